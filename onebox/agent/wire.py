@@ -1,0 +1,118 @@
+"""
+Frames: how client and agent talk over one pair of pipes.
+
+A frame is one type byte, a four-byte big-endian length and that many bytes.
+
+====  ================  =====================================================
+type  direction         payload
+====  ================  =====================================================
+Q     client to agent   a request: JSON object with "op"
+A     agent to client   the answer that ends the request: JSON object
+E     agent to client   the error that ends the request: {"kind", "message"}
+D     both              data of a stream
+Z     both              end of a stream (empty)
+S     agent to client   a JSON object on the way: a sample, a progress note
+P     client to agent   "still here" (empty); it renews the lease
+====  ================  =====================================================
+
+JSON travels with `surrogateescape`, so a file name of any bytes survives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from typing import Any, Dict, Optional, Tuple
+
+HEAD = struct.Struct(">cI")
+# Data is cut into pieces of this size; a longer frame is a protocol error.
+CHUNK = 1 << 18
+LONGEST = 1 << 26
+
+
+class Closed(Exception):
+    """The other end has gone away, or what it sends is no frame."""
+
+
+class Channel:
+    """
+    One end of the connection, over two file descriptors.
+
+    It is not safe for use by several threads at once, except that one may read
+    while another writes.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+        self._buffer = bytearray()
+
+    def send(self, kind: bytes, payload: "bytes | bytearray | memoryview" = b"") -> None:
+        """Write one frame, whole. Raises `Closed`."""
+        head = HEAD.pack(kind, len(payload))
+        if len(payload) < 1 << 16:
+            self._write(head + bytes(payload))
+        else:
+            self._write(head)
+            self._write(payload)
+
+    def send_json(self, kind: bytes, value: Dict[str, Any]) -> None:
+        """Write one frame that holds a JSON object. Raises `Closed`."""
+        self.send(kind, dumps(value))
+
+    def receive(self) -> Tuple[bytes, bytes]:
+        """Wait for a frame; return its type and payload. Raises `Closed`."""
+        while True:
+            frame = self.ready()
+            if frame is not None:
+                return frame
+            self.fill()
+
+    def ready(self) -> Optional[Tuple[bytes, bytes]]:
+        """Return a frame that has already been read in, or None."""
+        if len(self._buffer) < HEAD.size:
+            return None
+        kind, length = HEAD.unpack_from(self._buffer)
+        if length > LONGEST:
+            raise Closed("not a frame: %r" % bytes(self._buffer[:80]))
+        end = HEAD.size + length
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(memoryview(self._buffer)[HEAD.size : end])
+        del self._buffer[:end]
+        return kind, payload
+
+    def fill(self) -> None:
+        """Read what there is, waiting for at least a byte. Raises `Closed`."""
+        try:
+            data = os.read(self.read_fd, 1 << 18)
+        except OSError as error:
+            raise Closed(str(error)) from error
+        if not data:
+            raise Closed("end of file")
+        self._buffer += data
+
+    def _write(self, data: "bytes | bytearray | memoryview") -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self.write_fd, view) :]
+            except OSError as error:
+                raise Closed(str(error)) from error
+
+
+def dumps(value: Dict[str, Any]) -> bytes:
+    """Encode a JSON object; lone surrogates (raw bytes) become escapes."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def loads(payload: bytes) -> Dict[str, Any]:
+    """Decode a JSON object. Raises `Closed` if it is none."""
+    try:
+        value = json.loads(payload)
+    except ValueError as error:
+        raise Closed("not JSON: %r" % payload[:80]) from error
+    if not isinstance(value, dict):
+        raise Closed("not an object: %r" % payload[:80])
+    return value

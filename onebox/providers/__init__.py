@@ -1,0 +1,52 @@
+"""Which providers there are, and where each one's code is."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OneboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .base import Provider
+
+# name -> (module:class, what to say when its SDK is missing)
+PROVIDERS = {
+    "local": ("local:Local", "pip install asyncssh"),
+}
+
+
+def load(name: str, settings: Mapping[str, Any], root: Path) -> Provider:
+    """
+    Return the provider of this name, its SDK imported.
+
+    Args:
+        settings: The provider's own table of onebox.toml.
+
+        root: The folder under which `local` keeps its boxes.
+
+    Raises:
+        OneboxError: There is no such provider, or its SDK is not installed.
+    """
+    if name not in PROVIDERS:
+        raise OneboxError(
+            f"provider {name!r} is not part of this version of onebox",
+            next=f"one of: {', '.join(PROVIDERS)}",
+        )
+    where, hint = PROVIDERS[name]
+    module, _, attribute = where.partition(":")
+    # Invoke switches bytecode off; an SDK compiled anew at each start costs
+    # seconds, so it is on while one is being imported.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        found = importlib.import_module(f".{module}", __name__)
+    except ImportError as error:
+        raise OneboxError(f"provider {name} needs {error.name}", next=hint) from error
+    finally:
+        sys.dont_write_bytecode = before
+    provider: Provider = getattr(found, attribute)(settings, root)
+    return provider

@@ -1,0 +1,1 @@
+"""Moves bytes between here and the box, and starts things on it."""
