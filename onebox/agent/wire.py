@@ -35,6 +35,15 @@ class Closed(Exception):
     """The other end has gone away, or what it sends is no frame."""
 
 
+class Refused(Exception):
+    """The agent will not do what was asked; *kind* is for programs to read."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
 class Channel:
     """
     One end of the connection, over two file descriptors.
@@ -48,7 +57,9 @@ class Channel:
         self.write_fd = write_fd
         self._buffer = bytearray()
 
-    def send(self, kind: bytes, payload: "bytes | bytearray | memoryview" = b"") -> None:
+    def send(
+        self, kind: bytes, payload: "bytes | bytearray | memoryview" = b""
+    ) -> None:
         """Write one frame, whole. Raises `Closed`."""
         head = HEAD.pack(kind, len(payload))
         if len(payload) < 1 << 16:

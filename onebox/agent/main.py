@@ -1,0 +1,58 @@
+"""
+The agent's two lives: `serve` a client, and `watch` over the box.
+
+`python3 -I -S <root>/agent.pyz serve` answers requests on stdin, in order, until
+the client hangs up. `… watch` runs from boot to power-off, for nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Callable, Dict
+
+from . import box, wire
+from .box import Box
+
+Op = Callable[[wire.Channel, Box, Dict[str, Any]], Dict[str, Any]]
+
+
+def main() -> None:
+    """Do what the command line says: the whole of it is a constant."""
+    root = os.path.dirname(os.path.abspath(sys.argv[0]))
+    mode = sys.argv[1] if len(sys.argv) == 2 else ""
+    if mode == "serve":
+        serve(wire.Channel(0, 1), root)
+    else:
+        raise SystemExit("usage: python3 -I -S %s serve|watch" % sys.argv[0])
+
+
+def serve(channel: wire.Channel, root: str) -> None:
+    """Answer requests until the client has gone."""
+    try:
+        while True:
+            kind, payload = channel.receive()
+            box.touch(os.path.join(root, "lease"))
+            if kind == b"Q":
+                answer(channel, root, wire.loads(payload))
+    except wire.Closed:
+        return
+
+
+def answer(channel: wire.Channel, root: str, request: Dict[str, Any]) -> None:
+    """Answer one request, with an error frame if it is refused."""
+    try:
+        op = OPS.get(str(request.get("op")))
+        if op is None:
+            raise wire.Refused("op", "there is no op %r" % request.get("op"))
+        channel.send_json(b"A", op(channel, box.load(root), request))
+    except wire.Refused as refusal:
+        channel.send_json(b"E", {"kind": refusal.kind, "message": refusal.message})
+
+
+def hello(channel: wire.Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Say what this box is and how it is."""
+    return dict(box.facts(at), job=None)
+
+
+OPS: Dict[str, Op] = {"hello": hello}

@@ -1,0 +1,1 @@
+"""The rules of onebox, one test each; the folders mirror the package."""
