@@ -1,0 +1,188 @@
+"""The settings as the rest of onebox gets them: complete, checked, unchanging."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class VM:
+    """
+    A size. *cpus* and *memory* (bytes) are needs, 0 where only types are named.
+
+    *types* are the machine types to take, by provider, first available wins;
+    where a provider has none here, the cheapest that fits the needs is meant.
+    None in *spot*, *disk* (bytes) and *max_price* (USD an hour): not said.
+    """
+
+    name: str
+    cpus: int
+    memory: int
+    spot: bool | None = None
+    disk: int | None = None
+    max_price: float | None = None
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Image:
+    """How the environment is made: at most one of *setup*, *packer*, *use*."""
+
+    base: str
+    setup: str | None
+    packer: str | None
+    use: str | None
+    include: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Push:
+    """What goes to the box; paths relative to the project."""
+
+    code: tuple[str, ...]
+    data: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The job. *secrets* are names of variables, *cancel_grace* is in seconds."""
+
+    command: str | None
+    env: Mapping[str, str]
+    secrets: tuple[str, ...]
+    when: str
+    cancel_grace: float
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """What comes back; *every* is in seconds."""
+
+    outputs: tuple[str, ...]
+    checkpoints: tuple[str, ...]
+    every: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where onebox stops by itself; money in USD, None for no limit."""
+
+    max_hours: float
+    max_cost: float | None
+    max_price: float | None
+    idle_minutes: float
+    setup_minutes: float
+    boot_minutes: float
+    retries: int
+
+
+@dataclass(frozen=True)
+class Rehearse:
+    """Faults that the local box plays, all in seconds; None: does not happen."""
+
+    boot_delay: float | None
+    notice_after: float | None
+    notice_seconds: float
+    drop_after: float | None
+    drop_every: float | None
+    stall_after: float | None
+    stall_seconds: float
+    die_after: float | None
+    host_key_after: float | None
+
+
+@dataclass(frozen=True)
+class Local:
+    """The box on this machine; *disk* in bytes."""
+
+    read: tuple[str, ...]
+    disk: int | None
+    rehearse: Rehearse
+
+
+@dataclass(frozen=True)
+class AWS:
+    """Amazon EC2; *disk* in bytes, *region* None: what AWS's own settings say."""
+
+    region: str | None
+    regions: tuple[str, ...]
+    zones: tuple[str, ...]
+    ssh_cidr: str | None
+    allow_world_ssh: bool
+    subnet: str | None
+    security_group: str | None
+    disk: int
+
+
+@dataclass(frozen=True)
+class GCP:
+    """Google Compute Engine; *disk* in bytes."""
+
+    project: str | None
+    region: str
+    regions: tuple[str, ...]
+    zones: tuple[str, ...]
+    ssh_cidr: str | None
+    allow_world_ssh: bool
+    network: str
+    subnet: str | None
+    disk: int
+    endpoint: str | None
+
+
+@dataclass(frozen=True)
+class DigitalOcean:
+    """DigitalOcean, where nothing but onebox itself ends a box for good."""
+
+    region: str
+    regions: tuple[str, ...]
+    ssh_cidr: str | None
+    allow_world_ssh: bool
+    vpc: str | None
+    accept_no_watchdog: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    Everything the user has said, completed by the defaults.
+
+    *vm* is the size as it was written, *size* what it means; *spot* what was
+    said for the whole line, `wants_spot` what follows from it and the size.
+    """
+
+    root: Path
+    provider: str
+    vm: str
+    project: str
+    name: str
+    spot: bool | None
+    size: VM
+    sizes: Mapping[str, VM]
+    image: Image
+    push: Push
+    run: Run
+    fetch: Fetch
+    limits: Limits
+    local: Local
+    aws: AWS
+    gcp: GCP
+    digitalocean: DigitalOcean
+    sources: Mapping[str, str] = field(compare=False, repr=False)
+
+    @property
+    def wants_spot(self) -> bool:
+        """Whether the box is to be spot capacity."""
+        return bool(self.size.spot if self.spot is None else self.spot)
+
+    def source(self, path: str) -> str:
+        """
+        Tell where a setting comes from.
+
+        Returns "--vm", "ONEBOX_VM", "onebox.toml:3" or "default", for a path such
+        as "vm", "limits.max_hours" or "vm.large.cpus".
+        """
+        return self.sources.get(path, "default")

@@ -1,0 +1,338 @@
+"""The settings of the box itself and of the six stages."""
+
+from __future__ import annotations
+
+from onebox.config import kinds
+from onebox.config.key import GB, PROVIDERS, Key, key
+from onebox.config.kinds import (
+    COUNT,
+    DURATION,
+    FLAG,
+    NUMBER,
+    PAIRS,
+    SIZE,
+    TEXT,
+    TEXT_OR_TEXTS,
+    TEXTS,
+    between,
+    distinct,
+    inside,
+    not_empty,
+    one_line,
+    one_of,
+)
+
+_USD = between(0.01, 1_000_000, "0.01 or more")
+_HOURS = between(
+    10 / 60, 14 * 24, 'from 0.17 (10 minutes) to 336 (14 days); there is no "off"'
+)
+
+BOX: tuple[Key, ...] = (
+    key(
+        "provider",
+        TEXT,
+        "local",
+        '"aws"',
+        "Where boxes are made: local, aws, gcp or digitalocean.",
+        one_of(*PROVIDERS),
+    ),
+    key(
+        "vm",
+        TEXT,
+        "small",
+        '"large"',
+        "The size: a name from [vm.*], a provider's own type, or a need.",
+        not_empty,
+        one_line,
+    ),
+    key(
+        "project",
+        TEXT,
+        None,
+        '"census"',
+        "What the project is called; the folder's name if not set.",
+        kinds.slug,
+    ),
+    key(
+        "name",
+        TEXT,
+        "main",
+        '"main"',
+        "Which box of the project this is: one lives per name.",
+        kinds.slug,
+    ),
+    key(
+        "spot",
+        FLAG,
+        None,
+        "true",
+        "Take spot capacity or never; what the size says if not set.",
+    ),
+)
+
+SIZE_KEYS: tuple[Key, ...] = (
+    key(
+        "vm.*.cpus",
+        COUNT,
+        None,
+        "64",
+        "How many vCPUs it needs at least.",
+        between(1, 2048),
+    ),
+    key(
+        "vm.*.memory",
+        SIZE,
+        None,
+        '"256 GB"',
+        "How much memory it needs at least.",
+        between(GB // 8, 65536 * GB, "128 MB to 64 TB"),
+    ),
+    key(
+        "vm.*.spot",
+        FLAG,
+        None,
+        "true",
+        "Whether this size is spot capacity; false if not set.",
+    ),
+    key(
+        "vm.*.disk",
+        SIZE,
+        None,
+        '"500 GB"',
+        "The disk of this size; the provider's own disk key if not set.",
+        between(8 * GB, 65536 * GB, "8 GB to 64 TB"),
+    ),
+    key(
+        "vm.*.max_price",
+        NUMBER,
+        None,
+        "4.0",
+        "The most that an hour of this size may cost, in USD.",
+        _USD,
+    ),
+    *(
+        key(
+            f"vm.*.{cloud}",
+            TEXT_OR_TEXTS,
+            (),
+            example,
+            f"Types of {cloud} to take instead; the first one available wins.",
+            not_empty,
+            distinct,
+            kinds.types(cloud),
+        )
+        for cloud, example in (
+            ("aws", '["m7i.16xlarge", "m7a.16xlarge"]'),
+            ("gcp", '"n2d-standard-64"'),
+            ("digitalocean", '"m-32vcpu-256gb"'),
+        )
+    ),
+)
+
+IMAGE: tuple[Key, ...] = (
+    key(
+        "image.base",
+        TEXT,
+        "ubuntu-24.04",
+        '"debian-12"',
+        "The system that the environment is built on.",
+        one_of("ubuntu-22.04", "ubuntu-24.04", "debian-12"),
+    ),
+    key(
+        "image.setup",
+        TEXT,
+        None,
+        '"setup.sh"',
+        "The script that builds the environment, run once on the base.",
+        inside,
+        blank=True,
+    ),
+    key(
+        "image.packer",
+        TEXT,
+        None,
+        '"image.pkr.hcl"',
+        "A Packer template that builds it instead.",
+        inside,
+        blank=True,
+    ),
+    key(
+        "image.use",
+        TEXT,
+        None,
+        '"ami-0abc1234"',
+        "A finished image to use instead, by the provider's own id.",
+        one_line,
+        blank=True,
+    ),
+    key(
+        "image.include",
+        TEXTS,
+        (),
+        '["requirements.txt"]',
+        "Files that the set-up needs; a change of one is a new image.",
+        inside,
+        distinct,
+    ),
+    key(
+        "image.env",
+        PAIRS,
+        {},
+        '{ PIP_NO_CACHE_DIR = "1" }',
+        "Variables of the set-up script.",
+        kinds.environment,
+    ),
+)
+
+PUSH: tuple[Key, ...] = (
+    key(
+        "push.code",
+        TEXTS,
+        (".",),
+        '["."]',
+        "What git would track below these goes to the box.",
+        inside,
+        distinct,
+    ),
+    key(
+        "push.data",
+        TEXTS,
+        (),
+        '["data/"]',
+        "These go to the box as they are, ignored by git or not.",
+        inside,
+        distinct,
+    ),
+)
+
+RUN: tuple[Key, ...] = (
+    key(
+        "run.command",
+        TEXT,
+        None,
+        '"python train.py"',
+        "The job, a line of shell; `inv run -- …` runs another.",
+        not_empty,
+    ),
+    key(
+        "run.env",
+        PAIRS,
+        {},
+        '{ OMP_NUM_THREADS = "64" }',
+        "Variables of the job.",
+        kinds.environment,
+    ),
+    key(
+        "run.secrets",
+        TEXTS,
+        (),
+        '["HF_TOKEN"]',
+        "Names of variables whose values come from here and touch no disk.",
+        kinds.variables,
+        distinct,
+    ),
+    key(
+        "run.when",
+        TEXT,
+        "always",
+        '"changed"',
+        "always, or changed: only if command, code, data or image did.",
+        one_of("always", "changed"),
+    ),
+    key(
+        "run.cancel_grace",
+        DURATION,
+        30.0,
+        '"30 s"',
+        "How long a cancelled job may take to end by itself.",
+        between(0, 3600, "0 s to 1 h"),
+    ),
+)
+
+FETCH: tuple[Key, ...] = (
+    key(
+        "fetch.outputs",
+        TEXTS,
+        ("results/",),
+        '["results/"]',
+        "What the job leaves, brought here when it has ended.",
+        inside,
+        distinct,
+    ),
+    key(
+        "fetch.checkpoints",
+        TEXTS,
+        (),
+        '["ckpt/"]',
+        "What is brought here while the job runs, against a spot box's end.",
+        inside,
+        distinct,
+    ),
+    key(
+        "fetch.every",
+        DURATION,
+        300.0,
+        '"5 min"',
+        "How often checkpoints are brought here.",
+        between(10, 86400, "10 s to 1 d"),
+    ),
+)
+
+LIMITS: tuple[Key, ...] = (
+    key(
+        "limits.max_hours",
+        NUMBER,
+        8.0,
+        "8",
+        "The deadline: a box powers itself off after so long.",
+        _HOURS,
+    ),
+    key(
+        "limits.max_cost",
+        NUMBER,
+        None,
+        "20.0",
+        "Refuse to start what could cost more until the deadline, in USD.",
+        _USD,
+    ),
+    key(
+        "limits.max_price",
+        NUMBER,
+        None,
+        "4.0",
+        "Refuse a box that costs more an hour, in USD.",
+        _USD,
+    ),
+    key(
+        "limits.idle_minutes",
+        NUMBER,
+        30.0,
+        "30",
+        "How long a box without a job waits for somebody to attach.",
+        between(1, 1440),
+    ),
+    key(
+        "limits.setup_minutes",
+        NUMBER,
+        45.0,
+        "45",
+        "How long the set-up of an image, or a box's first job, may take to come.",
+        between(1, 1440),
+    ),
+    key(
+        "limits.boot_minutes",
+        NUMBER,
+        10.0,
+        "10",
+        "How long a box may take until it answers.",
+        between(1, 120),
+    ),
+    key(
+        "limits.retries",
+        COUNT,
+        2,
+        "2",
+        "How often a run begins again after the cloud took its spot box back.",
+        between(0, 100),
+    ),
+)
