@@ -17,6 +17,7 @@ class Box(NamedTuple):
 
     Times are in seconds, *armed* and *deadline* since the epoch. *root* is the
     agent's own directory, *work* the one where code and data are and jobs run.
+    *poweroff_force* is run when the box still lives *poweroff_wait* later.
     """
 
     root: str
@@ -29,6 +30,7 @@ class Box(NamedTuple):
     idle_grace: float
     poweroff: List[str]
     poweroff_force: List[str]
+    poweroff_wait: float
     agent: str
 
     def path(self, *names: str) -> str:
@@ -53,6 +55,7 @@ def load(root: str) -> Box:
             idle_grace=float(told["idle_grace"]),
             poweroff=[str(word) for word in told["poweroff"]],
             poweroff_force=[str(word) for word in told.get("poweroff_force", [])],
+            poweroff_wait=float(told.get("poweroff_wait", 120.0)),
             agent=str(told.get("agent", "")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

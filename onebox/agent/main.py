@@ -11,8 +11,13 @@ import os
 import sys
 from typing import Any, Callable, Dict
 
-from . import box, wire
+from . import box, jobs, states, watch, wire
 from .box import Box
+
+try:
+    from .files import OPS as FILE_OPS
+except ImportError:
+    FILE_OPS = {}
 
 Op = Callable[[wire.Channel, Box, Dict[str, Any]], Dict[str, Any]]
 
@@ -23,6 +28,8 @@ def main() -> None:
     mode = sys.argv[1] if len(sys.argv) == 2 else ""
     if mode == "serve":
         serve(wire.Channel(0, 1), root)
+    elif mode == "watch":
+        watch.watch(root)
     else:
         raise SystemExit("usage: python3 -I -S %s serve|watch" % sys.argv[0])
 
@@ -52,7 +59,25 @@ def answer(channel: wire.Channel, root: str, request: Dict[str, Any]) -> None:
 
 def hello(channel: wire.Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
     """Say what this box is and how it is."""
-    return dict(box.facts(at), job=None)
+    return dict(box.facts(at), job=states.latest(at))
 
 
-OPS: Dict[str, Op] = {"hello": hello}
+def poweroff(channel: wire.Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Have the box power itself off, in a moment: the answer is sent first."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return {}
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            null = os.open(os.devnull, os.O_RDWR)
+            for fd in (0, 1, 2):
+                os.dup2(null, fd)
+            watch.note(at, "power off: asked for")
+            watch.power_off(at, "poweroff")
+    finally:
+        os._exit(0)
+
+
+OPS: Dict[str, Op] = {"hello": hello, "poweroff": poweroff, **jobs.OPS, **FILE_OPS}

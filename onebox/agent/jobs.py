@@ -1,0 +1,261 @@
+"""What a client may ask about jobs: start one, see it, follow it, cancel it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import select
+import signal
+import time
+from typing import Any, Dict, Iterator, List
+
+from . import box, processes, records, samples, states, supervisor
+from .box import Box
+from .wire import CHUNK, Channel, Refused
+
+# What a job inherits of the agent's own environment.
+KEPT = re.compile(
+    r"(HOME|USER|LOGNAME|LANG|PATH|TERM|SHELL|TMPDIR|ONEBOX_.*|LC_.*)", re.DOTALL
+)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# How long a follower sleeps when there is nothing new: the least, the most.
+NAP, LONGEST_NAP = 0.002, 0.015
+PIPE_SIZE = 1 << 20
+
+
+def start(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Start a job, unless it has been started before or another one runs."""
+    job = str(request.get("job"))
+    if not states.JOB.fullmatch(job):
+        raise Refused("argument", "a job cannot be called %r" % job)
+    plan = _plan(at, job, request)
+    os.makedirs(at.path("jobs"), mode=0o700, exist_ok=True)
+    with _starting(at) as guard:
+        known = states.jobs(at)
+        if job not in known:
+            _make_room(at, known)
+            _make_directories(at, request)
+            trouble = supervisor.detach(at, plan, guard)
+            if trouble:
+                raise Refused("start", "job %s did not start: %s" % (job, trouble))
+    return {"job": job, "state": states.state(at, job)[0]}
+
+
+def look(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Say how a job is doing, the latest one if none is named."""
+    asked = request.get("job")
+    return states.describe(at, states.latest(at) if asked is None else str(asked))
+
+
+def follow(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Send the log from an offset on, as it grows, until the job is over."""
+    job = _known(at, request)
+    directory = at.path("jobs", job)
+    offset = request.get("offset", 0)
+    fd = os.open(os.path.join(directory, "log"), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        if not isinstance(offset, int) or not 0 <= offset <= size:
+            raise Refused("offset", "the log ends at %d, not at %r" % (size, offset))
+        os.lseek(fd, offset, os.SEEK_SET)
+        _widen(channel.write_fd)
+        _stream(channel, at, job, fd)
+    finally:
+        os.close(fd)
+    return states.describe(at, job)
+
+
+def cancel(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """End a job and all that it has started; answer when it is over."""
+    job = _known(at, request)
+    state = states.tell(at, job, {"cause": str(request.get("cause", "cancel"))})
+    if state == "lost":
+        _end_strays(channel, at, job)
+    while states.state(at, job)[0] == "running":
+        _listen(channel, at, 0.02)
+    return states.describe(at, job)
+
+
+OPS = {"start": start, "job": look, "follow": follow, "cancel": cancel}
+
+
+def _known(at: Box, request: Dict[str, Any]) -> str:
+    job = request.get("job")
+    if job is None:
+        job = states.latest(at)
+    if job is None or states.state(at, str(job))[0] == "none":
+        raise Refused("job", "there is no job %s on this box" % (job or "yet"))
+    return str(job)
+
+
+# Starting
+
+
+def _plan(at: Box, job: str, request: Dict[str, Any]) -> supervisor.Plan:
+    env = _strings(request, "env")
+    secrets = _strings(request, "secrets")
+    grace = request.get("cancel_grace", states.GRACE)
+    shell, argv = request.get("shell"), request.get("argv")
+    if not isinstance(grace, (int, float)) or grace < 0:
+        raise Refused("argument", "cancel_grace cannot be %r" % grace)
+    if isinstance(shell, str) and argv is None:
+        commands = [["bash", "-c", shell], ["sh", "-c", shell]]
+    elif isinstance(argv, list) and argv and shell is None:
+        commands = [[str(word) for word in argv]]
+    else:
+        raise Refused("argument", "a job is either argv or shell")
+    spec = {
+        "job": job,
+        "argv": argv,
+        "shell": shell,
+        "env": env,
+        "secrets": sorted(secrets),
+        "outputs": request.get("outputs", []),
+        "cancel_grace": grace,
+    }
+    environment = dict(_base(at), **env)
+    environment.update(secrets, ONEBOX_JOB=job, ONEBOX_BOX=at.id)
+    return supervisor.Plan(
+        job=job,
+        commands=[[_bytes(word) for word in words] for words in commands],
+        environment={_bytes(key): _bytes(environment[key]) for key in environment},
+        grace=float(grace),
+        spec=spec,
+    )
+
+
+def _base(at: Box) -> Dict[str, str]:
+    """Return the environment of every job: little of ours, and its venv."""
+    base = {name: os.environ[name] for name in os.environ if KEPT.fullmatch(name)}
+    base.setdefault("HOME", at.home)
+    base.setdefault("PATH", PATH)
+    venv = os.path.join(base["HOME"], ".venv")
+    if os.path.isdir(os.path.join(venv, "bin")):
+        base["VIRTUAL_ENV"] = venv
+        base["PATH"] = os.path.join(venv, "bin") + ":" + base["PATH"]
+    return base
+
+
+def _strings(request: Dict[str, Any], name: str) -> Dict[str, str]:
+    values = request.get(name, {})
+    if not isinstance(values, dict):
+        raise Refused("argument", "%s is not a table" % name)
+    for key, value in values.items():
+        # The value is nobody's business: it may be a secret.
+        if not key or "=" in key or not isinstance(value, str):
+            raise Refused("argument", "%s: %r cannot be set" % (name, key))
+    return values
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise Refused("argument", "the command or env is not text") from error
+    if b"\0" in data:
+        raise Refused("argument", "the command or env holds a NUL byte")
+    return data
+
+
+@contextlib.contextmanager
+def _starting(at: Box) -> Iterator[int]:
+    """Hold the lock that lets one client at a time start a job."""
+    fd = os.open(at.path("jobs", ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _make_room(at: Box, known: List[str]) -> None:
+    """See that no other job is in the way, nor what a lost one left running."""
+    busy = states.running(at)
+    if busy:
+        raise Refused("busy", "job %s is running" % busy)
+    for name in os.listdir(at.path("jobs")):
+        if name.startswith(".new-"):
+            _discard(at.path("jobs", name))
+    for job in known:
+        if states.state(at, job)[0] == "lost":
+            processes.send(signal.SIGKILL, states.strays(at, job))
+
+
+def _make_directories(at: Box, request: Dict[str, Any]) -> None:
+    for name in [".", *request.get("outputs", [])]:
+        path = os.path.normpath(str(name))
+        if os.path.isabs(path) or path.split("/")[0] == "..":
+            raise Refused("path", "%s is not inside the work directory" % name)
+        try:
+            os.makedirs(os.path.join(at.work, path), exist_ok=True)
+        except OSError as error:
+            raise Refused("path", "%s: %s" % (name, error.strerror)) from error
+
+
+def _discard(directory: str) -> None:
+    """Remove what a supervisor that died in its first moments has left."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            os.unlink(os.path.join(directory, name))
+        os.rmdir(directory)
+
+
+# Following
+
+
+def _stream(channel: Channel, at: Box, job: str, fd: int) -> None:
+    directory = at.path("jobs", job)
+    view = memoryview(bytearray(CHUNK))
+    nap, over, look_at, told = NAP, False, 0.0, b""
+    while True:
+        count = os.readv(fd, [view])
+        if count:
+            channel.send(b"D", view[:count])
+            nap = NAP
+        elif over:
+            return
+        now = time.monotonic()
+        if now >= look_at:
+            look_at = now + 1.0
+            sample = box.read(os.path.join(directory, samples.LATEST)).strip()
+            if sample != told and samples.latest(directory):
+                told = sample
+                channel.send(b"S", sample)
+            # Only the lock tells of a supervisor that was killed.
+            over = states.state(at, job)[0] != "running"
+        else:
+            over = os.path.exists(os.path.join(directory, records.NAME))
+        # Whatever was written before the end was seen is read after it.
+        _listen(channel, at, 0.0 if over or count == CHUNK else nap)
+        if not count:
+            nap = min(nap * 1.2, LONGEST_NAP)
+
+
+def _listen(channel: Channel, at: Box, seconds: float) -> None:
+    """Wait; meanwhile any byte from the client renews its lease. Raises `Closed`."""
+    if select.select([channel.read_fd], [], [], seconds)[0]:
+        channel.fill()
+        box.touch(at.path("lease"))
+
+
+def _widen(pipe: int) -> None:
+    """Let the pipe hold more at a time; that doubles what it carries."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), PIPE_SIZE)
+
+
+# Cancelling
+
+
+def _end_strays(channel: Channel, at: Box, job: str) -> None:
+    """End what a job whose supervisor has died has left running."""
+    end = time.monotonic() + states.grace(at, job)
+    left = states.strays(at, job)
+    processes.ask_to_end(left)
+    while left and time.monotonic() < end + supervisor.UNKILLABLE:
+        if time.monotonic() >= end:
+            processes.send(signal.SIGKILL, left)
+        _listen(channel, at, 0.05)
+        left = states.strays(at, job)

@@ -1,0 +1,396 @@
+"""
+One process per job: it starts the job, outlives it, and writes how it ended.
+
+The job writes straight into its log; the supervisor never touches a byte of it.
+As long as the supervisor lives it holds a lock, which the kernel takes from it
+in any kind of death: that lock, and no process id, says whether a job runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from . import box, processes, records, samples
+from .box import Box
+
+TICK = 1.0
+HEARTBEAT = 10.0
+# What a job left behind has this long to end by itself, then to heed TERM.
+SETTLE = 0.3
+LEFTOVER_GRACE = 2.0
+# A process in the kernel's hands (a dead disk) cannot be killed: after this
+# long the job counts as over all the same.
+UNKILLABLE = 30.0
+BALLAST = 64 << 20
+FULL = 1 << 20
+SET_CHILD_SUBREAPER = 36
+
+
+class Plan(NamedTuple):
+    """What to run: *commands* are tried in turn until one can be found."""
+
+    job: str
+    commands: List[List[bytes]]
+    environment: Dict[bytes, bytes]
+    grace: float
+    spec: Dict[str, Any]
+
+
+def detach(at: Box, plan: Plan, guard: int) -> str:
+    """
+    Start a supervisor that outlives this process; return why it could not.
+
+    The plan, with its secrets, reaches it by fork: no pipe, no file. It holds
+    on to *guard*, the lock on starting jobs, until its job can be seen.
+    """
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                _Supervisor(at, plan, write_end, guard).run()
+        finally:
+            # stderr is a file in the job's directory by now.
+            if sys.exc_info()[0] is not None:
+                sys.excepthook(*sys.exc_info())
+            os._exit(0)
+    os.close(write_end)
+    os.waitpid(child, 0)
+    with os.fdopen(read_end, "rb") as pipe:
+        said = pipe.read()
+    if said == b"ready":
+        return ""
+    return said.decode("utf-8", "replace") or "its supervisor died at once"
+
+
+class _Supervisor:
+    def __init__(self, at: Box, plan: Plan, ready: int, guard: int) -> None:
+        self.at = at
+        self.plan = plan
+        self.ready = ready
+        self.guard = guard
+        self.directory = at.path("jobs", plan.job)
+        self.main = 0
+        self.status: Optional[int] = None
+        self.cause = ""
+        self.kill_at = 0.0
+        self.killed = False
+        self.cpu_seconds = 0.0
+        self.largest = 0
+        self.ballast = self.given_back = 0
+        self.heartbeat_at = 0.0
+
+    def run(self) -> None:
+        """Prepare, start the job, watch it to its end, publish the record."""
+        try:
+            self.prepare()
+        except OSError as error:
+            os.write(self.ready, str(error).encode("utf-8", "replace"))
+            return
+        self.started = time.time()
+        self.started_boottime = box.boottime()
+        self.oom_kills = samples.oom_kills()
+        self.reaper = _become_subreaper()
+        _adjust_oom_score(-900)
+        self.listen()
+        self.sampler = samples.Sampler(self.directory, self.at.work, os.getpid())
+        self.start()
+        # Who asked for the job may have gone; the job runs all the same.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.ready, b"ready")
+        os.close(self.ready)
+        self.watch()
+        survivors = self.clean_up()
+        records.publish(self.directory, self.record(survivors))
+
+    def prepare(self) -> None:
+        """Make the job's directory; it gets its name when all is in place."""
+        fresh = self.at.path("jobs", ".new-%d" % os.getpid())
+        os.mkdir(fresh, 0o700)
+        _leave_connection((self.ready, self.guard), os.path.join(fresh, "trouble"))
+        self.lock = os.open(
+            os.path.join(fresh, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _save(fresh, "spec.json", self.plan.spec)
+        now = {"pid": os.getpid(), "boot_id": box.boot_id(), "at": time.time()}
+        _save(fresh, "started.json", now)
+        self.log = os.open(
+            os.path.join(fresh, "log"),
+            os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+            0o600,
+        )
+        records.prepare(fresh)
+        self.take_ballast(fresh)
+        os.rename(fresh, self.directory)
+        records.sync(os.path.dirname(self.directory))
+        os.close(self.guard)
+
+    def take_ballast(self, directory: str) -> None:
+        """Take room that can be given back when the job has filled the disk."""
+        size = min(BALLAST, box.disk(directory)[0] // 10)
+        fd = os.open(
+            os.path.join(directory, "ballast"),
+            os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC,
+            0o600,
+        )
+        try:
+            if hasattr(os, "posix_fallocate") and size:
+                os.posix_fallocate(fd, 0, size)
+                self.ballast = size
+        finally:
+            os.close(fd)
+
+    def listen(self) -> None:
+        """Have signals arrive as bytes in a pipe that `wait` looks at."""
+        self.wake, write_end = os.pipe()
+        os.set_blocking(self.wake, False)
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        for signum in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(signum, lambda *_: None)
+        for signum in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
+
+    def start(self) -> None:
+        """Start the job, in a session of its own."""
+        everything = set(signal.valid_signals())
+        signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+        self.main = os.fork()
+        if self.main == 0:
+            try:
+                _become_job(self.plan, self.at.work, self.log)
+            finally:
+                os._exit(126)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, everything)
+        os.close(self.log)
+        # The secrets are the job's alone from here on.
+        self.plan.environment.clear()
+
+    def watch(self) -> None:
+        """Wait for the job's main process to end; stop it when told to."""
+        tick_at = 0.0
+        while self.status is None:
+            now = time.monotonic()
+            if now >= tick_at:
+                tick_at = now + TICK
+                self.tick(now)
+            end = min(tick_at, self.kill_at) if self.cause else tick_at
+            self.wait(end - time.monotonic())
+            if self.cause and time.monotonic() >= self.kill_at:
+                self.killed = True
+                processes.send(signal.SIGKILL, self.family())
+                self.kill_at = time.monotonic() + 0.1
+
+    def tick(self, now: float) -> None:
+        """Show that we live, measure, and give the ballast back if need be."""
+        if now >= self.heartbeat_at:
+            self.heartbeat_at = now + HEARTBEAT
+            box.touch(os.path.join(self.directory, "heartbeat"))
+        if min(box.disk(self.directory)[0], box.disk(self.at.work)[0]) < FULL:
+            self.given_back += self.drop_ballast()
+        self.sampler.take()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until something happens or the time is over; note what did."""
+        select.select([self.wake], [], [], max(seconds, 0.0))
+        try:
+            signals = os.read(self.wake, 4096)
+        except BlockingIOError:
+            signals = b""
+        self.reap()
+        if signal.SIGTERM in signals and self.status is None:
+            self.stop()
+
+    def reap(self) -> None:
+        """Collect what has ended: the job's main process, and its orphans."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.cpu_seconds += usage.ru_utime + usage.ru_stime
+            unit = 1 if sys.platform == "darwin" else 1024
+            self.largest = max(self.largest, usage.ru_maxrss * unit)
+            if pid == self.main:
+                self.status = status
+
+    def stop(self) -> None:
+        """Ask the job to end; the file "cancel" says why and how fast."""
+        asked: Dict[str, Any] = {"cause": "poweroff"}
+        path = os.path.join(self.directory, "cancel")
+        if os.path.exists(path):
+            try:
+                asked = dict(json.loads(box.read(path)))
+            except (ValueError, TypeError):
+                asked = {}
+        kill_at = time.monotonic() + float(asked.get("grace", self.plan.grace))
+        self.kill_at = min(self.kill_at, kill_at) if self.cause else kill_at
+        self.cause = self.cause or str(asked.get("cause", "cancel"))
+        processes.ask_to_end(self.family())
+
+    def family(self) -> List[int]:
+        """Return all that the job has started and that still runs."""
+        mine = processes.below(os.getpid(), processes.running())
+        found = {process.pid for process in mine}
+        if not self.reaper:
+            found.update(
+                processes.marked(
+                    "ONEBOX_JOB=" + self.plan.job, "ONEBOX_BOX=" + self.at.id
+                )
+            )
+        if not found and sys.platform != "linux":
+            return processes.group(self.main)
+        return sorted(found)
+
+    def clean_up(self) -> List[str]:
+        """End what the main process has left running; return its commands."""
+        if self.cause:
+            left = self.patience(self.kill_at - time.monotonic())
+        else:
+            left = self.patience(SETTLE)
+        names = [processes.command(pid) for pid in left]
+        if left and not self.cause:
+            processes.ask_to_end(left)
+            left = self.patience(LEFTOVER_GRACE)
+        end = time.monotonic() + UNKILLABLE
+        while left and time.monotonic() < end:
+            processes.send(signal.SIGKILL, left)
+            left = self.patience(0.05)
+        return names
+
+    def patience(self, seconds: float) -> List[int]:
+        """Wait for the family to end by itself; return who has not."""
+        end = time.monotonic() + seconds
+        while True:
+            self.reap()
+            left = self.family()
+            if not left or time.monotonic() >= end:
+                return left
+            self.wait(min(0.02, end - time.monotonic()))
+
+    def record(self, survivors: List[str]) -> Dict[str, Any]:
+        """Say how the job ended."""
+        status = self.status or 0
+        by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        code = 128 + by_signal if by_signal else os.WEXITSTATUS(status)
+        cause = self.cause or ("signal" if by_signal else "exit")
+        if not self.cause and code:
+            if code == 137 and samples.oom_kills() > self.oom_kills:
+                cause = "oom"
+            elif self.disk_is_full():
+                cause = "disk-full"
+        self.drop_ballast()
+        return {
+            "job": self.plan.job,
+            "code": code,
+            "signal": by_signal,
+            "cause": cause,
+            "log_bytes": os.stat(os.path.join(self.directory, "log")).st_size,
+            "boot_id": box.boot_id(),
+            "started": self.started,
+            "ended": time.time(),
+            "seconds": round(box.boottime() - self.started_boottime, 3),
+            "cpu_seconds": round(self.cpu_seconds, 2),
+            "memory_peak": max(self.sampler.job_peak, self.largest),
+            "box_memory_peak": self.sampler.peak,
+            "survivors": survivors,
+        }
+
+    def disk_is_full(self) -> bool:
+        """Tell whether the job failed for want of disk, as far as one can see."""
+        free, total = box.disk(self.at.work)
+        return free < max(FULL, total // 1000) + self.given_back
+
+    def drop_ballast(self) -> int:
+        """Give the ballast back; return how many bytes that was."""
+        size, self.ballast = self.ballast, 0
+        try:
+            os.unlink(os.path.join(self.directory, "ballast"))
+        except FileNotFoundError:
+            return 0
+        return size
+
+
+def _leave_connection(keep: Tuple[int, ...], errors: str) -> None:
+    """Let go of the client's pipes, or its ssh would wait for us."""
+    null = os.open(os.devnull, os.O_RDWR)
+    trouble = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(trouble, 1)
+    os.dup2(trouble, 2)
+    for fd in map(int, os.listdir("/dev/fd")):
+        if fd > 2 and fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:
+                continue  # the one that /dev/fd was listed with
+
+
+def _become_job(plan: Plan, work: str, log: int) -> None:
+    """Turn this process into the job; 127 if there is no such command."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    everything = set(signal.valid_signals())
+    for signum in everything - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _adjust_oom_score(200)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    name = os.fsdecode(plan.commands[0][0])
+    code, why = 127, "command not found"
+    try:
+        os.chdir(work)
+        for words in plan.commands:
+            try:
+                os.execvpe(words[0], words, plan.environment)  # noqa: S606 (no shell wanted)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+    except OSError as error:
+        code, why = 126, error.strerror or str(error)
+    os.write(2, os.fsencode("onebox: %s: %s\n" % (name, why)))
+    os._exit(code)
+
+
+def _become_subreaper() -> bool:
+    """Have the job's orphans given to us and not to init; False if that fails."""
+    if sys.platform != "linux":
+        return False
+    try:
+        # Here and not at the top: it takes long to load, and is not everywhere.
+        import ctypes
+
+        return bool(ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
+
+
+def _adjust_oom_score(score: int) -> None:
+    """Say who should go first when memory runs out; needs root to go down."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(score))
+    except OSError:
+        return
+
+
+def _save(directory: str, name: str, value: Dict[str, Any]) -> None:
+    fd = os.open(
+        os.path.join(directory, name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    with os.fdopen(fd, "w", encoding="ascii") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(fd)

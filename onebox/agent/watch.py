@@ -1,0 +1,170 @@
+"""
+The dead man's switch: powers the box off when its time is over or it is idle.
+
+It needs no network, no credentials and no client, and nothing but `box.json`,
+the lease, and the locks of the states. How busy the CPUs are says nothing: a job
+that waits for a disk is not idle.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from typing import List, Set
+
+from . import box, states
+from .box import Box
+from .wire import Refused
+
+POLL = 1.0
+# What a job gets to write a checkpoint before the box goes, at the most.
+LAST_GRACE = 60.0
+# The exit record must be on the disk before the cloud pulls the plug.
+NOTICE_MARGIN = 2.0
+
+
+def watch(root: str) -> None:
+    """Watch until the box is off, or its directory is gone."""
+    os.umask(0o077)
+    lock = os.open(os.path.join(root, "watch.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    try:
+        watchman = _Watchman(box.load(root))
+    except Refused as refusal:
+        raise SystemExit(refusal.message) from refusal
+    while os.path.isdir(root):
+        reason = watchman.look()
+        if reason:
+            note(watchman.at, "power off: %s" % reason)
+            power_off(watchman.at, "deadline")
+        time.sleep(POLL)
+
+
+def power_off(at: Box, cause: str) -> None:
+    """
+    End the job, power the box off, and insist; return if the box lives on.
+
+    *cause* is what the job's record will say.
+    """
+    job = states.running(at)
+    if job:
+        grace = min(states.grace(at, job), LAST_GRACE)
+        states.tell(at, job, {"cause": cause, "grace": grace})
+        end = time.monotonic() + grace + 5
+        while states.running(at) and time.monotonic() < end:
+            time.sleep(0.05)
+    os.sync()
+    note(at, "%s: exit status %s" % (at.poweroff, _run(at, at.poweroff)))
+    time.sleep(at.poweroff_wait)
+    if at.poweroff_force:
+        status = _run(at, at.poweroff_force)
+        note(at, "still here; %s: exit status %s" % (at.poweroff_force, status))
+
+
+def note(at: Box, text: str) -> None:
+    """Add a line to the watch's own log."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    try:
+        with open(at.path("watch.log"), "a", encoding="utf-8") as file:
+            file.write("%s %s\n" % (moment, text))
+    except OSError:
+        return
+
+
+class _Watchman:
+    """
+    Remembers when there was last a sign of life, by a clock nobody can set.
+
+    A lease's age is counted from the moment its change was seen, not from the
+    time it bears: the box's wall clock may jump when it first learns the time.
+    """
+
+    def __init__(self, at: Box) -> None:
+        self.at = at
+        self.armed_at = self.alive_at = box.boottime()
+        self.box_changed = _changed(at.path("box.json"))
+        self.lease_changed = _changed(at.path("lease"))
+        self.warned: Set[str] = set()
+
+    def look(self) -> str:
+        """Return why the box must go off now, "" if it need not."""
+        now = box.boottime()
+        self.read_again(now)
+        running = states.running(self.at)
+        lease = _changed(self.at.path("lease"))
+        if running or lease != self.lease_changed:
+            self.lease_changed = lease
+            self.alive_at = now
+        if running:
+            self.pass_on_notice(running)
+        at = self.at
+        if time.time() >= at.deadline or now - self.armed_at >= at.deadline - at.armed:
+            return "deadline"
+        idle = now - self.alive_at
+        if running:
+            return ""
+        if states.jobs(at):
+            return "no job and nobody attached" if idle >= at.idle_grace else ""
+        return "no job ever started" if idle >= at.setup_grace else ""
+
+    def read_again(self, now: float) -> None:
+        """Take over a changed box.json; one that cannot be read changes nothing."""
+        changed = _changed(self.at.path("box.json"))
+        if changed == self.box_changed:
+            return
+        try:
+            fresh = box.load(self.at.root)
+        except Refused as refusal:
+            note(self.at, refusal.message)
+            return
+        finally:
+            self.box_changed = changed
+        if fresh.armed != self.at.armed:
+            self.armed_at = self.alive_at = now
+        self.at = fresh
+
+    def pass_on_notice(self, job: str) -> None:
+        """Tell a job, once, that the cloud takes the box back, and when."""
+        told = box.read(self.at.path("notice"))
+        if not told or job in self.warned:
+            return
+        try:
+            left = float(json.loads(told)["at"]) - time.time()
+        except (ValueError, KeyError, TypeError):
+            # Half written, or of a kind we do not know: no time to lose.
+            left = LAST_GRACE
+        self.warned.add(job)
+        note(self.at, "notice: the box goes in %.0f s; job %s ends" % (left, job))
+        states.tell(
+            self.at, job, {"cause": "preempted", "grace": max(left - NOTICE_MARGIN, 0)}
+        )
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _run(at: Box, argv: List[str]) -> int:
+    """Run a command, without anything of ours, and return its exit status."""
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        pid = os.posix_spawnp(
+            argv[0],
+            argv,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)],
+        )
+    except OSError as error:
+        note(at, "%s: %s" % (argv[0], error))
+        return 127
+    finally:
+        os.close(null)
+    return os.waitpid(pid, 0)[1]

@@ -1,0 +1,376 @@
+"""A job's life as a client sees it: started, followed, cancelled, over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onebox.agent import wire
+from onebox.transport.link import AgentError, Link
+
+from .conftest import AgentBox, pids, until
+
+
+def run(box: AgentBox, job: str = "j1", **request: Any) -> tuple[bytes, dict[str, Any]]:
+    """Run a job to its end; return its log and the last answer."""
+    with box.link() as link:
+        link.ask("start", job=job, **request)
+        return follow(link, job)
+
+
+def follow(link: Link, job: str, offset: int = 0) -> tuple[bytes, dict[str, Any]]:
+    """Follow a job to its end; return its log from there on, and the answer."""
+    log = bytearray()
+    link.begin("follow", job=job, offset=offset)
+    for kind, payload in link.frames():
+        if kind == b"D":
+            log += payload
+        elif kind == b"A":
+            return bytes(log), wire.loads(payload)
+    raise AssertionError("no answer")
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 42, 125, 126, 127, 255])
+def test_exit_code_is_the_jobs_own(agent_box: AgentBox, code: int) -> None:
+    """The record holds the very code that the command ended with."""
+    log, end = run(agent_box, shell=f"echo out; echo err >&2; exit {code}")
+
+    assert log == b"out\nerr\n"
+    assert end["state"] == "exited"
+    assert end["record"]["code"] == code
+    assert end["record"]["cause"] == "exit"
+    assert end["record"]["signal"] is None
+    assert end["record"]["log_bytes"] == end["log_bytes"] == len(log)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_death_by_signal_is_told_apart(agent_box: AgentBox, signum: int) -> None:
+    """A job that a signal ended has code 128+n, and the signal beside it."""
+    _, end = run(agent_box, shell=f"kill -{int(signum)} $$")
+
+    assert end["record"]["signal"] == signum
+    assert end["record"]["code"] == 128 + signum
+    assert end["record"]["cause"] == "signal"
+
+
+def test_what_cannot_run_says_so_in_the_log(agent_box: AgentBox) -> None:
+    """A missing command is 127, one that may not be executed 126, as in a shell."""
+    plain = agent_box.work / "plain"
+    plain.write_text("no program")
+
+    log, end = run(agent_box, argv=["no-such-command", "-x"])
+    assert (log, end["record"]["code"]) == (
+        b"onebox: no-such-command: command not found\n",
+        127,
+    )
+    log, end = run(agent_box, "j2", argv=["./plain"])
+    assert (log, end["record"]["code"]) == (
+        b"onebox: ./plain: Permission denied\n",
+        126,
+    )
+
+
+def test_environment_is_clean_and_complete(
+    agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job sees a few of the agent's variables, its venv, its own, its secrets."""
+    monkeypatch.setenv("HOME", str(agent_box.home))
+    monkeypatch.setenv("STRAY", "of whoever started the agent")
+    monkeypatch.setenv("LC_TIME", "C")
+    (agent_box.home / ".venv" / "bin").mkdir(parents=True)
+
+    log, _ = run(
+        agent_box,
+        argv=[
+            sys.executable,
+            "-c",
+            "import json, os; print(json.dumps([*os.environ.items()]), os.getcwd())",
+        ],
+        env={"A": "1\n2", "B": "from env", "ODD": "\udcff"},
+        secrets={"B": "from secrets"},
+    )
+    listed, _, cwd = log.decode().strip().rpartition(" ")
+    seen = dict(json.loads(listed))
+
+    assert cwd == str(agent_box.work)
+    assert seen["A"] == "1\n2"
+    assert seen["B"] == "from secrets"
+    assert seen["ODD"] == "\udcff"
+    assert seen["ONEBOX_JOB"] == "j1"
+    assert seen["ONEBOX_BOX"] == agent_box.id
+    assert seen["LC_TIME"] == "C"
+    assert seen["VIRTUAL_ENV"] == str(agent_box.home / ".venv")
+    assert seen["PATH"].split(":")[0] == str(agent_box.home / ".venv" / "bin")
+    assert "STRAY" not in seen
+
+
+def test_arguments_pass_through_untouched(agent_box: AgentBox) -> None:
+    """No shell, no quoting: the job's argv is the list that was asked for."""
+    words = ["$HOME", "a b", "'", '"', "*", "line\nbreak", "", "-x", "\udcfe"]
+    program = "import os, sys; print([os.fsencode(w) for w in sys.argv[1:]])"
+
+    log, _ = run(agent_box, argv=[sys.executable, "-c", program, *words])
+
+    assert log.decode().strip() == str([os.fsencode(word) for word in words])
+
+
+def test_output_directories_are_there_when_the_job_starts(agent_box: AgentBox) -> None:
+    """A job may write into its outputs at once; a path that leads out is refused."""
+    _, end = run(agent_box, shell="touch out/deep/file", outputs=["out/deep"])
+    assert end["record"]["code"] == 0
+    assert (agent_box.work / "out/deep/file").exists()
+
+    for path in ("../out", "/out", "a/../../out"):
+        with agent_box.link() as link, pytest.raises(AgentError) as refused:
+            link.ask("start", job="j2", shell="true", outputs=[path])
+        assert refused.value.kind == "path"
+
+
+def test_start_twice_starts_once(agent_box: AgentBox) -> None:
+    """A second start with the same id changes nothing and answers the state."""
+    with agent_box.link() as link, agent_box.link() as other:
+        request = {"job": "j1", "shell": "echo x >> count; read x < /dev/null; sleep 1"}
+        assert link.ask("start", **request) == {"job": "j1", "state": "running"}
+        assert other.ask("start", **request) == {"job": "j1", "state": "running"}
+        follow(link, "j1")
+        assert other.ask("start", **request) == {"job": "j1", "state": "exited"}
+
+    assert (agent_box.work / "count").read_text() == "x\n"
+
+
+def test_one_job_at_a_time(agent_box: AgentBox) -> None:
+    """While a job runs, another one is refused, and the message names the first."""
+    with agent_box.link() as link:
+        link.ask("start", job="first", shell="sleep 60", cancel_grace=5)
+        with pytest.raises(AgentError, match="first") as refused:
+            link.ask("start", job="second", shell="true")
+        assert refused.value.kind == "busy"
+        assert link.ask("hello")["job"] == "first"
+        link.ask("cancel", job="first")
+        assert link.ask("start", job="second", shell="true")["job"] == "second"
+        assert follow(link, "second")[1]["state"] == "exited"
+        assert link.ask("job")["job"] == "second"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"job": "../evil", "shell": "true"},
+        {"job": "j1"},
+        {"job": "j1", "argv": []},
+        {"job": "j1", "argv": ["true"], "shell": "true"},
+        {"job": "j1", "shell": "a\0b"},
+        {"job": "j1", "shell": "true", "env": {"A=B": "1"}},
+        {"job": "j1", "shell": "true", "secrets": {"A": 1}},
+        {"job": "j1", "shell": "true", "cancel_grace": "long"},
+    ],
+)
+def test_nonsense_is_refused(agent_box: AgentBox, request_: dict[str, Any]) -> None:
+    """What cannot be run as asked is refused, and no trace of it is left."""
+    with agent_box.link() as link:
+        with pytest.raises(AgentError) as refused:
+            link.ask("start", **request_)
+        assert refused.value.kind == "argument"
+        assert link.ask("job")["state"] == "none"
+
+
+def test_unknown_jobs(agent_box: AgentBox) -> None:
+    """A job that never was has the state none, and cannot be followed."""
+    with agent_box.link() as link:
+        assert link.ask("job", job="x")["state"] == "none"
+        for op in ("follow", "cancel"):
+            with pytest.raises(AgentError) as refused:
+                link.ask(op, job="x")
+            assert refused.value.kind == "job"
+
+
+def test_log_is_the_jobs_bytes(agent_box: AgentBox) -> None:
+    """Binary garbage arrives byte for byte, from any offset."""
+    garbage = secrets.token_bytes(300_000) + b"\0\xff\r\n\x1b[2J"
+    (agent_box.work / "garbage").write_bytes(garbage)
+
+    log, _ = run(agent_box, shell="cat garbage")
+    assert log == garbage
+
+    with agent_box.link() as link:
+        assert follow(link, "j1", 299_999)[0] == garbage[299_999:]
+        assert follow(link, "j1", len(garbage))[0] == b""
+        for offset in (len(garbage) + 1, -1, "0"):
+            with pytest.raises(AgentError) as refused:
+                link.ask("follow", job="j1", offset=offset)
+            assert refused.value.kind == "offset"
+
+
+def test_a_client_that_dies_loses_and_repeats_nothing(agent_box: AgentBox) -> None:
+    """50 MB, clients killed in the middle: what they got is the log, once."""
+    program = (
+        "import hashlib, os\n"
+        "check = hashlib.sha256()\n"
+        "for _ in range(800):\n"
+        "    data = os.urandom(1 << 16)\n"
+        "    check.update(data)\n"
+        "    os.write(1, data)\n"
+        "open('sum', 'w').write(check.hexdigest())\n"
+    )
+    with agent_box.link() as link:
+        link.ask("start", job="j1", argv=[sys.executable, "-c", program])
+    local = bytearray()
+    for stop_at in (1_000_000, 5_000_000, 20_000_000, 1 << 30):
+        link = agent_box.link()
+        link.begin("follow", job="j1", offset=len(local))
+        for kind, payload in link.frames():
+            if kind == b"D":
+                local += payload
+            if len(local) >= stop_at:
+                link.process.kill()
+                break
+            if kind == b"A":
+                assert wire.loads(payload)["log_bytes"] == len(local)
+
+    assert len(local) == 800 << 16
+    assert hashlib.sha256(local).hexdigest() == (agent_box.work / "sum").read_text()
+
+
+def test_follow_shows_a_line_as_it_is_printed(agent_box: AgentBox) -> None:
+    """A line reaches the client while the job runs on, and samples with it."""
+    with agent_box.link() as link:
+        link.ask(
+            "start", job="j1", shell="echo first; until [ -e go ]; do sleep 0.02; done"
+        )
+        link.begin("follow", job="j1", offset=0)
+        seen = set()
+        for kind, payload in link.frames():
+            seen.add(kind)
+            if kind == b"S":
+                sample = wire.loads(payload)
+                assert sample["memory"] <= sample["memory_total"]
+                assert sample["disk_free"] <= sample["disk_total"]
+            if kind == b"D":
+                assert payload == b"first\n"
+            if {b"D", b"S"} <= seen:
+                (agent_box.work / "go").touch()
+            if kind == b"A":
+                assert wire.loads(payload)["record"]["code"] == 0
+
+
+def test_following_renews_the_lease_and_ends_with_the_client(
+    agent_box: AgentBox,
+) -> None:
+    """In the middle of a follow, "still here" is heard, and so is hanging up."""
+    lease = agent_box.root / "lease"
+    with agent_box.link() as link:
+        link.ask("start", job="j1", shell="sleep 60")
+        link.begin("follow", job="j1", offset=0)
+        next(link.frames())
+        os.utime(lease, (0, 0))
+        link.send(b"P")
+        until(lambda: time.time() - lease.stat().st_mtime < 60)
+        link.close(wait=20)
+        assert link.process.returncode == 0
+    with agent_box.link() as link:
+        assert link.ask("job")["state"] == "running"
+
+
+def test_cancel_ends_everything(agent_box: AgentBox) -> None:
+    """TERM first: a job that heeds it may say good-bye, and its record the cause."""
+    with agent_box.link() as link:
+        link.ask(
+            "start",
+            job="j1",
+            shell="trap 'echo bye; exit 9' TERM; touch on; sleep 60 & wait",
+        )
+        until((agent_box.work / "on").exists)
+        end = link.ask("cancel", job="j1")
+        assert end["state"] == "exited"
+        assert (end["record"]["code"], end["record"]["cause"]) == (9, "cancel")
+        assert follow(link, "j1")[0] == b"bye\n"
+    assert agent_box.strays() == []
+
+
+def test_cancel_kills_what_ignores_it(agent_box: AgentBox) -> None:
+    """After its grace a job that ignores TERM is killed, with all its children."""
+    with agent_box.link() as link:
+        link.ask(
+            "start",
+            job="j1",
+            shell="trap '' TERM; sleep 61 & touch on; sleep 60",
+            cancel_grace=0.3,
+        )
+        until((agent_box.work / "on").exists)
+        record = link.ask("cancel", job="j1")["record"]
+    assert (record["signal"], record["cause"]) == (signal.SIGKILL, "cancel")
+    assert agent_box.strays() == []
+
+
+def test_a_stopped_job_can_be_cancelled(agent_box: AgentBox) -> None:
+    """A job under SIGSTOP hears TERM too: it is woken for that."""
+    with agent_box.link() as link:
+        link.ask(
+            "start", job="j1", shell="echo $$ > pid; kill -STOP $$", cancel_grace=60
+        )
+        until(lambda: (agent_box.work / "pid").exists())
+        record = link.ask("cancel", job="j1")["record"]
+    assert record["signal"] == signal.SIGTERM
+
+
+def test_children_that_checkpoint_get_their_grace(agent_box: AgentBox) -> None:
+    """When the shell dies of TERM at once, its child still gets the whole grace."""
+    child = (
+        "import signal, time\n"
+        "def end(*_):\n"
+        "    time.sleep(3)\n"
+        "    open('checkpoint', 'w').close()\n"
+        "    raise SystemExit\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "open('on', 'w').close()\n"
+        "time.sleep(60)\n"
+    )
+    (agent_box.work / "child.py").write_text(child)
+    with agent_box.link() as link:
+        link.ask("start", job="j1", shell=f"'{sys.executable}' child.py; true")
+        until((agent_box.work / "on").exists)
+        link.ask("cancel", job="j1")
+    assert (agent_box.work / "checkpoint").exists()
+
+
+def test_daemons_do_not_survive_the_job(agent_box: AgentBox) -> None:
+    """What hid in sessions of its own is ended with the job, and named."""
+    daemon = "(setsid sh -c '(setsid sleep 71 &) ; true' &) ; sleep 0.3; exit 4"
+    _, end = run(agent_box, shell=daemon)
+
+    assert end["record"]["code"] == 4
+    assert end["record"]["survivors"] == ["sleep 71"]
+    assert agent_box.strays() == []
+
+
+def test_secrets_reach_the_job_and_nothing_else(agent_box: AgentBox) -> None:
+    """A secret's value is in no file of the agent's and in no command line."""
+    canary = f"canary-{secrets.token_hex(8)}"
+    with agent_box.link() as link:
+        link.ask(
+            "start",
+            job="j1",
+            shell='test -n "$TOKEN" && touch has; until [ -e go ]; do sleep 0.02; done',
+            secrets={"TOKEN": canary},
+        )
+        until((agent_box.work / "has").exists)
+        for pid in pids():
+            try:
+                assert canary.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+        (agent_box.work / "go").touch()
+        follow(link, "j1")
+    files = [path for path in agent_box.root.rglob("*") if path.is_file()]
+    assert agent_box.root / "jobs" / "j1" / "spec.json" in files
+    for path in files:
+        assert canary.encode() not in path.read_bytes(), path
