@@ -1,0 +1,289 @@
+"""The provider `local`: boxes that are directories of this machine, for nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ..errors import ConfigError, ProviderError, Unclear
+from .base import Box, Check, Image, Leftover, Provider, Request, Size
+from .localbox import disk, host, images, processes, records, rehearse, spawn
+from .localbox.layout import Layout, is_locked, take_lock, write_json
+
+CONSOLE_LINES = 40
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+# What may stand in PATH, in a script's first line, and in a shell unquoted.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]+")
+
+
+class Local(Provider):
+    """
+    Boxes below *root*, as *settings* (the table [local]) wants them.
+
+    Raises:
+        ConfigError: The root or a setting cannot be used.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        settings: Mapping[str, object],
+        root: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._root = Path(os.path.realpath(root))
+        if not _PLAIN_PATH.fullmatch(str(self._root)):
+            raise ConfigError(
+                f"boxes cannot live in {str(self._root)!r}: programs installed in "
+                "them need a path of plain letters, digits and / . _ + @ = , ~ -",
+                next="set ONEBOX_LOCAL_ROOT to another directory",
+            )
+        self._faults = rehearse.faults(settings.get("rehearse", {}))
+        self._read = _paths(settings.get("read", []))
+        self._clock = clock
+
+    def size(self, name: str, cpus: int, memory: int, spot: bool) -> Sequence[Size]:
+        """Return this machine: whatever is asked for, it is what there is."""
+        return [
+            Size(
+                name=name,
+                type="this machine",
+                cpus=host.cpus(),
+                memory=host.memory(),
+                price=0.0,
+                on_demand=0.0,
+                spot=spot,
+            )
+        ]
+
+    def base(self) -> str:
+        """Name this machine's system and Python, which every box is made of."""
+        return host.base()
+
+    def create(self, request: Request) -> Box:
+        """Make the box; see `Provider`. A half-made one is made whole."""
+        final, new = self._layout(request.box), self._layout(request.box, ".new-")
+        if not os.path.lexists(final.path):
+            _private_directory(final.path.parent)
+            new.path.mkdir(mode=0o700, exist_ok=True)
+            with _locked(new.lock) as lock:
+                if lock is not None:
+                    try:
+                        self._prepare(new, final, request)
+                        new.path.rename(final.path)
+                    except BaseException:
+                        disk.remove(new.path)
+                        raise
+                    spawn.start(final, lock)
+        else:
+            records.check_owner(final, request.tags)
+            with _locked(final.lock) as lock:
+                if lock is not None and not records.has_run(final):
+                    spawn.start(final, lock)
+        try:
+            spawn.wait_until_up(final)
+        except Unclear:
+            raise
+        except ProviderError:
+            self._remove(final)
+            raise
+        return records.box(final)
+
+    def find(self, owner: str) -> Sequence[Box]:
+        """Return this owner's boxes; clear away what a crash left half done."""
+        found = []
+        for path in self._entries("boxes"):
+            layout = Layout(path)
+            tags = records.tags(layout)
+            if path.name.startswith(".gone-"):
+                disk.remove(path)
+            elif path.name.startswith(".new-"):
+                if (tags is None or tags.owner == owner) and not is_locked(layout.lock):
+                    disk.remove(path)
+            elif tags is not None and tags.owner == owner:
+                found.append(records.box(layout))
+        return found
+
+    def get(self, box: str) -> Box | None:
+        """Return this box as it is now, None once it is certainly gone."""
+        layout = self._layout(box)
+        return records.box(layout) if records.tags(layout) is not None else None
+
+    def start(self, box: Box, deadline: float) -> Box:
+        """Boot a stopped box again, with the home directory as it was."""
+        layout = self._layout(box.id)
+        records.check_owner(layout, box.tags)
+        with _locked(layout.lock) as lock:
+            if lock is not None:
+                records.renew(layout, deadline, self._faults)
+                spawn.start(layout, lock)
+        spawn.wait_until_up(layout)
+        return records.box(layout)
+
+    def stop(self, box: Box) -> None:
+        """Stop the box and wait until it has; its disk stays."""
+        layout = self._layout(box.id)
+        if os.path.lexists(layout.path):
+            records.check_owner(layout, box.tags)
+            spawn.stop(layout, box.id, "stopped")
+
+    def delete(self, box: Box) -> None:
+        """Remove this one box, its processes and its directory."""
+        layout = self._layout(box.id)
+        if os.path.lexists(layout.path):
+            records.check_owner(layout, box.tags)
+        self._remove(layout)
+
+    def leftovers(self, box: str) -> Sequence[Leftover]:
+        """Return what there still is of this box: directories, processes."""
+        paths = [self._layout(box, prefix).path for prefix in ("", ".new-", ".gone-")]
+        found = [
+            Leftover("directory", str(path), 0.0)
+            for path in paths
+            if os.path.lexists(path)
+        ]
+        pids = sorted(processes.marked(box))
+        return [*found, *(Leftover("process", str(pid), 0.0) for pid in pids)]
+
+    def images(self, owner: str) -> Sequence[Image]:
+        """Return this owner's images, newest first."""
+        found = []
+        for path in self._entries("images"):
+            image = records.image(path)
+            if path.name.startswith(".gone-"):
+                disk.remove(path)
+            elif image is not None and image.tags.owner == owner:
+                found.append(image)
+        return sorted(found, key=lambda image: image.created, reverse=True)
+
+    def save(self, box: Box, image: Image) -> Image:
+        """Save a stopped box's home, without `work`, as an image."""
+        layout, final = self._layout(box.id), self._image_path(image.id)
+        records.check_owner(layout, box.tags)
+        present = records.image(final)
+        if present is not None:
+            records.check_same(f"image {image.id}", present.tags, image.tags)
+            return present
+        if records.loses_disk(layout):
+            raise ProviderError(
+                f"box {box.id} has a rehearsed disk, which it loses when it stops: "
+                "it cannot be saved as an image"
+            )
+        _private_directory(final.parent)
+        with _locked(layout.lock) as lock:
+            if lock is None:
+                raise ProviderError(f"box {box.id} must be stopped before it is saved")
+            new = final.with_name(f"{image.id}.new")
+            disk.remove(new)
+            paths = images.save(layout.path, layout.home, new / "home")
+            saved = Image(
+                id=image.id,
+                name=image.name,
+                recipe=image.recipe,
+                created=self._clock(),
+                size=disk.size(new / "home"),
+                arch=platform.machine(),
+                tags=image.tags,
+            )
+            write_json(new / "image.json", {**asdict(saved), "paths": paths})
+            new.rename(final)
+        return saved
+
+    def delete_image(self, image: Image) -> None:
+        """Remove this one image; already gone is fine."""
+        path = self._image_path(image.id)
+        present = records.image(path)
+        if present is not None:
+            records.check_same(f"image {image.id}", present.tags, image.tags)
+            gone = path.with_name(f".gone-{image.id}")
+            disk.remove(gone)
+            path.rename(gone)
+            disk.remove(gone)
+
+    def console(self, box: Box) -> str:
+        """Return the last lines that the box's two processes have said."""
+        return spawn.console(self._layout(box.id), CONSOLE_LINES)
+
+    def checks(self) -> Sequence[Check]:
+        """Look for whatever would keep a box from coming up here."""
+        return host.checks(self._root)
+
+    def _prepare(self, new: Layout, final: Layout, request: Request) -> None:
+        """Write all of the box at *new*, for a life at *final*."""
+        for left in new.path.iterdir():
+            # A crash's. The lock is ours, and must stay the file that it is.
+            if left != new.lock:
+                disk.remove(left) if left.is_dir() else left.unlink()
+        records.write(new, final, request, self._clock(), self._faults, self._read)
+        spawn.furnish(new, final, request.arming.agent)
+        if request.image is None:
+            return
+        saved = self._image_path(request.image.id)
+        paths = records.image_paths(saved)
+        if paths is None:
+            raise ProviderError(f"there is no image {request.image.id} here")
+        images.restore(saved / "home", paths, final.path, new.home)
+
+    def _remove(self, layout: Layout) -> None:
+        box = layout.path.name
+        gone, new = self._layout(box, ".gone-"), self._layout(box, ".new-")
+        if os.path.lexists(layout.path):
+            spawn.stop(layout, box, "deleted")
+            # From here on the box is gone, whatever happens to us.
+            disk.remove(gone.path)
+            layout.path.rename(gone.path)
+        processes.end(lambda: processes.marked(box))
+        for left in (new, gone):
+            if is_locked(left.lock):
+                raise Unclear(f"another onebox command is making box {box}")
+            disk.remove(left.path)
+
+    def _layout(self, box: str, prefix: str = "") -> Layout:
+        return Layout(self._root / "boxes" / f"{prefix}{_plain_id(box)}")
+
+    def _image_path(self, image: str) -> Path:
+        return self._root / "images" / _plain_id(image)
+
+    def _entries(self, kind: str) -> list[Path]:
+        try:
+            return sorted((self._root / kind).iterdir())
+        except FileNotFoundError:
+            return []
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int | None]:
+    """Hold the lock, if nobody else does, and let go of it after."""
+    lock = take_lock(path)
+    try:
+        yield lock
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _private_directory(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+
+
+def _plain_id(text: str) -> str:
+    """Return an id that is one plain file name. Raises `ProviderError`."""
+    if not _ID.fullmatch(text):
+        raise ProviderError(f"{text!r} cannot be the id of a box or an image")
+    return text
+
+
+def _paths(value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError("[local] read must be a list of paths")
+    return tuple(os.path.realpath(Path(str(one)).expanduser()) for one in value)

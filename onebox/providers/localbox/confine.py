@@ -1,0 +1,249 @@
+"""
+Keep what runs in a box away from the user's files and processes.
+
+A guard rail against accidents (`rm -rf ~`, `pkill python`, `sudo poweroff`), not
+a jail for hostile code. It is also fidelity: a job that leans on a file of the
+laptop fails here, as it would in the cloud.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import stat
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_NO_NEW_PRIVS = 38
+_CAPBSET_DROP = 24
+
+# The numbers of these three are the same on every architecture.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_VERSION_QUESTION = 1
+_RULE_PATH_BENEATH = 1
+
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_REMOVE = 1 << 4 | 1 << 5
+_MAKE = 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12  # all but device files
+_MAKE_DEVICE = 1 << 6 | 1 << 11
+_REFER = 1 << 13  # rename across directories: ABI 2
+_TRUNCATE = 1 << 14  # ABI 3
+
+_READ = _READ_FILE | _READ_DIR
+_WRITE = _WRITE_FILE | _REMOVE | _MAKE | _REFER | _TRUNCATE
+_ALL = _EXECUTE | _READ | _WRITE | _MAKE_DEVICE
+# What may be allowed on a path that is no directory.
+_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+
+# ABI 6: no signals to, and no abstract Unix sockets of, anything outside.
+_SCOPE_SIGNALS_AND_SOCKETS = 0b11
+
+# Without rename across directories (ABI 1), pip and git do not work.
+OLDEST_ABI = 2
+
+# Directories whose content is the system's, also where a home lies in one of
+# them (/var/lib/jenkins): only the home itself is hidden then.
+_SYSTEM = ("bin", "etc", "lib", "lib32", "lib64", "opt", "sbin", "usr", "var")
+_NEVER = ("home", "root", "run", "dev", "tmp", "lost+found")
+# What /etc/resolv.conf leads to. The rest of /run is sockets of the system's.
+_RUN = ("systemd/resolve", "resolvconf", "NetworkManager/resolv.conf", "connman")
+_DEVICES_NEVER = ("mem", "kmem", "port", "kmsg", "initctl", "console", "log")
+
+# By their absolute path, these would reach past the box's own commands of these
+# names; as root, or in a desktop session, they do power the machine off.
+_POWER_PROGRAMS = ("halt", "poweroff", "reboot", "shutdown", "systemctl", "telinit")
+
+# Capabilities that root in the box has no use for, as numbered by the kernel:
+# NET_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, SYS_BOOT, SYS_TIME,
+# MKNOD, MAC_OVERRIDE, MAC_ADMIN, SYSLOG.
+_CAPABILITIES = (12, 16, 17, 19, 21, 22, 25, 27, 32, 33, 34)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a box may reach: whole directories to *write* or to *read*."""
+
+    box: Path
+    homes: tuple[Path, ...]
+    write: tuple[Path, ...]
+    read: tuple[Path, ...]
+
+
+def landlock_abi() -> int:
+    """Return the version of Landlock in this kernel, 0 if there is none."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    return max(0, _syscall(_CREATE_RULESET, 0, 0, _VERSION_QUESTION))
+
+
+def describe(abi: int) -> tuple[str, ...]:
+    """Return the sentences that say what a box can and cannot reach here."""
+    if abi < OLDEST_ABI:
+        return (
+            "nothing keeps the job from your files and processes: "
+            "this system has no Landlock (Linux 5.19 or later)",
+        )
+    signals = (
+        "processes outside the box are out of reach"
+        if abi >= 6
+        else "your other processes are within reach of a kill (Linux 6.12 ends that)"
+    )
+    return (
+        f"files outside the box are out of reach (Landlock ABI {abi})",
+        signals,
+        "a Unix socket of yours, such as Docker's, is still reachable: "
+        "a guard rail, not a jail",
+    )
+
+
+def apply(limits: Limits) -> int:
+    """
+    Confine this process and all that it will start; return the Landlock ABI.
+
+    Without Landlock (an old kernel, macOS, gVisor) the rest still applies.
+    """
+    if not sys.platform.startswith("linux"):
+        return 0
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs was refused")
+    for capability in _CAPABILITIES:
+        # Refused unless we are root; then there is nothing to drop.
+        libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0)
+    abi = landlock_abi()
+    if abi < OLDEST_ABI:
+        return 0
+    handled = _ALL if abi >= 3 else _ALL & ~_TRUNCATE
+    scoped = _SCOPE_SIGNALS_AND_SOCKETS if abi >= 6 else 0
+    attributes = struct.pack("=QQQ", handled, 0, scoped)
+    ruleset = _syscall(_CREATE_RULESET, attributes, len(attributes), 0)
+    if ruleset < 0:
+        raise OSError(ctypes.get_errno(), "Landlock refused the rules")
+    try:
+        for path, rights in _rules(limits):
+            _allow(ruleset, path, rights & handled)
+        if _syscall(_RESTRICT_SELF, ruleset, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "Landlock refused to confine")
+    finally:
+        os.close(ruleset)
+    return abi
+
+
+def tmp_is_open(limits: Limits) -> bool:
+    """Say whether /tmp can be given to the box: not if the boxes lie in it."""
+    return not _holds(Path("/tmp"), limits.box)  # noqa: S108 - the real one
+
+
+def _rules(limits: Limits) -> Iterator[tuple[Path, int]]:
+    homes = [home for home in limits.homes if not _is_system(home)]
+    hidden = (*homes, limits.box.parent.parent)
+    blocked = _power_programs()
+    for top in _entries(Path("/")):
+        if top.name in _NEVER or top.is_symlink():
+            continue
+        if top.name not in _SYSTEM and any(_holds(top, home) for home in homes):
+            continue
+        for path in _around(top, hidden):
+            yield path, _READ
+        for path in _around(top, (*hidden, *blocked)):
+            yield path, _EXECUTE
+    for name in _RUN:
+        yield Path("/run", name), _READ
+    yield Path("/dev"), _READ_DIR
+    for device in _entries(Path("/dev")):
+        if device.name not in _DEVICES_NEVER and not _is_disk(device):
+            for path in _around(device, hidden):
+                yield path, _READ | _WRITE | _EXECUTE
+    for path in (Path("/tmp"), Path("/var/tmp")):  # noqa: S108 - the real ones
+        if not _holds(path, limits.box):
+            yield path, _EXECUTE | _READ | _WRITE
+    for path in limits.read:
+        yield path, _EXECUTE | _READ
+    for path in limits.write:
+        yield path, _EXECUTE | _READ | _WRITE
+
+
+def _around(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
+    """
+    Yield *path*, or, if it holds something hidden, what lies in it beside that.
+
+    Landlock can only add: a rule cannot take back what one further up allows.
+    """
+    if path in hidden:
+        return
+    if not any(_holds(path, one) for one in hidden):
+        yield path
+        return
+    for entry in _entries(path):
+        if not entry.is_symlink():
+            yield from _around(entry, hidden)
+
+
+def _is_system(home: Path) -> bool:
+    """Say whether a "home" is a directory of the system's: nobody's is /."""
+    if home == Path("/"):
+        return True
+    inside = len(home.parts) > 1 and home.parts[1] in _SYSTEM
+    try:
+        return inside and home.stat().st_uid != os.getuid()
+    except OSError:
+        return True
+
+
+def _holds(path: Path, inner: Path) -> bool:
+    return path == inner or path in inner.parents
+
+
+def _entries(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir())
+    except OSError:
+        return []
+
+
+def _is_disk(path: Path) -> bool:
+    try:
+        return stat.S_ISBLK(path.stat().st_mode)
+    except OSError:
+        return True
+
+
+def _power_programs() -> tuple[Path, ...]:
+    """Return the real files behind the commands that power a machine off."""
+    found = set()
+    for name in _POWER_PROGRAMS:
+        for folder in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+            program = shutil.which(name, path=folder)
+            # In busybox one file is every command: it must stay usable.
+            if program and "busybox" not in os.path.realpath(program):
+                found.add(Path(program).resolve())
+    return tuple(found)
+
+
+def _allow(ruleset: int, path: Path, rights: int) -> None:
+    try:
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        # Not there, or gone since it was listed: nothing to allow.
+        return
+    try:
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):
+            rights &= _FILE
+        rule = struct.pack("=Qi", rights, handle)
+        if rights and _syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"Landlock refused a rule for {path}")
+    finally:
+        os.close(handle)
+
+
+def _syscall(number: int, *arguments: int | bytes) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    passed = [
+        ctypes.c_char_p(one) if isinstance(one, bytes) else ctypes.c_long(one)
+        for one in arguments
+    ]
+    return int(libc.syscall(ctypes.c_long(number), *passed))

@@ -1,0 +1,305 @@
+"""The machine of a local box: an ssh server, and whatever runs in the box."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from . import confine, processes
+from .layout import MARK, Layout
+from .session import Children, Session
+
+# Fast on both ends: AES has instructions of its own, and one machine needs no
+# post-quantum key exchange with itself, which is 40 % of a connection's cost.
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
+_EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org")
+# Big enough that neither side ever waits for the other's bookkeeping.
+_WINDOW_BYTES = 8 << 20
+_PACKET_BYTES = 1 << 17
+_KEEPALIVE_SECONDS = 30
+
+_NEW_NAMESPACE, _NEW_USER = 0x00020000, 0x10000000
+_PRIVATE_MOUNTS = 1 << 14 | 1 << 18
+
+
+class RefusedError(Exception):
+    """The machine cannot be what was asked for; the sentence says why."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """
+    Be the machine of a box, until the supervisor or this process ends.
+
+    *arguments*: the box's directory, the descriptor of the line to the
+    supervisor and that of the listening socket. The first thing to come over
+    the line is what to boot; the first to go is how it went; its end, at any
+    time, is the end of the supervisor.
+    """
+    layout = Layout(Path(arguments[0]))
+    line = socket.socket(fileno=int(arguments[1]))
+    listener = socket.socket(fileno=int(arguments[2]))
+    for one in (line, listener):
+        one.set_inheritable(False)
+    with line.makefile("rb") as lines:
+        boot = json.loads(lines.readline())
+    processes.adopt_orphans()
+    try:
+        if "disk" in boot["faults"]:
+            _small_disk(layout.home, int(boot["faults"]["disk"]))
+        (layout.home / boot["work"]).mkdir(parents=True, exist_ok=True)
+        notes = _confine(layout, boot)
+    except (RefusedError, OSError) as error:
+        line.sendall(json.dumps({"refused": str(error)}).encode() + b"\n")
+        return
+    os.chdir(layout.home)
+    os.umask(0o022)
+    try:
+        asyncio.run(_Machine(layout, boot, line, listener).run(notes))
+    finally:
+        processes.end(lambda: processes.descendants(os.getpid()), each_round=_reap)
+
+
+class _Server(asyncssh.SSHServer):
+    """Lets in the one key, and remembers who is connected."""
+
+    def __init__(self, machine: _Machine) -> None:
+        self._machine = machine
+        self._connection: Any = None
+
+    def connection_made(self, conn: Any) -> None:
+        self._connection = conn
+        self._machine.connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._machine.connections.discard(self._connection)
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: Any) -> bool:
+        return bool(username == self._machine.user and key == self._machine.user_key)
+
+    def session_requested(self) -> Session:
+        return Session(self._machine.children)
+
+    def connection_requested(
+        self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
+    ) -> bool:
+        # `ssh -L`, for a notebook or a dashboard of the job's.
+        return True
+
+
+class _Machine:
+    """Accepts connections, and makes the faults that concern them."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        boot: dict[str, Any],
+        line: socket.socket,
+        listener: socket.socket,
+    ) -> None:
+        self.user: str = boot["user"]
+        self.user_key = asyncssh.import_public_key(boot["user_key"])
+        self.connections: set[Any] = set()
+        self.children = Children(boot["shell"], environment(layout, boot))
+        self._layout = layout
+        self._faults: dict[str, float] = boot["faults"]
+        self._line = line
+        self._listener = listener
+        self._host_key = asyncssh.import_private_key(boot["host_key"])
+        self._answering = True
+
+    async def run(self, notes: Sequence[str]) -> None:
+        """Serve until the supervisor is gone."""
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        loop.add_signal_handler(signal.SIGCHLD, self.children.reap)
+        # Nothing more is said over the line: readable means ended.
+        loop.add_reader(self._line, over.cancel)
+        self._plan_faults(loop)
+        self._start_agent()
+        self._listener.setblocking(False)
+        accepting = loop.create_task(self._accept(loop))
+        ready = {"ready": True, "notes": list(notes)}
+        self._line.sendall(json.dumps(ready).encode() + b"\n")
+        await asyncio.wait([over])
+        accepting.cancel()
+
+    async def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
+        guests: set[asyncio.Task[None]] = set()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+            except OSError as error:
+                # Out of descriptors, perhaps; or the listener was closed.
+                _say(f"accept: {error}")
+                await asyncio.sleep(0.2)
+                continue
+            if not self._answering:
+                connection.close()
+                continue
+            guest = loop.create_task(self._greet(connection))
+            guests.add(guest)
+            guest.add_done_callback(guests.discard)
+
+    async def _greet(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await asyncssh.run_server(
+                connection,
+                server_factory=lambda: _Server(self),
+                server_host_keys=[self._host_key],
+                encryption_algs=_CIPHERS,
+                kex_algs=_EXCHANGES,
+                compression_algs=["none"],
+                encoding=None,
+                line_editor=False,
+                window=_WINDOW_BYTES,
+                max_pktsize=_PACKET_BYTES,
+                keepalive_interval=_KEEPALIVE_SECONDS,
+                agent_forwarding=False,
+                gss_host=None,
+            )
+        except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
+            _say(f"a connection failed: {error}")
+
+    def _plan_faults(self, loop: asyncio.AbstractEventLoop) -> None:
+        faults = self._faults
+        if "boot_delay" in faults:
+            self._answering = False
+            loop.call_later(faults["boot_delay"], self._answer)
+        if "drop_after" in faults:
+            loop.call_later(faults["drop_after"], self._drop)
+        if "drop_every" in faults:
+            self._drop_every(loop, faults["drop_every"], first=True)
+        if "stall_after" in faults:
+            loop.call_later(faults["stall_after"], self._stall, faults["stall_seconds"])
+        if "host_key_after" in faults:
+            loop.call_later(faults["host_key_after"], self._change_host_key)
+
+    def _answer(self) -> None:
+        self._answering = True
+
+    def _drop(self) -> None:
+        _say(f"rehearsal: {len(self.connections)} connections cut")
+        for connection in list(self.connections):
+            connection.abort()
+
+    def _drop_every(
+        self, loop: asyncio.AbstractEventLoop, seconds: float, *, first: bool = False
+    ) -> None:
+        if not first:
+            self._drop()
+        loop.call_later(seconds, self._drop_every, loop, seconds)
+
+    def _stall(self, seconds: float) -> None:
+        _say(f"rehearsal: stalled for {seconds:g} s")
+        # Blocking the loop is the point; the supervisor's end still counts.
+        select.select([self._line], [], [], seconds)
+
+    def _change_host_key(self) -> None:
+        _say("rehearsal: another host key from now on")
+        self._host_key = asyncssh.generate_private_key("ssh-ed25519")
+
+    def _start_agent(self) -> None:
+        python = str(self._layout.bin / "python3")
+        agent = str(self._layout.agent / "agent.pyz")
+        os.posix_spawn(
+            python,
+            [python, "-I", "-S", agent, "watch"],
+            dict(self.children.environment),
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+
+
+def environment(layout: Layout, boot: dict[str, Any]) -> dict[str, str]:
+    """Return the whole environment of a session: nothing of the user's own."""
+    places = (
+        f"{layout.bin}:{layout.home}/.local/bin"
+        ":/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+    )
+    return {
+        "HOME": str(layout.home),
+        "PATH": places,
+        "SHELL": boot["shell"],
+        "USER": boot["user"],
+        "LOGNAME": boot["user"],
+        "LANG": boot["lang"],
+        "TMPDIR": str(layout.tmp),
+        MARK: boot["box"],
+    }
+
+
+def _confine(layout: Layout, boot: dict[str, Any]) -> Sequence[str]:
+    limits = confine.Limits(
+        box=layout.path,
+        homes=tuple(Path(home) for home in boot["homes"]),
+        write=(layout.home, layout.tmp, layout.agent, layout.power),
+        read=(layout.bin, *(Path(path) for path in boot["read"])),
+    )
+    abi = confine.apply(limits)
+    notes = list(confine.describe(abi))
+    if abi and not confine.tmp_is_open(limits):
+        notes.append("/tmp is out of reach, because the boxes themselves lie in it")  # noqa: S108
+    return notes
+
+
+def _small_disk(home: Path, size: int) -> None:
+    """Put the home directory, as it is, on a disk of this many bytes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = os.getuid(), os.getgid()
+    kind = _NEW_NAMESPACE if user == 0 else _NEW_NAMESPACE | _NEW_USER
+    problem = "this system does not let a box have a disk of its own, so `disk` "
+    problem += "cannot be rehearsed here"
+    if not sys.platform.startswith("linux") or libc.unshare(kind) != 0:
+        raise RefusedError(problem)
+    if kind & _NEW_USER:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    before = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    options = f"size={size},mode=755".encode()
+    if (
+        libc.mount(b"none", b"/", None, _PRIVATE_MOUNTS, None) != 0
+        or libc.mount(b"onebox", os.fsencode(home), b"tmpfs", 0, options) != 0
+    ):
+        raise RefusedError(problem)
+    try:
+        shutil.copytree(
+            f"/proc/self/fd/{before}", home, symlinks=True, dirs_exist_ok=True
+        )
+    except shutil.Error as error:
+        raise RefusedError(
+            f"the image does not fit on a disk of {size} bytes"
+        ) from error
+    finally:
+        os.close(before)
+
+
+def _reap() -> None:
+    processes.reap()
+
+
+def _say(sentence: str) -> None:
+    """Write a line to the box's console, which is our standard error."""
+    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.flush()

@@ -1,0 +1,116 @@
+"""Furnish a box's directory, bring the box up and down, and hear what it says."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from ...errors import ProviderError, Unclear
+from . import processes, shims
+from .layout import MARK, Layout, command, is_locked, make_fifo, read_json
+
+_UP_SECONDS = 90.0
+# A box stops within the grace that its processes get; this is for a slow machine.
+_DOWN_SECONDS = processes.GRACE_SECONDS + 15.0
+
+# A login shell's /etc/profile sets a PATH of its own, and would lose the box's.
+_PROFILE = 'PATH="{bin}:$PATH"\n[ -r ~/.bashrc ] && . ~/.bashrc\n'
+
+
+def furnish(new: Layout, final: Layout, agent: bytes) -> None:
+    """Make a box's directories, commands and pipes at *new*, for use at *final*."""
+    for directory in (new.home, new.tmp, new.agent):
+        directory.mkdir(mode=0o700)
+    (new.home / ".profile").write_text(_PROFILE.format(bin=final.bin), "utf-8")
+    (new.agent / "agent.pyz").write_bytes(agent)
+    shims.write(new.bin, final.power)
+    make_fifo(new.control)
+    make_fifo(new.power)
+
+
+def start(layout: Layout, lock: int) -> None:
+    """Start the supervisor, which keeps the lock that this process holds now."""
+    box = layout.marker.read_text("ascii")
+    layout.state.unlink(missing_ok=True)
+    with layout.log.open("ab") as log:
+        # It goes into the background itself: what we wait for is only that.
+        subprocess.run(
+            command("supervisor", [], str(layout.path), str(lock)),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(lock,),
+            cwd=layout.path,
+            env={MARK: box},
+            check=False,
+        )
+
+
+def wait_until_up(layout: Layout) -> None:
+    """
+    Wait until the box runs, or has stopped again.
+
+    Raises:
+        ProviderError: It did not come up.
+
+        Unclear: It is still starting after more than a minute.
+    """
+    deadline = time.monotonic() + _UP_SECONDS
+    while time.monotonic() < deadline:
+        alive = is_locked(layout.lock)
+        # Read after the lock: a supervisor writes its last word before it ends.
+        state = read_json(layout.state) or {}
+        if state.get("state") == "failed":
+            raise ProviderError(f"box {layout.path.name} did not start: {state['why']}")
+        if "port" in state or state.get("state") == "stopped":
+            return
+        if not alive and layout.path.exists():
+            raise ProviderError(
+                f"box {layout.path.name} did not start: {console(layout, 3).strip()}"
+            )
+        time.sleep(0.005)
+    raise Unclear(f"box {layout.path.name} has not started within {_UP_SECONDS:g} s")
+
+
+def stop(layout: Layout, box: str, why: str) -> None:
+    """Stop a box and wait until nothing of it runs, however it got here."""
+    _order(layout.control, why)
+    deadline = time.monotonic() + _DOWN_SECONDS
+    pause = 0.002
+    while is_locked(layout.lock) and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+        _order(layout.control, why)
+    # With the supervisor alive nothing is left; it may have been killed, though.
+    processes.end(lambda: processes.marked(box))
+    if is_locked(layout.lock):
+        raise Unclear(f"another onebox command is using box {box}")
+
+
+def console(layout: Layout, lines: int) -> str:
+    """Return the last lines that the box's processes have said."""
+    try:
+        text = layout.log.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return "".join(text.splitlines(keepends=True)[-lines:])
+
+
+def _order(pipe: Path, order: str) -> None:
+    try:
+        handle = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        # Nobody reads: not up yet, or not any more.
+        if error.errno in (errno.ENXIO, errno.ENOENT):
+            return
+        raise
+    try:
+        os.write(handle, f"{order}\n".encode())
+    except BlockingIOError:
+        # Full of orders: one of them will do.
+        return
+    finally:
+        os.close(handle)
