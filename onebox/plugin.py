@@ -1,0 +1,344 @@
+"""
+Stages as Invoke tasks: the only file that knows Invoke's insides.
+
+A stage brings up what it needs before it runs, does so once per command line,
+and takes part in the options that belong to the line as a whole: `--vm`,
+`--provider`, `--name`, `--spot`. Invoke's own `pre=` cannot do that: it hands no
+arguments on, and would run `provision` twice in `inv provision run`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from invoke import Argument, Exit, Task
+
+if TYPE_CHECKING:
+    from invoke import Context
+
+    from .session import Session
+
+OPTIONS = {
+    "vm": "Size of the box: a name from onebox.toml, or the provider's own type.",
+    "provider": "Where the box is made: local, aws, gcp, digitalocean.",
+    "name": "Which box of this project, when there are several.",
+    "spot": "Take spot capacity, which is cheaper and may be taken back.",
+}
+ONLY_HELP = "Run this stage alone, on what is there."
+
+
+class _Line:
+    """
+    What the command line under way has said so far.
+
+    It is a module's global because Invoke copies tasks and arguments freely
+    between parsing and execution; only function bodies keep their identity.
+    """
+
+    options: dict[str, Any] = {}
+    named: list[str] = []
+
+    @classmethod
+    def begin(cls) -> None:
+        cls.options = {}
+        cls.named = []
+
+
+class SharedArgument(Argument):
+    """A flag that speaks for every stage on the command line."""
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        """Keep the value for the line. Raises Exit when it is contradicted."""
+        name = str(self.names[0])
+        if isinstance(value, str) and (not value or value.startswith("-")):
+            # Invoke would take `--vm --dry` as the size "--dry", and run.
+            raise _usage(f"--{name} needs a value, not {value!r}")
+        super().set_value(value, cast)
+        seen = _Line.options.setdefault(name, self.value)
+        if seen != self.value:
+            raise _usage(f"--{_flag(name, seen)} and --{_flag(name, self.value)}")
+
+
+class Stage(Task):  # type: ignore[type-arg]
+    """
+    A task of the chain, or a user's own on top of it.
+
+    Args:
+        needs: The stages that must be up to date before this one runs.
+
+        own: Whether this is one of onebox's own, which `--dry` replaces by its
+            line of the plan.
+    """
+
+    def __init__(
+        self,
+        body: Callable[..., Any],
+        *args: Any,
+        needs: Iterable[Stage] = (),
+        own: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("auto_shortflags", False)
+        self.needs = tuple(needs)
+        self.own = own
+        self._pre: list[Any] = []
+        super().__init__(body, *args, **kwargs)
+
+    @property
+    def pre(self) -> list[Any]:
+        """
+        Return Invoke's own pre-tasks.
+
+        Invoke asks every task of a line for them before the first one runs: so
+        a stage knows what else the user has asked for.
+        """
+        _Line.named.append(self.name)
+        return self._pre
+
+    @pre.setter
+    def pre(self, tasks: list[Any]) -> None:
+        self._pre = tasks
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return this task's own flags, then the ones shared by the line."""
+        _Line.begin()
+        arguments = list(super().get_arguments(ignore_unknown_help))
+        taken = {name for argument in arguments for name in argument.names}
+        if self.needs and "only" not in taken:
+            arguments.append(
+                Argument(name="only", kind=bool, default=False, help=ONLY_HELP)
+            )
+        for name, text in OPTIONS.items():
+            if name in taken:
+                continue
+            kind = bool if name == "spot" else str
+            arguments.append(SharedArgument(name=name, kind=kind, help=text))
+        if "spot" not in taken:
+            arguments.append(_NoSpot())
+        return arguments
+
+    def __call__(self, c: Context, *args: Any, **kwargs: Any) -> Any:
+        """
+        Run the stage once per line and set of options, after what it needs.
+
+        Raises:
+            invoke.Exit: It failed; the message has been printed, the code is
+                the job's own or one of `onebox.errors`.
+        """
+        only = bool(kwargs.pop("only", False))
+        kwargs.pop("no_spot", None)
+        given = {
+            name: value
+            for name in OPTIONS
+            if (value := kwargs.pop(name, None)) is not None
+        }
+        line = _Chains.of(c)
+        with line.using(given), line.session(c) as session:
+            key = (self.body, session.key, args, _freeze(kwargs), only)
+            if key not in session.done:
+                session.done[key] = self._run(c, session, only, args, kwargs)
+            return session.done[key]
+
+    def _run(
+        self,
+        c: Context,
+        session: Session,
+        only: bool,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        dry = bool(c.config.run.dry)
+        own = self.name if self.own else ""
+        has_words = bool(c.remainder or kwargs.get("command"))
+        session.entering(own, only=only, has_words=has_words)
+        session.keep = session.keep or bool(self.own and kwargs.get("keep"))
+        if not only and (dry or session.needs(own, has_words)):
+            with session.as_need():
+                for need in self.needs:
+                    need(c)
+        if dry and self.own:
+            return session.plan(self.name)
+        return super().__call__(c, *args, **kwargs)
+
+
+def stage(*needs: Stage, **options: Any) -> Any:
+    """
+    Make a task that brings up what it needs and takes the shared flags.
+
+        @stage(push)
+        def train(c, epochs=3):
+            run(c, command=f"python train.py --epochs={epochs}")
+
+    Keyword options are those of `invoke.task`.
+    """
+
+    def made(body: Callable[..., Any]) -> Stage:
+        return Stage(body, needs=needs, **options)
+
+    if len(needs) == 1 and not isinstance(needs[0], Task) and callable(needs[0]):
+        body, needs = needs[0], ()
+        return made(body)
+    return made
+
+
+def session_of(c: Context) -> Session:
+    """Return the session of the stage that is running in this context."""
+    return _Chains.of(c).current()
+
+
+def load(stage: str) -> Any:
+    """Return the module that does a stage's work; not before it is needed."""
+    return _imported(f".stages.{stage}")
+
+
+def remainder_of(c: Context) -> list[str]:
+    """
+    Return what stands behind `--`, each word as it was typed.
+
+    Invoke joins the words with spaces, which loses the quoting, so they are
+    taken from argv where the two agree.
+    """
+    if not c.remainder:
+        return []
+    if "--" in sys.argv:
+        words = sys.argv[sys.argv.index("--") + 1 :]
+        if " ".join(words) == c.remainder:
+            return words
+    return shlex.split(c.remainder)
+
+
+class _Chains:
+    """The sessions of one command line, and which options hold at the moment."""
+
+    def __init__(self) -> None:
+        self.options: list[dict[str, Any]] = []
+        self.sessions: dict[Any, Session] = {}
+        self.running: list[Session] = []
+
+    @classmethod
+    def of(cls, c: Context) -> _Chains:
+        found = getattr(c.config, "_onebox", None)
+        if not isinstance(found, cls):
+            found = cls()
+            # The config object is the one thing that all tasks of a line share.
+            c.config._set(_onebox=found)
+        return found
+
+    @contextmanager
+    def using(self, given: dict[str, Any]) -> Iterator[None]:
+        # A keyword beats the line; inside a stage, the enclosing stage's hold.
+        base = self.options[-1] if self.options else dict(_Line.options)
+        self.options.append({**base, **given})
+        try:
+            yield
+        finally:
+            self.options.pop()
+
+    def current(self) -> Session:
+        return self.running[-1]
+
+    @contextmanager
+    def session(self, c: Context) -> Iterator[Session]:
+        """Give the session for the options that hold, and settle what it owes."""
+        core = _imported(".session")
+        key = _freeze(self.options[-1])
+        if key not in self.sessions:
+            with _exits(core, None, c):
+                self.sessions[key] = core.Session.open(
+                    root=_root(c),
+                    environ=os.environ,
+                    flags=self.options[-1],
+                    command=_command_line(),
+                    named=tuple(_Line.named),
+                )
+        session = self.sessions[key]
+        outermost = session not in self.running
+        self.running.append(session)
+        try:
+            if outermost:
+                with _exits(core, session, c), session.frame():
+                    yield session
+            else:
+                yield session
+        finally:
+            self.running.pop()
+
+
+@contextmanager
+def _exits(core: Any, session: Session | None, c: Context) -> Iterator[None]:
+    """Turn our errors into Invoke's exit, with the line that explains them."""
+    try:
+        yield
+    except core.OneboxError as error:
+        if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+            logging.getLogger("invoke").debug("onebox failed", exc_info=True)
+        core.report(error, session, os.environ)
+        raise Exit(code=error.code) from error
+    except core.Interrupted as stop:
+        raise Exit(code=stop.code) from stop
+
+
+def _imported(module: str) -> Any:
+    """
+    Import what a running stage needs: not before one runs.
+
+    `inv --list` must cost what Invoke itself costs. Invoke also turns bytecode
+    off; ours is compiled once, not at every start.
+    """
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        return importlib.import_module(module, __package__)
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def _root(c: Context) -> str:
+    prefix = getattr(c.config, "_project_prefix", None)
+    return str(prefix or os.getcwd())  # noqa: PTH109 - pathlib costs import time
+
+
+def _command_line() -> str:
+    return shlex.join(["inv", *sys.argv[1:]])
+
+
+def _usage(message: str) -> Exit:
+    return Exit(f"onebox: the line contradicts itself: {message}", code=64)
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name if value else f"no-{name}"
+    return f"{name}={value}"
+
+
+class _NoSpot(SharedArgument):
+    """`--no-spot`: the same option, said no to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            name="no-spot",
+            kind=bool,
+            attr_name="no_spot",
+            help="Take on-demand capacity.",
+        )
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        """Keep False as the line's value of `spot`."""
+        Argument.set_value(self, value, cast)
+        if _Line.options.setdefault("spot", not value) == bool(value):
+            raise _usage("--spot and --no-spot")
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return tuple(sorted((name, _freeze(item)) for name, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return tuple(_freeze(item) for item in value)
+    return value

@@ -1,0 +1,450 @@
+"""
+One project's box of one name, and what the stages share while they work on it.
+
+A session is opened by the first stage of a command line and lives as long as
+the line. It knows what is configured, which box is there, how to reach it, and
+what the line owes: a box that a chain made for itself is torn down by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from . import config, providers, words
+from .errors import ConnectionLost, Lost, OneboxError, UsageError
+from .providers.base import Box, Provider, Size
+from .signals import Interrupted, caught
+from .stages import plan, run, teardown
+from .state import Notebook, Record, config_dir, local_root, owner, state_dir
+from .transport import ssh
+from .transport.link import Link
+from .ui import Screen
+
+__all__ = ["Interrupted", "OneboxError", "Session", "report"]
+
+
+class Session:
+    """
+    What every stage is given.
+
+    Attributes:
+        settings: onebox.toml, variables and flags, checked.
+
+        screen: Where to say things.
+
+        notebook: What this machine remembers of the box.
+
+        done: Results of the stages that this line has run, by plugin's key.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        environ: Mapping[str, str],
+        settings: config.Settings,
+        command: str,
+        named: tuple[str, ...],
+        screen: Screen,
+    ) -> None:
+        self.root = root
+        self.environ = environ
+        self.settings = settings
+        self.command = command
+        self.named = named
+        self.screen = screen
+        self.done: dict[Any, Any] = {}
+        self.spent: dict[str, float] = {}
+        self.owner = owner(config_dir(environ))
+        self.project = _project(root, settings)
+        self.notebook = Notebook(
+            state_dir(environ) / "projects" / self.project / settings.name
+        )
+        self.key = (self.project, settings.name, settings.provider, settings.vm)
+        self.into = root
+        self.keep = False
+        self.only = False
+        self.has_words = False
+        self.asked_for_box = False
+        self.job_wanted = False
+        self.paper: dict[str, Any] | None = None
+        self.doing = ""
+        self._as_need = 0
+        self._made_box = False
+        self._headline_said = False
+        self._door: ssh.Door | None = None
+
+    @classmethod
+    def open(
+        cls,
+        root: str,
+        environ: Mapping[str, str],
+        flags: Mapping[str, object],
+        command: str,
+        named: tuple[str, ...],
+    ) -> Session:
+        """
+        Read the configuration and make the session.
+
+        Raises:
+            ConfigError: onebox.toml or a variable is wrong.
+        """
+        settings = config.load(Path(root), environ, flags)
+        screen = Screen(environ)
+        return cls(Path(root), environ, settings, command, named, screen)
+
+    # -- the box ---------------------------------------------------------------
+
+    @cached_property
+    def provider(self) -> Provider:
+        """Return the provider: the recorded box's, else the configured one."""
+        name = self.notebook.record.provider or self.settings.provider
+        if self.given("provider"):
+            name = self.settings.provider
+        return self.provider_called(name)
+
+    def provider_called(self, name: str) -> Provider:
+        """Return one provider, with its own table of onebox.toml."""
+        table = asdict(getattr(self.settings, name))
+        return providers.load(name, table, local_root(self.environ))
+
+    @cached_property
+    def box(self) -> Box | None:
+        """
+        Return this project's box of this name, as the provider sees it now.
+
+        `del session.box` makes the next look ask again.
+        """
+        mine = [
+            box
+            for box in self.provider.find(self.owner)
+            if box.tags.project == self.project
+            and box.tags.name == self.settings.name
+            and box.tags.kind == "box"
+            and box.state != "gone"
+        ]
+        if len(mine) > 1:
+            ids = ", ".join(box.id for box in mine)
+            raise OneboxError(
+                f"there are {len(mine)} boxes called {self.title}: {ids}",
+                next="inv sweep",
+            )
+        return mine[0] if mine else None
+
+    def look_again(self) -> Box | None:
+        """Ask the provider for the box anew."""
+        self.__dict__.pop("box", None)
+        return self.box
+
+    def running_box(self) -> Box:
+        """Return the box if it runs. Raises UsageError if there is none."""
+        box = self.box
+        if box is None:
+            raise UsageError(
+                f"there is no box {self.title}", next="inv provision, or inv run"
+            )
+        if box.state not in ("running", "starting"):
+            raise UsageError(
+                f"{self.title} ({box.id}) is {box.state}; its disk is kept",
+                next="inv fetch brings its outputs, inv teardown removes it",
+            )
+        return box
+
+    def door(self, box: Box | None = None) -> ssh.Door:
+        """Return the way to the box."""
+        box = box or self.running_box()
+        if self._door is None or self._door.box != box:
+            if self._door is not None:
+                self._door.hang_up()
+            self._door = ssh.Door(
+                box,
+                self.notebook.directory / "ssh",
+                ssh.identity(config_dir(self.environ)),
+            )
+        return self._door
+
+    def resuming(self, step: Callable[[Link], Any], box: Box | None = None) -> Any:
+        """Do a step over the connection; after a break, again from where it was."""
+        door = self.door(box)
+
+        def broken(error: ConnectionLost, attempt: int) -> None:
+            self.screen.note(
+                f"connection lost ({error.message}); trying again ({attempt})"
+            )
+            self.still_there(door.box)
+
+        return door.resuming(step, broken)
+
+    def still_there(self, box: Box) -> None:
+        """Raise Lost if the box no longer runs: then waiting is of no use."""
+        now = self.provider.get(box.id)
+        if now is None or now.state in ("gone", "stopped", "stopping"):
+            state = "gone" if now is None else now.state
+            console = self.provider.console(box).strip().splitlines()
+            why = f": {console[-1]}" if console else ""
+            self.__dict__.pop("box", None)
+            raise Lost(
+                f"{self.title} ({box.id}) is {state}{why}",
+                next="inv status" if state == "gone" else "inv fetch",
+            )
+
+    def hang_up(self) -> None:
+        """Close the connection; it is opened again when it is needed."""
+        if self._door is not None:
+            self._door.hang_up()
+
+    def forget_door(self) -> None:
+        """Close the connection for good and remove its files."""
+        if self._door is not None:
+            self._door.forget()
+            self._door = None
+
+    # -- what the line wants ---------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """Return project and name, as people see them."""
+        return f"{self.settings.project}/{self.settings.name}"
+
+    @property
+    def local_dir(self) -> Path:
+        """Return the project's own `.onebox`: logs and receipts of all jobs."""
+        return self.root / ".onebox"
+
+    def given(self, option: str) -> bool:
+        """Tell whether an option was asked for by flag or variable."""
+        source = self.settings.source(option)
+        return source.startswith(("--", "ONEBOX_"))
+
+    def entering(self, stage: str, *, only: bool, has_words: bool = False) -> None:
+        """
+        Take note of a stage that begins.
+
+        *only* keeps the rest of the chain away; *has_words* says that the line
+        brings its own command.
+        """
+        self.has_words = has_words
+        if stage == "run" and not only:
+            self.job_wanted = True
+        if stage == "provision" and not self._as_need:
+            self.asked_for_box = True
+        if not self._as_need:
+            self.only = only
+
+    def needs(self, stage: str, has_words: bool) -> bool:
+        """Tell whether a stage must bring up what it needs before it runs."""
+        if stage == "run" and not has_words:
+            return run.reason(self) is not None
+        return True
+
+    @contextmanager
+    def as_need(self) -> Iterator[None]:
+        """Mark the stages called in here as wanted by another stage."""
+        self._as_need += 1
+        try:
+            yield
+        finally:
+            self._as_need -= 1
+
+    def fetch_into(self, folder: str) -> None:
+        """Have outputs put into another folder than the project."""
+        if folder:
+            self.into = Path(folder).absolute()
+            self.into.mkdir(parents=True, exist_ok=True)
+
+    def plan(self, stage: str) -> None:
+        """Say what a stage would do, and why; change nothing."""
+        plan.show(self, stage)
+
+    def lock(self) -> None:
+        """Keep other onebox commands off this box. Raises Busy."""
+        self.notebook.lock(self.command)
+
+    def made(self, box: Box) -> None:
+        """Note that this line has made the box, and what it therefore owes."""
+        self._made_box = True
+        self.made_again(box)
+
+    def made_again(self, box: Box) -> None:
+        """Note that the box has been started anew, perhaps under another address."""
+        self.__dict__["box"] = box
+
+    @property
+    def chain_made(self) -> bool:
+        """Tell whether a box made now is the chain's own, not the user's wish."""
+        named = self.asked_for_box or "provision" in self.named
+        return not (named or self.keep)
+
+    @property
+    def owes_teardown(self) -> bool:
+        """Tell whether the box goes when the line's chain is through."""
+        if self.keep or self.only or not self.job_wanted:
+            return False
+        if "teardown" in self.named:
+            return True
+        made = self._made_box or self.notebook.record.ours_to_end
+        return made and self.chain_made
+
+    def called(self, name: str) -> Session:
+        """Return a session for another box of the same project."""
+        settings = replace(self.settings, name=name)
+        return Session(
+            self.root, self.environ, settings, self.command, (), self.screen
+        )
+
+    @contextmanager
+    def frame(self) -> Iterator[None]:
+        """
+        Run a chain: signals become `Interrupted`, and its debts are settled.
+
+        A box that the chain made for itself goes at the end, unless it holds
+        outputs that are not here, a job that still runs, or `--keep` was said.
+        """
+        try:
+            with caught(self.last_words):
+                try:
+                    yield
+                except Interrupted as stop:
+                    self._interrupted(stop)
+                    raise
+                except OneboxError as error:
+                    teardown.settle(self, error)
+                    raise
+                else:
+                    teardown.settle(self, None)
+        finally:
+            self.hang_up()
+            self.job_wanted = False
+
+    def last_words(self) -> str:
+        """Say in one line what is left: for the moment before we are gone."""
+        record = self.notebook.record
+        if not record.box:
+            return "stopped; no box of this line is left"
+        return (
+            f"stopped; {self.title} ({record.box}) is left, "
+            f"{words.money(record.price)}/h, powers itself off at "
+            f"{words.clock(record.deadline, time.time())}"
+        )
+
+    def headline(self, size: Size, deadline: float, *, new: bool) -> None:
+        """Say once per line what box this is about and what it may cost."""
+        if self._headline_said:
+            return
+        self._headline_said = True
+        hours = max(deadline - time.time(), 0) / 3600
+        title = [
+            self.title,
+            self.provider.name,
+            f"{size.name}: {size.type}" if size.name != size.type else size.type,
+            f"{size.cpus} vCPU",
+            words.size(size.memory),
+            price(size),
+        ]
+        off = f"powers itself off at {words.clock(deadline, time.time())}"
+        if size.price == 0:
+            more = f"{off}, whatever happens here"
+        else:
+            worst = None if size.price is None else size.price * hours
+            more = f"at most {words.money(worst)}: {off}, whatever happens here"
+        self.screen.headline(title, [more])
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count what a stage takes, for the receipt."""
+        began = time.monotonic()
+        self.doing = stage
+        try:
+            yield
+        finally:
+            self.spent[stage] = self.spent.get(stage, 0) + time.monotonic() - began
+
+    def remember(self, **changes: Any) -> Record:
+        """Change what this machine remembers of the box."""
+        return self.notebook.update(**changes)
+
+    def _interrupted(self, stop: Interrupted) -> None:
+        screen = self.screen
+        screen.close_line()
+        record = self.notebook.record
+        box = None
+        with suppress(OneboxError):
+            box = self.look_again()
+        if box is None:
+            screen.say("onebox: stopped; no box is left")
+            return
+        off = words.clock(record.deadline or box.deadline, time.time())
+        cost = words.money(box.size.price)
+        if self.doing == "run" and record.job:
+            screen.say(f"onebox: detached; the job goes on, on {box.id} ({cost}/h)")
+            screen.say("        come back:    inv logs")
+            screen.say("        stop the job: inv cancel")
+            screen.say("        then:         inv fetch teardown")
+            idle = self.settings.limits.idle_minutes
+            screen.say(
+                f"        powers itself off {idle:g} min after the job has ended, "
+                f"at {off} at the latest"
+            )
+            return
+        screen.say(f"onebox: stopped during {self.doing or 'the command'}")
+        screen.say(f"        {self.title} ({box.id}) is left: {cost}/h, off at {off}")
+        screen.say("  next: the same command goes on; inv teardown ends it")
+
+
+def _project(root: Path, settings: config.Settings) -> str:
+    # Two checkouts in folders of one name are two projects, unless onebox.toml
+    # gives them the same name on purpose.
+    if settings.source("project") != "default":
+        return settings.project
+    place = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
+    return f"{settings.project[:24]}-{place.hexdigest()[:6]}"
+
+
+def price(size: Size) -> str:
+    """Write a size's price an hour, and what spot saves."""
+    if size.price == 0:
+        return "no charge"
+    if not size.spot:
+        return f"{words.money(size.price)}/h"
+    text = f"spot {words.money(size.price)}/h"
+    if size.price and size.on_demand:
+        saved = 100 * (1 - size.price / size.on_demand)
+        text += f"  (on demand {words.money(size.on_demand)}, −{saved:.0f} %)"
+    return text
+
+
+def report(
+    error: OneboxError, session: Session | None, environ: Mapping[str, str]
+) -> None:
+    """Print an error, with what still runs and what to type next."""
+    if session is None:
+        Screen(environ).error(error)
+        return
+    if getattr(error, "said", False):
+        return
+    if not error.running:
+        error.running = still_running(session)
+    session.screen.close_line()
+    session.screen.error(error)
+
+
+def still_running(session: Session) -> str:
+    """Say which box is left and what it costs; "" if none is."""
+    with suppress(OneboxError):
+        box = session.look_again()
+        if box is None:
+            return ""
+        state = "still up" if box.state == "running" else box.state
+        off = words.clock(box.deadline, time.time())
+        return (
+            f"{session.title} ({box.id}) is {state}: "
+            f"{words.money(box.size.price)}/h, powers itself off at {off}"
+        )
+    record = session.notebook.record
+    return f"{record.box} may still be up" if record.box else ""

@@ -1,0 +1,90 @@
+"""
+Ctrl-C, TERM and HUP as one exception, at moments when it can do no harm.
+
+Invoke installs no handlers of its own: a TERM would end the process without
+any `finally`, and a Ctrl-C inside a subprocess is not an exit code of 130.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """The user, or the system, wants us to stop; *code* is 128 + the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+        self.code = 128 + number
+
+
+class _Watch:
+    """Which signals have come, and whether one may be raised right now."""
+
+    count = 0
+    depth = 0
+    waiting: int | None = None
+    last_words: Callable[[], str] | None = None
+
+
+@contextlib.contextmanager
+def caught(last_words: Callable[[], str]) -> Iterator[None]:
+    """
+    Raise `Interrupted` at the first signal; end the process at the second.
+
+    Args:
+        last_words: Gives the one line that the second Ctrl-C prints: which box
+            is left, what it costs and when it stops by itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    outer, _Watch.last_words = _Watch.last_words, last_words
+    for number in SIGNALS:
+        # `nohup inv run` asked for HUP to be ignored: it stays so.
+        if before[number] is not signal.SIG_IGN or number != signal.SIGHUP:
+            signal.signal(number, _arrive)
+    try:
+        yield
+    finally:
+        _Watch.last_words = outer
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if outer is None:
+            _Watch.count = 0
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Keep a signal back until the body, a few milliseconds, has ended."""
+    _Watch.depth += 1
+    try:
+        yield
+    finally:
+        _Watch.depth -= 1
+        if not _Watch.depth and _Watch.waiting is not None:
+            number, _Watch.waiting = _Watch.waiting, None
+            raise Interrupted(number)
+
+
+def _arrive(number: int, frame: FrameType | None) -> None:
+    _Watch.count += 1
+    if _Watch.count > 1:
+        words = _Watch.last_words() if _Watch.last_words else ""
+        with contextlib.suppress(OSError):
+            os.write(2, f"\nonebox: {words}\n".encode() if words else b"\n")
+
+        os._exit(128 + number)
+    if _Watch.depth:
+        _Watch.waiting = number
+        return
+    raise Interrupted(number)

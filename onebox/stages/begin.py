@@ -1,0 +1,34 @@
+"""Write the onebox.toml that a project starts with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import config
+from ..errors import UsageError
+from ..state import write_atomically
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def perform(session: Session, *, force: bool = False) -> None:
+    """
+    Write onebox.toml, and have git ignore the folder of logs and receipts.
+
+    Raises:
+        UsageError: There is one already.
+    """
+    path = session.root / "onebox.toml"
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already", next="inv init --force")
+    text = config.template(session.settings.provider)
+    write_atomically(path, text.encode(), mode=0o644)
+    session.screen.line("init", "done", "written", "onebox.toml")
+    ignore = session.root / ".gitignore"
+    lines = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
+    if ".onebox/" not in lines:
+        text = "".join(f"{line}\n" for line in [*lines, ".onebox/"])
+        write_atomically(ignore, text.encode(), mode=0o644)
+        session.screen.line("init", "done", "written", ".gitignore: .onebox/")
+    session.screen.note("next: inv run")

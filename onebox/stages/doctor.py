@@ -1,0 +1,91 @@
+"""Look for whatever would keep a run from working here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import config
+from ..errors import OneboxError
+from ..providers.base import Check
+from ..state import config_dir, private_dir, state_dir
+from ..transport import ssh
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def perform(session: Session) -> None:
+    """
+    Print one line for each thing looked at.
+
+    Raises:
+        OneboxError: Something is wrong that would keep a run from working.
+    """
+    checks = [*_own(session), *session.provider.checks()]
+    for check in checks:
+        mark = {True: "done", False: "failed", None: "warn"}[check.ok]
+        session.screen.check(check.name, mark, check.detail)
+        if check.next and check.ok is not True:
+            session.screen.print(f"{'':<14}   next: {check.next}")
+    wrong = [check.name for check in checks if check.ok is False]
+    if wrong:
+        raise OneboxError(f"not ready: {', '.join(wrong)}")
+
+
+def _own(session: Session) -> Iterator[Check]:
+    version = ".".join(str(n) for n in sys.version_info[:3])
+    yield Check("python", True, f"{version}, {sys.executable}")
+    yield _client()
+    git = shutil.which("git")
+    yield Check(
+        "git",
+        True if git else None,
+        git or "not there: .gitignore files are read by onebox itself",
+    )
+    for name, path in (
+        ("state", state_dir(session.environ)),
+        ("owner", config_dir(session.environ)),
+    ):
+        yield _writable(name, path)
+    yield Check("owner id", True, session.owner)
+    try:
+        ssh.socket_dir(session.environ)
+        yield Check("ssh sockets", True, str(ssh.socket_dir(session.environ)))
+    except OneboxError as error:
+        yield Check("ssh sockets", False, error.message, error.next)
+    yield _files(session)
+
+
+def _client() -> Check:
+    try:
+        said = subprocess.run(
+            ["ssh", "-V"], capture_output=True, text=True, check=False
+        ).stderr.strip()
+    except FileNotFoundError:
+        return Check(
+            "ssh", False, "there is no OpenSSH client", "apt install openssh-client"
+        )
+    return Check("ssh", True, said)
+
+
+def _writable(name: str, path: Path) -> Check:
+    try:
+        with tempfile.TemporaryFile(dir=private_dir(path)):
+            return Check(name, True, str(path))
+    except OSError as error:
+        return Check(name, False, f"{path}: {error.strerror}")
+
+
+def _files(session: Session) -> Check:
+    try:
+        config.check_files(session.settings, session.root)
+    except OneboxError as error:
+        return Check("onebox.toml", False, error.message, error.next)
+    return Check("onebox.toml", True, "valid, and the files it names are there")
+

@@ -1,0 +1,123 @@
+"""Have the outputs here, verified byte for byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import words
+from ..errors import OutputsHeld, UsageError
+from ..transport import sync
+from . import job, provision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..session import Session
+
+
+def roots(session: Session) -> list[str]:
+    """Return the paths on the box that are outputs."""
+    fetch = session.settings.fetch
+    return [*fetch.outputs, *fetch.checkpoints]
+
+
+def reason(session: Session) -> str | None:
+    """Say what of the outputs is not here, or None."""
+    box = session.box
+    if box is None:
+        return None
+    if box.state != "running":
+        return f"{box.id} is {box.state}"
+    why: str | None = session.resuming(
+        lambda link: sync.verify(link, roots(session), session.into, session.local_dir)
+    )
+    return why
+
+
+def perform(
+    session: Session,
+    *,
+    started_by: str = "fetch",
+    partial: bool = False,
+    unsafe_links: bool = False,
+) -> sync.Fetched:
+    """
+    Bring the outputs here, or say that they are.
+
+    Args:
+        partial: Fetch although the job still runs, or nobody knows how it ended.
+
+        unsafe_links: Make links that lead out of the project, too.
+
+    Raises:
+        OutputsHeld: Not all could be brought and verified: the box is kept.
+    """
+    session.lock()
+    box = session.box
+    if box is None:
+        raise UsageError(
+            f"there is no box {session.title} to fetch from", next="inv status"
+        )
+    with session.timed("fetch"), session.screen.stage("fetch") as line:
+        if box.state == "stopped":
+            line.doing(f"starting {box.id} for its outputs")
+            provision.start(session, box)
+        if started_by == "fetch" and not partial:
+            _job_has_ended(session)
+        line.doing("asking the box what there is")
+        done: sync.Fetched = session.resuming(
+            lambda link: sync.fetch(
+                link,
+                roots(session),
+                session.into,
+                session.local_dir,
+                line.progress,
+                unsafe_links=unsafe_links,
+            )
+        )
+        if done.refused:
+            line.end("", f"{words.count(done.files, 'file')} here", mark="failed")
+            listed = words.some([words.path(link) for link in done.refused])
+            raise OutputsHeld(
+                f"{words.count(len(done.refused), 'link')} among the outputs lead out "
+                f"of the project, so what they point to is not here: {listed}",
+                next="inv fetch --unsafe-links takes them as they are; "
+                "inv ssh to look",
+            )
+        if not partial:
+            session.remember(fetched=done.digest or "nothing")
+        _say(session, line, done, partial)
+    for path, kept in done.kept:
+        session.screen.warn(
+            f"{words.path(path)} had been changed here: yours is now {words.path(kept)}"
+        )
+    return done
+
+
+def _say(session: Session, line, done: sync.Fetched, partial: bool) -> None:  # type: ignore[no-untyped-def]
+    where = " ".join(p for p in roots(session) if p not in done.missing)
+    missing = [p for p in session.settings.fetch.outputs if p in done.missing]
+    amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"
+    if not roots(session):
+        line.end("nothing to do", "no [fetch] outputs are configured")
+    elif not done.files:
+        line.end("", f"no outputs: {words.some(missing) or where} is empty", mark="warn")
+    else:
+        state = "as they are now" if partial else "verified"
+        extra = f" (no {words.some(missing)})" if missing else ""
+        line.end("", f"{amount}, {state} → {_shown(session.into, session.root, where)}{extra}")
+
+
+def _shown(into: Path, root: Path, where: str) -> str:
+    return where if into == root else f"{into}/ {where}"
+
+
+def _job_has_ended(session: Session) -> None:
+    latest = job.latest(session)
+    if latest is None:
+        return
+    if latest["state"] == "running":
+        raise UsageError(
+            f"job {latest['job']} still runs, so its outputs may change",
+            next="inv logs waits for it; inv fetch --partial takes them as they are",
+        )

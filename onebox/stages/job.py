@@ -1,0 +1,170 @@
+"""Talk to the agent about one job: start it, follow its log, end it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..agent import wire
+from ..errors import ConnectionLost, Lost, UsageError
+from ..providers.base import Box
+from ..state import private_dir
+from ..transport.link import AgentError, Link
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+# While the job runs the connection may be gone for hours (a closed laptop);
+# it is tried again at most this far apart.
+LONGEST_PAUSE = 30.0
+
+
+def run(
+    session: Session,
+    box: Box,
+    *,
+    job_id: str,
+    log: Path,
+    output: Callable[[bytes], None],
+    argv: Sequence[str] | None = None,
+    shell: str | None = None,
+    env: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    outputs: Sequence[str] = (),
+    sample: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Start a job, follow it to its end and return its exit record."""
+    start(
+        session,
+        box,
+        job_id=job_id,
+        argv=argv,
+        shell=shell,
+        env=env,
+        secrets=secrets,
+        outputs=outputs,
+    )
+    return follow(session, box, job_id, log, output, sample)
+
+
+def start(
+    session: Session,
+    box: Box,
+    *,
+    job_id: str,
+    argv: Sequence[str] | None = None,
+    shell: str | None = None,
+    env: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    outputs: Sequence[str] = (),
+) -> None:
+    """
+    Start a job on the box; doing it twice with the same id starts one.
+
+    Raises:
+        UsageError: Another job runs there.
+    """
+    what: dict[str, Any] = {"shell": shell} if argv is None else {"argv": list(argv)}
+
+    def ask(link: Link) -> dict[str, Any]:
+        return link.ask(
+            "start",
+            job=job_id,
+            env=dict(env or {}),
+            secrets=dict(secrets or {}),
+            outputs=list(outputs),
+            cancel_grace=session.settings.run.cancel_grace,
+            **what,
+        )
+
+    try:
+        session.resuming(ask, box)
+    except AgentError as error:
+        if error.kind == "busy":
+            raise UsageError(
+                f"{session.title} is busy: {error.message}",
+                next="inv logs follows it, inv cancel stops it",
+            ) from error
+        raise
+
+
+def follow(
+    session: Session,
+    box: Box,
+    job_id: str,
+    log: Path,
+    output: Callable[[bytes], None],
+    sample: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """
+    Bring a job's log here as it grows, and return its exit record.
+
+    The size of the local log is the offset that is asked for, so that neither
+    a broken connection nor a later command loses or repeats a byte.
+
+    Raises:
+        Lost: The fate of the job is not known, or the box is gone.
+    """
+    private_dir(log.parent)
+    pause = 0.2
+    with open(log, "ab", buffering=0) as copy:
+        while True:
+            before = copy.tell()
+            try:
+                answer = _follow(session, box, job_id, copy.fileno(), output, sample)
+                break
+            except ConnectionLost as error:
+                session.door(box).hang_up(force=True)
+                session.still_there(box)
+                pause = 0.2 if copy.tell() > before else min(pause * 2, LONGEST_PAUSE)
+                session.screen.note(
+                    f"connection lost ({error.message}); the job runs on; "
+                    "connecting again"
+                )
+                time.sleep(pause)
+        os.fsync(copy.fileno())
+    return fate(session, answer)
+
+
+def fate(session: Session, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the exit record of an answer about a job. Raises Lost without one."""
+    record = answer.get("record")
+    if answer.get("state") == "exited" and isinstance(record, dict):
+        return record
+    raise Lost(
+        f"nobody knows how job {answer.get('job')} ended: {answer.get('why')}",
+        next="inv fetch --partial brings what there is; inv logs shows its output",
+    )
+
+
+def latest(session: Session) -> dict[str, Any] | None:
+    """Return what the agent says of the latest job, None if there was none."""
+    answer: dict[str, Any] = session.resuming(lambda link: link.ask("job", job=None))
+    return None if answer.get("state") == "none" else answer
+
+
+def _follow(
+    session: Session,
+    box: Box,
+    job_id: str,
+    copy: int,
+    output: Callable[[bytes], None],
+    sample: Callable[[dict[str, Any]], None] | None,
+) -> dict[str, Any]:
+    link = session.door(box).link()
+    link.begin("follow", job=job_id, offset=os.fstat(copy).st_size)
+    for kind, payload in link.frames():
+        if kind == b"D":
+            # Here first, then on the screen: what was shown is never missing.
+            view = memoryview(payload)
+            while view:
+                view = view[os.write(copy, view) :]
+            output(payload)
+        elif kind == b"S" and sample is not None:
+            sample(wire.loads(payload))
+        elif kind == b"A":
+            return wire.loads(payload)
+    raise AssertionError("unreachable")

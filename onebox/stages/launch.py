@@ -1,0 +1,198 @@
+"""Make a box, wait until it lets us in, remove it again: builders and boxes alike."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from .. import words
+from ..errors import BoxFailed, NoCapacity, OneboxError, UsageError
+from ..providers.base import Arming, Box, Image, Provider, Request, Size, Tags
+from ..signals import Interrupted
+from ..state import config_dir, random_id
+from ..transport import bundle, ssh
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+VERSION = "0.1.0"
+# How long a deleted box may take to be gone for good.
+GONE_SECONDS = 300.0
+
+
+def sizes(session: Session) -> list[Size]:
+    """Return what can be had for the size asked for, best first."""
+    vm, spot = session.settings.size, session.settings.wants_spot
+    return list(session.provider.size(vm.name, vm.cpus, vm.memory, spot))
+
+
+def deadline(session: Session) -> float:
+    """Return the moment (epoch) at which a box made now powers itself off."""
+    return time.time() + session.settings.limits.max_hours * 3600
+
+
+def check_price(session: Session, size: Size) -> None:
+    """Raise UsageError if a box of this size could cost more than is allowed."""
+    limits = session.settings.limits
+    for limit, cost, what in (
+        (limits.max_price, size.price, "max_price"),
+        (
+            limits.max_cost,
+            None if size.price is None else size.price * limits.max_hours,
+            "max_cost",
+        ),
+    ):
+        if limit is None:
+            continue
+        if cost is None:
+            raise UsageError(
+                f"the price of {size.type} is not known, so [limits] {what} = "
+                f"{words.money(limit)} cannot be kept",
+                next=f"choose another --vm, or remove {what}",
+            )
+        if cost > limit:
+            raise UsageError(
+                f"{size.type} could cost {words.money(cost)}, more than "
+                f"[limits] {what} = {words.money(limit)}",
+                next="a smaller --vm, fewer max_hours, or a higher limit",
+            )
+
+
+def create(
+    session: Session, *, kind: Literal["box", "builder"], image: Image | None
+) -> Box:
+    """
+    Make a box, trying each candidate in turn; the intent is journaled first.
+
+    Raises:
+        NoCapacity: None of the candidates could be had.
+    """
+    tried: list[str] = []
+    for size in sizes(session):
+        check_price(session, size)
+        try:
+            return _create(session, kind, image, size)
+        except NoCapacity as error:
+            tried.append(f"{size.type}: {error.message}")
+    raise NoCapacity(
+        "no capacity for any candidate:" + "".join(f"\n    {t}" for t in tried),
+        next="another --vm, another region, or later",
+    )
+
+
+def wait(session: Session, box: Box, seconds: float, doing: Callable[[str], None]) -> None:
+    """
+    Wait until the box lets us in with the host key that it was made with.
+
+    Raises:
+        BoxFailed: It did not come up; what its console said last is quoted.
+    """
+    began = time.monotonic()
+
+    def tick() -> None:
+        doing(f"waiting for ssh on {box.host}, {time.monotonic() - began:.0f} s")
+
+    try:
+        session.door(box).open_when_up(
+            seconds, lambda: session.still_there(box), tick
+        )
+    except BoxFailed as error:
+        console = session.provider.console(box).strip().splitlines()[-5:]
+        said = "".join(f"\n    {line}" for line in console)
+        raise BoxFailed(f"{error.message}{said}", next=error.next) from error
+
+
+def remove(session: Session, box: Box) -> None:
+    """
+    Delete a box and ask until the provider says that nothing of it is left.
+
+    Raises:
+        OneboxError: Something is left; it is listed with its price.
+    """
+    session.forget_door()
+    with session.notebook.intent("delete", box=box.id, kind=box.tags.kind):
+        remove_from(session.provider, box)
+
+
+def remove_from(provider: Provider, box: Box) -> None:
+    """Delete a box at its provider, and see it gone."""
+    provider.delete(box)
+    until = time.monotonic() + GONE_SECONDS
+    left = provider.leftovers(box.id)
+    while left and time.monotonic() < until:
+        time.sleep(0.5)
+        left = provider.leftovers(box.id)
+    if left:
+        listed = words.some([f"{x.kind} {x.id} ({words.money(x.price)}/h)" for x in left])
+        raise OneboxError(
+            f"{box.id} was deleted, but there is still: {listed}",
+            next="inv teardown once more, then inv sweep",
+        )
+
+
+def recover(session: Session) -> None:
+    """
+    Finish or undo what an earlier command had begun when it was killed.
+
+    A builder is removed. A box is left to be found by its tags: the stage that
+    comes next adopts it or tears it down. A deletion is done again.
+    """
+    for intent in session.notebook.open_intents():
+        if intent["do"] in ("create", "delete"):
+            box = session.provider.get(str(intent["box"]))
+            if box is not None and (
+                intent["do"] == "delete" or box.tags.kind == "builder"
+            ):
+                session.screen.note(
+                    f"an earlier command was interrupted: removing {box.id}"
+                )
+                remove(session, box)
+        session.notebook.close_intent(intent, "seen to")
+
+
+def arch(box: Box) -> str:
+    """Return the processor architecture that the box has."""
+    return platform.machine() if box.host.startswith("127.") else "x86_64"
+
+
+def _create(
+    session: Session,
+    kind: Literal["box", "builder"],
+    image: Image | None,
+    size: Size,
+) -> Box:
+    limits = session.settings.limits
+    until = deadline(session)
+    key = ssh.identity(config_dir(session.environ))
+    request = Request(
+        box=f"ob-{random_id()}",
+        tags=Tags(
+            owner=session.owner,
+            project=session.project,
+            name=session.settings.name,
+            expires=until,
+            version=VERSION,
+            kind=kind,
+        ),
+        size=size,
+        image=image,
+        user_key=ssh.public_half(key),
+        host_key=ssh.new_host_key(),
+        arming=Arming(
+            deadline=until,
+            setup_grace=limits.setup_minutes * 60,
+            idle_grace=limits.idle_minutes * 60,
+            agent=bundle.bundle(),
+        ),
+    )
+    with session.notebook.intent("create", box=request.box, kind=kind, size=size.type):
+        try:
+            return session.provider.create(request)
+        except Interrupted:
+            # The second key press would leave it; the first one cleans up.
+            box = session.provider.get(request.box)
+            if box is not None:
+                session.provider.delete(box)
+            raise

@@ -1,0 +1,128 @@
+"""Look at a box and its job, come back to it, end the job: status, logs, cancel, ssh."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from .. import words
+from ..errors import ConnectionLost, OneboxError, UsageError
+from ..providers.base import Box
+from . import job, run
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def status(session: Session) -> None:
+    """Print what is there of this project: boxes, jobs, costs, deadlines."""
+    now = time.time()
+    mine = [
+        box
+        for box in session.provider.find(session.owner)
+        if box.tags.project == session.project
+    ]
+    if not mine:
+        session.screen.print(f"{session.settings.project}: no box is up")
+        return
+    rows = []
+    for box in sorted(mine, key=lambda box: box.tags.name):
+        name = box.tags.name if box.tags.kind == "box" else f"{box.tags.name} (builder)"
+        rows.append(
+            (
+                name,
+                box.id,
+                box.state,
+                f"{box.size.name}: {box.size.type}",
+                f"{words.money(box.size.price)}/h",
+                words.seconds(max(now - box.created, 0)),
+                words.clock(box.deadline, now),
+                _job(session, box),
+            )
+        )
+    head = ("name", "box", "state", "size", "price", "up", "off at", "job")
+    session.screen.table(head, rows)
+
+
+def logs(session: Session) -> None:
+    """
+    Follow the job from where the local log ends; its exit code is ours.
+
+    A finished job's log is printed whole.
+    """
+    box = session.running_box()
+    answer = job.latest(session)
+    if answer is None:
+        raise UsageError(f"no job has run on {session.title} yet", next="inv run")
+    job_id = answer["job"]
+    path = run.log_path(session, job_id)
+    with suppress(FileNotFoundError):
+        session.screen.output(path.read_bytes())
+    session.doing = "run"
+    record = run.watch(session, box, job_id)
+    session.screen.note("then: inv fetch teardown")
+    if record["code"]:
+        raise run.JobFailed(int(record["code"]))
+
+
+def cancel(session: Session) -> None:
+    """Stop the job: TERM, the grace time, KILL; return when it has ended."""
+    box = session.running_box()
+    answer = job.latest(session)
+    if answer is None or answer["state"] != "running":
+        session.screen.line("cancel", "done", "up to date", "no job is running")
+        return
+    with session.screen.stage("cancel") as line:
+        line.doing(f"{answer['job']}: TERM, then up to "
+                   f"{session.settings.run.cancel_grace:g} s")
+        ended = session.resuming(
+            lambda link: link.ask("cancel", job=answer["job"], cause="cancel"), box
+        )
+        record = job.fate(session, ended)
+        line.end("", f"{answer['job']}: {run.describe(record)}")
+    session.screen.note("then: inv fetch teardown")
+
+
+def ssh(session: Session, argv: Sequence[str]) -> int:
+    """
+    Give the terminal to a shell, or a command, on the box; return its exit code.
+
+    The lease is renewed meanwhile: somebody is attached.
+    """
+    box = session.running_box()
+    door = session.door(box)
+    # As long as this conversation is open, its own thread renews the lease.
+    door.link()
+    options = ["-t"] if os.isatty(0) and os.isatty(1) else []
+    # One word is a line for the box's shell, as with ssh itself; several are
+    # the words of one command.
+    words_of_it = [argv[0] if len(argv) == 1 else shlex.join(argv)] if argv else []
+    return subprocess.call([*door.argv(*options), *words_of_it])
+
+
+def _job(session: Session, box: Box) -> str:
+    if box.state != "running" or box.tags.kind != "box":
+        return "-"
+    other = session if box.tags.name == session.settings.name else None
+    session = other or session.called(box.tags.name)
+    try:
+        answer: dict[str, Any] | None = session.door(box).link().ask("job", job=None)
+    except (ConnectionLost, OneboxError) as error:
+        return f"does not answer: {error.message}"
+    finally:
+        session.hang_up()
+    if answer is None or answer["state"] == "none":
+        return "none yet"
+    text = f"{answer['job']} {answer['state']}"
+    if answer["state"] == "exited":
+        text += f", {run.describe(answer['record'])}"
+    elif answer["state"] == "lost":
+        text += f": {answer.get('why')}"
+    elif answer.get("started"):
+        text += f" {words.seconds(max(time.time() - answer['started'], 0))}"
+    return text

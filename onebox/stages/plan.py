@@ -1,0 +1,96 @@
+"""Say what would happen, and why; change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from . import fetch, image, launch, provision, push, run, teardown
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def show(session: Session, stage: str) -> None:
+    """
+    Print one stage's line of the plan; for `run`, those of the whole chain's end.
+
+    Raises:
+        OneboxError: The stage would be refused; the run would say the same.
+    """
+    if stage not in _REASONS:
+        return
+    if stage in ("image", "provision"):
+        _headline(session)
+    why = _REASONS[stage](session)
+    if why is None:
+        _line(session, stage, "done", "up to date", _UP_TO_DATE[stage](session))
+    else:
+        _line(session, stage, "kept", "would run", why)
+    if stage == "run" and why is not None and not session.only:
+        _end_of_chain(session)
+
+
+def whole(session: Session) -> None:
+    """Print the plan of `inv run`."""
+    session.entering("run", only=False)
+    if run.reason(session) is None:
+        show(session, "run")
+        return
+    for stage in ("image", "provision", "push", "run"):
+        show(session, stage)
+
+
+def _end_of_chain(session: Session) -> None:
+    outputs = ", ".join(fetch.roots(session)) or "no [fetch] outputs are configured"
+    _line(session, "fetch", "kept", "would run", outputs)
+    if session.box is None and session.chain_made:
+        _line(session, "teardown", "kept", "would run", "the chain made the box itself")
+    elif session.owes_teardown:
+        _line(session, "teardown", "kept", "would run", "the line asks for it")
+    else:
+        _line(session, "teardown", "done", "would not run", "the box is kept")
+
+
+def _headline(session: Session) -> None:
+    box = session.box
+    if box is not None:
+        session.headline(box.size, box.deadline, new=False)
+        return
+    size = launch.sizes(session)[0]
+    launch.check_price(session, size)
+    session.headline(size, launch.deadline(session), new=True)
+
+
+def _line(session: Session, stage: str, mark: str, result: str, detail: str) -> None:
+    session.screen.plan_line(stage, mark, result, detail)
+
+
+def _run_reason(session: Session) -> str | None:
+    why = run.reason(session)
+    if why is not None and not session.has_words:
+        run.command_line(session)
+    return why
+
+
+def _nothing(session: Session) -> str:
+    return ""
+
+
+_REASONS: dict[str, Callable[[Session], str | None]] = {
+    "image": image.reason,
+    "provision": provision.reason,
+    "push": push.reason,
+    "run": _run_reason,
+    "fetch": fetch.reason,
+    "teardown": teardown.reason,
+}
+_UP_TO_DATE: dict[str, Callable[[Session], str]] = {
+    "image": image.up_to_date,
+    "provision": provision.up_to_date,
+    "push": _nothing,
+    "run": lambda session: "command, code, data and image unchanged",
+    "fetch": _nothing,
+    "teardown": lambda session: "nothing is there",
+}
+

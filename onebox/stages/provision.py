@@ -1,0 +1,160 @@
+"""Have a box of the right size, made from the right image, ready for ssh."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .. import words
+from ..errors import OneboxError, UsageError
+from ..providers.base import Box
+from ..signals import Interrupted
+from . import image, launch
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+# A box that is started again only for its outputs needs no more than this.
+RESCUE_SECONDS = 1800.0
+
+
+def reason(session: Session) -> str | None:
+    """
+    Say why a box has to be made or started, or None.
+
+    Raises:
+        UsageError: The box that is there contradicts what is asked for: there
+            is never a silent second machine.
+    """
+    box = session.box
+    if box is None:
+        return f"there is no box {session.title}"
+    _check(session, box)
+    if box.state in ("stopped", "stopping"):
+        return f"{box.id} is {box.state}"
+    return None
+
+
+def up_to_date(session: Session) -> str:
+    """Say which box is there when there is nothing to do."""
+    box = session.running_box()
+    up = words.seconds(max(time.time() - box.created, 0))
+    return f"{box.id}, {box.place}, up {up}"
+
+
+def perform(session: Session) -> Box:
+    """Bring the box up and return it."""
+    session.lock()
+    launch.recover(session)
+    session.look_again()
+    why = reason(session)
+    if why is None:
+        box = session.running_box()
+        session.headline(box.size, box.deadline, new=False)
+        session.screen.line("provision", "done", "up to date", up_to_date(session))
+        _adopt(session, box)
+        return box
+    with session.timed("provision"):
+        return _bring_up(session)
+
+
+def start(session: Session, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
+    """Start a stopped box again, for a limited time, and wait until it is up."""
+    until = time.time() + seconds
+    with session.notebook.intent("start", box=box.id):
+        box = session.provider.start(box, until)
+    session.made_again(box)
+    launch.wait(
+        session, box, session.settings.limits.boot_minutes * 60, lambda text: None
+    )
+    session.remember(box=box.id, deadline=box.deadline)
+    return box
+
+
+def _bring_up(session: Session) -> Box:
+    old = session.box
+    if old is None:
+        size = launch.sizes(session)[0]
+        session.headline(size, launch.deadline(session), new=True)
+    else:
+        until = launch.deadline(session)
+        session.headline(old.size, until, new=False)
+    with session.screen.stage("provision") as line:
+        boot = session.settings.limits.boot_minutes * 60
+        if old is not None:
+            line.doing(f"starting {old.id}")
+            box = start(session, old, session.settings.limits.max_hours * 3600)
+            line.end("", f"{box.id} started again, {box.place}")
+            _adopt(session, box)
+            return box
+        line.doing("making the box")
+        box = launch.create(session, kind="box", image=image.wanted(session))
+        session.made(box)
+        _adopt(session, box, ours_to_end=session.chain_made, fresh=True)
+        try:
+            launch.wait(session, box, boot, line.doing)
+        except (OneboxError, Interrupted):
+            line.doing("removing what was made")
+            launch.remove(session, box)
+            session.notebook.forget()
+            session.look_again()
+            raise
+        line.end("", f"{box.id}, {box.place}, host key verified")
+    for text in box.notes:
+        session.screen.note(text)
+    return box
+
+
+def _adopt(
+    session: Session, box: Box, *, ours_to_end: bool | None = None, fresh: bool = False
+) -> None:
+    """Write down which box this is; an emptied state is filled from its tags."""
+    record = session.notebook.record
+    changes: dict[str, object] = {}
+    if record.box != box.id or fresh:
+        session.notebook.forget()
+        changes = {
+            "box": box.id,
+            "provider": session.provider.name,
+            "vm": box.size.name,
+            "price": box.size.price,
+            "on_demand": box.size.on_demand,
+            "created": box.created,
+            "image": box.image,
+            "ours_to_end": bool(ours_to_end),
+        }
+    if session.asked_for_box:
+        changes["ours_to_end"] = False
+    session.remember(**changes, deadline=box.deadline)
+
+
+def _check(session: Session, box: Box) -> None:
+    settings = session.settings
+    end = f"inv teardown --name={settings.name}"
+    if session.given("vm") and settings.vm not in (box.size.name, box.size.type):
+        raise UsageError(
+            f"{settings.source('vm')} asks for {settings.vm}, but {session.title} "
+            f"({box.id}) is {box.size.name}",
+            next=f"{end}, or another box: --name=second",
+        )
+    spot = settings.spot
+    if session.given("spot") and spot is not None and spot != box.size.spot:
+        kind = "spot" if box.size.spot else "on demand"
+        raise UsageError(
+            f"{session.title} ({box.id}) is {kind} capacity",
+            next=f"{end}, or another box: --name=second",
+        )
+    made_from = box.image
+    if image.reason(session) is not None:
+        raise UsageError(
+            f"{session.title} ({box.id}) was made from an older image: "
+            f"{image.reason(session)}",
+            next=f"{end}; or --only to work with the box as it is",
+        )
+    now = image.wanted(session)
+    if made_from != (now.id if now else ""):
+        raise UsageError(
+            f"{session.title} ({box.id}) was made from another image than "
+            "onebox.toml asks for now",
+            next=f"{end}; or --only to work with the box as it is",
+        )

@@ -1,0 +1,62 @@
+"""Have code and data on the box, exactly as they are here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import words
+from ..transport import select, sync
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def chosen(session: Session) -> list[bytes]:
+    """Return the paths that belong on the box; warn once of what cannot go."""
+    push, fetch = session.settings.push, session.settings.fetch
+    found = select.select(
+        session.root, push.code, push.data, [*fetch.outputs, *fetch.checkpoints]
+    )
+    for warning in found.warnings:
+        session.screen.warn(warning)
+    return found.paths
+
+
+def reason(session: Session) -> str | None:
+    """Say what on the box differs from here, or None."""
+    box = session.box
+    if box is None or box.state not in ("running", "starting"):
+        return "the box is empty" if box is None else f"{box.id} is {box.state}"
+    paths = chosen(session)
+    why: str | None = session.resuming(
+        lambda link: sync.difference(link, session.root, paths, _index(session))
+    )
+    return why
+
+
+def perform(session: Session) -> None:
+    """Bring code and data to the box; the box confirms by digest."""
+    session.lock()
+    session.running_box()
+    with session.timed("push"), session.screen.stage("push") as line:
+        line.doing("looking at what is here")
+        paths = chosen(session)
+        done = session.resuming(
+            lambda link: sync.push(
+                link, session.root, paths, _index(session), line.progress
+            )
+        )
+        session.pushed = done.digest
+        amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"
+        if not done.sent_files and not done.deleted:
+            line.end("up to date", amount)
+            return
+        changes = [f"{done.sent_files:,} sent ({words.size(done.sent_bytes)})"]
+        if done.deleted:
+            changes.append(f"{done.deleted:,} deleted")
+        line.end("", ", ".join([amount, *changes]))
+
+
+def _index(session: Session) -> Path:
+    return session.notebook.directory / "index"

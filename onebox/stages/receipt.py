@@ -1,0 +1,119 @@
+"""What a job took and cost: a few lines on the screen, and JSON beside its outputs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import words
+from ..providers.base import Box
+from ..state import write_atomically
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+NAME = "onebox-receipt.json"
+
+
+def make(
+    session: Session,
+    box: Box,
+    job_id: str,
+    command: str,
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the receipt of a job that has ended. Times in seconds, cost in USD."""
+    size = box.size
+    return {
+        "format": 1,
+        "job": job_id,
+        "command": command,
+        "exit": record["code"],
+        "cause": record["cause"],
+        "signal": record.get("signal"),
+        "started": record["started"],
+        "ended": record["ended"],
+        "seconds": round(record["ended"] - record["started"], 3),
+        "box": {
+            "id": box.id,
+            "provider": session.provider.name,
+            "place": box.place,
+            "size": size.name,
+            "type": size.type,
+            "cpus": size.cpus,
+            "memory": size.memory,
+            "spot": size.spot,
+            "price_per_hour": size.price,
+            "on_demand_per_hour": size.on_demand,
+            "image": box.image,
+        },
+        "peak": {
+            "memory": record.get("peak_memory"),
+            "cpu_seconds": record.get("cpu_seconds"),
+        },
+        "log_bytes": record["log_bytes"],
+    }
+
+
+def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
+    """Write the receipt to .onebox/jobs/<job>/, and beside the outputs."""
+    paper["stages"] = {k: round(v, 3) for k, v in session.spent.items()}
+    data = (json.dumps(paper, indent=1) + "\n").encode()
+    folder = session.local_dir / "jobs" / job_id
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "receipt.json", data, mode=0o644)
+    beside = _beside(session)
+    if beside is not None:
+        write_atomically(beside / NAME, data, mode=0o644)
+    if paper["exit"] == 0 and "key" in paper:
+        write_atomically(folder.parent / "last.json", data, mode=0o644)
+
+
+def last_good(session: Session) -> dict[str, Any] | None:
+    """Return the receipt of the latest job of [run] command that ended well."""
+    with suppress(FileNotFoundError, ValueError):
+        paper = json.loads((session.local_dir / "jobs" / "last.json").read_bytes())
+        if isinstance(paper, dict) and isinstance(paper.get("key"), dict):
+            return paper
+    return None
+
+
+def show(session: Session, paper: Mapping[str, Any], created: float) -> None:
+    """Say at the end of a chain what it all took and cost."""
+    size = paper["box"]
+    spent = time.time() - created
+    cost = size["price_per_hour"]
+    cost = None if cost is None else cost * max(spent, 60) / 3600
+    if size["price_per_hour"] == 0:
+        text = f"no charge, {words.seconds(spent)} in all"
+    else:
+        text = f"{words.money(cost)} in {words.seconds(spent)}"
+        before = size["on_demand_per_hour"]
+        if size["spot"] and before:
+            would = words.money(before * max(spent, 60) / 3600)
+            text += f" · on demand it would have been {would}"
+    peak = paper["peak"]
+    used = []
+    if peak.get("cpu_seconds") and paper["seconds"] > 0:
+        cores = peak["cpu_seconds"] / paper["seconds"]
+        used.append(f"{cores:.1f} of {size['cpus']} cores on average")
+    if peak.get("memory"):
+        used.append(
+            f"peak {words.size(peak['memory'])} of {words.size(size['memory'])}"
+        )
+    session.screen.say()
+    session.screen.say(text)
+    if used:
+        session.screen.say("used " + ", ".join(used))
+
+
+def _beside(session: Session) -> Path | None:
+    for path in session.settings.fetch.outputs:
+        folder = session.into / path
+        if folder.is_dir() and not folder.is_symlink():
+            return folder
+    return None

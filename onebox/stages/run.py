@@ -1,0 +1,271 @@
+"""Run the job on the box, with its output here and its exit code as ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets as randomness
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import words
+from ..errors import ConfigError, OneboxError, Preempted, UsageError
+from ..providers.base import Box
+from ..transport import sync
+from . import fetch, image, job, push, receipt
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+class JobFailed(OneboxError):
+    """The job ended with a code other than 0: the code is passed on as it is."""
+
+    said = True
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the job ended with exit {code}")
+        self.code = code
+
+
+def reason(session: Session) -> str | None:
+    """Say why the job has to run, or None: only `when = "changed"` can skip it."""
+    if session.settings.run.when != "changed":
+        return "a job always runs"
+    paper = receipt.last_good(session)
+    if paper is None:
+        return "it has not run to its end yet"
+    now, before = _key(session), paper["key"]
+    changed = [part for part, value in now.items() if before.get(part) != value]
+    if changed:
+        return f"{words.some(changed)} changed"
+    missing = sync.changed_here(session.into, session.local_dir)
+    return f"outputs are not as they were fetched: {missing}" if missing else None
+
+
+def perform(
+    session: Session,
+    argv: Sequence[str] | None,
+    *,
+    line: str | None = None,
+    detach: bool = False,
+) -> dict[str, Any] | None:
+    """
+    Run the job and bring its outputs home; return the receipt.
+
+    Args:
+        argv: The command as words.
+
+        line: The command as a shell line; without either it is [run] command.
+
+        detach: Return once the job has started.
+
+    Raises:
+        JobFailed: The job's own exit code is not 0. Log and outputs are here.
+
+        Preempted: The cloud took the box during the job.
+    """
+    usual = argv is None and line is None
+    if usual and reason(session) is None:
+        session.screen.line(
+            "run", "done", "up to date", "command, code, data and image unchanged"
+        )
+        return None
+    session.lock()
+    box = session.running_box()
+    shell = (line or command_line(session)) if argv is None else None
+    values = _secrets(session)
+    _bring_earlier_outputs(session, box)
+    job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
+    command = shell if shell is not None else shlex.join(argv or ())
+    session.remember(
+        job=job_id,
+        job_command=command,
+        job_started=time.time(),
+        fetched="",
+        discarded=False,
+    )
+    outputs = [*session.settings.fetch.outputs, *session.settings.fetch.checkpoints]
+    with session.timed("run"):
+        job.start(
+            session,
+            box,
+            job_id=job_id,
+            argv=argv,
+            shell=shell,
+            env=session.settings.run.env,
+            secrets=values,
+            outputs=[path for path in outputs if path.endswith("/")],
+        )
+        if detach:
+            session.keep = True
+            _say_detached(session, box, job_id)
+            return None
+        record = watch(session, box, job_id)
+    paper = receipt.make(session, box, job_id, command, record)
+    if usual and not record["code"]:
+        paper["key"] = _key(session)
+    return bring_home(session, box, job_id, record, paper)
+
+
+def watch(session: Session, box: Box, job_id: str) -> dict[str, Any]:
+    """Show a job's output from where the local log ends; return its record."""
+    screen = session.screen
+    # The first moment of the job is the line's; the rest is the job's own.
+    began = time.time()
+
+    def sample(now: dict[str, Any]) -> None:
+        screen.footer(_footer(session, box, now, began))
+
+    record = job.follow(
+        session, box, job_id, log_path(session, job_id), screen.output, sample
+    )
+    screen.close_line()
+    spent = words.seconds(record["ended"] - record["started"])
+    mark = "done" if not record["code"] else "failed"
+    screen.line("run", mark, spent, describe(record))
+    return record
+
+
+def bring_home(
+    session: Session,
+    box: Box,
+    job_id: str,
+    record: Mapping[str, Any],
+    paper: dict[str, Any],
+) -> dict[str, Any]:
+    """Fetch a finished job's outputs, write its receipt, pass on its exit code."""
+    if not session.only:
+        done = fetch.perform(session, started_by="run")
+        paper["outputs"] = {"files": done.files, "bytes": done.bytes}
+    receipt.write(session, job_id, paper)
+    session.paper = paper
+    if record["cause"] == "preempted":
+        raise Preempted(
+            f"{session.title} was taken back by the provider after "
+            f"{words.seconds(record['ended'] - record['started'])}; "
+            "log and outputs up to then are here",
+            next="inv run",
+        )
+    if record["code"]:
+        raise JobFailed(int(record["code"]))
+    return paper
+
+
+def log_path(session: Session, job_id: str) -> Path:
+    """Return where a job's log is kept here."""
+    return session.local_dir / "jobs" / job_id / "log"
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """Say how a job ended, in a few words."""
+    cause, code = record["cause"], record["code"]
+    text = f"exit {code}"
+    if cause == "oom":
+        text += f", killed: out of memory{_peak(record)}"
+    elif cause == "disk-full":
+        text += ", the box's disk is full"
+    elif cause == "signal":
+        text += f", killed by {record.get('signal') or 'a signal'}"
+    elif cause != "exit":
+        text += f", {_CAUSES.get(cause, cause)}"
+    left = record.get("survivors") or []
+    if left:
+        text += f"; ended what it left running: {words.some([str(s) for s in left])}"
+    return text
+
+
+_CAUSES = {
+    "cancel": "cancelled",
+    "preempted": "the provider took the box back",
+    "deadline": "the deadline had come",
+    "poweroff": "the box was powered off",
+}
+
+
+def _peak(record: Mapping[str, Any]) -> str:
+    peak = record.get("peak_memory")
+    return f" at {words.size(peak)}" if peak else ""
+
+
+def command_line(session: Session) -> str:
+    """Return [run] command. Raises ConfigError if there is none."""
+    command = session.settings.run.command
+    if not command:
+        raise ConfigError(
+            "there is nothing to run: onebox.toml has no [run] command",
+            next="inv run -- python job.py, or inv init",
+        )
+    return command
+
+
+def _secrets(session: Session) -> dict[str, str]:
+    missing = [n for n in session.settings.run.secrets if n not in session.environ]
+    if missing:
+        raise UsageError(
+            f"[run] secrets: {words.some(missing)} is not in the environment",
+            next=f"export {missing[0]}=…",
+        )
+    return {name: session.environ[name] for name in session.settings.run.secrets}
+
+
+def _bring_earlier_outputs(session: Session, box: Box) -> None:
+    """A new job would write over what an earlier one left: that comes home first."""
+    record = session.notebook.record
+    before = job.latest(session)
+    if before is None or before["job"].startswith("image-"):
+        return
+    if before["state"] == "running":
+        raise UsageError(
+            f"job {before['job']} still runs on {session.title}",
+            next="inv logs follows it, inv cancel stops it",
+        )
+    if record.fetched or record.discarded or session.only:
+        return
+    session.screen.note(f"outputs of the earlier job {before['job']} first")
+    fetch.perform(session, started_by="run", partial=before["state"] == "lost")
+
+
+def _say_detached(session: Session, box: Box, job_id: str) -> None:
+    idle = session.settings.limits.idle_minutes
+    session.screen.line("run", "done", "started", f"job {job_id}, detached")
+    session.screen.note("come back: inv logs     stop it: inv cancel")
+    session.screen.note("then:      inv fetch teardown")
+    session.screen.note(
+        f"the box powers itself off {idle:g} min after the job has ended, at "
+        f"{words.clock(box.deadline, time.time())} at the latest; its disk is kept"
+    )
+
+
+def _footer(
+    session: Session, box: Box, sample: Mapping[str, Any], began: float
+) -> str:
+    started = session.notebook.record.job_started or began
+    spent = max(time.time() - started, 0)
+    parts = [f"run  {words.seconds(spent)}"]
+    if box.size.price:
+        parts.append(words.money(box.size.price * spent / 3600))
+    if sample.get("cpu") is not None:
+        parts.append(f"{sample['cpu']:.1f} of {sample.get('cpus', '?')} cores")
+    if sample.get("memory"):
+        total = words.size(sample["memory_total"])
+        parts.append(f"{words.size(sample['memory'])} of {total}")
+    parts.append("Ctrl-C detaches")
+    return "    ".join(parts)
+
+
+def _key(session: Session) -> dict[str, str]:
+    """Return what a job's result depends on: the same key, the same result."""
+    settings = session.settings
+    paths = push.chosen(session)
+    now = image.wanted(session)
+    index = session.notebook.directory / "index"
+    run = json.dumps([settings.run.command, dict(settings.run.env)], sort_keys=True)
+    return {
+        "command": hashlib.sha256(run.encode()).hexdigest()[:16],
+        "code or data": sync.digest(session.root, paths, index),
+        "image": now.id if now else "",
+    }

@@ -1,0 +1,161 @@
+"""Leave nothing behind: outputs are here, tags match, and the box is proven gone."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from .. import words
+from ..errors import (
+    ConnectionLost,
+    Lost,
+    OneboxError,
+    OutputsHeld,
+    UsageError,
+)
+from ..providers.base import Box
+from ..signals import held
+from ..transport import sync
+from . import fetch, job, launch, provision, receipt
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def reason(session: Session) -> str | None:
+    """Say what there is to remove, or None."""
+    box = session.box
+    return None if box is None else f"{box.id} is {box.state}"
+
+
+def perform(session: Session, *, discard: bool = False, yes: bool = False) -> None:
+    """
+    Remove the box, once its outputs are verified here.
+
+    Args:
+        discard: Give up outputs that are not here.
+
+        yes: Do not ask before giving them up.
+
+    Raises:
+        OutputsHeld: There are outputs that are not here. Nothing was removed.
+    """
+    session.lock()
+    launch.recover(session)
+    box = session.look_again()
+    if box is None:
+        session.notebook.forget()
+        session.forget_door()
+        session.screen.line("teardown", "done", "up to date", "nothing is there")
+        return
+    with session.timed("teardown"), session.screen.stage("teardown") as line:
+        if discard:
+            _may_discard(session, box, yes)
+        else:
+            line.doing("checking that the outputs are here")
+            _outputs_are_here(session, box)
+        line.doing(f"removing {box.id}")
+        with held():
+            # From here on it is one call: a key press waits for its answer.
+            launch.remove(session, box)
+            session.notebook.forget()
+        session.look_again()
+        line.end("", f"{box.id}: machine, disk, keys: gone")
+
+
+def settle(session: Session, error: OneboxError | None) -> None:
+    """Tear down what a chain made for itself, unless something is still on it."""
+    if not session.owes_teardown:
+        _say_kept(session)
+        return
+    if isinstance(error, (OutputsHeld, Lost)):
+        return
+    if session.box is None:
+        return
+    record = session.notebook.record
+    nothing_to_lose = not record.job
+    created = record.created or time.time()
+    perform(session, discard=nothing_to_lose, yes=True)
+    if session.paper is not None:
+        receipt.show(session, session.paper, created)
+
+
+def perform_all(session: Session, *, discard: bool, yes: bool) -> None:
+    """Tear down every box of this project, each by its own rules."""
+    names = sorted(
+        {
+            box.tags.name
+            for box in session.provider.find(session.owner)
+            if box.tags.project == session.project
+        }
+    )
+    for name in names:
+        perform(session.called(name), discard=discard, yes=yes)
+    if not names:
+        session.screen.line("teardown", "done", "up to date", "nothing is there")
+
+
+def _outputs_are_here(session: Session, box: Box) -> None:
+    record = session.notebook.record
+    if record.discarded:
+        return
+    if box.state == "stopped":
+        if record.box == box.id and (record.fetched or not record.job):
+            return
+        box = provision.start(session, box)
+    try:
+        latest = job.latest(session)
+        if latest is None:
+            return
+        if latest["state"] == "running":
+            raise UsageError(
+                f"job {latest['job']} still runs on {session.title} ({box.id})",
+                next="inv logs, inv cancel, or inv teardown --discard-outputs",
+            )
+        missing = session.resuming(
+            lambda link: sync.verify(
+                link, fetch.roots(session), session.into, session.local_dir
+            )
+        )
+    except ConnectionLost as error:
+        raise OutputsHeld(
+            f"{box.id} does not answer ({error.message}), so nobody knows "
+            "whether its outputs are here; nothing was removed",
+            next="inv teardown later, or inv teardown --discard-outputs",
+        ) from error
+    if missing:
+        raise OutputsHeld(
+            f"outputs on {box.id} are not here: {missing}; nothing was removed",
+            next="inv fetch teardown, or inv teardown --discard-outputs",
+        )
+
+
+def _may_discard(session: Session, box: Box, yes: bool) -> None:
+    if yes:
+        return
+    if not session.screen.ask(
+        f"Outputs on {box.id} that are not here will be lost. "
+        f"Type the box's id to go on:",
+        box.id,
+    ):
+        raise UsageError(
+            f"not confirmed; {box.id} and its outputs are untouched",
+            next="inv teardown --discard-outputs --yes",
+        )
+
+
+def _say_kept(session: Session) -> None:
+    if not session.job_wanted or session.paper is None:
+        return
+    with suppress(OneboxError):
+        box = session.box
+        if box is not None and box.state == "running":
+            off = words.clock(box.deadline, time.time())
+            session.screen.line(
+                "teardown",
+                "kept",
+                "kept",
+                f"{box.id}, {words.money(box.size.price)}/h, powers itself off at "
+                f"{off}: inv teardown",
+            )

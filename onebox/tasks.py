@@ -1,0 +1,193 @@
+"""
+The tasks: thin, in the order of the pipeline.
+
+`from onebox import image, provision, push, run, fetch, teardown` makes them a
+project's own; `Collection(train, box=onebox.ns)` gives them a namespace.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from invoke import Collection, Exit
+
+from .plugin import Stage, load, remainder_of, session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from invoke import Context
+
+
+def _stage(*needs: Stage, **options: Any) -> Callable[[Callable[..., Any]], Stage]:
+    def made(body: Callable[..., Any]) -> Stage:
+        return Stage(body, needs=needs, own=True, **options)
+
+    return made
+
+
+@_stage(
+    help={
+        "from-box": "Save the live box's disk instead of running the recipe.",
+        "as": "Name of the image that --from-box saves.",
+        "list": "Print the images there are.",
+        "rebuild": "Build even if the recipe is unchanged.",
+        "keep": "Leave the builder box up if its set-up fails.",
+    }
+)
+def image(
+    c: Context,
+    from_box: bool = False,
+    as_: str = "",
+    list: bool = False,
+    rebuild: bool = False,
+    keep: bool = False,
+) -> Any:
+    """Package the job's environment; nothing to do if its recipe is unchanged."""
+    session, stages = session_of(c), load("image")
+    session.keep = keep
+    if list:
+        return stages.show_list(session)
+    if from_box:
+        return stages.save_from_box(session, as_)
+    return stages.perform(session, rebuild=rebuild)
+
+
+@_stage(image)
+def provision(c: Context) -> Any:
+    """Have a box of this size, made from this image; it stays until teardown."""
+    return load("provision").perform(session_of(c))
+
+
+@_stage(provision)
+def push(c: Context) -> Any:
+    """Have code and data on the box, exactly as they are here."""
+    return load("push").perform(session_of(c))
+
+
+@_stage(
+    push,
+    help={
+        "keep": "Leave the box up when the chain is through.",
+        "detach": "Start the job and return; `inv logs` comes back to it.",
+        "command": "A shell line to run instead of [run] command.",
+        "yes": "Answer yes to questions.",
+    },
+)
+def run(
+    c: Context,
+    command: str = "",
+    keep: bool = False,
+    detach: bool = False,
+    yes: bool = False,
+) -> Any:
+    """Run the job on a box: the whole chain, or `inv run -- any command`."""
+    return load("run").perform(
+        session_of(c), _words(c), line=command or None, detach=detach
+    )
+
+
+@_stage(
+    help={
+        "into": "Folder to put the outputs in, instead of the project.",
+        "partial": "Fetch although the job still runs, or its fate is unknown.",
+        "unsafe-links": "Also make links that lead out of the project.",
+    }
+)
+def fetch(
+    c: Context, into: str = "", partial: bool = False, unsafe_links: bool = False
+) -> Any:
+    """Have the outputs here, verified byte for byte."""
+    session = session_of(c)
+    session.fetch_into(into)
+    return load("fetch").perform(session, partial=partial, unsafe_links=unsafe_links)
+
+
+@_stage(
+    help={
+        "discard-outputs": "Give up outputs that are not here.",
+        "all": "All boxes of this project, whatever their name.",
+        "yes": "Do not ask.",
+    }
+)
+def teardown(
+    c: Context, discard_outputs: bool = False, all: bool = False, yes: bool = False
+) -> Any:
+    """Remove the box, once its outputs are here, and prove that it is gone."""
+    session, stages = session_of(c), load("teardown")
+    if all:
+        return stages.perform_all(session, discard=discard_outputs, yes=yes)
+    return stages.perform(session, discard=discard_outputs, yes=yes)
+
+
+@_stage()
+def plan(c: Context) -> Any:
+    """Say what `inv run` would do, and why; change nothing."""
+    return load("plan").whole(session_of(c))
+
+
+@_stage()
+def status(c: Context) -> Any:
+    """Print the boxes and jobs of this project."""
+    return load("look").status(session_of(c))
+
+
+@_stage()
+def logs(c: Context) -> Any:
+    """Come back to the job: its output so far, then live; its exit code is ours."""
+    return load("look").logs(session_of(c))
+
+
+@_stage()
+def cancel(c: Context) -> Any:
+    """Stop the job: TERM, some time to save, KILL. The box stays."""
+    return load("look").cancel(session_of(c))
+
+
+@_stage()
+def ssh(c: Context) -> Any:
+    """Open a shell on the box, or run a command: `inv ssh -- htop`."""
+    code = load("look").ssh(session_of(c), _words(c))
+    if code:
+        raise Exit(code=code)
+    return None
+
+
+@_stage(help={"yes": "Remove what has expired."})
+def sweep(c: Context, yes: bool = False) -> Any:
+    """Print everything of this owner, in every project; remove what has expired."""
+    return load("sweep").perform(session_of(c), yes=yes)
+
+
+@_stage()
+def doctor(c: Context) -> Any:
+    """Look for whatever would keep a run from working here."""
+    return load("doctor").perform(session_of(c))
+
+
+@_stage(help={"force": "Replace the onebox.toml that is there."})
+def init(c: Context, force: bool = False) -> Any:
+    """Write a short onebox.toml to start from."""
+    return load("begin").perform(session_of(c), force=force)
+
+
+def _words(c: Context) -> Sequence[str] | None:
+    return remainder_of(c) or None
+
+
+ns = Collection(
+    image,
+    provision,
+    push,
+    run,
+    fetch,
+    teardown,
+    plan,
+    status,
+    logs,
+    cancel,
+    ssh,
+    sweep,
+    doctor,
+    init,
+)

@@ -1,0 +1,321 @@
+"""
+The screen: the only module that imports rich.
+
+What onebox itself says goes to stderr; what a command is asked to print (a
+plan, a status, a list) and the job's own bytes go to stdout, so that
+`inv run > job.log` is the job's output and nothing else. On a terminal one live
+line shows what happens; elsewhere each event is one line without control codes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from . import words
+from .errors import OneboxError
+
+NAME_WIDTH = 10
+RESULT_WIDTH = 18
+MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
+PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
+STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yellow"}
+
+
+@dataclass
+class StageLine:
+    """The line of the stage that is under way; say how it ended with `end`."""
+
+    doing: Callable[[str], None]
+    progress: Callable[[int, int, int, int], None]
+    mark: str = "done"
+    result: str = ""
+    detail: str = ""
+
+    def end(self, result: str = "", detail: str = "", mark: str = "done") -> None:
+        """Set what the finished line says; no *result* means the time it took."""
+        self.result, self.detail, self.mark = result, detail, mark
+
+
+class _Console(Console):
+    """A console that falls silent when its reader has gone, and nothing else."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+class Screen:
+    """Where onebox talks to its user."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        plain = environ.get("TERM") == "dumb"
+        self.err = _Console(stderr=True, highlight=False, force_terminal=_no(plain))
+        self.out = _Console(highlight=False, force_terminal=_no(plain))
+        self.live = self.err.is_terminal and not plain
+        self.marks = MARKS if _says_unicode(self.err) else PLAIN_MARKS
+        self.footer_shown = False
+        self.line_open = False
+        self.closed = False
+        self._bar: Progress | None = None
+
+    def headline(self, title: Sequence[str], more: Sequence[str]) -> None:
+        """Say what is about to happen, where, and what it may cost at most."""
+        first = "   ".join(part for part in title if part)
+        self._say(Text.assemble(("onebox  ", "bold"), first))
+        for line in more:
+            self._say(Text(f"        {line}"))
+        self._say(Text(""))
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[StageLine]:
+        """Show a stage while it runs, and leave one line when it has ended."""
+        began = time.monotonic()
+        self.clear_footer()
+        with self._live_line(name, began) as line:
+            try:
+                yield line
+            except BaseException:
+                line.mark = "failed"
+                line.result = line.result or words.seconds(time.monotonic() - began)
+                raise
+            finally:
+                self._stop_bar()
+                spent = words.seconds(time.monotonic() - began)
+                self.line(name, line.mark, line.result or spent, line.detail)
+
+    def line(self, name: str, mark: str, result: str, detail: str = "") -> None:
+        """Print one finished line of the table of stages."""
+        self._line(self.err, name, mark, result, detail)
+
+    def plan_line(self, name: str, mark: str, result: str, detail: str) -> None:
+        """Print one line of the plan, to stdout."""
+        self._line(self.out, name, mark, result, detail)
+
+    def check(self, name: str, mark: str, detail: str) -> None:
+        """Print one line of what the doctor saw, to stdout."""
+        text = f"{name:<14} {self.marks[mark]} {detail}"
+        self._print(self.out, Text(text, "" if mark == "done" else STYLES[mark]))
+
+    def _line(
+        self, console: Console, name: str, mark: str, result: str, detail: str
+    ) -> None:
+        sign = self.marks[mark]
+        if not console.is_terminal:
+            text = f"{name:<{NAME_WIDTH}} {sign} {result}  {detail}".rstrip()
+            self._print(console, Text(text))
+            return
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(width=NAME_WIDTH)
+        grid.add_column(width=1, style=STYLES[mark])
+        grid.add_column(min_width=RESULT_WIDTH)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(name, "bold"), sign, Text(result), Text(detail, "dim"))
+        self._print(console, grid)
+
+    def note(self, text: str) -> None:
+        """Say one thing worth knowing."""
+        self.clear_footer()
+        self._say(Text(f"{'':<{NAME_WIDTH}} {text}" if text else ""))
+
+    def warn(self, text: str) -> None:
+        """Say one thing that the user should not miss."""
+        self.clear_footer()
+        sign = self.marks["warn"]
+        self._say(Text(f"{'':<{NAME_WIDTH}} {sign} {text}", STYLES["warn"]))
+
+    def error(self, error: OneboxError) -> None:
+        """Say what went wrong, what still runs and what to type next."""
+        self.clear_footer()
+        self._say(Text(f"onebox: {error.message}", STYLES["failed"]))
+        if error.running:
+            self._say(Text(f"        {error.running}"))
+        if error.next:
+            self._say(Text(f"  next: {error.next}"))
+
+    def say(self, text: str = "") -> None:
+        """Print a plain line of our own."""
+        self.clear_footer()
+        self._say(Text(text))
+
+    def print(self, text: str = "") -> None:
+        """Print a line of what the command was asked for, to stdout."""
+        self._print(self.out, Text(text))
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table of what the command was asked for, to stdout."""
+        if not self.out.is_terminal:
+            for row in [head, *rows]:
+                self._print(self.out, Text("\t".join(row)))
+            return
+        grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for title in head:
+            grid.add_column(title, overflow="fold")
+        for row in rows:
+            grid.add_row(*(Text(cell) for cell in row))
+        self._print(self.out, grid)
+
+    def ask(self, question: str, wanted: str) -> bool:
+        """Ask for a typed word; without a terminal the answer is no."""
+        if not (sys.stdin and sys.stdin.isatty() and self.live):
+            return False
+        self.clear_footer()
+        self._say(Text(question))
+        try:
+            return input("> ").strip() == wanted
+        except EOFError:
+            return False
+
+    def output(self, data: bytes) -> None:
+        """
+        Pass on the job's own bytes, untouched.
+
+        A reader that has gone away (`inv run | head`) sets *closed*: from then
+        on nothing is written, and the job is not disturbed.
+        """
+        if self.closed or not data:
+            return
+        self.clear_footer()
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(1, view) :]
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                self.closed = True
+                return
+        self.line_open = not data.endswith(b"\n")
+
+    def footer(self, text: str) -> None:
+        """Show how the job is doing, below its output; a terminal only."""
+        if not self.live or (self.line_open and self.out.is_terminal):
+            return
+        columns = max(self.err.width - 1, 20)
+        self._raw(f"\r\x1b[2K{_dim(text[:columns], self.err)}")
+        self.footer_shown = True
+
+    def clear_footer(self) -> None:
+        """Take the footer away, so that a line can be printed in its place."""
+        if self.footer_shown:
+            self._raw("\r\x1b[2K")
+            self.footer_shown = False
+
+    def close_line(self) -> None:
+        """Begin a new line if the job's last one was left open."""
+        self.clear_footer()
+        if self.line_open and self.live and self.out.is_terminal:
+            self._raw("\n")
+        self.line_open = False
+
+    @contextlib.contextmanager
+    def _live_line(self, name: str, began: float) -> Iterator[StageLine]:
+        if not self.live:
+            yield StageLine(lambda text: None, lambda *counts: None)
+            return
+        bar = Progress(
+            TextColumn(f"[bold]{name:<{NAME_WIDTH}}", markup=True),
+            SpinnerColumn("line", style="cyan"),
+            TextColumn("{task.fields[spent]}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.description}", markup=False),
+            console=self.err,
+            transient=True,
+        )
+        task = bar.add_task("", total=None, spent="")
+        self._bar = bar
+
+        def doing(text: str) -> None:
+            bar.update(task, description=text, spent=_spent(began))
+
+        def progress(files: int, of_files: int, done: int, total: int) -> None:
+            spent = max(time.monotonic() - began, 0.001)
+            text = _transfer(files, of_files, done, total, spent)
+            bar.update(
+                task,
+                completed=done,
+                total=max(total, 1),
+                description=text,
+                spent=_spent(began),
+            )
+
+        with _broken_pipes_ignored():
+            bar.start()
+        _keep_time(bar, task, began)
+        yield StageLine(doing, progress)
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            with _broken_pipes_ignored():
+                self._bar.stop()
+            self._bar = None
+
+    def _say(self, text: Text) -> None:
+        self._print(self.err, text)
+
+    def _print(self, console: Console, what: Text | Table) -> None:
+        with _broken_pipes_ignored():
+            console.print(what, soft_wrap=not console.is_terminal)
+
+    def _raw(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode("utf-8", "replace"))
+
+
+def _keep_time(bar: Progress, task: TaskID, began: float) -> None:
+    # The elapsed time is drawn anew at each of the bar's own refreshes.
+    original = bar.get_renderables
+
+    def renderables() -> Iterator[Table]:
+        bar.tasks[0].fields["spent"] = _spent(began)
+        yield from original()  # type: ignore[misc]
+
+    bar.get_renderables = renderables  # type: ignore[method-assign]
+
+
+def _transfer(files: int, of_files: int, done: int, total: int, spent: float) -> str:
+    rate = done / spent
+    parts = [f"{files:,}/{of_files:,} files", f"{words.size(done)}/{words.size(total)}"]
+    if done and spent > 0.5:
+        parts.append(f"{words.size(rate)}/s")
+        if rate > 0 and total > done:
+            parts.append(f"{words.seconds((total - done) / rate)} left")
+    return "  ".join(parts)
+
+
+def _spent(began: float) -> str:
+    return f"{words.seconds(time.monotonic() - began):<8}"
+
+
+def _dim(text: str, console: Console) -> str:
+    return text if console.no_color else f"\x1b[2m{text}\x1b[0m"
+
+
+def _no(plain: bool) -> bool | None:
+    return False if plain else None
+
+
+def _says_unicode(console: Console) -> bool:
+    try:
+        "".join(MARKS.values()).encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _broken_pipes_ignored() -> Iterator[None]:
+    # A closed terminal or pipe must not end the work: the log has it all.
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()

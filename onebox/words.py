@@ -1,0 +1,102 @@
+"""How numbers, times and names are written for people."""
+
+from __future__ import annotations
+
+import time
+
+# Memory and disk as the clouds' own tables count them: 1 GB = 2**30 bytes.
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(count: float) -> str:
+    """
+    Write a number of bytes.
+
+    >>> size(0), size(1536), size(256 * 2**30)
+    ('0 B', '1.5 kB', '256 GB')
+    """
+    for unit in _UNITS:
+        if abs(count) < 999.5 or unit == _UNITS[-1]:
+            break
+        count /= 1024
+    if unit == "B" or count >= 99.5 or count == int(count):
+        return f"{count:,.0f} {unit}"
+    return f"{count:.1f} {unit}"
+
+
+def seconds(count: float) -> str:
+    """
+    Write a duration.
+
+    >>> seconds(0.234), seconds(41), seconds(842), seconds(7384)
+    ('0.2 s', '41 s', '14:02', '2:03:04')
+    """
+    if count < 9.95:
+        return f"{count:.1f} s"
+    whole = round(count)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    if hours:
+        return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+    return f"{rest // 60}:{rest % 60:02}"
+
+
+def money(dollars: float | None) -> str:
+    """
+    Write a price or a cost; what is not known is "?", never 0.
+
+    >>> money(None), money(0), money(0.234), money(0.0004), money(1234.5)
+    ('$?', '$0', '$0.23', '$0.0004', '$1,234.50')
+    """
+    if dollars is None:
+        return "$?"
+    if dollars == 0:
+        return "$0"
+    if dollars < 0.01:
+        return f"${dollars:.4f}"
+    return f"${dollars:,.2f}"
+
+
+def count(number: int, singular: str, plural: str = "") -> str:
+    """
+    Write a number with its noun.
+
+    >>> count(1, "file"), count(1204, "file"), count(2, "box", "boxes")
+    ('1 file', '1,204 files', '2 boxes')
+    """
+    noun = singular if number == 1 else plural or f"{singular}s"
+    return f"{number:,} {noun}"
+
+
+def clock(moment: float, now: float) -> str:
+    """Write a moment (epoch seconds) in local time, with the day if not today."""
+    then, today = time.localtime(moment), time.localtime(now)
+    if then[:3] == today[:3]:
+        return time.strftime("%H:%M", then)
+    return time.strftime("%d %b %H:%M", then).lstrip("0")
+
+
+def path(name: bytes | str) -> str:
+    """
+    Write a file name so that it cannot disturb a terminal.
+
+    >>> path("a b"), path(b"new\\nline")
+    ('a b', "'new\\\\nline'")
+    """
+    text = name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
+    if text.isprintable():
+        return text
+    return ascii(text)
+
+
+def some(names: list[str], limit: int = 3) -> str:
+    """
+    Write the first few of many names.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    shown = ", ".join(names[:limit])
+    rest = len(names) - limit
+    return f"{shown} and {rest:,} more" if rest > 0 else shown
