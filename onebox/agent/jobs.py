@@ -6,23 +6,19 @@ import contextlib
 import fcntl
 import os
 import re
-import select
 import signal
 import time
 from typing import Any, Dict, Iterator, List
 
-from . import box, processes, records, samples, states, supervisor
+from . import following, processes, states, supervisor
 from .box import Box
-from .wire import CHUNK, Channel, Refused
+from .wire import Channel, Refused
 
 # What a job inherits of the agent's own environment.
 KEPT = re.compile(
     r"(HOME|USER|LOGNAME|LANG|PATH|TERM|SHELL|TMPDIR|ONEBOX_.*|LC_.*)", re.DOTALL
 )
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# How long a follower sleeps when there is nothing new: the least, the most.
-NAP, LONGEST_NAP = 0.002, 0.015
-PIPE_SIZE = 1 << 20
 
 
 def start(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -52,16 +48,14 @@ def look(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
 def follow(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
     """Send the log from an offset on, as it grows, until the job is over."""
     job = _known(at, request)
-    directory = at.path("jobs", job)
     offset = request.get("offset", 0)
-    fd = os.open(os.path.join(directory, "log"), os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(at.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
         if not isinstance(offset, int) or not 0 <= offset <= size:
             raise Refused("offset", "the log ends at %d, not at %r" % (size, offset))
         os.lseek(fd, offset, os.SEEK_SET)
-        _widen(channel.write_fd)
-        _stream(channel, at, job, fd)
+        following.stream(channel, at, job, fd)
     finally:
         os.close(fd)
     return states.describe(at, job)
@@ -74,7 +68,7 @@ def cancel(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]
     if state == "lost":
         _end_strays(channel, at, job)
     while states.state(at, job)[0] == "running":
-        _listen(channel, at, 0.02)
+        following.listen(channel, at, 0.02)
     return states.describe(at, job)
 
 
@@ -202,50 +196,6 @@ def _discard(directory: str) -> None:
         os.rmdir(directory)
 
 
-# Following
-
-
-def _stream(channel: Channel, at: Box, job: str, fd: int) -> None:
-    directory = at.path("jobs", job)
-    view = memoryview(bytearray(CHUNK))
-    nap, over, look_at, told = NAP, False, 0.0, b""
-    while True:
-        count = os.readv(fd, [view])
-        if count:
-            channel.send(b"D", view[:count])
-            nap = NAP
-        elif over:
-            return
-        now = time.monotonic()
-        if now >= look_at:
-            look_at = now + 1.0
-            sample = box.read(os.path.join(directory, samples.LATEST)).strip()
-            if sample != told and samples.latest(directory):
-                told = sample
-                channel.send(b"S", sample)
-            # Only the lock tells of a supervisor that was killed.
-            over = states.state(at, job)[0] != "running"
-        else:
-            over = os.path.exists(os.path.join(directory, records.NAME))
-        # Whatever was written before the end was seen is read after it.
-        _listen(channel, at, 0.0 if over or count == CHUNK else nap)
-        if not count:
-            nap = min(nap * 1.2, LONGEST_NAP)
-
-
-def _listen(channel: Channel, at: Box, seconds: float) -> None:
-    """Wait; meanwhile any byte from the client renews its lease. Raises `Closed`."""
-    if select.select([channel.read_fd], [], [], seconds)[0]:
-        channel.fill()
-        box.touch(at.path("lease"))
-
-
-def _widen(pipe: int) -> None:
-    """Let the pipe hold more at a time; that doubles what it carries."""
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), PIPE_SIZE)
-
-
 # Cancelling
 
 
@@ -257,5 +207,5 @@ def _end_strays(channel: Channel, at: Box, job: str) -> None:
     while left and time.monotonic() < end + supervisor.UNKILLABLE:
         if time.monotonic() >= end:
             processes.send(signal.SIGKILL, left)
-        _listen(channel, at, 0.05)
+        following.listen(channel, at, 0.05)
         left = states.strays(at, job)

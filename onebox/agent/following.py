@@ -1,0 +1,115 @@
+"""Send a log while it grows, at once and without asking for it all the time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import sys
+import time
+from typing import List
+
+from . import box, records, samples, states
+from .box import Box
+from .wire import CHUNK, Channel
+
+# What is printed within this time travels together.
+GATHER = 0.003
+# Without inotify: how long to sleep when there is nothing new, at the most.
+LONGEST_NAP = 0.015
+LOOK = 1.0
+PIPE_SIZE = 1 << 20
+IN_MODIFY, IN_CREATE, IN_NONBLOCK, IN_CLOEXEC = 0x2, 0x100, 0o4000, 0o2000000
+
+
+def stream(channel: Channel, at: Box, job: str, log: int) -> None:
+    """
+    Send what *log* holds from its position on, until the job is over.
+
+    A sample goes along about once a second.
+    """
+    directory = at.path("jobs", job)
+    _widen(channel.write_fd)
+    changes = _changes(directory)
+    try:
+        _stream(channel, at, job, log, changes)
+    finally:
+        for fd in changes:
+            os.close(fd)
+
+
+def listen(channel: Channel, at: Box, seconds: float, *others: int) -> None:
+    """
+    Wait, at the most until one of *others* can be read.
+
+    Any byte from the client renews its lease. Raises `Closed` when it hangs up.
+    """
+    ready = select.select([channel.read_fd, *others], [], [], max(seconds, 0.0))[0]
+    if channel.read_fd in ready:
+        channel.fill()
+        box.touch(at.path("lease"))
+
+
+def _stream(channel: Channel, at: Box, job: str, log: int, changes: List[int]) -> None:
+    directory = at.path("jobs", job)
+    view = memoryview(bytearray(CHUNK))
+    nap, over, look_at, told = GATHER, False, 0.0, b""
+    while True:
+        for fd in changes:
+            with contextlib.suppress(BlockingIOError):
+                os.read(fd, 1 << 16)
+        count = os.readv(log, [view])
+        if count:
+            channel.send(b"D", view[:count])
+        elif over:
+            return
+        now = time.monotonic()
+        if now >= look_at:
+            look_at = now + LOOK
+            sample = box.read(os.path.join(directory, samples.LATEST)).strip()
+            if sample != told and samples.latest(directory):
+                told = sample
+                channel.send(b"S", sample)
+            # Only the lock tells of a supervisor that was killed.
+            over = states.state(at, job)[0] != "running"
+        else:
+            over = os.path.exists(os.path.join(directory, records.NAME))
+        # Whatever was written before the end was seen is read after it.
+        if over or count == CHUNK:
+            listen(channel, at, 0.0)
+        elif count:
+            nap = GATHER
+            listen(channel, at, nap)
+        elif changes:
+            listen(channel, at, look_at - now, *changes)
+        else:
+            listen(channel, at, nap)
+            nap = min(nap * 1.2, LONGEST_NAP)
+
+
+def _changes(directory: str) -> List[int]:
+    """Have the kernel tell when the log grows or the record appears, if it can."""
+    if sys.platform != "linux":
+        return []
+    try:
+        # Here and not at the top: it takes long to load, and is not everywhere.
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        fd = int(libc.inotify_init1(IN_NONBLOCK | IN_CLOEXEC))
+        if fd < 0:
+            return []
+        for path, mask in ((directory, IN_CREATE), (directory + "/log", IN_MODIFY)):
+            if libc.inotify_add_watch(fd, os.fsencode(path), mask) < 0:
+                os.close(fd)
+                return []
+    except (ImportError, OSError, AttributeError):
+        return []
+    return [fd]
+
+
+def _widen(pipe: int) -> None:
+    """Let the pipe hold more at a time; that doubles what it carries."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), PIPE_SIZE)
