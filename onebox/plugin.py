@@ -16,12 +16,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from invoke import Argument, Exit, Task
+from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
+from invoke.tasks import Task
 
 if TYPE_CHECKING:
-    from invoke import Context
+    from invoke.context import Context
 
     from .session import Session
 
@@ -42,8 +44,8 @@ class _Line:
     between parsing and execution; only function bodies keep their identity.
     """
 
-    options: dict[str, Any] = {}
-    named: list[str] = []
+    options: ClassVar[dict[str, Any]] = {}
+    named: ClassVar[list[str]] = []
 
     @classmethod
     def begin(cls) -> None:
@@ -156,15 +158,18 @@ class Stage(Task):  # type: ignore[type-arg]
     ) -> Any:
         dry = bool(c.config.run.dry)
         own = self.name if self.own else ""
-        has_words = bool(c.remainder or kwargs.get("command"))
-        session.entering(own, only=only, has_words=has_words)
-        session.keep = session.keep or bool(self.own and kwargs.get("keep"))
-        if not only and (dry or session.needs(own, has_words)):
-            with session.as_need():
+        session.line.begin(
+            own,
+            only=only,
+            keep=bool(self.own and kwargs.get("keep")),
+            own_command=bool(c.remainder or kwargs.get("command")),
+        )
+        if not only and (dry or _core().wants(session, own)):
+            with session.line.as_need():
                 for need in self.needs:
                     need(c)
         if dry and self.own:
-            return session.plan(self.name)
+            return _core().show_plan(session, self.name)
         return super().__call__(c, *args, **kwargs)
 
 
@@ -247,7 +252,7 @@ class _Chains:
     @contextmanager
     def session(self, c: Context) -> Iterator[Session]:
         """Give the session for the options that hold, and settle what it owes."""
-        core = _imported(".session")
+        core = _core()
         key = _freeze(self.options[-1])
         if key not in self.sessions:
             with _exits(core, None, c):
@@ -255,15 +260,14 @@ class _Chains:
                     root=_root(c),
                     environ=os.environ,
                     flags=self.options[-1],
-                    command=_command_line(),
-                    named=tuple(_Line.named),
+                    line=core.Line(_command_line(), tuple(_Line.named)),
                 )
         session = self.sessions[key]
         outermost = session not in self.running
         self.running.append(session)
         try:
             if outermost:
-                with _exits(core, session, c), session.frame():
+                with _exits(core, session, c), core.frame(session):
                     yield session
             else:
                 yield session
@@ -283,6 +287,10 @@ def _exits(core: Any, session: Session | None, c: Context) -> Iterator[None]:
         raise Exit(code=error.code) from error
     except core.Interrupted as stop:
         raise Exit(code=stop.code) from stop
+
+
+def _core() -> Any:
+    return _imported(".chain")
 
 
 def _imported(module: str) -> Any:

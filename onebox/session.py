@@ -2,8 +2,7 @@
 One project's box of one name, and what the stages share while they work on it.
 
 A session is opened by the first stage of a command line and lives as long as
-the line. It knows what is configured, which box is there, how to reach it, and
-what the line owes: a box that a chain made for itself is torn down by it.
+the line. It knows what is configured, which box is there and how to reach it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +18,12 @@ from typing import Any
 
 from . import config, providers, words
 from .errors import ConnectionLost, Lost, OneboxError, UsageError
+from .line import Line
 from .providers.base import Box, Provider, Size
-from .signals import Interrupted, caught
-from .stages import plan, run, teardown
 from .state import Notebook, Record, config_dir, local_root, owner, state_dir
 from .transport import ssh
 from .transport.link import Link
 from .ui import Screen
-
-__all__ = ["Interrupted", "OneboxError", "Session", "report"]
 
 
 class Session:
@@ -36,6 +32,8 @@ class Session:
 
     Attributes:
         settings: onebox.toml, variables and flags, checked.
+
+        line: What the command line asks for.
 
         screen: Where to say things.
 
@@ -49,15 +47,13 @@ class Session:
         root: Path,
         environ: Mapping[str, str],
         settings: config.Settings,
-        command: str,
-        named: tuple[str, ...],
+        line: Line,
         screen: Screen,
     ) -> None:
         self.root = root
         self.environ = environ
         self.settings = settings
-        self.command = command
-        self.named = named
+        self.line = line
         self.screen = screen
         self.done: dict[Any, Any] = {}
         self.spent: dict[str, float] = {}
@@ -68,15 +64,8 @@ class Session:
         )
         self.key = (self.project, settings.name, settings.provider, settings.vm)
         self.into = root
-        self.keep = False
-        self.only = False
-        self.has_words = False
-        self.asked_for_box = False
-        self.job_wanted = False
         self.paper: dict[str, Any] | None = None
         self.doing = ""
-        self._as_need = 0
-        self._made_box = False
         self._headline_said = False
         self._door: ssh.Door | None = None
 
@@ -86,8 +75,7 @@ class Session:
         root: str,
         environ: Mapping[str, str],
         flags: Mapping[str, object],
-        command: str,
-        named: tuple[str, ...],
+        line: Line,
     ) -> Session:
         """
         Read the configuration and make the session.
@@ -97,7 +85,7 @@ class Session:
         """
         settings = config.load(Path(root), environ, flags)
         screen = Screen(environ)
-        return cls(Path(root), environ, settings, command, named, screen)
+        return cls(Path(root), environ, settings, line, screen)
 
     # -- the box ---------------------------------------------------------------
 
@@ -222,116 +210,30 @@ class Session:
         source = self.settings.source(option)
         return source.startswith(("--", "ONEBOX_"))
 
-    def entering(self, stage: str, *, only: bool, has_words: bool = False) -> None:
-        """
-        Take note of a stage that begins.
-
-        *only* keeps the rest of the chain away; *has_words* says that the line
-        brings its own command.
-        """
-        self.has_words = has_words
-        if stage == "run" and not only:
-            self.job_wanted = True
-        if stage == "provision" and not self._as_need:
-            self.asked_for_box = True
-        if not self._as_need:
-            self.only = only
-
-    def needs(self, stage: str, has_words: bool) -> bool:
-        """Tell whether a stage must bring up what it needs before it runs."""
-        if stage == "run" and not has_words:
-            return run.reason(self) is not None
-        return True
-
-    @contextmanager
-    def as_need(self) -> Iterator[None]:
-        """Mark the stages called in here as wanted by another stage."""
-        self._as_need += 1
-        try:
-            yield
-        finally:
-            self._as_need -= 1
-
     def fetch_into(self, folder: str) -> None:
         """Have outputs put into another folder than the project."""
         if folder:
             self.into = Path(folder).absolute()
             self.into.mkdir(parents=True, exist_ok=True)
 
-    def plan(self, stage: str) -> None:
-        """Say what a stage would do, and why; change nothing."""
-        plan.show(self, stage)
-
     def lock(self) -> None:
         """Keep other onebox commands off this box. Raises Busy."""
-        self.notebook.lock(self.command)
+        self.notebook.lock(self.line.command)
 
     def made(self, box: Box) -> None:
         """Note that this line has made the box, and what it therefore owes."""
-        self._made_box = True
+        self.line.made_box = True
         self.made_again(box)
 
     def made_again(self, box: Box) -> None:
         """Note that the box has been started anew, perhaps under another address."""
         self.__dict__["box"] = box
 
-    @property
-    def chain_made(self) -> bool:
-        """Tell whether a box made now is the chain's own, not the user's wish."""
-        named = self.asked_for_box or "provision" in self.named
-        return not (named or self.keep)
-
-    @property
-    def owes_teardown(self) -> bool:
-        """Tell whether the box goes when the line's chain is through."""
-        if self.keep or self.only or not self.job_wanted:
-            return False
-        if "teardown" in self.named:
-            return True
-        made = self._made_box or self.notebook.record.ours_to_end
-        return made and self.chain_made
-
     def called(self, name: str) -> Session:
         """Return a session for another box of the same project."""
         settings = replace(self.settings, name=name)
-        return Session(
-            self.root, self.environ, settings, self.command, (), self.screen
-        )
-
-    @contextmanager
-    def frame(self) -> Iterator[None]:
-        """
-        Run a chain: signals become `Interrupted`, and its debts are settled.
-
-        A box that the chain made for itself goes at the end, unless it holds
-        outputs that are not here, a job that still runs, or `--keep` was said.
-        """
-        try:
-            with caught(self.last_words):
-                try:
-                    yield
-                except Interrupted as stop:
-                    self._interrupted(stop)
-                    raise
-                except OneboxError as error:
-                    teardown.settle(self, error)
-                    raise
-                else:
-                    teardown.settle(self, None)
-        finally:
-            self.hang_up()
-            self.job_wanted = False
-
-    def last_words(self) -> str:
-        """Say in one line what is left: for the moment before we are gone."""
-        record = self.notebook.record
-        if not record.box:
-            return "stopped; no box of this line is left"
-        return (
-            f"stopped; {self.title} ({record.box}) is left, "
-            f"{words.money(record.price)}/h, powers itself off at "
-            f"{words.clock(record.deadline, time.time())}"
-        )
+        line = Line(self.line.command)
+        return Session(self.root, self.environ, settings, line, self.screen)
 
     def headline(self, size: Size, deadline: float, *, new: bool) -> None:
         """Say once per line what box this is about and what it may cost."""
@@ -369,33 +271,6 @@ class Session:
         """Change what this machine remembers of the box."""
         return self.notebook.update(**changes)
 
-    def _interrupted(self, stop: Interrupted) -> None:
-        screen = self.screen
-        screen.close_line()
-        record = self.notebook.record
-        box = None
-        with suppress(OneboxError):
-            box = self.look_again()
-        if box is None:
-            screen.say("onebox: stopped; no box is left")
-            return
-        off = words.clock(record.deadline or box.deadline, time.time())
-        cost = words.money(box.size.price)
-        if self.doing == "run" and record.job:
-            screen.say(f"onebox: detached; the job goes on, on {box.id} ({cost}/h)")
-            screen.say("        come back:    inv logs")
-            screen.say("        stop the job: inv cancel")
-            screen.say("        then:         inv fetch teardown")
-            idle = self.settings.limits.idle_minutes
-            screen.say(
-                f"        powers itself off {idle:g} min after the job has ended, "
-                f"at {off} at the latest"
-            )
-            return
-        screen.say(f"onebox: stopped during {self.doing or 'the command'}")
-        screen.say(f"        {self.title} ({box.id}) is left: {cost}/h, off at {off}")
-        screen.say("  next: the same command goes on; inv teardown ends it")
-
 
 def _project(root: Path, settings: config.Settings) -> str:
     # Two checkouts in folders of one name are two projects, unless onebox.toml
@@ -415,36 +290,5 @@ def price(size: Size) -> str:
     text = f"spot {words.money(size.price)}/h"
     if size.price and size.on_demand:
         saved = 100 * (1 - size.price / size.on_demand)
-        text += f"  (on demand {words.money(size.on_demand)}, −{saved:.0f} %)"
+        text += f"  (on demand {words.money(size.on_demand)}, -{saved:.0f} %)"
     return text
-
-
-def report(
-    error: OneboxError, session: Session | None, environ: Mapping[str, str]
-) -> None:
-    """Print an error, with what still runs and what to type next."""
-    if session is None:
-        Screen(environ).error(error)
-        return
-    if getattr(error, "said", False):
-        return
-    if not error.running:
-        error.running = still_running(session)
-    session.screen.close_line()
-    session.screen.error(error)
-
-
-def still_running(session: Session) -> str:
-    """Say which box is left and what it costs; "" if none is."""
-    with suppress(OneboxError):
-        box = session.look_again()
-        if box is None:
-            return ""
-        state = "still up" if box.state == "running" else box.state
-        off = words.clock(box.deadline, time.time())
-        return (
-            f"{session.title} ({box.id}) is {state}: "
-            f"{words.money(box.size.price)}/h, powers itself off at {off}"
-        )
-    record = session.notebook.record
-    return f"{record.box} may still be up" if record.box else ""

@@ -136,9 +136,7 @@ class Notebook:
             )
         known = {f.name for f in fields(Record)} - {"unknown"}
         unknown = {k: v for k, v in data.items() if k not in known}
-        return Record(
-            **{k: v for k, v in data.items() if k in known}, unknown=unknown
-        )
+        return Record(**{k: v for k, v in data.items() if k in known}, unknown=unknown)
 
     def update(self, **changes: Any) -> Record:
         """Change the record and return it; it is on the disk when this returns."""

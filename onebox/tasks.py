@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from invoke import Collection, Exit
+from invoke.collection import Collection
+from invoke.exceptions import Exit
 
 from .plugin import Stage, load, remainder_of, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from invoke import Context
+    from invoke.context import Context
 
 
 def _stage(*needs: Stage, **options: Any) -> Callable[[Callable[..., Any]], Stage]:
@@ -45,7 +46,6 @@ def image(
 ) -> Any:
     """Package the job's environment; nothing to do if its recipe is unchanged."""
     session, stages = session_of(c), load("image")
-    session.keep = keep
     if list:
         return stages.show_list(session)
     if from_box:
@@ -168,7 +168,7 @@ def doctor(c: Context) -> Any:
 @_stage(help={"force": "Replace the onebox.toml that is there."})
 def init(c: Context, force: bool = False) -> Any:
     """Write a short onebox.toml to start from."""
-    return load("begin").perform(session_of(c), force=force)
+    return load("init").perform(session_of(c), force=force)
 
 
 def _words(c: Context) -> Sequence[str] | None:

@@ -88,4 +88,3 @@ def _files(session: Session) -> Check:
     except OneboxError as error:
         return Check("onebox.toml", False, error.message, error.next)
     return Check("onebox.toml", True, "valid, and the files it names are there")
-

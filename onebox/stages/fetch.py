@@ -81,8 +81,7 @@ def perform(
             raise OutputsHeld(
                 f"{words.count(len(done.refused), 'link')} among the outputs lead out "
                 f"of the project, so what they point to is not here: {listed}",
-                next="inv fetch --unsafe-links takes them as they are; "
-                "inv ssh to look",
+                next="inv fetch --unsafe-links takes them as they are; inv ssh to look",
             )
         if not partial:
             session.remember(fetched=done.digest or "nothing")
@@ -101,11 +100,16 @@ def _say(session: Session, line, done: sync.Fetched, partial: bool) -> None:  # 
     if not roots(session):
         line.end("nothing to do", "no [fetch] outputs are configured")
     elif not done.files:
-        line.end("", f"no outputs: {words.some(missing) or where} is empty", mark="warn")
+        line.end(
+            "", f"no outputs: {words.some(missing) or where} is empty", mark="warn"
+        )
     else:
         state = "as they are now" if partial else "verified"
         extra = f" (no {words.some(missing)})" if missing else ""
-        line.end("", f"{amount}, {state} → {_shown(session.into, session.root, where)}{extra}")
+        line.end(
+            "",
+            f"{amount}, {state} → {_shown(session.into, session.root, where)}{extra}",
+        )
 
 
 def _shown(into: Path, root: Path, where: str) -> str:

@@ -58,7 +58,7 @@ def reason(session: Session) -> str | None:
         raise ConfigError(
             f"[image] packer: provider {session.provider.name} cannot run Packer "
             "in this version",
-            next="use setup = \"setup.sh\" instead",
+            next='use setup = "setup.sh" instead',
         )
     if wanted(session) is not None or not settings.setup:
         return None
@@ -192,7 +192,7 @@ def _build(session: Session, why: str) -> Image:
                 session,
                 box,
                 job_id=f"image-{recipe}",
-                shell=f"bash {script}",
+                line=f"bash {script}",
                 env=settings.env,
                 log=log,
                 output=lambda data: line.doing(f"{settings.setup}: {_last(data)}"),
@@ -214,7 +214,7 @@ def _builder(session: Session) -> Iterator[Box]:
     try:
         yield box
     except OneboxError as error:
-        if session.keep:
+        if session.line.keep:
             error.running = (
                 f"the builder {box.id} is kept: ssh -F "
                 f"{session.door(box).config} {box.id}"

@@ -30,7 +30,7 @@ def run(
     log: Path,
     output: Callable[[bytes], None],
     argv: Sequence[str] | None = None,
-    shell: str | None = None,
+    line: str | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     outputs: Sequence[str] = (),
@@ -42,7 +42,7 @@ def run(
         box,
         job_id=job_id,
         argv=argv,
-        shell=shell,
+        line=line,
         env=env,
         secrets=secrets,
         outputs=outputs,
@@ -56,7 +56,7 @@ def start(
     *,
     job_id: str,
     argv: Sequence[str] | None = None,
-    shell: str | None = None,
+    line: str | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     outputs: Sequence[str] = (),
@@ -67,7 +67,7 @@ def start(
     Raises:
         UsageError: Another job runs there.
     """
-    what: dict[str, Any] = {"shell": shell} if argv is None else {"argv": list(argv)}
+    what: dict[str, Any] = {"shell": line} if argv is None else {"argv": list(argv)}
 
     def ask(link: Link) -> dict[str, Any]:
         return link.ask(
@@ -110,7 +110,7 @@ def follow(
     """
     private_dir(log.parent)
     pause = 0.2
-    with open(log, "ab", buffering=0) as copy:
+    with log.open("ab", buffering=0) as copy:
         while True:
             before = copy.tell()
             try:

@@ -82,7 +82,9 @@ def create(
     )
 
 
-def wait(session: Session, box: Box, seconds: float, doing: Callable[[str], None]) -> None:
+def wait(
+    session: Session, box: Box, seconds: float, doing: Callable[[str], None]
+) -> None:
     """
     Wait until the box lets us in with the host key that it was made with.
 
@@ -95,9 +97,7 @@ def wait(session: Session, box: Box, seconds: float, doing: Callable[[str], None
         doing(f"waiting for ssh on {box.host}, {time.monotonic() - began:.0f} s")
 
     try:
-        session.door(box).open_when_up(
-            seconds, lambda: session.still_there(box), tick
-        )
+        session.door(box).open_when_up(seconds, lambda: session.still_there(box), tick)
     except BoxFailed as error:
         console = session.provider.console(box).strip().splitlines()[-5:]
         said = "".join(f"\n    {line}" for line in console)
@@ -125,7 +125,9 @@ def remove_from(provider: Provider, box: Box) -> None:
         time.sleep(0.5)
         left = provider.leftovers(box.id)
     if left:
-        listed = words.some([f"{x.kind} {x.id} ({words.money(x.price)}/h)" for x in left])
+        listed = words.some(
+            [f"{x.kind} {x.id} ({words.money(x.price)}/h)" for x in left]
+        )
         raise OneboxError(
             f"{box.id} was deleted, but there is still: {listed}",
             next="inv teardown once more, then inv sweep",

@@ -1,4 +1,4 @@
-"""Look at a box and its job, come back to it, end the job: status, logs, cancel, ssh."""
+"""Look at a box, come back to its job or end it: status, logs, cancel, ssh."""
 
 from __future__ import annotations
 
@@ -78,8 +78,9 @@ def cancel(session: Session) -> None:
         session.screen.line("cancel", "done", "up to date", "no job is running")
         return
     with session.screen.stage("cancel") as line:
-        line.doing(f"{answer['job']}: TERM, then up to "
-                   f"{session.settings.run.cancel_grace:g} s")
+        line.doing(
+            f"{answer['job']}: TERM, then up to {session.settings.run.cancel_grace:g} s"
+        )
         ended = session.resuming(
             lambda link: link.ask("cancel", job=answer["job"], cause="cancel"), box
         )

@@ -27,13 +27,13 @@ def show(session: Session, stage: str) -> None:
         _line(session, stage, "done", "up to date", _UP_TO_DATE[stage](session))
     else:
         _line(session, stage, "kept", "would run", why)
-    if stage == "run" and why is not None and not session.only:
+    if stage == "run" and why is not None and not session.line.only:
         _end_of_chain(session)
 
 
 def whole(session: Session) -> None:
     """Print the plan of `inv run`."""
-    session.entering("run", only=False)
+    session.line.begin("run", only=False, keep=False, own_command=False)
     if run.reason(session) is None:
         show(session, "run")
         return
@@ -44,9 +44,9 @@ def whole(session: Session) -> None:
 def _end_of_chain(session: Session) -> None:
     outputs = ", ".join(fetch.roots(session)) or "no [fetch] outputs are configured"
     _line(session, "fetch", "kept", "would run", outputs)
-    if session.box is None and session.chain_made:
+    if session.box is None and session.line.makes_for_itself:
         _line(session, "teardown", "kept", "would run", "the chain made the box itself")
-    elif session.owes_teardown:
+    elif session.line.owes_teardown(session.notebook.record.ours_to_end):
         _line(session, "teardown", "kept", "would run", "the line asks for it")
     else:
         _line(session, "teardown", "done", "would not run", "the box is kept")
@@ -68,7 +68,7 @@ def _line(session: Session, stage: str, mark: str, result: str, detail: str) -> 
 
 def _run_reason(session: Session) -> str | None:
     why = run.reason(session)
-    if why is not None and not session.has_words:
+    if why is not None and not session.line.own_command:
         run.command_line(session)
     return why
 
@@ -93,4 +93,3 @@ _UP_TO_DATE: dict[str, Callable[[Session], str]] = {
     "fetch": _nothing,
     "teardown": lambda session: "nothing is there",
 }
-

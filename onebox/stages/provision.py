@@ -90,7 +90,7 @@ def _bring_up(session: Session) -> Box:
         line.doing("making the box")
         box = launch.create(session, kind="box", image=image.wanted(session))
         session.made(box)
-        _adopt(session, box, ours_to_end=session.chain_made, fresh=True)
+        _adopt(session, box, ours_to_end=session.line.makes_for_itself, fresh=True)
         try:
             launch.wait(session, box, boot, line.doing)
         except (OneboxError, Interrupted):
@@ -123,7 +123,7 @@ def _adopt(
             "image": box.image,
             "ours_to_end": bool(ours_to_end),
         }
-    if session.asked_for_box:
+    if session.line.box_wanted:
         changes["ours_to_end"] = False
     session.remember(**changes, deadline=box.deadline)
 

@@ -47,7 +47,6 @@ def perform(session: Session) -> None:
                 link, session.root, paths, _index(session), line.progress
             )
         )
-        session.pushed = done.digest
         amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"
         if not done.sent_files and not done.deleted:
             line.end("up to date", amount)

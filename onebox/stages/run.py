@@ -95,13 +95,13 @@ def perform(
             box,
             job_id=job_id,
             argv=argv,
-            shell=shell,
+            line=shell,
             env=session.settings.run.env,
             secrets=values,
             outputs=[path for path in outputs if path.endswith("/")],
         )
         if detach:
-            session.keep = True
+            session.line.keep = True
             _say_detached(session, box, job_id)
             return None
         record = watch(session, box, job_id)
@@ -138,7 +138,7 @@ def bring_home(
     paper: dict[str, Any],
 ) -> dict[str, Any]:
     """Fetch a finished job's outputs, write its receipt, pass on its exit code."""
-    if not session.only:
+    if not session.line.only:
         done = fetch.perform(session, started_by="run")
         paper["outputs"] = {"files": done.files, "bytes": done.bytes}
     receipt.write(session, job_id, paper)
@@ -223,7 +223,7 @@ def _bring_earlier_outputs(session: Session, box: Box) -> None:
             f"job {before['job']} still runs on {session.title}",
             next="inv logs follows it, inv cancel stops it",
         )
-    if record.fetched or record.discarded or session.only:
+    if record.fetched or record.discarded or session.line.only:
         return
     session.screen.note(f"outputs of the earlier job {before['job']} first")
     fetch.perform(session, started_by="run", partial=before["state"] == "lost")
@@ -240,9 +240,7 @@ def _say_detached(session: Session, box: Box, job_id: str) -> None:
     )
 
 
-def _footer(
-    session: Session, box: Box, sample: Mapping[str, Any], began: float
-) -> str:
+def _footer(session: Session, box: Box, sample: Mapping[str, Any], began: float) -> str:
     started = session.notebook.record.job_started or began
     spent = max(time.time() - started, 0)
     parts = [f"run  {words.seconds(spent)}"]

@@ -66,7 +66,7 @@ def perform(session: Session, *, discard: bool = False, yes: bool = False) -> No
 
 def settle(session: Session, error: OneboxError | None) -> None:
     """Tear down what a chain made for itself, unless something is still on it."""
-    if not session.owes_teardown:
+    if not session.line.owes_teardown(session.notebook.record.ours_to_end):
         _say_kept(session)
         return
     if isinstance(error, (OutputsHeld, Lost)):
@@ -146,7 +146,7 @@ def _may_discard(session: Session, box: Box, yes: bool) -> None:
 
 
 def _say_kept(session: Session) -> None:
-    if not session.job_wanted or session.paper is None:
+    if not session.line.job_wanted or session.paper is None:
         return
     with suppress(OneboxError):
         box = session.box

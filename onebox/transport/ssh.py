@@ -161,7 +161,7 @@ class Door:
             path.unlink(missing_ok=True)
 
     def _open(self) -> Link:
-        with open(self.messages, "wb") as errors:
+        with self.messages.open("wb") as errors:
             link = Link(
                 [*self.argv(), f"exec python3 -I -S {self.box.agent} serve"],
                 errors=errors,
@@ -236,7 +236,7 @@ def socket_dir(environ: Mapping[str, str]) -> Path:
 
 
 def _config(box: Box, directory: Path, identity: Path) -> str:
-    socket = socket_dir(os.environ) / "%C"
+    socket = socket_dir(os.environ) / box.id
     options: Sequence[tuple[str, object]] = [
         ("HostName", box.host),
         ("Port", box.port),

@@ -1,0 +1,145 @@
+"""
+Run a chain of stages to its end: whatever happens, nobody is left guessing.
+
+A signal becomes `Interrupted`, a box that the chain made for itself is torn
+down, and an error is printed with what still runs and what to type next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from . import words
+from .errors import OneboxError
+from .line import Line
+from .providers.base import Box
+from .session import Session
+from .signals import Interrupted, caught
+from .stages import plan, run, teardown
+from .ui import Screen
+
+__all__ = [
+    "Interrupted",
+    "Line",
+    "OneboxError",
+    "Session",
+    "frame",
+    "report",
+    "show_plan",
+    "wants",
+]
+
+
+@contextmanager
+def frame(session: Session) -> Iterator[None]:
+    """
+    Run the outermost stage of a chain, and settle what the chain owes.
+
+    A box that the chain made for itself goes at the end, unless it holds
+    outputs that are not here, a job that still runs, or `--keep` was said.
+    """
+    try:
+        with caught(lambda: _last_words(session)):
+            try:
+                yield
+            except Interrupted:
+                _interrupted(session)
+                raise
+            except OneboxError as error:
+                teardown.settle(session, error)
+                raise
+            else:
+                teardown.settle(session, None)
+    finally:
+        session.hang_up()
+        session.line.job_wanted = False
+
+
+def wants(session: Session, stage: str) -> bool:
+    """Tell whether a stage must bring up what it needs before it runs."""
+    if stage == "run" and not session.line.own_command:
+        return run.reason(session) is not None
+    return True
+
+
+def show_plan(session: Session, stage: str) -> None:
+    """Print what a stage would do, and why; change nothing."""
+    plan.show(session, stage)
+
+
+def report(
+    error: OneboxError, session: Session | None, environ: Mapping[str, str]
+) -> None:
+    """Print an error, with what still runs and what to type next."""
+    if session is None:
+        Screen(environ).error(error)
+        return
+    if isinstance(error, run.JobFailed):
+        # Its line has said so; the exit code is the job's own.
+        return
+    if not error.running:
+        error.running = _still_running(session)
+    session.screen.close_line()
+    session.screen.error(error)
+
+
+def _interrupted(session: Session) -> None:
+    screen = session.screen
+    screen.close_line()
+    box = None
+    with suppress(OneboxError):
+        box = session.look_again()
+    if box is None:
+        screen.say("onebox: stopped; no box is left")
+        return
+    if session.doing == "run" and session.notebook.record.job:
+        _detached(session, box)
+        return
+    screen.say(f"onebox: stopped during {session.doing or 'the command'}")
+    screen.say(f"        {_left(session, box)}")
+    screen.say("  next: the same command goes on; inv teardown ends it")
+
+
+def _detached(session: Session, box: Box) -> None:
+    screen, idle = session.screen, session.settings.limits.idle_minutes
+    cost = words.money(box.size.price)
+    off = words.clock(box.deadline, time.time())
+    screen.say(f"onebox: detached; the job goes on, on {box.id} ({cost}/h)")
+    screen.say("        come back:    inv logs")
+    screen.say("        stop the job: inv cancel")
+    screen.say("        then:         inv fetch teardown")
+    screen.say(
+        f"        it powers itself off {idle:g} min after the job has ended, at {off} "
+        "at the latest; its disk is kept"
+    )
+
+
+def _still_running(session: Session) -> str:
+    with suppress(OneboxError):
+        box = session.look_again()
+        return "" if box is None else _left(session, box)
+    record = session.notebook.record
+    return f"{record.box} may still be up" if record.box else ""
+
+
+def _left(session: Session, box: Box) -> str:
+    if box.state == "stopped":
+        return f"{session.title} ({box.id}) is stopped; its disk is kept"
+    off = words.clock(box.deadline, time.time())
+    return (
+        f"{session.title} ({box.id}) is still up: {words.money(box.size.price)}/h, "
+        f"powers itself off at {off}"
+    )
+
+
+def _last_words(session: Session) -> str:
+    record = session.notebook.record
+    if not record.box:
+        return "stopped; no box of this line is left"
+    return (
+        f"stopped; {session.title} ({record.box}) is left, "
+        f"{words.money(record.price)}/h, powers itself off at "
+        f"{words.clock(record.deadline, time.time())}"
+    )
