@@ -11,11 +11,11 @@ use in onebox.toml and are refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Union
 
-from onebox.config.wording import show
+from onebox.config.values import reader
+from onebox.config.wording import dotted, show, show_path
 
 Path = tuple[str, ...]
 Scalar = Union[str, int, float, bool]
@@ -68,33 +68,22 @@ class Document:
     tables: dict[Path, int] = field(default_factory=dict)
 
 
-def read(
-    text: str,
-    parse: Callable[[str], object],
-    both: frozenset[Path] = frozenset(),
-) -> Document:
+def read(text: str, both: frozenset[Path] = frozenset()) -> Document:
     """
     Return everything a TOML text says.
 
-    Args:
-        text: The whole file.
-
-        parse: Reads one value, written as in TOML; raises ValueError.
-
-        both: Paths that may be a value and hold tables at the same time, which
-            TOML itself does not have.
+    *both* are paths that may be a value and hold tables at the same time, which
+    TOML itself does not have.
     """
-    return _Reader(text, parse, both).document()
+    return _Reader(text, both).document()
 
 
 class _Reader:
     """Walks once through a text; *at* is how far it has come."""
 
-    def __init__(
-        self, text: str, parse: Callable[[str], object], both: frozenset[Path]
-    ) -> None:
+    def __init__(self, text: str, both: frozenset[Path]) -> None:
         self.text = text
-        self.parse = parse
+        self.parse = reader()
         self.both = both
         self.at = 0
         self.line = 1
@@ -233,6 +222,8 @@ class _Reader:
                 raise self._wrong(f"{show_path(path)}: lists hold plain values only")
             items.append(self._scalar(path))
             self._skip(_GAP)
+            if self.at == len(self.text):
+                continue
             if not self._take(",") and not self.text.startswith("]", self.at):
                 raise self._wrong(
                     f"{show_path(path)}: values in a list have commas between them"
@@ -244,8 +235,7 @@ class _Reader:
         if raw not in self.known:
             try:
                 value = self.parse(raw)
-            # IndexError: what toml 0.10.2 does on some wrong escapes.
-            except (ValueError, IndexError):
+            except ValueError:
                 value = None
             if not isinstance(value, (str, int, float)):
                 raise MalformedError(
@@ -318,21 +308,3 @@ class _Reader:
 
     def _wrong(self, problem: str) -> MalformedError:
         return MalformedError(self._line(), problem)
-
-
-def dotted(path: Path) -> str:
-    """Write a path as TOML does, quoted only where it has to be."""
-    return ".".join(
-        part if _BARE_KEY.fullmatch(part) and show(part) == f'"{part}"' else show(part)
-        for part in path
-    )
-
-
-def show_path(path: Path) -> str:
-    """Write a path as `[table] key`, the way messages name a setting."""
-    if not path:
-        return "key"
-    *table, key = path
-    if not table:
-        return dotted((key,))
-    return f"[{dotted(tuple(table))}] {dotted((key,))}"

@@ -8,7 +8,7 @@ also where a higher one overrides it.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from onebox.config import document
 from onebox.config.key import Key
 from onebox.config.kinds import NAME, PAIRS, UNQUOTED, WrongError, plain
 from onebox.config.schema import BY_PATH, BY_VARIABLE, KEYS, RESERVED, TABLES
-from onebox.config.wording import show, suggest
+from onebox.config.wording import dotted, show, show_path, suggest
 from onebox.errors import ConfigError
 
 FILE = "onebox.toml"
@@ -59,14 +59,14 @@ def from_file(root: Path, environ: Mapping[str, str]) -> Iterator[Given]:
     if text is None:
         return
     try:
-        found = document.read(text, _parser(), _BOTH)
+        found = document.read(text, _BOTH)
     except document.MalformedError as error:
         raise wrong(f"{name}:{error.line}", "", error.problem) from None
     yield from _know_tables(found, name)
     for path, entry in found.values.items():
         source = f"{name}:{entry.line}"
         key, full = _find(path, source)
-        label = document.show_path(path)
+        label = show_path(path)
         value: object = entry.value
         if key.kind is PAIRS:
             value = {path[-1]: value}
@@ -161,13 +161,6 @@ def _read(path: Path, name: str, wanted: bool) -> str | None:
         raise wrong(f"{name}:{line}", "", "is not UTF-8") from None
 
 
-def _parser() -> Callable[[str], object]:
-    """Return what reads one TOML value; toml is imported here and only now."""
-    import toml
-
-    return lambda raw: toml.loads(f"value = {raw}\n")["value"]
-
-
 def _find(path: document.Path, source: str) -> tuple[Key, str]:
     """Return the key that a path in the file means, and its full name."""
     if path == ("vm", "default"):
@@ -184,8 +177,8 @@ def _find(path: document.Path, source: str) -> tuple[Key, str]:
         if key.kind is not PAIRS:
             return key, full
         problem = f"wants {key.kind.wanted}, such as {key.example}"
-        raise wrong(source, document.show_path(path), problem)
-    raise wrong(source, document.show_path(path), _unknown_key(path))
+        raise wrong(source, show_path(path), problem)
+    raise wrong(source, show_path(path), _unknown_key(path))
 
 
 def _full(path: document.Path) -> str:
@@ -214,7 +207,7 @@ def _know_tables(found: document.Document, name: str) -> Iterator[Given]:
     """Refuse tables that no setting stands in, and give the sizes' ones."""
     for path, line in found.tables.items():
         full = _full(path)
-        source, label = f"{name}:{line}", f"[{document.dotted(path)}]"
+        source, label = f"{name}:{line}", f"[{dotted(path)}]"
         if full in TABLES or full == "vm":
             continue
         if full in BY_PATH:

@@ -32,7 +32,7 @@ def _reach(table: str) -> tuple[Key, ...]:
             TEXT,
             None,
             '"203.0.113.7/32"',
-            "Who may reach ssh; only this machine's address if not set.",
+            "Who may reach ssh; this machine alone if not set.",
             cidr,
             blank=True,
         ),
@@ -52,7 +52,7 @@ def _more(table: str, name: str, example: str) -> Key:
         TEXTS,
         (),
         example,
-        "More regions to try, in this order, when the first has no capacity."
+        "More regions to try when the first has no capacity."
         if name == "regions"
         else "The zones to try, in this order; all if empty.",
         _PLACE,
@@ -66,7 +66,7 @@ def _disk(table: str) -> Key:
         SIZE,
         100 * GB,
         '"100 GB"',
-        "The disk of a box, encrypted; billed by the hour as the box is.",
+        "The disk of a box; it is billed too.",
         between(8 * GB, 65536 * GB, "8 GB to 64 TB"),
     )
 
@@ -87,7 +87,7 @@ LOCAL: tuple[Key, ...] = (
         SIZE,
         None,
         '"10 GB"',
-        "The size of the box's disk; that of this machine if not set.",
+        "The box's disk; as large as this machine's if not set.",
         between(1 << 20, 65536 * GB, "1 MB to 64 TB"),
     ),
 )
@@ -113,7 +113,7 @@ AWS: tuple[Key, ...] = (
         TEXT,
         None,
         '"us-east-1"',
-        "The region; what AWS_REGION or your AWS profile says if not set.",
+        "What AWS_REGION or your AWS profile says if not set.",
         _PLACE,
         blank=True,
     ),
@@ -134,7 +134,7 @@ AWS: tuple[Key, ...] = (
         TEXT,
         None,
         '"sg-0abc1234"',
-        "A security group that lets ssh in; one is made for the box if not set.",
+        "The security group; one is made for the box if not set.",
         matching(re.compile(r"sg-[0-9a-f]+"), "a security group's id"),
         blank=True,
     ),
@@ -147,7 +147,7 @@ GCP: tuple[Key, ...] = (
         TEXT,
         None,
         '"my-project"',
-        "The project that pays; what Google's own configuration says if not set.",
+        "What Google's own configuration says if not set.",
         matching(
             re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"),
             "a project's id",
@@ -221,6 +221,6 @@ DIGITALOCEAN: tuple[Key, ...] = (
         FLAG,
         False,
         "true",
-        "A box powered off is billed on here: yes, I know, `inv sweep` is mine to run.",
+        "Yes, I know: powered off is still billed, sweep is mine.",
     ),
 )

@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Iterable
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
 # Formats that providers publish so that leaked keys can be told; one per line.
 _SECRETS = re.compile(
     r"(?<![A-Za-z0-9])(?:"
@@ -50,3 +52,21 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """Return `, did you mean …?` with the nearest name, or nothing."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]}?" if near else ""
+
+
+def dotted(path: tuple[str, ...]) -> str:
+    """Write a path as TOML does, quoted only where it has to be."""
+    return ".".join(
+        part if _BARE_KEY.fullmatch(part) and show(part) == f'"{part}"' else show(part)
+        for part in path
+    )
+
+
+def show_path(path: tuple[str, ...]) -> str:
+    """Write a path as `[table] key`, the way messages name a setting."""
+    if not path:
+        return "key"
+    *table, key = path
+    if not table:
+        return dotted((key,))
+    return f"[{dotted(tuple(table))}] {dotted((key,))}"
