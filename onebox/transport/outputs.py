@@ -1,0 +1,365 @@
+"""
+Bring the outputs here: all of them, verified, or none under its final name.
+
+Contents are received into a staging directory that outlives connections and
+processes. Only when every byte of every file is here and hashes to what the box
+says are the files moved to their places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import words
+from ..agent import manifest, wire
+from ..agent.manifest import Entry, Hostile, Index, show
+from ..agent.stream import Landed, Offer, Receiver
+from ..errors import OutputsHeld
+from .link import AgentError, Link
+from .meter import Meter, Progress, listing
+from .placing import Placing, Remembered, collisions, folds_case, leads_out
+
+Name = bytes
+PASSES = 3
+STAGING = ".onebox-incoming"
+INDEX = "fetched.index"
+# What no output may touch, whatever the box says.
+NOT_OUTPUTS = (b".git", b".onebox", STAGING.encode())
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """
+    What a fetch came to.
+
+    *kept* are files that had been changed here, with the names they have now;
+    *refused* are links that lead out of the project, *missing* roots that are
+    not on the box, *skipped* things that are no files.
+    """
+
+    files: int
+    bytes: int
+    kept: list[tuple[Name, Name]]
+    refused: list[Name]
+    missing: list[str]
+    digest: str
+    skipped: list[Name] = field(default_factory=list)
+
+
+def fetch(
+    link: Link,
+    roots: Sequence[str],
+    into: Path,
+    memory: Path,
+    progress: Progress,
+    unsafe_links: bool = False,
+) -> Fetched:
+    """
+    Bring everything below *roots* on the box to the same paths below *into*.
+
+    Args:
+        memory: Where to remember what was fetched, and to keep what has come
+            until all is here.
+
+        unsafe_links: Make links that lead out of *into*, too.
+
+    Raises:
+        OutputsHeld: Not all could be brought, or nothing may be placed here. If
+            it came in the middle of the transfer, the link is closed.
+
+        ConnectionLost: Call again over a new link: it goes on from there.
+    """
+    with _holding():
+        memory.mkdir(parents=True, exist_ok=True)
+        into.mkdir(parents=True, exist_ok=True)
+        known = Index(os.fsencode(memory / INDEX))
+        staging = _staging(into, memory)
+        with contextlib.closing(Receiver(os.fsencode(staging), keep=-1)) as receiver:
+            staged: set[bytes] = set()
+            for _ in range(PASSES):
+                found = _ask(link, roots, hashing=False)
+                refused = [] if unsafe_links else leads_out(found.entries)
+                entries = [e for e in found.entries if e.path not in set(refused)]
+                _fits_here(entries, staging)
+                hashes, bad = _bring(
+                    link, entries, into, known, receiver, staged, progress
+                )
+                if not bad:
+                    break
+            else:
+                raise OutputsHeld(
+                    "these outputs are still being written to on the box: "
+                    + listing([show(path) for path in bad])
+                )
+            entries = [e._replace(sha=hashes.get(e.path, e.sha)) for e in entries]
+            kept = _place(entries, into, memory, known, receiver, staged)
+            receiver.clean()
+        if staging.parent == into:
+            staging.rmdir()
+        return Fetched(
+            files=sum(entry.kind != "d" for entry in entries),
+            bytes=sum(entry.size for entry in entries),
+            kept=kept,
+            refused=refused,
+            missing=found.missing,
+            digest=manifest.digest(entries),
+            skipped=found.skipped,
+        )
+
+
+def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | None:
+    """Say which outputs on the box are not here byte for byte, or None."""
+    memory.mkdir(parents=True, exist_ok=True)
+    found = _ask(link, roots, hashing=True)
+    if found.unstable:
+        return f"being written to: {listing([show(p) for p in found.unstable])}"
+    known = Index(os.fsencode(memory / INDEX))
+    here = manifest.scan(
+        os.fsencode(into), [e.path for e in found.entries], known, hashing=True
+    )
+    known.save()
+    local = {entry.path: entry for entry in here.entries}
+    names = [show(e.path) for e in found.entries if not _here(e, local)]
+    if not names:
+        return None
+    return f"{len(names):,} of {len(found.entries):,} files: {listing(names)}"
+
+
+def changed_here(into: Path, memory: Path) -> str | None:
+    """Say which fetched files are no longer here as they were, or None."""
+    remembered = Remembered(memory)
+    known = Index(os.fsencode(memory / INDEX))
+    here = manifest.scan(os.fsencode(into), remembered.paths(), known, hashing=True)
+    known.save()
+    local = {entry.path: entry for entry in here.entries}
+    names = [
+        show(path)
+        for path in remembered.paths()
+        if path not in local or not remembered.is_ours(local[path])
+    ]
+    return listing(names) or None
+
+
+def _here(entry: Entry, local: dict[bytes, Entry]) -> bool:
+    mine = local.get(entry.path)
+    return mine is not None and manifest.same_content(entry, mine)
+
+
+@dataclass(frozen=True)
+class _Found:
+    entries: list[Entry]
+    missing: list[str]
+    skipped: list[bytes]
+    unstable: list[bytes]
+
+
+def _ask(link: Link, roots: Sequence[str], *, hashing: bool) -> _Found:
+    """Return the box's manifest, once it is known to harm nobody."""
+    link.begin("scan", roots=list(roots), hashing=hashing)
+    frames = link.frames()
+    try:
+        entries = [
+            manifest.unpack_entry(row)
+            for row in manifest.receive_rows(lambda: next(frames))
+        ]
+        told = wire.loads(next(frames)[1])
+        manifest.check(entries, [_top(root) for root in roots])
+        unreadable = _names(told, "unreadable")
+        special = _names(told, "special")
+        unstable = _names(told, "unstable")
+        missing = [str(root) for root in told["missing"]]
+    except (Hostile, KeyError, TypeError, AttributeError) as error:
+        raise OutputsHeld(f"the box sent what cannot be taken: {error}") from error
+    except AgentError as error:
+        raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
+    if unreadable:
+        raise OutputsHeld(
+            "not readable on the box: " + listing([show(path) for path in unreadable])
+        )
+    apart = [e.path for e in entries if e.path.split(b"/")[0] in NOT_OUTPUTS]
+    # A set-user-id bit is worth nothing here, coming from a machine that runs jobs.
+    entries = [
+        e._replace(mode=e.mode & 0o777)
+        for e in entries
+        if e.path.split(b"/")[0] not in NOT_OUTPUTS
+    ]
+    return _Found(entries, missing, special + apart, unstable)
+
+
+def _bring(
+    link: Link,
+    entries: list[Entry],
+    into: Path,
+    known: Index,
+    receiver: Receiver,
+    staged: set[bytes],
+    progress: Progress,
+) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """
+    Receive what is not here; return new hashes, and what did not come as it is.
+
+    The names of what has come are added to *staged*.
+    """
+    offers: dict[bytes, Offer] = {}
+    for entry in entries:
+        if entry.kind == "f":
+            sha = _local_hash(into, entry, known)
+            if sha is None or (entry.sha is not None and entry.sha != sha):
+                offers[entry.path] = receiver.offer(entry)
+            elif entry.sha is None:
+                offers[entry.path] = Offer(entry, entry.size, sha, whole=True)
+    need = sum(o.entry.size - o.offset for o in offers.values())
+    free = shutil.disk_usage(receiver.fd).free
+    if need + need // 20 > free:
+        raise OutputsHeld(
+            f"need {words.size(need + need // 20)}, have {words.size(free)} "
+            f"on the disk of {into}"
+        )
+    hashes: dict[bytes, bytes] = {}
+    meter = Meter(progress, list(offers.values()))
+
+    def land(landed: Landed) -> None:
+        meter.done += 1
+        assert landed.entry.sha is not None
+        hashes[landed.entry.path] = landed.entry.sha
+        if landed.name is not None:
+            staged.add(landed.name)
+
+    receiver.bad.clear()
+    if offers:
+        _transfer(link, offers, receiver, land, meter)
+    if not receiver.bad:
+        meter.finish()
+    return hashes, list(receiver.bad)
+
+
+def _transfer(
+    link: Link,
+    offers: dict[bytes, Offer],
+    receiver: Receiver,
+    land: Any,
+    meter: Meter,
+) -> None:
+    link.begin("send")
+    manifest.send_rows(
+        link.send,
+        (
+            [
+                manifest.text(path),
+                offer.entry.size,
+                offer.entry.mtime_ns,
+                offer.offset,
+                offer.sha.hex(),
+            ]
+            for path, offer in offers.items()
+        ),
+    )
+    frames = link.frames()
+    try:
+        receiver.receive(lambda: next(frames), offers, land, meter.moved)
+        next(frames)
+    except Hostile as error:
+        link.close()
+        raise OutputsHeld(f"the box sent what cannot be taken: {error}") from error
+    except AgentError as error:
+        raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
+    except OSError:
+        # The rest of the stream is of no use: nobody will read it.
+        link.close()
+        raise
+
+
+def _place(
+    entries: list[Entry],
+    into: Path,
+    memory: Path,
+    known: Index,
+    receiver: Receiver,
+    staged: set[bytes],
+) -> list[tuple[bytes, bytes]]:
+    _sync(receiver.fd, sorted(staged))
+    remembered = Remembered(memory)
+    # Should the next moments end with a crash, what is in place is ours all the same.
+    remembered.add(entries)
+    remembered.save()
+    with contextlib.closing(
+        Placing(into, known, remembered, receiver.fd, staged)
+    ) as placing:
+        placing.place(entries)
+    remembered.settle(entries)
+    remembered.save()
+    known.save()
+    return placing.kept
+
+
+def _sync(folder: int, names: Sequence[bytes]) -> None:
+    """Have these files on the disk: several at a time share its waits."""
+
+    def sync(name: bytes) -> None:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(sync, names):
+            pass
+
+
+def _fits_here(entries: list[Entry], staging: Path) -> None:
+    if not folds_case(staging):
+        return
+    clashes = collisions([entry.path for entry in entries])
+    if clashes:
+        raise OutputsHeld(
+            "names that are one and the same on this disk: "
+            + listing([" and ".join(map(show, names)) for names in clashes], 10)
+        )
+
+
+def _local_hash(into: Path, entry: Entry, known: Index) -> bytes | None:
+    """Return the hash of the file that is here, if it could be the same."""
+    here = manifest.scan(os.fsencode(into), [entry.path], known, hashing=False)
+    mine = here.entries[0] if here.entries else None
+    if mine is None or (mine.kind, mine.size) != ("f", entry.size):
+        return None
+    if mine.sha is not None:
+        return mine.sha
+    hashed = manifest.scan(os.fsencode(into), [entry.path], known, hashing=True)
+    return hashed.entries[0].sha if hashed.entries else None
+
+
+def _staging(into: Path, memory: Path) -> Path:
+    if into.stat().st_dev == memory.stat().st_dev:
+        return memory / "incoming"
+    return into / STAGING
+
+
+def _top(root: str) -> bytes:
+    top = manifest.raw(root).rstrip(b"/")
+    return b"" if top == b"." else top
+
+
+def _names(told: dict[str, Any], key: str) -> list[bytes]:
+    return [manifest.raw(name) for name in told[key]]
+
+
+@contextlib.contextmanager
+def _holding() -> Iterator[None]:
+    """Turn what can go wrong with local files into a reason to keep the box."""
+    try:
+        yield
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        name = error.filename
+        where = f": {show(os.fsencode(name))}" if isinstance(name, (str, bytes)) else ""
+        raise OutputsHeld(f"the outputs cannot be put here: {what}{where}") from error

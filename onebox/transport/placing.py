@@ -1,0 +1,277 @@
+"""Move fetched files to their places, and keep what is the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import stat
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..agent import manifest
+from ..agent.manifest import Entry, Index
+from ..agent.stream import partial_name
+from ..agent.tree import Tree, remove
+
+# As many links as Linux itself follows before it calls them a loop.
+MOST_LINKS = 40
+
+
+class Remembered:
+    """
+    What fetches have put here: path to hash, in `fetched.json`.
+
+    While files are being placed, a path has two hashes that are ours: the one
+    before and the one after.
+    """
+
+    def __init__(self, memory: Path) -> None:
+        self._file = memory / "fetched.json"
+        self._ours: dict[str, list[str]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            told = json.loads(self._file.read_bytes())
+            self._ours = {str(path): list(marks) for path, marks in told.items()}
+
+    def paths(self) -> list[bytes]:
+        """Return all paths, sorted."""
+        return sorted(map(manifest.raw, self._ours))
+
+    def is_ours(self, entry: Entry) -> bool:
+        """Say whether what is here is what a fetch put here."""
+        return _mark(entry) in self._ours.get(manifest.text(entry.path), ())
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Remember what is about to be placed, beside what was there."""
+        for entry in entries:
+            if entry.kind != "d":
+                marks = self._ours.setdefault(manifest.text(entry.path), [])
+                if _mark(entry) not in marks:
+                    marks.append(_mark(entry))
+
+    def settle(self, entries: Iterable[Entry]) -> None:
+        """Remember that this is what is there now."""
+        for entry in entries:
+            if entry.kind != "d":
+                self._ours[manifest.text(entry.path)] = [_mark(entry)]
+
+    def save(self) -> None:
+        """Write it to the disk, whole or not at all."""
+        fresh = self._file.with_suffix(".new")
+        with fresh.open("wb") as out:
+            out.write(json.dumps(self._ours).encode("ascii"))
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(self._file)
+        sync_folder(self._file.parent)
+
+
+class Placing:
+    """
+    Puts files from the staging directory in their places.
+
+    *kept* lists what the user had changed, with the name it has now.
+    """
+
+    def __init__(
+        self,
+        into: Path,
+        known: Index,
+        remembered: Remembered,
+        staging: int,
+        staged: set[bytes],
+    ) -> None:
+        self._into = os.fsencode(into)
+        self._known = known
+        self._remembered = remembered
+        self._staging = staging
+        self._staged = staged
+        self._tree = Tree(self._into, self._clear)
+        self.kept: list[tuple[bytes, bytes]] = []
+
+    def place(self, entries: Sequence[Entry]) -> None:
+        """Place everything, and have it on the disk."""
+        made = [entry for entry in entries if entry.kind == "d" and self._make(entry)]
+        for entry in entries:
+            if entry.kind == "f":
+                self._file(entry)
+            elif entry.kind == "l":
+                self._link(entry)
+        for entry in reversed(made):
+            self._tree.chmod(entry.path, entry.mode)
+        self._sync(entries)
+
+    def close(self) -> None:
+        """Close the folder."""
+        self._tree.close()
+
+    def _make(self, entry: Entry) -> bool:
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(self._tree.stat(entry.path).st_mode):
+                return False
+        self._tree.folder(entry.path)
+        return True
+
+    def _file(self, entry: Entry) -> None:
+        folder, name = self._tree.parent(entry.path)
+        here = self._look(entry.path)
+        equal = here is not None and manifest.same_content(here, entry)
+        staged = partial_name(entry)
+        if staged in self._staged:
+            _dress(entry, self._staging, staged)
+            if not equal and here is not None and not self._remembered.is_ours(here):
+                self._clear(folder, name, entry.path)
+            self._tree.place(entry.path, self._staging, staged)
+        elif equal:
+            _dress(entry, folder, name)
+        else:
+            raise OSError(errno.ESTALE, "changed while being fetched", entry.path)
+        assert entry.sha is not None
+        self._known.put(entry.path, self._tree.stat(entry.path), entry.sha)
+
+    def _link(self, entry: Entry) -> None:
+        folder, name = self._tree.parent(entry.path)
+        here = self._look(entry.path)
+        if here is not None and (here.kind, here.target) == ("l", entry.target):
+            return
+        if here is not None:
+            self._clear(folder, name, entry.path)
+        self._tree.link(entry.path, entry.target, self._staging)
+
+    def _clear(self, folder: int, name: bytes, path: bytes) -> None:
+        """Get something out of the way: what is ours goes, what is not is kept."""
+        if self._all_ours(path):
+            remove(folder, name)
+            return
+        free = name + b"~"
+        count = 1
+        while _taken(folder, free):
+            count += 1
+            free = name + b"~%d" % count
+        os.rename(name, free, src_dir_fd=folder, dst_dir_fd=folder)
+        above = path.rpartition(b"/")[0]
+        self.kept.append((path, above + b"/" + free if above else free))
+
+    def _all_ours(self, path: bytes) -> bool:
+        found = manifest.scan(
+            self._into, manifest.below(self._into, path), self._known, hashing=True
+        )
+        if found.special or found.unreadable or found.unstable:
+            return False
+        return all(
+            entry.kind == "d" or self._remembered.is_ours(entry)
+            for entry in found.entries
+        )
+
+    def _look(self, path: bytes) -> Entry | None:
+        found = manifest.scan(self._into, [path], self._known, hashing=True)
+        if found.special or found.unreadable:
+            return Entry(path, "?", 0)
+        return found.entries[0] if found.entries else None
+
+    def _sync(self, entries: Sequence[Entry]) -> None:
+        folders = {b""}
+        for entry in entries:
+            folders.update(_above(entry.path))
+            if entry.kind == "d":
+                folders.add(entry.path)
+        for folder in sorted(folders, reverse=True):
+            os.fsync(self._tree.folder(folder, make=False))
+
+
+def leads_out(entries: Sequence[Entry]) -> list[bytes]:
+    """Return the links that lead out of the tree, by whatever way."""
+    links = {entry.path: entry.target for entry in entries if entry.kind == "l"}
+    return [path for path in sorted(links) if not _stays(path, links)]
+
+
+def collisions(paths: Iterable[bytes]) -> list[list[bytes]]:
+    """Return the groups of paths that a disk which folds case takes for one."""
+    groups: dict[str, set[bytes]] = {}
+    for path in paths:
+        for name in [path, *_above(path)]:
+            groups.setdefault(_folded(name), set()).add(name)
+    return sorted(sorted(names) for names in groups.values() if len(names) > 1)
+
+
+def folds_case(folder: Path) -> bool:
+    """Say whether big and small letters are the same to this disk; ask it."""
+    probe = folder / f"Case-{secrets.token_hex(4)}"
+    probe.touch()
+    try:
+        return probe.with_name(probe.name.swapcase()).exists()
+    finally:
+        probe.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _dress(entry: Entry, folder: int, name: bytes) -> None:
+    """Set mode and time of a regular file."""
+    os.chmod(name, entry.mode, dir_fd=folder)
+    times = (entry.mtime_ns, entry.mtime_ns)
+    os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
+
+
+def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
+    """Follow a link through all the others, as the system would."""
+    here: list[bytes] = []
+    ahead = path.split(b"/")[::-1]
+    followed = 0
+    while ahead:
+        part = ahead.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not here:
+                return False
+            here.pop()
+            continue
+        here.append(part)
+        target = links.get(b"/".join(here))
+        if target is None:
+            continue
+        followed += 1
+        # A loop leads nowhere, so not out either.
+        if followed > MOST_LINKS:
+            return True
+        if target.startswith(b"/"):
+            return False
+        here.pop()
+        ahead.extend(target.split(b"/")[::-1])
+    return True
+
+
+def _mark(entry: Entry) -> str:
+    if entry.kind == "l":
+        return "-> " + manifest.text(entry.target)
+    return (entry.sha or b"").hex()
+
+
+def _folded(path: bytes) -> str:
+    text = manifest.text(path)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    while b"/" in path:
+        path = path.rpartition(b"/")[0]
+        yield path
+
+
+def _taken(folder: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

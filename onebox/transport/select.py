@@ -1,0 +1,189 @@
+"""Which files of the project belong on the box."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..agent import manifest
+from ..agent.manifest import show
+from ..errors import InputError
+from .ignore import tracked_without_git
+from .meter import listing
+
+OWN = b".onebox"
+GITLINK = b"160000"
+# What git says, in its C locale, where it has nothing to say about files.
+NO_REPOSITORY = (b"not a git repository", b"must be run in a work tree")
+# In a hook these speak of another repository than the one of this folder.
+ELSEWHERE = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_PREFIX",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """
+    Paths relative to the root, sorted, and what the user should know of them.
+
+    Folders are among the paths only where they lie below `data`.
+    """
+
+    paths: list[bytes]
+    warnings: list[str]
+
+
+def select(
+    root: Path, code: Sequence[str], data: Sequence[str], outputs: Sequence[str]
+) -> Selection:
+    """
+    Choose the files, links and data folders that a push brings to the box.
+
+    Args:
+        code: Of these paths, what git would track.
+
+        data: These paths, with all that is below them.
+
+        outputs: What the job leaves there is no code, unless git tracks it.
+
+    Raises:
+        InputError: A path is not there or leads out of *root*, or some files
+            cannot be read; all of them are named before anything is sent.
+    """
+    base = os.fsencode(root)
+    chosen: set[bytes] = set()
+    tops = [_top(root, name) for name in code]
+    if tops:
+        results = [_inside(name) for name in outputs]
+        chosen.update(_code(base, tops, results))
+    for name in data:
+        chosen.update(_data(base, _top(root, name)))
+    paths = sorted(path for path in chosen if not _below(path, OWN))
+    return _checked(base, paths)
+
+
+def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
+    listed = _git(base, tops)
+    if listed is None:
+        tracked: set[bytes] = set()
+        others = tracked_without_git(base, tops)
+    else:
+        tracked, others = listed
+    found = tracked.union(
+        path for path in others if not any(_below(path, top) for top in outputs)
+    )
+    return {path for path in found if os.path.lexists(os.path.join(base, path))}
+
+
+def _git(base: bytes, tops: Iterable[bytes]) -> tuple[set[bytes], set[bytes]] | None:
+    """Return what git tracks and what it would; None outside a repository."""
+    staged = _ask_git(base, ["--stage"], tops)
+    fresh = _ask_git(base, ["--others", "--exclude-standard"], tops)
+    if staged is None or fresh is None:
+        return None
+    tracked: set[bytes] = set()
+    others: set[bytes] = set()
+    inner: set[bytes] = set()
+    for line in staged:
+        about, _, path = line.partition(b"\t")
+        (inner if about.startswith(GITLINK) else tracked).add(path)
+    for path in fresh:
+        # With a slash at its end it is a repository of its own.
+        (inner if path.endswith(b"/") else others).add(path.rstrip(b"/"))
+    for folder in inner:
+        within = os.path.join(base, folder)
+        if os.path.lexists(os.path.join(within, b".git")):
+            listed = _git(within, [b""])
+            if listed is not None:
+                tracked.update(folder + b"/" + path for path in listed[0])
+                others.update(folder + b"/" + path for path in listed[1])
+    return tracked, others
+
+
+def _ask_git(
+    base: bytes, options: list[str], tops: Iterable[bytes]
+) -> list[bytes] | None:
+    environment = {k: v for k, v in os.environ.items() if k not in ELSEWHERE}
+    environment.update(LC_ALL="C", GIT_OPTIONAL_LOCKS="0", GIT_LITERAL_PATHSPECS="1")
+    command: list[str | bytes] = ["git", "ls-files", "-z", *options, "--"]
+    command.extend(top or b"." for top in tops)
+    try:
+        done = subprocess.run(
+            command, cwd=base, env=environment, capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    if done.returncode == 0:
+        return [path for path in done.stdout.split(b"\0") if path]
+    if any(sentence in done.stderr for sentence in NO_REPOSITORY):
+        return None
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    raise InputError(f"git cannot list the code: {said[0] if said else 'no reason'}")
+
+
+def _data(base: bytes, top: bytes) -> list[bytes]:
+    try:
+        return manifest.below(base, top)
+    except OSError as error:
+        name = os.fsencode(error.filename) if error.filename else top
+        raise InputError(f"cannot be read: {show(name)}") from error
+
+
+def _checked(base: bytes, paths: list[bytes]) -> Selection:
+    good: list[bytes] = []
+    warnings: list[str] = []
+    closed: list[str] = []
+    for path in paths:
+        full = os.path.join(base, path)
+        try:
+            mode = os.lstat(full).st_mode
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(mode):
+            if _leaves(path, os.readlink(full)):
+                warnings.append(f"{show(path)} is a link that leads out of the project")
+        elif stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            if not os.access(full, os.R_OK):
+                closed.append(show(path))
+        else:
+            warnings.append(f"{show(path)} is no file, so it stays here")
+            continue
+        good.append(path)
+    if closed:
+        count = f" ({len(closed)} in all)" if len(closed) > 5 else ""
+        raise InputError(f"cannot be read: {listing(closed, 5)}{count}")
+    return Selection(good, warnings)
+
+
+def _top(root: Path, name: str) -> bytes:
+    top = _inside(name)
+    if not os.path.lexists(os.path.join(os.fsencode(root), top)):
+        raise InputError(f"{name} is not there, in {root}")
+    return top
+
+
+def _inside(name: str) -> bytes:
+    parts = os.fsencode(name).split(b"/")
+    if name.startswith("/") or b".." in parts or "\0" in name:
+        raise InputError(f"{name} is no path inside the project")
+    return b"/".join(part for part in parts if part not in (b"", b"."))
+
+
+def _below(path: bytes, top: bytes) -> bool:
+    return not top or path == top or path.startswith(top + b"/")
+
+
+def _leaves(path: bytes, target: bytes) -> bool:
+    above = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return above.startswith((b"/", b"../")) or above == b".."

@@ -1,0 +1,262 @@
+"""
+Make the box's files equal to ours, judged by manifest.
+
+Nothing changed costs one round trip, a change at most three. A connection that
+breaks raises `ConnectionLost`; the same call over a new link goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..agent import manifest, wire
+from ..agent.manifest import Entry, Hostile, Index, show
+from ..agent.stream import Offer, Sender
+from ..errors import BoxFailed, InputError, Lost
+from .link import AgentError, Link
+from .meter import Meter, Progress, listing
+from .outputs import Fetched, changed_here, fetch, verify
+
+__all__ = [
+    "Fetched",
+    "Progress",
+    "Pushed",
+    "changed_here",
+    "difference",
+    "digest",
+    "fetch",
+    "push",
+    "verify",
+]
+
+PASSES = 3
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push came to; *files* and *bytes* are all that belongs there."""
+
+    files: int
+    bytes: int
+    sent_files: int
+    sent_bytes: int
+    deleted: int
+    digest: str
+
+
+def difference(
+    link: Link, root: Path, paths: Sequence[bytes], index: Path
+) -> str | None:
+    """Say how the box's files differ from ours; None if they do not."""
+    known = _index(index)
+    entries = _local(root, paths, known)
+    try:
+        answer = _Answer(link, entries, write=False)
+        if answer.equal:
+            return None
+        names = [show(path) for path in answer.settle]
+        for offer in answer.offers:
+            if not _equal(root, offer, known):
+                names.append(show(offer.entry.path))
+        answer.end()
+    finally:
+        known.save()
+    gone = [show(path) for path in answer.gone]
+    reasons = []
+    if names:
+        files = f"{len(entries):,} file" + ("s" if len(entries) != 1 else "")
+        verb = "differs" if len(names) == 1 else "differ"
+        reasons.append(f"{len(names):,} of {files} {verb}: {listing(names)}")
+    if gone:
+        reasons.append(f"{len(gone):,} deleted: {listing(gone)}")
+    return "; ".join(reasons) or None
+
+
+def push(
+    link: Link, root: Path, paths: Sequence[bytes], index: Path, progress: Progress
+) -> Pushed:
+    """
+    Bring these files to the box, remove what an earlier push left beyond them.
+
+    Raises:
+        InputError: Files kept changing while they were sent; it names them.
+
+        ConnectionLost: Call again over a new link: it goes on from there.
+    """
+    known = _index(index)
+    sent_files = sent_bytes = deleted = 0
+    for _ in range(PASSES):
+        entries = _local(root, paths, known)
+        try:
+            answer = _Answer(link, entries, write=True)
+            meter = Meter(progress)
+            changed: list[bytes] = []
+            if not answer.equal:
+                meter = Meter(progress, answer.offers)
+                hashes, changed = _send(link, root, answer, known, meter)
+                sent_files += meter.carried
+                sent_bytes += meter.carried_bytes
+                entries = [
+                    entry._replace(sha=hashes.get(entry.path, entry.sha))
+                    for entry in entries
+                ]
+            told = answer.end()
+        finally:
+            known.save()
+        deleted += told["deleted"]
+        if not changed and told["digest"] == manifest.digest(entries):
+            meter.finish()
+            known.keep(entry.path for entry in entries)
+            known.save()
+            return Pushed(
+                files=sum(entry.kind != "d" for entry in entries),
+                bytes=sum(entry.size for entry in entries),
+                sent_files=sent_files,
+                sent_bytes=sent_bytes,
+                deleted=deleted,
+                digest=told["digest"],
+            )
+    if changed:
+        raise InputError(
+            f"still changing while being pushed: {listing(list(map(show, changed)))}"
+        )
+    raise Lost("the files on the box do not become equal to the ones here")
+
+
+def digest(root: Path, paths: Sequence[bytes], index: Path) -> str:
+    """Return one hash over these files as they are here, whatever a box has."""
+    known = _index(index)
+    found = manifest.scan(os.fsencode(root), paths, known, hashing=True)
+    known.save()
+    if found.unstable:
+        names = list(map(show, found.unstable))
+        raise InputError(f"being written to while read: {listing(names)}")
+    _readable(found)
+    return manifest.digest(found.entries)
+
+
+class _Answer:
+    """
+    What the box says to our manifest: *equal*, or what it lacks.
+
+    *offers* are files to send, *settle* what it can see to itself, *gone* what
+    it has from an earlier push and we no longer have.
+    """
+
+    def __init__(self, link: Link, entries: list[Entry], *, write: bool) -> None:
+        self.gone: list[bytes] = []
+        self.settle: list[bytes] = []
+        self.offers: list[Offer] = []
+        self.equal = False
+        hashed = all(entry.sha or entry.kind != "f" for entry in entries)
+        digest = manifest.digest(entries) if hashed else ""
+        link.begin("push", digest=digest, write=write)
+        self._frames = link.frames()
+        if digest:
+            kind, payload = self.next()
+            if kind == b"A":
+                self._told = wire.loads(payload)
+                self.equal = True
+                return
+        manifest.send_rows(link.send, map(manifest.pack_entry, entries))
+        by_path = {entry.path: entry for entry in entries}
+        try:
+            for row in manifest.receive_rows(self.next):
+                self._take(row, by_path)
+        except (KeyError, TypeError, ValueError, Hostile) as error:
+            raise Lost(f"the box's answer makes no sense: {error!r}") from error
+
+    def next(self) -> tuple[bytes, bytes]:
+        """Wait for the next frame."""
+        try:
+            return next(self._frames)
+        except AgentError as error:
+            raise _refusal(error) from error
+
+    def end(self) -> dict[str, Any]:
+        """Return the answer that ends the conversation."""
+        while not self.equal:
+            kind, payload = self.next()
+            if kind == b"A":
+                self.equal = True
+                self._told = wire.loads(payload)
+        return self._told
+
+    def _take(self, row: Any, by_path: dict[bytes, Entry]) -> None:
+        path = manifest.raw(row[0])
+        if row[1] == "gone":
+            self.gone.append(path)
+        elif row[1] == "settle":
+            self.settle.append(by_path[path].path)
+        else:
+            offset, sha, whole = int(row[2]), bytes.fromhex(row[3]), bool(row[4])
+            self.offers.append(Offer(by_path[path], offset, sha, whole))
+
+
+def _send(
+    link: Link, root: Path, answer: _Answer, known: Index, meter: Meter
+) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """Send what the box lacks; return the hashes, and what had changed."""
+    hashes: dict[bytes, bytes] = {}
+    changed = []
+
+    def write(payload: bytes) -> None:
+        # The only thing to come now is a refusal, and there is no use in going on.
+        if select.select([link.channel.read_fd], [], [], 0)[0]:
+            answer.next()
+        link.send(b"D", payload)
+        meter.carried_bytes += len(payload)
+
+    sender = Sender(os.fsencode(root), write, meter.moved)
+    for offer in answer.offers:
+        sent = sender.send(offer)
+        meter.done += 1
+        if sent is None:
+            changed.append(offer.entry.path)
+            continue
+        st, sha = sent
+        known.put(offer.entry.path, st, sha)
+        hashes[offer.entry.path] = sha
+        meter.carried += not (offer.whole and offer.sha == sha)
+    sender.flush()
+    link.send(b"Z")
+    return hashes, changed
+
+
+def _equal(root: Path, offer: Offer, known: Index) -> bool:
+    if not offer.whole:
+        return False
+    try:
+        st, sha = manifest.read_hash(os.fsencode(root) + b"/" + offer.entry.path)
+    except (OSError, manifest.Unstable):
+        return False
+    known.put(offer.entry.path, st, sha)
+    return sha == offer.sha
+
+
+def _local(root: Path, paths: Sequence[bytes], known: Index) -> list[Entry]:
+    found = manifest.scan(os.fsencode(root), paths, known, hashing=False)
+    _readable(found)
+    return found.entries
+
+
+def _readable(found: manifest.Scan) -> None:
+    if found.unreadable:
+        names = list(map(show, found.unreadable))
+        raise InputError(f"cannot be read: {listing(names, 5)} ({len(names)} in all)")
+
+
+def _index(file: Path) -> Index:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return Index(os.fsencode(file))
+
+
+def _refusal(error: AgentError) -> Exception:
+    if error.kind == "disk":
+        return BoxFailed(error.message)
+    return error
