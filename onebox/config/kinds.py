@@ -156,14 +156,29 @@ def plain(value: object, name: str = "") -> None:
                 raise WrongError("holds a control character")
 
 
-def between(low: float, high: float, said: str = "") -> Check:
-    """Make a check for numbers from *low* to *high*; *said* explains the bounds."""
+def between(low: float, high: float, wants: str = "") -> Check:
+    """Make a check for numbers from *low* to *high*; *wants* says so in words."""
+    return _range(low, high, show, wants)
 
+
+def sizes_between(low: int, high: int) -> Check:
+    """Make a check for sizes from *low* to *high* bytes."""
+    return _range(low, high, lambda value: units.say_size(int(value)))
+
+
+def seconds_between(low: float, high: float) -> Check:
+    """Make a check for durations from *low* to *high* seconds."""
+    return _range(low, high, lambda value: f"{value:g} s")
+
+
+def _range(
+    low: float, high: float, say: Callable[[float], str], wants: str = ""
+) -> Check:
     def check(value: object) -> None:
         assert isinstance(value, (int, float))
         if not low <= value <= high:
-            said_or = said or f"{low:g} to {high:g}"
-            raise WrongError(f"{show(value)} is out of range, wants {said_or}")
+            bounds = wants or f"{say(low)} to {say(high)}"
+            raise WrongError(f"{say(value)} is out of range, wants {bounds}")
 
     return check
 

@@ -12,16 +12,17 @@ from onebox.config.kinds import (
     SIZE,
     TEXT,
     TEXTS,
-    between,
     cidr,
     distinct,
     matching,
     not_empty,
     one_line,
+    seconds_between,
+    sizes_between,
 )
 
 _PLACE = matching(re.compile(r"[a-z]+[a-z0-9-]*"), "a place, such as us-east-1")
-_DRILL = between(0, 86400, "0 to 86400 seconds")
+_DRILL = seconds_between(0, 86400)
 
 
 def _reach(table: str) -> tuple[Key, ...]:
@@ -67,7 +68,7 @@ def _disk(table: str) -> Key:
         100 * GB,
         '"100 GB"',
         "The disk of a box; it is billed too.",
-        between(8 * GB, 65536 * GB, "8 GB to 64 TB"),
+        sizes_between(8 * GB, 65536 * GB),
     )
 
 
@@ -88,7 +89,7 @@ LOCAL: tuple[Key, ...] = (
         None,
         '"10 GB"',
         "The box's disk; as large as this machine's if not set.",
-        between(1 << 20, 65536 * GB, "1 MB to 64 TB"),
+        sizes_between(1 << 20, 65536 * GB),
     ),
 )
 

@@ -32,6 +32,7 @@ TABLES = {key.table for key in KEYS} - {"", "vm.*"}
 # Read by other parts of onebox; not settings.
 RESERVED = (
     "ONEBOX_STATE",
+    "ONEBOX_IDENTITY",
     "ONEBOX_CONFIG",
     "ONEBOX_LOCAL_ROOT",
     "ONEBOX_BOX",

@@ -20,6 +20,8 @@ from onebox.config.kinds import (
     not_empty,
     one_line,
     one_of,
+    seconds_between,
+    sizes_between,
 )
 
 _USD = between(0.01, 1_000_000, "0.01 or more")
@@ -85,7 +87,7 @@ SIZE_KEYS: tuple[Key, ...] = (
         None,
         '"256 GB"',
         "How much memory it needs at least.",
-        between(GB // 8, 65536 * GB, "128 MB to 64 TB"),
+        sizes_between(GB // 8, 65536 * GB),
     ),
     key(
         "vm.*.spot",
@@ -100,7 +102,7 @@ SIZE_KEYS: tuple[Key, ...] = (
         None,
         '"500 GB"',
         "Its disk; what the provider's table says if not set.",
-        between(8 * GB, 65536 * GB, "8 GB to 64 TB"),
+        sizes_between(8 * GB, 65536 * GB),
     ),
     key(
         "vm.*.max_price",
@@ -245,7 +247,7 @@ RUN: tuple[Key, ...] = (
         30.0,
         '"30 s"',
         "How long a cancelled job may take to end by itself.",
-        between(0, 3600, "0 s to 1 h"),
+        seconds_between(0, 3600),
     ),
 )
 
@@ -274,7 +276,7 @@ FETCH: tuple[Key, ...] = (
         300.0,
         '"5 min"',
         "How often checkpoints are brought here.",
-        between(10, 86400, "10 s to 1 d"),
+        seconds_between(10, 86400),
     ),
 )
 

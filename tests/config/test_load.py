@@ -1,0 +1,434 @@
+"""What the layers give: defaults, file, variables, flags, in this order."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from onebox.config import VM, Settings, load, project_name, template
+from onebox.config.schema import BY_PATH, BY_VARIABLE, KEYS, RESERVED, SIZES
+from onebox.config.units import say_size
+from onebox.errors import ConfigError
+
+GB = 1 << 30
+
+
+def write(root: Path, text: str) -> Path:
+    (root / "onebox.toml").write_text(text, encoding="utf-8")
+    return root
+
+
+def value(settings: Settings, path: str) -> object:
+    """Return what a full name stands for in the settings."""
+    found: object = settings
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def test_nothing_is_needed(tmp_path: Path) -> None:
+    """Without file, variables and flags everything is the default, on local."""
+    root = tmp_path / "Über My_Census 2"
+    root.mkdir()
+    got = load(root, {"PATH": "/bin"}, {})
+    for key in KEYS:
+        if key.table != "vm.*" and key.path != "project":
+            assert value(got, key.path) == key.default, key.path
+            assert got.source(key.path) == "default"
+    assert (got.provider, got.project, got.name) == ("local", "ber-my-census-2", "main")
+    assert got.size == got.sizes["small"] == VM("small", 4, 16 * GB)
+    assert not got.wants_spot
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("census", "census"),
+        ("2024_Wahl!", "wahl"),
+        ("a" * 40, "a" * 31),
+        ("x" * 30 + "-y", "x" * 30),
+        ("数据", "project"),
+        ("-", "project"),
+    ],
+)
+def test_project_is_called_like_its_folder(folder: str, name: str) -> None:
+    """A folder's name is cut down to what is a name everywhere."""
+    assert project_name(Path("/home") / folder) == name
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"])))
+def test_any_folder_gives_a_name(folder: str) -> None:
+    """Whatever a folder is called, the project's name is one that is accepted."""
+    name = project_name(Path("/") / folder)
+    for check in BY_PATH["project"].checks:
+        check(name)
+
+
+@pytest.mark.parametrize("flag", [None, "f"])
+@pytest.mark.parametrize("variable", [None, "", "e"])
+@pytest.mark.parametrize("file", [None, "t"])
+def test_flags_beat_variables_beat_the_file(
+    tmp_path: Path, flag: str | None, variable: str | None, file: str | None
+) -> None:
+    """The nearest layer that says something wins, and is named as the source."""
+    if file:
+        write(tmp_path, f'# first line\nname = "{file}"\n')
+    environ = {} if variable is None else {"ONEBOX_NAME": variable}
+    got = load(tmp_path, environ, {"name": flag})
+    assert (got.name, got.source("name")) == next(
+        (said, source)
+        for said, source in (
+            (flag, "--name"),
+            (variable, "ONEBOX_NAME"),
+            (file, "onebox.toml:2"),
+            ("main", "default"),
+        )
+        if said
+    )
+
+
+def test_every_layer_of_tables(tmp_path: Path) -> None:
+    """Keys of tables come from all layers, each on its own."""
+    write(tmp_path, "[limits]\nmax_hours = 1\nretries = 5\nmax_cost = 3\n")
+    environ = {"ONEBOX_LIMITS_MAX_HOURS": " 2.5 ", "ONEBOX_LIMITS_RETRIES": "4"}
+    got = load(tmp_path, environ, {"limits.max_hours": 3})
+    assert (got.limits.max_hours, got.limits.retries, got.limits.max_cost) == (3, 4, 3)
+    assert got.source("limits.max_hours") == "--max-hours"
+    assert got.source("limits.retries") == "ONEBOX_LIMITS_RETRIES"
+    assert got.source("limits.max_cost") == "onebox.toml:4"
+
+
+def test_lists_of_flags(tmp_path: Path) -> None:
+    """A flag may give a list or a table as Python has them."""
+    flags = {"fetch.outputs": ["a"], "run.env": {"A": "b"}, "push.data": ("c",)}
+    got = load(tmp_path, {}, flags)
+    assert got.fetch.outputs == ("a",)
+    assert got.run.env == {"A": "b"}
+    assert got.push.data == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("flag", "size", "wanted", "source"),
+    [
+        (None, None, False, "default"),
+        (None, True, True, "default"),
+        (True, False, True, "--spot"),
+        (False, True, False, "--no-spot"),
+    ],
+)
+def test_spot(
+    tmp_path: Path, flag: bool | None, size: bool | None, wanted: bool, source: str
+) -> None:
+    """What is said for the line beats what the size says."""
+    if size is not None:
+        write(tmp_path, f"[vm.large]\nspot = {str(size).lower()}\n")
+    got = load(tmp_path, {}, {"vm": "large", "spot": flag})
+    assert (got.wants_spot, got.source("spot")) == (wanted, source)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        *((text, True) for text in ("1", "Yes", "on", "TRUE")),
+        *((text, False) for text in ("0", "no", "OFF", "false")),
+        ("", None),
+    ],
+)
+def test_booleans_in_variables(tmp_path: Path, text: str, wanted: bool | None) -> None:
+    """Variables say yes and no in the usual words; an empty one says nothing."""
+    assert load(tmp_path, {"ONEBOX_SPOT": text}, {}).spot is wanted
+
+
+def test_every_variable_sets_its_key(tmp_path: Path) -> None:
+    """Every single value has a variable, named after its table and key."""
+    for name, key in BY_VARIABLE.items():
+        assert name == "ONEBOX_" + key.path.upper().replace(".", "_")
+        got = load(tmp_path, {name: key.example.strip('"')}, {})
+        assert got.source(key.path) == name
+        write(tmp_path, f"{key.path} = {key.example}\n")
+        assert value(load(tmp_path, {}, {}), key.path) == value(got, key.path)
+        (tmp_path / "onebox.toml").unlink()
+    scalars = [key for key in KEYS if key.kind.scalar and key.table != "vm.*"]
+    assert len(BY_VARIABLE) == len(scalars)
+    assert not set(BY_VARIABLE) & set(RESERVED)
+
+
+def test_reserved_variables_are_left_alone(tmp_path: Path) -> None:
+    """Variables of other parts of onebox are no unknown settings."""
+    environ = dict.fromkeys(RESERVED, "x")
+    del environ["ONEBOX_CONFIG"]
+    assert load(tmp_path, environ, {}) == load(tmp_path, {}, {})
+
+
+def test_another_file(tmp_path: Path) -> None:
+    """ONEBOX_CONFIG names another file, relative to the project or absolute."""
+    (tmp_path / "sub").mkdir()
+    other = tmp_path / "sub" / "big.toml"
+    other.write_text('name = "big"\n')
+    write(tmp_path, 'name = "small"\n')
+    for path in ("sub/big.toml", str(other)):
+        got = load(tmp_path, {"ONEBOX_CONFIG": path}, {})
+        assert got.name == "big"
+        assert got.source("name") == f"{path[:39] + '…' if len(path) > 40 else path}:1"
+
+
+def test_sizes_add_to_the_built_in_ones(tmp_path: Path) -> None:
+    """A table changes a built-in size key by key, or makes a new one."""
+    write(
+        tmp_path,
+        '[vm.large]\nspot = true\nmax_price = 2\n[vm.beast]\naws = "r7i.24xlarge"\n'
+        'gcp = ["n2-highmem-96", "n2d-highmem-96"]\ndisk = "1 TB"\n'
+        "[vm.odd]\ncpus = 3\nmemory = 5\n",
+    )
+    got = load(tmp_path, {"ONEBOX_PROVIDER": "aws"}, {"vm": "beast"})
+    assert list(got.sizes) == ["small", "medium", "large", "xlarge", "beast", "odd"]
+    assert got.sizes["large"] == VM("large", 64, 256 * GB, spot=True, max_price=2)
+    assert got.sizes["odd"] == VM("odd", 3, 5 * GB)
+    types = {"aws": ("r7i.24xlarge",), "gcp": ("n2-highmem-96", "n2d-highmem-96")}
+    assert got.size == VM("beast", 0, 0, disk=1024 * GB, types=types)
+    assert got.source("vm.beast.disk") == "onebox.toml:7"
+
+
+@pytest.mark.parametrize(
+    ("provider", "vm", "types"),
+    [
+        ("aws", "m7i.16xlarge", {"aws": ("m7i.16xlarge",)}),
+        ("aws", "u-6tb1.metal", {"aws": ("u-6tb1.metal",)}),
+        ("aws", "m7i.metal-24xl", {"aws": ("m7i.metal-24xl",)}),
+        ("gcp", "n2d-highmem-64", {"gcp": ("n2d-highmem-64",)}),
+        ("gcp", "custom-4-8192", {"gcp": ("custom-4-8192",)}),
+        ("digitalocean", "c-32", {"digitalocean": ("c-32",)}),
+        ("digitalocean", "m-32vcpu-256gb", {"digitalocean": ("m-32vcpu-256gb",)}),
+        ("local", "m7i.16xlarge", {"aws": ("m7i.16xlarge",)}),
+    ],
+)
+def test_a_providers_own_type(
+    tmp_path: Path, provider: str, vm: str, types: dict[str, tuple[str, ...]]
+) -> None:
+    """A cloud's own type name is a size; local rehearses any of them."""
+    got = load(tmp_path, {}, {"provider": provider, "vm": vm})
+    assert got.size == VM(vm, 0, 0, types=types)
+
+
+def test_a_size_by_need(tmp_path: Path) -> None:
+    """A need is a size of its own."""
+    text = "cpus=64, memory=256 GB,spot=yes,disk=1TB,max_price=4"
+    got = load(tmp_path, {}, {"vm": text})
+    assert got.size == VM(text, 64, 256 * GB, True, 1024 * GB, 4.0)
+    assert load(tmp_path, {}, {"vm": "cpus=1,memory=2"}).size.memory == 2 * GB
+
+
+def test_default_size_beside_size_tables(tmp_path: Path) -> None:
+    """`vm.default` is the TOML for it; `vm = …` beside [vm.*] is taken as well."""
+    table = "[vm.odd]\ncpus = 3\nmemory = 5\n"
+    for text in (
+        'vm.default = "odd"\n' + table,
+        'vm = "odd"\n' + table,
+        '[vm]\ndefault = "odd"\n' + table,
+        table + '[vm]\ndefault = "odd"\n',
+    ):
+        got = load(write(tmp_path, text), {}, {})
+        assert (got.vm, got.size.cpus) == ("odd", 3)
+        line = text[: text.index('"odd"')].count("\n") + 1
+        assert got.source("vm") == f"onebox.toml:{line}"
+
+
+def test_the_file_of_the_design(tmp_path: Path) -> None:
+    """A complete file with all its notations is read as it is meant."""
+    got = load(
+        write(
+            tmp_path,
+            'provider = "aws"   # local | aws\n'
+            "[image]\n"
+            'setup = "setup.sh"\n'
+            "packer = ''\n"
+            "[push]\n"
+            'code = ["."]\n'
+            "data = [\n"
+            '  "data/", # raw\n'
+            "  'more [x]/',\n"
+            "]\n"
+            "[run]\n"
+            'command = """\n'
+            "python train.py \\\n"
+            '  --all"""\n'
+            'env = { OMP_NUM_THREADS = "64", "A" = "b=c, d" }\n'
+            'secrets = ["HF_TOKEN"]\n'
+            "[limits]\n"
+            "max_hours = 1_0\n"
+            "[fetch]\n"
+            "every = 90\n"
+            "[gcp]\n"
+            'endpoint = "http://127.0.0.1:1234"\n'
+            "[aws]\n"
+            'ssh_cidr = "::/0"\n'
+            "allow_world_ssh = true\n",
+        ),
+        {},
+        {},
+    )
+    assert (got.image.setup, got.image.packer) == ("setup.sh", None)
+    assert got.push.data == ("data/", "more [x]/")
+    assert got.run.command == "python train.py --all"
+    assert got.run.env == {"OMP_NUM_THREADS": "64", "A": "b=c, d"}
+    assert got.run.secrets == ("HF_TOKEN",)
+    assert got.limits.max_hours == 10
+    assert got.fetch.every == 90
+    assert got.gcp.endpoint == "http://127.0.0.1:1234"
+    assert got.aws.ssh_cidr == "::/0"
+
+
+@pytest.mark.parametrize("provider", ["local", "aws", "gcp", "digitalocean"])
+def test_template(tmp_path: Path, provider: str) -> None:
+    """The file that `init` writes is short, valid, and says what it is."""
+    text = template(provider)
+    got = load(write(tmp_path, text), {}, {})
+    assert got.provider == provider
+    assert len(text.splitlines()) <= 18
+    assert max(map(len, text.splitlines())) <= 88
+
+
+def test_shapes_are_those_of_the_schema(tmp_path: Path) -> None:
+    """Every key of the schema has its field, and every field its key."""
+    got = load(tmp_path, {}, {})
+
+    def fields(shape: Any, table: str) -> set[str]:
+        found = set()
+        for field in dataclasses.fields(shape):
+            inner = getattr(shape, field.name)
+            path = f"{table}.{field.name}" if table else field.name
+            if dataclasses.is_dataclass(inner) and not isinstance(inner, VM):
+                found |= fields(inner, path)
+            else:
+                found.add(path)
+        return found
+
+    known = {key.path for key in KEYS if key.table != "vm.*"}
+    assert fields(got, "") == known | {"root", "size", "sizes", "sources"}
+    said = {key.name for key in KEYS if key.table == "vm.*"}
+    own = {field.name for field in dataclasses.fields(VM)} - {"name", "types"}
+    assert said == own | {"aws", "gcp", "digitalocean"}
+
+
+def test_settings_do_not_change(tmp_path: Path) -> None:
+    """Nobody downstream can change a setting, nor a default for the next."""
+    got = load(tmp_path, {}, {})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        got.limits.max_hours = 1  # type: ignore[misc]
+    assert got.run.env is not load(tmp_path, {}, {}).run.env
+
+
+def test_importing_is_cheap() -> None:
+    """Neither toml nor rich is imported before there is a file to read."""
+    code = (
+        "import sys, pathlib, onebox.config as c\n"
+        "c.load(pathlib.Path('/nowhere'), {}, {})\n"
+        "sys.exit(bool({'toml', 'rich', 'asyncssh', 'pathspec'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# What a user may write for each kind, beside the example.
+NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True)
+PATHS = st.lists(
+    st.from_regex(
+        r"[a-zA-Z0-9_ü.][a-zA-Z0-9_ü\"'#\[\]=,]{0,6}/?", fullmatch=True
+    ).filter(lambda path: ".." not in path.split("/")),
+    unique=True,
+    max_size=3,
+)
+WORDS = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="@"), max_size=12
+)
+GIVEN: dict[str, st.SearchStrategy[Any]] = {
+    "project": NAMES,
+    "name": NAMES,
+    "spot": st.booleans(),
+    "image.setup": st.just("a b.sh"),
+    "image.include": PATHS,
+    "push.code": PATHS,
+    "push.data": PATHS,
+    "run.command": WORDS.filter(lambda text: text.strip() != ""),
+    "run.env": st.dictionaries(
+        st.from_regex(r"[A-NP-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True),
+        WORDS,
+        max_size=3,
+    ),
+    "run.when": st.sampled_from(["always", "changed"]),
+    "run.cancel_grace": st.integers(0, 3600),
+    "fetch.outputs": PATHS,
+    "limits.max_hours": st.floats(0.2, 336),
+    "limits.max_price": st.floats(0.01, 1000),
+    "limits.retries": st.integers(0, 100),
+    "local.rehearse.drop_every": st.floats(0, 100),
+    "aws.disk": st.integers(8, 4096).map(lambda number: f"{number} GB"),
+    "aws.zones": st.sampled_from([[], ["us-east-1a", "us-east-1b"]]),
+    "gcp.network": st.sampled_from(["default", "a/b"]),
+}
+
+
+def quoted(value: object) -> str:
+    """Write a value in TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {quoted(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(quoted, value)) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+@settings(
+    max_examples=250,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.fixed_dictionaries({}, optional=GIVEN), st.booleans())
+def test_settings_written_are_settings_read(
+    tmp_path: Path, said: dict[str, Any], dotted: bool
+) -> None:
+    """Whatever valid settings are written, in tables or dotted, come back equal."""
+    if dotted:
+        text = "".join(f"{path} = {quoted(item)}\n" for path, item in said.items())
+    else:
+        paths = sorted(said, key=lambda path: path.rpartition(".")[0])
+        text, table = "", ""
+        for path in paths:
+            home, _, key = path.rpartition(".")
+            text += f"[{home}]\n" if home != table else ""
+            text += f"{key} = {quoted(said[path])}\n"
+            table = home
+    got = load(write(tmp_path, text), {}, {})
+    for setting in KEYS:
+        path = setting.path
+        if path in said:
+            assert value(got, path) == setting.kind.read(said[path])
+            assert (got.source(path) == "default") == (said[path] == {})
+        elif setting.table != "vm.*" and path != "project":
+            assert value(got, path) == setting.default
+            assert got.source(path) == "default"
+
+
+def test_built_in_sizes() -> None:
+    """The built-in sizes are those of the documentation."""
+    assert [(name, cpus, say_size(memory)) for name, cpus, memory in SIZES] == [
+        ("small", 4, "16 GB"),
+        ("medium", 16, "64 GB"),
+        ("large", 64, "256 GB"),
+        ("xlarge", 64, "512 GB"),
+    ]
+
+
+def test_first_mistake_is_the_first_in_the_file(tmp_path: Path) -> None:
+    """Of several mistakes the file's first is told."""
+    write(tmp_path, 'name = "A"\nproject = "B"\n')
+    with pytest.raises(ConfigError, match=r"^onebox\.toml:1: name"):
+        load(tmp_path, {}, {})

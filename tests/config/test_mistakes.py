@@ -1,0 +1,527 @@
+"""Every mistake is one line: where it stands, which key, what is wanted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from onebox.config import check_files, load
+from onebox.config.schema import BY_VARIABLE, KEYS
+from onebox.config.settings import Settings
+from onebox.errors import ConfigError, InputError
+
+
+def refusal(root: Path, text: str) -> str:
+    """Load a file that is wrong and return what is said of it."""
+    (root / "onebox.toml").write_bytes(text.encode())
+    with pytest.raises(ConfigError) as caught:
+        load(root, {}, {})
+    assert caught.value.code == 78
+    return caught.value.message
+
+
+FILE_MISTAKES = [
+    # Names that do not exist.
+    ('provdier = "aws"', "1: provdier: unknown key, did you mean provider?"),
+    (
+        "[limits]\n\nmax_hour = 1",
+        "3: [limits] max_hour: unknown key, did you mean max_hours?",
+    ),
+    ("max_hours = 1", "1: max_hours: unknown key, it belongs in [limits]"),
+    (
+        '[run]\nprovider = "aws"',
+        "2: [run] provider: unknown key, it belongs at the top",
+    ),
+    ("[limit]\nx = 1", "1: [limit]: unknown table, did you mean [limits]?"),
+    ("[zzz]", "1: [zzz]: unknown table"),
+    ("zzz.y = 1", "1: [zzz]: unknown table"),
+    ("run.zzz.y = 1", "1: [run.zzz]: unknown table"),
+    ("[run]\nzzz = 1", "2: [run] zzz: unknown key"),
+    ("[vm.large]\ncpu = 4", "2: [vm.large] cpu: unknown key, did you mean cpus?"),
+    (
+        "[vm]\nlarge = 4",
+        "2: [vm] large: unknown key; a size is a table, such as [vm.large]",
+    ),
+    ('"run.env".A = "x"', '1: ["run.env"]: unknown table'),
+    ('"limits.max_hours" = 2', '1: "limits.max_hours": unknown key'),
+    ('"a\\nb" = 2', '1: "a\\nb": unknown key'),
+    # Tables for values and values for tables.
+    ("limits = 3", "1: limits: is a table, write [limits]"),
+    ("[provider]\nx = 1", "1: [provider]: is no table, write provider = …"),
+    (
+        '[run]\nenv = "A=1"',
+        '2: [run] env: wants a table of texts, such as { OMP_NUM_THREADS = "64" }',
+    ),
+    # Other kinds of values.
+    ("provider = 3", '1: provider: wants a text, such as "aws", not 3'),
+    ('spot = "yes"', '1: spot: wants true or false, such as true, not "yes"'),
+    (
+        '[limits]\nmax_hours = "8"',
+        '2: [limits] max_hours: wants a number, such as 8, not "8"',
+    ),
+    (
+        "[limits]\nretries = 1.5",
+        "2: [limits] retries: wants a whole number, such as 2, not 1.5",
+    ),
+    (
+        "[limits]\nretries = true",
+        "2: [limits] retries: wants a whole number, such as 2, not true",
+    ),
+    (
+        '[vm.large]\nmemory = "lots"',
+        '2: [vm.large] memory: wants a size, such as "256 GB", not "lots"',
+    ),
+    (
+        "[vm.large]\nmemory = -5",
+        '2: [vm.large] memory: wants a size, such as "256 GB", not -5',
+    ),
+    (
+        '[fetch]\nevery = "soon"',
+        '2: [fetch] every: wants a duration, such as "5 min", not "soon"',
+    ),
+    (
+        '[push]\ncode = "src"',
+        '2: [push] code: wants a list of texts, such as ["."], not "src"',
+    ),
+    (
+        '[push]\ncode = ["src", 1]',
+        '2: [push] code: wants a list of texts, such as ["."], not 1',
+    ),
+    (
+        '[run]\nsecrets = { A = "b" }',
+        "2: [run.secrets]: is no table, write secrets = …",
+    ),
+    (
+        "[run.env]\nTHREADS = 4",
+        "2: [run.env] THREADS: wants a table of texts, such as "
+        '{ OMP_NUM_THREADS = "64" }, not 4',
+    ),
+    ("vm = []", '1: vm: wants a text, such as "large", not a list'),
+    # Impossible values.
+    (
+        'provider = "azure"',
+        '1: provider: "azure" is none of local, aws, gcp, digitalocean',
+    ),
+    (
+        'provider = "digitalocaen"',
+        '1: provider: "digitalocaen" is none of local, aws, gcp, digitalocean, '
+        "did you mean digitalocean?",
+    ),
+    (
+        "[limits]\nmax_hours = 0",
+        "2: [limits] max_hours: 0 is out of range, wants from 0.17 (10 minutes) to 336 "
+        '(14 days); there is no "off"',
+    ),
+    (
+        "[limits]\nmax_hours = 337",
+        "2: [limits] max_hours: 337 is out of range, wants from 0.17 (10 minutes) to "
+        '336 (14 days); there is no "off"',
+    ),
+    (
+        "[limits]\nmax_cost = -1",
+        "2: [limits] max_cost: -1 is out of range, wants 0.01 or more",
+    ),
+    (
+        "[limits]\nidle_minutes = -0.5",
+        "2: [limits] idle_minutes: -0.5 is out of range, wants 1 to 1440",
+    ),
+    ("[vm.large]\ncpus = 0", "2: [vm.large] cpus: 0 is out of range, wants 1 to 2048"),
+    (
+        '[vm.large]\nmemory = "1 MB"',
+        "2: [vm.large] memory: 1 MB is out of range, wants 128 MB to 64 TB",
+    ),
+    (
+        '[run]\ncancel_grace = "2 h"',
+        "2: [run] cancel_grace: 7200 s is out of range, wants 0 s to 3600 s",
+    ),
+    (
+        'name = "Main"',
+        '1: name: "Main" is not a name: a small letter, then at most 30 small letters, '
+        "digits or dashes",
+    ),
+    (
+        f'project = "{"a" * 32}"',
+        f'1: project: "{"a" * 32}" is not a name: a small letter, then at most 30 '
+        "small letters, digits or dashes",
+    ),
+    ('vm = ""', "1: vm: is empty"),
+    ('[run]\ncommand = ""', "2: [run] command: is empty"),
+    ('[run]\ncommand = " \\n"', "2: [run] command: is empty"),
+    ('[run]\ncommand = "a\\u0000b"', "2: [run] command: holds a control character"),
+    (
+        '[push]\ncode = ["/etc"]',
+        '2: [push] code: "/etc" wants a path relative to the project',
+    ),
+    (
+        '[push]\ndata = ["~/x"]',
+        '2: [push] data: "~/x" wants a path relative to the project',
+    ),
+    (
+        '[fetch]\noutputs = ["a/../../b"]',
+        '2: [fetch] outputs: "a/../../b" leaves the project with ..',
+    ),
+    ('[image]\nsetup = ".."', '2: [image] setup: ".." leaves the project with ..'),
+    (
+        '[push]\ncode = [""]',
+        '2: [push] code: "" is not a path; "." is the whole project',
+    ),
+    ('[push]\ncode = ["a", "a"]', '2: [push] code: "a" stands there twice'),
+    (
+        '[push]\ncode = ["a\\nb"]',
+        '2: [push] code: "a\\nb" holds a line break or a tab',
+    ),
+    (
+        '[run]\nsecrets = ["A=b"]',
+        '2: [run] secrets: "A=b" is not the name of a variable: letters, digits and _, '
+        "no digit first",
+    ),
+    (
+        '[run.env]\n"A B" = "c"',
+        '2: [run.env] "A B": "A B" is not the name of a variable: letters, digits and '
+        "_, no digit first",
+    ),
+    (
+        '[run.env]\nONEBOX_X = "c"',
+        "2: [run.env] ONEBOX_X: ONEBOX_X is a name of onebox's own",
+    ),
+    (
+        '[run]\nwhen = "never"',
+        '2: [run] when: "never" is none of always, changed',
+    ),
+    (
+        '[vm.Big]\ncpus = 1\nmemory = "1 GB"',
+        "1: [vm.Big]: wants a name of small letters, digits and dashes for the size",
+    ),
+    (
+        "[vm.big]\ncpus = 4",
+        '1: [vm.big]: wants cpus and memory, or a type, such as aws = "m7i.16xlarge"',
+    ),
+    (
+        "[vm.big]",
+        '1: [vm.big]: wants cpus and memory, or a type, such as aws = "m7i.16xlarge"',
+    ),
+    (
+        '[vm.large]\naws = "n2-standard-4"',
+        '2: [vm.large] aws: "n2-standard-4" is not a machine type of aws',
+    ),
+    (
+        '[aws]\nssh_cidr = "me"',
+        '2: [aws] ssh_cidr: "me" is not a network, such as 203.0.113.7/32',
+    ),
+    (
+        '[aws]\nssh_cidr = "0.0.0.0/0"',
+        "2: [aws] ssh_cidr: lets the whole world try; if that is meant, "
+        "allow_world_ssh = true",
+    ),
+    (
+        '[gcp]\nssh_cidr = "::/0"',
+        "2: [gcp] ssh_cidr: lets the whole world try; if that is meant, "
+        "allow_world_ssh = true",
+    ),
+    (
+        '[gcp]\nendpoint = "compute"',
+        '2: [gcp] endpoint: "compute" is not an address, such as https://example.com',
+    ),
+    (
+        '[gcp]\nendpoint = "http://example.com"',
+        '2: [gcp] endpoint: "http://example.com" wants https, because credentials go '
+        "there",
+    ),
+    (
+        "[local.rehearse]\ndrop_after = -1",
+        "2: [local.rehearse] drop_after: -1 s is out of range, wants 0 s to 86400 s",
+    ),
+    # What is right alone, and wrong together.
+    (
+        '[image]\nuse = "ami-1"\nsetup = "a.sh"',
+        "3: [image] setup: stands beside use; an image is made in one way",
+    ),
+    (
+        '[run]\nsecrets = ["A"]\nenv = { A = "b" }',
+        "2: [run] secrets: A is in [run] env too",
+    ),
+    (
+        'vm = "larg"',
+        '1: vm: no size "larg", did you mean large?',
+    ),
+    (
+        'vm = "qq"',
+        '1: vm: no size "qq"; there are small, medium, large, xlarge',
+    ),
+    (
+        'provider = "gcp"\nvm = "m7i.16xlarge"',
+        '2: vm: "m7i.16xlarge" is a type of aws, and the provider is gcp',
+    ),
+    (
+        'provider = "gcp"\nvm = "b"\n[vm.b]\naws = ["m7i.16xlarge"]',
+        "2: vm: b has no type of gcp: [vm.b] wants gcp = …, or cpus and memory",
+    ),
+    ('vm = "cpus=64"', '1: vm: "cpus=64" wants both, cpus=64,memory=256 GB'),
+    ('vm = "cpu=64"', '1: vm: no need "cpu"; write cpus=64,memory=256 GB'),
+    (
+        'vm = "cpus=6,memory=x"',
+        '1: vm memory: wants a size, such as 256 GB, not "x"',
+    ),
+    (
+        'provider = "digitalocean"\nspot = true',
+        "2: spot: digitalocean has no spot capacity; say --no-spot",
+    ),
+    (
+        'provider = "digitalocean"\nvm = "large"\n[vm.large]\nspot = true',
+        "4: [vm.large] spot: digitalocean has no spot capacity; say --no-spot",
+    ),
+    ('vm = "small"\nvm.default = "small"', "2: [vm] default: already set in line 1"),
+    # Not TOML: all of it is in test_document.
+    (
+        "[run]\ncommand = train",
+        '2: [run] command: "train" is not a value; texts stand in quotes',
+    ),
+    ("[run]\nwhen = 1\nwhen = 1", "3: [run] when: already set in line 2"),
+    ("[run]\n[run]", "2: [run] is already there, in line 1"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), FILE_MISTAKES)
+def test_mistakes_in_the_file(tmp_path: Path, text: str, message: str) -> None:
+    """A mistake names file, line, key, and what is wanted instead."""
+    assert refusal(tmp_path, text) == f"onebox.toml:{message}"
+
+
+SECRETS = [
+    "AKIAIOSFODNN7EXAMPLE",
+    "ASIAIOSFODNN7EXAMPLE",
+    "dop_v1_0123456789abcdef0123456789abcdef",
+    "ghp_0123456789abcdefghijABCDEFGHIJ",
+    "github_pat_0123456789abcdefghijABCDEFGHIJ",
+    "hf_abcdefghijKLMNOPQRSTuvwxyz01234567",
+    "sk-0123456789abcdefghijABCDEFGHIJ",
+    "sk-proj-0123_456789-abcdefghijABCDEFGHIJ",
+    "AIzaSyA0123456789abcdefghijABCDEFGHIJ",
+    "-----BEGIN OPENSSH PRIVATE KEY-----",
+    "https://me:hunter2@example.com/x.git",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_secrets_are_not_repeated(tmp_path: Path, secret: str) -> None:
+    """What looks like a secret is refused everywhere, and never shown again."""
+    said = "looks like a secret; [run] secrets takes the name of its variable"
+    for text, label in (
+        (f'vm = "{secret}"', "1: vm"),
+        (f'[push]\ncode = ["a", "{secret}"]', "2: [push] code"),
+        (f'[run]\ncommand = "KEY={secret} x"', "2: [run] command"),
+        (f'[gcp]\nendpoint = "{secret}"', "2: [gcp] endpoint"),
+    ):
+        assert refusal(tmp_path, text) == f"onebox.toml:{label}: {said}"
+    message = refusal(tmp_path, f'[run.env]\nTOKEN = "{secret}"')
+    assert message == f"onebox.toml:2: [run.env] TOKEN: TOKEN: {said}"
+    for text in (
+        f"vm = {secret}",
+        f'zzz = "{secret}"',
+        f'"{secret}" = 1',
+        f'["{secret}"]',
+        f'[run.env]\n"{secret}" = "x"',
+        f'[limits]\nmax_hours = "{secret}"',
+    ):
+        assert secret not in refusal(tmp_path, text)
+    (tmp_path / "onebox.toml").unlink()
+    for environ, flags in (({"ONEBOX_VM": secret}, {}), ({}, {"vm": secret})):
+        with pytest.raises(ConfigError) as caught:
+            load(tmp_path, environ, flags)
+        assert secret not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text", ["sk-learn-experiments-and-more-of-them", "task-1", "hf_cache_dir", "AKIA"]
+)
+def test_ordinary_words_are_no_secrets(tmp_path: Path, text: str) -> None:
+    """Names that only begin like a key are names."""
+    (tmp_path / "onebox.toml").write_text(f'[run]\ncommand = "run {text} $A@b:c"\n')
+    assert load(tmp_path, {}, {}).run.command == f"run {text} $A@b:c"
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"ONEBOX_LIMIT_MAX_HOURS": "3"},
+            "ONEBOX_LIMIT_MAX_HOURS: unknown variable, did you mean "
+            "ONEBOX_LIMITS_MAX_HOURS?",
+        ),
+        ({"ONEBOX_": "3"}, "ONEBOX_: unknown variable, did you mean ONEBOX_VM?"),
+        (
+            {"ONEBOX_PUSH_CODE": "src"},
+            "ONEBOX_PUSH_CODE: cannot be set by a variable; write [push] code in "
+            "onebox.toml",
+        ),
+        (
+            {"ONEBOX_VM_LARGE_CPUS": "3"},
+            "ONEBOX_VM_LARGE_CPUS: sizes cannot be set by variables; write [vm.…] in "
+            "onebox.toml",
+        ),
+        (
+            {"ONEBOX_LIMITS_MAX_HOURS": "off"},
+            'ONEBOX_LIMITS_MAX_HOURS: wants a number, such as 8, not "off"',
+        ),
+        (
+            {"ONEBOX_SPOT": "maybe"},
+            'ONEBOX_SPOT: wants true or false, such as true, not "maybe"',
+        ),
+        (
+            {"ONEBOX_LIMITS_MAX_COST": "inf"},
+            'ONEBOX_LIMITS_MAX_COST: wants a number, such as 20.0, not "inf"',
+        ),
+        (
+            {"ONEBOX_LIMITS_RETRIES": "-1"},
+            "ONEBOX_LIMITS_RETRIES: -1 is out of range, wants 0 to 100",
+        ),
+        ({"ONEBOX_RUN_COMMAND": "\udcff"}, "ONEBOX_RUN_COMMAND: is not valid UTF-8"),
+        ({"ONEBOX_VM": "larg"}, 'ONEBOX_VM: no size "larg", did you mean large?'),
+        ({"ONEBOX_CONFIG": "gone.toml"}, "ONEBOX_CONFIG: gone.toml does not exist"),
+    ],
+)
+def test_mistakes_in_variables(
+    tmp_path: Path, environ: dict[str, str], message: str
+) -> None:
+    """A variable's mistake names the variable."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, environ, {})
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"vm": "larg"}, '--vm: no size "larg", did you mean large?'),
+        ({"vm": True}, "--vm: wants a text, such as large, not true"),
+        (
+            {"limits.max_hours": "0"},
+            '--max-hours: 0 is out of range, wants from 0.17 (10 minutes) to 336 '
+            '(14 days); there is no "off"',
+        ),
+        ({"vmm": "x"}, "--vmm: unknown setting, did you mean vm?"),
+        ({"vm.*.cpus": 3}, "--cpus: unknown setting, did you mean vm.*.cpus?"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_flags(
+    tmp_path: Path, flags: dict[str, object], message: str
+) -> None:
+    """A flag's mistake names the flag."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {}, flags)
+    assert caught.value.message == message
+
+
+def test_mistake_below_a_flag_is_still_one(tmp_path: Path) -> None:
+    """A wrong value in the file is refused although a flag overrides it."""
+    (tmp_path / "onebox.toml").write_text('provider = "azure"\n')
+    with pytest.raises(ConfigError, match=r"^onebox\.toml:1: provider"):
+        load(tmp_path, {"ONEBOX_PROVIDER": "aws"}, {"provider": "local"})
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    """What is not a readable UTF-8 text of sensible size is refused by name."""
+    file = tmp_path / "onebox.toml"
+
+    def said() -> str:
+        with pytest.raises(ConfigError) as caught:
+            load(tmp_path, {}, {})
+        return caught.value.message
+
+    file.mkdir()
+    assert said() == "onebox.toml: is a folder, wants a file"
+    file.rmdir()
+    os.mkfifo(file)
+    assert said() == "onebox.toml: is no ordinary file, wants a file"
+    file.unlink()
+    file.symlink_to("nowhere")
+    assert said() == "onebox.toml: is a link to nothing"
+    file.unlink()
+    file.symlink_to("onebox.toml")
+    assert said().startswith("onebox.toml: cannot be read: ")
+    file.unlink()
+    file.write_bytes(b'name = "a"\nvm = "\xff"\n')
+    assert said() == "onebox.toml:2: is not UTF-8"
+    file.write_bytes(b'\xef\xbb\xbfname = "a"\n')
+    bom = "begins with a byte order mark; save it as UTF-8 without one"
+    assert said() == f"onebox.toml:1: {bom}"
+    file.write_bytes('name = "a"\n'.encode("utf-16"))
+    assert said() == f"onebox.toml:1: {bom}"
+    file.write_bytes(b"#" * (1 << 20) + b"\n")
+    assert said() == "onebox.toml: is larger than 1 MB, which no settings are"
+
+
+def test_files_that_a_run_needs(tmp_path: Path) -> None:
+    """Paths are looked for before a run, not when settings are read."""
+    (tmp_path / "onebox.toml").write_text(
+        '[image]\nsetup = "setup.sh"\ninclude = ["r.txt"]\n'
+        '[push]\ncode = ["src"]\ndata = ["data"]\n'
+    )
+    settings = load(tmp_path, {}, {})
+
+    def said() -> str:
+        with pytest.raises(InputError) as caught:
+            check_files(settings, tmp_path)
+        return caught.value.message
+
+    missing = 'onebox.toml:2: [image] setup: "setup.sh" does not exist'
+    assert said() == missing
+    (tmp_path / "setup.sh").mkdir()
+    assert said() == 'onebox.toml:2: [image] setup: "setup.sh" is not a file'
+    (tmp_path / "setup.sh").rmdir()
+    (tmp_path / "setup.sh").touch()
+    assert said() == 'onebox.toml:3: [image] include: "r.txt" does not exist'
+    (tmp_path / "r.txt").touch()
+    assert said() == 'onebox.toml:5: [push] code: "src" does not exist'
+    (tmp_path / "src").mkdir()
+    assert said() == 'onebox.toml:6: [push] data: "data" does not exist'
+    (tmp_path / "data").mkdir()
+    check_files(settings, tmp_path)
+
+
+NAMES = sorted({part for key in KEYS for part in key.path.split(".")} - {"*"})
+NOISE = st.one_of(
+    st.binary(max_size=60),
+    st.lists(
+        st.one_of(
+            st.sampled_from(NAMES),
+            st.sampled_from(
+                ["[", "]", "=", ".", "\n", '"', "'", "{", "}", ",", "#", " ", "\\", "e"]
+            ),
+            st.sampled_from([key.example for key in KEYS]),
+            st.text(max_size=3),
+            st.integers().map(str),
+        ),
+        max_size=30,
+    ).map(lambda parts: "".join(parts).encode("utf-8", "surrogatepass")),
+    st.lists(
+        st.tuples(st.sampled_from(NAMES), st.sampled_from([k.example for k in KEYS])),
+        max_size=4,
+    ).map(lambda pairs: "\n".join(f"{a} = {b}" for a, b in pairs).encode()),
+)
+
+
+@settings(
+    max_examples=600,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    NOISE,
+    st.dictionaries(
+        st.sampled_from(sorted(BY_VARIABLE)), st.text(max_size=8), max_size=2
+    ),
+)
+def test_any_bytes(tmp_path: Path, data: bytes, environ: dict[str, str]) -> None:
+    """Whatever the file and the variables hold: settings, or one line of error."""
+    (tmp_path / "onebox.toml").write_bytes(data)
+    try:
+        assert isinstance(load(tmp_path, environ, {}), Settings)
+    except ConfigError as error:
+        assert len(error.message.splitlines()) == 1
+        assert len(error.message) < 400
+        assert error.message.isprintable()
