@@ -89,6 +89,15 @@ def ask_to_end(pids: Iterable[int]) -> None:
     send(signal.SIGCONT, pids)
 
 
+def adjust_oom_score(score: int) -> None:
+    """Say who should go first when memory runs out; needs root to go down."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(score))
+    except OSError:
+        return
+
+
 def _pids() -> List[int]:
     try:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]

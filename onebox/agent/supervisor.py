@@ -100,8 +100,7 @@ class _Supervisor:
         self.started_boottime = box.boottime()
         self.oom_kills = samples.oom_kills()
         self.reaper = _become_subreaper()
-        _adjust_oom_score(-900)
-        self.listen()
+        processes.adjust_oom_score(-900)
         self.sampler = samples.Sampler(self.directory, self.at.work, os.getpid())
         self.start()
         # Who asked for the job may have gone; the job runs all the same.
@@ -117,6 +116,7 @@ class _Supervisor:
         fresh = self.at.path("jobs", ".new-%d" % os.getpid())
         os.mkdir(fresh, 0o700)
         _leave_connection((self.ready, self.guard), os.path.join(fresh, "trouble"))
+        self.listen()
         self.lock = os.open(
             os.path.join(fresh, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
@@ -311,7 +311,7 @@ class _Supervisor:
     def disk_is_full(self) -> bool:
         """Tell whether the job failed for want of disk, as far as one can see."""
         free, total = box.disk(self.at.work)
-        return free < max(FULL, total // 1000) + self.given_back
+        return total > 0 and free < max(FULL, total // 1000) + self.given_back
 
     def drop_ballast(self) -> int:
         """Give the ballast back; return how many bytes that was."""
@@ -346,7 +346,7 @@ def _become_job(plan: Plan, work: str, log: int) -> None:
     for signum in everything - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    _adjust_oom_score(200)
+    processes.adjust_oom_score(200)
     os.dup2(log, 1)
     os.dup2(log, 2)
     name = os.fsdecode(plan.commands[0][0])
@@ -375,15 +375,6 @@ def _become_subreaper() -> bool:
         return bool(ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (ImportError, OSError, AttributeError):
         return False
-
-
-def _adjust_oom_score(score: int) -> None:
-    """Say who should go first when memory runs out; needs root to go down."""
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(str(score))
-    except OSError:
-        return
 
 
 def _save(directory: str, name: str, value: Dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import os
 import time
 from typing import List, Set
 
-from . import box, states
+from . import box, processes, states
 from .box import Box
 from .wire import Refused
 
@@ -23,6 +23,9 @@ POLL = 1.0
 LAST_GRACE = 60.0
 # The exit record must be on the disk before the cloud pulls the plug.
 NOTICE_MARGIN = 2.0
+# A job can write nonsense into its own directory, and a box can run out of
+# everything: nothing of that may end the watch.
+FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
 
 
 def watch(root: str) -> None:
@@ -37,8 +40,13 @@ def watch(root: str) -> None:
         watchman = _Watchman(box.load(root))
     except Refused as refusal:
         raise SystemExit(refusal.message) from refusal
+    processes.adjust_oom_score(-900)
     while os.path.isdir(root):
-        reason = watchman.look()
+        try:
+            reason = watchman.look()
+        except FAULTS as fault:
+            note(watchman.at, "went wrong, still watching: %r" % fault)
+            reason = ""
         if reason:
             note(watchman.at, "power off: %s" % reason)
             power_off(watchman.at, "deadline")
@@ -51,19 +59,27 @@ def power_off(at: Box, cause: str) -> None:
 
     *cause* is what the job's record will say.
     """
-    job = states.running(at)
-    if job:
-        grace = min(states.grace(at, job), LAST_GRACE)
-        states.tell(at, job, {"cause": cause, "grace": grace})
-        end = time.monotonic() + grace + 5
-        while states.running(at) and time.monotonic() < end:
-            time.sleep(0.05)
+    try:
+        _end_job(at, cause)
+    except FAULTS as fault:
+        note(at, "the job could not be ended: %r" % fault)
     os.sync()
     note(at, "%s: exit status %s" % (at.poweroff, _run(at, at.poweroff)))
     time.sleep(at.poweroff_wait)
     if at.poweroff_force:
         status = _run(at, at.poweroff_force)
         note(at, "still here; %s: exit status %s" % (at.poweroff_force, status))
+
+
+def _end_job(at: Box, cause: str) -> None:
+    job = states.running(at)
+    if not job:
+        return
+    grace = min(states.grace(at, job), LAST_GRACE)
+    states.tell(at, job, {"cause": cause, "grace": grace})
+    end = time.monotonic() + grace + 5
+    while states.running(at) and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def note(at: Box, text: str) -> None:
@@ -95,6 +111,9 @@ class _Watchman:
         """Return why the box must go off now, "" if it need not."""
         now = box.boottime()
         self.read_again(now)
+        at = self.at
+        if time.time() >= at.deadline or now - self.armed_at >= at.deadline - at.armed:
+            return "deadline"
         running = states.running(self.at)
         lease = _changed(self.at.path("lease"))
         if running or lease != self.lease_changed:
@@ -102,12 +121,8 @@ class _Watchman:
             self.alive_at = now
         if running:
             self.pass_on_notice(running)
-        at = self.at
-        if time.time() >= at.deadline or now - self.armed_at >= at.deadline - at.armed:
-            return "deadline"
-        idle = now - self.alive_at
-        if running:
             return ""
+        idle = now - self.alive_at
         if states.jobs(at):
             return "no job and nobody attached" if idle >= at.idle_grace else ""
         return "no job ever started" if idle >= at.setup_grace else ""

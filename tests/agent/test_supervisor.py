@@ -1,0 +1,290 @@
+"""A job's end is told exactly once, truly, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onebox.agent import records
+from onebox.transport.link import Link
+
+from .conftest import AgentBox, kill, until
+from .test_jobs import follow, run
+
+KILLS = 50
+
+
+def supervisor(box: AgentBox, job: str) -> int:
+    """Return the pid of a job's supervisor."""
+    told = json.loads((box.root / "jobs" / job / "started.json").read_text())
+    return int(told["pid"])
+
+
+def test_a_dead_supervisor_is_a_lost_job(agent_box: AgentBox) -> None:
+    """Nobody saw the end, so nobody says how it was; what is left is cleared."""
+    with agent_box.link() as link:
+        link.ask("start", job="j1", shell="echo here; sleep 81")
+        until(lambda: link.ask("job")["log_bytes"])
+        kill(supervisor(agent_box, "j1"))
+        log, end = follow(link, "j1")
+        assert log == b"here\n"
+        assert (end["state"], end["why"]) == ("lost", "supervisor died")
+        assert end["record"] is None
+        assert agent_box.strays() != []
+
+        assert link.ask("cancel", job="j1")["state"] == "lost"
+        assert agent_box.strays() == []
+
+
+def test_the_next_job_does_not_share_the_box_with_a_lost_one(
+    agent_box: AgentBox,
+) -> None:
+    """What a lost job left running is gone when the next one starts."""
+    with agent_box.link() as link:
+        link.ask("start", job="j1", shell="sleep 82")
+        kill(supervisor(agent_box, "j1"))
+        until(lambda: link.ask("job")["state"] == "lost")
+        link.ask("start", job="j2", shell="true")
+        follow(link, "j2")
+        until(lambda: agent_box.strays() == [])
+
+
+def test_a_reboot_is_told_apart(agent_box: AgentBox) -> None:
+    """A job of another boot, without a record, was lost in the reboot."""
+    with agent_box.link() as link:
+        link.ask("start", job="j1", shell="sleep 83")
+        started = agent_box.root / "jobs" / "j1" / "started.json"
+        told = json.loads(started.read_text())
+        kill(told["pid"])
+        started.write_text(json.dumps(dict(told, boot_id="another")))
+        end = until(lambda: [e for e in [link.ask("job")] if e["state"] == "lost"])[0]
+        assert end["why"] == "rebooted"
+
+
+@pytest.mark.parametrize("how", ["torn", "forged", "foreign", "empty"])
+def test_a_record_that_is_not_the_supervisors_is_none(
+    agent_box: AgentBox, how: str
+) -> None:
+    """Torn, forged, copied or empty: such a record never says success."""
+    run(agent_box, "good", shell="true")
+    run(agent_box, shell="exit 7")
+    path = agent_box.root / "jobs" / "j1" / "exit"
+    data = path.read_bytes()
+    good = (agent_box.root / "jobs" / "good" / "exit").read_bytes()
+    made_up = {
+        "torn": data[:600],
+        "forged": data.replace(b'"code":7', b'"code":0'),
+        "foreign": good,
+        "empty": b"",
+    }
+    assert made_up[how] != data
+    path.unlink()
+    path.write_bytes(made_up[how])
+    with agent_box.link() as link:
+        answer = link.ask("job", job="j1")
+    assert (answer["state"], answer["record"]) == ("lost", None)
+    assert "damaged" in answer["why"]
+
+
+def test_a_record_is_published_once(tmp_path: Path) -> None:
+    """A second end is refused, and the first one stands."""
+    records.prepare(str(tmp_path))
+    assert records.read(str(tmp_path)) is None
+    records.publish(str(tmp_path), {"job": "a", "code": 1})
+    with pytest.raises(FileExistsError):
+        records.publish(str(tmp_path), {"job": "a", "code": 0})
+
+
+def test_a_record_always_fits() -> None:
+    """Hundreds of survivors are cut short; the rest of the record stays whole."""
+    names = [f"sleep {number} {'ü' * 60}" for number in range(300)]
+    data = records.pack({"job": "a", "code": 3, "survivors": names})
+
+    assert len(data) == records.SIZE
+    record = records.unpack(data)
+    assert record["code"] == 3
+    assert record["survivors"][0] == names[0]
+    assert record["survivors"][-1].endswith(" more")
+
+
+@pytest.mark.parametrize("cut", range(0, records.SIZE, 101))
+def test_no_part_of_a_record_passes_for_one(cut: int) -> None:
+    """Written up to any byte, over an older record or none, it is damaged."""
+    old = records.pack({"job": "a", "code": 0, "cause": "exit"})
+    new = records.pack({"job": "a", "code": 1, "cause": "signal"})
+    for before in (b"\0" * records.SIZE, b""):
+        with pytest.raises(records.Damaged):
+            records.unpack(new[:cut] + before[cut:])
+    mixed = new[:cut] + old[cut:]
+    if mixed not in (old, new):
+        with pytest.raises(records.Damaged):
+            records.unpack(mixed)
+
+
+def test_random_kills_never_tell_a_lie(agent_box: AgentBox) -> None:
+    """
+    Kill supervisor, job or both at any moment: 50 times no false success.
+
+    A job that was not killed ends with its own code; a killed one with the
+    signal, or lost; none stays running.
+    """
+    seed = secrets.randbits(32)
+    chance = random.Random(seed)
+    with agent_box.link() as link:
+        for number in range(KILLS):
+            shot(link, agent_box, f"j{number}", chance, f"seed {seed}, job {number}")
+    assert agent_box.strays() == []
+
+
+def shot(link: Link, box: AgentBox, job: str, chance: random.Random, told: str) -> None:
+    """Start a job that would end with 3, kill something, and check the end."""
+    victims = chance.choice([["job"], ["supervisor"], ["job", "supervisor"]])
+    link.ask("start", job=job, shell="echo $$ > $ONEBOX_JOB; sleep 0.1; exit 3")
+    pids = {"supervisor": supervisor(box, job)}
+    if "job" in victims:
+        said = box.work / job
+        pids["job"] = int(until(lambda: said.exists() and said.read_text()))
+    time.sleep(chance.random() * 0.12)
+    for victim in victims:
+        kill(pids[victim])
+    _, end = follow(link, job)
+    if end["state"] == "lost":
+        assert "supervisor" in victims, told
+        assert end["record"] is None, told
+        link.ask("cancel", job=job)
+    else:
+        assert end["state"] == "exited", told
+        ends = [(3, None), (137, 9)] if "job" in victims else [(3, None)]
+        assert (end["record"]["code"], end["record"]["signal"]) in ends, told
+
+
+def test_a_signal_from_outside_is_a_power_off(agent_box: AgentBox) -> None:
+    """A supervisor told to end by the system ends the job and records it so."""
+    with agent_box.link() as link:
+        link.ask("start", job="j1", shell="sleep 84")
+        os.kill(supervisor(agent_box, "j1"), signal.SIGTERM)
+        record = follow(link, "j1")[1]["record"]
+    assert (record["cause"], record["signal"]) == ("poweroff", signal.SIGTERM)
+
+
+@pytest.fixture
+def memory_limit() -> Iterator[Path]:
+    """The file of a cgroup with 64 MB that takes who should live in it."""
+    for base, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        group = base / f"onebox-test-{secrets.token_hex(4)}"
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(64 << 20))
+        except OSError:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+            continue
+        members = group / "cgroup.procs"
+        yield members
+        until(lambda members=members: not members.read_text())
+        group.rmdir()
+        return
+    pytest.skip("no memory cgroup can be made here: that takes root and a v1 or v2")
+
+
+@pytest.mark.parametrize("below_a_shell", [False, True])
+def test_out_of_memory_has_a_name(
+    agent_box: AgentBox, memory_limit: Path, below_a_shell: bool
+) -> None:
+    """A job killed for want of memory says so, also when a shell reports it."""
+    (agent_box.work / "eat.py").write_text(
+        "x = [bytearray(1 << 20) for _ in range(500)]"
+    )
+    eat = f"'{sys.executable}' eat.py"
+    command = f"{eat}; exit $?" if below_a_shell else f"exec {eat}"
+    _, end = run(agent_box, shell=f"echo $$ > {memory_limit}; {command}")
+
+    assert end["record"]["code"] == 137
+    assert end["record"]["cause"] == "oom"
+
+
+@pytest.fixture
+def small_disk(agent_box: AgentBox) -> Iterator[AgentBox]:
+    """A box that has 16 MB of disk for everything."""
+    base = agent_box.root.parent
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "onebox-test", str(base)],
+        capture_output=True,
+    )
+    if made.returncode:
+        pytest.skip("no small disk can be mounted here: that takes root")
+    try:
+        box = AgentBox(base)
+        yield box
+        box.close()
+    finally:
+        subprocess.run(["umount", "-l", str(base)], check=True)
+
+
+@pytest.mark.parametrize("slowly", [False, True])
+def test_a_full_disk_has_a_name(small_disk: AgentBox, slowly: bool) -> None:
+    """
+    A job that fills the disk leaves a whole record, the cause, and some room.
+
+    Fast, it fails with the ballast still there; slowly, it eats that as well.
+    """
+    fill = (
+        "import errno, time\n"
+        f"slowly = {slowly}\n"
+        "with open('big', 'wb', 0) as big:\n"
+        "    for last in [True, False] if slowly else [False]:\n"
+        "        try:\n"
+        "            while True:\n"
+        "                big.write(bytes(4096))\n"
+        "        except OSError as error:\n"
+        "            assert error.errno == errno.ENOSPC\n"
+        "        time.sleep(3 if last else 0)\n"
+        "raise SystemExit(5)\n"
+    )
+    log, end = run(small_disk, argv=[sys.executable, "-c", fill])
+
+    assert end["record"]["code"] == 5, log
+    assert end["record"]["cause"] == "disk-full"
+    disk = os.statvfs(small_disk.root)
+    if not slowly:
+        assert disk.f_bavail * disk.f_frsize > 1 << 20
+
+
+def test_a_job_that_prints_its_disk_full_still_ends(small_disk: AgentBox) -> None:
+    """A log that fills the disk costs log lines, never the exit record."""
+    _, end = run(small_disk, shell="yes | head -c 40000000; exit 6")
+
+    assert end["record"]["code"] == 6
+    assert end["record"]["cause"] == "disk-full"
+    assert end["record"]["log_bytes"] == end["log_bytes"] < 16 << 20
+
+
+def test_the_box_is_measured_while_the_job_runs(agent_box: AgentBox) -> None:
+    """Samples are kept for the receipt; the record has the peaks."""
+    grow = "import time; x = bytearray(80 << 20); time.sleep(2.2)"
+    _, end = run(agent_box, argv=[sys.executable, "-c", grow])
+
+    lines = (agent_box.root / "jobs/j1/samples.jsonl").read_text().splitlines()
+    kept: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    assert len(kept) >= 2
+    assert max(sample["job_memory"] for sample in kept) > 80 << 20
+    assert all(0 <= sample["cpu"] <= sample["cpus"] + 1 for sample in kept)
+    assert end["record"]["memory_peak"] > 80 << 20
+    assert end["record"]["box_memory_peak"] >= kept[-1]["memory"]
+    assert end["record"]["seconds"] >= 2
+    assert end["heartbeat_age"] < 60
