@@ -99,7 +99,7 @@ class Session:
 
     def provider_called(self, name: str) -> Provider:
         """Return one provider, with its own table of onebox.toml."""
-        table = asdict(getattr(self.settings, name))
+        table = _said(asdict(getattr(self.settings, name)))
         return providers.load(name, table, local_root(self.environ))
 
     @cached_property
@@ -235,7 +235,7 @@ class Session:
         line = Line(self.line.command)
         return Session(self.root, self.environ, settings, line, self.screen)
 
-    def headline(self, size: Size, deadline: float, *, new: bool) -> None:
+    def headline(self, size: Size, deadline: float) -> None:
         """Say once per line what box this is about and what it may cost."""
         if self._headline_said:
             return
@@ -279,6 +279,15 @@ def _project(root: Path, settings: config.Settings) -> str:
         return settings.project
     place = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
     return f"{settings.project[:24]}-{place.hexdigest()[:6]}"
+
+
+def _said(table: Mapping[str, Any]) -> dict[str, Any]:
+    # What was not said is left out, so that a provider's own defaults hold.
+    return {
+        name: _said(value) if isinstance(value, Mapping) else value
+        for name, value in table.items()
+        if value is not None
+    }
 
 
 def price(size: Size) -> str:

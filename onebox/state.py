@@ -37,7 +37,7 @@ def state_dir(environ: Mapping[str, str]) -> Path:
 
 def config_dir(environ: Mapping[str, str]) -> Path:
     """Return where the owner's id and ssh key live: they must outlast state."""
-    return _directory(environ, "ONEBOX_CONFIG", "XDG_CONFIG_HOME", ".config")
+    return _directory(environ, "ONEBOX_IDENTITY", "XDG_CONFIG_HOME", ".config")
 
 
 def local_root(environ: Mapping[str, str]) -> Path:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import words
 from ..errors import OutputsHeld, UsageError
-from ..transport import sync
+from ..transport import outputs
 from . import job, provision
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def reason(session: Session) -> str | None:
     if box.state != "running":
         return f"{box.id} is {box.state}"
     why: str | None = session.resuming(
-        lambda link: sync.verify(link, roots(session), session.into, session.local_dir)
+        lambda link: outputs.verify(link, roots(session), session.into, session.local_dir)
     )
     return why
 
@@ -40,7 +40,7 @@ def perform(
     started_by: str = "fetch",
     partial: bool = False,
     unsafe_links: bool = False,
-) -> sync.Fetched:
+) -> outputs.Fetched:
     """
     Bring the outputs here, or say that they are.
 
@@ -65,8 +65,8 @@ def perform(
         if started_by == "fetch" and not partial:
             _job_has_ended(session)
         line.doing("asking the box what there is")
-        done: sync.Fetched = session.resuming(
-            lambda link: sync.fetch(
+        done: outputs.Fetched = session.resuming(
+            lambda link: outputs.fetch(
                 link,
                 roots(session),
                 session.into,
@@ -93,7 +93,7 @@ def perform(
     return done
 
 
-def _say(session: Session, line, done: sync.Fetched, partial: bool) -> None:  # type: ignore[no-untyped-def]
+def _say(session: Session, line, done: outputs.Fetched, partial: bool) -> None:  # type: ignore[no-untyped-def]
     where = " ".join(p for p in roots(session) if p not in done.missing)
     missing = [p for p in session.settings.fetch.outputs if p in done.missing]
     amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"

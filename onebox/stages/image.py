@@ -16,7 +16,8 @@ from .. import words
 from ..errors import BoxFailed, ConfigError, OneboxError, UsageError
 from ..providers.base import Box, Image, Tags
 from ..state import private_dir, random_id, write_atomically
-from ..transport import select, sync
+from ..transport import sync
+from ..transport.select import select
 from . import job, launch
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def up_to_date(session: Session) -> str:
 def perform(session: Session, *, rebuild: bool = False) -> Image | None:
     """Bring the image up to date and return it; None stands for the plain base."""
     why = "asked to" if rebuild and session.settings.image.setup else reason(session)
+    launch.announce(session)
     if why is None:
         session.screen.line("image", "done", "up to date", up_to_date(session))
         return wanted(session)
@@ -163,8 +165,8 @@ def recipe_hash(session: Session) -> str:
 
 def _files(session: Session) -> list[bytes]:
     settings = session.settings.image
-    names = [settings.setup, *settings.include]
-    return select.select(session.root, [], names, []).paths
+    names = [settings.setup or "", *settings.include]
+    return select(session.root, [], names, []).paths
 
 
 def _build(session: Session, why: str) -> Image:

@@ -33,6 +33,17 @@ def deadline(session: Session) -> float:
     return time.time() + session.settings.limits.max_hours * 3600
 
 
+def announce(session: Session) -> None:
+    """Say, once per line, which box this is about and what it may cost at most."""
+    box = session.box
+    if box is not None and box.state == "running":
+        session.headline(box.size, box.deadline)
+        return
+    size = sizes(session)[0]
+    check_price(session, size)
+    session.headline(size, deadline(session))
+
+
 def check_price(session: Session, size: Size) -> None:
     """Raise UsageError if a box of this size could cost more than is allowed."""
     limits = session.settings.limits

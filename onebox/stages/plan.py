@@ -21,7 +21,7 @@ def show(session: Session, stage: str) -> None:
     if stage not in _REASONS:
         return
     if stage in ("image", "provision"):
-        _headline(session)
+        launch.announce(session)
     why = _REASONS[stage](session)
     if why is None:
         _line(session, stage, "done", "up to date", _UP_TO_DATE[stage](session))
@@ -50,16 +50,6 @@ def _end_of_chain(session: Session) -> None:
         _line(session, "teardown", "kept", "would run", "the line asks for it")
     else:
         _line(session, "teardown", "done", "would not run", "the box is kept")
-
-
-def _headline(session: Session) -> None:
-    box = session.box
-    if box is not None:
-        session.headline(box.size, box.deadline, new=False)
-        return
-    size = launch.sizes(session)[0]
-    launch.check_price(session, size)
-    session.headline(size, launch.deadline(session), new=True)
 
 
 def _line(session: Session, stage: str, mark: str, result: str, detail: str) -> None:

@@ -48,9 +48,9 @@ def perform(session: Session) -> Box:
     launch.recover(session)
     session.look_again()
     why = reason(session)
+    launch.announce(session)
     if why is None:
         box = session.running_box()
-        session.headline(box.size, box.deadline, new=False)
         session.screen.line("provision", "done", "up to date", up_to_date(session))
         _adopt(session, box)
         return box
@@ -73,12 +73,6 @@ def start(session: Session, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
 
 def _bring_up(session: Session) -> Box:
     old = session.box
-    if old is None:
-        size = launch.sizes(session)[0]
-        session.headline(size, launch.deadline(session), new=True)
-    else:
-        until = launch.deadline(session)
-        session.headline(old.size, until, new=False)
     with session.screen.stage("provision") as line:
         boot = session.settings.limits.boot_minutes * 60
         if old is not None:
@@ -100,8 +94,8 @@ def _bring_up(session: Session) -> Box:
             session.look_again()
             raise
         line.end("", f"{box.id}, {box.place}, host key verified")
-    for text in box.notes:
-        session.screen.note(text)
+    if box.notes:
+        session.screen.note("; ".join(box.notes))
     return box
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import words
-from ..transport import select, sync
+from ..transport import sync
+from ..transport.select import select
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def chosen(session: Session) -> list[bytes]:
     """Return the paths that belong on the box; warn once of what cannot go."""
     push, fetch = session.settings.push, session.settings.fetch
-    found = select.select(
+    found = select(
         session.root, push.code, push.data, [*fetch.outputs, *fetch.checkpoints]
     )
     for warning in found.warnings:
@@ -51,7 +52,9 @@ def perform(session: Session) -> None:
         if not done.sent_files and not done.deleted:
             line.end("up to date", amount)
             return
-        changes = [f"{done.sent_files:,} sent ({words.size(done.sent_bytes)})"]
+        changes = []
+        if done.sent_files < done.files:
+            changes.append(f"{done.sent_files:,} changed")
         if done.deleted:
             changes.append(f"{done.deleted:,} deleted")
         line.end("", ", ".join([amount, *changes]))

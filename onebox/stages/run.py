@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import words
 from ..errors import ConfigError, OneboxError, Preempted, UsageError
 from ..providers.base import Box
-from ..transport import sync
+from ..transport import outputs, sync
 from . import fetch, image, job, push, receipt
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def reason(session: Session) -> str | None:
     changed = [part for part, value in now.items() if before.get(part) != value]
     if changed:
         return f"{words.some(changed)} changed"
-    missing = sync.changed_here(session.into, session.local_dir)
+    missing = outputs.changed_here(session.into, session.local_dir)
     return f"outputs are not as they were fetched: {missing}" if missing else None
 
 
@@ -88,7 +88,7 @@ def perform(
         fetched="",
         discarded=False,
     )
-    outputs = [*session.settings.fetch.outputs, *session.settings.fetch.checkpoints]
+    folders = [path for path in fetch.roots(session) if path.endswith("/")]
     with session.timed("run"):
         job.start(
             session,
@@ -98,7 +98,7 @@ def perform(
             line=shell,
             env=session.settings.run.env,
             secrets=values,
-            outputs=[path for path in outputs if path.endswith("/")],
+            outputs=folders,
         )
         if detach:
             session.line.keep = True

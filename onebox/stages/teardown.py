@@ -16,7 +16,7 @@ from ..errors import (
 )
 from ..providers.base import Box
 from ..signals import held
-from ..transport import sync
+from ..transport import outputs
 from . import fetch, job, launch, provision, receipt
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _outputs_are_here(session: Session, box: Box) -> None:
                 next="inv logs, inv cancel, or inv teardown --discard-outputs",
             )
         missing = session.resuming(
-            lambda link: sync.verify(
+            lambda link: outputs.verify(
                 link, fetch.roots(session), session.into, session.local_dir
             )
         )

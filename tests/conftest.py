@@ -1,0 +1,160 @@
+"""A project of its own for each test, driven by real `inv` lines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+TASKS = "from onebox import *\n"
+TOML = """\
+[run]
+command = "sh job.sh"
+
+[fetch]
+outputs = ["results/"]
+"""
+JOB = """\
+echo working
+mkdir -p results
+echo 42 > results/answer.txt
+"""
+
+
+@dataclass
+class Done:
+    """How an `inv` line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Project:
+    """A project folder, with a user's state, configuration and boxes of its own."""
+
+    root: Path
+    home: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def write(self, name: str, text: str | bytes) -> Path:
+        """Write a file of the project."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def read(self, name: str) -> str:
+        """Return the text of a file of the project."""
+        return (self.root / name).read_text()
+
+    def inv(
+        self,
+        *words: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 120,
+    ) -> Done:
+        """Run an `inv` line to its end."""
+        done = subprocess.run(
+            self.argv(*words),
+            cwd=cwd or self.root,
+            env={**self.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start an `inv` line in a session of its own, output to files."""
+        with (self.home / "out").open("wb") as out, (self.home / "err").open("wb") as e:
+            return subprocess.Popen(
+                self.argv(*words),
+                cwd=self.root,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=e,
+                start_new_session=True,
+            )
+
+    @property
+    def out(self) -> str:
+        """What the line begun with `start` has printed so far."""
+        return (self.home / "out").read_text(errors="replace")
+
+    @property
+    def err(self) -> str:
+        """What the line begun with `start` has said so far."""
+        return (self.home / "err").read_text(errors="replace")
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command that is `inv` with these words."""
+        return [sys.executable, "-m", "invoke", *words]
+
+    def boxes(self) -> list[str]:
+        """Return the ids of the boxes there are, of whatever owner."""
+        folder = self.home / "local" / "boxes"
+        return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+
+    def processes(self) -> list[int]:
+        """Return the processes that live in one of this user's boxes."""
+        mark = os.fsencode(self.home / "local")
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                about = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+            except OSError:
+                continue
+            if mark in about and int(path.name) != os.getpid():
+                found.append(int(path.name))
+        return found
+
+    def until(self, text: str, *, seconds: float = 60) -> None:
+        """Wait until the line begun with `start` has printed *text*."""
+        end = time.monotonic() + seconds
+        while text not in self.out + self.err:
+            assert time.monotonic() < end, f"no {text!r} in {self.out}{self.err}"
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A small project; whatever box it leaves is ended with the test."""
+    # pytest's own folder has a long name, and a box's path has a limit.
+    home = Path(f"/var/tmp/onebox-test-{os.getpid()}-{time.monotonic_ns():x}")
+    home.mkdir(mode=0o700)
+    root = tmp_path / "census"
+    root.mkdir()
+    made = Project(root, home)
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "TERM")}
+    made.environ = {
+        **kept,
+        "HOME": str(home),
+        "ONEBOX_STATE": str(home / "state"),
+        "ONEBOX_IDENTITY": str(home / "config"),
+        "ONEBOX_LOCAL_ROOT": str(home / "local"),
+    }
+    made.write("tasks.py", TASKS)
+    made.write("onebox.toml", TOML)
+    made.write("job.sh", JOB)
+    yield made
+    for pid in made.processes():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    shutil.rmtree(home, ignore_errors=True)
