@@ -215,6 +215,11 @@ def _library_path() -> list[str]:
     for name in _LIBRARIES:
         spec = find_spec(name)
         if spec is None or spec.origin is None:
+            if name == "asyncssh":
+                raise ProviderError(
+                    "a local box needs asyncssh, which is not installed",
+                    next="pip install asyncssh",
+                )
             continue
         origin = Path(spec.origin)
         place = (

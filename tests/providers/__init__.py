@@ -1,0 +1,1 @@
+"""The rules that providers keep: `contract` for all, the rest for one each."""

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from onebox.errors import ConfigError, NotAllowed, ProviderError
+from onebox.providers.base import Request
+from onebox.providers.local import Local
+from onebox.providers.localbox.layout import Layout, take_lock
+
+from .conftest import OpenBox
+from .contract import ProviderContract, an_image
+
+
+class TestContract(ProviderContract):
+    """The local provider keeps what every provider promises."""
+
+    @pytest.fixture
+    def provider(self, place: Path) -> Local:
+        """A local provider in an empty directory."""
+        return Local({}, place / "root")
+
+
+class TestSettings:
+    @pytest.mark.parametrize("name", ["with space", "häuser", "a:b", "a'b"])
+    def test_root(self, place: Path, name: str) -> None:
+        """A root that no script can name in its first line is refused, by name."""
+        with pytest.raises(ConfigError) as caught:
+            Local({}, place / name)
+        assert "ONEBOX_LOCAL_ROOT" in caught.value.next
+
+    def test_read_is_a_list(self, place: Path) -> None:
+        """`read` as a bare string is refused: it would be taken letter by letter."""
+        with pytest.raises(ConfigError, match="list"):
+            Local({"read": "/data"}, place)
+
+    def test_free(self, place: Path) -> None:
+        """This machine costs nothing, and says so with a zero."""
+        [size] = Local({}, place).size("large", 64, 1 << 40, spot=True)
+        assert (size.price, size.on_demand, size.spot) == (0.0, 0.0, True)
+        assert size.name == "large"
+
+
+class TestDirectory:
+    def test_private(self, open_box: OpenBox) -> None:
+        """Nobody but us can look into a box or at its keys."""
+        layout = open_box().layout
+        for path in (layout.path, layout.path.parent):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        for path in (layout.record, layout.boot, layout.state):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize("box", ["", "../x", "a/b", ".new-x", "a b", "x" * 65])
+    def test_hostile_id(
+        self, place: Path, make_request: Callable[..., Request], box: str
+    ) -> None:
+        """An id that is no plain file name is refused before anything happens."""
+        local = Local({}, place / "root")
+        with pytest.raises(ProviderError):
+            local.create(make_request(box=box))
+        with pytest.raises(ProviderError):
+            local.get(box)
+
+    def test_symlink_is_no_box(self, open_box: OpenBox) -> None:
+        """A link in the place of a box is neither followed nor removed."""
+        one = open_box()
+        away = one.layout.path.parent.parent / "away"
+        one.layout.path.rename(away)
+        one.layout.path.symlink_to(away)
+        try:
+            with pytest.raises(NotAllowed):
+                one.local.delete(one.box)
+            assert one.local.get(one.box.id) is None
+            assert (away / "record.json").exists()
+        finally:
+            one.layout.path.unlink()
+            away.rename(one.layout.path)
+
+    def test_other_directory_is_no_box(
+        self, place: Path, make_request: Callable[..., Request]
+    ) -> None:
+        """A directory without the marker of this id is never removed."""
+        request = make_request()
+        local = Local({}, place / "root")
+        box = local.create(request)
+        layout = Layout(place / "root" / "boxes" / box.id)
+        layout.marker.write_text("another")
+        with pytest.raises(NotAllowed):
+            local.delete(box)
+        layout.marker.write_text(box.id)
+        local.delete(box)
+
+    def test_unreadable_directories(self, open_box: OpenBox) -> None:
+        """What a job made unreadable is removed with the rest."""
+        one = open_box()
+        one.ssh("mkdir -p a/b/c && touch a/b/c/d && chmod 000 a/b/c a/b a")
+        one.local.delete(one.box)
+        assert not one.local.leftovers(one.box.id)
+
+
+class TestCrashes:
+    def test_half_made(self, place: Path, make_request: Callable[..., Request]) -> None:
+        """A half-made box is cleared away, and made whole by its own request."""
+        request = make_request()
+        local = Local({}, place / "root")
+        new = Layout(place / "root" / "boxes" / f".new-{request.box}")
+        (new.home / "old").mkdir(parents=True)
+        (new.path / "lock").touch()
+        assert local.leftovers(request.box)
+        box = local.create(request)
+        assert box.state == "running"
+        assert not (Layout(new.path.with_name(box.id)).home / "old").exists()
+        local.delete(box)
+        new.home.mkdir(parents=True)
+        assert list(local.find(request.tags.owner)) == []
+        assert not local.leftovers(request.box)
+
+    def test_half_made_by_another(self, place: Path) -> None:
+        """What somebody is making right now is not cleared away."""
+        local = Local({}, place / "root")
+        new = Layout(place / "root" / "boxes" / ".new-x")
+        new.path.mkdir(parents=True)
+        lock = take_lock(new.lock)
+        assert lock is not None
+        try:
+            local.find("owner")
+            assert new.path.exists()
+        finally:
+            os.close(lock)
+        local.find("owner")
+        assert not new.path.exists()
+
+    def test_never_booted(self, open_box: OpenBox) -> None:
+        """A box whose maker died before booting it is stopped, then repaired."""
+        one = open_box()
+        one.local.stop(one.box)
+        one.layout.state.unlink()
+        assert one.refresh().state == "stopped"
+        assert open_box(box=one.box.id).box.state == "running"
+
+    def test_half_deleted(self, open_box: OpenBox) -> None:
+        """What a crash left of a deleted box goes with the next look."""
+        one = open_box()
+        one.local.stop(one.box)
+        gone = one.layout.path.with_name(f".gone-{one.box.id}")
+        shutil.copytree(one.layout.home, gone)
+        assert [left.id for left in one.local.leftovers(one.box.id)][1:] == [str(gone)]
+        one.local.find("whoever")
+        assert not gone.exists()
+
+    def test_failed_create_leaves_nothing(
+        self, place: Path, make_request: Callable[..., Request]
+    ) -> None:
+        """A create that fails says why, and nothing of it is left."""
+        request = make_request()
+        image = dataclasses.replace(an_image(request), id="no-such-image")
+        local = Local({}, place / "root")
+        with pytest.raises(ProviderError, match="no-such-image"):
+            local.create(dataclasses.replace(request, image=image))
+        assert not local.leftovers(request.box)
