@@ -7,17 +7,18 @@ down, and an error is printed with what still runs and what to type next.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from . import words
+from . import config, words
 from .errors import OneboxError
 from .line import Line
 from .providers.base import Box
 from .session import Session
 from .signals import Interrupted, caught
-from .stages import plan, run, teardown
+from .stages import plan, provision, push, run, teardown
 from .ui import Screen
 
 __all__ = [
@@ -52,15 +53,32 @@ def frame(session: Session) -> Iterator[None]:
                 raise
             else:
                 teardown.settle(session, None)
+            if session.screen.closed:
+                # As any program whose reader has gone; all has been done.
+                raise Interrupted(signal.SIGPIPE)
     finally:
         session.hang_up()
         session.line.job_wanted = False
 
 
 def wants(session: Session, stage: str) -> bool:
-    """Tell whether a stage must bring up what it needs before it runs."""
-    if stage == "run" and not session.line.own_command:
-        return run.reason(session) is not None
+    """
+    Tell whether a stage must bring up what it needs before it runs.
+
+    Raises:
+        OneboxError: It would fail for a reason that can be seen from here:
+            then no box is made for it.
+    """
+    if stage == "run":
+        if not session.line.own_command and run.reason(session) is None:
+            return False
+        run.check(session)
+    if stage in ("provision", "push", "run"):
+        config.check_files(session.settings, session.root)
+        if session.box is not None:
+            provision.check(session, session.box)
+        elif stage != "provision":
+            push.chosen(session)
     return True
 
 

@@ -140,9 +140,10 @@ def project(tmp_path: Path) -> Iterator[Project]:
     root = tmp_path / "census"
     root.mkdir()
     made = Project(root, home)
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "TERM")}
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "TERM")}
     made.environ = {
         **kept,
+        "LANG": "C.UTF-8",
         "HOME": str(home),
         "ONEBOX_STATE": str(home / "state"),
         "ONEBOX_IDENTITY": str(home / "config"),

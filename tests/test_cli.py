@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -134,10 +135,11 @@ class TestWholeChain:
             "onebox.toml",
             '[run]\ncommand = "sh job.sh"\nsecrets = ["TOKEN"]\n',
         )
-        project.write("job.sh", 'test "$TOKEN" = canary-8271 && echo right')
+        project.write("job.sh", "printf %s $TOKEN | sha256sum | cut -c-8")
         done = project.inv("run", "--keep", env={"TOKEN": "canary-8271"})
 
-        assert "right\n" == done.out
+        digest = hashlib.sha256(b"canary-8271").hexdigest()[:8]
+        assert f"{digest}\n" == done.out
         everywhere = [project.home, project.root]
         found = [
             path
@@ -145,7 +147,7 @@ class TestWholeChain:
             for path in top.rglob("*")
             if path.is_file() and b"canary-8271" in path.read_bytes()
         ]
-        assert [project.root / "job.sh"] == found
+        assert [] == found
 
     def test_missing_secret(self, project: Project) -> None:
         """
@@ -500,7 +502,7 @@ class TestImage:
         assert (0, "from the image\n") == (first.code, first.out), first.err
         assert "built" in first.err
         second = project.inv("run")
-        assert "up to date" in second.err.splitlines()[2]
+        assert "image      ✓ up to date" in second.err
         assert "from the image\n" == second.out
         assert [] == project.boxes()
 

@@ -58,8 +58,8 @@ def _line(session: Session, stage: str, mark: str, result: str, detail: str) -> 
 
 def _run_reason(session: Session) -> str | None:
     why = run.reason(session)
-    if why is not None and not session.line.own_command:
-        run.command_line(session)
+    if why is not None:
+        run.check(session)
     return why
 
 

@@ -29,7 +29,7 @@ def reason(session: Session) -> str | None:
     box = session.box
     if box is None:
         return f"there is no box {session.title}"
-    _check(session, box)
+    check(session, box)
     if box.state in ("stopped", "stopping"):
         return f"{box.id} is {box.state}"
     return None
@@ -122,7 +122,8 @@ def _adopt(
     session.remember(**changes, deadline=box.deadline)
 
 
-def _check(session: Session, box: Box) -> None:
+def check(session: Session, box: Box) -> None:
+    """Raise UsageError if the box that is there is not the one asked for."""
     settings = session.settings
     end = f"inv teardown --name={settings.name}"
     if session.given("vm") and settings.vm not in (box.size.name, box.size.type):

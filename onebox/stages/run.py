@@ -6,8 +6,10 @@ import hashlib
 import json
 import secrets as randomness
 import shlex
+import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +79,7 @@ def perform(
     session.lock()
     box = session.running_box()
     shell = (line or command_line(session)) if argv is None else None
-    values = _secrets(session)
+    values = secret_values(session)
     _bring_earlier_outputs(session, box)
     job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
     command = shell if shell is not None else shlex.join(argv or ())
@@ -109,6 +111,13 @@ def perform(
     if usual and not record["code"]:
         paper["key"] = _key(session)
     return bring_home(session, box, job_id, record, paper)
+
+
+def check(session: Session) -> None:
+    """Raise OneboxError if it can be seen from here that the job cannot start."""
+    if not session.line.own_command:
+        command_line(session)
+    secret_values(session)
 
 
 def watch(session: Session, box: Box, job_id: str) -> dict[str, Any]:
@@ -170,6 +179,10 @@ def describe(record: Mapping[str, Any]) -> str:
         text += ", the box's disk is full"
     elif cause == "signal":
         text += f", killed by {record.get('signal') or 'a signal'}"
+    elif cause == "exit" and 128 < code < 128 + signal.NSIG:
+        # A shell says so when a command in it was killed.
+        with suppress(ValueError):
+            text += f" ({signal.Signals(code - 128).name})"
     elif cause != "exit":
         text += f", {_CAUSES.get(cause, cause)}"
     left = record.get("survivors") or []
@@ -202,7 +215,8 @@ def command_line(session: Session) -> str:
     return command
 
 
-def _secrets(session: Session) -> dict[str, str]:
+def secret_values(session: Session) -> dict[str, str]:
+    """Return the secrets' values. Raises UsageError if one is not set."""
     missing = [n for n in session.settings.run.secrets if n not in session.environ]
     if missing:
         raise UsageError(
