@@ -275,6 +275,9 @@ class _Reader:
             self._skip(_BLANK)
             if not self._take("."):
                 return tuple(parts)
+            # What is read of a longer one grows with the square of its length.
+            if len(parts) == _MAX_DEPTH:
+                raise self._wrong("tables nested too deep")
 
     def _key_part(self) -> str:
         match = _BARE_KEY.match(self.text, self.at)

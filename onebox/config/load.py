@@ -39,21 +39,21 @@ def load(
     for layer in (from_file(root, environ), from_variables(environ), from_flags(flags)):
         seen: dict[str, Given] = {}
         for item in layer:
-            before = seen.get(item.path)
-            if before is not None:
-                item = _join(before, item)
-            seen[item.path] = item
+            if item.path in seen:
+                _join(seen[item.path], item)
+            else:
+                seen[item.path] = item
         given.update(seen)
     _consistent(given)
     return _build(root, given)
 
 
-def _join(before: Given, item: Given) -> Given:
-    """Add one variable of a table of them; anything else is there twice."""
+def _join(before: Given, item: Given) -> None:
+    """Add one variable to a table of them; anything else is there twice."""
     if not isinstance(before.value, dict) or not isinstance(item.value, dict):
         line = before.source.rpartition(":")[2]
         raise item.wrong(f"already set in line {line}")
-    return Given(item.path, {**before.value, **item.value}, before.source, before.label)
+    before.value.update(item.value)
 
 
 def _build(root: Path, given: Mapping[str, Given]) -> Settings:

@@ -21,11 +21,11 @@ _SECRETS = re.compile(
     r"|hf_[A-Za-z0-9]{16,}"
     r"|xox[abprs]-[A-Za-z0-9-]{16,}"
     # Words joined with dashes are not keys: those mix cases and digits.
-    r"|sk-(?:[A-Za-z0-9]{20,}|(?=[\w-]*[A-Z])(?=[\w-]*[0-9])[\w-]{20,})"
+    r"|sk-(?:[A-Za-z0-9]{20,}|(?=[\w-]{0,99}[A-Z])(?=[\w-]{0,99}[0-9])[\w-]{20})"
     r")"
     r"|-----BEGIN"
     # A password in an address; $TOKEN there is a name, not a value.
-    r"|://[^/\s:@]+:[^/\s@$]+@"
+    r"|://[^/\s:@]{1,99}:[^/\s@$]{1,999}@"
 )
 
 
@@ -50,7 +50,7 @@ def show(value: object) -> str:
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `, did you mean …?` with the nearest name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:99], list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]}?" if near else ""
 
 

@@ -188,3 +188,22 @@ def quote(text: str) -> str:
         )
         + '"'
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 10**6,
+        "[" + "a." * 400_000 + "a]",
+        "a." * 400_000 + "a = 1",
+        "a = {" * 200_000,
+        'a = """' + '"" ' * 300_000,
+        'a = "' + "\\n" * 300_000,
+        "#\n" * 400_000 + "a",
+        "\n".join(f"a{number}.b = 1" for number in range(40_000)) + "\nc",
+    ],
+)
+def test_hostile_files_are_refused_at_once(text: str) -> None:
+    """No file of allowed size costs more than its length in time or memory."""
+    with pytest.raises(MalformedError):
+        read(text)

@@ -241,7 +241,7 @@ def test_default_size_beside_size_tables(tmp_path: Path) -> None:
         assert got.source("vm") == f"onebox.toml:{line}"
 
 
-def test_the_file_of_the_design(tmp_path: Path) -> None:
+def test_every_notation(tmp_path: Path) -> None:
     """A complete file with all its notations is read as it is meant."""
     got = load(
         write(

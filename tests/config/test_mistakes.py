@@ -525,3 +525,16 @@ def test_any_bytes(tmp_path: Path, data: bytes, environ: dict[str, str]) -> None
         assert len(error.message.splitlines()) == 1
         assert len(error.message) < 400
         assert error.message.isprintable()
+
+
+@pytest.mark.parametrize("text", ["sk-a-", "://a:", "://a:b", "AKIA", "ghp_", "1 "])
+def test_long_texts_are_judged_at_once(tmp_path: Path, text: str) -> None:
+    """Looking for secrets takes time in proportion to the text."""
+    command = text * (900_000 // len(text))
+    (tmp_path / "onebox.toml").write_text(f'[run]\ncommand = "{command}"\n')
+    try:
+        load(tmp_path, {}, {})
+    except ConfigError as error:
+        assert len(error.message) < 100
+    key = text.strip().replace(":", "x").replace("/", "x") * 9000
+    assert len(refusal(tmp_path, f"{key} = 1".replace(" ", ""))) < 200
