@@ -23,6 +23,8 @@ POLL = 1.0
 LAST_GRACE = 60.0
 # The exit record must be on the disk before the cloud pulls the plug.
 NOTICE_MARGIN = 2.0
+# Neither a dead disk nor a power-off command that hangs may keep the box on.
+PATIENCE = 30.0
 # A job can write nonsense into its own directory, and a box can run out of
 # everything: nothing of that may end the watch.
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
@@ -63,12 +65,12 @@ def power_off(at: Box, cause: str) -> None:
         _end_job(at, cause)
     except FAULTS as fault:
         note(at, "the job could not be ended: %r" % fault)
-    os.sync()
-    note(at, "%s: exit status %s" % (at.poweroff, _run(at, at.poweroff)))
+    _sync()
+    _run(at, at.poweroff)
     time.sleep(at.poweroff_wait)
     if at.poweroff_force:
-        status = _run(at, at.poweroff_force)
-        note(at, "still here; %s: exit status %s" % (at.poweroff_force, status))
+        note(at, "the box is still on")
+        _run(at, at.poweroff_force)
 
 
 def _end_job(at: Box, cause: str) -> None:
@@ -167,8 +169,22 @@ def _changed(path: str) -> int:
         return 0
 
 
-def _run(at: Box, argv: List[str]) -> int:
-    """Run a command, without anything of ours, and return its exit status."""
+def _sync() -> None:
+    """Have the disks written, but do not wait for one that never answers."""
+    try:
+        pid = os.fork()
+    except OSError:
+        return
+    if pid == 0:
+        try:
+            os.sync()
+        finally:
+            os._exit(0)
+    _wait(pid)
+
+
+def _run(at: Box, argv: List[str]) -> None:
+    """Run a command without anything of ours; do not wait for it for ever."""
     null = os.open(os.devnull, os.O_RDWR)
     try:
         pid = os.posix_spawnp(
@@ -179,7 +195,17 @@ def _run(at: Box, argv: List[str]) -> int:
         )
     except OSError as error:
         note(at, "%s: %s" % (argv[0], error))
-        return 127
+        return
     finally:
         os.close(null)
-    return os.waitpid(pid, 0)[1]
+    note(at, "%s: %s" % (argv, _wait(pid)))
+
+
+def _wait(pid: int) -> str:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return "exit status %d" % status
+        time.sleep(0.02)
+    return "no end in %.0f s" % PATIENCE
