@@ -124,13 +124,12 @@ class Screen:
     def note(self, text: str) -> None:
         """Say one thing worth knowing."""
         self.clear_footer()
-        self._say(Text(f"{'':<{NAME_WIDTH}} {text}" if text else ""))
+        self._indented(Text(text))
 
     def warn(self, text: str) -> None:
         """Say one thing that the user should not miss."""
         self.clear_footer()
-        sign = self.marks["warn"]
-        self._say(Text(f"{'':<{NAME_WIDTH}} {sign} {text}", STYLES["warn"]))
+        self._indented(Text(f"{self.marks['warn']} {text}", STYLES["warn"]))
 
     def error(self, error: OneboxError) -> None:
         """Say what went wrong, what still runs and what to type next."""
@@ -257,6 +256,16 @@ class Screen:
             with _broken_pipes_ignored():
                 self._bar.stop()
             self._bar = None
+
+    def _indented(self, text: Text) -> None:
+        if not self.live:
+            self._say(Text.assemble(" " * (NAME_WIDTH + 1), text))
+            return
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(width=NAME_WIDTH)
+        grid.add_column()
+        grid.add_row("", text)
+        self._print(self.err, grid)
 
     def _say(self, text: Text) -> None:
         self._print(self.err, text)

@@ -9,7 +9,6 @@ import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,17 +177,23 @@ def describe(record: Mapping[str, Any]) -> str:
     elif cause == "disk-full":
         text += ", the box's disk is full"
     elif cause == "signal":
-        text += f", killed by {record.get('signal') or 'a signal'}"
+        text += f", killed by {_name(int(record['signal']))}"
     elif cause == "exit" and 128 < code < 128 + signal.NSIG:
         # A shell says so when a command in it was killed.
-        with suppress(ValueError):
-            text += f" ({signal.Signals(code - 128).name})"
+        text += f" ({_name(code - 128)})"
     elif cause != "exit":
         text += f", {_CAUSES.get(cause, cause)}"
     left = record.get("survivors") or []
     if left:
         text += f"; ended what it left running: {words.some([str(s) for s in left])}"
     return text
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 _CAUSES = {
