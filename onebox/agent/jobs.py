@@ -10,7 +10,7 @@ import signal
 import time
 from typing import Any, Dict, Iterator, List
 
-from . import following, processes, states, supervisor
+from . import following, launch, processes, states, supervisor
 from .box import Box
 from .wire import Channel, Refused
 
@@ -87,7 +87,7 @@ def _known(at: Box, request: Dict[str, Any]) -> str:
 # Starting
 
 
-def _plan(at: Box, job: str, request: Dict[str, Any]) -> supervisor.Plan:
+def _plan(at: Box, job: str, request: Dict[str, Any]) -> launch.Plan:
     env = _strings(request, "env")
     secrets = _strings(request, "secrets")
     grace = request.get("cancel_grace", states.GRACE)
@@ -111,7 +111,7 @@ def _plan(at: Box, job: str, request: Dict[str, Any]) -> supervisor.Plan:
     }
     environment = dict(_base(at), **env)
     environment.update(secrets, ONEBOX_JOB=job, ONEBOX_BOX=at.id)
-    return supervisor.Plan(
+    return launch.Plan(
         job=job,
         commands=[[_bytes(word) for word in words] for words in commands],
         environment={_bytes(key): _bytes(environment[key]) for key in environment},

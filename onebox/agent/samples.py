@@ -82,12 +82,13 @@ class Sampler:
 
     def _count_memory(self, now: float) -> int:
         if now >= self._count_at:
+            began = time.process_time()
             mine = processes.below(self._ancestor, processes.running())
             self._job_memory = sum(process.memory for process in mine)
             self.job_peak = max(self.job_peak, self._job_memory)
             # With thousands of processes a look at all of them is not cheap:
             # it may take half a percent of one CPU.
-            self._count_at = now + 200 * (time.monotonic() - now) - 0.5
+            self._count_at = now + 200 * (time.process_time() - began) - 0.5
         return self._job_memory
 
 

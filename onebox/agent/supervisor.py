@@ -16,9 +16,9 @@ import select
 import signal
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
-from . import box, processes, records, samples
+from . import box, launch, processes, records, samples
 from .box import Box
 
 TICK = 1.0
@@ -31,20 +31,9 @@ LEFTOVER_GRACE = 2.0
 UNKILLABLE = 30.0
 BALLAST = 64 << 20
 FULL = 1 << 20
-SET_CHILD_SUBREAPER = 36
 
 
-class Plan(NamedTuple):
-    """What to run: *commands* are tried in turn until one can be found."""
-
-    job: str
-    commands: List[List[bytes]]
-    environment: Dict[bytes, bytes]
-    grace: float
-    spec: Dict[str, Any]
-
-
-def detach(at: Box, plan: Plan, guard: int) -> str:
+def detach(at: Box, plan: launch.Plan, guard: int) -> str:
     """
     Start a supervisor that outlives this process; return why it could not.
 
@@ -73,7 +62,7 @@ def detach(at: Box, plan: Plan, guard: int) -> str:
 
 
 class _Supervisor:
-    def __init__(self, at: Box, plan: Plan, ready: int, guard: int) -> None:
+    def __init__(self, at: Box, plan: launch.Plan, ready: int, guard: int) -> None:
         self.at = at
         self.plan = plan
         self.ready = ready
@@ -99,7 +88,7 @@ class _Supervisor:
         self.started = time.time()
         self.started_boottime = box.boottime()
         self.oom_kills = samples.oom_kills()
-        self.reaper = _become_subreaper()
+        self.reaper = launch.become_subreaper()
         processes.adjust_oom_score(-900)
         self.sampler = samples.Sampler(self.directory, self.at.work, os.getpid())
         self.start()
@@ -115,7 +104,9 @@ class _Supervisor:
         """Make the job's directory; it gets its name when all is in place."""
         fresh = self.at.path("jobs", ".new-%d" % os.getpid())
         os.mkdir(fresh, 0o700)
-        _leave_connection((self.ready, self.guard), os.path.join(fresh, "trouble"))
+        launch.leave_connection(
+            (self.ready, self.guard), os.path.join(fresh, "trouble")
+        )
         self.listen()
         self.lock = os.open(
             os.path.join(fresh, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -168,7 +159,7 @@ class _Supervisor:
         self.main = os.fork()
         if self.main == 0:
             try:
-                _become_job(self.plan, self.at.work, self.log)
+                launch.become_job(self.plan, self.at.work, self.log)
             finally:
                 os._exit(126)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, everything)
@@ -321,60 +312,6 @@ class _Supervisor:
         except FileNotFoundError:
             return 0
         return size
-
-
-def _leave_connection(keep: Tuple[int, ...], errors: str) -> None:
-    """Let go of the client's pipes, or its ssh would wait for us."""
-    null = os.open(os.devnull, os.O_RDWR)
-    trouble = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(null, 0)
-    os.dup2(trouble, 1)
-    os.dup2(trouble, 2)
-    for fd in map(int, os.listdir("/dev/fd")):
-        if fd > 2 and fd not in keep:
-            try:
-                os.close(fd)
-            except OSError:
-                continue  # the one that /dev/fd was listed with
-
-
-def _become_job(plan: Plan, work: str, log: int) -> None:
-    """Turn this process into the job; 127 if there is no such command."""
-    os.setsid()
-    signal.set_wakeup_fd(-1)
-    everything = set(signal.valid_signals())
-    for signum in everything - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(signum, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    processes.adjust_oom_score(200)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    name = os.fsdecode(plan.commands[0][0])
-    code, why = 127, "command not found"
-    try:
-        os.chdir(work)
-        for words in plan.commands:
-            try:
-                os.execvpe(words[0], words, plan.environment)  # noqa: S606 (no shell wanted)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-    except OSError as error:
-        code, why = 126, error.strerror or str(error)
-    os.write(2, os.fsencode("onebox: %s: %s\n" % (name, why)))
-    os._exit(code)
-
-
-def _become_subreaper() -> bool:
-    """Have the job's orphans given to us and not to init; False if that fails."""
-    if sys.platform != "linux":
-        return False
-    try:
-        # Here and not at the top: it takes long to load, and is not everywhere.
-        import ctypes
-
-        return bool(ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-    except (ImportError, OSError, AttributeError):
-        return False
 
 
 def _save(directory: str, name: str, value: Dict[str, Any]) -> None:

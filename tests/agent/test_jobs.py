@@ -202,6 +202,7 @@ def test_log_is_the_jobs_bytes(agent_box: AgentBox) -> None:
     assert log == garbage
 
     with agent_box.link() as link:
+        assert follow(link, "j1", 0)[0] == garbage
         assert follow(link, "j1", 999_999)[0] == garbage[999_999:]
         assert follow(link, "j1", len(garbage))[0] == b""
         for offset in (len(garbage) + 1, -1, "0"):

@@ -106,15 +106,16 @@ def test_somebody_attached_keeps_the_box(agent_box: AgentBox, watch: Watch) -> N
 
 
 def test_a_quiet_job_keeps_the_box(agent_box: AgentBox, watch: Watch) -> None:
-    """While a job runs nothing but the deadline counts, and not its CPU load."""
+    """A job that runs is no idleness; the grace counts from its end."""
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="sleep 92")
-    watch(idle_grace=0.5, setup_grace=0.5)
-    time.sleep(2.5)
+        link.ask("start", job="j1", shell="sleep 4")
+    watch(idle_grace=2.5, setup_grace=0.5)
+    time.sleep(3.2)
     assert not agent_box.off.exists()
-    with agent_box.link() as link:
-        link.ask("cancel", job="j1")
     until(agent_box.off.exists)
+    with agent_box.link() as link:
+        record = link.ask("job")["record"]
+    assert agent_box.off.stat().st_mtime - record["ended"] > 1.4
 
 
 def test_notice_lets_the_job_save_itself(agent_box: AgentBox, watch: Watch) -> None:
