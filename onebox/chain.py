@@ -122,16 +122,14 @@ def _interrupted(session: Session) -> None:
 
 def _detached(session: Session, box: Box) -> None:
     screen, idle = session.screen, session.settings.limits.idle_minutes
-    cost = words.money(box.size.price)
+    cost = words.rate(box.size.price)
     off = words.clock(box.deadline, time.time())
-    screen.say(f"onebox: detached; the job goes on, on {box.id} ({cost}/h)")
+    screen.say(f"onebox: detached; the job goes on, on {box.id} ({cost})")
     screen.say("        come back:    inv logs")
     screen.say("        stop the job: inv cancel")
     screen.say("        then:         inv fetch teardown")
-    screen.say(
-        f"        it powers itself off {idle:g} min after the job has ended, at {off} "
-        "at the latest; its disk is kept"
-    )
+    screen.say(f"        it powers itself off {idle:g} min after the job has ended,")
+    screen.say(f"        at {off} at the latest; its disk is kept")
 
 
 def _still_running(session: Session) -> str:
@@ -147,7 +145,7 @@ def _left(session: Session, box: Box) -> str:
         return f"{session.title} ({box.id}) is stopped; its disk is kept"
     off = words.clock(box.deadline, time.time())
     return (
-        f"{session.title} ({box.id}) is still up: {words.money(box.size.price)}/h, "
+        f"{session.title} ({box.id}) is still up: {words.rate(box.size.price)}, "
         f"powers itself off at {off}"
     )
 
@@ -158,6 +156,6 @@ def _last_words(session: Session) -> str:
         return "stopped; no box of this line is left"
     return (
         f"stopped; {session.title} ({record.box}) is left, "
-        f"{words.money(record.price)}/h, powers itself off at "
+        f"{words.rate(record.price)}, powers itself off at "
         f"{words.clock(record.deadline, time.time())}"
     )

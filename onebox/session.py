@@ -292,11 +292,9 @@ def _said(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def price(size: Size) -> str:
     """Write a size's price an hour, and what spot saves."""
-    if size.price == 0:
-        return "no charge"
-    if not size.spot:
-        return f"{words.money(size.price)}/h"
-    text = f"spot {words.money(size.price)}/h"
+    if not size.spot or size.price == 0:
+        return words.rate(size.price)
+    text = f"spot {words.rate(size.price)}"
     if size.price and size.on_demand:
         saved = 100 * (1 - size.price / size.on_demand)
         text += f"  (on demand {words.money(size.on_demand)}, -{saved:.0f} %)"

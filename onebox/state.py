@@ -151,7 +151,9 @@ class Notebook:
         return record
 
     def forget(self) -> None:
-        """Empty the record: the box is proven gone."""
+        """Empty the record, and the journal unless something in it is open."""
+        if not self.open_intents():
+            (self.directory / "journal").unlink(missing_ok=True)
         self.update(**asdict(Record()) | {"unknown": {}})
 
     @contextlib.contextmanager

@@ -58,6 +58,16 @@ def money(dollars: float | None) -> str:
     return f"${dollars:,.2f}"
 
 
+def rate(dollars: float | None) -> str:
+    """
+    Write a price an hour.
+
+    >>> rate(None), rate(0), rate(3.2256)
+    ('$?/h', 'no charge', '$3.23/h')
+    """
+    return "no charge" if dollars == 0 else f"{money(dollars)}/h"
+
+
 def count(number: int, singular: str, plural: str = "") -> str:
     """
     Write a number with its noun.

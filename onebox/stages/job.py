@@ -109,21 +109,22 @@ def follow(
         Lost: The fate of the job is not known, or the box is gone.
     """
     private_dir(log.parent)
-    pause = 0.2
+    pause, out = 0.2, False
     with log.open("ab", buffering=0) as copy:
         while True:
             before = copy.tell()
             try:
                 answer = _follow(session, box, job_id, copy.fileno(), output, sample)
                 break
-            except ConnectionLost as error:
+            except ConnectionLost:
                 session.door(box).hang_up(force=True)
                 session.still_there(box)
-                pause = 0.2 if copy.tell() > before else min(pause * 2, LONGEST_PAUSE)
-                session.screen.note(
-                    f"connection lost ({error.message}); the job runs on; "
-                    "connecting again"
-                )
+                if copy.tell() > before:
+                    pause, out = 0.2, False
+                pause = min(pause * 2, LONGEST_PAUSE)
+                if not out:
+                    session.screen.note("connection lost; the job runs on")
+                out = True
                 time.sleep(pause)
         os.fsync(copy.fileno())
     return fate(session, answer)

@@ -137,7 +137,7 @@ def remove_from(provider: Provider, box: Box) -> None:
         left = provider.leftovers(box.id)
     if left:
         listed = words.some(
-            [f"{x.kind} {x.id} ({words.money(x.price)}/h)" for x in left]
+            [f"{x.kind} {x.id} ({words.rate(x.price)})" for x in left]
         )
         raise OneboxError(
             f"{box.id} was deleted, but there is still: {listed}",

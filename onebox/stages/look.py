@@ -30,23 +30,19 @@ def status(session: Session) -> None:
     if not mine:
         session.screen.print(f"{session.settings.project}: no box is up")
         return
-    rows = []
     for box in sorted(mine, key=lambda box: box.tags.name):
         name = box.tags.name if box.tags.kind == "box" else f"{box.tags.name} (builder)"
-        rows.append(
-            (
-                name,
-                box.id,
-                box.state,
-                f"{box.size.name}: {box.size.type}",
-                f"{words.money(box.size.price)}/h",
-                words.seconds(max(now - box.created, 0)),
-                words.clock(box.deadline, now),
-                _job(session, box),
-            )
-        )
-    head = ("name", "box", "state", "size", "price", "up", "off at", "job")
-    session.screen.table(head, rows)
+        up = words.seconds(max(now - box.created, 0))
+        title = [f"{session.settings.project}/{name}", box.id, box.state]
+        about = [f"{box.size.name}: {box.size.type}", words.rate(box.size.price)]
+        if box.state == "running":
+            off = words.clock(box.deadline, now)
+            about += [f"up {up}", f"powers itself off at {off}"]
+        else:
+            about += [f"made {up} ago", "its disk is kept"]
+        session.screen.print("   ".join(title))
+        session.screen.print(f"    {'   '.join(about)}")
+        session.screen.print(f"    job {_job(session, box)}")
 
 
 def logs(session: Session) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import words
-from ..errors import ConfigError, OneboxError, Preempted, UsageError
+from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
 from ..providers.base import Box
 from ..transport import outputs, sync
 from . import fetch, image, job, push, receipt
@@ -128,9 +128,15 @@ def watch(session: Session, box: Box, job_id: str) -> dict[str, Any]:
     def sample(now: dict[str, Any]) -> None:
         screen.footer(_footer(session, box, now, began))
 
-    record = job.follow(
-        session, box, job_id, log_path(session, job_id), screen.output, sample
-    )
+    try:
+        record = job.follow(
+            session, box, job_id, log_path(session, job_id), screen.output, sample
+        )
+    except Lost:
+        screen.close_line()
+        lasted = words.seconds(time.time() - session.notebook.record.job_started)
+        screen.line("run", "failed", lasted, f"job {job_id}: how it ended is not known")
+        raise
     screen.close_line()
     spent = words.seconds(record["ended"] - record["started"])
     mark = "done" if not record["code"] else "failed"

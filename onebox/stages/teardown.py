@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .. import words
 from ..errors import (
     ConnectionLost,
+    HostKeyMismatch,
     Lost,
     OneboxError,
     OutputsHeld,
@@ -69,7 +70,7 @@ def settle(session: Session, error: OneboxError | None) -> None:
     if not session.line.owes_teardown(session.notebook.record.ours_to_end):
         _say_kept(session)
         return
-    if isinstance(error, (OutputsHeld, Lost)):
+    if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
     if session.box is None:
         return
@@ -156,6 +157,6 @@ def _say_kept(session: Session) -> None:
                 "teardown",
                 "kept",
                 "kept",
-                f"{box.id}, {words.money(box.size.price)}/h, powers itself off at "
+                f"{box.id}, {words.rate(box.size.price)}, powers itself off at "
                 f"{off}: inv teardown",
             )
