@@ -170,6 +170,7 @@ def test_a_box_that_does_not_go_off_is_told_again(
 
 def test_poweroff_when_asked(agent_box: AgentBox) -> None:
     """The answer comes first; then the job is ended and the box goes off."""
+    agent_box.describe(poweroff_wait=0)
     with agent_box.link() as link:
         link.ask("start", job="j1", shell="sleep 93")
         assert link.ask("poweroff") == {}
