@@ -116,7 +116,9 @@ class Project:
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                about = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+                about = (path / "cmdline").read_bytes() + (
+                    path / "environ"
+                ).read_bytes()
             except OSError:
                 continue
             if mark in about and int(path.name) != os.getpid():

@@ -567,7 +567,8 @@ class TestComingBack:
         A killed client does not harm the job; logs goes on where it was.
         """
         project.write(
-            "job.sh", "i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); sleep 0.1; done"
+            "job.sh",
+            "i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); sleep 0.1; done",
         )
         line = project.start("run")
         project.until("\n5\n")
@@ -619,9 +620,7 @@ class TestSignals:
         ("number", "code"),
         [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
     )
-    def test_while_the_job_runs(
-        self, project: Project, number: int, code: int
-    ) -> None:
+    def test_while_the_job_runs(self, project: Project, number: int, code: int) -> None:
         """
         The first signal detaches: the job goes on, and the way back is named.
         """

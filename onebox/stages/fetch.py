@@ -29,7 +29,9 @@ def reason(session: Session) -> str | None:
     if box.state != "running":
         return f"{box.id} is {box.state}"
     why: str | None = session.resuming(
-        lambda link: outputs.verify(link, roots(session), session.into, session.local_dir)
+        lambda link: outputs.verify(
+            link, roots(session), session.into, session.local_dir
+        )
     )
     return why
 

@@ -136,9 +136,7 @@ def remove_from(provider: Provider, box: Box) -> None:
         time.sleep(0.5)
         left = provider.leftovers(box.id)
     if left:
-        listed = words.some(
-            [f"{x.kind} {x.id} ({words.rate(x.price)})" for x in left]
-        )
+        listed = words.some([f"{x.kind} {x.id} ({words.rate(x.price)})" for x in left])
         raise OneboxError(
             f"{box.id} was deleted, but there is still: {listed}",
             next="inv teardown once more, then inv sweep",
