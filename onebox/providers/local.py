@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import ConfigError, ProviderError, Unclear
 from .base import Box, Check, Image, Leftover, Provider, Request, Size
 from .localbox import disk, host, images, processes, records, rehearse, spawn
-from .localbox.layout import Layout, is_locked, take_lock, write_json
+from .localbox.layout import Layout, take_lock, write_json
 
 CONSOLE_LINES = 40
 
@@ -107,8 +107,8 @@ class Local(Provider):
             if path.name.startswith(".gone-"):
                 disk.remove(path)
             elif path.name.startswith(".new-"):
-                if (tags is None or tags.owner == owner) and not is_locked(layout.lock):
-                    disk.remove(path)
+                if tags is None or tags.owner == owner:
+                    _clear(layout)
             elif tags is not None and tags.owner == owner:
                 found.append(records.box(layout))
         return found
@@ -243,9 +243,8 @@ class Local(Provider):
             layout.path.rename(gone.path)
         processes.end(lambda: processes.marked(box))
         for left in (new, gone):
-            if is_locked(left.lock):
+            if not _clear(left):
                 raise Unclear(f"another onebox command is making box {box}")
-            disk.remove(left.path)
 
     def _layout(self, box: str, prefix: str = "") -> Layout:
         return Layout(self._root / "boxes" / f"{prefix}{_plain_id(box)}")
@@ -269,6 +268,16 @@ def _locked(path: Path) -> Iterator[int | None]:
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def _clear(left: Layout) -> bool:
+    """Remove what a crash has left; say no if somebody is still at work there."""
+    if not left.path.is_dir():
+        return True
+    with _locked(left.lock) as lock:
+        if lock is not None:
+            disk.remove(left.path)
+    return lock is not None
 
 
 def _private_directory(path: Path) -> None:

@@ -28,8 +28,7 @@ class Keys:
         """Make the three keys."""
         for name in ("user", "host", "stranger"):
             subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name]
-                + ["-f", str(directory / name)],
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name],
                 check=True,
             )
         return cls(directory)
@@ -78,7 +77,7 @@ class SshBox:
     def out(self, command: str) -> str:
         """Return what a command says, both streams, and its exit code."""
         done = self.ssh(f"{{ {command}\n}} 2>&1")
-        return f"{done.stdout.decode()}[{done.returncode}]{done.stderr.decode()}"
+        return f"{done.stdout.decode().strip()}[{done.returncode}]"
 
     def argv(
         self,

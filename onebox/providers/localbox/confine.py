@@ -59,8 +59,9 @@ _POWER_PROGRAMS = ("halt", "poweroff", "reboot", "shutdown", "systemctl", "telin
 
 # Capabilities that root in the box has no use for, as numbered by the kernel:
 # NET_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, SYS_BOOT, SYS_TIME,
-# MKNOD, MAC_OVERRIDE, MAC_ADMIN, SYSLOG.
-_CAPABILITIES = (12, 16, 17, 19, 21, 22, 25, 27, 32, 33, 34)
+# MKNOD, MAC_OVERRIDE, MAC_ADMIN, SYSLOG, PERFMON (which reads other processes'
+# memory past Landlock), BPF, CHECKPOINT_RESTORE.
+_CAPABILITIES = (12, 16, 17, 19, 21, 22, 25, 27, 32, 33, 34, 38, 39, 40)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import asyncssh
 
 from . import confine, processes
 from .layout import MARK, Layout
-from .session import Children, Session
+from .session import DEFAULT_SIGNALS, Children, Session
 
 # Fast on both ends: AES has instructions of its own, and one machine needs no
 # post-quantum key exchange with itself, which is 40 % of a connection's cost.
@@ -29,6 +29,8 @@ _EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org")
 _WINDOW_BYTES = 8 << 20
 _PACKET_BYTES = 1 << 17
 _KEEPALIVE_SECONDS = 30
+# Shorter than the grace of whoever may be ending us meanwhile.
+_ORPHANED_GRACE_SECONDS = processes.GRACE_SECONDS / 4
 
 _NEW_NAMESPACE, _NEW_USER = 0x00020000, 0x10000000
 _PRIVATE_MOUNTS = 1 << 14 | 1 << 18
@@ -68,7 +70,14 @@ def main(arguments: Sequence[str]) -> None:
     try:
         asyncio.run(_Machine(layout, boot, line, listener).run(notes))
     finally:
-        processes.end(lambda: processes.descendants(os.getpid()), each_round=_reap)
+        # The supervisor is gone: nobody else finds a daemon that hides its mark,
+        # so a teardown that asks us to end has to wait for this.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        processes.end(
+            lambda: processes.descendants(os.getpid()),
+            grace=_ORPHANED_GRACE_SECONDS,
+            each_round=_reap,
+        )
 
 
 class _Server(asyncssh.SSHServer):
@@ -227,7 +236,7 @@ class _Machine:
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             setsid=True,
             setsigmask=[],
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+            setsigdef=DEFAULT_SIGNALS,
         )
 
 

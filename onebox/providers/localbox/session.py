@@ -21,8 +21,9 @@ from . import processes
 _READ_BYTES = 1 << 17
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031
-# Python ignores these two in itself; a command must get them as usual.
-_DEFAULT_SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ]
+# Python ignores two in itself, the supervisor others; a command must get all of
+# them as usual.
+DEFAULT_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 @dataclass
@@ -188,7 +189,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 file_actions=actions,
                 setsid=True,
                 setsigmask=[],
-                setsigdef=_DEFAULT_SIGNALS,
+                setsigdef=DEFAULT_SIGNALS,
             )
         finally:
             for handle in theirs:

@@ -1,0 +1,1 @@
+"""The rules of a local box's inside."""

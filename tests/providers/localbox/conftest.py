@@ -1,0 +1,20 @@
+"""One box that several tests of a module share: they do it no harm."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..conftest import boxes
+from ..sshbox import Keys, SshBox
+
+
+@pytest.fixture(scope="module")
+def box(keys: Keys) -> Iterator[SshBox]:
+    """A running box."""
+    with tempfile.TemporaryDirectory(prefix="onebox-", dir="/var/tmp") as path:
+        for open_box in boxes(Path(path), keys):
+            yield open_box()

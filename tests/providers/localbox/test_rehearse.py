@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+
+import pytest
+
+from onebox.errors import ConfigError, ProviderError
+from onebox.providers.base import Image
+from onebox.providers.localbox import rehearse
+
+from ..conftest import OpenBox
+from ..sshbox import SshBox, wait_until
+
+
+def rehearsed(open_box: OpenBox, **faults: object) -> SshBox:
+    """Return a box with these faults."""
+    return open_box({"rehearse": faults})
+
+
+class TestFaults:
+    def test_boot_delay(self, open_box: OpenBox) -> None:
+        """A slow boot: ssh is turned away until then, and comes in after."""
+        one = rehearsed(open_box, boot_delay=2.0)
+        assert one.ssh("true").returncode == 255
+        wait_until(lambda: one.ssh("true").returncode == 0)
+
+    def test_notice(self, open_box: OpenBox) -> None:
+        """Preemption: first the notice with its moment, then the box is taken."""
+        one = rehearsed(open_box, notice_after=0.5, notice_seconds=1.0)
+        notice = one.layout.agent / "notice"
+        wait_until(notice.exists)
+        assert json.loads(notice.read_bytes())["at"] > time.time() - 1
+        box = one.wait_for("stopped")
+        assert any("preempted" in note for note in box.notes)
+
+    def test_drop_once(self, open_box: OpenBox) -> None:
+        """A drop breaks the connection, not the job; a new connection works."""
+        one = rehearsed(open_box, drop_after=1.5)
+        done = one.ssh("sleep 30")
+        assert done.returncode == 255
+        assert one.ssh("echo back").stdout == b"back\n"
+        assert one.refresh().state == "running"
+
+    def test_drop_again(self, open_box: OpenBox) -> None:
+        """Drops come again and again."""
+        one = rehearsed(open_box, drop_every=1.0)
+        assert [one.ssh("sleep 30").returncode for _ in range(2)] == [255, 255]
+
+    def test_stall(self, open_box: OpenBox) -> None:
+        """In a stall no byte moves; afterwards everything that waited goes on."""
+        one = rehearsed(open_box, stall_after=1.0, stall_seconds=1.5)
+        before = time.monotonic()
+        done = one.ssh("for i in $(seq 20); do echo $i; sleep 0.1; done; date +%s.%N")
+        assert done.returncode == 0
+        assert done.stdout.split()[:20] == [b"%d" % i for i in range(1, 21)]
+        assert time.monotonic() - before > 1.5
+
+    def test_death(self, open_box: OpenBox) -> None:
+        """A power cut: nobody is asked, nothing is written down, all is gone."""
+        one = rehearsed(open_box, die_after=1.5)
+        done = one.ssh("trap 'echo asked > ~/asked' TERM; sleep 30")
+        assert done.returncode == 255
+        assert one.wait_for("stopped").state == "stopped"
+        assert not (one.layout.home / "asked").exists()
+        wait_until(lambda: len(one.local.leftovers(one.box.id)) == 1)
+
+    def test_host_key(self, open_box: OpenBox) -> None:
+        """From then on another key answers, and the client refuses it."""
+        one = rehearsed(open_box, host_key_after=1.0)
+        wait_until(lambda: b"HAS CHANGED" in one.ssh("true").stderr)
+
+    def test_several(self, open_box: OpenBox) -> None:
+        """Faults can be combined, and each is told in the box's notes."""
+        one = rehearsed(open_box, boot_delay=0.1, drop_after=600)
+        said = [note for note in one.box.notes if note.startswith("rehearsal")]
+        assert len(said) == 2
+
+
+class TestDisk:
+    def test_full(self, open_box: OpenBox) -> None:
+        """A small disk is full when it is, and only it."""
+        one = _with_disk(open_box, "4 MB")
+        done = one.ssh("head -c 9000000 /dev/zero > work/big")
+        assert b"No space left on device" in done.stderr
+        total = one.ssh("df -P -B1 ~ | awk 'NR==2 {print $2}'").stdout
+        assert 3_900_000 < int(total) < 4_100_000
+
+    def test_is_lost(self, open_box: OpenBox) -> None:
+        """Such a disk cannot be saved, is lost at stop, and the notes say so."""
+        one = _with_disk(open_box, "4 MB")
+        assert any("lost at stop" in note for note in one.box.notes)
+        one.ssh("touch ~/file")
+        one.local.stop(one.box)
+        assert not (one.layout.home / "file").exists()
+        with pytest.raises(ProviderError, match="cannot be saved"):
+            one.local.save(one.box, an_image_of(one))
+
+
+def an_image_of(one: SshBox) -> Image:
+    """Return what this box would be saved as."""
+    tags = dataclasses.replace(one.box.tags, kind="image")
+    return Image(f"im-{one.box.id}", "image", "hash", 0.0, 0, "", tags)
+
+
+def _with_disk(open_box: OpenBox, size: str) -> SshBox:
+    try:
+        return rehearsed(open_box, disk=size)
+    except ProviderError as error:
+        assert "cannot be rehearsed here" in error.message
+        assert os.getuid() != 0
+        pytest.skip(error.message)
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("text", "number"),
+        [("100 MB", 10**8), ("1GiB", 1 << 30), (5000, 5000), ("0.5 kb", 500)],
+    )
+    def test_sizes(self, text: object, number: int) -> None:
+        """A disk's size can be written as people do."""
+        assert rehearse.faults({"disk": text}) == {"disk": number}
+
+    @pytest.mark.parametrize(
+        "table",
+        [
+            "drop",
+            {"drop": 3},
+            {"drop_after": "soon"},
+            {"drop_after": -1},
+            {"drop_after": float("nan")},
+            {"drop_every": 0},
+            {"disk": "much"},
+            {"disk": 0},
+            {"disk": "1 XB"},
+        ],
+    )
+    def test_nonsense(self, table: object) -> None:
+        """What cannot be rehearsed is refused, naming the table."""
+        with pytest.raises(ConfigError, match="rehearse"):
+            rehearse.faults(table)
+
+    def test_all_explained(self) -> None:
+        """Every option is explained, and every default is one of an option."""
+        assert all(rehearse.OPTIONS.values())
+        assert set(rehearse.DEFAULTS) <= set(rehearse.OPTIONS)

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onebox.providers.localbox import processes
+from onebox.providers.localbox.layout import MARK
+from onebox.providers.localbox.supervisor import DEADLINE_MARGIN
+
+from ..conftest import OpenBox
+from ..sshbox import SshBox, wait_until
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="looks at processes in /proc"
+)
+
+# Twice in the background, deaf to SIGTERM, and without the mark of its box.
+STUBBORN = "(setsid env -i bash -c 'trap \"\" TERM HUP; sleep 299; sleep 299' "
+STUBBORN += ">/dev/null 2>&1 </dev/null &)"
+
+
+class TestStopping:
+    def test_daemon(self, open_box: OpenBox) -> None:
+        """A daemon that ignores SIGTERM and hides its origin ends with its box."""
+        one = open_box()
+        one.ssh(STUBBORN)
+        stubborn = _tree(one)
+        wait_until(lambda: "sleep\x00299" in "".join(_commands(_tree(one))))
+        stubborn = _tree(one)
+        one.local.delete(one.box)
+        assert not [pid for pid in stubborn if _lives(pid)]
+
+    def test_last_words(self, open_box: OpenBox) -> None:
+        """A job gets SIGTERM, and time to write a last line."""
+        one = open_box()
+        one.ssh(
+            'bash -c \'trap "sleep 0.3; echo saved > ~/last; exit" TERM;'
+            " touch ~/ready; while :; do sleep 0.05; done' >/dev/null 2>&1 &"
+        )
+        wait_until((one.layout.home / "ready").exists)
+        one.local.stop(one.box)
+        assert (one.layout.home / "last").read_text() == "saved\n"
+
+    def test_stopped_job(self, open_box: OpenBox) -> None:
+        """A job that is suspended acts on SIGTERM as well."""
+        one = open_box()
+        pid = int(one.ssh("sleep 299 >/dev/null 2>&1 & echo $!").stdout)
+        one.ssh(f"kill -STOP {pid}")
+        before = time.monotonic()
+        one.local.stop(one.box)
+        assert time.monotonic() - before < processes.GRACE_SECONDS + 10
+        assert not _lives(pid)
+
+    def test_supervisor_killed(self, open_box: OpenBox) -> None:
+        """With the supervisor killed, the machine ends by itself; delete finds all."""
+        one = open_box()
+        one.ssh("sleep 299 >/dev/null 2>&1 &")
+        one.ssh(STUBBORN)
+        supervisor, everything = _supervisor(one), _tree(one)
+        os.kill(supervisor, signal.SIGKILL)
+        assert one.wait_for("stopped").state == "stopped"
+        one.local.delete(one.box)
+        wait_until(lambda: not [pid for pid in everything if _lives(pid)])
+
+    def test_both_killed(self, open_box: OpenBox) -> None:
+        """With supervisor and machine killed at once, delete finds the orphans."""
+        one = open_box()
+        orphan = int(one.ssh("sleep 299 >/dev/null 2>&1 & echo $!").stdout)
+        supervisor = _supervisor(one)
+        [machine] = processes.descendants(supervisor) & _by_word("machine", one)
+        os.kill(supervisor, signal.SIGSTOP)
+        os.kill(machine, signal.SIGKILL)
+        os.kill(supervisor, signal.SIGKILL)
+        wait_until(lambda: one.refresh().state == "stopped")
+        assert str(orphan) in [left.id for left in one.local.leftovers(one.box.id)]
+        one.local.delete(one.box)
+        assert not _lives(orphan)
+
+    def test_machine_killed(self, open_box: OpenBox) -> None:
+        """With the machine killed, the box has crashed: stopped, nothing left."""
+        one = open_box()
+        one.ssh("sleep 299 >/dev/null 2>&1 &")
+        [machine] = _by_word("machine", one)
+        os.kill(machine, signal.SIGKILL)
+        box = one.wait_for("stopped")
+        assert any("crashed" in note for note in box.notes)
+        assert not processes.marked(box.id)
+
+    def test_directory_removed(self, open_box: OpenBox) -> None:
+        """A box whose directory is removed under it ends itself."""
+        one = open_box()
+        shutil.rmtree(one.layout.path)
+        wait_until(lambda: not processes.marked(one.box.id))
+        assert one.local.get(one.box.id) is None
+
+    def test_deadline(self, open_box: OpenBox) -> None:
+        """A box whose agent does nothing stops some time after its deadline."""
+        one = open_box()
+        one.local.stop(one.box)
+        one.local.start(one.box, time.time() - DEADLINE_MARGIN + 1.0)
+        box = one.wait_for("stopped")
+        assert any("deadline" in note for note in box.notes)
+
+
+class TestPower:
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "poweroff",
+            "sudo poweroff",
+            "sudo shutdown -h now",
+            "sudo -n /sbin/shutdown -h +0",
+            "systemctl poweroff",
+            "sudo init 0",
+        ],
+    )
+    def test_stops_the_box(self, open_box: OpenBox, command: str) -> None:
+        """What powers a cloud box off stops a local one, and only that."""
+        one = open_box()
+        one.ssh(command)
+        box = one.wait_for("stopped")
+        assert any("poweroff" in note for note in box.notes)
+        assert one.ssh("true").returncode == 255
+
+    def test_later(self, open_box: OpenBox) -> None:
+        """A shutdown for later can be taken back; an unknown time is refused."""
+        one = open_box()
+        assert one.ssh("shutdown +1").returncode == 0
+        assert one.ssh("shutdown -c").returncode == 0
+        refused = one.ssh("shutdown -h 23:00")
+        assert refused.returncode == 1
+        assert b"'+minutes', not '23:00'" in refused.stderr
+        assert one.refresh().state == "running"
+
+    def test_other_sudo(self, open_box: OpenBox) -> None:
+        """Any other sudo is refused, with a reason and a code of its own."""
+        one = open_box()
+        done = one.ssh("sudo apt-get install x")
+        assert done.returncode == 87
+        assert done.stderr == b"sudo: there is no root in the local box\n"
+        assert one.ssh("systemctl restart x").returncode == 1
+
+    def test_reboot(self, open_box: OpenBox) -> None:
+        """A reboot keeps disk, port and deadline; the boot id is another one."""
+        one = open_box()
+        pid = int(
+            one.ssh("echo kept > ~/file; sleep 299 >/dev/null 2>&1 & echo $!").stdout
+        )
+        before = _agent_json(one)
+        one.ssh("sudo reboot")
+        wait_until(
+            lambda: (
+                _agent_json(one)["boot_id"] != before["boot_id"]
+                and one.refresh().state == "running"
+            )
+        )
+        assert one.refresh().port == one.box.port
+        assert one.ssh("cat ~/file").stdout == b"kept\n"
+        assert not _lives(pid)
+        assert _agent_json(one)["deadline"] == before["deadline"]
+
+
+class TestBooting:
+    def test_agent(self, open_box: OpenBox) -> None:
+        """At boot the box starts its agent, which finds what it must know."""
+        one = open_box()
+        wait_until(lambda: "agent.pyz\x00watch" in "".join(_commands(_tree(one))))
+        told = _agent_json(one)
+        assert told["box"] == one.box.id
+        assert told["home"] == str(one.layout.home)
+        assert told["work"] == str(one.layout.home / one.box.work)
+        assert told["deadline"] == one.box.deadline
+        assert (told["setup_grace"], told["idle_grace"]) == (600, 600)
+        assert Path(told["poweroff"][0]).exists()
+        assert abs(told["armed"] - time.time()) < 600
+        assert one.box.agent == str(one.layout.agent / "agent.pyz")
+
+    def test_restart(self, open_box: OpenBox) -> None:
+        """A box that starts again has its disk, a new boot id, and no old notice."""
+        one = open_box()
+        one.ssh("echo kept > ~/file; touch ~/../onebox/notice ~/../onebox/lease")
+        before = _agent_json(one)
+        one.local.stop(one.box)
+        deadline = time.time() + 1234
+        one.box = one.local.start(one.box, deadline)
+        after = _agent_json(one)
+        assert one.ssh("cat ~/file").stdout == b"kept\n"
+        assert after["boot_id"] != before["boot_id"]
+        assert after["deadline"] == deadline
+        assert not (one.layout.agent / "notice").exists()
+        assert not (one.layout.agent / "lease").exists()
+
+    def test_start_running(self, open_box: OpenBox) -> None:
+        """Starting a box that runs changes nothing."""
+        one = open_box()
+        assert one.local.start(one.box, 0.0) == one.box
+
+    def test_outlives_its_maker(self, open_box: OpenBox) -> None:
+        """The box is nobody's child: it does not end with who made it."""
+        one = open_box()
+        supervisor = _supervisor(one)
+        assert supervisor not in processes.descendants(os.getpid())
+        assert os.getsid(supervisor) != os.getsid(0)
+
+
+def _agent_json(one: SshBox) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((one.layout.agent / "box.json").read_bytes())
+    return told
+
+
+def _lives(pid: int) -> bool:
+    """Say whether a process runs: one that only waits to be reaped does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def _by_word(word: str, one: SshBox) -> set[int]:
+    """Return the processes of a box that run this module."""
+    return {
+        pid
+        for pid in processes.marked(one.box.id)
+        if f"\x00{word}\x00" in "".join(_commands({pid}))
+        and sys.executable in "".join(_commands({pid}))
+    }
+
+
+def _supervisor(one: SshBox) -> int:
+    [pid] = _by_word("supervisor", one)
+    return pid
+
+
+def _tree(one: SshBox) -> set[int]:
+    return processes.descendants(_supervisor(one))
+
+
+def _commands(pids: set[int]) -> list[str]:
+    found = []
+    for pid in pids:
+        try:
+            found.append(Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace"))
+        except OSError:
+            continue
+    return found
+
+
+def test_mark_is_exact() -> None:
+    """Processes of a box whose id only begins alike are not taken for its own."""
+    pid = os.posix_spawn(
+        shutil.which("sleep") or "sleep", ["sleep", "30"], {MARK: "box-10"}
+    )
+    try:
+        assert processes.marked("box-10") == {pid}
+        assert processes.marked("box-1") == set()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
