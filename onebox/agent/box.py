@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ class Box(NamedTuple):
     Times are in seconds, *armed* and *deadline* since the epoch. *root* is the
     agent's own directory, *work* the one where code and data are and jobs run.
     *poweroff_force* is run when the box still lives *poweroff_wait* later.
+    *boot_id* is another one after each boot.
     """
 
     root: str
@@ -31,7 +33,7 @@ class Box(NamedTuple):
     poweroff: List[str]
     poweroff_force: List[str]
     poweroff_wait: float
-    agent: str
+    boot_id: str
 
     def path(self, *names: str) -> str:
         """Return the path of something in the agent's directory."""
@@ -56,7 +58,7 @@ def load(root: str) -> Box:
             poweroff=[str(word) for word in told["poweroff"]],
             poweroff_force=[str(word) for word in told.get("poweroff_force", [])],
             poweroff_wait=float(told.get("poweroff_wait", 120.0)),
-            agent=str(told.get("agent", "")),
+            boot_id=str(told.get("boot_id") or _boot_id()),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused("box", "%s cannot be used: %r" % (path, error)) from error
@@ -66,9 +68,9 @@ def facts(box: Box) -> Dict[str, Any]:
     """Return what a client wants to know when it first meets the box."""
     free, total = disk(box.work)
     return {
-        "agent": box.agent,
+        "agent": version(),
         "box": box.id,
-        "boot_id": boot_id(),
+        "boot_id": box.boot_id,
         "uptime": boottime(),
         "now": time.time(),
         "armed": box.armed,
@@ -84,9 +86,9 @@ def facts(box: Box) -> Dict[str, Any]:
     }
 
 
-def boot_id() -> str:
-    """Return what changes with each boot; "" where the system has no such thing."""
-    return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+def version() -> str:
+    """Return the short hash of the file that this agent was started from."""
+    return hashlib.sha256(read(os.path.abspath(sys.argv[0]))).hexdigest()[:12]
 
 
 def boottime() -> float:
@@ -122,6 +124,12 @@ def disk(path: str) -> Tuple[int, int]:
     except OSError:
         return 0, 0
     return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+
+
+def _boot_id() -> str:
+    # A box that is a directory of a machine boots without the machine: it has
+    # its own in box.json.
+    return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
 def touch(path: str) -> None:

@@ -67,7 +67,7 @@ def tell(at: Box, job: str, order: Dict[str, Any]) -> str:
     directory = at.path("jobs", job)
     now = state(at, job)[0]
     started = _started(directory)
-    if now == "running" and started.get("boot_id") == box.boot_id():
+    if now == "running" and started.get("boot_id") == at.boot_id:
         fresh = os.path.join(directory, ".cancel.%d" % os.getpid())
         # On a full disk the cause is lost, but the job still ends.
         with contextlib.suppress(OSError):
@@ -92,7 +92,7 @@ def state(at: Box, job: str) -> Tuple[str, Optional[Dict[str, Any]], str]:
     except records.Damaged as damage:
         return "lost", None, "exit record damaged: %s" % damage
     if record is None:
-        rebooted = _started(directory).get("boot_id") != box.boot_id()
+        rebooted = _started(directory).get("boot_id") != at.boot_id
         return "lost", None, "rebooted" if rebooted else "supervisor died"
     if record.get("job") != job:
         return "lost", None, "exit record damaged: it is another job's"

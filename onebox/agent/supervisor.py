@@ -113,7 +113,7 @@ class _Supervisor:
         )
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _save(fresh, "spec.json", self.plan.spec)
-        now = {"pid": os.getpid(), "boot_id": box.boot_id(), "at": time.time()}
+        now = {"pid": os.getpid(), "boot_id": self.at.boot_id, "at": time.time()}
         _save(fresh, "started.json", now)
         self.log = os.open(
             os.path.join(fresh, "log"),
@@ -289,7 +289,7 @@ class _Supervisor:
             "signal": by_signal,
             "cause": cause,
             "log_bytes": os.stat(os.path.join(self.directory, "log")).st_size,
-            "boot_id": box.boot_id(),
+            "boot_id": self.at.boot_id,
             "started": self.started,
             "ended": time.time(),
             "seconds": round(box.boottime() - self.started_boottime, 3),

@@ -52,7 +52,7 @@ def make(
             "image": box.image,
         },
         "peak": {
-            "memory": record.get("peak_memory"),
+            "memory": record.get("memory_peak"),
             "cpu_seconds": record.get("cpu_seconds"),
         },
         "log_bytes": record["log_bytes"],

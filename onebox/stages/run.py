@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from ..session import Session
 
 
+# Python keeps what it prints back until a few kilobytes are together: then the
+# live output would come in lumps. `env = { PYTHONUNBUFFERED = "" }` undoes it.
+LIVE = {"PYTHONUNBUFFERED": "1"}
+
+
 class JobFailed(OneboxError):
     """The job ended with a code other than 0: the code is passed on as it is."""
 
@@ -97,7 +102,7 @@ def perform(
             job_id=job_id,
             argv=argv,
             line=shell,
-            env=session.settings.run.env,
+            env={**LIVE, **session.settings.run.env},
             secrets=values,
             outputs=folders,
         )
@@ -211,7 +216,7 @@ _CAUSES = {
 
 
 def _peak(record: Mapping[str, Any]) -> str:
-    peak = record.get("peak_memory")
+    peak = record.get("memory_peak")
     return f" at {words.size(peak)}" if peak else ""
 
 
