@@ -87,26 +87,28 @@ class SshBox:
         key: str = "user",
         host_key: str = "host",
     ) -> list[str]:
-        """Return the ssh command line, configuration written afresh."""
+        """Return the ssh command line."""
         known = Path(self._directory.name, f"known-{host_key}")
-        known.write_text(f"{self.box.id} {self._keys.public(host_key)}\n")
-        config = Path(self._directory.name, f"config-{key}-{host_key}")
-        config.write_text(
-            f"Host box\n"
-            f"HostName {self.box.host}\n"
-            f"Port {self.box.port}\n"
-            f"User {self.box.user}\n"
-            f"HostKeyAlias {self.box.id}\n"
-            f"IdentityFile {self._keys.directory / key}\n"
-            f"IdentitiesOnly yes\n"
-            f"UserKnownHostsFile {known}\n"
-            f"GlobalKnownHostsFile /dev/null\n"
-            f"StrictHostKeyChecking yes\n"
-            f"BatchMode yes\n"
-            f"ConnectTimeout 30\n"
-            f"LogLevel ERROR\n"
-            f"ControlPath {self.control}\n"
-        )
+        config = Path(self._directory.name, f"config-{self.box.port}-{key}-{host_key}")
+        # Only once: another ssh may be reading it.
+        if not config.exists():
+            known.write_text(f"{self.box.id} {self._keys.public(host_key)}\n")
+            config.write_text(
+                f"Host box\n"
+                f"HostName {self.box.host}\n"
+                f"Port {self.box.port}\n"
+                f"User {self.box.user}\n"
+                f"HostKeyAlias {self.box.id}\n"
+                f"IdentityFile {self._keys.directory / key}\n"
+                f"IdentitiesOnly yes\n"
+                f"UserKnownHostsFile {known}\n"
+                f"GlobalKnownHostsFile /dev/null\n"
+                f"StrictHostKeyChecking yes\n"
+                f"BatchMode yes\n"
+                f"ConnectTimeout 30\n"
+                f"LogLevel ERROR\n"
+                f"ControlPath {self.control}\n"
+            )
         tail = [command] if command else []
         return ["ssh", "-F", str(config), *options, "box", *tail]
 
