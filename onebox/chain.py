@@ -29,6 +29,7 @@ __all__ = [
     "frame",
     "report",
     "show_plan",
+    "system_failed",
     "wants",
 ]
 
@@ -44,21 +45,32 @@ def frame(session: Session) -> Iterator[None]:
     try:
         with caught(lambda: _last_words(session)):
             try:
-                yield
+                with _settled(session):
+                    yield
             except Interrupted:
                 _interrupted(session)
                 raise
-            except OneboxError as error:
-                teardown.settle(session, error)
-                raise
-            else:
-                teardown.settle(session, None)
             if session.screen.closed:
                 # As any program whose reader has gone; all has been done.
                 raise Interrupted(signal.SIGPIPE)
     finally:
         session.hang_up()
         session.line.job_wanted = False
+
+
+@contextmanager
+def _settled(session: Session) -> Iterator[None]:
+    try:
+        yield
+    except OneboxError as error:
+        teardown.settle(session, error)
+        raise
+    except (Exception, SystemExit):
+        # A user's own task failed, after what it had asked for was done.
+        teardown.settle(session, None)
+        raise
+    else:
+        teardown.settle(session, None)
 
 
 def wants(session: Session, stage: str) -> bool:
@@ -85,6 +97,14 @@ def wants(session: Session, stage: str) -> bool:
 def show_plan(session: Session, stage: str) -> None:
     """Print what a stage would do, and why; change nothing."""
     plan.show(session, stage)
+
+
+def system_failed(error: OSError) -> OneboxError:
+    """Return what the system refused (a full disk, a file not ours) as our error."""
+    where = f": {words.path(str(error.filename))}" if error.filename else ""
+    return OneboxError(
+        f"{error.strerror or error}{where}", next="mend it; the same command goes on"
+    )
 
 
 def report(

@@ -10,6 +10,7 @@ arguments on, and would run `provision` twice in `inv provision run`.
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import os
 import shlex
@@ -45,6 +46,7 @@ class _Line:
     """
 
     options: ClassVar[dict[str, Any]] = {}
+    # onebox's own stages on it; a user's task may be called `provision` too.
     named: ClassVar[list[str]] = []
 
     @classmethod
@@ -77,6 +79,9 @@ class Stage(Task):  # type: ignore[type-arg]
 
         own: Whether this is one of onebox's own, which `--dry` replaces by its
             line of the plan.
+
+        on_box: Whether what it does goes with the box, so that a new box needs
+            it anew.
     """
 
     def __init__(
@@ -85,11 +90,15 @@ class Stage(Task):  # type: ignore[type-arg]
         *args: Any,
         needs: Iterable[Stage] = (),
         own: bool = False,
+        on_box: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
         self.needs = tuple(needs)
         self.own = own
+        self.on_box = on_box
+        # A user's task may have parameters of these names: they are its own.
+        self.signature = inspect.signature(body)
         self._pre: list[Any] = []
         super().__init__(body, *args, **kwargs)
 
@@ -101,7 +110,8 @@ class Stage(Task):  # type: ignore[type-arg]
         Invoke asks every task of a line for them before the first one runs: so
         a stage knows what else the user has asked for.
         """
-        _Line.named.append(self.name)
+        if self.own:
+            _Line.named.append(self.name)
         return self._pre
 
     @pre.setter
@@ -122,7 +132,7 @@ class Stage(Task):  # type: ignore[type-arg]
                 continue
             kind = bool if name == "spot" else str
             arguments.append(SharedArgument(name=name, kind=kind, help=text))
-        if "spot" not in taken:
+        if not taken & {"spot", "no-spot"}:
             arguments.append(_NoSpot())
         return arguments
 
@@ -134,16 +144,23 @@ class Stage(Task):  # type: ignore[type-arg]
             invoke.Exit: It failed; the message has been printed, the code is
                 the job's own or one of `onebox.errors`.
         """
-        only = bool(kwargs.pop("only", False))
-        kwargs.pop("no_spot", None)
+        shared = {
+            name: kwargs.pop(name, None)
+            for name in ("only", "no_spot", *OPTIONS)
+            if name not in self.signature.parameters
+        }
+        only = bool(shared.get("only"))
         given = {
-            name: value
-            for name in OPTIONS
-            if (value := kwargs.pop(name, None)) is not None
+            name: value for name in OPTIONS if (value := shared.get(name)) is not None
         }
         line = _Chains.of(c)
         with line.using(given), line.session(c) as session:
-            key = (self.body, session.key, args, _freeze(kwargs), only)
+            # Invoke passes every flag of a stage that is on the line, and none of
+            # one that is another's `pre`: it is the same stage all the same.
+            bound = self.signature.bind(c, *args, **kwargs)
+            bound.apply_defaults()
+            said = _freeze(tuple(bound.arguments.values())[1:])
+            key = (self.body, session.key, said, only, session.ended * self.on_box)
             if key not in session.done:
                 session.done[key] = self._run(c, session, only, args, kwargs)
             return session.done[key]
@@ -170,7 +187,12 @@ class Stage(Task):  # type: ignore[type-arg]
                     need(c)
         if dry and self.own:
             return _core().show_plan(session, self.name)
-        return super().__call__(c, *args, **kwargs)
+        try:
+            return super().__call__(c, *args, **kwargs)
+        except OSError as error:
+            if not self.own:
+                raise
+            raise _core().system_failed(error) from error
 
 
 def stage(*needs: Stage, **options: Any) -> Any:

@@ -18,10 +18,10 @@ import secrets
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import Busy, StateError
 from .signals import held
@@ -48,8 +48,18 @@ def local_root(environ: Mapping[str, str]) -> Path:
 
 
 def owner(directory: Path) -> str:
-    """Return the random id of this user on this machine; make it once."""
+    """
+    Return the random id of this user on this machine; make it once.
+
+    Raises:
+        StateError: The file is damaged, or cannot be read or written.
+    """
     path = directory / "owner"
+    with _usable(path):
+        return _owner(path)
+
+
+def _owner(path: Path) -> str:
     with contextlib.suppress(FileNotFoundError):
         found = path.read_text("ascii", errors="replace").strip()
         if re.fullmatch(r"[a-z2-7]{12}", found):
@@ -59,15 +69,15 @@ def owner(directory: Path) -> str:
             next=f"restore it, or remove it to become a new owner: rm {path}",
         )
     made = random_id(12)
-    private_dir(directory)
+    private_dir(path.parent)
     # Two first commands at once must agree: link() lets exactly one win.
-    with tempfile.NamedTemporaryFile("w", dir=directory) as draft:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:
         draft.write(made + "\n")
         draft.flush()
         os.fsync(draft.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(draft.name, path)
-    sync_dir(directory)
+    sync_dir(path.parent)
     return path.read_text("ascii").strip()
 
 
@@ -82,7 +92,7 @@ class Record:
     What is known of one project's box of one name.
 
     *ours_to_end* says that a chain made the box and owes its teardown; *job* is
-    the latest job, *fetched* the digest of the outputs verified here of it,
+    the latest job, *fetched* the digest of the outputs verified in *into* of it,
     *discarded* that its outputs need not come back.
     """
 
@@ -100,54 +110,55 @@ class Record:
     job_key: str = ""
     job_started: float = 0.0
     fetched: str = ""
+    into: str = ""
     discarded: bool = False
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Notebook:
-    """The state of one box name of one project, in one directory."""
+    """
+    The state of one box name of one project, in one directory.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        tell: Is given a sentence when something here turns out to be damaged.
+    """
+
+    _locks: ClassVar[dict[Path, int]] = {}
+
+    def __init__(
+        self, directory: Path, tell: Callable[[str], None] = lambda text: None
+    ) -> None:
         self.directory = directory
-        self._lock: int | None = None
+        self._path = directory / "state.json"
+        self._tell = tell
 
     @property
     def record(self) -> Record:
         """
-        Read the record; a damaged one is set aside and counts as empty.
+        Read the record: empty if there is none, or none that can be understood.
 
-        Raises:
-            StateError: It was written by a newer version.
+        A damaged one is set aside. One of a newer version stays as it is: what
+        only looks works without it, and what would change it is refused.
         """
-        path = self.directory / "state.json"
-        try:
-            data = json.loads(path.read_bytes())
-            if not isinstance(data, dict):
-                raise ValueError("not an object")
-        except FileNotFoundError:
-            return Record()
-        except ValueError:
-            self._set_aside(path)
-            return Record()
-        if data.pop("format", FORMAT) > FORMAT:
-            raise StateError(
-                f"{path} was written by a newer onebox",
-                next="update onebox; `inv sweep` works without this file",
-            )
-        known = {f.name for f in fields(Record)} - {"unknown"}
-        unknown = {k: v for k, v in data.items() if k not in known}
-        return Record(**{k: v for k, v in data.items() if k in known}, unknown=unknown)
+        data = self._read()
+        return Record() if _newer(data) else _understood(data)
 
     def update(self, **changes: Any) -> Record:
-        """Change the record and return it; it is on the disk when this returns."""
+        """
+        Change the record and return it; it is on the disk when this returns.
+
+        Raises:
+            StateError: A newer version has written it, or it cannot be written.
+        """
+        self._check_format()
         record = replace(self.record, **changes)
         data = asdict(record)
         data.update(data.pop("unknown"))
-        private_dir(self.directory)
-        write_atomically(
-            self.directory / "state.json",
-            json.dumps({"format": FORMAT, **data}, indent=1).encode(),
-        )
+        with _usable(self._path):
+            private_dir(self.directory)
+            write_atomically(
+                self._path, json.dumps({"format": FORMAT, **data}, indent=1).encode()
+            )
         return record
 
     def forget(self) -> None:
@@ -196,37 +207,44 @@ class Notebook:
 
         Raises:
             Busy: Another process has it; the message says which, since when.
+
+            StateError: A newer version has written the state.
         """
-        if self._lock is not None:
+        # A task may work on one box through several notebooks: `run(c)`, then
+        # `run(c, name="main")`. They must not wait for each other.
+        if self.directory in self._locks:
             return
-        private_dir(self.directory)
-        fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(fd, 500).decode("utf-8", "replace") or "unknown"
-            os.close(fd)
-            raise Busy(
-                f"busy: {holder}",
-                next="wait for it; `inv status`, `inv logs`, `inv cancel` work now",
-            ) from None
-        since = time.strftime("%H:%M:%S")
-        os.truncate(fd, 0)
-        os.pwrite(fd, f'pid {os.getpid()} "{command}" since {since}'.encode(), 0)
-        self._lock = fd
+        self._check_format()
+        with _usable(self.directory / "lock"):
+            private_dir(self.directory)
+            fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(fd, 500).decode("utf-8", "replace") or "unknown"
+                os.close(fd)
+                raise Busy(
+                    f"busy: {holder}",
+                    next="wait for it; `inv status`, `inv logs`, `inv cancel` work now",
+                ) from None
+            since = time.strftime("%H:%M:%S")
+            text = f'pid {os.getpid()} "{command}" since {since}'
+            os.truncate(fd, 0)
+            os.pwrite(fd, text.encode("utf-8", "replace"), 0)
+        self._locks[self.directory] = fd
 
     def unlock(self) -> None:
         """Give the box free for other processes."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        fd = self._locks.pop(self.directory, None)
+        if fd is not None:
+            os.close(fd)
 
     def _journal(self, line: Mapping[str, Any]) -> None:
-        private_dir(self.directory)
         text = json.dumps(line, separators=(",", ":"))
         whole = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
         path = self.directory / "journal"
-        with held():
+        with _usable(path), held():
+            private_dir(self.directory)
             new = not path.exists()
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
@@ -234,7 +252,8 @@ class Notebook:
                 size = os.fstat(fd).st_size
                 if size and os.pread(fd, 1, size - 1) != b"\n":
                     whole = b"\n" + whole
-                os.write(fd, whole)
+                # On a disk that is filling up, the first write may be a short one.
+                write_all(fd, whole)
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -242,26 +261,101 @@ class Notebook:
                 sync_dir(self.directory)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        try:
-            raw = (self.directory / "journal").read_bytes()
-        except FileNotFoundError:
-            return
+        path = self.directory / "journal"
+        with _usable(path):
+            raw = path.read_bytes() if path.exists() else b""
         for line in raw.split(b"\n"):
             crc, _, text = line.partition(b" ")
             if crc == b"%08x" % zlib.crc32(text) and text:
                 yield json.loads(text)
 
-    def _set_aside(self, path: Path) -> None:
+    def _read(self) -> dict[str, Any]:
+        """Return what state.json holds, nothing if it is damaged or not there."""
+        with _usable(self._path):
+            try:
+                data = json.loads(self._path.read_bytes())
+            except FileNotFoundError:
+                return {}
+            except (ValueError, RecursionError):
+                data = None
+            if _is_whole(data):
+                return dict(data)
+            self._set_aside()
+        return {}
+
+    def _check_format(self) -> None:
+        if _newer(self._read()):
+            raise StateError(
+                f"{self._path} was written by a newer onebox",
+                next="update onebox; `inv status` and `inv sweep` work without it",
+            )
+
+    def _set_aside(self) -> None:
         for n in range(1, 1000):
-            aside = path.with_name(f"{path.name}.corrupt-{n}")
-            if not aside.exists():
-                path.replace(aside)
-                return
+            aside = self._path.with_name(f"{self._path.name}.corrupt-{n}")
+            if aside.exists():
+                continue
+            # Another process may have been quicker.
+            with contextlib.suppress(FileNotFoundError):
+                self._path.replace(aside)
+                self._tell(
+                    f"{self._path} was damaged: it is kept as {aside.name}, and what "
+                    "is there is looked up by its tags"
+                )
+            return
+
+
+def _is_whole(data: Any) -> bool:
+    """Tell whether every value has the type that a record's has."""
+    if not isinstance(data, dict):
+        return False
+    version = data.get("format", FORMAT)
+    if not isinstance(version, int) or isinstance(version, bool):
+        return False
+    return _newer(data) or all(
+        _fits(data[name], default) for name, default in _KNOWN.items() if name in data
+    )
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if default is None:
+        return value is None or isinstance(value, (int, float))
+    return isinstance(value, (int, float) if isinstance(default, float) else str)
+
+
+def _newer(data: Mapping[str, Any]) -> bool:
+    return bool(data.get("format", FORMAT) > FORMAT)
+
+
+def _understood(data: dict[str, Any]) -> Record:
+    data.pop("format", None)
+    unknown = {name: value for name, value in data.items() if name not in _KNOWN}
+    known = {name: value for name, value in data.items() if name in _KNOWN}
+    return Record(**known, unknown=unknown)
+
+
+_KNOWN = {f.name: f.default for f in fields(Record) if f.name != "unknown"}
+
+
+@contextlib.contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"{error.filename or path}: {error.strerror}",
+            next="make room, or mend its permissions; then the same command again",
+        ) from error
 
 
 def private_dir(path: Path) -> Path:
     """Make a directory that only this user can enter, and its parents."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.is_dir():
+        private_dir(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
     return path
 
 
@@ -272,9 +366,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
         try:
             try:
                 os.fchmod(fd, mode)
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
+                write_all(fd, data)
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -284,6 +376,13 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
                 Path(draft).unlink()
             raise
         sync_dir(path.parent)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte, however few the system takes at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def sync_dir(path: Path) -> None:

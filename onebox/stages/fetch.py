@@ -57,9 +57,7 @@ def perform(
     session.lock()
     box = session.box
     if box is None:
-        raise UsageError(
-            f"there is no box {session.title} to fetch from", next="inv status"
-        )
+        return _done_by_run(session)
     with session.timed("fetch"), session.screen.stage("fetch") as line:
         if box.state == "stopped":
             line.doing(f"starting {box.id} for its outputs")
@@ -86,12 +84,32 @@ def perform(
                 next="inv fetch --unsafe-links takes them as they are; inv ssh to look",
             )
         if not partial:
-            session.remember(fetched=done.digest or "nothing")
+            session.remember(
+                fetched=done.digest or "nothing", into=str(session.into)
+            )
+            session.fetched = done
         _say(session, line, done, partial)
     for path, kept in done.kept:
         session.screen.warn(
             f"{words.path(path)} had been changed here: yours is now {words.path(kept)}"
         )
+    return done
+
+
+def _done_by_run(session: Session) -> outputs.Fetched:
+    # `inv run fetch teardown`: the chain of `run` has ended the box by now.
+    done = session.fetched
+    if done is None:
+        raise UsageError(
+            f"there is no box {session.title} to fetch from", next="inv status"
+        )
+    missing = outputs.changed_here(session.into, session.local_dir)
+    if missing:
+        raise UsageError(
+            f"{session.title} is gone, and these are not in {session.into}: {missing}",
+            next="inv run --keep, then inv fetch",
+        )
+    session.screen.line("fetch", "done", "up to date", "run has brought the outputs")
     return done
 
 

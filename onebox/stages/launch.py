@@ -198,12 +198,13 @@ def _create(
             agent=bundle.bundle(),
         ),
     )
-    with session.notebook.intent("create", box=request.box, kind=kind, size=size.type):
-        try:
+    what = {"box": request.box, "kind": kind, "size": size.type}
+    try:
+        with session.notebook.intent("create", **what):
             return session.provider.create(request)
-        except Interrupted:
-            # The second key press would leave it; the first one cleans up.
-            box = session.provider.get(request.box)
-            if box is not None:
-                session.provider.delete(box)
-            raise
+    except Interrupted:
+        # The second key press would leave it; the first one cleans up.
+        box = session.provider.get(request.box)
+        if box is not None:
+            session.provider.delete(box)
+        raise

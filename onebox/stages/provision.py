@@ -83,9 +83,9 @@ def _bring_up(session: Session) -> Box:
             return box
         line.doing("making the box")
         box = launch.create(session, kind="box", image=image.wanted(session))
-        session.made(box)
-        _adopt(session, box, ours_to_end=session.line.makes_for_itself, fresh=True)
         try:
+            session.made(box)
+            _adopt(session, box, ours_to_end=session.line.makes_for_itself, fresh=True)
             launch.wait(session, box, boot, line.doing)
         except (OneboxError, Interrupted):
             line.doing("removing what was made")

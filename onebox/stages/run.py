@@ -92,6 +92,7 @@ def perform(
         job_command=command,
         job_started=time.time(),
         fetched="",
+        into="",
         discarded=False,
     )
     folders = [path for path in fetch.roots(session) if path.endswith("/")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import words
@@ -61,6 +62,7 @@ def perform(session: Session, *, discard: bool = False, yes: bool = False) -> No
             # From here on it is one call: a key press waits for its answer.
             launch.remove(session, box)
             session.notebook.forget()
+        session.ended += 1
         session.look_again()
         line.end("", f"{box.id}: machine, disk, keys: gone")
 
@@ -116,7 +118,10 @@ def _outputs_are_here(session: Session, box: Box) -> None:
             )
         missing = session.resuming(
             lambda link: outputs.verify(
-                link, fetch.roots(session), session.into, session.local_dir
+                link,
+                fetch.roots(session),
+                Path(record.into or session.into),
+                session.local_dir,
             )
         )
     except ConnectionLost as error:
