@@ -10,9 +10,8 @@ from ..transport import outputs
 from . import job, provision
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..session import Session
+    from ..ui import StageLine
 
 
 def roots(session: Session) -> list[str]:
@@ -84,9 +83,7 @@ def perform(
                 next="inv fetch --unsafe-links takes them as they are; inv ssh to look",
             )
         if not partial:
-            session.remember(
-                fetched=done.digest or "nothing", into=str(session.into)
-            )
+            session.remember(fetched=done.digest or "nothing", into=str(session.into))
             session.fetched = done
         _say(session, line, done, partial)
     for path, kept in done.kept:
@@ -113,27 +110,26 @@ def _done_by_run(session: Session) -> outputs.Fetched:
     return done
 
 
-def _say(session: Session, line, done: outputs.Fetched, partial: bool) -> None:  # type: ignore[no-untyped-def]
-    where = " ".join(p for p in roots(session) if p not in done.missing)
+def _say(
+    session: Session, line: StageLine, done: outputs.Fetched, partial: bool
+) -> None:
+    there = [path for path in roots(session) if path not in done.missing]
+    where = " ".join(_shown(session, path) for path in there)
     missing = [p for p in session.settings.fetch.outputs if p in done.missing]
-    amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"
     if not roots(session):
         line.end("nothing to do", "no [fetch] outputs are configured")
     elif not done.files:
-        line.end(
-            "", f"no outputs: {words.some(missing) or where} is empty", mark="warn"
-        )
+        empty = words.some(missing) or where
+        line.end("", f"no outputs: {empty} is empty", mark="warn")
     else:
+        amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"
         state = "as they are now" if partial else "verified"
         extra = f" (no {words.some(missing)})" if missing else ""
-        line.end(
-            "",
-            f"{amount}, {state} → {_shown(session.into, session.root, where)}{extra}",
-        )
+        line.end("", f"{amount}, {state} → {where}{extra}")
 
 
-def _shown(into: Path, root: Path, where: str) -> str:
-    return where if into == root else f"{into}/ {where}"
+def _shown(session: Session, path: str) -> str:
+    return path if session.into == session.root else f"{session.into}/{path}"
 
 
 def _job_has_ended(session: Session) -> None:

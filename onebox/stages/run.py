@@ -158,11 +158,13 @@ def bring_home(
     paper: dict[str, Any],
 ) -> dict[str, Any]:
     """Fetch a finished job's outputs, write its receipt, pass on its exit code."""
-    if not session.line.only:
-        done = fetch.perform(session, started_by="run")
-        paper["outputs"] = {"files": done.files, "bytes": done.bytes}
-    receipt.write(session, job_id, paper)
     session.paper = paper
+    try:
+        if not session.line.only:
+            done = fetch.perform(session, started_by="run")
+            paper["outputs"] = {"files": done.files, "bytes": done.bytes}
+    finally:
+        receipt.write(session, job_id, paper)
     if record["cause"] == "preempted":
         raise Preempted(
             f"{session.title} was taken back by the provider after "
