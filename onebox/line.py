@@ -15,7 +15,7 @@ class Line:
     Attributes:
         command: The line as it was typed.
 
-        named: Every task on it, in order.
+        named: Every stage of onebox's own on it, in order.
 
         keep: `--keep` was said: whatever is there stays.
 
@@ -74,7 +74,7 @@ class Line:
         *ours_to_end* says that an earlier chain made the box for itself, and
         was interrupted before it could end it.
         """
-        if self.keep or self.only or not self.job_wanted:
+        if self.keep or not self.job_wanted:
             return False
         if "teardown" in self.named:
             return True

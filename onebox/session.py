@@ -21,7 +21,7 @@ from .errors import ConnectionLost, Lost, OneboxError, UsageError
 from .line import Line
 from .providers.base import Box, Provider, Size
 from .state import Notebook, Record, config_dir, local_root, owner, state_dir
-from .transport import ssh
+from .transport import outputs, ssh
 from .transport.link import Link
 from .ui import Screen
 
@@ -40,6 +40,8 @@ class Session:
         notebook: What this machine remembers of the box.
 
         done: Results of the stages that this line has run, by plugin's key.
+
+        ended: How many boxes this line has seen to their end.
     """
 
     def __init__(
@@ -56,17 +58,19 @@ class Session:
         self.line = line
         self.screen = screen
         self.done: dict[Any, Any] = {}
+        self.ended = 0
         self.spent: dict[str, float] = {}
         self.owner = owner(config_dir(environ))
         self.project = _project(root, settings)
         self.notebook = Notebook(
-            state_dir(environ) / "projects" / self.project / settings.name
+            state_dir(environ) / "projects" / self.project / settings.name, screen.warn
         )
         self.key = (self.project, settings.name, settings.provider, settings.vm)
         self.into = root
         self.paper: dict[str, Any] | None = None
+        self.fetched: outputs.Fetched | None = None
         self.doing = ""
-        self._headline_said = False
+        self._headlines = 0
         self._door: ssh.Door | None = None
 
     @classmethod
@@ -236,10 +240,10 @@ class Session:
         return Session(self.root, self.environ, settings, line, self.screen)
 
     def headline(self, size: Size, deadline: float) -> None:
-        """Say once per line what box this is about and what it may cost."""
-        if self._headline_said:
+        """Say once per box what it is and what it may cost."""
+        if self._headlines > self.ended:
             return
-        self._headline_said = True
+        self._headlines = self.ended + 1
         hours = max(deadline - time.time(), 0) / 3600
         title = [
             self.title,

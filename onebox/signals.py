@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -58,7 +59,9 @@ def caught(last_words: Callable[[], str]) -> Iterator[None]:
     finally:
         _Watch.last_words = outer
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None: it was not Python that had set it.
+            if handler is not None:
+                signal.signal(number, handler)
         if outer is None:
             _Watch.count = 0
 
@@ -66,6 +69,10 @@ def caught(last_words: Callable[[], str]) -> Iterator[None]:
 @contextlib.contextmanager
 def held() -> Iterator[None]:
     """Keep a signal back until the body, a few milliseconds, has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        # Signals are the main thread's: it must not wait for this one.
+        yield
+        return
     _Watch.depth += 1
     try:
         yield
@@ -79,11 +86,15 @@ def held() -> Iterator[None]:
 def _arrive(number: int, frame: FrameType | None) -> None:
     _Watch.count += 1
     if _Watch.count > 1:
-        words = _Watch.last_words() if _Watch.last_words else ""
-        with contextlib.suppress(OSError):
-            os.write(2, f"\nonebox: {words}\n".encode() if words else b"\n")
-
-        os._exit(128 + number)
+        try:
+            words = _Watch.last_words() if _Watch.last_words else ""
+            # Without a stderr, 2 may be any file of ours.
+            if sys.stderr is not None:
+                text = f"\nonebox: {words}\n" if words else "\n"
+                os.write(2, text.encode("utf-8", "replace"))
+        finally:
+            # At once means whatever else fails.
+            os._exit(128 + number)
     if _Watch.depth:
         _Watch.waiting = number
         return

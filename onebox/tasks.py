@@ -53,13 +53,13 @@ def image(
     return stages.perform(session, rebuild=rebuild)
 
 
-@_stage(image)
+@_stage(image, on_box=True)
 def provision(c: Context) -> Any:
     """Have a box of this size, made from this image; it stays until teardown."""
     return load("provision").perform(session_of(c))
 
 
-@_stage(provision)
+@_stage(provision, on_box=True)
 def push(c: Context) -> Any:
     """Have code and data on the box, exactly as they are here."""
     return load("push").perform(session_of(c))
