@@ -164,3 +164,13 @@ class TestCrashes:
         with pytest.raises(ProviderError, match="no-such-image"):
             local.create(dataclasses.replace(request, image=image))
         assert not local.leftovers(request.box)
+
+    def test_machine_fails(
+        self, place: Path, make_request: Callable[..., Request]
+    ) -> None:
+        """A machine that dies while booting is told with its own last words."""
+        request = make_request(user_key="ssh-ed25519 not-a-key")
+        local = Local({}, place / "root")
+        with pytest.raises(ProviderError, match="KeyImportError"):
+            local.create(request)
+        assert not local.leftovers(request.box)

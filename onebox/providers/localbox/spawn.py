@@ -63,10 +63,10 @@ def wait_until_up(layout: Layout) -> None:
         alive = is_locked(layout.lock)
         # Read after the lock: a supervisor writes its last word before it ends.
         state = read_json(layout.state) or {}
+        if "port" in state:
+            return
         if state.get("state") == "failed":
             raise ProviderError(f"box {layout.path.name} did not start: {state['why']}")
-        if "port" in state or state.get("state") == "stopped":
-            return
         if not alive and layout.path.exists():
             raise ProviderError(
                 f"box {layout.path.name} did not start: {console(layout, 3).strip()}"

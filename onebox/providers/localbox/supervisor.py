@@ -8,6 +8,7 @@ has passed, when the machine dies, or when the box's directory is gone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -98,7 +99,9 @@ class _Supervisor:
         self._set_timers()
         line, theirs = socket.socketpair()
         self._start_machine(theirs)
-        line.sendall(json.dumps(self._boot).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):
+            # Dead already? Then the line has ended, and that is acted upon.
+            line.sendall(json.dumps(self._boot).encode() + b"\n")
         return line
 
     def _start_machine(self, theirs: socket.socket) -> None:
@@ -130,7 +133,7 @@ class _Supervisor:
                 if signal.SIGTERM in numbers:
                     return "the supervisor was asked to end"
             if line in ready:
-                news = line.recv(65536)
+                news = _hear(line)
                 if not news:
                     return "the machine crashed"
                 said += news
@@ -210,6 +213,15 @@ class _Supervisor:
         self._state.update(news)
         if self._stands():
             write_json(self._layout.state, self._state)
+
+
+def _hear(line: socket.socket) -> bytes:
+    """Read from the machine; nothing means that it has ended."""
+    try:
+        return line.recv(65536)
+    except ConnectionResetError:
+        # It ended without having read all that we said.
+        return b""
 
 
 def _close_door(listener: socket.socket) -> None:
