@@ -35,6 +35,10 @@ class Closed(Exception):
     """The other end has gone away, or what it sends is no frame."""
 
 
+class Garbled(Closed):
+    """What the other end sends is no frame: it is not who we think it is."""
+
+
 class Refused(Exception):
     """The agent will not do what was asked; *kind* is for programs to read."""
 
@@ -86,7 +90,7 @@ class Channel:
             return None
         kind, length = HEAD.unpack_from(self._buffer)
         if length > LONGEST:
-            raise Closed("not a frame: %r" % bytes(self._buffer[:80]))
+            raise Garbled("not a frame: %r" % bytes(self._buffer[:80]))
         end = HEAD.size + length
         if len(self._buffer) < end:
             return None
@@ -123,7 +127,7 @@ def loads(payload: bytes) -> Dict[str, Any]:
     try:
         value = json.loads(payload)
     except ValueError as error:
-        raise Closed("not JSON: %r" % payload[:80]) from error
+        raise Garbled("not JSON: %r" % payload[:80]) from error
     if not isinstance(value, dict):
-        raise Closed("not an object: %r" % payload[:80])
+        raise Garbled("not an object: %r" % payload[:80])
     return value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
@@ -29,6 +31,9 @@ class Link:
     While it is open, a thread tells the agent every few seconds that somebody
     is still here. Any break raises `ConnectionLost`, and the link is then dead:
     the caller opens another one and asks the box how far things got.
+
+    Attributes:
+        moved: How many bytes of data have gone either way.
     """
 
     def __init__(self, argv: Sequence[str], *, errors: IO[bytes] | None = None) -> None:
@@ -47,9 +52,16 @@ class Link:
         self.channel = wire.Channel(
             self.process.stdout.fileno(), self.process.stdin.fileno()
         )
+        self.moved = 0
+        self._under_way = False
         self._sending = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._keep_alive, daemon=True).start()
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether it can take a request: not broken, none half done."""
+        return not self._closed.is_set() and not self._under_way
 
     def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
         """
@@ -66,43 +78,63 @@ class Link:
 
     def begin(self, op: str, **arguments: Any) -> None:
         """Send a request whose data or events follow."""
+        if self._under_way:
+            raise ConnectionLost("an earlier request was broken off half way")
+        self._under_way = True
         self.send(b"Q", wire.dumps({"op": op, **arguments}))
 
     def send(self, kind: bytes, payload: bytes | bytearray | memoryview = b"") -> None:
         """Send one frame of the request under way."""
         try:
             with self._sending:
-                self.channel.send(kind, payload)
+                self._send(kind, payload)
         except wire.Closed as error:
-            raise self._lost() from error
+            raise self._lost(error) from error
+        if kind == b"D":
+            self.moved += len(payload)
 
-    def frames(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the frames of the request under way, up to its answer ("A")."""
+    def frames(self, *, within: float | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """
+        Yield the frames of the request under way, up to its answer ("A").
+
+        What is a frame by its form only breaks the connection like any other
+        noise. So does an answer that takes longer than *within* seconds.
+        """
+        until = None if within is None else time.monotonic() + within
         while True:
             try:
-                kind, payload = self.channel.receive()
+                kind, payload = self._receive(until)
+                told = wire.loads(payload) if kind in b"AES" else {}
             except wire.Closed as error:
-                raise self._lost() from error
+                raise self._lost(error) from error
+            self._under_way = kind not in b"AE"
             if kind == b"E":
-                refusal = wire.loads(payload)
-                raise AgentError(str(refusal["kind"]), str(refusal["message"]))
+                raise AgentError(str(told.get("kind")), str(told.get("message")))
+            if kind == b"D":
+                self.moved += len(payload)
             yield kind, payload
             if kind == b"A":
                 return
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, *, within: float | None = None) -> dict[str, Any]:
         """Return the answer of the request under way; skip what comes before."""
-        for kind, payload in self.frames():
+        for kind, payload in self.frames(within=within):
             if kind == b"A":
                 return wire.loads(payload)
-        raise self._lost()
+        raise AssertionError("unreachable")
 
     def close(self, *, wait: float = 2.0) -> None:
         """Hang up. The agent's process ends; jobs on the box do not."""
         self._closed.set()
+        # Not while the other thread is about to write: the number of a closed
+        # descriptor may be another file's a moment later. Should it be stuck in
+        # its write, that one write is all it still does.
+        unused = self._sending.acquire(timeout=wait)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
+        if unused:
+            self._sending.release()
         try:
             self.process.wait(wait)
         except subprocess.TimeoutExpired:
@@ -115,18 +147,41 @@ class Link:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _lost(self) -> ConnectionLost:
+    def _send(self, kind: bytes, payload: bytes | bytearray | memoryview = b"") -> None:
+        if self._closed.is_set():
+            raise wire.Closed("hung up")
+        self.channel.send(kind, payload)
+
+    def _receive(self, until: float | None) -> tuple[bytes, bytes]:
+        if self._closed.is_set():
+            raise wire.Closed("hung up")
+        frame = self.channel.ready()
+        while frame is None:
+            if until is not None:
+                left = max(until - time.monotonic(), 0.0)
+                if not select.select([self.channel.read_fd], [], [], left)[0]:
+                    self._closed.set()
+                    raise ConnectionLost("the box does not answer")
+            self.channel.fill()
+            frame = self.channel.ready()
+        if frame[0] not in b"AEDZS":
+            raise wire.Garbled(f"not a frame: {frame[0]!r}")
+        return frame
+
+    def _lost(self, why: wire.Closed) -> ConnectionLost:
         self._closed.set()
         try:
             code = self.process.wait(1.0)
         except subprocess.TimeoutExpired:
             code = None
+        if isinstance(why, wire.Garbled):
+            return ConnectionLost(f"what answers is no agent ({why})")
         return ConnectionLost(f"the connection to the box broke (exit {code})")
 
     def _keep_alive(self) -> None:
         while not self._closed.wait(PING_SECONDS):
             try:
                 with self._sending:
-                    self.channel.send(b"P")
-            except (wire.Closed, ValueError, OSError):
+                    self._send(b"P")
+            except wire.Closed:
                 return

@@ -9,28 +9,48 @@ agent's frames.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
+import shlex
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
+from ..agent import wire
 from ..errors import BoxFailed, ConnectionLost, HostKeyMismatch, OneboxError
 from ..providers.base import Box, HostKey
 from ..state import private_dir, write_atomically
-from .link import Link
+from .link import AgentError, Link
 
 T = TypeVar("T")
 
 # A box that has just booted is asked this often. Only real logins count: since
 # OpenSSH 9.8 a server locks out who connects without authenticating.
 RETRY_SECONDS = 0.5
-# authorized_keys may be written some time after sshd has started.
-KEY_GRACE_SECONDS = 60.0
-# How often a broken transfer or log is picked up again before giving up.
+# authorized_keys and the agent may be written some time after sshd has started.
+GRACE_SECONDS = 60.0
+# How long a box may take to say hello. Past the handshake neither ssh nor a
+# shared connection has a limit of its own that is shorter than a minute.
+HELLO_SECONDS = 30.0
+# How often a broken transfer or log is picked up again before giving up, unless
+# it got on by this much: more than all buffers on the way can have swallowed.
 RESUMES = 5
+PROGRESS_BYTES = 8 << 20
+
+_PLAIN = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@+-]*")
+_MESSAGE_BYTES = 1 << 14
+
+
+class KeyRefused(ConnectionLost):
+    """The box answers with its own host key, and does not let us in."""
+
+
+class NoAgent(BoxFailed):
+    """The box lets us in, but no agent runs there."""
 
 
 class Door:
@@ -47,31 +67,44 @@ class Door:
         self.box = box
         self.directory = private_dir(directory)
         self.config = directory / "config"
-        self.messages = directory / "messages"
+        self.socket = socket_dir(os.environ) / _socket_name(box)
         self._link: Link | None = None
-        known = f"{box.id} {box.host_key.strip()}\n"
-        write_atomically(directory / "known_hosts", known.encode())
-        write_atomically(self.config, _config(box, directory, identity).encode())
+        key = " ".join(box.host_key.split()[:2])
+        write_atomically(directory / "known_hosts", f"{box.id} {key}\n".encode())
+        text = _config(box, directory, identity, self.socket)
+        write_atomically(self.config, os.fsencode(text))
 
     def argv(self, *options: str) -> list[str]:
-        """Return the ssh command that leads to the box."""
-        return ["ssh", "-F", str(self.config), *options, self.box.id]
+        """Return the ssh command that leads to the box; a command may follow."""
+        return ["ssh", "-F", str(self.config), *options, "--", self.box.id]
 
-    def link(self) -> Link:
+    def link(self, *, within: float = HELLO_SECONDS) -> Link:
         """
         Return the conversation with the agent; open it if there is none.
+
+        Args:
+            within: How many seconds the box may take to answer.
 
         Raises:
             HostKeyMismatch: Another machine answers. Nothing was sent to it.
 
+            NoAgent: The box answers, but its agent does not run.
+
             ConnectionLost: It could not be opened now.
         """
+        if self._link is not None and not self._link.usable:
+            self.hang_up()
         if self._link is None:
-            self._link = self._open()
+            self._link = self._open(within)
         return self._link
 
     def open_when_up(
-        self, seconds: float, alive: Callable[[], None], tick: Callable[[], None]
+        self,
+        seconds: float,
+        alive: Callable[[], None],
+        tick: Callable[[], None],
+        *,
+        grace: float = GRACE_SECONDS,
     ) -> Link:
         """
         Wait until a box that is booting lets us in.
@@ -83,22 +116,23 @@ class Door:
 
             tick: Is called after each attempt.
 
+            grace: How long it may refuse our key, or have no agent.
+
         Raises:
             BoxFailed: The time is over, or the box refuses our key for good.
         """
         until = time.monotonic() + seconds
-        refused_since: float | None = None
+        unready_since: float | None = None
         while True:
             try:
-                return self.link()
-            except ConnectionLost as error:
+                left = until - time.monotonic()
+                return self.link(within=min(HELLO_SECONDS, max(left, 1.0)))
+            except (ConnectionLost, NoAgent) as error:
                 now = time.monotonic()
-                if "Permission denied" in error.message:
-                    refused_since = refused_since or now
-                    if now - refused_since > KEY_GRACE_SECONDS:
-                        raise BoxFailed(
-                            f"{self.box.id} does not accept our ssh key"
-                        ) from error
+                if isinstance(error, (KeyRefused, NoAgent)):
+                    unready_since = unready_since or now
+                    if now - unready_since > grace:
+                        raise _not_ready(self.box, error) from error
                 if now > until:
                     raise BoxFailed(
                         f"{self.box.id} did not answer within {seconds:.0f} s: "
@@ -122,16 +156,18 @@ class Door:
         Raises:
             ConnectionLost: It broke more than a few times without progress.
         """
-        for attempt in range(RESUMES + 1):
+        attempt = 0
+        while True:
             try:
                 return step(self.link())
             except ConnectionLost as error:
+                moved = self._link.moved if self._link is not None else 0
                 self.hang_up(force=True)
-                if attempt == RESUMES:
+                attempt = 1 if moved >= PROGRESS_BYTES else attempt + 1
+                if attempt > RESUMES:
                     raise
-                broken(error, attempt + 1)
-                time.sleep(min(0.2 * 2**attempt, 5.0))
-        raise AssertionError("unreachable")
+                broken(error, attempt)
+                time.sleep(min(0.1 * 2**attempt, 5.0))
 
     def hang_up(self, *, force: bool = False) -> None:
         """
@@ -144,43 +180,58 @@ class Door:
             self._link.close(wait=0.2 if force else 2.0)
             self._link = None
         if force:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                subprocess.run(
-                    self.argv("-O", "exit"),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    timeout=5,
-                    check=False,
-                )
+            self._end_sharing()
 
     def forget(self) -> None:
         """Close everything and remove what was kept for this box."""
         self.hang_up(force=True)
-        for path in (self.config, self.messages, self.directory / "known_hosts"):
+        for path in (self.config, self.directory / "known_hosts"):
             path.unlink(missing_ok=True)
 
-    def _open(self) -> Link:
-        with self.messages.open("wb") as errors:
-            link = Link(
-                [*self.argv(), f"exec python3 -I -S {self.box.agent} serve"],
-                errors=errors,
-            )
-        try:
-            link.ask("hello")
-        except ConnectionLost as error:
-            link.close(wait=0.2)
-            said = self.messages.read_text("utf-8", "replace").strip()
-            last = said.splitlines()[-1] if said else error.message
-            if "Host key verification failed" in said:
-                raise HostKeyMismatch(
-                    f"another machine answers for {self.box.id} at {self.box.host}: "
-                    "its host key is not the one this box was made with; "
-                    "nothing was sent to it",
-                    next="inv status, then inv teardown",
-                ) from error
-            raise ConnectionLost(last, next="inv status") from error
+    def _open(self, within: float) -> Link:
+        agent = shlex.quote(self.box.agent)
+        with contextlib.ExitStack() as undo:
+            # A file without a name: what ssh and the box say stays nowhere.
+            said = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
+            try:
+                link = Link(
+                    [*self.argv(), f"exec python3 -I -S {agent} serve"], errors=said
+                )
+            except FileNotFoundError as error:
+                raise _no_client("ssh") from error
+            with contextlib.ExitStack() as failing:
+                failing.callback(self._end_sharing)
+                failing.callback(link.close, wait=0.2)
+                try:
+                    link.begin("hello")
+                    link.finish(within=within)
+                except AgentError as error:
+                    raise _no_agent(self.box, str(error)) from error
+                except ConnectionLost as error:
+                    code = link.process.poll()
+                    raise _failure(self.box, code, _read_end(said), error) from error
+                failing.pop_all()
         return link
+
+    def _end_sharing(self) -> None:
+        """End the shared connection, also one that has stalled or is frozen."""
+        if not self.socket.exists():
+            return
+        try:
+            done = subprocess.run(
+                self.argv("-O", "exit"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=5,
+                check=False,
+            )
+            ended = done.returncode == 0
+        except (subprocess.TimeoutExpired, FileNotFoundError):
+            ended = False
+        if not ended:
+            # Whoever held it, nobody shall meet it there again.
+            self.socket.unlink(missing_ok=True)
 
 
 def identity(directory: Path) -> Path:
@@ -221,10 +272,11 @@ def socket_dir(environ: Mapping[str, str]) -> Path:
     """
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime and len(runtime) < 40 and Path(runtime).is_dir():
-        return private_dir(Path(runtime) / "onebox")
-    path = Path(tempfile.gettempdir()) / f"onebox-{os.getuid()}"
-    if len(str(path)) > 50:
-        path = Path("/tmp") / f"onebox-{os.getuid()}"  # noqa: S108 - checked below
+        path = Path(runtime) / "onebox"
+    else:
+        path = Path(tempfile.gettempdir()) / f"onebox-{os.getuid()}"
+        if len(str(path)) > 50:
+            path = Path("/tmp") / f"onebox-{os.getuid()}"  # noqa: S108 - checked below
     private_dir(path)
     found = path.lstat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077 or path.is_symlink():
@@ -235,8 +287,62 @@ def socket_dir(environ: Mapping[str, str]) -> Path:
     return path
 
 
-def _config(box: Box, directory: Path, identity: Path) -> str:
-    socket = socket_dir(os.environ) / box.id
+def _socket_name(box: Box) -> str:
+    # Short, and another one when the box has moved: a connection to where it was
+    # is of no use. ssh adds 17 characters of its own while it makes the socket.
+    where = f"{box.id} {box.host} {box.port} {box.user} {box.host_key}"
+    return f"{box.id[:14]}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"
+
+
+def _failure(
+    box: Box, code: int | None, said: str, error: ConnectionLost
+) -> OneboxError:
+    """Return what it means that the box did not say hello."""
+    lines = said.splitlines()
+    if isinstance(error.__cause__, wire.Garbled):
+        return ConnectionLost(error.message, next="inv status")
+    if code == 255 and "Host key verification failed" in said:
+        return HostKeyMismatch(
+            f"another machine answers for {box.id} at {box.host}: its host key is "
+            "not the one this box was made with; nothing was sent to it",
+            next="inv status, then inv teardown",
+        )
+    if code == 255 and f"{box.user}@{box.host}: Permission denied" in said:
+        return KeyRefused(lines[-1], next="inv status")
+    # Any other code is that of the command on the box: the connection is good.
+    if code is not None and 0 < code < 255:
+        return _no_agent(box, lines[-1] if lines else f"exit {code}")
+    return ConnectionLost(lines[-1] if lines else error.message, next="inv status")
+
+
+def _no_agent(box: Box, why: str) -> NoAgent:
+    return NoAgent(
+        f"{box.id} answers, but its agent does not run: {why}",
+        next="inv teardown --discard-outputs, then inv provision",
+    )
+
+
+def _not_ready(box: Box, error: OneboxError) -> BoxFailed:
+    if isinstance(error, NoAgent):
+        return error
+    return BoxFailed(f"{box.id} does not accept our ssh key")
+
+
+def _read_end(file: IO[bytes]) -> str:
+    """Return the last lines of what ssh and the box said, fit for a terminal."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _MESSAGE_BYTES, 0))
+    text = file.read().decode("utf-8", "replace").strip()
+    return "\n".join(
+        "".join(c if c.isprintable() else "?" for c in line[:400])
+        for line in text.splitlines()
+    )
+
+
+def _config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
+    for word in (box.id, box.host, box.user):
+        if not _PLAIN.fullmatch(word):
+            raise OneboxError(f"ssh cannot be told of {word!r}", next="inv status")
     options: Sequence[tuple[str, object]] = [
         ("HostName", box.host),
         ("Port", box.port),
@@ -269,7 +375,11 @@ def _config(box: Box, directory: Path, identity: Path) -> str:
 
 
 def _quoted(path: Path) -> str:
-    return f'"{path}"'
+    # ssh puts values in for %x and ${NAME}; for the latter there is no escape.
+    text = str(path)
+    if "\n" in text or '"' in text or "${" in text:
+        raise OneboxError(f"ssh cannot be told of a path like {text!r}")
+    return '"{}"'.format(text.replace("%", "%%"))
 
 
 def _keygen(path: Path, comment: str) -> None:
@@ -286,10 +396,14 @@ def _ssh_keygen(arguments: Sequence[str]) -> str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise OneboxError(
-            "there is no OpenSSH client on this machine (ssh-keygen is missing)",
-            next="install it, for example: apt install openssh-client",
-        ) from error
+        raise _no_client("ssh-keygen") from error
     if done.returncode:
         raise OneboxError(f"ssh-keygen failed: {done.stderr.strip()}")
     return done.stdout
+
+
+def _no_client(program: str) -> OneboxError:
+    return OneboxError(
+        f"there is no OpenSSH client on this machine ({program} is missing)",
+        next="install it, for example: apt install openssh-client",
+    )
