@@ -36,6 +36,22 @@ class Tags:
 
 
 @dataclass(frozen=True)
+class Need:
+    """
+    What a size asks for.
+
+    *cpus* and *memory* (bytes) are what it takes at least. Where *types* are
+    named (this provider's own names, best first) nothing else will do.
+    """
+
+    name: str
+    cpus: int
+    memory: int
+    spot: bool = False
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Size:
     """
     A machine type as it can be had: *memory* in bytes, prices in USD an hour.
@@ -155,12 +171,12 @@ class Provider(abc.ABC):
     name: str
 
     @abc.abstractmethod
-    def size(self, name: str, cpus: int, memory: int, spot: bool) -> Sequence[Size]:
+    def sizes(self, need: Need) -> Sequence[Size]:
         """
-        Return what can be had for a size, best first; at least one entry.
+        Return the types that can be had for a need, best first; at least one.
 
-        *name* is what the user asked for, *cpus* and *memory* (bytes) what it
-        needs at least.
+        Raises:
+            UsageError: No type of this provider fits; the nearest are named.
         """
 
     @abc.abstractmethod

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import ConfigError, ProviderError, Unclear
-from .base import Box, Check, Image, Leftover, Provider, Request, Size
+from .base import Box, Check, Image, Leftover, Need, Provider, Request, Size
 from .localbox import disk, host, images, processes, records, rehearse, spawn
 from .localbox.layout import Layout, take_lock, write_json
 
@@ -51,17 +51,17 @@ class Local(Provider):
         self._read = _paths(settings.get("read", []))
         self._clock = clock
 
-    def size(self, name: str, cpus: int, memory: int, spot: bool) -> Sequence[Size]:
+    def sizes(self, need: Need) -> Sequence[Size]:
         """Return this machine: whatever is asked for, it is what there is."""
         return [
             Size(
-                name=name,
+                name=need.name,
                 type="this machine",
                 cpus=host.cpus(),
                 memory=host.memory(),
                 price=0.0,
                 on_demand=0.0,
-                spot=spot,
+                spot=need.spot,
             )
         ]
 

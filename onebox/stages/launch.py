@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .. import words
 from ..errors import BoxFailed, NoCapacity, OneboxError, UsageError
-from ..providers.base import Arming, Box, Image, Provider, Request, Size, Tags
+from ..providers.base import Arming, Box, Image, Need, Provider, Request, Size, Tags
 from ..signals import Interrupted
 from ..state import config_dir, random_id
 from ..transport import bundle, ssh
@@ -24,8 +24,15 @@ GONE_SECONDS = 300.0
 
 def sizes(session: Session) -> list[Size]:
     """Return what can be had for the size asked for, best first."""
-    vm, spot = session.settings.size, session.settings.wants_spot
-    return list(session.provider.size(vm.name, vm.cpus, vm.memory, spot))
+    vm = session.settings.size
+    need = Need(
+        name=vm.name,
+        cpus=vm.cpus,
+        memory=vm.memory,
+        spot=session.settings.wants_spot,
+        types=vm.types.get(session.provider.name, ()),
+    )
+    return list(session.provider.sizes(need))
 
 
 def deadline(session: Session) -> float:

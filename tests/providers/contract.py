@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from onebox.errors import NotAllowed
-from onebox.providers.base import Image, Provider, Request, Tags
+from onebox.providers.base import Image, Need, Provider, Request, Tags
 
 Make = Callable[..., Request]
 
@@ -36,7 +36,7 @@ class ProviderContract:
 
     def test_size(self, provider: Provider) -> None:
         """There is at least one size for what is needed, with a positive shape."""
-        sizes = provider.size("small", 1, 1 << 20, spot=False)
+        sizes = provider.sizes(Need("small", 1, 1 << 20))
         assert sizes
         assert all(size.cpus >= 1 and size.memory >= 1 << 20 for size in sizes)
 

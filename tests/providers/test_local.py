@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConfigError, NotAllowed, ProviderError
-from onebox.providers.base import Request
+from onebox.providers.base import Need, Request
 from onebox.providers.local import Local
 from onebox.providers.localbox.layout import Layout, take_lock
 
@@ -42,7 +42,7 @@ class TestSettings:
 
     def test_free(self, place: Path) -> None:
         """This machine costs nothing, and says so with a zero."""
-        [size] = Local({}, place).size("large", 64, 1 << 40, spot=True)
+        [size] = Local({}, place).sizes(Need("large", 64, 1 << 40, spot=True))
         assert (size.price, size.on_demand, size.spot) == (0.0, 0.0, True)
         assert size.name == "large"
 

@@ -237,7 +237,7 @@ _AS_NOBODY = """
 import sys, time
 from pathlib import Path
 from onebox.providers.local import Local
-from onebox.providers.base import Arming, HostKey, Request, Tags
+from onebox.providers.base import Arming, HostKey, Need, Request, Tags
 from tests.providers.sshbox import Keys, SshBox
 
 place = Path(sys.argv[1])
@@ -247,7 +247,7 @@ soon = time.time() + 600
 request = Request(
     "box-of-nobody",
     Tags("owner", "project", "main", soon, "0"),
-    local.size("small", 1, 1, False)[0],
+    local.sizes(Need("small", 1, 1))[0],
     None,
     keys.public("user"),
     HostKey(keys.private("host"), keys.public("host")),
