@@ -10,11 +10,13 @@ line shows what happens; elsewhere each event is one line without control codes.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
@@ -57,14 +59,21 @@ class Screen:
     """Where onebox talks to its user."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        plain = environ.get("TERM") == "dumb"
-        self.err = _Console(stderr=True, highlight=False, force_terminal=_no(plain))
-        self.out = _Console(highlight=False, force_terminal=_no(plain))
-        self.live = self.err.is_terminal and not plain
+        able = environ.get("TERM") not in ("dumb", "unknown")
+        # Said outright, or FORCE_COLOR would put control codes into a pipe.
+        err, out = able and _is_tty(sys.stderr), able and _is_tty(sys.stdout)
+        self.err = _Console(stderr=True, highlight=False, force_terminal=err)
+        self.out = _Console(highlight=False, force_terminal=out)
+        self.live = err
+        for stream in (sys.stdout, sys.stderr):
+            # A name that the user's encoding lacks must not end the work.
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
         self.marks = MARKS if _says_unicode(self.err) else PLAIN_MARKS
         self.footer_shown = False
         self.line_open = False
-        self.closed = False
+        # Without a stdout (`>&-`), 1 may be any file of ours.
+        self.closed = sys.stdout is None
         self._bar: Progress | None = None
 
     def headline(self, title: Sequence[str], more: Sequence[str]) -> None:
@@ -115,7 +124,7 @@ class Screen:
             return
         grid = Table.grid(padding=(0, 1, 0, 0))
         grid.add_column(width=NAME_WIDTH)
-        grid.add_column(width=1, style=STYLES[mark])
+        grid.add_column(min_width=1, no_wrap=True, style=STYLES[mark])
         grid.add_column(min_width=RESULT_WIDTH)
         grid.add_column(overflow="fold")
         grid.add_row(Text(name, "bold"), sign, Text(result), Text(detail, "dim"))
@@ -183,6 +192,9 @@ class Screen:
         if self.closed or not data:
             return
         self.clear_footer()
+        with _broken_pipes_ignored():
+            # What a user's task has printed before stays before.
+            sys.stdout.flush()
         view = memoryview(data)
         while view:
             try:
@@ -308,8 +320,8 @@ def _dim(text: str, console: Console) -> str:
     return text if console.no_color else f"\x1b[2m{text}\x1b[0m"
 
 
-def _no(plain: bool) -> bool | None:
-    return False if plain else None
+def _is_tty(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _says_unicode(console: Console) -> bool:

@@ -48,11 +48,15 @@ def money(dollars: float | None) -> str:
 
     >>> money(None), money(0), money(0.234), money(0.0004), money(1234.5)
     ('$?', '$0', '$0.23', '$0.0004', '$1,234.50')
+    >>> money(0.00001)
+    '<$0.0001'
     """
     if dollars is None:
         return "$?"
     if dollars == 0:
         return "$0"
+    if 0 < dollars < 0.0001:
+        return "<$0.0001"
     if dollars < 0.01:
         return f"${dollars:.4f}"
     return f"${dollars:,.2f}"
