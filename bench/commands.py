@@ -1,0 +1,105 @@
+"""What the command itself costs: its start, and a whole cycle on the local box."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import data
+from lab import Lab
+from measure import Row, Way, alternately
+
+JOB = "mkdir -p results && date > results/when"
+SCRIPT = """\
+set -e
+{ssh} -M -N -f -o ControlPersist=600 bench </dev/null
+rsync -a -e "{ssh}" data bench:{far}/
+{ssh} bench 'cd {far} && {job}'
+rsync -a -e "{ssh}" bench:{far}/results .
+{ssh} bench rm -r {far}
+{ssh} -O exit bench 2>/dev/null
+"""
+
+
+def listing(rounds: int) -> Iterator[Row]:
+    """Measure the CPU time of `inv --list` with onebox and with an empty file."""
+    with Lab.open(0) as lab:
+        bare = lab.base / "bare"
+        bare.mkdir()
+        (bare / "tasks.py").touch()
+
+        def spent(folder: Path) -> float:
+            return _cpu([sys.executable, "-m", "invoke", "--list"], folder, lab)
+
+        spent(lab.project), spent(bare)
+        mine, theirs = alternately(
+            max(rounds, 3) * 5,
+            [
+                Way("onebox", lambda: spent(lab.project)),
+                Way("empty tasks.py", lambda: spent(bare)),
+            ],
+        )
+    yield Row(
+        "list", "inv --list, CPU time", "empty tasks.py", mine, theirs, 1.1, unit="ms"
+    )
+
+
+def cycle(rounds: int) -> Iterator[Row]:
+    """Measure provision to teardown against a script with ssh and rsync."""
+    with Lab.open(0) as lab, lab.peer() as peer:
+        data.empty(lab.data)
+        lab.data.rmdir()
+        data.many_files(lab.data, 200, 100_000)
+        toml = lab.project / "onebox.toml"
+        toml.write_text(toml.read_text() + f'\n[run]\ncommand = "{JOB}"\n')
+        far = lab.peers / "work"
+        script = SCRIPT.format(ssh=" ".join(peer.ssh), far=far, job=JOB)
+        here = lab.base / "script"
+        here.mkdir()
+        (here / "data").symlink_to(lab.data)
+
+        def ours() -> None:
+            subprocess.run(
+                [sys.executable, "-m", "invoke", "run"],
+                cwd=lab.project,
+                env=lab.environ,
+                check=True,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+            )
+
+        def theirs() -> None:
+            far.mkdir()
+            subprocess.run(
+                ["bash", "-c", script.replace("-a -e", "-aL -e", 1)],
+                cwd=here,
+                check=True,
+            )
+
+        mine, its = alternately(
+            rounds, [Way("inv run", ours), Way("ssh + rsync script", theirs)]
+        )
+    yield Row(
+        "cycle",
+        "provision … teardown, 200 files, 20 MB",
+        "ssh + rsync + ControlMaster script",
+        mine,
+        its,
+        1.5,
+    )
+
+
+def _cpu(argv: list[str], folder: Path, lab: Lab) -> float:
+    with subprocess.Popen(
+        argv,
+        cwd=folder,
+        env=lab.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        _, _, usage = os.wait4(process.pid, 0)
+        process.returncode = 0
+    return (usage.ru_utime + usage.ru_stime) * 1000

@@ -1,0 +1,146 @@
+"""
+A long or narrow line: a TCP relay with a bandwidth and a delay.
+
+Run as a program of its own, so that it shares no interpreter with what is
+measured: `python line.py PORT BITS_PER_SECOND ROUND_TRIP_SECONDS`; 0 bits mean
+no limit. It prints the port that it listens on. All connections share the
+bandwidth, in each direction. The delay comes after the bandwidth, as on a wire;
+what TCP itself adds on a real one (slow start, losses) is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PIECE = 1 << 16
+# What a router on the way would hold: so long a pause is caught up with.
+BURST_SECONDS = 0.01
+# More than this many pieces on the way stop the sender, as a full window does.
+MOST_PIECES = 1024
+
+
+class Lane:
+    """One direction of the line, shared by all connections."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._lock = threading.Lock()
+        self._free = 0.0
+
+    def pass_through(self, count: int) -> float:
+        """Wait until so many bytes have gone through; return when that was."""
+        now = time.monotonic()
+        if not self._rate:
+            return now
+        with self._lock:
+            self._free = max(self._free, now - BURST_SECONDS) + count / self._rate
+            through = self._free
+        if through > now:
+            time.sleep(through - now)
+        return through
+
+
+@contextlib.contextmanager
+def line(port: int, *, bits: float = 0, round_trip: float = 0) -> Iterator[int]:
+    """Lay a line to a port of this machine; give the port of its near end."""
+    relay = subprocess.Popen(
+        [sys.executable, Path(__file__), str(port), str(bits), str(round_trip)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert relay.stdout is not None
+    try:
+        yield int(relay.stdout.readline())
+    finally:
+        relay.communicate()
+
+
+def ceiling(count: int = 1 << 28) -> float:
+    """Return how many bytes a second a line without limits carries here."""
+    sink = socket.create_server(("127.0.0.1", 0))
+    with sink, line(sink.getsockname()[1]) as port:
+        near = socket.create_connection(("127.0.0.1", port))
+        far, _ = sink.accept()
+        with near, far:
+            began = time.perf_counter()
+            sender = threading.Thread(target=near.sendall, args=[bytes(count)])
+            sender.start()
+            left = count
+            while left:
+                left -= len(far.recv(1 << 20))
+            sender.join()
+            return count / (time.perf_counter() - began)
+
+
+def serve(port: int, bits: float, round_trip: float) -> None:
+    """Relay connections until stdin is closed."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    up, down = Lane(bits / 8), Lane(bits / 8)
+
+    def accept() -> None:
+        while True:
+            near, _ = listener.accept()
+            try:
+                far = socket.create_connection(("127.0.0.1", port))
+            except OSError:
+                near.close()
+                continue
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for source, sink, lane in ((near, far, up), (far, near, down)):
+                pieces: queue.Queue[tuple[float, bytes]] = queue.Queue(MOST_PIECES)
+                for target, arguments in (
+                    (_take, (source, lane, round_trip / 2, pieces)),
+                    (_give, (sink, pieces)),
+                ):
+                    threading.Thread(target=target, args=arguments, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    sys.stdin.read()
+
+
+def _take(
+    source: socket.socket,
+    lane: Lane,
+    delay: float,
+    pieces: queue.Queue[tuple[float, bytes]],
+) -> None:
+    while True:
+        try:
+            data = source.recv(PIECE)
+        except OSError:
+            data = b""
+        pieces.put((lane.pass_through(len(data)) + delay, data))
+        if not data:
+            return
+
+
+def _give(sink: socket.socket, pieces: queue.Queue[tuple[float, bytes]]) -> None:
+    while True:
+        due, data = pieces.get()
+        wait = due - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        try:
+            if not data:
+                sink.shutdown(socket.SHUT_WR)
+                return
+            sink.sendall(data)
+        except OSError:
+            # Whoever sends is told by the other direction; this one runs dry.
+            while pieces.get()[1]:
+                pass
+            return
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
