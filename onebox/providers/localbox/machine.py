@@ -29,8 +29,6 @@ _EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org")
 _WINDOW_BYTES = 8 << 20
 _PACKET_BYTES = 1 << 17
 _KEEPALIVE_SECONDS = 30
-# Shorter than the grace of whoever may be ending us meanwhile.
-_ORPHANED_GRACE_SECONDS = processes.GRACE_SECONDS / 4
 
 _NEW_NAMESPACE, _NEW_USER = 0x00020000, 0x10000000
 _PRIVATE_MOUNTS = 1 << 14 | 1 << 18
@@ -70,14 +68,9 @@ def main(arguments: Sequence[str]) -> None:
     try:
         asyncio.run(_Machine(layout, boot, line, listener).run(notes))
     finally:
-        # The supervisor is gone: nobody else finds a daemon that hides its mark,
-        # so a teardown that asks us to end has to wait for this.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        processes.end(
-            lambda: processes.descendants(os.getpid()),
-            grace=_ORPHANED_GRACE_SECONDS,
-            each_round=_reap,
-        )
+        # The supervisor may be gone: then nobody else finds a daemon that hides
+        # its mark, so whoever asks us to end has to wait for this.
+        processes.end(lambda: processes.descendants(os.getpid()), each_round=_reap)
 
 
 class _Server(asyncssh.SSHServer):
@@ -141,6 +134,8 @@ class _Machine:
         loop.add_signal_handler(signal.SIGCHLD, self.children.reap)
         # Nothing more is said over the line: readable means ended.
         loop.add_reader(self._line, over.cancel)
+        # Not loop.add_signal_handler: that one ends with the loop, too early.
+        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(over.cancel))
         self._plan_faults(loop)
         self._start_agent()
         self._listener.setblocking(False)
@@ -148,6 +143,7 @@ class _Machine:
         ready = {"ready": True, "notes": list(notes)}
         self._line.sendall(json.dumps(ready).encode() + b"\n")
         await asyncio.wait([over])
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         accepting.cancel()
 
     async def _accept(self, loop: asyncio.AbstractEventLoop) -> None:

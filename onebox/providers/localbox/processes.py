@@ -31,7 +31,8 @@ def adopt_orphans() -> bool:
 def descendants(root: int) -> set[int]:
     """Return the living processes below *root*, without itself."""
     children: dict[int, list[int]] = {}
-    for pid, parent in _parents().items():
+    parents, ended = _parents()
+    for pid, parent in parents.items():
         children.setdefault(parent, []).append(pid)
     found: set[int] = set()
     waiting = [root]
@@ -40,7 +41,9 @@ def descendants(root: int) -> set[int]:
             if pid not in found:
                 found.add(pid)
                 waiting.append(pid)
-    return found
+    # One that has just ended still counts as a parent: its children may have
+    # been listed before they were handed on.
+    return found - ended
 
 
 def marked(box: str) -> set[int]:
@@ -82,7 +85,12 @@ def end(
     deadline = time.monotonic() + grace
     asked: set[int] = set()
     pause = 0.002
-    while found := find():
+    looks_in_vain = 0
+    # A listing of processes is no snapshot: it can miss one that gets another
+    # parent meanwhile. So it takes two that find nothing.
+    while looks_in_vain < 2:
+        found = find()
+        looks_in_vain = 0 if found else looks_in_vain + 1
         if time.monotonic() < deadline:
             for pid in found - asked:
                 send(pid, signal.SIGTERM)
@@ -118,11 +126,15 @@ def send(pid: int, number: int) -> None:
         return
 
 
-def _parents() -> dict[int, int]:
+def _parents() -> tuple[dict[int, int], set[int]]:
+    """Return everybody's parent, and who has ended but not been reaped yet."""
     if not _PROC.joinpath("self").exists():
         rows = [line.split() for line in _ps("-axo", "pid=,ppid=,stat=").splitlines()]
-        return {int(row[0]): int(row[1]) for row in rows if row[2][:1] != b"Z"}
-    parents = {}
+        return (
+            {int(row[0]): int(row[1]) for row in rows},
+            {int(row[0]) for row in rows if row[2][:1] == b"Z"},
+        )
+    parents, ended = {}, set()
     for entry in os.listdir(_PROC):  # noqa: PTH208 - a third of iterdir's time
         if entry.isdigit():
             try:
@@ -131,9 +143,10 @@ def _parents() -> dict[int, int]:
                 continue
             # The name, in parentheses, may hold anything: read behind it.
             state, parent = status[status.rindex(b")") + 2 :].split(None, 2)[:2]
-            if state not in (b"Z", b"X"):
-                parents[int(entry)] = int(parent)
-    return parents
+            parents[int(entry)] = int(parent)
+            if state in (b"Z", b"X"):
+                ended.add(int(entry))
+    return parents, ended
 
 
 def _ps(*arguments: str) -> bytes:

@@ -84,8 +84,9 @@ def stop(layout: Layout, box: str, why: str) -> None:
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
         _order(layout.control, why)
-    # With the supervisor alive nothing is left; it may have been killed, though.
-    processes.end(lambda: processes.marked(box))
+    # With the supervisor alive nothing is left. It may have been killed, though:
+    # then the machine ends everything, and needs the usual grace to do so.
+    processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
     if is_locked(layout.lock):
         raise Unclear(f"another onebox command is using box {box}")
 
