@@ -50,7 +50,6 @@ class Plan(NamedTuple):
     offers: Dict[bytes, Offer]
     settle: List[Entry]
     gone: List[bytes]
-    known: Dict[bytes, bytes]
 
 
 def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -72,6 +71,8 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         manifest.check(entries)
         receiver = stack.enter_context(contextlib.closing(_receiver(box)))
         plan = _plan(box, entries, paths, index, receiver, alive)
+        if request["write"]:
+            _check_space(box, plan)
         manifest.send_rows(channel.send, _lacking(plan))
         if not request["write"]:
             return {"equal": False, "digest": "", "bad": [], "deleted": 0}
@@ -151,7 +152,7 @@ def _plan(
     alive: Callable[[], None],
 ) -> Plan:
     work = os.fsencode(box.work)
-    plan = Plan(entries, {}, [], [], {})
+    plan = Plan(entries, {}, [], [])
     wanted = {entry.path for entry in entries}
     here = manifest.scan(work, wanted.union(paths), index, hashing=False, alive=alive)
     have = {entry.path: entry for entry in here.entries}
@@ -167,11 +168,21 @@ def _plan(
             sha = mine.sha or _hash(work, entry.path, index, alive)
         if sha is None or (entry.sha is not None and entry.sha != sha):
             plan.offers[entry.path] = receiver.offer(entry, alive)
-        elif entry.sha is None:
+            continue
+        if entry.sha is None:
             plan.offers[entry.path] = Offer(entry, entry.size, sha, whole=True)
-        elif mine is not None and mine.mode != entry.mode:
+        if mine is not None and mine.mode != entry.mode:
             plan.settle.append(entry)
     return plan
+
+
+def _check_space(box: Box, plan: Plan) -> None:
+    need = sum(o.entry.size - o.offset for o in plan.offers.values())
+    free = disk(box.work)[0]
+    if need > free:
+        raise wire.Refused(
+            "disk", "the box's disk has %d bytes free, %d are needed" % (free, need)
+        )
 
 
 def _lacking(plan: Plan) -> Iterator[List[Any]]:
@@ -198,12 +209,6 @@ def _carry_out(
     receiver: Receiver,
     frames: Callable[[], Frame],
 ) -> Dict[str, Any]:
-    lacking = sum(offer.entry.size - offer.offset for offer in plan.offers.values())
-    free = disk(box.work)[0]
-    if lacking > free:
-        raise wire.Refused(
-            "disk", "the box's disk has %d bytes free, %d are needed" % (free, lacking)
-        )
     # From here on whatever breaks off leaves files of ours that this list names.
     _remember(box, sorted({entry.path for entry in plan.entries}.union(paths)), "")
     tree = Tree(os.fsencode(box.work))

@@ -33,6 +33,8 @@ BLOCK = 1 << 20
 ROWS = 256
 # Far above what 256 rows of the longest possible names take.
 LONGEST_LINE = 1 << 24
+# One object for each mode, not one for each file.
+MODES: Dict[int, int] = {}
 Alive = Callable[[], None]
 
 
@@ -219,7 +221,7 @@ def unpack_entry(row: Any) -> Entry:
         entry = Entry(
             raw(path),
             str(kind),
-            mode & 0o7777,
+            MODES.setdefault(mode, mode & 0o7777),
             size + 0,
             mtime_ns + 0,
             raw(target),

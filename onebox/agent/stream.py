@@ -38,6 +38,9 @@ ZEROS = bytes(BLOCK)
 WORTH_A_THREAD = 4 << 20
 
 
+Moved = Callable[[int], object]
+
+
 class Offer(NamedTuple):
     """
     What the receiver of a file has of it already: *offset* bytes hashing to *sha*.
@@ -62,7 +65,7 @@ class Sender:
         self,
         base: bytes,
         write: Callable[[bytes], None],
-        moved: Callable[[int], None] = lambda count: None,
+        moved: Moved = lambda count: None,
     ) -> None:
         self._base = os.path.join(base, b"")
         self._write = write
@@ -132,7 +135,7 @@ class Sender:
         at = start
         try:
             for begin, end in _data(fd, start, size):
-                hasher.zeros(begin - at)
+                hasher.zeros(begin - at, self._moved)
                 at = begin
                 while at < end:
                     block = os.pread(fd, min(CHUNK - 64, end - at), at)
@@ -144,7 +147,7 @@ class Sender:
                     self.flush()
                     at += len(block)
                     self._moved(len(block))
-            hasher.zeros(size - at)
+            hasher.zeros(size - at, self._moved)
         finally:
             sha = hasher.digest()
         return sha
@@ -235,7 +238,7 @@ class Receiver:
         frames: Callable[[], Tuple[bytes, bytes]],
         offers: Dict[bytes, Offer],
         land: Callable[[Landed], None],
-        moved: Callable[[int], None] = lambda count: None,
+        moved: Moved = lambda count: None,
     ) -> None:
         """
         Take in the records of these files, up to the Z frame.
@@ -281,7 +284,7 @@ class Receiver:
         flow: Inflow,
         offer: Offer,
         land: Callable[[Landed], None],
-        moved: Callable[[int], None],
+        moved: Moved,
     ) -> None:
         _, length, status, sha = END.unpack(flow.exactly(END.size))
         if length or status != b"+" or sha != offer.sha:
@@ -295,7 +298,7 @@ class Receiver:
         offer: Offer,
         start: int,
         land: Callable[[Landed], None],
-        moved: Callable[[int], None],
+        moved: Moved,
     ) -> None:
         entry = offer.entry
         lasting = entry.size > self._keep
@@ -330,7 +333,7 @@ class Receiver:
         start: int,
         fd: int,
         whole: Any,
-        moved: Callable[[int], None],
+        moved: Moved,
     ) -> Optional[bytes]:
         hasher = Hasher(whole, threaded=entry.size - start > WORTH_A_THREAD)
         at = start
@@ -341,7 +344,7 @@ class Receiver:
                     break
                 if begin < at or begin + length > entry.size:
                     raise Hostile("%s overflows" % show(entry.path))
-                hasher.zeros(begin - at)
+                hasher.zeros(begin - at, moved)
                 at = begin
                 while length:
                     piece = flow.some(length)
@@ -353,7 +356,7 @@ class Receiver:
             ok = flow.exactly(1) == b"+"
             told = flow.exactly(32)
             if ok:
-                hasher.zeros(entry.size - at)
+                hasher.zeros(entry.size - at, moved)
         finally:
             sha = hasher.digest()
         return sha if ok and sha == told else None
@@ -431,9 +434,10 @@ class Hasher:
         else:
             self._queue.put(data)
 
-    def zeros(self, count: int) -> None:
-        """Go on with so many zero bytes: a hole."""
+    def zeros(self, count: int, moved: Moved) -> None:
+        """Go on with so many zero bytes: a hole. It is told as moved."""
         while count > 0:
+            moved(min(count, BLOCK))
             self.update(ZEROS if count >= BLOCK else bytes(count))
             count -= BLOCK
 

@@ -68,8 +68,7 @@ def read_rules(folder: bytes) -> list[Rule]:
     if data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
     lines = data.decode("latin-1").split("\n")
-    # A carriage return belongs to the line's end only where there is an end.
-    lines[:-1] = [line[:-1] if line.endswith("\r") else line for line in lines[:-1]]
+    lines = [line[:-1] if line.endswith("\r") else line for line in lines]
     rules = [rule(line) for line in lines]
     return [found for found in reversed(rules) if found is not None]
 

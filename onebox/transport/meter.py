@@ -22,14 +22,20 @@ class Meter:
         self.bytes = sum(offer.entry.size for offer in offers)
         self.done = self.carried = self.carried_bytes = 0
 
-    def moved(self, count: int) -> None:
-        """Count bytes that are there now, sent or found to be there already."""
+    def moved(self, count: int) -> bool:
+        """
+        Count bytes that are there now, sent or found to be there already.
+
+        Return whether it was time to tell.
+        """
         self._moved += count
         now = time.monotonic()
-        if now >= self._next:
-            self._next = now + INTERVAL
-            moved = min(self._moved, self.bytes)
-            self._progress(self.done, self.files, moved, self.bytes)
+        if now < self._next:
+            return False
+        self._next = now + INTERVAL
+        moved = min(self._moved, self.bytes)
+        self._progress(self.done, self.files, moved, self.bytes)
+        return True
 
     def finish(self) -> None:
         """Say that all of it is there."""

@@ -99,7 +99,10 @@ def fetch(
                     "these outputs are still being written to on the box: "
                     + listing([show(path) for path in bad])
                 )
-            entries = [e._replace(sha=hashes.get(e.path, e.sha)) for e in entries]
+            entries = [
+                e._replace(sha=hashes[e.path]) if e.path in hashes else e
+                for e in entries
+            ]
             kept = _place(entries, into, memory, known, receiver, staged)
             receiver.clean()
         if staging.parent == into:
@@ -187,7 +190,7 @@ def _ask(link: Link, roots: Sequence[str], *, hashing: bool) -> _Found:
     apart = [e.path for e in entries if e.path.split(b"/")[0] in NOT_OUTPUTS]
     # A set-user-id bit is worth nothing here, coming from a machine that runs jobs.
     entries = [
-        e._replace(mode=e.mode & 0o777)
+        e._replace(mode=e.mode & 0o777) if e.mode & 0o7000 else e
         for e in entries
         if e.path.split(b"/")[0] not in NOT_OUTPUTS
     ]
@@ -209,9 +212,12 @@ def _bring(
     The names of what has come are added to *staged*.
     """
     offers: dict[bytes, Offer] = {}
+    base = os.fsencode(into)
+    found = manifest.scan(base, (e.path for e in entries), known, hashing=False)
+    here = {entry.path: entry for entry in found.entries}
     for entry in entries:
         if entry.kind == "f":
-            sha = _local_hash(into, entry, known)
+            sha = _local_hash(base, here.get(entry.path), entry, known)
             if sha is None or (entry.sha is not None and entry.sha != sha):
                 offers[entry.path] = receiver.offer(entry)
             elif entry.sha is None:
@@ -326,15 +332,15 @@ def _fits_here(entries: list[Entry], staging: Path) -> None:
         )
 
 
-def _local_hash(into: Path, entry: Entry, known: Index) -> bytes | None:
+def _local_hash(
+    base: bytes, mine: Entry | None, entry: Entry, known: Index
+) -> bytes | None:
     """Return the hash of the file that is here, if it could be the same."""
-    here = manifest.scan(os.fsencode(into), [entry.path], known, hashing=False)
-    mine = here.entries[0] if here.entries else None
     if mine is None or (mine.kind, mine.size) != ("f", entry.size):
         return None
     if mine.sha is not None:
         return mine.sha
-    hashed = manifest.scan(os.fsencode(into), [entry.path], known, hashing=True)
+    hashed = manifest.scan(base, [entry.path], known, hashing=True)
     return hashed.entries[0].sha if hashed.entries else None
 
 

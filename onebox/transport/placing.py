@@ -119,18 +119,20 @@ class Placing:
         folder, name = self._tree.parent(entry.path)
         here = self._look(entry.path)
         equal = here is not None and manifest.same_content(here, entry)
-        staged = partial_name(entry)
+        staged = partial_name(entry) if self._staged else b""
         if staged in self._staged:
             _dress(entry, self._staging, staged)
             if not equal and here is not None and not self._remembered.is_ours(here):
                 self._clear(folder, name, entry.path)
             self._tree.place(entry.path, self._staging, staged)
-        elif equal:
-            _dress(entry, folder, name)
+        elif equal and here is not None:
+            if (here.mode, here.mtime_ns) != (entry.mode, entry.mtime_ns):
+                _dress(entry, folder, name)
         else:
             raise OSError(errno.ESTALE, "changed while being fetched", entry.path)
         assert entry.sha is not None
-        self._known.put(entry.path, self._tree.stat(entry.path), entry.sha)
+        st = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        self._known.put(entry.path, st, entry.sha)
 
     def _link(self, entry: Entry) -> None:
         folder, name = self._tree.parent(entry.path)

@@ -59,13 +59,14 @@ def difference(
         answer = _Answer(link, entries, write=False)
         if answer.equal:
             return None
-        names = [show(path) for path in answer.settle]
+        differing = set(answer.settle)
         for offer in answer.offers:
             if not _equal(root, offer, known):
-                names.append(show(offer.entry.path))
+                differing.add(offer.entry.path)
         answer.end()
     finally:
         known.save()
+    names = [show(path) for path in sorted(differing)]
     gone = [show(path) for path in answer.gone]
     reasons = []
     if names:
@@ -206,13 +207,15 @@ def _send(
     changed = []
 
     def write(payload: bytes) -> None:
-        # The only thing to come now is a refusal, and there is no use in going on.
-        if select.select([link.channel.read_fd], [], [], 0)[0]:
-            answer.next()
         link.send(b"D", payload)
         meter.carried_bytes += len(payload)
 
-    sender = Sender(os.fsencode(root), write, meter.moved)
+    def moved(count: int) -> None:
+        # The only thing to come now is a refusal, and there is no use in going on.
+        if meter.moved(count) and select.select([link.channel.read_fd], [], [], 0)[0]:
+            answer.next()
+
+    sender = Sender(os.fsencode(root), write, moved)
     for offer in answer.offers:
         sent = sender.send(offer)
         meter.done += 1
