@@ -241,7 +241,7 @@ class Local(Provider):
             # From here on the box is gone, whatever happens to us.
             disk.remove(gone.path)
             layout.path.rename(gone.path)
-        processes.end(lambda: processes.marked(box))
+        processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
         for left in (new, gone):
             if not _clear(left):
                 raise Unclear(f"another onebox command is making box {box}")
