@@ -53,6 +53,11 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
+        # What is still in the buffer must not fail at Python's own end.
+        hole = os.open(os.devnull, os.O_WRONLY)
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(hole, self.file.fileno())
+        os.close(hole)
 
 
 class Screen:
@@ -284,7 +289,21 @@ class Screen:
 
     def _print(self, console: Console, what: Text | Table) -> None:
         with _broken_pipes_ignored():
-            console.print(what, soft_wrap=not console.is_terminal)
+            if isinstance(what, Text) and not console.is_terminal:
+                self._print_plain(console, what.plain)
+            else:
+                console.print(what)
+        self.closed = self.closed or self.out.quiet
+
+    def _print_plain(self, console: Console, text: str) -> None:
+        # rich would make spaces of the tabs between the cells of a table.
+        if console.quiet or console.file is None:
+            return
+        try:
+            console.file.write(f"{text}\n")
+            console.file.flush()
+        except BrokenPipeError:
+            console.on_broken_pipe()
 
     def _raw(self, text: str) -> None:
         with contextlib.suppress(OSError):
