@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,13 +43,18 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--small", action="store_true", help="just to see it run")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="a part of the sizes, such as 0.1"
+    )
     parser.add_argument("--no-inv", action="store_true", help="stages alone")
     parser.add_argument("--write", action="store_true", help=f"into {RESULTS.name} too")
     parser.add_argument(
         "--names", action="store_true", help="say which cases there are"
     )
     told = parser.parse_args()
-    cases = _cases(told.small, told.rounds, not told.no_inv)
+    # Ended from outside, it still takes its server and its files away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    cases = _cases(1 / 32 if told.small else told.scale, told.rounds, not told.no_inv)
     if told.names:
         print("\n".join(cases))
         return
@@ -74,9 +80,9 @@ def _meant(name: str, words: list[str]) -> bool:
 
 
 def _cases(
-    small: bool, rounds: int, whole: bool
+    part: float, rounds: int, whole: bool
 ) -> dict[str, Callable[[], Iterator[Row]]]:
-    scale = transfers.SMALL if small else transfers.FULL
+    scale = transfers.FULL.part(part)
     cases: dict[str, Callable[[], Iterator[Row]]] = {
         "list": partial(commands.listing, rounds),
         "cycle": partial(commands.cycle, rounds),
@@ -86,8 +92,8 @@ def _cases(
             cases[f"{direction}-{transfer.name}"] = partial(
                 transfers.measure, transfer, direction, scale, rounds, whole
             )
-    count = 50_000 if small else 1_000_000
-    cases["latency"] = partial(printing.latency, 20 if small else 60, rounds)
+    count = int(1_000_000 * part)
+    cases["latency"] = partial(printing.latency, 60 if part == 1 else 20, rounds)
     cases["lines"] = partial(printing.lines, count, rounds)
     cases["terminal"] = partial(printing.terminal, count, rounds)
     return cases

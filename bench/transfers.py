@@ -24,9 +24,14 @@ class Scale:
     thin: int
     many: int
 
+    def part(self, share: float) -> Scale:
+        """Return a scale of which everything is a part of this one's."""
+        return Scale(
+            *(max(int(whole * share), 1) for whole in (self.big, self.thin, self.many))
+        )
+
 
 FULL = Scale(big=2048 * MIB, thin=64 * MIB, many=10_000)
-SMALL = Scale(big=64 * MIB, thin=2 * MIB, many=500)
 
 # Copies from a folder to a folder, the first of them on the machine it starts at.
 Copy = Callable[[Peer, bool, Path, Path], None]
