@@ -170,12 +170,12 @@ class Link:
 
     def _lost(self, why: wire.Closed) -> ConnectionLost:
         self._closed.set()
+        if isinstance(why, wire.Garbled):
+            return ConnectionLost(f"what answers is no agent ({why})")
         try:
             code = self.process.wait(1.0)
         except subprocess.TimeoutExpired:
             code = None
-        if isinstance(why, wire.Garbled):
-            return ConnectionLost(f"what answers is no agent ({why})")
         return ConnectionLost(f"the connection to the box broke (exit {code})")
 
     def _keep_alive(self) -> None:

@@ -40,6 +40,7 @@ HELLO_SECONDS = 30.0
 # it got on by this much: more than all buffers on the way can have swallowed.
 RESUMES = 5
 PROGRESS_BYTES = 8 << 20
+LONGEST_PAUSE = 5.0
 
 _PLAIN = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@+-]*")
 _MESSAGE_BYTES = 1 << 14
@@ -167,7 +168,7 @@ class Door:
                 if attempt > RESUMES:
                     raise
                 broken(error, attempt)
-                time.sleep(min(0.1 * 2**attempt, 5.0))
+                time.sleep(min(0.1 * 2**attempt, LONGEST_PAUSE))
 
     def hang_up(self, *, force: bool = False) -> None:
         """
@@ -223,7 +224,7 @@ class Door:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=5,
+                timeout=2,
                 check=False,
             )
             ended = done.returncode == 0
@@ -312,7 +313,8 @@ def _failure(
     # Any other code is that of the command on the box: the connection is good.
     if code is not None and 0 < code < 255:
         return _no_agent(box, lines[-1] if lines else f"exit {code}")
-    return ConnectionLost(lines[-1] if lines else error.message, next="inv status")
+    why = lines[-1] if lines and code is not None else error.message
+    return ConnectionLost(why, next="inv status")
 
 
 def _no_agent(box: Box, why: str) -> NoAgent:

@@ -1,0 +1,180 @@
+"""A line between client and server that can be cut, stalled and long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+
+class Relay:
+    """
+    Passes TCP connections on to *port*, from port *at* or any; a context manager.
+
+    Attributes:
+        delay: Seconds that each direction takes.
+
+        cuts: For each connection to come, after how many bytes it is cut.
+
+        opened: How many connections there have been, *was_cut* how many of
+            them came to the end of their bytes.
+
+        to_server: How many bytes have gone to the server.
+    """
+
+    def __init__(self, port: int, *, at: int = 0, delay: float = 0.0) -> None:
+        self.delay = delay
+        self.cuts: list[int] = []
+        self.opened = self.was_cut = self.to_server = 0
+        self._target = port
+        self._main: asyncio.Task[None] | None = None
+        self._lines: set[_Line] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = socket.create_server(("127.0.0.1", at))
+        self.port = int(self._listener.getsockname()[1])
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Relay:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._end)
+        self._thread.join()
+
+    def stall(self) -> None:
+        """Let nothing more through on the connections there are."""
+        self._loop.call_soon_threadsafe(self._each, _Line.stall)
+
+    def cut(self) -> None:
+        """Cut the connections there are."""
+        self._loop.call_soon_threadsafe(self._each, _Line.cut)
+
+    def _each(self, do: Callable[[_Line], None]) -> None:
+        for line in list(self._lines):
+            do(line)
+
+    def _run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        self._main = asyncio.current_task()
+        server = await asyncio.start_server(self._connected, sock=self._listener)
+        try:
+            await server.serve_forever()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._each(_Line.cut)
+            # A transport closes its socket when the loop next comes round.
+            await asyncio.sleep(0.01)
+
+    def _end(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+
+    async def _connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            far = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self.opened += 1
+        line = _Line(self, writer, far[1], self.cuts.pop(0) if self.cuts else None)
+        self._lines.add(line)
+        for source, sink, up in ((reader, far[1], True), (far[0], writer, False)):
+            task = self._loop.create_task(line.pump(source, sink, up))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def gone(self, line: _Line) -> None:
+        """Forget a line that has ended."""
+        self._lines.discard(line)
+
+
+class _Line:
+    """One connection, both directions."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        near: asyncio.StreamWriter,
+        far: asyncio.StreamWriter,
+        left: int | None,
+    ) -> None:
+        self._relay = relay
+        self._ends = (near, far)
+        self._left = left
+        self._directions = 2
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def stall(self) -> None:
+        self._flowing.clear()
+
+    def cut(self) -> None:
+        self._relay.gone(self)
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                # A reset, as from a line that is cut, and no orderly end.
+                end.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+            end.transport.abort()
+
+    async def pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, up: bool
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        deliver = loop.create_task(self._deliver(late, sink))
+        try:
+            data = b"first"
+            while data:
+                data = await source.read(1 << 16)
+                await self._flowing.wait()
+                if up:
+                    self._relay.to_server += len(data)
+                if self._left is not None:
+                    data = data[: self._left]
+                    self._left -= len(data)
+                late.put_nowait((loop.time() + self._relay.delay, data))
+                if self._left == 0:
+                    self._left = None
+                    self._relay.was_cut += 1
+                    await asyncio.wait([deliver], timeout=self._relay.delay + 0.01)
+                    self.cut()
+            await deliver
+        except OSError:
+            self.cut()
+        finally:
+            deliver.cancel()
+            self._directions -= 1
+            if not self._directions:
+                self._relay.gone(self)
+                for end in self._ends:
+                    end.close()
+
+    async def _deliver(
+        self, late: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        data = b"first"
+        while data:
+            at, data = await late.get()
+            await asyncio.sleep(max(at - loop.time(), 0.0))
+            await self._flowing.wait()
+            if data:
+                sink.write(data)
+                await sink.drain()
+            elif sink.can_write_eof():
+                sink.write_eof()
