@@ -9,37 +9,20 @@ bytes, whatever the locale.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
-import struct
-import time
-import zlib
 from typing import (
-    Any,
-    Callable,
     Dict,
     Iterable,
-    Iterator,
     List,
     NamedTuple,
     Optional,
-    Tuple,
 )
 
-from .wire import CHUNK
+from .index import Alive, Index, Unstable, read_hash
+from .names import Hostile, check_path, show
 
-BLOCK = 1 << 20
 ROWS = 256
-# Far above what 256 rows of the longest possible names take.
-LONGEST_LINE = 1 << 24
-# One object for each mode, not one for each file.
-MODES: Dict[int, int] = {}
-Alive = Callable[[], None]
-
-
-class Hostile(Exception):
-    """What the other end sent breaks the rules, by mistake or on purpose."""
 
 
 class Entry(NamedTuple):
@@ -186,234 +169,6 @@ def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None
             raise Hostile("%s was not asked for" % show(path))
 
 
-def check_path(path: bytes) -> None:
-    """Refuse a path that is absolute, climbs, or is no path. Raises `Hostile`."""
-    if b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/")):
-        raise Hostile("%s is no path inside the folder" % show(path))
-
-
-def show(path: bytes) -> str:
-    """Return a path as it can be shown on any terminal, on one line."""
-    text = path.decode("utf-8", "backslashreplace")
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
-
-
-def pack_entry(entry: Entry) -> List[Any]:
-    """Turn an entry into what JSON can carry; `unpack_entry` is the way back."""
-    return [
-        text(entry.path),
-        entry.kind,
-        entry.mode,
-        entry.size,
-        entry.mtime_ns,
-        text(entry.target),
-        None if entry.sha is None else entry.sha.hex(),
-    ]
-
-
-def unpack_entry(row: Any) -> Entry:
-    """Turn a row back into an entry. Raises `Hostile` if it is none."""
-    try:
-        path, kind, mode, size, mtime_ns, target, sha = row
-        entry = Entry(
-            raw(path),
-            str(kind),
-            MODES.setdefault(mode, mode & 0o7777),
-            size + 0,
-            mtime_ns + 0,
-            raw(target),
-            None if sha is None else bytes.fromhex(sha),
-        )
-    except (TypeError, ValueError, AttributeError) as error:
-        raise Hostile("no entry of a manifest: %r" % (row,)) from error
-    numbers = (entry.mode, entry.size, entry.mtime_ns)
-    if not all(type(number) is int for number in numbers) or entry.size < 0:
-        raise Hostile("no entry of a manifest: %r" % (row,))
-    if abs(entry.mtime_ns) >= 1 << 63 or b"\0" in entry.target:
-        raise Hostile("no entry of a manifest: %r" % (row,))
-    if entry.kind == "l" and not entry.target:
-        raise Hostile("%s is a link to nothing" % show(entry.path))
-    return entry
-
-
-def text(name: bytes) -> str:
-    """Decode a name so that any bytes survive, under any locale."""
-    return name.decode("utf-8", "surrogateescape")
-
-
-def raw(name: str) -> bytes:
-    """Return the bytes of a name that `text` has decoded."""
-    return name.encode("utf-8", "surrogateescape")
-
-
-def send_rows(send: Callable[[bytes, bytes], None], rows: Iterable[Any]) -> None:
-    """Send any number of JSON values as compressed D frames and a Z."""
-    packer = zlib.compressobj(1)
-    out = bytearray()
-    batch: List[Any] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == ROWS:
-            out += packer.compress(_line(batch))
-            batch = []
-            if len(out) >= CHUNK:
-                send(b"D", bytes(out))
-                out.clear()
-    out += packer.compress(_line(batch)) + packer.flush()
-    send(b"D", bytes(out))
-    send(b"Z", b"")
-
-
-def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
-    """Yield what the other end's `send_rows` sends. Raises `Hostile`."""
-    unpacker = zlib.decompressobj()
-    rest = b""
-    try:
-        while True:
-            kind, payload = receive()
-            if kind == b"Z":
-                break
-            if kind != b"D":
-                raise Hostile("a %r frame among rows" % kind)
-            while payload:
-                rest += unpacker.decompress(payload, BLOCK)
-                payload = unpacker.unconsumed_tail
-                *lines, rest = rest.split(b"\n")
-                for line in lines:
-                    yield from json.loads(line)
-                if len(rest) > LONGEST_LINE:
-                    raise Hostile("a line without an end")
-    except (ValueError, TypeError, zlib.error) as error:
-        raise Hostile("no rows: %s" % error) from error
-
-
-class Index:
-    """
-    Hashes remembered from earlier, like git's index.
-
-    A hash counts as long as size, mtime, ctime and inode of its file are what
-    they were. One that was written so shortly before it was read that a later
-    write could carry the same time is not remembered at all.
-    """
-
-    MAGIC = b"onebox index 1\n"
-    HEAD = struct.Struct(">I")
-    VALUE = struct.Struct(">qqqQ32s")
-
-    def __init__(self, file: Optional[bytes] = None) -> None:
-        self._file = file
-        self._since = time.time_ns()
-        self._known: Dict[bytes, bytes] = {}
-        self._changed = False
-        if file is not None:
-            self._load(file)
-
-    def get(self, path: bytes, st: os.stat_result) -> Optional[bytes]:
-        """Return the hash of a file that looks like this, if it is known."""
-        value = self._known.get(path)
-        if value is None or value[:32] != self._pack(st, bytes(32))[:32]:
-            return None
-        return value[32:]
-
-    def put(self, path: bytes, st: os.stat_result, sha: bytes) -> None:
-        """Remember a hash, unless the file is so young that it may yet change."""
-        # File systems with whole seconds need two of them, the others a few ticks.
-        slack = 2_000_000_000 if st.st_mtime_ns % 1_000_000_000 == 0 else 50_000_000
-        if self._since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
-            self._changed |= self._known.pop(path, None) is not None
-        else:
-            self._known[path] = self._pack(st, sha)
-            self._changed = True
-
-    def keep(self, paths: Iterable[bytes]) -> None:
-        """Forget all other paths."""
-        wanted = set(paths)
-        gone = [path for path in self._known if path not in wanted]
-        for path in gone:
-            del self._known[path]
-        self._changed |= bool(gone)
-
-    def save(self) -> None:
-        """Write the index, whole or not at all, if anything is new in it."""
-        if self._file is None or not self._changed:
-            return
-        fresh = self._file + b".%d" % os.getpid()
-        whole = hashlib.sha256()
-        with open(fresh, "wb") as out:
-            for part in self._parts():
-                whole.update(part)
-                out.write(part)
-            out.write(whole.digest())
-        os.replace(fresh, self._file)
-        self._changed = False
-
-    def _parts(self) -> Iterator[bytes]:
-        yield self.MAGIC
-        for path, value in self._known.items():
-            yield self.HEAD.pack(len(path)) + path + value
-
-    def _load(self, file: bytes) -> None:
-        try:
-            with open(file, "rb") as stream:
-                data = stream.read()
-        except OSError:
-            return
-        body = memoryview(data)[:-32]
-        # A damaged index costs time, never correctness: all is read anew.
-        if hashlib.sha256(body).digest() != data[-32:]:
-            return
-        if not data.startswith(self.MAGIC):
-            return
-        at = len(self.MAGIC)
-        while at < len(body):
-            (length,) = self.HEAD.unpack_from(data, at)
-            at += self.HEAD.size
-            end = at + length
-            self._known[data[at:end]] = data[end : end + self.VALUE.size]
-            at = end + self.VALUE.size
-
-    def _pack(self, st: os.stat_result, sha: bytes) -> bytes:
-        return self.VALUE.pack(
-            st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino, sha
-        )
-
-
-def read_hash(path: bytes, alive: Alive = lambda: None) -> Tuple[os.stat_result, bytes]:
-    """
-    Read a file and return its state and hash.
-
-    Raises:
-        Unstable: It was written to meanwhile.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        before = os.fstat(fd)
-        whole = hashlib.sha256()
-        while True:
-            block = os.read(fd, BLOCK)
-            if not block:
-                break
-            whole.update(block)
-            alive()
-        if state(os.fstat(fd)) != state(before):
-            raise Unstable(show(path))
-        return before, whole.digest()
-    finally:
-        os.close(fd)
-
-
-class Unstable(Exception):
-    """A file was written to while it was read."""
-
-
-def state(st: os.stat_result) -> Tuple[int, int, int]:
-    """Return what changes whenever a file is written to."""
-    return st.st_size, st.st_mtime_ns, st.st_ctime_ns
-
-
 def _look(
     full: bytes, path: bytes, index: Index, hashing: bool, alive: Alive, found: Scan
 ) -> None:
@@ -464,7 +219,3 @@ def _held(folder: bytes, kinds: Dict[bytes, str], holders: Dict[bytes, bool]) ->
 
 def _within(path: bytes, tops: Iterable[bytes]) -> bool:
     return any(path == top or not top or path.startswith(top + b"/") for top in tops)
-
-
-def _line(batch: List[Any]) -> bytes:
-    return json.dumps(batch, separators=(",", ":")).encode("ascii") + b"\n"

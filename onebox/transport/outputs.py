@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import words
-from ..agent import manifest, wire
-from ..agent.manifest import Entry, Hostile, Index, show
-from ..agent.stream import Landed, Offer, Receiver
+from ..agent import manifest, tables, wire
+from ..agent.index import Index
+from ..agent.manifest import Entry
+from ..agent.names import Hostile, raw, show, text
+from ..agent.receiver import Landed, Receiver
+from ..agent.stream import Offer
 from ..errors import OutputsHeld
 from .link import AgentError, Link
 from .meter import Meter, Progress, listing
@@ -170,8 +173,8 @@ def _ask(link: Link, roots: Sequence[str], *, hashing: bool) -> _Found:
     frames = link.frames()
     try:
         entries = [
-            manifest.unpack_entry(row)
-            for row in manifest.receive_rows(lambda: next(frames))
+            tables.unpack_entry(row)
+            for row in tables.receive_rows(lambda: next(frames))
         ]
         told = wire.loads(next(frames)[1])
         manifest.check(entries, [_top(root) for root in roots])
@@ -255,11 +258,11 @@ def _transfer(
     meter: Meter,
 ) -> None:
     link.begin("send")
-    manifest.send_rows(
+    tables.send_rows(
         link.send,
         (
             [
-                manifest.text(path),
+                text(path),
                 offer.entry.size,
                 offer.entry.mtime_ns,
                 offer.offset,
@@ -351,12 +354,12 @@ def _staging(into: Path, memory: Path) -> Path:
 
 
 def _top(root: str) -> bytes:
-    top = manifest.raw(root).rstrip(b"/")
+    top = raw(root).rstrip(b"/")
     return b"" if top == b"." else top
 
 
 def _names(told: dict[str, Any], key: str) -> list[bytes]:
-    return [manifest.raw(name) for name in told[key]]
+    return [raw(name) for name in told[key]]
 
 
 @contextlib.contextmanager

@@ -12,9 +12,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..agent import manifest
-from ..agent.manifest import Entry, Index
-from ..agent.stream import partial_name
+from ..agent import manifest, names
+from ..agent.index import Index
+from ..agent.manifest import Entry
+from ..agent.receiver import partial_name
 from ..agent.tree import Tree, remove
 
 # As many links as Linux itself follows before it calls them a loop.
@@ -38,17 +39,17 @@ class Remembered:
 
     def paths(self) -> list[bytes]:
         """Return all paths, sorted."""
-        return sorted(map(manifest.raw, self._ours))
+        return sorted(map(names.raw, self._ours))
 
     def is_ours(self, entry: Entry) -> bool:
         """Say whether what is here is what a fetch put here."""
-        return _mark(entry) in self._ours.get(manifest.text(entry.path), ())
+        return _mark(entry) in self._ours.get(names.text(entry.path), ())
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Remember what is about to be placed, beside what was there."""
         for entry in entries:
             if entry.kind != "d":
-                marks = self._ours.setdefault(manifest.text(entry.path), [])
+                marks = self._ours.setdefault(names.text(entry.path), [])
                 if _mark(entry) not in marks:
                     marks.append(_mark(entry))
 
@@ -56,7 +57,7 @@ class Remembered:
         """Remember that this is what is there now."""
         for entry in entries:
             if entry.kind != "d":
-                self._ours[manifest.text(entry.path)] = [_mark(entry)]
+                self._ours[names.text(entry.path)] = [_mark(entry)]
 
     def save(self) -> None:
         """Write it to the disk, whole or not at all."""
@@ -256,12 +257,12 @@ def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
 
 def _mark(entry: Entry) -> str:
     if entry.kind == "l":
-        return "-> " + manifest.text(entry.target)
+        return "-> " + names.text(entry.target)
     return (entry.sha or b"").hex()
 
 
 def _folded(path: bytes) -> str:
-    text = manifest.text(path)
+    text = names.text(path)
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 

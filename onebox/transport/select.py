@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..agent import manifest
-from ..agent.manifest import show
+from ..agent.names import show
 from ..errors import InputError
 from .ignore import tracked_without_git
 from .meter import listing

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..agent import manifest, wire
-from ..agent.manifest import Entry, Hostile, Index, show
-from ..agent.stream import Offer, Sender
+from ..agent import manifest, tables, wire
+from ..agent.index import Index, Unstable, read_hash
+from ..agent.manifest import Entry
+from ..agent.names import Hostile, raw, show
+from ..agent.sender import Sender
+from ..agent.stream import Offer
 from ..errors import BoxFailed, InputError, Lost
 from .link import AgentError, Link
 from .meter import Meter, Progress, listing
@@ -164,10 +167,10 @@ class _Answer:
                 self._told = wire.loads(payload)
                 self.equal = True
                 return
-        manifest.send_rows(link.send, map(manifest.pack_entry, entries))
+        tables.send_rows(link.send, map(tables.pack_entry, entries))
         by_path = {entry.path: entry for entry in entries}
         try:
-            for row in manifest.receive_rows(self.next):
+            for row in tables.receive_rows(self.next):
                 self._take(row, by_path)
         except (KeyError, TypeError, ValueError, Hostile) as error:
             raise Lost(f"the box's answer makes no sense: {error!r}") from error
@@ -189,7 +192,7 @@ class _Answer:
         return self._told
 
     def _take(self, row: Any, by_path: dict[bytes, Entry]) -> None:
-        path = manifest.raw(row[0])
+        path = raw(row[0])
         if row[1] == "gone":
             self.gone.append(path)
         elif row[1] == "settle":
@@ -235,8 +238,8 @@ def _equal(root: Path, offer: Offer, known: Index) -> bool:
     if not offer.whole:
         return False
     try:
-        st, sha = manifest.read_hash(os.fsencode(root) + b"/" + offer.entry.path)
-    except (OSError, manifest.Unstable):
+        st, sha = read_hash(os.fsencode(root) + b"/" + offer.entry.path)
+    except (OSError, Unstable):
         return False
     known.put(offer.entry.path, st, sha)
     return sha == offer.sha

@@ -14,9 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebox.agent import manifest, tree
-from onebox.agent.manifest import Entry, Hostile, Index
-from onebox.agent.stream import Landed, Offer, Receiver, Sender
+from onebox.agent import manifest, tables, tree
+from onebox.agent.index import Index
+from onebox.agent.manifest import Entry
+from onebox.agent.names import Hostile
+from onebox.agent.receiver import Landed, Receiver
+from onebox.agent.sender import Sender
+from onebox.agent.stream import Offer
 from onebox.transport.link import AgentError
 
 from .conftest import AgentBox
@@ -30,15 +34,15 @@ def test_rows_carry_any_bytes(pairs: list[tuple[bytes, bytes]]) -> None:
     """Entries of any names come out of the frames as they went in."""
     entries = [Entry(path, "l", 0o777, target=target) for path, target in pairs]
     frames: list[tuple[bytes, bytes]] = []
-    manifest.send_rows(
+    tables.send_rows(
         lambda kind, payload: frames.append((kind, payload)),
-        map(manifest.pack_entry, entries),
+        map(tables.pack_entry, entries),
     )
     waiting = iter(frames)
 
-    came = manifest.receive_rows(lambda: next(waiting))
+    came = tables.receive_rows(lambda: next(waiting))
 
-    assert list(map(manifest.unpack_entry, came)) == entries
+    assert list(map(tables.unpack_entry, came)) == entries
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
@@ -46,8 +50,8 @@ def test_rows_of_garbage_are_refused(payloads: list[bytes]) -> None:
     """Whatever bytes come, they are rows of entries or an error of ours."""
     receive = feed(payloads)
     with contextlib.suppress(Hostile):
-        for row in manifest.receive_rows(receive):
-            manifest.unpack_entry(row)
+        for row in tables.receive_rows(receive):
+            tables.unpack_entry(row)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +307,7 @@ def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -
     """The agent touches nothing for a client that breaks the rules, and lives on."""
     with agent_box.link() as link:
         link.begin("push", digest="", write=True)
-        manifest.send_rows(link.send, [row])
+        tables.send_rows(link.send, [row])
         with pytest.raises(AgentError) as refused:
             link.finish()
 
@@ -316,25 +320,26 @@ def test_many_files_need_little_memory(tmp_path: Path) -> None:
     """Manifests and index of 100,000 files take less than 150 MB."""
     code = """
 import os, resource, sys, types
-from onebox.agent import manifest
+from onebox.agent import manifest, tables
+from onebox.agent.index import Index
 file = os.fsencode(sys.argv[1]) + b"/index"
 def entries():
     for n in range(100000):
         path = b"folder-%03d/file-name-%06d.parquet" % (n // 999, n)
         sha = n.to_bytes(32, "big")
         yield manifest.Entry(path, "f", 0o644, n, n + 10**18, b"", sha)
-index = manifest.Index(file)
+index = Index(file)
 for n, entry in enumerate(entries()):
     look = dict(st_size=n, st_mtime_ns=n + 10**18, st_ctime_ns=n, st_ino=n)
     index.put(entry.path, types.SimpleNamespace(**look), entry.sha)
 index.save()
-index = manifest.Index(file)
+index = Index(file)
 frames = []
-packed = map(manifest.pack_entry, entries())
-manifest.send_rows(lambda *frame: frames.append(frame), packed)
+packed = map(tables.pack_entry, entries())
+tables.send_rows(lambda *frame: frames.append(frame), packed)
 frames = iter(frames)
-rows = manifest.receive_rows(lambda: next(frames))
-came = [manifest.unpack_entry(row) for row in rows]
+rows = tables.receive_rows(lambda: next(frames))
+came = [tables.unpack_entry(row) for row in rows]
 assert len(came) == 100000
 manifest.check(came)
 manifest.digest(came)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import manifest, wire
+from onebox.agent import manifest, tables, wire
 from onebox.errors import BoxFailed, ConnectionLost, InputError, OutputsHeld
 from onebox.transport import placing, sync
 from onebox.transport.link import Link
@@ -672,7 +672,7 @@ def hostile_box(
 ) -> Iterator[Link]:
     """A box that answers a scan with these rows, and send with this stream."""
     frames: list[tuple[bytes, bytes]] = []
-    manifest.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
+    tables.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
     told: dict[str, list[str]] = {
         "missing": [],
         "special": [],

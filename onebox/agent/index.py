@@ -1,0 +1,145 @@
+"""Hashes of files, and which of them need not be computed again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import time
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    Optional,
+    Tuple,
+)
+
+from .names import show
+
+BLOCK = 1 << 20
+Alive = Callable[[], None]
+
+
+class Index:
+    """
+    Hashes remembered from earlier, like git's index.
+
+    A hash counts as long as size, mtime, ctime and inode of its file are what
+    they were. One that was written so shortly before it was read that a later
+    write could carry the same time is not remembered at all.
+    """
+
+    MAGIC = b"onebox index 1\n"
+    HEAD = struct.Struct(">I")
+    VALUE = struct.Struct(">qqqQ32s")
+
+    def __init__(self, file: Optional[bytes] = None) -> None:
+        self._file = file
+        self._since = time.time_ns()
+        self._known: Dict[bytes, bytes] = {}
+        self._changed = False
+        if file is not None:
+            self._load(file)
+
+    def get(self, path: bytes, st: os.stat_result) -> Optional[bytes]:
+        """Return the hash of a file that looks like this, if it is known."""
+        value = self._known.get(path)
+        if value is None or value[:32] != self._pack(st, bytes(32))[:32]:
+            return None
+        return value[32:]
+
+    def put(self, path: bytes, st: os.stat_result, sha: bytes) -> None:
+        """Remember a hash, unless the file is so young that it may yet change."""
+        # File systems with whole seconds need two of them, the others a few ticks.
+        slack = 2_000_000_000 if st.st_mtime_ns % 1_000_000_000 == 0 else 50_000_000
+        if self._since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
+            self._changed |= self._known.pop(path, None) is not None
+        else:
+            self._known[path] = self._pack(st, sha)
+            self._changed = True
+
+    def keep(self, paths: Iterable[bytes]) -> None:
+        """Forget all other paths."""
+        wanted = set(paths)
+        gone = [path for path in self._known if path not in wanted]
+        for path in gone:
+            del self._known[path]
+        self._changed |= bool(gone)
+
+    def save(self) -> None:
+        """Write the index, whole or not at all, if anything is new in it."""
+        if self._file is None or not self._changed:
+            return
+        fresh = self._file + b".%d" % os.getpid()
+        whole = hashlib.sha256()
+        with open(fresh, "wb") as out:
+            for part in self._parts():
+                whole.update(part)
+                out.write(part)
+            out.write(whole.digest())
+        os.replace(fresh, self._file)
+        self._changed = False
+
+    def _parts(self) -> Iterator[bytes]:
+        yield self.MAGIC
+        for path, value in self._known.items():
+            yield self.HEAD.pack(len(path)) + path + value
+
+    def _load(self, file: bytes) -> None:
+        try:
+            with open(file, "rb") as stream:
+                data = stream.read()
+        except OSError:
+            return
+        body = memoryview(data)[:-32]
+        # A damaged index costs time, never correctness: all is read anew.
+        if hashlib.sha256(body).digest() != data[-32:]:
+            return
+        if not data.startswith(self.MAGIC):
+            return
+        at = len(self.MAGIC)
+        while at < len(body):
+            (length,) = self.HEAD.unpack_from(data, at)
+            at += self.HEAD.size
+            end = at + length
+            self._known[data[at:end]] = data[end : end + self.VALUE.size]
+            at = end + self.VALUE.size
+
+    def _pack(self, st: os.stat_result, sha: bytes) -> bytes:
+        return self.VALUE.pack(
+            st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino, sha
+        )
+
+
+class Unstable(Exception):
+    """A file was written to while it was read."""
+
+
+def read_hash(path: bytes, alive: Alive = lambda: None) -> Tuple[os.stat_result, bytes]:
+    """
+    Read a file and return its state and hash.
+
+    Raises:
+        Unstable: It was written to meanwhile.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        before = os.fstat(fd)
+        whole = hashlib.sha256()
+        while True:
+            block = os.read(fd, BLOCK)
+            if not block:
+                break
+            whole.update(block)
+            alive()
+        if state(os.fstat(fd)) != state(before):
+            raise Unstable(show(path))
+        return before, whole.digest()
+    finally:
+        os.close(fd)
+
+
+def state(st: os.stat_result) -> Tuple[int, int, int]:
+    """Return what changes whenever a file is written to."""
+    return st.st_size, st.st_mtime_ns, st.st_ctime_ns

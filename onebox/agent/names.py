@@ -1,0 +1,32 @@
+"""Names of files: any bytes, never trusted, shown on one line."""
+
+from __future__ import annotations
+
+
+class Hostile(Exception):
+    """What the other end sent breaks the rules, by mistake or on purpose."""
+
+
+def check_path(path: bytes) -> None:
+    """Refuse a path that is absolute, climbs, or is no path. Raises `Hostile`."""
+    if b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/")):
+        raise Hostile("%s is no path inside the folder" % show(path))
+
+
+def show(path: bytes) -> str:
+    """Return a path as it can be shown on any terminal, on one line."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def text(name: bytes) -> str:
+    """Decode a name so that any bytes survive, under any locale."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def raw(name: str) -> bytes:
+    """Return the bytes of a name that `text` has decoded."""
+    return name.encode("utf-8", "surrogateescape")

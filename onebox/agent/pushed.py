@@ -1,0 +1,274 @@
+"""What was pushed to this box, and how the next push makes it equal."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import stat
+import time
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Tuple,
+)
+
+from . import manifest, wire
+from .box import Box, disk, read
+from .index import Index, Unstable, read_hash
+from .manifest import Entry
+from .names import text
+from .receiver import Landed, Receiver
+from .serving import Frame
+from .stream import Offer
+from .tree import Tree
+
+LOCK_SECONDS = 20.0
+
+
+class Plan(NamedTuple):
+    """
+    What is to be done to make the work folder equal to a manifest.
+
+    *settle* are entries that need no contents: folders, links, modes.
+    """
+
+    entries: List[Entry]
+    offers: Dict[bytes, Offer]
+    settle: List[Entry]
+    gone: List[bytes]
+
+
+def plan_for(
+    box: Box,
+    entries: List[Entry],
+    paths: List[bytes],
+    index: Index,
+    receiver: Receiver,
+    alive: Callable[[], None],
+) -> Plan:
+    """Find out what the work folder lacks of a manifest."""
+    work = os.fsencode(box.work)
+    plan = Plan(entries, {}, [], [])
+    wanted = {entry.path for entry in entries}
+    here = manifest.scan(work, wanted.union(paths), index, hashing=False, alive=alive)
+    have = {entry.path: entry for entry in here.entries}
+    plan.gone.extend(path for path in paths if path not in wanted and path in have)
+    for entry in entries:
+        mine = have.get(entry.path)
+        if entry.kind != "f":
+            if mine is None or not manifest.same(mine, entry):
+                plan.settle.append(entry)
+            continue
+        sha = None
+        if mine is not None and (mine.kind, mine.size) == ("f", entry.size):
+            sha = mine.sha or _hash(work, entry.path, index, alive)
+        if sha is None or (entry.sha is not None and entry.sha != sha):
+            plan.offers[entry.path] = receiver.offer(entry, alive)
+            continue
+        if entry.sha is None:
+            plan.offers[entry.path] = Offer(entry, entry.size, sha, whole=True)
+        if mine is not None and mine.mode != entry.mode:
+            plan.settle.append(entry)
+    return plan
+
+
+def lacking(plan: Plan) -> Iterator[List[Any]]:
+    """Yield what the client has to know: paths gone, settled, and contents lacking."""
+    for path in plan.gone:
+        yield [text(path), "gone"]
+    for entry in plan.settle:
+        yield [text(entry.path), "settle"]
+    for path, offer in plan.offers.items():
+        yield [
+            text(path),
+            "lack",
+            offer.offset,
+            offer.sha.hex(),
+            offer.whole,
+        ]
+
+
+def check_space(box: Box, plan: Plan) -> None:
+    """Refuse a push that the disk cannot hold, before it starts."""
+    need = sum(o.entry.size - o.offset for o in plan.offers.values())
+    free = disk(box.work)[0]
+    if need > free:
+        raise wire.Refused(
+            "disk", "the box's disk has %d bytes free, %d are needed" % (free, need)
+        )
+
+
+def carry_out(
+    box: Box,
+    plan: Plan,
+    paths: List[bytes],
+    index: Index,
+    receiver: Receiver,
+    frames: Callable[[], Frame],
+) -> Dict[str, Any]:
+    """Receive what is lacking, put all in its place, and say what is there now."""
+    # From here on whatever breaks off leaves files of ours that this list names.
+    _remember(box, sorted({entry.path for entry in plan.entries}.union(paths)), "")
+    tree = Tree(os.fsencode(box.work))
+    try:
+        for path in reversed(plan.gone):
+            tree.remove(path)
+        _settle(tree, plan, receiver.fd)
+        hashes: Dict[bytes, bytes] = {}
+
+        def land(landed: Landed) -> None:
+            st = _land(tree, landed, receiver.fd)
+            sha = landed.entry.sha
+            assert sha is not None
+            hashes[landed.entry.path] = sha
+            index.put(landed.entry.path, st, sha)
+
+        receiver.receive(frames, plan.offers, land)
+        for entry in reversed(plan.entries):
+            if entry.kind == "d":
+                tree.chmod(entry.path, entry.mode)
+    finally:
+        tree.close()
+    bad = [text(path) for path in receiver.bad]
+    digest = ""
+    if not bad:
+        digest = manifest.digest(
+            entry._replace(sha=hashes.get(entry.path, entry.sha))
+            for entry in plan.entries
+        )
+        _remember(box, [entry.path for entry in plan.entries], digest)
+        index.keep(entry.path for entry in plan.entries)
+        receiver.clean()
+    return {"equal": False, "digest": digest, "bad": bad, "deleted": len(plan.gone)}
+
+
+def digest_now(
+    box: Box, paths: List[bytes], index: Index, alive: Callable[[], None]
+) -> str:
+    """Return the digest of what was pushed, as it is now."""
+    found = manifest.scan(
+        os.fsencode(box.work), paths, index, hashing=True, alive=alive
+    )
+    if len(found.entries) != len(paths) or found.unstable:
+        return ""
+    return manifest.digest(found.entries)
+
+
+def pushed(box: Box) -> Tuple[List[bytes], str]:
+    """Return the paths that are there because we pushed them, and their digest."""
+    data = read(box.path("files", "pushed"))
+    if not data.endswith(b"\0end"):
+        return [], ""
+    digest, *paths = data.split(b"\0")[:-1]
+    return paths, digest.decode("ascii")
+
+
+def receiver_for(box: Box) -> Receiver:
+    """Return a receiver that stages on the disk that the work folder is on."""
+    staging = box.path("files", "incoming")
+    if os.stat(box.root).st_dev != os.stat(box.work).st_dev:
+        staging = os.path.join(box.work, ".onebox", "incoming")
+    return Receiver(os.fsencode(staging))
+
+
+@contextlib.contextmanager
+def alone(box: Box) -> Iterator[None]:
+    """
+    Keep out other pushes to this box; the newest connection wins.
+
+    A connection that broke can leave its agent behind, waiting for frames that
+    will never come. Nobody reads its answers, so it is ended.
+    """
+    fd = os.open(
+        box.path("files", "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    try:
+        end = time.monotonic() + LOCK_SECONDS
+        while not _locked(fd):
+            pid = os.pread(fd, 20, 0)
+            if pid.isdigit() and os.fsencode(box.root) in read(
+                "/proc/%d/cmdline" % int(pid)
+            ):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            if time.monotonic() > end:
+                raise wire.Refused("busy", "another push to this box is under way")
+            time.sleep(0.05)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d" % os.getpid(), 0)
+        yield
+        os.ftruncate(fd, 0)
+    finally:
+        os.close(fd)
+
+
+def own(box: Box, name: str) -> bytes:
+    """Return the path of a file of ours."""
+    return os.fsencode(box.path("files", name))
+
+
+def _settle(tree: Tree, plan: Plan, staging: int) -> None:
+    for entry in plan.entries:
+        if entry.kind == "d":
+            fd = tree.folder(entry.path)
+            mode = stat.S_IMODE(os.fstat(fd).st_mode)
+            # Files have to get in; the folder's own mode comes last.
+            if mode & 0o700 != 0o700:
+                os.fchmod(fd, mode | 0o700)
+    for entry in plan.settle:
+        if entry.kind == "l":
+            tree.link(entry.path, entry.target, staging)
+        elif entry.kind == "f":
+            tree.chmod(entry.path, entry.mode)
+
+
+def _land(tree: Tree, landed: Landed, staging: int) -> os.stat_result:
+    entry = landed.entry
+    times = (entry.mtime_ns, entry.mtime_ns)
+    if landed.name is not None:
+        os.fchmod(landed.fd, entry.mode)
+        os.utime(landed.fd, ns=times)
+        tree.place(entry.path, staging, landed.name)
+        return os.fstat(landed.fd)
+    tree.chmod(entry.path, entry.mode)
+    folder, name = tree.parent(entry.path, make=False)
+    os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
+    return tree.stat(entry.path)
+
+
+def _hash(
+    work: bytes, path: bytes, index: Index, alive: Callable[[], None]
+) -> "bytes | None":
+    full = os.path.join(work, path)
+    try:
+        st, sha = read_hash(full, alive)
+    except (OSError, Unstable):
+        return None
+    index.put(path, st, sha)
+    return sha
+
+
+def _remember(box: Box, paths: List[bytes], digest: str) -> None:
+    file = box.path("files", "pushed")
+    with open(file + ".new", "wb") as out:
+        out.write(b"\0".join([digest.encode("ascii"), *paths, b"end"]))
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(file + ".new", file)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return False
+    return True

@@ -1,0 +1,222 @@
+"""Receive the contents of files, and keep what breaks off for the next attempt."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
+
+from .index import BLOCK, Alive
+from .manifest import Entry
+from .names import Hostile, show
+from .stream import (
+    END,
+    SEGMENT,
+    WORTH_A_THREAD,
+    Hasher,
+    Inflow,
+    Moved,
+    Offer,
+    read_head,
+)
+from .tree import remove
+
+# The partial of a file above this size is worth keeping when the line breaks.
+WORTH_KEEPING = 8 << 20
+
+
+class Landed(NamedTuple):
+    """
+    A file that has come whole: *name* in the staging directory, open as *fd*.
+
+    Mode and times are still to be set. Without a name it was there already, and
+    only its hash has come.
+    """
+
+    entry: Entry
+    fd: int
+    name: Optional[bytes]
+
+
+class Receiver:
+    """
+    Receives files into a staging directory, and hands each one on when whole.
+
+    Files above *keep* bytes have names there that the next attempt finds again.
+    """
+
+    def __init__(self, staging: bytes, keep: int = WORTH_KEEPING) -> None:
+        os.makedirs(staging, exist_ok=True)
+        self.fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._keep = keep
+        self._kept: Dict[bytes, Any] = {}
+        self.bad: List[bytes] = []
+
+    def offer(self, entry: Entry, alive: Alive = lambda: None) -> Offer:
+        """Say what an earlier attempt has left here of this file."""
+        if entry.size <= self._keep:
+            return Offer(entry)
+        try:
+            fd = os.open(
+                partial_name(entry), os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.fd
+            )
+        except OSError:
+            return Offer(entry)
+        try:
+            whole = hashlib.sha256()
+            at = 0
+            while at < entry.size:
+                block = os.pread(fd, min(BLOCK, entry.size - at), at)
+                if not block:
+                    break
+                whole.update(block)
+                at += len(block)
+                alive()
+        finally:
+            os.close(fd)
+        self._kept[entry.path] = whole
+        return Offer(entry, at, whole.digest())
+
+    def receive(
+        self,
+        frames: Callable[[], Tuple[bytes, bytes]],
+        offers: Dict[bytes, Offer],
+        land: Callable[[Landed], None],
+        moved: Moved = lambda count: None,
+    ) -> None:
+        """
+        Take in the records of these files, up to the Z frame.
+
+        What did not come as promised is in `bad` afterwards.
+
+        Raises:
+            Hostile: What comes was not asked for, or makes no sense.
+        """
+        flow = Inflow(frames)
+        left = dict(offers)
+        while True:
+            line = flow.line()
+            if line is None:
+                break
+            path, start = read_head(line)
+            offer = left.pop(path, None)
+            if offer is None or start not in (0, offer.offset):
+                raise Hostile("%s was not asked for" % show(path))
+            if start and offer.whole:
+                self._confirm(flow, offer, land, moved)
+            else:
+                self._one(flow, offer, start, land, moved)
+        self.bad.extend(left)
+
+    def clean(self) -> None:
+        """Remove everything that is in the staging directory."""
+        for name in os.listdir(self.fd):
+            remove(self.fd, os.fsencode(name))
+
+    def close(self) -> None:
+        """Close the staging directory; what is in it stays."""
+        os.close(self.fd)
+
+    def _confirm(
+        self,
+        flow: Inflow,
+        offer: Offer,
+        land: Callable[[Landed], None],
+        moved: Moved,
+    ) -> None:
+        _, length, status, sha = END.unpack(flow.exactly(END.size))
+        if length or status != b"+" or sha != offer.sha:
+            raise Hostile("%s is not what was offered" % show(offer.entry.path))
+        moved(offer.entry.size)
+        land(Landed(offer.entry._replace(sha=sha), -1, None))
+
+    def _one(
+        self,
+        flow: Inflow,
+        offer: Offer,
+        start: int,
+        land: Callable[[Landed], None],
+        moved: Moved,
+    ) -> None:
+        entry = offer.entry
+        lasting = entry.size > self._keep
+        name = partial_name(entry) if lasting else b"small"
+        if not start:
+            # Never into a file that an older attempt still has open.
+            remove(self.fd, name)
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags |= 0 if start else os.O_CREAT | os.O_EXCL
+        fd = os.open(name, flags, 0o600, dir_fd=self.fd)
+        try:
+            whole = self._kept.pop(entry.path, None)
+            if not start or whole is None:
+                whole = hashlib.sha256()
+            else:
+                moved(start)
+            sha = self._body(flow, entry, start, fd, whole, moved)
+            if sha is None or (entry.sha is not None and sha != entry.sha):
+                remove(self.fd, name)
+                self.bad.append(entry.path)
+                return
+            if entry.size != os.fstat(fd).st_size:
+                os.ftruncate(fd, entry.size)
+            land(Landed(entry._replace(sha=sha), fd, name))
+        finally:
+            os.close(fd)
+
+    def _body(
+        self,
+        flow: Inflow,
+        entry: Entry,
+        start: int,
+        fd: int,
+        whole: Any,
+        moved: Moved,
+    ) -> Optional[bytes]:
+        hasher = Hasher(whole, threaded=entry.size - start > WORTH_A_THREAD)
+        at = start
+        try:
+            while True:
+                begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
+                if not length:
+                    break
+                if begin < at or begin + length > entry.size:
+                    raise Hostile("%s overflows" % show(entry.path))
+                hasher.zeros(begin - at, moved)
+                at = begin
+                while length:
+                    piece = flow.some(length)
+                    hasher.update(piece)
+                    _write(fd, piece, at)
+                    at += len(piece)
+                    length -= len(piece)
+                    moved(len(piece))
+            ok = flow.exactly(1) == b"+"
+            told = flow.exactly(32)
+            if ok:
+                hasher.zeros(entry.size - at, moved)
+        finally:
+            sha = hasher.digest()
+        return sha if ok and sha == told else None
+
+
+def partial_name(entry: Entry) -> bytes:
+    """Return the name under which the partial of exactly this file is kept."""
+    key = b"%b\0%d %d" % (entry.path, entry.size, entry.mtime_ns)
+    return b"partial-" + hashlib.sha256(key).hexdigest()[:40].encode("ascii")
+
+
+def _write(fd: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, at)
+        view = view[count:]
+        at += count

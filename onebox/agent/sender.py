@@ -1,0 +1,176 @@
+"""Send the contents of files, as fast as they can be read and hashed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from typing import (
+    Any,
+    Callable,
+    Iterator,
+    Optional,
+    Tuple,
+)
+
+from .index import BLOCK, state
+from .stream import (
+    END,
+    SEGMENT,
+    WORTH_A_THREAD,
+    Hasher,
+    Moved,
+    Offer,
+    head,
+)
+from .wire import CHUNK
+
+SMALL = CHUNK
+
+
+class Sender:
+    """
+    Sends files from *base*; *write* sends one frame's worth of the stream.
+
+    *moved* is told how many bytes went out or turned out not to be needed.
+    """
+
+    def __init__(
+        self,
+        base: bytes,
+        write: Callable[[bytes], None],
+        moved: Moved = lambda count: None,
+    ) -> None:
+        self._base = os.path.join(base, b"")
+        self._write = write
+        self._moved = moved
+        self._batch = bytearray()
+
+    def send(self, offer: Offer) -> Optional[Tuple[os.stat_result, bytes]]:
+        """
+        Send what the receiver lacks of a file; return its state and hash.
+
+        Return None if the file is not, or does not stay, what its entry says.
+        """
+        entry = offer.entry
+        try:
+            fd = os.open(
+                self._base + entry.path,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+            )
+        except OSError:
+            self._batch += head(entry.path, 0)
+            return self._finish(None, None)
+        try:
+            st = os.fstat(fd)
+            if not stat.S_ISREG(st.st_mode) or (st.st_size, st.st_mtime_ns) != (
+                entry.size,
+                entry.mtime_ns,
+            ):
+                self._batch += head(entry.path, 0)
+                return self._finish(None, None)
+            if st.st_size <= SMALL:
+                sha = self._small(fd, st, offer)
+            else:
+                sha = self._large(fd, st, offer)
+            if state(os.fstat(fd)) != state(st):
+                sha = None
+            return self._finish(st, sha)
+        finally:
+            os.close(fd)
+
+    def flush(self) -> None:
+        """Send what is still waiting for more."""
+        if self._batch:
+            self._write(bytes(self._batch))
+            self._batch.clear()
+
+    def _small(self, fd: int, st: os.stat_result, offer: Offer) -> Optional[bytes]:
+        data = os.read(fd, st.st_size + 1)
+        if len(data) != st.st_size:
+            self._batch += head(offer.entry.path, 0)
+            return None
+        sha = hashlib.sha256(data).digest()
+        if data and offer.offset == len(data) and offer.sha == sha:
+            self._batch += head(offer.entry.path, len(data))
+        else:
+            self._batch += head(offer.entry.path, 0)
+            if data:
+                self._batch += SEGMENT.pack(0, len(data))
+                self._batch += data
+        self._moved(len(data))
+        return sha
+
+    def _large(self, fd: int, st: os.stat_result, offer: Offer) -> Optional[bytes]:
+        size = st.st_size
+        start, whole = self._agreed(fd, size, offer)
+        self._batch += head(offer.entry.path, start)
+        hasher = Hasher(whole, threaded=size - start > WORTH_A_THREAD)
+        at = start
+        try:
+            for begin, end in _data(fd, start, size):
+                hasher.zeros(begin - at, self._moved)
+                at = begin
+                while at < end:
+                    block = os.pread(fd, min(CHUNK - 64, end - at), at)
+                    if not block:
+                        return None
+                    hasher.update(block)
+                    self._batch += SEGMENT.pack(at, len(block))
+                    self._batch += block
+                    self.flush()
+                    at += len(block)
+                    self._moved(len(block))
+            hasher.zeros(size - at, self._moved)
+        finally:
+            sha = hasher.digest()
+        return sha
+
+    def _agreed(self, fd: int, size: int, offer: Offer) -> Tuple[int, Any]:
+        whole = hashlib.sha256()
+        if not 0 < offer.offset <= size:
+            return 0, whole
+        at = 0
+        while at < offer.offset:
+            block = os.pread(fd, min(BLOCK, offer.offset - at), at)
+            if not block:
+                return 0, hashlib.sha256()
+            whole.update(block)
+            at += len(block)
+            self._moved(0)
+        if whole.digest() != offer.sha:
+            return 0, hashlib.sha256()
+        self._moved(at)
+        return at, whole
+
+    def _finish(
+        self, st: Optional[os.stat_result], sha: Optional[bytes]
+    ) -> Optional[Tuple[os.stat_result, bytes]]:
+        status = b"-" if sha is None else b"+"
+        self._batch += END.pack(0, 0, status, sha or bytes(32))
+        if len(self._batch) >= CHUNK:
+            self.flush()
+        if st is None or sha is None:
+            return None
+        return st, sha
+
+
+def _data(fd: int, start: int, size: int) -> Iterator[Tuple[int, int]]:
+    """Yield where a file has data, as begin and end."""
+    if not hasattr(os, "SEEK_DATA") or os.fstat(fd).st_blocks * 512 >= size:
+        yield start, size
+        return
+    at = start
+    while at < size:
+        try:
+            begin = os.lseek(fd, at, os.SEEK_DATA)
+            end = os.lseek(fd, begin, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            # The file system does not know about holes.
+            yield at, size
+            return
+        yield begin, min(end, size)
+        at = end
