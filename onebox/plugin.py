@@ -17,7 +17,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
@@ -195,7 +195,11 @@ class Stage(Task):  # type: ignore[type-arg]
             raise _core().system_failed(error) from error
 
 
-def stage(*needs: Stage, **options: Any) -> Any:
+@overload
+def stage(*needs: Stage, **options: Any) -> Callable[[Callable[..., Any]], Stage]: ...
+@overload
+def stage(body: Callable[..., Any], /) -> Stage: ...
+def stage(*needs: Any, **options: Any) -> Any:
     """
     Make a task that brings up what it needs and takes the shared flags.
 
@@ -238,13 +242,19 @@ def remainder_of(c: Context) -> list[str]:
         words = sys.argv[sys.argv.index("--") + 1 :]
         if " ".join(words) == c.remainder:
             return words
-    return shlex.split(c.remainder)
+    try:
+        return shlex.split(c.remainder)
+    except ValueError as error:
+        raise Exit(f"onebox: after --: {error}", code=64) from error
 
 
 class _Chains:
     """The sessions of one command line, and which options hold at the moment."""
 
     def __init__(self) -> None:
+        # Taken away from there: the next line in this process has its own.
+        self.of_line, self.named = _Line.options, tuple(_Line.named)
+        _Line.begin()
         self.options: list[dict[str, Any]] = []
         self.sessions: dict[Any, Session] = {}
         self.running: list[Session] = []
@@ -261,7 +271,7 @@ class _Chains:
     @contextmanager
     def using(self, given: dict[str, Any]) -> Iterator[None]:
         # A keyword beats the line; inside a stage, the enclosing stage's hold.
-        base = self.options[-1] if self.options else dict(_Line.options)
+        base = self.options[-1] if self.options else self.of_line
         self.options.append({**base, **given})
         try:
             yield
@@ -282,7 +292,7 @@ class _Chains:
                     root=_root(c),
                     environ=os.environ,
                     flags=self.options[-1],
-                    line=core.Line(_command_line(), tuple(_Line.named)),
+                    line=core.Line(_command_line(), self.named),
                 )
         session = self.sessions[key]
         outermost = session not in self.running
@@ -339,6 +349,7 @@ def _command_line() -> str:
 
 
 def _usage(message: str) -> Exit:
+    _Line.begin()
     return Exit(f"onebox: the line contradicts itself: {message}", code=64)
 
 
