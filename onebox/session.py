@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from . import config, providers, words
-from .errors import ConnectionLost, Lost, OneboxError, UsageError
+from .errors import ConnectionLost, Lost, OneboxError, Preempted, UsageError
 from .line import Line
 from .providers.base import Box, Provider, Size
 from .state import Notebook, Record, config_dir, local_root, owner, state_dir
 from .transport import outputs, ssh
 from .transport.link import Link
 from .ui import Screen
+
+
+# A box that is going down is given this long to say why.
+STOPPING_SECONDS = 10.0
 
 
 class Session:
@@ -176,15 +180,21 @@ class Session:
     def still_there(self, box: Box) -> None:
         """Raise Lost if the box no longer runs: then waiting is of no use."""
         now = self.provider.get(box.id)
-        if now is None or now.state in ("gone", "stopped", "stopping"):
-            state = "gone" if now is None else now.state
-            console = self.provider.console(box).strip().splitlines()
-            why = f": {console[-1]}" if console else ""
-            self.__dict__.pop("box", None)
-            raise Lost(
-                f"{self.title} ({box.id}) is {state}{why}",
-                next="inv status" if state == "gone" else "inv fetch",
-            )
+        for _ in range(int(STOPPING_SECONDS / 0.2)):
+            if now is None or now.state != "stopping":
+                break
+            time.sleep(0.2)
+            now = self.provider.get(box.id)
+        if now is not None and now.state in ("starting", "running"):
+            return
+        self.__dict__.pop("box", None)
+        state = "gone" if now is None else now.state
+        why = f": {now.why}" if now is not None and now.why else ""
+        text = f"{self.title} ({box.id}) is {state}{why}"
+        next_ = "inv status" if now is None else "inv fetch brings what its disk holds"
+        if now is not None and now.why == "preempted":
+            raise Preempted(text, next=next_)
+        raise Lost(text, next=next_)
 
     def hang_up(self) -> None:
         """Close the connection; it is opened again when it is needed."""

@@ -125,8 +125,9 @@ class Box:
 
     *agent* is the absolute path of the agent on the box and *work* the
     directory, relative to the home directory, where code and data go.
-    *host_key* is the public key that must answer. *notes* are sentences that
-    the user should know about this box (confinement, missing protections).
+    *host_key* is the public key that must answer. *why* a box has stopped is
+    said if it is known: "preempted", "deadline", "poweroff" or other words.
+    *notes* are sentences that the user should know about this box.
     """
 
     id: str
@@ -143,6 +144,7 @@ class Box:
     deadline: float
     agent: str
     work: str = "work"
+    why: str = ""
     notes: tuple[str, ...] = ()
 
 

@@ -138,7 +138,7 @@ def watch(session: Session, box: Box, job_id: str) -> dict[str, Any]:
         record = job.follow(
             session, box, job_id, log_path(session, job_id), screen.output, sample
         )
-    except Lost:
+    except (Lost, Preempted):
         screen.close_line()
         lasted = words.seconds(time.time() - session.notebook.record.job_started)
         screen.line("run", "failed", lasted, f"job {job_id}: how it ended is not known")

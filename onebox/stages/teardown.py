@@ -74,9 +74,9 @@ def settle(session: Session, error: OneboxError | None) -> None:
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
-    if session.box is None:
+    box, record = session.look_again(), session.notebook.record
+    if box is None or (box.state != "running" and record.job and not record.fetched):
         return
-    record = session.notebook.record
     nothing_to_lose = not record.job
     created = record.created or time.time()
     perform(session, discard=nothing_to_lose, yes=True)

@@ -88,17 +88,10 @@ def describe(abi: int) -> tuple[str, ...]:
             "nothing keeps the job from your files and processes: "
             "this system has no Landlock (Linux 5.19 or later)",
         )
-    signals = (
-        "processes outside the box are out of reach"
-        if abi >= 6
-        else "your other processes are within reach of a kill (Linux 6.12 ends that)"
-    )
-    return (
-        f"files outside the box are out of reach (Landlock ABI {abi})",
-        signals,
-        "a Unix socket of yours, such as Docker's, is still reachable: "
-        "a guard rail, not a jail",
-    )
+    kept, reached = "your files", "your processes and Unix sockets are not"
+    if abi >= 6:
+        kept, reached = "your files and processes", "your Unix sockets are not"
+    return (f"Landlock (ABI {abi}) keeps {kept} out of its reach; {reached}",)
 
 
 def apply(limits: Limits) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import json
 import os
 import select
@@ -152,7 +153,10 @@ class _Machine:
             try:
                 connection, _ = await loop.sock_accept(self._listener)
             except OSError as error:
-                # Out of descriptors, perhaps; or the listener was closed.
+                if error.errno == errno.EINVAL:
+                    # The supervisor has closed the door: the box goes down.
+                    return
+                # Out of descriptors, perhaps.
                 _say(f"accept: {error}")
                 await asyncio.sleep(0.2)
                 continue

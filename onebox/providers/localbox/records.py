@@ -139,8 +139,6 @@ def box(layout: Layout) -> Box:
     state = read_json(layout.state) or {}
     size: dict[str, Any] = record["size"]
     notes = (*state.get("notes", ()), *record["notes"])
-    if state.get("why") and not is_locked(layout.lock):
-        notes = (f"stopped: {state['why']}", *notes)
     return Box(
         id=layout.path.name,
         tags=Tags(**record["tags"]),
@@ -156,6 +154,7 @@ def box(layout: Layout) -> Box:
         deadline=record["deadline"],
         agent=str(layout.agent / "agent.pyz"),
         work=WORK,
+        why="" if is_locked(layout.lock) else str(state.get("why") or ""),
         notes=notes,
     )
 

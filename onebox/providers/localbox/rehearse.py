@@ -47,12 +47,15 @@ def faults(table: object) -> dict[str, float]:
 
 def notes(asked: Mapping[str, float]) -> tuple[str, ...]:
     """Say what the box is told to do, so that nobody takes it for a real fault."""
-    told = [
-        f"rehearsal: {OPTIONS[name]} ({name} = {value:g})"
+    set_here = [
+        f"{name} = {value:g}"
         for name, value in asked.items()
+        if name != "notice_seconds" or "notice_after" in asked
+        if name != "stall_seconds" or "stall_after" in asked
     ]
+    told = [f"rehearsal: {', '.join(set_here)}"] if set_here else []
     if "disk" in asked:
-        told.append("this box cannot be saved as an image")
+        told.append("its disk is lost at stop and cannot be saved as an image")
     return tuple(told)
 
 

@@ -91,7 +91,7 @@ class TestStopping:
         [machine] = _by_word("machine", one)
         os.kill(machine, signal.SIGKILL)
         box = one.wait_for("stopped")
-        assert any("crashed" in note for note in box.notes)
+        assert "crashed" in box.why
         assert not processes.marked(box.id)
 
     def test_directory_removed(self, open_box: OpenBox) -> None:
@@ -107,7 +107,7 @@ class TestStopping:
         one.local.stop(one.box)
         one.local.start(one.box, time.time() - DEADLINE_MARGIN + 1.0)
         box = one.wait_for("stopped")
-        assert any("deadline" in note for note in box.notes)
+        assert "deadline" in box.why
 
 
 class TestPower:
@@ -127,7 +127,7 @@ class TestPower:
         one = open_box()
         one.ssh(command)
         box = one.wait_for("stopped")
-        assert any("poweroff" in note for note in box.notes)
+        assert "poweroff" in box.why
         assert one.ssh("true").returncode == 255
 
     def test_later(self, open_box: OpenBox) -> None:
