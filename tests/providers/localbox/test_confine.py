@@ -151,11 +151,16 @@ class TestPower:
                     continue
                 assert "Permission denied[126]" in inside.out(f"{program} --help")
 
+    def test_no_new_rights(self, inside: SshBox) -> None:
+        """No program started in the box can gain rights by being set-uid."""
+        status = inside.out("grep NoNewPrivs /proc/self/status")
+        assert status.split() == ["NoNewPrivs:", "1[0]"]
+
     @pytest.mark.skipif(not shutil.which("sudo"), reason="no sudo here")
     def test_real_sudo(self, inside: SshBox) -> None:
-        """The real sudo gives nobody any rights."""
-        status = inside.out("grep NoNewPrivs /proc/self/status")
-        assert status.split() == ["NoNewPrivs:", "1", "[0]"]
+        """The real sudo, called by its path, refuses to work."""
+        said = inside.out(f"{shutil.which('sudo')} -n true")
+        assert "no new privileges" in said
 
     def test_capabilities(self, inside: SshBox) -> None:
         """Nobody in the box may reboot, load modules or mount: not even root."""
