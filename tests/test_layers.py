@@ -262,5 +262,6 @@ def _public(node: ast.AST) -> bool:
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     if not isinstance(node, kinds) or node.name.startswith("_"):
         return False
-    # A property's setter has its getter's docstring.
-    return not any(ast.unparse(d).endswith(".setter") for d in node.decorator_list)
+    # What they are variants of has the docstring: a property, a whole function.
+    variants = ("overload", ".setter")
+    return not any(ast.unparse(d).endswith(variants) for d in node.decorator_list)

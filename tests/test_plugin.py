@@ -208,6 +208,21 @@ class TestOnce:
         assert ["large"] * 3 == [vm for vm, _, _ in chain.settings[:3]]
         assert "large" not in [vm for vm, _, _ in chain.settings[3:]]
 
+    def test_plain_line_after_it(self, inv: Inv, chain: Chain) -> None:
+        """
+        Nor does a line without any stage on it, which calls one from Python.
+        """
+
+        @task
+        def go(c: Context) -> None:
+            chain.first(c)
+
+        assert 0 == inv(chain.all, "first", "--vm=large", "--name=other")
+        assert 64 == inv(chain.all, "first", "--vm=large", "third", "--vm=small")
+        assert 0 == inv([go], "go")
+        assert ["other", "main"] == [name for _, name, _ in chain.settings]
+        assert "large" != chain.settings[1][0]
+
     def test_without_a_program(self, inv: Inv, chain: Chain) -> None:
         """
         A stage can be called from Python alone.

@@ -40,7 +40,7 @@ class TestSize:
         value = float(number.replace(",", "")) * 1024 ** UNITS[unit]
 
         assert abs(value - count) <= max(count / 20, 0.5)
-        assert len(text) <= 8
+        assert value < 1000 * 1024 ** UNITS[unit] or unit == "PB"
 
     @unhurried
     @given(amounts, amounts)
