@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import sys
@@ -19,7 +18,6 @@ GATHER = 0.003
 # Without inotify: how long to sleep when there is nothing new, at the most.
 LONGEST_NAP = 0.015
 LOOK = 1.0
-PIPE_SIZE = 1 << 20
 IN_MODIFY, IN_CREATE, IN_NONBLOCK, IN_CLOEXEC = 0x2, 0x100, 0o4000, 0o2000000
 
 
@@ -30,7 +28,6 @@ def stream(channel: Channel, at: Box, job: str, log: int) -> None:
     A sample goes along about once a second.
     """
     directory = at.path("jobs", job)
-    _widen(channel.write_fd)
     changes = _changes(directory)
     try:
         _stream(channel, at, job, log, changes)
@@ -107,9 +104,3 @@ def _changes(directory: str) -> List[int]:
     except (ImportError, OSError, AttributeError):
         return []
     return [fd]
-
-
-def _widen(pipe: int) -> None:
-    """Let the pipe hold more at a time; that doubles what it carries."""
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(pipe, getattr(fcntl, "F_SETPIPE_SZ", 1031), PIPE_SIZE)

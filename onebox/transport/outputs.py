@@ -32,6 +32,7 @@ from .placing import Placing, Remembered, collisions, folds_case, leads_out
 
 Name = bytes
 PASSES = 3
+SYNCING = 8
 STAGING = ".onebox-incoming"
 INDEX = "fetched.index"
 # What no output may touch, whatever the box says.
@@ -312,15 +313,16 @@ def _place(
 def _sync(folder: int, names: Sequence[bytes]) -> None:
     """Have these files on the disk: several at a time share its waits."""
 
-    def sync(name: bytes) -> None:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    def sync(some: Sequence[bytes]) -> None:
+        for name in some:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
-    with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(sync, names):
+    with ThreadPoolExecutor(SYNCING) as pool:
+        for _ in pool.map(sync, (names[at::SYNCING] for at in range(SYNCING))):
             pass
 
 

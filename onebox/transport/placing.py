@@ -33,8 +33,10 @@ class Remembered:
     def __init__(self, memory: Path) -> None:
         self._file = memory / "fetched.json"
         self._ours: dict[str, list[str]] = {}
+        self._saved = b""
         with contextlib.suppress(OSError, ValueError):
-            told = json.loads(self._file.read_bytes())
+            self._saved = self._file.read_bytes()
+            told = json.loads(self._saved)
             self._ours = {str(path): list(marks) for path, marks in told.items()}
 
     def paths(self) -> list[bytes]:
@@ -61,13 +63,17 @@ class Remembered:
 
     def save(self) -> None:
         """Write it to the disk, whole or not at all."""
+        data = json.dumps(self._ours).encode("ascii")
+        if data == self._saved:
+            return
         fresh = self._file.with_suffix(".new")
         with fresh.open("wb") as out:
-            out.write(json.dumps(self._ours).encode("ascii"))
+            out.write(data)
             out.flush()
             os.fsync(out.fileno())
         fresh.replace(self._file)
         sync_folder(self._file.parent)
+        self._saved = data
 
 
 class Placing:
@@ -96,9 +102,12 @@ class Placing:
     def place(self, entries: Sequence[Entry]) -> None:
         """Place everything, and have it on the disk."""
         made = [entry for entry in entries if entry.kind == "d" and self._make(entry)]
+        files = (entry.path for entry in entries if entry.kind == "f")
+        here = manifest.scan(self._into, files, self._known, hashing=True)
+        before = {entry.path: entry for entry in here.entries}
         for entry in entries:
             if entry.kind == "f":
-                self._file(entry)
+                self._file(entry, before.get(entry.path))
             elif entry.kind == "l":
                 self._link(entry)
         for entry in reversed(made):
@@ -116,19 +125,22 @@ class Placing:
         self._tree.folder(entry.path)
         return True
 
-    def _file(self, entry: Entry) -> None:
+    def _file(self, entry: Entry, here: Entry | None) -> None:
         folder, name = self._tree.parent(entry.path)
-        here = self._look(entry.path)
-        equal = here is not None and manifest.same_content(here, entry)
         staged = partial_name(entry) if self._staged else b""
+        if staged in self._staged:
+            # As it is at this very moment: it may have become the user's.
+            here = self._look(entry.path)
+        equal = here is not None and manifest.same_content(here, entry)
         if staged in self._staged:
             _dress(entry, self._staging, staged)
             if not equal and here is not None and not self._remembered.is_ours(here):
                 self._clear(folder, name, entry.path)
             self._tree.place(entry.path, self._staging, staged)
         elif equal and here is not None:
-            if (here.mode, here.mtime_ns) != (entry.mode, entry.mtime_ns):
-                _dress(entry, folder, name)
+            if (here.mode, here.mtime_ns) == (entry.mode, entry.mtime_ns):
+                return
+            _dress(entry, folder, name)
         else:
             raise OSError(errno.ESTALE, "changed while being fetched", entry.path)
         assert entry.sha is not None
@@ -170,6 +182,10 @@ class Placing:
         )
 
     def _look(self, path: bytes) -> Entry | None:
+        try:
+            self._tree.stat(path)
+        except FileNotFoundError:
+            return None
         found = manifest.scan(self._into, [path], self._known, hashing=True)
         if found.special or found.unreadable:
             return Entry(path, "?", 0)
