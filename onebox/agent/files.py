@@ -46,6 +46,7 @@ from .pushed import (
 )
 from .sender import Sender
 from .serving import Pulse, refusing, waiting
+from .squeeze import Squeezer
 from .stream import Offer
 
 
@@ -120,7 +121,7 @@ def send(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         alive = Pulse(channel, box)
         sender = Sender(
             os.fsencode(box.work),
-            lambda payload: channel.send(b"D", payload),
+            Squeezer(channel.send),
             lambda count: alive(),
         )
         for offer in offers:

@@ -5,7 +5,7 @@ A record is a line of JSON, `[path, offset]`, then segments, each an offset and 
 length in 16 bytes and that much data, so that holes stay holes; then a segment
 of length 0, and `+` with the SHA-256 of the whole file, or `-` with 32 bytes of
 nothing if the file could not be sent as it was announced. Records are packed
-into D frames, many small files in one.
+into D frames (see `squeeze` for C), many small files in one.
 
 An *offset* above 0 goes on where the receiver has got to: it had offered what
 it has, with the hash of that, and the sender found its own file to begin so.
@@ -28,6 +28,7 @@ from typing import (
 from .index import BLOCK
 from .manifest import Entry
 from .names import Hostile, raw, text
+from .squeeze import unsqueeze
 
 SEGMENT = struct.Struct(">QQ")
 END = struct.Struct(">QQ1s32s")
@@ -52,7 +53,7 @@ class Offer(NamedTuple):
 
 
 class Inflow:
-    """The D frames of a stream, as one sequence of bytes that a Z frame ends."""
+    """The D and C frames of a stream, as one sequence of bytes that a Z ends."""
 
     def __init__(self, frames: Callable[[], Tuple[bytes, bytes]]) -> None:
         self._frames = frames
@@ -96,7 +97,9 @@ class Inflow:
             kind, payload = self._frames()
             if kind == b"Z":
                 return False
-            if kind != b"D":
+            if kind == b"C":
+                payload = unsqueeze(payload)
+            elif kind != b"D":
                 raise Hostile("a %r frame within a stream" % kind)
             if payload:
                 break
@@ -155,7 +158,7 @@ def head(path: bytes, start: int) -> bytes:
 def read_head(line: bytes) -> Tuple[bytes, int]:
     """Take such a line apart. Raises `Hostile`."""
     try:
-        path, start = json.loads(line)
+        path, start = json.loads(line.decode("ascii"))
         return raw(path), int(start)
     except (ValueError, TypeError, AttributeError) as error:
         raise Hostile("no record: %r" % line[:80]) from error

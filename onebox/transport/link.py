@@ -90,7 +90,7 @@ class Link:
                 self._send(kind, payload)
         except wire.Closed as error:
             raise self._lost(error) from error
-        if kind == b"D":
+        if kind in b"CD":
             self.moved += len(payload)
 
     def frames(self, *, within: float | None = None) -> Iterator[tuple[bytes, bytes]]:
@@ -110,7 +110,7 @@ class Link:
             self._under_way = kind not in b"AE"
             if kind == b"E":
                 raise AgentError(str(told.get("kind")), str(told.get("message")))
-            if kind == b"D":
+            if kind in b"CD":
                 self.moved += len(payload)
             yield kind, payload
             if kind == b"A":
@@ -164,7 +164,7 @@ class Link:
                     raise ConnectionLost("the box does not answer")
             self.channel.fill()
             frame = self.channel.ready()
-        if frame[0] not in b"AEDZS":
+        if frame[0] not in b"AECDZS":
             raise wire.Garbled(f"not a frame: {frame[0]!r}")
         return frame
 

@@ -19,6 +19,7 @@ from ..agent.index import Index, Unstable, read_hash
 from ..agent.manifest import Entry
 from ..agent.names import Hostile, raw, show
 from ..agent.sender import Sender
+from ..agent.squeeze import Squeezer
 from ..agent.stream import Offer
 from ..errors import BoxFailed, InputError, Lost
 from .link import AgentError, Link
@@ -209,8 +210,10 @@ def _send(
     hashes: dict[bytes, bytes] = {}
     changed = []
 
+    squeeze = Squeezer(link.send)
+
     def write(payload: bytes) -> None:
-        link.send(b"D", payload)
+        squeeze(payload)
         meter.carried_bytes += len(payload)
 
     def moved(count: int) -> None:
