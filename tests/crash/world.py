@@ -1,0 +1,347 @@
+"""A user's whole world on this machine, and what must be true of it at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onebox
+from onebox.state import Notebook
+
+from ..conftest import TASKS, Done, Project
+
+PACKAGE = Path(onebox.__file__).parent
+HOOK = Path(__file__).parent / "hook"
+TOML = """\
+[run]
+command = "sh job.sh"
+when = "changed"
+
+[fetch]
+outputs = ["results/"]
+"""
+# What the job has done is seen from here also when its box is gone.
+JOB = """\
+read number < number.txt
+echo job $number begins
+sleep {seconds}
+mkdir -p results
+echo $number > results/$number.txt
+: > {evidence}/$number
+echo job $number ends
+"""
+_count = itertools.count()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How one fault went: "survived", "named" or "lost", and why.
+
+    Survived: the commands that came next did what they say. Named: at least one
+    of them first ended with an error of ours that told what to type.
+    """
+
+    kind: str
+    fault: str
+    verdict: str
+    why: str = ""
+
+
+@dataclass
+class World:
+    """
+    A project with state, boxes and a decoy: somebody else's box beside them.
+
+    Attributes:
+        named: The codes of the errors that commands have ended with.
+
+        wrong: What should never be, in words.
+    """
+
+    project: Project
+    evidence: Path
+    decoy: str = ""
+    number: int = 0
+    named: list[int] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def inv(
+        self, *words: str, env: Mapping[str, str] | None = None, seconds: float = 120
+    ) -> Done:
+        """Run an `inv` line; an error without a name is noted as wrong."""
+        done = self.project.inv(*words, env=env, timeout=seconds)
+        self.judge(" ".join(words), done)
+        return done
+
+    def judge(self, line: str, done: Done) -> None:
+        """Note how a line ended."""
+        self.said.append(f"$ inv {line}  -> {done.code}\n{done.err}")
+        if done.code == -signal.SIGKILL:
+            return
+        if "Traceback" in done.err:
+            self.wrong.append(f"inv {line}: traceback: {done.err[-1500:]}")
+        elif done.code:
+            self.named.append(done.code)
+            if not 64 <= done.code <= 78 or "onebox: " not in done.err:
+                self.wrong.append(f"inv {line}: exit {done.code}: {done.err[-1500:]}")
+
+    def begin(self) -> None:
+        """Forget what was said and judged so far."""
+        self.named.clear()
+        self.wrong.clear()
+        self.said.clear()
+
+    def outcome(self, kind: str, fault: str) -> Outcome:
+        """Say how it went since `begin`."""
+        verdict = "lost" if self.wrong else "named" if self.named else "survived"
+        why = "\n".join([*self.wrong, *self.said]) if self.wrong else ""
+        return Outcome(kind, fault, verdict, why)
+
+    def new_number(self) -> None:
+        """Change the project's input: the next job leaves another output."""
+        self.number += 1
+        self.project.write("number.txt", f"{self.number}\n")
+
+    def persist(self, *words: str, tries: int = 6) -> bool:
+        """Type a line until it succeeds, doing in between what it says."""
+        for _ in range(tries):
+            done = self.inv(*words)
+            if not done.code:
+                return True
+            if "inv logs" in done.err and "still runs" in done.err:
+                self.inv("logs")
+            elif "inv fetch --partial" in done.err:
+                self.inv("fetch", "--partial")
+            elif "inv fetch" in done.err:
+                self.inv("fetch")
+        self.wrong.append(f"inv {' '.join(words)} does not succeed: {done.err[-1500:]}")
+        return False
+
+    def boxes(self) -> list[str]:
+        """Return all that lies where boxes are, but the decoy."""
+        return [name for name in self.project.boxes() if name != self.decoy]
+
+    def forget_outputs(self) -> None:
+        """Remove what jobs have left here."""
+        shutil.rmtree(self.project.root / "results", ignore_errors=True)
+        for path in self.evidence.iterdir():
+            path.unlink()
+
+    # -- what must be true -----------------------------------------------------
+
+    def check(self, boxes: int) -> None:
+        """Note whatever is not as it must be once a command has succeeded."""
+        found = self.boxes()
+        if len(found) != boxes or any(name.startswith(".") for name in found):
+            self.wrong.append(f"boxes: {found} instead of {boxes}")
+        self.check_files()
+        self.check_outputs()
+        self.check_decoy()
+        for book in self.notebooks():
+            if Notebook(book).open_intents():
+                self.wrong.append(f"open intents: {Notebook(book).open_intents()}")
+        images = self.project.home / "local" / "images"
+        for path in images.iterdir() if images.is_dir() else ():
+            if not (path / "image.json").exists() or path.name[:2] != "oi":
+                self.wrong.append(f"half an image: {path.name}")
+        if not boxes:
+            self.check_processes()
+
+    def check_second(self, *words: str) -> None:
+        """Note what a line changes that has just been done."""
+        before = self.memory()
+        self.persist(*words, tries=1)
+        after = self.memory()
+        changed = [n for n in {**before, **after} if before.get(n) != after.get(n)]
+        if changed:
+            self.wrong.append(f"a second {words} changes {sorted(changed)[:5]}")
+
+    def check_files(self) -> None:
+        """Note state files that are torn: at no moment may there be any."""
+        tops = [self.project.home / "state", self.project.root / ".onebox"]
+        for path in (path for top in tops for path in top.rglob("*.json*")):
+            try:
+                json.loads(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            except ValueError:
+                # A draft is nobody's state yet.
+                if not _draft(path):
+                    self.wrong.append(f"torn: {path}")
+            if ".corrupt-" in path.name:
+                self.wrong.append(f"was damaged: {path}")
+
+    def check_outputs(self) -> None:
+        """Note outputs that are neither here nor on a box."""
+        for done in sorted(self.evidence.iterdir()):
+            name, whole = f"results/{done.name}.txt", f"{done.name}\n"
+            places = [self.project.root / name]
+            places += [self._box(box) / "home/work" / name for box in self.boxes()]
+            if not any(p.exists() and p.read_text() == whole for p in places):
+                self.wrong.append(f"the output {name} is nowhere")
+
+    def check_decoy(self) -> None:
+        """Note if somebody else's box is not as it was."""
+        if not self.decoy:
+            return
+        home = self._box(self.decoy) / "home"
+        try:
+            theirs = (home / "work" / "theirs.txt").read_text()
+        except OSError as error:
+            theirs = str(error)
+        if theirs != "untouched\n":
+            self.wrong.append(f"the decoy's files: {theirs}")
+        mark = f"ONEBOX_BOX={self.decoy}".encode()
+        alive = [pid for pid in self.processes() if mark in environ(pid)]
+        # Its supervisor, its machine and its agent.
+        if len(alive) < 3:
+            self.wrong.append(f"of the decoy's processes only {alive} are left")
+
+    def check_processes(self) -> None:
+        """Note what runs on although there is no box."""
+        end = time.monotonic() + 15
+        while left := self._strays():
+            if time.monotonic() > end:
+                told = [_command(pid) for pid in left]
+                self.wrong.append(f"still running: {told}")
+                return
+            time.sleep(0.05)
+
+    def memory(self) -> dict[str, str]:
+        """Return what lies in state, boxes, images and project: name to digest."""
+        home, root = self.project.home, self.project.root
+        found = {}
+        for top in (home / "state", home / "config", home / "local", root):
+            for path in top.rglob("*"):
+                name = str(path.relative_to(top.parent))
+                if path.is_file() and not _changes_by_itself(name):
+                    data = path.read_bytes()
+                    found[name] = hashlib.sha256(data).hexdigest()
+        return found
+
+    def notebooks(self) -> list[Path]:
+        """Return the directories that hold the state of a box's name."""
+        return [path.parent for path in self.project.home.glob("state/*/*/*/journal")]
+
+    def _box(self, name: str) -> Path:
+        return self.project.home / "local" / "boxes" / name
+
+    def _strays(self) -> list[int]:
+        mark = f"ONEBOX_BOX={self.decoy}".encode()
+        return [
+            pid
+            for pid in self.processes()
+            if not self.decoy or mark not in environ(pid)
+        ]
+
+    def processes(self) -> list[int]:
+        """Return who has to do with this world: our clients, ssh, boxes, jobs."""
+        mark = os.fsencode(self.project.home)
+        return [
+            int(path.name)
+            for path in Path("/proc").glob("[0-9]*")
+            if int(path.name) != os.getpid()
+            and (mark in environ(int(path.name)) or mark in raw(path / "cmdline"))
+        ]
+
+    def end(self) -> None:
+        """Kill and remove all there is."""
+        for _ in range(3):
+            for pid in self.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
+    """Make a world with a decoy in it; nothing of it is left afterwards."""
+    # Boxes in /var/tmp, evidence in /tmp: a job may write there, not among boxes.
+    home = Path(f"/var/tmp/onebox-crash-{os.getpid()}-{next(_count)}")
+    with tempfile.TemporaryDirectory(prefix="onebox-crash-", dir="/tmp") as evidence:
+        root = home / "census"
+        root.mkdir(mode=0o700, parents=True)
+        made = World(Project(root, home), Path(evidence))
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "TERM")}
+        made.project.environ = {
+            **kept,
+            "LANG": "C.UTF-8",
+            "HOME": str(home),
+            "PYTHONPATH": str(PACKAGE.parent),
+            "ONEBOX_STATE": str(home / "state"),
+            "ONEBOX_IDENTITY": str(home / "config"),
+            "ONEBOX_LOCAL_ROOT": str(home / "local"),
+        }
+        made.project.write("tasks.py", TASKS)
+        made.project.write("job.sh", JOB.format(evidence=evidence, seconds=seconds))
+        made.new_number()
+        try:
+            _add_decoy(made)
+            made.project.write("onebox.toml", toml)
+            yield made
+        finally:
+            made.end()
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _add_decoy(made: World) -> None:
+    """Have another owner make a box of the same project and name."""
+    theirs = made.project.home / "theirs"
+    env = {
+        "ONEBOX_IDENTITY": str(theirs / "config"),
+        "ONEBOX_STATE": str(theirs / "state"),
+    }
+    done = made.inv("provision", env=env)
+    assert not done.code, done.err
+    (made.decoy,) = made.project.boxes()
+    work = made._box(made.decoy) / "home" / "work"
+    (work / "theirs.txt").write_text("untouched\n")
+
+
+def _draft(path: Path) -> bool:
+    return path.name.startswith(".") or path.suffix == ".new"
+
+
+def _changes_by_itself(name: str) -> bool:
+    """Tell whether a file's content changes without any command."""
+    parts = name.split("/")
+    return (
+        parts[-1] == "lock"
+        # Caches of hashes; what they say is told again if they are removed.
+        or parts[-1].endswith("index")
+        or parts[-1].endswith((".log", ".pyc"))
+        # The box's own: state, agent, console.
+        or (parts[0] == "local" and parts[1] == "boxes" and "home" not in parts)
+    )
+
+
+def environ(pid: int) -> bytes:
+    return raw(Path(f"/proc/{pid}/environ"))
+
+
+def _command(pid: int) -> str:
+    return (
+        raw(Path(f"/proc/{pid}/cmdline"))
+        .replace(b"\0", b" ")
+        .decode("utf-8", "replace")[:200]
+    )
+
+
+def raw(path: Path) -> bytes:
+    """Return what a file holds; nothing if it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
