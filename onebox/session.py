@@ -25,7 +25,6 @@ from .transport import outputs, ssh
 from .transport.link import Link
 from .ui import Screen
 
-
 # A box that is going down is given this long to say why.
 STOPPING_SECONDS = 10.0
 

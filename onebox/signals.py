@@ -12,9 +12,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+# A closed terminal sends HUP and TERM, a wrapper passes on the Ctrl-C that we got
+# as well: what comes this close together is one wish, not two.
+ONE_PRESS_SECONDS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -31,6 +35,7 @@ class _Watch:
     """Which signals have come, and whether one may be raised right now."""
 
     count = 0
+    first = 0.0
     depth = 0
     waiting: int | None = None
     last_words: Callable[[], str] | None = None
@@ -84,6 +89,10 @@ def held() -> Iterator[None]:
 
 
 def _arrive(number: int, frame: FrameType | None) -> None:
+    now = time.monotonic()
+    if _Watch.count and now - _Watch.first < ONE_PRESS_SECONDS:
+        return
+    _Watch.first = now
     _Watch.count += 1
     if _Watch.count > 1:
         try:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -661,6 +662,7 @@ class TestSignals:
         line = project.start("run")
         project.until("up\n")
         line.send_signal(signal.SIGINT)
+        time.sleep(0.3)
         line.send_signal(signal.SIGINT)
 
         assert 130 == line.wait(10)
@@ -709,8 +711,7 @@ class TestMistakes:
         """
         project.write("job.sh", "seq 200000; mkdir -p results; echo y > results/y")
         pipe = subprocess.run(
-            ["bash", "-c", '"$@" 2>/dev/null | head -1; exit ${PIPESTATUS[0]}', "-"]
-            + project.argv("run"),
+            ["bash", "-c", PIPED, "-", *project.argv("run")],
             cwd=project.root,
             env=project.environ,
             capture_output=True,
@@ -774,6 +775,7 @@ def test_list_loads_nothing_heavy() -> None:
     assert "[]\n" == done.stdout
 
 
+PIPED = '"$@" 2>/dev/null | head -1; exit ${PIPESTATUS[0]}'
 TOML_CHANGED = """\
 [run]
 command = "sh job.sh"

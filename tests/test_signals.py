@@ -5,19 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from onebox.signals import SIGNALS, Interrupted, caught, held
+from onebox.signals import ONE_PRESS_SECONDS, SIGNALS, Interrupted, caught, held
 
 ROOT = Path(__file__).parent.parent
 HEAD = """\
 import os, signal, sys, threading, time
-from onebox.signals import Interrupted, caught, held
+from onebox.signals import ONE_PRESS_SECONDS, Interrupted, caught, held
 def say(*words): print(*words, flush=True)
 def wait(): sys.stdin.readline()
+def later(): time.sleep(1.5 * ONE_PRESS_SECONDS)
 def me(number): os.kill(os.getpid(), number)
 """
 
@@ -164,7 +166,7 @@ class TestHeld:
         line = Line(
             "with caught(lambda: 'ob-1 is left'):\n"
             "    with held():\n"
-            "        me(signal.SIGINT); me(signal.SIGINT); say('never')\n"
+            "        me(signal.SIGINT); later(); me(signal.SIGINT); say('never')\n"
         )
 
         assert (130, "", "\nonebox: ob-1 is left\n") == line.end()
@@ -206,10 +208,24 @@ class TestSecond:
         line.until("up")
         line.send(signal.SIGINT)
         line.until("cleaning")
+        time.sleep(1.5 * ONE_PRESS_SECONDS)
         line.send(second)
 
         said = "\nonebox: ob-1, $3.07/h, off at 18:40\n"
         assert (128 + second, "", said) == line.end()
+
+    def test_one_wish_may_come_as_two(self) -> None:
+        """
+        HUP and TERM of one closed terminal are one wish: the clean-up goes on.
+        """
+        line = Line(self.CLEANING.format(words="str"))
+        line.until("up")
+        line.send(signal.SIGHUP)
+        line.until("cleaning")
+        line.send(signal.SIGTERM)
+        line.go_on()
+
+        assert (129, "cleaned\n", "") == line.end()
 
     def test_words_fail(self) -> None:
         """
@@ -219,6 +235,7 @@ class TestSecond:
         line.until("up")
         line.send(signal.SIGINT)
         line.until("cleaning")
+        time.sleep(1.5 * ONE_PRESS_SECONDS)
         line.send(signal.SIGINT)
 
         assert (130, "") == line.end()[:2]
@@ -232,7 +249,7 @@ class TestSecond:
             f"f = open({str(tmp_path / 'journal')!r}, 'w')\n"
             "assert f.fileno() == 2\n"
             "with caught(lambda: 'words'):\n"
-            "    with held(): me(signal.SIGINT); me(signal.SIGINT)\n"
+            "    with held(): me(signal.SIGINT); later(); me(signal.SIGINT)\n"
         )
 
         assert 130 == line.end()[0]
@@ -245,7 +262,7 @@ class TestSecond:
         line = Line(
             "with caught(lambda: 'outer'):\n"
             "    with caught(lambda: 'inner'): pass\n"
-            "    with held(): me(signal.SIGINT); me(signal.SIGINT)\n"
+            "    with held(): me(signal.SIGINT); later(); me(signal.SIGINT)\n"
         )
 
         assert (130, "", "\nonebox: outer\n") == line.end()

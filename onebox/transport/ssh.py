@@ -24,6 +24,7 @@ from ..agent import wire
 from ..errors import BoxFailed, ConnectionLost, HostKeyMismatch, OneboxError
 from ..providers.base import Box, HostKey
 from ..state import private_dir, write_atomically
+from . import bundle
 from .link import AgentError, Link
 
 T = TypeVar("T")
@@ -190,6 +191,19 @@ class Door:
             path.unlink(missing_ok=True)
 
     def _open(self, within: float) -> Link:
+        link, version = self._converse(within)
+        if version == bundle.version():
+            return link
+        # Another onebox has made the box, or the image that it is from.
+        with link:
+            link.begin("renew")
+            link.send(b"D", bundle.bundle())
+            link.send(b"Z")
+            link.finish(within=within)
+        return self._converse(within)[0]
+
+    def _converse(self, within: float) -> tuple[Link, str]:
+        """Start the agent; return the conversation and the agent's version."""
         agent = shlex.quote(self.box.agent)
         with contextlib.ExitStack() as undo:
             # A file without a name: what ssh and the box say stays nowhere.
@@ -205,14 +219,14 @@ class Door:
                 failing.callback(link.close, wait=0.2)
                 try:
                     link.begin("hello")
-                    link.finish(within=within)
+                    told = link.finish(within=within)
                 except AgentError as error:
                     raise _no_agent(self.box, str(error)) from error
                 except ConnectionLost as error:
                     code = link.process.poll()
                     raise _failure(self.box, code, _read_end(said), error) from error
                 failing.pop_all()
-        return link
+        return link, str(told.get("agent"))
 
     def _end_sharing(self) -> None:
         """End the shared connection, also one that has stalled or is frozen."""

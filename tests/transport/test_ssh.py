@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +29,7 @@ from onebox.errors import BoxFailed, ConnectionLost, HostKeyMismatch, OneboxErro
 from onebox.providers.base import Box
 from onebox.session import Session
 from onebox.stages import job
-from onebox.transport import outputs, ssh, sync
+from onebox.transport import bundle, outputs, ssh, sync
 from onebox.transport.link import Link
 
 from ..providers.sshbox import Keys, wait_until
@@ -114,6 +115,19 @@ def test_the_pinned_key_lets_us_in(door: ssh.Door, server: Server) -> None:
     """The first connection trusts the pinned key, and it is the box that answers."""
     assert door.link().ask("hello")["box"] == server.box.id
     assert door.link() is door.link()
+
+
+def test_an_older_agent_is_renewed(server: Server, open_door: OpenDoor) -> None:
+    """A box made by another version of onebox gets today's agent, and keeps it."""
+    pyz = server.pyz
+    with zipfile.ZipFile(pyz, "a") as archive:
+        archive.writestr("agent/of_old.py", "")
+    assert pyz.read_bytes() != bundle.bundle()
+
+    told = open_door(server.box).link().ask("hello")
+
+    assert bundle.version() == told["agent"]
+    assert pyz.read_bytes() == bundle.bundle()
 
 
 def test_another_machine_gets_nothing(
