@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import sys
 
+__version__ = "0.1.0"
+
 # Invoke switches bytecode off, and some installers (uv) and editable installs
 # leave none: then these modules would be compiled anew at every `inv`.
 _before, sys.dont_write_bytecode = sys.dont_write_bytecode, False

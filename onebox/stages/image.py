@@ -85,6 +85,9 @@ def up_to_date(session: Session) -> str:
 
 def perform(session: Session, *, rebuild: bool = False) -> Image | None:
     """Bring the image up to date and return it; None stands for the plain base."""
+    if session.notebook.open_intents():
+        session.lock()
+        launch.recover(session)
     why = "asked to" if rebuild and session.settings.image.setup else reason(session)
     launch.announce(session)
     if why is None:
@@ -110,9 +113,10 @@ def save_from_box(session: Session, name: str) -> Image:
             next="inv logs, or inv cancel",
         )
     with session.timed("image"), session.screen.stage("image") as line:
+        arch = _arch(session, box)
         line.doing(f"stopping {box.id}")
         session.forget_door()
-        image = _save(session, box, name, recipe="")
+        image = _save(session, box, name, arch, recipe="")
         line.doing("starting the box again")
         box = session.provider.start(box, box.deadline)
         session.made_again(box)
@@ -202,8 +206,9 @@ def _build(session: Session, why: str) -> Image:
             if record["code"]:
                 raise _set_up_failed(session, log, record)
             line.doing("saving the disk")
+            arch = _arch(session, box)
             door.forget()
-            image = _save(session, box, project, recipe=recipe)
+            image = _save(session, box, project, arch, recipe=recipe)
         _remember(session, found)
         line.end("", f"built: {why}; {words.size(image.size)}")
     return image
@@ -230,7 +235,12 @@ def _builder(session: Session) -> Iterator[Box]:
     launch.remove(session, box)
 
 
-def _save(session: Session, box: Box, name: str, *, recipe: str) -> Image:
+def _arch(session: Session, box: Box) -> str:
+    told = session.resuming(lambda link: link.ask("hello"), box)
+    return str(told["arch"])
+
+
+def _save(session: Session, box: Box, name: str, arch: str, *, recipe: str) -> Image:
     provider = session.provider
     provider.stop(box)
     image = Image(
@@ -239,7 +249,7 @@ def _save(session: Session, box: Box, name: str, *, recipe: str) -> Image:
         recipe=recipe,
         created=time.time(),
         size=0,
-        arch=launch.arch(box),
+        arch=arch,
         tags=replace(session_tags(session, box), kind="image"),
     )
     with session.notebook.intent("save", image=image.id, box=box.id):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from .. import words
-from ..errors import BoxFailed, NoCapacity, OneboxError, UsageError
+from .. import __version__, words
+from ..errors import BoxFailed, NoCapacity, OneboxError, StateError, UsageError
 from ..providers.base import Arming, Box, Image, Need, Provider, Request, Size, Tags
 from ..signals import Interrupted
 from ..state import config_dir, random_id
@@ -17,7 +16,6 @@ from ..transport import bundle, ssh
 if TYPE_CHECKING:
     from ..session import Session
 
-VERSION = "0.1.0"
 # How long a deleted box may take to be gone for good.
 GONE_SECONDS = 300.0
 
@@ -83,6 +81,9 @@ def create(
 ) -> Box:
     """
     Make a box, trying each candidate in turn; the intent is journaled first.
+
+    A box, other than a builder, is written down before that intent is closed: so
+    a crash at any moment leaves one of the two that tells who it was made for.
 
     Raises:
         NoCapacity: None of the candidates could be had.
@@ -154,25 +155,46 @@ def recover(session: Session) -> None:
     """
     Finish or undo what an earlier command had begun when it was killed.
 
-    A builder is removed. A box is left to be found by its tags: the stage that
-    comes next adopts it or tears it down. A deletion is done again.
+    A builder is removed. A box is written down, with who it was made for: the
+    stage that comes next uses it or tears it down. A deletion is done again.
     """
     for intent in session.notebook.open_intents():
         if intent["do"] in ("create", "delete"):
             box = session.provider.get(str(intent["box"]))
-            if box is not None and (
-                intent["do"] == "delete" or box.tags.kind == "builder"
-            ):
+            if box is None or box.state == "gone":
+                pass
+            elif intent["do"] == "delete" or box.tags.kind == "builder":
                 session.screen.note(
                     f"an earlier command was interrupted: removing {box.id}"
                 )
                 remove(session, box)
+            else:
+                adopt(session, box, ours_to_end=bool(intent.get("ours_to_end")))
         session.notebook.close_intent(intent, "seen to")
 
 
-def arch(box: Box) -> str:
-    """Return the processor architecture that the box has."""
-    return platform.machine() if box.host.startswith("127.") else "x86_64"
+def adopt(session: Session, box: Box, *, ours_to_end: bool = False) -> None:
+    """
+    Write down which box this is, unless that is known.
+
+    Args:
+        ours_to_end: The box was made by a chain for itself, which owes its end.
+    """
+    if session.notebook.record.box == box.id:
+        session.remember(deadline=box.deadline)
+        return
+    session.notebook.forget()
+    session.remember(
+        box=box.id,
+        provider=session.provider.name,
+        vm=box.size.name,
+        price=box.size.price,
+        on_demand=box.size.on_demand,
+        created=box.created,
+        deadline=box.deadline,
+        image=box.image,
+        ours_to_end=ours_to_end,
+    )
 
 
 def _create(
@@ -191,7 +213,7 @@ def _create(
             project=session.project,
             name=session.settings.name,
             expires=until,
-            version=VERSION,
+            version=__version__,
             kind=kind,
         ),
         size=size,
@@ -205,13 +227,19 @@ def _create(
             agent=bundle.bundle(),
         ),
     )
-    what = {"box": request.box, "kind": kind, "size": size.type}
+    own = kind == "box" and session.line.makes_for_itself
+    what = {"box": request.box, "kind": kind, "size": size.type, "ours_to_end": own}
     try:
         with session.notebook.intent("create", **what):
-            return session.provider.create(request)
-    except Interrupted:
-        # The second key press would leave it; the first one cleans up.
-        box = session.provider.get(request.box)
-        if box is not None:
-            session.provider.delete(box)
+            box = session.provider.create(request)
+            if kind == "box":
+                session.made(box)
+                adopt(session, box, ours_to_end=own)
+            return box
+    except (Interrupted, StateError):
+        # The second key press would leave it; the first one cleans up. So does
+        # a disk too full to remember it.
+        made = session.provider.get(request.box)
+        if made is not None:
+            session.provider.delete(made)
         raise
