@@ -111,19 +111,8 @@ class Session:
 
     @cached_property
     def box(self) -> Box | None:
-        """
-        Return this project's box of this name, as the provider sees it now.
-
-        `del session.box` makes the next look ask again.
-        """
-        mine = [
-            box
-            for box in self.provider.find(self.owner)
-            if box.tags.project == self.project
-            and box.tags.name == self.settings.name
-            and box.tags.kind == "box"
-            and box.state != "gone"
-        ]
+        """Return this project's box of this name, as the provider sees it now."""
+        mine = [box for box in self._machines if box.tags.kind == "box"]
         if len(mine) > 1:
             ids = ", ".join(box.id for box in mine)
             raise OneboxError(
@@ -132,10 +121,30 @@ class Session:
             )
         return mine[0] if mine else None
 
+    @property
+    def builders(self) -> list[Box]:
+        """Return the boxes that images of this one's are being built on."""
+        return [box for box in self._machines if box.tags.kind == "builder"]
+
+    @cached_property
+    def _machines(self) -> list[Box]:
+        return [
+            box
+            for box in self.provider.find(self.owner)
+            if box.tags.project == self.project
+            and box.tags.name == self.settings.name
+            and box.state != "gone"
+        ]
+
     def look_again(self) -> Box | None:
         """Ask the provider for the box anew."""
-        self.__dict__.pop("box", None)
+        self.forget_look()
         return self.box
+
+    def forget_look(self) -> None:
+        """Have the next look at the box, or at builders, ask the provider anew."""
+        for name in ("box", "_machines"):
+            self.__dict__.pop(name, None)
 
     def running_box(self) -> Box:
         """Return the box if it runs. Raises UsageError if there is none."""
@@ -186,7 +195,7 @@ class Session:
             now = self.provider.get(box.id)
         if now is not None and now.state in ("starting", "running"):
             return
-        self.__dict__.pop("box", None)
+        self.forget_look()
         state = "gone" if now is None else now.state
         why = f": {now.why}" if now is not None and now.why else ""
         text = f"{self.title} ({box.id}) is {state}{why}"

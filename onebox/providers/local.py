@@ -182,7 +182,8 @@ class Local(Provider):
         with _locked(layout.lock) as lock:
             if lock is None:
                 raise ProviderError(f"box {box.id} must be stopped before it is saved")
-            new = final.with_name(f"{image.id}.new")
+            # In the box: whoever removes it after a crash removes this as well.
+            new = layout.saving
             disk.remove(new)
             paths = images.save(layout.path, layout.home, new / "home")
             saved = Image(

@@ -155,22 +155,28 @@ def recover(session: Session) -> None:
     """
     Finish or undo what an earlier command had begun when it was killed.
 
-    A builder is removed. A box is written down, with who it was made for: the
-    stage that comes next uses it or tears it down. A deletion is done again.
+    A box is written down, with who it was made for: the stage that comes next
+    uses it or tears it down. A deletion is done again. A builder is removed, since
+    nobody builds while we hold the lock; also one that --keep had left.
     """
     for intent in session.notebook.open_intents():
         if intent["do"] in ("create", "delete"):
             box = session.provider.get(str(intent["box"]))
             if box is None or box.state == "gone":
                 pass
-            elif intent["do"] == "delete" or box.tags.kind == "builder":
-                session.screen.note(
-                    f"an earlier command was interrupted: removing {box.id}"
-                )
-                remove(session, box)
-            else:
+            elif intent["do"] == "delete":
+                _remove_left(session, box)
+            elif box.tags.kind == "box":
                 adopt(session, box, ours_to_end=bool(intent.get("ours_to_end")))
         session.notebook.close_intent(intent, "seen to")
+    session.forget_look()
+    for builder in session.builders:
+        _remove_left(session, builder)
+
+
+def _remove_left(session: Session, box: Box) -> None:
+    session.screen.note(f"an earlier command was interrupted: removing {box.id}")
+    remove(session, box)
 
 
 def adopt(session: Session, box: Box, *, ours_to_end: bool = False) -> None:

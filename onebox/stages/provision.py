@@ -52,7 +52,7 @@ def perform(session: Session) -> Box:
     if why is None:
         box = session.running_box()
         session.screen.line("provision", "done", "up to date", up_to_date(session))
-        _adopt(session, box)
+        _use(session, box)
         return box
     with session.timed("provision"):
         return _bring_up(session)
@@ -67,7 +67,7 @@ def start(session: Session, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
     launch.wait(
         session, box, session.settings.limits.boot_minutes * 60, lambda text: None
     )
-    session.remember(box=box.id, deadline=box.deadline)
+    launch.adopt(session, box)
     return box
 
 
@@ -79,13 +79,11 @@ def _bring_up(session: Session) -> Box:
             line.doing(f"starting {old.id}")
             box = start(session, old, session.settings.limits.max_hours * 3600)
             line.end("", f"{box.id} started again, {box.place}")
-            _adopt(session, box)
+            _use(session, box)
             return box
         line.doing("making the box")
         box = launch.create(session, kind="box", image=image.wanted(session))
         try:
-            session.made(box)
-            _adopt(session, box, ours_to_end=session.line.makes_for_itself, fresh=True)
             launch.wait(session, box, boot, line.doing)
         except (OneboxError, Interrupted):
             line.doing("removing what was made")
@@ -99,27 +97,11 @@ def _bring_up(session: Session) -> Box:
     return box
 
 
-def _adopt(
-    session: Session, box: Box, *, ours_to_end: bool | None = None, fresh: bool = False
-) -> None:
-    """Write down which box this is; an emptied state is filled from its tags."""
-    record = session.notebook.record
-    changes: dict[str, object] = {}
-    if record.box != box.id or fresh:
-        session.notebook.forget()
-        changes = {
-            "box": box.id,
-            "provider": session.provider.name,
-            "vm": box.size.name,
-            "price": box.size.price,
-            "on_demand": box.size.on_demand,
-            "created": box.created,
-            "image": box.image,
-            "ours_to_end": bool(ours_to_end),
-        }
+def _use(session: Session, box: Box) -> None:
+    """Take the box that is there; an emptied state is filled from its tags."""
+    launch.adopt(session, box)
     if session.line.box_wanted:
-        changes["ours_to_end"] = False
-    session.remember(**changes, deadline=box.deadline)
+        session.remember(ours_to_end=False)
 
 
 def check(session: Session, box: Box) -> None:

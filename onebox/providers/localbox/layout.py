@@ -94,6 +94,11 @@ class Layout:
         """The agent's own directory."""
         return self.path / "onebox"
 
+    @property
+    def saving(self) -> Path:
+        """An image of the box while it is being written."""
+        return self.path / "saving"
+
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file that is there whole or not at all, for our user alone."""

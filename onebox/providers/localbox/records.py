@@ -172,7 +172,7 @@ def loses_disk(layout: Layout) -> bool:
 def image(path: Path) -> Image | None:
     """Return what is saved at this path, None if nothing whole is."""
     saved = read_json(path / "image.json")
-    if saved is None or path.name.endswith(".new"):
+    if saved is None:
         return None
     del saved["paths"]
     return Image(**{**saved, "tags": Tags(**saved["tags"])})
