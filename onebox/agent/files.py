@@ -45,7 +45,7 @@ from .pushed import (
     receiver_for,
 )
 from .sender import Sender
-from .serving import Pulse, refusing, waiting
+from .serving import Incoming, Outgoing, Pulse, refusing
 from .squeeze import Squeezer
 from .stream import Offer
 
@@ -64,7 +64,7 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
             if digest == request["digest"] == digest_now(box, paths, index, alive):
                 return {"equal": True, "digest": digest, "bad": [], "deleted": 0}
             channel.send_json(b"S", {"equal": False})
-        frames = waiting(channel, box)
+        frames = stack.enter_context(contextlib.closing(Incoming(channel, box)))
         entries = [tables.unpack_entry(row) for row in tables.receive_rows(frames)]
         manifest.check(entries)
         receiver = stack.enter_context(contextlib.closing(receiver_for(box)))
@@ -110,26 +110,23 @@ def scan(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
 
 def send(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
     """Send the contents of the files that the client names."""
-    with refusing():
+    with refusing(), contextlib.closing(Outgoing(channel, box)) as out:
         offers = []
-        for row in tables.receive_rows(waiting(channel, box)):
+        for row in tables.receive_rows(Incoming(channel, box)):
             path, size, mtime_ns, offset, sha = row
             entry = Entry(raw(path), "f", 0, size, mtime_ns)
             check_path(entry.path)
             offers.append(Offer(entry, offset, bytes.fromhex(sha)))
         index = Index(own(box, "outputs.index"))
-        alive = Pulse(channel, box)
         sender = Sender(
-            os.fsencode(box.work),
-            Squeezer(channel.send),
-            lambda count: alive(),
+            os.fsencode(box.work), Squeezer(out.send), lambda count: out.alive()
         )
         for offer in offers:
             sent = sender.send(offer)
             if sent is not None:
                 index.put(offer.entry.path, *sent)
         sender.flush()
-        channel.send(b"Z")
+        out.send(b"Z")
         index.save()
         return {}
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, Callable, Dict
 
-from . import box, files, jobs, states, watch, wire
+from . import box, files, jobs, lanes, states, watch, wire
 from .box import Box
 
 Op = Callable[[wire.Channel, Box, Dict[str, Any]], Dict[str, Any]]
@@ -83,4 +83,5 @@ OPS: Dict[str, Op] = {
     "renew": renew,
     **jobs.OPS,
     **files.OPS,
+    **lanes.OPS,
 }

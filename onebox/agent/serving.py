@@ -6,17 +6,22 @@ import contextlib
 import errno
 import os
 import select
+import socket
 import time
 from typing import (
     Callable,
     Iterator,
+    List,
+    Optional,
     Tuple,
 )
 
 from . import wire
 from .box import Box, touch
+from .lanes import Lanes, join
 from .names import Hostile, show
 
+PULSE_SECONDS = 0.2
 Frame = Tuple[bytes, bytes]
 
 
@@ -39,36 +44,89 @@ def refusing() -> Iterator[None]:
         raise wire.Refused("request", "not understood: %r" % error) from error
 
 
-def waiting(channel: wire.Channel, box: Box) -> Callable[[], Frame]:
-    """Return what waits for the next frame that is more than "still here"."""
+class Incoming:
+    """What waits for the next frame that is more than "still here"."""
 
-    def frames() -> Frame:
+    def __init__(self, channel: wire.Channel, box: Box) -> None:
+        self._box = box
+        self._lanes = Lanes(channel)
+        self._joined: List[socket.socket] = []
+
+    def __call__(self) -> Frame:
+        """Return the next frame, from the lane whose turn it is."""
         while True:
-            kind, payload = channel.receive()
-            if kind != b"P":
+            lane = self._lanes.next()
+            kind, payload = lane.receive()
+            while kind == b"P":
+                touch(self._box.path("lease"))
+                kind, payload = lane.receive()
+            if kind != b"L":
                 return kind, payload
-            touch(box.path("lease"))
+            self._joined.append(join(self._box, payload))
+            fd = self._joined[-1].fileno()
+            self._lanes.add(wire.Channel(fd, fd))
 
-    return frames
+    def close(self) -> None:
+        """Let go of the lanes."""
+        for joined in self._joined:
+            joined.close()
+
+
+class Outgoing:
+    """
+    Sends the frames of a stream, and takes in what comes from the client meanwhile.
+
+    That is "still here", and names of further lanes to use.
+    """
+
+    def __init__(self, channel: wire.Channel, box: Box) -> None:
+        self._box = box
+        self._lanes = Lanes(channel)
+        self._joined: List[socket.socket] = []
+        self.alive = Pulse(channel, box, self._add)
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Send a frame on the lane whose turn it is."""
+        self._lanes.next().send(kind, payload)
+
+    def close(self) -> None:
+        """Let go of the lanes."""
+        for joined in self._joined:
+            joined.close()
+
+    def _add(self, name: bytes) -> None:
+        self._joined.append(join(self._box, name))
+        self.send(b"L", name)
+        fd = self._joined[-1].fileno()
+        self._lanes.add(wire.Channel(fd, fd))
 
 
 class Pulse:
     """Takes in the client's "still here" during work that reads nothing."""
 
-    def __init__(self, channel: wire.Channel, box: Box) -> None:
+    def __init__(
+        self,
+        channel: wire.Channel,
+        box: Box,
+        lane: Optional[Callable[[bytes], None]] = None,
+    ) -> None:
         self._channel = channel
         self._lease = box.path("lease")
-        self._next = time.monotonic() + 1
+        self._lane = lane
+        self._next = time.monotonic() + PULSE_SECONDS
 
     def __call__(self) -> None:
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + 1
+        self._next = time.monotonic() + PULSE_SECONDS
         while select.select([self._channel.read_fd], [], [], 0)[0]:
             self._channel.fill()
         frame = self._channel.ready()
         while frame is not None:
-            if frame[0] != b"P":
+            if frame[0] == b"L" and self._lane is not None:
+                self._lane(frame[1])
+            elif frame[0] == b"P":
+                touch(self._lease)
+            else:
                 raise wire.Refused("order", "a %r frame too early" % frame[0])
-            touch(self._lease)
             frame = self._channel.ready()

@@ -14,6 +14,7 @@ C     both              the same, compressed by zlib
 Z     both              end of a stream (empty)
 S     agent to client   a JSON object on the way: a sample, a progress note
 P     client to agent   "still here" (empty); it renews the lease
+L     both              the name of a lane to be used from here on (see `lanes`)
 ====  ================  =====================================================
 
 JSON travels with `surrogateescape`, so a file name of any bytes survives.
@@ -76,10 +77,10 @@ class Channel:
         """Write one frame, whole. Raises `Closed`."""
         head = HEAD.pack(kind, len(payload))
         if len(payload) < 1 << 16:
-            self._write(head + bytes(payload))
+            self.write(head + bytes(payload))
         else:
-            self._write(head)
-            self._write(payload)
+            self.write(head)
+            self.write(payload)
 
     def send_json(self, kind: bytes, value: Dict[str, Any]) -> None:
         """Write one frame that holds a JSON object. Raises `Closed`."""
@@ -117,7 +118,14 @@ class Channel:
             raise Closed("end of file")
         self._buffer += data
 
-    def _write(self, data: "bytes | bytearray | memoryview") -> None:
+    def rest(self) -> bytes:
+        """Return what has been read beyond the last frame, and forget it."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
+    def write(self, data: "bytes | bytearray | memoryview") -> None:
+        """Write bytes that are frames already. Raises `Closed`."""
         view = memoryview(data)
         while view:
             try:

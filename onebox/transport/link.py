@@ -6,7 +6,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from ..agent import wire
@@ -34,6 +34,9 @@ class Link:
 
     Attributes:
         moved: How many bytes of data have gone either way.
+
+        another: Opens one more connection of its own to the same agent, where
+            that is possible.
     """
 
     def __init__(self, argv: Sequence[str], *, errors: IO[bytes] | None = None) -> None:
@@ -53,6 +56,7 @@ class Link:
             self.process.stdout.fileno(), self.process.stdin.fileno()
         )
         self.moved = 0
+        self.another: Callable[[], Link] | None = None
         self._under_way = False
         self._sending = threading.Lock()
         self._closed = threading.Event()
@@ -164,7 +168,7 @@ class Link:
                     raise ConnectionLost("the box does not answer")
             self.channel.fill()
             frame = self.channel.ready()
-        if frame[0] not in b"AECDZS":
+        if frame[0] not in b"AECDLZS":
             raise wire.Garbled(f"not a frame: {frame[0]!r}")
         return frame
 

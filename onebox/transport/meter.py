@@ -37,6 +37,11 @@ class Meter:
         self._progress(self.done, self.files, moved, self.bytes)
         return True
 
+    @property
+    def left(self) -> int:
+        """Return how many bytes are still to come."""
+        return self.bytes - self._moved
+
     def finish(self) -> None:
         """Say that all of it is there."""
         self._progress(self.files, self.files, self.bytes, self.bytes)

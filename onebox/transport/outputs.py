@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from .. import words
 from ..agent import manifest, tables, wire
 from ..agent.index import Index
+from ..agent.lanes import Lanes
 from ..agent.manifest import Entry
 from ..agent.names import Hostile, raw, show, text
 from ..agent.receiver import Landed, Receiver
@@ -29,6 +30,7 @@ from ..errors import OutputsHeld
 from .link import AgentError, Link
 from .meter import Meter, Progress, listing
 from .placing import Placing, Remembered, collisions, folds_case, leads_out
+from .widening import Frame, Widening
 
 Name = bytes
 PASSES = 3
@@ -86,7 +88,9 @@ def fetch(
         into.mkdir(parents=True, exist_ok=True)
         known = Index(os.fsencode(memory / INDEX))
         staging = _staging(into, memory)
-        with contextlib.closing(Receiver(os.fsencode(staging), keep=-1)) as receiver:
+        with contextlib.closing(
+            Receiver(os.fsencode(staging), keep=-1)
+        ) as receiver:
             staged: set[bytes] = set()
             for _ in range(PASSES):
                 found = _ask(link, roots, hashing=False)
@@ -273,8 +277,11 @@ def _transfer(
         ),
     )
     frames = link.frames()
+    wide = Widening(link)
     try:
-        receiver.receive(lambda: next(frames), offers, land, meter.moved)
+        receiver.receive(
+            _by_turns(link, frames, wide, meter), offers, land, meter.moved
+        )
         next(frames)
     except Hostile as error:
         link.close()
@@ -285,6 +292,32 @@ def _transfer(
         # The rest of the stream is of no use: nobody will read it.
         link.close()
         raise
+    finally:
+        wide.close()
+
+
+def _by_turns(
+    link: Link, first: Iterator[Frame], wide: Widening, meter: Meter
+) -> Callable[[], Frame]:
+    """Return what waits for the next frame, from the lane whose turn it is."""
+    lanes = Lanes(first)
+    coming: dict[bytes, Iterator[Frame]] = {}
+
+    def frames() -> Frame:
+        while True:
+            kind, payload = next(lanes.next())
+            if kind != b"L":
+                break
+            if payload not in coming:
+                raise Hostile("a lane that nobody has opened")
+            lanes.add(coming.pop(payload))
+        fresh = wide.lane(len(payload), meter.left)
+        if fresh is not None:
+            coming[fresh.name] = fresh.frames
+            link.send(b"L", fresh.name)
+        return kind, payload
+
+    return frames
 
 
 def _place(

@@ -190,8 +190,13 @@ class Door:
         for path in (self.config, self.directory / "known_hosts"):
             path.unlink(missing_ok=True)
 
+    def another(self) -> Link:
+        """Return a conversation over a connection of its own, shared by none."""
+        return self._converse(HELLO_SECONDS, "-o", "ControlPath=none")[0]
+
     def _open(self, within: float) -> Link:
         link, version = self._converse(within)
+        link.another = self.another
         if version == bundle.version():
             return link
         # Another onebox has made the box, or the image that it is from.
@@ -200,9 +205,11 @@ class Door:
             link.send(b"D", bundle.bundle())
             link.send(b"Z")
             link.finish(within=within)
-        return self._converse(within)[0]
+        link, _ = self._converse(within)
+        link.another = self.another
+        return link
 
-    def _converse(self, within: float) -> tuple[Link, str]:
+    def _converse(self, within: float, *options: str) -> tuple[Link, str]:
         """Start the agent; return the conversation and the agent's version."""
         agent = shlex.quote(self.box.agent)
         with contextlib.ExitStack() as undo:
@@ -210,12 +217,14 @@ class Door:
             said = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
             try:
                 link = Link(
-                    [*self.argv(), f"exec python3 -I -S {agent} serve"], errors=said
+                    [*self.argv(*options), f"exec python3 -I -S {agent} serve"],
+                    errors=said,
                 )
             except FileNotFoundError as error:
                 raise _no_client("ssh") from error
             with contextlib.ExitStack() as failing:
-                failing.callback(self._end_sharing)
+                if not options:
+                    failing.callback(self._end_sharing)
                 failing.callback(link.close, wait=0.2)
                 try:
                     link.begin("hello")

@@ -16,15 +16,17 @@ from typing import Any
 
 from ..agent import manifest, tables, wire
 from ..agent.index import Index, Unstable, read_hash
+from ..agent.lanes import Lanes
 from ..agent.manifest import Entry
 from ..agent.names import Hostile, raw, show
 from ..agent.sender import Sender
 from ..agent.squeeze import Squeezer
 from ..agent.stream import Offer
-from ..errors import BoxFailed, InputError, Lost
+from ..errors import BoxFailed, ConnectionLost, InputError, Lost
 from .link import AgentError, Link
 from .meter import Meter, Progress, listing
 from .outputs import Fetched, changed_here, fetch, verify
+from .widening import Widening
 
 __all__ = [
     "Fetched",
@@ -97,13 +99,14 @@ def push(
     sent_files = sent_bytes = deleted = 0
     for _ in range(PASSES):
         entries = _local(root, paths, known)
+        wide = Widening(link)
         try:
             answer = _Answer(link, entries, write=True)
             meter = Meter(progress)
             changed: list[bytes] = []
             if not answer.equal:
                 meter = Meter(progress, answer.offers)
-                hashes, changed = _send(link, root, answer, known, meter)
+                hashes, changed = _send(link, wide, root, answer, known, meter)
                 sent_files += meter.carried
                 sent_bytes += meter.carried_bytes
                 entries = [
@@ -112,6 +115,7 @@ def push(
                 ]
             told = answer.end()
         finally:
+            wide.close()
             known.save()
         deleted += told["deleted"]
         if not changed and told["digest"] == manifest.digest(entries):
@@ -204,13 +208,28 @@ class _Answer:
 
 
 def _send(
-    link: Link, root: Path, answer: _Answer, known: Index, meter: Meter
+    link: Link, wide: Widening, root: Path, answer: _Answer, known: Index, meter: Meter
 ) -> tuple[dict[bytes, bytes], list[bytes]]:
     """Send what the box lacks; return the hashes, and what had changed."""
     hashes: dict[bytes, bytes] = {}
     changed = []
+    lanes = Lanes(link)
 
-    squeeze = Squeezer(link.send)
+    def send(kind: bytes, payload: bytes) -> None:
+        lane = lanes.next()
+        try:
+            lane.send(kind, payload)
+        except ConnectionLost:
+            # A lane ends with the conversation: that may have been refused.
+            if lane is not link and select.select([link.channel.read_fd], [], [], 2)[0]:
+                answer.next()
+            raise
+        fresh = wide.lane(len(payload), meter.left)
+        if fresh is not None:
+            lanes.next().send(b"L", fresh.name)
+            lanes.add(fresh.link)
+
+    squeeze = Squeezer(send)
 
     def write(payload: bytes) -> None:
         squeeze(payload)
@@ -233,7 +252,7 @@ def _send(
         hashes[offer.entry.path] = sha
         meter.carried += not (offer.whole and offer.sha == sha)
     sender.flush()
-    link.send(b"Z")
+    lanes.next().send(b"Z")
     return hashes, changed
 
 

@@ -1,0 +1,103 @@
+"""Transfers over several connections at once arrive as over one."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from onebox.errors import ConnectionLost
+from onebox.transport import outputs, sync, widening
+from onebox.transport.link import Link
+
+from .conftest import AgentBox
+
+SIZE = 40 << 20
+
+
+class Further:
+    """Opens further connections to the agent's box, and remembers them."""
+
+    def __init__(self, at: AgentBox, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("LOOK_SECONDS", "GAIN", "WORTH_SECONDS"):
+            monkeypatch.setattr(widening, name, 0.0)
+        monkeypatch.setattr(widening, "FAST", float("inf"))
+        self._at = at
+        self.opened: list[Link] = []
+        self.link = at.link()
+        self.link.another = self.another
+
+    def another(self) -> Link:
+        """Open one more."""
+        self.opened.append(self._at.link())
+        return self.opened[-1]
+
+    def slowly(self, *numbers: int) -> None:
+        """Take progress, and give the connections time to be opened."""
+        if sum(link.moved > 0 for link in self.opened) < widening.MOST - 1:
+            time.sleep(0.1)
+
+    def carried(self) -> list[bool]:
+        """Say of each one whether data has gone over it."""
+        return [link.moved > 0 for link in self.opened]
+
+
+@pytest.fixture
+def further(agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch) -> Further:
+    """Further connections that are opened at once, whatever they bring."""
+    return Further(agent_box, monkeypatch)
+
+
+def test_push(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
+    """
+    What is pushed over several connections is on the box, byte for byte.
+    """
+    data = os.urandom(SIZE)
+    (tmp_path / "big").write_bytes(data)
+    sync.push(further.link, tmp_path, [b"big"], tmp_path / "index", further.slowly)
+
+    assert data == (agent_box.work / "big").read_bytes()
+    assert [True] * (widening.MOST - 1) == further.carried()
+    assert [] == list((agent_box.root / "files").glob("lane-*"))
+
+
+def test_fetch(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
+    """
+    What is fetched over several connections is here, byte for byte.
+    """
+    data = os.urandom(SIZE)
+    agent_box.work.mkdir(exist_ok=True)
+    (agent_box.work / "big").write_bytes(data)
+    outputs.fetch(
+        further.link, ["big"], tmp_path / "here", tmp_path / "memory", further.slowly
+    )
+
+    assert data == (tmp_path / "here" / "big").read_bytes()
+    assert [True] * (widening.MOST - 1) == further.carried()
+    assert further.link.usable
+
+
+def test_one_of_them_breaks(
+    further: Further, agent_box: AgentBox, tmp_path: Path
+) -> None:
+    """
+    A further connection that breaks breaks the transfer; the next one goes on.
+    """
+    data = os.urandom(SIZE)
+    (tmp_path / "big").write_bytes(data)
+
+    def cut(*numbers: int) -> None:
+        further.slowly()
+        if any(further.carried()):
+            further.opened[0].process.kill()
+
+    with pytest.raises(ConnectionLost):
+        sync.push(further.link, tmp_path, [b"big"], tmp_path / "index", cut)
+    done = sync.push(
+        agent_box.link(), tmp_path, [b"big"], tmp_path / "index", lambda *numbers: None
+    )
+
+    assert data == (agent_box.work / "big").read_bytes()
+    assert 0 < done.sent_bytes < SIZE
