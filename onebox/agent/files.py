@@ -113,10 +113,11 @@ def send(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
     with refusing(), contextlib.closing(Outgoing(channel, box)) as out:
         offers = []
         for row in tables.receive_rows(Incoming(channel, box)):
-            path, size, mtime_ns, offset, sha = row
+            path, size, mtime_ns, offset, sha, whole, blocks = row
             entry = Entry(raw(path), "f", 0, size, mtime_ns)
             check_path(entry.path)
-            offers.append(Offer(entry, offset, bytes.fromhex(sha)))
+            sums = bytes.fromhex(blocks)
+            offers.append(Offer(entry, offset, bytes.fromhex(sha), bool(whole), sums))
         index = Index(own(box, "outputs.index"))
         sender = Sender(
             os.fsencode(box.work), Squeezer(out.send), lambda count: out.alive()

@@ -70,10 +70,14 @@ def plan_for(
         if mine is not None and (mine.kind, mine.size) == ("f", entry.size):
             sha = mine.sha or _hash(work, entry.path, index, alive)
         if sha is None or (entry.sha is not None and entry.sha != sha):
-            plan.offers[entry.path] = receiver.offer(entry, alive)
+            offer = receiver.offer(entry, alive)
+            if mine is not None:
+                offer = receiver.compared(offer, mine, alive)
+            plan.offers[entry.path] = offer
             continue
-        if entry.sha is None:
-            plan.offers[entry.path] = Offer(entry, entry.size, sha, whole=True)
+        if entry.sha is None and mine is not None:
+            offer = Offer(entry, entry.size, sha, whole=True)
+            plan.offers[entry.path] = receiver.compared(offer, mine, alive)
         if mine is not None and mine.mode != entry.mode:
             plan.settle.append(entry)
     return plan
@@ -92,6 +96,7 @@ def lacking(plan: Plan) -> Iterator[List[Any]]:
             offer.offset,
             offer.sha.hex(),
             offer.whole,
+            offer.blocks.hex(),
         ]
 
 
@@ -175,7 +180,7 @@ def receiver_for(box: Box) -> Receiver:
     staging = box.path("files", "incoming")
     if os.stat(box.root).st_dev != os.stat(box.work).st_dev:
         staging = os.path.join(box.work, ".onebox", "incoming")
-    return Receiver(os.fsencode(staging))
+    return Receiver(os.fsencode(staging), os.fsencode(box.work))
 
 
 @contextlib.contextmanager

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from typing import (
     Any,
     Callable,
     Dict,
+    Iterator,
     List,
     NamedTuple,
     Optional,
     Tuple,
 )
 
+from . import blocks
 from .index import BLOCK, Alive
 from .manifest import Entry
 from .names import Hostile, show
 from .stream import (
     END,
+    SAME,
     SEGMENT,
     WORTH_A_THREAD,
+    ZEROS,
     Hasher,
     Inflow,
     Moved,
@@ -51,12 +56,17 @@ class Receiver:
     Receives files into a staging directory, and hands each one on when whole.
 
     Files above *keep* bytes have names there that the next attempt finds again.
+    What stays the same in a big file is taken from the one below *base*.
     """
 
-    def __init__(self, staging: bytes, keep: int = WORTH_KEEPING) -> None:
+    def __init__(
+        self, staging: bytes, base: bytes = b"", keep: int = WORTH_KEEPING
+    ) -> None:
         os.makedirs(staging, exist_ok=True)
         self.fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._base = os.path.join(base, b"")
         self._keep = keep
+        self._blocks = blocks.MOST
         self._kept: Dict[bytes, Any] = {}
         self.bad: List[bytes] = []
 
@@ -84,6 +94,19 @@ class Receiver:
             os.close(fd)
         self._kept[entry.path] = whole
         return Offer(entry, at, whole.digest())
+
+    def compared(self, offer: Offer, mine: Entry, alive: Alive = lambda: None) -> Offer:
+        """Add to an offer what the blocks of the file in its place are."""
+        count = mine.size // BLOCK + 1
+        if mine.kind != "f" or min(mine.size, offer.entry.size) < blocks.BIG:
+            return offer
+        if (offer.offset and not offer.whole) or count > self._blocks:
+            return offer
+        self._blocks -= count
+        try:
+            return offer._replace(blocks=blocks.sums(self._base + mine.path, alive))
+        except OSError:
+            return offer
 
     def receive(
         self,
@@ -161,7 +184,8 @@ class Receiver:
                 whole = hashlib.sha256()
             else:
                 moved(start)
-            sha = self._body(flow, entry, start, fd, whole, moved)
+            with self._old(offer) as old:
+                sha = self._body(flow, entry, start, fd, old, whole, moved)
             if sha is None or (entry.sha is not None and sha != entry.sha):
                 remove(self.fd, name)
                 self.bad.append(entry.path)
@@ -178,6 +202,7 @@ class Receiver:
         entry: Entry,
         start: int,
         fd: int,
+        old: int,
         whole: Any,
         moved: Moved,
     ) -> Optional[bytes]:
@@ -188,14 +213,20 @@ class Receiver:
                 begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
                 if not length:
                     break
+                same = length & SAME
+                length &= ~SAME
+                if same and old < 0:
+                    raise Hostile("%s is not here" % show(entry.path))
                 if begin < at or begin + length > entry.size:
                     raise Hostile("%s overflows" % show(entry.path))
                 hasher.zeros(begin - at, moved)
                 at = begin
                 while length:
-                    piece = flow.some(length)
+                    piece = _read(old, at, length) if same else flow.some(length)
                     hasher.update(piece)
-                    _write(fd, piece, at)
+                    # What was a hole in the old file is one in the new.
+                    if not same or piece != ZEROS[: len(piece)]:
+                        _write(fd, piece, at)
                     at += len(piece)
                     length -= len(piece)
                     moved(len(piece))
@@ -207,11 +238,29 @@ class Receiver:
             sha = hasher.digest()
         return sha if ok and sha == told else None
 
+    @contextlib.contextmanager
+    def _old(self, offer: Offer) -> Iterator[int]:
+        """Give the file that is in its place, or -1."""
+        if not offer.blocks:
+            yield -1
+            return
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(self._base + offer.entry.path, flags)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
 
 def partial_name(entry: Entry) -> bytes:
     """Return the name under which the partial of exactly this file is kept."""
     key = b"%b\0%d %d" % (entry.path, entry.size, entry.mtime_ns)
     return b"partial-" + hashlib.sha256(key).hexdigest()[:40].encode("ascii")
+
+
+def _read(fd: int, at: int, most: int) -> bytes:
+    # What is not there any more makes the hash a wrong one, and that is seen.
+    return os.pread(fd, min(BLOCK, most), at) or bytes(min(BLOCK, most))
 
 
 def _write(fd: int, data: bytes, at: int) -> None:

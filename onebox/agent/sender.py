@@ -14,9 +14,12 @@ from typing import (
     Tuple,
 )
 
+from .blocks import at as sum_at
+from .blocks import short
 from .index import BLOCK, state
 from .stream import (
     END,
+    SAME,
     SEGMENT,
     WORTH_A_THREAD,
     Hasher,
@@ -27,6 +30,8 @@ from .stream import (
 from .wire import CHUNK
 
 SMALL = CHUNK
+# So much that has stayed the same is said at a time.
+RUN = 16 << 20
 
 
 class Sender:
@@ -72,6 +77,8 @@ class Sender:
                 return self._finish(None, None)
             if st.st_size <= SMALL:
                 sha = self._small(fd, st, offer)
+            elif offer.blocks:
+                sha = self._changes(fd, st.st_size, offer)
             else:
                 sha = self._large(fd, st, offer)
             if state(os.fstat(fd)) != state(st):
@@ -117,15 +124,57 @@ class Sender:
                     if not block:
                         return None
                     hasher.update(block)
-                    self._batch += SEGMENT.pack(at, len(block))
-                    self._batch += block
-                    self.flush()
+                    self._data(at, block)
                     at += len(block)
                     self._moved(len(block))
             hasher.zeros(size - at, self._moved)
         finally:
             sha = hasher.digest()
         return sha
+
+    def _changes(self, fd: int, size: int, offer: Offer) -> Optional[bytes]:
+        """Send the blocks that are not as in the receiver's file, and say so."""
+        hasher = Hasher(hashlib.sha256(), threaded=True)
+        at = said = 0
+        different = False
+        try:
+            while at < size:
+                block = os.pread(fd, min(BLOCK, size - at), at)
+                if not block:
+                    break
+                hasher.update(block)
+                new = short(block) != sum_at(offer.blocks, at)
+                if new and not different:
+                    different = True
+                    self._batch += head(offer.entry.path, 0)
+                if different and (new or at - said >= RUN):
+                    self._same(said, at)
+                    said = at
+                if new:
+                    said += len(block)
+                    self._data(at, block)
+                at += len(block)
+                self._moved(len(block))
+        finally:
+            sha = hasher.digest()
+        if not different:
+            confirmed = at == size == offer.offset and offer.whole and sha == offer.sha
+            self._batch += head(offer.entry.path, size if confirmed else 0)
+            said = at if confirmed else 0
+        self._same(said, at)
+        return sha if at == size else None
+
+    def _same(self, begin: int, end: int) -> None:
+        if end > begin:
+            self._batch += SEGMENT.pack(begin, SAME | (end - begin))
+            self.flush()
+
+    def _data(self, at: int, data: bytes) -> None:
+        for start in range(0, len(data), CHUNK - 64):
+            piece = data[start : start + CHUNK - 64]
+            self._batch += SEGMENT.pack(at + start, len(piece))
+            self._batch += piece
+            self.flush()
 
     def _agreed(self, fd: int, size: int, offer: Offer) -> Tuple[int, Any]:
         whole = hashlib.sha256()

@@ -32,6 +32,8 @@ from .squeeze import unsqueeze
 
 SEGMENT = struct.Struct(">QQ")
 END = struct.Struct(">QQ1s32s")
+# In a segment's length: no data follows, the receiver has it in its own file.
+SAME = 1 << 63
 LONGEST_HEAD = 1 << 18
 ZEROS = bytes(BLOCK)
 # Files above this size are hashed by a thread beside the one that moves them.
@@ -44,12 +46,14 @@ class Offer(NamedTuple):
     What the receiver of a file has of it already: *offset* bytes hashing to *sha*.
 
     *whole* means that these bytes are not a partial, but a file in its place.
+    *blocks* are the sums (see `blocks`) of the file that is in its place now.
     """
 
     entry: Entry
     offset: int = 0
     sha: bytes = b""
     whole: bool = False
+    blocks: bytes = b""
 
 
 class Inflow:

@@ -89,7 +89,7 @@ def fetch(
         known = Index(os.fsencode(memory / INDEX))
         staging = _staging(into, memory)
         with contextlib.closing(
-            Receiver(os.fsencode(staging), keep=-1)
+            Receiver(os.fsencode(staging), os.fsencode(into), keep=-1)
         ) as receiver:
             staged: set[bytes] = set()
             for _ in range(PASSES):
@@ -225,11 +225,17 @@ def _bring(
     here = {entry.path: entry for entry in found.entries}
     for entry in entries:
         if entry.kind == "f":
-            sha = _local_hash(base, here.get(entry.path), entry, known)
+            mine = here.get(entry.path)
+            sha = _local_hash(base, mine, entry, known)
             if sha is None or (entry.sha is not None and entry.sha != sha):
-                offers[entry.path] = receiver.offer(entry)
+                offer = receiver.offer(entry)
             elif entry.sha is None:
-                offers[entry.path] = Offer(entry, entry.size, sha, whole=True)
+                offer = Offer(entry, entry.size, sha, whole=True)
+            else:
+                continue
+            if mine is not None:
+                offer = receiver.compared(offer, mine)
+            offers[entry.path] = offer
     need = sum(o.entry.size - o.offset for o in offers.values())
     free = shutil.disk_usage(receiver.fd).free
     if need + need // 20 > free:
@@ -272,6 +278,8 @@ def _transfer(
                 offer.entry.mtime_ns,
                 offer.offset,
                 offer.sha.hex(),
+                offer.whole,
+                offer.blocks.hex(),
             ]
             for path, offer in offers.items()
         ),

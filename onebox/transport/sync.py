@@ -204,7 +204,8 @@ class _Answer:
             self.settle.append(by_path[path].path)
         else:
             offset, sha, whole = int(row[2]), bytes.fromhex(row[3]), bool(row[4])
-            self.offers.append(Offer(by_path[path], offset, sha, whole))
+            blocks = bytes.fromhex(row[5])
+            self.offers.append(Offer(by_path[path], offset, sha, whole, blocks))
 
 
 def _send(
