@@ -10,6 +10,7 @@ often something was waited for, and it can also tear one write in two.
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -130,9 +131,11 @@ def at_step(
     met = made.project.home / "met"
     met.unlink(missing_ok=True)
     env = _hooked(made, **{fault: step}, ONEBOX_MET=str(met))
-    made.inv(*scene.line, env=env)
+    done = made.inv(*scene.line, env=env)
     if not met.exists():
         return None
+    if fault == KILL and done.code != -signal.SIGKILL:
+        made.wrong.append(f"not killed, but exit {done.code}")
     made.check_files()
     line = scene.line if follow == "again" else (follow,)
     if made.persist(*line):

@@ -4,9 +4,9 @@ Inject faults of every kind, count how each one ended, and print the tally.
     python -m tests.crash.tally [--seed S] [--full] [--jobs N] [--only KIND ...]
 
 Without `--full` it is the small part that the tests run too. The kinds are
-`steps`, `disk`, `clients`, `boxes`, `connections` and `crowd`. The exit code is
-1 if a single fault ended in the last column: an output, a box or a state lost,
-something foreign touched, or an error without a name.
+`steps`, `full`, `disks`, `clients`, `boxes`, `connections` and `crowd`. The exit
+code is 1 if a single fault ended in the last column: an output, a box or a state
+lost, something foreign touched, or an error without a name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from . import chaos, crowd, machines, steps, wires
+from . import chaos, crowd, disks, machines, steps, wires
 from .world import Outcome
 
 Work = Callable[[], Iterator[Outcome]]
@@ -35,6 +35,7 @@ RANDOM: dict[str, list[tuple[Make, int, int]]] = {
     "clients": [(chaos.stories, 25, 1000)],
     "boxes": [(machines.shots, 40, 1000), (machines.crashes, 3, 100)],
     "connections": [(wires.trips, 12, 200)],
+    "disks": [(disks.here, 3, 60), (disks.there, 3, 60)],
     "crowd": [(crowd.rounds, 4, 200)],
 }
 # So many random faults go into one world before another one is made.
@@ -46,7 +47,7 @@ FEW_KILLS, FEW_FULL = 4, 2
 def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[Work]]:
     """Return the work to do, in parts that are independent of each other."""
     parts: dict[str, list[Work]] = {}
-    for kind, fault in (("steps", steps.KILL), ("disk", steps.FULL)):
+    for kind, fault in (("steps", steps.KILL), ("full", steps.FULL)):
         few = 0 if full else FEW_KILLS if fault == steps.KILL else FEW_FULL
         parts[kind] = [
             lambda scene=scene, fault=fault, few=few: steps.all_of(  # type: ignore[misc]
@@ -59,10 +60,43 @@ def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[W
         for make, small, large in rows:
             left = large if full else small
             while left > 0:
-                chance = random.Random(f"{seed} {make.__module__} {left}")
+                chance = random.Random(
+                    f"{seed} {make.__module__} {make.__name__} {left}"
+                )
                 parts[kind].append(_bound(make, chance, min(left, TOGETHER)))
                 left -= TOGETHER
     return {kind: work for kind, work in parts.items() if not only or kind in only}
+
+
+def together(
+    work: Iterable[tuple[str, Work]], jobs: int
+) -> Iterator[tuple[str, Outcome]]:
+    """Yield each part's kind and outcomes as they come, from *jobs* threads."""
+    todo: queue.SimpleQueue[tuple[str, Work]] = queue.SimpleQueue()
+    for one in work:
+        todo.put(one)
+    done: queue.SimpleQueue[tuple[str, Outcome] | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                kind, part = todo.get_nowait()
+                try:
+                    for outcome in part():
+                        done.put((kind, outcome))
+                except Exception as error:
+                    why = "".join(traceback.format_exception(None, error, None))
+                    done.put((kind, Outcome("the tally itself", "", "lost", why)))
+        done.put(None)
+
+    for _ in range(jobs):
+        threading.Thread(target=run, daemon=True).start()
+    while jobs:
+        told = done.get()
+        if told is None:
+            jobs -= 1
+        else:
+            yield told
 
 
 def main() -> int:
@@ -95,35 +129,6 @@ def _bound(make: Make, chance: random.Random, count: int) -> Work:
     return lambda: make(chance, count)
 
 
-def _together(work: Iterable[Work], jobs: int) -> Iterator[Outcome]:
-    """Yield outcomes as they come, from *jobs* threads."""
-    todo: queue.SimpleQueue[Work] = queue.SimpleQueue()
-    for one in work:
-        todo.put(one)
-    done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-
-    def run() -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                part = todo.get_nowait()
-                try:
-                    for outcome in part():
-                        done.put(outcome)
-                except Exception as error:
-                    why = "".join(traceback.format_exception(None, error, None))
-                    done.put(Outcome("the tally itself", "", "lost", why))
-        done.put(None)
-
-    for _ in range(jobs):
-        threading.Thread(target=run, daemon=True).start()
-    while jobs:
-        outcome = done.get()
-        if outcome is None:
-            jobs -= 1
-        else:
-            yield outcome
-
-
 def _print(table: dict[str, collections.Counter[str]], seconds: float) -> None:
     width = max([len(kind) for kind in table] + [10])
     heads = ("injected", *VERDICTS)
@@ -140,7 +145,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     parser.add_argument("--full", action="store_true", help="all of it: hours")
     parser.add_argument("--jobs", type=int, default=2, help="parts at a time")
-    kinds = ["steps", "disk", *RANDOM]
+    kinds = ["steps", "full", *RANDOM]
     parser.add_argument("--only", nargs="*", default=(), choices=kinds)
     return parser.parse_args()
 
