@@ -7,7 +7,7 @@ import os
 import select
 import sys
 import time
-from typing import List
+from typing import Callable, List
 
 from . import box, records, samples, states
 from .box import Box
@@ -18,7 +18,8 @@ GATHER = 0.003
 # Without inotify: how long to sleep when there is nothing new, at the most.
 LONGEST_NAP = 0.015
 LOOK = 1.0
-IN_MODIFY, IN_CREATE, IN_NONBLOCK, IN_CLOEXEC = 0x2, 0x100, 0o4000, 0o2000000
+IN_MODIFY, IN_CREATE, IN_ONESHOT = 0x2, 0x100, 1 << 31
+IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
 
 
 def stream(channel: Channel, at: Box, job: str, log: int) -> None:
@@ -28,12 +29,11 @@ def stream(channel: Channel, at: Box, job: str, log: int) -> None:
     A sample goes along about once a second.
     """
     directory = at.path("jobs", job)
-    changes = _changes(directory)
+    changes = Changes(directory)
     try:
         _stream(channel, at, job, log, changes)
     finally:
-        for fd in changes:
-            os.close(fd)
+        changes.close()
 
 
 def listen(channel: Channel, at: Box, seconds: float, *others: int) -> None:
@@ -48,14 +48,12 @@ def listen(channel: Channel, at: Box, seconds: float, *others: int) -> None:
         box.touch(at.path("lease"))
 
 
-def _stream(channel: Channel, at: Box, job: str, log: int, changes: List[int]) -> None:
+def _stream(channel: Channel, at: Box, job: str, log: int, changes: Changes) -> None:
     directory = at.path("jobs", job)
     view = memoryview(bytearray(CHUNK))
     nap, over, look_at, told = GATHER, False, 0.0, b""
     while True:
-        for fd in changes:
-            with contextlib.suppress(BlockingIOError):
-                os.read(fd, 1 << 16)
+        changes.forget()
         count = os.readv(log, [view])
         if count:
             channel.send(b"D", view[:count])
@@ -78,29 +76,54 @@ def _stream(channel: Channel, at: Box, job: str, log: int, changes: List[int]) -
         elif count:
             nap = GATHER
             listen(channel, at, nap)
-        elif changes:
-            listen(channel, at, look_at - now, *changes)
+        elif changes.arm():
+            # Of what was written just before that, nothing will tell.
+            new = os.fstat(log).st_size > os.lseek(log, 0, os.SEEK_CUR)
+            listen(channel, at, 0.0 if new else look_at - now, *changes.fds)
         else:
             listen(channel, at, nap)
             nap = min(nap * 1.2, LONGEST_NAP)
 
 
-def _changes(directory: str) -> List[int]:
-    """Have the kernel tell when the log grows or the record appears, if it can."""
-    if sys.platform != "linux":
-        return []
-    try:
-        # Here and not at the top: it takes long to load, and is not everywhere.
-        import ctypes
+class Changes:
+    """
+    Has the kernel tell when the log grows or the record appears, if it can.
 
-        libc = ctypes.CDLL(None)
-        fd = int(libc.inotify_init1(IN_NONBLOCK | IN_CLOEXEC))
-        if fd < 0:
-            return []
-        for path, mask in ((directory, IN_CREATE), (directory + "/log", IN_MODIFY)):
-            if libc.inotify_add_watch(fd, os.fsencode(path), mask) < 0:
-                os.close(fd)
-                return []
-    except (ImportError, OSError, AttributeError):
-        return []
-    return [fd]
+    Of the log it tells once each time it is asked to: telling of every write
+    would slow down a job that prints much by half.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.fds: List[int] = []
+        self._log = os.fsencode(directory + "/log")
+        if sys.platform != "linux":
+            return
+        # Here and not at the top: it takes long to load, and is not everywhere.
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            libc = ctypes.CDLL(None)
+            self._add: Callable[[int, bytes, int], int] = libc.inotify_add_watch
+            fd = int(libc.inotify_init1(IN_NONBLOCK | IN_CLOEXEC))
+            if fd >= 0:
+                self.fds.append(fd)
+                if self._add(fd, os.fsencode(directory), IN_CREATE) < 0:
+                    self.close()
+
+    def arm(self) -> bool:
+        """Ask to be told once when the log grows; say whether that can be had."""
+        if self.fds and self._add(self.fds[0], self._log, IN_MODIFY | IN_ONESHOT) < 0:
+            self.close()
+        return bool(self.fds)
+
+    def forget(self) -> None:
+        """Take in what has been told so far."""
+        for fd in self.fds:
+            with contextlib.suppress(BlockingIOError):
+                os.read(fd, 1 << 16)
+
+    def close(self) -> None:
+        """Ask for nothing more."""
+        for fd in self.fds:
+            os.close(fd)
+        self.fds.clear()
