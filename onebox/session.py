@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import config, providers, words
+from . import children, config, providers, words
 from .errors import ConnectionLost, Lost, OneboxError, Preempted, UsageError
 from .line import Line
 from .providers.base import Box, Provider, Size
@@ -64,6 +64,7 @@ class Session:
         self.ended = 0
         self.spent: dict[str, float] = {}
         self.owner = owner(config_dir(environ))
+        children.hide(settings.run.secrets)
         self.project = _project(root, settings)
         self.notebook = Notebook(
             state_dir(environ) / "projects" / self.project / settings.name, screen.warn

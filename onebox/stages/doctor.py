@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import config
+from .. import children, config
 from ..errors import OneboxError
 from ..providers.base import Check
 from ..state import config_dir, private_dir, state_dir
@@ -65,7 +65,11 @@ def _own(session: Session) -> Iterator[Check]:
 def _client() -> Check:
     try:
         said = subprocess.run(
-            ["ssh", "-V"], capture_output=True, text=True, check=False
+            ["ssh", "-V"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=children.environment(),
         ).stderr.strip()
     except FileNotFoundError:
         return Check(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .. import words
+from .. import children, words
 from ..errors import ConnectionLost, OneboxError, UsageError
 from ..providers.base import Box
 from . import job, run
@@ -99,7 +99,9 @@ def ssh(session: Session, argv: Sequence[str]) -> int:
     # One word is a line for the box's shell, as with ssh itself; several are
     # the words of one command.
     words_of_it = [argv[0] if len(argv) == 1 else shlex.join(argv)] if argv else []
-    return subprocess.call([*door.argv(*options), *words_of_it])
+    return subprocess.call(
+        [*door.argv(*options), *words_of_it], env=children.environment()
+    )
 
 
 def _job(session: Session, box: Box) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
+from .. import children
 from ..agent import wire
 from ..errors import ConnectionLost, OneboxError
 
@@ -49,6 +50,7 @@ class Link:
             stderr=errors if errors is not None else subprocess.DEVNULL,
             start_new_session=True,
             bufsize=0,
+            env=children.environment(),
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import children
 from ..agent import manifest
 from ..agent.names import show
 from ..errors import InputError
@@ -114,7 +115,11 @@ def _git(base: bytes, tops: Iterable[bytes]) -> tuple[set[bytes], set[bytes]] | 
 def _ask_git(
     base: bytes, options: list[str], tops: Iterable[bytes]
 ) -> list[bytes] | None:
-    environment = {k: v for k, v in os.environ.items() if k not in ELSEWHERE}
+    environment = {
+        name: value
+        for name, value in children.environment().items()
+        if name not in ELSEWHERE
+    }
     environment.update(LC_ALL="C", GIT_OPTIONAL_LOCKS="0", GIT_LITERAL_PATHSPECS="1")
     command: list[str | bytes] = ["git", "ls-files", "-z", *options, "--"]
     command.extend(top or b"." for top in tops)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
+from .. import children
 from ..agent import wire
 from ..errors import BoxFailed, ConnectionLost, HostKeyMismatch, OneboxError
 from ..providers.base import Box, HostKey
@@ -249,6 +250,7 @@ class Door:
                 stderr=subprocess.DEVNULL,
                 timeout=2,
                 check=False,
+                env=children.environment(),
             )
             ended = done.returncode == 0
         except (subprocess.TimeoutExpired, FileNotFoundError):
@@ -419,6 +421,7 @@ def _ssh_keygen(arguments: Sequence[str]) -> str:
             capture_output=True,
             text=True,
             check=False,
+            env=children.environment(),
         )
     except FileNotFoundError as error:
         raise _no_client("ssh-keygen") from error

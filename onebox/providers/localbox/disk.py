@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from ... import children
 from ...errors import ProviderError
 
 
@@ -45,6 +46,7 @@ def copy(entries: Sequence[Path], into: Path) -> None:
             text=True,
             errors="replace",
             check=False,
+            env=children.environment(),
         )
         if done.returncode == 0:
             return
