@@ -109,9 +109,8 @@ def main() -> int:
     )
     parts = plan(asked.seed, full=asked.full, only=asked.only)
     with contextlib.suppress(KeyboardInterrupt):
-        for outcome in _together(
-            [w for work in parts.values() for w in work], asked.jobs
-        ):
+        work = [(kind, part) for kind, several in parts.items() for part in several]
+        for _, outcome in together(work, asked.jobs):
             table[outcome.kind][outcome.verdict] += 1
             count += 1
             if not count % 50:
