@@ -227,7 +227,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             if self._input >= 0:
                 self._loop.remove_writer(self._input)
             self._channel.resume_reading()
-            if self._input_ended:
+            # That may have brought the last of the data, and the end after it,
+            # at once: then there is something to write again.
+            if self._input_ended and not self._pending:
                 self._end_input()
 
     def _end_input(self) -> None:
@@ -243,7 +245,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._loop.remove_writer(self._input)
         os.close(self._input)
         self._input = -1
-        self._pending.clear()
+        # Not cleared in place: a write may be looking at it.
+        self._pending = bytearray()
 
     def _readable(self, handle: int) -> bool:
         """Pass on what can be read; say whether there was something."""

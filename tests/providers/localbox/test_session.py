@@ -86,6 +86,14 @@ class TestBytes:
         assert len(done.stdout) == BIG
         assert _digest(done.stdout) == _digest(data)
 
+    @pytest.mark.parametrize("size", [(1 << 20) + 9000 * n for n in range(1, 9)])
+    def test_slow_reader(self, box: SshBox, size: int) -> None:
+        """The end of a big input reaches a command that is late in reading it."""
+        slowly = "import os, time; time.sleep(0.2); n = 0\n"
+        slowly += "while d := os.read(0, 20000): n += len(d); time.sleep(0.002)\n"
+        done = box.ssh(f"python3 -c '{slowly}print(n)'", data=b"x" * size)
+        assert int(done.stdout) == size
+
     def test_output_is_whole(self, box: SshBox) -> None:
         """All of a big output arrives, though its writer has long ended."""
         code = "import os, sys; p = os.urandom(1 << 20); o = sys.stdout.buffer"
