@@ -63,14 +63,21 @@ def _settled(session: Session) -> Iterator[None]:
     try:
         yield
     except OneboxError as error:
-        teardown.settle(session, error)
+        _settle(session, error)
         raise
     except (Exception, SystemExit):
         # A user's own task failed, after what it had asked for was done.
-        teardown.settle(session, None)
+        _settle(session, None)
         raise
     else:
-        teardown.settle(session, None)
+        _settle(session, None)
+
+
+def _settle(session: Session, error: OneboxError | None) -> None:
+    try:
+        teardown.settle(session, error)
+    except OSError as refused:
+        raise system_failed(refused) from refused
 
 
 def wants(session: Session, stage: str) -> bool:

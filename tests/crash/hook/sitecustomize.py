@@ -105,6 +105,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         path, _, flags = arguments
         if not flags & WRITES or "__pycache__" in str(path):
             return
+        event = "open" if flags & os.O_CREAT else "open what is there"
     elif event not in CHANGES:
         return
     _step(event)
