@@ -231,6 +231,9 @@ class Notebook:
             text = f'pid {os.getpid()} "{command}" since {since}'
             os.truncate(fd, 0)
             os.pwrite(fd, text.encode("utf-8", "replace"), 0)
+            # What commands that were killed while writing have left.
+            for draft in self.directory.glob(".*.json-*"):
+                draft.unlink(missing_ok=True)
         self._locks[self.directory] = fd
 
     def unlock(self) -> None:

@@ -17,6 +17,7 @@ import contextlib
 import queue
 import random
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -102,6 +103,9 @@ def together(
 def main() -> int:
     """Do the work, several parts at a time, and print the tally."""
     asked = _arguments()
+    # Told to end, it prints what there is so far.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     print(f"seed {asked.seed}", flush=True)
     began, count = time.monotonic(), 0
     table: dict[str, collections.Counter[str]] = collections.defaultdict(

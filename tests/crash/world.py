@@ -158,6 +158,9 @@ class World:
         self.check_outputs()
         self.check_decoy()
         for book in self.notebooks():
+            drafts = [path.name for path in book.glob(".*")]
+            if drafts:
+                self.wrong.append(f"drafts are left: {drafts}")
             if Notebook(book).open_intents():
                 self.wrong.append(f"open intents: {Notebook(book).open_intents()}")
         images = self.project.home / "local" / "images"
