@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # While the job runs the connection may be gone for hours (a closed laptop);
 # it is tried again at most this far apart.
 LONGEST_PAUSE = 30.0
+# The agent sends a sample each second: one that is silent for so long hangs,
+# even if ssh itself still answers.
+SILENCE_SECONDS = 60.0
 
 
 def run(
@@ -157,7 +160,7 @@ def _follow(
 ) -> dict[str, Any]:
     link = session.door(box).link()
     link.begin("follow", job=job_id, offset=os.fstat(copy).st_size)
-    for kind, payload in link.frames():
+    for kind, payload in link.frames(silence=SILENCE_SECONDS):
         if kind == b"D":
             # Here first, then on the screen: what was shown is never missing.
             view = memoryview(payload)

@@ -99,15 +99,20 @@ class Link:
         if kind in b"CD":
             self.moved += len(payload)
 
-    def frames(self, *, within: float | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def frames(
+        self, *, within: float | None = None, silence: float | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         """
         Yield the frames of the request under way, up to its answer ("A").
 
         What is a frame by its form only breaks the connection like any other
-        noise. So does an answer that takes longer than *within* seconds.
+        noise. So does an answer that takes longer than *within* seconds, or
+        *silence* that lasts as long.
         """
         until = None if within is None else time.monotonic() + within
         while True:
+            if silence is not None:
+                until = time.monotonic() + silence
             try:
                 kind, payload = self._receive(until)
                 told = wire.loads(payload) if kind in b"AES" else {}

@@ -470,6 +470,51 @@ def test_a_log_over_a_line_that_breaks(
     assert bytes(shown) == text
 
 
+def test_an_agent_that_hangs_is_left(
+    server: Server,
+    door: ssh.Door,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An agent that falls silent though ssh is well is not waited for for ever."""
+    monkeypatch.setattr(job, "SILENCE_SECONDS", 2.0)
+    start_job(door, "j-1", "echo up; sleep 3; echo end")
+    frozen: list[int] = []
+
+    def freeze(data: bytes) -> None:
+        if not frozen:
+            frozen.extend(serving(server))
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
+
+    line = Attached(door)
+    try:
+        record = job.follow(
+            cast(Session, line), door.box, "j-1", tmp_path / "log", freeze
+        )
+    finally:
+        for pid in frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert (record["code"], line.breaks) == (0, 1)
+    assert (tmp_path / "log").read_text() == "up\nend\n"
+
+
+def serving(server: Server) -> list[int]:
+    """Return the pids of the box's agents that are serving somebody.
+
+    A job's supervisor has their command line, but nobody to talk to.
+    """
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            mine = words[-3:] == [os.fsencode(server.pyz), b"serve", b""]
+            if mine and os.readlink(path / "fd" / "0") != os.devnull:
+                found.append(int(path.name))
+    return found
+
+
 @needs_sshd
 def test_resuming_counts_breaks_without_progress(
     sshd: OpenSsh, open_door: OpenDoor, monkeypatch: pytest.MonkeyPatch

@@ -105,7 +105,7 @@ class TestStopping:
         """A box whose agent does nothing stops some time after its deadline."""
         one = open_box()
         one.local.stop(one.box)
-        one.local.start(one.box, time.time() - DEADLINE_MARGIN + 1.0)
+        one.local.start(one.box, time.time() - DEADLINE_MARGIN + 5.0)
         box = one.wait_for("stopped")
         assert "deadline" in box.why
 
