@@ -510,7 +510,7 @@ def serving(server: Server) -> list[int]:
         with contextlib.suppress(OSError):
             words = (path / "cmdline").read_bytes().split(b"\0")
             mine = words[-3:] == [os.fsencode(server.pyz), b"serve", b""]
-            if mine and os.readlink(path / "fd" / "0") != os.devnull:
+            if mine and str((path / "fd" / "0").readlink()) != os.devnull:
                 found.append(int(path.name))
     return found
 
