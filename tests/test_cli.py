@@ -705,6 +705,24 @@ class TestMistakes:
         assert 78 == done.code
         assert "Traceback" not in done.err
 
+    def test_provider_to_come(self, project: Project) -> None:
+        """
+        A provider that this version does not have is said to be missing.
+        """
+        done = project.inv("run", "--provider=aws")
+
+        assert 64 == done.code
+        assert "'aws' is not part of this version" in done.err
+
+    def test_image_without_a_name(self, project: Project) -> None:
+        """
+        Saving a box asks for a name before it looks for the box.
+        """
+        done = project.inv("image", "--from-box")
+
+        assert 64 == done.code
+        assert "--as=" in done.err
+
     def test_reader_gone(self, project: Project) -> None:
         """
         `inv run | head -1`: the job and the chain go on to their end, exit 141.

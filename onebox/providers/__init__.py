@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OneboxError
+from ..errors import OneboxError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +30,14 @@ def load(name: str, settings: Mapping[str, Any], root: Path) -> Provider:
         root: The folder under which `local` keeps its boxes.
 
     Raises:
-        OneboxError: There is no such provider, or its SDK is not installed.
+        UsageError: There is no such provider.
+
+        OneboxError: Its SDK is not installed.
     """
     if name not in PROVIDERS:
-        raise OneboxError(
+        raise UsageError(
             f"provider {name!r} is not part of this version of onebox",
-            next=f"one of: {', '.join(PROVIDERS)}",
+            next=f"there is: {', '.join(PROVIDERS)}",
         )
     where, hint = PROVIDERS[name]
     module, _, attribute = where.partition(":")

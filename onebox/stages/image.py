@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # The last lines of a failed set-up that are shown at once; all are in the log.
 TAIL = 20
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 def wanted(session: Session) -> Image | None:
@@ -103,7 +105,16 @@ def save_from_box(session: Session, name: str) -> Image:
     Save the live box's disk as an image called *name*.
 
     The box is stopped for it and started again.
+
+    Raises:
+        UsageError: There is no such box, its job still runs, or no usable name
+            was given.
     """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"--from-box needs a name for the image, not {name!r}",
+            next="inv image --from-box --as=my-environment",
+        )
     box = session.running_box()
     session.lock()
     running = job.latest(session)
