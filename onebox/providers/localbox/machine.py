@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import ctypes.util
 import errno
 import json
 import os
@@ -16,7 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# asyncssh asks for two libraries that loopback has no use for, and Python looks
+# for one with ldconfig and gcc: a quarter of all the time that a box takes to boot.
+_find_library, ctypes.util.find_library = ctypes.util.find_library, lambda name: None
 import asyncssh
+
+ctypes.util.find_library = _find_library
 
 from . import confine, processes
 from .layout import MARK, Layout
