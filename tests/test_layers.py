@@ -19,7 +19,7 @@ READS_ENVIRONMENT = {
     "plugin.py",  # where a command line begins: handed to the session
     "agent/jobs.py",  # the box's own, which a job inherits in part
     "agent/watch.py",  # the box's own, for the command that powers it off
-    "transport/select.py",  # git's, without the variables that lead it elsewhere
+    "children.py",  # what the programs that we start inherit
     "transport/ssh.py",  # XDG_RUNTIME_DIR, for a socket's path, which is short
 }
 
