@@ -101,7 +101,7 @@ def end(
             for pid in found:
                 send(pid, signal.SIGKILL)
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+        pause = min(pause * 1.5, 0.02)
         each_round()
 
 

@@ -82,7 +82,7 @@ def stop(layout: Layout, box: str, why: str) -> None:
     pause = 0.002
     while is_locked(layout.lock) and time.monotonic() < deadline:
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+        pause = min(pause * 1.5, 0.02)
         _order(layout.control, why)
     # With the supervisor alive nothing is left. It may have been killed, though:
     # then the machine ends everything, and needs the usual grace to do so.
