@@ -75,6 +75,9 @@ def settle(session: Session, error: OneboxError | None) -> None:
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
     box, record = session.look_again(), session.notebook.record
+    if box is None and session.notebook.open_intents():
+        # Removed by a command that was killed before it could write that down.
+        perform(session)
     if box is None or (box.state != "running" and record.job and not record.fetched):
         return
     nothing_to_lose = not record.job
