@@ -366,8 +366,8 @@ def test_ctrl_c_does_not_reach_the_connection(
 ) -> None:
     """SIGINT to the whole of the client's process group leaves the link alone."""
     code = (
-        "door.link(); print('up', flush=True)\n"
-        "try: time.sleep(60)\n"
+        "door.link()\n"
+        "try: print('up', flush=True); time.sleep(60)\n"
         "except KeyboardInterrupt: print(door.link().ask('hello')['box'])\n"
         "print(door.link().process.poll())"
     )
