@@ -547,7 +547,7 @@ class TestComingBack:
         """
         project.write(
             "job.sh",
-            "for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done\n"
+            "for i in 1 2 3 4 5 6; do echo $i; sleep 0.8; done\n"
             "mkdir -p results; echo done > results/x; exit 5",
         )
         begun = project.inv("run", "--detach")
@@ -625,7 +625,7 @@ class TestSignals:
         """
         The first signal detaches: the job goes on, and the way back is named.
         """
-        project.write("job.sh", "echo up; sleep 2; echo end")
+        project.write("job.sh", "echo up; sleep 4; echo end")
         line = project.start("run")
         project.until("up\n")
         line.send_signal(number)
