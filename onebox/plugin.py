@@ -9,6 +9,7 @@ arguments on, and would run `provision` twice in `inv provision run`.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import logging
@@ -57,6 +58,11 @@ class _Line:
 
 class SharedArgument(Argument):
     """A flag that speaks for every stage on the command line."""
+
+    def __deepcopy__(self, memo: object) -> SharedArgument:
+        # Invoke copies every argument of every task twice at each start; there
+        # is nothing inside this one that could be shared by mistake.
+        return copy.copy(self)
 
     def set_value(self, value: Any, cast: bool = True) -> None:
         """Keep the value for the line. Raises Exit when it is contradicted."""
