@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
 import signal
 import sys
 import time
@@ -70,7 +71,7 @@ def main() -> None:
     text = table(rows)
     print(text)
     if told.write:
-        RESULTS.write_text(_report(text, told.rounds))
+        RESULTS.write_text(_report(text))
 
 
 def _meant(name: str, words: list[str]) -> bool:
@@ -99,11 +100,12 @@ def _cases(
     return cases
 
 
-def _report(text: str, rounds: int) -> str:
+def _report(text: str) -> str:
+    line = shlex.join(["python", "bench/run.py", *sys.argv[1:]])
     return (
-        f"# What `python bench/run.py` measured\n\n"
+        f"# What `{line}` measured\n\n"
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPUs, {platform.system()}, "
-        f"Python {platform.python_version()}; medians of {rounds} rounds in turn. "
+        f"Python {platform.python_version()}; medians of rounds in turn. "
         f"Only the ratios mean anything.\n\n{text}\n"
     )
 
