@@ -45,7 +45,13 @@ def _end_of_chain(session: Session) -> None:
     outputs = ", ".join(fetch.roots(session)) or "no [fetch] outputs are configured"
     _line(session, "fetch", "kept", "would run", outputs)
     if session.box is None and session.line.makes_for_itself:
-        _line(session, "teardown", "kept", "would run", "the chain makes the box for itself")
+        _line(
+            session,
+            "teardown",
+            "kept",
+            "would run",
+            "the chain makes the box for itself",
+        )
     elif session.line.owes_teardown(session.notebook.record.ours_to_end):
         _line(session, "teardown", "kept", "would run", "the line asks for it")
     else:
