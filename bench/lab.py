@@ -21,7 +21,7 @@ from data import empty
 
 from onebox.providers.base import Box, Size, Tags
 from onebox.state import config_dir, owner, state_dir
-from onebox.transport import outputs, ssh, sync
+from onebox.transport import keys, outputs, ssh, sync
 from onebox.transport.bundle import bundle
 from onebox.transport.select import select
 
@@ -77,7 +77,7 @@ class Lab:
         }
         # A new name for the agent's file each time: its own modules are cached.
         (self.root / "agent.pyz").write_bytes(bundle())
-        self.identity = ssh.identity(config_dir(self.environ))
+        self.identity = keys.identity(config_dir(self.environ))
         self.box = self._describe()
         self.state = state_dir(self.environ) / "projects" / "bench" / "main"
         self.index = self.state / "index"
@@ -158,11 +158,11 @@ class Lab:
 
     def _describe(self) -> Box:
         key = self.base / "hostkey"
-        new = ssh.new_host_key()
+        new = keys.new_host_key()
         key.touch(mode=0o600)
         key.write_text(new.private)
         allowed = self.base / "authorized_keys"
-        allowed.write_text(ssh.public_half(self.identity) + "\n")
+        allowed.write_text(keys.public_half(self.identity) + "\n")
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         port = _free_port()

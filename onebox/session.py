@@ -21,7 +21,7 @@ from .errors import ConnectionLost, Lost, OneboxError, Preempted, UsageError
 from .line import Line
 from .providers.base import Box, Provider, Size
 from .state import Notebook, Record, config_dir, local_root, owner, state_dir
-from .transport import outputs, ssh
+from .transport import keys, outputs, ssh
 from .transport.link import Link
 from .ui import Screen
 
@@ -170,7 +170,7 @@ class Session:
             self._door = ssh.Door(
                 box,
                 self.notebook.directory / "ssh",
-                ssh.identity(config_dir(self.environ)),
+                keys.identity(config_dir(self.environ)),
             )
         return self._door
 

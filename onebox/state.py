@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from .durable import private_dir, sync_dir, write_all, write_atomically
 from .errors import Busy, StateError
 from .signals import held
 
@@ -352,49 +353,6 @@ def _usable(path: Path) -> Iterator[None]:
             f"{error.filename or path}: {error.strerror}",
             next="make room, or mend its permissions; then the same command again",
         ) from error
-
-
-def private_dir(path: Path) -> Path:
-    """Make a directory that only this user can enter, and its parents."""
-    if not path.is_dir():
-        private_dir(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-    return path
-
-
-def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file so that after a crash it is either the old or the new."""
-    with held():
-        fd, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            try:
-                os.fchmod(fd, mode)
-                write_all(fd, data)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            Path(draft).replace(path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(draft).unlink()
-            raise
-        sync_dir(path.parent)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write every byte, however few the system takes at a time."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def sync_dir(path: Path) -> None:
-    """Bring a directory's own entries to the disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _directory(environ: Mapping[str, str], own: str, xdg: str, home: str) -> Path:

@@ -31,6 +31,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from onebox.durable import private_dir, write_atomically
 from onebox.errors import Busy, StateError
 from onebox.state import (
     Notebook,
@@ -38,10 +39,8 @@ from onebox.state import (
     config_dir,
     local_root,
     owner,
-    private_dir,
     random_id,
     state_dir,
-    write_atomically,
 )
 
 ROOT = Path(__file__).parent.parent

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import children, config
+from ..durable import private_dir
 from ..errors import OneboxError
 from ..providers.base import Check
-from ..state import config_dir, private_dir, state_dir
+from ..state import config_dir, state_dir
 from ..transport import ssh
 
 if TYPE_CHECKING:

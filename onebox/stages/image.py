@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import words
+from ..durable import private_dir, write_atomically
 from ..errors import BoxFailed, ConfigError, OneboxError, UsageError
 from ..providers.base import Box, Image, Tags
-from ..state import private_dir, random_id, write_atomically
+from ..state import random_id
 from ..transport import sync
 from ..transport.select import select
 from . import job, launch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import config
+from ..durable import write_atomically
 from ..errors import UsageError
-from ..state import write_atomically
 
 if TYPE_CHECKING:
     from ..session import Session

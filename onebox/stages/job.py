@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..agent import wire
+from ..durable import private_dir
 from ..errors import ConnectionLost, Lost, UsageError
 from ..providers.base import Box
-from ..state import private_dir
 from ..transport.link import AgentError, Link
 
 if TYPE_CHECKING:

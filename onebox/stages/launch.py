@@ -11,7 +11,7 @@ from ..errors import BoxFailed, NoCapacity, OneboxError, StateError, UsageError
 from ..providers.base import Arming, Box, Image, Need, Provider, Request, Size, Tags
 from ..signals import Interrupted
 from ..state import config_dir, random_id
-from ..transport import bundle, ssh
+from ..transport import bundle, keys
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -211,7 +211,7 @@ def _create(
 ) -> Box:
     limits = session.settings.limits
     until = deadline(session)
-    key = ssh.identity(config_dir(session.environ))
+    key = keys.identity(config_dir(session.environ))
     request = Request(
         box=f"ob-{random_id()}",
         tags=Tags(
@@ -224,8 +224,8 @@ def _create(
         ),
         size=size,
         image=image,
-        user_key=ssh.public_half(key),
-        host_key=ssh.new_host_key(),
+        user_key=keys.public_half(key),
+        host_key=keys.new_host_key(),
         arming=Arming(
             deadline=until,
             setup_grace=limits.setup_minutes * 60,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import words
+from ..durable import write_atomically
 from ..providers.base import Box
-from ..state import write_atomically
 
 if TYPE_CHECKING:
     from ..session import Session

@@ -22,10 +22,11 @@ from typing import IO, TypeVar
 
 from .. import children
 from ..agent import wire
+from ..durable import private_dir, write_atomically
 from ..errors import BoxFailed, ConnectionLost, HostKeyMismatch, OneboxError
-from ..providers.base import Box, HostKey
-from ..state import private_dir, write_atomically
+from ..providers.base import Box
 from . import bundle
+from .keys import no_client
 from .link import AgentError, Link
 
 T = TypeVar("T")
@@ -222,7 +223,7 @@ class Door:
                     errors=said,
                 )
             except FileNotFoundError as error:
-                raise _no_client("ssh") from error
+                raise no_client("ssh") from error
             with contextlib.ExitStack() as failing:
                 if not options:
                     failing.callback(self._end_sharing)
@@ -258,36 +259,6 @@ class Door:
         if not ended:
             # Whoever held it, nobody shall meet it there again.
             self.socket.unlink(missing_ok=True)
-
-
-def identity(directory: Path) -> Path:
-    """Return the owner's private ssh key; make it the first time."""
-    path = private_dir(directory) / "identity"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=directory) as scratch:
-            draft = Path(scratch) / "identity"
-            _keygen(draft, "onebox")
-            # The public half first: whoever sees the key sees both.
-            with contextlib.suppress(FileExistsError):
-                os.link(f"{draft}.pub", f"{path}.pub")
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path)
-    return path
-
-
-def public_half(path: Path) -> str:
-    """Return the public key that belongs to a private one."""
-    done = _ssh_keygen(["-y", "-f", str(path)])
-    return done.strip()
-
-
-def new_host_key() -> HostKey:
-    """Make the host key that a new box will answer with."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "key"
-        _keygen(path, "")
-        public = " ".join(Path(f"{path}.pub").read_text("ascii").split()[:2])
-        return HostKey(private=path.read_text("ascii"), public=public)
 
 
 def socket_dir(environ: Mapping[str, str]) -> Path:
@@ -331,7 +302,7 @@ def _failure(
         return HostKeyMismatch(
             f"another machine answers for {box.id} at {box.host}: its host key is "
             "not the one this box was made with; nothing was sent to it",
-            next="inv status, then inv teardown",
+            next="inv status; inv teardown --discard-outputs gives the box up",
         )
     if code == 255 and f"{box.user}@{box.host}: Permission denied" in said:
         return KeyRefused(lines[-1], next="inv status")
@@ -407,31 +378,3 @@ def _quoted(path: Path) -> str:
     if "\n" in text or '"' in text or "${" in text:
         raise OneboxError(f"ssh cannot be told of a path like {text!r}")
     return '"{}"'.format(text.replace("%", "%%"))
-
-
-def _keygen(path: Path, comment: str) -> None:
-    _ssh_keygen(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
-
-
-def _ssh_keygen(arguments: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(
-            ["ssh-keygen", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=children.environment(),
-        )
-    except FileNotFoundError as error:
-        raise _no_client("ssh-keygen") from error
-    if done.returncode:
-        raise OneboxError(f"ssh-keygen failed: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _no_client(program: str) -> OneboxError:
-    return OneboxError(
-        f"there is no OpenSSH client on this machine ({program} is missing)",
-        next="install it, for example: apt install openssh-client",
-    )

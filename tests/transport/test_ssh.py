@@ -30,6 +30,7 @@ from onebox.providers.base import Box
 from onebox.session import Session
 from onebox.stages import job
 from onebox.transport import bundle, outputs, ssh, sync
+from onebox.transport import keys as owner_keys
 from onebox.transport.link import Link
 
 from ..providers.sshbox import Keys, wait_until
@@ -707,7 +708,7 @@ def test_no_client(
     """Without OpenSSH's client there is one clear sentence, and what to install."""
     door = open_door(a_box(1, keys))
     monkeypatch.setenv("PATH", str(tmp_path))
-    for what in (door.link, lambda: ssh.identity(tmp_path / "own")):
+    for what in (door.link, lambda: owner_keys.identity(tmp_path / "own")):
         with pytest.raises(OneboxError, match="no OpenSSH client") as caught:
             what()
         assert not isinstance(caught.value, ConnectionLost)

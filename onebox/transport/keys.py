@@ -1,0 +1,74 @@
+"""The ssh keys: the owner's own, and the one that a new box will answer with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import children
+from ..durable import private_dir
+from ..errors import OneboxError
+from ..providers.base import HostKey
+
+
+def identity(directory: Path) -> Path:
+    """Return the owner's private ssh key; make it the first time."""
+    path = private_dir(directory) / "identity"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            draft = Path(scratch) / "identity"
+            _keygen(draft, "onebox")
+            # The public half first: whoever sees the key sees both.
+            with contextlib.suppress(FileExistsError):
+                os.link(f"{draft}.pub", f"{path}.pub")
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+    return path
+
+
+def public_half(path: Path) -> str:
+    """Return the public key that belongs to a private one."""
+    done = _ssh_keygen(["-y", "-f", str(path)])
+    return done.strip()
+
+
+def new_host_key() -> HostKey:
+    """Make the host key that a new box will answer with."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "key"
+        _keygen(path, "")
+        public = " ".join(Path(f"{path}.pub").read_text("ascii").split()[:2])
+        return HostKey(private=path.read_text("ascii"), public=public)
+
+
+def no_client(program: str) -> OneboxError:
+    """Return the error of a machine on which OpenSSH's client is missing."""
+    return OneboxError(
+        f"there is no OpenSSH client on this machine ({program} is missing)",
+        next="install it, for example: apt install openssh-client",
+    )
+
+
+def _keygen(path: Path, comment: str) -> None:
+    _ssh_keygen(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
+
+
+def _ssh_keygen(arguments: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(
+            ["ssh-keygen", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=children.environment(),
+        )
+    except FileNotFoundError as error:
+        raise no_client("ssh-keygen") from error
+    if done.returncode:
+        raise OneboxError(f"ssh-keygen failed: {done.stderr.strip()}")
+    return done.stdout
