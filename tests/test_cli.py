@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from .conftest import TOML, Project
 
 
 def stages(err: str) -> list[str]:
@@ -667,6 +667,61 @@ class TestSignals:
 
         assert 130 == line.wait(10)
         assert [box] == project.boxes()
+
+
+class TestRehearsals:
+    REHEARSE = '[run]\ncommand = "sh job.sh"\n[local.rehearse]\n'
+
+    def test_preemption(self, project: Project) -> None:
+        """
+        A job that saves its work at the notice has it here; the exit code is 75.
+        """
+        project.write(
+            "onebox.toml", self.REHEARSE + "notice_after = 4\nnotice_seconds = 20\n"
+        )
+        project.write(
+            "job.sh",
+            "trap 'mkdir -p results; echo saved > results/x; exit 0' TERM\n"
+            "echo up; while :; do sleep 0.1; done\n",
+        )
+        done = project.inv("run")
+
+        assert (75, "up") == (done.code, done.out.split()[0])
+        assert "was taken back by the provider" in done.err
+        assert "saved\n" == project.read("results/x")
+        assert [] == project.boxes()
+
+    def test_power_cut(self, project: Project) -> None:
+        """
+        A box that dies with its job is lost, named, and its disk can be fetched.
+        """
+        project.write("onebox.toml", self.REHEARSE + "die_after = 4\n")
+        project.write(
+            "job.sh", "mkdir -p results; echo half > results/x; echo up; sleep 600"
+        )
+        done = project.inv("run")
+
+        assert (74, "up\n") == (done.code, done.out)
+        assert "its disk is kept" in done.err
+        project.write("onebox.toml", TOML)
+        assert 0 == project.inv("fetch", "teardown").code
+        assert "half\n" == project.read("results/x")
+        assert [] == project.boxes()
+
+    def test_full_disk(self, project: Project) -> None:
+        """
+        A box whose disk is full says so; what fitted comes back.
+        """
+        project.write("onebox.toml", self.REHEARSE + 'disk = "4 MB"\n')
+        project.write(
+            "job.sh",
+            "mkdir results; echo first > results/a; head -c 9000000 /dev/zero > big",
+        )
+        done = project.inv("run")
+
+        assert 1 == done.code
+        assert "the box's disk is full" in done.err
+        assert "first\n" == project.read("results/a")
 
 
 class TestMistakes:

@@ -83,29 +83,36 @@ LOCAL: tuple[Key, ...] = (
         not_empty,
         distinct,
     ),
-    key(
-        "local.disk",
-        SIZE,
-        None,
-        '"10 GB"',
-        "The box's disk; as large as this machine's if not set.",
-        sizes_between(1 << 20, 65536 * GB),
-    ),
 )
 
-REHEARSE: tuple[Key, ...] = tuple(
-    key(f"local.rehearse.{name}", NUMBER, default, example, help, _DRILL)
-    for name, default, example, help in (
-        ("boot_delay", None, "5", "The box answers so much later."),
-        ("notice_after", None, "60", "The cloud takes the box back after so long."),
-        ("notice_seconds", 30.0, "30", "The notice it gives before it does."),
-        ("drop_after", None, "20", "The connection breaks so long after its start."),
-        ("drop_every", None, "60", "The connection breaks as often as this."),
-        ("stall_after", None, "20", "The network goes silent after so long."),
-        ("stall_seconds", 20.0, "20", "How long it stays silent."),
-        ("die_after", None, "60", "The box is gone without notice after so long."),
-        ("host_key_after", None, "20", "Another host key answers after so long."),
-    )
+REHEARSE: tuple[Key, ...] = (
+    *(
+        key(f"local.rehearse.{name}", NUMBER, default, example, help, _DRILL)
+        for name, default, example, help in (
+            ("boot_delay", None, "5", "The box answers so much later."),
+            ("notice_after", None, "60", "The cloud takes the box back after so long."),
+            ("notice_seconds", 30.0, "30", "The notice it gives before it does."),
+            (
+                "drop_after",
+                None,
+                "20",
+                "The connection breaks so long after its start.",
+            ),
+            ("drop_every", None, "60", "The connection breaks as often as this."),
+            ("stall_after", None, "20", "The network goes silent after so long."),
+            ("stall_seconds", 20.0, "20", "How long it stays silent."),
+            ("die_after", None, "60", "The box is gone without notice after so long."),
+            ("host_key_after", None, "20", "Another host key answers after so long."),
+        )
+    ),
+    key(
+        "local.rehearse.disk",
+        SIZE,
+        None,
+        '"100 MB"',
+        "The home directory holds so much, and is lost at stop.",
+        sizes_between(1 << 16, 65536 * GB),
+    ),
 )
 
 AWS: tuple[Key, ...] = (

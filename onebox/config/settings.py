@@ -81,7 +81,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Rehearse:
-    """Faults that the local box plays, all in seconds; None: does not happen."""
+    """
+    Faults that the local box plays, in seconds; None: does not happen.
+
+    *disk*, in bytes, is all that its home directory holds.
+    """
 
     boot_delay: float | None
     notice_after: float | None
@@ -92,14 +96,14 @@ class Rehearse:
     stall_seconds: float
     die_after: float | None
     host_key_after: float | None
+    disk: int | None
 
 
 @dataclass(frozen=True)
 class Local:
-    """The box on this machine; *disk* in bytes."""
+    """The box on this machine."""
 
     read: tuple[str, ...]
-    disk: int | None
     rehearse: Rehearse
 
 

@@ -48,7 +48,7 @@ def faults(table: object) -> dict[str, float]:
 def notes(asked: Mapping[str, float]) -> tuple[str, ...]:
     """Say what the box is told to do, so that nobody takes it for a real fault."""
     set_here = [
-        f"{name} = {value:g}"
+        f"{name} = {value:,.0f} bytes" if name == "disk" else f"{name} = {value:g}"
         for name, value in asked.items()
         if name != "notice_seconds" or "notice_after" in asked
         if name != "stall_seconds" or "stall_after" in asked
