@@ -39,6 +39,7 @@ class TestWholeChain:
             "teardown",
         ] == stages(done.err)
         assert "42\n" == project.read("results/answer.txt")
+        assert "\x1b" not in done.err
         assert [] == project.boxes()
         assert [] == project.processes()
 
