@@ -76,6 +76,7 @@ class SharedArgument(Argument):
             raise _usage(f"--{_flag(name, seen)} and --{_flag(name, self.value)}")
 
 
+# Task takes the type that its body returns: a stage has bodies of any.
 class Stage(Task):  # type: ignore[type-arg]
     """
     A task of the chain, or a user's own on top of it.

@@ -60,6 +60,7 @@ def size(path: Path) -> int:
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
+            # A Path for each of 100,000 files costs more than the look itself.
             total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
     return total
 

@@ -274,6 +274,7 @@ def _confine(layout: Layout, boot: dict[str, Any]) -> Sequence[str]:
     abi = confine.apply(limits)
     notes = list(confine.describe(abi))
     if abi and not confine.tmp_is_open(limits):
+        # No path is used here: it is a sentence for the user.
         notes.append("/tmp is out of reach, because the boxes themselves lie in it")  # noqa: S108
     return notes
 

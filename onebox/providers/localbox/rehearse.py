@@ -61,6 +61,7 @@ def notes(asked: Mapping[str, float]) -> tuple[str, ...]:
 
 def _seconds(name: str, value: object) -> float:
     try:
+        # Whatever is no number is told apart by the errors below.
         seconds = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         seconds = -1.0
