@@ -17,6 +17,7 @@ from onebox.config.kinds import (
     matching,
     not_empty,
     one_line,
+    one_of,
     seconds_between,
     sizes_between,
 )
@@ -26,7 +27,7 @@ _DRILL = seconds_between(0, 86400)
 
 
 def _reach(table: str) -> tuple[Key, ...]:
-    """Who may knock at a box's ssh port: the same two settings in every cloud."""
+    """How a box's ssh port is reached: the same settings in every cloud."""
     return (
         key(
             f"{table}.ssh_cidr",
@@ -43,6 +44,22 @@ def _reach(table: str) -> tuple[Key, ...]:
             False,
             "true",
             "Let ssh_cidr be the whole world.",
+        ),
+        key(
+            f"{table}.private",
+            FLAG,
+            False,
+            "true",
+            "No public address: reach boxes by their private one.",
+        ),
+        key(
+            f"{table}.jump",
+            TEXT,
+            None,
+            '"me@bastion.example.com"',
+            "Go through this host, as your own ssh knows it.",
+            matching(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]*"), "a host for ssh"),
+            blank=True,
         ),
     )
 
@@ -61,14 +78,24 @@ def _more(table: str, name: str, example: str) -> Key:
     )
 
 
-def _disk(table: str) -> Key:
-    return key(
-        f"{table}.disk",
-        SIZE,
-        100 * GB,
-        '"100 GB"',
-        "The disk of a box; it is billed too.",
-        sizes_between(8 * GB, 65536 * GB),
+def _disk(table: str, kind: str, *kinds_of_disk: str) -> tuple[Key, ...]:
+    return (
+        key(
+            f"{table}.disk",
+            SIZE,
+            100 * GB,
+            '"100 GB"',
+            "The disk of a box; it is billed too.",
+            sizes_between(8 * GB, 65536 * GB),
+        ),
+        key(
+            f"{table}.disk_type",
+            TEXT,
+            kind,
+            f'"{kind}"',
+            "What kind of disk.",
+            one_of(kind, *kinds_of_disk),
+        ),
     )
 
 
@@ -146,7 +173,7 @@ AWS: tuple[Key, ...] = (
         matching(re.compile(r"sg-[0-9a-f]+"), "a security group's id"),
         blank=True,
     ),
-    _disk("aws"),
+    *_disk("aws", "gp3", "gp2"),
 )
 
 GCP: tuple[Key, ...] = (
@@ -190,7 +217,7 @@ GCP: tuple[Key, ...] = (
         matching(re.compile(r"[a-z][a-z0-9-/]*"), "a subnetwork's name"),
         blank=True,
     ),
-    _disk("gcp"),
+    *_disk("gcp", "pd-balanced", "pd-ssd", "pd-standard", "hyperdisk-balanced"),
     key(
         "gcp.endpoint",
         TEXT,

@@ -77,6 +77,7 @@ class Limits:
     setup_minutes: float
     boot_minutes: float
     retries: int
+    spot_fallback: bool
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,12 @@ class AWS:
     zones: tuple[str, ...]
     ssh_cidr: str | None
     allow_world_ssh: bool
+    private: bool
+    jump: str | None
     subnet: str | None
     security_group: str | None
     disk: int
+    disk_type: str
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,12 @@ class GCP:
     zones: tuple[str, ...]
     ssh_cidr: str | None
     allow_world_ssh: bool
+    private: bool
+    jump: str | None
     network: str
     subnet: str | None
     disk: int
+    disk_type: str
     endpoint: str | None
 
 
@@ -145,6 +152,8 @@ class DigitalOcean:
     regions: tuple[str, ...]
     ssh_cidr: str | None
     allow_world_ssh: bool
+    private: bool
+    jump: str | None
     vpc: str | None
     accept_no_watchdog: bool
 

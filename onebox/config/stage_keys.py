@@ -337,4 +337,11 @@ LIMITS: tuple[Key, ...] = (
         "How often a run starts over when spot capacity was lost.",
         between(0, 100),
     ),
+    key(
+        "limits.spot_fallback",
+        FLAG,
+        False,
+        "true",
+        "Take on-demand capacity where there is no spot.",
+    ),
 )

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..errors import UsageError
+
 BoxState = Literal["starting", "running", "stopping", "stopped", "gone"]
 
 
@@ -41,7 +43,10 @@ class Need:
     What a size asks for.
 
     *cpus* and *memory* (bytes) are what it takes at least. Where *types* are
-    named (this provider's own names, best first) nothing else will do.
+    named (this provider's own names, best first) nothing else will do. With
+    *fallback*, on-demand candidates follow those for *spot*. *image* is what the
+    box will be made from: only types that can boot it will do, and only where it
+    is or can be brought.
     """
 
     name: str
@@ -49,6 +54,8 @@ class Need:
     memory: int
     spot: bool = False
     types: tuple[str, ...] = ()
+    fallback: bool = False
+    image: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,9 @@ class Size:
     A machine type as it can be had: *memory* in bytes, prices in USD an hour.
 
     A price that is not known is None, never 0 (0 is what the local box costs).
+    *place* is where it can be had, in the provider's own words (a zone, or a
+    region), *cores* how many physical cores its *cpus* are, if that is known,
+    *arch* what `uname -m` says there.
     """
 
     name: str
@@ -66,11 +76,19 @@ class Size:
     price: float | None
     on_demand: float | None
     spot: bool = False
+    place: str = ""
+    cores: int | None = None
+    arch: str = ""
 
 
 @dataclass(frozen=True)
 class Image:
-    """A saved environment. *recipe* is the recipe's hash, "" if made by hand."""
+    """
+    A saved environment.
+
+    *recipe* is the recipe's hash, "" if made by hand; *size* in bytes; *places*
+    are the regions that hold it (empty: it is everywhere).
+    """
 
     id: str
     name: str
@@ -79,6 +97,7 @@ class Image:
     size: int
     arch: str
     tags: Tags
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,17 +116,26 @@ class Arming:
     Times in seconds. *deadline* is the moment (epoch) at which the box powers
     itself off; *setup_grace* how long it waits for a first job, *idle_grace*
     how long it stays without a job and without anybody attached.
+
+    *agent* is all of the agent. *seed* is as much of it as watches over the box
+    and can take the rest over a connection: that fits into any cloud's user data.
     """
 
     deadline: float
     setup_grace: float
     idle_grace: float
     agent: bytes = field(repr=False)
+    seed: bytes = field(repr=False, default=b"")
 
 
 @dataclass(frozen=True)
 class Request:
-    """Everything one create call needs; *box* is the idempotency token too."""
+    """
+    Everything one create call needs; *box* is the idempotency token too.
+
+    *base* is the environment to start from where there is no *image*, *disk* the
+    size of the box's disk in bytes (None: what the provider's settings say).
+    """
 
     box: str
     tags: Tags
@@ -116,6 +144,8 @@ class Request:
     user_key: str
     host_key: HostKey = field(repr=False)
     arming: Arming
+    base: str = ""
+    disk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,8 +155,13 @@ class Box:
 
     *agent* is the absolute path of the agent on the box and *work* the
     directory, relative to the home directory, where code and data go.
-    *host_key* is the public key that must answer. *why* a box has stopped is
-    said if it is known: "preempted", "deadline", "poweroff" or other words.
+    *host* is empty for as long as a starting box has no address; *jump* is the
+    ssh host to go through, as the user's own ssh knows it.
+    *host_key* is the public key that must answer; where it is *exposed* (its
+    private half went through user data) the first connection replaces it.
+    *why* a box has stopped is said if it is known: "preempted", "deadline",
+    "poweroff" or other words. A stopped box of which only the disk is left
+    (*disk_only*) can be started too, as another machine, which then costs again.
     *notes* are sentences that the user should know about this box.
     """
 
@@ -146,6 +181,9 @@ class Box:
     work: str = "work"
     why: str = ""
     notes: tuple[str, ...] = ()
+    jump: str = ""
+    exposed: bool = False
+    disk_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,25 +206,43 @@ class Check:
 
 
 class Provider(abc.ABC):
-    """One cloud, or this machine."""
+    """
+    One cloud, or this machine.
+
+    Attributes:
+        settle: For how many seconds after a create its box may be missing from
+            what `get` and `find` return, without being gone.
+    """
 
     name: str
+    settle: float = 0.0
 
     @abc.abstractmethod
     def sizes(self, need: Need) -> Sequence[Size]:
         """
-        Return the types that can be had for a need, best first; at least one.
+        Return the candidates for a need, best first; at least one.
+
+        A candidate is a type in one place, so that one type may come up several
+        times.
 
         Raises:
             UsageError: No type of this provider fits; the nearest are named.
         """
 
     @abc.abstractmethod
-    def base(self) -> str:
+    def base(self, name: str = "", arch: str = "") -> str:
         """
-        Name the environment that a box without an image starts from.
+        Say what exactly a box without an image starts from.
 
         It is a part of every recipe's hash: a new base is a new image.
+
+        Args:
+            name: The environment's name, such as "ubuntu-24.04".
+
+            arch: The architecture, as in `Size.arch`.
+
+        Raises:
+            UsageError: There is no such environment.
         """
 
     @abc.abstractmethod
@@ -194,19 +250,35 @@ class Provider(abc.ABC):
         """
         Make the box, or return the one that this request has already made.
 
+        It need not run yet, nor have an address: `get` tells when it has.
+
         Raises:
             ProviderError: It was not made; nothing of it is left.
 
-            Unclear: It may have been made: `find` will tell.
+            Unclear: It may have been made: `get` will tell, within `settle`.
         """
 
     @abc.abstractmethod
-    def find(self, owner: str) -> Sequence[Box]:
-        """Return every box and builder of this owner, also stopped ones."""
+    def find(
+        self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
+    ) -> Sequence[Box]:
+        """
+        Return every box and builder of this owner, also stopped ones.
+
+        Args:
+            also: Places to look in, beside those of the settings.
+
+            everywhere: Look in every region that the account can use.
+        """
 
     @abc.abstractmethod
-    def get(self, box: str) -> Box | None:
-        """Return this box as it is now, None once it is certainly gone."""
+    def get(self, box: str, place: str = "") -> Box | None:
+        """
+        Return this box as it is now, None if it is not there.
+
+        Args:
+            place: Where it was made, if that is known.
+        """
 
     @abc.abstractmethod
     def start(self, box: Box, deadline: float) -> Box:
@@ -227,7 +299,7 @@ class Provider(abc.ABC):
         """
 
     @abc.abstractmethod
-    def leftovers(self, box: str) -> Sequence[Leftover]:
+    def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
         """Ask again for everything that belonged to this box id."""
 
     @abc.abstractmethod
@@ -249,3 +321,23 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def checks(self) -> Sequence[Check]:
         """Look for whatever would keep a box from coming up here."""
+
+    def pin(self, box: Box, host_key: str) -> Box:
+        """
+        Write down, with the box, that it answers with another host key now.
+
+        Only a provider whose boxes are `exposed` has anything to do here.
+        """
+        raise NotImplementedError(f"{self.name} gives no host key away")
+
+    def admit(self, box: Box) -> bool:
+        """
+        Let this machine's present address in, and no longer its former one.
+
+        Returns whether anything had to change.
+        """
+        return False
+
+    def policy(self) -> str:
+        """Return the least permissions that a user needs, as the cloud takes them."""
+        raise UsageError(f"provider {self.name} has no policy to print")

@@ -65,7 +65,7 @@ class Local(Provider):
             )
         ]
 
-    def base(self) -> str:
+    def base(self, name: str = "", arch: str = "") -> str:
         """Name this machine's system and Python, which every box is made of."""
         return host.base()
 
@@ -98,7 +98,9 @@ class Local(Provider):
             raise
         return records.box(final)
 
-    def find(self, owner: str) -> Sequence[Box]:
+    def find(
+        self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
+    ) -> Sequence[Box]:
         """Return this owner's boxes; clear away what a crash left half done."""
         found = []
         for path in self._entries("boxes"):
@@ -113,7 +115,7 @@ class Local(Provider):
                 found.append(records.box(layout))
         return found
 
-    def get(self, box: str) -> Box | None:
+    def get(self, box: str, place: str = "") -> Box | None:
         """Return this box as it is now, None once it is certainly gone."""
         layout = self._layout(box)
         return records.box(layout) if records.tags(layout) is not None else None
@@ -143,7 +145,7 @@ class Local(Provider):
             records.check_owner(layout, box.tags)
         self._remove(layout)
 
-    def leftovers(self, box: str) -> Sequence[Leftover]:
+    def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
         """Return what there still is of this box: directories, processes."""
         paths = [self._layout(box, prefix).path for prefix in ("", ".new-", ".gone-")]
         found = [

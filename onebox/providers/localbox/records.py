@@ -175,7 +175,7 @@ def image(path: Path) -> Image | None:
     if saved is None:
         return None
     del saved["paths"]
-    return Image(**{**saved, "tags": Tags(**saved["tags"])})
+    return Image(**{**saved, "tags": Tags(**saved["tags"]), "places": ()})
 
 
 def image_paths(path: Path) -> dict[str, Any] | None:
