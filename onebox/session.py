@@ -27,6 +27,9 @@ from .ui import Screen
 
 # A box that is going down is given this long to say why.
 STOPPING_SECONDS = 10.0
+# A connection that breaks again and again asks only so often whether this
+# machine has moved.
+ADMIT_SECONDS = 30.0
 
 
 class Session:
@@ -43,6 +46,8 @@ class Session:
         notebook: What this machine remembers of the box.
 
         done: Results of the stages that this line has run, by plugin's key.
+
+        sizes: What the provider has said that there is, by the image's id.
 
         ended: How many boxes this line has seen to their end.
     """
@@ -61,6 +66,7 @@ class Session:
         self.line = line
         self.screen = screen
         self.done: dict[Any, Any] = {}
+        self.sizes: dict[str, list[Size]] = {}
         self.ended = 0
         self.spent: dict[str, float] = {}
         self.owner = owner(config_dir(environ))
@@ -75,6 +81,8 @@ class Session:
         self.fetched: outputs.Fetched | None = None
         self.doing = ""
         self._headlines = 0
+        self._greeted = False
+        self._admitted = 0.0
         self._door: ssh.Door | None = None
 
     @classmethod
@@ -100,10 +108,15 @@ class Session:
     @cached_property
     def provider(self) -> Provider:
         """Return the provider: the recorded box's, else the configured one."""
-        name = self.notebook.record.provider or self.settings.provider
+        return self.provider_called(self._provider_name)
+
+    @property
+    def _provider_name(self) -> str:
         if self.given("provider"):
-            name = self.settings.provider
-        return self.provider_called(name)
+            return self.settings.provider
+        begun = [i.get("provider") for i in self.notebook.open_intents()]
+        known = [self.notebook.record.provider, *begun, self.settings.provider]
+        return next(str(name) for name in known if name)
 
     def provider_called(self, name: str) -> Provider:
         """Return one provider, with its own table of onebox.toml."""
@@ -129,13 +142,39 @@ class Session:
 
     @cached_property
     def _machines(self) -> list[Box]:
-        return [
+        record = self.notebook.record
+        also = [record.place] if record.place else []
+        found = [
             box
-            for box in self.provider.find(self.owner)
+            for box in self.provider.find(self.owner, also)
             if box.tags.project == self.project
             and box.tags.name == self.settings.name
             and box.state != "gone"
         ]
+        known = {box.id for box in found}
+        if record.box and record.box not in known and self._may_lag(record.created):
+            found += [box for box in [self.settled(record.box, record.place)] if box]
+        return found
+
+    def _may_lag(self, created: float) -> bool:
+        """Tell whether a box made then may still be missing from the lists."""
+        return time.time() - created < self.provider.settle
+
+    def settled(self, box: str, place: str, since: float | None = None) -> Box | None:
+        """
+        Ask for a box until it is there, or so long after its create that it is not.
+
+        Args:
+            since: When it was made (epoch seconds); that of the record if None.
+        """
+        since = self.notebook.record.created if since is None else since
+        found = self.provider.get(box, place)
+        if found is None and self._may_lag(since):
+            self.screen.note(f"{box} was made a moment ago: waiting for it to show")
+        while found is None and self._may_lag(since):
+            time.sleep(max(self.provider.pace, 0.2))
+            found = self.provider.get(box, place)
+        return found
 
     def look_again(self) -> Box | None:
         """Ask the provider for the box anew."""
@@ -164,7 +203,11 @@ class Session:
     def door(self, box: Box | None = None) -> ssh.Door:
         """Return the way to the box."""
         box = box or self.running_box()
-        if self._door is None or self._door.box != box:
+        record = self.notebook.record
+        if record.box == box.id and record.host_key not in ("", box.host_key):
+            # The box was given another host key, and its tags may not know yet.
+            box = replace(box, host_key=f"{box.host_key}\n{record.host_key}")
+        if self._door is None or not self._door.leads_to(box):
             if self._door is not None:
                 self._door.hang_up()
             self._door = ssh.Door(
@@ -186,15 +229,25 @@ class Session:
 
         return door.resuming(step, broken)
 
+    def look_at(self, box: Box) -> Box:
+        """Return a box that is starting as it is now. Raises Lost if it is gone."""
+        now = self.provider.get(box.id, box.place)
+        if now is not None and now.state in ("starting", "running"):
+            return now
+        self.still_there(box)
+        return box
+
     def still_there(self, box: Box) -> None:
         """Raise Lost if the box no longer runs: then waiting is of no use."""
-        now = self.provider.get(box.id)
-        for _ in range(int(STOPPING_SECONDS / 0.2)):
-            if now is None or now.state != "stopping":
-                break
-            time.sleep(0.2)
-            now = self.provider.get(box.id)
+        now = self.provider.get(box.id, box.place)
+        pause, until = max(self.provider.pace, 0.2), time.monotonic() + STOPPING_SECONDS
+        while now is not None and now.state == "stopping" and time.monotonic() < until:
+            time.sleep(pause)
+            now = self.provider.get(box.id, box.place)
+        if now is None and self._may_lag(box.created):
+            return
         if now is not None and now.state in ("starting", "running"):
+            self._let_in(now)
             return
         self.forget_look()
         state = "gone" if now is None else now.state
@@ -204,6 +257,16 @@ class Session:
         if now is not None and now.why == "preempted":
             raise Preempted(text, next=next_)
         raise Lost(text, next=next_)
+
+    def _let_in(self, box: Box) -> None:
+        """Have the box's firewall know this machine's address, if that is new."""
+        if time.monotonic() - self._admitted < ADMIT_SECONDS:
+            return
+        self._admitted = time.monotonic()
+        if self.provider.admit(box):
+            self.screen.note(
+                "this machine's address has changed; the box now lets it in"
+            )
 
     def hang_up(self) -> None:
         """Close the connection; it is opened again when it is needed."""
@@ -258,17 +321,26 @@ class Session:
         line = Line(self.line.command)
         return Session(self.root, self.environ, settings, line, self.screen)
 
+    def greet(self) -> None:
+        """Say what a line is about before a cloud's library is loaded and asked."""
+        name = self._provider_name
+        if self._greeted or name == "local":
+            return
+        self._greeted = True
+        self.screen.headline([self.title, name, self.settings.vm], [], whole=False)
+
     def headline(self, size: Size, deadline: float) -> None:
         """Say once per box what it is and what it may cost."""
         if self._headlines > self.ended:
             return
         self._headlines = self.ended + 1
         hours = max(deadline - time.time(), 0) / 3600
+        cores = f" ({size.cores} cores)" if size.cores else ""
         title = [
-            self.title,
-            self.provider.name,
+            "" if self._greeted else f"{self.title}   {self.provider.name}",
             f"{size.name}: {size.type}" if size.name != size.type else size.type,
-            f"{size.cpus} vCPU",
+            size.place,
+            f"{size.cpus} vCPU{cores}",
             words.size(size.memory),
             price(size),
         ]
@@ -278,7 +350,7 @@ class Session:
         else:
             worst = None if size.price is None else size.price * hours
             more = f"at most {words.money(worst)}: {off}, whatever happens here"
-        self.screen.headline(title, [more])
+        self.screen.headline(title, [more], begun=self._greeted)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

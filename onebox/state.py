@@ -94,11 +94,14 @@ class Record:
 
     *ours_to_end* says that a chain made the box and owes its teardown; *job* is
     the latest job, *fetched* the digest of the outputs verified in *into* of it,
-    *discarded* that its outputs need not come back.
+    *discarded* that its outputs need not come back. *place* is where the box was
+    made, *host_key* the key that it was told to answer with from now on.
     """
 
     box: str = ""
     provider: str = ""
+    place: str = ""
+    host_key: str = ""
     vm: str = ""
     price: float | None = None
     on_demand: float | None = None

@@ -81,13 +81,28 @@ class Screen:
         self.closed = sys.stdout is None
         self._bar: Progress | None = None
 
-    def headline(self, title: Sequence[str], more: Sequence[str]) -> None:
-        """Say what is about to happen, where, and what it may cost at most."""
+    def headline(
+        self,
+        title: Sequence[str],
+        more: Sequence[str],
+        *,
+        begun: bool = False,
+        whole: bool = True,
+    ) -> None:
+        """
+        Say what is about to happen, where, and what it may cost at most.
+
+        Args:
+            begun: Its first line stands already: these follow.
+
+            whole: It ends with these lines.
+        """
         first = "   ".join(part for part in title if part)
-        self._say(Text.assemble(("onebox  ", "bold"), first))
+        self._say(Text.assemble(("        " if begun else "onebox  ", "bold"), first))
         for line in more:
             self._say(Text(f"        {line}"))
-        self._say(Text(""))
+        if whole:
+            self._say(Text(""))
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[StageLine]:

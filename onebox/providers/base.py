@@ -212,10 +212,13 @@ class Provider(abc.ABC):
     Attributes:
         settle: For how many seconds after a create its box may be missing from
             what `get` and `find` return, without being gone.
+
+        pace: How many seconds lie at least between two looks at one box.
     """
 
     name: str
     settle: float = 0.0
+    pace: float = 0.0
 
     @abc.abstractmethod
     def sizes(self, need: Need) -> Sequence[Size]:
@@ -337,6 +340,10 @@ class Provider(abc.ABC):
         Returns whether anything had to change.
         """
         return False
+
+    def credentials_expire(self) -> float | None:
+        """Return when (epoch seconds) the credentials end, None if they do not."""
+        return None
 
     def policy(self) -> str:
         """Return the least permissions that a user needs, as the cloud takes them."""

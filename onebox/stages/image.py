@@ -20,7 +20,7 @@ from ..providers.base import Box, Image, Tags
 from ..state import random_id
 from ..transport import sync
 from ..transport.select import select
-from . import job, launch
+from . import arrival, job, launch
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # The last lines of a failed set-up that are shown at once; all are in the log.
 TAIL = 20
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+# Images that somebody else has made, by the providers' own ids.
+FOREIGN = re.compile(r"ami-[0-9a-f]+|projects/[a-z0-9:.-]+/global/images/.+")
 
 
 def wanted(session: Session) -> Image | None:
@@ -43,6 +45,10 @@ def wanted(session: Session) -> Image | None:
         for image in mine:
             if settings.use in (image.id, image.name):
                 return image
+        if FOREIGN.fullmatch(settings.use):
+            # Not ours, but the provider's: it says whether there is such a one.
+            _base(session)
+            return None
         have = words.some(sorted({i.name for i in mine})) or "none"
         raise ConfigError(
             f"[image] use = {settings.use!r}: there is no such image of yours "
@@ -79,7 +85,7 @@ def up_to_date(session: Session) -> str:
     settings = session.settings.image
     image = wanted(session)
     if image is None:
-        return f"no recipe: plain {session.provider.base()}"
+        return f"no recipe: plain {_base(session)}"
     day = time.strftime("%d %b", time.localtime(image.created)).lstrip("0")
     if settings.use:
         return f"{image.name}, saved {day}"
@@ -162,7 +168,7 @@ def inputs(session: Session) -> dict[str, str]:
     """Return what the recipe is made of: name of each input → its hash."""
     settings = session.settings.image
     found = {
-        "base": session.provider.base(),
+        "base": _base(session),
         "[image] env": _digest(json.dumps(dict(settings.env), sort_keys=True).encode()),
     }
     for name in _files(session):
@@ -177,6 +183,13 @@ def inputs(session: Session) -> dict[str, str]:
 def recipe_hash(session: Session) -> str:
     """Return the hash that today's recipe is known by, 16 hex digits."""
     return _digest(json.dumps(inputs(session), sort_keys=True).encode())[:16]
+
+
+def _base(session: Session) -> str:
+    """Ask the provider what a box starts from that is not made from our image."""
+    settings = session.settings.image
+    arch = launch.sizes(session)[0].arch
+    return session.provider.base(settings.use or settings.base, arch)
 
 
 def _files(session: Session) -> list[bytes]:
@@ -194,9 +207,8 @@ def _build(session: Session, why: str) -> Image:
     with session.screen.stage("image") as line:
         line.doing(f"{why}: starting a builder box")
         with _builder(session) as box:
-            door = session.door(box)
             boot = session.settings.limits.boot_minutes * 60
-            launch.wait(session, box, boot, line.doing)
+            box = arrival.wait(session, box, boot, line.doing)
             paths = _files(session)
             session.resuming(
                 lambda link: sync.push(
@@ -219,7 +231,7 @@ def _build(session: Session, why: str) -> Image:
                 raise _set_up_failed(session, log, record)
             line.doing("saving the disk")
             arch = _arch(session, box)
-            door.forget()
+            session.forget_door()
             image = _save(session, box, project, arch, recipe=recipe)
         _remember(session, found)
         line.end("", f"built: {why}; {words.size(image.size)}")
@@ -234,10 +246,10 @@ def _builder(session: Session) -> Iterator[Box]:
         yield box
     except OneboxError as error:
         if session.line.keep:
-            error.running = (
-                f"the builder {box.id} is kept: ssh -F "
-                f"{session.door(box).config} {box.id}"
-            )
+            now = session.provider.get(box.id, box.place) or box
+            error.running = f"the builder {box.id} is kept"
+            if now.host:
+                error.running += f": ssh -F {session.door(now).config} {box.id}"
             raise
         launch.remove(session, box)
         raise

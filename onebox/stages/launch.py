@@ -1,13 +1,19 @@
-"""Make a box, wait until it lets us in, remove it again: builders and boxes alike."""
+"""Make a box where there is room for it, and remove it: builders and boxes alike."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from .. import __version__, words
-from ..errors import BoxFailed, NoCapacity, OneboxError, StateError, UsageError
+from ..errors import (
+    NoCapacity,
+    NotAllowed,
+    OneboxError,
+    QuotaExceeded,
+    StateError,
+    UsageError,
+)
 from ..providers.base import Arming, Box, Image, Need, Provider, Request, Size, Tags
 from ..signals import Interrupted
 from ..state import config_dir, random_id
@@ -20,17 +26,23 @@ if TYPE_CHECKING:
 GONE_SECONDS = 300.0
 
 
-def sizes(session: Session) -> list[Size]:
-    """Return what can be had for the size asked for, best first."""
-    vm = session.settings.size
+def sizes(session: Session, image: Image | None = None) -> list[Size]:
+    """Return what can be had for the size asked for, best first; asked for once."""
+    vm, known = session.settings.size, session.sizes
+    key = image.id if image else ""
+    if key in known:
+        return known[key]
     need = Need(
         name=vm.name,
         cpus=vm.cpus,
         memory=vm.memory,
         spot=session.settings.wants_spot,
         types=vm.types.get(session.provider.name, ()),
+        fallback=session.settings.limits.spot_fallback,
+        image=image,
     )
-    return list(session.provider.sizes(need))
+    known[key] = list(session.provider.sizes(need))
+    return known[key]
 
 
 def deadline(session: Session) -> float:
@@ -40,6 +52,7 @@ def deadline(session: Session) -> float:
 
 def announce(session: Session) -> None:
     """Say, once per line, which box this is about and what it may cost at most."""
+    session.greet()
     box = session.box
     if box is not None and box.state == "running":
         session.headline(box.size, box.deadline)
@@ -51,27 +64,25 @@ def announce(session: Session) -> None:
 
 def check_price(session: Session, size: Size) -> None:
     """Raise UsageError if a box of this size could cost more than is allowed."""
-    limits = session.settings.limits
+    limits, vm = session.settings.limits, session.settings.size
+    dearest = None if size.price is None else size.price * limits.max_hours
     for limit, cost, what in (
-        (limits.max_price, size.price, "max_price"),
-        (
-            limits.max_cost,
-            None if size.price is None else size.price * limits.max_hours,
-            "max_cost",
-        ),
+        (limits.max_price, size.price, "[limits] max_price"),
+        (vm.max_price, size.price, f"[vm.{vm.name}] max_price"),
+        (limits.max_cost, dearest, "[limits] max_cost"),
     ):
         if limit is None:
             continue
         if cost is None:
             raise UsageError(
-                f"the price of {size.type} is not known, so [limits] {what} = "
+                f"the price of {size.type} is not known, so {what} = "
                 f"{words.money(limit)} cannot be kept",
                 next=f"choose another --vm, or remove {what}",
             )
         if cost > limit:
             raise UsageError(
                 f"{size.type} could cost {words.money(cost)}, more than "
-                f"[limits] {what} = {words.money(limit)}",
+                f"{what} = {words.money(limit)}",
                 next="a smaller --vm, fewer max_hours, or a higher limit",
             )
 
@@ -86,41 +97,34 @@ def create(
     a crash at any moment leaves one of the two that tells who it was made for.
 
     Raises:
-        NoCapacity: None of the candidates could be had.
+        NoCapacity: None of the candidates could be had; each one's cause is said.
+
+        QuotaExceeded: The account's own limits forbid all of them.
+
+        UsageError: All of them could cost more than is allowed.
     """
-    tried: list[str] = []
-    for size in sizes(session):
-        check_price(session, size)
+    tried: list[tuple[str, OneboxError]] = []
+    for size in sizes(session, image):
+        where = f"{size.type} {size.place}{' spot' if size.spot else ''}".strip()
         try:
+            check_price(session, size)
             return _create(session, kind, image, size)
-        except NoCapacity as error:
-            tried.append(f"{size.type}: {error.message}")
-    raise NoCapacity(
-        "no capacity for any candidate:" + "".join(f"\n    {t}" for t in tried),
-        next="another --vm, another region, or later",
+        except (NoCapacity, QuotaExceeded, UsageError) as error:
+            tried.append((where, error))
+            session.screen.note(f"{where}: {error.message}")
+    causes = {type(error) for _, error in tried}
+    if causes == {UsageError} or (len(tried) == 1 and causes == {QuotaExceeded}):
+        raise tried[0][1]
+    table = "".join(f"\n    {where:<28} {error.message}" for where, error in tried)
+    if NoCapacity in causes or len(causes) > 1:
+        raise NoCapacity(
+            f"no candidate for {session.settings.vm} could be had:{table}",
+            next="another --vm, more zones or regions in onebox.toml, or later",
+        )
+    raise QuotaExceeded(
+        f"the account's limits allow none of {session.settings.vm}:{table}",
+        next="a smaller --vm, or ask the provider for a higher quota",
     )
-
-
-def wait(
-    session: Session, box: Box, seconds: float, doing: Callable[[str], None]
-) -> None:
-    """
-    Wait until the box lets us in with the host key that it was made with.
-
-    Raises:
-        BoxFailed: It did not come up; what its console said last is quoted.
-    """
-    began = time.monotonic()
-
-    def tick() -> None:
-        doing(f"waiting for ssh on {box.host}, {time.monotonic() - began:.0f} s")
-
-    try:
-        session.door(box).open_when_up(seconds, lambda: session.still_there(box), tick)
-    except BoxFailed as error:
-        console = session.provider.console(box).strip().splitlines()[-5:]
-        said = "".join(f"\n    {line}" for line in console)
-        raise BoxFailed(f"{error.message}{said}", next=error.next) from error
 
 
 def remove(session: Session, box: Box) -> None:
@@ -131,7 +135,8 @@ def remove(session: Session, box: Box) -> None:
         OneboxError: Something is left; it is listed with its price.
     """
     session.forget_door()
-    with session.notebook.intent("delete", box=box.id, kind=box.tags.kind):
+    what = {"box": box.id, "provider": session.provider.name, "place": box.place}
+    with session.notebook.intent("delete", kind=box.tags.kind, **what):
         remove_from(session.provider, box)
 
 
@@ -139,10 +144,10 @@ def remove_from(provider: Provider, box: Box) -> None:
     """Delete a box at its provider, and see it gone."""
     provider.delete(box)
     until = time.monotonic() + GONE_SECONDS
-    left = provider.leftovers(box.id)
+    left = provider.leftovers(box.id, box.place)
     while left and time.monotonic() < until:
-        time.sleep(0.5)
-        left = provider.leftovers(box.id)
+        time.sleep(max(provider.pace, 0.5))
+        left = provider.leftovers(box.id, box.place)
     if left:
         listed = words.some([f"{x.kind} {x.id} ({words.rate(x.price)})" for x in left])
         raise OneboxError(
@@ -158,10 +163,20 @@ def recover(session: Session) -> None:
     A box is written down, with who it was made for: the stage that comes next
     uses it or tears it down. A deletion is done again. A builder is removed, since
     nobody builds while we hold the lock; also one that --keep had left.
+
+    What a create has left may not show in the provider's lists for some time: it
+    is waited for.
     """
     for intent in session.notebook.open_intents():
+        if intent.get("provider", session.provider.name) != session.provider.name:
+            # Only where it was made can it be looked for.
+            continue
         if intent["do"] in ("create", "delete"):
-            box = session.provider.get(str(intent["box"]))
+            box = session.settled(
+                str(intent["box"]),
+                str(intent.get("place", "")),
+                float(intent["at"]) if intent["do"] == "create" else 0.0,
+            )
             if box is None or box.state == "gone":
                 pass
             elif intent["do"] == "delete":
@@ -193,6 +208,7 @@ def adopt(session: Session, box: Box, *, ours_to_end: bool = False) -> None:
     session.remember(
         box=box.id,
         provider=session.provider.name,
+        place=box.place,
         vm=box.size.name,
         price=box.size.price,
         on_demand=box.size.on_demand,
@@ -232,12 +248,26 @@ def _create(
             idle_grace=limits.idle_minutes * 60,
             agent=bundle.bundle(),
         ),
+        base=session.settings.image.use or session.settings.image.base,
+        disk=session.settings.size.disk,
     )
     own = kind == "box" and session.line.makes_for_itself
-    what = {"box": request.box, "kind": kind, "size": size.type, "ours_to_end": own}
+    what = {
+        "box": request.box,
+        "provider": session.provider.name,
+        "kind": kind,
+        "size": size.type,
+        "place": size.place,
+        "ours_to_end": own,
+    }
     try:
-        with session.notebook.intent("create", **what):
-            box = session.provider.create(request)
+        with session.notebook.intent("create", **what) as outcome:
+            try:
+                box = session.provider.create(request)
+            except (NoCapacity, QuotaExceeded, NotAllowed):
+                # A clear refusal: nothing was made, nothing need be looked for.
+                outcome["undone"] = True
+                raise
             if kind == "box":
                 session.made(box)
                 adopt(session, box, ours_to_end=own)
@@ -245,7 +275,7 @@ def _create(
     except (Interrupted, StateError):
         # The second key press would leave it; the first one cleans up. So does
         # a disk too full to remember it.
-        made = session.provider.get(request.box)
+        made = session.settled(request.box, size.place, time.time())
         if made is not None:
             session.provider.delete(made)
         raise

@@ -9,7 +9,7 @@ from .. import words
 from ..errors import OneboxError, UsageError
 from ..providers.base import Box
 from ..signals import Interrupted
-from . import image, launch
+from . import arrival, image, launch
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -28,6 +28,7 @@ def reason(session: Session) -> str | None:
     """
     box = session.box
     if box is None:
+        _elsewhere(session)
         return f"there is no box {session.title}"
     check(session, box)
     if box.state in ("stopped", "stopping"):
@@ -64,9 +65,10 @@ def start(session: Session, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
     with session.notebook.intent("start", box=box.id):
         box = session.provider.start(box, until)
     session.made_again(box)
-    launch.wait(
+    box = arrival.wait(
         session, box, session.settings.limits.boot_minutes * 60, lambda text: None
     )
+    session.made_again(box)
     launch.adopt(session, box)
     return box
 
@@ -84,7 +86,8 @@ def _bring_up(session: Session) -> Box:
         line.doing("making the box")
         box = launch.create(session, kind="box", image=image.wanted(session))
         try:
-            launch.wait(session, box, boot, line.doing)
+            box = arrival.wait(session, box, boot, line.doing)
+            session.made_again(box)
         except (OneboxError, Interrupted):
             line.doing("removing what was made")
             launch.remove(session, box)
@@ -100,8 +103,25 @@ def _bring_up(session: Session) -> Box:
 def _use(session: Session, box: Box) -> None:
     """Take the box that is there; an emptied state is filled from its tags."""
     launch.adopt(session, box)
+    if box.exposed:
+        session.made_again(arrival.secure(session, box))
     if session.line.box_wanted:
         session.remember(ours_to_end=False)
+
+
+def _elsewhere(session: Session) -> None:
+    """Raise UsageError if the box of this name is at another provider."""
+    record = session.notebook.record
+    if not record.box or record.provider in ("", session.provider.name):
+        return
+    there = session.provider_called(record.provider).get(record.box, record.place)
+    if there is not None and there.state != "gone":
+        raise UsageError(
+            f"{session.settings.source('provider')} asks for {session.provider.name}, "
+            f"but {session.title} ({record.box}) is on {record.provider}",
+            next=f"inv teardown --provider={record.provider}, or another box: "
+            "--name=second",
+        )
 
 
 def check(session: Session, box: Box) -> None:

@@ -73,14 +73,22 @@ class Door:
         self.config = directory / "config"
         self.socket = socket_dir(os.environ) / _socket_name(box)
         self._link: Link | None = None
-        key = " ".join(box.host_key.split()[:2])
-        write_atomically(directory / "known_hosts", f"{box.id} {key}\n".encode())
+        self._write_known(box)
         text = _config(box, directory, identity, self.socket)
         write_atomically(self.config, os.fsencode(text))
 
     def argv(self, *options: str) -> list[str]:
         """Return the ssh command that leads to the box; a command may follow."""
         return ["ssh", "-F", str(self.config), *options, "--", self.box.id]
+
+    def leads_to(self, box: Box) -> bool:
+        """Tell whether it leads to this box, wherever that is now."""
+        return _way(self.box) == _way(box) and self.box.host_key == box.host_key
+
+    def expect(self, box: Box) -> None:
+        """Take the box's host key, or each of its keys, for right from now on."""
+        self.box = box
+        self._write_known(box)
 
     def link(self, *, within: float = HELLO_SECONDS) -> Link:
         """
@@ -196,6 +204,11 @@ class Door:
         """Return a conversation over a connection of its own, shared by none."""
         return self._converse(HELLO_SECONDS, "-o", "ControlPath=none")[0]
 
+    def _write_known(self, box: Box) -> None:
+        keys = [" ".join(line.split()[:2]) for line in box.host_key.splitlines()]
+        text = "".join(f"{box.id} {key}\n" for key in keys)
+        write_atomically(self.directory / "known_hosts", text.encode())
+
     def _open(self, within: float) -> Link:
         link, version = self._converse(within)
         link.another = self.another
@@ -287,8 +300,12 @@ def socket_dir(environ: Mapping[str, str]) -> Path:
 def _socket_name(box: Box) -> str:
     # Short, and another one when the box has moved: a connection to where it was
     # is of no use. ssh adds 17 characters of its own while it makes the socket.
-    where = f"{box.id} {box.host} {box.port} {box.user} {box.host_key}"
-    return f"{box.id[:14]}-{hashlib.sha256(where.encode()).hexdigest()[:12]}"
+    where = hashlib.sha256(" ".join(map(str, _way(box))).encode()).hexdigest()
+    return f"{box.id[:14]}-{where[:12]}"
+
+
+def _way(box: Box) -> tuple[object, ...]:
+    return (box.id, box.host, box.port, box.user, box.jump, box.agent)
 
 
 def _failure(
@@ -338,7 +355,7 @@ def _read_end(file: IO[bytes]) -> str:
 
 
 def _config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
-    for word in (box.id, box.host, box.user):
+    for word in (box.id, box.host, box.user, *([box.jump] if box.jump else [])):
         if not _PLAIN.fullmatch(word):
             raise OneboxError(f"ssh cannot be told of {word!r}", next="inv status")
     options: Sequence[tuple[str, object]] = [
@@ -368,6 +385,9 @@ def _config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
         ("KexAlgorithms", "^curve25519-sha256"),
         ("LogLevel", "ERROR"),
     ]
+    if box.jump:
+        # The host in between is the user's own: their ssh knows its keys.
+        options = [*options, ("ProxyCommand", f"ssh -W [%h]:%p -- {box.jump}")]
     lines = "".join(f"  {name} {value}\n" for name, value in options)
     return f"Host {box.id}\n{lines}"
 

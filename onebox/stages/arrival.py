@@ -1,0 +1,89 @@
+"""Wait until a box lets us in, and see to it that its host key is known to nobody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import BoxFailed
+from ..providers.base import Box
+from ..transport.link import AgentError
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def wait(
+    session: Session, box: Box, seconds: float, doing: Callable[[str], None]
+) -> Box:
+    """
+    Wait until the box lets us in with the host key that it was made with.
+
+    Returns:
+        The box as it is by then, with its address.
+
+    Raises:
+        BoxFailed: It did not come up; what its console said last is quoted.
+    """
+    began = time.monotonic()
+
+    def waited() -> str:
+        return f"{time.monotonic() - began:.0f} s"
+
+    try:
+        while not (box.host and box.host_key):
+            doing(f"waiting for {box.id} to have an address, {waited()}")
+            if time.monotonic() - began > seconds:
+                raise BoxFailed(f"{box.id} had no address after {seconds:.0f} s")
+            time.sleep(max(session.provider.pace, 0.2))
+            box = session.look_at(box)
+        session.door(box).open_when_up(
+            seconds,
+            _now_and_then(session.provider.pace, lambda: session.still_there(box)),
+            lambda: doing(f"waiting for ssh on {box.host}, {waited()}"),
+        )
+    except BoxFailed as error:
+        console = session.provider.console(box).strip().splitlines()[-5:]
+        said = "".join(f"\n    {line}" for line in console)
+        raise BoxFailed(f"{error.message}{said}", next=error.next) from error
+    return secure(session, box)
+
+
+def secure(session: Session, box: Box) -> Box:
+    """
+    Have the box answer with a host key that never left it, if it does not yet.
+
+    The first one went through user data, which others may be able to read. The
+    new one is written down here before the box uses it, and with the box after:
+    so a crash in between locks nobody out.
+    """
+    if not box.exposed:
+        return box
+    door = session.door(box)
+    try:
+        fresh = str(door.link().ask("hostkey_new")["public"])
+        if box.tags.kind == "box":
+            session.remember(host_key=fresh)
+        door.expect(replace(box, host_key=f"{box.host_key}\n{fresh}"))
+        door.link().ask("hostkey_use", public=fresh)
+    except AgentError as error:
+        session.screen.warn(f"{box.id} keeps its first host key: {error.message}")
+        return box
+    box = session.provider.pin(box, fresh)
+    door.expect(box)
+    return box
+
+
+def _now_and_then(pace: float, look: Callable[[], None]) -> Callable[[], None]:
+    """Return *look*, done at most every few seconds where each look is a call."""
+    last = time.monotonic()
+
+    def sometimes() -> None:
+        nonlocal last
+        if time.monotonic() - last >= 2 * pace:
+            last = time.monotonic()
+            look()
+
+    return sometimes
