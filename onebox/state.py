@@ -87,6 +87,20 @@ def random_id(length: int = 10) -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
+def note_provider(directory: Path, name: str) -> None:
+    """Write down, in the state directory, that boxes are made at this provider."""
+    mark = directory / "providers" / name
+    if not mark.exists():
+        with _usable(mark):
+            private_dir(mark.parent)
+            write_atomically(mark, b"")
+
+
+def providers_used(directory: Path) -> list[str]:
+    """Return the providers at which boxes were ever made from here."""
+    return sorted(mark.name for mark in (directory / "providers").glob("[a-z]*"))
+
+
 @dataclass(frozen=True)
 class Record:
     """

@@ -153,16 +153,25 @@ def ssh(c: Context) -> Any:
     return None
 
 
-@_stage(help={"yes": "Remove what has expired."})
-def sweep(c: Context, yes: bool = False) -> Any:
+@_stage(
+    help={
+        "yes": "Remove what has expired.",
+        "print-cron": "Print a line for crontab that sweeps every hour.",
+    }
+)
+def sweep(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
     """Print everything of this owner, in every project; remove what has expired."""
-    return load("sweep").perform(session_of(c), yes=yes)
+    session, stages = session_of(c), load("sweep")
+    if print_cron:
+        return stages.print_cron(session)
+    return stages.perform(session, yes=yes)
 
 
-@_stage()
-def doctor(c: Context) -> Any:
+@_stage(help={"policy": "Print the least permissions that the provider needs."})
+def doctor(c: Context, policy: bool = False) -> Any:
     """Look for whatever would keep a run from working here."""
-    return load("doctor").perform(session_of(c))
+    session, stages = session_of(c), load("doctor")
+    return stages.print_policy(session) if policy else stages.perform(session)
 
 
 @_stage(help={"force": "Replace the onebox.toml that is there."})

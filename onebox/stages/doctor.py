@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import children, config
+from .. import children, config, words
 from ..durable import private_dir
 from ..errors import OneboxError
 from ..providers.base import Check
@@ -28,7 +29,7 @@ def perform(session: Session) -> None:
     Raises:
         OneboxError: Something is wrong that would keep a run from working.
     """
-    checks = [*_own(session), *session.provider.checks()]
+    checks = [*_own(session), *session.provider.checks(), *_lifetime(session)]
     for check in checks:
         mark = {True: "done", False: "failed", None: "warn"}[check.ok]
         session.screen.check(check.name, mark, check.detail)
@@ -37,6 +38,31 @@ def perform(session: Session) -> None:
     wrong = [check.name for check in checks if check.ok is False]
     if wrong:
         raise OneboxError(f"not ready: {', '.join(wrong)}")
+
+
+def print_policy(session: Session) -> None:
+    """Print the least permissions that a user of this provider needs."""
+    session.screen.print(session.provider.policy())
+
+
+def _lifetime(session: Session) -> Iterator[Check]:
+    """Compare the life of the credentials with that of a box."""
+    try:
+        end = session.provider.credentials_expire()
+    except OneboxError:
+        # The provider's own check has said why there are none.
+        return
+    if end is None:
+        return
+    now, hours = time.time(), session.settings.limits.max_hours
+    if end < now + hours * 3600:
+        yield Check(
+            "credentials",
+            None,
+            f"they end at {words.clock(end, now)}, before a box's deadline "
+            f"({hours:g} h from now): a teardown after that needs new ones",
+            "log in again just before a long run",
+        )
 
 
 def _own(session: Session) -> Iterator[Check]:

@@ -16,7 +16,7 @@ from ..errors import (
 )
 from ..providers.base import Arming, Box, Image, Need, Provider, Request, Size, Tags
 from ..signals import Interrupted
-from ..state import config_dir, random_id
+from ..state import config_dir, note_provider, random_id, state_dir
 from ..transport import bundle, keys
 
 if TYPE_CHECKING:
@@ -251,6 +251,7 @@ def _create(
         base=session.settings.image.use or session.settings.image.base,
         disk=session.settings.size.disk,
     )
+    note_provider(state_dir(session.environ), session.provider.name)
     own = kind == "box" and session.line.makes_for_itself
     what = {
         "box": request.box,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import providers, words
 from ..errors import OneboxError
 from ..providers.base import Box, Provider
+from ..state import config_dir, providers_used, state_dir
+from ..transport import keys, ssh
 from . import launch
 
 if TYPE_CHECKING:
@@ -16,70 +22,152 @@ if TYPE_CHECKING:
 # A box is removed only this long after its deadline: by then it has had every
 # chance to power itself off, and its owner to fetch.
 AFTER_DEADLINE_SECONDS = 3600.0
+# A job that still runs although the deadline is over is asked for so long.
+ANSWER_SECONDS = 15.0
+
+
+@dataclass
+class _Found:
+    provider: Provider
+    box: Box
+    verdict: str
+    expired: bool
 
 
 def perform(session: Session, *, yes: bool) -> None:
     """
     Print what there is, with age, cost and verdict; with *yes*, remove the expired.
 
-    What is not expired is `teardown`'s to remove, in its own project.
+    It looks in every region of every provider that this machine has used. What
+    is not expired is `teardown`'s to remove, in its own project. A box on which a
+    job still runs is left alone, whatever its deadline says.
 
     Raises:
-        OneboxError: Something expired is left.
+        OneboxError: Something expired is left, or a provider could not be asked.
     """
-    now = time.time()
-    rows, expired = [], []
-    for name in _used(session):
-        provider = session.provider_called(name)
-        for box in provider.find(session.owner):
-            over = now > box.deadline + AFTER_DEADLINE_SECONDS
-            hours = max(now - box.created, 0) / 3600
-            cost = None if box.size.price is None else box.size.price * hours
-            verdict = "expired" if over else f"off at {words.clock(box.deadline, now)}"
-            if over:
-                expired.append((provider, box))
-            rows.append(
-                (
-                    name,
-                    f"{box.tags.project}/{box.tags.name}",
-                    box.id,
-                    box.state,
-                    words.seconds(max(now - box.created, 0)),
-                    words.money(cost),
-                    verdict,
-                )
-            )
-    if not rows:
+    found, silent = _look(session)
+    if found:
+        _print(session, found)
+    elif not silent:
         session.screen.print("nothing of yours is there")
-        return
-    head = ("provider", "box of", "id", "state", "age", "cost so far", "verdict")
-    session.screen.table(head, rows)
-    if not expired:
+    expired = [one for one in found if one.expired]
+    if found and not expired:
         session.screen.say("nothing has expired; inv teardown removes a live box")
-    elif not yes:
+    elif expired and not yes:
         boxes = words.count(len(expired), "box", "boxes")
         session.screen.say(f"{boxes} expired; outputs on them go too")
         session.screen.say("  next: inv sweep --yes removes them")
-    else:
-        _remove(session, expired)
-
-
-def _used(session: Session) -> list[str]:
-    # `local` costs nothing to ask; of the clouds, the one that is configured.
-    here = dict.fromkeys(["local", session.settings.provider])
-    return [name for name in here if name in providers.PROVIDERS]
-
-
-def _remove(session: Session, expired: list[tuple[Provider, Box]]) -> None:
-    failed = []
-    for provider, box in expired:
-        try:
-            launch.remove_from(provider, box)
-        except OneboxError as error:
-            failed.append(f"{box.id}: {error.message}")
-            continue
-        session.screen.line("sweep", "done", "removed", box.id)
+    failed = _remove(session, expired) if yes else []
     if failed:
         raise OneboxError(
             f"not removed: {words.some(failed)}", next="inv sweep --yes once more"
         )
+    if silent:
+        raise OneboxError(
+            f"not looked at: {words.some(silent)}", next="inv doctor --provider=…"
+        )
+
+
+def print_cron(session: Session) -> None:
+    """Print a line for crontab that sweeps every hour, whatever this machine does."""
+    inv = shutil.which("inv") or f"{sys.executable} -m invoke"
+    log = state_dir(session.environ) / "sweep.log"
+    root, log_ = shlex.quote(str(session.root)), shlex.quote(str(log))
+    # A percent sign ends a crontab's command.
+    line = f"17 * * * * cd {root} && {inv} sweep --yes >>{log_} 2>&1"
+    session.screen.print(line.replace("%", r"\%"))
+    session.screen.note("add it with: crontab -e; cloud credentials must be in a file")
+
+
+def _look(session: Session) -> tuple[list[_Found], list[str]]:
+    found, silent = [], []
+    for name in _used(session):
+        try:
+            provider = session.provider_called(name)
+            boxes = provider.find(session.owner, everywhere=True)
+        except OneboxError as error:
+            silent.append(f"{name} ({error.message})")
+            continue
+        found += [_judge(session, provider, box) for box in boxes]
+    return found, silent
+
+
+def _used(session: Session) -> list[str]:
+    """Return the configured provider, and all that a box was ever made at."""
+    before = providers_used(state_dir(session.environ))
+    used = {"local", session.settings.provider, *before}
+    return [name for name in providers.PROVIDERS if name in used]
+
+
+def _judge(session: Session, provider: Provider, box: Box) -> _Found:
+    now = time.time()
+    if now <= box.deadline + AFTER_DEADLINE_SECONDS:
+        verdict = f"off at {words.clock(box.deadline, now)}"
+        if box.state in ("stopped", "stopping"):
+            left = box.deadline + AFTER_DEADLINE_SECONDS
+            verdict = f"disk kept, expires at {words.clock(left, now)}"
+        return _Found(provider, box, verdict, False)
+    if _has_live_job(session, box):
+        return _Found(provider, box, "over its deadline, but a job runs", False)
+    return _Found(provider, box, "expired", True)
+
+
+def _has_live_job(session: Session, box: Box) -> bool:
+    if box.state != "running":
+        return False
+    # A door of our own: another command may be using the project's.
+    door = ssh.Door(
+        box,
+        state_dir(session.environ) / "sweep",
+        keys.identity(config_dir(session.environ)),
+    )
+    try:
+        link = door.link(within=ANSWER_SECONDS)
+        return bool(link.ask("job", job=None)["state"] == "running")
+    except OneboxError:
+        # So long after its deadline, a box that does not answer is no live job's.
+        return False
+    finally:
+        door.forget()
+
+
+def _print(session: Session, found: list[_Found]) -> None:
+    now = time.time()
+    rows = []
+    for one in found:
+        box, age = one.box, max(now - one.box.created, 0)
+        price = box.size.price
+        rows.append(
+            (
+                one.provider.name,
+                f"{box.tags.project}/{box.tags.name}",
+                box.id,
+                box.place,
+                box.state,
+                words.seconds(age),
+                words.money(None if price is None else price * age / 3600),
+                one.verdict,
+            )
+        )
+    head = ("provider", "box of", "id", "place", "state", "age", "cost so far")
+    session.screen.table((*head, "verdict"), rows)
+
+
+def _remove(session: Session, expired: list[_Found]) -> list[str]:
+    """Remove each, after a second look: it may have changed since the first one."""
+    failed = []
+    for one in expired:
+        try:
+            box = one.provider.get(one.box.id, one.box.place)
+            if box is None:
+                continue
+            again = _judge(session, one.provider, box)
+            if not again.expired:
+                session.screen.line("sweep", "kept", again.verdict, box.id)
+                continue
+            launch.remove_from(one.provider, box)
+        except OneboxError as error:
+            failed.append(f"{one.box.id}: {error.message}")
+            continue
+        session.screen.line("sweep", "done", "removed", box.id)
+    return failed
