@@ -1,0 +1,1 @@
+"""What each stage does, by `inv` lines on real boxes."""

@@ -1,0 +1,106 @@
+"""`inv sweep`: everything of this owner is seen, and only what has expired goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from ..conftest import Project
+
+
+def age(project: Project, box: str, hours: float) -> None:
+    """Have the provider say that a box's deadline was so long ago."""
+    path = Path(project.home / "local" / "boxes" / box / "record.json")
+    record = json.loads(path.read_bytes())
+    record["deadline"] = record["tags"]["expires"] = time.time() - hours * 3600
+    path.write_text(json.dumps(record))
+
+
+def another(project: Project, name: str) -> Path:
+    """Return the folder of another project of the same user's."""
+    folder = project.home / name
+    folder.mkdir()
+    (folder / "tasks.py").write_text("from onebox.tasks import *\n")
+    return folder
+
+
+def test_removes_the_expired(project: Project) -> None:
+    """
+    A box long over its deadline is shown first, and removed only with --yes.
+    """
+    project.inv("provision")
+    (box,) = project.boxes()
+    age(project, box, 2)
+
+    shown = project.inv("sweep")
+    assert 0 == shown.code
+    assert "1 box expired" in shown.err
+    assert [box] == project.boxes()
+
+    swept = project.inv("sweep", "--yes")
+    assert 0 == swept.code
+    assert [] == project.boxes()
+    assert [] == project.processes()
+
+
+def test_waits_an_hour_after_the_deadline(project: Project) -> None:
+    """
+    Right after its deadline a box may still be saving: it is left alone.
+    """
+    project.inv("provision")
+    (box,) = project.boxes()
+    age(project, box, 0.5)
+
+    assert "nothing has expired" in project.inv("sweep", "--yes").err
+    assert [box] == project.boxes()
+
+
+def test_spares_a_live_job(project: Project) -> None:
+    """
+    A box on which a job still runs is not removed, whatever its deadline says.
+    """
+    project.inv("run", "--detach", "--", "sleep", "300")
+    (box,) = project.boxes()
+    age(project, box, 5)
+
+    swept = project.inv("sweep", "--yes")
+    assert "but a job runs" in swept.out
+    assert [box] == project.boxes()
+
+    project.inv("cancel")
+    assert 0 == project.inv("sweep", "--yes").code
+    assert [] == project.boxes()
+
+
+def test_sees_what_another_project_made(project: Project) -> None:
+    """
+    It is this owner's boxes everywhere, not those of one project.
+    """
+    project.inv("provision")
+    (box,) = project.boxes()
+    elsewhere = another(project, "elsewhere")
+
+    assert box in project.inv("sweep", cwd=elsewhere).out
+
+
+def test_print_cron(project: Project) -> None:
+    """
+    The line for crontab names this project, and cron's own percent sign is escaped.
+    """
+    odd = another(project, "100% odd")
+    line = project.inv("sweep", "--print-cron", cwd=odd).out.strip()
+
+    assert line.startswith("17 * * * * cd ")
+    assert r"100\% odd" in line
+    assert "sweep --yes" in line
+
+
+def test_a_policy_is_a_clouds(project: Project) -> None:
+    """
+    The local box needs no permissions, and says so in one line.
+    """
+    refused = project.inv("doctor", "--policy")
+
+    assert 64 == refused.code
+    assert "provider local has no policy to print" in refused.err
