@@ -4,7 +4,7 @@ The box's side of push and fetch.
 ====  ==============================  =======================================
 op    arguments                       answer
 ====  ==============================  =======================================
-push  digest, write                   equal, digest, bad, deleted
+push  digest, write, what             equal, digest, bad, deleted
 scan  roots, hashing                  missing, special, unreadable, unstable
 send  --                              --
 ====  ==============================  =======================================
@@ -12,7 +12,9 @@ send  --                              --
 `push` is a conversation. If the work folder holds what *digest* says, the answer
 comes at once. Otherwise an S frame says no (unless *digest* is empty: then it
 goes without saying), the client sends its manifest, the agent what it lacks of
-it, and the client, if *write* is set, the contents. `scan` answers with a
+it, and the client, if *write* is set, the contents. *what* is "pushed" for the
+project's files, and "restored" for checkpoints that an earlier box has left: what
+was pushed as the one is not removed by a push of the other. `scan` answers with a
 manifest before its answer; `send` takes rows of what is wanted and answers with
 the contents. Files of our own are kept under `files/` in the agent's directory.
 """
@@ -56,10 +58,11 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         os.makedirs(box.path("files"), exist_ok=True)
         if request["write"]:
             stack.enter_context(alone(box))
-        index = Index(own(box, "pushed.index"))
+        what = "restored" if request.get("what") == "restored" else "pushed"
+        index = Index(own(box, what + ".index"))
         stack.callback(index.save)
         alive = Pulse(channel, box)
-        paths, digest = pushed(box)
+        paths, digest = pushed(box, what)
         if request["digest"]:
             if digest == request["digest"] == digest_now(box, paths, index, alive):
                 return {"equal": True, "digest": digest, "bad": [], "deleted": 0}
@@ -74,7 +77,7 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         tables.send_rows(channel.send, lacking(plan))
         if not request["write"]:
             return {"equal": False, "digest": "", "bad": [], "deleted": 0}
-        return carry_out(box, plan, paths, index, receiver, frames)
+        return carry_out(box, plan, paths, index, receiver, frames, what)
 
 
 def scan(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:

@@ -100,7 +100,14 @@ def below(base: bytes, root: bytes) -> List[bytes]:
     folders = [root]
     while folders:
         folder = folders.pop()
-        with os.scandir(os.path.join(base, folder) if folder else base) as items:
+        try:
+            found = os.scandir(os.path.join(base, folder) if folder else base)
+        except FileNotFoundError:
+            if folder == root:
+                raise
+            # A job that runs may remove its folders while we look.
+            continue
+        with found as items:
             for item in items:
                 path = folder + b"/" + item.name if folder else item.name
                 paths.append(path)

@@ -117,10 +117,12 @@ def carry_out(
     index: Index,
     receiver: Receiver,
     frames: Callable[[], Frame],
+    what: str,
 ) -> Dict[str, Any]:
     """Receive what is lacking, put all in its place, and say what is there now."""
     # From here on whatever breaks off leaves files of ours that this list names.
-    _remember(box, sorted({entry.path for entry in plan.entries}.union(paths)), "")
+    every = sorted({entry.path for entry in plan.entries}.union(paths))
+    _remember(box, what, every, "")
     tree = Tree(os.fsencode(box.work))
     try:
         for path in reversed(plan.gone):
@@ -148,7 +150,7 @@ def carry_out(
             entry._replace(sha=hashes.get(entry.path, entry.sha))
             for entry in plan.entries
         )
-        _remember(box, [entry.path for entry in plan.entries], digest)
+        _remember(box, what, [entry.path for entry in plan.entries], digest)
         index.keep(entry.path for entry in plan.entries)
         receiver.clean()
     return {"equal": False, "digest": digest, "bad": bad, "deleted": len(plan.gone)}
@@ -166,9 +168,9 @@ def digest_now(
     return manifest.digest(found.entries)
 
 
-def pushed(box: Box) -> Tuple[List[bytes], str]:
+def pushed(box: Box, what: str) -> Tuple[List[bytes], str]:
     """Return the paths that are there because we pushed them, and their digest."""
-    data = read(box.path("files", "pushed"))
+    data = read(box.path("files", what))
     if not data.endswith(b"\0end"):
         return [], ""
     digest, *paths = data.split(b"\0")[:-1]
@@ -260,8 +262,8 @@ def _hash(
     return sha
 
 
-def _remember(box: Box, paths: List[bytes], digest: str) -> None:
-    file = box.path("files", "pushed")
+def _remember(box: Box, what: str, paths: List[bytes], digest: str) -> None:
+    file = box.path("files", what)
     with open(file + ".new", "wb") as out:
         out.write(b"\0".join([digest.encode("ascii"), *paths, b"end"]))
         out.flush()

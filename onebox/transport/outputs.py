@@ -48,7 +48,8 @@ class Fetched:
 
     *kept* are files that had been changed here, with the names they have now;
     *refused* are links that lead out of the project, *missing* roots that are
-    not on the box, *skipped* things that are no files.
+    not on the box, *skipped* things that are no files, *unstable* files that were
+    left out because they did not hold still. *entries* are what is here now.
     """
 
     files: int
@@ -58,6 +59,8 @@ class Fetched:
     missing: list[str]
     digest: str
     skipped: list[Name] = field(default_factory=list)
+    unstable: list[Name] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
 
 def fetch(
@@ -67,6 +70,7 @@ def fetch(
     memory: Path,
     progress: Progress,
     unsafe_links: bool = False,
+    while_written: bool = False,
 ) -> Fetched:
     """
     Bring everything below *roots* on the box to the same paths below *into*.
@@ -76,6 +80,8 @@ def fetch(
             until all is here.
 
         unsafe_links: Make links that lead out of *into*, too.
+
+        while_written: Leave out what is being written to, instead of giving up.
 
     Raises:
         OutputsHeld: Not all could be brought, or nothing may be placed here. If
@@ -103,10 +109,12 @@ def fetch(
                 if not bad:
                     break
             else:
-                raise OutputsHeld(
-                    "these outputs are still being written to on the box: "
-                    + listing([show(path) for path in bad])
-                )
+                if not while_written:
+                    raise OutputsHeld(
+                        "these outputs are still being written to on the box: "
+                        + listing([show(path) for path in bad])
+                    )
+                entries = [e for e in entries if e.path not in set(bad)]
             entries = [
                 e._replace(sha=hashes[e.path]) if e.path in hashes else e
                 for e in entries
@@ -123,6 +131,8 @@ def fetch(
             missing=found.missing,
             digest=manifest.digest(entries),
             skipped=found.skipped,
+            unstable=bad,
+            entries=entries,
         )
 
 

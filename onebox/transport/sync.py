@@ -85,10 +85,19 @@ def difference(
 
 
 def push(
-    link: Link, root: Path, paths: Sequence[bytes], index: Path, progress: Progress
+    link: Link,
+    root: Path,
+    paths: Sequence[bytes],
+    index: Path,
+    progress: Progress,
+    what: str = "pushed",
 ) -> Pushed:
     """
     Bring these files to the box, remove what an earlier push left beyond them.
+
+    Args:
+        what: They are "pushed", or "restored" from what an earlier box has left:
+            neither removes what came as the other.
 
     Raises:
         InputError: Files kept changing while they were sent; it names them.
@@ -101,7 +110,7 @@ def push(
         entries = _local(root, paths, known)
         wide = Widening(link)
         try:
-            answer = _Answer(link, entries, write=True)
+            answer = _Answer(link, entries, write=True, what=what)
             meter = Meter(progress)
             changed: list[bytes] = []
             if not answer.equal:
@@ -157,14 +166,16 @@ class _Answer:
     it has from an earlier push and we no longer have.
     """
 
-    def __init__(self, link: Link, entries: list[Entry], *, write: bool) -> None:
+    def __init__(
+        self, link: Link, entries: list[Entry], *, write: bool, what: str = "pushed"
+    ) -> None:
         self.gone: list[bytes] = []
         self.settle: list[bytes] = []
         self.offers: list[Offer] = []
         self.equal = False
         hashed = all(entry.sha or entry.kind != "f" for entry in entries)
         digest = manifest.digest(entries) if hashed else ""
-        link.begin("push", digest=digest, write=write)
+        link.begin("push", digest=digest, write=write, what=what)
         self._frames = link.frames()
         if digest:
             kind, payload = self.next()
