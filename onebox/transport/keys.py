@@ -22,9 +22,9 @@ def identity(directory: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             draft = Path(scratch) / "identity"
             _keygen(draft, "onebox")
-            # The public half first: whoever sees the key sees both.
-            with contextlib.suppress(FileExistsError):
-                os.link(f"{draft}.pub", f"{path}.pub")
+            # No public half beside it: ssh would offer that one, were it ever
+            # another key's, and the private one holds it anyway.
+            path.with_suffix(".pub").unlink(missing_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.link(draft, path)
     return path

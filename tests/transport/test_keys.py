@@ -1,0 +1,53 @@
+"""The owner's ssh key."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from onebox.transport import keys
+
+
+def test_no_other_keys_public_half_stays(tmp_path: Path) -> None:
+    """
+    What a killed command left of a key is not taken for half of the next one.
+
+    OpenSSH offers the public half that lies beside a private key, whosesoever
+    it is, and would be refused with it.
+    """
+    other = tmp_path / "other"
+    other.mkdir()
+    stale = keys.public_half(keys.identity(other))
+    (tmp_path / "identity.pub").write_text(f"{stale}\n")
+
+    path = keys.identity(tmp_path)
+    # Like ssh itself, it reads the public half beside the key if there is one.
+    shown = subprocess.run(
+        ["ssh-keygen", "-y", "-f", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    listed = [
+        subprocess.run(
+            ["ssh-keygen", "-l", "-f", name], capture_output=True, text=True, check=True
+        ).stdout.split()[1]
+        for name in (str(path), _written(tmp_path / "own.pub", shown.stdout))
+    ]
+
+    assert listed[0] == listed[1]
+
+
+def test_one_identity(tmp_path: Path) -> None:
+    """
+    The key is made once, private to its owner, and the same ever after.
+    """
+    first = keys.identity(tmp_path).read_bytes()
+
+    assert keys.identity(tmp_path).read_bytes() == first
+    assert (tmp_path / "identity").stat().st_mode & 0o077 == 0
+
+
+def _written(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
