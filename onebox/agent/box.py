@@ -19,7 +19,10 @@ class Box(NamedTuple):
     Times are in seconds, *armed* and *deadline* since the epoch. *root* is the
     agent's own directory, *work* the one where code and data are and jobs run.
     *poweroff_force* is run when the box still lives *poweroff_wait* later.
-    *boot_id* is another one after each boot.
+    *boot_id* is another one after each boot. *sudo* goes before what only root
+    may do. *notice* is whose metadata service tells that the cloud takes the box
+    back ("ec2", "gce", or "" for nobody's), *host_key* the file of the ssh host
+    key that we gave the box, "" if it has made its own.
     """
 
     root: str
@@ -34,10 +37,17 @@ class Box(NamedTuple):
     poweroff_force: List[str]
     poweroff_wait: float
     boot_id: str
+    sudo: List[str] = []  # noqa: RUF012 - nobody adds to it
+    notice: str = ""
+    host_key: str = ""
 
     def path(self, *names: str) -> str:
         """Return the path of something in the agent's directory."""
         return os.path.join(self.root, *names)
+
+    def as_root(self, argv: List[str]) -> List[str]:
+        """Return the command that does this as root, whoever we are."""
+        return argv if os.geteuid() == 0 else [*self.sudo, *argv]
 
 
 def load(root: str) -> Box:
@@ -59,6 +69,9 @@ def load(root: str) -> Box:
             poweroff_force=[str(word) for word in told.get("poweroff_force", [])],
             poweroff_wait=float(told.get("poweroff_wait", 120.0)),
             boot_id=str(told.get("boot_id") or _boot_id()),
+            sudo=[str(word) for word in told.get("sudo", [])],
+            notice=str(told.get("notice", "")),
+            host_key=str(told.get("host_key", "")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused("box", "%s cannot be used: %r" % (path, error)) from error

@@ -8,9 +8,9 @@ import os
 import re
 import signal
 import time
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import following, launch, processes, states, supervisor
+from . import following, launch, processes, samples, states, supervisor
 from .box import Box
 from .wire import Channel, Refused
 
@@ -42,7 +42,7 @@ def start(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
 def look(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
     """Say how a job is doing, the latest one if none is named."""
     asked = request.get("job")
-    return states.describe(at, states.latest(at) if asked is None else str(asked))
+    return _describe(at, states.latest(at) if asked is None else str(asked))
 
 
 def follow(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -58,7 +58,7 @@ def follow(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]
         following.stream(channel, at, job, fd)
     finally:
         os.close(fd)
-    return states.describe(at, job)
+    return _describe(at, job)
 
 
 def cancel(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -69,7 +69,32 @@ def cancel(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]
         _end_strays(channel, at, job)
     while states.state(at, job)[0] == "running":
         following.listen(channel, at, 0.02)
-    return states.describe(at, job)
+    return _describe(at, job)
+
+
+def _describe(at: Box, job: Optional[str]) -> Dict[str, Any]:
+    """Return all that is known about a job."""
+    now, record, why = states.state(at, job) if job else ("none", None, "")
+    directory = at.path("jobs", job or "")
+    return {
+        "job": job,
+        "state": now,
+        "record": record,
+        "why": why,
+        "started": states.started(directory).get("at"),
+        "log_bytes": _stat(directory, "log")[0],
+        "sample": samples.latest(directory),
+        "heartbeat_age": _stat(directory, "heartbeat")[1],
+    }
+
+
+def _stat(directory: str, name: str) -> Tuple[int, Optional[float]]:
+    """Return a file's size and age; (0, None) if it is not there."""
+    try:
+        stat = os.stat(os.path.join(directory, name))
+    except OSError:
+        return 0, None
+    return stat.st_size, max(0.0, time.time() - stat.st_mtime)
 
 
 OPS = {"start": start, "job": look, "follow": follow, "cancel": cancel}

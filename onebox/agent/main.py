@@ -11,16 +11,22 @@ import os
 import sys
 
 
-def main() -> None:
+def main(small: bool = False) -> None:
     """Do what the command line says: the whole of it is a constant."""
     root = os.path.dirname(os.path.abspath(sys.argv[0]))
     mode = sys.argv[1] if len(sys.argv) == 2 else ""
     # Each mode loads its own half: a watch needs a third of the modules, so
-    # that a bundle of those alone can watch from the first moment of a boot.
+    # that a bundle of those alone, the *small* one, can watch from the first
+    # moment of a boot.
     if mode == "serve":
-        from . import serve, wire
+        from . import meeting, wire
 
-        serve.serve(wire.Channel(0, 1), root)
+        ops = meeting.OPS
+        if not small:
+            from . import serve
+
+            ops = serve.OPS
+        meeting.serve(wire.Channel(0, 1), root, ops)
     elif mode == "watch":
         from . import watch
 

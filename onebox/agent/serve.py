@@ -1,87 +1,15 @@
-"""Answer one client's requests on stdin, in order, until it hangs up."""
+"""All that a client can ask of the whole agent."""
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import Any, Callable, Dict
+from typing import Dict
 
-from . import box, files, jobs, lanes, states, watch, wire
-from .box import Box
+from . import files, hostkey, jobs, lanes, meeting
 
-Op = Callable[[wire.Channel, Box, Dict[str, Any]], Dict[str, Any]]
-
-
-def serve(channel: wire.Channel, root: str) -> None:
-    """Answer requests until the client has gone."""
-    try:
-        while True:
-            kind, payload = channel.receive()
-            box.touch(os.path.join(root, "lease"))
-            if kind == b"Q":
-                answer(channel, root, wire.loads(payload))
-    except wire.Closed:
-        return
-
-
-def answer(channel: wire.Channel, root: str, request: Dict[str, Any]) -> None:
-    """Answer one request, with an error frame if it is refused."""
-    try:
-        op = OPS.get(str(request.get("op")))
-        if op is None:
-            raise wire.Refused("op", "there is no op %r" % request.get("op"))
-        channel.send_json(b"A", op(channel, box.load(root), request))
-    except wire.Refused as refusal:
-        channel.send_json(b"E", {"kind": refusal.kind, "message": refusal.message})
-    except OSError as error:
-        channel.send_json(b"E", {"kind": "system", "message": str(error)})
-
-
-def hello(channel: wire.Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Say what this box is and how it is."""
-    return dict(box.facts(at), job=states.latest(at))
-
-
-def poweroff(channel: wire.Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Have the box power itself off, in a moment: the answer is sent first."""
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
-        return {}
-    try:
-        os.setsid()
-        if os.fork() == 0:
-            null = os.open(os.devnull, os.O_RDWR)
-            for fd in (0, 1, 2):
-                os.dup2(null, fd)
-            watch.note(at, "power off: asked for")
-            watch.power_off(at, "poweroff")
-    finally:
-        os._exit(0)
-
-
-def renew(channel: wire.Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Put another version of the agent in this one's place, for the next start."""
-    path = os.path.abspath(sys.argv[0])
-    fresh = "%s.%d" % (path, os.getpid())
-    with open(fresh, "wb") as file:
-        while True:
-            kind, payload = channel.receive()
-            if kind == b"D":
-                file.write(payload)
-            elif kind == b"Z":
-                break
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-    return {}
-
-
-OPS: Dict[str, Op] = {
-    "hello": hello,
-    "poweroff": poweroff,
-    "renew": renew,
+OPS: Dict[str, meeting.Op] = {
+    **meeting.OPS,
     **jobs.OPS,
     **files.OPS,
     **lanes.OPS,
+    **hostkey.OPS,
 }

@@ -13,37 +13,20 @@ import json
 import os
 import re
 import signal
-import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import box, processes, records, samples
+from . import box, processes, records
 from .box import Box
 
 JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GRACE = 30.0
 
 
-def describe(at: Box, job: Optional[str]) -> Dict[str, Any]:
-    """Return all that is known about a job."""
-    now, record, why = state(at, job) if job else ("none", None, "")
-    directory = at.path("jobs", job or "")
-    return {
-        "job": job,
-        "state": now,
-        "record": record,
-        "why": why,
-        "started": _started(directory).get("at"),
-        "log_bytes": _stat(directory, "log")[0],
-        "sample": samples.latest(directory),
-        "heartbeat_age": _stat(directory, "heartbeat")[1],
-    }
-
-
 def latest(at: Box) -> Optional[str]:
     """Name the job that was started last, None if there has been none."""
     return max(
         jobs(at),
-        key=lambda job: float(_started(at.path("jobs", job)).get("at", 0)),
+        key=lambda job: float(started(at.path("jobs", job)).get("at", 0)),
         default=None,
     )
 
@@ -66,15 +49,17 @@ def tell(at: Box, job: str, order: Dict[str, Any]) -> str:
     """
     directory = at.path("jobs", job)
     now = state(at, job)[0]
-    started = _started(directory)
-    if now == "running" and started.get("boot_id") == at.boot_id:
+    known = started(directory)
+    if now == "running" and known.get("boot_id") == at.boot_id:
         fresh = os.path.join(directory, ".cancel.%d" % os.getpid())
         # On a full disk the cause is lost, but the job still ends.
         with contextlib.suppress(OSError):
             with open(fresh, "w", encoding="ascii") as file:
                 json.dump(order, file)
+                # The watch may be root, whom the job's supervisor is not.
+                os.fchmod(file.fileno(), 0o644)
             os.replace(fresh, os.path.join(directory, "cancel"))
-        processes.send(signal.SIGTERM, [int(started["pid"])])
+        processes.send(signal.SIGTERM, [int(known["pid"])])
     return now
 
 
@@ -92,7 +77,7 @@ def state(at: Box, job: str) -> Tuple[str, Optional[Dict[str, Any]], str]:
     except records.Damaged as damage:
         return "lost", None, "exit record damaged: %s" % damage
     if record is None:
-        rebooted = _started(directory).get("boot_id") != at.boot_id
+        rebooted = started(directory).get("boot_id") != at.boot_id
         return "lost", None, "rebooted" if rebooted else "supervisor died"
     if record.get("job") != job:
         return "lost", None, "exit record damaged: it is another job's"
@@ -111,6 +96,11 @@ def jobs(at: Box) -> List[str]:
 def grace(at: Box, job: str) -> float:
     """Return the seconds that a job gets to end by itself."""
     return float(_load(at.path("jobs", job), "spec.json").get("cancel_grace", GRACE))
+
+
+def started(directory: str) -> Dict[str, Any]:
+    """Return when a job was started, by which process, and in which boot."""
+    return _load(directory, "started.json")
 
 
 def strays(at: Box, job: str) -> List[int]:
@@ -134,22 +124,9 @@ def _held(directory: str) -> bool:
     return False
 
 
-def _started(directory: str) -> Dict[str, Any]:
-    return _load(directory, "started.json")
-
-
 def _load(directory: str, name: str) -> Dict[str, Any]:
     try:
         told = json.loads(box.read(os.path.join(directory, name)))
     except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def _stat(directory: str, name: str) -> Tuple[int, Optional[float]]:
-    """Return a file's size and age; (0, None) if it is not there."""
-    try:
-        stat = os.stat(os.path.join(directory, name))
-    except OSError:
-        return 0, None
-    return stat.st_size, max(0.0, time.time() - stat.st_mtime)

@@ -2,7 +2,8 @@
 The dead man's switch: powers the box off when its time is over or it is idle.
 
 It needs no network, no credentials and no client, and nothing but `box.json`,
-the lease, and the locks of the states. How busy the CPUs are says nothing: a job
+the lease, and the locks of the states; the cloud's notice that it takes the box
+back comes on top, where there is one. How busy the CPUs are says nothing: a job
 that waits for a disk is not idle.
 """
 
@@ -14,7 +15,7 @@ import os
 import time
 from typing import List, Set
 
-from . import box, processes, states
+from . import box, notices, processes, states
 from .box import Box
 from .wire import Refused
 
@@ -43,6 +44,7 @@ def watch(root: str) -> None:
     except Refused as refusal:
         raise SystemExit(refusal.message) from refusal
     processes.adjust_oom_score(-900)
+    notices.listen(watchman.at)
     while os.path.isdir(root):
         try:
             reason = watchman.look()
@@ -185,6 +187,7 @@ def _sync() -> None:
 
 def _run(at: Box, argv: List[str]) -> None:
     """Run a command without anything of ours; do not wait for it for ever."""
+    argv = at.as_root(argv)
     null = os.open(os.devnull, os.O_RDWR)
     try:
         pid = os.posix_spawnp(
