@@ -42,6 +42,7 @@ def user_data(
     host_key: bool = True,
     packed: bool = False,
     late: float = LATE,
+    until: str = "",
 ) -> bytes:
     """
     Return what cloud-init is given as user data; for one request always the same.
@@ -58,8 +59,12 @@ def user_data(
         packed: Compress it, where the cloud takes bytes that are no text.
 
         late: By how many seconds systemd's own timer comes after the deadline.
+
+        until: Shell that sets the variable `deadline` (whole seconds) at every
+            boot, for clouds where user data never changes.
     """
-    script = _arming(request, notice, host_key, late) + _user(request)
+    script = until + _arming(request, notice, host_key, late, until != "")
+    script += _user(request)
     script += _host_key(request) if host_key else ""
     script += _sshd(HOST_KEY if host_key else "/etc/ssh/ssh_host_ed25519_key")
     told = {
@@ -88,13 +93,20 @@ def startup_script(request: Request, *, notice: Notice, late: float = LATE) -> s
     )
 
 
-def _arming(request: Request, notice: Notice, host_key: bool, late: float) -> str:
+def _arming(
+    request: Request,
+    notice: Notice,
+    host_key: bool,
+    late: float,
+    told_until: bool = False,
+) -> str:
     arming = request.arming
+    deadline = "deadline" if told_until else str(math.ceil(arming.deadline))
     told = {
         "box": request.box,
         "work": f"{HOME}/{WORK}",
         "home": HOME,
-        "deadline": arming.deadline,
+        **({} if told_until else {"deadline": arming.deadline}),
         "setup_grace": arming.setup_grace,
         "idle_grace": arming.idle_grace,
         # Never halt: a halted EC2 instance runs on, and is billed.
@@ -106,13 +118,16 @@ def _arming(request: Request, notice: Notice, host_key: bool, late: float) -> st
     }
     seed = base64.b64encode(gzip.compress(arming.seed, 9, mtime=0)).decode("ascii")
     return _ARM.format(
-        deadline=math.ceil(arming.deadline),
+        deadline=deadline,
         longest=LONGEST,
         late=math.ceil(late),
         root=ROOT,
         box=shlex.quote(request.box),
-        # Without the brace: the moment of arming is put in front.
+        # Without the brace: what only the box knows is put in front.
         told=shlex.quote(json.dumps(told)[1:]),
+        armed='\'{"armed": %s, "deadline": %s, %s\\n\' $now $deadline'
+        if told_until
+        else "'{\"armed\": %s, %s\\n' $now",
         seed=seed,
     )
 
@@ -197,7 +212,7 @@ rm -f {root}/notice
 for it in watch agent; do
 echo {seed} | base64 -d | gzip -d >{root}/$it.new && mv -f {root}/$it.new {root}/$it.pyz
 done
-printf '{{"armed": %s, %s\\n' $now {told} >{root}/box.new
+printf {armed} {told} >{root}/box.new
 mv -f {root}/box.new {root}/box.json
 systemctl restart --no-block onebox-watch.service
 """
