@@ -24,13 +24,14 @@ from .stream import (
     END,
     SAME,
     SEGMENT,
+    SMALL,
     WORTH_A_THREAD,
     ZEROS,
+    Data,
     Hasher,
     Inflow,
     Moved,
     Offer,
-    read_head,
 )
 from .tree import remove
 
@@ -68,16 +69,19 @@ class Receiver:
         self._keep = keep
         self._blocks = blocks.MOST
         self._kept: Dict[bytes, Any] = {}
+        # What earlier attempts have left.
+        self._left = set(map(os.fsencode, os.listdir(self.fd)))
         self.bad: List[bytes] = []
 
     def offer(self, entry: Entry, alive: Alive = lambda: None) -> Offer:
         """Say what an earlier attempt has left here of this file."""
-        if entry.size <= self._keep:
+        if entry.size <= self._keep or not self._left:
+            return Offer(entry)
+        name = partial_name(entry)
+        if name not in self._left:
             return Offer(entry)
         try:
-            fd = os.open(
-                partial_name(entry), os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.fd
-            )
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.fd)
         except OSError:
             return Offer(entry)
         try:
@@ -126,10 +130,10 @@ class Receiver:
         flow = Inflow(frames)
         left = dict(offers)
         while True:
-            line = flow.line()
-            if line is None:
+            begun = flow.head()
+            if begun is None:
                 break
-            path, start = read_head(line)
+            path, start = begun
             offer = left.pop(path, None)
             if offer is None or start not in (0, offer.offset):
                 raise Hostile("%s was not asked for" % show(path))
@@ -170,31 +174,49 @@ class Receiver:
         moved: Moved,
     ) -> None:
         entry = offer.entry
-        lasting = entry.size > self._keep
-        name = partial_name(entry) if lasting else b"small"
-        if not start:
-            # Never into a file that an older attempt still has open.
-            remove(self.fd, name)
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        flags |= 0 if start else os.O_CREAT | os.O_EXCL
-        fd = os.open(name, flags, 0o600, dir_fd=self.fd)
+        name = partial_name(entry) if entry.size > self._keep else b"small"
+        fd = self._create(name) if not start else self._again(name, entry, start)
         try:
-            whole = self._kept.pop(entry.path, None)
-            if not start or whole is None:
-                whole = hashlib.sha256()
+            if entry.size <= SMALL and not start:
+                sha = _small(flow, entry, fd, moved)
             else:
-                moved(start)
-            with self._old(offer) as old:
-                sha = self._body(flow, entry, start, fd, old, whole, moved)
+                sha = self._large(flow, offer, start, fd, moved)
             if sha is None or (entry.sha is not None and sha != entry.sha):
                 remove(self.fd, name)
                 self.bad.append(entry.path)
                 return
-            if entry.size != os.fstat(fd).st_size:
-                os.ftruncate(fd, entry.size)
             land(Landed(entry._replace(sha=sha), fd, name))
         finally:
             os.close(fd)
+
+    def _create(self, name: bytes) -> int:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL
+        try:
+            return os.open(name, flags, 0o600, dir_fd=self.fd)
+        except FileExistsError:
+            # Never into a file that an older attempt still has open.
+            remove(self.fd, name)
+            return os.open(name, flags, 0o600, dir_fd=self.fd)
+
+    def _again(self, name: bytes, entry: Entry, start: int) -> int:
+        # What was whole may have a mode already that lets nobody write.
+        flags = os.O_RDWR if start < entry.size else os.O_RDONLY
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+
+    def _large(
+        self, flow: Inflow, offer: Offer, start: int, fd: int, moved: Moved
+    ) -> Optional[bytes]:
+        entry = offer.entry
+        whole = self._kept.pop(entry.path, None)
+        if not start or whole is None:
+            whole = hashlib.sha256()
+        else:
+            moved(start)
+        with self._old(offer) as old:
+            sha = self._body(flow, entry, start, fd, old, whole, moved)
+        if entry.size != os.fstat(fd).st_size:
+            os.ftruncate(fd, entry.size)
+        return sha
 
     def _body(
         self,
@@ -231,7 +253,7 @@ class Receiver:
                     length -= len(piece)
                     moved(len(piece))
             ok = flow.exactly(1) == b"+"
-            told = flow.exactly(32)
+            told = bytes(flow.exactly(32))
             if ok:
                 hasher.zeros(entry.size - at, moved)
         finally:
@@ -252,6 +274,24 @@ class Receiver:
             os.close(fd)
 
 
+def _small(flow: Inflow, entry: Entry, fd: int, moved: Moved) -> Optional[bytes]:
+    """Take in a file that comes in one piece."""
+    data = memoryview(b"")
+    begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
+    if length:
+        if begin or length != entry.size:
+            raise Hostile("%s is not as long as it was" % show(entry.path))
+        data = flow.exactly(length)
+        if any(SEGMENT.unpack(flow.exactly(SEGMENT.size))):
+            raise Hostile("%s overflows" % show(entry.path))
+        _write(fd, data, 0)
+        moved(length)
+    ok = flow.exactly(1) == b"+"
+    told = flow.exactly(32)
+    sha = hashlib.sha256(data).digest()
+    return sha if ok and sha == told and len(data) == entry.size else None
+
+
 def partial_name(entry: Entry) -> bytes:
     """Return the name under which the partial of exactly this file is kept."""
     key = b"%b\0%d %d" % (entry.path, entry.size, entry.mtime_ns)
@@ -263,9 +303,7 @@ def _read(fd: int, at: int, most: int) -> bytes:
     return os.pread(fd, min(BLOCK, most), at) or bytes(min(BLOCK, most))
 
 
-def _write(fd: int, data: bytes, at: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, at)
-        view = view[count:]
-        at += count
+def _write(fd: int, data: Data, at: int) -> None:
+    count = os.pwrite(fd, data, at)
+    while count < len(data):
+        count += os.pwrite(fd, memoryview(data)[count:], at + count)

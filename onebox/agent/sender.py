@@ -21,6 +21,7 @@ from .stream import (
     END,
     SAME,
     SEGMENT,
+    SMALL,
     WORTH_A_THREAD,
     Hasher,
     Moved,
@@ -29,7 +30,6 @@ from .stream import (
 )
 from .wire import CHUNK
 
-SMALL = CHUNK
 # So much that has stayed the same is said at a time.
 RUN = 16 << 20
 
@@ -120,7 +120,7 @@ class Sender:
                 hasher.zeros(begin - at, self._moved)
                 at = begin
                 while at < end:
-                    block = os.pread(fd, min(CHUNK - 64, end - at), at)
+                    block = os.pread(fd, min(CHUNK, end - at), at)
                     if not block:
                         return None
                     hasher.update(block)
@@ -170,11 +170,12 @@ class Sender:
             self.flush()
 
     def _data(self, at: int, data: bytes) -> None:
-        for start in range(0, len(data), CHUNK - 64):
-            piece = data[start : start + CHUNK - 64]
-            self._batch += SEGMENT.pack(at + start, len(piece))
-            self._batch += piece
-            self.flush()
+        view = memoryview(data)
+        for start in range(0, len(data), CHUNK):
+            piece = view[start : start + CHUNK]
+            segment = SEGMENT.pack(at + start, len(piece))
+            self._write(b"".join((self._batch, segment, piece)))
+            self._batch.clear()
 
     def _agreed(self, fd: int, size: int, offer: Offer) -> Tuple[int, Any]:
         whole = hashlib.sha256()

@@ -1,11 +1,11 @@
 """
 File contents on their way: one stream of records, without a question per file.
 
-A record is a line of JSON, `[path, offset]`, then segments, each an offset and a
-length in 16 bytes and that much data, so that holes stay holes; then a segment
-of length 0, and `+` with the SHA-256 of the whole file, or `-` with 32 bytes of
-nothing if the file could not be sent as it was announced. Records are packed
-into D frames (see `squeeze` for C), many small files in one.
+A record is the length of a path, an offset and the path; then segments, each an
+offset and a length in 16 bytes and that much data, so that holes stay holes; then
+a segment of length 0, and `+` with the SHA-256 of the whole file, or `-` with 32
+bytes of nothing if the file could not be sent as it was announced. Records are
+packed into D frames (see `squeeze` for C), many small files in one.
 
 An *offset* above 0 goes on where the receiver has got to: it had offered what
 it has, with the hash of that, and the sender found its own file to begin so.
@@ -13,7 +13,6 @@ it has, with the hash of that, and the sender found its own file to begin so.
 
 from __future__ import annotations
 
-import json
 import queue
 import struct
 import threading
@@ -23,22 +22,28 @@ from typing import (
     NamedTuple,
     Optional,
     Tuple,
+    Union,
 )
 
 from .index import BLOCK
 from .manifest import Entry
-from .names import Hostile, raw, text
+from .names import Hostile
 from .squeeze import unsqueeze
+from .wire import CHUNK
 
+HEAD = struct.Struct(">IQ")
 SEGMENT = struct.Struct(">QQ")
 END = struct.Struct(">QQ1s32s")
 # In a segment's length: no data follows, the receiver has it in its own file.
 SAME = 1 << 63
-LONGEST_HEAD = 1 << 18
+LONGEST_PATH = 1 << 18
 ZEROS = bytes(BLOCK)
+# Files up to this size come in one piece.
+SMALL = CHUNK
 # Files above this size are hashed by a thread beside the one that moves them.
 WORTH_A_THREAD = 4 << 20
 Moved = Callable[[int], object]
+Data = Union[bytes, memoryview]
 
 
 class Offer(NamedTuple):
@@ -61,34 +66,30 @@ class Inflow:
 
     def __init__(self, frames: Callable[[], Tuple[bytes, bytes]]) -> None:
         self._frames = frames
-        self._data = b""
+        self._data = memoryview(b"")
         self._at = 0
 
-    def line(self) -> Optional[bytes]:
-        """Return the next line without its end; None at the end of the stream."""
-        while True:
-            end = self._data.find(b"\n", self._at)
-            if end >= 0:
-                line = self._data[self._at : end]
-                self._at = end + 1
-                return line
-            if len(self._data) - self._at > LONGEST_HEAD:
-                raise Hostile("a line without an end")
-            if not self._more():
-                if self._at < len(self._data):
-                    raise Hostile("the stream ends within a record")
-                return None
+    def head(self) -> Optional[Tuple[bytes, int]]:
+        """Return the path and offset that begin a record; None after the last."""
+        if self._at >= len(self._data) and not self._more():
+            return None
+        length, start = HEAD.unpack(self.exactly(HEAD.size))
+        if length > LONGEST_PATH:
+            raise Hostile("a path without an end")
+        return bytes(self.exactly(length)), start
 
-    def exactly(self, count: int) -> bytes:
+    def exactly(self, count: int) -> memoryview:
         """Return so many bytes."""
-        while len(self._data) - self._at < count:
+        end = self._at + count
+        while end > len(self._data):
             if not self._more():
                 raise Hostile("the stream ends within a record")
-        piece = self._data[self._at : self._at + count]
-        self._at += count
+            end = self._at + count
+        piece = self._data[self._at : end]
+        self._at = end
         return piece
 
-    def some(self, most: int) -> bytes:
+    def some(self, most: int) -> memoryview:
         """Return at least one byte and at most so many."""
         if self._at >= len(self._data) and not self._more():
             raise Hostile("the stream ends within a record")
@@ -107,7 +108,8 @@ class Inflow:
                 raise Hostile("a %r frame within a stream" % kind)
             if payload:
                 break
-        self._data = self._data[self._at :] + payload
+        rest = self._data[self._at :]
+        self._data = memoryview(b"".join((rest, payload)) if rest else payload)
         self._at = 0
         return True
 
@@ -117,13 +119,13 @@ class Hasher:
 
     def __init__(self, whole: Any, *, threaded: bool) -> None:
         self._whole = whole
-        self._queue: Optional[queue.Queue[Optional[bytes]]] = None
+        self._queue: Optional[queue.Queue[Optional[Data]]] = None
         if threaded:
             self._queue = queue.Queue(16)
             self._thread = threading.Thread(target=self._work, args=(self._queue,))
             self._thread.start()
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: Data) -> None:
         """Go on with these bytes."""
         if self._queue is None:
             self._whole.update(data)
@@ -146,7 +148,7 @@ class Hasher:
         digest: bytes = self._whole.digest()
         return digest
 
-    def _work(self, blocks: queue.Queue[Optional[bytes]]) -> None:
+    def _work(self, blocks: queue.Queue[Optional[Data]]) -> None:
         while True:
             block = blocks.get()
             if block is None:
@@ -155,14 +157,5 @@ class Hasher:
 
 
 def head(path: bytes, start: int) -> bytes:
-    """Return the line that begins a record."""
-    return json.dumps([text(path), start], separators=(",", ":")).encode() + b"\n"
-
-
-def read_head(line: bytes) -> Tuple[bytes, int]:
-    """Take such a line apart. Raises `Hostile`."""
-    try:
-        path, start = json.loads(line.decode("ascii"))
-        return raw(path), int(start)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Hostile("no record: %r" % line[:80]) from error
+    """Return what begins a record."""
+    return HEAD.pack(len(path), start) + path

@@ -35,6 +35,8 @@ CHUNK = 1 << 18
 LONGEST = 1 << 26
 # A pipe that holds more makes fewer switches from one process to the next.
 PIPE_SIZE = 1 << 20
+# Frames above this size are read in and written where they are, without a copy.
+LARGE = 1 << 16
 
 
 class Closed(Exception):
@@ -66,6 +68,8 @@ class Channel:
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._buffer = bytearray()
+        self._large: Optional[Tuple[bytes, bytearray]] = None
+        self._missing = memoryview(b"")
         for fd in (read_fd, write_fd):
             # What is no pipe, or may not be so big, works as it is.
             with contextlib.suppress(OSError):
@@ -76,11 +80,15 @@ class Channel:
     ) -> None:
         """Write one frame, whole. Raises `Closed`."""
         head = HEAD.pack(kind, len(payload))
-        if len(payload) < 1 << 16:
+        if len(payload) < LARGE:
             self.write(head + bytes(payload))
-        else:
-            self.write(head)
-            self.write(payload)
+            return
+        try:
+            written = os.writev(self.write_fd, [head, payload])
+        except OSError as error:
+            raise Closed(str(error)) from error
+        self.write(head[written:])
+        self.write(memoryview(payload)[max(written - len(head), 0) :])
 
     def send_json(self, kind: bytes, value: Dict[str, Any]) -> None:
         """Write one frame that holds a JSON object. Raises `Closed`."""
@@ -96,6 +104,11 @@ class Channel:
 
     def ready(self) -> Optional[Tuple[bytes, bytes]]:
         """Return a frame that has already been read in, or None."""
+        if self._large is not None:
+            if self._missing:
+                return None
+            frame, self._large = self._large, None
+            return frame
         if len(self._buffer) < HEAD.size:
             return None
         kind, length = HEAD.unpack_from(self._buffer)
@@ -103,6 +116,8 @@ class Channel:
             raise Garbled("not a frame: %r" % bytes(self._buffer[:80]))
         end = HEAD.size + length
         if len(self._buffer) < end:
+            if length >= LARGE:
+                self._make_room(kind, length)
             return None
         payload = bytes(memoryview(self._buffer)[HEAD.size : end])
         del self._buffer[:end]
@@ -111,12 +126,26 @@ class Channel:
     def fill(self) -> None:
         """Read what there is, waiting for at least a byte. Raises `Closed`."""
         try:
-            data = os.read(self.read_fd, 1 << 18)
+            if self._missing:
+                count = os.readv(self.read_fd, [self._missing])
+                self._missing = self._missing[count:]
+            else:
+                data = os.read(self.read_fd, CHUNK)
+                self._buffer += data
+                count = len(data)
         except OSError as error:
             raise Closed(str(error)) from error
-        if not data:
+        if not count:
             raise Closed("end of file")
-        self._buffer += data
+
+    def _make_room(self, kind: bytes, length: int) -> None:
+        """Have the rest of a large frame read to where it will stay."""
+        payload = bytearray(length)
+        got = len(self._buffer) - HEAD.size
+        payload[:got] = memoryview(self._buffer)[HEAD.size :]
+        self._buffer.clear()
+        self._large = kind, payload
+        self._missing = memoryview(payload)[got:]
 
     def rest(self) -> bytes:
         """Return what has been read beyond the last frame, and forget it."""
