@@ -13,7 +13,6 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,11 @@ from ..errors import OutputsHeld
 from .link import AgentError, Link
 from .meter import Meter, Progress, listing
 from .placing import Placing, Remembered, collisions, folds_case, leads_out
+from .settling import settle
 from .widening import Frame, Widening
 
 Name = bytes
 PASSES = 3
-SYNCING = 8
 STAGING = ".onebox-incoming"
 INDEX = "fetched.index"
 # What no output may touch, whatever the box says.
@@ -97,29 +96,26 @@ def fetch(
         with contextlib.closing(
             Receiver(os.fsencode(staging), os.fsencode(into), keep=-1)
         ) as receiver:
-            staged: set[bytes] = set()
             for _ in range(PASSES):
                 found = _ask(link, roots, hashing=False)
                 refused = [] if unsafe_links else leads_out(found.entries)
                 entries = [e for e in found.entries if e.path not in set(refused)]
                 _fits_here(entries, staging)
-                hashes, bad = _bring(
-                    link, entries, into, known, receiver, staged, progress
-                )
-                if not bad:
+                came = _bring(link, entries, into, known, receiver, progress)
+                if not came.bad:
                     break
             else:
                 if not while_written:
                     raise OutputsHeld(
                         "these outputs are still being written to on the box: "
-                        + listing([show(path) for path in bad])
+                        + listing([show(path) for path in came.bad])
                     )
-                entries = [e for e in entries if e.path not in set(bad)]
+                entries = [e for e in entries if e.path not in set(came.bad)]
             entries = [
-                e._replace(sha=hashes[e.path]) if e.path in hashes else e
+                e._replace(sha=came.hashes[e.path]) if e.path in came.hashes else e
                 for e in entries
             ]
-            kept = _place(entries, into, memory, known, receiver, staged)
+            kept = _place(entries, into, memory, known, receiver, came.staged)
             receiver.clean()
         if staging.parent == into:
             staging.rmdir()
@@ -131,7 +127,7 @@ def fetch(
             missing=found.missing,
             digest=manifest.digest(entries),
             skipped=found.skipped,
-            unstable=bad,
+            unstable=came.bad,
             entries=entries,
         )
 
@@ -215,20 +211,28 @@ def _ask(link: Link, roots: Sequence[str], *, hashing: bool) -> _Found:
     return _Found(entries, missing, special + apart, unstable)
 
 
+@dataclass(frozen=True)
+class _Brought:
+    """
+    What has come: its hashes, and its names in the staging directory, by path.
+
+    *bad* did not come as it had been announced.
+    """
+
+    hashes: dict[bytes, bytes] = field(default_factory=dict)
+    staged: dict[bytes, bytes] = field(default_factory=dict)
+    bad: list[bytes] = field(default_factory=list)
+
+
 def _bring(
     link: Link,
     entries: list[Entry],
     into: Path,
     known: Index,
     receiver: Receiver,
-    staged: set[bytes],
     progress: Progress,
-) -> tuple[dict[bytes, bytes], list[bytes]]:
-    """
-    Receive what is not here; return new hashes, and what did not come as it is.
-
-    The names of what has come are added to *staged*.
-    """
+) -> _Brought:
+    """Receive what is not here."""
     offers: dict[bytes, Offer] = {}
     base = os.fsencode(into)
     found = manifest.scan(base, (e.path for e in entries), known, hashing=False)
@@ -253,22 +257,26 @@ def _bring(
             f"need {words.size(need + need // 20)}, have {words.size(free)} "
             f"on the disk of {into}"
         )
-    hashes: dict[bytes, bytes] = {}
+    brought = _Brought()
     meter = Meter(progress, list(offers.values()))
 
     def land(landed: Landed) -> None:
+        entry = landed.entry
         meter.done += 1
-        assert landed.entry.sha is not None
-        hashes[landed.entry.path] = landed.entry.sha
+        assert entry.sha is not None
+        brought.hashes[entry.path] = entry.sha
         if landed.name is not None:
-            staged.add(landed.name)
+            os.fchmod(landed.fd, entry.mode)
+            os.utime(landed.fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            brought.staged[entry.path] = landed.name
 
     receiver.bad.clear()
     if offers:
         _transfer(link, offers, receiver, land, meter)
-    if not receiver.bad:
+    brought.bad.extend(receiver.bad)
+    if not brought.bad:
         meter.finish()
-    return hashes, list(receiver.bad)
+    return brought
 
 
 def _transfer(
@@ -344,9 +352,9 @@ def _place(
     memory: Path,
     known: Index,
     receiver: Receiver,
-    staged: set[bytes],
+    staged: dict[bytes, bytes],
 ) -> list[tuple[bytes, bytes]]:
-    _sync(receiver.fd, sorted(staged))
+    settle(receiver.fd, sorted(staged.values()))
     remembered = Remembered(memory)
     # Should the next moments end with a crash, what is in place is ours all the same.
     remembered.add(entries)
@@ -359,22 +367,6 @@ def _place(
     remembered.save()
     known.save()
     return placing.kept
-
-
-def _sync(folder: int, names: Sequence[bytes]) -> None:
-    """Have these files on the disk: several at a time share its waits."""
-
-    def sync(some: Sequence[bytes]) -> None:
-        for name in some:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-
-    with ThreadPoolExecutor(SYNCING) as pool:
-        for _ in pool.map(sync, (names[at::SYNCING] for at in range(SYNCING))):
-            pass
 
 
 def _fits_here(entries: list[Entry], staging: Path) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from ..agent import manifest, names
 from ..agent.index import Index
 from ..agent.manifest import Entry
-from ..agent.receiver import partial_name
 from ..agent.tree import Tree, remove
+from .settling import settle_disk
 
 # As many links as Linux itself follows before it calls them a loop.
 MOST_LINKS = 40
@@ -80,6 +80,7 @@ class Placing:
     """
     Puts files from the staging directory in their places.
 
+    *staged* has the name there of each path; mode and times are set already.
     *kept* lists what the user had changed, with the name it has now.
     """
 
@@ -89,7 +90,7 @@ class Placing:
         known: Index,
         remembered: Remembered,
         staging: int,
-        staged: set[bytes],
+        staged: dict[bytes, bytes],
     ) -> None:
         self._into = os.fsencode(into)
         self._known = known
@@ -102,12 +103,20 @@ class Placing:
     def place(self, entries: Sequence[Entry]) -> None:
         """Place everything, and have it on the disk."""
         made = [entry for entry in entries if entry.kind == "d" and self._make(entry)]
-        files = (entry.path for entry in entries if entry.kind == "f")
+        files = (
+            entry.path
+            for entry in entries
+            if entry.kind == "f" and entry.path not in self._staged
+        )
         here = manifest.scan(self._into, files, self._known, hashing=True)
         before = {entry.path: entry for entry in here.entries}
         for entry in entries:
             if entry.kind == "f":
-                self._file(entry, before.get(entry.path))
+                staged = self._staged.get(entry.path)
+                if staged is None:
+                    self._keep(entry, before.get(entry.path))
+                else:
+                    self._file(entry, staged)
             elif entry.kind == "l":
                 self._link(entry)
         for entry in reversed(made):
@@ -125,27 +134,29 @@ class Placing:
         self._tree.folder(entry.path)
         return True
 
-    def _file(self, entry: Entry, here: Entry | None) -> None:
-        folder, name = self._tree.parent(entry.path)
-        staged = partial_name(entry) if self._staged else b""
-        if staged in self._staged:
-            # As it is at this very moment: it may have become the user's.
-            here = self._look(entry.path)
-        equal = here is not None and manifest.same_content(here, entry)
-        if staged in self._staged:
-            _dress(entry, self._staging, staged)
-            if not equal and here is not None and not self._remembered.is_ours(here):
-                self._clear(folder, name, entry.path)
-            self._tree.place(entry.path, self._staging, staged)
-        elif equal and here is not None:
-            if (here.mode, here.mtime_ns) == (entry.mode, entry.mtime_ns):
-                return
-            _dress(entry, folder, name)
-        else:
+    def _file(self, entry: Entry, staged: bytes) -> None:
+        # As it is at this very moment: it may have become the user's.
+        here = self._look(entry.path)
+        if here is not None and not (
+            manifest.same_content(here, entry) or self._remembered.is_ours(here)
+        ):
+            self._clear(*self._tree.parent(entry.path), entry.path)
+        self._tree.place(entry.path, self._staging, staged)
+        self._know(entry)
+
+    def _keep(self, entry: Entry, here: Entry | None) -> None:
+        if here is None or not manifest.same_content(here, entry):
             raise OSError(errno.ESTALE, "changed while being fetched", entry.path)
+        if (here.mode, here.mtime_ns) != (entry.mode, entry.mtime_ns):
+            folder, name = self._tree.parent(entry.path)
+            os.chmod(name, entry.mode, dir_fd=folder)
+            times = (entry.mtime_ns, entry.mtime_ns)
+            os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
+            self._know(entry)
+
+    def _know(self, entry: Entry) -> None:
         assert entry.sha is not None
-        st = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        self._known.put(entry.path, st, entry.sha)
+        self._known.put(entry.path, self._tree.stat(entry.path), entry.sha)
 
     def _link(self, entry: Entry) -> None:
         folder, name = self._tree.parent(entry.path)
@@ -197,6 +208,8 @@ class Placing:
             folders.update(_above(entry.path))
             if entry.kind == "d":
                 folders.add(entry.path)
+        if settle_disk(self._tree.base, len(folders)):
+            return
         for folder in sorted(folders, reverse=True):
             os.fsync(self._tree.folder(folder, make=False))
 
@@ -233,13 +246,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _dress(entry: Entry, folder: int, name: bytes) -> None:
-    """Set mode and time of a regular file."""
-    os.chmod(name, entry.mode, dir_fd=folder)
-    times = (entry.mtime_ns, entry.mtime_ns)
-    os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
 
 
 def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
