@@ -50,6 +50,9 @@ class Session:
         sizes: What the provider has said that there is, by the image's id.
 
         ended: How many boxes this line has seen to their end.
+
+        aside: Boxes that the cloud has taken and whose disks stay for now: another
+            one has their place.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Session:
         self.done: dict[Any, Any] = {}
         self.sizes: dict[str, list[Size]] = {}
         self.ended = 0
+        self.aside: set[str] = set()
         self.spent: dict[str, float] = {}
         self.owner = owner(config_dir(environ))
         children.hide(settings.run.secrets)
@@ -126,14 +130,30 @@ class Session:
     @cached_property
     def box(self) -> Box | None:
         """Return this project's box of this name, as the provider sees it now."""
-        mine = [box for box in self._machines if box.tags.kind == "box"]
-        if len(mine) > 1:
-            ids = ", ".join(box.id for box in mine)
+        mine = [
+            box
+            for box in self._machines
+            if box.tags.kind == "box" and box.id not in self.aside
+        ]
+        # Beside one that is on there may be disks of some that the cloud has taken.
+        live = [box for box in mine if box.state != "stopped"]
+        if len(live) > 1:
+            ids = ", ".join(box.id for box in live)
             raise OneboxError(
-                f"there are {len(mine)} boxes called {self.title}: {ids}",
+                f"there are {len(live)} boxes called {self.title}: {ids}",
                 next="inv sweep",
             )
-        return mine[0] if mine else None
+        return max(live or mine, key=lambda box: box.created, default=None)
+
+    @property
+    def others(self) -> list[Box]:
+        """Return those that the cloud has taken and whose disks are still there."""
+        ours = self.box.id if self.box is not None else ""
+        return [
+            box
+            for box in self._machines
+            if box.tags.kind == "box" and box.id != ours and box.state == "stopped"
+        ]
 
     @property
     def builders(self) -> list[Box]:

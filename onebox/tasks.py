@@ -92,15 +92,22 @@ def run(
         "into": "Folder to put the outputs in, instead of the project.",
         "partial": "Fetch although the job still runs, or its fate is unknown.",
         "unsafe-links": "Also make links that lead out of the project.",
+        "rescue": "Pay for a machine to read the disk of a box that was taken.",
     }
 )
 def fetch(
-    c: Context, into: str = "", partial: bool = False, unsafe_links: bool = False
+    c: Context,
+    into: str = "",
+    partial: bool = False,
+    unsafe_links: bool = False,
+    rescue: bool = False,
 ) -> Any:
     """Have the outputs here, verified byte for byte."""
     session = session_of(c)
     session.fetch_into(into)
-    return load("fetch").perform(session, partial=partial, unsafe_links=unsafe_links)
+    return load("fetch").perform(
+        session, partial=partial, unsafe_links=unsafe_links, rescue=rescue
+    )
 
 
 @_stage(

@@ -276,7 +276,7 @@ FETCH: tuple[Key, ...] = (
         300.0,
         '"5 min"',
         "How often checkpoints are brought here.",
-        seconds_between(10, 86400),
+        seconds_between(1, 86400),
     ),
 )
 

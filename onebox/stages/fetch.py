@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import words
 from ..errors import OutputsHeld, UsageError
+from ..providers.base import Box
 from ..transport import outputs
 from . import job, provision
 
@@ -41,11 +42,14 @@ def perform(
     started_by: str = "fetch",
     partial: bool = False,
     unsafe_links: bool = False,
+    rescue: bool = False,
 ) -> outputs.Fetched:
     """
     Bring the outputs here, or say that they are.
 
     Args:
+        rescue: Pay for another machine, where only the disk of the box is left.
+
         partial: Fetch although the job still runs, or nobody knows how it ended.
 
         unsafe_links: Make links that lead out of the project, too.
@@ -58,9 +62,12 @@ def perform(
     if box is None:
         return _done_by_run(session)
     with session.timed("fetch"), session.screen.stage("fetch") as line:
-        if box.state == "stopped":
+        stopped = box.state == "stopped"
+        if stopped:
+            if box.disk_only and not rescue:
+                raise UsageError(_only_the_disk(box), next="inv fetch --rescue")
             line.doing(f"starting {box.id} for its outputs")
-            provision.start(session, box)
+            box = provision.start(session, box)
         if started_by == "fetch" and not partial:
             _job_has_ended(session)
         line.doing("asking the box what there is")
@@ -86,6 +93,8 @@ def perform(
             session.remember(fetched=done.digest or "nothing", into=str(session.into))
             session.fetched = done
         _say(session, line, done, partial)
+    if stopped and rescue:
+        _end_rescue(session, box)
     for path, kept in done.kept:
         session.screen.warn(
             f"{words.path(path)} had been changed here: yours is now {words.path(kept)}"
@@ -126,6 +135,27 @@ def _say(
         state = "as they are now" if partial else "verified"
         extra = f" (no {words.some(missing)})" if missing else ""
         line.end("", f"{amount}, {state} → {where}{extra}")
+
+
+def _only_the_disk(box: Box) -> str:
+    dear = box.size.on_demand if box.size.on_demand is not None else box.size.price
+    return (
+        f"of {box.id} only the disk is left: reading it takes another machine, "
+        f"{box.size.type} at up to {words.rate(dear)}, for as long as it takes"
+    )
+
+
+def _end_rescue(session: Session, box: Box) -> None:
+    """Say how the job ended, and have the machine off again: its disk stays."""
+    latest = job.latest(session)
+    session.hang_up()
+    session.provider.stop(box)
+    session.look_again()
+    if latest is not None and latest["state"] != "exited":
+        session.screen.warn(
+            f"job {latest['job']} did not end: this is what the disk held of it"
+        )
+    session.screen.note(f"{box.id} is off again: inv teardown removes its disk")
 
 
 def _shown(session: Session, path: str) -> str:

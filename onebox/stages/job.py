@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..agent import wire
 from ..durable import private_dir
-from ..errors import ConnectionLost, Lost, UsageError
+from ..errors import ConnectionLost, Lost, Throttled, Unclear, UsageError
 from ..providers.base import Box
 from ..transport.link import AgentError, Link
 
@@ -121,7 +122,9 @@ def follow(
                 break
             except ConnectionLost:
                 session.door(box).hang_up(force=True)
-                session.still_there(box)
+                # A laptop without a network cannot ask the cloud either.
+                with suppress(Unclear, Throttled):
+                    session.still_there(box)
                 if copy.tell() > before:
                     pause, out = 0.2, False
                 pause = min(pause * 2, LONGEST_PAUSE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import words
 from ..durable import write_atomically
 from ..providers.base import Box
+from . import attempts
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -85,17 +86,19 @@ def last_good(session: Session) -> dict[str, Any] | None:
 def show(session: Session, paper: Mapping[str, Any], created: float) -> None:
     """Say at the end of a chain what it all took and cost."""
     size = paper["box"]
-    spent = time.time() - created
-    cost = size["price_per_hour"]
-    cost = None if cost is None else cost * max(spent, 60) / 3600
-    if size["price_per_hour"] == 0:
+    price, dear = size["price_per_hour"], size["on_demand_per_hour"]
+    boxes = [*paper["attempts"]["earlier"], (price, dear, time.time() - created)]
+    spent = sum(seconds for _, _, seconds in boxes)
+    if price == 0:
         text = f"no charge, {words.seconds(spent)} in all"
     else:
+        cost = _sum(attempts.cost(each, seconds) for each, _, seconds in boxes)
         text = f"{words.money(cost)} in {words.seconds(spent)}"
-        before = size["on_demand_per_hour"]
-        if size["spot"] and before:
-            would = words.money(before * max(spent, 60) / 3600)
-            text += f" · on demand it would have been {would}"
+        would = _sum(attempts.cost(each, seconds) for _, each, seconds in boxes)
+        if size["spot"] and would:
+            text += f" · on demand it would have been {words.money(would)}"
+    if len(boxes) > 1:
+        text += f", in {len(boxes)} boxes"
     peak = paper["peak"]
     used = []
     if peak.get("cpu_seconds") and paper["seconds"] > 0:
@@ -109,6 +112,11 @@ def show(session: Session, paper: Mapping[str, Any], created: float) -> None:
     session.screen.say(text)
     if used:
         session.screen.say("used " + ", ".join(used))
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
+    known = list(costs)
+    return None if None in known else sum(cost for cost in known if cost)
 
 
 def _beside(session: Session) -> Path | None:

@@ -16,7 +16,7 @@ from .. import words
 from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
 from ..providers.base import Box
 from ..transport import outputs, sync
-from . import fetch, image, job, push, receipt
+from . import attempts, checkpoints, fetch, image, job, push, receipt, recover
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -62,6 +62,9 @@ def perform(
     """
     Run the job and bring its outputs home; return the receipt.
 
+    When the cloud takes a spot box, another one is made and the job runs again
+    there, from its last checkpoints.
+
     Args:
         argv: The command as words.
 
@@ -72,7 +75,7 @@ def perform(
     Raises:
         JobFailed: The job's own exit code is not 0. Log and outputs are here.
 
-        Preempted: The cloud took the box during the job.
+        Preempted: The cloud took the box during the job, as often as it may.
     """
     usual = argv is None and line is None
     if usual and reason(session) is None:
@@ -84,38 +87,67 @@ def perform(
     box = session.running_box()
     shell = (line or command_line(session)) if argv is None else None
     values = secret_values(session)
-    _bring_earlier_outputs(session, box)
-    job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
+    before = _bring_earlier_outputs(session, box)
     command = shell if shell is not None else shlex.join(argv or ())
-    session.remember(
-        job=job_id,
-        job_command=command,
-        job_started=time.time(),
-        fetched="",
-        into="",
-        discarded=False,
-    )
-    folders = [path for path in fetch.roots(session) if path.endswith("/")]
-    with session.timed("run"):
-        job.start(
-            session,
-            box,
-            job_id=job_id,
-            argv=argv,
-            line=shell,
-            env={**LIVE, **session.settings.run.env},
-            secrets=values,
-            outputs=folders,
+    whole, anew = recover.begin(session, command, before)
+    if anew:
+        session.screen.note(f"going on with the run of job {whole.id}")
+        recover.restore(session, whole, box)
+    tries = 1
+    while True:
+        job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
+        began = time.time()
+        session.remember(
+            job=job_id,
+            job_command=command,
+            job_started=began,
+            fetched="",
+            into="",
+            discarded=False,
         )
-        if detach:
-            session.line.keep = True
-            _say_detached(session, box, job_id)
-            return None
-        record = watch(session, box, job_id)
+        whole = attempts.write(session, whole.begun(job_id, box))
+        try:
+            with session.timed("run"):
+                job.start(
+                    session,
+                    box,
+                    job_id=job_id,
+                    argv=argv,
+                    line=shell,
+                    env={**LIVE, **session.settings.run.env},
+                    secrets=values,
+                    outputs=[x for x in fetch.roots(session) if x.endswith("/")],
+                )
+                if detach:
+                    session.line.keep = True
+                    _say_detached(session, box, job_id)
+                    return None
+                record = watch(session, box, job_id, run=whole.id, attempt=tries)
+        except (Lost, Preempted) as error:
+            if not recover.taken(session, box):
+                raise
+            lasted = time.time() - began
+            whole = attempts.write(session, whole.over(lasted, ended=False))
+            why = recover.refusal(session, whole, box, tries)
+            if why:
+                raise recover.given_up(session, whole, box, why) from error
+        else:
+            lasted = record["ended"] - record["started"]
+            by_itself = record["cause"] != "preempted"
+            whole = attempts.write(session, whole.over(lasted, ended=by_itself))
+            if by_itself or recover.refusal(session, whole, box, tries):
+                break
+        box, tries = recover.next_box(session, whole, box, tries)
+        session.screen.note(f"attempt {tries} of {session.settings.limits.retries + 1}")
     paper = receipt.make(session, box, job_id, command, record)
+    paper["attempts"] = attempts.account(whole, box)
     if usual and not record["code"]:
         paper["key"] = _key(session)
-    return bring_home(session, box, job_id, record, paper)
+    if by_itself:
+        return _bring_home(session, whole, job_id, paper)
+    _bring_what_there_is(session, whole, box, job_id, paper)
+    why = recover.refusal(session, whole, box, tries)
+    raise recover.given_up(session, whole, box, why)
 
 
 def check(session: Session) -> None:
@@ -125,23 +157,43 @@ def check(session: Session) -> None:
     secret_values(session)
 
 
-def watch(session: Session, box: Box, job_id: str) -> dict[str, Any]:
-    """Show a job's output from where the local log ends; return its record."""
+def watch(
+    session: Session, box: Box, job_id: str, *, run: str = "", attempt: int = 1
+) -> dict[str, Any]:
+    """
+    Show a job's output from where the local log ends; return its record.
+
+    Its checkpoints come here meanwhile.
+
+    Args:
+        run: The first job of the run that this one is an attempt of.
+    """
     screen = session.screen
     # The first moment of the job is the line's; the rest is the job's own.
     began = time.time()
-
-    def sample(now: dict[str, Any]) -> None:
-        screen.footer(_footer(session, box, now, began))
-
+    tried = f"attempt {attempt}" if attempt > 1 else ""
+    log = log_path(session, job_id)
     try:
-        record = job.follow(
-            session, box, job_id, log_path(session, job_id), screen.output, sample
-        )
+        with checkpoints.coming_home(
+            session, box, run=run or job_id, job=job_id
+        ) as visitor:
+
+            def sample(now: dict[str, Any]) -> None:
+                more = [tried]
+                if visitor is not None:
+                    visitor.speak()
+                    more.append(visitor.footer)
+                screen.footer(_footer(session, box, now, began, more))
+
+            record = job.follow(session, box, job_id, log, screen.output, sample)
     except (Lost, Preempted):
         screen.close_line()
         lasted = words.seconds(time.time() - session.notebook.record.job_started)
-        screen.line("run", "failed", lasted, f"job {job_id}: how it ended is not known")
+        if recover.taken(session, box):
+            screen.line("run", "failed", lasted, "the provider took the box back")
+        else:
+            unknown = f"job {job_id}: how it ended is not known"
+            screen.line("run", "failed", lasted, unknown)
         raise
     screen.close_line()
     spent = words.seconds(record["ended"] - record["started"])
@@ -150,12 +202,8 @@ def watch(session: Session, box: Box, job_id: str) -> dict[str, Any]:
     return record
 
 
-def bring_home(
-    session: Session,
-    box: Box,
-    job_id: str,
-    record: Mapping[str, Any],
-    paper: dict[str, Any],
+def _bring_home(
+    session: Session, run: attempts.Run, job_id: str, paper: dict[str, Any]
 ) -> dict[str, Any]:
     """Fetch a finished job's outputs, write its receipt, pass on its exit code."""
     session.paper = paper
@@ -165,15 +213,9 @@ def bring_home(
             paper["outputs"] = {"files": done.files, "bytes": done.bytes}
     finally:
         receipt.write(session, job_id, paper)
-    if record["cause"] == "preempted":
-        raise Preempted(
-            f"{session.title} was taken back by the provider after "
-            f"{words.seconds(record['ended'] - record['started'])}; "
-            "log and outputs up to then are here",
-            next="inv run",
-        )
-    if record["code"]:
-        raise JobFailed(int(record["code"]))
+    recover.clear(session, run)
+    if paper["exit"]:
+        raise JobFailed(int(paper["exit"]))
     return paper
 
 
@@ -245,21 +287,42 @@ def secret_values(session: Session) -> dict[str, str]:
     return {name: session.environ[name] for name in session.settings.run.secrets}
 
 
-def _bring_earlier_outputs(session: Session, box: Box) -> None:
-    """A new job would write over what an earlier one left: that comes home first."""
+def _bring_what_there_is(
+    session: Session, run: attempts.Run, box: Box, job_id: str, paper: dict[str, Any]
+) -> None:
+    """Fetch from a box in its last minutes: it may go in the middle of it."""
+    session.paper = paper
+    try:
+        recover.last_pull(session, run, box)
+        if not session.line.only:
+            done = fetch.perform(session, started_by="run")
+            paper["outputs"] = {"files": done.files, "bytes": done.bytes}
+    except (Lost, Preempted):
+        session.screen.note(f"{box.id} went before all of it was here")
+    finally:
+        receipt.write(session, job_id, paper)
+
+
+def _bring_earlier_outputs(session: Session, box: Box) -> dict[str, Any] | None:
+    """
+    Have the outputs of the job before here: a new one would write over them.
+
+    Returns what the agent says of that job, None if there was none on this box.
+    """
     record = session.notebook.record
     before = job.latest(session)
     if before is None or before["job"].startswith("image-"):
-        return
+        return None
     if before["state"] == "running":
         raise UsageError(
             f"job {before['job']} still runs on {session.title}",
             next="inv logs follows it, inv cancel stops it",
         )
     if record.fetched or record.discarded or session.line.only:
-        return
+        return before
     session.screen.note(f"outputs of the earlier job {before['job']} first")
     fetch.perform(session, started_by="run", partial=before["state"] == "lost")
+    return before
 
 
 def _say_detached(session: Session, box: Box, job_id: str) -> None:
@@ -267,13 +330,24 @@ def _say_detached(session: Session, box: Box, job_id: str) -> None:
     session.screen.line("run", "done", "started", f"job {job_id}, detached")
     session.screen.note("come back: inv logs     stop it: inv cancel")
     session.screen.note("then:      inv fetch teardown")
+    if box.size.spot and session.settings.limits.retries:
+        session.screen.note(
+            "should the provider take the box back, nobody is there to start the job "
+            "again: inv run does"
+        )
     session.screen.note(
         f"the box powers itself off {idle:g} min after the job has ended, at "
         f"{words.clock(box.deadline, time.time())} at the latest; its disk is kept"
     )
 
 
-def _footer(session: Session, box: Box, sample: Mapping[str, Any], began: float) -> str:
+def _footer(
+    session: Session,
+    box: Box,
+    sample: Mapping[str, Any],
+    began: float,
+    more: Sequence[str] = (),
+) -> str:
     started = session.notebook.record.job_started or began
     spent = max(time.time() - started, 0)
     parts = [f"run  {words.seconds(spent)}"]
@@ -284,8 +358,8 @@ def _footer(session: Session, box: Box, sample: Mapping[str, Any], began: float)
     if sample.get("memory"):
         total = words.size(sample["memory_total"])
         parts.append(f"{words.size(sample['memory'])} of {total}")
-    parts.append("Ctrl-C detaches")
-    return "    ".join(parts)
+    parts += [*more, "Ctrl-C detaches"]
+    return "    ".join(part for part in parts if part)
 
 
 def _key(session: Session) -> dict[str, str]:

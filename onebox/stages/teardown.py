@@ -19,7 +19,7 @@ from ..errors import (
 from ..providers.base import Box
 from ..signals import held
 from ..transport import outputs
-from . import fetch, job, launch, provision, receipt
+from . import attempts, fetch, job, launch, provision, receipt, recover
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -31,7 +31,9 @@ def reason(session: Session) -> str | None:
     return None if box is None else f"{box.id} is {box.state}"
 
 
-def perform(session: Session, *, discard: bool = False, yes: bool = False) -> None:
+def perform(
+    session: Session, *, discard: bool = False, yes: bool = False, after: bool = False
+) -> None:
     """
     Remove the box, once its outputs are verified here.
 
@@ -40,31 +42,49 @@ def perform(session: Session, *, discard: bool = False, yes: bool = False) -> No
 
         yes: Do not ask before giving them up.
 
+        after: It comes after a failure, which is what the user has to hear of.
+
     Raises:
-        OutputsHeld: There are outputs that are not here. Nothing was removed.
+        OutputsHeld: There are outputs that are not here: what holds them stays.
     """
     session.lock()
     launch.recover(session)
+    session.aside.clear()
     box = session.look_again()
     if box is None:
         session.notebook.forget()
+        attempts.forget(session)
         session.forget_door()
         session.screen.line("teardown", "done", "up to date", "nothing is there")
         return
     with session.timed("teardown"), session.screen.stage("teardown") as line:
+        others = session.others
         if discard:
-            _may_discard(session, box, yes)
+            _may_discard(session, [box, *others], yes)
         else:
             line.doing("checking that the outputs are here")
             _outputs_are_here(session, box)
-        line.doing(f"removing {box.id}")
-        with held():
-            # From here on it is one call: a key press waits for its answer.
-            launch.remove(session, box)
-            session.notebook.forget()
+        # An earlier attempt's disk goes once a later one has made it worthless.
+        worthless = others if discard or recover.superseded(session) else []
+        for one in [*worthless, box]:
+            line.doing(f"removing {one.id}")
+            with held():
+                # From here on it is one call: a key press waits for its answer.
+                launch.remove(session, one)
+        session.notebook.forget()
         session.ended += 1
+        left = [one.id for one in others if one not in worthless]
+        if not left:
+            attempts.forget(session)
         session.look_again()
-        line.end("", f"{box.id}: machine, disk, keys: gone")
+        gone = words.some([one.id for one in [box, *worthless]])
+        line.end("", f"{gone}: machine, disk, keys: gone")
+    if left and not after:
+        raise OutputsHeld(
+            f"the job has not ended since the cloud took {words.some(left)}: what is "
+            "on that disk is not here, so it stays",
+            next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
+        )
 
 
 def settle(session: Session, error: OneboxError | None) -> None:
@@ -82,7 +102,7 @@ def settle(session: Session, error: OneboxError | None) -> None:
         return
     nothing_to_lose = not record.job
     created = record.created or time.time()
-    perform(session, discard=nothing_to_lose, yes=True)
+    perform(session, discard=nothing_to_lose, yes=True, after=error is not None)
     if session.paper is not None:
         receipt.show(session, session.paper, created)
 
@@ -109,6 +129,12 @@ def _outputs_are_here(session: Session, box: Box) -> None:
     if box.state == "stopped":
         if record.box == box.id and (record.fetched or not record.job):
             return
+        if box.disk_only:
+            raise OutputsHeld(
+                f"of {box.id} only the disk is left, and nobody knows whether its "
+                "outputs are here; nothing was removed",
+                next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
+            )
         box = provision.start(session, box)
     try:
         latest = job.latest(session)
@@ -140,16 +166,16 @@ def _outputs_are_here(session: Session, box: Box) -> None:
         )
 
 
-def _may_discard(session: Session, box: Box, yes: bool) -> None:
+def _may_discard(session: Session, boxes: list[Box], yes: bool) -> None:
+    ids = words.some([box.id for box in boxes])
     if yes:
         return
     if not session.screen.ask(
-        f"Outputs on {box.id} that are not here will be lost. "
-        f"Type the box's id to go on:",
-        box.id,
+        f"Outputs on {ids} that are not here will be lost. Type the box's id to go on:",
+        boxes[0].id,
     ):
         raise UsageError(
-            f"not confirmed; {box.id} and its outputs are untouched",
+            f"not confirmed; {ids} and its outputs are untouched",
             next="inv teardown --discard-outputs --yes",
         )
 

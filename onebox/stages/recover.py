@@ -1,0 +1,308 @@
+"""
+Have a job's next attempt ready when the cloud has taken the box of the last one.
+
+The rule that keeps every result: while the box still answers, its checkpoints
+and outputs come here, and then it goes. The disk of a box that is off is read
+where that costs nothing. Where it would take another paid machine the disk
+stays, beside the next box, until the job has ended by itself and its outputs are
+here; the next attempt goes on from the last checkpoints that were pulled.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import words
+from ..errors import (
+    BoxFailed,
+    Lost,
+    NoCapacity,
+    OutputsHeld,
+    Preempted,
+    ProviderError,
+)
+from ..providers.base import Box
+from ..transport import outputs
+from . import attempts, checkpoints, launch, provision, push
+from .attempts import Run
+
+if TYPE_CHECKING:
+    from ..session import Session
+    from ..ui import StageLine
+
+# How long a box that is going down may take to be off.
+STOPPING_SECONDS = 180.0
+# A final pull waits so long for one of another terminal's to end.
+OTHERS_SECONDS = 10.0
+
+
+def taken(session: Session, box: Box) -> bool:
+    """
+    Tell whether the cloud has taken a spot box.
+
+    One that is off or gone without a word has been taken as well, unless its own
+    deadline had come. What nobody knows is no.
+    """
+    if not box.size.spot or time.time() >= box.deadline:
+        return False
+    try:
+        now = _at_rest(session, box)
+    except ProviderError:
+        return False
+    if now is None:
+        return time.time() - box.created >= session.provider.settle
+    return now.state in ("stopping", "stopped") and now.why in ("", "preempted")
+
+
+def begin(
+    session: Session, command: str, before: dict[str, Any] | None
+) -> tuple[Run, bool]:
+    """
+    Return the run that a job belongs to, and whether it starts on an empty box.
+
+    It is that of an earlier line if the cloud has taken the box of the same
+    command, and nothing has ended that since.
+
+    Args:
+        before: What the agent says of the latest job on this box, if any.
+    """
+    told = attempts.read(session)
+    if told is None or told.ended or told.command != command or not told.attempts:
+        return Run(command), False
+    if before is None:
+        return told, True
+    record = before.get("record") or {}
+    unended = before["state"] == "lost" or record.get("cause") == "preempted"
+    if told.has(before["job"]) and unended:
+        return told, False
+    return Run(command), False
+
+
+def refusal(session: Session, run: Run, box: Box, tries: int) -> str:
+    """Say why a job is not started again, "" if it is."""
+    limits = session.settings.limits
+    if not box.size.spot:
+        return "only jobs on spot capacity are started again"
+    if session.line.only:
+        return "--only starts nothing again"
+    if tries > limits.retries:
+        return f"[limits] retries = {limits.retries}"
+    spent = attempts.account(run, box)["cost"]
+    if limits.max_cost is None:
+        return ""
+    worst = None if box.size.price is None else box.size.price * limits.max_hours
+    if spent is None or worst is None or spent + worst > limits.max_cost:
+        return (
+            f"{words.money(spent)} is spent, and another attempt could cost "
+            f"{words.money(worst)} more: [limits] max_cost = "
+            f"{words.money(limits.max_cost)}"
+        )
+    return ""
+
+
+def next_box(session: Session, run: Run, box: Box, tries: int) -> tuple[Box, int]:
+    """
+    See to the box that was taken, and have another one ready for the job.
+
+    Returns the box, and which attempt it is for: a box can be taken before its
+    job has begun.
+
+    Raises:
+        Preempted: There have been as many attempts as there may be.
+
+        NoCapacity: There is no room for the next one now.
+    """
+    if not session.line.owes_teardown(session.notebook.record.ours_to_end):
+        # It was not the chain's to end; nor is the one in its place.
+        session.line.box_wanted = True
+    _leave(session, run, box)
+    while True:
+        tries += 1
+        try:
+            provision.perform(session)
+            push.perform(session)
+            fresh = session.running_box()
+            restore(session, run, fresh)
+            return fresh, tries
+        except NoCapacity as error:
+            error.next = f"{_goes_on(session, run)}, once there is room; {error.next}"
+            raise
+        except (Lost, Preempted):
+            fresh_one = session.look_again()
+            if fresh_one is not None:
+                if not taken(session, fresh_one):
+                    raise
+                box = fresh_one
+                # No job has begun on it.
+                _remove(session, box)
+            why = refusal(session, run, box, tries)
+            if why:
+                raise given_up(session, run, box, why) from None
+            session.screen.note("taken back before the job had begun; once more")
+
+
+def restore(session: Session, run: Run, box: Box) -> None:
+    """Put the run's newest checkpoints on an empty box, or say that there are none."""
+    with session.timed("restore"):
+        pull = checkpoints.put_back(session, box, run.id)
+    if pull is None:
+        why = "no checkpoints have come here"
+        if not session.settings.fetch.checkpoints:
+            why = "[fetch] checkpoints names none"
+        session.screen.note(f"{why}: the job starts from its beginning")
+
+
+def last_pull(session: Session, run: Run, box: Box) -> None:
+    """Bring the checkpoints here once more, from a box that still answers."""
+    if not session.settings.fetch.checkpoints:
+        return
+    session.resuming(
+        lambda link: checkpoints.take(
+            session,
+            link,
+            run=run.id,
+            job=run.attempts[-1].job,
+            box=box,
+            wait=OTHERS_SECONDS,
+        ),
+        box,
+    )
+
+
+def given_up(session: Session, run: Run, box: Box, why: str) -> Preempted:
+    """Return the error that ends a run whose box was taken, and what is to do now."""
+    try:
+        now = session.provider.get(box.id, box.place)
+    except ProviderError:
+        now = box
+    pull = checkpoints.pulls(session).latest(run.id)
+    text = f"{session.title} ({box.id}) was taken back by the provider"
+    if box.size.spot:
+        text += f", and the job is not started again ({why})"
+    if pull is not None:
+        folder = checkpoints.pulls(session).folder(pull)
+        where = words.path(str(folder.relative_to(session.root)))
+        text += f"\n    {checkpoints.describe(pull)} are in {where}"
+    next_ = _goes_on(session, run)
+    stay = sorted(session.aside)
+    if now is not None and now.state in ("stopping", "stopped"):
+        stay.append(box.id)
+    if stay:
+        text += f"\n    {words.some(stay)}: the disk is kept"
+        next_ = f"inv fetch --rescue brings what its disk holds; {next_}"
+    return Preempted(text, next=next_)
+
+
+def superseded(session: Session) -> bool:
+    """Tell whether what earlier attempts have left is of no use any more."""
+    run = attempts.read(session)
+    return run is not None and run.ended
+
+
+def clear(session: Session, run: Run) -> None:
+    """Remove what earlier attempts have left here: the job has ended without it."""
+    for attempt in run.attempts[:-1]:
+        for name in ("outputs", "outputs-memory"):
+            shutil.rmtree(_kept(session, attempt.job) / name, ignore_errors=True)
+
+
+def _leave(session: Session, run: Run, box: Box) -> None:
+    """Bring here what the box that was taken holds, if it can be had; then end it."""
+    with session.timed("recover"), session.screen.stage("recover") as line:
+        now = session.provider.get(box.id, box.place)
+        here = False
+        if now is not None and now.state == "running":
+            here = _bring_all(session, run, now, line)
+            if not here:
+                line.doing(f"waiting for {box.id} to be off")
+        now = now if here else _at_rest(session, box, "running", "stopping")
+        if now is not None and not here and now.state == "running":
+            raise OutputsHeld(
+                f"{box.id} was to be taken back and still runs, and not all of its "
+                "outputs are here; it is kept",
+                next="inv fetch, then inv run",
+            )
+        if now is not None and now.state == "stopped" and now.size.price == 0:
+            here = _read_disk(session, run, now, line)
+        if now is not None and not here:
+            # Its tags find it, should all this end here.
+            session.aside.add(box.id)
+            _forget(session)
+            line.end("", f"{box.id} stays, for its disk, until the job has ended")
+        else:
+            line.doing(f"removing {box.id}")
+            _remove(session, now or box)
+            pull = checkpoints.pulls(session).latest(run.id)
+            have = f"{checkpoints.describe(pull)}; " if pull else ""
+            line.end("", f"{have}{box.id} is gone")
+
+
+def _bring_all(session: Session, run: Run, box: Box, line: StageLine) -> bool:
+    """Fetch checkpoints, then outputs; tell whether all of them are here."""
+    line.doing(f"fetching what {box.id} has")
+    folder = _kept(session, run.attempts[-1].job)
+    try:
+        last_pull(session, run, box)
+        done: outputs.Fetched = session.resuming(
+            lambda link: outputs.fetch(
+                link,
+                session.settings.fetch.outputs,
+                folder / "outputs",
+                folder / "outputs-memory",
+                line.progress,
+            ),
+            box,
+        )
+    except (Lost, Preempted, BoxFailed):
+        # It was taken in the middle of it.
+        return False
+    return not done.refused
+
+
+def _read_disk(session: Session, run: Run, box: Box, line: StageLine) -> bool:
+    """Start a box that costs nothing once more, for what its disk holds."""
+    line.doing(f"starting {box.id} for what its disk holds")
+    try:
+        box = provision.start(session, box)
+    except (Lost, Preempted, BoxFailed, ProviderError):
+        return False
+    return _bring_all(session, run, box, line)
+
+
+def _at_rest(session: Session, box: Box, *restless: str) -> Box | None:
+    """Return a box once it is off or gone, or when it has not gone down for long."""
+    restless = restless or ("stopping",)
+    until = time.monotonic() + STOPPING_SECONDS
+    pause = max(session.provider.pace, 0.2)
+    now = session.provider.get(box.id, box.place)
+    while now is not None and now.state in restless and time.monotonic() < until:
+        time.sleep(pause)
+        now = session.provider.get(box.id, box.place)
+    return None if now is None or now.state == "gone" else now
+
+
+def _remove(session: Session, box: Box) -> None:
+    launch.remove(session, box)
+    _forget(session)
+
+
+def _forget(session: Session) -> None:
+    """Have the next box be another one: asked for anew, and said anew."""
+    session.forget_door()
+    session.notebook.forget()
+    session.forget_look()
+    session.sizes.clear()
+    session.ended += 1
+
+
+def _kept(session: Session, job: str) -> Path:
+    return session.local_dir / "jobs" / job
+
+
+def _goes_on(session: Session, run: Run) -> str:
+    if checkpoints.pulls(session).latest(run.id) is None:
+        return "inv run"
+    return "inv run goes on from them (inv teardown before it: from the beginning)"
