@@ -1,0 +1,1 @@
+"""The parts of the provider `digitalocean`: one file for each thing it does."""

@@ -1,0 +1,144 @@
+"""
+Let nobody but the caller reach a box's ssh port.
+
+Each box has a firewall of its own, which is there before the box and goes with
+it: so boxes with other settings, or at the same moment, never share a rule. Its
+name is the owner's and the box's; the API refuses a second one of that name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+from ...errors import Gone
+from . import tags
+from .calls import Answer, Calls
+from .looking import moment
+from .refusals import Conflict
+
+_ANYWHERE = {"addresses": ["0.0.0.0/0", "::/0"]}
+# A firewall without a box is older than this only if a crash has left it.
+STALE_SECONDS = 3600.0
+
+
+def ensure(calls: Calls, owner: str, box: str, cidr: str) -> bool:
+    """
+    Have the box's firewall let in *cidr* and nobody else.
+
+    Returns whether anything had to change.
+    """
+    found = of_box(calls, box)
+    if not found:
+        calls.post("tags", {"name": tags.tag("box", box)}, again=True)
+        try:
+            calls.post("firewalls", _rules(owner, box, cidr), again=True)
+            return True
+        except Conflict:
+            found = of_box(calls, box)
+    for double in found[1:]:
+        _delete(calls, double)
+    if found and not _lets_in(found[0], cidr):
+        calls.put(f"firewalls/{found[0]['id']}", _rules(owner, box, cidr))
+        return True
+    return False
+
+
+def of_box(calls: Calls, box: str) -> list[Answer]:
+    """Return the firewall that was made for this box, if it is there; or doubles."""
+    return [
+        one
+        for one in calls.all("firewalls", "firewalls")
+        if _is_ours(one) and one["name"].endswith(f".{box}")
+    ]
+
+
+def remove(calls: Calls, box: str) -> None:
+    """Remove the box's firewall; already gone is fine."""
+    for one in of_box(calls, box):
+        _delete(calls, one)
+
+
+def remove_stale(
+    calls: Calls, owner: str, boxes: Callable[[], Collection[str]]
+) -> None:
+    """
+    Remove the firewalls that a crash has left before there was a box.
+
+    Args:
+        boxes: Tells the ids of the owner's boxes, which keep theirs.
+    """
+    old = [
+        one
+        for one in calls.all("firewalls", "firewalls")
+        if _is_ours(one) and _owner(one) == owner and _age(one) > STALE_SECONDS
+    ]
+    # Most of the time there are none, and nobody need be asked.
+    live = boxes() if old else ()
+    for one in old:
+        if one["name"].rpartition(".")[2] not in live:
+            _delete(calls, one)
+
+
+def _owner(found: Answer) -> str:
+    return str(found["name"]).split(".")[1]
+
+
+def _age(found: Answer) -> float:
+    # One whose age is not told is not old.
+    made = moment(found.get("created_at"))
+    return time.time() - made if made else 0.0
+
+
+def _delete(calls: Calls, found: Answer) -> None:
+    with suppress(Gone):
+        calls.delete(f"firewalls/{found['id']}")
+
+
+def _is_ours(found: Answer) -> bool:
+    """Tell whether it is named as ours are, and is for that box's tag alone."""
+    parts = str(found.get("name", "")).split(".")
+    carried = [str(word).lower() for word in found.get("tags") or []]
+    return (
+        len(parts) == 3
+        and parts[0] == "onebox"
+        and carried == [tags.tag("box", parts[2])]
+        and not found.get("droplet_ids")
+    )
+
+
+def _name(owner: str, box: str) -> str:
+    return f"onebox.{owner}.{box}"
+
+
+def _rules(owner: str, box: str, cidr: str) -> Answer:
+    every = {"ports": "all", "destinations": _ANYWHERE}
+    return {
+        "name": _name(owner, box),
+        "inbound_rules": [
+            {"protocol": "tcp", "ports": "22", "sources": {"addresses": [cidr]}}
+        ],
+        "outbound_rules": [
+            {"protocol": "tcp", **every},
+            {"protocol": "udp", **every},
+            {"protocol": "icmp", "ports": "0", "destinations": _ANYWHERE},
+        ],
+        "droplet_ids": [],
+        "tags": [tags.tag("box", box)],
+    }
+
+
+def _lets_in(found: Answer, cidr: str) -> bool:
+    rules = found.get("inbound_rules") or []
+    if len(rules) != 1:
+        return False
+    [rule] = rules
+    sources = rule.get("sources") or {}
+    others = [key for key, value in sources.items() if value and key != "addresses"]
+    return (
+        rule.get("protocol") == "tcp"
+        and rule.get("ports") == "22"
+        and sources.get("addresses") == [cidr]
+        and not others
+    )
