@@ -1,0 +1,1 @@
+"""What the provider `gcp` is made of: one concern of Compute Engine a file."""

@@ -1,0 +1,66 @@
+"""
+Know the families of machine types that a size may be looked for in.
+
+No shared cores, no bursting, no accelerators: what a job gets is what it asked
+for. A type that is named is taken whatever its family; what is not known of it
+then is not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_PERSISTENT = ("pd-balanced", "pd-ssd", "pd-standard")
+_HYPERDISK = ("hyperdisk-balanced",)
+_BOTH = ("pd-balanced", "pd-ssd", *_HYPERDISK)
+
+
+@dataclass(frozen=True)
+class Family:
+    """
+    A family of machine types.
+
+    *sku* begins the descriptions of what it costs in Google's price catalogue;
+    *threads* is how many vCPUs share a core; *disks* are the kinds it boots from.
+    """
+
+    sku: str
+    threads: int
+    disks: tuple[str, ...]
+    arch: str = "x86_64"
+
+
+FAMILIES: Mapping[str, Family] = {
+    "n2d": Family("N2D AMD Instance", 2, _PERSISTENT),
+    "n2": Family("N2 Instance", 2, _PERSISTENT),
+    "n4": Family("N4 Instance", 2, _HYPERDISK),
+    "n4d": Family("N4D Instance", 2, _HYPERDISK),
+    "c2": Family("Compute optimized", 2, _PERSISTENT),
+    "c2d": Family("C2D AMD Instance", 2, _PERSISTENT),
+    "c3": Family("C3 Instance", 2, _BOTH),
+    "c3d": Family("C3D Instance", 2, _BOTH),
+    "c4": Family("C4 Instance", 2, _HYPERDISK),
+    "c4d": Family("C4D Instance", 2, _HYPERDISK),
+    "t2d": Family("T2D AMD Instance", 1, _PERSISTENT),
+    "t2a": Family("T2A Arm Instance", 1, _PERSISTENT, "aarch64"),
+    "n4a": Family("N4A Instance", 1, _HYPERDISK, "aarch64"),
+    "c4a": Family("C4A Arm Instance", 1, _HYPERDISK, "aarch64"),
+}
+
+
+def family(type_: str) -> Family | None:
+    """Return the family of a machine type, None if it is not in the list."""
+    return FAMILIES.get(type_.partition("-")[0])
+
+
+def plain(type_: str) -> bool:
+    """Tell whether a type is one of a listed family, without disks or metal."""
+    parts = type_.split("-")
+    return family(type_) is not None and len(parts) == 3 and parts[2].isdigit()
+
+
+def disk(type_: str, wanted: str) -> str:
+    """Return the kind of boot disk for a type: the wanted one if it takes that."""
+    found = family(type_)
+    return wanted if found is None or wanted in found.disks else found.disks[0]

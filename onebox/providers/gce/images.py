@@ -1,0 +1,170 @@
+"""Save a stopped box's disk as an image; find and delete images of ours."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ...errors import Gone, NotAllowed, OneboxError, ProviderError, Unclear, UsageError
+from ..base import Box, Image
+from . import boxes, labels
+from .cloud import Cloud, Exists
+from .removal import own
+from .settings import region_of
+
+_ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
+# A big disk takes its time.
+_SAVE_SECONDS = 3600.0
+
+
+def read(cloud: Cloud, image: str) -> Any:
+    """Return an image's resource. Raises UsageError if it is not there."""
+    shared = re.fullmatch(
+        r"(?:.*/)?projects/([^/]+)/global/images/(family/)?([^/]+)", image
+    )
+    place = {"project": shared[1]} if shared else {}
+    name = shared[3] if shared else image
+    family = bool(shared and shared[2])
+    try:
+        return cloud.ask(
+            "images",
+            "get_from_family" if family else "get",
+            f"looking for image {image}",
+            **{"family" if family else "image": name},
+            **place,
+        )
+    except Gone as error:
+        raise UsageError(
+            f"there is no image {image} on Google Cloud: {error.message}",
+            next="inv image --list",
+        ) from error
+
+
+def address(cloud: Cloud, image: str) -> str:
+    """Return what a disk is told to be made from."""
+    if "/" in image:
+        return image
+    return f"projects/{cloud.project}/global/images/{image}"
+
+
+def all_of(cloud: Cloud, owner: str) -> list[Image]:
+    """Return an owner's images, newest first."""
+    found = [
+        _image(resource)
+        for resource in cloud.list(
+            "images", "looking for images", filter=labels.owned_by(owner)
+        )
+    ]
+    ours = [one for one in found if one is not None and one.tags.owner == owner]
+    return sorted(ours, key=lambda image: image.created, reverse=True)
+
+
+def save(cloud: Cloud, box: Box, image: Image) -> Image:
+    """
+    Save the disk of a stopped box, in the box's region.
+
+    Raises:
+        ProviderError: The box runs, or saving has failed; then no image is left.
+    """
+    present = _present(cloud, image)
+    if present is not None:
+        return present
+    instance = own(cloud, box.id, box.tags, box.place)
+    if instance is None:
+        raise Gone(f"box {box.id} is not there any more", next="inv image --rebuild")
+    if boxes.state(instance) != "stopped":
+        raise ProviderError(f"box {box.id} must be stopped before it is saved")
+    disk = next(disk.source for disk in instance.disks if disk.boot)
+    doing = f"saving {box.id} as image {image.id}"
+    told = labels.record(
+        image.tags,
+        name=image.name,
+        recipe=image.recipe,
+        base=boxes.read_record(instance).get("base", ""),
+    )
+    try:
+        begun = cloud.change(
+            "images",
+            "insert",
+            doing,
+            token=f"{image.id} {instance.id}",
+            image_resource={
+                "name": image.id,
+                "family": _family(image),
+                "description": told,
+                "source_disk": disk[disk.index("projects/") :],
+                "labels": {
+                    **labels.labels(image.id, image.tags),
+                    "onebox-recipe": labels.encoded(image.recipe),
+                },
+                # Else it is kept in several countries, at a higher price.
+                "storage_locations": [region_of(box.place)],
+            },
+        )
+        cloud.wait(begun, doing, _SAVE_SECONDS)
+    except (Exists, Unclear):
+        # Made by this request before, or by somebody else: it says so itself.
+        pass
+    except OneboxError:
+        # An image whose making has failed stays, and is billed, if it is left.
+        delete(cloud, image)
+        raise
+    saved = _present(cloud, image)
+    if saved is None:
+        raise Unclear(f"{doing}: Google does not show it", next="inv image --list")
+    return saved
+
+
+def delete(cloud: Cloud, image: Image) -> None:
+    """
+    Delete this one image; already gone is fine.
+
+    Raises:
+        NotAllowed: It carries other tags.
+    """
+    if _present(cloud, image, any_state=True) is None:
+        return
+    try:
+        cloud.do("images", "delete", f"deleting image {image.id}", image=image.id)
+    except Gone:
+        return
+
+
+def _present(cloud: Cloud, image: Image, *, any_state: bool = False) -> Image | None:
+    """Return the image of this id, None if there is none, or none that is ready."""
+    try:
+        resource = cloud.ask(
+            "images", "get", f"looking for image {image.id}", image=image.id
+        )
+    except Gone:
+        return None
+    if not labels.belongs(resource.labels, image.id, image.tags):
+        raise NotAllowed(
+            f"image {image.id} carries other labels than expected: it is not touched"
+        )
+    if resource.status not in ("READY", "") and not any_state:
+        return None
+    return _image(resource)
+
+
+def _image(resource: Any) -> Image | None:
+    told = labels.read_record(resource.description)
+    tags = labels.tags(resource.labels, told)
+    if tags is None:
+        return None
+    recipe = resource.labels.get("onebox-recipe", "")
+    return Image(
+        id=resource.name,
+        name=str(told.get("name", resource.name)),
+        recipe=str(told.get("recipe", labels.decoded(recipe))),
+        created=boxes.moment(resource.creation_timestamp),
+        size=int(resource.archive_size_bytes),
+        arch=_ARCHES.get(resource.architecture, ""),
+        tags=tags,
+    )
+
+
+def _family(image: Image) -> str:
+    """Return the name that all images of one recipe's line share."""
+    text = f"onebox-{image.tags.owner}-{image.tags.project}-{image.name}".lower()
+    return re.sub(r"[^a-z0-9-]+", "-", text)[:63].strip("-")

@@ -1,0 +1,59 @@
+"""List the least that somebody must be permitted to use onebox on Google Cloud."""
+
+from __future__ import annotations
+
+PERMISSIONS = (
+    "compute.disks.create",
+    "compute.disks.delete",
+    "compute.disks.get",
+    "compute.disks.list",
+    "compute.disks.setLabels",
+    "compute.disks.use",
+    "compute.disks.useReadOnly",
+    "compute.firewalls.create",
+    "compute.firewalls.delete",
+    "compute.firewalls.get",
+    "compute.firewalls.list",
+    "compute.firewalls.update",
+    "compute.globalOperations.get",
+    "compute.images.create",
+    "compute.images.delete",
+    "compute.images.get",
+    "compute.images.getFromFamily",
+    "compute.images.list",
+    "compute.images.setLabels",
+    "compute.images.useReadOnly",
+    "compute.instances.create",
+    "compute.instances.delete",
+    "compute.instances.get",
+    "compute.instances.getGuestAttributes",
+    "compute.instances.getSerialPortOutput",
+    "compute.instances.list",
+    "compute.instances.setLabels",
+    "compute.instances.setMetadata",
+    "compute.instances.setScheduling",
+    "compute.instances.setTags",
+    "compute.instances.start",
+    "compute.instances.stop",
+    "compute.addresses.list",
+    "compute.machineTypes.list",
+    "compute.networks.updatePolicy",
+    "compute.projects.get",
+    "compute.regions.get",
+    "compute.subnetworks.use",
+    "compute.subnetworks.useExternalIp",
+    "compute.zoneOperations.get",
+    "compute.zoneOperations.list",
+)
+
+
+def policy() -> str:
+    """Return them as the file that `gcloud iam roles create` takes."""
+    head = (
+        "# gcloud iam roles create onebox --project=PROJECT --file=THIS_FILE\n"
+        "title: onebox\n"
+        "description: Make, use and remove boxes; no service account is attached.\n"
+        "stage: GA\n"
+        "includedPermissions:\n"
+    )
+    return head + "".join(f"- {name}\n" for name in sorted(PERMISSIONS))

@@ -1,0 +1,139 @@
+"""
+Read what a machine costs from Google's price catalogue.
+
+The catalogue knows no machine types, only what a core-hour and a GiB-hour of a
+family cost in a region, told apart by their descriptions. What does not read
+exactly as expected has no price here: unknown is None, never 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ...errors import OneboxError
+from . import sdk
+from .cloud import Cloud
+from .families import FAMILIES
+
+_PUBLIC = "https://cloudbilling.googleapis.com"
+_COMPUTE_ENGINE = "6F81-5844-456A"
+_SKU = re.compile(r"(Spot Preemptible )?(.+) (Core|Ram) running in .+")
+_FAMILY_OF = {family.sku: name for name, family in FAMILIES.items()}
+_UNITS = {"Core": "h", "Ram": "GiBy.h"}
+_USAGE = {False: "OnDemand", True: "Preemptible"}
+
+# family, region, spot, "Core" or "Ram"
+_Key = tuple[str, str, bool, str]
+
+
+class Prices:
+    """
+    The prices of machines, asked for once.
+
+    Attributes:
+        problem: Why there are none, if that is so.
+    """
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        self._known: dict[_Key, float] = {}
+        self._asked: set[_Key] = set()
+        self.problem = ""
+
+    def load(self, families: Iterable[str], regions: Iterable[str]) -> None:
+        """Ask for these families in these regions; what fails leaves no price."""
+        regions = list(regions)
+        wanted = {
+            (family, region, spot, part)
+            for family in families
+            if family in FAMILIES
+            for region in regions
+            for spot in (False, True)
+            for part in _UNITS
+        }
+        if wanted <= self._asked:
+            return
+        self._asked |= wanted
+        settings = self._cloud.settings
+        if settings.endpoint and not settings.billing_endpoint:
+            self.problem = (
+                "with [gcp] endpoint, the price catalogue needs an address too: "
+                "[gcp] billing_endpoint"
+            )
+            return
+        try:
+            for page in self._pages():
+                for key, price in _read(page.get("skus", ())):
+                    if key in wanted:
+                        self._known[key] = price
+                if wanted <= self._known.keys():
+                    return
+        except _failures() as error:
+            self.problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+    def hourly(
+        self, type_: str, region: str, spot: bool, cpus: int, gib: float
+    ) -> float | None:
+        """Return what a type costs in USD an hour, None if that is not known."""
+        name = type_.partition("-")[0]
+        core = self._known.get((name, region, spot, "Core"))
+        ram = self._known.get((name, region, spot, "Ram"))
+        if core is None or ram is None:
+            return None
+        return round(cpus * core + gib * ram, 6)
+
+    def _pages(self) -> Iterator[Mapping[str, Any]]:
+        base = (self._cloud.settings.billing_endpoint or _PUBLIC).rstrip("/")
+        address = f"{base}/v1/services/{_COMPUTE_ENGINE}/skus"
+        session = sdk.session(_with_jwt(self._cloud.account.credentials))
+        parameters = {"currencyCode": "USD", "pageSize": "5000"}
+        while True:
+            answer = session.get(address, params=parameters, timeout=20)
+            answer.raise_for_status()
+            page = answer.json()
+            if not isinstance(page, dict):
+                raise ValueError("the price catalogue is not as expected")
+            yield page
+            if not page.get("nextPageToken"):
+                return
+            parameters["pageToken"] = page["nextPageToken"]
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    # Also of a page that is not what it is documented to be.
+    return (*sdk.failures(), OneboxError, ValueError, TypeError, AttributeError)
+
+
+def _with_jwt(credentials: Any) -> Any:
+    """Return credentials that sign for themselves, if they are a key that can."""
+    signing = getattr(credentials, "with_always_use_jwt_access", None)
+    return signing(True) if signing else credentials
+
+
+def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:
+    for sku in skus:
+        found = _SKU.fullmatch(str(sku.get("description", "")))
+        family = _FAMILY_OF.get(found[2]) if found else None
+        if found is None or family is None:
+            continue
+        spot, part = bool(found[1]), found[3]
+        price = _price(sku, spot, _UNITS[part])
+        if price is not None:
+            for region in sku.get("serviceRegions", ()):
+                yield (family, str(region), spot, part), price
+
+
+def _price(sku: Mapping[str, Any], spot: bool, unit: str) -> float | None:
+    if sku.get("category", {}).get("usageType") != _USAGE[spot]:
+        return None
+    try:
+        told = sku["pricingInfo"][-1]["pricingExpression"]
+        # The last tier is what counts: a free first one may stand before it.
+        price = told["tieredRates"][-1]["unitPrice"]
+        amount = int(price.get("units", 0)) + int(price.get("nanos", 0)) / 1e9
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    right = told.get("usageUnit") == unit and price.get("currencyCode") == "USD"
+    return amount if right and amount > 0 else None
