@@ -100,6 +100,15 @@ def write(session: Session, run: Run) -> Run:
     return run
 
 
+def seen(session: Session, latest: Mapping[str, Any]) -> None:
+    """Take note of a job that has ended while nobody was attached."""
+    run, record = read(session), latest.get("record")
+    if run is None or run.ended or not isinstance(record, dict):
+        return
+    if run.has(str(latest["job"])) and record["cause"] != "preempted":
+        write(session, run.over(record["ended"] - record["started"], ended=True))
+
+
 def forget(session: Session) -> None:
     """Have the next run be one of its own."""
     _path(session).unlink(missing_ok=True)

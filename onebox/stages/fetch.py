@@ -8,7 +8,7 @@ from .. import words
 from ..errors import OutputsHeld, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from . import job, provision
+from . import attempts, job, provision
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -171,3 +171,4 @@ def _job_has_ended(session: Session) -> None:
             f"job {latest['job']} still runs, so its outputs may change",
             next="inv logs waits for it; inv fetch --partial takes them as they are",
         )
+    attempts.seen(session, latest)
