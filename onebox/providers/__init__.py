@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -10,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OneboxError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from .base import Provider
 
 # name -> (module:class, what to say when its SDK is missing)
 PROVIDERS = {
     "local": ("local:Local", "pip install asyncssh"),
+    "aws": ("aws:AWS", "pip install 'onebox[aws]'"),
+    "digitalocean": (
+        "digitalocean:DigitalOcean",
+        "pip install 'onebox[digitalocean]'",
+    ),
 }
 
 
@@ -41,14 +47,24 @@ def load(name: str, settings: Mapping[str, Any], root: Path) -> Provider:
         )
     where, hint = PROVIDERS[name]
     module, _, attribute = where.partition(":")
-    # Invoke switches bytecode off; an SDK compiled anew at each start costs
-    # seconds, so it is on while one is being imported.
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
     try:
-        found = importlib.import_module(f".{module}", __name__)
+        with with_bytecode():
+            found = importlib.import_module(f".{module}", __name__)
     except ImportError as error:
         raise OneboxError(f"provider {name} needs {error.name}", next=hint) from error
-    finally:
-        sys.dont_write_bytecode = before
     provider: Provider = getattr(found, attribute)(settings, root)
     return provider
+
+
+@contextlib.contextmanager
+def with_bytecode() -> Iterator[None]:
+    """
+    Have what is imported meanwhile compiled once and for all.
+
+    Invoke switches bytecode off; an SDK compiled anew at each start costs seconds.
+    """
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before

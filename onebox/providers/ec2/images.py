@@ -1,0 +1,175 @@
+"""Saved environments: images of ours, with whose they are in their tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from ...errors import Gone, ProviderError, UsageError
+from ..base import Box, Image
+from . import bases, machines, marks, problems
+from .cloud import Answer, Cloud, poll
+
+# A large disk takes its time to be copied.
+_SAVED_SECONDS = 3600.0
+
+
+def of_owner(cloud: Cloud, region: str, owner: str) -> list[Image]:
+    """Return an owner's images in a region that can be used."""
+    found = _described(cloud, region, marks.owned_by(owner))
+    images = [_image(one, region) for one in found if one.get("State") == "available"]
+    return [one for one in images if one is not None]
+
+
+def base(cloud: Cloud, region: str, image: Image) -> bases.Base:
+    """Return an image as what a machine starts from. Raises Gone if it is not there."""
+    for one in _named(cloud, region, image.id):
+        if one.get("State") == "available":
+            _check(one, image)
+            return bases.of_image(one, image.id)
+    raise Gone(
+        f"there is no image {image.id} in {region}",
+        next="inv image builds it, inv image --list shows those there are",
+    )
+
+
+def save(cloud: Cloud, region: str, box: Box, image: Image) -> Image:
+    """Save a stopped box's disk as an image, and wait until it can be used."""
+    present = _usable(cloud, region, image)
+    if present is None:
+        things = machines.look(cloud, region, box.id)
+        machine = things.machine
+        if machine is None:
+            raise UsageError(
+                f"{box.id} is spot capacity: nothing of it is left but a disk, which "
+                "cannot be saved as an image",
+                next="--no-spot for the box that an image is saved from",
+            )
+        said = marks.read(machine)
+        marks.check(box.id, said.tags if said else None, box.tags)
+        if machines.state(machine) != "stopped":
+            raise ProviderError(f"{box.id} must be stopped before it is saved")
+        _create(cloud, region, str(machine["InstanceId"]), image)
+    return poll(
+        cloud,
+        lambda: _usable(cloud, region, image, known=True),
+        _SAVED_SECONDS,
+        f"saving {image.id}",
+    )
+
+
+def delete(cloud: Cloud, region: str, image: Image) -> None:
+    """Remove an image and what its disk was saved in."""
+    for one in _named(cloud, region, image.id):
+        _check(one, image)
+        _deregister(cloud, region, one)
+    # What a crash between an image and its disk's copy has left.
+    for snapshot in cloud.pages(
+        "describe_snapshots",
+        "Snapshots",
+        region,
+        OwnerIds=["self"],
+        Filters=marks.filters({f"tag:{marks.IMAGE}": [image.id]}),
+    ):
+        said = marks.tags_of(marks.texts(snapshot))
+        marks.check(f"{snapshot['SnapshotId']}", said, image.tags)
+        try:
+            cloud.call(
+                "ec2", "delete_snapshot", region, SnapshotId=snapshot["SnapshotId"]
+            )
+        except Gone:
+            continue
+
+
+def _create(cloud: Cloud, region: str, instance: str, image: Image) -> None:
+    tags = marks.of_image(image)
+    try:
+        cloud.call(
+            "ec2",
+            "create_image",
+            region,
+            InstanceId=instance,
+            Name=image.id,
+            Description=f"onebox: {image.name}"[:255],
+            TagSpecifications=[
+                {"ResourceType": kind, "Tags": tags} for kind in ("image", "snapshot")
+            ],
+        )
+    except ProviderError as error:
+        # There is no token for this call, but a name can be had only once.
+        if problems.code(error) != "InvalidAMIName.Duplicate":
+            raise
+
+
+def _usable(
+    cloud: Cloud, region: str, image: Image, *, known: bool = False
+) -> Image | None:
+    """Return an image once it can be used; clear away one that failed."""
+    for one in _named(cloud, region, image.id):
+        _check(one, image)
+        if one.get("State") == "available":
+            return _image(one, region)
+        if one.get("State") == "failed":
+            _deregister(cloud, region, one)
+            why = one.get("StateReason", {}).get("Message", "no reason was given")
+            if known:
+                raise ProviderError(f"saving {image.id} failed: {why}")
+    return None
+
+
+def _deregister(cloud: Cloud, region: str, image: Answer) -> None:
+    try:
+        cloud.call(
+            "ec2",
+            "deregister_image",
+            region,
+            ImageId=image["ImageId"],
+            DeleteAssociatedSnapshots=True,
+        )
+    except Gone:
+        return
+
+
+def _check(present: Answer, image: Image) -> None:
+    said = marks.tags_of(marks.texts(present))
+    marks.check(f"image {image.id} ({present['ImageId']})", said, image.tags)
+
+
+def _named(cloud: Cloud, region: str, image: str) -> list[Answer]:
+    return _described(cloud, region, marks.filters({"name": [image]}))
+
+
+def _described(
+    cloud: Cloud, region: str, wanted: Sequence[dict[str, object]]
+) -> list[Answer]:
+    return list(
+        cloud.pages(
+            "describe_images", "Images", region, Owners=["self"], Filters=wanted
+        )
+    )
+
+
+def _image(described: Answer, region: str) -> Image | None:
+    said = marks.texts(described)
+    tags = marks.tags_of(said)
+    if tags is None or not said.get(marks.IMAGE):
+        return None
+    base = bases.of_image(described, said[marks.IMAGE])
+    return Image(
+        id=said[marks.IMAGE],
+        name=said.get(f"{marks.PREFIX}image-name", ""),
+        recipe=said.get(f"{marks.PREFIX}recipe", ""),
+        created=_epoch(str(described.get("CreationDate", ""))),
+        size=base.size,
+        arch=base.arch,
+        tags=replace(tags, kind="image"),
+        places=(region,),
+    )
+
+
+def _epoch(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return 0.0

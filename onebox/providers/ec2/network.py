@@ -1,0 +1,252 @@
+"""Where a box is plugged in, and who may knock at its ssh port."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import Gone, NoCapacity, ProviderError, UsageError
+from . import marks, problems
+from .cloud import Answer, Cloud
+
+SSH = 22
+
+
+@dataclass(frozen=True)
+class Socket:
+    """The place in a network that a box is given."""
+
+    vpc: str
+    subnet: str
+    zone: str
+    public: bool
+
+
+class Network:
+    """
+    The network of boxes, as the settings [aws] want it.
+
+    Args:
+        caller: What tells this machine's own address.
+
+    Raises:
+        UsageError: The settings would let everybody in, or nobody knows whom.
+    """
+
+    def __init__(
+        self, cloud: Cloud, settings: Mapping[str, Any], caller: Callable[[], str]
+    ) -> None:
+        self._cloud = cloud
+        self._subnet = str(settings.get("subnet") or "")
+        self._group = str(settings.get("security_group") or "")
+        self._cidr = str(settings.get("ssh_cidr") or "")
+        self._private = bool(settings.get("private"))
+        self._caller = caller
+        self._known: dict[str, list[Socket]] = {}
+        self._ranges: dict[str, list[str]] = {}
+        if self._cidr:
+            network = ipaddress.ip_network(self._cidr, strict=False)
+            self._cidr = str(network)
+            if network.prefixlen == 0 and not settings.get("allow_world_ssh"):
+                raise UsageError(
+                    f"[aws] ssh_cidr = {self._cidr} would let everybody knock",
+                    next="name your own network, or set allow_world_ssh = true",
+                )
+        elif settings.get("jump") and not self._private and not self._group:
+            raise UsageError(
+                "[aws] jump is set, and nobody knows from where it comes",
+                next="set ssh_cidr to the jump host's own address, or private = true",
+            )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know of each box."""
+        if self._cidr and ipaddress.ip_network(self._cidr).prefixlen == 0:
+            return ("its ssh port is open to the whole world (allow_world_ssh)",)
+        return ()
+
+    def sockets(self, region: str) -> list[Socket]:
+        """
+        Return the subnets that boxes of a region may be in, asked for once.
+
+        Raises:
+            UsageError: There are none, or the one of the settings is not there.
+        """
+        if region not in self._known:
+            self._known[region] = self._look(region)
+        return self._known[region]
+
+    def socket(self, region: str, zone: str) -> Socket:
+        """Return the subnet of a zone. Raises NoCapacity if it has none."""
+        for one in self.sockets(region):
+            if one.zone == zone:
+                return one
+        raise NoCapacity(f"there is no subnet for boxes in {zone}")
+
+    def groups(self, region: str, socket: Socket, owner: str) -> list[str]:
+        """
+        Return the security groups of a box: the settings', or the owner's own.
+
+        There is one of ours for each owner and VPC. It costs nothing and stays:
+        a group in use cannot be deleted, and the next box needs it again.
+        """
+        if self._group:
+            return [self._group]
+        present = self._ours(region, socket.vpc, owner) or self._create(
+            region, socket.vpc, owner
+        )
+        self._admit_only(region, present, self._who(region, socket.vpc))
+        return [str(present["GroupId"])]
+
+    def admit(self, region: str, owner: str, attached: Sequence[str]) -> bool:
+        """Have our group let in who may come now, and nobody else."""
+        if self._group:
+            return False
+        found = self._cloud.pages(
+            "describe_security_groups",
+            "SecurityGroups",
+            region,
+            Filters=marks.filters({"group-id": attached, "group-name": [_name(owner)]}),
+        )
+        # Whoever calls is not let in: the address may have changed since.
+        changes = [
+            self._admit_only(region, one, self._who(region, one["VpcId"]))
+            for one in found
+        ]
+        return any(changes)
+
+    def _who(self, region: str, vpc: str) -> list[str]:
+        if self._cidr:
+            return [self._cidr]
+        if not self._private:
+            return [f"{self._caller()}/32"]
+        if vpc not in self._ranges:
+            found = self._cloud.pages("describe_vpcs", "Vpcs", region, VpcIds=[vpc])
+            self._ranges[vpc] = sorted(
+                {
+                    str(block["CidrBlock"])
+                    for one in found
+                    for block in one.get("CidrBlockAssociationSet", ())
+                }
+                or {str(one["CidrBlock"]) for one in found}
+            )
+        return self._ranges[vpc]
+
+    def _look(self, region: str) -> list[Socket]:
+        asked: dict[str, Any] = {
+            "Filters": marks.filters(
+                {"default-for-az": ["true"], "state": ["available"]}
+            )
+        }
+        if self._subnet:
+            asked = {"SubnetIds": [self._subnet]}
+        try:
+            found = self._cloud.pages("describe_subnets", "Subnets", region, **asked)
+        except Gone as error:
+            raise UsageError(
+                f"there is no subnet {self._subnet} in {region}",
+                next="see [aws] subnet in onebox.toml",
+            ) from error
+        if not found:
+            raise UsageError(
+                f"{region} has no default VPC to put boxes in",
+                next='set subnet = "subnet-…" under [aws], or: '
+                "aws ec2 create-default-vpc",
+            )
+        return sorted(map(self._socket, found), key=lambda one: one.zone)
+
+    def _socket(self, subnet: Answer) -> Socket:
+        # A subnet that was named may be one that no public address leads to.
+        leads = bool(subnet.get("MapPublicIpOnLaunch")) or not self._subnet
+        return Socket(
+            vpc=str(subnet["VpcId"]),
+            subnet=str(subnet["SubnetId"]),
+            zone=str(subnet["AvailabilityZone"]),
+            public=leads and not self._private,
+        )
+
+    def _ours(self, region: str, vpc: str, owner: str) -> Answer | None:
+        found = self._cloud.pages(
+            "describe_security_groups",
+            "SecurityGroups",
+            region,
+            Filters=marks.filters({"vpc-id": [vpc], "group-name": [_name(owner)]}),
+        )
+        return found[0] if found else None
+
+    def _create(self, region: str, vpc: str, owner: str) -> Answer:
+        try:
+            made = self._cloud.call(
+                "ec2",
+                "create_security_group",
+                region,
+                GroupName=_name(owner),
+                Description="ssh to the boxes of one owner of onebox",
+                VpcId=vpc,
+                TagSpecifications=[
+                    {"ResourceType": "security-group", "Tags": marks.of_group(owner)}
+                ],
+            )
+        except ProviderError as error:
+            # Another command of ours, or a lost answer's own.
+            present = self._ours(region, vpc, owner)
+            if problems.code(error) != "InvalidGroup.Duplicate" or present is None:
+                raise
+            return present
+        return {"GroupId": made["GroupId"], "IpPermissions": []}
+
+    def _admit_only(self, region: str, group: Answer, who: Sequence[str]) -> bool:
+        present = {
+            (_key(rule), cidr["CidrIp"])
+            for rule in group.get("IpPermissions", ())
+            for cidr in rule.get("IpRanges", ())
+        }
+        wanted = {(("tcp", SSH, SSH), cidr) for cidr in who}
+        # The new ones first: never is nobody let in who should be.
+        for rules, operation, already in (
+            (wanted - present, "authorize_security_group_ingress", "Duplicate"),
+            (present - wanted, "revoke_security_group_ingress", "NotFound"),
+        ):
+            if not rules:
+                continue
+            try:
+                self._cloud.call(
+                    "ec2",
+                    operation,
+                    region,
+                    GroupId=group["GroupId"],
+                    IpPermissions=[_rule(key, cidr) for key, cidr in sorted(rules)],
+                )
+            except ProviderError as error:
+                if problems.code(error) != f"InvalidPermission.{already}":
+                    raise
+        return wanted != present
+
+
+_Key = tuple[str, int, int]
+
+
+def _name(owner: str) -> str:
+    return f"onebox-{owner}"
+
+
+def _key(rule: Answer) -> _Key:
+    return (
+        str(rule.get("IpProtocol", "-1")),
+        int(rule.get("FromPort", -1)),
+        int(rule.get("ToPort", -1)),
+    )
+
+
+def _rule(key: _Key, cidr: str) -> dict[str, Any]:
+    protocol, first, last = key
+    ports = {} if protocol == "-1" else {"FromPort": first, "ToPort": last}
+    return {
+        "IpProtocol": protocol,
+        **ports,
+        "IpRanges": [{"CidrIp": cidr, "Description": "onebox: ssh"}]
+        if protocol == "tcp"
+        else [{"CidrIp": cidr}],
+    }

@@ -1,0 +1,174 @@
+"""
+The least permissions for all that is done here, as an IAM policy.
+
+What looks is allowed everywhere; what makes, only with the tag that says whose it
+is; what changes or removes, only where that tag is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+_LOOKING = (
+    "ec2:DescribeAvailabilityZones",
+    "ec2:DescribeImages",
+    "ec2:DescribeInstanceTypeOfferings",
+    "ec2:DescribeInstanceTypes",
+    "ec2:DescribeInstances",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeRegions",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSnapshots",
+    "ec2:DescribeSpotInstanceRequests",
+    "ec2:DescribeSpotPriceHistory",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVolumes",
+    "ec2:DescribeVpcs",
+    "ec2:GetConsoleOutput",
+    "cloudwatch:DescribeAlarms",
+    "pricing:GetProducts",
+    "servicequotas:GetServiceQuota",
+    "sts:GetCallerIdentity",
+)
+_CREATING = ("RunInstances", "CreateImage", "CreateSecurityGroup")
+_OURS = {"StringEquals": {"aws:ResourceTag/onebox:managed": "1"}}
+_TO_BE_OURS = {"StringEquals": {"aws:RequestTag/onebox:managed": "1"}}
+
+
+def document() -> str:
+    """Return the policy, as IAM takes it."""
+    statements = [
+        _allow("Look", _LOOKING, ["*"]),
+        _allow(
+            "BasesByName",
+            ["ssm:GetParameters"],
+            ["arn:aws:ssm:*::parameter/aws/service/*"],
+        ),
+        _allow(
+            "MakeMachines",
+            ["ec2:RunInstances"],
+            [_ec2("instance")],
+            {
+                "StringEquals": {
+                    **_TO_BE_OURS["StringEquals"],
+                    "ec2:MetadataHttpTokens": "required",
+                }
+            },
+        ),
+        _allow(
+            "MakeDisks",
+            ["ec2:RunInstances"],
+            [_ec2("volume")],
+            {**_TO_BE_OURS, "Bool": {"ec2:Encrypted": "true"}},
+        ),
+        _allow(
+            "MakeWhatBelongsToMachines",
+            ["ec2:RunInstances"],
+            [_ec2("network-interface"), _ec2("spot-instances-request")],
+            _TO_BE_OURS,
+        ),
+        _allow(
+            "MakeMachinesFromAndIn",
+            ["ec2:RunInstances"],
+            [
+                "arn:aws:ec2:*::image/*",
+                "arn:aws:ec2:*::snapshot/*",
+                _ec2("image"),
+                _ec2("snapshot"),
+                _ec2("subnet"),
+                _ec2("security-group"),
+            ],
+        ),
+        _allow("SaveMachines", ["ec2:CreateImage"], [_ec2("instance")], _OURS),
+        _allow(
+            "SaveAs",
+            ["ec2:CreateImage"],
+            [_ec2("image", ""), _ec2("image"), _ec2("snapshot", ""), _ec2("snapshot")],
+            _TO_BE_OURS,
+        ),
+        _allow(
+            "MakeGroups",
+            ["ec2:CreateSecurityGroup"],
+            [_ec2("security-group")],
+            _TO_BE_OURS,
+        ),
+        _allow("MakeGroupsIn", ["ec2:CreateSecurityGroup"], [_ec2("vpc")]),
+        _allow(
+            "TagWhatIsMade",
+            ["ec2:CreateTags"],
+            ["arn:aws:ec2:*:*:*/*"],
+            {"StringEquals": {"ec2:CreateAction": list(_CREATING)}},
+        ),
+        _allow(
+            "TagWhatIsOurs",
+            ["ec2:CreateTags"],
+            [_ec2("instance"), _ec2("volume")],
+            {
+                **_OURS,
+                "ForAllValues:StringLike": {"aws:TagKeys": ["onebox:*"]},
+            },
+        ),
+        _allow(
+            "ChangeAndRemoveOurs",
+            [
+                "ec2:AttachVolume",
+                "ec2:AuthorizeSecurityGroupIngress",
+                "ec2:DeleteSnapshot",
+                "ec2:DeleteVolume",
+                "ec2:DeregisterImage",
+                "ec2:DetachVolume",
+                "ec2:ModifyInstanceAttribute",
+                "ec2:RevokeSecurityGroupIngress",
+                "ec2:StartInstances",
+                "ec2:StopInstances",
+                "ec2:TerminateInstances",
+            ],
+            [
+                "arn:aws:ec2:*:*:*/*",
+                "arn:aws:ec2:*::image/*",
+                "arn:aws:ec2:*::snapshot/*",
+            ],
+            _OURS,
+        ),
+        _allow(
+            "Deadlines",
+            ["cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"],
+            ["arn:aws:cloudwatch:*:*:alarm:onebox-*"],
+        ),
+        _allow(
+            "RolesOfAmazonsOwn",
+            ["iam:CreateServiceLinkedRole"],
+            ["arn:aws:iam::*:role/aws-service-role/*"],
+            {
+                "StringEquals": {
+                    "iam:AWSServiceName": [
+                        "spot.amazonaws.com",
+                        "events.amazonaws.com",
+                    ]
+                }
+            },
+        ),
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)
+
+
+def _allow(
+    name: str,
+    actions: Sequence[str],
+    resources: Sequence[str],
+    condition: object = None,
+) -> dict[str, object]:
+    found: dict[str, object] = {
+        "Sid": name,
+        "Effect": "Allow",
+        "Action": list(actions),
+        "Resource": list(resources),
+    }
+    if condition is not None:
+        found["Condition"] = condition
+    return found
+
+
+def _ec2(kind: str, account: str = "*") -> str:
+    return f"arn:aws:ec2:*:{account}:{kind}/*"
