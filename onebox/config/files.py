@@ -36,6 +36,7 @@ def _named(settings: Settings) -> Iterator[tuple[str, str, bool]]:
     """Yield every path, the setting that names it, and if it must be a file."""
     for key, name in (
         ("image.setup", settings.image.setup),
+        ("image.requirements", settings.image.requirements),
         ("image.packer", settings.image.packer),
     ):
         if name is not None:

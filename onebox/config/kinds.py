@@ -260,6 +260,14 @@ def environment(value: object) -> None:
             raise WrongError(f"{name} is a name of onebox's own")
 
 
+def parameters(value: object) -> None:
+    """Refuse names that no variable of a Packer template has."""
+    assert isinstance(value, dict)
+    for name in value:
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name) is None:
+            raise WrongError(f"{show(name)} is not the name of a variable")
+
+
 def cidr(value: object) -> None:
     """Refuse what is not a network in CIDR notation."""
     try:

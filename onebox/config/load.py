@@ -72,6 +72,14 @@ def _build(root: Path, given: Mapping[str, Given]) -> Settings:
         root=root,
         **top,
         size=choose(top["vm"], top["provider"], top["spot"], known, given),
+        builder=choose(
+            values["image"]["size"],
+            top["provider"],
+            False,
+            known,
+            given,
+            path="image.size",
+        ),
         sizes=known,
         image=shapes.Image(**values["image"]),
         push=shapes.Push(**values["push"]),
@@ -96,15 +104,7 @@ def project_name(root: Path) -> str:
 
 def _consistent(given: Mapping[str, Given]) -> None:
     """Refuse settings that are each right, but not together."""
-    ways = [
-        given[path]
-        for path in ("image.setup", "image.packer", "image.use")
-        if path in given and given[path].value is not None
-    ]
-    if len(ways) > 1:
-        first, second = sorted(ways, key=lambda item: _line(item.source))[:2]
-        other = first.path.partition(".")[2]
-        raise second.wrong(f"stands beside {other}; an image is made in one way")
+    _one_way(given)
     env, secrets = given.get("run.env"), given.get("run.secrets")
     if env is not None and secrets is not None:
         for name in _names(secrets.value):
@@ -112,6 +112,28 @@ def _consistent(given: Mapping[str, Given]) -> None:
                 raise secrets.wrong(f"{name} is in [run] env too")
     for cloud in ("aws", "gcp", "digitalocean"):
         _closed(cloud, given)
+
+
+def _one_way(given: Mapping[str, Given]) -> None:
+    """Refuse an image that is to be made in several ways at once."""
+    ways = [
+        [given[path] for path in paths if path in given and given[path].value]
+        for paths in (
+            ("image.setup", "image.python", "image.requirements"),
+            ("image.packer",),
+            ("image.use",),
+        )
+    ]
+    said = [way[0] for way in ways if way]
+    if len(said) > 1:
+        first, second = sorted(said, key=lambda item: _line(item.source))[:2]
+        other = first.path.partition(".")[2]
+        raise second.wrong(f"stands beside {other}; an image is made in one way")
+    variables = given.get("image.vars")
+    if variables is not None and variables.value and not ways[1]:
+        raise variables.wrong(
+            "belongs to a Packer template; there is no [image] packer"
+        )
 
 
 def _closed(cloud: str, given: Mapping[str, Given]) -> None:

@@ -28,14 +28,23 @@ class VM:
 
 @dataclass(frozen=True)
 class Image:
-    """How the environment is made: at most one of *setup*, *packer*, *use*."""
+    """
+    How the environment is made: by *packer*, by *use*, or by the rest of it.
+
+    *size* is that of the box it is built on; what it means is `Settings.builder`.
+    *vars* are variables of the Packer template.
+    """
 
     base: str
+    size: str
     setup: str | None
+    python: str | None
+    requirements: str | None
     packer: str | None
     use: str | None
     include: tuple[str, ...]
     env: Mapping[str, str]
+    vars: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -165,6 +174,7 @@ class Settings:
 
     *vm* is the size as it was written, *size* what it means; *spot* what was
     said for the whole line, `wants_spot` what follows from it and the size.
+    *builder* is the size that images are built on.
     """
 
     root: Path
@@ -174,6 +184,7 @@ class Settings:
     name: str
     spot: bool | None
     size: VM
+    builder: VM
     sizes: Mapping[str, VM]
     image: Image
     push: Push

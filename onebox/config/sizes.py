@@ -41,14 +41,16 @@ def choose(
     spot: bool | None,
     known: Mapping[str, VM],
     given: Mapping[str, Given],
+    *,
+    path: str = "vm",
 ) -> VM:
     """
-    Return the size that *text* means on *provider*.
+    Return the size that *text*, the setting *path*, means on *provider*.
 
     It is a size's name, a need ("cpus=64,memory=256 GB") or a provider's own
     type. The local box takes any of them: it rehearses what is meant for a cloud.
     """
-    place = given.get("vm") or Given("vm", text, "default")
+    place = given.get(path) or Given(path, text, "default")
     vm = known.get(text)
     if vm is None:
         vm = _need(text, place) if "=" in text else _type(text, provider, known, place)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from onebox.config import kinds
 from onebox.config.key import GB, PROVIDERS, Key, key
 from onebox.config.kinds import (
@@ -17,6 +19,7 @@ from onebox.config.kinds import (
     between,
     distinct,
     inside,
+    matching,
     not_empty,
     one_line,
     one_of,
@@ -25,6 +28,8 @@ from onebox.config.kinds import (
 )
 
 _USD = between(0.01, 1_000_000, "0.01 or more")
+# As uv takes it: a version, a range of them, or another implementation.
+_PYTHON = re.compile(r"(?:[a-z]+@?)?[<>=~!]*[0-9][0-9A-Za-z.,<>=~!*]*")
 _HOURS = between(
     10 / 60, 14 * 24, 'from 0.17 (10 minutes) to 336 (14 days); there is no "off"'
 )
@@ -141,11 +146,38 @@ IMAGE: tuple[Key, ...] = (
         one_of("ubuntu-22.04", "ubuntu-24.04", "debian-12"),
     ),
     key(
+        "image.size",
+        TEXT,
+        "small",
+        '"small"',
+        "The size of the box that it is built on.",
+        not_empty,
+        one_line,
+    ),
+    key(
         "image.setup",
         TEXT,
         None,
         '"setup.sh"',
         "A script that builds the environment, run once.",
+        inside,
+        blank=True,
+    ),
+    key(
+        "image.python",
+        TEXT,
+        None,
+        '"3.12"',
+        "The Python of the job, in ~/.venv; after setup, if there is one.",
+        matching(_PYTHON, "a version of Python, such as 3.12"),
+        blank=True,
+    ),
+    key(
+        "image.requirements",
+        TEXT,
+        None,
+        '"requirements.txt"',
+        "What it needs: such a list, pyproject.toml or uv.lock.",
         inside,
         blank=True,
     ),
@@ -181,8 +213,16 @@ IMAGE: tuple[Key, ...] = (
         PAIRS,
         {},
         '{ PIP_NO_CACHE_DIR = "1" }',
-        "Variables of the set-up script.",
+        "Variables of the set-up script, and of uv.",
         kinds.environment,
+    ),
+    key(
+        "image.vars",
+        PAIRS,
+        {},
+        '{ release = "2026.1" }',
+        "Variables of the Packer template.",
+        kinds.parameters,
     ),
 )
 

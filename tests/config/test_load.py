@@ -312,7 +312,13 @@ def test_shapes_are_those_of_the_schema(tmp_path: Path) -> None:
         return found
 
     known = {key.path for key in KEYS if key.table != "vm.*"}
-    assert fields(got, "") == known | {"root", "size", "sizes", "sources"}
+    assert fields(got, "") == known | {
+        "root",
+        "size",
+        "builder",
+        "sizes",
+        "sources",
+    }
     said = {key.name for key in KEYS if key.table == "vm.*"}
     own = {field.name for field in dataclasses.fields(VM)} - {"name", "types"}
     assert said == own | {"aws", "gcp", "digitalocean"}

@@ -241,6 +241,22 @@ FILE_MISTAKES = [
         "3: [image] setup: stands beside use; an image is made in one way",
     ),
     (
+        '[image]\npacker = "a.json"\nrequirements = "r.txt"',
+        "3: [image] requirements: stands beside packer; an image is made in one way",
+    ),
+    (
+        '[image]\nsetup = "a.sh"\n[image.vars]\nregion = "x"',
+        "4: [image.vars] region: belongs to a Packer template; there is no [image] packer",
+    ),
+    (
+        '[image]\npython = "three"',
+        '2: [image] python: "three" is not a version of Python, such as 3.12',
+    ),
+    (
+        '[image]\nsize = "smal"',
+        '2: [image] size: no size "smal", did you mean small?',
+    ),
+    (
         '[run]\nsecrets = ["A"]\nenv = { A = "b" }',
         "2: [run] secrets: A is in [run] env too",
     ),
