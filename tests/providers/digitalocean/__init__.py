@@ -1,0 +1,1 @@
+"""The provider `digitalocean`, against a strict server of our own."""

@@ -1,0 +1,453 @@
+"""The account behind the server: droplets, firewalls, tags, images, and their laws."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+
+REGIONS = ("nyc3", "fra1", "sfo3", "ams2")
+
+
+class RefusedError(Exception):
+    """An answer that is no success: its status, the API's word, its sentence."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+def _size(
+    slug: str, cpus: int, gigabytes: int, disk: int, price: float, *regions: str
+) -> Json:
+    return {
+        "slug": slug,
+        "vcpus": cpus,
+        "memory": gigabytes * 1024,
+        "disk": disk,
+        "price_hourly": price,
+        "price_monthly": round(price * 672, 2),
+        "regions": list(regions),
+        "available": True,
+        "transfer": 4.0,
+        "description": "General Purpose",
+    }
+
+
+def _sizes() -> list[Json]:
+    everywhere = ("nyc3", "fra1", "sfo3")
+    sizes = [
+        _size("s-1vcpu-1gb", 1, 1, 25, 0.00893, *everywhere),
+        _size("s-8vcpu-16gb", 8, 16, 320, 0.14286, *everywhere),
+        _size("c-4", 4, 8, 50, 0.125, *everywhere),
+        _size("g-2vcpu-8gb", 2, 8, 25, 0.09375, *everywhere),
+        _size("g-4vcpu-16gb", 4, 16, 50, 0.1875, *everywhere),
+        _size("gd-4vcpu-16gb", 4, 16, 150, 0.20238, "nyc3"),
+        _size("g-8vcpu-32gb", 8, 32, 100, 0.375, *everywhere),
+        _size("g-16vcpu-64gb", 16, 64, 200, 0.75, "fra1"),
+        _size("m-32vcpu-256gb", 32, 256, 800, 2.0, *everywhere),
+        _size("g-40vcpu-160gb", 40, 160, 500, 1.875, "nyc3"),
+        _size("gpu-h100x1-80gb", 20, 240, 720, 3.39, "nyc3"),
+        _size("c-60", 60, 120, 800, 1.97, "sfo3"),
+    ]
+    sizes[-1]["available"] = False
+    sizes[-2]["gpu_info"] = {"count": 1, "model": "nvidia_h100"}
+    return sizes
+
+
+@dataclass
+class Laws:
+    """How this account's cloud behaves; times in seconds."""
+
+    lag: float = 0.0
+    boot: float = 0.0
+    address_after: float = 0.0
+    action: float = 0.0
+    deaf: bool = False
+    droplet_limit: int = 25
+    reserved: tuple[str, ...] = ("localhost",)
+    restricted: tuple[str, ...] = ()
+    sold_out: tuple[str, ...] = ()
+    status: str = "active"
+
+
+@dataclass
+class Droplet:
+    """One droplet, with the moments at which it changes."""
+
+    id: int
+    body: Json
+    tags: list[str]
+    made: float
+    active: float
+    status: str = "new"
+    busy: float = 0.0
+    gone: float | None = None
+    walled: bool = False
+    host: str = ""
+    actions: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Action:
+    """Something that takes its time, and what it does when it is done."""
+
+    id: int
+    type: str
+    resource: int
+    end: float
+    then: Callable[[], None] | None = None
+    errored: bool = False
+
+
+class World:
+    """
+    Everything in one account.
+
+    Attributes:
+        made: The droplets that there have ever been.
+    """
+
+    def __init__(self, laws: Laws | None = None) -> None:
+        self.laws = laws or Laws()
+        self.lock = threading.RLock()
+        self.droplets: dict[int, Droplet] = {}
+        self.made: list[Droplet] = []
+        self.firewalls: dict[str, Json] = {}
+        self.tags: dict[str, str] = {}
+        self.images: dict[int, Json] = {}
+        self.volumes: dict[str, Json] = {}
+        self.actions: dict[int, Action] = {}
+        self.sizes = _sizes()
+        self.powered: Callable[[Droplet, bool], None] = lambda droplet, on: None
+        self.addresses: Callable[[Droplet], str] = lambda droplet: (
+            f"203.0.113.{droplet.id % 250 + 1}"
+        )
+        self._numbers = itertools.count(1000)
+        for slug in ("ubuntu-24-04-x64", "ubuntu-22-04-x64", "debian-12-x64"):
+            self._image(slug, slug, list(REGIONS[:3]), 7, [], public=True)
+
+    # -- what time does ---------------------------------------------------------
+
+    def tick(self) -> None:
+        """Let everything happen that is due."""
+        now = time.monotonic()
+        for droplet in self.droplets.values():
+            if droplet.status == "new" and now >= droplet.active:
+                droplet.status = "active"
+                self.powered(droplet, True)
+        for action in self.actions.values():
+            if action.then is not None and now >= action.end:
+                then, action.then = action.then, None
+                then()
+
+    # -- droplets ----------------------------------------------------------------
+
+    def create(self, body: Json) -> Json:
+        """Make a droplet; its tags are made as needed."""
+        laws, size = self.laws, self._size_of(body["size"])
+        region = body.get("region", "nyc3")
+        if body["name"] in laws.reserved:
+            raise _wrong(f"Name {body['name']} is reserved.")
+        if region not in REGIONS or region == "ams2":
+            raise _wrong("Region is not available.")
+        if size["slug"] in laws.restricted:
+            raise _wrong(
+                "This size is currently restricted, please open a ticket to unlock."
+            )
+        sold_out = not size["available"] or size["slug"] in laws.sold_out
+        if sold_out or region not in size["regions"]:
+            raise _wrong("Size is not available in this region.")
+        image = self._image_of(body["image"])
+        if region not in image["regions"]:
+            raise _wrong(
+                "The image you specified is not available in the selected region, you "
+                "can transfer it to this region from the images pages."
+            )
+        if image["min_disk_size"] > size["disk"]:
+            raise _wrong("Cannot create a droplet with a smaller disk than the image.")
+        if len(self.droplets) >= laws.droplet_limit:
+            raise _wrong("creating this/these droplet(s) will exceed your droplet limit")
+        now = time.monotonic()
+        droplet = Droplet(
+            id=next(self._numbers),
+            body=body,
+            tags=[self.tag(word) for word in body.get("tags") or []],
+            made=now,
+            active=now + laws.boot,
+            busy=now + laws.boot,
+        )
+        droplet.host = self.addresses(droplet)
+        droplet.walled = not self.reachable(droplet, "198.51.100.66")
+        self.droplets[droplet.id] = droplet
+        self.made.append(droplet)
+        action = self._act(droplet, "create", laws.boot, None)
+        links = [{"id": action["id"], "rel": "create", "href": "https://x/"}]
+        return {"droplet": self.show(droplet), "links": {"actions": links}}
+
+    def listed(self, tag: str | None) -> list[Json]:
+        """Return what a list shows: without what is too new, with what just went."""
+        now, lag = time.monotonic(), self.laws.lag
+        return [
+            self.show(one)
+            for one in self.made
+            if now >= one.made + lag and (one.gone is None or now < one.gone + lag)
+            if tag is None or tag.lower() in {word.lower() for word in one.tags}
+        ]
+
+    def one(self, number: int) -> Droplet:
+        """Return a droplet that is there."""
+        if number not in self.droplets:
+            raise RefusedError(404, "not_found", "The resource you requested could not")
+        return self.droplets[number]
+
+    def destroy(self, number: int) -> None:
+        """Remove a droplet; its snapshots and firewalls stay."""
+        droplet = self.one(number)
+        if droplet.status == "new":
+            raise _wrong("Droplet already has a pending event.")
+        self.powered(droplet, False)
+        droplet.gone = time.monotonic()
+        del self.droplets[number]
+
+    def act(self, number: int, body: Json) -> Json:
+        """Begin an action of a droplet."""
+        droplet, kind = self.one(number), body["type"]
+        now = time.monotonic()
+        if now < droplet.busy or droplet.status == "new":
+            raise _wrong("Droplet already has a pending event.")
+        seconds = self.laws.action
+        droplet.busy = now + seconds
+        if kind == "snapshot":
+            name, region = body["name"], droplet.body["region"]
+            disk = self._size_of(droplet.body["size"])["disk"]
+
+            def saved() -> None:
+                self._image(name, None, [region], disk, [])
+
+            return {"action": self._act(droplet, kind, seconds, saved)}
+        if kind == "shutdown" and self.laws.deaf:
+            return {"action": self._act(droplet, kind, seconds, None)}
+        if kind in ("shutdown", "power_off") and droplet.status == "off":
+            raise _wrong("Droplet is already powered off.")
+        status = "active" if kind == "power_on" else "off"
+
+        def switched() -> None:
+            if droplet.id in self.droplets:
+                droplet.status = status
+                self.powered(droplet, status == "active")
+
+        return {"action": self._act(droplet, kind, seconds, switched)}
+
+    def show(self, droplet: Droplet) -> Json:
+        """Return a droplet as the API shows it."""
+        size, now = self._size_of(droplet.body["size"]), time.monotonic()
+        networks = []
+        if droplet.status != "new" and now >= droplet.made + self.laws.address_after:
+            networks.append({"ip_address": "10.10.0.5", "type": "private"})
+            if droplet.body.get("public_networking", True):
+                networks.append({"ip_address": droplet.host, "type": "public"})
+        return {
+            "id": droplet.id,
+            "name": droplet.body["name"],
+            "memory": size["memory"],
+            "vcpus": size["vcpus"],
+            "disk": size["disk"],
+            "locked": now < droplet.busy,
+            "status": droplet.status,
+            "created_at": _written(droplet.made),
+            "features": ["private_networking"],
+            "backup_ids": [],
+            "next_backup_window": None,
+            "snapshot_ids": [],
+            "image": {"id": 1},
+            "volume_ids": [],
+            "size": size,
+            "size_slug": size["slug"],
+            "networks": {"v4": networks, "v6": []},
+            "region": {"slug": droplet.body["region"], "available": True},
+            "tags": list(droplet.tags),
+        }
+
+    def reachable(self, droplet: Droplet, source: str) -> bool:
+        """Tell whether ssh on a droplet is open for an address."""
+        own = {word.lower() for word in droplet.tags}
+        walls = [
+            wall
+            for wall in self.firewalls.values()
+            if own & {word.lower() for word in wall.get("tags") or []}
+            or droplet.id in (wall.get("droplet_ids") or [])
+        ]
+        if not walls:
+            return True
+        return any(
+            ipaddress.ip_address(source) in ipaddress.ip_network(network)
+            for wall in walls
+            for rule in wall["inbound_rules"]
+            if rule["protocol"] == "tcp" and rule["ports"] in ("22", "all")
+            for network in rule["sources"].get("addresses", [])
+        )
+
+    # -- firewalls, tags, images ---------------------------------------------------
+
+    def wall(self, body: Json, id: str | None = None) -> Json:
+        """Make a firewall, or replace one."""
+        for other in self.firewalls.values():
+            if other["name"] == body["name"] and other["id"] != id:
+                raise RefusedError(409, "conflict", "duplicate name")
+        for word in body.get("tags") or []:
+            if word.lower() not in self.tags:
+                raise _wrong(f"tag {word} does not exist")
+        if id is not None and id not in self.firewalls:
+            raise RefusedError(404, "not_found", "firewall not found")
+        id = id or f"fw-{next(self._numbers)}"
+        made = self.firewalls.get(id, {}).get("created_at", _written(time.monotonic()))
+        # The API shows all ports as 0.
+        for rule in body["outbound_rules"]:
+            rule["ports"] = "0" if rule["ports"] == "all" else rule["ports"]
+        self.firewalls[id] = {
+            **body,
+            "id": id,
+            "status": "succeeded",
+            "created_at": made,
+            "pending_changes": [],
+        }
+        return {"firewall": self.firewalls[id]}
+
+    def tag(self, word: str) -> str:
+        """Return a tag as it was first written; make it if need be."""
+        return self.tags.setdefault(word.lower(), word)
+
+    def carried(self, word: str) -> int:
+        """Count what carries a tag."""
+        words = [one.tags for one in self.droplets.values()]
+        words += [image["tags"] for image in self.images.values()]
+        return sum(word.lower() in {w.lower() for w in some} for some in words)
+
+    def retag(self, word: str, resources: list[Json], on: bool) -> None:
+        """Tag things, or untag them."""
+        if word.lower() not in self.tags:
+            raise RefusedError(404, "not_found", "tag not found")
+        for resource in resources:
+            number = int(resource["resource_id"])
+            kind = resource["resource_type"]
+            if kind == "droplet":
+                carried = self.one(number).tags
+            elif kind == "image" and number in self.images:
+                carried = self.images[number]["tags"]
+            else:
+                raise RefusedError(404, "not_found", f"{kind} not found")
+            present = [w for w in carried if w.lower() == word.lower()]
+            if on and not present:
+                carried.append(self.tags[word.lower()])
+            for one in present if not on else []:
+                carried.remove(one)
+
+    def untag(self, word: str) -> None:
+        """Remove a tag, from everything."""
+        if self.tags.pop(word.lower(), None) is None:
+            raise RefusedError(404, "not_found", "tag not found")
+        for one in [*self.droplets.values()]:
+            one.tags = [w for w in one.tags if w.lower() != word.lower()]
+        for image in self.images.values():
+            image["tags"] = [w for w in image["tags"] if w.lower() != word.lower()]
+
+    def transfer(self, number: int, region: str) -> Json:
+        """Begin to copy an image to a region."""
+        image = self._image_of(number)
+        if region in image["regions"]:
+            raise _wrong("Image is already available in that region.")
+
+        def moved() -> None:
+            image["regions"].append(region)
+
+        return {"action": self._begin("transfer", number, self.laws.action, moved)}
+
+    def action(self, number: int) -> Json:
+        """Return an action as it is now."""
+        if number not in self.actions:
+            raise RefusedError(404, "not_found", "action not found")
+        action = self.actions[number]
+        done = time.monotonic() >= action.end
+        status = "errored" if action.errored else "completed"
+        return {
+            "id": action.id,
+            "type": action.type,
+            "status": status if done else "in-progress",
+            "resource_id": action.resource,
+            "resource_type": "droplet",
+        }
+
+    def snapshots(self) -> list[Json]:
+        """Return the images that are not DigitalOcean's."""
+        return [image for image in self.images.values() if not image["public"]]
+
+    def _act(
+        self, droplet: Droplet, kind: str, seconds: float, then: Any
+    ) -> Json:
+        shown = self._begin(kind, droplet.id, seconds, then)
+        droplet.actions.append(int(shown["id"]))
+        return shown
+
+    def _begin(self, kind: str, resource: int, seconds: float, then: Any) -> Json:
+        number = next(self._numbers)
+        self.actions[number] = Action(
+            number, kind, resource, time.monotonic() + seconds, then
+        )
+        return self.action(number)
+
+    def _image(
+        self,
+        name: str,
+        slug: str | None,
+        regions: list[str],
+        disk: int,
+        tags: list[str],
+        public: bool = False,
+    ) -> None:
+        number = next(self._numbers)
+        self.images[number] = {
+            "id": number,
+            "name": name,
+            "slug": slug,
+            "type": "base" if public else "snapshot",
+            "public": public,
+            "regions": regions,
+            "created_at": _written(time.monotonic()),
+            "min_disk_size": disk,
+            "size_gigabytes": 2.36,
+            "status": "available",
+            "tags": tags,
+            "distribution": "Ubuntu",
+        }
+
+    def _size_of(self, slug: str) -> Json:
+        for size in self.sizes:
+            if size["slug"] == slug:
+                return size
+        raise _wrong("You specified an invalid size for Droplet creation.")
+
+    def _image_of(self, name: str | int) -> Json:
+        for image in self.images.values():
+            if name in (image["slug"], image["id"]):
+                return image
+        raise _wrong("You specified an invalid image for Droplet creation.")
+
+
+def _wrong(message: str) -> RefusedError:
+    return RefusedError(422, "unprocessable_entity", message)
+
+
+def _written(moment: float) -> str:
+    epoch = time.time() - time.monotonic() + moment
+    whole = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
+    return whole.strftime("%Y-%m-%dT%H:%M:%SZ")
