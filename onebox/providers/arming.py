@@ -70,9 +70,8 @@ def user_data(
     told = {
         # Of all modules the first, and the one that runs at every boot.
         "bootcmd": [script],
-        "users": [],
         "ssh_deletekeys": True,
-        "ssh_genkeytypes": [] if host_key else ["ed25519"],
+        "ssh_genkeytypes": ["ed25519"],
     }
     # JSON is YAML in which nothing needs to be escaped twice.
     text = f"#cloud-config\n{json.dumps(told, indent=0)}\n".encode("ascii")
@@ -116,7 +115,8 @@ def _arming(
         "notice": notice,
         "host_key": HOST_KEY if host_key else "",
     }
-    seed = base64.b64encode(gzip.compress(arming.seed, 9, mtime=0)).decode("ascii")
+    # A disk that starts again, in another machine, holds its agent already.
+    seed = gzip.compress(arming.seed, 9, mtime=0) if arming.seed else b""
     return _ARM.format(
         deadline=deadline,
         longest=LONGEST,
@@ -128,7 +128,7 @@ def _arming(
         armed='\'{"armed": %s, "deadline": %s, %s\\n\' $now $deadline'
         if told_until
         else "'{\"armed\": %s, %s\\n' $now",
-        seed=seed,
+        seed=base64.b64encode(seed).decode("ascii"),
     )
 
 
@@ -200,7 +200,6 @@ cat >/run/systemd/logind.conf.d/onebox.conf <<'end'
 KillUserProcesses=no
 RemoveIPC=no
 end
-for it in apt-daily apt-daily-upgrade; do ln -sf /dev/null $units/$it.timer; done
 systemctl daemon-reload
 systemctl restart --no-block onebox-deadline.timer
 systemctl stop --no-block apt-daily.timer apt-daily-upgrade.timer
@@ -209,8 +208,9 @@ systemctl kill -s HUP systemd-logind 2>/dev/null
 grep -qsF {box} {root}/box.json || rm -rf {root}
 mkdir -p {root}
 rm -f {root}/notice
-for it in watch agent; do
-echo {seed} | base64 -d | gzip -d >{root}/$it.new && mv -f {root}/$it.new {root}/$it.pyz
+seed={seed}
+[ -z "$seed" ] || for it in watch agent; do
+echo $seed | base64 -d | gzip -d >{root}/$it.new && mv -f {root}/$it.new {root}/$it.pyz
 done
 printf {armed} {told} >{root}/box.new
 mv -f {root}/box.new {root}/box.json
