@@ -158,7 +158,7 @@ class Lab:
 
     def _describe(self) -> Box:
         key = self.base / "hostkey"
-        new = keys.new_host_key()
+        new = keys.new_host_key(config_dir(self.environ))
         key.touch(mode=0o600)
         key.write_text(new.private)
         allowed = self.base / "authorized_keys"

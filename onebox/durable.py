@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from .signals import held
+
+OLD_SECONDS = 3600.0
 
 
 def private_dir(path: Path) -> Path:
@@ -35,6 +39,22 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
                 Path(draft).unlink()
             raise
         sync_dir(path.parent)
+
+
+def clear_drafts(directory: Path, pattern: str) -> None:
+    """
+    Remove what commands that were killed an hour ago, or earlier, left half done.
+
+    What is younger may be the work of one that still runs.
+    """
+    for path in directory.glob(pattern):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime > time.time() - OLD_SECONDS:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def write_all(fd: int, data: bytes) -> None:

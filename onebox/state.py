@@ -72,7 +72,7 @@ def _owner(path: Path) -> str:
     made = random_id(12)
     private_dir(path.parent)
     # Two first commands at once must agree: link() lets exactly one win.
-    with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:
+    with tempfile.NamedTemporaryFile("w", prefix=".draft-", dir=path.parent) as draft:
         draft.write(made + "\n")
         draft.flush()
         os.fsync(draft.fileno())

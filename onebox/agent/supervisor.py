@@ -26,6 +26,8 @@ HEARTBEAT = 10.0
 # What a job left behind has this long to end by itself, then to heed TERM.
 SETTLE = 0.3
 LEFTOVER_GRACE = 2.0
+# Whoever has killed the job may have told us as well, a moment later.
+TOLD_AS_WELL = 0.1
 # A process in the kernel's hands (a dead disk) cannot be killed: after this
 # long the job counts as over all the same.
 UNKILLABLE = 30.0
@@ -181,6 +183,9 @@ class _Supervisor:
                 self.killed = True
                 processes.send(signal.SIGKILL, self.family())
                 self.kill_at = time.monotonic() + 0.1
+        if not self.cause and self.termed():
+            # A box that goes off tells everybody at once, in any order.
+            self.wait(TOLD_AS_WELL)
 
     def tick(self, now: float) -> None:
         """Show that we live, measure, and give the ballast back if need be."""
@@ -199,8 +204,12 @@ class _Supervisor:
         except BlockingIOError:
             signals = b""
         self.reap()
-        if signal.SIGTERM in signals and self.status is None:
+        if signal.SIGTERM in signals and (self.status is None or self.termed()):
             self.stop()
+
+    def termed(self) -> bool:
+        """Tell whether TERM has ended the job; a shell says so in its own code."""
+        return _code(self.status or 0) == 128 + signal.SIGTERM
 
     def reap(self) -> None:
         """Collect what has ended: the job's main process, and its orphans."""
@@ -275,7 +284,7 @@ class _Supervisor:
         """Say how the job ended."""
         status = self.status or 0
         by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        code = 128 + by_signal if by_signal else os.WEXITSTATUS(status)
+        code = _code(status)
         cause = self.cause or ("signal" if by_signal else "exit")
         if not self.cause and code:
             if code == 137 and samples.oom_kills() > self.oom_kills:
@@ -312,6 +321,12 @@ class _Supervisor:
         except FileNotFoundError:
             return 0
         return size
+
+
+def _code(status: int) -> int:
+    """Return the exit code, as a shell would, of what `wait` has told."""
+    by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return 128 + by_signal if by_signal else os.WEXITSTATUS(status)
 
 
 def _save(directory: str, name: str, value: Dict[str, Any]) -> None:

@@ -71,16 +71,22 @@ def perform(
         if started_by == "fetch" and not partial:
             _job_has_ended(session)
         line.doing("asking the box what there is")
-        done: outputs.Fetched = session.resuming(
-            lambda link: outputs.fetch(
-                link,
-                roots(session),
-                session.into,
-                session.local_dir,
-                line.progress,
-                unsafe_links=unsafe_links,
+        try:
+            done: outputs.Fetched = session.resuming(
+                lambda link: outputs.fetch(
+                    link,
+                    roots(session),
+                    session.into,
+                    session.local_dir,
+                    line.progress,
+                    unsafe_links=unsafe_links,
+                )
             )
-        )
+        except OutputsHeld as error:
+            error.next = error.next or (
+                "mend it, then inv fetch; inv fetch --into=DIR puts them elsewhere"
+            )
+            raise
         if done.refused:
             line.end("", f"{words.count(done.files, 'file')} here", mark="failed")
             listed = words.some([words.path(link) for link in done.refused])

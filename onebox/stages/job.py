@@ -14,6 +14,7 @@ from ..durable import private_dir
 from ..errors import ConnectionLost, Lost, Throttled, Unclear, UsageError
 from ..providers.base import Box
 from ..transport.link import AgentError, Link
+from ..transport.ssh import KeyRefused
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -24,6 +25,8 @@ LONGEST_PAUSE = 30.0
 # The agent sends a sample each second: one that is silent for so long hangs,
 # even if ssh itself still answers.
 SILENCE_SECONDS = 60.0
+# A box that says no to our key this often in a row has been changed.
+REFUSALS = 6
 
 
 def run(
@@ -110,21 +113,30 @@ def follow(
     a broken connection nor a later command loses or repeats a byte.
 
     Raises:
-        Lost: The fate of the job is not known, or the box is gone.
+        Lost: The fate of the job is not known, the box is gone, or it does not let
+            us in any more.
     """
     private_dir(log.parent)
-    pause, out = 0.2, False
+    pause, out, refused = 0.2, False, 0
     with log.open("ab", buffering=0) as copy:
         while True:
             before = copy.tell()
             try:
                 answer = _follow(session, box, job_id, copy.fileno(), output, sample)
                 break
-            except ConnectionLost:
+            except ConnectionLost as error:
                 session.door(box).hang_up(force=True)
                 # A laptop without a network cannot ask the cloud either.
                 with suppress(Unclear, Throttled):
                     session.still_there(box)
+                refused = refused + 1 if isinstance(error, KeyRefused) else 0
+                if refused == REFUSALS:
+                    raise Lost(
+                        f"{box.id} does not let us in any more: {error.message}; "
+                        f"job {job_id} may still be running on it",
+                        next="was its authorized_keys changed? inv logs tries again; "
+                        "inv teardown --discard-outputs gives the box up",
+                    ) from error
                 if copy.tell() > before:
                     pause, out = 0.2, False
                 pause = min(pause * 2, LONGEST_PAUSE)

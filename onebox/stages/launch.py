@@ -227,7 +227,8 @@ def _create(
 ) -> Box:
     limits = session.settings.limits
     until = deadline(session)
-    key = keys.identity(config_dir(session.environ))
+    ours = config_dir(session.environ)
+    key = keys.identity(ours)
     request = Request(
         box=f"ob-{random_id()}",
         tags=Tags(
@@ -241,7 +242,7 @@ def _create(
         size=size,
         image=image,
         user_key=keys.public_half(key),
-        host_key=keys.new_host_key(),
+        host_key=keys.new_host_key(ours),
         arming=Arming(
             deadline=until,
             setup_grace=limits.setup_minutes * 60,

@@ -10,16 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import children
-from ..durable import private_dir
+from ..durable import clear_drafts, private_dir
 from ..errors import OneboxError
 from ..providers.base import HostKey
+
+# How what is only half a key, or half an owner's id, is called.
+DRAFT = ".draft-"
 
 
 def identity(directory: Path) -> Path:
     """Return the owner's private ssh key; make it the first time."""
     path = private_dir(directory) / "identity"
+    clear_drafts(directory, f"{DRAFT}*")
     if not path.exists():
-        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        with tempfile.TemporaryDirectory(prefix=DRAFT, dir=directory) as scratch:
             draft = Path(scratch) / "identity"
             _keygen(draft, "onebox")
             # No public half beside it: ssh would offer that one, were it ever
@@ -36,9 +40,11 @@ def public_half(path: Path) -> str:
     return done.strip()
 
 
-def new_host_key() -> HostKey:
-    """Make the host key that a new box will answer with."""
-    with tempfile.TemporaryDirectory() as scratch:
+def new_host_key(directory: Path) -> HostKey:
+    """Make the host key that a new box will answer with; it passes through here."""
+    with tempfile.TemporaryDirectory(
+        prefix=DRAFT, dir=private_dir(directory)
+    ) as scratch:
         path = Path(scratch) / "key"
         _keygen(path, "")
         public = " ".join(Path(f"{path}.pub").read_text("ascii").split()[:2])

@@ -144,10 +144,16 @@ def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | 
     )
     known.save()
     local = {entry.path: entry for entry in here.entries}
-    names = [show(e.path) for e in found.entries if not _here(e, local)]
-    if not names:
+    missing = [e for e in found.entries if not _here(e, local)]
+    if not missing:
         return None
-    return f"{len(names):,} of {len(found.entries):,} files: {listing(names)}"
+    # Folders are worth a word only where nothing else is missing.
+    told = [e for e in missing if e.kind != "d"] or missing
+    total = sum(e.size for e in missing)
+    counted = f"{len(missing):,} of {len(found.entries):,} files"
+    if total:
+        counted += f", {words.size(total)}"
+    return f"{counted}: {listing([_with_size(e) for e in told], 10)}"
 
 
 def changed_here(into: Path, memory: Path) -> str | None:
@@ -163,6 +169,11 @@ def changed_here(into: Path, memory: Path) -> str | None:
         if path not in local or not remembered.is_ours(local[path])
     ]
     return listing(names) or None
+
+
+def _with_size(entry: Entry) -> str:
+    size = f" ({words.size(entry.size)})" if entry.kind == "f" else ""
+    return show(entry.path) + size
 
 
 def _here(entry: Entry, local: dict[bytes, Entry]) -> bool:

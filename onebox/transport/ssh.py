@@ -22,7 +22,7 @@ from typing import IO, TypeVar
 
 from .. import children
 from ..agent import wire
-from ..durable import private_dir, write_atomically
+from ..durable import clear_drafts, private_dir, write_atomically
 from ..errors import BoxFailed, ConnectionLost, HostKeyMismatch, OneboxError
 from ..providers.base import Box
 from . import bundle
@@ -70,6 +70,7 @@ class Door:
     def __init__(self, box: Box, directory: Path, identity: Path) -> None:
         self.box = box
         self.directory = private_dir(directory)
+        clear_drafts(directory, ".*-*")
         self.config = directory / "config"
         self.socket = socket_dir(os.environ) / _socket_name(box)
         self._link: Link | None = None

@@ -185,6 +185,19 @@ def test_a_signal_from_outside_is_a_power_off(agent_box: AgentBox) -> None:
     assert (record["cause"], record["signal"]) == ("poweroff", signal.SIGTERM)
 
 
+@pytest.mark.parametrize("shell", ["exec sleep 84", "sleep 84; exit $?"])
+def test_a_power_off_that_meets_the_job_first(agent_box: AgentBox, shell: str) -> None:
+    """When the box tells everybody at once, the record still says why it ended."""
+    with agent_box.link() as link:
+        link.ask("start", job="j1", shell=shell)
+        until(agent_box.strays)
+        for pid in agent_box.strays():
+            os.kill(pid, signal.SIGTERM)
+        os.kill(supervisor(agent_box, "j1"), signal.SIGTERM)
+        record = follow(link, "j1")[1]["record"]
+    assert (record["cause"], record["code"]) == ("poweroff", 143)
+
+
 @pytest.fixture
 def memory_limit() -> Iterator[Path]:
     """The file of a cgroup with 64 MB that takes who should live in it."""

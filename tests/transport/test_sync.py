@@ -340,12 +340,14 @@ def test_verify_sees_every_difference(project: Project) -> None:
     """A file missing, changed or of another kind here is a reason."""
     for name in ("out/a", "out/b", "out/c"):
         project.job(name)
-    assert project.verify() == "4 of 4 files: out, out/a, out/b, …"
+    assert project.verify() == (
+        "4 of 4 files, 18 B: out/a (6 B), out/b (6 B), out/c (6 B)"
+    )
     project.fetch()
     (project.root / "out" / "a").write_bytes(b"other!")
     (project.root / "out" / "b").unlink()
 
-    assert project.verify() == "2 of 4 files: out/a, out/b"
+    assert project.verify() == "2 of 4 files, 12 B: out/a (6 B), out/b (6 B)"
     assert sync.changed_here(project.root, project.memory) == "out/a, out/b"
 
 

@@ -1,0 +1,206 @@
+"""Faults that come from outside, met by real `inv` lines: each is named, none loses."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from onebox.transport.keys import identity
+
+from .conftest import TOML, Project
+
+REHEARSE = TOML + "[local.rehearse]\n"
+
+
+class TestState:
+    def test_damaged(self, project: Project) -> None:
+        """
+        A torn state file is kept aside and said so; the box is found by its tags.
+        """
+        project.inv("provision")
+        (state,) = project.home.glob("state/projects/*/main/state.json")
+        whole = state.read_bytes()
+        state.write_bytes(whole[: len(whole) // 2])
+        done = project.inv("run", "teardown")
+
+        assert 0 == done.code, done.err
+        assert "was damaged: it is kept as state.json.corrupt-1" in done.err
+        assert whole.startswith(state.with_name("state.json.corrupt-1").read_bytes())
+        assert "42\n" == project.read("results/answer.txt")
+        assert [] == project.boxes()
+
+    def test_project_removed(self, project: Project, tmp_path: Path) -> None:
+        """
+        A box whose project directory is gone is seen and removed from elsewhere.
+        """
+        project.inv("provision")
+        (box,) = project.boxes()
+        shutil.rmtree(project.root)
+        project.root = tmp_path / "elsewhere"
+        project.write("tasks.py", "from onebox import *\n")
+
+        assert box in project.inv("sweep").out
+
+    def test_left_by_kills(self, project: Project) -> None:
+        """
+        Drafts and scratch directories of killed commands are cleared by a later one.
+        """
+        project.inv("provision")
+        (ssh,) = project.home.glob("state/projects/*/main/ssh")
+        config = project.home / "config"
+        (ssh / ".config-abc").write_text("half")
+        (ssh / ".known_hosts-abc").write_text("half")
+        (config / ".draft-abc").mkdir()
+        (config / ".draft-abc" / "identity").write_text("half a key")
+        young = config / ".draft-young"
+        young.mkdir()
+        _age(*ssh.glob(".*-abc"), config / ".draft-abc")
+        assert 0 == project.inv("teardown").code
+
+        assert [] == list(ssh.parent.rglob(".*"))
+        assert [young] == list(config.glob(".*"))
+
+
+class TestLine:
+    def test_another_machine_answers(self, project: Project) -> None:
+        """
+        Under a reused address nothing is sent and nothing done: exit 76, box kept.
+        """
+        project.write("onebox.toml", REHEARSE + "host_key_after = 3\n")
+        project.write("job.sh", "echo up; sleep 600")
+        line = project.start("run", "--keep")
+        project.until("up\n")
+        (box,) = project.boxes()
+        time.sleep(3)
+        _cut(box)
+
+        assert 76 == line.wait(60)
+        project.write("new.txt", "not for strangers")
+        done = project.inv("push")
+        assert 76 == done.code
+        assert "another machine answers" in done.err
+        assert "nothing was sent to it" in done.err
+        assert "is still up" in done.err
+        assert [box] == project.boxes()
+        work = project.home / "local/boxes" / box / "home/work"
+        assert not (work / "new.txt").exists()
+        assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
+        assert [] == project.boxes()
+
+    def test_key_refused_for_good(self, project: Project, tmp_path: Path) -> None:
+        """
+        A follower that is not let in any more says so and ends; it does not wait on.
+        """
+        project.write("job.sh", "echo up; sleep 600")
+        line = project.start("run")
+        project.until("up\n")
+        (box,) = project.boxes()
+        ours = project.home / "config" / "identity"
+        kept = ours.read_bytes()
+        ours.write_bytes(identity(tmp_path / "another").read_bytes())
+        _cut(box)
+
+        assert 74 == line.wait(60)
+        assert f"{box} does not let us in any more" in project.err
+        assert "job " in project.err
+        assert "is still up" in project.err
+        ours.write_bytes(kept)
+        assert 0 == project.inv("cancel").code
+
+
+class TestOutputs:
+    def test_no_room_here(self, project: Project) -> None:
+        """
+        Outputs that do not fit are refused in advance; the box stays, at its price.
+        """
+        project.write("job.sh", "mkdir -p results; truncate -s 9T results/huge")
+        done = project.inv("run")
+
+        assert 73 == done.code
+        assert "need 9.4 TB, have " in done.err
+        assert "is still up: no charge, powers itself off at" in done.err
+        assert "  next: mend it, then inv fetch" in done.err
+        assert [] == list((project.root / "results").glob("*"))
+        assert 1 == len(project.boxes())
+
+    def test_teardown_without_fetch(self, project: Project) -> None:
+        """
+        Teardown is refused with the files and sizes that would be lost.
+        """
+        project.write(
+            "job.sh",
+            "mkdir -p results; head -c 3000000 /dev/zero > results/big; "
+            "head -c 1536 /dev/zero > results/small",
+        )
+        project.inv("push")
+        project.inv("run", "--only")
+        done = project.inv("teardown")
+
+        assert 73 == done.code
+        assert "results/big (2.9 MB), results/small (1.5 kB)" in done.err
+        assert "nothing was removed" in done.err
+        assert "is still up: no charge, powers itself off at" in done.err
+        assert 1 == len(project.boxes())
+
+
+class TestBox:
+    def test_reboot(self, project: Project) -> None:
+        """
+        A box that reboots ends its job, on record, and keeps its own deadline.
+        """
+        project.write(
+            "job.sh", "mkdir -p results; echo x > results/x; echo up; sleep 600"
+        )
+        line = project.start("run", "--keep")
+        project.until("up\n")
+        (box,) = project.boxes()
+        told = project.home / "local/boxes" / box / "onebox/box.json"
+        before = json.loads(told.read_text())
+        project.inv("ssh", "--", "sudo reboot")
+
+        assert 128 + signal.SIGTERM == line.wait(60)
+        assert "the box was powered off" in project.err
+        after = json.loads(told.read_text())
+        assert before["deadline"] == after["deadline"]
+        assert before["boot_id"] != after["boot_id"]
+        assert "x\n" == project.read("results/x")
+
+    def test_crash_and_boot(self, project: Project) -> None:
+        """
+        A job that a crash of its box has ended is lost: the box has rebooted since.
+        """
+        project.write("onebox.toml", REHEARSE + "die_after = 2.5\n")
+        project.write(
+            "job.sh", "mkdir -p results; echo x > results/x; echo up; sleep 600"
+        )
+        assert 74 == project.inv("run").code
+        project.write("onebox.toml", TOML)
+        project.inv("provision")
+
+        assert "lost: rebooted" in project.inv("status").out
+        done = project.inv("logs")
+        assert (74, "up\n") == (done.code, done.out)
+        assert "nobody knows how job" in done.err
+        assert 73 == project.inv("teardown").code
+        assert 0 == project.inv("fetch", "teardown").code
+        assert "x\n" == project.read("results/x")
+
+
+def _cut(box: str) -> None:
+    """Kill the client's ssh processes that lead to a box."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (path / "cmdline").read_bytes()
+            if words.startswith(b"ssh") and box[:13].encode() in words:
+                os.kill(int(path.name), signal.SIGKILL)
+
+
+def _age(*paths: Path) -> None:
+    long_ago = time.time() - 7200
+    for path in paths:
+        os.utime(path, (long_ago, long_ago))
