@@ -185,8 +185,8 @@ def _look(
         sha = index.get(path, st)
         if sha is None and hashing:
             try:
-                st, sha = read_hash(full, alive)
-                index.put(path, st, sha)
+                st, sha, blocks = read_hash(full, alive)
+                index.put(path, st, sha, blocks)
             except Unstable:
                 found.unstable.append(path)
         found.entries.append(

@@ -19,7 +19,7 @@ from typing import (
     Tuple,
 )
 
-from . import manifest, wire
+from . import blocks, manifest, wire
 from .box import Box, disk, read
 from .index import Index, Unstable, read_hash
 from .manifest import Entry
@@ -72,12 +72,12 @@ def plan_for(
         if sha is None or (entry.sha is not None and entry.sha != sha):
             offer = receiver.offer(entry, alive)
             if mine is not None:
-                offer = receiver.compared(offer, mine, alive)
+                offer = receiver.compared(offer, index)
             plan.offers[entry.path] = offer
             continue
         if entry.sha is None and mine is not None:
             offer = Offer(entry, entry.size, sha, whole=True)
-            plan.offers[entry.path] = receiver.compared(offer, mine, alive)
+            plan.offers[entry.path] = receiver.compared(offer, index)
         if mine is not None and mine.mode != entry.mode:
             plan.settle.append(entry)
     return plan
@@ -96,7 +96,7 @@ def lacking(plan: Plan) -> Iterator[List[Any]]:
             offer.offset,
             offer.sha.hex(),
             offer.whole,
-            offer.blocks.hex(),
+            blocks.told(offer.blocks).hex(),
         ]
 
 
@@ -135,7 +135,7 @@ def carry_out(
             sha = landed.entry.sha
             assert sha is not None
             hashes[landed.entry.path] = sha
-            index.put(landed.entry.path, st, sha)
+            index.put(landed.entry.path, st, sha, landed.blocks)
 
         receiver.receive(frames, plan.offers, land)
         for entry in reversed(plan.entries):
@@ -255,11 +255,11 @@ def _hash(
 ) -> "bytes | None":
     full = os.path.join(work, path)
     try:
-        st, sha = read_hash(full, alive)
+        found = read_hash(full, alive)
     except (OSError, Unstable):
         return None
-    index.put(path, st, sha)
-    return sha
+    index.put(path, *found)
+    return found.sha
 
 
 def _remember(box: Box, what: str, paths: List[bytes], digest: str) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 from typing import (
-    Any,
     Callable,
     Dict,
     Iterator,
@@ -17,7 +16,8 @@ from typing import (
 )
 
 from . import blocks
-from .index import BLOCK, Alive
+from .blocks import BLOCK, DIGEST, Data, Sum
+from .index import Alive, Index, state
 from .manifest import Entry
 from .names import Hostile, show
 from .stream import (
@@ -26,8 +26,6 @@ from .stream import (
     SEGMENT,
     SMALL,
     WORTH_A_THREAD,
-    ZEROS,
-    Data,
     Hasher,
     Inflow,
     Moved,
@@ -44,12 +42,13 @@ class Landed(NamedTuple):
     A file that has come whole: *name* in the staging directory, open as *fd*.
 
     Mode and times are still to be set. Without a name it was there already, and
-    only its hash has come.
+    only its hash has come. *blocks* are the hashes of a big file's blocks.
     """
 
     entry: Entry
     fd: int
     name: Optional[bytes]
+    blocks: bytes = b""
 
 
 class Receiver:
@@ -68,7 +67,8 @@ class Receiver:
         self._base = os.path.join(base, b"")
         self._keep = keep
         self._blocks = blocks.MOST
-        self._kept: Dict[bytes, Any] = {}
+        self._kept: Dict[bytes, Sum] = {}
+        self._old: Dict[bytes, Tuple[int, int, int]] = {}
         # What earlier attempts have left.
         self._left = set(map(os.fsencode, os.listdir(self.fd)))
         self.bad: List[bytes] = []
@@ -85,7 +85,7 @@ class Receiver:
         except OSError:
             return Offer(entry)
         try:
-            whole = hashlib.sha256()
+            whole = Sum(entry.size)
             at = 0
             while at < entry.size:
                 block = os.pread(fd, min(BLOCK, entry.size - at), at)
@@ -99,18 +99,21 @@ class Receiver:
         self._kept[entry.path] = whole
         return Offer(entry, at, whole.digest())
 
-    def compared(self, offer: Offer, mine: Entry, alive: Alive = lambda: None) -> Offer:
-        """Add to an offer what the blocks of the file in its place are."""
-        count = mine.size // BLOCK + 1
-        if mine.kind != "f" or min(mine.size, offer.entry.size) < blocks.BIG:
+    def compared(self, offer: Offer, known: Index) -> Offer:
+        """Add to an offer what is known of the blocks of the file in its place."""
+        entry = offer.entry
+        if entry.size <= blocks.BIG or (offer.offset and not offer.whole):
             return offer
-        if (offer.offset and not offer.whole) or count > self._blocks:
-            return offer
-        self._blocks -= count
         try:
-            return offer._replace(blocks=blocks.sums(self._base + mine.path, alive))
+            st = os.lstat(self._base + entry.path)
         except OSError:
             return offer
+        digests = known.blocks(entry.path, st)
+        self._blocks -= len(digests) // DIGEST
+        if not digests or self._blocks < 0:
+            return offer
+        self._old[entry.path] = state(st)
+        return offer._replace(blocks=digests)
 
     def receive(
         self,
@@ -178,14 +181,14 @@ class Receiver:
         fd = self._create(name) if not start else self._again(name, entry, start)
         try:
             if entry.size <= SMALL and not start:
-                sha = _small(flow, entry, fd, moved)
+                sha, sums = _small(flow, entry, fd, moved), b""
             else:
-                sha = self._large(flow, offer, start, fd, moved)
+                sha, sums = self._large(flow, offer, start, fd, moved)
             if sha is None or (entry.sha is not None and sha != entry.sha):
                 remove(self.fd, name)
                 self.bad.append(entry.path)
                 return
-            land(Landed(entry._replace(sha=sha), fd, name))
+            land(Landed(entry._replace(sha=sha), fd, name, sums))
         finally:
             os.close(fd)
 
@@ -205,31 +208,33 @@ class Receiver:
 
     def _large(
         self, flow: Inflow, offer: Offer, start: int, fd: int, moved: Moved
-    ) -> Optional[bytes]:
+    ) -> Tuple[Optional[bytes], bytes]:
         entry = offer.entry
         whole = self._kept.pop(entry.path, None)
         if not start or whole is None:
-            whole = hashlib.sha256()
+            whole = Sum(entry.size)
         else:
             moved(start)
-        with self._old(offer) as old:
-            sha = self._body(flow, entry, start, fd, old, whole, moved)
+        with self._older(offer) as older:
+            sha = self._body(flow, offer, start, fd, older, whole, moved)
         if entry.size != os.fstat(fd).st_size:
             os.ftruncate(fd, entry.size)
-        return sha
+        return sha, whole.blocks
 
     def _body(
         self,
         flow: Inflow,
-        entry: Entry,
+        offer: Offer,
         start: int,
         fd: int,
-        old: int,
-        whole: Any,
+        older: int,
+        whole: Sum,
         moved: Moved,
     ) -> Optional[bytes]:
+        entry = offer.entry
         hasher = Hasher(whole, threaded=entry.size - start > WORTH_A_THREAD)
         at = start
+        ok = True
         try:
             while True:
                 begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
@@ -237,31 +242,46 @@ class Receiver:
                     break
                 same = length & SAME
                 length &= ~SAME
-                if same and old < 0:
-                    raise Hostile("%s is not here" % show(entry.path))
                 if begin < at or begin + length > entry.size:
                     raise Hostile("%s overflows" % show(entry.path))
                 hasher.zeros(begin - at, moved)
                 at = begin
+                if same:
+                    hasher.known(self._known(offer, at, length))
+                    ok = _copy(older, fd, at, length, moved) and ok
+                    at += length
+                    length = 0
                 while length:
-                    piece = _read(old, at, length) if same else flow.some(length)
+                    piece = flow.some(length)
                     hasher.update(piece)
-                    # What was a hole in the old file is one in the new.
-                    if not same or piece != ZEROS[: len(piece)]:
-                        _write(fd, piece, at)
+                    _write(fd, piece, at)
                     at += len(piece)
                     length -= len(piece)
                     moved(len(piece))
-            ok = flow.exactly(1) == b"+"
-            told = bytes(flow.exactly(32))
-            if ok:
+            status = bytes(flow.exactly(1))
+            told = bytes(flow.exactly(DIGEST))
+            if status == b"+":
                 hasher.zeros(entry.size - at, moved)
         finally:
             sha = hasher.digest()
-        return sha if ok and sha == told else None
+        if older >= 0 and state(os.fstat(older)) != self._old[entry.path]:
+            ok = False
+        return sha if ok and status == b"+" and sha == told else None
+
+    def _known(self, offer: Offer, begin: int, length: int) -> bytes:
+        """Return the hashes of what is to be taken from the older file."""
+        first = begin // BLOCK
+        count = -(-length // BLOCK)
+        digests = offer.blocks[first * DIGEST : (first + count) * DIGEST]
+        size = self._old.get(offer.entry.path, (0, 0, 0))[0]
+        # The last block of both may be shorter, if it ends at the same place.
+        ends = begin + length == offer.entry.size == size or not length % BLOCK
+        if begin % BLOCK or begin + length > size or not ends:
+            raise Hostile("%s is not here" % show(offer.entry.path))
+        return digests
 
     @contextlib.contextmanager
-    def _old(self, offer: Offer) -> Iterator[int]:
+    def _older(self, offer: Offer) -> Iterator[int]:
         """Give the file that is in its place, or -1."""
         if not offer.blocks:
             yield -1
@@ -286,8 +306,8 @@ def _small(flow: Inflow, entry: Entry, fd: int, moved: Moved) -> Optional[bytes]
             raise Hostile("%s overflows" % show(entry.path))
         _write(fd, data, 0)
         moved(length)
-    ok = flow.exactly(1) == b"+"
-    told = flow.exactly(32)
+    ok = bytes(flow.exactly(1)) == b"+"
+    told = bytes(flow.exactly(DIGEST))
     sha = hashlib.sha256(data).digest()
     return sha if ok and sha == told and len(data) == entry.size else None
 
@@ -298,9 +318,20 @@ def partial_name(entry: Entry) -> bytes:
     return b"partial-" + hashlib.sha256(key).hexdigest()[:40].encode("ascii")
 
 
-def _read(fd: int, at: int, most: int) -> bytes:
-    # What is not there any more makes the hash a wrong one, and that is seen.
-    return os.pread(fd, min(BLOCK, most), at) or bytes(min(BLOCK, most))
+def _copy(source: int, target: int, at: int, length: int, moved: Moved) -> bool:
+    """Copy what has stayed the same; say whether all of it was there."""
+    end = at + length
+    for begin, after in blocks.filled(source, at, end):
+        moved(begin - at)
+        at = begin
+        while at < after:
+            count = blocks.copy(source, target, at, after - at)
+            if not count:
+                return False
+            at += count
+            moved(count)
+    moved(end - at)
+    return True
 
 
 def _write(fd: int, data: Data, at: int) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
 from typing import (
-    Any,
     Callable,
-    Iterator,
     Optional,
     Tuple,
 )
 
-from .blocks import at as sum_at
-from .blocks import short
-from .index import BLOCK, state
+from . import blocks
+from .blocks import BLOCK, Sum
+from .index import state
 from .stream import (
     END,
     SAME,
@@ -116,7 +113,7 @@ class Sender:
         hasher = Hasher(whole, threaded=size - start > WORTH_A_THREAD)
         at = start
         try:
-            for begin, end in _data(fd, start, size):
+            for begin, end in blocks.filled(fd, start, size):
                 hasher.zeros(begin - at, self._moved)
                 at = begin
                 while at < end:
@@ -134,29 +131,26 @@ class Sender:
 
     def _changes(self, fd: int, size: int, offer: Offer) -> Optional[bytes]:
         """Send the blocks that are not as in the receiver's file, and say so."""
-        hasher = Hasher(hashlib.sha256(), threaded=True)
+        whole = Sum(size)
         at = said = 0
         different = False
-        try:
-            while at < size:
-                block = os.pread(fd, min(BLOCK, size - at), at)
-                if not block:
-                    break
-                hasher.update(block)
-                new = short(block) != sum_at(offer.blocks, at)
-                if new and not different:
-                    different = True
-                    self._batch += head(offer.entry.path, 0)
-                if different and (new or at - said >= RUN):
-                    self._same(said, at)
-                    said = at
-                if new:
-                    said += len(block)
-                    self._data(at, block)
-                at += len(block)
-                self._moved(len(block))
-        finally:
-            sha = hasher.digest()
+        for block, digest in blocks.read(fd, size):
+            if len(block) != min(BLOCK, size - at):
+                break
+            whole.known(digest)
+            new = digest[: blocks.SUM] != blocks.at(offer.blocks, at)
+            if new and not different:
+                different = True
+                self._batch += head(offer.entry.path, 0)
+            if different and (new or at - said >= RUN):
+                self._same(said, at)
+                said = at
+            if new:
+                said += len(block)
+                self._data(at, block)
+            at += len(block)
+            self._moved(len(block))
+        sha = whole.digest()
         if not different:
             confirmed = at == size == offer.offset and offer.whole and sha == offer.sha
             self._batch += head(offer.entry.path, size if confirmed else 0)
@@ -177,20 +171,20 @@ class Sender:
             self._write(b"".join((self._batch, segment, piece)))
             self._batch.clear()
 
-    def _agreed(self, fd: int, size: int, offer: Offer) -> Tuple[int, Any]:
-        whole = hashlib.sha256()
+    def _agreed(self, fd: int, size: int, offer: Offer) -> Tuple[int, Sum]:
+        whole = Sum(size)
         if not 0 < offer.offset <= size:
             return 0, whole
         at = 0
         while at < offer.offset:
             block = os.pread(fd, min(BLOCK, offer.offset - at), at)
             if not block:
-                return 0, hashlib.sha256()
+                return 0, Sum(size)
             whole.update(block)
             at += len(block)
             self._moved(0)
         if whole.digest() != offer.sha:
-            return 0, hashlib.sha256()
+            return 0, Sum(size)
         self._moved(at)
         return at, whole
 
@@ -204,23 +198,3 @@ class Sender:
         if st is None or sha is None:
             return None
         return st, sha
-
-
-def _data(fd: int, start: int, size: int) -> Iterator[Tuple[int, int]]:
-    """Yield where a file has data, as begin and end."""
-    if not hasattr(os, "SEEK_DATA") or os.fstat(fd).st_blocks * 512 >= size:
-        yield start, size
-        return
-    at = start
-    while at < size:
-        try:
-            begin = os.lseek(fd, at, os.SEEK_DATA)
-            end = os.lseek(fd, begin, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            # The file system does not know about holes.
-            yield at, size
-            return
-        yield begin, min(end, size)
-        at = end

@@ -3,7 +3,7 @@ File contents on their way: one stream of records, without a question per file.
 
 A record is the length of a path, an offset and the path; then segments, each an
 offset and a length in 16 bytes and that much data, so that holes stay holes; then
-a segment of length 0, and `+` with the SHA-256 of the whole file, or `-` with 32
+a segment of length 0, and `+` with the hash of the whole file, or `-` with 32
 bytes of nothing if the file could not be sent as it was announced. Records are
 packed into D frames (see `squeeze` for C), many small files in one.
 
@@ -17,15 +17,13 @@ import queue
 import struct
 import threading
 from typing import (
-    Any,
     Callable,
     NamedTuple,
     Optional,
     Tuple,
-    Union,
 )
 
-from .index import BLOCK
+from .blocks import BLOCK, Data, Sum
 from .manifest import Entry
 from .names import Hostile
 from .squeeze import unsqueeze
@@ -43,7 +41,7 @@ SMALL = CHUNK
 # Files above this size are hashed by a thread beside the one that moves them.
 WORTH_A_THREAD = 4 << 20
 Moved = Callable[[int], object]
-Data = Union[bytes, memoryview]
+Step = Tuple[Callable[[Data], None], Data]
 
 
 class Offer(NamedTuple):
@@ -51,7 +49,8 @@ class Offer(NamedTuple):
     What the receiver of a file has of it already: *offset* bytes hashing to *sha*.
 
     *whole* means that these bytes are not a partial, but a file in its place.
-    *blocks* are the sums (see `blocks`) of the file that is in its place now.
+    *blocks* are the hashes of the blocks of the file that is in its place now; the
+    sender has as much of them as it was told (see `blocks`).
     """
 
     entry: Entry
@@ -115,11 +114,11 @@ class Inflow:
 
 
 class Hasher:
-    """A SHA-256 under way, in a thread of its own for what is worth one."""
+    """A hash under way, in a thread of its own for what is worth one."""
 
-    def __init__(self, whole: Any, *, threaded: bool) -> None:
+    def __init__(self, whole: Sum, *, threaded: bool) -> None:
         self._whole = whole
-        self._queue: Optional[queue.Queue[Optional[Data]]] = None
+        self._queue: Optional[queue.Queue[Optional[Step]]] = None
         if threaded:
             self._queue = queue.Queue(16)
             self._thread = threading.Thread(target=self._work, args=(self._queue,))
@@ -127,10 +126,11 @@ class Hasher:
 
     def update(self, data: Data) -> None:
         """Go on with these bytes."""
-        if self._queue is None:
-            self._whole.update(data)
-        else:
-            self._queue.put(data)
+        self._go_on(self._whole.update, data)
+
+    def known(self, digests: bytes) -> None:
+        """Go on with blocks of which the hashes are known."""
+        self._go_on(self._whole.known, digests)
 
     def zeros(self, count: int, moved: Moved) -> None:
         """Go on with so many zero bytes: a hole. It is told as moved."""
@@ -145,15 +145,20 @@ class Hasher:
             self._queue.put(None)
             self._thread.join()
             self._queue = None
-        digest: bytes = self._whole.digest()
-        return digest
+        return self._whole.digest()
 
-    def _work(self, blocks: queue.Queue[Optional[Data]]) -> None:
+    def _go_on(self, step: Callable[[Data], None], data: Data) -> None:
+        if self._queue is None:
+            step(data)
+        else:
+            self._queue.put((step, data))
+
+    def _work(self, steps: queue.Queue[Optional[Step]]) -> None:
         while True:
-            block = blocks.get()
-            if block is None:
+            step = steps.get()
+            if step is None:
                 return
-            self._whole.update(block)
+            step[0](step[1])
 
 
 def head(path: bytes, start: int) -> bytes:

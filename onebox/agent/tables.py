@@ -14,7 +14,7 @@ from typing import (
     Tuple,
 )
 
-from .index import BLOCK
+from .blocks import BLOCK
 from .manifest import Entry
 from .names import Hostile, raw, show, text
 from .wire import CHUNK

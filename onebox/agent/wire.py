@@ -27,7 +27,7 @@ import fcntl
 import json
 import os
 import struct
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, cast
 
 HEAD = struct.Struct(">cI")
 # Data is cut into pieces of this size; a longer frame is a protocol error.
@@ -68,7 +68,7 @@ class Channel:
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._buffer = bytearray()
-        self._large: Optional[Tuple[bytes, bytearray]] = None
+        self._large: Optional[Tuple[bytes, bytes]] = None
         self._missing = memoryview(b"")
         for fd in (read_fd, write_fd):
             # What is no pipe, or may not be so big, works as it is.
@@ -144,7 +144,8 @@ class Channel:
         got = len(self._buffer) - HEAD.size
         payload[:got] = memoryview(self._buffer)[HEAD.size :]
         self._buffer.clear()
-        self._large = kind, payload
+        # It does all that anybody asks of the bytes of a frame.
+        self._large = kind, cast("bytes", payload)
         self._missing = memoryview(payload)[got:]
 
     def rest(self) -> bytes:

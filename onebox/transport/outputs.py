@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import words
-from ..agent import manifest, tables, wire
+from ..agent import blocks, manifest, tables, wire
 from ..agent.index import Index
 from ..agent.lanes import Lanes
 from ..agent.manifest import Entry
@@ -115,7 +115,7 @@ def fetch(
                 e._replace(sha=came.hashes[e.path]) if e.path in came.hashes else e
                 for e in entries
             ]
-            kept = _place(entries, into, memory, known, receiver, came.staged)
+            kept = _place(entries, into, memory, known, receiver, came)
             receiver.clean()
         if staging.parent == into:
             staging.rmdir()
@@ -227,11 +227,12 @@ class _Brought:
     """
     What has come: its hashes, and its names in the staging directory, by path.
 
-    *bad* did not come as it had been announced.
+    *blocks* are the hashes of big files' blocks; *bad* did not come as announced.
     """
 
     hashes: dict[bytes, bytes] = field(default_factory=dict)
     staged: dict[bytes, bytes] = field(default_factory=dict)
+    blocks: dict[bytes, bytes] = field(default_factory=dict)
     bad: list[bytes] = field(default_factory=list)
 
 
@@ -259,7 +260,7 @@ def _bring(
             else:
                 continue
             if mine is not None:
-                offer = receiver.compared(offer, mine)
+                offer = receiver.compared(offer, known)
             offers[entry.path] = offer
     need = sum(o.entry.size - o.offset for o in offers.values())
     free = shutil.disk_usage(receiver.fd).free
@@ -280,6 +281,8 @@ def _bring(
             os.fchmod(landed.fd, entry.mode)
             os.utime(landed.fd, ns=(entry.mtime_ns, entry.mtime_ns))
             brought.staged[entry.path] = landed.name
+        if landed.blocks:
+            brought.blocks[entry.path] = landed.blocks
 
     receiver.bad.clear()
     if offers:
@@ -308,7 +311,7 @@ def _transfer(
                 offer.offset,
                 offer.sha.hex(),
                 offer.whole,
-                offer.blocks.hex(),
+                blocks.told(offer.blocks).hex(),
             ]
             for path, offer in offers.items()
         ),
@@ -363,17 +366,17 @@ def _place(
     memory: Path,
     known: Index,
     receiver: Receiver,
-    staged: dict[bytes, bytes],
+    came: _Brought,
 ) -> list[tuple[bytes, bytes]]:
-    settle(receiver.fd, sorted(staged.values()))
+    settle(receiver.fd, sorted(came.staged.values()))
     remembered = Remembered(memory)
     # Should the next moments end with a crash, what is in place is ours all the same.
     remembered.add(entries)
     remembered.save()
     with contextlib.closing(
-        Placing(into, known, remembered, receiver.fd, staged)
+        Placing(into, known, remembered, receiver.fd, came.staged)
     ) as placing:
-        placing.place(entries)
+        placing.place(entries, came.blocks)
     remembered.settle(entries)
     remembered.save()
     known.save()

@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..agent import manifest, names
@@ -100,8 +100,8 @@ class Placing:
         self._tree = Tree(self._into, self._clear)
         self.kept: list[tuple[bytes, bytes]] = []
 
-    def place(self, entries: Sequence[Entry]) -> None:
-        """Place everything, and have it on the disk."""
+    def place(self, entries: Sequence[Entry], blocks: Mapping[bytes, bytes]) -> None:
+        """Place everything, and have it on the disk; remember the hashes of blocks."""
         made = [entry for entry in entries if entry.kind == "d" and self._make(entry)]
         files = (
             entry.path
@@ -117,6 +117,7 @@ class Placing:
                     self._keep(entry, before.get(entry.path))
                 else:
                     self._file(entry, staged)
+                    self._know(entry, blocks.get(entry.path, b""))
             elif entry.kind == "l":
                 self._link(entry)
         for entry in reversed(made):
@@ -142,7 +143,6 @@ class Placing:
         ):
             self._clear(*self._tree.parent(entry.path), entry.path)
         self._tree.place(entry.path, self._staging, staged)
-        self._know(entry)
 
     def _keep(self, entry: Entry, here: Entry | None) -> None:
         if here is None or not manifest.same_content(here, entry):
@@ -154,9 +154,9 @@ class Placing:
             os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
             self._know(entry)
 
-    def _know(self, entry: Entry) -> None:
+    def _know(self, entry: Entry, blocks: bytes = b"") -> None:
         assert entry.sha is not None
-        self._known.put(entry.path, self._tree.stat(entry.path), entry.sha)
+        self._known.put(entry.path, self._tree.stat(entry.path), entry.sha, blocks)
 
     def _link(self, entry: Entry) -> None:
         folder, name = self._tree.parent(entry.path)

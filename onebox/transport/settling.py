@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 # Several at a time share the disk's waits.
 AT_ONCE = 8
@@ -15,7 +16,8 @@ AT_ONCE = 8
 # waits for what others have written there, too.
 MANY = 64
 # Disks of this machine: of a far one the kernel knows only that it was told.
-LOCAL = frozenset(["btrfs", "ext4", "f2fs", "overlay", "tmpfs", "xfs"])
+LOCAL = frozenset([b"btrfs", b"ext4", b"f2fs", b"overlay", b"tmpfs", b"xfs"])
+MOUNTS = Path("/proc/self/mountinfo")
 # Since this Linux the call tells of what could not be written.
 TELLING = (5, 8)
 
@@ -65,11 +67,10 @@ def settle_disk(folder: int, count: int) -> bool:
 def _local(folder: int) -> bool:
     """Tell whether it is on a disk for which one call means all that fsync does."""
     device = os.fstat(folder).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
+    number = b"%d:%d" % (os.major(device), os.minor(device))
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            mounts = [line.split() for line in file]
+        mounts = [line.split() for line in MOUNTS.read_bytes().splitlines()]
     except OSError:
         return False
-    kinds = {mount[mount.index("-") + 1] for mount in mounts if mount[2] == number}
+    kinds = {mount[mount.index(b"-") + 1] for mount in mounts if mount[2] == number}
     return bool(kinds) and kinds <= LOCAL

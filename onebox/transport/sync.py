@@ -272,11 +272,11 @@ def _equal(root: Path, offer: Offer, known: Index) -> bool:
     if not offer.whole:
         return False
     try:
-        st, sha = read_hash(os.fsencode(root) + b"/" + offer.entry.path)
+        found = read_hash(os.fsencode(root) + b"/" + offer.entry.path)
     except (OSError, Unstable):
         return False
-    known.put(offer.entry.path, st, sha)
-    return sha == offer.sha
+    known.put(offer.entry.path, *found)
+    return found.sha == offer.sha
 
 
 def _local(root: Path, paths: Sequence[bytes], known: Index) -> list[Entry]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from onebox.agent.manifest import Entry
+from onebox.agent import blocks
+from onebox.agent.index import Index, read_hash
+from onebox.agent.manifest import Entry, scan
 from onebox.agent.names import Hostile
-from onebox.agent.receiver import Receiver
+from onebox.agent.receiver import Landed, Receiver
 from onebox.agent.stream import END, SAME, SEGMENT, Offer, head
 from onebox.transport import outputs, sync
 
@@ -90,6 +93,22 @@ def test_holes_stay_holes(agent_box: AgentBox, tmp_path: Path) -> None:
     assert (agent_box.work / "big").stat().st_blocks * 512 < 4 * MIB
 
 
+@pytest.mark.parametrize("size", [0, 5, blocks.BIG, blocks.BIG + 1, SIZE, SIZE + 5])
+def test_the_hash_is_one(tmp_path: Path, size: int) -> None:
+    """
+    A file has one hash, whether it is read by threads or comes in pieces.
+    """
+    data = os.urandom(size)
+    write(tmp_path / "file", data, 1_000_000_001)
+    found = read_hash(os.fsencode(tmp_path / "file"))
+    whole = blocks.Sum(size)
+    for at in range(0, size, 300_007):
+        whole.update(data[at : at + 300_007])
+
+    assert (found.sha, found.blocks) == (whole.digest(), whole.blocks)
+    assert (hashlib.sha256(data).digest() == found.sha) == (size <= blocks.BIG)
+
+
 def test_what_the_receiver_never_offered(tmp_path: Path) -> None:
     """
     A sender cannot have the receiver read what it did not offer.
@@ -104,21 +123,71 @@ def test_what_the_receiver_never_offered(tmp_path: Path) -> None:
         receiver.receive(lambda: next(frames), {b"big": offer}, lambda landed: None)
 
 
-def test_a_file_that_has_gone_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("new", [b"short", bytes(SIZE)])
+def test_a_file_that_has_changed_meanwhile(tmp_path: Path, new: bytes) -> None:
     """
     If the old file is not as it was offered, the new one does not land.
     """
     old = tmp_path / "big"
-    old.write_bytes(os.urandom(SIZE))
+    write(old, os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    entry = Entry(b"big", "f", 0o644, SIZE)
-    offer = receiver.compared(Offer(entry), entry)
-    assert offer.blocks
-    old.write_bytes(b"short")
-    record = head(b"big", 0) + SEGMENT.pack(0, SAME | SIZE)
-    record += END.pack(0, 0, b"+", bytes(32))
-    frames = iter([(b"D", record), (b"Z", b"")])
-    landed: list[object] = []
-    receiver.receive(lambda: next(frames), {b"big": offer}, landed.append)
+    offer, sha = offered(receiver, tmp_path)
+    old.write_bytes(new)
+    landed = pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha)
 
     assert ([b"big"], []) == (receiver.bad, landed)
+
+
+def test_the_older_file_is_as_it_was_offered(tmp_path: Path) -> None:
+    """
+    What has stayed the same is taken from the older file without reading it here.
+    """
+    old = tmp_path / "big"
+    write(old, os.urandom(SIZE), 1_000_000_001)
+    receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    offer, sha = offered(receiver, tmp_path)
+    landed = pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha)
+
+    assert ([], offer.blocks) == (receiver.bad, landed[0].blocks)
+    name = landed[0].name
+    assert name is not None
+    assert old.read_bytes() == (tmp_path / "staging" / os.fsdecode(name)).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("begin", "length"),
+    [(5, MIB), (MIB, MIB + 5), (0, SIZE + MIB), (SIZE, MIB), (MIB - 1, SIZE)],
+)
+def test_only_whole_blocks_are_the_same(
+    tmp_path: Path, begin: int, length: int
+) -> None:
+    """
+    A sender can have only such parts taken from the older file as have a hash.
+    """
+    write(tmp_path / "big", os.urandom(SIZE + 5), 1_000_000_001)
+    receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    offer, sha = offered(receiver, tmp_path)
+    offer = offer._replace(entry=offer.entry._replace(size=SIZE + 3 * MIB))
+
+    with pytest.raises(Hostile):
+        pour(receiver, offer, SEGMENT.pack(begin, SAME | length), sha)
+
+
+def offered(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
+    """Return the offer of the file "big" as an older version, and its hash."""
+    index = Index()
+    entry = scan(os.fsencode(folder), [b"big"], index, hashing=True).entries[0]
+    offer = receiver.compared(Offer(entry._replace(sha=None)), index)
+    assert offer.blocks
+    assert entry.sha is not None
+    return offer, entry.sha
+
+
+def pour(receiver: Receiver, offer: Offer, segments: bytes, sha: bytes) -> list[Landed]:
+    """Have the receiver take in one record; return what has landed."""
+    path = offer.entry.path
+    record = head(path, 0) + segments + END.pack(0, 0, b"+", sha)
+    frames = iter([(b"D", record), (b"Z", b"")])
+    landed: list[Landed] = []
+    receiver.receive(lambda: next(frames), {path: offer}, landed.append)
+    return landed

@@ -1,0 +1,57 @@
+"""What has been fetched is on the disk, by one call or by many."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from onebox.transport import settling
+
+
+def opened(folder: Path) -> int:
+    """Return a descriptor of a folder."""
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def test_a_few_files_are_brought_there_one_by_one(tmp_path: Path) -> None:
+    """
+    For a few files the rest of the disk does not have to be waited for.
+    """
+    (tmp_path / "a").write_text("1")
+    fd = opened(tmp_path)
+    try:
+        assert not settling.settle_disk(fd, settling.MANY - 1)
+        settling.settle(fd, [b"a"])
+        with pytest.raises(FileNotFoundError):
+            settling.settle(fd, [b"a", b"gone"])
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such call")
+def test_one_call_is_for_disks_of_this_machine_alone() -> None:
+    """
+    Where the kernel cannot vouch for the disk, each file is brought there by itself.
+    """
+    fd = opened(Path("/proc"))
+    try:
+        assert not settling.settle_disk(fd, 10**6)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such call")
+def test_one_call_is_enough_for_many(tmp_path: Path) -> None:
+    """
+    Where one call does it for a disk, no file is looked at; an error is one of ours.
+    """
+    fd = opened(tmp_path)
+    try:
+        if not settling.settle_disk(fd, settling.MANY):
+            pytest.skip("not on this kind of disk, or not by this kernel")
+        settling.settle(fd, [b"not there"] * settling.MANY)
+    finally:
+        os.close(fd)
