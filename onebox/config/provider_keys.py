@@ -258,4 +258,13 @@ DIGITALOCEAN: tuple[Key, ...] = (
         "true",
         "Yes, I know: powered off is still billed, sweep is mine.",
     ),
+    key(
+        "digitalocean.destroy_token",
+        TEXT,
+        None,
+        '"DO_DESTROY_TOKEN"',
+        "Variable with a token to end boxes by; jobs lose sudo.",
+        kinds.variables,
+        blank=True,
+    ),
 )

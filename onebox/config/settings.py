@@ -155,7 +155,11 @@ class GCP:
 
 @dataclass(frozen=True)
 class DigitalOcean:
-    """DigitalOcean, where nothing but onebox itself ends a box for good."""
+    """
+    DigitalOcean, where nothing but a call of its API ends a box for good.
+
+    *destroy_token* is the name of the variable that holds a token for that.
+    """
 
     region: str
     regions: tuple[str, ...]
@@ -165,6 +169,7 @@ class DigitalOcean:
     jump: str | None
     vpc: str | None
     accept_no_watchdog: bool
+    destroy_token: str | None
 
 
 @dataclass(frozen=True)
