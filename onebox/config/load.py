@@ -71,11 +71,10 @@ def _build(root: Path, given: Mapping[str, Given]) -> Settings:
     return Settings(
         root=root,
         **top,
-        size=choose(top["vm"], top["provider"], top["spot"], known, given),
+        size=choose(top["vm"], top["provider"], known, given),
         builder=choose(
             values["image"]["size"],
             top["provider"],
-            False,
             known,
             given,
             path="image.size",

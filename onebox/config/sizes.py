@@ -38,7 +38,6 @@ def sizes(given: Mapping[str, Given]) -> dict[str, VM]:
 def choose(
     text: str,
     provider: str,
-    spot: bool | None,
     known: Mapping[str, VM],
     given: Mapping[str, Given],
     *,
@@ -59,9 +58,6 @@ def choose(
             f"{text} has no type of {provider}: [vm.{text}] wants {provider} = …, "
             "or cpus and memory"
         )
-    if provider == "digitalocean" and (vm.spot if spot is None else spot):
-        where = given.get("spot") or given.get(f"vm.{text}.spot") or place
-        raise where.wrong("digitalocean has no spot capacity; say --no-spot")
     return vm
 
 

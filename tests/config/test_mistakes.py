@@ -246,7 +246,8 @@ FILE_MISTAKES = [
     ),
     (
         '[image]\nsetup = "a.sh"\n[image.vars]\nregion = "x"',
-        "4: [image.vars] region: belongs to a Packer template; there is no [image] packer",
+        "4: [image.vars] region: belongs to a Packer template; "
+        "there is no [image] packer",
     ),
     (
         '[image]\npython = "three"',
@@ -281,14 +282,6 @@ FILE_MISTAKES = [
     (
         'vm = "cpus=6,memory=x"',
         '1: vm memory: wants a size, such as 256 GB, not "x"',
-    ),
-    (
-        'provider = "digitalocean"\nspot = true',
-        "2: spot: digitalocean has no spot capacity; say --no-spot",
-    ),
-    (
-        'provider = "digitalocean"\nvm = "large"\n[vm.large]\nspot = true',
-        "4: [vm.large] spot: digitalocean has no spot capacity; say --no-spot",
     ),
     ('vm = "small"\nvm.default = "small"', "2: [vm] default: already set in line 1"),
     # Not TOML: all of it is in test_document.
