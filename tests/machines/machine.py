@@ -1,0 +1,321 @@
+"""Start a machine, see it end, and keep its disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import metadata
+from .layer import WITHOUT_CLOUD_INIT, layer
+from .metadata import Kind, Metadata
+from .network import METADATA, Network, Relay
+
+START = Path(__file__).with_name("start.sh")
+# What the firmware says of where we are.
+DMI = {
+    "ec2": {
+        "sys_vendor": "Amazon EC2",
+        "product_uuid": "ec2e1916-9099-7caf-fd21-012345abcdef",
+        "product_serial": "ec2e1916-9099-7caf-fd21-012345abcdef",
+    },
+    "gce": {
+        "sys_vendor": "Google",
+        "product_name": "Google Compute Engine",
+        "product_serial": "GoogleCloud-0123456789ABCDEF",
+    },
+    "digitalocean": {"sys_vendor": "DigitalOcean", "product_serial": "{id}"},
+}
+PATIENCE = 30.0
+
+
+class Disk:
+    """What a machine has written, above the image; it outlives the machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for name in ("upper", "work"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+
+    def copy(self) -> Disk:
+        """Return a snapshot: another disk that holds the same."""
+        made = self.path.with_name(f"disk-{secrets.token_hex(4)}")
+        made.mkdir()
+        words = ["cp", "-a", "--reflink=auto", str(self.path / "upper"), str(made)]
+        subprocess.run(words, check=True, timeout=120)
+        return Disk(made)
+
+    def file(self, path: str) -> Path:
+        """Return where a file that the machine has written can be seen."""
+        return self.path / "upper" / path.lstrip("/")
+
+    def remove(self) -> None:
+        """Remove it with all it holds."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Machine:
+    """
+    A machine that has been switched on; it restarts when it is told to inside.
+
+    *metadata* are further things that its cloud tells it, and may change; *told*
+    is what it has told its cloud.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        address: str,
+        disk: Disk,
+        service: Callable[[Network], Metadata],
+        spawn: Callable[[list[str]], subprocess.Popen[bytes]],
+        on_off: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.address = address
+        self.disk = disk
+        self.boots = 0
+        self._folder = folder
+        self._spawn = spawn
+        self._on_off = on_off
+        self._unplugged = False
+        self._off = threading.Event()
+        self._changing = threading.Lock()
+        self._master, self._slave = os.openpty()
+        self._network = Network()
+        self._service = service(self._network)
+        self._relay = Relay(self._network, address)
+        self._boot()
+        threading.Thread(target=self._print, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it is on."""
+        return not self._off.is_set()
+
+    @property
+    def metadata(self) -> MutableMapping[str, str]:
+        """What its cloud tells it beside the usual."""
+        return self._service.extra
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        """What it has told its cloud: Google's guest attributes."""
+        return self._service.told
+
+    def console(self) -> str:
+        """Return what it has printed since it was first switched on."""
+        path = self._folder / "console"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def run(self, *words: str, check: bool = True) -> str:
+        """Return what a command in the machine prints, run by root."""
+        done = subprocess.run(
+            ["nsenter", "--all", f"--target={self._init()}", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{words}: {done.stdout}"
+        return done.stdout
+
+    def off(self) -> None:
+        """Pull the plug."""
+        with self._changing:
+            self._unplugged = True
+            self._process.kill()
+        assert self.wait_off(PATIENCE), f"{self.name} does not end"
+
+    def wait_off(self, seconds: float) -> bool:
+        """Wait until it is off; tell whether it is."""
+        return self._off.wait(seconds)
+
+    def _boot(self) -> None:
+        self.boots += 1
+        group = f"onebox-test-{secrets.token_hex(4)}"
+        self._groups = [*getattr(self, "_groups", []), group]
+        self._process = self._spawn(
+            [
+                "nsenter",
+                f"--net={self._network.path}",
+                "unshare",
+                "--mount",
+                "sh",
+                str(START),
+                str(self._folder),
+                str(self.disk.path),
+                str(layer()),
+                self.name,
+                os.ttyname(self._slave),
+                group,
+            ]
+        )
+
+    def _init(self) -> int:
+        """Return the process that is the first one inside."""
+        pid = self._process.pid
+        told = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        assert told, f"{self.name} is off"
+        return int(told[0])
+
+    def _watch(self) -> None:
+        # A restart ends the first process by SIGHUP, a power-off by SIGINT.
+        while self._process.wait() == -1:
+            with self._changing:
+                if not self._unplugged:
+                    self._boot()
+        with contextlib.suppress(OSError):
+            self._relay.close()
+            self._service.close()
+            self._network.close()
+            os.close(self._slave)
+        remove_groups(self._groups)
+        self._off.set()
+        if not self._unplugged:
+            self._on_off()
+
+    def _print(self) -> None:
+        with (self._folder / "console").open("wb", buffering=0) as out:
+            with contextlib.suppress(OSError):
+                while True:
+                    out.write(os.read(self._master, 1 << 16))
+        os.close(self._master)
+
+
+class Machines:
+    """
+    Boots machines; everything it has made is gone at its end.
+
+    Args:
+        place: An empty directory of one's own, on a disk that can be an overlay's
+            upper layer.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._made: list[Machine] = []
+        # A process that is to die with its parent dies with the *thread* that has
+        # started it. This one lives as long as we do.
+        self._spawner = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Machines:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for machine in self._made:
+            if machine.running:
+                machine.off()
+        self._spawner.shutdown()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def boot(
+        self,
+        name: str,
+        *,
+        address: str,
+        user_data: bytes,
+        kind: Kind,
+        instance_id: str,
+        metadata: Mapping[str, str] | None = None,
+        startup_script: str = "",
+        disk: Disk | None = None,
+        on_off: Callable[[], None] = lambda: None,
+    ) -> Machine:
+        """
+        Switch a machine on.
+
+        Args:
+            address: The loopback address whose port 22 is the machine's.
+
+            instance_id: DigitalOcean's are numbers.
+
+            metadata: What its cloud tells it beside the usual: path and body.
+
+            startup_script: On Google's: its image then has no cloud-init.
+
+            disk: What it boots from; without, a new one with the plain image.
+
+            on_off: Called when it has powered itself off.
+        """
+        folder = self.place / f"machine-{secrets.token_hex(4)}"
+        (folder / "dmi/id").mkdir(parents=True)
+        for key, value in DMI[kind].items():
+            (folder / "dmi/id" / key).write_text(value.format(id=instance_id) + "\n")
+        disk = disk or Disk(self.place / f"disk-{secrets.token_hex(4)}")
+        if startup_script:
+            mark = disk.file(WITHOUT_CLOUD_INIT)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        extra = dict(metadata or {})
+        machine = Machine(
+            folder,
+            name,
+            address,
+            disk,
+            lambda network: _service(
+                network, kind, instance_id, name, user_data, startup_script, extra
+            ),
+            lambda argv: self._spawner.submit(_spawn, argv).result(),
+            on_off,
+        )
+        self._made.append(machine)
+        return machine
+
+
+def remove_groups(names: list[str]) -> None:
+    """Remove the control groups of machines that have ended."""
+    script = """
+    mount -t cgroup2 cgroup2 "$0"
+    for it; do find "$0/$it" -depth -type d -exec rmdir {} + ; done
+    """
+    place = "/run"
+    subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, place, *names],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def _service(
+    network: Network,
+    kind: Kind,
+    instance_id: str,
+    name: str,
+    user_data: bytes,
+    startup_script: str,
+    extra: MutableMapping[str, str],
+) -> Metadata:
+    if kind == "ec2":
+        known = metadata.ec2(instance_id, name, user_data)
+    elif kind == "gce":
+        known = metadata.gce(instance_id, name, user_data, startup_script)
+    else:
+        known = metadata.digitalocean(instance_id, name, user_data)
+    listening = network.socket()
+    listening.bind((METADATA, 80))
+    listening.listen(64)
+    return Metadata(kind, listening, known, extra)
+
+
+def _spawn(argv: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
