@@ -94,7 +94,7 @@ class Cloud:
             Unclear: One of them cannot say what it holds.
         """
         for page in self._pages(service, "aggregated_list", doing, fields):
-            for place, scope in page.items:
+            for place, scope in page.items.items():
                 if scope.warning.code == "UNREACHABLE":
                     raise Unclear(
                         f"{place} does not answer Google's own API ({doing}): what "

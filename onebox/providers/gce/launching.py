@@ -68,19 +68,21 @@ def launch(
     opening = rules.open(request.tags.owner)
     try:
         _insert(cloud, rules, request, source, doing, clock())
-    except (Unclear, NoCapacity, QuotaExceeded):
-        # The next candidate wants the same rules.
+        rules.wait(opening)
+        instance = _made(cloud, request, doing)
+        # Another command may have removed the rules with its own last box.
+        rules.wait(rules.open(request.tags.owner))
+    except Unclear:
         raise
-    except OneboxError:
-        # They cost nothing: should they stay, the next teardown removes them.
-        with contextlib.suppress(OneboxError):
-            rules.wait(opening)
-            rules.close(request.tags.owner)
+    except OneboxError as error:
+        _undo(cloud, request, error)
+        # The next candidate, elsewhere, wants the same rules.
+        if not isinstance(error, (NoCapacity, QuotaExceeded)):
+            # They cost nothing: should they stay, the next teardown removes them.
+            with contextlib.suppress(OneboxError):
+                rules.wait(opening)
+                rules.close(request.tags.owner)
         raise
-    rules.wait(opening)
-    instance = _made(cloud, request, doing)
-    # Another command may have removed the rules with its own last box.
-    rules.wait(rules.open(request.tags.owner))
     return instance
 
 
@@ -92,7 +94,7 @@ def _insert(
     doing: str,
     now: float,
 ) -> None:
-    """Have the instance made; what an operation that fails has made goes again."""
+    """Have the instance made, unless there is one of that name."""
     try:
         begun = cloud.change(
             "instances",
@@ -106,22 +108,27 @@ def _insert(
     except Exists:
         # By this request's first life, or by somebody else: its labels will tell.
         return
+    cloud.wait(begun, doing)
+
+
+def _undo(cloud: Cloud, request: Request, error: OneboxError) -> None:
+    """
+    Remove what a failed launch has made of this box.
+
+    Raises:
+        Unclear: It is not known whether anything is left.
+    """
     try:
-        cloud.wait(begun, doing)
-    except Unclear:
-        raise
-    except OneboxError as error:
-        try:
-            clear(cloud, request.box, request.tags, request.size.place)
-        except NotAllowed:
-            raise
-        except OneboxError as second:
-            raise Unclear(
-                f"{error.message}; whether anything of it is left is not known: "
-                f"{second.message}",
-                next="inv status",
-            ) from second
-        raise
+        clear(cloud, request.box, request.tags, request.size.place)
+    except NotAllowed:
+        # Somebody else's, so it stays; or whoever may not look made nothing either.
+        return
+    except OneboxError as second:
+        raise Unclear(
+            f"{error.message}; whether anything of it is left is not known: "
+            f"{second.message}",
+            next="inv status",
+        ) from second
 
 
 def _made(cloud: Cloud, request: Request, doing: str) -> Any:

@@ -53,7 +53,7 @@ def clear(cloud: Cloud, box: str, tags: Tags, place: str) -> None:
         place = last(found.zone)
         _delete(cloud, "instances", f"deleting box {box}", zone=place, instance=box)
     # Its disk goes with it, but not with one whose making has failed halfway.
-    for disk in _disks(cloud, box):
+    for disk in _disks(cloud, box, place):
         if not disk.users and labels.belongs(disk.labels, box, tags):
             doing = f"deleting disk {disk.name}"
             zone = last(disk.zone)

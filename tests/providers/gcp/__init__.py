@@ -1,0 +1,1 @@
+"""The provider `gcp`, against a strict server of ours for Compute Engine."""

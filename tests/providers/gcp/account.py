@@ -1,0 +1,35 @@
+"""A service account's key file, as Google gives it away; made up here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+EMAIL = "tester@test-project.iam.gserviceaccount.com"
+
+
+def key_file(path: Path, **changes: Any) -> Path:
+    """Write a new key file and return where it is."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    content = {
+        "type": "service_account",
+        "project_id": "test-project",
+        "private_key_id": "0" * 40,
+        "private_key": pem.decode(),
+        "client_email": EMAIL,
+        "client_id": "1",
+        # Never asked: a key signs for itself.
+        "token_uri": "http://127.0.0.1:9/token",
+        **changes,
+    }
+    path.write_text(json.dumps(content), "utf-8")
+    return path

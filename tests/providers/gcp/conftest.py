@@ -1,0 +1,114 @@
+"""A server that plays Compute Engine, and the provider that is sent there."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from onebox.providers.base import Box, Request, Size
+from onebox.providers.gcp import GCP
+
+from ..conftest import requests
+from ..sshbox import Keys
+from .account import key_file
+from .project import Project
+from .server import Google, serving
+
+ZONE = "us-central1-a"
+SIZE = Size(
+    "small", "n2d-standard-4", 4, 16 << 30, 0.0491, 0.169, place=ZONE, arch="x86_64"
+)
+
+Make = Callable[..., Request]
+MakeProvider = Callable[..., GCP]
+Up = Callable[[GCP, Box], Box]
+
+
+@pytest.fixture(scope="session")
+def service_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key file that is good for as long as the tests run."""
+    return key_file(tmp_path_factory.mktemp("gcp") / "key.json")
+
+
+@pytest.fixture(autouse=True)
+def environment(
+    service_account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials of the tests alone, and no way out of this machine."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account))
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def google() -> Iterator[Google]:
+    """The server; every test must have kept to Google's description."""
+    with serving(Project()) as google:
+        yield google
+    assert google.refused == []
+
+
+@pytest.fixture
+def make_provider(google: Google) -> MakeProvider:
+    """A function that returns a provider; keywords are settings of [gcp]."""
+
+    def make(timeout: float = 5.0, **settings: object) -> GCP:
+        table = {
+            "endpoint": google.address,
+            "billing_endpoint": google.address,
+            "ssh_cidr": "198.51.100.7/32",
+            **settings,
+        }
+        said = {name: value for name, value in table.items() if value is not None}
+        return GCP(said, Path("/"), sleep=hurry, timeout=timeout)
+
+    return make
+
+
+@pytest.fixture
+def provider(make_provider: MakeProvider) -> GCP:
+    """A provider whose settings are the defaults."""
+    return make_provider()
+
+
+@pytest.fixture
+def make_request(keys: Keys) -> Make:
+    """A function that returns a new request, as the provision stage makes it."""
+    make = requests(keys)
+
+    def make_one(**changes: object) -> Request:
+        request = make(size=SIZE, base="ubuntu-24.04")
+        arming = dataclasses.replace(request.arming, seed=b"a small agent")
+        request = dataclasses.replace(request, arming=arming)
+        return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
+
+    return make_one
+
+
+@pytest.fixture
+def up() -> Up:
+    """A function that waits until a box is no longer starting."""
+
+    def wait(provider: GCP, box: Box) -> Box:
+        until = time.monotonic() + 30
+        while box.state == "starting" and time.monotonic() < until:
+            time.sleep(0.02)
+            found = provider.get(box.id, box.place)
+            assert found is not None
+            box = found
+        return box
+
+    return wait
+
+
+def hurry(seconds: float) -> None:
+    """Wait a little instead of as long as Google wants."""
+    time.sleep(min(seconds / 10, 0.05))
