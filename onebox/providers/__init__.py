@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PROVIDERS = {
     "local": ("local:Local", "pip install asyncssh"),
     "aws": ("aws:AWS", "pip install 'onebox[aws]'"),
+    "gcp": ("gcp:GCP", "pip install google-cloud-compute"),
     "digitalocean": (
         "digitalocean:DigitalOcean",
         "pip install 'onebox[digitalocean]'",

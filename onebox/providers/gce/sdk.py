@@ -18,6 +18,8 @@ import warnings
 from types import ModuleType
 from typing import Any
 
+from .. import with_bytecode
+
 _PACKAGE = "google.cloud.compute_v1"
 # What every command needs.
 _FIRST = ("instances", "zone_operations")
@@ -81,8 +83,7 @@ def _import(name: str) -> Any:
     found = sys.modules.get(name)
     if found is not None and not getattr(found.__spec__, "_initializing", False):
         return found
-    with _lock:
-        before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    with _lock, with_bytecode():
         collecting = gc.isenabled()
         # A million new objects, none of them garbage: a sixth of the time.
         gc.disable()
@@ -94,7 +95,6 @@ def _import(name: str) -> Any:
         finally:
             if collecting:
                 gc.enable()
-            sys.dont_write_bytecode = before
 
 
 def _be_lazy() -> None:
