@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,7 +66,8 @@ class Machine:
     A machine that has been switched on; it restarts when it is told to inside.
 
     *metadata* are further things that its cloud tells it, and may change; *told*
-    is what it has told its cloud.
+    is what it has told its cloud. *boots* counts how often it has begun; *group*
+    is how its control groups' names begin.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Machine:
         self._spawn = spawn
         self._on_off = on_off
         self._unplugged = False
+        self.group = f"onebox-test-{secrets.token_hex(4)}"
         self._off = threading.Event()
         self._changing = threading.Lock()
         self._master, self._slave = os.openpty()
@@ -144,8 +147,6 @@ class Machine:
 
     def _boot(self) -> None:
         self.boots += 1
-        group = f"onebox-test-{secrets.token_hex(4)}"
-        self._groups = [*getattr(self, "_groups", []), group]
         self._process = self._spawn(
             [
                 "nsenter",
@@ -159,16 +160,23 @@ class Machine:
                 str(layer()),
                 self.name,
                 os.ttyname(self._slave),
-                group,
+                f"{self.group}.{self.boots}",
             ]
         )
 
     def _init(self) -> int:
-        """Return the process that is the first one inside."""
-        pid = self._process.pid
-        told = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        assert told, f"{self.name} is off"
-        return int(told[0])
+        """Return the first process inside; wait for it if need be."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            assert self.running, f"{self.name} is off"
+            pid = self._process.pid
+            with contextlib.suppress(OSError, ValueError):
+                told = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+                # Before it is systemd, it sees the host's own files.
+                if Path(f"/proc/{int(told)}/comm").read_text() == "systemd\n":
+                    return int(told)
+            time.sleep(0.02)
+        raise AssertionError(f"{self.name} does not begin")
 
     def _watch(self) -> None:
         # A restart ends the first process by SIGHUP, a power-off by SIGINT.
@@ -181,7 +189,7 @@ class Machine:
             self._service.close()
             self._network.close()
             os.close(self._slave)
-        remove_groups(self._groups)
+        end_groups([f"{self.group}.{n + 1}" for n in range(self.boots)])
         self._off.set()
         if not self._unplugged:
             self._on_off()
@@ -274,19 +282,24 @@ class Machines:
         return machine
 
 
-def remove_groups(names: list[str]) -> None:
-    """Remove the control groups of machines that have ended."""
+def end_groups(names: list[str]) -> None:
+    """End what is left in the control groups of machines that are off."""
     script = """
-    mount -t cgroup2 cgroup2 "$0"
-    for it; do find "$0/$it" -depth -type d -exec rmdir {} + ; done
+    mount -t cgroup2 cgroup2 "$0" && cd "$0" || exit
+    for it; do
+      for try in $(seq 100); do
+        [ ! -e "$it/cgroup.kill" ] || echo 1 >"$it/cgroup.kill"
+        find "$it" -depth -type d -exec rmdir {} + 2>/dev/null && break
+        sleep 0.1
+      done
+    done
     """
-    place = "/run"
     subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, place, *names],
+        ["unshare", "--mount", "sh", "-c", script, "/run", *names],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=PATIENCE,
-        check=False,
+        check=True,
     )
 
 

@@ -1,0 +1,140 @@
+"""The watch hears from the cloud that it takes the box back, and is not held up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from onebox.agent import box, notices
+
+from .conftest import AgentBox, until
+
+ACTION = "/latest/meta-data/spot/instance-action"
+PREEMPTED = "/computeMetadata/v1/instance/preempted"
+
+
+@dataclass
+class Service:
+    """A metadata service that is as strict as the clouds' own."""
+
+    address: tuple[str, int] = ("", 0)
+    says: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A service on loopback that knows of nothing yet."""
+    made = Service()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            head = self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
+            good = self.path == "/latest/api/token" and head
+            self.reply(200 if good else 400, "a-token")
+
+        def do_GET(self) -> None:
+            made.asked.append(self.path)
+            ec2 = self.headers["X-aws-ec2-metadata-token"] == "a-token"
+            if not ec2 and self.headers["Metadata-Flavor"] != "Google":
+                self.reply(401, "")
+            elif self.path in made.says:
+                self.reply(200, made.says[self.path])
+            else:
+                self.reply(404, "no")
+
+        def reply(self, code: int, text: str) -> None:
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *words: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made.address = ("127.0.0.1", server.server_port)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask often: the clouds' own pauses are for minutes of notice."""
+    asking = {kind: (ask, 0.05) for kind, (ask, _) in notices.ASK.items()}
+    monkeypatch.setattr(notices, "ASK", asking)
+
+
+def listening(agent_box: AgentBox, kind: str, address: tuple[str, int]) -> Path:
+    """Begin to listen; return the file that a notice will be."""
+    agent_box.describe(notice=kind)
+    notices.listen(box.load(str(agent_box.root)), address)
+    return agent_box.root / "notice"
+
+
+def test_ec2_tells_when(agent_box: AgentBox, service: Service) -> None:
+    """EC2's notice, asked for with a token, names the moment at which it ends."""
+    notice = listening(agent_box, "ec2", service.address)
+    until(lambda: len(service.asked) >= 3)
+    assert set(service.asked) == {ACTION}
+    assert not notice.exists()
+    action = {"action": "terminate", "time": "2033-05-18T03:33:20Z"}
+    service.says[ACTION] = json.dumps(action)
+    until(notice.exists)
+    assert json.loads(notice.read_text()) == {"at": 2_000_000_000.0}
+    assert notice.stat().st_mode & 0o777 == 0o644
+
+
+def test_gce_tells_that(agent_box: AgentBox, service: Service) -> None:
+    """Google's says only that it has begun: half a minute is left."""
+    service.says[PREEMPTED] = "FALSE"
+    notice = listening(agent_box, "gce", service.address)
+    until(lambda: len(service.asked) >= 3)
+    assert not notice.exists()
+    service.says[PREEMPTED] = "TRUE"
+    until(notice.exists)
+    assert 0 < json.loads(notice.read_text())["at"] - time.time() <= 30
+
+
+def test_nonsense_is_no_notice(agent_box: AgentBox, service: Service) -> None:
+    """What cannot be read is asked for again, until it can."""
+    service.says[ACTION] = "<html>"
+    notice = listening(agent_box, "ec2", service.address)
+    until(lambda: len(service.asked) >= 2)
+    service.says[ACTION] = '["list"]'
+    time.sleep(0.2)
+    assert not notice.exists()
+    service.says[ACTION] = '{"time": "2033-05-18T03:33:20Z"}'
+    until(notice.exists)
+
+
+def test_where_there_is_none_nobody_asks(agent_box: AgentBox) -> None:
+    """A box without such a cloud begins no thread."""
+    before = threading.active_count()
+    listening(agent_box, "", ("127.0.0.1", 9))
+    assert threading.active_count() == before
+
+
+def test_one_that_hangs_delays_nothing(
+    agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that takes connections and says nothing keeps only its own thread."""
+    monkeypatch.setattr(notices, "ASK", {"ec2": (notices.ASK["ec2"][0], 3600.0)})
+    with contextlib.closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        began = time.monotonic()
+        listening(agent_box, "ec2", silent.getsockname())
+        assert time.monotonic() - began < 2

@@ -1,0 +1,82 @@
+"""Machines begin, restart and end as machines do, and leave nothing behind."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+from . import Machine, Machines
+from .conftest import Maker, until
+from .layer import PLACE
+
+USER_DATA = b"#cloud-config\nbootcmd: [echo told >/root/told]\n"
+
+
+def boot(machines: Machines, **options: object) -> Machine:
+    """Boot a machine with nothing of ours on it."""
+    return machines.boot(
+        "plain",
+        address=f"127.99.{random.randrange(256)}.7",
+        user_data=USER_DATA,
+        kind="ec2",
+        instance_id="i-1",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def up(machine: Machine) -> None:
+    """Wait until a machine has done all that it does at a boot."""
+    target = "cloud-init.target"
+    until(
+        lambda: machine.run("systemctl", "is-active", target, check=False) == "active\n"
+    )
+
+
+def test_nothing_is_left(maker: Maker) -> None:
+    """Without machines there are no mounts, control groups, processes or files."""
+    with Machines(Path(tempfile.mkdtemp(dir=PLACE, prefix="run-"))) as machines:
+        machine = boot(machines)
+        up(machine)
+        assert machine.running
+        place, group = machines.place, machine.group
+    assert not machine.running
+    assert not place.exists()
+    assert str(place) not in Path("/proc/mounts").read_text()
+    words = ["findmnt", "-n", "-o", "TARGET", "-t", "cgroup2"]
+    for target in subprocess.run(words, stdout=-1, text=True).stdout.split():
+        assert not list(Path(target).glob(f"{group}*"))
+
+
+def test_only_what_ends_by_itself_is_told(machines: Machines) -> None:
+    """Pulling the plug calls nobody; a power-off inside does. The disk stays."""
+    calls: list[int] = []
+    first = boot(machines, on_off=lambda: calls.append(1))
+    up(first)
+    first.off()
+    assert not calls
+    called = threading.Event()
+    again = boot(machines, disk=first.disk, on_off=called.set)
+    up(again)
+    assert again.run("cat", "/root/told") == "told\n"
+    again.run("poweroff")
+    assert again.wait_off(60)
+    assert called.wait(10)
+    assert "Reached target" in again.console()
+
+
+def test_nothing_reaches_outside(machines: Machines) -> None:
+    """A machine has no network but its own, and cannot change the host's kernel."""
+    machine = boot(machines)
+    up(machine)
+    links = machine.run("ls", "/sys/class/net").split()
+    assert links == ["lo"]
+    assert "Read-only" in machine.run(
+        "sh", "-c", "echo 1 >/proc/sys/kernel/panic", check=False
+    )
+    told = machine.run("su", "-c", "date -s @99", check=False)
+    assert "not permitted" in told
+    assert not Path("/root/told").exists()
+    machine.off()

@@ -1,0 +1,91 @@
+"""What a box is told in its create call is small, exact, and always the same."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from onebox.providers import arming
+from onebox.providers.base import Arming, HostKey, Request, Size, Tags
+from onebox.transport import bundle
+
+# What EC2 takes, before base64, and what we want to keep of it for later.
+EC2_LIMIT = 16_384
+PACKED_AIM = 14_000
+PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\n" + 5 * ("x" * 70 + "\n")
+
+
+def request(user_key: str = "ssh-ed25519 " + "A" * 68 + " me") -> Request:
+    """Return a request with values as long as they get."""
+    return Request(
+        box="ob-0123456789abcdef",
+        tags=Tags("o" * 16, "p" * 31, "n" * 31, 2e9, "10.10.10"),
+        size=Size("s", "t", 1, 1, None, None),
+        image=None,
+        user_key=user_key,
+        host_key=HostKey(private=PRIVATE, public="ssh-ed25519 " + "B" * 68),
+        arming=Arming(2e9 + 0.123456, 2700, 1800, bundle.bundle(), bundle.seed()),
+    )
+
+
+def test_fits_everywhere() -> None:
+    """The narrowest cloud takes it, and compressed there is a good margin."""
+    plain = arming.user_data(request(), notice="ec2")
+    packed = arming.user_data(request(), notice="ec2", packed=True)
+    assert len(plain) < EC2_LIMIT
+    assert len(packed) <= PACKED_AIM
+    assert gzip.decompress(packed) == plain
+
+
+def test_same_request_same_bytes() -> None:
+    """A create call that is made again says exactly the same: it is idempotent."""
+    for packed in (False, True):
+        first = arming.user_data(request(), notice="ec2", packed=packed)
+        assert arming.user_data(request(), notice="ec2", packed=packed) == first
+    script = arming.startup_script(request(), notice="gce")
+    assert arming.startup_script(request(), notice="gce") == script
+
+
+def test_keys_travel_only_where_they_must() -> None:
+    """A cloud that reads host keys back is never given a private one."""
+    assert b"PRIVATE KEY" in arming.user_data(request(), notice="ec2")
+    told = arming.user_data(request(), notice="gce", host_key=False)
+    assert b"PRIVATE KEY" not in told
+    assert "PRIVATE KEY" not in arming.startup_script(request(), notice="gce")
+
+
+@pytest.mark.parametrize(
+    "hostile", ["$(reboot)", "`reboot`", "'; reboot; '", '"$HOME"']
+)
+def test_nothing_is_run_that_is_only_said(hostile: str, tmp_path: Path) -> None:
+    """Whatever stands in a key is text to the shell, and to YAML."""
+    told = arming.user_data(request(f"ssh-ed25519 {hostile}"), notice="")
+    script = json.loads(told.partition(b"\n")[2])["bootcmd"][0]
+    line = next(x for x in script.splitlines() if "authorized_keys" in x)
+    line = line.replace("/home/onebox/.ssh", str(tmp_path))
+    subprocess.run(["sh", "-c", line], check=True)
+    written = (tmp_path / "authorized_keys").read_text()
+    assert written.split()[:2] == ["ssh-ed25519", hostile.split()[0]]
+
+
+def test_scripts_are_shell() -> None:
+    """What is sent is understood by the plainest shell."""
+    told = arming.user_data(request(), notice="ec2")
+    script = json.loads(told.partition(b"\n")[2])["bootcmd"][0]
+    for text in (script, arming.startup_script(request(), notice="gce")):
+        subprocess.run(["sh", "-n"], input=text.encode(), check=True)
+
+
+def test_the_seed_is_an_agent_for_the_start() -> None:
+    """The seed is a program with less in it than the whole agent."""
+    with zipfile.ZipFile(BytesIO(bundle.seed())) as small:
+        names = set(small.namelist())
+    with zipfile.ZipFile(BytesIO(bundle.bundle())) as whole:
+        assert names < set(whole.namelist())
+    assert bundle.seed() == bundle.seed.__wrapped__()
