@@ -47,6 +47,8 @@ class DigitalOcean(Provider):
     name = "digitalocean"
     settle = Patience().settle
     pace = Patience().look
+    adopts = ("digitalocean",)
+    image_rate = images.SNAPSHOT_PRICE
 
     def __init__(
         self,
@@ -164,6 +166,10 @@ class DigitalOcean(Provider):
             raise ProviderError(f"box {box.id} must be stopped before it is saved")
         number = int(droplet["id"])
         return images.save(self._calls, self._patience, number, box.id, image)
+
+    def adopt_image(self, id: str, image: Image) -> Image:
+        """Make an image of ours of a snapshot that Packer has made."""
+        return images.adopt(self._calls, self._patience, id, image)
 
     def delete_image(self, image: Image) -> None:
         """Remove this one image; already gone is fine."""

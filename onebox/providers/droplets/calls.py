@@ -153,8 +153,8 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
         while True:
             try:
                 status, headers, data = self._exchange(method, path, query, body)
-            except _NotSentError as error:
-                tried = self._after(tried, method, path, str(error), True)
+            except _NotSentError:
+                tried = self._unreached(tried)
                 continue
             except _CutError as error:
                 tried = self._after(tried, method, path, str(error), again)
@@ -181,6 +181,16 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
             if method == "GET":
                 raise ProviderError(text, next="again, in a minute")
             raise Unclear(text, next="inv status, in a minute")
+        self.sleep(self._jitter(tried))
+        return tried + 1
+
+    def _unreached(self, tried: int) -> int:
+        """Wait before another attempt to reach the API, and count it; or raise."""
+        if tried + 1 >= self.patience.tries:
+            raise ProviderError(
+                f"DigitalOcean's API at {self._base} cannot be reached",
+                next="again, once this machine has a network",
+            )
         self.sleep(self._jitter(tried))
         return tried + 1
 

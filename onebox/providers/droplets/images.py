@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
-from ...errors import Gone, ProviderError, Unclear
+from ...errors import Gone, ProviderError, Unclear, UsageError
 from ..base import Image
 from . import tags
 from .calls import Answer, Calls
@@ -73,6 +73,32 @@ def save(
         for double in made[1:]:
             _remove(calls, double)
         present = _make_ours(calls, patience, made[0], image)
+    read = as_image(present)
+    assert read is not None
+    check_same(f"image {image.id}", read.tags, image.tags)
+    return read
+
+
+def adopt(calls: Calls, patience: Patience, artifact: str, image: Image) -> Image:
+    """
+    Make an image of ours of a snapshot that Packer has made.
+
+    Args:
+        artifact: As Packer names it: regions, a colon, the snapshot's number.
+
+    Raises:
+        UsageError: There is no such snapshot in this account.
+    """
+    present = snapshot_of(calls, image.id)
+    if present is None:
+        number = artifact.rpartition(":")[2]
+        found = [one for one in _private(calls) if str(one["id"]) == number]
+        if not found:
+            raise UsageError(
+                f"there is no snapshot {artifact!r} in this account of DigitalOcean",
+                next="the template's builder makes it with the same token, does it?",
+            )
+        present = _make_ours(calls, patience, found[0], image)
     read = as_image(present)
     assert read is not None
     check_same(f"image {image.id}", read.tags, image.tags)

@@ -142,6 +142,7 @@ def of_image(image: Image) -> str:
         image.name,
         tags.version,
         repr(tags.expires),
+        image.base,
     )
     text = IMAGE + ":".join(escape(part) for part in parts)
     if len(text) > LONGEST:
@@ -156,14 +157,14 @@ def read_image(words: Iterable[str]) -> Image | None:
     """Return the image that a snapshot's tags tell of, None if it is none of ours."""
     for word in words:
         parts = word.lower().split(":")
-        if parts[0] + ":" == IMAGE and len(parts) == 9:
-            owner, project, name, id, recipe, label, version, expires = (
+        if parts[0] + ":" == IMAGE and len(parts) == 10:
+            owner, project, name, id, recipe, label, version, expires, base = (
                 unescape(part) for part in parts[1:]
             )
             tags = Tags(
                 owner, project, name, _number(expires) or 0.0, version, kind="image"
             )
-            return Image(id, label, recipe, 0.0, 0, "x86_64", tags)
+            return Image(id, label, recipe, 0.0, 0, "x86_64", tags, base=base)
     return None
 
 

@@ -28,8 +28,9 @@ class Fault:
     What goes wrong with the next *times* requests that match.
 
     *kind* is "500 before", "500 after", "html before", "html after", "cut before",
-    "cut after", "half after", "hang before", "hang after", "429" or "redirect";
-    "after" means that the request has taken effect all the same.
+    "cut after", "half", "hang before", "hang after", "late", "429" or "redirect";
+    "after" means that the request has taken effect all the same, "late" that it
+    takes effect when nobody waits for it any more.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Server:
         self.faults: list[Fault] = []
         self.asked: list[Asked] = []
         self.hang = 30.0
+        self.late = 0.0
         self.scopes: dict[str, re.Pattern[str]] = {
             TOKEN: re.compile(".*"),
             READ_ONLY: re.compile(r".*:read"),
@@ -86,7 +88,9 @@ class Server:
             self._thread.join()
             self._http.server_close()
 
-    def fail(self, method: str, path: str, kind: str, times: int = 1, **headers: str) -> None:
+    def fail(
+        self, method: str, path: str, kind: str, times: int = 1, **headers: str
+    ) -> None:
         """Have the next requests that match go wrong."""
         told = tuple((name.replace("_", "-"), value) for name, value in headers.items())
         self.faults.append(Fault(method, path, kind, times, told))
@@ -129,6 +133,9 @@ class _CutError(Exception):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer in one piece: two small ones are 40 ms apart.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     server_of: Server
 
     def do_GET(self) -> None:  # noqa: N802
@@ -175,11 +182,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault.kind == "redirect":
             self._send(302, {}, headers=fault.headers)
             raise _CutError
+        if fault.kind == "late":
+            self.server_of.sleep(self.server_of.late)
         if fault.kind.endswith("before"):
             self._break(fault.kind)
 
     def _after(self, fault: Fault | None) -> None:
-        if fault is not None and fault.kind.endswith("after"):
+        if fault is not None and fault.kind.endswith(("after", "late")):
             self._break(fault.kind)
 
     def _break(self, kind: str) -> None:
@@ -217,6 +226,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data[: len(data) // 2] if half else data)
+        self.wfile.flush()
         if half:
             raise _CutError
 
@@ -241,7 +251,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             )
             if token not in server.scopes:
                 raise RefusedError(401, "unauthorized", "Unable to authenticate you")
-            answer = _route(world, server.scopes[token], self.command, path, query, body)
+            answer = _route(
+                world, server.scopes[token], self.command, path, query, body
+            )
             world.tick()
             # As it is now: what it shows may change as soon as the lock is free.
             return answer[0], json.loads(json.dumps(answer[1]))

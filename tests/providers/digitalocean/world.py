@@ -176,7 +176,9 @@ class World:
         if image["min_disk_size"] > size["disk"]:
             raise _wrong("Cannot create a droplet with a smaller disk than the image.")
         if len(self.droplets) >= laws.droplet_limit:
-            raise _wrong("creating this/these droplet(s) will exceed your droplet limit")
+            raise _wrong(
+                "creating this/these droplet(s) will exceed your droplet limit"
+            )
         now = time.monotonic()
         droplet = Droplet(
             id=next(self._numbers),
@@ -391,9 +393,7 @@ class World:
         """Return the images that are not DigitalOcean's."""
         return [image for image in self.images.values() if not image["public"]]
 
-    def _act(
-        self, droplet: Droplet, kind: str, seconds: float, then: Any
-    ) -> Json:
+    def _act(self, droplet: Droplet, kind: str, seconds: float, then: Any) -> Json:
         shown = self._begin(kind, droplet.id, seconds, then)
         droplet.actions.append(int(shown["id"]))
         return shown

@@ -1,0 +1,176 @@
+"""Nobody but the caller reaches a box's ssh port, from its first moment on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from onebox.errors import ConfigError, OneboxError, UsageError
+from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.droplets import tags
+
+from .conftest import PATIENCE, SETTINGS, Make, Open, when_up
+from .server import Server
+from .world import Json
+
+CALLER = "203.0.113.7"
+STRANGER = "198.51.100.66"
+
+
+def test_before_the_droplet(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """The droplet is closed to strangers when it is made, open to the caller."""
+    provider.create(make_request())
+    [droplet] = server.world.made
+    assert droplet.walled
+    assert server.world.reachable(droplet, CALLER)
+    posts = [one.path for one in server.asked if one.method == "POST"]
+    assert posts.index("firewalls") < posts.index("droplets")
+
+
+def test_goes_with_the_box(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """Each box's firewall is removed with it, the others' stay."""
+    one, other = make_request(), make_request()
+    first = when_up(provider, provider.create(one))
+    provider.create(other)
+    provider.delete(first)
+    [wall] = server.world.firewalls.values()
+    assert wall["name"].endswith(other.box)
+    assert wall["tags"] == [tags.tag("box", other.box)]
+
+
+def test_moving(server: Server, open_provider: Open, make_request: Make) -> None:
+    """When the caller moves, its new address takes the place of the old one."""
+    address = [CALLER]
+    provider = open_provider(ssh_cidr=None, address=lambda: address[0])
+    box = when_up(provider, provider.create(make_request()))
+    [droplet] = server.world.made
+    assert not provider.admit(box)
+    address[0] = "192.0.2.9"
+    assert provider.admit(box)
+    assert server.world.reachable(droplet, "192.0.2.9")
+    assert not server.world.reachable(droplet, CALLER)
+    assert not provider.admit(box)
+    server.world.firewalls.clear()
+    assert provider.admit(box)
+    assert not server.world.reachable(droplet, STRANGER)
+
+
+def test_unknown_address(
+    server: Server, open_provider: Open, make_request: Make
+) -> None:
+    """Who does not know its own address makes no box."""
+
+    def nobody_knows() -> str:
+        raise UsageError("this machine's public address is not certain")
+
+    with pytest.raises(UsageError):
+        open_provider(ssh_cidr=None, address=nobody_knows).create(make_request())
+    assert not server.world.made
+
+
+def test_whole_world(server: Server, open_provider: Open, make_request: Make) -> None:
+    """Everybody is let in only where the user has said so twice, and is told."""
+    for cidr in ("0.0.0.0/0", "::/0"):
+        with pytest.raises(ConfigError, match="whole world"):
+            open_provider(ssh_cidr=cidr)
+    provider = open_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
+    box = provider.create(make_request())
+    assert any("whole world" in note for note in box.notes)
+    assert server.world.reachable(server.world.made[0], STRANGER)
+
+
+@pytest.mark.parametrize("setting", [{"jump": "me@bastion"}, {"private": True}])
+def test_host_in_between(setting: dict[str, object]) -> None:
+    """With a host in between, its address has to be said: ours is of no use."""
+    table = {**SETTINGS, **setting}
+    del table["ssh_cidr"]
+    with pytest.raises(ConfigError, match="ssh_cidr"):
+        DigitalOcean(table, Path("/"))
+
+
+@pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "half"])
+def test_lost_answer(
+    server: Server, provider: DigitalOcean, make_request: Make, kind: str
+) -> None:
+    """A firewall whose answer was lost is made once: its name is taken then."""
+    server.fail("POST", "firewalls", kind)
+    provider.create(make_request())
+    assert len(server.world.firewalls) == 1
+    assert server.world.made[0].walled
+
+
+def test_no_firewall_no_droplet(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """Where no firewall can be made, no droplet is made either."""
+    server.fail("POST", "firewalls", "500 before", times=100)
+    with pytest.raises(OneboxError):
+        provider.create(make_request())
+    assert not server.world.made
+
+
+def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> Json:
+    word = tags.tag("box", box)
+    server.world.tag(word)
+    body: Json = {
+        "name": f"onebox.{owner}.{box}",
+        "inbound_rules": [],
+        "outbound_rules": [],
+        "tags": [word],
+        **more,
+    }
+    wall: Json = server.world.wall(body)["firewall"]
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
+    wall["created_at"] = made
+    return wall
+
+
+def test_left_by_a_crash(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """A firewall without a box is removed once it is old; nobody else's is."""
+    request = make_request()
+    owner = request.tags.owner
+    box = when_up(provider, provider.create(request))
+    for wall in server.world.firewalls.values():
+        wall["created_at"] = "2020-01-01T00:00:00Z"
+    old = _wall(server, owner, "ob-crashed", 7200)
+    young = _wall(server, owner, "ob-begun", 60)
+    others = _wall(server, "somebodyelse", "ob-theirs", 7200)
+    changed = _wall(server, owner, "ob-changed", 7200, droplet_ids=[7])
+    provider.create(make_request())
+    names = {wall["name"] for wall in server.world.firewalls.values()}
+    assert old["name"] not in names
+    assert {young["name"], others["name"], changed["name"]} <= names
+    assert f"onebox.{owner}.{box.id}" in names
+
+
+def test_same_name_other_use(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """A firewall that the user has put to another use stays with the teardown."""
+    box = when_up(provider, provider.create(make_request()))
+    [wall] = server.world.firewalls.values()
+    wall["droplet_ids"] = [4711]
+    provider.delete(box)
+    assert list(server.world.firewalls.values()) == [wall]
+
+
+def test_hidden_by_settings(make_request: Make, server: Server) -> None:
+    """An address of the newer kind is one machine, too."""
+    provider = DigitalOcean(
+        {"accept_no_watchdog": True},
+        Path("/"),
+        patience=PATIENCE,
+        address=lambda: "2001:db8::7",
+    )
+    provider.create(make_request())
+    [wall] = server.world.firewalls.values()
+    sources = wall["inbound_rules"][0]["sources"]
+    assert sources == {"addresses": ["2001:db8::7/128"]}

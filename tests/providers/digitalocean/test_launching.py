@@ -1,0 +1,428 @@
+"""One droplet for one request, whatever becomes of the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+
+import pytest
+
+from onebox.errors import (
+    ConfigError,
+    Gone,
+    NoCapacity,
+    NotAllowed,
+    OneboxError,
+    QuotaExceeded,
+    Unclear,
+    UsageError,
+)
+from onebox.providers.base import Request
+from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.droplets import tags
+
+from ..contract import an_image
+from .conftest import PATIENCE, Make, Open, when_up
+from .server import ENDING, READ_ONLY, TOKEN, Server
+
+AFTER = ["500 after", "html after", "cut after", "half", "hang after"]
+BEFORE = ["500 before", "html before", "cut before", "hang before"]
+# For servers that say nothing.
+SHORT = dataclasses.replace(PATIENCE, read=0.5)
+
+
+def box_tag(request: Request) -> str:
+    """Return the tag that names the box."""
+    return tags.tag("box", request.box)
+
+
+class TestCreate:
+    def test_body(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """One call says it all: tags, user data, no monitoring, no ssh key."""
+        request = make_request()
+        provider.create(request)
+        [droplet] = server.world.made
+        assert server.count("POST", "droplets") == 1
+        body = droplet.body
+        assert {"onebox-managed", box_tag(request)} <= set(body["tags"])
+        assert tags.tag("owner", request.tags.owner) in body["tags"]
+        assert (body["monitoring"], body["with_droplet_agent"]) == (False, False)
+        assert "ssh_keys" not in body
+        assert body["user_data"].startswith("#cloud-config\n")
+        assert body["user_data"].isascii()
+        assert len(body["user_data"]) < 64 << 10
+        key = " ".join(request.user_key.split()[:2])
+        assert key in body["user_data"]
+        assert server.count("POST", "account/keys") == 0
+
+    def test_private_network(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """A network of the user's own, and no public address, are asked for."""
+        vpc = "0f1e2d3c-0000-4000-8000-000000000000"
+        provider = open_provider(
+            private=True, vpc=vpc, jump="me@bastion", ssh_cidr="10.10.0.0/16"
+        )
+        box = when_up(provider, provider.create(make_request()))
+        body = server.world.made[0].body
+        assert (body["vpc_uuid"], body["public_networking"]) == (vpc, False)
+        assert (box.host, box.jump) == ("10.10.0.5", "me@bastion")
+
+    def test_starting(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A droplet is starting until it is active and has its address."""
+        laws = server.world.laws
+        laws.boot, laws.address_after = 0.1, 0.4
+        box = provider.create(make_request())
+        assert (box.state, box.host) == ("starting", "")
+        active = False
+        while box.state == "starting":
+            active = active or server.world.made[0].status == "active"
+            now = provider.get(box.id)
+            assert now is not None
+            box = now
+        assert active
+        assert box.host == server.world.made[0].host
+
+    @pytest.mark.parametrize("kind", AFTER)
+    def test_lost_answer(
+        self, server: Server, open_provider: Open, make_request: Make, kind: str
+    ) -> None:
+        """An answer that is lost is looked for by the box's tag, not asked again."""
+        provider, request = open_provider(SHORT), make_request()
+        server.world.laws.lag = 0.2
+        server.fail("POST", "droplets", kind, times=100)
+        box = provider.create(request)
+        assert box.id == request.box
+        assert server.faults[0].times == 99
+        assert len(server.world.made) == 1
+        provider.delete(when_up(provider, box))
+        assert not server.world.droplets
+        assert not server.world.firewalls
+
+    @pytest.mark.parametrize("kind", BEFORE)
+    def test_never_made(
+        self, server: Server, open_provider: Open, make_request: Make, kind: str
+    ) -> None:
+        """What does not show in time is unclear; it is never sent again."""
+        provider, request = open_provider(SHORT), make_request()
+        server.fail("POST", "droplets", kind, times=100)
+        began = time.monotonic()
+        with pytest.raises(Unclear, match=request.box):
+            provider.create(request)
+        assert time.monotonic() - began >= PATIENCE.settle
+        assert server.faults[0].times == 99
+        assert not server.world.made
+
+    def test_late(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """A droplet that is made after we gave up waiting is still the only one."""
+        provider, request = open_provider(SHORT), make_request()
+        server.late = SHORT.read + 0.3
+        server.fail("POST", "droplets", "late", times=100)
+        assert provider.create(request).id == request.box
+        assert len(server.world.made) == 1
+
+    def test_very_late(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """One that is made even later is found by whoever looks again."""
+        provider, request = open_provider(SHORT), make_request()
+        server.late = SHORT.read + SHORT.settle + 0.7
+        server.fail("POST", "droplets", "late", times=100)
+        with pytest.raises(Unclear):
+            provider.create(request)
+        until = time.monotonic() + 20
+        box = None
+        while box is None and time.monotonic() < until:
+            box = provider.get(request.box)
+        assert box is not None
+        provider.delete(when_up(provider, box))
+        assert len(server.world.made) == 1
+        assert not server.world.droplets
+        assert not server.world.firewalls
+
+    def test_lost_answer_while_all_is_broken(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """The lists may fail for a while, too, before they tell."""
+        provider, request = open_provider(), make_request()
+        server.fail("POST", "droplets", "cut after")
+        # The look before the create has its answer.
+        server.fail("GET", "droplets", "none")
+        server.fail("GET", "droplets", "500 before", times=2 * PATIENCE.tries)
+        assert provider.create(request).id == request.box
+        assert len(server.world.made) == 1
+
+    def test_limit_after(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A create call that came too early is sent once more, as told."""
+        server.fail("POST", "droplets", "429", Retry_After="0")
+        provider.create(make_request())
+        assert len(server.world.made) == 1
+
+    def test_doubles(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """Of two droplets for one request the later one is removed."""
+        request = make_request()
+        provider.create(request)
+        double = server.world.create(server.world.made[0].body)
+        server.world.tick()
+        box = provider.create(request)
+        assert box.id == request.box
+        assert list(server.world.droplets) == [server.world.made[0].id]
+        assert double["droplet"]["id"] not in server.world.droplets
+
+    def test_doubles_found_later(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """A double that shows up late is one box in the lists, and goes with it."""
+        request, provider = make_request(), open_provider()
+        provider.create(request)
+        server.world.create(server.world.made[0].body)
+        server.world.tick()
+        later = open_provider()
+        [box] = later.find(request.tags.owner)
+        assert [left.kind for left in later.leftovers(box.id)].count("droplet") == 2
+        later.delete(box)
+        assert not server.world.droplets
+
+    def test_stranger_with_our_tag(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A droplet that bears only the box's tag is neither taken nor removed."""
+        request = make_request()
+        body = {
+            "name": "pet",
+            "size": "c-4",
+            "image": "debian-12-x64",
+            "region": "nyc3",
+            "tags": [box_tag(request)],
+        }
+        server.world.create(body)
+        with pytest.raises(NotAllowed):
+            provider.create(request)
+        assert len(server.world.droplets) == 1
+        assert server.count("POST", "droplets") == 0
+
+
+class TestTags:
+    def test_empty_memory(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """All of a box is found again from its droplet's tags alone."""
+        size = dataclasses.replace(
+            make_request().size, name="cpus=4,memory=16 GB", price=0.15
+        )
+        request = make_request(size=size)
+        first = open_provider()
+        box = when_up(first, first.create(request))
+        [found] = open_provider().find(request.tags.owner)
+        assert found == box
+        assert found.size == size
+        assert found.tags == request.tags
+        assert found.exposed
+
+    def test_other_case(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A tag that somebody first wrote otherwise is still the same tag."""
+        request = make_request()
+        for word in tags.of_box(request):
+            server.world.tag(word.upper())
+        box = when_up(provider, provider.create(request))
+        assert any(word.isupper() for word in server.world.made[0].tags)
+        assert box.tags == request.tags
+        assert box.host_key == request.host_key.public
+        assert provider.get(box.id) == box
+
+    def test_pin(self, server: Server, open_provider: Open, make_request: Make) -> None:
+        """The key that a box has given itself is in its tags, and not exposed."""
+        provider, request = open_provider(), make_request()
+        box = when_up(provider, provider.create(request))
+        fresh = tags.key_text("07" * 32)
+        pinned = provider.pin(box, fresh)
+        assert pinned == dataclasses.replace(box, host_key=fresh, exposed=False)
+        assert open_provider().get(box.id) == pinned
+        assert provider.pin(pinned, fresh) == pinned
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("law", "value", "error", "said"),
+        [
+            ("droplet_limit", 0, QuotaExceeded, "will exceed your droplet limit"),
+            ("restricted", ("g-4vcpu-16gb",), QuotaExceeded, "restricted"),
+            ("sold_out", ("g-4vcpu-16gb",), NoCapacity, "not available"),
+        ],
+    )
+    def test_laws(
+        self,
+        server: Server,
+        provider: DigitalOcean,
+        make_request: Make,
+        law: str,
+        value: object,
+        error: type[OneboxError],
+        said: str,
+    ) -> None:
+        """Limits and empty shelves have their classes, and leave nothing behind."""
+        setattr(server.world.laws, law, value)
+        with pytest.raises(error, match=said) as caught:
+            provider.create(make_request())
+        assert "\n" not in caught.value.message
+        assert not server.world.droplets
+        assert not server.world.firewalls
+
+    def test_reserved_name(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A name that is DigitalOcean's own is refused in one line."""
+        with pytest.raises(UsageError, match="is reserved"):
+            provider.create(make_request(box="localhost"))
+        assert not server.world.firewalls
+
+    def test_region_without_size(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A size that is not in the region makes the core try another place."""
+        size = dataclasses.replace(make_request().size, place="ams2")
+        with pytest.raises(NoCapacity, match="Region is not available"):
+            provider.create(make_request(size=size))
+
+    def test_disk(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A size whose disk is smaller than asked for is none; nothing is sent."""
+        with pytest.raises(NoCapacity, match="50 GB, not 100"):
+            provider.create(make_request(disk=100 << 30))
+        assert not server.world.firewalls
+        assert server.count("POST", ".*") == 0
+
+    def test_weak_token(
+        self,
+        server: Server,
+        open_provider: Open,
+        make_request: Make,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A token that may only read makes nothing, and its scope is named."""
+        monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", READ_ONLY)
+        with pytest.raises(NotAllowed, match="scope tag:create"):
+            open_provider().create(make_request())
+        assert not server.world.made
+
+    @pytest.mark.parametrize("name", ["windows", "ubuntu-10.04"])
+    def test_unknown_base(
+        self, server: Server, provider: DigitalOcean, make_request: Make, name: str
+    ) -> None:
+        """An environment that is not there is refused, with those that are."""
+        with pytest.raises(UsageError, match=name) as caught:
+            provider.base(name)
+        assert "debian-12" in caught.value.next
+        with pytest.raises(UsageError):
+            provider.create(make_request(base=name))
+        assert not server.world.made
+
+    def test_base(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A base names the version of its image, and can be started from."""
+        base = provider.base("debian-12")
+        assert re.fullmatch(r"debian-12-x64 \d+", base)
+        provider.create(make_request(base="debian-12"))
+        provider.create(make_request(base=base))
+        assert {one.body["image"] for one in server.world.made} == {"debian-12-x64"}
+
+    def test_image_is_gone(self, provider: DigitalOcean, make_request: Make) -> None:
+        """An image that is not there any more is said to be gone."""
+        request = make_request()
+        with pytest.raises(Gone, match="inv image|no image"):
+            provider.create(make_request(image=an_image(request)))
+
+
+class TestDeadline:
+    def test_refused(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """Unless the user has said yes to it, no box that nobody ends is made."""
+        with pytest.raises(ConfigError, match="billed|bills") as caught:
+            open_provider(accept_no_watchdog=False).create(make_request())
+        assert "accept_no_watchdog = true" in caught.value.next
+        assert "destroy_token" in caught.value.next
+        assert "\n" not in caught.value.message
+        assert server.count("POST", ".*") == 0
+
+    def test_accepted(self, provider: DigitalOcean, make_request: Make) -> None:
+        """Every box says that only sweep protects its owner."""
+        box = provider.create(make_request())
+        assert any("inv sweep" in note for note in box.notes)
+        found = provider.get(box.id)
+        assert found is not None
+        assert found.notes == box.notes
+
+    def test_stopped_is_billed(
+        self, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A box that is off says that it costs as before."""
+        box = when_up(provider, provider.create(make_request()))
+        provider.stop(box)
+        stopped = provider.get(box.id)
+        assert stopped is not None
+        assert stopped.why == "poweroff"
+        assert any("$0.19/h" in note for note in stopped.notes)
+        assert [left.price for left in provider.leftovers(box.id)][0] == 0.1875
+
+    def test_deadline_is_over(self, provider: DigitalOcean, make_request: Make) -> None:
+        """A box that is off after its deadline says why."""
+        request = make_request()
+        over = dataclasses.replace(request.arming, deadline=1000.0)
+        expired = dataclasses.replace(request.tags, expires=1000.0)
+        box = provider.create(dataclasses.replace(request, arming=over, tags=expired))
+        box = when_up(provider, box)
+        provider.stop(box)
+        stopped = provider.get(box.id)
+        assert stopped is not None
+        assert stopped.why == "deadline"
+
+    def test_destroy_token(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """With a token of its own a box is made, and the token is not told to it."""
+        provider = open_provider(
+            accept_no_watchdog=False,
+            destroy_token="DO_END",
+            environ={"DO_END": ENDING},
+        )
+        box = provider.create(make_request())
+        assert any("removes itself" in note for note in box.notes)
+        said = json.dumps([(one.query, one.body, one.path) for one in server.asked])
+        assert ENDING not in said
+        assert TOKEN not in said
+
+    @pytest.mark.parametrize(
+        ("environ", "said"), [({}, "not set"), ({"DO_END": TOKEN}, "same token")]
+    )
+    def test_wrong_destroy_token(
+        self,
+        server: Server,
+        open_provider: Open,
+        make_request: Make,
+        environ: dict[str, str],
+        said: str,
+    ) -> None:
+        """A token that is missing, or that may do everything, is refused."""
+        provider = open_provider(destroy_token="DO_END", environ=environ)
+        with pytest.raises(ConfigError, match=said) as caught:
+            provider.create(make_request())
+        assert "droplet:delete" in caught.value.next
+        assert TOKEN not in caught.value.message
+        assert not server.world.made

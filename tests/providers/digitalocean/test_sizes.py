@@ -1,0 +1,192 @@
+"""Which sizes are offered, in which order, at which price."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from onebox.errors import NoCapacity, UsageError
+from onebox.providers.base import Image, Need, Tags
+from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.droplets import tags
+
+from .conftest import Make, Open, when_up
+from .server import Server
+
+GB = 1 << 30
+SMALL = Need("small", 4, 16 * GB)
+
+
+def offered(provider: DigitalOcean, need: Need) -> list[tuple[str, str]]:
+    """Return types and regions, as they are to be tried."""
+    return [(size.type, size.place) for size in provider.sizes(need)]
+
+
+def test_cheapest(server: Server, provider: DigitalOcean) -> None:
+    """The cheapest that fits comes first, in the regions' order; never shared CPUs."""
+    assert offered(provider, SMALL) == [
+        ("g-4vcpu-16gb", "nyc3"),
+        ("g-4vcpu-16gb", "fra1"),
+        ("gd-4vcpu-16gb", "nyc3"),
+        ("g-8vcpu-32gb", "nyc3"),
+        ("g-8vcpu-32gb", "fra1"),
+    ]
+    assert server.count("GET", "sizes") == 1
+
+
+def test_values(provider: DigitalOcean) -> None:
+    """A candidate has its shape, its price, and the name of what was asked for."""
+    first = provider.sizes(SMALL)[0]
+    assert first.name == "small"
+    assert (first.cpus, first.memory) == (4, 16 * GB)
+    assert (first.price, first.on_demand, first.spot) == (0.1875, 0.1875, False)
+    assert first.arch == "x86_64"
+
+
+def test_other_region_only(provider: DigitalOcean) -> None:
+    """A size that only a later region has is offered there."""
+    assert offered(provider, Need("medium", 16, 64 * GB))[0] == (
+        "g-16vcpu-64gb",
+        "fra1",
+    )
+
+
+def test_nothing_many_times_as_dear(provider: DigitalOcean) -> None:
+    """What costs more than twice the cheapest is nobody's small box."""
+    sizes = provider.sizes(SMALL)
+    assert max(size.price or 0 for size in sizes) <= 2 * 0.1875
+
+
+def test_not_to_be_had(server: Server, provider: DigitalOcean) -> None:
+    """A size that is not available is not offered."""
+    for size in server.world.sizes:
+        if size["slug"] == "g-4vcpu-16gb":
+            size["available"] = False
+    assert offered(provider, SMALL)[0] == ("gd-4vcpu-16gb", "nyc3")
+
+
+def test_nothing_fits(provider: DigitalOcean) -> None:
+    """Where nothing fits, the nearest three are named with their prices."""
+    with pytest.raises(UsageError) as caught:
+        provider.sizes(Need("large", 64, 256 * GB))
+    said = caught.value.message
+    assert "64 vCPU and 256 GB" in said
+    assert "m-32vcpu-256gb (32 vCPU, 256 GB) costs $2.00/h" in said
+    assert said.count("costs") == 3
+    assert "gpu" not in said
+    assert "c-60" not in said
+
+
+def test_named(provider: DigitalOcean) -> None:
+    """Named types are offered in their order, also those that no need would find."""
+    need = Need("mine", 0, 0, types=("s-1vcpu-1gb", "g-16vcpu-64gb"))
+    assert offered(provider, need) == [
+        ("s-1vcpu-1gb", "nyc3"),
+        ("s-1vcpu-1gb", "fra1"),
+        ("g-16vcpu-64gb", "fra1"),
+    ]
+
+
+def test_mistyped(provider: DigitalOcean) -> None:
+    """A type that there is not is answered with its nearest."""
+    with pytest.raises(UsageError, match="nearest: g-4vcpu-16gb"):
+        provider.sizes(Need("mine", 0, 0, types=("g-4vcpu-16g",)))
+
+
+def test_elsewhere(server: Server, provider: DigitalOcean) -> None:
+    """A type that is in other regions only is said to be there."""
+    server.world.sizes[0]["regions"] = ["sfo3"]
+    with pytest.raises(UsageError, match="not in nyc3 or fra1; it is in sfo3"):
+        provider.sizes(Need("mine", 0, 0, types=("s-1vcpu-1gb",)))
+
+
+def test_sold_out(server: Server, provider: DigitalOcean) -> None:
+    """A named type that is to be had nowhere is a matter of capacity."""
+    server.world.sizes[0]["regions"] = []
+    server.world.sizes[-1]["regions"] = ["nyc3"]
+    with pytest.raises(NoCapacity, match="c-60"):
+        provider.sizes(Need("mine", 0, 0, types=("c-60",)))
+    with pytest.raises(NoCapacity, match="in no region"):
+        provider.sizes(Need("mine", 0, 0, types=("s-1vcpu-1gb",)))
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_spot(provider: DigitalOcean, fallback: bool) -> None:
+    """Spot is refused with what it costs without."""
+    need = dataclasses.replace(SMALL, spot=True, fallback=fallback)
+    with pytest.raises(UsageError) as caught:
+        provider.sizes(need)
+    said = caught.value.message
+    assert "no spot capacity" in said
+    assert "g-4vcpu-16gb (4 vCPU, 16 GB) costs $0.19/h" in said
+    assert "--no-spot" in caught.value.next
+
+
+@pytest.mark.parametrize("price", [0, None, -1])
+def test_unknown_price(server: Server, provider: DigitalOcean, price: object) -> None:
+    """A price that is not told is unknown, never 0, and is no bargain."""
+    for size in server.world.sizes:
+        if size["slug"] == "gd-4vcpu-16gb":
+            size["price_hourly"] = price
+    assert offered(provider, SMALL)[0][0] == "g-4vcpu-16gb"
+    [size] = provider.sizes(Need("x", 0, 0, types=("gd-4vcpu-16gb",)))
+    assert (size.price, size.on_demand) == (None, None)
+
+
+def test_image_larger_than_disk(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """Only sizes whose disk holds the image are offered; if none does, it is said."""
+    image = saved(server, make_request, disk=120)
+    assert offered(provider, dataclasses.replace(SMALL, image=image)) == [
+        ("gd-4vcpu-16gb", "nyc3")
+    ]
+    small = Need("mine", 0, 0, types=("g-4vcpu-16gb",), image=image)
+    with pytest.raises(UsageError, match=r"disk of 120 GB; g-4vcpu-16gb .* has 50 GB"):
+        provider.sizes(small)
+    assert server.count("POST", ".*") == 0
+
+
+def test_image_larger_than_the_disk_of_a_request(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """A create call with such an image is not even sent."""
+    image = saved(server, make_request, disk=120)
+    with pytest.raises(NoCapacity, match="the image needs 120"):
+        provider.create(make_request(image=image))
+    assert server.count("POST", ".*") == 0
+
+
+def test_today(server: Server, open_provider: Open, make_request: Make) -> None:
+    """What a box costs is what it cost when it was made, whatever it costs today."""
+    provider = open_provider()
+    box = when_up(provider, provider.create(make_request()))
+    for size in server.world.sizes:
+        size["price_hourly"] = 9.0
+    found = open_provider().get(box.id)
+    assert found is not None
+    assert found.size.price == 0.1875
+
+
+def saved(server: Server, make_request: Make, disk: int) -> Image:
+    """Put an image of ours into the account."""
+    owner: Tags = make_request().tags
+    image = Image("oi-1", "env", "0123", 0.0, 0, "x86_64", owner)
+    world = server.world
+    with world.lock:
+        number = 77
+        world.images[number] = {
+            "id": number,
+            "name": "onebox.o.b.oi-1",
+            "slug": None,
+            "type": "snapshot",
+            "public": False,
+            "regions": ["nyc3"],
+            "created_at": "2026-01-01T00:00:00Z",
+            "min_disk_size": disk,
+            "size_gigabytes": 2.5,
+            "status": "available",
+            "tags": [world.tag(tags.of_image(image))],
+        }
+    return image
