@@ -77,13 +77,17 @@ class Bases:
             UsageError: There is no such image here.
         """
         word, _, rest = (name or DEFAULT).partition(" ")
-        key = region, name, arch
+        own = _AMI.fullmatch(word)
+        fixed = own or (_AMI.search(rest) if region == self._cloud.region else None)
+        if not own:
+            arch = arch or DEFAULT_ARCH
+        key = region, fixed.group() if fixed else word, arch
         if key not in self._found:
-            fixed = _AMI.fullmatch(word) or _AMI.search(rest)
-            if fixed and (_AMI.fullmatch(word) or region == self._cloud.region):
-                self._found[key] = self._one(region, word, fixed.group(), arch)
-            else:
-                self._found[key] = self._named(region, word, arch or DEFAULT_ARCH)
+            self._found[key] = (
+                self._one(region, word, fixed.group(), arch)
+                if fixed
+                else self._named(region, word, arch)
+            )
         return self._found[key]
 
     def _named(self, region: str, name: str, arch: str) -> Base:

@@ -9,6 +9,7 @@ a token or a name that can be had only once.
 
 from __future__ import annotations
 
+import functools
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ ATTEMPTS = 4
 THROTTLED_SECONDS = 300.0
 # How many regions, or questions about one, are asked at once.
 AT_ONCE = 8
+
+# AWS's own tools read both; boto3 by itself knows only the second.
+_VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
 
 _random = secrets.SystemRandom()
 
@@ -79,8 +83,12 @@ class Cloud:
             if self._session is None:
                 with with_bytecode():
                     import boto3.session
-                with problems.explained("reading the AWS configuration"):
-                    self._session = boto3.session.Session()._session
+                    import botocore.session
+                core = botocore.session.Session(session_vars=_VARIABLES)
+                core.register_component("data_loader", _models())
+                with problems.explained("the AWS configuration"):
+                    boto3.session.Session(botocore_session=core)
+                self._session = core
             return self._session
 
     def known_regions(self) -> list[str]:
@@ -223,6 +231,14 @@ def poll(cloud: Cloud, look: Callable[[], T | None], seconds: float, what: str) 
             raise OneboxError(f"{what} has taken longer than {seconds:.0f} s")
         cloud.sleep(nap)
         nap = min(nap * 1.5, 5.0)
+
+
+@functools.lru_cache(maxsize=1)
+def _models() -> Any:
+    """Return what reads the SDK's models of the services, each one once."""
+    from botocore.loaders import Loader
+
+    return Loader()
 
 
 def _asked(question: Callable[[], T]) -> T:

@@ -1,0 +1,1 @@
+"""The provider `aws`, against an AWS account that a server of ours keeps."""

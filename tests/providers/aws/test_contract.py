@@ -1,0 +1,77 @@
+"""AWS keeps what every provider promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from onebox.providers.aws import AWS
+from onebox.providers.base import Box, Need, Provider, Request
+
+from ..contract import ProviderContract
+from .account import Account
+from .conftest import MakeAws, MakeRequest, up
+
+
+class Waiting(AWS):
+    """The provider, whose boxes are waited for as the core waits for them."""
+
+    def create(self, request: Request) -> Box:
+        """Make the box, and wait until it runs."""
+        return up(self, super().create(request))
+
+    def start(self, box: Box, deadline: float) -> Box:
+        """Start the box, and wait until it runs."""
+        return up(self, super().start(box, deadline))
+
+
+class TestContract(ProviderContract):
+    """A cloud in which all goes well."""
+
+    @pytest.fixture
+    def provider(self, make_aws: MakeAws) -> AWS:
+        """A provider with plain settings."""
+        return make_aws(kind=Waiting)
+
+
+class TestContractWithLag(ProviderContract):
+    """A cloud whose lists do not show what is new."""
+
+    @pytest.fixture
+    def provider(self, make_aws: MakeAws, account: Account) -> AWS:
+        """A provider with plain settings."""
+        account.faults.lag = 0.4
+        return make_aws(kind=Waiting)
+
+
+class TestSpotContract:
+    """What a spot box does otherwise: it cannot be stopped, but ended."""
+
+    def test_stop(self, provider: Provider, make_request: MakeRequest) -> None:
+        """A spot box that is stopped leaves its disk, and is deleted with that."""
+        box = provider.create(make_request(spot=True))
+        provider.stop(box)
+        provider.stop(box)
+        stopped = provider.get(box.id)
+        assert stopped is not None
+        assert (stopped.state, stopped.disk_only, stopped.tags) == (
+            "stopped",
+            True,
+            box.tags,
+        )
+        assert list(provider.find(box.tags.owner)) == [stopped]
+        left = {one.kind for one in provider.leftovers(box.id)}
+        assert left == {"disk", "alarm"}
+        provider.delete(stopped)
+        assert provider.get(box.id) is None
+        assert not provider.leftovers(box.id)
+
+    def test_size(self, provider: Provider, make_request: MakeRequest) -> None:
+        """A spot box is one: it says so, and the spot price."""
+        box = provider.create(make_request(spot=True))
+        assert (box.size.spot, box.size.price, box.size.on_demand) == (
+            True,
+            0.03,
+            0.1008,
+        )
+        provider.delete(box)
+        assert provider.sizes(Need("small", 4, 16 << 30, spot=True))[0].spot
