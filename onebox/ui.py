@@ -247,6 +247,11 @@ class Screen:
             self._raw("\n")
         self.line_open = False
 
+    def output_gone(self, count: int) -> None:
+        """Say, where they would stand, that bytes of the job's are not there."""
+        self.close_line()
+        self.say(f"[onebox: {words.size(count)} of output are no longer there]")
+
     @contextlib.contextmanager
     def _live_line(self, name: str, began: float) -> Iterator[StageLine]:
         if not self.live:

@@ -191,6 +191,38 @@ class TestBox:
         assert "x\n" == project.read("results/x")
 
 
+class TestLog:
+    def test_longer_than_its_limit(self, project: Project) -> None:
+        """
+        Of a log beyond max_log both ends come; where the middle was stands one line.
+        """
+        project.write("onebox.toml", TOML + '[limits]\nmax_log = "1 MB"\n')
+        project.write(
+            "job.sh", "seq 1000000; while [ ! -e go ]; do sleep 0.1; done; echo end"
+        )
+        project.inv("run", "--detach")
+        (box,) = project.boxes()
+        agent = project.home / "local/boxes" / box / "onebox"
+        while not list(agent.glob("jobs/*/gap.json")):
+            time.sleep(0.05)
+        project.inv("ssh", "--", "touch work/go")
+        done = project.inv("logs")
+        first, gap, last = done.out[:500_000], " MB of output are", done.out[-390_000:]
+
+        whole = "".join(f"{n}\n" for n in range(1, 1_000_001)) + "end\n"
+        assert 0 == done.code, done.err
+        assert whole.startswith(first)
+        assert whole.endswith(last)
+        assert len(done.out) < 1 << 20
+        gone = (len(whole) - len(done.out)) / (1 << 20)
+        assert f"[onebox: {gone:.1f}{gap} no longer there]" in done.err
+        assert done.out == project.inv("logs").out
+        assert f"[onebox: {gone:.1f}{gap}" in project.inv("logs").err
+        (log,) = project.root.glob(".onebox/jobs/*/log")
+        assert len(whole) == log.stat().st_size
+        assert log.stat().st_blocks * 512 < 2 << 20
+
+
 def _cut(box: str) -> None:
     """Kill the client's ssh processes that lead to a box."""
     for path in Path("/proc").glob("[0-9]*"):

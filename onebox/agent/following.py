@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Callable, List
 
-from . import box, records, samples, states
+from . import box, records, samples, states, trimming, wire
 from .box import Box
 from .wire import CHUNK, Channel
 
@@ -26,7 +26,7 @@ def stream(channel: Channel, at: Box, job: str, log: int) -> None:
     """
     Send what *log* holds from its position on, until the job is over.
 
-    A sample goes along about once a second.
+    A sample goes along about once a second, and a word where some is gone.
     """
     directory = at.path("jobs", job)
     changes = Changes(directory)
@@ -55,10 +55,16 @@ def _stream(channel: Channel, at: Box, job: str, log: int, changes: Changes) -> 
     while True:
         changes.forget()
         count = os.readv(log, [view])
+        gone = 0
+        if count:
+            count, gone = trimming.skip(directory, log, count)
         if count:
             channel.send(b"D", view[:count])
-        elif over:
+        elif over and not gone:
             return
+        if gone:
+            channel.send(b"G", wire.dumps({"gone": gone}))
+            continue
         now = time.monotonic()
         if now >= look_at:
             look_at = now + LOOK

@@ -116,9 +116,12 @@ def _plan(at: Box, job: str, request: Dict[str, Any]) -> launch.Plan:
     env = _strings(request, "env")
     secrets = _strings(request, "secrets")
     grace = request.get("cancel_grace", states.GRACE)
+    max_log = request.get("max_log", 0)
     shell, argv = request.get("shell"), request.get("argv")
     if not isinstance(grace, (int, float)) or grace < 0:
         raise Refused("argument", "cancel_grace cannot be %r" % grace)
+    if not isinstance(max_log, int) or max_log < 0:
+        raise Refused("argument", "max_log cannot be %r" % max_log)
     if isinstance(shell, str) and argv is None:
         commands = [["bash", "-c", shell], ["sh", "-c", shell]]
     elif isinstance(argv, list) and argv and shell is None:
@@ -133,6 +136,7 @@ def _plan(at: Box, job: str, request: Dict[str, Any]) -> launch.Plan:
         "secrets": sorted(secrets),
         "outputs": request.get("outputs", []),
         "cancel_grace": grace,
+        "max_log": max_log,
     }
     environment = dict(_base(at), **env)
     environment.update(secrets, ONEBOX_JOB=job, ONEBOX_BOX=at.id)
@@ -141,6 +145,7 @@ def _plan(at: Box, job: str, request: Dict[str, Any]) -> launch.Plan:
         commands=[[_bytes(word) for word in words] for words in commands],
         environment={_bytes(key): _bytes(environment[key]) for key in environment},
         grace=float(grace),
+        max_log=max_log,
         spec=spec,
     )
 

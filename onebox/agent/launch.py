@@ -13,12 +13,17 @@ SET_CHILD_SUBREAPER = 36
 
 
 class Plan(NamedTuple):
-    """What to run: *commands* are tried in turn until one can be found."""
+    """
+    What to run: *commands* are tried in turn until one can be found.
+
+    Of its log *max_log* bytes are kept, all if that is 0.
+    """
 
     job: str
     commands: List[List[bytes]]
     environment: Dict[bytes, bytes]
     grace: float
+    max_log: int
     spec: Dict[str, Any]
 
 

@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from . import box, launch, processes, records, samples
+from . import box, launch, processes, records, samples, trimming
 from .box import Box
 
 TICK = 1.0
@@ -93,6 +93,7 @@ class _Supervisor:
         self.reaper = launch.become_subreaper()
         processes.adjust_oom_score(-900)
         self.sampler = samples.Sampler(self.directory, self.at.work, os.getpid())
+        self.trimmer = trimming.Trimmer(self.directory, self.plan.max_log)
         self.start()
         # Who asked for the job may have gone; the job runs all the same.
         with contextlib.suppress(BrokenPipeError):
@@ -188,12 +189,13 @@ class _Supervisor:
             self.wait(TOLD_AS_WELL)
 
     def tick(self, now: float) -> None:
-        """Show that we live, measure, and give the ballast back if need be."""
+        """Show that we live, measure; give ballast back and trim if need be."""
         if now >= self.heartbeat_at:
             self.heartbeat_at = now + HEARTBEAT
             box.touch(os.path.join(self.directory, "heartbeat"))
         if min(box.disk(self.directory)[0], box.disk(self.at.work)[0]) < FULL:
             self.given_back += self.drop_ballast()
+        self.trimmer.trim()
         self.sampler.take()
 
     def wait(self, seconds: float) -> None:
@@ -292,12 +294,14 @@ class _Supervisor:
             elif self.disk_is_full():
                 cause = "disk-full"
         self.drop_ballast()
+        start, end = trimming.gap(self.directory)
         return {
             "job": self.plan.job,
             "code": code,
             "signal": by_signal,
             "cause": cause,
             "log_bytes": os.stat(os.path.join(self.directory, "log")).st_size,
+            "log_gone": end - start,
             "boot_id": self.at.boot_id,
             "started": self.started,
             "ended": time.time(),

@@ -13,6 +13,7 @@ D     both              data of a stream
 C     both              the same, compressed by zlib
 Z     both              end of a stream (empty)
 S     agent to client   a JSON object on the way: a sample, a progress note
+G     agent to client   how much of a stream is left out here: {"gone": bytes}
 P     client to agent   "still here" (empty); it renews the lease
 L     both              the name of a lane to be used from here on (see `lanes`)
 ====  ================  =====================================================

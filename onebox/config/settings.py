@@ -86,6 +86,7 @@ class Limits:
     setup_minutes: float
     boot_minutes: float
     retries: int
+    max_log: int
     spot_fallback: bool
 
 

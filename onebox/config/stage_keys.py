@@ -378,6 +378,14 @@ LIMITS: tuple[Key, ...] = (
         between(0, 100),
     ),
     key(
+        "limits.max_log",
+        SIZE,
+        5 * GB,
+        '"5 GB"',
+        "Of a longer output the box keeps start and end.",
+        sizes_between(1 << 20, 65536 * GB),
+    ),
+    key(
         "limits.spot_fallback",
         FLAG,
         False,

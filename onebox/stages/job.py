@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..agent import wire
-from ..durable import private_dir
 from ..errors import ConnectionLost, Lost, Throttled, Unclear, UsageError
 from ..providers.base import Box
 from ..transport.link import AgentError, Link
 from ..transport.ssh import KeyRefused
+from .joblog import JobLog
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -84,6 +83,7 @@ def start(
             secrets=dict(secrets or {}),
             outputs=list(outputs),
             cancel_grace=session.settings.run.cancel_grace,
+            max_log=session.settings.limits.max_log,
             **what,
         )
 
@@ -105,6 +105,7 @@ def follow(
     log: Path,
     output: Callable[[bytes], None],
     sample: Callable[[dict[str, Any]], None] | None = None,
+    gone: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """
     Bring a job's log here as it grows, and return its exit record.
@@ -112,17 +113,20 @@ def follow(
     The size of the local log is the offset that is asked for, so that neither
     a broken connection nor a later command loses or repeats a byte.
 
+    Args:
+        gone: Is told in their place how many bytes of a long log are no longer on
+            the box.
+
     Raises:
         Lost: The fate of the job is not known, the box is gone, or it does not let
             us in any more.
     """
-    private_dir(log.parent)
     pause, out, refused = 0.2, False, 0
-    with log.open("ab", buffering=0) as copy:
+    with JobLog(log) as copy:
         while True:
-            before = copy.tell()
+            before = copy.size
             try:
-                answer = _follow(session, box, job_id, copy.fileno(), output, sample)
+                answer = _follow(session, box, job_id, copy, output, sample, gone)
                 break
             except ConnectionLost as error:
                 session.door(box).hang_up(force=True)
@@ -137,14 +141,14 @@ def follow(
                         next="was its authorized_keys changed? inv logs tries again; "
                         "inv teardown --discard-outputs gives the box up",
                     ) from error
-                if copy.tell() > before:
+                if copy.size > before:
                     pause, out = 0.2, False
                 pause = min(pause * 2, LONGEST_PAUSE)
                 if not out:
                     session.screen.note("connection lost; the job runs on")
                 out = True
                 time.sleep(pause)
-        os.fsync(copy.fileno())
+        copy.settle()
     return fate(session, answer)
 
 
@@ -169,19 +173,22 @@ def _follow(
     session: Session,
     box: Box,
     job_id: str,
-    copy: int,
+    copy: JobLog,
     output: Callable[[bytes], None],
     sample: Callable[[dict[str, Any]], None] | None,
+    gone: Callable[[int], None] | None,
 ) -> dict[str, Any]:
     link = session.door(box).link()
-    link.begin("follow", job=job_id, offset=os.fstat(copy).st_size)
+    link.begin("follow", job=job_id, offset=copy.size)
     for kind, payload in link.frames(silence=SILENCE_SECONDS):
         if kind == b"D":
             # Here first, then on the screen: what was shown is never missing.
-            view = memoryview(payload)
-            while view:
-                view = view[os.write(copy, view) :]
+            copy.add(payload)
             output(payload)
+        elif kind == b"G":
+            count = copy.skip(wire.loads(payload).get("gone"))
+            if gone is not None:
+                gone(count)
         elif kind == b"S" and sample is not None:
             sample(wire.loads(payload))
         elif kind == b"A":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import children, words
 from ..errors import ConnectionLost, OneboxError, UsageError
 from ..providers.base import Box
-from . import job, run
+from . import job, joblog, run
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -58,7 +58,7 @@ def logs(session: Session) -> None:
     job_id = answer["job"]
     path = run.log_path(session, job_id)
     with suppress(FileNotFoundError):
-        session.screen.output(path.read_bytes())
+        joblog.replay(path, session.screen.output, session.screen.output_gone)
     session.doing = "run"
     record = run.watch(session, box, job_id)
     session.screen.note("then: inv fetch teardown")

@@ -57,6 +57,7 @@ def make(
             "cpu_seconds": record.get("cpu_seconds"),
         },
         "log_bytes": record["log_bytes"],
+        "log_gone": record.get("log_gone", 0),
     }
 
 

@@ -185,7 +185,9 @@ def watch(
                     more.append(visitor.footer)
                 screen.footer(_footer(session, box, now, began, more))
 
-            record = job.follow(session, box, job_id, log, screen.output, sample)
+            record = job.follow(
+                session, box, job_id, log, screen.output, sample, screen.output_gone
+            )
     except (Lost, Preempted):
         screen.close_line()
         lasted = words.seconds(time.time() - session.notebook.record.job_started)

@@ -115,7 +115,7 @@ class Link:
                 until = time.monotonic() + silence
             try:
                 kind, payload = self._receive(until)
-                told = wire.loads(payload) if kind in b"AES" else {}
+                told = wire.loads(payload) if kind in b"AEGS" else {}
             except wire.Closed as error:
                 raise self._lost(error) from error
             self._under_way = kind not in b"AE"
@@ -175,7 +175,7 @@ class Link:
                     raise ConnectionLost("the box does not answer")
             self.channel.fill()
             frame = self.channel.ready()
-        if frame[0] not in b"AECDLZS":
+        if frame[0] not in b"AECDGLZS":
             raise wire.Garbled(f"not a frame: {frame[0]!r}")
         return frame
 

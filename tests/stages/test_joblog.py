@@ -1,0 +1,70 @@
+"""The copy of a job's log: its size is the offset, its gaps are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from onebox.errors import Lost
+from onebox.stages.joblog import JobLog, replay
+
+
+def shown(path: Path) -> list[object]:
+    """Return what is printed of a log, and how much is said to be gone."""
+    seen: list[object] = []
+    replay(path, seen.append, seen.append)
+    return seen
+
+
+def test_gaps_keep_the_offset(tmp_path: Path) -> None:
+    """What is left out counts for the size, and is no output when it is printed."""
+    path = tmp_path / "jobs" / "j1" / "log"
+    with JobLog(path) as log:
+        log.add(b"head")
+        assert 7 == log.skip(7)
+        log.add(b"more")
+        log.skip(1 << 40)
+        log.add(b"tail")
+        log.settle()
+    with JobLog(path) as log:
+        assert 12 + 7 + (1 << 40) == log.size
+
+    assert [b"head", 7, b"more", 1 << 40, b"tail"] == shown(path)
+    assert path.stat().st_blocks * 512 < 1 << 16
+
+
+def test_killed_before_the_hole(tmp_path: Path) -> None:
+    """A gap that was noted and not made is none; it is noted anew, longer perhaps."""
+    path = tmp_path / "log"
+    with JobLog(path) as log:
+        log.add(b"head")
+        log.skip(7)
+    with path.open("r+b") as file:
+        file.truncate(4)
+
+    assert [b"head"] == shown(path)
+    with JobLog(path) as log:
+        log.skip(9)
+        log.add(b"tail")
+    assert [b"head", 9, b"tail"] == shown(path)
+
+
+def test_a_long_log_is_printed_in_pieces(tmp_path: Path) -> None:
+    """No log is too long to be printed: it is not held in memory as a whole."""
+    path = tmp_path / "log"
+    path.write_bytes(bytes(range(256)) * 20_000)
+    pieces = shown(path)
+
+    assert path.read_bytes() == b"".join(p for p in pieces if isinstance(p, bytes))
+    assert len(pieces) > 2
+
+
+@pytest.mark.parametrize("count", [0, -1, 1 << 60, 1.5, None, "9"])
+def test_a_gap_that_cannot_be(tmp_path: Path, count: object) -> None:
+    """A box that tells nonsense is not believed, and the copy stays as it is."""
+    with JobLog(tmp_path / "log") as log:
+        log.add(b"head")
+        with pytest.raises(Lost):
+            log.skip(count)
+        assert 4 == log.size
