@@ -135,19 +135,24 @@ def perform(
             lasted = record["ended"] - record["started"]
             by_itself = record["cause"] != "preempted"
             whole = attempts.write(session, whole.over(lasted, ended=by_itself))
-            if by_itself or recover.refusal(session, whole, box, tries):
-                break
+            paper = receipt.make(session, box, job_id, command, record)
+            paper["attempts"] = attempts.account(whole, box)
+            if usual and not record["code"]:
+                paper["key"] = _key(session)
+            why = recover.refusal(session, whole, box, tries)
+            if by_itself:
+                try:
+                    return _bring_home(session, whole, job_id, paper)
+                except (Lost, Preempted):
+                    # Taken with its outputs on it; a failed job stays a failed one.
+                    if why or record["code"] or not recover.taken(session, box):
+                        raise
+                whole = attempts.write(session, whole.over(lasted, ended=False))
+            elif why:
+                _bring_what_there_is(session, whole, box, job_id, paper)
+                raise recover.given_up(session, whole, box, why)
         box, tries = recover.next_box(session, whole, box, tries)
         session.screen.note(f"attempt {tries} of {session.settings.limits.retries + 1}")
-    paper = receipt.make(session, box, job_id, command, record)
-    paper["attempts"] = attempts.account(whole, box)
-    if usual and not record["code"]:
-        paper["key"] = _key(session)
-    if by_itself:
-        return _bring_home(session, whole, job_id, paper)
-    _bring_what_there_is(session, whole, box, job_id, paper)
-    why = recover.refusal(session, whole, box, tries)
-    raise recover.given_up(session, whole, box, why)
 
 
 def check(session: Session) -> None:

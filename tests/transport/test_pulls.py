@@ -87,7 +87,7 @@ def test_a_pull_is_what_the_box_has(home: Home) -> None:
 
 
 def test_the_last_two_are_kept(home: Home) -> None:
-    """Each pull is exactly what there was; what the job removes is in the one before."""
+    """A pull is exactly what there was; what the job removes is in the one before."""
     for step in range(4):
         home.write(f"step-{step}", os.urandom(100))
         shutil.rmtree(home.ckpt / "old", ignore_errors=True)
