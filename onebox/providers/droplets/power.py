@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ...errors import Gone, ProviderError, Unclear
 from .calls import Answer, Calls
 from .looking import Droplets
-from .refusals import Pending
+from .refusals import Already, Pending
 from .wishes import Patience
 
 
@@ -100,10 +100,10 @@ def wait_for(
 
 
 def _ask(calls: Calls, number: int, kind: str) -> bool:
-    """Ask for an action; no if the droplet is busy with another one."""
+    """Ask for an action; no if the droplet is busy, or has changed meanwhile."""
     try:
         calls.post(f"droplets/{number}/actions", {"type": kind})
-    except Pending:
+    except (Pending, Already):
         return False
     except (Gone, Unclear):
         # The next look tells: both end where they should if told twice.

@@ -35,6 +35,10 @@ class Pending(ProviderError):
     """The droplet or the image is busy with an earlier action."""
 
 
+class Already(ProviderError):
+    """The droplet is already as it was to become."""
+
+
 def refusal(
     method: str, path: str, status: int, code: str, said: str
 ) -> ProviderError | UsageError:
@@ -78,6 +82,8 @@ def scope(method: str, path: str) -> str:
 def _unprocessable(said: str, own: str) -> ProviderError | UsageError:
     if "pending event" in said or "pending action" in said:
         return Pending(own)
+    if "already powered" in said:
+        return Already(own)
     if "limit" in said:
         return QuotaExceeded(
             f"the account has as many as it may have; {own}",

@@ -171,7 +171,10 @@ def read_image(words: Iterable[str]) -> Image | None:
 def key_bytes(public: str) -> str:
     """Return an OpenSSH ed25519 public key as the hex digits of its 32 bytes."""
     words = public.split()
-    blob = base64.b64decode(words[1]) if len(words) > 1 else b""
+    try:
+        blob = base64.b64decode(words[1]) if len(words) > 1 else b""
+    except ValueError:
+        blob = b""
     if not blob.startswith(_KEY_HEAD) or len(blob) != len(_KEY_HEAD) + 32:
         raise ProviderError(f"{public[:40]!r} is no ed25519 public key")
     return blob[len(_KEY_HEAD) :].hex()

@@ -1,0 +1,216 @@
+"""Snapshots as images: whole or not at all, where they are needed, ours alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from onebox.errors import NotAllowed, OneboxError, ProviderError, Unclear, UsageError
+from onebox.providers.base import Box, Image
+from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.droplets import tags
+
+from ..contract import an_image
+from .conftest import Make, Open, when_up
+from .server import Server
+
+
+@pytest.fixture
+def stopped(provider: DigitalOcean, make_request: Make) -> Box:
+    """A box that is off."""
+    box = when_up(provider, provider.create(make_request()))
+    provider.stop(box)
+    return box
+
+
+def wanted(box: Box, **changes: object) -> Image:
+    """Return what the box is to be saved as."""
+    image = Image(
+        id="oi-1",
+        name="census",
+        recipe="0123456789abcdef",
+        created=0.0,
+        size=0,
+        arch="x86_64",
+        tags=dataclasses.replace(box.tags, kind="image"),
+        base="ubuntu-24-04-x64 1000",
+    )
+    return dataclasses.replace(image, **changes)  # type: ignore[arg-type]
+
+
+def test_all_of_it(
+    server: Server, open_provider: Open, provider: DigitalOcean, stopped: Box
+) -> None:
+    """An image is found with all that it was saved as, by anybody with the token."""
+    asked = wanted(stopped, name="A name, with more", base="")
+    saved = provider.save(stopped, asked)
+    [found] = open_provider().images(stopped.tags.owner)
+    assert found == saved
+    made = {"created": saved.created, "size": saved.size, "places": saved.places}
+    assert saved == dataclasses.replace(asked, **made)  # type: ignore[arg-type]
+    assert saved.places == ("nyc3",)
+    assert saved.size > 1 << 30
+
+
+def test_running(provider: DigitalOcean, make_request: Make) -> None:
+    """A box that runs is not saved: its disk is not at rest."""
+    box = when_up(provider, provider.create(make_request()))
+    with pytest.raises(ProviderError, match="must be stopped"):
+        provider.save(box, wanted(box))
+
+
+@pytest.mark.parametrize("kind", ["500 after", "cut after", "half", "cut before"])
+def test_lost_answer(
+    server: Server, provider: DigitalOcean, stopped: Box, kind: str
+) -> None:
+    """A snapshot whose answer is lost is never begun twice."""
+    server.world.laws.action = 0.1
+    server.fail("POST", "droplets/.*/actions", kind)
+    if kind == "cut before":
+        with pytest.raises(Unclear):
+            provider.save(stopped, wanted(stopped))
+        assert server.world.snapshots() == []
+    else:
+        provider.save(stopped, wanted(stopped))
+        assert len(server.world.snapshots()) == 1
+
+
+@pytest.mark.parametrize("path", ["tags", "tags/.*/resources"])
+@pytest.mark.parametrize("kind", ["500 before", "cut after", "429"])
+def test_tags_are_hard_to_write(
+    server: Server, provider: DigitalOcean, stopped: Box, path: str, kind: str
+) -> None:
+    """The tag of an image is written until it is there."""
+    server.fail("POST", path, kind, times=2)
+    provider.save(stopped, wanted(stopped))
+    assert len(provider.images(stopped.tags.owner)) == 1
+
+
+def test_half_made(
+    server: Server, open_provider: Open, provider: DigitalOcean, stopped: Box
+) -> None:
+    """A snapshot that never became an image is none, and goes with its box."""
+    server.fail("POST", "tags/.*/resources", "500 before", times=100)
+    with pytest.raises(OneboxError):
+        provider.save(stopped, wanted(stopped))
+    server.faults.clear()
+    later = open_provider()
+    assert list(later.images(stopped.tags.owner)) == []
+    left = {one.kind: one.price for one in later.leftovers(stopped.id)}
+    assert 0 < (left["snapshot"] or 0) < 0.001
+    later.delete(stopped)
+    assert server.world.snapshots() == []
+    assert not later.leftovers(stopped.id)
+
+
+def test_half_made_made_whole(
+    server: Server, provider: DigitalOcean, stopped: Box
+) -> None:
+    """Saving once more goes on where the crash was, with the same snapshot."""
+    server.fail("POST", "tags/.*/resources", "500 before", times=100)
+    with pytest.raises(OneboxError):
+        provider.save(stopped, wanted(stopped))
+    server.faults.clear()
+    provider.save(stopped, wanted(stopped))
+    assert len(server.world.snapshots()) == 1
+
+
+def test_image_outlives_its_box(
+    server: Server, provider: DigitalOcean, stopped: Box
+) -> None:
+    """An image that is whole does not go with the box it was saved from."""
+    provider.save(stopped, wanted(stopped))
+    provider.delete(stopped)
+    assert len(provider.images(stopped.tags.owner)) == 1
+    assert not provider.leftovers(stopped.id)
+
+
+def test_given_up(server: Server, provider: DigitalOcean, stopped: Box) -> None:
+    """A snapshot that DigitalOcean gives up is an error, not an endless wait."""
+    begin = server.world._begin
+
+    def fail(*args: object) -> object:
+        shown = begin(*args)  # type: ignore[arg-type]
+        server.world.actions[int(shown["id"])].errored = True
+        return server.world.action(int(shown["id"]))
+
+    server.world._begin = fail  # type: ignore[assignment,method-assign]
+    with pytest.raises(ProviderError, match="gave up"):
+        provider.save(stopped, wanted(stopped))
+
+
+@pytest.mark.parametrize("kind", ["none", "cut after", "500 before", "429"])
+def test_other_region(
+    server: Server,
+    provider: DigitalOcean,
+    stopped: Box,
+    make_request: Make,
+    kind: str,
+) -> None:
+    """An image is brought to the region where a box is to be made from it."""
+    server.world.laws.action = 0.1
+    image = provider.save(stopped, wanted(stopped))
+    server.fail("POST", "images/.*/actions", kind)
+    size = dataclasses.replace(make_request().size, place="fra1")
+    if kind == "500 before":
+        # Not begun, and nobody says so: it is waited for, and that has an end.
+        server.world.transfer(server.world.snapshots()[0]["id"], "fra1")
+    box = provider.create(make_request(image=image, size=size))
+    assert box.place == "fra1"
+    assert box.image == image.id
+    [found] = provider.images(stopped.tags.owner)
+    assert found.places == ("nyc3", "fra1")
+
+
+def test_only_ours(
+    server: Server, provider: DigitalOcean, stopped: Box, make_request: Make
+) -> None:
+    """Other people's snapshots are no images, and stay."""
+    world = server.world
+    world._image("onebox.of.somebody", None, ["nyc3"], 25, [])
+    world._image("backup", None, ["nyc3"], 25, ["onebox-image:broken"])
+    theirs = wanted(stopped, tags=dataclasses.replace(stopped.tags, owner="other"))
+    world._image("x", None, ["nyc3"], 25, [world.tag(tags.of_image(theirs))])
+    image = provider.save(stopped, wanted(stopped, id="oi-2"))
+    assert [one.id for one in provider.images(stopped.tags.owner)] == ["oi-2"]
+    with pytest.raises(NotAllowed):
+        provider.delete_image(wanted(stopped))
+    provider.delete_image(image)
+    provider.delete(stopped)
+    assert len(world.snapshots()) == 3
+    assert tags.of_image(image) not in world.tags
+    assert tags.of_image(theirs) in world.tags
+
+
+@pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "429"])
+def test_delete(
+    server: Server, provider: DigitalOcean, stopped: Box, kind: str
+) -> None:
+    """An image's deletion is done again until it is gone."""
+    image = provider.save(stopped, wanted(stopped))
+    server.fail("DELETE", "images/.*", kind)
+    provider.delete_image(image)
+    assert server.world.snapshots() == []
+
+
+def test_names_too_long(server: Server, provider: DigitalOcean, stopped: Box) -> None:
+    """Names that no tag can hold are refused before there is a snapshot."""
+    with pytest.raises(ProviderError, match="too long"):
+        provider.save(stopped, wanted(stopped, name="ä" * 100))
+    assert server.world.snapshots() == []
+
+
+def test_of_packer(server: Server, provider: DigitalOcean, make_request: Make) -> None:
+    """A snapshot that Packer has made becomes an image of ours, once."""
+    world = server.world
+    world._image("packer-1", None, ["nyc3", "fra1"], 25, [])
+    [snapshot] = world.snapshots()
+    image = an_image(make_request())
+    taken = provider.adopt_image(f"nyc3,fra1:{snapshot['id']}", image)
+    assert (taken.id, taken.recipe) == (image.id, image.recipe)
+    assert taken.places == ("nyc3", "fra1")
+    assert provider.adopt_image(f"nyc3:{snapshot['id']}", image) == taken
+    assert list(provider.images(image.tags.owner)) == [taken]
+    with pytest.raises(UsageError, match="nyc3:4711"):
+        provider.adopt_image("nyc3:4711", dataclasses.replace(image, id="oi-9"))

@@ -1,0 +1,200 @@
+"""Removed is what the API says is gone, and nothing else was touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from onebox.errors import NotAllowed, OneboxError
+from onebox.providers.base import Box
+from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.droplets import tags
+
+from .conftest import Make, Open, when_up
+from .server import TOKEN, Server
+from .test_images import wanted
+from .world import Json
+
+
+@pytest.fixture
+def box(provider: DigitalOcean, make_request: Make) -> Box:
+    """A box that runs."""
+    return when_up(provider, provider.create(make_request()))
+
+
+def decoys(server: Server, box: Box) -> Json:
+    """Put strangers' things into the account, as like ours as can be."""
+    world = server.world
+    for words in (
+        [],
+        ["onebox-managed"],
+        [tags.tag("owner", box.tags.owner)],
+        [tags.tag("owner", "somebody"), tags.tag("project", box.tags.project)],
+    ):
+        world.create(
+            {
+                "name": box.id,
+                "size": "c-4",
+                "image": "debian-12-x64",
+                "region": "nyc3",
+                "tags": words,
+            }
+        )
+    world.tag("web")
+    world.wall({**_wall(), "name": f"onebox-{box.id}"})
+    world.wall({**_wall(), "name": "onebox", "tags": ["web"]})
+    world._image(f"snapshot of {box.id}", None, ["nyc3"], 25, ["web"])
+    world._image(f"onebox.somebody.other-{box.id}.x", None, ["nyc3"], 25, [])
+    world.volumes["v1"] = {"id": "v1", "size_gigabytes": 10, "tags": ["web"]}
+    world.tick()
+    return everything(server)
+
+
+def everything(server: Server) -> Json:
+    """Return what there is in the account, but tags."""
+    world = server.world
+    return {
+        "droplets": sorted(world.droplets),
+        "firewalls": sorted(world.firewalls),
+        "images": sorted(world.images),
+        "volumes": sorted(world.volumes),
+    }
+
+
+def _wall() -> Json:
+    return {"name": "x", "inbound_rules": [], "outbound_rules": []}
+
+
+def test_decoys(server: Server, open_provider: Open, make_request: Make) -> None:
+    """A whole life of a box leaves everything else as it was."""
+    provider, request = open_provider(), make_request()
+    strangers = decoys(server, provider.create(request))
+    [mine] = [one for one in server.world.made if len(one.tags) > 5]
+    strangers["droplets"].remove(mine.id)
+    strangers["firewalls"] = [
+        id
+        for id in strangers["firewalls"]
+        if server.world.firewalls[id].get("tags") != [tags.tag("box", request.box)]
+    ]
+    box = when_up(provider, provider.create(request))
+    provider.stop(box)
+    asked = dataclasses.replace(box.tags, kind="image")
+    image = provider.save(box, wanted(box, tags=asked))
+    box = provider.start(box, box.deadline + 60)
+    provider.delete(box)
+    provider.delete_image(image)
+    assert everything(server) == strangers
+    assert list(provider.find(box.tags.owner)) == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["500 before", "500 after", "html after", "cut after", "half", "429"]
+)
+@pytest.mark.parametrize("path", ["droplets/.*", "firewalls/.*", "tags/.*"])
+def test_faults(
+    server: Server, provider: DigitalOcean, box: Box, path: str, kind: str
+) -> None:
+    """A removal goes on through lost answers until all is gone."""
+    server.fail("DELETE", path, kind, times=2)
+    provider.delete(box)
+    assert not server.world.droplets
+    assert not server.world.firewalls
+    assert not provider.leftovers(box.id)
+
+
+def test_begun_by_another(
+    server: Server, open_provider: Open, provider: DigitalOcean, box: Box
+) -> None:
+    """A removal that was cut short is finished by the next, whoever does it."""
+    server.fail("DELETE", "firewalls/.*", "500 before", times=100)
+    with pytest.raises(OneboxError):
+        provider.delete(box)
+    server.faults.clear()
+    assert not server.world.droplets
+    later = open_provider()
+    assert [left.kind for left in later.leftovers(box.id)] == ["firewall"]
+    later.delete(box)
+    assert not later.leftovers(box.id)
+
+
+def test_tags_are_forgotten(
+    server: Server, provider: DigitalOcean, box: Box, make_request: Make
+) -> None:
+    """The tags that were this box's alone go with it, the owner's stay in use."""
+    other = provider.create(make_request())
+    provider.delete(box)
+    words = " ".join(server.world.tags)
+    assert box.id not in words
+    assert tags.tag("expires", repr(box.deadline)) not in words
+    assert other.id in words
+    assert tags.tag("owner", box.tags.owner) in words
+
+
+def test_tag_token(server: Server, provider: DigitalOcean, box: Box) -> None:
+    """A token that may not remove tags is no reason to fail: they cost nothing."""
+    server.scopes[TOKEN] = re.compile(r"(?!tag:delete|block_storage).*")
+    provider.delete(box)
+    assert not server.world.droplets
+
+
+def test_just_made(server: Server, open_provider: Open, make_request: Make) -> None:
+    """A box that the lists do not show yet is waited for, and then removed."""
+    box = open_provider().create(make_request())
+    server.world.laws.lag = 0.4
+    later = open_provider()
+    assert later.get(box.id) is None
+    later.delete(box)
+    assert not server.world.droplets
+    assert not later.leftovers(box.id)
+
+
+def test_while_it_is_made(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """A droplet that is busy being made is removed as soon as it can be."""
+    server.world.laws.boot = 0.3
+    provider.delete(provider.create(make_request()))
+    assert not server.world.droplets
+
+
+def test_volumes(server: Server, provider: DigitalOcean, box: Box) -> None:
+    """A volume that bears the box's tag is the box's, at its price."""
+    word = tags.tag("box", box.id)
+    server.world.volumes["v1"] = {"id": "v1", "size_gigabytes": 100, "tags": [word]}
+    left = {one.kind: one for one in provider.leftovers(box.id)}
+    assert left["volume"].price == pytest.approx(10 / 730)
+    assert (left["droplet"].price, left["firewall"].price) == (0.1875, 0.0)
+    provider.delete(box)
+    assert not server.world.volumes
+
+
+def test_doubles_of_another(server: Server, provider: DigitalOcean, box: Box) -> None:
+    """If one of the droplets is not ours, none is removed."""
+    [droplet] = server.world.made
+    words = [
+        tags.tag("owner", "other") if "owner" in word else word for word in droplet.tags
+    ]
+    server.world.create({**droplet.body, "tags": words})
+    server.world.tick()
+    with pytest.raises(NotAllowed):
+        provider.delete(box)
+    assert len(server.world.droplets) == 2
+    assert server.count("DELETE", "droplets/.*") == 0
+
+
+def test_lost_tags(server: Server, provider: DigitalOcean, box: Box) -> None:
+    """A droplet from which somebody took a tag is not touched any more."""
+    [droplet] = server.world.made
+    droplet.tags = [word for word in droplet.tags if "project" not in word]
+    with pytest.raises(NotAllowed, match="not touched"):
+        provider.delete(box)
+    assert server.world.droplets
+
+
+def test_console(server: Server, provider: DigitalOcean, box: Box) -> None:
+    """The console is where DigitalOcean shows it; what was done is listed."""
+    said = provider.console(box)
+    assert "create: completed" in said
+    assert f"https://cloud.digitalocean.com/droplets/{server.world.made[0].id}" in said

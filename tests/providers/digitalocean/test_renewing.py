@@ -1,0 +1,105 @@
+"""A droplet reads its deadline from its tags at every boot."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.server
+import json
+import math
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from onebox.providers.arming import user_data
+from onebox.providers.base import Request
+from onebox.providers.droplets import tags
+from onebox.providers.droplets.renewing import deadline_at_boot
+
+from .conftest import Make
+
+METADATA = "http://169.254.169.254"
+
+
+@contextmanager
+def metadata(
+    body: bytes, status: int = 200, path: str = "/metadata/v1/tags/"
+) -> Iterator[str]:
+    """Serve one thing, a droplet's tags, as its metadata service does."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            """Answer with that, and with nothing else."""
+            found = self.path == path
+            self.send_response(status if found else 404)
+            self.end_headers()
+            self.wfile.write(body if found else b"")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def boot(request: Request, service: str) -> int:
+    """Run what the droplet runs at each boot, and return its deadline."""
+    script = deadline_at_boot(request).replace(METADATA, service)
+    script = script.replace("time.sleep(1)", "time.sleep(0.01)")
+    done = subprocess.run(
+        ["sh", "-c", f"{script}echo $deadline"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return int(done.stdout)
+
+
+def test_new_deadline(make_request: Make) -> None:
+    """A tag that was changed while the droplet was off is what counts."""
+    request = make_request()
+    later = request.arming.deadline + 5000.25
+    words = [*tags.of_box(request), tags.tag("expires", repr(later)), "web"]
+    told = "\n".join(word.upper() for word in words).encode()
+    with metadata(told) as service:
+        assert boot(request, service) == math.ceil(later)
+
+
+def test_first_boot(make_request: Make) -> None:
+    """At its first boot a droplet reads the deadline that it was made with."""
+    request = make_request()
+    with metadata("\n".join(tags.of_box(request)).encode()) as service:
+        assert boot(request, service) == math.ceil(request.arming.deadline)
+
+
+def test_no_answer(make_request: Make) -> None:
+    """Without an answer, or with nonsense, the deadline it was made with holds."""
+    request = make_request()
+    made = math.ceil(request.arming.deadline)
+    with metadata(b"", 500) as service:
+        assert boot(request, service) == made
+    with metadata(b"\xff\xfeonebox-expires:soon\nonebox-expires:\n") as service:
+        assert boot(request, service) == made
+    assert boot(request, "http://127.0.0.1:1") == made
+
+
+def test_in_the_user_data(make_request: Make) -> None:
+    """The user data uses the deadline that was read, and no other."""
+    arming = dataclasses.replace(make_request().arming, deadline=1765432109.5)
+    request = make_request(arming=arming)
+    text = user_data(request, notice="", until=deadline_at_boot(request)).decode()
+    [script] = json.loads(text.partition("\n")[2])["bootcmd"]
+    first, _, rest = script.partition("\numask 022\n")
+    assert "1765432110" in first
+    assert "1765432110" not in rest
+    assert "1765432109" not in rest
+    assert len(text) < 64 << 10
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
