@@ -22,7 +22,6 @@ from onebox.transport.link import Link
 from onebox.transport.ssh import Door
 
 from . import Disk, Machine, Machines, missing
-from .layer import PLACE
 from .metadata import Kind
 
 NOTICES: dict[Kind, arming.Notice] = {"ec2": "ec2", "gce": "gce", "digitalocean": ""}
@@ -180,7 +179,7 @@ def machines() -> Iterator[Machines]:
     why = missing()
     if why:
         pytest.skip(why)
-    with Machines(Path(tempfile.mkdtemp(dir=PLACE, prefix="run-"))) as made:
+    with Machines() as made:
         yield made
 
 

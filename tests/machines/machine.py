@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import metadata
-from .layer import WITHOUT_CLOUD_INIT, layer
+from .layer import PLACE, WITHOUT_CLOUD_INIT, layer
 from .metadata import Kind, Metadata
 from .network import METADATA, Network, Relay
 
@@ -33,6 +34,12 @@ DMI = {
     },
     "digitalocean": {"sys_vendor": "DigitalOcean", "product_serial": "{id}"},
 }
+# Nobody inside may do to the kernel what only a machine's owner may.
+BOUND = (
+    "setpriv",
+    "--bounding-set",
+    "-sys_module,-sys_rawio,-sys_time,-syslog,-mknod,-mac_admin,-mac_override",
+)
 PATIENCE = 30.0
 
 
@@ -66,8 +73,8 @@ class Machine:
     A machine that has been switched on; it restarts when it is told to inside.
 
     *metadata* are further things that its cloud tells it, and may change; *told*
-    is what it has told its cloud. *boots* counts how often it has begun; *group*
-    is how its control groups' names begin.
+    is what it has told its cloud. *boots* counts how often it has begun, *ended*
+    is when it was off; *group* is how its control groups' names begin.
     """
 
     def __init__(
@@ -84,6 +91,7 @@ class Machine:
         self.address = address
         self.disk = disk
         self.boots = 0
+        self.ended = 0.0
         self._folder = folder
         self._spawn = spawn
         self._on_off = on_off
@@ -122,7 +130,7 @@ class Machine:
     def run(self, *words: str, check: bool = True) -> str:
         """Return what a command in the machine prints, run by root."""
         done = subprocess.run(
-            ["nsenter", "--all", f"--target={self._init()}", *words],
+            ["nsenter", "--all", f"--target={self._init()}", *BOUND, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -161,6 +169,7 @@ class Machine:
                 self.name,
                 os.ttyname(self._slave),
                 f"{self.group}.{self.boots}",
+                " ".join(BOUND),
             ]
         )
 
@@ -184,12 +193,14 @@ class Machine:
             with self._changing:
                 if not self._unplugged:
                     self._boot()
+        ended = time.time()
         with contextlib.suppress(OSError):
             self._relay.close()
             self._service.close()
             self._network.close()
             os.close(self._slave)
         end_groups([f"{self.group}.{n + 1}" for n in range(self.boots)])
+        self.ended = ended
         self._off.set()
         if not self._unplugged:
             self._on_off()
@@ -208,10 +219,13 @@ class Machines:
 
     Args:
         place: An empty directory of one's own, on a disk that can be an overlay's
-            upper layer.
+            upper layer; without, a new one beside the image.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path | None = None) -> None:
+        if place is None:
+            PLACE.mkdir(mode=0o700, exist_ok=True)
+            place = Path(tempfile.mkdtemp(dir=PLACE, prefix="run-"))
         self.place = place
         self._made: list[Machine] = []
         # A process that is to die with its parent dies with the *thread* that has

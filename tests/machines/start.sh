@@ -1,5 +1,6 @@
 # Start a machine: $1 its folder, $2 its disk, $3 the layer, $4 its name, $5 its
-# console, $6 its control group. Runs in its network already; every mount is its own.
+# console, $6 its control group, $7 the command that takes rights away. It runs in
+# the machine's network already; every mount is the machine's own.
 set -e
 mount --make-rprivate /
 mkdir -p "$1/cgroup" "$1/root" "$1/base" "$1/work"
@@ -48,7 +49,5 @@ exec chroot . sh -e -c "
   umount -l /run/old
   rmdir /run/old
   exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    TERM=linux setpriv --bounding-set \
-    -sys_module,-sys_rawio,-sys_time,-syslog,-mknod,-mac_admin,-mac_override \
-    /lib/systemd/systemd systemd.show_status=1 <dev/console >dev/console 2>&1
+    TERM=linux $7 /lib/systemd/systemd systemd.show_status=1 <dev/console >dev/console 2>&1
 "' start "$@"

@@ -22,8 +22,42 @@ BROKEN_CFG = "runcmd: [{\n  this is: no yaml\n"
 JOB = "trap 'echo saved; exit 0' TERM; echo on; while :; do sleep 0.1; done"
 
 
+class Ends:
+    """Boxes that all end by themselves, each for another reason, at the same time."""
+
+    def __init__(self, maker: Maker) -> None:
+        broken = Disk(maker.machines.place / "broken")
+        cfg = broken.file("/etc/cloud/cloud.cfg.d/95_broken.cfg")
+        cfg.parent.mkdir(parents=True)
+        cfg.write_text(BROKEN_CFG)
+        shells = broken.file("/usr/sbin/useradd")
+        shells.parent.mkdir(parents=True)
+        shells.write_text("#!/bin/sh\nexit 1\n")
+        shells.chmod(0o755)
+        with ThreadPoolExecutor(5) as pool:
+            job = pool.submit(maker.make, seconds=45)
+            agent = pool.submit(maker.make, seconds=20, seed=b"no agent", late=4)
+            init = pool.submit(maker.make, seconds=20, disk=broken, late=60)
+            unused = pool.submit(maker.make, setup_grace=5)
+        self.job, self.agent = job.result(), agent.result()
+        self.init, self.unused = init.result(), unused.result()
+        with self.job.link() as link:
+            link.ask("start", job="last", shell=JOB)
+
+    def lived(self, made: Made) -> float:
+        """Wait until a box is off; return how long after its deadline that was."""
+        assert made.machine.wait_off(120), made.machine.console()[-2000:]
+        return made.machine.ended - made.request.arming.deadline
+
+
 @pytest.fixture(scope="module")
-def made(maker: Maker) -> Made:
+def ends(maker: Maker) -> Iterator[Ends]:
+    """All of them, booted at once; they end while other tests run."""
+    yield Ends(maker)
+
+
+@pytest.fixture(scope="module")
+def made(maker: Maker, ends: Ends) -> Made:
     """A box on EC2, which the tests may use but not end."""
     return maker.make()
 
@@ -198,41 +232,6 @@ def test_without_cloud_init(maker: Maker) -> None:
     for unit in ("onebox-watch.service", "onebox-deadline.timer"):
         made.machine.run("systemctl", "is-active", unit)
     made.machine.off()
-
-
-class Ends:
-    """Boxes that all end by themselves, each for another reason, at the same time."""
-
-    def __init__(self, maker: Maker) -> None:
-        self.began = time.time()
-        broken = Disk(maker.machines.place / "broken")
-        cfg = broken.file("/etc/cloud/cloud.cfg.d/95_broken.cfg")
-        cfg.parent.mkdir(parents=True)
-        cfg.write_text(BROKEN_CFG)
-        shells = broken.file("/usr/sbin/useradd")
-        shells.parent.mkdir(parents=True)
-        shells.write_text("#!/bin/sh\nexit 1\n")
-        shells.chmod(0o755)
-        with ThreadPoolExecutor(5) as pool:
-            job = pool.submit(maker.make, seconds=25)
-            agent = pool.submit(maker.make, seconds=15, seed=b"no agent", late=4)
-            init = pool.submit(maker.make, seconds=15, disk=broken, late=60)
-            unused = pool.submit(maker.make, setup_grace=5)
-        self.job, self.agent = job.result(), agent.result()
-        self.init, self.unused = init.result(), unused.result()
-        with self.job.link() as link:
-            link.ask("start", job="last", shell=JOB)
-
-    def lived(self, made: Made) -> float:
-        """Wait until a box is off; return how long ago its deadline was."""
-        assert made.machine.wait_off(90), made.machine.console()[-2000:]
-        return time.time() - made.request.arming.deadline
-
-
-@pytest.fixture(scope="module")
-def ends(maker: Maker) -> Iterator[Ends]:
-    """All of them, booted at once."""
-    yield Ends(maker)
 
 
 def test_setup_grace(ends: Ends) -> None:
