@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,10 @@ class TestBreaks:
         """What certainly reached nobody is no unclear call, but a failed one."""
         monkeypatch.setenv("DIGITALOCEAN_END_POINT", "http://127.0.0.1:1/v2/")
         calls = Calls(PATIENCE)
-        for call in (lambda: calls.get("account"), lambda: calls.post("droplets", {})):
+        for call in (
+            partial(calls.get, "account"),
+            partial(calls.post, "droplets", {}),
+        ):
             with pytest.raises(ProviderError, match="cannot be reached") as caught:
                 call()
             assert not isinstance(caught.value, Unclear)

@@ -345,7 +345,7 @@ class TestRefused:
     def test_image_is_gone(self, provider: DigitalOcean, make_request: Make) -> None:
         """An image that is not there any more is said to be gone."""
         request = make_request()
-        with pytest.raises(Gone, match="inv image|no image"):
+        with pytest.raises(Gone, match="no image"):
             provider.create(make_request(image=an_image(request)))
 
 
@@ -354,7 +354,7 @@ class TestDeadline:
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
         """Unless the user has said yes to it, no box that nobody ends is made."""
-        with pytest.raises(ConfigError, match="billed|bills") as caught:
+        with pytest.raises(ConfigError, match="bills") as caught:
             open_provider(accept_no_watchdog=False).create(make_request())
         assert "accept_no_watchdog = true" in caught.value.next
         assert "destroy_token" in caught.value.next
@@ -379,7 +379,7 @@ class TestDeadline:
         assert stopped is not None
         assert stopped.why == "poweroff"
         assert any("$0.19/h" in note for note in stopped.notes)
-        assert [left.price for left in provider.leftovers(box.id)][0] == 0.1875
+        assert provider.leftovers(box.id)[0].price == 0.1875
 
     def test_deadline_is_over(self, provider: DigitalOcean, make_request: Make) -> None:
         """A box that is off after its deadline says why."""

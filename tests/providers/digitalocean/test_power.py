@@ -132,7 +132,7 @@ class TestDeadline:
             provider.start(box, time.time() + 99)
 
     def test_another(self, provider: DigitalOcean, box: Box) -> None:
-        """A box that belongs to another project is not started, nor saved, nor pinned."""
+        """A box of another project is neither started nor stopped, nor changed."""
         provider.stop(box)
         tags_of_another = dataclasses.replace(box.tags, project="another")
         other = dataclasses.replace(box, tags=tags_of_another)

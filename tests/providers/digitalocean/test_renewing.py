@@ -28,7 +28,7 @@ def metadata(
     """Serve one thing, a droplet's tags, as its metadata service does."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             """Answer with that, and with nothing else."""
             found = self.path == path
             self.send_response(status if found else 404)

@@ -130,8 +130,8 @@ def test_unknown_price(server: Server, provider: DigitalOcean, price: object) ->
         if size["slug"] == "gd-4vcpu-16gb":
             size["price_hourly"] = price
     assert offered(provider, SMALL)[0][0] == "g-4vcpu-16gb"
-    [size] = provider.sizes(Need("x", 0, 0, types=("gd-4vcpu-16gb",)))
-    assert (size.price, size.on_demand) == (None, None)
+    [named] = provider.sizes(Need("x", 0, 0, types=("gd-4vcpu-16gb",)))
+    assert (named.price, named.on_demand) == (None, None)
 
 
 def test_image_larger_than_disk(
