@@ -76,7 +76,7 @@ class GCP(Provider):
         self._cloud = Cloud(self._settings, sleep=sleep, timeout=timeout)
         self._rules = network.Rules(self._cloud, address or _address)
         self._prices = prices.Prices(self._cloud)
-        # Whose boxes were seen here: their rules are looked for after a delete.
+        # Whose boxes were deleted here: their rules are looked for afterwards.
         self._owners: dict[str, str] = {}
         sdk.begin()
 
@@ -91,7 +91,6 @@ class GCP(Provider):
     def create(self, request: Request) -> Box:
         """Make the box; see `Provider`. It is starting until its host key is known."""
         _check_id(request.box)
-        self._owners[request.box] = request.tags.owner
         instance = launching.launch(self._cloud, self._rules, request, self._clock)
         return self._box(instance)
 
@@ -206,7 +205,6 @@ class GCP(Provider):
         )
         if found is None:
             raise ProviderError(f"instance {last(instance.self_link)} is not onebox's")
-        self._owners[found.id] = found.tags.owner
         if self._settings.jump:
             found = dataclasses.replace(found, jump=self._settings.jump)
         return found

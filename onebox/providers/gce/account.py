@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass, field
 from datetime import timezone
@@ -62,7 +61,7 @@ def find() -> Account:
             credentials, project = auth.default(scopes=[_SCOPE])
     except sdk.failures() as error:
         raise failures.no_credentials(str(error)) from error
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         # A key file that is no key: whatever its parser stumbled over.
         raise failures.no_credentials(f"{type(error).__name__}: {error}") from error
     return Account(credentials, str(project or ""))

@@ -82,7 +82,7 @@ def of_call(error: Exception, doing: str, *, changes: bool) -> Failure:
         throttled = Throttled(f"Google asks for fewer calls: {said}", next="later")
         return failure(throttled, again=True, wait=_retry_after(error))
     if _CAPACITY.search(every):
-        return failure(NoCapacity(said))
+        return failure(_no_capacity(said))
     if status == 403 and _QUOTA.search(every):
         return failure(_quota(said))
     if status in (401, 403):
@@ -108,7 +108,7 @@ def of_operation(errors: Sequence[Any], doing: str) -> ProviderError:
     said = f"{doing}: {said or 'the operation failed, and does not say why'}"
     everything = f"{codes} {said}"
     if _CAPACITY.search(codes) or "enough resources available" in said:
-        return NoCapacity(said)
+        return _no_capacity(said)
     if _QUOTA.search(codes):
         return _quota(said)
     if _RATE.search(codes):
@@ -174,6 +174,10 @@ def _not_allowed(said: str, every: str, status: int) -> NotAllowed:
     if status == 401:
         return NotAllowed(f"the credentials are not valid: {said}", next=LOGIN)
     return NotAllowed(f"not permitted: {said}", next="inv doctor names what is missing")
+
+
+def _no_capacity(said: str) -> NoCapacity:
+    return NoCapacity(said, next="another --vm, another zone or region, or later")
 
 
 def _quota(said: str) -> QuotaExceeded:

@@ -17,6 +17,7 @@ from ...errors import (
     OneboxError,
     QuotaExceeded,
     Unclear,
+    UsageError,
 )
 from .. import arming
 from ..base import HostKey, Request
@@ -120,8 +121,9 @@ def _undo(cloud: Cloud, request: Request, error: OneboxError) -> None:
     """
     try:
         clear(cloud, request.box, request.tags, request.size.place)
-    except NotAllowed:
-        # Somebody else's, so it stays; or whoever may not look made nothing either.
+    except (NotAllowed, UsageError):
+        # Somebody else's, so it stays; or who may not look, or looks in a zone that
+        # is none, has made nothing either.
         return
     except OneboxError as second:
         raise Unclear(

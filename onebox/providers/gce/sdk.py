@@ -24,6 +24,7 @@ _PACKAGE = "google.cloud.compute_v1"
 # What every command needs.
 _FIRST = ("instances", "zone_operations")
 _lock = threading.RLock()
+_early: list[threading.Thread] = []
 
 
 def require() -> None:
@@ -37,8 +38,11 @@ def require() -> None:
 
 
 def begin() -> None:
-    """Start importing what every command needs, in a thread."""
-    threading.Thread(target=_begin, name="onebox-gcp", daemon=True).start()
+    """Start importing what every command needs, in a thread, once."""
+    with _lock:
+        if not _early:
+            _early.append(threading.Thread(target=_begin, name="gcp", daemon=True))
+            _early[0].start()
 
 
 def _begin() -> None:
@@ -80,9 +84,11 @@ def session(credentials: Any) -> Any:
 
 
 def _import(name: str) -> Any:
-    found = sys.modules.get(name)
-    if found is not None and not getattr(found.__spec__, "_initializing", False):
-        return found
+    # Two threads that import each a part of what imports the other one get halves.
+    if _early and _early[0] is not threading.current_thread():
+        _early[0].join()
+    if name in sys.modules:
+        return sys.modules[name]
     with _lock, with_bytecode():
         collecting = gc.isenabled()
         # A million new objects, none of them garbage: a sixth of the time.

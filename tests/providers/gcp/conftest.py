@@ -60,7 +60,11 @@ def google() -> Iterator[Google]:
 def make_provider(google: Google) -> MakeProvider:
     """A function that returns a provider; keywords are settings of [gcp]."""
 
-    def make(timeout: float = 5.0, **settings: object) -> GCP:
+    def make(
+        timeout: float = 5.0,
+        sleep: Callable[[float], None] = hurry,
+        **settings: object,
+    ) -> GCP:
         table = {
             "endpoint": google.address,
             "billing_endpoint": google.address,
@@ -68,7 +72,7 @@ def make_provider(google: Google) -> MakeProvider:
             **settings,
         }
         said = {name: value for name, value in table.items() if value is not None}
-        return GCP(said, Path("/"), sleep=hurry, timeout=timeout)
+        return GCP(said, Path("/"), sleep=sleep, timeout=timeout)
 
     return make
 
@@ -111,4 +115,4 @@ def up() -> Up:
 
 def hurry(seconds: float) -> None:
     """Wait a little instead of as long as Google wants."""
-    time.sleep(min(seconds / 10, 0.05))
+    time.sleep(min(seconds / 20, 0.02))

@@ -64,6 +64,7 @@ ANSWERS: Mapping[str, Answer] = {
     ),
     "500": refusal(500, "Internal error. Please try again.", "backendError"),
     "503": refusal(503, "The service is currently unavailable.", "backendError"),
+    "notFound": refusal(404, "The resource was not found", "notFound"),
     "401": refusal(
         401,
         "Request had invalid authentication credentials. Expected OAuth 2 access "

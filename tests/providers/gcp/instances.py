@@ -43,7 +43,7 @@ class Instances:
         self.images: dict[str, dict[str, Any]] = {}
         self.guest: dict[str, dict[str, str]] = {}
         self.hidden: dict[str, float] = {}
-        self.boot = 0.1
+        self.boot = 0.05
         self.lag = 0.0
         self.mutations: dict[str, int] = {}
         self._ids = itertools.count(5_000_000_000)

@@ -34,7 +34,7 @@ class Project:
         permitted: The permissions that the caller has; None: nobody can tell.
     """
 
-    def __init__(self, seconds: float = 0.05) -> None:
+    def __init__(self, seconds: float = 0.02) -> None:
         self.lock = threading.RLock()
         self.later = Later()
         self.operations = Operations(self.later, seconds)
