@@ -19,7 +19,7 @@ from typing import Any
 from . import children, config, providers, words
 from .errors import ConnectionLost, Lost, OneboxError, Preempted, UsageError
 from .line import Line
-from .providers.base import Box, Provider, Size
+from .providers.base import Box, Image, Provider, Size
 from .state import Notebook, Record, config_dir, local_root, owner, state_dir
 from .transport import keys, outputs, ssh
 from .transport.link import Link
@@ -49,6 +49,8 @@ class Session:
 
         sizes: What the provider has said that there is, by the image's id.
 
+        images: The owner's images, once the provider has been asked.
+
         ended: How many boxes this line has seen to their end.
 
         aside: Boxes that the cloud has taken and whose disks stay for now: another
@@ -70,6 +72,7 @@ class Session:
         self.screen = screen
         self.done: dict[Any, Any] = {}
         self.sizes: dict[str, list[Size]] = {}
+        self.images: list[Image] | None = None
         self.ended = 0
         self.aside: set[str] = set()
         self.spent: dict[str, float] = {}

@@ -30,10 +30,13 @@ def _stage(*needs: Stage, **options: Any) -> Callable[[Callable[..., Any]], Stag
 @_stage(
     help={
         "from-box": "Save the live box's disk instead of running the recipe.",
-        "as": "Name of the image that --from-box saves.",
-        "list": "Print the images there are.",
+        "as": "Name of the image that --from-box saves, or that --prune removes.",
+        "list": "Print the images there are, and what they cost.",
+        "prune": "Remove the images that nothing asks for any more.",
+        "all": "Prune in all of your projects.",
         "rebuild": "Build even if the recipe is unchanged.",
         "keep": "Leave the builder box up if its set-up fails.",
+        "yes": "Answer yes to questions.",
     }
 )
 def image(
@@ -41,15 +44,20 @@ def image(
     from_box: bool = False,
     as_: str = "",
     list: bool = False,
+    prune: bool = False,
+    all: bool = False,
     rebuild: bool = False,
     keep: bool = False,
+    yes: bool = False,
 ) -> Any:
     """Package the job's environment; nothing to do if its recipe is unchanged."""
     session, stages = session_of(c), load("image")
     if list:
         return stages.show_list(session)
+    if prune:
+        return stages.prune(session, as_, everywhere=all, yes=yes)
     if from_box:
-        return stages.save_from_box(session, as_)
+        return stages.save_from_box(session, as_, yes=yes)
     return stages.perform(session, rebuild=rebuild)
 
 

@@ -191,9 +191,14 @@ class Screen:
             grid.add_row(*(Text(cell) for cell in row))
         self._print(self.out, grid)
 
+    @property
+    def can_ask(self) -> bool:
+        """Tell whether somebody sits at a terminal who could answer."""
+        return bool(sys.stdin and sys.stdin.isatty() and self.live)
+
     def ask(self, question: str, wanted: str) -> bool:
         """Ask for a typed word; without a terminal the answer is no."""
-        if not (sys.stdin and sys.stdin.isatty() and self.live):
+        if not self.can_ask:
             return False
         self.clear_footer()
         self._say(Text(question))
@@ -215,16 +220,21 @@ class Screen:
         with _broken_pipes_ignored():
             # What a user's task has printed before stays before.
             sys.stdout.flush()
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(1, view) :]
-            except BlockingIOError:
-                time.sleep(0.01)
-            except OSError:
-                self.closed = True
-                return
+        if not _poured(1, data):
+            self.closed = True
+            return
         self.line_open = not data.endswith(b"\n")
+
+    def said(self, data: bytes) -> None:
+        """
+        Pass on what a set-up says, untouched: to stderr, it is no job's output.
+
+        A line that is left open must be closed before anything else is printed.
+        """
+        self.clear_footer()
+        # Without a stderr, 2 may be any file of ours.
+        if sys.stderr is not None and not self.err.quiet:
+            self.err.quiet = not _poured(2, data)
 
     def footer(self, text: str) -> None:
         """Show how the job is doing, below its output; a terminal only."""
@@ -328,6 +338,19 @@ class Screen:
     def _raw(self, text: str) -> None:
         with contextlib.suppress(OSError):
             os.write(2, text.encode("utf-8", "replace"))
+
+
+def _poured(fd: int, data: bytes) -> bool:
+    """Write all of it, however long that takes; say no if nobody reads it."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:
+            return False
+    return True
 
 
 def _keep_time(bar: Progress, task: TaskID, began: float) -> None:

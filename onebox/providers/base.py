@@ -87,7 +87,8 @@ class Image:
     A saved environment.
 
     *recipe* is the recipe's hash, "" if made by hand; *size* in bytes; *places*
-    are the regions that hold it (empty: it is everywhere).
+    are the regions that hold it (empty: it is everywhere). *base* is what it was
+    built on, "" where that was not written down.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Image:
     arch: str
     tags: Tags
     places: tuple[str, ...] = ()
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -214,11 +216,22 @@ class Provider(abc.ABC):
             what `get` and `find` return, without being gone.
 
         pace: How many seconds lie at least between two looks at one box.
+
+        own_system: Whether a box has an operating system to itself, which is
+            cleaned before it is saved; else only the home directory is its own.
+
+        adopts: The builders of Packer's whose images can become ours.
+
+        image_rate: What a GB of a saved image costs a month at most, in USD;
+            None if that is not known.
     """
 
     name: str
     settle: float = 0.0
     pace: float = 0.0
+    own_system: bool = True
+    adopts: tuple[str, ...] = ()
+    image_rate: float | None = None
 
     @abc.abstractmethod
     def sizes(self, need: Need) -> Sequence[Size]:
@@ -316,6 +329,20 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def delete_image(self, image: Image) -> None:
         """Remove this one image; already gone is fine."""
+
+    def adopt_image(self, id: str, image: Image) -> Image:
+        """
+        Make an image of ours of one that stands there; doing it twice is fine.
+
+        Args:
+            id: The artifact as Packer names it.
+
+            image: What it is to be: its id, name, recipe and tags.
+
+        Raises:
+            UsageError: This provider cannot.
+        """
+        raise UsageError(f"provider {self.name} cannot take over the image {id}")
 
     @abc.abstractmethod
     def console(self, box: Box) -> str:

@@ -32,6 +32,8 @@ class Local(Provider):
     """
 
     name = "local"
+    own_system = False
+    image_rate = 0.0
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Local(Provider):
                 price=0.0,
                 on_demand=0.0,
                 spot=need.spot,
+                arch=platform.machine(),
             )
         ]
 
@@ -196,6 +199,7 @@ class Local(Provider):
                 size=disk.size(new / "home"),
                 arch=platform.machine(),
                 tags=image.tags,
+                base=image.base,
             )
             write_json(new / "image.json", {**asdict(saved), "paths": paths})
             new.rename(final)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from .. import __version__, words
+from ..config.settings import VM
 from ..errors import (
     NoCapacity,
     NotAllowed,
@@ -18,6 +19,7 @@ from ..providers.base import Arming, Box, Image, Need, Provider, Request, Size, 
 from ..signals import Interrupted
 from ..state import config_dir, note_provider, random_id, state_dir
 from ..transport import bundle, keys
+from . import saving
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -27,22 +29,56 @@ GONE_SECONDS = 300.0
 
 
 def sizes(session: Session, image: Image | None = None) -> list[Size]:
-    """Return what can be had for the size asked for, best first; asked for once."""
-    vm, known = session.settings.size, session.sizes
+    """
+    Return what can be had for the size asked for, best first; asked for once.
+
+    Raises:
+        UsageError: None of it has the image's architecture.
+    """
     key = image.id if image else ""
-    if key in known:
-        return known[key]
+    if key not in session.sizes:
+        settings = session.settings
+        found = _candidates(session, settings.size, settings.wants_spot, image)
+        if image is not None:
+            found = _of_arch(found, image.arch, f"image {image.name}", "--vm")
+        session.sizes[key] = found
+    return session.sizes[key]
+
+
+def builder_sizes(session: Session) -> list[Size]:
+    """Return what images can be built on: never spot, and of the box's architecture."""
+    if "builder" not in session.sizes:
+        found = _candidates(session, session.settings.builder, False, None)
+        arch, vm = sizes(session)[0].arch, session.settings.vm
+        found = _of_arch(found, arch, f"--vm={vm}", "[image] size")
+        session.sizes["builder"] = found
+    return session.sizes["builder"]
+
+
+def _candidates(
+    session: Session, vm: VM, spot: bool, image: Image | None
+) -> list[Size]:
     need = Need(
         name=vm.name,
         cpus=vm.cpus,
         memory=vm.memory,
-        spot=session.settings.wants_spot,
+        spot=spot,
         types=vm.types.get(session.provider.name, ()),
         fallback=session.settings.limits.spot_fallback,
         image=image,
     )
-    known[key] = list(session.provider.sizes(need))
-    return known[key]
+    return list(session.provider.sizes(need))
+
+
+def _of_arch(found: list[Size], arch: str, whose: str, option: str) -> list[Size]:
+    """Keep the sizes that can run what was made for an architecture."""
+    fit = [size for size in found if arch in ("", size.arch) or not size.arch]
+    if not fit:
+        raise UsageError(
+            f"{whose} is for {arch}, and {found[0].type} is {found[0].arch}",
+            next=f"another {option}, whose types are {arch}",
+        )
+    return fit
 
 
 def deadline(session: Session) -> float:
@@ -62,9 +98,9 @@ def announce(session: Session) -> None:
     session.headline(size, deadline(session))
 
 
-def check_price(session: Session, size: Size) -> None:
+def check_price(session: Session, size: Size, vm: VM | None = None) -> None:
     """Raise UsageError if a box of this size could cost more than is allowed."""
-    limits, vm = session.settings.limits, session.settings.size
+    limits, vm = session.settings.limits, vm or session.settings.size
     dearest = None if size.price is None else size.price * limits.max_hours
     for limit, cost, what in (
         (limits.max_price, size.price, "[limits] max_price"),
@@ -104,10 +140,13 @@ def create(
         UsageError: All of them could cost more than is allowed.
     """
     tried: list[tuple[str, OneboxError]] = []
-    for size in sizes(session, image):
+    builder = kind == "builder"
+    vm = session.settings.builder if builder else session.settings.size
+    option = "[image] size" if builder else "--vm"
+    for size in builder_sizes(session) if builder else sizes(session, image):
         where = f"{size.type} {size.place}{' spot' if size.spot else ''}".strip()
         try:
-            check_price(session, size)
+            check_price(session, size, vm)
             return _create(session, kind, image, size)
         except (NoCapacity, QuotaExceeded, UsageError) as error:
             tried.append((where, error))
@@ -118,12 +157,12 @@ def create(
     table = "".join(f"\n    {where:<28} {error.message}" for where, error in tried)
     if NoCapacity in causes or len(causes) > 1:
         raise NoCapacity(
-            f"no candidate for {session.settings.vm} could be had:{table}",
-            next="another --vm, more zones or regions in onebox.toml, or later",
+            f"no candidate for {vm.name} could be had:{table}",
+            next=f"another {option}, more zones or regions in onebox.toml, or later",
         )
     raise QuotaExceeded(
-        f"the account's limits allow none of {session.settings.vm}:{table}",
-        next="a smaller --vm, or ask the provider for a higher quota",
+        f"the account's limits allow none of {vm.name}:{table}",
+        next=f"a smaller {option}, or ask the provider for a higher quota",
     )
 
 
@@ -161,8 +200,9 @@ def recover(session: Session) -> None:
     Finish or undo what an earlier command had begun when it was killed.
 
     A box is written down, with who it was made for: the stage that comes next
-    uses it or tears it down. A deletion is done again. A builder is removed, since
-    nobody builds while we hold the lock; also one that --keep had left.
+    uses it or tears it down. A deletion is done again, an image that was being
+    saved is saved. A builder is removed, since nobody builds while we hold the
+    lock; also one that --keep had left.
 
     What a create has left may not show in the provider's lists for some time: it
     is waited for.
@@ -183,6 +223,8 @@ def recover(session: Session) -> None:
                 _remove_left(session, box)
             elif box.tags.kind == "box":
                 adopt(session, box, ours_to_end=bool(intent.get("ours_to_end")))
+        elif intent["do"] in saving.INTENTS:
+            saving.finish(session, intent)
         session.notebook.close_intent(intent, "seen to")
     session.forget_look()
     for builder in session.builders:
@@ -226,6 +268,8 @@ def _create(
     size: Size,
 ) -> Box:
     limits = session.settings.limits
+    builder = kind == "builder"
+    vm = session.settings.builder if builder else session.settings.size
     until = deadline(session)
     ours = config_dir(session.environ)
     key = keys.identity(ours)
@@ -248,9 +292,10 @@ def _create(
             setup_grace=limits.setup_minutes * 60,
             idle_grace=limits.idle_minutes * 60,
             agent=bundle.bundle(),
+            seed=bundle.seed(),
         ),
         base=session.settings.image.use or session.settings.image.base,
-        disk=session.settings.size.disk,
+        disk=vm.disk,
     )
     note_provider(state_dir(session.environ), session.provider.name)
     own = kind == "box" and session.line.makes_for_itself

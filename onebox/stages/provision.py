@@ -95,6 +95,7 @@ def _bring_up(session: Session) -> Box:
             session.look_again()
             raise
         line.end("", f"{box.id}, {box.place}, host key verified")
+    image.proved(session, box)
     if box.notes:
         session.screen.note("; ".join(box.notes))
     return box

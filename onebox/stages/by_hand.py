@@ -1,0 +1,97 @@
+"""Save a box that was set up by hand as an image, and have the box go on."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .. import words
+from ..errors import OneboxError, UsageError
+from ..providers.base import Box, Image
+from ..signals import Interrupted
+from . import arrival, builder, cleaning, job, launch, recipe, saving
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+
+def save(session: Session, name: str, *, yes: bool) -> Image:
+    """
+    Save the live box's disk as an image called *name*.
+
+    The box is stopped for it and started again.
+
+    Args:
+        yes: Do not ask, although there are files that look like secrets.
+
+    Raises:
+        UsageError: There is no such box, its job still runs, no usable name was
+            given, or the user does not want an image with secrets in it.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"--from-box needs a name for the image, not {name!r}",
+            next="inv image --from-box --as=my-environment",
+        )
+    session.running_box()
+    session.lock()
+    launch.recover(session)
+    session.look_again()
+    box = session.running_box()
+    running = job.latest(session)
+    if running is not None and running["state"] == "running":
+        raise UsageError(
+            f"job {running['job']} still runs on {session.title}",
+            next="inv logs, or inv cancel",
+        )
+    told = session.resuming(lambda link: link.ask("hello"))
+    if builder.warn_of_secrets(session, box) and not yes:
+        _may_hold_secrets(session, name)
+    image = saving.new_image(
+        session, box.tags, name, str(told["arch"]), recipe="", base=_base(session, box)
+    )
+    with session.timed("image"), session.screen.stage("image") as line:
+        line.doing(f"cleaning {box.id}")
+        cleaning.clean(session, box, living=True)
+        line.doing(f"stopping {box.id}")
+        session.forget_door()
+        try:
+            session.provider.stop(box)
+            line.doing("saving the disk")
+            image = saving.save(session, box, image)
+        except (OneboxError, Interrupted):
+            line.doing("starting the box again")
+            _start(session, box)
+            raise
+        line.doing("starting the box again")
+        _start(session, box)
+        line.end("", f"{name}: {words.size(image.size)}, from {box.id}")
+    session.screen.note(f'use it: [image] use = "{name}" in onebox.toml')
+    return image
+
+
+def _may_hold_secrets(session: Session, name: str) -> None:
+    if session.screen.can_ask and not session.screen.ask(
+        f"Whoever uses {name} can read them. Type yes to save it with them:", "yes"
+    ):
+        raise UsageError(
+            "no image was saved",
+            next="remove them on the box (inv ssh), or --yes",
+        )
+
+
+def _base(session: Session, box: Box) -> str:
+    """Return what the box was made from: an image of ours, or the plain system."""
+    return box.image or recipe.base(session)
+
+
+def _start(session: Session, box: Box) -> None:
+    minutes = session.settings.limits.boot_minutes
+    with session.notebook.intent("start", box=box.id):
+        box = session.provider.start(box, box.deadline)
+    session.made_again(box)
+    box = arrival.wait(session, box, minutes * 60, lambda text: None)
+    session.made_again(box)
+    launch.adopt(session, box)
