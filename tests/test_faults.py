@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from onebox.transport.keys import identity
@@ -191,6 +193,51 @@ class TestBox:
         assert "x\n" == project.read("results/x")
 
 
+class TestCtrlC:
+    def test_in_a_push(self, project: Project) -> None:
+        """
+        Ctrl-C in a push stops it and leaves the box; the same command goes on.
+        """
+        data = os.urandom(1 << 20) * 250
+        project.write("big.bin", data)
+        project.inv("provision")
+        (box,) = project.boxes()
+        line = project.start("push")
+        files = project.home / "local/boxes" / box / "onebox" / "files"
+        _until(lambda: _weight(files) > 1 << 20, line)
+        line.send_signal(signal.SIGINT)
+
+        assert 130 == line.wait(30)
+        assert "stopped during push" in project.err
+        assert "is still up" in project.err
+        work = project.home / "local/boxes" / box / "home/work"
+        assert not (work / "big.bin").exists()
+        assert 0 == project.inv("push").code
+        assert data == (work / "big.bin").read_bytes()
+
+    def test_in_a_fetch(self, project: Project) -> None:
+        """
+        Ctrl-C in a fetch puts nothing in place, keeps what has come, leaves the box.
+        """
+        project.write("job.sh", "head -c 250M /dev/urandom > results/big")
+        project.inv("push")
+        project.inv("run", "--only")
+        (box,) = project.boxes()
+        line = project.start("fetch")
+        incoming = project.root / ".onebox" / "incoming"
+        _until(lambda: _weight(incoming) > 1 << 20, line)
+        line.send_signal(signal.SIGINT)
+
+        assert 130 == line.wait(30)
+        assert "stopped during fetch" in project.err
+        assert not (project.root / "results" / "big").exists()
+        assert _weight(incoming) > 1 << 20
+        assert 73 == project.inv("teardown").code
+        assert 0 == project.inv("fetch").code
+        made = project.home / "local/boxes" / box / "home/work/results/big"
+        assert (project.root / "results" / "big").read_bytes() == made.read_bytes()
+
+
 class TestLog:
     def test_longer_than_its_limit(self, project: Project) -> None:
         """
@@ -221,6 +268,22 @@ class TestLog:
         (log,) = project.root.glob(".onebox/jobs/*/log")
         assert len(whole) == log.stat().st_size
         assert log.stat().st_blocks * 512 < 2 << 20
+
+
+def _until(true: Callable[[], bool], line: subprocess.Popen[bytes]) -> None:
+    """Wait for something that happens while a line is at work."""
+    while not true():
+        assert line.poll() is None
+        time.sleep(0.002)
+
+
+def _weight(folder: Path) -> int:
+    """Return how many bytes the files in a folder have."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def _cut(box: str) -> None:

@@ -64,6 +64,11 @@ def command(pid: int) -> str:
     return text or "process %d" % abs(pid)
 
 
+def name(pid: int) -> str:
+    """Return the name that the kernel knows a process by; nothing if it is gone."""
+    return read("/proc/%d/comm" % pid).decode("utf-8", "replace").strip()
+
+
 def send(signum: int, pids: Iterable[int]) -> None:
     """Send a signal to processes (or groups, if negative) that may be gone."""
     for pid in pids:

@@ -24,12 +24,14 @@ class Sampler:
     Measures on request, and keeps what it saw in a job's directory.
 
     *peak* is the most memory that the whole box had in use, *job_peak* the most
-    that the job's processes had, in bytes.
+    that the job's processes had, in bytes; *largest* names the one that had most
+    of it.
     """
 
     def __init__(self, directory: str, work: str, ancestor: int) -> None:
         self.peak = 0
         self.job_peak = 0
+        self.largest = ""
         self._directory = directory
         self._work = work
         self._ancestor = ancestor
@@ -85,7 +87,10 @@ class Sampler:
             began = time.process_time()
             mine = processes.below(self._ancestor, processes.running())
             self._job_memory = sum(process.memory for process in mine)
-            self.job_peak = max(self.job_peak, self._job_memory)
+            if self._job_memory > self.job_peak:
+                self.job_peak = self._job_memory
+                largest = max(mine, key=lambda process: process.memory).pid
+                self.largest = processes.name(largest) or self.largest
             # With thousands of processes a look at all of them is not cheap:
             # it may take half a percent of one CPU.
             self._count_at = now + 200 * (time.process_time() - began) - 0.5

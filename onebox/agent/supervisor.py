@@ -308,6 +308,7 @@ class _Supervisor:
             "seconds": round(box.boottime() - self.started_boottime, 3),
             "cpu_seconds": round(self.cpu_seconds, 2),
             "memory_peak": max(self.sampler.job_peak, self.largest),
+            "memory_largest": self.sampler.largest,
             "box_memory_peak": self.sampler.peak,
             "survivors": survivors,
         }

@@ -65,10 +65,11 @@ class Trimmer:
 def gap(directory: str) -> Tuple[int, int]:
     """Return from where to where a job's log is no longer there; (0, 0) if it is."""
     told = box.read(os.path.join(directory, NAME))
-    if not told:
+    try:
+        start, end = json.loads(told or b"[0, 0]")
+    except (ValueError, TypeError):
         return 0, 0
-    start, end = json.loads(told)
-    return start, end
+    return int(start), int(end)
 
 
 def skip(directory: str, log: int, count: int) -> Tuple[int, int]:

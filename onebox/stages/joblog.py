@@ -87,7 +87,8 @@ def replay(
 
 
 def _gaps(path: Path) -> list[tuple[int, int]]:
-    with suppress(FileNotFoundError):
+    # One that a bad disk has damaged costs the word, not the log.
+    with suppress(FileNotFoundError, ValueError, TypeError):
         return [(begin, end) for begin, end in json.loads(_beside(path).read_bytes())]
     return []
 

@@ -269,7 +269,9 @@ _CAUSES = {
 
 def _peak(record: Mapping[str, Any]) -> str:
     peak = record.get("memory_peak")
-    return f" at {words.size(peak)}" if peak else ""
+    text = f" at {words.size(peak)}" if peak else ""
+    largest = record.get("memory_largest")
+    return f"{text} ({words.path(str(largest))})" if largest else text
 
 
 def command_line(session: Session) -> str:

@@ -316,6 +316,7 @@ def test_the_box_is_measured_while_the_job_runs(agent_box: AgentBox) -> None:
     assert len(kept) >= 2
     assert all(0 <= sample["cpu"] <= sample["cpus"] + 1 for sample in kept)
     assert end["record"]["memory_peak"] > 80 << 20
+    assert end["record"]["memory_largest"].startswith("python")
     assert end["record"]["box_memory_peak"] >= kept[-1]["memory"]
     assert end["record"]["seconds"] >= kept[-1]["seconds"]
     assert end["heartbeat_age"] < 60

@@ -203,8 +203,8 @@ def test_types_may_change(project: Project, tmp_path: Path) -> None:
 
 
 def test_hostile_names_make_the_round_trip(project: Project, tmp_path: Path) -> None:
-    """1,000 names of any bytes go to the box and come back as they were."""
-    names = hostile_names(1000)
+    """10,000 names of any bytes go to the box and come back as they were."""
+    names = hostile_names(10_000)
     (project.root / "out").mkdir()
     base = os.fsencode(project.root / "out")
     for number, name in enumerate(names):
