@@ -85,8 +85,9 @@ class Cloud:
                     import boto3.session
                     import botocore.session
                 core = botocore.session.Session(session_vars=_VARIABLES)
-                core.register_component("data_loader", _models())
                 with problems.explained("the AWS configuration"):
+                    where = core.get_config_variable("data_path")
+                    core.register_component("data_loader", _models(where))
                     boto3.session.Session(botocore_session=core)
                 self._session = core
             return self._session
@@ -234,11 +235,11 @@ def poll(cloud: Cloud, look: Callable[[], T | None], seconds: float, what: str) 
 
 
 @functools.lru_cache(maxsize=1)
-def _models() -> Any:
+def _models(where: str | None) -> Any:
     """Return what reads the SDK's models of the services, each one once."""
-    from botocore.loaders import Loader
+    from botocore.loaders import create_loader
 
-    return Loader()
+    return create_loader(where)
 
 
 def _asked(question: Callable[[], T]) -> T:

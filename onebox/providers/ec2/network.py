@@ -198,31 +198,48 @@ class Network:
         return {"GroupId": made["GroupId"], "IpPermissions": []}
 
     def _admit_only(self, region: str, group: Answer, who: Sequence[str]) -> bool:
+        rules = group.get("IpPermissions", ())
         present = {
-            (_key(rule), cidr["CidrIp"])
-            for rule in group.get("IpPermissions", ())
+            (_key(rule), str(cidr["CidrIp"]))
+            for rule in rules
             for cidr in rule.get("IpRanges", ())
         }
         wanted = {(("tcp", SSH, SSH), cidr) for cidr in who}
+        new = [_rule(key, cidr) for key, cidr in sorted(wanted - present)]
+        old = [_rule(key, cidr) for key, cidr in sorted(present - wanted)]
+        # Nor are other networks let in, of any other kind.
+        old += [
+            {**_ports(_key(rule)), kind: rule[kind]}
+            for rule in rules
+            for kind in ("Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")
+            if rule.get(kind)
+        ]
         # The new ones first: never is nobody let in who should be.
-        for rules, operation, already in (
-            (wanted - present, "authorize_security_group_ingress", "Duplicate"),
-            (present - wanted, "revoke_security_group_ingress", "NotFound"),
-        ):
-            if not rules:
-                continue
-            try:
-                self._cloud.call(
-                    "ec2",
-                    operation,
-                    region,
-                    GroupId=group["GroupId"],
-                    IpPermissions=[_rule(key, cidr) for key, cidr in sorted(rules)],
-                )
-            except ProviderError as error:
-                if problems.code(error) != f"InvalidPermission.{already}":
-                    raise
-        return wanted != present
+        self._change(region, group, "authorize", new, "Duplicate")
+        self._change(region, group, "revoke", old, "NotFound")
+        return bool(new or old)
+
+    def _change(
+        self,
+        region: str,
+        group: Answer,
+        verb: str,
+        rules: Sequence[Mapping[str, Any]],
+        done: str,
+    ) -> None:
+        if not rules:
+            return
+        try:
+            self._cloud.call(
+                "ec2",
+                f"{verb}_security_group_ingress",
+                region,
+                GroupId=group["GroupId"],
+                IpPermissions=rules,
+            )
+        except ProviderError as error:
+            if problems.code(error) != f"InvalidPermission.{done}":
+                raise
 
 
 _Key = tuple[str, int, int]
@@ -241,12 +258,10 @@ def _key(rule: Answer) -> _Key:
 
 
 def _rule(key: _Key, cidr: str) -> dict[str, Any]:
+    return {**_ports(key), "IpRanges": [{"CidrIp": cidr}]}
+
+
+def _ports(key: _Key) -> dict[str, Any]:
     protocol, first, last = key
     ports = {} if protocol == "-1" else {"FromPort": first, "ToPort": last}
-    return {
-        "IpProtocol": protocol,
-        **ports,
-        "IpRanges": [{"CidrIp": cidr, "Description": "onebox: ssh"}]
-        if protocol == "tcp"
-        else [{"CidrIp": cidr}],
-    }
+    return {"IpProtocol": protocol, **ports}

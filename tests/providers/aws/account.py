@@ -75,6 +75,7 @@ class Account:
     expired: bool = False
     hang_seconds: float = 30.0
     broken: list[Exception] = field(default_factory=list)
+    skew: float = 0.0
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
@@ -91,8 +92,9 @@ class Account:
     @contextmanager
     def serving(self) -> Iterator[str]:
         """Serve on loopback; yield the address."""
+        handler = type("_OfAccount", (_Quiet,), {"account": self})
         server = make_server(
-            "127.0.0.1", 0, self._application, threaded=True, request_handler=_Quiet
+            "127.0.0.1", 0, self._application, threaded=True, request_handler=handler
         )
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -174,7 +176,9 @@ class Account:
 
     def _permit(self, asked: Asked) -> None:
         name = asked.service
-        action = f"{'servicequotas' if name == 'service-quotas' else name}:{asked.action}"
+        action = (
+            f"{'servicequotas' if name == 'service-quotas' else name}:{asked.action}"
+        )
         if {action, f"{action} {asked.region}"} & self.faults.denied:
             raise Refusal(
                 "UnauthorizedOperation",
@@ -274,9 +278,14 @@ class _Cut(Exception):
 
 
 class _Quiet(WSGIRequestHandler):  # type: ignore[misc]
-    """A request handler that says nothing, and keeps connections."""
+    """A request handler that says nothing."""
 
-    protocol_version = "HTTP/1.1"
+    account: Account
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Tell AWS's time, which need not be ours."""
+        there = time.time() + self.account.skew
+        return str(super().date_time_string(int(there)))
 
     def log(self, *args: Any) -> None:
         """Say nothing."""
@@ -344,5 +353,3 @@ _HANDLERS: dict[tuple[str, str], ec2.Handler] = {
     ("service-quotas", "GetServiceQuota"): _quota,
     ("sts", "GetCallerIdentity"): _identity,
 }
-
-

@@ -41,7 +41,7 @@ def account(_the_account: tuple[Account, str]) -> Iterator[Account]:
     account.calls.clear()
     yield account
     account.faults.clear()
-    account.expired = False
+    account.expired, account.skew = False, 0.0
     account.released.set()
     account.released.clear()
     broken, account.broken = account.broken, []
@@ -73,13 +73,17 @@ def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
     """A function that returns a provider; keywords are settings of [aws]."""
 
     def make(
-        kind: type[AWS] = AWS, timeout: float = 20.0, here: str = HERE, **settings: object
+        kind: type[AWS] = AWS,
+        timeout: float = 20.0,
+        here: str = HERE,
+        faster: float = FASTER,
+        **settings: object,
     ) -> AWS:
         told = {"ssh_cidr": "198.51.100.7/32", **settings}
         return kind(
             {key: value for key, value in told.items() if value is not None},
             tmp_path,
-            sleep=lambda seconds: time.sleep(seconds / FASTER),
+            sleep=lambda seconds: time.sleep(seconds / faster),
             here=lambda: here,
             timeout=timeout,
         )
@@ -99,7 +103,9 @@ def make_request(keys: Keys) -> MakeRequest:
     stem = secrets.token_hex(4)
     numbers = itertools.count(1)
 
-    def make(*, spot: bool = False, zone: str = "us-east-1a", **changes: object) -> Request:
+    def make(
+        *, spot: bool = False, zone: str = "us-east-1a", **changes: object
+    ) -> Request:
         deadline = time.time() + 3600
         request = Request(
             box=f"ob-{stem}{next(numbers):02}",

@@ -120,7 +120,9 @@ def run_instances(
     spot, zone = _check(account, backend, wanted)
     if dry:
         raise Refusal(
-            "DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412
+            "DryRunOperation",
+            "Request would have succeeded, but DryRun flag is set.",
+            412,
         )
     _room(account, wanted, zone, spot)
     before = set(backend.reservations)
@@ -135,18 +137,15 @@ def run_instances(
     return _reservation(one)
 
 
-def _check(
-    account: Account, backend: Any, wanted: dict[str, Any]
-) -> tuple[bool, str]:
+def _check(account: Account, backend: Any, wanted: dict[str, Any]) -> tuple[bool, str]:
     """Refuse what EC2 refuses; return whether it is spot, and the zone."""
     if len(wanted.get("UserData", "")) > 4 * -(-16384 // 3):
-        raise Refusal(
-            "InvalidParameterValue", "User data is limited to 16384 bytes"
-        )
+        raise Refusal("InvalidParameterValue", "User data is limited to 16384 bytes")
     image = backend.amis.get(wanted["ImageId"])
     if image is None or image.state != "available":
         raise Refusal(
-            "InvalidAMIID.NotFound", f"The image id '[{wanted['ImageId']}]' does not exist"
+            "InvalidAMIID.NotFound",
+            f"The image id '[{wanted['ImageId']}]' does not exist",
         )
     type_ = wanted["InstanceType"]
     kinds = shelf.described(type_)["ProcessorInfo"]["SupportedArchitectures"]
@@ -207,7 +206,8 @@ def _zone(backend: Any, card: dict[str, Any]) -> str:
             if subnet.id == card.get("SubnetId"):
                 return str(subnet.availability_zone)
     raise Refusal(
-        "InvalidSubnetID.NotFound", f"The subnet ID '{card.get('SubnetId')}' does not exist"
+        "InvalidSubnetID.NotFound",
+        f"The subnet ID '{card.get('SubnetId')}' does not exist",
     )
 
 
@@ -257,6 +257,7 @@ def _furnish(
                 "region": backend.region_name,
             }
     one.nics[0].attach_time = one.launch_time
+    one.security_groups = list(one.nics[0].group_set)
     public = one.nics[0].public_ip
     if public and account.address is not None:
         public = account.address(one)
@@ -368,9 +369,11 @@ def _change(account: Account, action: str, one: Any) -> None:
     if action == "TerminateInstances":
         life.end(account, "Client.UserInitiatedShutdown", by_user)
         return
-    if one.state in ("terminated", "shutting-down") or (
-        action == "StopInstances" and one.state == "pending"
-    ) or (action == "StartInstances" and one.state == "stopping"):
+    if (
+        one.state in ("terminated", "shutting-down")
+        or (action == "StopInstances" and one.state == "pending")
+        or (action == "StartInstances" and one.state == "stopping")
+    ):
         raise Refusal(
             "IncorrectInstanceState",
             f"This instance '{one.id}' is not in a state from which it can be changed.",
@@ -407,7 +410,9 @@ def modify_instance(
         # moto wants it encoded twice, which is neither the SDK's nor EC2's way.
         raw = wanted["UserData"]["Value"]
         if len(raw) > 16384:
-            raise Refusal("InvalidParameterValue", "User data is limited to 16384 bytes")
+            raise Refusal(
+                "InvalidParameterValue", "User data is limited to 16384 bytes"
+            )
         one.user_data = base64.b64encode(raw).decode()
         return {}
     return account.forward(asked, environ)
@@ -436,7 +441,9 @@ def detach_volume(
     backend = account.backend(asked.region)
     volume = backend.get_volume(wanted["VolumeId"])
     if volume.attachment is None:
-        raise Refusal("IncorrectState", f"Volume '{volume.id}' is in the 'available' state.")
+        raise Refusal(
+            "IncorrectState", f"Volume '{volume.id}' is in the 'available' state."
+        )
     if volume.attachment.instance.state != "stopped":
         raise Refusal("OperationNotPermitted", "A root volume may not be detached.")
     return account.forward(asked, environ)
@@ -535,7 +542,8 @@ def describe_spot_prices(
 ) -> Any:
     """Tell what spot capacity costs, and has cost, in each zone."""
     zones = [
-        zone.name for zone in account.backend(asked.region).describe_availability_zones()
+        zone.name
+        for zone in account.backend(asked.region).describe_availability_zones()
     ]
     return {"SpotPriceHistory": shelf.spot_history(zones, wanted["InstanceTypes"])}
 
@@ -609,9 +617,16 @@ def resources(
         if key in _IDS:
             ids += value if isinstance(value, list) else [value]
     for one in ids:
-        kind = {"i": "instance", "vol": "volume", "ami": "image", "sg": "security-group"}
+        kind = {
+            "i": "instance",
+            "vol": "volume",
+            "ami": "image",
+            "sg": "security-group",
+        }
         kind |= {"snap": "snapshot", "subnet": "subnet", "vpc": "vpc"}
-        tags = {t["key"]: t["value"] for t in backend.describe_tags({"resource-id": [one]})}
+        tags = {
+            t["key"]: t["value"] for t in backend.describe_tags({"resource-id": [one]})
+        }
         found.append((kind.get(one.partition("-")[0], "other"), tags))
     return tuple(found)
 

@@ -56,9 +56,7 @@ def stock(backend: Any) -> None:
     assert image_id(region, "x").startswith("ami-")
 
 
-def _put(
-    backend: Any, name: str, owner: str, arch: str, root: str, day: int
-) -> None:
+def _put(backend: Any, name: str, owner: str, arch: str, root: str, day: int) -> None:
     ami = ShelfImage(
         backend,
         image_id(backend.region_name, name + owner),
@@ -83,7 +81,9 @@ def parameters(region: str) -> dict[str, str]:
             ("noble", "24.04", "hvm-ssd-gp3", "ebs-gp3"),
             ("jammy", "22.04", "hvm-ssd", "ebs-gp2"),
         ):
-            name = f"ubuntu/images/{kind}/ubuntu-{code}-{version}-{vendor}-server-20261101"
+            name = (
+                f"ubuntu/images/{kind}/ubuntu-{code}-{version}-{vendor}-server-20261101"
+            )
             stem = f"/aws/service/canonical/ubuntu/server/{version}/stable/current"
             found[f"{stem}/{vendor}/hvm/{disk}/ami-id"] = image_id(
                 region, name + CANONICAL

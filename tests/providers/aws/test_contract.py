@@ -8,7 +8,6 @@ from onebox.providers.aws import AWS
 from onebox.providers.base import Box, Need, Provider, Request
 
 from ..contract import ProviderContract
-from .account import Account
 from .conftest import MakeAws, MakeRequest, up
 
 
@@ -30,16 +29,6 @@ class TestContract(ProviderContract):
     @pytest.fixture
     def provider(self, make_aws: MakeAws) -> AWS:
         """A provider with plain settings."""
-        return make_aws(kind=Waiting)
-
-
-class TestContractWithLag(ProviderContract):
-    """A cloud whose lists do not show what is new."""
-
-    @pytest.fixture
-    def provider(self, make_aws: MakeAws, account: Account) -> AWS:
-        """A provider with plain settings."""
-        account.faults.lag = 0.4
         return make_aws(kind=Waiting)
 
 

@@ -1,0 +1,465 @@
+"""The one call that makes a machine: what is in it, and what may go wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import pytest
+
+from onebox.errors import (
+    Gone,
+    NoCapacity,
+    NotAllowed,
+    OneboxError,
+    ProviderError,
+    QuotaExceeded,
+    Throttled,
+    Unclear,
+    UsageError,
+)
+from onebox.providers import arming
+from onebox.providers.aws import AWS
+from onebox.providers.base import HostKey
+
+from .account import Account
+from .conftest import MakeAws, MakeRequest, up
+from .faults import Kind
+
+
+def launch(account: Account) -> dict[str, Any]:
+    """Return what the last launch asked for."""
+    calls = [c for c in account.calls if c.action == "RunInstances"]
+    return dict(calls[-1].parameters)
+
+
+def tags_of(asked: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return what is tagged in a launch, by kind."""
+    return {
+        one["ResourceType"]: {tag["Key"]: tag["Value"] for tag in one["Tags"]}
+        for one in asked["TagSpecifications"]
+    }
+
+
+class TestRequest:
+    def test_on_demand(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """On demand: stops when switched off, and its disk goes with it."""
+        request = make_request()
+        box = provider.create(request)
+        asked = launch(account)
+        assert asked["ClientToken"] == request.box
+        assert (asked["MinCount"], asked["MaxCount"]) == (1, 1)
+        assert asked["InstanceInitiatedShutdownBehavior"] == "stop"
+        assert "InstanceMarketOptions" not in asked
+        (disk,) = asked["BlockDeviceMappings"]
+        assert disk == {
+            "DeviceName": "/dev/sda1",
+            "Ebs": {
+                "VolumeSize": 100,
+                "VolumeType": "gp3",
+                "Encrypted": True,
+                "DeleteOnTermination": True,
+            },
+        }
+        assert asked["MetadataOptions"] == {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": 1,
+        }
+        assert not {"KeyName", "IamInstanceProfile", "UserData "} & asked.keys()
+        assert set(tags_of(asked)) == {"instance", "volume", "network-interface"}
+        assert box.exposed
+        assert box.host == ""
+        provider.delete(box)
+
+    def test_spot(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Spot: one-time, ends when taken back, and its disk does not."""
+        box = provider.create(make_request(spot=True))
+        asked = launch(account)
+        assert asked["InstanceMarketOptions"] == {
+            "MarketType": "spot",
+            "SpotOptions": {
+                "SpotInstanceType": "one-time",
+                "InstanceInterruptionBehavior": "terminate",
+            },
+        }
+        assert "InstanceInitiatedShutdownBehavior" not in asked
+        assert asked["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] is False
+        assert "spot-instances-request" in tags_of(asked)
+        provider.delete(box)
+
+    def test_tags(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Everything that the call makes carries whose it is, in safe characters."""
+        box = provider.create(make_request())
+        for tags in tags_of(launch(account)).values():
+            assert tags["onebox:managed"] == "1"
+            assert tags["onebox:owner"] == box.tags.owner
+            assert tags["onebox:box"] == box.id
+            assert float(tags["onebox:expires"]) == box.tags.expires
+            for text in (*tags, *tags.values()):
+                assert all(c.isalnum() or c in " +-=._:/@" for c in text), text
+        provider.delete(box)
+
+    def test_no_secrets(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A private key is in no tag; the box's own goes by user data alone."""
+        request = make_request()
+        box = provider.create(request)
+        assert request.host_key.private.strip()[40:80] not in repr(
+            tags_of(launch(account))
+        )
+        provider.delete(box)
+
+    @pytest.mark.parametrize(
+        ("name", "root"), [("debian-12", "/dev/xvda"), ("ubuntu-22.04", "/dev/sda1")]
+    )
+    def test_root(
+        self,
+        provider: AWS,
+        make_request: MakeRequest,
+        account: Account,
+        name: str,
+        root: str,
+    ) -> None:
+        """The disk has the name that the image gives it: else there would be two."""
+        box = provider.create(make_request(base=name, disk=(33 << 30) - 1))
+        (disk,) = launch(account)["BlockDeviceMappings"]
+        assert (disk["DeviceName"], disk["Ebs"]["VolumeSize"]) == (root, 33)
+        provider.delete(box)
+
+    def test_other_size(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A size with any name comes back as it was."""
+        request = make_request()
+        size = dataclasses.replace(
+            request.size, name="cpus=64,memory=256 GB", price=None, cores=None
+        )
+        box = provider.create(dataclasses.replace(request, size=size))
+        assert box.size == size
+        assert provider.find(box.tags.owner)[0].size == size
+        provider.delete(box)
+
+
+FAULTS: list[tuple[Kind, int]] = [
+    ("throttle", 3),
+    ("broken", 2),
+    ("broken after", 1),
+    ("broken after", 3),
+    ("cut", 2),
+    ("cut after", 1),
+    ("cut after", 3),
+    ("html", 1),
+    ("hang after", 1),
+]
+
+
+class TestFaults:
+    @pytest.mark.parametrize(("kind", "times"), FAULTS)
+    def test_passing(
+        self,
+        make_aws: MakeAws,
+        make_request: MakeRequest,
+        account: Account,
+        kind: Kind,
+        times: int,
+    ) -> None:
+        """A fault that passes ends in one machine, whether the call was done or not."""
+        provider = make_aws(timeout=1.0)
+        request = make_request()
+        account.faults.add("RunInstances", kind, times)
+        box = provider.create(request)
+        assert account.faults.left == 0
+        assert len(account.instances(request.box)) == 1
+        provider.delete(up(provider, box))
+        assert not account.alive(request.box)
+
+    @pytest.mark.parametrize("kind", ["broken after", "cut after"])
+    def test_unclear(
+        self, provider: AWS, make_request: MakeRequest, account: Account, kind: Kind
+    ) -> None:
+        """What stays unclear is said to be; the box is found, and there is one."""
+        request = make_request()
+        account.faults.add("RunInstances", kind, 4)
+        with pytest.raises(Unclear):
+            provider.create(request)
+        found = provider.get(request.box, request.size.place)
+        assert found is not None
+        assert provider.create(request).id == request.box
+        assert len(account.instances(request.box)) == 1
+        provider.delete(found)
+
+    @pytest.mark.parametrize("kind", ["broken", "cut"])
+    def test_unclear_and_nothing(
+        self, provider: AWS, make_request: MakeRequest, account: Account, kind: Kind
+    ) -> None:
+        """What stays unclear may be nothing, too."""
+        request = make_request()
+        account.faults.add("RunInstances", kind, 4)
+        with pytest.raises(Unclear):
+            provider.create(request)
+        assert provider.get(request.box) is None
+        assert not account.instances(request.box)
+
+    def test_doubt_then_refusal(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A machine that was made unheard is found, though the next call is refused."""
+        request = make_request()
+
+        def deny(instance: object) -> None:
+            account.faults.denied.add("ec2:RunInstances")
+
+        account.boot = deny
+        account.delays.pending = 0.0
+        account.faults.add("RunInstances", "cut after")
+        # Whatever is asked in between lets the machine come up.
+        account.faults.add("RunInstances", "broken")
+        try:
+            box = provider.create(request)
+        finally:
+            account.boot, account.delays.pending = (lambda instance: None), 0.15
+        assert box.id == request.box
+        account.faults.clear()
+        provider.delete(box)
+
+    def test_too_many_calls(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Throttling is waited for, but not for ever."""
+        account.faults.add("RunInstances", "throttle", 100)
+        with pytest.raises(Throttled):
+            make_aws(faster=2000.0).create(make_request())
+        assert account.faults.left > 50
+
+    @pytest.mark.parametrize(
+        "full", [("m7i.large", "us-east-1a", None), ("*", "*", False)]
+    )
+    def test_no_capacity(
+        self,
+        provider: AWS,
+        make_request: MakeRequest,
+        account: Account,
+        full: tuple[str, str, bool | None],
+    ) -> None:
+        """No capacity is an answer, at once: one call, no machine, the cause said."""
+        account.faults.full.add(full)
+        request = make_request()
+        with pytest.raises(NoCapacity, match="us-east-1a.*InsufficientInstanceCapac"):
+            provider.create(request)
+        assert account.counted()["RunInstances"] == 1
+        assert not provider.leftovers(request.box)
+
+    def test_type_not_in_zone(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A type that a zone does not have is no capacity there."""
+        with pytest.raises(NoCapacity, match="Unsupported"):
+            provider.create(make_request(zone="us-east-1e"))
+
+    @pytest.mark.parametrize("spot", [False, True])
+    def test_quota(
+        self, provider: AWS, make_request: MakeRequest, account: Account, spot: bool
+    ) -> None:
+        """The account's own limit is told apart, with where to raise it."""
+        account.faults.cpus = account.faults.spot_cpus = 1
+        with pytest.raises(QuotaExceeded, match="Exceeded") as raised:
+            provider.create(make_request(spot=spot))
+        assert "servicequotas" in raised.value.next
+        assert account.counted()["RunInstances"] == 1
+
+    def test_denied(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A permission that is missing is named, without AWS's blob."""
+        account.faults.denied.add("ec2:RunInstances")
+        with pytest.raises(NotAllowed, match="ec2:RunInstances") as raised:
+            provider.create(make_request())
+        assert "4GIOH" not in raised.value.message
+        assert "policy" in raised.value.next
+
+    @pytest.mark.parametrize("kind", ["expired", "bad key"])
+    @pytest.mark.parametrize("action", ["RunInstances", "DescribeSubnets"])
+    def test_credentials(
+        self,
+        provider: AWS,
+        make_request: MakeRequest,
+        account: Account,
+        kind: Kind,
+        action: str,
+    ) -> None:
+        """Credentials that do not hold are said to be, whichever call says it."""
+        account.faults.add(action, kind)
+        with pytest.raises(NotAllowed, match="credentials"):
+            provider.create(make_request())
+
+    def test_wrong_architecture(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A type that cannot boot the image is refused, and nothing is made."""
+        request = make_request()
+        size = dataclasses.replace(request.size, type="m7g.large")
+        with pytest.raises(ProviderError, match="architecture"):
+            provider.create(dataclasses.replace(request, size=size))
+        assert not account.instances(request.box)
+
+    def test_user_data_too_large(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """What cannot be told at boot is refused before any machine is asked for."""
+        request = make_request()
+        large = dataclasses.replace(request.host_key, private="k" * 17000)
+        with pytest.raises(OneboxError, match="16384|16,384"):
+            provider.create(dataclasses.replace(request, host_key=large))
+        assert "RunInstances" not in account.counted()
+
+    def test_user_data_fits(self, make_request: MakeRequest) -> None:
+        """What a real box is told fits."""
+        assert len(arming.user_data(make_request(), notice="ec2")) < 16384
+        assert isinstance(make_request().host_key, HostKey)
+
+    @pytest.mark.parametrize("over", [False, True])
+    def test_token_of_an_ended_machine(
+        self, provider: AWS, make_request: MakeRequest, account: Account, over: bool
+    ) -> None:
+        """A request whose machine has ended makes no other one, and says so."""
+        request = make_request()
+        provider.delete(provider.create(request))
+        account.faults.over = over
+        with pytest.raises(Gone, match="terminated"):
+            provider.create(request)
+        assert len(account.instances(request.box)) == 1
+
+    def test_token_with_other_words(
+        self,
+        provider: AWS,
+        make_aws: MakeAws,
+        make_request: MakeRequest,
+        account: Account,
+    ) -> None:
+        """The same request with other words, such as another disk, finds its machine."""
+        request = make_request()
+        box = provider.create(request)
+        again = make_aws(disk=50 << 30).create(request)
+        assert again.id == box.id
+        assert len(account.instances(request.box)) == 1
+        provider.delete(box)
+
+    def test_every_other_call(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Each call of a box's life may be throttled, fail or be cut once, unnoticed."""
+        kinds: list[Kind] = ["throttle", "broken", "broken after", "cut", "cut after"]
+        actions = [
+            "GetParameters",
+            "DescribeImages",
+            "DescribeSubnets",
+            "DescribeSecurityGroups",
+            "CreateSecurityGroup",
+            "AuthorizeSecurityGroupIngress",
+            "PutMetricAlarm",
+            "DescribeInstances",
+            "DescribeVolumes",
+            "TerminateInstances",
+            "DeleteAlarms",
+            "DescribeNetworkInterfaces",
+            "DescribeSpotInstanceRequests",
+            "DescribeAlarms",
+        ]
+        for kind in kinds:
+            provider, request = make_aws(), make_request()
+            tags = dataclasses.replace(request.tags, owner=f"o-{time.time_ns()}")
+            request = dataclasses.replace(request, tags=tags)
+            for action in actions:
+                account.faults.add(action, kind)
+            box = up(provider, provider.create(request))
+            assert box.notes == ()
+            provider.delete(box)
+            assert not provider.leftovers(box.id)
+            assert account.faults.left == 0, kind
+            assert len(account.instances(box.id)) == 1
+
+
+class TestSettings:
+    def test_subnet_not_there(
+        self, make_aws: MakeAws, make_request: MakeRequest
+    ) -> None:
+        """A subnet that is not there is a mistake in the settings."""
+        with pytest.raises(UsageError, match="subnet-0123abcd"):
+            make_aws(subnet="subnet-0123abcd").create(make_request())
+
+    def test_group_not_there(
+        self, make_aws: MakeAws, make_request: MakeRequest
+    ) -> None:
+        """So is a security group."""
+        with pytest.raises(UsageError, match="sg-0123abcd"):
+            make_aws(security_group="sg-0123abcd").create(make_request())
+
+    def test_no_region(
+        self,
+        make_aws: MakeAws,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Without any region there is one clear line, and no call."""
+        monkeypatch.delenv("AWS_REGION")
+        with pytest.raises(UsageError, match="no AWS region is set"):
+            make_aws().find("owner")
+
+    def test_region_of_the_profile(
+        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """AWS's own variables name the region, the settings before them."""
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+        monkeypatch.delenv("AWS_REGION")
+        assert make_aws()._cloud.region == "us-west-2"
+        assert make_aws(region="eu-west-1")._cloud.region == "eu-west-1"
+
+    def test_wrong_region(
+        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A region that there is not is named, with the one that was meant."""
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        with pytest.raises(UsageError, match="us-esat-1") as raised:
+            make_aws(region="us-esat-1").find("owner")
+        assert "us-east-1" in raised.value.next
+
+    def test_no_way(self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A network that does not lead to AWS is said to be the cause."""
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        with pytest.raises(ProviderError, match="cannot be reached"):
+            make_aws().find("owner")
+
+    def test_no_credentials(
+        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without credentials it is said how to get them."""
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        with pytest.raises(NotAllowed, match="credentials") as raised:
+            make_aws().find("owner")
+        assert "aws configure" in raised.value.next
+
+    def test_no_such_profile(
+        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A profile that is not there is a mistake in the settings."""
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+        with pytest.raises(UsageError, match="nobody"):
+            make_aws().find("owner")
+
+    def test_clock(
+        self, make_aws: MakeAws, account: Account, make_request: MakeRequest
+    ) -> None:
+        """A clock that is wrong is told from credentials that are."""
+        account.skew = 1800
+        account.faults.add("DescribeInstances", "bad key")
+        with pytest.raises(NotAllowed, match="30 minutes behind"):
+            make_aws().find("owner")

@@ -1,0 +1,219 @@
+"""Where boxes are plugged in, and who may knock."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from onebox.errors import NoCapacity, UsageError
+from onebox.providers.aws import AWS
+
+from .account import Account
+from .conftest import MakeAws, MakeRequest, up
+
+ME, NOW_ME = "198.51.100.7", "203.0.113.9"
+
+
+def group(account: Account, owner: str) -> Any:
+    """Return the security group of an owner."""
+    groups = [
+        one
+        for by_vpc in account.backend("us-east-1").groups.values()
+        for one in by_vpc.values()
+        if one.name == f"onebox-{owner}"
+    ]
+    assert len(groups) == 1
+    return groups[0]
+
+
+def admitted(account: Account, owner: str) -> set[tuple[object, ...]]:
+    """Return whom the security group of an owner lets in."""
+    return {
+        (
+            rule.ip_protocol,
+            int(rule.from_port),
+            int(rule.to_port),
+            rule.ip_range.get("CidrIp") or rule.ip_range.get("CidrIpv6"),
+        )
+        for rule in group(account, owner).ingress_rules
+    }
+
+
+class TestGroup:
+    def test_only_the_caller(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Only ssh, and only from the caller's own address, is let in."""
+        provider, request = make_aws(ssh_cidr=None), make_request()
+        box = provider.create(request)
+        owner = request.tags.owner
+        assert admitted(account, owner) == {("tcp", 22, 22, f"{ME}/32")}
+        tags = {tag["key"]: tag["value"] for tag in group(account, owner).get_tags()}
+        assert tags == {"onebox:managed": "1", "onebox:owner": owner}
+        provider.delete(box)
+
+    def test_one_for_all(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """The second box of an owner has the first one's group, and changes nothing."""
+        first = provider.create(make_request())
+        account.calls.clear()
+        second = provider.create(make_request())
+        assert "CreateSecurityGroup" not in account.counted()
+        assert "AuthorizeSecurityGroupIngress" not in account.counted()
+        assert group(account, first.tags.owner)
+        provider.delete(first)
+        provider.delete(second)
+
+    def test_moved(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Who has moved is let in instead, not as well; once is enough."""
+        request = make_request()
+        before, after = make_aws(ssh_cidr=None), make_aws(ssh_cidr=None, here=NOW_ME)
+        box = up(before, before.create(request))
+        assert before.admit(box) is False
+        assert after.admit(box) is True
+        assert admitted(account, request.tags.owner) == {
+            ("tcp", 22, 22, f"{NOW_ME}/32")
+        }
+        assert after.admit(box) is False
+        after.delete(box)
+
+    def test_moved_before_the_next_box(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A create replaces the rule as well."""
+        first = make_aws(ssh_cidr=None)
+        boxes = [first.create(make_request())]
+        boxes.append(make_aws(ssh_cidr=None, here=NOW_ME).create(make_request()))
+        assert admitted(account, boxes[0].tags.owner) == {
+            ("tcp", 22, 22, f"{NOW_ME}/32")
+        }
+        for box in boxes:
+            first.delete(box)
+
+    def test_foreign_rules_go(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """What else our group has come to let in is closed."""
+        provider, request = make_aws(ssh_cidr=None), make_request()
+        box = provider.create(request)
+        for cidr in ({"CidrIp": "0.0.0.0/0"}, {"CidrIpv6": "::/0"}):
+            account.backend("us-east-1").authorize_security_group_ingress(
+                group(account, request.tags.owner).id, "tcp", "80", "80", [cidr]
+            )
+        assert len(admitted(account, request.tags.owner)) == 3
+        assert provider.admit(box) is True
+        assert admitted(account, request.tags.owner) == {("tcp", 22, 22, f"{ME}/32")}
+        provider.delete(box)
+
+    def test_cidr(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """What the settings say is let in, and nobody asks for the address."""
+        provider, request = make_aws(ssh_cidr="10.1.2.3/8"), make_request()
+        box = provider.create(request)
+        assert admitted(account, request.tags.owner) == {("tcp", 22, 22, "10.0.0.0/8")}
+        provider.delete(box)
+
+    @pytest.mark.parametrize("cidr", ["0.0.0.0/0", "::/0"])
+    def test_world(self, make_aws: MakeAws, cidr: str) -> None:
+        """The whole world is refused."""
+        with pytest.raises(UsageError, match="everybody") as raised:
+            make_aws(ssh_cidr=cidr)
+        assert "allow_world_ssh" in raised.value.next
+
+    def test_world_wanted(self, make_aws: MakeAws, make_request: MakeRequest) -> None:
+        """Who says so twice may have it, and is told with each box."""
+        provider = make_aws(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
+        box = provider.create(make_request())
+        assert any("whole world" in note for note in box.notes)
+        assert any("whole world" in n for n in provider.find(box.tags.owner)[0].notes)
+        provider.delete(box)
+
+    def test_given(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A group of the user's own is used as it is, and never changed."""
+        backend = account.backend("us-east-1")
+        vpc = backend.default_vpc
+        own = backend.create_security_group("own", "own", vpc_id=vpc.id)
+        provider = make_aws(security_group=own.id, ssh_cidr=None)
+        box = up(provider, provider.create(make_request()))
+        assert provider.admit(box) is False
+        counted = account.counted()
+        assert not [name for name in counted if "SecurityGroup" in name]
+        (instance,) = account.alive(box.id)
+        assert [one.id for one in instance.nics[0].group_set] == [own.id]
+        provider.delete(box)
+        backend.delete_security_group(group_id=own.id)
+
+
+class TestSubnet:
+    def test_private(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Without a public address, the private one is the box's, and the VPC is let in."""
+        provider = make_aws(ssh_cidr=None, private=True, jump="me@bastion")
+        box = up(provider, provider.create(make_request()))
+        (instance,) = account.alive(box.id)
+        assert instance.public_ip is None
+        assert (box.host, box.jump) == (instance.private_ip, "me@bastion")
+        vpc = account.backend("us-east-1").default_vpc
+        assert admitted(account, box.tags.owner) == {("tcp", 22, 22, vpc.cidr_block)}
+        provider.delete(box)
+
+    def test_jump_from_nowhere(self, make_aws: MakeAws) -> None:
+        """A jump host whose address nobody knows cannot be let in."""
+        with pytest.raises(UsageError, match="jump"):
+            make_aws(ssh_cidr=None, jump="bastion")
+
+    def test_given(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A given subnet is the only one; without an address to give, none is asked."""
+        backend = account.backend("us-east-1")
+        vpc = backend.default_vpc
+        subnet = backend.create_subnet(
+            vpc.id, "172.31.240.0/24", availability_zone="us-east-1b"
+        )
+        provider = make_aws(subnet=subnet.id)
+        with pytest.raises(NoCapacity, match="us-east-1a"):
+            provider.create(make_request())
+        request = make_request(zone="us-east-1b")
+        box = up(provider, provider.create(request))
+        (instance,) = account.alive(box.id)
+        assert instance.subnet_id == subnet.id
+        assert box.host == instance.private_ip
+        assert box.place == "us-east-1b"
+        provider.delete(box)
+        backend.delete_subnet(subnet.id)
+
+    def test_no_default_vpc(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """An account without a default VPC is told what to do."""
+        backend = account.backend("eu-west-1")
+        for by_zone in list(backend.subnets.values()):
+            for subnet in list(by_zone.values()):
+                backend.delete_subnet(subnet.id)
+        request = make_request(zone="eu-west-1a")
+        with pytest.raises(UsageError, match="no default VPC") as raised:
+            make_aws(region="eu-west-1").create(request)
+        assert "subnet" in raised.value.next
+
+
+def test_other_owner(
+    provider: AWS, make_request: MakeRequest, account: Account
+) -> None:
+    """Each owner has a group of its own."""
+    first = make_request()
+    tags = dataclasses.replace(first.tags, owner=f"{first.tags.owner}-2")
+    second = make_request(tags=tags)
+    boxes = [provider.create(first), provider.create(second)]
+    assert group(account, tags.owner).id != group(account, first.tags.owner).id
+    for box in boxes:
+        provider.delete(box)

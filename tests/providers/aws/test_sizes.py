@@ -1,0 +1,166 @@
+"""Which machines fit a need, in what order, at what price."""
+
+from __future__ import annotations
+
+import pytest
+
+from onebox.errors import UsageError
+from onebox.providers.aws import AWS
+from onebox.providers.base import Image, Need, Size, Tags
+
+from . import shelf
+from .account import Account
+from .conftest import MakeAws
+
+GB = 1 << 30
+LARGE = Need("large", 64, 256 * GB)
+
+
+def image(arch: str, *places: str) -> Image:
+    """Return an image for an architecture."""
+    tags = Tags("o", "p", "n", 0.0, "0", "image")
+    return Image("im-1", "image", "", 0.0, 0, arch, tags, places)
+
+
+def prices(sizes: list[Size]) -> list[float]:
+    """Return the prices, which must be known."""
+    return [size.price for size in sizes if size.price is not None]
+
+
+class TestNeeds:
+    def test_cheapest_first(self, provider: AWS) -> None:
+        """What fits comes by price, each type in each zone that has it."""
+        found = list(provider.sizes(LARGE))
+        assert prices(found) == sorted(prices(found))
+        assert len(prices(found)) == len(found)
+        assert found[0].type == "m6a.16xlarge"
+        assert len({size.place for size in found}) >= 4
+        assert all(size.cpus >= 64 and size.memory >= 256 * GB for size in found)
+        assert not any(size.spot for size in found)
+        assert found[0].name == "large"
+
+    def test_families(self, provider: AWS) -> None:
+        """No burstable, flexible, metal or old machine, and no other architecture."""
+        found = {size.type for size in provider.sizes(Need("small", 2, 4 * GB))}
+        assert found
+        for type_ in found:
+            family = type_.partition(".")[0]
+            assert family[0] in "cmr"
+            assert family[1] in "6789"
+            assert family[2:] in ("a", "i"), type_
+        assert {size.arch for size in provider.sizes(LARGE)} == {"x86_64"}
+
+    def test_cores(self, provider: AWS) -> None:
+        """Physical cores are told beside vCPUs: some are half, some are all of them."""
+        found = {size.type: size for size in provider.sizes(LARGE)}
+        assert (found["m7i.16xlarge"].cpus, found["m7i.16xlarge"].cores) == (64, 32)
+        assert (found["m7a.16xlarge"].cpus, found["m7a.16xlarge"].cores) == (64, 64)
+
+    def test_architecture_of_the_image(self, provider: AWS) -> None:
+        """An image for ARM gets a machine for ARM."""
+        found = provider.sizes(Need("s", 4, 8 * GB, image=image("aarch64")))
+        assert {size.arch for size in found} == {"aarch64"}
+        assert all(size.type[2] == "g" for size in found)
+
+    def test_too_large(self, provider: AWS) -> None:
+        """What no machine has is refused, and the nearest are named."""
+        with pytest.raises(UsageError, match=r"r\d[ai]\.48xlarge"):
+            provider.sizes(Need("huge", 1000, 4000 * GB))
+
+    def test_zones(self, make_aws: MakeAws) -> None:
+        """Only the zones of the settings, in their order where prices are the same."""
+        found = make_aws(zones=["us-east-1c", "us-east-1a"]).sizes(LARGE)
+        first = [size.place for size in found if size.type == found[0].type]
+        assert first == ["us-east-1c", "us-east-1a"]
+
+    def test_regions(self, make_aws: MakeAws) -> None:
+        """More regions mean more candidates."""
+        found = make_aws(regions=["us-west-2"]).sizes(LARGE)
+        assert {size.place[:-1] for size in found} == {"us-east-1", "us-west-2"}
+
+    def test_image_elsewhere(self, make_aws: MakeAws) -> None:
+        """An image is looked for only where it is."""
+        provider = make_aws(regions=["us-west-2"])
+        need = Need("large", 64, 256 * GB, image=image("x86_64", "us-west-2"))
+        assert {size.place[:-1] for size in provider.sizes(need)} == {"us-west-2"}
+
+
+class TestSpot:
+    def test_by_zone(self, provider: AWS) -> None:
+        """Spot has its price in each zone, which is what counts."""
+        found = list(provider.sizes(Need("large", 64, 256 * GB, spot=True)))
+        assert all(size.spot for size in found)
+        assert prices(found) == sorted(prices(found))
+        one = [size for size in found if size.type == found[0].type]
+        assert len({size.price for size in one}) > 1
+        assert all(
+            size.on_demand and size.price < size.on_demand for size in one if size.price
+        )
+
+    def test_fallback(self, provider: AWS) -> None:
+        """On demand follows only if it may."""
+        need = Need("large", 64, 256 * GB, spot=True, fallback=True)
+        found = [size.spot for size in provider.sizes(need)]
+        assert found == sorted(found, reverse=True)
+        assert set(found) == {True, False}
+
+
+class TestNames:
+    def test_order(self, provider: AWS) -> None:
+        """Types by name come in the user's order, whatever they cost."""
+        names = ("r7i.24xlarge", "m7i.large", "c7g.large")
+        found = list(provider.sizes(Need("beast", 0, 0, types=names)))
+        order = list(dict.fromkeys(size.type for size in found))
+        assert order == list(names)
+        assert found[-1].arch == "aarch64"
+
+    def test_burstable_by_name(self, provider: AWS) -> None:
+        """A type that is asked for by name is had, also one that onebox would not take."""
+        found = provider.sizes(Need("t3.large", 0, 0, types=("t3.large",)))
+        assert {size.type for size in found} == {"t3.large"}
+
+    def test_unknown(self, provider: AWS) -> None:
+        """An unknown type is refused, and the nearest are named."""
+        with pytest.raises(UsageError, match="m7i.17xlarge") as raised:
+            provider.sizes(Need("x", 0, 0, types=("m7i.17xlarge",)))
+        assert "m7i.1" in raised.value.next
+
+    def test_other_architecture(self, provider: AWS) -> None:
+        """A type that cannot boot the image is refused before anything is made."""
+        need = Need("x", 0, 0, types=("m7g.large",), image=image("x86_64"))
+        with pytest.raises(UsageError, match="aarch64.*x86_64"):
+            provider.sizes(need)
+
+
+class TestPrices:
+    def test_unknown(self, provider: AWS) -> None:
+        """A price that is not on the list is not known, comes last, and is not 0."""
+        shelf.UNPRICED.add("m6a.16xlarge")
+        try:
+            found = list(provider.sizes(LARGE))
+        finally:
+            shelf.UNPRICED.clear()
+        assert found[-1].type == "m6a.16xlarge"
+        assert found[-1].price is None
+        assert found[-1].on_demand is None
+
+    @pytest.mark.parametrize(
+        "action", ["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"]
+    )
+    def test_not_allowed(self, provider: AWS, account: Account, action: str) -> None:
+        """Who may not ask for prices gets the sizes without them."""
+        account.faults.denied.add(action)
+        found = provider.sizes(Need("large", 64, 256 * GB, spot=True))
+        unknown = {size.price for size in found} == {None}
+        assert unknown == (action != "pricing:GetProducts")
+
+    def test_calls(self, provider: AWS, account: Account) -> None:
+        """Candidates cost few calls, whatever their number."""
+        provider.sizes(Need("large", 64, 256 * GB, spot=True))
+        assert account.counted() == {
+            "DescribeSubnets": 1,
+            "DescribeInstanceTypes": 1,
+            "DescribeInstanceTypeOfferings": 1,
+            "GetProducts": 1,
+            "DescribeSpotPriceHistory": 1,
+        }
