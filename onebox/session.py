@@ -51,6 +51,8 @@ class Session:
 
         images: The owner's images, once the provider has been asked.
 
+        warned: What this line has been warned of.
+
         ended: How many boxes this line has seen to their end.
 
         aside: Boxes that the cloud has taken and whose disks stay for now: another
@@ -76,6 +78,7 @@ class Session:
         self.ended = 0
         self.aside: set[str] = set()
         self.spent: dict[str, float] = {}
+        self.warned: set[str] = set()
         self.owner = owner(config_dir(environ))
         children.hide(settings.run.secrets)
         self.project = _project(root, settings)

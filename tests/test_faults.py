@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from onebox.state import Notebook
 from onebox.transport.keys import identity
 
 from .conftest import TOML, Project
@@ -47,6 +50,21 @@ class TestState:
         project.write("tasks.py", "from onebox import *\n")
 
         assert box in project.inv("sweep").out
+
+    def test_killed_before_creation(self, project: Project) -> None:
+        """
+        A command killed before it had made anything is named; nothing is to be done.
+        """
+        project.inv("teardown")
+        (state,) = project.home.glob("state/projects/*/main")
+        book = Notebook(state)
+        with pytest.raises(KeyError), book.intent("create", box="ob-x", kind="box"):
+            raise KeyError
+        done = project.inv("run")
+
+        assert 0 == done.code, done.err
+        assert "interrupted before there was a box: nothing to clean up" in done.err
+        assert [] == book.open_intents()
 
     def test_left_by_kills(self, project: Project) -> None:
         """
@@ -92,6 +110,32 @@ class TestLine:
         work = project.home / "local/boxes" / box / "home/work"
         assert not (work / "new.txt").exists()
         assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
+        assert [] == project.boxes()
+
+    def test_asleep(self, project: Project) -> None:
+        """
+        A laptop that sleeps through the end of its connection wakes to every byte.
+        """
+        project.write("onebox.toml", REHEARSE + "drop_after = 4\n")
+        project.write(
+            "job.sh",
+            "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.1; done\n"
+            "mkdir -p results; echo x > results/x",
+        )
+        line = project.start("run")
+        project.until("\n5\n")
+        (box,) = project.boxes()
+        mine = [line.pid, *_ssh(box)]
+        for pid in mine:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(5)
+        for pid in mine:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+        assert 0 == line.wait(60), project.err
+        assert "".join(f"{n}\n" for n in range(60)) == project.out
+        assert "x\n" == project.read("results/x")
         assert [] == project.boxes()
 
     def test_key_refused_for_good(self, project: Project, tmp_path: Path) -> None:
@@ -237,6 +281,44 @@ class TestCtrlC:
         made = project.home / "local/boxes" / box / "home/work/results/big"
         assert (project.root / "results" / "big").read_bytes() == made.read_bytes()
 
+    def test_in_a_teardown(self, project: Project) -> None:
+        """
+        Ctrl-C while a box is removed waits for that one call, then stops.
+        """
+        project.write("job.sh", "mkdir many; cd many; seq 60000 | xargs touch")
+        project.inv("push")
+        project.inv("run", "--only")
+        project.inv("fetch")
+        (box,) = project.boxes()
+        line = project.start("teardown")
+        _until(lambda: project.boxes() != [box], line)
+        line.send_signal(signal.SIGINT)
+
+        assert 130 == line.wait(60)
+        assert [] == project.boxes()
+        assert "no box is left" in project.err
+        done = project.inv("teardown")
+        assert (0, True) == (done.code, "nothing is there" in done.err)
+
+
+class TestLinks:
+    def test_out_of_the_project(self, project: Project) -> None:
+        """
+        A link that leads out is warned of on push, once, and held back on fetch.
+        """
+        (project.root / "far").symlink_to("/etc/hostname")
+        project.write("job.sh", "mkdir -p results; ln -s /etc/passwd results/sly")
+        done = project.inv("run")
+
+        assert 73 == done.code
+        assert 1 == done.err.count("far is a link that leads out of the project")
+        assert "1 link among the outputs lead out of the project" in done.err
+        assert "results/sly" in done.err
+        assert not (project.root / "results" / "sly").is_symlink()
+        assert "is still up" in done.err
+        assert 0 == project.inv("fetch", "--unsafe-links").code
+        assert "/etc/passwd" == str((project.root / "results" / "sly").readlink())
+
 
 class TestLog:
     def test_longer_than_its_limit(self, project: Project) -> None:
@@ -288,11 +370,20 @@ def _weight(folder: Path) -> int:
 
 def _cut(box: str) -> None:
     """Kill the client's ssh processes that lead to a box."""
+    for pid in _ssh(box):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _ssh(box: str) -> list[int]:
+    """Return the client's ssh processes that lead to a box."""
+    found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (path / "cmdline").read_bytes()
             if words.startswith(b"ssh") and box[:13].encode() in words:
-                os.kill(int(path.name), signal.SIGKILL)
+                found.append(int(path.name))
+    return found
 
 
 def _age(*paths: Path) -> None:

@@ -218,7 +218,11 @@ def recover(session: Session) -> None:
                 float(intent["at"]) if intent["do"] == "create" else 0.0,
             )
             if box is None or box.state == "gone":
-                pass
+                if intent["do"] == "create":
+                    session.screen.note(
+                        f"an earlier command was interrupted before there was a "
+                        f"{intent.get('kind', 'box')}: nothing to clean up"
+                    )
             elif intent["do"] == "delete":
                 _remove_left(session, box)
             elif box.tags.kind == "box":

@@ -20,7 +20,9 @@ def chosen(session: Session) -> list[bytes]:
         session.root, push.code, push.data, [*fetch.outputs, *fetch.checkpoints]
     )
     for warning in found.warnings:
-        session.screen.warn(warning)
+        if warning not in session.warned:
+            session.warned.add(warning)
+            session.screen.warn(warning)
     return found.paths
 
 

@@ -73,7 +73,7 @@ def test_push(project: Project) -> None:
 def test_job(project: Project) -> None:
     """With any room a job runs and is recorded, or is refused for want of it."""
     fates = set()
-    for pages in range(0, 24):
+    for pages in range(24):
         job = f"j{pages}"
         with project.box.link() as link, room(project.box, pages):
             try:
@@ -92,5 +92,5 @@ def test_job(project: Project) -> None:
         link.begin("follow", job="last", offset=0)
         assert link.finish()["record"]["code"] == 0
     assert fates == {"refused", "ran"}
-    left = os.listdir(project.box.root / "jobs")
+    left = [path.name for path in (project.box.root / "jobs").iterdir()]
     assert [name for name in left if name.startswith(".new")] == []

@@ -1,0 +1,37 @@
+"""How a job's end is put into words."""
+
+from __future__ import annotations
+
+import pytest
+
+from onebox.stages.run import describe
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"cause": "exit", "code": 0}, "exit 0"),
+        ({"cause": "exit", "code": 139}, "exit 139 (SIGSEGV)"),
+        ({"cause": "signal", "code": 137, "signal": 9}, "exit 137, killed by SIGKILL"),
+        (
+            {
+                "cause": "oom",
+                "code": 137,
+                "signal": 9,
+                "memory_peak": 251 << 30,
+                "memory_largest": "python3",
+            },
+            "exit 137, killed: out of memory at 251 GB (python3)",
+        ),
+        ({"cause": "oom", "code": 137}, "exit 137, killed: out of memory"),
+        ({"cause": "disk-full", "code": 1}, "exit 1, the box's disk is full"),
+        ({"cause": "cancel", "code": 143, "signal": 15}, "exit 143, cancelled"),
+        (
+            {"cause": "exit", "code": 0, "survivors": ["sleep 9"]},
+            "exit 0; ended what it left running: sleep 9",
+        ),
+    ],
+)
+def test_causes(record: dict[str, object], said: str) -> None:
+    """Code and cause are named, and who took the memory if it ran out."""
+    assert said == describe(record)
