@@ -97,6 +97,7 @@ def serving(project: Project) -> Iterator[Google]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     world: Google
 
     def do_GET(self) -> None:

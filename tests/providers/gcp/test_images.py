@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from onebox.errors import Gone, NotAllowed, ProviderError, UsageError
+from onebox.providers.base import Box, Image
+from onebox.providers.gce import bases
+from onebox.providers.gcp import GCP
+
+from .conftest import Make
+from .server import Google
+
+
+@pytest.fixture
+def box(provider: GCP, make_request: Make) -> Box:
+    """A box that has stopped."""
+    made = provider.create(make_request())
+    provider.stop(made)
+    return made
+
+
+@pytest.fixture
+def wanted(box: Box) -> Image:
+    """What the box is to be saved as."""
+    tags = dataclasses.replace(box.tags, kind="image")
+    return Image("im-abc", "Main image", "f" * 64, 0.0, 0, "", tags)
+
+
+class TestSave:
+    def test_whole(
+        self, google: Google, provider: GCP, box: Box, wanted: Image
+    ) -> None:
+        """An image says all about itself, and is kept where the box was."""
+        saved = provider.save(box, wanted)
+        assert list(provider.images(box.tags.owner)) == [saved]
+        assert (saved.id, saved.name, saved.recipe) == (
+            "im-abc",
+            "Main image",
+            "f" * 64,
+        )
+        assert saved.arch == "x86_64"
+        assert saved.size > 0
+        [call] = google.calls("images.insert")
+        assert call.body["storageLocations"] == ["us-central1"]
+        assert call.body["family"].startswith("onebox-")
+        assert "forceCreate" not in call.query
+
+    @pytest.mark.parametrize("kind", ["cut", "503-after", "truncated-after"])
+    def test_once(
+        self, google: Google, provider: GCP, box: Box, wanted: Image, kind: str
+    ) -> None:
+        """An answer that is lost makes no second image."""
+        google.fail("images.insert", kind)
+        provider.save(box, wanted)
+        assert len(google.project.images) == 1
+
+    def test_running(self, provider: GCP, make_request: Make, wanted: Image) -> None:
+        """A box that runs is not saved: its disk is in motion."""
+        running = provider.create(make_request())
+        with pytest.raises(ProviderError, match="stopped"):
+            provider.save(running, wanted)
+
+    def test_fails(
+        self, google: Google, provider: GCP, box: Box, wanted: Image
+    ) -> None:
+        """Of saving that fails no half image is left, which would be billed."""
+        google.fail("images.insert", "op:INTERNAL_ERROR")
+        with pytest.raises(ProviderError, match="INTERNAL_ERROR"):
+            provider.save(box, wanted)
+        assert not google.project.images
+
+    def test_gone(self, provider: GCP, box: Box, wanted: Image) -> None:
+        """Of a box that is not there nothing can be saved."""
+        provider.delete(box)
+        with pytest.raises(Gone):
+            provider.save(box, wanted)
+
+    def test_taken(
+        self, google: Google, provider: GCP, box: Box, wanted: Image
+    ) -> None:
+        """An image of that name that is somebody else's is left alone."""
+        saved = provider.save(box, wanted)
+        google.project.images["im-abc"]["labels"] = {}
+        with pytest.raises(NotAllowed):
+            provider.save(box, wanted)
+        with pytest.raises(NotAllowed):
+            provider.delete_image(saved)
+        assert "im-abc" in google.project.images
+
+    def test_strangers(
+        self, google: Google, provider: GCP, box: Box, wanted: Image
+    ) -> None:
+        """Other images of the project are none of ours."""
+        provider.save(box, wanted)
+        google.project.images["other"] = {"name": "other", "labels": {}}
+        assert [image.id for image in provider.images(box.tags.owner)] == ["im-abc"]
+
+
+class TestBases:
+    @pytest.mark.parametrize(
+        ("name", "arch", "family"),
+        [
+            ("", "", "ubuntu-2404-lts-amd64"),
+            ("ubuntu-24.04", "x86_64", "ubuntu-2404-lts-amd64"),
+            ("ubuntu-24.04", "aarch64", "ubuntu-2404-lts-arm64"),
+            ("ubuntu-22.04", "", "ubuntu-2204-lts"),
+            ("ubuntu-22.04", "aarch64", "ubuntu-2204-lts-arm64"),
+            ("debian-12", "", "debian-12"),
+            ("debian-12", "arm64", "debian-12-arm64"),
+        ],
+    )
+    def test_family(self, name: str, arch: str, family: str) -> None:
+        """Families are called as Google calls them, with its exceptions."""
+        assert bases.base(name, arch).family == family
+
+    def test_exactly(self, provider: GCP) -> None:
+        """A base is named to the day, so that a new one is another recipe."""
+        wanted = "ubuntu-os-cloud/ubuntu-2404-noble-amd64-v20261101"
+        assert provider.base() == wanted
+        assert provider.base("debian-12") == "debian-cloud/debian-12-bookworm-v20261014"
+
+    def test_unknown(self, provider: GCP) -> None:
+        """An environment that Google has not is refused, with those it has."""
+        with pytest.raises(UsageError) as caught:
+            provider.base("windows-95")
+        assert "debian-12" in caught.value.next
+        with pytest.raises(UsageError, match="debian-99"):
+            provider.base("debian-99")

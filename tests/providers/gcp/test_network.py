@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onebox.errors import ConfigError, UsageError
+from onebox.providers.gcp import GCP
+
+from .conftest import Make, MakeProvider, hurry
+from .server import Google
+
+
+def rules(google: Google) -> dict[str, dict[str, Any]]:
+    """Return the rules that there are, by what comes last in their names."""
+    return {n.rpartition("-")[2]: rule for n, rule in google.project.firewalls.items()}
+
+
+class TestRules:
+    def test_two(self, google: Google, provider: GCP, make_request: Make) -> None:
+        """One rule lets this machine in, a weaker one keeps all others out."""
+        provider.create(make_request())
+        tags = google.calls("instances.insert")[0].body["tags"]["items"]
+        found = rules(google)
+        assert found["allow"]["sourceRanges"] == ["198.51.100.7/32"]
+        assert found["deny"]["sourceRanges"] == ["0.0.0.0/0"]
+        # Stronger than default-allow-ssh, which is 65534.
+        assert found["allow"]["priority"] < found["deny"]["priority"] < 65534
+        for rule, action in ((found["allow"], "allowed"), (found["deny"], "denied")):
+            assert rule["targetTags"] == tags
+            assert rule[action] == [{"IPProtocol": "tcp", "ports": ["22"]}]
+            assert rule["direction"] == "INGRESS"
+
+    def test_before_the_box(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """The rules are asked for before there is anything to reach."""
+        provider.create(make_request())
+        methods = [one.method for one in google.seen]
+        first = methods.index("compute.instances.insert")
+        assert methods[:first].count("compute.firewalls.insert") == 2
+
+    def test_reused(
+        self, google: Google, make_provider: MakeProvider, make_request: Make
+    ) -> None:
+        """All boxes of an owner share two rules, which the last one takes along."""
+        provider = make_provider()
+        first, second = (provider.create(make_request()) for _ in range(2))
+        assert len(google.calls("firewalls.insert")) == 2
+        provider.delete(first)
+        assert len(google.project.firewalls) == 2
+        make_provider().delete(second)
+        assert not google.project.firewalls
+
+    def test_leftovers(self, google: Google, provider: GCP, make_request: Make) -> None:
+        """A rule that nobody needs any more is told as left over, at no price."""
+        box = provider.create(make_request())
+        kept = dict(google.project.firewalls)
+        provider.delete(box)
+        google.project.firewalls.update(kept)
+        left = provider.leftovers(box.id, box.place)
+        assert {(one.kind, one.price) for one in left} == {("firewall rule", 0.0)}
+        provider.delete(box)
+        assert not provider.leftovers(box.id, box.place)
+
+    def test_repaired(self, google: Google, provider: GCP, make_request: Make) -> None:
+        """Rules that somebody has changed are what they must be, with the next box."""
+        provider.create(make_request())
+        found = rules(google)
+        found["deny"]["disabled"] = True
+        found["allow"]["sourceRanges"] = ["0.0.0.0/0"]
+        provider.create(make_request())
+        assert rules(google)["deny"]["disabled"] is False
+        assert rules(google)["allow"]["sourceRanges"] == ["198.51.100.7/32"]
+
+    def test_removed_meanwhile(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """Rules that another command's teardown took are there again after a create."""
+        before = provider.create(make_request())
+        insert = google.project.instances.insert
+
+        def meanwhile(*arguments: Any) -> dict[str, Any]:
+            google.project.firewalls.clear()
+            return insert(*arguments)
+
+        google.project.instances.insert = meanwhile  # type: ignore[method-assign]
+        provider.create(make_request())
+        assert len(google.project.firewalls) == 2
+        provider.delete(before)
+        assert len(google.project.firewalls) == 2
+
+    def test_sweep(self, google: Google, provider: GCP, make_request: Make) -> None:
+        """Looking everywhere removes rules that no box needs any more."""
+        box = provider.create(make_request())
+        kept = dict(google.project.firewalls)
+        provider.delete(box)
+        google.project.firewalls.update(kept)
+        provider.find(box.tags.owner)
+        assert google.project.firewalls
+        provider.find(box.tags.owner, everywhere=True)
+        assert not google.project.firewalls
+
+    def test_own_network(
+        self, google: Google, make_provider: MakeProvider, make_request: Make
+    ) -> None:
+        """Another network has rules of its own."""
+        make_provider().create(make_request())
+        make_provider(network="lab").create(make_request())
+        found = google.project.firewalls.values()
+        assert len({rule["network"] for rule in found}) == 2
+        assert len(found) == 4
+
+
+class TestCaller:
+    def test_admit(self, google: Google, make_request: Make) -> None:
+        """A machine that has moved is let in, and its former address is not."""
+        addresses = itertools.chain(["192.0.2.1"], itertools.repeat("192.0.2.2"))
+        table = {"endpoint": google.address}
+        provider = GCP(table, Path("/"), sleep=hurry, address=lambda: next(addresses))
+        box = provider.create(make_request())
+        assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.1/32"]
+        assert provider.admit(box) is True
+        assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.2/32"]
+        assert provider.admit(box) is False
+
+    def test_private(
+        self, google: Google, make_provider: MakeProvider, make_request: Make
+    ) -> None:
+        """A private box is reached from private addresses."""
+        make_provider(private=True, ssh_cidr=None).create(make_request())
+        assert "10.0.0.0/8" in rules(google)["allow"]["sourceRanges"]
+
+    def test_jump(self, make_provider: MakeProvider, make_request: Make) -> None:
+        """Nobody can tell the jump host's address: it has to be said."""
+        with pytest.raises(UsageError) as caught:
+            make_provider(jump="bastion", ssh_cidr=None).create(make_request())
+        assert "ssh_cidr" in caught.value.next
+
+    def test_world(
+        self, google: Google, make_provider: MakeProvider, make_request: Make
+    ) -> None:
+        """The whole world is let in only if that was said twice."""
+        with pytest.raises(ConfigError):
+            make_provider(ssh_cidr="0.0.0.0/0")
+        provider = make_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
+        provider.create(make_request())
+        assert rules(google)["allow"]["sourceRanges"] == ["0.0.0.0/0"]
