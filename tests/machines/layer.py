@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 PLACE = Path("/var/tmp/onebox-machines")
@@ -102,6 +103,8 @@ HOSTS = """\
 169.254.169.254 metadata.google.internal metadata
 """
 PATIENCE = 300
+# The layer of an older version of this file goes when nobody has used it so long.
+UNUSED = 86400
 
 
 class CannotBuild(Exception):
@@ -144,6 +147,10 @@ def layer() -> Path:
             _furnish(draft / "upper")
             (draft / "upper").rename(place)
             shutil.rmtree(draft)
+        os.utime(place)
+        for other in PLACE.glob("[0-9a-f]" * 12):
+            if other.stat().st_mtime < time.time() - UNUSED:
+                shutil.rmtree(other)
     return place
 
 

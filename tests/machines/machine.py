@@ -84,7 +84,7 @@ class Machine:
         address: str,
         disk: Disk,
         service: Callable[[Network], Metadata],
-        spawn: Callable[[list[str]], subprocess.Popen[bytes]],
+        spawn: Callable[[list[str], int], subprocess.Popen[bytes]],
         on_off: Callable[[], None],
     ) -> None:
         self.name = name
@@ -170,7 +170,8 @@ class Machine:
                 os.ttyname(self._slave),
                 f"{self.group}.{self.boots}",
                 " ".join(BOUND),
-            ]
+            ],
+            self._slave,
         )
 
     def _init(self) -> int:
@@ -289,7 +290,7 @@ class Machines:
             lambda network: _service(
                 network, kind, instance_id, name, user_data, startup_script, extra
             ),
-            lambda argv: self._spawner.submit(_spawn, argv).result(),
+            lambda argv, out: self._spawner.submit(_spawn, argv, out).result(),
             on_off,
         )
         self._made.append(machine)
@@ -338,11 +339,11 @@ def _service(
     return Metadata(kind, listening, known, extra)
 
 
-def _spawn(argv: list[str]) -> subprocess.Popen[bytes]:
+def _spawn(argv: list[str], out: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *argv],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
         start_new_session=True,
     )
