@@ -59,6 +59,9 @@ class AWS(Provider):
     name = "aws"
     settle = launching.SETTLE_SECONDS
     pace = 2.0
+    # Snapshots are billed by what is on them, at most by their size.
+    image_rate = 0.05
+    adopts = ("amazon-ebs", "amazon-ebssurrogate", "amazon-chroot")
 
     def __init__(
         self,
@@ -252,6 +255,10 @@ class AWS(Provider):
         """Remove this one image, and what its disk was saved in."""
         for region in image.places or self._regions():
             images.delete(self._cloud, region, image)
+
+    def adopt_image(self, id: str, image: Image) -> Image:
+        """Make an image of ours of one that Packer has built in this account."""
+        return images.adopt(self._cloud, self._regions(), id, image)
 
     def console(self, box: Box) -> str:
         """Return the last lines that the box said while booting."""

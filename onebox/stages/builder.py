@@ -127,7 +127,7 @@ class Bench:
             session.forget_door()
             line.doing(f"stopping {self.box.id}")
             session.provider.stop(self.box)
-            line.end("", "keys, histories, caches, logs, host keys")
+            line.end("", cleaning.said(session))
         with self.step("save") as line:
             line.doing("saving the disk")
             image = saving.new_image(

@@ -53,6 +53,13 @@ def clean(session: Session, box: Box, *, living: bool) -> None:
     _run(session, box, script)
 
 
+def said(session: Session) -> str:
+    """Say what cleaning takes away."""
+    if session.provider.own_system:
+        return "keys, histories, caches, logs, host keys, machine-id"
+    return "histories, caches"
+
+
 def secrets(session: Session, box: Box) -> list[str]:
     """Return the files that an image would hold and that look like secrets."""
     script = _LOOK.format(

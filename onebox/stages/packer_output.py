@@ -61,20 +61,29 @@ def read(path: Path) -> list[Line]:
     return []
 
 
-def follow(path: Path, running: Callable[[], bool]) -> Iterator[Line]:
-    """Yield the lines as they come, until Packer no longer runs."""
-    rest = ""
-    with path.open("r", encoding="utf-8", errors="replace", newline="\n") as file:
-        while True:
-            # Asked first: what it says before its end is read after that.
-            last = not running()
-            rest += file.read()
-            whole, end, rest = rest.rpartition("\n")
-            yield from parse(whole + end)
-            if last:
-                yield from parse(rest)
-                return
-            time.sleep(POLL)
+class Tail:
+    """Reads what is added to the file; goes on where it was when interrupted."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place = 0
+
+    def lines(self, running: Callable[[], bool]) -> Iterator[Line]:
+        """Yield the lines as they come, until Packer no longer runs."""
+        with self._path.open("rb") as file:
+            file.seek(self._place)
+            while True:
+                # Asked first: what it says before its end is read after that.
+                last = not running()
+                for line in file:
+                    if not line.endswith(b"\n") and not last:
+                        break
+                    self._place += len(line)
+                    yield from parse(line.decode("utf-8", "replace"))
+                if last:
+                    return
+                file.seek(self._place)
+                time.sleep(POLL)
 
 
 def artifact(lines: list[Line]) -> str:

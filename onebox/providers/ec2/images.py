@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from ...errors import Gone, ProviderError, UsageError
+from ...errors import Gone, NotAllowed, ProviderError, UsageError
 from ..base import Box, Image
 from . import bases, machines, marks, problems
 from .cloud import Answer, Cloud, poll
@@ -57,6 +57,42 @@ def save(cloud: Cloud, region: str, box: Box, image: Image) -> Image:
         _SAVED_SECONDS,
         f"saving {image.id}",
     )
+
+
+def adopt(cloud: Cloud, regions: Sequence[str], artifact: str, image: Image) -> Image:
+    """
+    Make an image of ours of one of the account's own: with its tags it is one.
+
+    Args:
+        regions: Where it may be; the first one if it does not say.
+
+        artifact: As Packer names it: "ami-1", or "us-east-1:ami-1,us-west-2:ami-2".
+
+    Raises:
+        Gone: There is no such image of this account.
+
+        NotAllowed: It is another image of ours already, or another owner's.
+    """
+    made: list[Image] = []
+    for one in artifact.split(","):
+        region, _, ami = one.strip().rpartition(":")
+        region = region or regions[0]
+        found = _described(cloud, region, marks.filters({"image-id": [ami]}))
+        if not found:
+            raise Gone(f"there is no image {ami} of this account in {region}")
+        said = marks.texts(found[0])
+        if marks.tags_of(said) is not None:
+            _check(found[0], image)
+        if said.get(marks.IMAGE, image.id) != image.id:
+            raise NotAllowed(f"{ami} is already {said[marks.IMAGE]}: left as it is")
+        ids = [ami, *_snapshots(found[0])]
+        cloud.call(
+            "ec2", "create_tags", region, Resources=ids, Tags=marks.of_image(image)
+        )
+        base = bases.of_image(found[0], image.id)
+        made.append(replace(image, size=base.size, arch=base.arch, places=(region,)))
+    places = tuple(place for one in made for place in one.places)
+    return replace(made[0], places=places)
 
 
 def delete(cloud: Cloud, region: str, image: Image) -> None:
@@ -136,8 +172,16 @@ def _check(present: Answer, image: Image) -> None:
     marks.check(f"image {image.id} ({present['ImageId']})", said, image.tags)
 
 
+def _snapshots(described: Answer) -> list[str]:
+    disks = [one.get("Ebs", {}) for one in described.get("BlockDeviceMappings", ())]
+    return [str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")]
+
+
 def _named(cloud: Cloud, region: str, image: str) -> list[Answer]:
-    return _described(cloud, region, marks.filters({"name": [image]}))
+    # One that was taken over has its tags from us, but not its name.
+    return _described(cloud, region, marks.filters({"name": [image]})) or _described(
+        cloud, region, marks.filters({f"tag:{marks.IMAGE}": [image]})
+    )
 
 
 def _described(
