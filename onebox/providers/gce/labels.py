@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 from ..base import Tags
 
 RECORD = "onebox"
+EXPIRES = "onebox-expires"
 _LONGEST = 63
 _FIELDS = ("owner", "project", "name", "kind", "version")
 # What a delete must find as it was.
@@ -50,7 +51,7 @@ def labels(box: str, tags: Tags) -> dict[str, str]:
     return {
         "onebox-managed": "1",
         "onebox-box": encoded(box),
-        "onebox-expires": str(int(tags.expires)),
+        EXPIRES: str(int(tags.expires)),
         **{f"onebox-{name}": encoded(getattr(tags, name)) for name in _FIELDS},
     }
 
@@ -81,7 +82,7 @@ def tags(found: Mapping[str, str], record: Mapping[str, Any]) -> Tags | None:
 
     expires = told.get("expires")
     if not isinstance(expires, (int, float)):
-        label = found.get("onebox-expires", "")
+        label = found.get(EXPIRES, "")
         expires = float(label) if label.isdigit() else 0.0
     kind = cast('Literal["box", "builder", "image"]', one("kind"))
     return Tags(

@@ -67,6 +67,16 @@ def start(cloud: Cloud, box: Box, deadline: float, clock: Callable[[], float]) -
         },
         **_at(found),
     )
+    cloud.do(
+        "instances",
+        "set_labels",
+        doing,
+        instances_set_labels_request_resource={
+            "labels": {**found.labels, labels.EXPIRES: str(int(deadline))},
+            "label_fingerprint": found.label_fingerprint,
+        },
+        **_at(found),
+    )
     cloud.do("instances", "start", f"starting {box.id}", **_at(found))
 
 
@@ -106,6 +116,7 @@ def _items(instance: Any, deadline: float) -> list[dict[str, str]]:
             f"{instance.name} does not say when it was to end: it is not started",
             next="inv teardown, then inv run",
         )
+    told["tags"] = {**told.get("tags", {}), "expires": deadline}
     items[labels.RECORD] = json.dumps({**told, "deadline": deadline}, sort_keys=True)
     for key in _ARMED:
         if key in items:

@@ -184,15 +184,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(
         self, status: int, body: bytes, kind: str, retry_after: int | None = None
     ) -> None:
-        packed = gzip.compress(body, 1)
+        packs = "gzip" in self.headers.get("Accept-Encoding", "")
+        body = gzip.compress(body, 1) if packs else body
         self.send_response(status)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(packed)))
+        if packs:
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
         if retry_after is not None:
             self.send_header("Retry-After", str(retry_after))
         self.end_headers()
-        self.wfile.write(packed)
+        self.wfile.write(body)
 
     def _truncated(self, body: bytes) -> None:
         self.send_response(200)

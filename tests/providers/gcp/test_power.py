@@ -86,7 +86,7 @@ class TestStart:
         provider.stop(box)
         google.seen.clear()
         provider.start(box, time.time() + 600)
-        wanted = ["setScheduling", "setMetadata", "start"]
+        wanted = ["setScheduling", "setMetadata", "setLabels", "start"]
         order = [one.method.rpartition(".")[2] for one in google.seen]
         assert [name for name in order if name in wanted] == wanted
 
@@ -95,11 +95,11 @@ class TestStart:
         provider.stop(box)
         deadline = time.time() + 86400
         started = provider.start(box, deadline)
-        assert started.deadline == deadline
+        assert started.deadline == started.tags.expires == deadline
+        labels = google.project.instance(box.id)["labels"]
+        assert labels["onebox-expires"] == str(int(deadline))
         told = metadata(google.project.instance(box.id))
-        for key, value in told.items():
-            if key == "onebox":
-                continue
+        for value in told.values():
             assert str(math.ceil(box.deadline)) not in value
             assert json.dumps(box.deadline) not in value
         assert str(math.ceil(deadline)) in told["user-data"]

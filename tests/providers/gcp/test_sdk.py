@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onebox import providers
+from onebox.providers.gce.sdk import require
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(code: str) -> Any:
+    """Run code in a Python of its own; return what it prints, read as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def test_not_before_it_is_used() -> None:
+    """To know the provider, and to offer it, imports nothing of Google's."""
+    loaded = run(
+        "import json, sys; import onebox.providers.gcp; "
+        "print(json.dumps([m for m in sys.modules if m.startswith('google.')]))"
+    )
+    assert set(loaded) <= {"google.cloud", "google.api_core", "google.cloud.compute_v1"}
+    assert "google.cloud.compute_v1" not in loaded
+
+
+def test_only_what_is_used() -> None:
+    """Of a hundred services those are imported that are used."""
+    services = run(
+        "import json, sys\n"
+        "from onebox.providers.gce import sdk\n"
+        "sdk.client('instances')\n"
+        "start = 'google.cloud.compute_v1.services.'\n"
+        "names = {m[len(start):].split('.')[0] for m in sys.modules "
+        "if m.startswith(start)}\n"
+        "print(json.dumps(sorted(names)))"
+    )
+    assert services == ["instances", "zone_operations"]
+
+
+def test_whole_for_others() -> None:
+    """Whoever else uses the library in this process finds all of it."""
+    found = run(
+        "import json\n"
+        "from onebox.providers.gce import sdk\n"
+        "mine = sdk.client('instances')\n"
+        "from google.cloud import compute_v1\n"
+        "from google.cloud.compute_v1 import RoutersClient, Instance\n"
+        "same = compute_v1.InstancesClient is mine\n"
+        "missing = hasattr(compute_v1, 'NoSuchThing')\n"
+        "print(json.dumps([same, missing, RoutersClient.__name__, "
+        "len(compute_v1.__all__) > 1000]))"
+    )
+    assert found == [True, False, "RoutersClient", True]
+
+
+def test_already_there() -> None:
+    """A library that somebody has imported before is used as it is."""
+    found = run(
+        "import json\n"
+        "from google.cloud import compute_v1\n"
+        "from onebox.providers.gce import sdk\n"
+        "sdk.begin()\n"
+        "print(json.dumps(sdk.client('instances') is compute_v1.InstancesClient))"
+    )
+    assert found is True
+
+
+def test_in_the_background() -> None:
+    """Two threads that need it at once get the same, and the whole of it."""
+    found = run(
+        "import json, threading\n"
+        "from onebox.providers.gce import sdk\n"
+        "got = []\n"
+        "sdk.begin()\n"
+        "def use(): got.append([sdk.client(n).__name__ for n in ('disks', 'images')])\n"
+        "threads = [threading.Thread(target=use) for _ in range(4)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "print(json.dumps([len(got), got[0], len(sdk.failures())]))"
+    )
+    assert found == [4, ["DisksClient", "ImagesClient"], 4]
+
+
+def test_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that is not installed is named, with the command that installs it."""
+    monkeypatch.setitem(sys.modules, "google.cloud.compute_v1", None)
+    with pytest.raises(ImportError) as caught:
+        require()
+    assert caught.value.name == "google-cloud-compute"
+    assert "google-cloud-compute" in providers.PROVIDERS["gcp"][1]
