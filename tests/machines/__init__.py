@@ -8,6 +8,7 @@ above this host's root file system. `missing()` says why there can be none here.
 """
 
 from .layer import missing
-from .machine import Disk, Machine, Machines
+from .machine import Disk, Machine
+from .machines import Machines
 
 __all__ = ["Disk", "Machine", "Machines", "missing"]
