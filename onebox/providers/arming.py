@@ -122,6 +122,8 @@ def _arming(
         longest=LONGEST,
         late=math.ceil(late),
         root=ROOT,
+        home=HOME,
+        work=WORK,
         box=shlex.quote(request.box),
         # Without the brace: what only the box knows is put in front.
         told=shlex.quote(json.dumps(told)[1:]),
@@ -204,8 +206,12 @@ systemctl daemon-reload
 systemctl restart --no-block onebox-deadline.timer
 systemctl stop --no-block apt-daily.timer apt-daily-upgrade.timer
 systemctl kill -s HUP systemd-logind 2>/dev/null
-# What an image holds of the box that it was saved from.
-grep -qsF {box} {root}/box.json || rm -rf {root}
+# What an image holds of the box that it was saved from; its work only if that is
+# certainly another box's.
+if ! grep -qsF {box} {root}/box.json; then
+grep -qsF '"box"' {root}/box.json && rm -rf {home}/{work}
+rm -rf {root}
+fi
 mkdir -p {root}
 rm -f {root}/notice
 seed={seed}
