@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from .. import words
 from ..durable import private_dir
@@ -19,6 +20,8 @@ from . import arrival, cleaning, environment, job, launch, recipe, saving
 
 if TYPE_CHECKING:
     from ..session import Session
+
+T = TypeVar("T")
 
 # How often files are pushed again because they change meanwhile.
 PASSES = 5
@@ -62,7 +65,7 @@ class Bench:
         with self.step("boot") as line:
             self.box = arrival.wait(self.session, self.box, minutes * 60, line.doing)
             line.doing("waiting for its first boot to end")
-            cleaning.prepare(self.session, self.box)
+            on_box(self.session, self.box, cleaning.prepare)
             about = f"{self.box.id}, {size.type}, {words.rate(size.price)}"
             line.end("", about)
 
@@ -123,11 +126,11 @@ class Bench:
         told = session.resuming(lambda link: link.ask("hello"), self.box)
         with self.step("clean") as line:
             warn_of_secrets(session, self.box)
-            cleaning.clean(session, self.box, living=False)
+            on_box(session, self.box, partial(cleaning.clean, living=False))
             session.forget_door()
             line.doing(f"stopping {self.box.id}")
             session.provider.stop(self.box)
-            line.end("", cleaning.said(session))
+            line.end("", cleaning.said(system=session.provider.own_system))
         with self.step("save") as line:
             line.doing("saving the disk")
             image = saving.new_image(
@@ -224,9 +227,16 @@ def open_log(session: Session, inputs: Mapping[str, str]) -> Log:
     return Log(session, folder / f"{recipe.digest(inputs)}.log")
 
 
+def on_box(session: Session, box: Box, step: Callable[..., T]) -> T:
+    """Do a step of cleaning over the box's door; again if the connection breaks."""
+    system = session.provider.own_system
+    done: T = session.resuming(lambda link: step(session.door(box), system=system), box)
+    return done
+
+
 def warn_of_secrets(session: Session, box: Box) -> bool:
     """Name the files on a box that look like secrets; tell whether there are any."""
-    found = cleaning.secrets(session, box)
+    found = on_box(session, box, cleaning.secrets)
     if found:
         names = words.some([words.path(name) for name in found], 10)
         session.screen.warn(f"the image will hold what looks like secrets: {names}")

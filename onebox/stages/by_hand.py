@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import words
@@ -54,7 +55,7 @@ def save(session: Session, name: str, *, yes: bool) -> Image:
     )
     with session.timed("image"), session.screen.stage("image") as line:
         line.doing(f"cleaning {box.id}")
-        cleaning.clean(session, box, living=True)
+        builder.on_box(session, box, partial(cleaning.clean, living=True))
         line.doing(f"stopping {box.id}")
         session.forget_door()
         try:

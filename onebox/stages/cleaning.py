@@ -12,27 +12,28 @@ from __future__ import annotations
 import shlex
 import subprocess
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from .. import children
 from ..errors import BoxFailed, ConnectionLost
 from ..providers.base import Box
-from ..transport.link import Link
-
-if TYPE_CHECKING:
-    from ..session import Session
+from ..transport.ssh import Door
 
 # How long such a script may take. Cloud-init can be busy for minutes.
 SECONDS = 900.0
 
 
-def prepare(session: Session, box: Box) -> None:
-    """Have the system keep its hands off its packages, and wait for its first boot."""
-    if session.provider.own_system:
-        _run(session, box, _as_root(box, _PREPARE))
+def prepare(door: Door, *, system: bool) -> None:
+    """
+    Have the system keep its hands off its packages, and wait for its first boot.
+
+    Args:
+        system: The box has a system to itself; so in all that follows.
+    """
+    if system:
+        _run(door, _as_root(door.box, _PREPARE))
 
 
-def clean(session: Session, box: Box, *, living: bool) -> None:
+def clean(door: Door, *, system: bool, living: bool) -> None:
     """
     Remove keys, histories, caches, and whatever makes this machine this machine.
 
@@ -41,50 +42,49 @@ def clean(session: Session, box: Box, *, living: bool) -> None:
             (host key, agent, jobs, code and data), and a box made from the image
             removes it before its ssh server starts.
     """
-    script = _HOME
-    if session.provider.own_system:
-        root = PurePosixPath(box.agent).parent
-        system = _SYSTEM
+    box, script = door.box, _HOME
+    if system:
+        part = _SYSTEM
         if not living:
-            system += _MACHINE.format(root=shlex.quote(str(root)))
-        script += _as_root(box, system)
-        if not living:
-            script = f"rm -rf {shlex.quote(box.work)}\n{script}"
-    _run(session, box, script)
+            script += f"rm -rf {shlex.quote(box.work)}\n"
+            part += _MACHINE.format(root=shlex.quote(_root(box)))
+        script += _as_root(box, part)
+    _run(door, script)
 
 
-def said(session: Session) -> str:
+def said(*, system: bool) -> str:
     """Say what cleaning takes away."""
-    if session.provider.own_system:
+    if system:
         return "keys, histories, caches, logs, host keys, machine-id"
     return "histories, caches"
 
 
-def secrets(session: Session, box: Box) -> list[str]:
+def secrets(door: Door, *, system: bool) -> list[str]:
     """Return the files that an image would hold and that look like secrets."""
-    script = _LOOK.format(
-        own="" if session.provider.own_system else "yes",
-        work=shlex.quote(box.work),
-    )
-    if session.provider.own_system:
-        script = _as_root(box, script)
-    return sorted(set(_run(session, box, script).splitlines()))
+    own, work = "" if system else "yes", shlex.quote(door.box.work)
+    script = _LOOK.format(own=own, work=work)
+    if system:
+        script = _as_root(door.box, script)
+    return sorted(set(_run(door, script).splitlines()))
+
+
+def _root(box: Box) -> str:
+    return str(PurePosixPath(box.agent).parent)
 
 
 def _as_root(box: Box, script: str) -> str:
     return _ROOT.format(
         box=shlex.quote(box.id),
-        record=shlex.quote(str(PurePosixPath(box.agent).parent / "box.json")),
+        record=shlex.quote(f"{_root(box)}/box.json"),
         script=shlex.quote(script),
     )
 
 
-def _run(session: Session, box: Box, script: str) -> str:
+def _run(door: Door, script: str) -> str:
     """Run a script that may be run twice; return what it has printed."""
-
-    def step(link: Link) -> str:
+    try:
         done = subprocess.run(
-            [*session.door(box).argv(), "exec sh -s"],
+            [*door.argv(), "exec sh -s"],
             input=script.encode(),
             capture_output=True,
             check=False,
@@ -93,23 +93,20 @@ def _run(session: Session, box: Box, script: str) -> str:
             # Ctrl-C is ours to handle.
             start_new_session=True,
         )
-        if done.returncode == 255:
-            raise ConnectionLost("the connection to the box broke")
-        if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise BoxFailed(
-                f"{box.id} could not be prepared for an image (exit {done.returncode})"
-                + "".join(f"\n    {line}" for line in said[-5:])
-            )
-        return done.stdout.decode("utf-8", "replace")
-
-    try:
-        return str(session.resuming(step, box))
     except subprocess.TimeoutExpired as error:
         raise BoxFailed(
-            f"{box.id} was not ready for an image within {SECONDS:.0f} s",
+            f"{door.box.id} was not ready for an image within {SECONDS:.0f} s",
             next="the same command again",
         ) from error
+    if done.returncode == 255:
+        raise ConnectionLost("the connection to the box broke")
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise BoxFailed(
+            f"{door.box.id} could not be made ready for an image (exit "
+            f"{done.returncode})" + "".join(f"\n    {line}" for line in said[-5:])
+        )
+    return done.stdout.decode("utf-8", "replace")
 
 
 _ROOT = """\
