@@ -4,19 +4,22 @@ The box's side of push and fetch.
 ====  ==============================  =======================================
 op    arguments                       answer
 ====  ==============================  =======================================
-push  digest, write, what             equal, digest, bad, deleted
-scan  roots, hashing                  missing, special, unreadable, unstable
+push  write, what                     equal, digest, bad, deleted
+scan  roots, hashing, unless          equal, missing, special, unreadable, unstable
 send  --                              --
 ====  ==============================  =======================================
 
-`push` is a conversation. If the work folder holds what *digest* says, the answer
-comes at once. Otherwise an S frame says no (unless *digest* is empty: then it
-goes without saying), the client sends its manifest, the agent what it lacks of
-it, and the client, if *write* is set, the contents. *what* is "pushed" for the
+`push` is a conversation. While both ends look at their files, the client sends the
+digest of its own in a D frame. If the work folder holds just that, the answer comes
+at once. Otherwise an S frame says no (unless the digest is empty: then it goes
+without saying), the client sends its manifest, the agent what it lacks of it, and
+the client, if *write* is set, the contents. *what* is "pushed" for the
 project's files, and "restored" for checkpoints that an earlier box has left: what
-was pushed as the one is not removed by a push of the other. `scan` answers with a
-manifest before its answer; `send` takes rows of what is wanted and answers with
-the contents. Files of our own are kept under `files/` in the agent's directory.
+was pushed as the one is not removed by a push of the other. `scan` sends a manifest
+before its answer. If *unless* is set, it takes a digest with times in a D frame, and
+sends none if that is what it would amount to. `send` takes rows of what is wanted
+and answers with the contents. Files of our own are kept under `files/` in the
+agent's directory.
 """
 
 from __future__ import annotations
@@ -41,13 +44,14 @@ from .pushed import (
     check_space,
     digest_now,
     lacking,
+    look,
     own,
     plan_for,
     pushed,
     receiver_for,
 )
 from .sender import Sender
-from .serving import Incoming, Outgoing, Pulse, refusing
+from .serving import Frame, Incoming, Outgoing, Pulse, refusing
 from .squeeze import Squeezer
 from .stream import Offer
 
@@ -62,16 +66,18 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         index = Index(own(box, what + ".index"))
         stack.callback(index.save)
         alive = Pulse(channel, box)
+        frames = stack.enter_context(contextlib.closing(Incoming(channel, box)))
         paths, digest = pushed(box, what)
-        if request["digest"]:
-            if digest == request["digest"] == digest_now(box, paths, index, alive):
+        before = look(box, paths, index, alive)
+        told = _digest(frames)
+        if told:
+            if told == digest == digest_now(box, before, index, alive):
                 return {"equal": True, "digest": digest, "bad": [], "deleted": 0}
             channel.send_json(b"S", {"equal": False})
-        frames = stack.enter_context(contextlib.closing(Incoming(channel, box)))
         entries = [tables.unpack_entry(row) for row in tables.receive_rows(frames)]
         manifest.check(entries)
         receiver = stack.enter_context(contextlib.closing(receiver_for(box)))
-        plan = plan_for(box, entries, paths, index, receiver, alive)
+        plan = plan_for(box, entries, before, index, receiver, alive)
         if request["write"]:
             check_space(box, plan)
         tables.send_rows(channel.send, lacking(plan))
@@ -102,8 +108,13 @@ def scan(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
             alive=Pulse(channel, box),
         )
         index.save()
-        tables.send_rows(channel.send, map(tables.pack_entry, found.entries))
+        equal = bool(request.get("unless")) and _equal(
+            found, _digest(Incoming(channel, box))
+        )
+        if not equal:
+            tables.send_rows(channel.send, map(tables.pack_entry, found.entries))
         return {
+            "equal": equal,
             "missing": missing,
             "special": [text(path) for path in found.special],
             "unreadable": [text(path) for path in found.unreadable],
@@ -140,6 +151,19 @@ OPS: Dict[str, Callable[[wire.Channel, Box, Dict[str, Any]], Dict[str, Any]]] = 
     "scan": scan,
     "send": send,
 }
+
+
+def _digest(frames: Callable[[], Frame]) -> str:
+    kind, payload = frames()
+    if kind != b"D":
+        raise wire.Refused("order", "a %r frame for a digest" % kind)
+    return payload.decode("ascii", "replace")
+
+
+def _equal(found: manifest.Scan, told: str) -> bool:
+    if found.unreadable or found.unstable or not manifest.hashed(found.entries):
+        return False
+    return manifest.digest(found.entries, times=True) == told
 
 
 def _root(name: str) -> bytes:

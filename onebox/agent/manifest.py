@@ -75,7 +75,9 @@ def scan(
     for count, path in enumerate(sorted(set(paths))):
         if count % ROWS == 0:
             alive()
-        if not _reached(prefix, path.rpartition(b"/")[0], real):
+        folder = path.rpartition(b"/")[0]
+        reached = real.get(folder)
+        if not (_reached(prefix, folder, real) if reached is None else reached):
             continue
         try:
             _look(prefix + path, path, index, hashing, alive, found)
@@ -116,22 +118,24 @@ def below(base: bytes, root: bytes) -> List[bytes]:
     return paths
 
 
-def digest(entries: Iterable[Entry]) -> str:
-    """Return one hash over all that counts of a sorted, fully hashed manifest."""
+def digest(entries: Iterable[Entry], *, times: bool = False) -> str:
+    """
+    Return one hash over all that counts of a sorted, fully hashed manifest.
+
+    With *times*, they count as well.
+    """
     whole = hashlib.sha256()
-    for entry in entries:
-        whole.update(
-            b"%b\0%b%o %d %b\0%b\0"
-            % (
-                entry.path,
-                entry.kind.encode("ascii"),
-                entry.mode,
-                entry.size,
-                (entry.sha or b"").hex().encode("ascii"),
-                entry.target,
-            )
-        )
+    for path, kind, mode, size, mtime_ns, target, sha in entries:
+        known = b"".join((b"+", sha)) if sha else b"-"
+        numbers = b"%o %d %d" % (mode, size, mtime_ns if times else 0)
+        line = (kind.encode("ascii"), numbers, path, target, known, b"")
+        whole.update(b"\0".join(line))
     return whole.hexdigest()
+
+
+def hashed(entries: Iterable[Entry]) -> bool:
+    """Say whether the hashes of all files are known."""
+    return all(entry.sha is not None or entry.kind != "f" for entry in entries)
 
 
 def same(one: Entry, other: Entry) -> bool:
@@ -161,6 +165,7 @@ def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None
     holders: Dict[bytes, bool] = {b"": True}
     kinds = {entry.path: entry.kind for entry in entries}
     tops = None if roots is None else set(roots)
+    below = tuple(top and top + b"/" for top in tops or ())
     last = b""
     for entry in entries:
         path = entry.path
@@ -170,9 +175,11 @@ def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None
         check_path(path)
         if entry.kind not in ("f", "d", "l"):
             raise Hostile("%s is a device or worse" % show(path))
-        if not _held(path.rpartition(b"/")[0], kinds, holders):
+        folder = path.rpartition(b"/")[0]
+        held = holders.get(folder)
+        if not (_held(folder, kinds, holders) if held is None else held):
             raise Hostile("%s leads through something that is no folder" % show(path))
-        if tops is not None and not _within(path, tops):
+        if tops is not None and path not in tops and not path.startswith(below):
             raise Hostile("%s was not asked for" % show(path))
 
 
@@ -180,7 +187,7 @@ def _look(
     full: bytes, path: bytes, index: Index, hashing: bool, alive: Alive, found: Scan
 ) -> None:
     st = os.lstat(full)
-    mode = stat.S_IMODE(st.st_mode)
+    mode = st.st_mode & 0o7777
     if stat.S_ISREG(st.st_mode):
         sha = index.get(path, st)
         if sha is None and hashing:
@@ -222,7 +229,3 @@ def _held(folder: bytes, kinds: Dict[bytes, str], holders: Dict[bytes, bool]) ->
         )
         holders[folder] = known
     return known
-
-
-def _within(path: bytes, tops: Iterable[bytes]) -> bool:
-    return any(path == top or not top or path.startswith(top + b"/") for top in tops)

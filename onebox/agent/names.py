@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What no part of a path may be.
+NO_NAMES = frozenset([b"", b".", b".."])
+
 
 class Hostile(Exception):
     """What the other end sent breaks the rules, by mistake or on purpose."""
@@ -9,7 +12,7 @@ class Hostile(Exception):
 
 def check_path(path: bytes) -> None:
     """Refuse a path that is absolute, climbs, or is no path. Raises `Hostile`."""
-    if b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/")):
+    if b"\0" in path or not NO_NAMES.isdisjoint(path.split(b"/")):
         raise Hostile("%s is no path inside the folder" % show(path))
 
 

@@ -16,6 +16,7 @@ from typing import (
     Iterator,
     List,
     NamedTuple,
+    Optional,
     Tuple,
 )
 
@@ -30,6 +31,7 @@ from .stream import Offer
 from .tree import Tree
 
 LOCK_SECONDS = 20.0
+Found = Dict[bytes, Optional[Entry]]
 
 
 class Plan(NamedTuple):
@@ -48,18 +50,23 @@ class Plan(NamedTuple):
 def plan_for(
     box: Box,
     entries: List[Entry],
-    paths: List[bytes],
+    before: Found,
     index: Index,
     receiver: Receiver,
     alive: Callable[[], None],
 ) -> Plan:
-    """Find out what the work folder lacks of a manifest."""
+    """
+    Find out what the work folder lacks of a manifest.
+
+    *before* are the paths that an earlier push has left, and what is there now.
+    """
     work = os.fsencode(box.work)
     plan = Plan(entries, {}, [], [])
     wanted = {entry.path for entry in entries}
-    here = manifest.scan(work, wanted.union(paths), index, hashing=False, alive=alive)
-    have = {entry.path: entry for entry in here.entries}
-    plan.gone.extend(path for path in paths if path not in wanted and path in have)
+    fresh = wanted.difference(before)
+    here = manifest.scan(work, fresh, index, hashing=False, alive=alive)
+    have = {**before, **{entry.path: entry for entry in here.entries}}
+    plan.gone.extend(path for path in before if path not in wanted and have[path])
     for entry in entries:
         mine = have.get(entry.path)
         if entry.kind != "f":
@@ -156,16 +163,26 @@ def carry_out(
     return {"equal": False, "digest": digest, "bad": bad, "deleted": len(plan.gone)}
 
 
-def digest_now(
+def look(
     box: Box, paths: List[bytes], index: Index, alive: Callable[[], None]
-) -> str:
-    """Return the digest of what was pushed, as it is now."""
-    found = manifest.scan(
-        os.fsencode(box.work), paths, index, hashing=True, alive=alive
-    )
-    if len(found.entries) != len(paths) or found.unstable:
+) -> Found:
+    """Return what is now at each of these paths; read no file for it."""
+    work = os.fsencode(box.work)
+    here = manifest.scan(work, paths, index, hashing=False, alive=alive)
+    found: Found = dict.fromkeys(paths)
+    found.update((entry.path, entry) for entry in here.entries)
+    return found
+
+
+def digest_now(box: Box, found: Found, index: Index, alive: Callable[[], None]) -> str:
+    """Return the digest of what has been found; read files that are not known."""
+    entries = [entry for entry in found.values() if entry is not None]
+    if len(entries) == len(found) and not manifest.hashed(entries):
+        work = os.fsencode(box.work)
+        entries = manifest.scan(work, found, index, hashing=True, alive=alive).entries
+    if len(entries) != len(found) or not manifest.hashed(entries):
         return ""
-    return manifest.digest(found.entries)
+    return manifest.digest(entries)
 
 
 def pushed(box: Box, what: str) -> Tuple[List[bytes], str]:

@@ -119,14 +119,21 @@ class Pulse:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + PULSE_SECONDS
-        while select.select([self._channel.read_fd], [], [], 0)[0]:
-            self._channel.fill()
-        frame = self._channel.ready()
-        while frame is not None:
-            if frame[0] == b"L" and self._lane is not None:
-                self._lane(frame[1])
-            elif frame[0] == b"P":
+        channel = self._channel
+        while channel.peek() in b"PL" and self._more():
+            kind, payload = channel.receive()
+            if kind == b"P":
                 touch(self._lease)
+            elif self._lane is not None:
+                self._lane(payload)
             else:
-                raise wire.Refused("order", "a %r frame too early" % frame[0])
-            frame = self._channel.ready()
+                raise wire.Refused("order", "a lane for no transfer")
+
+    def _more(self) -> bool:
+        """Read what there is, up to a frame that is for whoever reads next."""
+        channel = self._channel
+        if not channel.peek():
+            if not select.select([channel.read_fd], [], [], 0)[0]:
+                return False
+            channel.fill()
+        return channel.peek() in (b"P", b"L")

@@ -124,6 +124,10 @@ class Channel:
         del self._buffer[:end]
         return kind, payload
 
+    def peek(self) -> bytes:
+        """Return the type of the frame that comes next, if any of it is here."""
+        return self._large[0] if self._large else bytes(self._buffer[:1])
+
     def fill(self) -> None:
         """Read what there is, waiting for at least a byte. Raises `Closed`."""
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import secrets
 import stat
@@ -16,64 +15,11 @@ from ..agent import manifest, names
 from ..agent.index import Index
 from ..agent.manifest import Entry
 from ..agent.tree import Tree, remove
+from .remembered import Remembered
 from .settling import settle_disk
 
 # As many links as Linux itself follows before it calls them a loop.
 MOST_LINKS = 40
-
-
-class Remembered:
-    """
-    What fetches have put here: path to hash, in `fetched.json`.
-
-    While files are being placed, a path has two hashes that are ours: the one
-    before and the one after.
-    """
-
-    def __init__(self, memory: Path) -> None:
-        self._file = memory / "fetched.json"
-        self._ours: dict[str, list[str]] = {}
-        self._saved = b""
-        with contextlib.suppress(OSError, ValueError):
-            self._saved = self._file.read_bytes()
-            told = json.loads(self._saved)
-            self._ours = {str(path): list(marks) for path, marks in told.items()}
-
-    def paths(self) -> list[bytes]:
-        """Return all paths, sorted."""
-        return sorted(map(names.raw, self._ours))
-
-    def is_ours(self, entry: Entry) -> bool:
-        """Say whether what is here is what a fetch put here."""
-        return _mark(entry) in self._ours.get(names.text(entry.path), ())
-
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Remember what is about to be placed, beside what was there."""
-        for entry in entries:
-            if entry.kind != "d":
-                marks = self._ours.setdefault(names.text(entry.path), [])
-                if _mark(entry) not in marks:
-                    marks.append(_mark(entry))
-
-    def settle(self, entries: Iterable[Entry]) -> None:
-        """Remember that this is what is there now."""
-        for entry in entries:
-            if entry.kind != "d":
-                self._ours[names.text(entry.path)] = [_mark(entry)]
-
-    def save(self) -> None:
-        """Write it to the disk, whole or not at all."""
-        data = json.dumps(self._ours).encode("ascii")
-        if data == self._saved:
-            return
-        fresh = self._file.with_suffix(".new")
-        with fresh.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.replace(self._file)
-        sync_folder(self._file.parent)
-        self._saved = data
 
 
 class Placing:
@@ -239,15 +185,6 @@ def folds_case(folder: Path) -> bool:
         probe.unlink()
 
 
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
     """Follow a link through all the others, as the system would."""
     here: list[bytes] = []
@@ -275,12 +212,6 @@ def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
         here.pop()
         ahead.extend(target.split(b"/")[::-1])
     return True
-
-
-def _mark(entry: Entry) -> str:
-    if entry.kind == "l":
-        return "-> " + names.text(entry.target)
-    return (entry.sha or b"").hex()
 
 
 def _folded(path: bytes) -> str:

@@ -28,7 +28,7 @@ from ..errors import Busy
 from . import outputs
 from .link import Link
 from .meter import Progress
-from .placing import sync_folder
+from .settling import sync_folder
 
 KEPT = 2
 ABOUT = "pull.json"

@@ -64,6 +64,15 @@ def settle_disk(folder: int, count: int) -> bool:
     return True
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def _local(folder: int) -> bool:
     """Tell whether it is on a disk for which one call means all that fsync does."""
     device = os.fstat(folder).st_dev

@@ -59,10 +59,11 @@ def difference(
     link: Link, root: Path, paths: Sequence[bytes], index: Path
 ) -> str | None:
     """Say how the box's files differ from ours; None if they do not."""
+    answer = _Answer(link, write=False)
     known = _index(index)
     entries = _local(root, paths, known)
     try:
-        answer = _Answer(link, entries, write=False)
+        answer.about(entries)
         if answer.equal:
             return None
         differing = set(answer.settle)
@@ -104,13 +105,14 @@ def push(
 
         ConnectionLost: Call again over a new link: it goes on from there.
     """
-    known = _index(index)
     sent_files = sent_bytes = deleted = 0
     for _ in range(PASSES):
+        answer = _Answer(link, write=True, what=what)
+        known = _index(index)
         entries = _local(root, paths, known)
         wide = Widening(link)
         try:
-            answer = _Answer(link, entries, write=True, what=what)
+            answer.about(entries)
             meter = Meter(progress)
             changed: list[bytes] = []
             if not answer.equal:
@@ -166,17 +168,21 @@ class _Answer:
     it has from an earlier push and we no longer have.
     """
 
-    def __init__(
-        self, link: Link, entries: list[Entry], *, write: bool, what: str = "pushed"
-    ) -> None:
+    def __init__(self, link: Link, *, write: bool, what: str = "pushed") -> None:
         self.gone: list[bytes] = []
         self.settle: list[bytes] = []
         self.offers: list[Offer] = []
         self.equal = False
-        hashed = all(entry.sha or entry.kind != "f" for entry in entries)
-        digest = manifest.digest(entries) if hashed else ""
-        link.begin("push", digest=digest, write=write, what=what)
+        self._link = link
+        # It looks at its files while we look at ours.
+        link.begin("push", write=write, what=what)
         self._frames = link.frames()
+
+    def about(self, entries: list[Entry]) -> None:
+        """Tell the box what is here, and take in what it says to that."""
+        link = self._link
+        digest = manifest.digest(entries) if manifest.hashed(entries) else ""
+        link.send(b"D", digest.encode("ascii"))
         if digest:
             kind, payload = self.next()
             if kind == b"A":

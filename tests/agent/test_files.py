@@ -306,7 +306,8 @@ def test_a_partial_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -> None:
     """The agent touches nothing for a client that breaks the rules, and lives on."""
     with agent_box.link() as link:
-        link.begin("push", digest="", write=True)
+        link.begin("push", write=True)
+        link.send(b"D")
         tables.send_rows(link.send, [row])
         with pytest.raises(AgentError) as refused:
             link.finish()

@@ -18,7 +18,7 @@ import pytest
 
 from onebox.agent import manifest, tables, wire
 from onebox.errors import BoxFailed, ConnectionLost, InputError, OutputsHeld
-from onebox.transport import placing, sync
+from onebox.transport import placing, remembered, sync
 from onebox.transport.link import Link
 
 from . import cutter
@@ -484,11 +484,11 @@ def test_what_was_left_half_placed_is_ours(project: Project) -> None:
     project.fetch()
     project.job("out/a", b"2")
     project.fetch()
-    remembered = placing.Remembered(project.memory)
+    ours = remembered.Remembered(project.memory)
     before = manifest.Entry(b"out/a", "f", 0o644, 1, 0, b"", sha256(b"1"))
-    remembered.settle([before])
-    remembered.add([before._replace(sha=sha256(b"2"))])
-    remembered.save()
+    ours.settle([before])
+    ours.add([before._replace(sha=sha256(b"2"))])
+    ours.save()
     project.job("out/a", b"3")
 
     assert project.fetch().kept == []
