@@ -60,6 +60,7 @@ class GCP(Provider):
     name = "gcp"
     settle = 120.0
     pace = 1.0
+    adopts = ("googlecompute",)
 
     def __init__(
         self,
@@ -163,6 +164,10 @@ class GCP(Provider):
         """Remove this one image; already gone is fine."""
         _check_id(image.id)
         images.delete(self._cloud, image)
+
+    def adopt_image(self, id: str, image: Image) -> Image:
+        """Make an image of ours of one that Packer has built in this project."""
+        return images.adopt(self._cloud, id, image)
 
     def console(self, box: Box) -> str:
         """Return the last lines that the box said on its serial port."""

@@ -28,13 +28,13 @@ _STATES: dict[str, BoxState] = {
 }
 
 
-def record(request: Request, base: str) -> str:
+def record(request: Request, system: str) -> str:
     """Return what the instance is to remember about itself for us."""
     return labels.record(
         request.tags,
         size=asdict(request.size),
         image=request.image.id if request.image else "",
-        base=base,
+        system=system,
         deadline=request.arming.deadline,
     )
 

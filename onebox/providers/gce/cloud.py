@@ -109,7 +109,7 @@ class Cloud:
         method: str,
         doing: str,
         *,
-        token: str = "",
+        token: str | None = "",
         named: bool = False,
         **fields: Any,
     ) -> Any:
@@ -118,13 +118,15 @@ class Cloud:
 
         Args:
             token: What makes this call and its repetitions one; random if "".
+                None where the method takes no request id.
 
             named: Names of the user's are in it; a wrong one is a UsageError.
 
         Raises:
             Unclear: No answer came, in all tries.
         """
-        fields["request_id"] = request_id(token)
+        if token is not None:
+            fields["request_id"] = request_id(token)
         return self._call(
             service, f"{method}_unary", doing, fields, changes=True, named=named
         )

@@ -1,8 +1,9 @@
-"""Save a stopped box's disk as an image; find and delete images of ours."""
+"""Save a stopped box's disk as an image; find, take over and delete images."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from ...errors import Gone, NotAllowed, OneboxError, ProviderError, Unclear, UsageError
@@ -15,23 +16,29 @@ from .settings import region_of
 _ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
 # A big disk takes its time.
 _SAVE_SECONDS = 3600.0
+_ADDRESS = re.compile(r"(?:.*/)?projects/([^/]+)/global/images/(family/)?([^/]+)")
+_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def read(cloud: Cloud, image: str) -> Any:
-    """Return an image's resource. Raises UsageError if it is not there."""
-    shared = re.fullmatch(
-        r"(?:.*/)?projects/([^/]+)/global/images/(family/)?([^/]+)", image
-    )
-    place = {"project": shared[1]} if shared else {}
+    """
+    Return the resource of an image: a name, or the address of any, or of a family.
+
+    Raises:
+        UsageError: It is not there.
+    """
+    shared = _ADDRESS.fullmatch(image)
     name = shared[3] if shared else image
     family = bool(shared and shared[2])
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{image!r} cannot be an image of Google Cloud")
     try:
         return cloud.ask(
             "images",
             "get_from_family" if family else "get",
             f"looking for image {image}",
+            project=project_of(cloud, image),
             **{"family" if family else "image": name},
-            **place,
         )
     except Gone as error:
         raise UsageError(
@@ -42,9 +49,16 @@ def read(cloud: Cloud, image: str) -> Any:
 
 def address(cloud: Cloud, image: str) -> str:
     """Return what a disk is told to be made from."""
-    if "/" in image:
-        return image
+    shared = _ADDRESS.fullmatch(image)
+    if shared:
+        return image[image.index("projects/") :]
     return f"projects/{cloud.project}/global/images/{image}"
+
+
+def project_of(cloud: Cloud, image: str) -> str:
+    """Return the project that an image is in."""
+    shared = _ADDRESS.fullmatch(image)
+    return shared[1] if shared else cloud.project
 
 
 def all_of(cloud: Cloud, owner: str) -> list[Image]:
@@ -76,12 +90,7 @@ def save(cloud: Cloud, box: Box, image: Image) -> Image:
         raise ProviderError(f"box {box.id} must be stopped before it is saved")
     disk = next(disk.source for disk in instance.disks if disk.boot)
     doing = f"saving {box.id} as image {image.id}"
-    told = labels.record(
-        image.tags,
-        name=image.name,
-        recipe=image.recipe,
-        base=boxes.read_record(instance).get("base", ""),
-    )
+    system = boxes.read_record(instance).get("system", "")
     try:
         begun = cloud.change(
             "images",
@@ -91,12 +100,9 @@ def save(cloud: Cloud, box: Box, image: Image) -> Image:
             image_resource={
                 "name": image.id,
                 "family": _family(image),
-                "description": told,
+                "description": _record(image, str(system)),
                 "source_disk": disk[disk.index("projects/") :],
-                "labels": {
-                    **labels.labels(image.id, image.tags),
-                    "onebox-recipe": labels.encoded(image.recipe),
-                },
+                "labels": _labels(image),
                 # Else it is kept in several countries, at a higher price.
                 "storage_locations": [region_of(box.place)],
             },
@@ -113,6 +119,48 @@ def save(cloud: Cloud, box: Box, image: Image) -> Image:
     if saved is None:
         raise Unclear(f"{doing}: Google does not show it", next="inv image --list")
     return saved
+
+
+def adopt(cloud: Cloud, artifact: str, image: Image) -> Image:
+    """
+    Make an image of the project, that Packer has built, one of ours.
+
+    It keeps its name, which is its id from then on.
+
+    Raises:
+        NotAllowed: It is another owner's already.
+    """
+    resource = read(cloud, artifact)
+    image = replace(image, id=resource.name)
+    doing = f"taking over image {image.id}"
+    before = labels.tags(resource.labels, labels.read_record(resource.description))
+    if before is not None and not labels.same(before, image.tags):
+        raise NotAllowed(f"image {image.id} belongs to another box already")
+    # The labels come last: until they are there, this is done again.
+    if before is None:
+        cloud.do(
+            "images",
+            "patch",
+            doing,
+            image=image.id,
+            image_resource={
+                "family": _family(image),
+                "description": _record(image, ""),
+            },
+        )
+        cloud.do(
+            "images",
+            "set_labels",
+            doing,
+            # Instead, the fingerprint keeps it from being done twice.
+            token=None,
+            resource=image.id,
+            global_set_labels_request_resource={
+                "labels": {**resource.labels, **_labels(image)},
+                "label_fingerprint": resource.label_fingerprint,
+            },
+        )
+    return _image(read(cloud, image.id)) or image
 
 
 def delete(cloud: Cloud, image: Image) -> None:
@@ -161,7 +209,23 @@ def _image(resource: Any) -> Image | None:
         size=int(resource.archive_size_bytes),
         arch=_ARCHES.get(resource.architecture, ""),
         tags=tags,
+        base=str(told.get("base", "")),
     )
+
+
+def _record(image: Image, system: str) -> str:
+    return labels.record(
+        image.tags,
+        name=image.name,
+        recipe=image.recipe,
+        base=image.base,
+        system=system,
+    )
+
+
+def _labels(image: Image) -> dict[str, str]:
+    recipe = labels.encoded(image.recipe)
+    return {**labels.labels(image.id, image.tags), "onebox-recipe": recipe}
 
 
 def _family(image: Image) -> str:

@@ -7,7 +7,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ...errors import (
@@ -21,7 +20,7 @@ from ...errors import (
 )
 from .. import arming
 from ..base import HostKey, Request
-from . import bases, boxes, families, images, labels, network
+from . import bases, boxes, families, labels, network
 from .cloud import Cloud, Exists
 from .removal import clear
 from .settings import region_of
@@ -32,20 +31,6 @@ _SHORTEST, _LONGEST = 30, 120 * 86400
 # For so long a box that was surely made may be missing.
 _LAG_SECONDS = 20.0
 _GIB = 1 << 30
-
-
-@dataclass(frozen=True)
-class Source:
-    """
-    What the disk is made from.
-
-    *base* is what it was before we knew it, *size* what it takes at least, in GiB.
-    """
-
-    address: str
-    base: str
-    cloud_init: bool
-    size: int = 0
 
 
 def launch(
@@ -65,7 +50,7 @@ def launch(
         NotAllowed: There is another one of that name.
     """
     doing = f"making box {request.box} in {request.size.place}"
-    source = find_source(cloud, request)
+    source = bases.source(cloud, request)
     opening = rules.open(request.tags.owner)
     try:
         _insert(cloud, rules, request, source, doing, clock())
@@ -91,7 +76,7 @@ def _insert(
     cloud: Cloud,
     rules: network.Rules,
     request: Request,
-    source: Source,
+    source: bases.Source,
     doing: str,
     now: float,
 ) -> None:
@@ -165,7 +150,7 @@ def body(
     cloud: Cloud,
     rules: network.Rules,
     request: Request,
-    source: Source,
+    source: bases.Source,
     now: float,
 ) -> dict[str, Any]:
     """Return what `instances.insert` is given."""
@@ -212,24 +197,6 @@ def scheduling(spot: bool, deadline: float, now: float) -> dict[str, Any]:
     }
 
 
-def find_source(cloud: Cloud, request: Request) -> Source:
-    """Return what the box's disk is made from. Raises UsageError if it is not there."""
-    if request.image is None:
-        found = bases.base(request.base, request.size.arch)
-        name = request.base or bases.DEFAULT
-        return Source(found.source, name, found.cloud_init)
-    image = images.read(cloud, request.image.id)
-    told = labels.read_record(image.description)
-    base = str(told.get("base", ""))
-    known = " ".join([base or image.family, *image.licenses])
-    return Source(
-        images.address(cloud, request.image.id),
-        base,
-        "debian" not in known,
-        int(image.disk_size_gb),
-    )
-
-
 def _interface(cloud: Cloud, rules: network.Rules, zone: str) -> dict[str, Any]:
     settings = cloud.settings
     found: dict[str, Any] = {"network": rules.network}
@@ -243,11 +210,11 @@ def _interface(cloud: Cloud, rules: network.Rules, zone: str) -> dict[str, Any]:
     return found
 
 
-def _items(request: Request, source: Source) -> list[dict[str, str]]:
+def _items(request: Request, source: bases.Source) -> list[dict[str, str]]:
     """Return the instance's metadata: what it is, who may come in, how it is armed."""
     user = arming.USER
     items = {
-        labels.RECORD: boxes.record(request, source.base),
+        labels.RECORD: boxes.record(request, source.system),
         "ssh-keys": f"{user}:{' '.join(request.user_key.split()[:2])} {user}",
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",

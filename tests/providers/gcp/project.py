@@ -131,6 +131,8 @@ class Project:
             "compute.images.list": self._image_list,
             "compute.images.insert": self._image_insert,
             "compute.images.delete": self._image_delete,
+            "compute.images.patch": self._image_patch,
+            "compute.images.setLabels": self._image_labels,
         }
 
     # -- instances -------------------------------------------------------------
@@ -276,7 +278,7 @@ class Project:
             said = f"The disk resource '{key[1]}' is already being used"
             return refusal(400, said, "resourceInUseByAnotherResource")
         return self.operations.begin(
-            "delete", disk, _zone(call), lambda: self.instances.disks.pop(key, None)
+            "delete", disk, _zone(call), lambda: _drop(self.instances.disks, key)
         )
 
     def _addresses(self, call: Call, error: str, message: str) -> Any:
@@ -341,7 +343,7 @@ class Project:
             return _unknown(f"projects/{PROJECT}/global/firewalls/{name}")
         rule = self.firewalls[name]
         return self.operations.begin(
-            "delete", rule, {}, lambda: self.firewalls.pop(name, None)
+            "delete", rule, {}, lambda: _drop(self.firewalls, name)
         )
 
     # -- images ----------------------------------------------------------------
@@ -384,6 +386,7 @@ class Project:
             "diskSizeGb": disk["sizeGb"],
             "archiveSizeBytes": str(1 << 30),
             "architecture": disk["architecture"],
+            "labelFingerprint": fingerprint(call.body.get("labels")),
             "licenses": [],
         }
         self.images[name] = image
@@ -401,8 +404,27 @@ class Project:
             return _unknown(f"projects/{PROJECT}/global/images/{name}")
         image = self.images[name]
         return self.operations.begin(
-            "delete", image, {}, lambda: self.images.pop(name, None)
+            "delete", image, {}, lambda: _drop(self.images, name)
         )
+
+    def _image_patch(self, call: Call, error: str, message: str) -> Any:
+        found = self._image(call, error, message)
+        if isinstance(found, Answer):
+            return found
+        if not set(call.body) <= {"family", "description", "deprecated"}:
+            raise InvalidError("of an image only its description can be changed")
+        found.update(call.body)
+        return self.operations.begin("patch", found, {})
+
+    def _image_labels(self, call: Call, error: str, message: str) -> Any:
+        found = self.images.get(call.path["resource"])
+        if found is None:
+            return _unknown(f"global/images/{call.path['resource']}")
+        if call.body.get("labelFingerprint") != found["labelFingerprint"]:
+            return refusal(412, "Labels fingerprint is invalid.", "conditionNotMet")
+        check_labels(call.body["labels"])
+        found["labels"] = dict(call.body["labels"])
+        return self.operations.begin("setLabels", found, {})
 
     # -- lists -----------------------------------------------------------------
 
@@ -434,6 +456,10 @@ class Project:
         for zone in self.unreachable:
             scopes[f"zones/{zone}"] = {"warning": _warning("UNREACHABLE", zone)}
         return {**page, "items": scopes}
+
+
+def _drop(things: dict[Any, Any], key: Any) -> None:
+    things.pop(key, None)
 
 
 def _warning(code: str, zone: str) -> dict[str, Any]:

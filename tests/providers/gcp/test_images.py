@@ -98,6 +98,42 @@ class TestSave:
         assert [image.id for image in provider.images(box.tags.owner)] == ["im-abc"]
 
 
+class TestAdopt:
+    def test_twice(
+        self, google: Google, provider: GCP, box: Box, wanted: Image
+    ) -> None:
+        """An image that Packer has built becomes ours, once and for all."""
+        provider.save(box, dataclasses.replace(wanted, id="packer-1"))
+        google.project.images["packer-1"].update(labels={"team": "a"}, description="")
+        for _ in range(2):
+            ours = provider.adopt_image("packer-1", wanted)
+            assert (ours.id, ours.name, ours.tags) == (
+                "packer-1",
+                wanted.name,
+                wanted.tags,
+            )
+            assert ours.recipe == wanted.recipe
+        assert list(provider.images(box.tags.owner)) == [ours]
+        assert google.project.images["packer-1"]["labels"]["team"] == "a"
+        assert len(google.calls("images.setLabels")) == 1
+        provider.delete_image(ours)
+        assert not google.project.images
+
+    def test_theirs(
+        self, google: Google, provider: GCP, box: Box, wanted: Image
+    ) -> None:
+        """An image that is somebody else's box's stays theirs."""
+        provider.save(box, wanted)
+        tags = dataclasses.replace(wanted.tags, owner="somebody-else")
+        with pytest.raises(NotAllowed):
+            provider.adopt_image(wanted.id, dataclasses.replace(wanted, tags=tags))
+
+    def test_nothing(self, provider: GCP, wanted: Image) -> None:
+        """What is not there cannot be taken over."""
+        with pytest.raises(UsageError, match="im-none"):
+            provider.adopt_image("im-none", wanted)
+
+
 class TestBases:
     @pytest.mark.parametrize(
         ("name", "arch", "family"),
@@ -113,7 +149,9 @@ class TestBases:
     )
     def test_family(self, name: str, arch: str, family: str) -> None:
         """Families are called as Google calls them, with its exceptions."""
-        assert bases.base(name, arch).family == family
+        found = bases.family(name, arch)
+        assert found is not None
+        assert found.name == family
 
     def test_exactly(self, provider: GCP) -> None:
         """A base is named to the day, so that a new one is another recipe."""
@@ -121,10 +159,37 @@ class TestBases:
         assert provider.base() == wanted
         assert provider.base("debian-12") == "debian-cloud/debian-12-bookworm-v20261014"
 
+    def test_own_image(
+        self, google: Google, provider: GCP, box: Box, wanted: Image, make_request: Make
+    ) -> None:
+        """A base may be an image, by its name or by its whole address."""
+        provider.save(box, wanted)
+        whole = "projects/test-project/global/images/im-abc"
+        for name in ("im-abc", whole, f"https://www.googleapis.com/compute/v1/{whole}"):
+            assert provider.base(name) == "test-project/im-abc"
+            provider.create(make_request(base=name))
+        sources = {
+            call.body["disks"][0]["initializeParams"]["sourceImage"]
+            for call in google.calls("instances.insert")[1:]
+        }
+        assert sources == {whole}
+
+    def test_family_of_somebody(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """A base may be a family, by its address; Debian's is armed as Debian is."""
+        base = "projects/debian-cloud/global/images/family/debian-12"
+        assert provider.base(base) == "debian-cloud/debian-12-bookworm-v20261014"
+        provider.create(make_request(base=base))
+        [call] = google.calls("instances.insert")
+        keys = {item["key"] for item in call.body["metadata"]["items"]}
+        assert "startup-script" in keys
+
     def test_unknown(self, provider: GCP) -> None:
         """An environment that Google has not is refused, with those it has."""
         with pytest.raises(UsageError) as caught:
             provider.base("windows-95")
         assert "debian-12" in caught.value.next
-        with pytest.raises(UsageError, match="debian-99"):
-            provider.base("debian-99")
+        for name in ("debian-99", "Not an image"):
+            with pytest.raises(UsageError, match=name):
+                provider.base(name)

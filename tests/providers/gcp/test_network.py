@@ -76,7 +76,11 @@ class TestRules:
         assert rules(google)["allow"]["sourceRanges"] == ["198.51.100.7/32"]
 
     def test_removed_meanwhile(
-        self, google: Google, provider: GCP, make_request: Make
+        self,
+        google: Google,
+        provider: GCP,
+        make_request: Make,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Rules that another command's teardown took are there again after a create."""
         before = provider.create(make_request())
@@ -86,7 +90,7 @@ class TestRules:
             google.project.firewalls.clear()
             return insert(*arguments)
 
-        google.project.instances.insert = meanwhile  # type: ignore[method-assign]
+        monkeypatch.setattr(google.project.instances, "insert", meanwhile)
         provider.create(make_request())
         assert len(google.project.firewalls) == 2
         provider.delete(before)
