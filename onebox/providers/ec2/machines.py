@@ -23,11 +23,10 @@ _STATES: dict[str, BoxState] = {
 }
 # What ended a machine, in words, by EC2's own code for it.
 _REASONS = {
-    "Server.SpotInstanceTermination": "preempted",
-    "Server.SpotInstanceShutdown": "preempted",
     "Server.InsufficientInstanceCapacity": "no capacity",
     "Server.ScheduledStop": "scheduled retirement",
 }
+_TAKEN = ("Server.SpotInstanceTermination", "Server.SpotInstanceShutdown")
 _BY_ITSELF = ("Client.InstanceInitiatedShutdown",)
 _BY_CALL = ("Client.UserInitiatedShutdown",)
 
@@ -65,7 +64,7 @@ class Things:
         """Return the disk that outlived its machine."""
         known = {one["InstanceId"] for one in self.instances}
         for volume in self.volumes:
-            if marks.texts(volume).get(marks.SWAPPING):
+            if swapping(volume):
                 # The helper's own, which goes once the kept one takes its place.
                 continue
             held = [
@@ -125,15 +124,15 @@ def box_of(things: Things, reach: Reach, now: float) -> Box | None:
     """
     Return what there is of one box as a box, None if there is nothing.
 
-    Of a machine that ended and left nothing, nothing is returned, unless it failed
-    by itself: then why it did.
+    Of a machine that ended and left nothing, nothing is returned, unless EC2 itself
+    gave up on it: then why it did.
     """
     if things.machine is not None:
         return of_machine(things.machine, reach, now)
     disk, last = things.kept, things.last
     if disk is not None:
         return _of_disk(disk, last, reach, now)
-    if last is None or _code(last) in ("", *_BY_CALL):
+    if last is None or _code(last) in ("", *_BY_CALL, *_BY_ITSELF, *_TAKEN):
         return None
     box = of_machine(last, reach, now)
     return box if box is None else replace(box, host="")
@@ -182,9 +181,9 @@ def is_spot(instance: Answer) -> bool:
     return instance.get("InstanceLifecycle") == "spot"
 
 
-def swapping(instance: Answer) -> bool:
-    """Tell whether an instance waits to be given a kept disk."""
-    return bool(marks.texts(instance).get(marks.SWAPPING))
+def swapping(thing: Answer) -> bool:
+    """Tell whether an instance waits for a kept disk, or a disk to make way for it."""
+    return bool(marks.texts(thing).get(marks.SWAPPING))
 
 
 def zone(instance: Answer) -> str:
@@ -261,6 +260,8 @@ def _why(instance: Answer, said: Marks, now: float) -> str:
         return "deadline" if now >= said.deadline else "poweroff"
     if code in _BY_CALL:
         return "deadline" if now >= said.deadline else "stopped"
+    if code in _TAKEN:
+        return "preempted"
     message = instance.get("StateReason", {}).get("Message", "")
     return _REASONS.get(code) or str(message).partition(": ")[2] or code
 

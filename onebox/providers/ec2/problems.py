@@ -100,6 +100,11 @@ _READS = ("describe_", "get_", "list_")
 _SKEW_SECONDS = 240
 
 
+def denied(error: BaseException) -> bool:
+    """Tell whether credentials are good, but not for this call."""
+    return code(error) in _DENIED
+
+
 class Unanswered(ProviderError):
     """AWS was not reached, or failed at a question: nothing has changed by it."""
 

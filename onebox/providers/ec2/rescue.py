@@ -18,6 +18,7 @@ from .. import arming
 from ..base import Arming, Box, HostKey, Need, Request, Size
 from . import alarms, bases, launching, machines, marks, problems
 from .cloud import Answer, Cloud, poll
+from .machines import swapping
 from .marks import Marks
 from .network import Network
 
@@ -104,9 +105,11 @@ class Starter:
         if kept is None:
             raise Gone(f"the disk of {said.box} is no longer there")
         disk, root = str(kept["VolumeId"]), str(helper["RootDeviceName"])
-        for mapping in helper.get("BlockDeviceMappings", ()):
-            if mapping["Ebs"]["VolumeId"] != disk:
-                self._take_out(region, str(mapping["Ebs"]["VolumeId"]))
+        made = [str(m["Ebs"]["VolumeId"]) for m in helper["BlockDeviceMappings"]]
+        made += [str(one["VolumeId"]) for one in things.volumes if swapping(one)]
+        for volume in dict.fromkeys(made):
+            if volume != disk:
+                self._take_out(region, volume)
         if self._attached(region, disk, "available", "in-use") != instance:
             self._attached(region, disk, "available")
             self.cloud.call(
@@ -129,7 +132,7 @@ class Starter:
         base = self.bases.find(region, bases.DEFAULT, image_arch)
         socket = self.network.socket(region, zone)
         groups = self.network.groups(region, socket, said.tags.owner)
-        ended = sum(1 for one in things.instances if machines.swapping(one))
+        ended = sum(1 for one in things.instances if swapping(one))
         need = Need(said.size.name, _CPUS, _MEMORY)
         refusal: OneboxError | None = None
         for size in self.sizes(need, zone):

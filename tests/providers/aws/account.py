@@ -118,6 +118,7 @@ class Account:
                 self.broken.append(error)
             connection = environ["werkzeug.socket"]
             connection.shutdown(socket.SHUT_RDWR)
+            start("200 x", [])
             return []
         headers = {k: v for k, v in headers.items() if k.lower() != "content-length"}
         start(f"{status} x", [*headers.items(), ("Content-Length", str(len(body)))])
@@ -244,6 +245,19 @@ class Account:
                 for one in self.backend(region).volumes.values()
                 if _tag(one, "onebox:box") == box
             ]
+
+    def forget_ended(self) -> None:
+        """Forget the machines that have ended, as EC2 does within the hour."""
+        with self.lock:
+            for region in self.stocked:
+                reservations = self.backend(region).reservations
+                for key, one in list(reservations.items()):
+                    if all(
+                        instance.state == "terminated" for instance in one.instances
+                    ):
+                        del reservations[key]
+                        for instance in one.instances:
+                            self.lives.pop(instance.id, None)
 
     def counted(self) -> dict[str, int]:
         """Return how often each call was made."""

@@ -41,6 +41,7 @@ def account(_the_account: tuple[Account, str]) -> Iterator[Account]:
     account.calls.clear()
     yield account
     account.faults.clear()
+    account.forget_ended()
     account.expired, account.skew = False, 0.0
     account.released.set()
     account.released.clear()

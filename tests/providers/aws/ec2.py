@@ -446,7 +446,9 @@ def detach_volume(
         )
     if volume.attachment.instance.state != "stopped":
         raise Refusal("OperationNotPermitted", "A root volume may not be detached.")
-    return account.forward(asked, environ)
+    held = volume.attachment
+    backend.detach_volume(volume.id, held.instance.id, held.device)
+    return {"VolumeId": volume.id, "State": "detaching"}
 
 
 def delete_group(
@@ -624,9 +626,7 @@ def resources(
             "sg": "security-group",
         }
         kind |= {"snap": "snapshot", "subnet": "subnet", "vpc": "vpc"}
-        tags = {
-            t["key"]: t["value"] for t in backend.describe_tags({"resource-id": [one]})
-        }
+        tags = dict(backend.tags.get(one, {}))
         found.append((kind.get(one.partition("-")[0], "other"), tags))
     return tuple(found)
 

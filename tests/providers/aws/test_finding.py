@@ -1,0 +1,248 @@
+"""Boxes are found again from their tags alone, wherever they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from contextlib import nullcontext
+
+import pytest
+
+from onebox.errors import NotAllowed, OneboxError, ProviderError
+from onebox.providers.aws import AWS
+from onebox.providers.base import Box
+
+from .account import Account
+from .conftest import MakeAws, MakeRequest, up
+
+
+class TestFind:
+    def test_complete(self, make_aws: MakeAws, make_request: MakeRequest) -> None:
+        """Another provider object, which remembers nothing, sees the same box."""
+        first = make_aws()
+        box = up(first, first.create(make_request()))
+        assert list(make_aws().find(box.tags.owner)) == [box]
+        assert make_aws().get(box.id) == box
+        first.delete(box)
+
+    def test_regions(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """The regions of the settings are looked into, others if asked for, or all."""
+        provider = make_aws(regions=["us-west-2"])
+        box = up(provider, provider.create(make_request(zone="us-west-2b")))
+        owner = box.tags.owner
+        assert box.place == "us-west-2b"
+        assert list(provider.find(owner)) == [box]
+        alone = make_aws()
+        assert list(alone.find(owner)) == []
+        assert alone.get(box.id) is None
+        assert alone.get(box.id, "us-west-2b") == box
+        assert list(alone.find(owner, also=["us-west-2b"])) == [box]
+        assert list(alone.find(owner, everywhere=True)) == [box]
+        assert alone.leftovers(box.id, box.place)
+        alone.delete(box)
+        assert not alone.leftovers(box.id, box.place)
+
+    def test_a_region_is_refused(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """What is found elsewhere is told, and which region said nothing."""
+        provider = make_aws()
+        box = up(provider, provider.create(make_request()))
+        account.faults.denied.add("ec2:DescribeInstances eu-west-1")
+        assert list(provider.find(box.tags.owner, everywhere=True)) == [box]
+        (unseen,) = provider.unseen
+        assert "eu-west-1" in unseen
+        assert "ec2:DescribeInstances" in unseen
+        with pytest.raises(NotAllowed):
+            make_aws(regions=["eu-west-1"]).find(box.tags.owner)
+        account.faults.clear()
+        provider.delete(box)
+
+    def test_all_refused(self, provider: AWS, account: Account) -> None:
+        """An account that tells nothing is not one in which nothing is."""
+        account.faults.denied.add("ec2:DescribeVolumes")
+        with pytest.raises(ProviderError):
+            provider.find("owner", everywhere=True)
+
+
+class TestLag:
+    def test_new_box(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A box that does not show yet may be deleted: it is waited for."""
+        account.faults.lag = 0.3
+        box = provider.create(make_request())
+        assert box.state == "starting"
+        assert provider.get(box.id, box.place) is None
+        assert provider.settle >= 60
+        provider.delete(box)
+        assert not account.alive(box.id)
+        assert not provider.leftovers(box.id)
+
+    def test_same_again(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A box that does not show yet is not made once more."""
+        account.faults.lag = 0.3
+        request = make_request()
+        first = provider.create(request)
+        changed = dataclasses.replace(request, disk=60 << 30)
+        assert provider.create(changed).id == first.id
+        assert len(account.instances(request.box)) == 1
+        provider.delete(first)
+
+
+class TestRemoval:
+    def test_nothing_left(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Nothing of a box is left at the server either, nor anything of others gone."""
+        theirs = make_request()
+        tags = dataclasses.replace(theirs.tags, owner="somebody-else")
+        decoy = provider.create(dataclasses.replace(theirs, tags=tags))
+        for spot in (False, True):
+            box = up(provider, provider.create(make_request(spot=spot)))
+            kinds = {left.kind for left in provider.leftovers(box.id)}
+            assert {"machine", "disk", "network interface", "alarm"} <= kinds
+            assert ("spot request" in kinds) == spot
+            provider.delete(box)
+            assert not account.alive(box.id)
+            assert not account.volumes(box.id)
+            assert not provider.leftovers(box.id)
+        assert len(account.alive(decoy.id)) == 1
+        provider.delete(decoy)
+
+    def test_prices(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """What is left is listed with what it costs."""
+        box = up(provider, provider.create(make_request()))
+        left = {one.kind: one.price for one in provider.leftovers(box.id)}
+        assert left["machine"] == box.size.price
+        assert left["disk"] == pytest.approx(100 * 0.08 / 730)
+        provider.stop(box)
+        left = {one.kind: one.price for one in provider.leftovers(box.id)}
+        assert left["machine"] == 0.0
+        provider.delete(box)
+
+    def test_disks_go_with_the_machine(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A client that dies in the middle of a delete leaves no disk."""
+        box = up(provider, provider.create(make_request(spot=True)))
+        account.faults.add("DeleteAlarms", "bad key")
+        with pytest.raises(NotAllowed):
+            provider.delete(box)
+        account.wait(box.id, "terminated")
+        assert not account.volumes(box.id)
+        provider.delete(box)
+        assert not provider.leftovers(box.id)
+
+    def test_box_of_nobody(self, provider: AWS, make_request: MakeRequest) -> None:
+        """A box without an id is never deleted."""
+        box = up(provider, provider.create(make_request()))
+        with pytest.raises(OneboxError):
+            provider.delete(dataclasses.replace(box, id=""))
+        assert provider.get(box.id) == box
+        provider.delete(box)
+
+    @pytest.mark.parametrize(
+        "action", ["ec2:TerminateInstances", "ec2:DescribeVolumes"]
+    )
+    def test_denied(
+        self, provider: AWS, make_request: MakeRequest, account: Account, action: str
+    ) -> None:
+        """What may not be removed is not said to be gone."""
+        box = up(provider, provider.create(make_request()))
+        account.faults.denied.add(action)
+        with pytest.raises(NotAllowed, match=action):
+            provider.delete(box)
+        with pytest.raises(NotAllowed) if "Volumes" in action else nullcontext():
+            assert provider.leftovers(box.id)
+        account.faults.clear()
+        assert provider.get(box.id) == box
+        provider.delete(box)
+
+
+class TestPin:
+    def test_pin(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A new host key is in the tags of machine and disk, and no longer exposed."""
+        box = up(provider, provider.create(make_request()))
+        pinned = provider.pin(box, "ssh-ed25519 AAAAnew/key+==")
+        assert (pinned.host_key, pinned.exposed) == (
+            "ssh-ed25519 AAAAnew/key+==",
+            False,
+        )
+        assert provider.get(box.id) == pinned
+        (volume,) = account.volumes(box.id)
+        tags = {tag["key"]: tag["value"] for tag in volume.get_tags()}
+        assert "AAAAnew/key" in tags["onebox:hostkey"]
+        assert not tags["onebox:exposed"]
+        with pytest.raises(NotAllowed):
+            provider.pin(_foreign(box), "ssh-ed25519 AAAAother")
+        provider.delete(box)
+
+
+class TestConsole:
+    def test_console(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """The last lines of what a machine has said are told; nothing is "" ."""
+        box = up(provider, provider.create(make_request()))
+        assert provider.console(box) == ""
+        (instance,) = account.alive(box.id)
+        account.console[instance.id] = "\n".join(f"line {n}" for n in range(100))
+        assert provider.console(box).splitlines()[-1] == "line 99"
+        assert len(provider.console(box).splitlines()) == 40
+        provider.delete(box)
+        assert provider.console(box) == ""
+
+
+class TestWhy:
+    def test_switched_off(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A box that has switched itself off says so; after its deadline, that."""
+        for seconds, why in ((3600, "poweroff"), (-5, "deadline")):
+            request = make_request()
+            deadline = time.time() + seconds
+            arming = dataclasses.replace(request.arming, deadline=deadline)
+            box = up(
+                provider, provider.create(dataclasses.replace(request, arming=arming))
+            )
+            account.power_off(account.alive(box.id)[0].id)
+            account.wait(box.id, "stopped")
+            stopped = provider.get(box.id)
+            assert stopped is not None
+            assert (stopped.state, stopped.why, stopped.disk_only) == (
+                "stopped",
+                why,
+                False,
+            )
+            provider.delete(box)
+
+    def test_never_came_up(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A machine that EC2 gave up on says why, and is gone."""
+        box = provider.create(make_request())
+        (instance,) = account.alive(box.id)
+        account.lives[instance.id].end(
+            account, "Client.VolumeLimitExceeded", "Volume limit exceeded"
+        )
+        account.wait(box.id, "terminated")
+        gone = provider.get(box.id)
+        assert gone is not None
+        assert (gone.state, gone.why) == ("gone", "Volume limit exceeded")
+        assert list(provider.find(box.tags.owner)) == []
+        provider.delete(box)
+
+
+def _foreign(box: Box) -> Box:
+    return dataclasses.replace(
+        box, tags=dataclasses.replace(box.tags, owner="somebody-else")
+    )

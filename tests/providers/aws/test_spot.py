@@ -1,0 +1,246 @@
+"""What the cloud takes back: the disk is kept, found, rescued, and removed."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+import pytest
+
+from onebox.errors import Gone, NoCapacity, ProviderError
+from onebox.providers.aws import AWS
+from onebox.providers.base import Box
+
+from .account import Account
+from .conftest import MakeAws, MakeRequest, up
+
+
+def taken(provider: AWS, make_request: MakeRequest, account: Account) -> Box:
+    """Return a spot box that the cloud has taken back."""
+    box = up(provider, provider.create(make_request(spot=True)))
+    account.preempt(box.id)
+    account.wait(box.id, "terminated")
+    found = provider.get(box.id)
+    assert found is not None
+    return found
+
+
+def kept(account: Account, box: Box) -> Any:
+    """Return the one disk that is left of a box."""
+    (volume,) = account.volumes(box.id)
+    return volume
+
+
+class TestPreempted:
+    def test_seen(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A box that was taken back is stopped, says why, and has only a disk."""
+        box = up(provider, provider.create(make_request(spot=True)))
+        account.preempt(box.id)
+        going = provider.get(box.id)
+        assert going is not None
+        assert going.state == "stopping"
+        account.wait(box.id, "terminated")
+        found = provider.get(box.id)
+        assert found is not None
+        assert (found.state, found.why, found.disk_only) == (
+            "stopped",
+            "preempted",
+            True,
+        )
+        assert (found.id, found.tags, found.host_key) == (
+            box.id,
+            box.tags,
+            box.host_key,
+        )
+        assert (found.place, found.size) == (box.place, box.size)
+        assert list(provider.find(box.tags.owner)) == [found]
+        provider.delete(found)
+        assert not account.volumes(box.id)
+
+    def test_on_demand_leaves_nothing(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A machine on demand that somebody has ended is gone, with its disk."""
+        box = up(provider, provider.create(make_request()))
+        (instance,) = account.alive(box.id)
+        account.lives[instance.id].end(account, "Client.UserInitiatedShutdown", "x: y")
+        account.wait(box.id, "terminated")
+        assert provider.get(box.id) is None
+        provider.delete(box)
+
+    def test_deleted_twice(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A kept disk is deleted like a box, also when it is gone already."""
+        box = taken(provider, make_request, account)
+        provider.delete(box)
+        provider.delete(box)
+        assert provider.get(box.id) is None
+        assert not provider.leftovers(box.id)
+
+
+class TestRescue:
+    def test_start(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A kept disk starts in a small machine on demand, as the same box."""
+        box = taken(provider, make_request, account)
+        disk = kept(account, box).id
+        deadline = time.time() + 1800
+        started = up(provider, provider.start(box, deadline))
+        assert (started.state, started.disk_only) == ("running", False)
+        assert (started.id, started.host_key) == (box.id, box.host_key)
+        assert started.deadline == deadline
+        assert started.place == box.place
+        assert not started.size.spot
+        assert started.size.cpus <= 4
+        (machine,) = account.alive(box.id)
+        ((name, held),) = machine.get_block_device_mapping
+        assert (name, held.volume_id) == (machine.root_device_name, disk)
+        assert kept(account, box).id == disk
+        assert "onebox-deadline" in user_data(machine)
+        assert str(deadline) in user_data(machine)
+        provider.delete(started)
+        assert not provider.leftovers(box.id)
+        assert not account.volumes(box.id)
+
+    def test_stopped_again(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A rescued box stops and starts like any other."""
+        box = taken(provider, make_request, account)
+        started = up(provider, provider.start(box, time.time() + 900))
+        provider.stop(started)
+        stopped = provider.get(box.id)
+        assert stopped is not None
+        assert (stopped.state, stopped.disk_only) == ("stopped", False)
+        again = up(provider, provider.start(stopped, time.time() + 900))
+        assert again.state == "running"
+        provider.delete(again)
+        assert not account.volumes(box.id)
+
+    @pytest.mark.parametrize(
+        "action",
+        [
+            "RunInstances",
+            "StopInstances",
+            "DetachVolume",
+            "DeleteVolume",
+            "AttachVolume",
+            "ModifyInstanceAttribute",
+            "CreateTags",
+            "StartInstances",
+        ],
+    )
+    def test_interrupted(
+        self, provider: AWS, make_request: MakeRequest, account: Account, action: str
+    ) -> None:
+        """Whoever is stopped at any step goes on from there; the disk is never lost."""
+        box = taken(provider, make_request, account)
+        disk = kept(account, box).id
+        account.faults.denied.add(f"ec2:{action}")
+        with pytest.raises(ProviderError):
+            provider.start(box, time.time() + 900)
+        account.faults.clear()
+        found = provider.get(box.id)
+        assert found is not None
+        assert found.state == "stopped"
+        assert disk in [volume.id for volume in account.volumes(box.id)]
+        started = up(provider, provider.start(found, time.time() + 900))
+        assert started.state == "running"
+        (machine,) = account.alive(box.id)
+        assert [held.volume_id for _, held in machine.get_block_device_mapping] == [
+            disk
+        ]
+        assert [volume.id for volume in account.volumes(box.id)] == [disk]
+        provider.delete(started)
+        assert not provider.leftovers(box.id)
+
+    def test_given_up(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A rescue that was begun and given up is removed with the rest."""
+        box = taken(provider, make_request, account)
+        account.faults.denied.add("ec2:AttachVolume")
+        with pytest.raises(ProviderError):
+            provider.start(box, time.time() + 900)
+        account.faults.clear()
+        provider.delete(box)
+        assert not account.alive(box.id)
+        assert not account.volumes(box.id)
+        assert not provider.leftovers(box.id)
+
+    def test_no_room(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Without room for a machine the disk stays, and it is said."""
+        box = taken(provider, make_request, account)
+        account.faults.full.add(("*", box.place, None))
+        with pytest.raises(NoCapacity):
+            provider.start(box, time.time() + 900)
+        account.faults.full.clear()
+        account.faults.full.add(("m6a.large", "*", None))
+        started = up(provider, provider.start(box, time.time() + 900))
+        assert started.size.type != "m6a.large"
+        provider.delete(started)
+
+    def test_nothing_left(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """What is not there cannot be started."""
+        box = taken(provider, make_request, account)
+        provider.delete(box)
+        with pytest.raises(Gone):
+            provider.start(box, time.time() + 900)
+
+
+class TestStart:
+    def test_new_deadline(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A box that starts again is told its new deadline, and so is everybody."""
+        box = up(provider, provider.create(make_request()))
+        (machine,) = account.alive(box.id)
+        provider.stop(box)
+        deadline = time.time() + 1234
+        account.calls.clear()
+        started = up(provider, provider.start(box, deadline))
+        assert started.deadline == deadline
+        assert started.tags.expires == deadline
+        assert str(deadline) in user_data(machine)
+        assert "BEGIN OPENSSH" not in user_data(machine)
+        names = [call.action for call in account.calls]
+        assert names.index("PutMetricAlarm") < names.index("StartInstances")
+        provider.delete(started)
+
+    def test_no_room(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A stopped machine for which there is no room now stays stopped."""
+        box = up(provider, provider.create(make_request()))
+        provider.stop(box)
+        account.faults.full.add(("*", "*", None))
+        with pytest.raises(NoCapacity):
+            provider.start(box, time.time() + 900)
+        found = provider.get(box.id)
+        assert found is not None
+        assert found.state == "stopped"
+        provider.delete(box)
+
+    def test_running(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A box that runs is left running."""
+        provider = make_aws()
+        box = up(provider, provider.create(make_request()))
+        assert provider.start(box, time.time() + 900) == box
+        assert "StartInstances" not in account.counted()
+        provider.delete(box)
+
+
+def user_data(machine: Any) -> str:
+    """Return what a machine is told at boot."""
+    return base64.b64decode(str(machine.user_data)).decode()
