@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..session import Session
 
 NAME = "attempts.json"
+# Causes of a job's end that are not the job's own, nor its user's.
+TAKEN = ("preempted", "poweroff")
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def seen(session: Session, latest: Mapping[str, Any]) -> None:
     run, record = read(session), latest.get("record")
     if run is None or run.ended or not isinstance(record, dict):
         return
-    if run.has(str(latest["job"])) and record["cause"] != "preempted":
+    if run.has(str(latest["job"])) and record["cause"] not in TAKEN:
         write(session, run.over(record["ended"] - record["started"], ended=True))
 
 

@@ -157,9 +157,11 @@ def _end_rescue(session: Session, box: Box) -> None:
     session.hang_up()
     session.provider.stop(box)
     session.look_again()
-    if latest is not None and latest["state"] != "exited":
+    record = (latest or {}).get("record") or {}
+    if latest is not None and record.get("cause", "poweroff") in attempts.TAKEN:
         session.screen.warn(
-            f"job {latest['job']} did not end: this is what the disk held of it"
+            f"job {latest['job']} did not end by itself: this is what the disk held "
+            "of it"
         )
     session.screen.note(f"{box.id} is off again: inv teardown removes its disk")
 

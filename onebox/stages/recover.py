@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from ..errors import (
     Preempted,
     ProviderError,
 )
-from ..providers.base import Box
+from ..providers.base import Box, BoxState
 from ..transport import outputs
 from . import attempts, checkpoints, launch, provision, push
 from .attempts import Run
@@ -39,22 +40,37 @@ STOPPING_SECONDS = 180.0
 OTHERS_SECONDS = 10.0
 
 
-def taken(session: Session, box: Box) -> bool:
+def taken(session: Session, box: Box, *restless: BoxState) -> bool:
     """
     Tell whether the cloud has taken a spot box.
 
     One that is off or gone without a word has been taken as well, unless its own
     deadline had come. What nobody knows is no.
+
+    Args:
+        restless: States that will not last: to be waited for.
     """
     if not box.size.spot or time.time() >= box.deadline:
         return False
     try:
-        now = _at_rest(session, box)
+        now = _at_rest(session, box, *restless)
     except ProviderError:
         return False
     if now is None:
         return time.time() - box.created >= session.provider.settle
     return now.state in ("stopping", "stopped") and now.why in ("", "preempted")
+
+
+def by_itself(session: Session, box: Box, record: Mapping[str, Any]) -> bool:
+    """
+    Tell whether a job has ended by itself, or was ended by its user.
+
+    A cloud that gives no notice shuts the box down like anybody else does: then
+    only its own word tells the two apart.
+    """
+    if record["cause"] == "poweroff":
+        return not taken(session, box, "running", "stopping")
+    return bool(record["cause"] != "preempted")
 
 
 def begin(
@@ -75,7 +91,7 @@ def begin(
     if before is None:
         return told, True
     record = before.get("record") or {}
-    unended = before["state"] == "lost" or record.get("cause") == "preempted"
+    unended = before["state"] == "lost" or record.get("cause") in attempts.TAKEN
     if told.has(before["job"]) and unended:
         return told, False
     return Run(command), False
@@ -272,7 +288,7 @@ def _read_disk(session: Session, run: Run, box: Box, line: StageLine) -> bool:
     return _bring_all(session, run, box, line)
 
 
-def _at_rest(session: Session, box: Box, *restless: str) -> Box | None:
+def _at_rest(session: Session, box: Box, *restless: BoxState) -> Box | None:
     """Return a box once it is off or gone, or when it has not gone down for long."""
     restless = restless or ("stopping",)
     until = time.monotonic() + STOPPING_SECONDS

@@ -133,7 +133,7 @@ def perform(
                 raise recover.given_up(session, whole, box, why) from error
         else:
             lasted = record["ended"] - record["started"]
-            by_itself = record["cause"] != "preempted"
+            by_itself = recover.by_itself(session, box, record)
             whole = attempts.write(session, whole.over(lasted, ended=by_itself))
             paper = receipt.make(session, box, job_id, command, record)
             paper["attempts"] = attempts.account(whole, box)

@@ -1,0 +1,390 @@
+"""A job whose box the cloud takes goes on, on the next one, from its checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from onebox.providers.localbox import processes
+from onebox.providers.localbox.layout import Layout, is_locked, write_json
+
+from ..conftest import Done, Project
+
+TOML = """\
+spot = true
+[run]
+command = "sh job.sh"
+cancel_grace = "3 s"
+[fetch]
+outputs = ["results/"]
+checkpoints = ["ckpt/"]
+every = "1 s"
+[limits]
+retries = {retries}
+[local.rehearse]
+{rehearse}
+"""
+# Counts to a number that one box does not live for, four steps a second.
+JOB = """\
+mkdir -p ckpt results
+n=$(cat ckpt/step 2>/dev/null || echo 0)
+echo "from $n"
+[ -e ckpt/big ] || head -c 3000000 /dev/urandom > ckpt/big
+echo "$n" >> results/started
+trap 'echo "$n" > ckpt/at-term; exit 143' TERM
+while [ $n -lt 10 ]; do
+  sleep 0.25
+  n=$((n+1))
+  echo "$n" > ckpt/.new && mv ckpt/.new ckpt/step
+  echo "step $n"
+done
+cp ckpt/big results/
+"""
+
+
+def prepare(
+    project: Project, rehearse: str = "", retries: int = 2, job: str = JOB
+) -> None:
+    """Write a job, and what its boxes do."""
+    project.write("onebox.toml", TOML.format(retries=retries, rehearse=rehearse))
+    project.write("job.sh", job)
+
+
+def receipts(project: Project) -> list[dict[str, Any]]:
+    """Return the receipts of all jobs, oldest first."""
+    paths = sorted((project.root / ".onebox/jobs").glob("*/receipt.json"))
+    return [json.loads(path.read_bytes()) for path in paths]
+
+
+def starts(out: str) -> list[int]:
+    """Return the step that each attempt has started from."""
+    return [int(number) for number in re.findall(r"^from (\d+)$", out, re.MULTILINE)]
+
+
+class TestTaken:
+    def test_without_notice(self, project: Project) -> None:
+        """
+        A box that dies is read, removed and replaced; the job goes on from there.
+        """
+        prepare(project)
+        line = project.start("run")
+        project.until("step 4\n")
+        cut_power(project)
+
+        assert 0 == line.wait(60), project.err
+        first, second = starts(project.out)
+        assert 0 == first < 4 <= second
+        steps = re.findall(r"^step (\d+)$", project.out, re.MULTILINE)
+        assert [str(n) for n in range(1, 11)] == steps
+        assert "the provider took the box back" in project.err
+        assert "attempt 2 of 3" in project.err
+        assert [] == project.boxes()
+        big = (project.root / "results/big").read_bytes()
+        assert 3_000_000 == len(big)
+        for pull in (project.root / ".onebox/checkpoints/main").glob("[0-9]*"):
+            assert big == (pull / "files/ckpt/big").read_bytes()
+        # The outputs are those of the last attempt, and of no other.
+        assert f"{second}\n" == project.read("results/started")
+        (paper,) = receipts(project)
+        logs = sorted((project.root / ".onebox/jobs").glob("*/log"))
+        assert paper["attempts"]["jobs"] == [log.parent.name for log in logs]
+        assert paper["job"] == logs[1].parent.name
+        assert project.out == "".join(log.read_text() for log in logs)
+        assert 2 == paper["attempts"]["boxes"]
+        assert paper["attempts"]["seconds"] > paper["seconds"] > 0
+        assert not list((project.root / ".onebox/jobs").glob("*/outputs*"))
+
+    def test_with_notice(self, project: Project) -> None:
+        """
+        What the job saves at the notice is where the next attempt begins.
+        """
+        prepare(project)
+        line = project.start("run")
+        project.until("step 4\n")
+        give_notice(project)
+
+        assert 0 == line.wait(60), project.err
+        first, second = starts(project.out)
+        assert 0 == first < 4 <= second
+        assert [] == project.boxes()
+        assert 2 == len(receipts(project)[-1]["attempts"]["jobs"])
+        assert f"{second}\n" == project.read("ckpt/at-term")
+
+    def test_rehearsed(self, project: Project) -> None:
+        """
+        A job that one box does not live long enough for ends all the same.
+        """
+        prepare(project, "die_after = 7", 9, JOB.replace("-lt 10", "-lt 32"))
+        done = project.inv("run")
+
+        assert 0 == done.code, done.err
+        assert len(starts(done.out)) > 1
+        assert sorted(starts(done.out)) == starts(done.out)
+        assert "32\n" == project.read("ckpt/step")
+        assert [] == project.boxes()
+
+    def test_as_often_as_it_may(self, project: Project) -> None:
+        """
+        After the last retry the code is 75; rescue brings what the last disk holds.
+        """
+        prepare(project, retries=1)
+        line = project.start("run")
+        project.until("step 2\n")
+        cut_power(project)
+        project.until("attempt 2 of 2")
+        further = starts(attempt_again(project))[1]
+        project.until(f"step {further + 2}\n")
+        cut_power(project)
+
+        assert 75 == line.wait(60), project.err
+        assert "retries = 1" in project.err
+        assert "inv fetch --rescue" in project.err
+        assert 1 == len(project.boxes())
+        rescue = project.inv("fetch", "--rescue")
+        assert 0 == rescue.code, rescue.err
+        assert "did not end" in rescue.err
+        assert f"{further}\n" == project.read("results/started")
+        assert "stopped" in project.inv("status").out
+        # The same command goes on where that disk is.
+        again = project.inv("run")
+        assert 0 == again.code, again.err
+        assert starts(again.out)[0] >= further + 2
+        assert 3 == len(receipts(project)[-1]["attempts"]["jobs"])
+        down = project.inv("teardown")
+        assert 0 == down.code, down.err
+        assert [] == project.boxes()
+
+    def test_nothing_left_of_the_box(self, project: Project) -> None:
+        """
+        A later line goes on from the last pull, where the disk is gone as well.
+        """
+        prepare(project, retries=0)
+        line = project.start("run")
+        project.until("step 6\n")
+        cut_power(project)
+        assert 75 == line.wait(60), project.err
+        assert ".onebox/checkpoints/main/" in project.err
+        remove_boxes(project)
+        again = project.inv("run")
+
+        assert 0 == again.code, again.err
+        assert 0 < starts(again.out)[0] <= 6
+        assert "restore" in again.err
+        assert [] == project.boxes()
+
+    def test_teardown_forgets(self, project: Project) -> None:
+        """
+        After a teardown the same command is a new run, from the beginning.
+        """
+        prepare(project, retries=0)
+        line = project.start("run")
+        project.until("step 6\n")
+        cut_power(project)
+        assert 75 == line.wait(60)
+        assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
+        project.write("job.sh", JOB.replace("-lt 10", "-lt 3"))
+        again = project.inv("run")
+
+        assert 0 == again.code, again.err
+        assert [0] == starts(again.out)
+        assert 1 == len(receipts(project)[-1]["attempts"]["jobs"])
+
+    def test_no_checkpoints(self, project: Project) -> None:
+        """
+        Without checkpoints the next attempt starts from the beginning, and says so.
+
+        The box that the user had asked for is replaced by one that stays, too.
+        """
+        prepare(project, job="echo from 0; sleep 3; mkdir results; echo 1 >results/x")
+        assert 0 == project.inv("provision").code
+        (old,) = project.boxes()
+        line = project.start("run")
+        project.until("from 0")
+        cut_power(project)
+
+        assert 0 == line.wait(60), project.err
+        assert "no checkpoints have come here: the job starts from its" in project.err
+        assert "1\n" == project.read("results/x")
+        assert [old] != project.boxes()
+        assert 1 == len(project.boxes())
+
+
+class TestNotTaken:
+    @pytest.mark.parametrize("code", [3, 143])
+    def test_failure(self, project: Project, code: int) -> None:
+        """
+        A job that fails is not run again.
+        """
+        prepare(project, job=f"echo from 0; exit {code}")
+        done = project.inv("run")
+
+        assert (code, [0]) == (done.code, starts(done.out))
+        assert [] == project.boxes()
+
+    def test_cancel(self, project: Project) -> None:
+        """
+        A job that the user cancels is not run again.
+        """
+        prepare(project)
+        line = project.start("run")
+        project.until("step 2")
+        assert 0 == project.inv("cancel").code
+
+        assert line.wait(60) in (143, 128 + signal.SIGTERM)
+        assert [0] == starts(project.out)
+        assert [] == project.boxes()
+
+    def test_on_demand(self, project: Project) -> None:
+        """
+        A box that is no spot capacity is not replaced: how it ended is not known.
+        """
+        prepare(project, "die_after = 2")
+        done = project.inv("run", "--no-spot")
+
+        assert (74, [0]) == (done.code, starts(done.out))
+        assert 1 == len(project.boxes())
+
+    def test_detached(self, project: Project) -> None:
+        """
+        A detached job has nobody to start it again: it is said, and `run` does it.
+        """
+        prepare(project, job=JOB.replace("-lt 10", "-lt 16"))
+        done = project.inv("run", "--detach")
+        assert 0 == done.code
+        assert "nobody is there to start the job again" in done.err
+        time.sleep(2)
+        cut_power(project)
+        again = project.inv("run")
+
+        assert 0 == again.code, again.err
+        assert starts(again.out)[0] > 0
+        assert [] == project.boxes()
+
+
+class TestInterrupted:
+    # What the line has said when it is killed, which tells about where it is.
+    @pytest.mark.parametrize("moment", ["took the box back", "restore "])
+    def test_killed(self, project: Project, moment: str) -> None:
+        """
+        Wherever the client is killed between two attempts, `run` goes on.
+        """
+        killed_after(project, moment)
+        again = followed(project)
+
+        assert 0 == again.code, again.err
+        assert starts(again.out)[0] >= 4
+        assert "10\n" == project.read("ckpt/step")
+        assert [] == project.boxes()
+        assert [] == project.processes()
+
+    @pytest.mark.parametrize("moment", ["recover ", "attempt 2 of"])
+    def test_killed_then_teardown(self, project: Project, moment: str) -> None:
+        """
+        Wherever the client is killed between two attempts, a teardown ends it.
+        """
+        killed_after(project, moment)
+        assert 0 == project.inv("status").code
+        down = project.inv("teardown", "--discard-outputs", "--yes")
+
+        assert 0 == down.code, down.err
+        assert [] == project.boxes()
+        assert [] == project.processes()
+
+    def test_stopped_while_provisioning_again(self, project: Project) -> None:
+        """
+        Ctrl-C while the next box comes up removes it, as it does the first one.
+        """
+        prepare(project, "boot_delay = 2")
+        line = project.start("run")
+        project.until("step 4\n")
+        cut_power(project)
+        project.until("recover ")
+        while len(project.boxes()) != 1:
+            assert line.poll() is None
+        line.send_signal(signal.SIGINT)
+
+        assert 130 == line.wait(30)
+        assert "no box is left" in project.err
+        assert [] == project.boxes()
+
+    def test_detached_from_the_second(self, project: Project) -> None:
+        """
+        Ctrl-C while the second attempt runs detaches; the job goes on.
+        """
+        prepare(project, job=JOB.replace("-lt 10", "-lt 20"))
+        line = project.start("run")
+        project.until("step 4\n")
+        cut_power(project)
+        project.until("attempt 2 of")
+        project.until(f"step {starts(attempt_again(project))[1] + 2}\n")
+        line.send_signal(signal.SIGINT)
+
+        assert 130 == line.wait(30)
+        assert "detached; the job goes on" in project.err
+        assert 0 == project.inv("logs").code
+        assert 0 == project.inv("fetch", "teardown").code
+        assert "20\n" == project.read("ckpt/step")
+        assert [] == project.boxes()
+
+
+def attempt_again(project: Project) -> str:
+    """Wait for the second attempt's first word; return all that was printed."""
+    end = time.monotonic() + 60
+    while len(starts(project.out)) < 2:
+        assert time.monotonic() < end, project.err
+        time.sleep(0.02)
+    return project.out
+
+
+def killed_after(project: Project, moment: str) -> None:
+    """Have a job's box taken, and its client killed when it has said this."""
+    prepare(project)
+    line = project.start("run")
+    project.until("step 4\n")
+    cut_power(project)
+    project.until(moment)
+    line.send_signal(signal.SIGKILL)
+    line.wait()
+
+
+def followed(project: Project) -> Done:
+    """Type `run` until no job of the killed line is in its way."""
+    while True:
+        done = project.inv("run")
+        if done.code != 64 or "still runs" not in done.err:
+            return done
+        time.sleep(0.5)
+
+
+def cut_power(project: Project) -> None:
+    """Have everything in the box gone at once: nobody is asked."""
+    (box,) = boxes(project)
+    while is_locked(box.lock) or processes.marked(box.path.name):
+        for pid in sorted(processes.marked(box.path.name)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def give_notice(project: Project) -> None:
+    """Tell the box, as its cloud would, that it goes in 20 seconds."""
+    (box,) = boxes(project)
+    write_json(box.agent / "notice", {"at": time.time() + 20})
+
+
+def remove_boxes(project: Project) -> None:
+    """Have the boxes gone with all they hold, as their cloud can."""
+    for box in boxes(project):
+        shutil.rmtree(box.path)
+
+
+def boxes(project: Project) -> list[Layout]:
+    """Return where the boxes are."""
+    return [Layout(project.home / "local" / "boxes" / box) for box in project.boxes()]
