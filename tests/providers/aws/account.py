@@ -93,7 +93,7 @@ class Account:
     def serving(self) -> Iterator[str]:
         """Serve on loopback; yield the address."""
         handler = type("_OfAccount", (_Quiet,), {"account": self})
-        server = make_server(
+        server: Any = make_server(
             "127.0.0.1", 0, self._application, threaded=True, request_handler=handler
         )
         server.daemon_threads = True
@@ -202,7 +202,8 @@ class Account:
             told.update(status=int(status.split()[0]), headers=dict(headers))
 
         environ["wsgi.input"] = BytesIO(asked.body)
-        body = b"".join(self._moto.get_application(environ)(environ, start))
+        application: Any = self._moto.get_application(environ)
+        body = b"".join(application(environ, start))
         return told["status"], told["headers"], body
 
     # -- the world -------------------------------------------------------------------
@@ -274,6 +275,20 @@ class Account:
                     self, "Server.SpotInstanceTermination", "Spot instance termination"
                 )
 
+    def ring(self, box: str) -> None:
+        """Have a box's alarm do what it was set to do."""
+        (said,) = [
+            call.parameters
+            for call in self.calls
+            if call.action == "PutMetricAlarm"
+            and call.parameters["AlarmName"] == f"onebox-{box}"
+        ]
+        with self.lock:
+            life = self.lives[said["Dimensions"][0]["Value"]]
+            stops = said["AlarmActions"][0].endswith(":ec2:stop")
+            how = life.stop if stops else life.end
+            how(self, "Client.UserInitiatedShutdown", "User initiated shutdown")
+
     def power_off(self, instance: str) -> None:
         """Have a machine switched off from within."""
         with self.lock:
@@ -291,7 +306,7 @@ class _Cut(Exception):
     """The connection ends here."""
 
 
-class _Quiet(WSGIRequestHandler):  # type: ignore[misc]
+class _Quiet(WSGIRequestHandler):
     """A request handler that says nothing."""
 
     account: Account

@@ -134,11 +134,11 @@ def make_request(keys: Keys) -> MakeRequest:
     return make
 
 
-def up(provider: AWS, box: Box) -> Box:
+def up(provider: AWS, box: Box, pause: float = 1.0) -> Box:
     """Wait until a box runs; return it as it is then."""
     until = time.monotonic() + 20
     while box.state == "starting":
         assert time.monotonic() < until
-        time.sleep(0.05)
+        time.sleep(pause / FASTER)
         box = provider.get(box.id, box.place) or box
     return box

@@ -165,8 +165,8 @@ def _check(account: Account, backend: Any, wanted: dict[str, Any]) -> tuple[bool
     if not shelf.is_offered(backend.region_name, zone, type_):
         raise Refusal(
             "Unsupported",
-            f"Your requested instance type ({type_}) is not supported in your requested "
-            f"Availability Zone ({zone}).",
+            f"Your requested instance type ({type_}) is not supported in your "
+            f"requested Availability Zone ({zone}).",
         )
     market = wanted.get("InstanceMarketOptions", {})
     spot = market.get("MarketType") == "spot"

@@ -20,7 +20,7 @@ _LETTER = {"c": 0.885, "m": 1.0, "r": 1.3125}
 _MAKER = {"a": 0.95, "i": 1.0, "g": 0.8}
 
 
-class ShelfImage(Ami):  # type: ignore[misc]
+class ShelfImage(Ami):
     """An image whose disk has the size that it says."""
 
     gib = 8

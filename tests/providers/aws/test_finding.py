@@ -98,7 +98,7 @@ class TestRemoval:
     def test_nothing_left(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """Nothing of a box is left at the server either, nor anything of others gone."""
+        """Nothing of a box is left at the server, nor is anything of others gone."""
         theirs = make_request()
         tags = dataclasses.replace(theirs.tags, owner="somebody-else")
         decoy = provider.create(dataclasses.replace(theirs, tags=tags))

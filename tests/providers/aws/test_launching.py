@@ -253,7 +253,7 @@ class TestFaults:
         """No capacity is an answer, at once: one call, no machine, the cause said."""
         account.faults.full.add(full)
         request = make_request()
-        with pytest.raises(NoCapacity, match="us-east-1a.*InsufficientInstanceCapac"):
+        with pytest.raises(NoCapacity, match=r"us-east-1a.*InsufficientInstanceCapac"):
             provider.create(request)
         assert account.counted()["RunInstances"] == 1
         assert not provider.leftovers(request.box)
@@ -317,7 +317,7 @@ class TestFaults:
         """What cannot be told at boot is refused before any machine is asked for."""
         request = make_request()
         large = dataclasses.replace(request.host_key, private="k" * 17000)
-        with pytest.raises(OneboxError, match="16384|16,384"):
+        with pytest.raises(OneboxError, match=r"16384|16,384"):
             provider.create(dataclasses.replace(request, host_key=large))
         assert "RunInstances" not in account.counted()
 
@@ -345,7 +345,7 @@ class TestFaults:
         make_request: MakeRequest,
         account: Account,
     ) -> None:
-        """The same request with other words, such as another disk, finds its machine."""
+        """The same request with other words, as another disk, finds its machine."""
         request = make_request()
         box = provider.create(request)
         again = make_aws(disk=50 << 30).create(request)
@@ -356,7 +356,7 @@ class TestFaults:
     def test_every_other_call(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """Each call of a box's life may be throttled, fail or be cut once, unnoticed."""
+        """Each call of a box's life may be refused, fail or be cut once, unnoticed."""
         kinds: list[Kind] = ["throttle", "broken", "broken after", "cut", "cut after"]
         actions = [
             "GetParameters",

@@ -156,7 +156,7 @@ class TestSubnet:
     def test_private(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """Without a public address, the private one is the box's, and the VPC is let in."""
+        """Without a public address the private one is the box's; the VPC is let in."""
         provider = make_aws(ssh_cidr=None, private=True, jump="me@bastion")
         box = up(provider, provider.create(make_request()))
         (instance,) = account.alive(box.id)

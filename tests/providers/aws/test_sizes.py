@@ -115,20 +115,20 @@ class TestNames:
         assert found[-1].arch == "aarch64"
 
     def test_burstable_by_name(self, provider: AWS) -> None:
-        """A type that is asked for by name is had, also one that onebox would not take."""
+        """A type is had by its name, also one that onebox would not take."""
         found = provider.sizes(Need("t3.large", 0, 0, types=("t3.large",)))
         assert {size.type for size in found} == {"t3.large"}
 
     def test_unknown(self, provider: AWS) -> None:
         """An unknown type is refused, and the nearest are named."""
-        with pytest.raises(UsageError, match="m7i.17xlarge") as raised:
+        with pytest.raises(UsageError, match=r"m7i\.17xlarge") as raised:
             provider.sizes(Need("x", 0, 0, types=("m7i.17xlarge",)))
         assert "m7i.1" in raised.value.next
 
     def test_other_architecture(self, provider: AWS) -> None:
         """A type that cannot boot the image is refused before anything is made."""
         need = Need("x", 0, 0, types=("m7g.large",), image=image("x86_64"))
-        with pytest.raises(UsageError, match="aarch64.*x86_64"):
+        with pytest.raises(UsageError, match=r"aarch64.*x86_64"):
             provider.sizes(need)
 
 

@@ -78,16 +78,10 @@ class Asked:
         elif self.protocol == "json":
             found = json.loads(self.body or b"{}")
         else:
-            parser = PROTOCOL_PARSERS[self.protocol](operation)
+            parser: Any = PROTOCOL_PARSERS[self.protocol](operation)
+            request = {"method": "POST", "body": self.body, "url_path": ""}
             found = parser.parse(
-                {
-                    "method": "POST",
-                    "values": {},
-                    "headers": {},
-                    "body": self.body,
-                    "url_path": "",
-                    "url_params": {},
-                }
+                {**request, "values": {}, "headers": {}, "url_params": {}}
             )
             if isinstance(found, XFormedDict):
                 found = found.original_dict()
@@ -182,7 +176,7 @@ def _form(
         return found
     if shape.type_name == "list":
         stem = prefix if protocol == "ec2" else f"{prefix}.member"
-        values = []
+        values: list[Any] = []
         while any(
             one == f"{stem}.{len(values) + 1}"
             or one.startswith(f"{stem}.{len(values) + 1}.")

@@ -1,0 +1,116 @@
+"""What doctor says of an account."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from onebox.providers.base import Check
+
+from .account import Account
+from .conftest import MakeAws
+
+
+def lines(make_aws: MakeAws, **settings: object) -> dict[str, Check]:
+    """Return doctor's lines by their names."""
+    return {one.name: one for one in make_aws(**settings).checks()}
+
+
+class TestChecks:
+    def test_all_well(self, make_aws: MakeAws, account: Account) -> None:
+        """A good account is told whose it is, where, and what it may."""
+        account.faults.denied.add("ec2:TerminateInstances")
+        found = lines(make_aws)
+        assert {one.ok for one in found.values()} == {True}
+        assert "user/tester" in found["credentials"].detail
+        assert "us-east-1a" in found["region"].detail
+        assert "1000 vCPU" in found["quota on demand"].detail
+        assert not account.alive("ob-doctor")
+
+    def test_may_remove_anything(self, make_aws: MakeAws) -> None:
+        """Credentials that could end any machine are worth a word."""
+        line = lines(make_aws)["may remove"]
+        assert line.ok is None
+        assert "policy" in line.next
+
+    @pytest.mark.parametrize(
+        ("denied", "name", "ok"),
+        [
+            ("ec2:RunInstances", "may create", False),
+            ("ec2:DescribeSubnets", "network", False),
+            ("pricing:GetProducts", "prices", None),
+            ("cloudwatch:DescribeAlarms", "alarms", None),
+            ("servicequotas:GetServiceQuota", "quota spot", None),
+            ("ec2:DescribeAvailabilityZones", "region", False),
+        ],
+    )
+    def test_denied(
+        self,
+        make_aws: MakeAws,
+        account: Account,
+        denied: str,
+        name: str,
+        ok: bool | None,
+    ) -> None:
+        """Each permission that is missing has its line, and the name of the action."""
+        account.faults.denied.add(denied)
+        line = lines(make_aws)[name]
+        assert line.ok is ok
+        assert denied in line.detail
+
+    @pytest.mark.parametrize(
+        ("cpus", "ok"), [(0, False), (1, None), (32, None), (64, True)]
+    )
+    def test_quota(
+        self, make_aws: MakeAws, account: Account, cpus: int, ok: bool | None
+    ) -> None:
+        """Too few vCPUs are said before they are missed."""
+        account.faults.cpus = cpus
+        line = lines(make_aws)["quota on demand"]
+        assert line.ok is ok
+        assert line.ok or "servicequotas" in line.next
+
+    def test_expired(self, make_aws: MakeAws, account: Account) -> None:
+        """Expired credentials are one line, and nothing is raised."""
+        account.expired = True
+        line = lines(make_aws)["credentials"]
+        assert line.ok is False
+        assert "expired" in line.detail
+        assert line.next
+
+    def test_none(self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So is their absence, and that of a region."""
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_REGION")
+        found = lines(make_aws)
+        assert found["credentials"].ok is False
+        assert found["region"].ok is False
+        assert "no AWS region" in found["region"].detail
+
+    def test_credentials_end(
+        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Credentials that end say when."""
+        said = {
+            "Version": 1,
+            "AccessKeyId": "AKIATESTTESTTEST",
+            "SecretAccessKey": "x",
+            "SessionToken": "x",
+            "Expiration": "2099-01-01T00:00:00+00:00",
+        }
+        (tmp_path / "said.json").write_text(json.dumps(said))
+        (tmp_path / "config").write_text(
+            f"[default]\ncredential_process = cat {tmp_path}/said.json\n"
+        )
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        line = lines(make_aws)["credentials last"]
+        assert line.ok is None
+        assert "2099-01-01" in line.detail or "2098-12-31" in line.detail
+        assert make_aws().credentials_expire() == 4070908800
+
+    def test_no_end(self, make_aws: MakeAws) -> None:
+        """Keys that do not end are not said to."""
+        assert make_aws().credentials_expire() is None

@@ -1,0 +1,154 @@
+"""The policy allows all that is done here, and little else."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from onebox.providers.aws import AWS
+from onebox.providers.base import Need
+from onebox.providers.ec2 import policy
+
+from ..contract import an_image
+from .account import Account, Call
+from .conftest import MakeAws, MakeRequest, up
+from .iam import Question, allowed, questions
+
+OURS = {"aws:ResourceTag/onebox:managed": "1"}
+ANY = "arn:aws:ec2:us-east-1:123456789012"
+
+
+def whole_life(
+    make_aws: MakeAws, make_request: MakeRequest, account: Account
+) -> list[Call]:
+    """Do everything that a provider can do; return the calls that it took."""
+    account.calls.clear()
+    provider = make_aws(ssh_cidr=None)
+    moved = make_aws(ssh_cidr=None, here="203.0.113.9")
+    provider.checks()
+    provider.sizes(Need("small", 4, 16 << 30, spot=True, fallback=True))
+    box = up(provider, provider.create(make_request()))
+    moved.admit(box)
+    box = provider.pin(box, "ssh-ed25519 AAAAnew")
+    provider.console(box)
+    provider.stop(box)
+    request = make_request()
+    image = provider.save(box, an_image(request))
+    provider.images(image.tags.owner)
+    box = up(provider, provider.start(box, time.time() + 900))
+    provider.delete(box)
+    again = provider.create(make_request(image=image))
+    provider.delete(again)
+    provider.delete_image(image)
+    spot = up(provider, provider.create(make_request(spot=True)))
+    account.preempt(spot.id)
+    account.wait(spot.id, "terminated")
+    (kept,) = provider.find(spot.tags.owner, everywhere=True)
+    rescued = up(provider, provider.start(kept, time.time() + 900))
+    provider.leftovers(rescued.id)
+    provider.delete(rescued)
+    private = make_aws(private=True, ssh_cidr=None)
+    provider.delete(private.create(make_request()))
+    return list(account.calls)
+
+
+class TestPolicy:
+    def test_allows_all_that_is_done(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Every call of a box's life is allowed, and nothing stands there in vain."""
+        document = make_aws().policy()
+        calls = whole_life(make_aws, make_request, account)
+        asked = [question for call in calls for question in questions(call)]
+        # A machine of nobody's is only asked about, to see it refused.
+        refused = {
+            (one.action, one.resource) for one in asked if not allowed(document, one)
+        }
+        assert refused == {("ec2:TerminateInstances", f"{ANY}:instance/x-1")}
+        terminated = [one for one in asked if one.action == "ec2:TerminateInstances"]
+        assert sum(allowed(document, one) for one in terminated) == len(terminated) - 1
+        used = {question.action for question in asked}
+        named = {
+            action
+            for statement in json.loads(document)["Statement"]
+            for action in statement["Action"]
+        }
+        assert named - used == {"iam:CreateServiceLinkedRole", "ec2:DeleteSnapshot"}
+
+    def test_is_a_policy(self) -> None:
+        """It is what IAM takes: version, ids, no wildcard for an action, its size."""
+        document = json.loads(policy.document())
+        assert document["Version"] == "2012-10-17"
+        ids = [statement["Sid"] for statement in document["Statement"]]
+        assert len(set(ids)) == len(ids)
+        assert all(sid.isalnum() for sid in ids)
+        for statement in document["Statement"]:
+            assert not any("*" in action for action in statement["Action"])
+        # IAM counts a managed policy without its white space.
+        assert len(json.dumps(document, separators=(",", ":"))) < 6144
+
+    @pytest.mark.parametrize(
+        ("action", "kind"),
+        [
+            ("TerminateInstances", "instance"),
+            ("StopInstances", "instance"),
+            ("StartInstances", "instance"),
+            ("ModifyInstanceAttribute", "instance"),
+            ("CreateImage", "instance"),
+            ("DeleteVolume", "volume"),
+            ("DetachVolume", "volume"),
+            ("AttachVolume", "volume"),
+            ("DeregisterImage", "image"),
+            ("DeleteSnapshot", "snapshot"),
+            ("AuthorizeSecurityGroupIngress", "security-group"),
+            ("RevokeSecurityGroupIngress", "security-group"),
+        ],
+    )
+    def test_only_ours(self, action: str, kind: str) -> None:
+        """What changes or removes is allowed where our tag is, and nowhere else."""
+        arn = f"{ANY}:{kind}/x-1"
+        document = policy.document()
+        assert allowed(document, Question(f"ec2:{action}", arn, OURS))
+        assert not allowed(document, Question(f"ec2:{action}", arn))
+
+    def test_nobody_tags_a_foreign_machine(self) -> None:
+        """A foreign machine cannot be made ours by a tag."""
+        question = Question(
+            "ec2:CreateTags", f"{ANY}:instance/x", {"aws:TagKeys": ["onebox:managed"]}
+        )
+        assert not allowed(policy.document(), question)
+
+    def test_our_machines_only(self) -> None:
+        """A machine without our tag, or with open metadata, cannot be made."""
+        document, arn = policy.document(), f"{ANY}:instance/x"
+        good = {
+            "aws:RequestTag/onebox:managed": "1",
+            "ec2:MetadataHttpTokens": "required",
+        }
+        assert allowed(document, Question("ec2:RunInstances", arn, good))
+        for key in good:
+            bad = {**good, key: "optional"}
+            assert not allowed(document, Question("ec2:RunInstances", arn, bad))
+        disk = {"aws:RequestTag/onebox:managed": "1", "ec2:Encrypted": "false"}
+        volume = f"{ANY}:volume/x"
+        assert not allowed(document, Question("ec2:RunInstances", volume, disk))
+
+    @pytest.mark.parametrize(
+        "action",
+        [
+            "iam:PassRole",
+            "ec2:CreateKeyPair",
+            "ec2:RequestSpotInstances",
+            "s3:GetObject",
+        ],
+    )
+    def test_nothing_else(self, action: str) -> None:
+        """No role is passed on, and nothing beyond boxes is touched."""
+        assert not allowed(policy.document(), Question(action, f"{ANY}:x/x", OURS))
+
+
+def test_policy_of_the_provider(provider: AWS) -> None:
+    """The provider prints that policy."""
+    assert provider.policy() == policy.document()

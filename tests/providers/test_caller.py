@@ -1,0 +1,96 @@
+"""Whose address is let in: this machine's own, if two others agree on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from onebox.errors import UsageError
+from onebox.providers import caller
+
+Serve = Callable[[str], str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """A function that starts a service which says a text; "" is an error of its."""
+    servers, release = [], threading.Event()
+
+    def start(text: str) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if text == "hang":
+                    release.wait(30)
+                    return
+                self.send_response(200 if text else 500)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}/"
+
+    yield start
+    release.set()
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["198.51.100.7", "198.51.100.7\n"],
+        ["198.51.100.7", "", "198.51.100.7"],
+        ["<html>", "198.51.100.7", "198.51.100.7"],
+        ["203.0.113.1", "198.51.100.7", "198.51.100.7"],
+    ],
+)
+def test_agreed(serve: Serve, said: list[str]) -> None:
+    """Two that agree are believed."""
+    assert caller.address([serve(text) for text in said]) == "198.51.100.7"
+
+
+def test_slow(serve: Serve) -> None:
+    """Who does not answer is not waited for."""
+    services = [serve("hang"), serve("198.51.100.7"), serve("198.51.100.7")]
+    assert caller.address(services, seconds=20) == "198.51.100.7"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["198.51.100.7", "198.51.100.8"],
+        ["198.51.100.7", ""],
+        ["", ""],
+        ["2001:db8::1", "2001:db8::1"],
+        ["198.51.100.7/0", "198.51.100.7/0"],
+    ],
+)
+def test_not_certain(serve: Serve, said: list[str]) -> None:
+    """Without two that agree the user is asked."""
+    with pytest.raises(UsageError) as raised:
+        caller.address([serve(text) for text in said])
+    assert "ssh_cidr" in raised.value.next
+
+
+def test_nobody_there() -> None:
+    """No network is no certainty either."""
+    with pytest.raises(UsageError):
+        caller.address(["http://127.0.0.1:9/", "http://127.0.0.1:9/"])
+
+
+def test_https() -> None:
+    """The services that are asked are asked over TLS, and are more than one."""
+    assert len(set(caller.SERVICES)) >= 2
+    assert all(service.startswith("https://") for service in caller.SERVICES)
