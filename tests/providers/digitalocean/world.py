@@ -109,6 +109,30 @@ class Action:
     errored: bool = False
 
 
+class Hardware:
+    """What droplets run on: nothing. See `behind` for machines that there are."""
+
+    def address(self, droplet: Droplet) -> str:
+        """Return a droplet's public address."""
+        return f"203.0.113.{droplet.id % 250 + 1}"
+
+    def on(self, droplet: Droplet) -> None:
+        """Switch a droplet on."""
+
+    def shut(self, droplet: Droplet) -> bool:
+        """Ask its system to shut down; tell whether it will say when it has."""
+        return False
+
+    def off(self, droplet: Droplet) -> None:
+        """Pull a droplet's plug."""
+
+    def save(self, droplet: Droplet, image: int) -> None:
+        """Keep a copy of its disk as an image."""
+
+    def remove(self, droplet: Droplet) -> None:
+        """Throw a droplet away."""
+
+
 class World:
     """
     Everything in one account.
@@ -128,10 +152,7 @@ class World:
         self.volumes: dict[str, Json] = {}
         self.actions: dict[int, Action] = {}
         self.sizes = _sizes()
-        self.powered: Callable[[Droplet, bool], None] = lambda droplet, on: None
-        self.addresses: Callable[[Droplet], str] = lambda droplet: (
-            f"203.0.113.{droplet.id % 250 + 1}"
-        )
+        self.hardware = Hardware()
         self._numbers = itertools.count(1000)
         for slug in ("ubuntu-24-04-x64", "ubuntu-22-04-x64", "debian-12-x64"):
             self._image(slug, slug, list(REGIONS[:3]), 7, [], public=True)
@@ -144,7 +165,7 @@ class World:
         for droplet in self.droplets.values():
             if droplet.status == "new" and now >= droplet.active:
                 droplet.status = "active"
-                self.powered(droplet, True)
+                self.hardware.on(droplet)
         for action in self.actions.values():
             if action.then is not None and now >= action.end:
                 then, action.then = action.then, None
@@ -188,7 +209,7 @@ class World:
             active=now + laws.boot,
             busy=now + laws.boot,
         )
-        droplet.host = self.addresses(droplet)
+        droplet.host = self.hardware.address(droplet)
         droplet.walled = not self.reachable(droplet, "198.51.100.66")
         self.droplets[droplet.id] = droplet
         self.made.append(droplet)
@@ -217,7 +238,7 @@ class World:
         droplet = self.one(number)
         if droplet.status == "new":
             raise _wrong("Droplet already has a pending event.")
-        self.powered(droplet, False)
+        self.hardware.remove(droplet)
         droplet.gone = time.monotonic()
         del self.droplets[number]
 
@@ -234,7 +255,7 @@ class World:
             disk = self._size_of(droplet.body["size"])["disk"]
 
             def saved() -> None:
-                self._image(name, None, [region], disk, [])
+                self.hardware.save(droplet, self._image(name, None, [region], disk, []))
 
             return {"action": self._act(droplet, kind, seconds, saved)}
         if kind == "shutdown" and self.laws.deaf:
@@ -244,9 +265,18 @@ class World:
         status = "active" if kind == "power_on" else "off"
 
         def switched() -> None:
-            if droplet.id in self.droplets:
-                droplet.status = status
-                self.powered(droplet, status == "active")
+            if droplet.id not in self.droplets:
+                return
+            if kind == "power_on":
+                self.hardware.on(droplet)
+            elif kind == "power_off":
+                self.hardware.off(droplet)
+            elif self.hardware.shut(droplet):
+                return
+            droplet.status = status
+
+        if kind == "reboot":
+            raise _wrong("Droplets here do not reboot.")
 
         return {"action": self._act(droplet, kind, seconds, switched)}
 
@@ -413,7 +443,7 @@ class World:
         disk: int,
         tags: list[str],
         public: bool = False,
-    ) -> None:
+    ) -> int:
         number = next(self._numbers)
         self.images[number] = {
             "id": number,
@@ -429,6 +459,7 @@ class World:
             "tags": tags,
             "distribution": "Ubuntu",
         }
+        return number
 
     def _size_of(self, slug: str) -> Json:
         for size in self.sizes:

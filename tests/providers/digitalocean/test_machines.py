@@ -1,0 +1,170 @@
+"""Droplets with real machines behind them, from `inv run` to the last proof."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onebox.providers import arming
+from onebox.providers.base import Arming, Box
+from onebox.providers.digitalocean import DigitalOcean
+from onebox.transport import bundle, keys
+from onebox.transport.ssh import Door
+from tests.conftest import TASKS, Project
+from tests.machines import Machines, missing
+
+from .behind import Behind
+from .conftest import PATIENCE, Make, provider_of
+from .server import TOKEN, Server
+
+TOML = """\
+provider = "digitalocean"
+project = "census"
+
+[run]
+command = "sh job.sh"
+
+[fetch]
+outputs = ["results/"]
+
+[digitalocean]
+region = "nyc3"
+ssh_cidr = "127.0.0.1/32"
+accept_no_watchdog = true
+"""
+JOB = """\
+echo working
+mkdir -p results
+hostname > results/where
+cat /proc/1/comm >> results/where
+"""
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    """Machines, for as long as these tests run."""
+    why = missing()
+    if why:
+        pytest.skip(why)
+    with Machines() as made:
+        yield made
+
+
+@pytest.fixture
+def behind(server: Server, machines: Machines) -> Behind:
+    """The machines behind the server's droplets."""
+    behind = Behind(server.world, machines)
+    server.world.hardware = behind
+    server.world.laws.lag = 0.5
+    return behind
+
+
+@pytest.fixture
+def project(server: Server, behind: Behind, tmp_path: Path) -> Iterator[Project]:
+    """A project whose boxes are droplets."""
+    with tempfile.TemporaryDirectory(prefix="obx-") as short:
+        home = Path(short)
+        root = tmp_path / "census"
+        root.mkdir()
+        environ = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "ONEBOX_STATE": str(home / "state"),
+            "ONEBOX_IDENTITY": str(home / "config"),
+            "ONEBOX_LOCAL_ROOT": str(home / "local"),
+            "DIGITALOCEAN_END_POINT": server.address,
+            "DIGITALOCEAN_ACCESS_TOKEN": TOKEN,
+        }
+        project = Project(root, home, environ)
+        project.write("tasks.py", TASKS)
+        project.write("onebox.toml", TOML)
+        project.write("job.sh", JOB)
+        yield project
+
+
+class TestInv:
+    def test_run(self, server: Server, behind: Behind, project: Project) -> None:
+        """One line goes through all stages on a droplet, and leaves nothing."""
+        done = project.inv("run", timeout=300)
+        assert (done.code, done.out) == (0, "working\n"), done.err
+        [droplet] = server.world.made
+        assert project.read("results/where") == f"{droplet.body['name']}\nsystemd\n"
+        assert "inv sweep" in done.err
+        assert not server.world.droplets
+        assert not server.world.firewalls
+        assert not server.world.snapshots()
+        assert TOKEN not in done.out + done.err
+        assert TOKEN not in droplet.body["user_data"]
+        for path in [*project.home.rglob("*"), *project.root.rglob("*")]:
+            if path.is_file():
+                assert TOKEN.encode() not in path.read_bytes(), path
+
+    def test_image(self, server: Server, behind: Behind, project: Project) -> None:
+        """A set-up is run once, saved as a snapshot, and boots the box of a run."""
+        project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
+        project.write("onebox.toml", TOML + '\n[image]\nsetup = "setup.sh"\n')
+        project.write("job.sh", "ls /opt/made-by-setup\n")
+        done = project.inv("run", timeout=300)
+        assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err
+        assert len(server.world.made) == 2
+        assert not server.world.droplets
+        assert not server.world.firewalls
+        assert len(server.world.snapshots()) == 1
+
+
+class TestDeadline:
+    def test_over_and_begun_again(
+        self, server: Server, behind: Behind, make_request: Make, tmp_path: Path
+    ) -> None:
+        """
+        A box powers itself off at its deadline; started again, it lives on.
+
+        Its user data still holds the first deadline, which has long been over.
+        """
+        provider = provider_of(dataclasses.replace(PATIENCE, shutdown=20))
+        first = time.time() + 20
+        identity = keys.identity(tmp_path)
+        request = make_request(
+            user_key=keys.public_half(identity),
+            arming=Arming(first, 900, 900, bundle.bundle(), bundle.seed()),
+        )
+        box = provider.create(request)
+        stopped = until_state(provider, box, "stopped")
+        assert time.time() >= first
+        assert stopped.why == "deadline"
+        assert any("billed" in note for note in stopped.notes)
+        second = time.time() + 3600.5
+        box = provider.start(stopped, second)
+        door = Door(box, tmp_path / "door", identity)
+        try:
+            link = door.open_when_up(60, lambda: None, lambda: None)
+            told = link.ask("hello")
+        finally:
+            door.forget()
+        assert second <= float(told["deadline"]) <= second + 1
+        machine = behind.of[server.world.made[0].id]
+        timer = machine.run("systemctl", "list-timers", "--all")
+        assert "onebox-deadline.timer" in timer
+        assert machine.running
+        assert arming.ROOT
+        provider.delete(box)
+        assert not server.world.droplets
+
+
+def until_state(provider: DigitalOcean, box: Box, state: str) -> Box:
+    """Wait until a box is in a state."""
+    end = time.monotonic() + 120
+    while True:
+        now = provider.get(box.id)
+        if now is not None and now.state == state:
+            return now
+        assert time.monotonic() < end, f"{box.id} is not {state}"
+        time.sleep(0.2)
