@@ -4,9 +4,9 @@ Inject faults of every kind, count how each one ended, and print the tally.
     python -m tests.crash.tally [--seed S] [--full] [--jobs N] [--only KIND ...]
 
 Without `--full` it is the small part that the tests run too. The kinds are
-`steps`, `full`, `disks`, `clients`, `boxes`, `connections` and `crowd`. The exit
-code is 1 if a single fault ended in the last column: an output, a box or a state
-lost, something foreign touched, or an error without a name.
+`steps`, `full`, `disks`, `clients`, `boxes`, `connections`, `files` and `crowd`.
+The exit code is 1 if a single fault ended in the last column: an output, a box or a
+state lost, something foreign touched, or an error without a name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from . import chaos, crowd, disks, machines, steps, wires
+from . import chaos, crowd, damage, disks, machines, steps, wires
 from .world import Outcome
 
 Work = Callable[[], Iterator[Outcome]]
@@ -37,6 +37,7 @@ RANDOM: dict[str, list[tuple[Make, int, int]]] = {
     "boxes": [(machines.shots, 40, 1000), (machines.crashes, 3, 100)],
     "connections": [(wires.trips, 12, 200)],
     "disks": [(disks.here, 3, 60), (disks.there, 3, 60)],
+    "files": [(damage.cuts, 6, 400), (damage.names, 1, 10)],
     "crowd": [(crowd.rounds, 4, 200)],
 }
 # So many random faults go into one world before another one is made.
