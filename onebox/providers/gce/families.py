@@ -31,6 +31,7 @@ class Family:
     arch: str = "x86_64"
 
 
+# Those first that are to be had first where prices are not known.
 FAMILIES: Mapping[str, Family] = {
     "n2d": Family("N2D AMD Instance", 2, _PERSISTENT),
     "n2": Family("N2 Instance", 2, _PERSISTENT),

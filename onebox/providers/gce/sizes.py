@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ...errors import UsageError
 from ..base import Need, Size
 from .cloud import Cloud, last
-from .families import family, plain
+from .families import FAMILIES, family, plain
 from .prices import Prices
 from .settings import region_of
 
@@ -103,6 +103,7 @@ def _ranked(
     offers: Sequence[_Offer], prices: Prices, need: Need, spot: bool
 ) -> list[Size]:
     order = {offer.zone: place for place, offer in reversed(list(enumerate(offers)))}
+    known = {name: place for place, name in enumerate(FAMILIES)}
     named = {name: place for place, name in enumerate(need.types)}
 
     def rank(size: Size) -> tuple[float, ...]:
@@ -112,6 +113,7 @@ def _ranked(
             price,
             size.cpus,
             size.memory,
+            known.get(size.type.partition("-")[0], 0),
             order[size.place],
         )
 

@@ -14,7 +14,7 @@ EMAIL = "tester@test-project.iam.gserviceaccount.com"
 
 def key_file(path: Path, **changes: Any) -> Path:
     """Write a new key file and return where it is."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

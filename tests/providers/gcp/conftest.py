@@ -115,4 +115,4 @@ def up() -> Up:
 
 def hurry(seconds: float) -> None:
     """Wait a little instead of as long as Google wants."""
-    time.sleep(min(seconds / 20, 0.02))
+    time.sleep(min(seconds / 40, 0.01))

@@ -7,7 +7,7 @@ import itertools
 import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from . import kinds
 from .clockwork import ROOT, Later, Operations, fingerprint, now
@@ -24,11 +24,38 @@ class InvalidError(Exception):
     """What was asked for is well formed, and yet cannot be."""
 
 
+class Hardware(Protocol):
+    """What there may be behind the instances: machines that really run."""
+
+    def on(self, instance: dict[str, Any]) -> str:
+        """Switch one on; return its address."""
+
+    def told(self, name: str) -> Mapping[str, str]:
+        """Return its guest attributes."""
+
+    def warn(self, name: str) -> None:
+        """Tell it that it will be taken back."""
+
+    def shut(self, name: str) -> None:
+        """Ask its system to go down."""
+
+    def off(self, name: str) -> None:
+        """See it off."""
+
+    def save(self, name: str, image: str) -> None:
+        """Keep its disk as an image."""
+
+    def remove(self, name: str) -> None:
+        """Throw it away."""
+
+
 class Instances:
     """
     All instances of the project.
 
     Attributes:
+        hardware: Machines behind them; without, nothing but words.
+
         boot: How long the guest takes to publish its host key, in seconds.
 
         lag: For how long a new instance is not shown, in seconds.
@@ -43,6 +70,7 @@ class Instances:
         self.images: dict[str, dict[str, Any]] = {}
         self.guest: dict[str, dict[str, str]] = {}
         self.hidden: dict[str, float] = {}
+        self.hardware: Hardware | None = None
         self.boot = 0.05
         self.lag = 0.0
         self.mutations: dict[str, int] = {}
@@ -95,9 +123,15 @@ class Instances:
         if instance["status"] == "TERMINATED":
             return self._operations.begin(kind, instance, _place(instance))
         instance["status"] = "STOPPING"
-        return self._operations.begin(
-            kind, instance, _place(instance), lambda: stopped(instance)
-        )
+        if self.hardware:
+            self.hardware.shut(instance["name"])
+
+        def off() -> None:
+            if self.hardware:
+                self.hardware.off(instance["name"])
+            stopped(instance)
+
+        return self._operations.begin(kind, instance, _place(instance), off)
 
     def delete(self, instance: dict[str, Any], error: str = "") -> dict[str, Any]:
         """Begin to delete an instance, with the disks that go with it."""
@@ -106,6 +140,8 @@ class Instances:
         def gone() -> None:
             self.all.pop((zone, name), None)
             self.guest.pop(name, None)
+            if self.hardware:
+                self.hardware.remove(name)
             for disk in instance["disks"]:
                 key = (zone, disk["source"].rpartition("/")[2])
                 if disk["autoDelete"]:
@@ -126,12 +162,22 @@ class Instances:
         late = self.hidden.get(name, 0.0) > time.monotonic()
         return None if found is None or late else found
 
+    def attributes(self, name: str) -> Mapping[str, str]:
+        """Return the guest attributes that an instance has published."""
+        return self.hardware.told(name) if self.hardware else self.guest.get(name, {})
+
     def _run(self, instance: dict[str, Any]) -> None:
         instance.update(status="RUNNING", lastStartTimestamp=now())
         for interface in instance["networkInterfaces"]:
             for access in interface.get("accessConfigs", ()):
                 access["natIP"] = f"203.0.113.{next(self._ids) % 250 + 1}"
         name = instance["name"]
+        if self.hardware:
+            address = self.hardware.on(instance)
+            for interface in instance["networkInterfaces"]:
+                for access in interface["accessConfigs"]:
+                    access["natIP"] = address
+            return
         wanted = {item["key"]: item["value"] for item in instance["metadata"]["items"]}
         if wanted.get("enable-guest-attributes") != "TRUE" or name in self.guest:
             return

@@ -34,7 +34,7 @@ class Project:
         permitted: The permissions that the caller has; None: nobody can tell.
     """
 
-    def __init__(self, seconds: float = 0.02) -> None:
+    def __init__(self, seconds: float = 0.01) -> None:
         self.lock = threading.RLock()
         self.later = Later()
         self.operations = Operations(self.later, seconds)
@@ -213,7 +213,7 @@ class Project:
         path = call.query.get("queryPath", "")
         told = {
             key: value
-            for key, value in self.instances.guest.get(found["name"], {}).items()
+            for key, value in self.instances.attributes(found["name"]).items()
             if key.startswith(path)
         }
         if not told:
@@ -393,6 +393,8 @@ class Project:
 
         def ready() -> None:
             image["status"] = "FAILED" if error else "READY"
+            if self.instances.hardware:
+                self.instances.hardware.save(source[-1], name)
 
         return self.operations.begin(
             "insert", image, {}, ready, error=error, message=message

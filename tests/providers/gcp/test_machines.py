@@ -1,0 +1,235 @@
+"""Instances with real machines behind them, from `inv run` to the last proof."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from onebox.providers.base import Arming, Box, Request
+from onebox.providers.gcp import GCP
+from onebox.transport import bundle, keys
+from onebox.transport.link import Link
+from onebox.transport.ssh import Door
+from tests.conftest import TASKS, Project
+from tests.machines import Machines, missing
+
+from .behind import Behind
+from .conftest import SIZE, Make
+from .server import Google
+
+TOML = """\
+provider = "gcp"
+project = "census"
+vm = "small"
+
+[run]
+command = "sh job.sh"
+
+[fetch]
+outputs = ["results/"]
+
+[gcp]
+ssh_cidr = "127.0.0.1/32"
+endpoint = "{endpoint}"
+"""
+JOB = """\
+echo working
+mkdir -p results
+hostname > results/where
+cat /proc/1/comm >> results/where
+"""
+# What a job does that takes a notice.
+SAVES = "trap 'echo ok >saved; sync; exit 0' TERM; echo on; while :; do sleep 0.1; done"
+UP = 60.0
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    """Machines, for as long as these tests run."""
+    why = missing()
+    if why:
+        pytest.skip(why)
+    with Machines() as made:
+        yield made
+
+
+@pytest.fixture
+def behind(google: Google, machines: Machines) -> Behind:
+    """The machines behind the server's instances."""
+    return Behind(google.project, machines)
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Path:
+    """The key that the boxes let in."""
+    return keys.identity(tmp_path)
+
+
+@pytest.fixture
+def make_armed(make_request: Make, identity: Path) -> Make:
+    """A function that returns requests for boxes that can be used."""
+
+    def make(seconds: float = 3600.0, **changes: object) -> Request:
+        arming = Arming(time.time() + seconds, 900, 900, bundle.bundle(), bundle.seed())
+        key = keys.public_half(identity)
+        return make_request(user_key=key, arming=arming, **changes)
+
+    return make
+
+
+def until_state(provider: GCP, box: Box, state: str) -> Box:
+    """Wait until a box is in a state."""
+    end = time.monotonic() + 120
+    while True:
+        now = provider.get(box.id, box.place)
+        if now is not None and now.state == state:
+            return now
+        assert time.monotonic() < end, f"{box.id} is not {state}"
+        time.sleep(0.1)
+
+
+@contextmanager
+def inside(box: Box, identity: Path, folder: Path) -> Iterator[Link]:
+    """Log in to a box, whose host key is known by then."""
+    door = Door(box, folder / "door", identity)
+    try:
+        yield door.open_when_up(UP, lambda: None, lambda: None)
+    finally:
+        door.forget()
+
+
+class TestBoxes:
+    @pytest.mark.parametrize("base", ["ubuntu-24.04", "debian-12"])
+    def test_host_key(
+        self,
+        behind: Behind,
+        provider: GCP,
+        make_armed: Make,
+        identity: Path,
+        tmp_path: Path,
+        base: str,
+    ) -> None:
+        """A box tells its host key through Google, and answers with that one alone."""
+        request = make_armed(base=base)
+        box = until_state(provider, provider.create(request), "running")
+        assert box.host_key != request.host_key.public
+        with inside(box, identity, tmp_path) as link:
+            told = link.ask("hello")
+        assert told["box"] == box.id
+        assert told["deadline"] == request.arming.deadline
+        provider.delete(box)
+
+    def test_deadline_and_again(
+        self,
+        behind: Behind,
+        provider: GCP,
+        make_armed: Make,
+        identity: Path,
+        tmp_path: Path,
+    ) -> None:
+        """A box ends at its deadline; started again it lives until the new one."""
+        box = provider.create(make_armed(seconds=20.0))
+        running = until_state(provider, box, "running")
+        stopped = until_state(provider, box, "stopped")
+        assert time.time() >= box.deadline
+        assert stopped.why == "deadline"
+        second = time.time() + 3600.5
+        again = until_state(provider, provider.start(stopped, second), "running")
+        assert again.host_key == running.host_key
+        with inside(again, identity, tmp_path) as link:
+            assert link.ask("hello")["deadline"] == second
+        provider.delete(again)
+
+    def test_preempted(
+        self,
+        google: Google,
+        behind: Behind,
+        provider: GCP,
+        make_armed: Make,
+        identity: Path,
+        tmp_path: Path,
+    ) -> None:
+        """A box is warned, its job saves itself, and what it saved is kept."""
+        size = dataclasses.replace(SIZE, spot=True)
+        box = provider.create(make_armed(size=size))
+        box = until_state(provider, box, "running")
+        with inside(box, identity, tmp_path) as link:
+            link.ask("start", job="spot", shell=SAVES)
+            while not link.ask("job")["log_bytes"]:
+                time.sleep(0.1)
+            behind.warn(box.id)
+            link.begin("follow", job="spot", offset=0)
+            ends = [json.loads(text) for kind, text in link.frames() if kind == b"A"]
+        assert ends[-1]["record"]["cause"] == "preempted"
+        google.project.preempt(box.id)
+        stopped = until_state(provider, box, "stopped")
+        assert stopped.why == "preempted"
+        again = provider.start(stopped, time.time() + 600)
+        again = until_state(provider, again, "running")
+        with inside(again, identity, tmp_path):
+            saved = behind.of[box.id].run("cat", "/home/onebox/work/saved")
+        assert saved == "ok\n"
+        provider.delete(again)
+
+
+@pytest.fixture
+def project(google: Google, behind: Behind, tmp_path: Path) -> Iterator[Project]:
+    """A project whose boxes are instances."""
+    with tempfile.TemporaryDirectory(prefix="obx-") as short:
+        home = Path(short)
+        root = tmp_path / "census"
+        root.mkdir()
+        shared = ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "NO_GCE_CHECK")
+        environ = {
+            **{name: os.environ[name] for name in shared},
+            "HTTPS_PROXY": os.environ["HTTPS_PROXY"],
+            "NO_PROXY": os.environ["NO_PROXY"],
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "ONEBOX_STATE": str(home / "state"),
+            "ONEBOX_IDENTITY": str(home / "config"),
+            "ONEBOX_LOCAL_ROOT": str(home / "local"),
+        }
+        project = Project(root, home, environ)
+        project.write("tasks.py", TASKS)
+        project.write("onebox.toml", TOML.format(endpoint=google.address))
+        project.write("job.sh", JOB)
+        yield project
+
+
+class TestInv:
+    def test_run(self, google: Google, behind: Behind, project: Project) -> None:
+        """One line goes through all stages on an instance, and leaves nothing."""
+        google.fail("instances.insert", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
+        done = project.inv("run", timeout=300)
+        assert (done.code, done.out) == (0, "working\n"), done.err
+        first, call = google.calls("instances.insert")
+        assert first.path["zone"] != call.path["zone"]
+        assert project.read("results/where") == f"{call.body['name']}\nsystemd\n"
+        world = google.project
+        assert not world.instances.all
+        assert not world.instances.disks
+        assert not world.firewalls
+
+    def test_image(self, google: Google, behind: Behind, project: Project) -> None:
+        """A set-up is run once, saved as an image, and boots the box of a run."""
+        project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
+        toml = TOML.format(endpoint=google.address)
+        project.write("onebox.toml", toml + '\n[image]\nsetup = "setup.sh"\n')
+        project.write("job.sh", "ls /opt/made-by-setup\n")
+        done = project.inv("run", timeout=400)
+        assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err
+        assert len(google.calls("instances.insert")) == 2
+        assert len(google.project.images) == 1
+        assert not google.project.instances.all
+        assert not google.project.firewalls
