@@ -52,6 +52,11 @@ def perform(session: Session) -> Box:
     launch.announce(session)
     if why is None:
         box = session.running_box()
+        if box.state == "starting":
+            # A command that has begun that was killed.
+            boot = session.settings.limits.boot_minutes * 60
+            box = arrival.wait(session, box, boot, lambda text: None)
+            session.made_again(box)
         session.screen.line("provision", "done", "up to date", up_to_date(session))
         _use(session, box)
         return box

@@ -138,6 +138,7 @@ def box(layout: Layout) -> Box:
         raise Gone(f"there is no box {layout.path.name} here")
     state = read_json(layout.state) or {}
     size: dict[str, Any] = record["size"]
+    port = int(state.get("port", 0))
     notes = (*state.get("notes", ()), *record["notes"])
     return Box(
         id=layout.path.name,
@@ -146,8 +147,8 @@ def box(layout: Layout) -> Box:
         size=Size(**size),
         image=record["image"],
         place="this machine",
-        host="127.0.0.1",
-        port=int(state.get("port", 0)),
+        host="127.0.0.1" if port else "",
+        port=port,
         user=record["user"],
         host_key=record["host_key"],
         created=record["created"],
