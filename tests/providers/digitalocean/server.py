@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,13 @@ class Asked:
 
 
 class Server:
-    """The server: its world, its faults, and what it was asked."""
+    """
+    The server: its world, its faults, and what it was asked.
+
+    *changes* counts the requests that change something; *killing* is told the
+    number of each, "before" and "after" it has taken effect, and may end the
+    client: then it says so, and the client has no answer.
+    """
 
     def __init__(self, laws: Laws | None = None) -> None:
         self.world = World(laws)
@@ -61,6 +67,8 @@ class Server:
         self.asked: list[Asked] = []
         self.hang = 30.0
         self.late = 0.0
+        self.changes = 0
+        self.killing: Callable[[int, str], bool] = lambda number, when: False
         self.scopes: dict[str, re.Pattern[str]] = {
             TOKEN: re.compile(".*"),
             READ_ONLY: re.compile(r".*:read"),
@@ -160,7 +168,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         raw = self.rfile.read(length)
         path = urllib.parse.unquote(url.path).strip("/").removeprefix("v2/")
         fault = server.fault(self.command, path)
+        number = 0
+        if self.command != "GET":
+            server.changes += 1
+            number = server.changes
         try:
+            if number and server.killing(number, "before"):
+                raise _CutError
             self._before(fault)
             try:
                 query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
@@ -172,6 +186,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     "message": refused.message,
                     "request_id": "4d9d8375-3c56-4925-a3e7-eb137fed17e9",
                 }
+            if number and server.killing(number, "after"):
+                raise _CutError
             self._after(fault)
             self._send(status, told, half=fault is not None and "half" in fault.kind)
         except _CutError:

@@ -1,0 +1,55 @@
+"""The whole life of a box, in a process of its own that can be killed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from onebox.providers.base import Arming, Box, HostKey, Image, Request, Size, Tags
+from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.droplets import tags
+
+from . import conftest
+from .conftest import SETTINGS, when_up
+
+PATIENCE = replace(conftest.PATIENCE, settle=0.3)
+OWNER = "lifeowner"
+BOX = "ob-life"
+
+
+def request() -> Request:
+    """Return the request for the box."""
+    end = time.time() + 3600
+    size = Size("small", "g-4vcpu-16gb", 4, 16 << 30, 0.1875, 0.1875, place="nyc3")
+    return Request(
+        box=BOX,
+        tags=Tags(OWNER, "project-1", "main", end, "0.1.0"),
+        size=replace(size, arch="x86_64"),
+        image=None,
+        user_key="ssh-ed25519 AAAA",
+        host_key=HostKey("private", tags.key_text("0f" * 32)),
+        arming=Arming(end, 600, 600, b"agent", b"seed"),
+    )
+
+
+def image(box: Box) -> Image:
+    """Return what the box is saved as."""
+    kind = replace(box.tags, kind="image")
+    return Image("oi-life", "life", "0123", 0.0, 0, "x86_64", kind)
+
+
+def live(provider: DigitalOcean) -> None:
+    """Make a box, give it its key, save it, start it again, remove everything."""
+    box = when_up(provider, provider.create(request()))
+    box = provider.pin(box, tags.key_text("0e" * 32))
+    provider.stop(box)
+    saved = provider.save(box, image(box))
+    box = provider.start(box, box.deadline + 60)
+    provider.delete(box)
+    provider.delete_image(saved)
+
+
+if __name__ == "__main__":
+    live(DigitalOcean(SETTINGS, Path("/"), patience=PATIENCE))
+    print("lived")
