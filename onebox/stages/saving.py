@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,14 +51,7 @@ def save(
     Args:
         inputs: What the recipe was made of, to be remembered with the image.
     """
-    what = {
-        "image": asdict(image),
-        "inputs": dict(inputs or {}),
-        "box": box.id,
-        "place": box.place,
-        "provider": session.provider.name,
-    }
-    with session.notebook.intent("save", **what) as outcome:
+    with begun(session, box, image, inputs) as outcome:
         try:
             saved = session.provider.save(box, image)
         except (ProviderError, Interrupted) as error:
@@ -69,6 +62,22 @@ def save(
             raise
     _saved(session, inputs)
     return saved
+
+
+@contextmanager
+def begun(
+    session: Session, box: Box, image: Image, inputs: Mapping[str, str] | None
+) -> Iterator[dict[str, Any]]:
+    """Have it in the journal that a box is being saved, until the body has ended."""
+    what = {
+        "image": asdict(image),
+        "inputs": dict(inputs or {}),
+        "box": box.id,
+        "place": box.place,
+        "provider": session.provider.name,
+    }
+    with session.notebook.intent("save", **what) as outcome:
+        yield outcome
 
 
 def adopt(

@@ -1,0 +1,70 @@
+"""A program that compares no host keys reaches a box over a connection that does."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onebox.errors import ConnectionLost
+from onebox.stages import tunnel
+from onebox.transport.ssh import Door
+
+from ..providers.sshbox import Keys
+from ..transport.sshd import SSHD, OpenSsh
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    """A way to a box behind OpenSSH's server, as if it were another machine's."""
+    if not os.access(SSHD, os.X_OK):
+        pytest.skip(f"there is no {SSHD}")
+    (tmp_path / "keys").mkdir()
+    keys = Keys.make(tmp_path / "keys")
+    server = OpenSsh(tmp_path / "box", keys)
+    box = dataclasses.replace(server.box, host="localhost")
+    made = Door(box, tmp_path / "door", keys.directory / "user")
+    yield made
+    made.forget()
+    server.close()
+
+
+def greeting(host: str, port: int) -> bytes:
+    """Return the first words of an ssh server."""
+    with socket.create_connection((host, port), 20) as connection:
+        return connection.recv(7)
+
+
+def test_through_our_own_connection(door: Door) -> None:
+    """
+    The box's ssh server answers at a port of this machine, until it is done.
+    """
+    with tunnel.to(door, door.box) as (host, port):
+        assert ("127.0.0.1", b"SSH-2.0") == (host, greeting(host, port))
+        assert door.box.port != port
+    with pytest.raises(OSError):
+        greeting(host, port)
+
+
+def test_another_machine(door: Door, tmp_path: Path) -> None:
+    """
+    A machine with another host key gets nothing of what Packer sends.
+    """
+    stranger = (tmp_path / "keys" / "stranger.pub").read_text()
+    door.expect(dataclasses.replace(door.box, host_key=stranger))
+    with pytest.raises(ConnectionLost):
+        with tunnel.to(door, door.box):
+            pytest.fail("it was let through")
+
+
+def test_a_box_on_this_machine(door: Door) -> None:
+    """
+    What is here is reached directly.
+    """
+    box = dataclasses.replace(door.box, host="127.0.0.1")
+    with tunnel.to(door, box) as way:
+        assert ("127.0.0.1", box.port) == way
