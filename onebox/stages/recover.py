@@ -244,9 +244,10 @@ def _leave(session: Session, run: Run, box: Box) -> None:
         if now is not None and now.state == "stopped" and now.size.price == 0:
             here = _read_disk(session, run, now, line)
         if now is not None and not here:
-            # Its tags find it, should all this end here.
+            # It stays written down until there is another: should all this end
+            # here, the next line takes it for what it is, and ends it.
             session.aside.add(box.id)
-            _forget(session)
+            _look_anew(session)
             line.end("", f"{box.id} stays, for its disk, until the job has ended")
         else:
             line.doing(f"removing {box.id}")
@@ -302,13 +303,13 @@ def _at_rest(session: Session, box: Box, *restless: BoxState) -> Box | None:
 
 def _remove(session: Session, box: Box) -> None:
     launch.remove(session, box)
-    _forget(session)
+    session.notebook.forget()
+    _look_anew(session)
 
 
-def _forget(session: Session) -> None:
+def _look_anew(session: Session) -> None:
     """Have the next box be another one: asked for anew, and said anew."""
     session.forget_door()
-    session.notebook.forget()
     session.forget_look()
     session.sizes.clear()
     session.ended += 1

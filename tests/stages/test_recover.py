@@ -366,11 +366,11 @@ def followed(project: Project) -> Done:
 
 def cut_power(project: Project) -> None:
     """Have everything in the box gone at once: nobody is asked."""
-    (box,) = boxes(project)
-    while is_locked(box.lock) or processes.marked(box.path.name):
-        for pid in sorted(processes.marked(box.path.name)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    for box in boxes(project):
+        while is_locked(box.lock) or processes.marked(box.path.name):
+            for pid in sorted(processes.marked(box.path.name)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def give_notice(project: Project) -> None:

@@ -1,0 +1,215 @@
+"""The disk of a box that was taken stays for as long as it may be of use."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onebox import chain
+from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
+from onebox.providers.base import Box, Need, Request, Size
+from onebox.providers.local import Local
+from onebox.stages import fetch, provision, push, run, teardown
+from onebox.state import local_root
+
+from ..conftest import Project
+from .test_recover import JOB, TOML, cut_power, starts
+
+
+class Paid(Local):
+    """A cloud whose boxes cost; of one that it takes it keeps the disk alone."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__({}, root)
+        self.started = 0
+        self.room = 99
+
+    def sizes(self, need: Need) -> Sequence[Size]:
+        """Ask money for it."""
+        return [replace(s, price=3.6, on_demand=7.2) for s in super().sizes(need)]
+
+    def create(self, request: Request) -> Box:
+        """Make a box, as long as there is room."""
+        if not self.room:
+            raise NoCapacity("no room")
+        self.room -= 1
+        return super().create(request)
+
+    def get(self, box: str, place: str = "") -> Box | None:
+        """Return the box; off, it is a disk."""
+        found = super().get(box, place)
+        return found and _seen(found)
+
+    def find(
+        self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
+    ) -> Sequence[Box]:
+        """Return the boxes; off, they are disks."""
+        return [_seen(box) for box in super().find(owner, also, everywhere=everywhere)]
+
+    def start(self, box: Box, deadline: float) -> Box:
+        """Count the machines that it takes to read a disk."""
+        self.started += 1
+        return super().start(box, deadline)
+
+
+def _seen(box: Box) -> Box:
+    return replace(box, disk_only=box.state == "stopped")
+
+
+class Line:
+    """A command line of one project on the paid cloud, in this process."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.cloud = Paid(local_root(project.environ))
+
+    def type(self, *stages: Any, **options: Any) -> chain.Session:
+        """Have these stages run, as `inv` would."""
+        line = chain.Line("inv", ())
+        session = chain.Session.open(
+            str(self.project.root), self.project.environ, {}, line
+        )
+        session.__dict__["provider"] = self.cloud
+        try:
+            with chain.frame(session):
+                for stage in stages:
+                    name = stage.__name__.rpartition(".")[2]
+                    line.begin(name, only=False, keep=False, own_command=False)
+                    if stage is run:
+                        provision.perform(session)
+                        push.perform(session)
+                        run.perform(session, None)
+                    else:
+                        stage.perform(session, **options)
+        finally:
+            session.notebook.unlock()
+        return session
+
+    def run(self, *cuts: int) -> chain.Session:
+        """Run the job; its box is taken at each of these steps in turn."""
+        with power_cuts(self.project, cuts):
+            return self.type(run)
+
+    def boxes(self) -> dict[str, str]:
+        """Return the state of each box there is."""
+        boxes = (self.cloud.get(box) for box in self.project.boxes())
+        return {box.id: box.state for box in boxes if box}
+
+
+@pytest.fixture
+def line(project: Project, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """A job with checkpoints, on spot capacity that costs."""
+    project.write("onebox.toml", TOML.format(retries=2, rehearse=""))
+    project.write("job.sh", JOB.replace("-lt 10", "-lt 16"))
+    for name in list(os.environ):
+        if name.startswith("ONEBOX_"):
+            monkeypatch.delenv(name)
+    return Line(project)
+
+
+def test_stays_until_the_job_has_ended(
+    line: Line, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The next attempt goes on from the last pull, beside the disk; then both go."""
+    line.run(8)
+    said = capfd.readouterr()
+
+    first, second = starts(said.out)
+    assert 0 == first < second <= 8
+    assert "stays, for its disk, until the job has ended" in said.err
+    assert 0 == line.cloud.started
+    assert {} == line.boxes()
+    assert "16\n" == line.project.read("ckpt/step")
+    assert "in 2 boxes" in said.err
+    # A minute is billed at least: two boxes, 3.60 an hour.
+    assert "$0.12" in said.err
+
+
+def test_stays_after_the_last_retry(
+    line: Line, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What no attempt has made worthless stays: teardown refuses, rescue reads it."""
+    with pytest.raises(Preempted) as gone:
+        line.run(6, 10, 13)
+
+    assert 75 == gone.value.code
+    assert "inv fetch --rescue" in gone.value.next
+    assert ["stopped"] * 3 == list(line.boxes().values())
+    assert 0 == line.cloud.started
+    with pytest.raises(UsageError, match=r"takes another machine.*7\.20"):
+        line.type(fetch)
+    with pytest.raises(OutputsHeld, match="only the disk is left"):
+        line.type(teardown)
+    assert 0 == line.cloud.started
+    line.type(fetch, rescue=True)
+    assert 1 == line.cloud.started
+    assert ["stopped"] * 3 == list(line.boxes().values())
+    assert int(line.project.read("ckpt/step")) >= 13
+    with pytest.raises(OutputsHeld, match="the job has not ended since"):
+        line.type(teardown)
+    assert 2 == len(line.boxes())
+    line.type(teardown, discard=True, yes=True)
+    assert {} == line.boxes()
+    assert 1 == line.cloud.started
+    capfd.readouterr()
+
+
+def test_no_room_for_the_next(line: Line, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without room for another box the disk stays, and the way on is named."""
+    line.cloud.room = 1
+    with pytest.raises(NoCapacity) as full:
+        line.run(8)
+
+    assert "inv run goes on from them" in full.value.next
+    assert ["stopped"] == list(line.boxes().values())
+    line.cloud.room = 9
+    line.type(run)
+    assert {} == line.boxes()
+    assert starts(capfd.readouterr().out)[1] > 0
+
+
+def test_max_cost_is_for_all_attempts(
+    line: Line, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What all attempts together could cost is held against the limit."""
+    text = line.project.read("onebox.toml")
+    # 3.60 an hour for an hour at most; the minute that is spent makes it too much.
+    text = text.replace("[limits]", "[limits]\nmax_hours = 1\nmax_cost = 3.65")
+    line.project.write("onebox.toml", text)
+    with pytest.raises(Preempted, match=r"\$0.06 is spent.*max_cost = \$3.65"):
+        line.run(8)
+    capfd.readouterr()
+
+
+@contextmanager
+def power_cuts(project: Project, steps: Sequence[int]) -> Iterator[None]:
+    """Take the box each time that the job's newest log has come to the next step."""
+    over = threading.Event()
+
+    def cut() -> None:
+        for step in steps:
+            while not over.is_set() and not _came_to(project, step):
+                time.sleep(0.02)
+            if not over.is_set():
+                cut_power(project)
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _came_to(project: Project, step: int) -> bool:
+    logs = (project.root / ".onebox/jobs").glob("*/log")
+    return any(f"step {step}\n" in log.read_text() for log in logs)
