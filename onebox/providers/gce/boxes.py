@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -28,7 +28,7 @@ _STATES: dict[str, BoxState] = {
 }
 
 
-def record(request: Request, system: str) -> str:
+def record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
     """Return what the instance is to remember about itself for us."""
     return labels.record(
         request.tags,
@@ -36,6 +36,7 @@ def record(request: Request, system: str) -> str:
         image=request.image.id if request.image else "",
         system=system,
         deadline=request.arming.deadline,
+        notes=list(notes),
     )
 
 

@@ -34,17 +34,19 @@ _RATE = re.compile(
 _DISABLED = re.compile(r"accessNotConfigured|SERVICE_DISABLED")
 _POLICY = re.compile(r"constraints/([A-Za-z.]+)")
 _LINK = re.compile(r"https://console\S+?(?=[\s'\",]|$)")
-# The part of a missing resource's path that names it, and what names that here.
+# What names a thing here, by what Google calls it: in a path, or in a field's name.
 _NAMES = (
-    ("machineTypes", "--vm"),
-    ("diskTypes", "[gcp] disk_type"),
-    ("subnetworks", "[gcp] subnet"),
-    ("networks", "[gcp] network"),
-    ("images", "[image] base or use"),
-    ("zones", "[gcp] zones"),
-    ("regions", "[gcp] region"),
-    ("projects", "[gcp] project"),
+    ("machineType", "--vm"),
+    ("diskType", "[gcp] disk_type"),
+    ("subnetwork", "[gcp] subnet"),
+    ("network", "[gcp] network"),
+    ("image", "[image] base or use"),
+    ("sourceImage", "[image] base or use"),
+    ("zone", "[gcp] zones"),
+    ("region", "[gcp] region"),
+    ("project", "[gcp] project"),
 )
+_FIELD = re.compile(r"Invalid value for field '(?:[^']*\.)?([A-Za-z]+)': '([^']+)'")
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,16 @@ def of_operation(errors: Sequence[Any], doing: str) -> ProviderError:
 def wrong_name(failure: Failure) -> OneboxError:
     """Return the failure's error; a UsageError if it is about a name of the user's."""
     error = failure.error
-    if failure.status not in (400, 404):
-        return error
+    field = _FIELD.search(error.message) if failure.status == 400 else None
     for part, setting in _NAMES:
-        found = re.search(rf"\b{part}/(?:family/)?([^\s'\"/]+)['\"\s]", error.message)
-        plain = part[:-1].lower() in error.message.lower() and failure.status == 400
-        if found or plain:
-            name = found[1] if found else "this"
+        name = ""
+        if failure.status == 404:
+            path = rf"\b{part}s/(?:family/)?([^\s'\"/]+)['\"\s]"
+            found = re.search(path, error.message)
+            name = found[1] if found else ""
+        elif field and field[1] == part:
+            name = field[2].rpartition("/")[2]
+        if name:
             what = f"there is no {name} on Google Cloud here: {error.message}"
             return UsageError(what, next=f"another {setting}")
     return error

@@ -158,6 +158,10 @@ def body(
     owned = labels.labels(request.box, request.tags)
     wanted = math.ceil((request.disk or settings.disk) / _GIB)
     kind = families.disk(request.size.type, settings.disk_type)
+    notes = []
+    if kind != settings.disk_type:
+        said = f"{request.size.type} takes no {settings.disk_type}"
+        notes.append(f"the disk is {kind}: {said}")
     return {
         "name": request.box,
         "description": f"onebox {request.tags.project}/{request.tags.name}",
@@ -180,7 +184,7 @@ def body(
         ],
         "network_interfaces": [_interface(cloud, rules, zone)],
         "scheduling": scheduling(request.size.spot, request.arming.deadline, now),
-        "metadata": {"items": _items(request, source)},
+        "metadata": {"items": _items(request, source, notes)},
     }
 
 
@@ -210,11 +214,13 @@ def _interface(cloud: Cloud, rules: network.Rules, zone: str) -> dict[str, Any]:
     return found
 
 
-def _items(request: Request, source: bases.Source) -> list[dict[str, str]]:
+def _items(
+    request: Request, source: bases.Source, notes: list[str]
+) -> list[dict[str, str]]:
     """Return the instance's metadata: what it is, who may come in, how it is armed."""
     user = arming.USER
     items = {
-        labels.RECORD: boxes.record(request, source.system),
+        labels.RECORD: boxes.record(request, source.system, notes),
         "ssh-keys": f"{user}:{' '.join(request.user_key.split()[:2])} {user}",
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import Gone, NotAllowed, ProviderError
+from ...errors import Gone, NotAllowed, ProviderError, UsageError
 from ..base import Leftover, Tags
 from . import boxes, labels
 from .cloud import Cloud, last
@@ -19,8 +19,13 @@ def instance(cloud: Cloud, box: str, place: str = "") -> Any:
     if place:
         try:
             return cloud.ask("instances", "get", doing, zone=place, instance=box)
-        except Gone:
-            return None
+        except Gone as error:
+            # Not its project, nor its zone: of such a one nothing would be known.
+            if f"/instances/{box}'" in error.message:
+                return None
+            raise UsageError(error.message, next="look at [gcp] of onebox.toml") from (
+                error
+            )
     found = cloud.everywhere("instances", doing, filter=f'name = "{box}"')
     return next((one for one in found if one.name == box), None)
 

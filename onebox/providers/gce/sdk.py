@@ -87,9 +87,9 @@ def _import(name: str) -> Any:
     # Two threads that import each a part of what imports the other one get halves.
     if _early and _early[0] is not threading.current_thread():
         _early[0].join()
-    if name in sys.modules:
-        return sys.modules[name]
     with _lock, with_bytecode():
+        if name in sys.modules:
+            return sys.modules[name]
         collecting = gc.isenabled()
         # A million new objects, none of them garbage: a sixth of the time.
         gc.disable()

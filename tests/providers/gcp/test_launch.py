@@ -111,7 +111,10 @@ class TestInsert:
         provider = make_provider(disk_type="pd-ssd", disk=50 << 30)
         n4 = dataclasses.replace(SIZE, type="n4-standard-4")
         provider.create(make_request(disk=200 << 30))
-        provider.create(make_request(size=n4))
+        box = provider.create(make_request(size=n4))
+        assert box.notes == (
+            "the disk is hyperdisk-balanced: n4-standard-4 takes no pd-ssd",
+        )
         wanted = [
             call.body["disks"][0]["initializeParams"]
             for call in google.calls("instances.insert")
@@ -163,6 +166,16 @@ class TestWrongNames:
         size = dataclasses.replace(SIZE, place="us-central1-z")
         with pytest.raises(UsageError, match="us-central1-z"):
             make_provider().create(make_request(size=size))
+
+    def test_wrong_place(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """A box in a zone or project that is not there is not called gone."""
+        with pytest.raises(UsageError, match="us-central1-z"):
+            provider.get(make_request().box, "us-central1-z")
+        google.fail("instances.get", "notFound")
+        with pytest.raises(UsageError):
+            provider.get(make_request().box, ZONE)
 
     def test_base(self, provider: GCP, make_request: Make) -> None:
         """An environment that Google does not have is refused by name."""
