@@ -23,12 +23,18 @@ class Relay:
             them came to the end of their bytes.
 
         to_server: How many bytes have gone to the server.
+
+        turns: How many round trips one after the other it took to get to what
+            the client has been sent so far. Only with a *delay* can be seen who
+            has waited for whom.
     """
 
     def __init__(self, port: int, *, at: int = 0, delay: float = 0.0) -> None:
         self.delay = delay
         self.cuts: list[int] = []
-        self.opened = self.was_cut = self.to_server = 0
+        self.opened = self.was_cut = self.to_server = self.turns = 0
+        # As far as the server knows: the client had got so far when it last spoke.
+        self.known_turns = 0
         self._target = port
         self._main: asyncio.Task[None] | None = None
         self._lines: set[_Line] = set()
@@ -135,8 +141,8 @@ class _Line:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, up: bool
     ) -> None:
         loop = asyncio.get_running_loop()
-        late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        deliver = loop.create_task(self._deliver(late, sink))
+        late: asyncio.Queue[tuple[float, bytes, int]] = asyncio.Queue()
+        deliver = loop.create_task(self._deliver(late, sink, up))
         try:
             data = b"first"
             while data:
@@ -147,7 +153,8 @@ class _Line:
                 if self._left is not None:
                     data = data[: self._left]
                     self._left -= len(data)
-                late.put_nowait((loop.time() + self._relay.delay, data))
+                turn = self._relay.turns if up else self._relay.known_turns + 1
+                late.put_nowait((loop.time() + self._relay.delay, data, turn))
                 if self._left == 0:
                     self._left = None
                     self._relay.was_cut += 1
@@ -165,15 +172,23 @@ class _Line:
                     end.close()
 
     async def _deliver(
-        self, late: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter
+        self,
+        late: asyncio.Queue[tuple[float, bytes, int]],
+        sink: asyncio.StreamWriter,
+        up: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
+        relay = self._relay
         data = b"first"
         while data:
-            at, data = await late.get()
+            at, data, turn = await late.get()
             await asyncio.sleep(max(at - loop.time(), 0.0))
             await self._flowing.wait()
             if data:
+                if up:
+                    relay.known_turns = max(relay.known_turns, turn)
+                else:
+                    relay.turns = max(relay.turns, turn)
                 sink.write(data)
                 await sink.drain()
             elif sink.can_write_eof():
