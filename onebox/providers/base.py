@@ -224,6 +224,8 @@ class Provider(abc.ABC):
 
         image_rate: What a GB of a saved image costs a month at most, in USD;
             None if that is not known.
+
+        unseen: The regions that the last `find` could not look into, and why.
     """
 
     name: str
@@ -232,6 +234,7 @@ class Provider(abc.ABC):
     own_system: bool = True
     adopts: tuple[str, ...] = ()
     image_rate: float | None = None
+    unseen: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def sizes(self, need: Need) -> Sequence[Size]:

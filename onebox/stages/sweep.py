@@ -89,6 +89,7 @@ def _look(session: Session) -> tuple[list[_Found], list[str]]:
             silent.append(f"{name} ({error.message})")
             continue
         found += [_judge(session, provider, box) for box in boxes]
+        silent += [f"{name} {region}" for region in provider.unseen]
     return found, silent
 
 
