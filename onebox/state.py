@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .durable import private_dir, sync_dir, write_all, write_atomically
+from .durable import clear_drafts, private_dir, sync_dir, write_all, write_atomically
 from .errors import Busy, StateError
 from .signals import held
 
@@ -90,6 +90,7 @@ def random_id(length: int = 10) -> str:
 def note_provider(directory: Path, name: str) -> None:
     """Write down, in the state directory, that boxes are made at this provider."""
     mark = directory / "providers" / name
+    clear_drafts(mark.parent, ".*-*")
     if not mark.exists():
         with _usable(mark):
             private_dir(mark.parent)

@@ -79,10 +79,25 @@ class TestState:
         (config / ".draft-abc" / "identity").write_text("half a key")
         young = config / ".draft-young"
         young.mkdir()
-        _age(*ssh.glob(".*-abc"), config / ".draft-abc")
+        jobs, results = project.root / ".onebox" / "jobs", project.root / "results"
+        mine = project.write("results/.mine.json-abc", "not ours")
+        drafts = [
+            *ssh.glob(".*-abc"),
+            config / ".draft-abc",
+            project.write(".onebox/jobs/.last.json-abc", "{"),
+            project.write(".onebox/jobs/j0/.receipt.json-abc", "{"),
+            project.write("results/.onebox-receipt.json-abc", "{"),
+            _draft(project.home / "state" / "providers" / ".local-abc"),
+        ]
+        _age(mine, *drafts)
+        assert 0 == project.inv("run").code
         assert 0 == project.inv("teardown").code
+        project.inv("run")
 
+        assert [] == [path for path in drafts if path.exists()]
         assert [] == list(ssh.parent.rglob(".*"))
+        assert [] == list(jobs.rglob(".*"))
+        assert [mine] == list(results.glob(".*"))
         assert [young] == list(config.glob(".*"))
 
 
@@ -384,6 +399,11 @@ def _ssh(box: str) -> list[int]:
             if words.startswith(b"ssh") and box[:13].encode() in words:
                 found.append(int(path.name))
     return found
+
+
+def _draft(path: Path) -> Path:
+    path.write_text("")
+    return path
 
 
 def _age(*paths: Path) -> None:

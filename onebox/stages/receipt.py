@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import words
-from ..durable import write_atomically
+from ..durable import clear_drafts, write_atomically
 from ..providers.base import Box
 from . import attempts
 
@@ -73,6 +73,10 @@ def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
         write_atomically(beside / NAME, data, mode=0o644)
     if paper["exit"] == 0 and "key" in paper:
         write_atomically(folder.parent / "last.json", data, mode=0o644)
+    for place in (folder.parent, *folder.parent.iterdir()):
+        clear_drafts(place, ".*.json-*")
+    if beside is not None:
+        clear_drafts(beside, f".{NAME}-*")
 
 
 def last_good(session: Session) -> dict[str, Any] | None:
