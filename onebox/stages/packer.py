@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # A zone is a region and one letter more: us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
+# In what AWS calls a base.
+_AMI = re.compile(r"ami-[0-9a-f]{8,}")
 
 
 def check(session: Session) -> None:
@@ -216,10 +218,10 @@ def _variables(
 ) -> Path:
     """Write the file of variables; it stays, to run Packer by hand with it."""
     place = launch.builder_sizes(session)[0].place
-    zone = _ZONE.fullmatch(place)
+    zone, ami = _ZONE.fullmatch(place), _AMI.search(inputs["base"])
     common = {
         "region": zone[1] if zone else place,
-        "source_image": inputs["base"],
+        "source_image": ami[0] if ami else inputs["base"],
         "tags": {
             "onebox:managed": "1",
             "onebox:owner": session.owner,

@@ -209,6 +209,7 @@ def _image(described: Answer, region: str) -> Image | None:
         arch=base.arch,
         tags=replace(tags, kind="image"),
         places=(region,),
+        base=said.get(f"{marks.PREFIX}base", ""),
     )
 
 

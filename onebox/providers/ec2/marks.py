@@ -108,6 +108,7 @@ def of_image(image: Image) -> list[dict[str, str]]:
             IMAGE: image.id,
             f"{PREFIX}image-name": image.name,
             f"{PREFIX}recipe": image.recipe,
+            f"{PREFIX}base": image.base,
         }
     )
 
