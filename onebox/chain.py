@@ -134,6 +134,7 @@ def _interrupted(session: Session) -> None:
     screen = session.screen
     screen.close_line()
     box = None
+    session.aside.clear()
     with suppress(OneboxError):
         box = session.look_again()
     if box is None:
@@ -160,6 +161,7 @@ def _detached(session: Session, box: Box) -> None:
 
 
 def _still_running(session: Session) -> str:
+    session.aside.clear()
     with suppress(OneboxError):
         box = session.look_again()
         return "" if box is None else _left(session, box)

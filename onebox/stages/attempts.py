@@ -58,6 +58,11 @@ class Run:
         """Return the run's name: its first job's."""
         return self.attempts[0].job if self.attempts else ""
 
+    @property
+    def job(self) -> str:
+        """Return the job of the last attempt."""
+        return self.attempts[-1].job
+
     def has(self, job: str) -> bool:
         """Tell whether a job is an attempt of this run."""
         return any(attempt.job == job for attempt in self.attempts)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import children, words
 from ..errors import ConnectionLost, OneboxError, UsageError
 from ..providers.base import Box
-from . import job, joblog, run
+from . import job, joblog, run, watching
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -56,11 +56,11 @@ def logs(session: Session) -> None:
     if answer is None:
         raise UsageError(f"no job has run on {session.title} yet", next="inv run")
     job_id = answer["job"]
-    path = run.log_path(session, job_id)
+    path = watching.log_path(session, job_id)
     with suppress(FileNotFoundError):
         joblog.replay(path, session.screen.output, session.screen.output_gone)
     session.doing = "run"
-    record = run.watch(session, box, job_id)
+    record = watching.watch(session, box, job_id)
     session.screen.note("then: inv fetch teardown")
     if record["code"]:
         raise run.JobFailed(int(record["code"]))
@@ -81,7 +81,7 @@ def cancel(session: Session) -> None:
             lambda link: link.ask("cancel", job=answer["job"], cause="cancel"), box
         )
         record = job.fate(session, ended)
-        line.end("", f"{answer['job']}: {run.describe(record)}")
+        line.end("", f"{answer['job']}: {watching.describe(record)}")
     session.screen.note("then: inv fetch teardown")
 
 
@@ -119,7 +119,7 @@ def _job(session: Session, box: Box) -> str:
         return "none yet"
     text = f"{answer['job']} {answer['state']}"
     if answer["state"] == "exited":
-        text += f", {run.describe(answer['record'])}"
+        text += f", {watching.describe(answer['record'])}"
     elif answer["state"] == "lost":
         text += f": {answer.get('why')}"
     elif answer.get("started"):

@@ -180,7 +180,7 @@ def last_pull(session: Session, run: Run, box: Box) -> None:
             session,
             link,
             run=run.id,
-            job=run.attempts[-1].job,
+            job=run.job,
             box=box,
             wait=OTHERS_SECONDS,
         ),
@@ -260,7 +260,7 @@ def _leave(session: Session, run: Run, box: Box) -> None:
 def _bring_all(session: Session, run: Run, box: Box, line: StageLine) -> bool:
     """Fetch checkpoints, then outputs; tell whether all of them are here."""
     line.doing(f"fetching what {box.id} has")
-    folder = _kept(session, run.attempts[-1].job)
+    folder = _kept(session, run.job)
     try:
         last_pull(session, run, box)
         done: outputs.Fetched = session.resuming(

@@ -6,17 +6,18 @@ import hashlib
 import json
 import secrets as randomness
 import shlex
-import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import words
 from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
 from ..providers.base import Box
 from ..transport import outputs, sync
-from . import attempts, checkpoints, fetch, image, job, push, receipt, recover
+from . import attempts, fetch, image, job, push, receipt, recover
+from .attempts import Run
+from .watching import watch
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -86,72 +87,25 @@ def perform(
     session.lock()
     box = session.running_box()
     shell = (line or command_line(session)) if argv is None else None
-    values = secret_values(session)
+    work = _Work(argv, shell, secret_values(session), usual)
     before = _bring_earlier_outputs(session, box)
-    command = shell if shell is not None else shlex.join(argv or ())
-    whole, anew = recover.begin(session, command, before)
+    run, anew = recover.begin(session, work.command, before)
     if anew:
-        session.screen.note(f"going on with the run of job {whole.id}")
-        recover.restore(session, whole, box)
+        session.screen.note(f"going on with the run of job {run.id}")
+        recover.restore(session, run, box)
+    if detach:
+        with session.timed("run"):
+            job_id = _start(session, work, _begin(session, work, run, box), box)
+        session.line.keep = True
+        _say_detached(session, box, job_id)
+        return None
     tries = 1
     while True:
-        job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
-        began = time.time()
-        session.remember(
-            job=job_id,
-            job_command=command,
-            job_started=began,
-            fetched="",
-            into="",
-            discarded=False,
-        )
-        whole = attempts.write(session, whole.begun(job_id, box))
-        try:
-            with session.timed("run"):
-                job.start(
-                    session,
-                    box,
-                    job_id=job_id,
-                    argv=argv,
-                    line=shell,
-                    env={**LIVE, **session.settings.run.env},
-                    secrets=values,
-                    outputs=[x for x in fetch.roots(session) if x.endswith("/")],
-                )
-                if detach:
-                    session.line.keep = True
-                    _say_detached(session, box, job_id)
-                    return None
-                record = watch(session, box, job_id, run=whole.id, attempt=tries)
-        except (Lost, Preempted) as error:
-            if not recover.taken(session, box):
-                raise
-            lasted = time.time() - began
-            whole = attempts.write(session, whole.over(lasted, ended=False))
-            why = recover.refusal(session, whole, box, tries)
-            if why:
-                raise recover.given_up(session, whole, box, why) from error
-        else:
-            lasted = record["ended"] - record["started"]
-            by_itself = recover.by_itself(session, box, record)
-            whole = attempts.write(session, whole.over(lasted, ended=by_itself))
-            paper = receipt.make(session, box, job_id, command, record)
-            paper["attempts"] = attempts.account(whole, box)
-            if usual and not record["code"]:
-                paper["key"] = _key(session)
-            why = recover.refusal(session, whole, box, tries)
-            if by_itself:
-                try:
-                    return _bring_home(session, whole, job_id, paper)
-                except (Lost, Preempted):
-                    # Taken with its outputs on it; a failed job stays a failed one.
-                    if why or record["code"] or not recover.taken(session, box):
-                        raise
-                whole = attempts.write(session, whole.over(lasted, ended=False))
-            elif why:
-                _bring_what_there_is(session, whole, box, job_id, paper)
-                raise recover.given_up(session, whole, box, why)
-        box, tries = recover.next_box(session, whole, box, tries)
+        run = _begin(session, work, run, box)
+        run, paper = _attempt(session, work, run, box, tries)
+        if paper is not None:
+            return paper
+        box, tries = recover.next_box(session, run, box, tries)
         session.screen.note(f"attempt {tries} of {session.settings.limits.retries + 1}")
 
 
@@ -162,56 +116,95 @@ def check(session: Session) -> None:
     secret_values(session)
 
 
-def watch(
-    session: Session, box: Box, job_id: str, *, run: str = "", attempt: int = 1
-) -> dict[str, Any]:
-    """
-    Show a job's output from where the local log ends; return its record.
+@dataclass(frozen=True)
+class _Work:
+    """What is to run: words, or a line of shell; *usual* if it is [run] command."""
 
-    Its checkpoints come here meanwhile.
+    argv: Sequence[str] | None
+    line: str | None
+    secrets: Mapping[str, str] = field(repr=False)
+    usual: bool
 
-    Args:
-        run: The first job of the run that this one is an attempt of.
+    @property
+    def command(self) -> str:
+        """Return it as a line that a shell would take."""
+        return self.line if self.line is not None else shlex.join(self.argv or ())
+
+
+def _begin(session: Session, work: _Work, run: Run, box: Box) -> Run:
+    """Write down, before it starts, that there is another attempt."""
+    job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
+    session.remember(
+        job=job_id,
+        job_command=work.command,
+        job_started=time.time(),
+        fetched="",
+        into="",
+        discarded=False,
+    )
+    return attempts.write(session, run.begun(job_id, box))
+
+
+def _start(session: Session, work: _Work, run: Run, box: Box) -> str:
+    """Start the attempt that has been written down; return its job."""
+    job.start(
+        session,
+        box,
+        job_id=run.job,
+        argv=work.argv,
+        line=work.line,
+        env={**LIVE, **session.settings.run.env},
+        secrets=work.secrets,
+        outputs=[path for path in fetch.roots(session) if path.endswith("/")],
+    )
+    return run.job
+
+
+def _attempt(
+    session: Session, work: _Work, run: Run, box: Box, tries: int
+) -> tuple[Run, dict[str, Any] | None]:
     """
-    screen = session.screen
-    # The first moment of the job is the line's; the rest is the job's own.
+    Run the job once, to its end if its box lives so long; bring home what it left.
+
+    Returns the receipt, or None if the cloud has taken the box and the job is to
+    run again.
+    """
     began = time.time()
-    tried = f"attempt {attempt}" if attempt > 1 else ""
-    log = log_path(session, job_id)
     try:
-        with checkpoints.coming_home(
-            session, box, run=run or job_id, job=job_id
-        ) as visitor:
+        with session.timed("run"):
+            _start(session, work, run, box)
+            record = watch(session, box, run.job, run=run.id, attempt=tries)
+    except (Lost, Preempted) as error:
+        if not recover.taken(session, box):
+            raise
+        run = attempts.write(session, run.over(time.time() - began, ended=False))
+        why = recover.refusal(session, run, box, tries)
+        if why:
+            raise recover.given_up(session, run, box, why) from error
+        return run, None
+    lasted = record["ended"] - record["started"]
+    by_itself = recover.by_itself(session, box, record)
+    run = attempts.write(session, run.over(lasted, ended=by_itself))
+    paper = receipt.make(session, box, run.job, work.command, record)
+    paper["attempts"] = attempts.account(run, box)
+    if work.usual and not record["code"]:
+        paper["key"] = _key(session)
+    why = recover.refusal(session, run, box, tries)
+    if by_itself:
+        try:
+            return run, _bring_home(session, run, paper)
+        except (Lost, Preempted):
+            # Taken with its outputs on it. A job that failed stays one that did.
+            if why or record["code"] or not recover.taken(session, box):
+                raise
+        return attempts.write(session, run.over(lasted, ended=False)), None
+    if why:
+        _bring_what_there_is(session, run, box, paper)
+        raise recover.given_up(session, run, box, why)
+    return run, None
 
-            def sample(now: dict[str, Any]) -> None:
-                more = [tried]
-                if visitor is not None:
-                    visitor.speak()
-                    more.append(visitor.footer)
-                screen.footer(_footer(session, box, now, began, more))
 
-            record = job.follow(
-                session, box, job_id, log, screen.output, sample, screen.output_gone
-            )
-    except (Lost, Preempted):
-        screen.close_line()
-        lasted = words.seconds(time.time() - session.notebook.record.job_started)
-        if recover.taken(session, box):
-            screen.line("run", "failed", lasted, "the provider took the box back")
-        else:
-            unknown = f"job {job_id}: how it ended is not known"
-            screen.line("run", "failed", lasted, unknown)
-        raise
-    screen.close_line()
-    spent = words.seconds(record["ended"] - record["started"])
-    mark = "done" if not record["code"] else "failed"
-    screen.line("run", mark, spent, describe(record))
-    return record
-
-
-def _bring_home(
-    session: Session, run: attempts.Run, job_id: str, paper: dict[str, Any]
-) -> dict[str, Any]:
+def _bring_home(session: Session, run: Run, paper: dict[str, Any]) -> dict[str, Any]:
     """Fetch a finished job's outputs, write its receipt, pass on its exit code."""
     session.paper = paper
     try:
@@ -219,59 +212,11 @@ def _bring_home(
             done = fetch.perform(session, started_by="run")
             paper["outputs"] = {"files": done.files, "bytes": done.bytes}
     finally:
-        receipt.write(session, job_id, paper)
+        receipt.write(session, run.job, paper)
     recover.clear(session, run)
     if paper["exit"]:
         raise JobFailed(int(paper["exit"]))
     return paper
-
-
-def log_path(session: Session, job_id: str) -> Path:
-    """Return where a job's log is kept here."""
-    return session.local_dir / "jobs" / job_id / "log"
-
-
-def describe(record: Mapping[str, Any]) -> str:
-    """Say how a job ended, in a few words."""
-    cause, code = record["cause"], record["code"]
-    text = f"exit {code}"
-    if cause == "oom":
-        text += f", killed: out of memory{_peak(record)}"
-    elif cause == "disk-full":
-        text += ", the box's disk is full"
-    elif cause == "signal":
-        text += f", killed by {_name(int(record['signal']))}"
-    elif cause == "exit" and 128 < code < 128 + signal.NSIG:
-        # A shell says so when a command in it was killed.
-        text += f" ({_name(code - 128)})"
-    elif cause != "exit":
-        text += f", {_CAUSES.get(cause, cause)}"
-    left = record.get("survivors") or []
-    if left:
-        text += f"; ended what it left running: {words.some([str(s) for s in left])}"
-    return text
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-_CAUSES = {
-    "cancel": "cancelled",
-    "preempted": "the provider took the box back",
-    "deadline": "the deadline had come",
-    "poweroff": "the box was powered off",
-}
-
-
-def _peak(record: Mapping[str, Any]) -> str:
-    peak = record.get("memory_peak")
-    text = f" at {words.size(peak)}" if peak else ""
-    largest = record.get("memory_largest")
-    return f"{text} ({words.path(str(largest))})" if largest else text
 
 
 def command_line(session: Session) -> str:
@@ -297,7 +242,7 @@ def secret_values(session: Session) -> dict[str, str]:
 
 
 def _bring_what_there_is(
-    session: Session, run: attempts.Run, box: Box, job_id: str, paper: dict[str, Any]
+    session: Session, run: Run, box: Box, paper: dict[str, Any]
 ) -> None:
     """Fetch from a box in its last minutes: it may go in the middle of it."""
     session.paper = paper
@@ -309,7 +254,7 @@ def _bring_what_there_is(
     except (Lost, Preempted):
         session.screen.note(f"{box.id} went before all of it was here")
     finally:
-        receipt.write(session, job_id, paper)
+        receipt.write(session, run.job, paper)
 
 
 def _bring_earlier_outputs(session: Session, box: Box) -> dict[str, Any] | None:
@@ -348,27 +293,6 @@ def _say_detached(session: Session, box: Box, job_id: str) -> None:
         f"the box powers itself off {idle:g} min after the job has ended, at "
         f"{words.clock(box.deadline, time.time())} at the latest; its disk is kept"
     )
-
-
-def _footer(
-    session: Session,
-    box: Box,
-    sample: Mapping[str, Any],
-    began: float,
-    more: Sequence[str] = (),
-) -> str:
-    started = session.notebook.record.job_started or began
-    spent = max(time.time() - started, 0)
-    parts = [f"run  {words.seconds(spent)}"]
-    if box.size.price:
-        parts.append(words.money(box.size.price * spent / 3600))
-    if sample.get("cpu") is not None:
-        parts.append(f"{sample['cpu']:.1f} of {sample.get('cpus', '?')} cores")
-    if sample.get("memory"):
-        total = words.size(sample["memory_total"])
-        parts.append(f"{words.size(sample['memory'])} of {total}")
-    parts += [*more, "Ctrl-C detaches"]
-    return "    ".join(part for part in parts if part)
 
 
 def _key(session: Session) -> dict[str, str]:

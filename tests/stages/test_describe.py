@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onebox.stages.run import describe
+from onebox.stages.watching import describe
 
 
 @pytest.mark.parametrize(

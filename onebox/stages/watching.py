@@ -1,0 +1,133 @@
+"""Watch a job while it runs, and say how it ended."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import words
+from ..errors import Lost, Preempted
+from ..providers.base import Box
+from . import checkpoints, job, recover
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def watch(
+    session: Session, box: Box, job_id: str, *, run: str = "", attempt: int = 1
+) -> dict[str, Any]:
+    """
+    Show a job's output from where the local log ends; return its record.
+
+    Its checkpoints come here meanwhile.
+
+    Args:
+        run: The first job of the run that this one is an attempt of.
+    """
+    screen = session.screen
+    # The first moment of the job is the line's; the rest is the job's own.
+    began = time.time()
+    tried = f"attempt {attempt}" if attempt > 1 else ""
+    log = log_path(session, job_id)
+    try:
+        with checkpoints.coming_home(
+            session, box, run=run or job_id, job=job_id
+        ) as visitor:
+
+            def sample(now: dict[str, Any]) -> None:
+                more = [tried]
+                if visitor is not None:
+                    visitor.speak()
+                    more.append(visitor.footer)
+                screen.footer(_footer(session, box, now, began, more))
+
+            record = job.follow(
+                session, box, job_id, log, screen.output, sample, screen.output_gone
+            )
+    except (Lost, Preempted):
+        screen.close_line()
+        lasted = words.seconds(time.time() - session.notebook.record.job_started)
+        if recover.taken(session, box):
+            screen.line("run", "failed", lasted, "the provider took the box back")
+        else:
+            unknown = f"job {job_id}: how it ended is not known"
+            screen.line("run", "failed", lasted, unknown)
+        raise
+    screen.close_line()
+    spent = words.seconds(record["ended"] - record["started"])
+    mark = "done" if not record["code"] else "failed"
+    screen.line("run", mark, spent, describe(record))
+    return record
+
+
+def log_path(session: Session, job_id: str) -> Path:
+    """Return where a job's log is kept here."""
+    return session.local_dir / "jobs" / job_id / "log"
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """Say how a job ended, in a few words."""
+    cause, code = record["cause"], record["code"]
+    text = f"exit {code}"
+    if cause == "oom":
+        text += f", killed: out of memory{_peak(record)}"
+    elif cause == "disk-full":
+        text += ", the box's disk is full"
+    elif cause == "signal":
+        text += f", killed by {_name(int(record['signal']))}"
+    elif cause == "exit" and 128 < code < 128 + signal.NSIG:
+        # A shell says so when a command in it was killed.
+        text += f" ({_name(code - 128)})"
+    elif cause != "exit":
+        text += f", {_CAUSES.get(cause, cause)}"
+    left = record.get("survivors") or []
+    if left:
+        text += f"; ended what it left running: {words.some([str(s) for s in left])}"
+    return text
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+_CAUSES = {
+    "cancel": "cancelled",
+    "preempted": "the provider took the box back",
+    "deadline": "the deadline had come",
+    "poweroff": "the box was powered off",
+}
+
+
+def _peak(record: Mapping[str, Any]) -> str:
+    peak = record.get("memory_peak")
+    text = f" at {words.size(peak)}" if peak else ""
+    largest = record.get("memory_largest")
+    return f"{text} ({words.path(str(largest))})" if largest else text
+
+
+def _footer(
+    session: Session,
+    box: Box,
+    sample: Mapping[str, Any],
+    began: float,
+    more: Sequence[str] = (),
+) -> str:
+    started = session.notebook.record.job_started or began
+    spent = max(time.time() - started, 0)
+    parts = [f"run  {words.seconds(spent)}"]
+    if box.size.price:
+        parts.append(words.money(box.size.price * spent / 3600))
+    if sample.get("cpu") is not None:
+        parts.append(f"{sample['cpu']:.1f} of {sample.get('cpus', '?')} cores")
+    if sample.get("memory"):
+        total = words.size(sample["memory_total"])
+        parts.append(f"{words.size(sample['memory'])} of {total}")
+    parts += [*more, "Ctrl-C detaches"]
+    return "    ".join(part for part in parts if part)
