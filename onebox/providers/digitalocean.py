@@ -15,6 +15,7 @@ from .droplets import (
     ending,
     firewall,
     images,
+    labels,
     launching,
     power,
     removal,
@@ -108,7 +109,7 @@ class DigitalOcean(Provider):
             raise
         except OneboxError:
             firewall.remove(self._calls, request.box)
-            images.forget(self._calls, [tags.tag("box", request.box)])
+            labels.forget(self._calls, [tags.tag("box", request.box)])
             raise
         self._remove_stale(owner)
         return self._box(droplet)
@@ -300,15 +301,12 @@ class DigitalOcean(Provider):
         present = [str(word).lower() for word in droplet.get("tags") or []]
         start = f"onebox-{key}:"
         old = [word for word in present if word.startswith(start) and word != new]
-        resource = {"resource_id": str(droplet["id"]), "resource_type": "droplet"}
-        said = {"resources": [resource]}
+        number = int(droplet["id"])
         if new not in present:
-            self._calls.post("tags", {"name": new}, again=True)
-            self._calls.post(f"tags/{new}/resources", said, again=True)
+            labels.put_on(self._calls, new, "droplet", number)
         for word in old:
-            with suppress(Gone):
-                self._calls.delete(f"tags/{word}/resources", said)
-        images.forget(self._calls, old)
+            labels.take_off(self._calls, word, "droplet", number)
+        labels.forget(self._calls, old)
 
     def _box(self, droplet: Answer) -> Box:
         box = self._read(droplet)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from ...errors import Gone
-from . import tags
+from . import labels, tags
 from .calls import Answer, Calls
 from .looking import moment
 from .refusals import Conflict
@@ -31,7 +31,7 @@ def ensure(calls: Calls, owner: str, box: str, cidr: str) -> bool:
     """
     found = of_box(calls, box)
     if not found:
-        calls.post("tags", {"name": tags.tag("box", box)}, again=True)
+        labels.ensure(calls, tags.tag("box", box))
         try:
             calls.post("firewalls", _rules(owner, box, cidr), again=True)
             return True
@@ -113,7 +113,7 @@ def _name(owner: str, box: str) -> str:
 
 
 def _rules(owner: str, box: str, cidr: str) -> Answer:
-    every = {"ports": "all", "destinations": _ANYWHERE}
+    every = {"ports": "1-65535", "destinations": _ANYWHERE}
     return {
         "name": _name(owner, box),
         "inbound_rules": [

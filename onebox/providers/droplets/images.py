@@ -10,9 +10,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
-from ...errors import Gone, ProviderError, Unclear, UsageError
+from ...errors import Gone, Unclear, UsageError
 from ..base import Image
-from . import tags
+from . import labels, tags
 from .calls import Answer, Calls
 from .looking import check_same, moment
 from .power import wait_for
@@ -140,7 +140,7 @@ def delete(calls: Calls, patience: Patience, image: Image) -> None:
         lambda: snapshot_of(calls, image.id) is None,
         patience.gone,
     )
-    forget(calls, [tags.of_image(read)])
+    labels.forget(calls, [tags.of_image(read)])
 
 
 def half_made(calls: Calls, box: str) -> list[Answer]:
@@ -165,16 +165,6 @@ def price(snapshot: Answer) -> float:
     """Return what a snapshot costs an hour."""
     size = float(snapshot.get("size_gigabytes") or 0)
     return size * SNAPSHOT_PRICE / MONTH_HOURS
-
-
-def forget(calls: Calls, words: list[str]) -> None:
-    """Remove tags that nothing carries any more, as far as the token may."""
-    for word in words:
-        # An empty tag costs nothing and means nothing.
-        with suppress(ProviderError):
-            carried = calls.get(f"tags/{word}")["tag"]["resources"]["count"]
-            if carried == 0:
-                calls.delete(f"tags/{word}")
 
 
 def _private(calls: Calls) -> list[Answer]:
@@ -223,9 +213,7 @@ def _make_ours(
     calls: Calls, patience: Patience, snapshot: Answer, image: Image
 ) -> Answer:
     word = tags.of_image(image)
-    calls.post("tags", {"name": word}, again=True)
-    resource = {"resource_id": str(snapshot["id"]), "resource_type": "image"}
-    calls.post(f"tags/{word}/resources", {"resources": [resource]}, again=True)
+    labels.put_on(calls, word, "image", snapshot["id"])
     found: list[Answer] = []
 
     def shown() -> bool:

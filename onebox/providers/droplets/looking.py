@@ -40,7 +40,7 @@ class Droplets:
     def called(self, box: str) -> list[Answer]:
         """Return every droplet of this box id, the oldest first: one, or doubles."""
         wanted = tags.tag("box", box)
-        listed = self._calls.all("droplets", "droplets", tag_name=wanted)
+        listed = self._tagged(wanted)
         found = {int(one["id"]): one for one in listed if _carries(one, wanted)}
         for number in self._gone & set(found):
             del found[number]
@@ -54,7 +54,7 @@ class Droplets:
     def owned(self, owner: str) -> list[Answer]:
         """Return every droplet of this owner's, in all regions."""
         wanted = tags.tag("owner", owner)
-        listed = self._calls.all("droplets", "droplets", tag_name=wanted)
+        listed = self._tagged(wanted)
         found = {int(one["id"]): one for one in listed if _carries(one, wanted)}
         for number in self._gone & set(found):
             del found[number]
@@ -64,6 +64,13 @@ class Droplets:
             if one is not None and _carries(one, wanted):
                 found[number] = one
         return [found[number] for number in sorted(found)]
+
+    def _tagged(self, word: str) -> list[Answer]:
+        try:
+            return self._calls.all("droplets", "droplets", tag_name=word)
+        except Gone:
+            # There is no such tag, so nothing bears it.
+            return []
 
     def numbered(self, number: int) -> Answer | None:
         """Return the droplet of this number as it is now, None if it is gone."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ...errors import Gone, NotAllowed, Unclear
 from ..base import Box, Leftover
-from . import firewall, images, tags
+from . import firewall, images, labels, tags
 from .calls import Answer, Calls
 from .looking import Droplets, check_all, shape
 from .refusals import Pending
@@ -43,7 +43,7 @@ def delete(calls: Calls, droplets: Droplets, patience: Patience, box: Box) -> No
             calls.delete(f"volumes/{volume['id']}")
     keys = ("box", "expires", "exposed", "hostkey", "image")
     wanted = tuple(f"onebox-{key}:" for key in keys)
-    images.forget(calls, sorted(word for word in own if word.startswith(wanted)))
+    labels.forget(calls, sorted(word for word in own if word.startswith(wanted)))
 
 
 def leftovers(calls: Calls, droplets: Droplets, box: str) -> list[Leftover]:

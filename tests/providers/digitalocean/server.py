@@ -139,6 +139,10 @@ class _CutError(Exception):
     """The connection ends here."""
 
 
+class _AnsweredError(Exception):
+    """The fault itself was the answer."""
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # An answer in one piece: two small ones are 40 ms apart.
@@ -190,6 +194,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 raise _CutError
             self._after(fault)
             self._send(status, told, half=fault is not None and "half" in fault.kind)
+        except _AnsweredError:
+            return
         except _CutError:
             self.close_connection = True
             with contextlib.suppress(OSError):
@@ -201,10 +207,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault.kind == "429":
             told = {"id": "too_many_requests", "message": "API Rate limit exceeded."}
             self._send(429, told, headers=fault.headers)
-            raise _CutError
+            raise _AnsweredError
         if fault.kind == "redirect":
             self._send(302, {}, headers=fault.headers)
-            raise _CutError
+            raise _AnsweredError
         if fault.kind == "late":
             self.server_of.sleep(self.server_of.late)
         if fault.kind.endswith("before"):
@@ -220,9 +226,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if kind.startswith("500"):
             told = {"id": "server_error", "message": "Server was unable to give you a"}
             self._send(500, told)
-        elif kind.startswith("html"):
+            raise _AnsweredError
+        if kind.startswith("html"):
             self._send(502, "<html><title>502 Bad Gateway</title></html>")
-        elif kind.startswith("hang"):
+            raise _AnsweredError
+        if kind.startswith("hang"):
             self.server_of.sleep(self.server_of.hang)
         raise _CutError
 
@@ -418,6 +426,8 @@ def _delete_from(table: str) -> Any:
 
 
 def _make_tag(world: World, name: str, body: Json) -> Json:
+    if body["name"].lower() in world.tags:
+        raise RefusedError(422, "unprocessable_entity", "Tag has already been taken")
     return {"tag": {"name": world.tag(body["name"]), "resources": {"count": 0}}}
 
 

@@ -195,6 +195,32 @@ class TestCreate:
         later.delete(box)
         assert not server.world.droplets
 
+    def test_double_of_another(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """If one of two droplets is somebody else's, neither is touched."""
+        request = make_request()
+        provider.create(request)
+        body = server.world.made[0].body
+        words = [word.replace("project-1", "project-2") for word in body["tags"]]
+        server.world.create({**body, "tags": words})
+        server.world.tick()
+        with pytest.raises(NotAllowed):
+            provider.create(request)
+        assert len(server.world.droplets) == 2
+
+    def test_at_once(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """Who has made a box knows it at once, though no list shows it yet."""
+        server.world.laws.lag = 60
+        provider, request = open_provider(), make_request()
+        box = when_up(provider, provider.create(request))
+        assert list(provider.find(request.tags.owner)) == [box]
+        assert provider.create(request) == box
+        assert open_provider().get(box.id) is None
+        assert len(server.world.made) == 1
+
     def test_stranger_with_our_tag(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:

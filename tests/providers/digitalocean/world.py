@@ -345,7 +345,8 @@ class World:
         made = self.firewalls.get(id, {}).get("created_at", _written(time.monotonic()))
         # The API shows all ports as 0.
         for rule in body["outbound_rules"]:
-            rule["ports"] = "0" if rule["ports"] == "all" else rule["ports"]
+            if rule["ports"] in ("all", "1-65535"):
+                rule["ports"] = "0"
         self.firewalls[id] = {
             **body,
             "id": id,
