@@ -18,9 +18,22 @@ from pathlib import Path
 
 PLACE = Path("/var/tmp/onebox-machines")
 PACKAGES = ("cloud-init", "openssh-server", "sudo", "dbus", "systemd-sysv")
-# Of the host's files these are nobody's business.
-HIDDEN = ("home", "root", "tmp", "var/tmp", "work", "srv", "mnt", "media", "opt")
+# What a system is made of; whatever else lies at the host's top is nobody's business.
+SYSTEM = (
+    "bin",
+    "boot",
+    "dev",
+    "etc",
+    "lib",
+    "proc",
+    "run",
+    "sbin",
+    "sys",
+    "usr",
+    "var",
+)
 HIDDEN_STATE = (
+    "var/tmp",
     "var/lib/cloud",
     "var/lib/dbus",
     "var/lib/onebox",
@@ -185,7 +198,15 @@ def _install(draft: Path) -> None:
 
 
 def _furnish(upper: Path) -> None:
-    for name in (*HIDDEN, *HIDDEN_STATE):
+    others = sorted(
+        path.name
+        for path in Path("/").iterdir()
+        if path.is_dir()
+        and not path.is_symlink()
+        and not path.name.startswith(("lib", "."))
+        and path.name not in SYSTEM
+    )
+    for name in (*others, *HIDDEN_STATE):
         _hide(upper / name, 0o1777 if name.endswith("tmp") else 0o755)
     ssh = _hide(upper / "etc/ssh")
     for name in ("moduli", "ssh_config"):
