@@ -222,15 +222,15 @@ def poll(cloud: Cloud, look: Callable[[], T | None], seconds: float, what: str) 
     Raises:
         OneboxError: It takes longer than *seconds*.
     """
-    until = cloud.clock() + seconds
-    nap = 1.0
+    nap, waited = 1.0, 0.0
     while True:
         found = look()
         if found is not None:
             return found
-        if cloud.clock() >= until:
+        if waited >= seconds:
             raise OneboxError(f"{what} has taken longer than {seconds:.0f} s")
         cloud.sleep(nap)
+        waited += nap
         nap = min(nap * 1.5, 5.0)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...errors import Gone, ProviderError
+from ...errors import Gone, OneboxError, ProviderError
 from ..base import Box, Leftover
-from . import alarms, machines, marks, prices, problems
+from . import alarms, machines, marks, prices, problems, rescue
 from .cloud import Answer, Cloud, poll
 
 # How long EC2 may take to end a machine.
@@ -30,10 +30,14 @@ def delete(cloud: Cloud, region: str, box: Box, settle: float) -> None:
     for one in alive:
         _take_disks_along(cloud, region, one)
     ids = [str(one["InstanceId"]) for one in alive]
-    if ids:
-        _ended(cloud, region, ids)
+    # The alarm first: once no machine is there, nobody would ask for it any more.
     alarms.remove(cloud, region, box.id)
     if ids:
+        try:
+            _ended(cloud, region, ids)
+        except OneboxError:
+            _alarm_again(cloud, region, alive[0])
+            raise
         poll(
             cloud,
             lambda: _all_over(cloud, region, ids),
@@ -126,6 +130,13 @@ def _ended(cloud: Cloud, region: str, ids: Sequence[str]) -> None:
         cloud.call("ec2", "terminate_instances", region, InstanceIds=list(ids))
     except Gone:
         return
+
+
+def _alarm_again(cloud: Cloud, region: str, instance: Answer) -> None:
+    said = marks.read(instance)
+    if said is not None:
+        spot = machines.is_spot(instance)
+        rescue.put_alarm(cloud, region, said, str(instance["InstanceId"]), spot=spot)
 
 
 def _all_over(cloud: Cloud, region: str, ids: Sequence[str]) -> bool | None:

@@ -8,6 +8,8 @@ spot requests, kept disks, and all that is made to go wrong (see `faults`).
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -55,6 +57,20 @@ class Delays:
 
 
 @dataclass
+class Kill:
+    """A client that will not survive one of its calls, nor hear the answer."""
+
+    pid: int
+    calls: int
+    after: bool
+
+    def is_due(self) -> bool:
+        """Count a call; tell whether it is the last one."""
+        self.calls -= 1
+        return self.calls == 0
+
+
+@dataclass
 class Account:
     """
     The account, and the server that it is reached by.
@@ -76,6 +92,7 @@ class Account:
     hang_seconds: float = 30.0
     broken: list[Exception] = field(default_factory=list)
     skew: float = 0.0
+    kill: Kill | None = None
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
@@ -111,7 +128,14 @@ class Account:
         try:
             asked = wire.read(environ)
             kind = self.faults.take(asked.action)
+            kill = self.kill if self.kill and self.kill.is_due() else None
+            if kill is not None and not kill.after:
+                os.kill(kill.pid, signal.SIGKILL)
+                raise _Cut
             status, headers, body = self._answer(asked, environ, kind)
+            if kill is not None:
+                os.kill(kill.pid, signal.SIGKILL)
+                raise _Cut
         except Exception as error:
             if not isinstance(error, _Cut):
                 # A server that breaks is a test that fails.

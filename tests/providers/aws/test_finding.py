@@ -128,15 +128,26 @@ class TestRemoval:
         provider.delete(box)
 
     def test_disks_go_with_the_machine(
-        self, provider: AWS, make_request: MakeRequest, account: Account
+        self,
+        provider: AWS,
+        make_aws: MakeAws,
+        make_request: MakeRequest,
+        account: Account,
     ) -> None:
-        """A client that dies in the middle of a delete leaves no disk."""
+        """A client that gives up in the middle of a delete leaves no disk."""
         box = up(provider, provider.create(make_request(spot=True)))
-        account.faults.add("DeleteAlarms", "bad key")
-        with pytest.raises(NotAllowed):
-            provider.delete(box)
+        account.faults.denied.add("ec2:DeleteVolume")
+        ended = account.delays.ending
+        account.delays.ending = 30.0
+        try:
+            with pytest.raises(OneboxError, match="longer"):
+                make_aws(faster=4000.0).delete(box)
+        finally:
+            account.delays.ending = ended
+        account.lives[account.alive(box.id)[0].id].due = 0.0
         account.wait(box.id, "terminated")
         assert not account.volumes(box.id)
+        account.faults.clear()
         provider.delete(box)
         assert not provider.leftovers(box.id)
 
@@ -159,6 +170,11 @@ class TestRemoval:
         account.faults.denied.add(action)
         with pytest.raises(NotAllowed, match=action):
             provider.delete(box)
+        names = [call.action for call in account.calls]
+        if "Terminate" in action:
+            # It lives on, and so does the cloud's own deadline for it.
+            assert names.index("DeleteAlarms") < len(names) - 1
+            assert names[-1] == "PutMetricAlarm"
         with pytest.raises(NotAllowed) if "Volumes" in action else nullcontext():
             assert provider.leftovers(box.id)
         account.faults.clear()

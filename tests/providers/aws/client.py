@@ -1,0 +1,52 @@
+"""A client in a process of its own, that may be killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from onebox.providers.aws import AWS
+from onebox.providers.base import Box, Request
+from onebox.providers.ec2.cloud import _models
+
+FASTER = 40.0
+
+# What takes longest is done once, before the processes part.
+for _service in ("ec2", "ssm", "cloudwatch"):
+    _models(None).load_service_model(_service, "service-2")
+_models(None).load_data("endpoints")
+
+
+def provider() -> AWS:
+    """Return a provider as the tests have it."""
+    return AWS(
+        {"ssh_cidr": "198.51.100.7/32"},
+        Path("/"),
+        sleep=lambda seconds: time.sleep(seconds / FASTER),
+    )
+
+
+def live(environ: Mapping[str, str], request: Request, gate: str) -> None:
+    """Make a box, stop it, start it, and remove it again."""
+    os.environ.update(environ)
+    # The test wants to know who is to be killed before anything is asked.
+    with Path(gate).open("rb") as opened:
+        opened.read()
+    aws = provider()
+    box = _running(aws, aws.create(request))
+    aws.stop(box)
+    stopped = aws.get(box.id, box.place)
+    assert stopped is not None
+    box = _running(aws, aws.start(stopped, time.time() + 900))
+    box = aws.pin(box, "ssh-ed25519 AAAAnew")
+    aws.delete(box)
+    assert not aws.leftovers(box.id, box.place)
+
+
+def _running(aws: AWS, box: Box) -> Box:
+    while box.state == "starting":
+        time.sleep(1 / FASTER)
+        box = aws.get(box.id, box.place) or box
+    return box
