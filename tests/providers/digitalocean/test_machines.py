@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ import pytest
 from onebox.providers import arming
 from onebox.providers.base import Arming, Box
 from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.droplets.ending import WHERE
 from onebox.transport import bundle, keys
 from onebox.transport.ssh import Door
 from tests.conftest import TASKS, Project
@@ -22,7 +24,7 @@ from tests.machines import Machines, missing
 
 from .behind import Behind
 from .conftest import PATIENCE, Make, provider_of
-from .server import TOKEN, Server
+from .server import ENDING, TOKEN, Server
 
 TOML = """\
 provider = "digitalocean"
@@ -127,9 +129,12 @@ class TestDeadline:
         """
         A box powers itself off at its deadline; started again, it lives on.
 
-        Its user data still holds the first deadline, which has long been over.
+        Its user data still holds the first deadline, which has long been over. Then
+        it is brought a token to end itself with, which no job can read.
         """
-        provider = provider_of(dataclasses.replace(PATIENCE, shutdown=20))
+        patience = dataclasses.replace(PATIENCE, shutdown=20)
+        environ = {"DO_END": ENDING}
+        provider = provider_of(patience, destroy_token="DO_END", environ=environ)
         first = time.time() + 20
         identity = keys.identity(tmp_path)
         request = make_request(
@@ -147,16 +152,32 @@ class TestDeadline:
         try:
             link = door.open_when_up(60, lambda: None, lambda: None)
             told = link.ask("hello")
+            assert second <= float(told["deadline"]) <= second + 1
+            become_root = ["sudo", "-n", "python3", "-I", "-S", "-"]
+            assert ssh(door, box, become_root, provider.errand(box)) == 0
+            # From here on nobody on the box can read the token but root.
+            assert ssh(door, box, ["sudo", "-n", "true"]) != 0
+            assert ssh(door, box, ["cat", f"{WHERE}/told"]) != 0
+            assert link.ask("hello")["deadline"] == told["deadline"]
         finally:
             door.forget()
-        assert second <= float(told["deadline"]) <= second + 1
         machine = behind.of[server.world.made[0].id]
-        timer = machine.run("systemctl", "list-timers", "--all")
-        assert "onebox-deadline.timer" in timer
-        assert machine.running
-        assert arming.ROOT
+        assert ENDING in machine.run("cat", f"{WHERE}/told")
+        assert "tmpfs" in machine.run("findmnt", "-n", "-T", WHERE)
+        assert f"{WHERE}/end.py" in machine.run("cat", f"{arming.ROOT}/box.json")
+        assert "active" in machine.run("systemctl", "is-active", "onebox-watch")
         provider.delete(box)
         assert not server.world.droplets
+
+
+def ssh(door: Door, box: Box, words: list[str], told: bytes = b"") -> int:
+    """Run a command on the box as its user, and return its exit code."""
+    argv = ["ssh", "-F", str(door.config), box.id, *words]
+    done = subprocess.run(
+        argv, input=told, capture_output=True, timeout=60, check=False
+    )
+    assert ENDING.encode() not in done.stdout + done.stderr
+    return done.returncode
 
 
 def until_state(provider: DigitalOcean, box: Box, state: str) -> Box:
