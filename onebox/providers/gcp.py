@@ -203,13 +203,12 @@ class GCP(Provider):
         return policy.policy()
 
     def _box(self, instance: Any) -> Box:
-        found = boxes.box(
-            instance,
-            hostkeys.find(self._cloud, instance),
-            power.why(self._cloud, instance),
-        )
+        host_key, problem = hostkeys.find(self._cloud, instance)
+        found = boxes.box(instance, host_key, power.why(self._cloud, instance))
         if found is None:
             raise ProviderError(f"instance {last(instance.self_link)} is not onebox's")
+        if problem:
+            found = dataclasses.replace(found, notes=(*found.notes, problem))
         if self._settings.jump:
             found = dataclasses.replace(found, jump=self._settings.jump)
         return found

@@ -9,6 +9,7 @@ so that it takes effect at most once, whichever of the answers was lost.
 from __future__ import annotations
 
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -168,10 +169,15 @@ class Cloud:
     def _look(self, operation: Any, doing: str) -> Any:
         place: dict[str, str] = {}
         kind = "global"
+        # A shared network's rules are made in its own project.
+        project = re.search(r"/projects/([^/]+)/", operation.self_link)
+        if project:
+            place["project"] = project[1]
         for name in ("zone", "region"):
             url = getattr(operation, name)
             if url:
-                kind, place = name, {name: last(url)}
+                kind = name
+                place[name] = last(url)
                 break
         return self.ask(
             f"{kind}_operations", "get", doing, operation=operation.name, **place

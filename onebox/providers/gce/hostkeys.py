@@ -15,7 +15,7 @@ import binascii
 import struct
 from typing import Any
 
-from ...errors import Gone, ProviderError
+from ...errors import Gone, NotAllowed, ProviderError
 from .cloud import Cloud, Exists, last
 
 LABEL = "onebox-hostkey"
@@ -36,15 +36,23 @@ def known(instance: Any) -> str:
     return _text(_HEAD + raw)
 
 
-def find(cloud: Cloud, instance: Any) -> str:
-    """Return the host key of a running instance, "" until it has told."""
+def find(cloud: Cloud, instance: Any) -> tuple[str, str]:
+    """
+    Return the host key of a running instance, "" until it has told.
+
+    Beside it: why it cannot be asked for, should that not be permitted. The box can
+    be removed all the same.
+    """
     key = known(instance)
     if key or instance.status != "RUNNING":
-        return key
-    key = _published(cloud, instance)
+        return key, ""
+    try:
+        key = _published(cloud, instance)
+    except NotAllowed as error:
+        return "", f"its host key cannot be read, so nobody logs in: {error.message}"
     if key:
         _keep(cloud, instance, key)
-    return key
+    return key, ""
 
 
 def _published(cloud: Cloud, instance: Any) -> str:

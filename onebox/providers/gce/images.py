@@ -68,6 +68,8 @@ def all_of(cloud: Cloud, owner: str) -> list[Image]:
         for resource in cloud.list(
             "images", "looking for images", filter=labels.owned_by(owner)
         )
+        # Others are being made, or have failed: no box can start from them.
+        if resource.status in ("READY", "")
     ]
     ours = [one for one in found if one is not None and one.tags.owner == owner]
     return sorted(ours, key=lambda image: image.created, reverse=True)

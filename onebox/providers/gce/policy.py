@@ -22,6 +22,7 @@ PERMISSIONS = (
     "compute.images.getFromFamily",
     "compute.images.list",
     "compute.images.setLabels",
+    "compute.images.update",
     "compute.images.useReadOnly",
     "compute.instances.create",
     "compute.instances.delete",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ...errors import Gone, ProviderError
+from ...errors import Gone, NotAllowed, ProviderError
 from ..base import Box
 from . import boxes, labels
 from .cloud import Cloud, last
@@ -86,16 +86,11 @@ def why(cloud: Cloud, instance: Any) -> str:
         return ""
     since = boxes.moment(instance.last_start_timestamp)
     stopped = boxes.moment(instance.last_stop_timestamp)
-    kinds = [
-        operation.operation_type
-        for operation in cloud.list(
-            "zone_operations",
-            f"asking why {instance.name} has stopped",
-            filter=f"targetId = {instance.id}",
-            zone=last(instance.zone),
-        )
-        if boxes.moment(operation.insert_time) >= since
-    ]
+    try:
+        kinds = _kinds(cloud, instance, since)
+    except NotAllowed:
+        # Who may not look at operations still may see boxes.
+        return ""
     if _PREEMPTED in kinds:
         return "preempted"
     deadline = boxes.read_record(instance).get("deadline")
@@ -104,6 +99,21 @@ def why(cloud: Cloud, instance: Any) -> str:
     if isinstance(deadline, float) and stopped >= deadline - _CLOSE_SECONDS:
         return "deadline"
     return "poweroff" if boxes.state(instance) == "stopped" else ""
+
+
+def _kinds(cloud: Cloud, instance: Any, since: float) -> list[str]:
+    """Return what has happened to an instance since then, as Google calls it."""
+    found = cloud.list(
+        "zone_operations",
+        f"asking why {instance.name} has stopped",
+        filter=f"targetId = {instance.id}",
+        zone=last(instance.zone),
+    )
+    return [
+        operation.operation_type
+        for operation in found
+        if boxes.moment(operation.insert_time) >= since
+    ]
 
 
 def _items(instance: Any, deadline: float) -> list[dict[str, str]]:

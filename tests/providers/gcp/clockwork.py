@@ -52,9 +52,10 @@ class Operations:
         error: str = "",
         message: str = "",
         seconds: float | None = None,
+        project: str = "test-project",
     ) -> dict[str, Any]:
         """Return a new operation; *done* is called, or the *error* told, later."""
-        operation = self.note(kind, target, place, status="RUNNING")
+        operation = self.note(kind, target, place, "RUNNING", project)
 
         def end() -> None:
             done()
@@ -74,10 +75,12 @@ class Operations:
         target: Mapping[str, Any],
         place: Mapping[str, str],
         status: str = "DONE",
+        project: str = "test-project",
     ) -> dict[str, Any]:
         """Return a new operation that nobody has to wait for."""
         number = next(self._numbers)
         name = f"operation-{number:08}"
+        root = ROOT.replace("test-project", project)
         where = "/".join(f"{key}s/{value}" for key, value in place.items()) or "global"
         operation = {
             "kind": "compute#operation",
@@ -91,7 +94,7 @@ class Operations:
             "insertTime": now(),
             "startTime": now(),
             "user": "tester@test-project.iam.gserviceaccount.com",
-            "selfLink": f"{ROOT}/{where}/operations/{name}",
+            "selfLink": f"{root}/{where}/operations/{name}",
             **{key: f"{ROOT}/{key}s/{value}" for key, value in place.items()},
         }
         self.all[name] = operation

@@ -327,7 +327,7 @@ class Project:
         rule = {**call.body, "kind": "compute#firewall", "id": str(hash(name) % 10**9)}
         rule["network"] = f"https://www.googleapis.com/compute/v1/{rule['network']}"
         self.firewalls[name] = rule
-        return self.operations.begin("insert", rule, {})
+        return self._ruled("insert", call, rule)
 
     def _firewall_patch(self, call: Call, error: str, message: str) -> Any:
         rule = self.firewalls.get(call.path["firewall"])
@@ -335,16 +335,24 @@ class Project:
             return _unknown(f"global/firewalls/{call.path['firewall']}")
         network = f"https://www.googleapis.com/compute/v1/{call.body['network']}"
         rule.update(call.body, network=network)
-        return self.operations.begin("patch", rule, {})
+        return self._ruled("patch", call, rule)
 
     def _firewall_delete(self, call: Call, error: str, message: str) -> Any:
         name = call.path["firewall"]
         if name not in self.firewalls:
             return _unknown(f"projects/{PROJECT}/global/firewalls/{name}")
         rule = self.firewalls[name]
-        return self.operations.begin(
-            "delete", rule, {}, lambda: _drop(self.firewalls, name)
-        )
+        return self._ruled("delete", call, rule, lambda: _drop(self.firewalls, name))
+
+    def _ruled(
+        self,
+        kind: str,
+        call: Call,
+        rule: dict[str, Any],
+        done: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:
+        project = call.path["project"]
+        return self.operations.begin(kind, rule, {}, done, project=project)
 
     # -- images ----------------------------------------------------------------
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -40,6 +42,9 @@ class Google:
         tokens: What callers have shown as credentials.
 
         catalogue: Whether the price catalogue may be read.
+
+        victim: The process that is killed at a call that changes something, how
+            many of these there are until then, and whether it takes effect.
     """
 
     project: Project
@@ -50,6 +55,7 @@ class Google:
     faults: list[Fault] = field(default_factory=list)
     catalogue: bool = True
     over: threading.Event = field(default_factory=threading.Event)
+    victim: tuple[int, int, bool] | None = None
 
     def fail(self, method: str, kind: str, **more: Any) -> Fault:
         """Have calls of a method ("instances.insert") fail in some way."""
@@ -141,6 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _call(self, call: Call) -> None:
         world = self.world
         world.seen.append(Seen(call.method, call.path, call.query, call.body))
+        if self.command != "GET" and self._kill(call):
+            return
         fault = world.take(call.method)
         kind, _, when = (fault.kind if fault else "").partition("-")
         if fault is None or kind.startswith("op:"):
@@ -162,6 +170,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._truncated(json.dumps(answer or {"kind": "compute#x"}).encode())
         else:
             self._say(faults.ANSWERS[kind], fault.retry_after)
+
+    def _kill(self, call: Call) -> bool:
+        """Kill the client if this is the call at which it is to die."""
+        world = self.world
+        if world.victim is None:
+            return False
+        process, left, after = world.victim
+        if left > 0:
+            world.victim = process, left - 1, after
+            return False
+        if after:
+            world.project.answer(call)
+        world.victim = None
+        os.kill(process, signal.SIGKILL)
+        self._cut()
+        return True
 
     def _catalogue(self, query: Mapping[str, list[str]]) -> None:
         if not self.world.catalogue:

@@ -246,6 +246,15 @@ class TestBox:
         assert again is not None
         assert (again.state, again.host_key) == ("starting", "")
 
+    def test_not_told(self, google: Google, provider: GCP, make_request: Make) -> None:
+        """Where host keys may not be read, boxes are still found, and say why."""
+        google.fail("instances.getGuestAttributes", "forbidden", times=99)
+        box = provider.create(make_request())
+        [found] = provider.find(box.tags.owner)
+        assert found.state == "starting"
+        assert "host key cannot be read" in found.notes[-1]
+        provider.delete(found)
+
     def test_only_looking(
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:

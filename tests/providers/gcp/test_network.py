@@ -117,6 +117,17 @@ class TestRules:
         assert len({rule["network"] for rule in found}) == 2
         assert len(found) == 4
 
+    def test_shared_network(
+        self, google: Google, make_provider: MakeProvider, make_request: Make
+    ) -> None:
+        """A network that another project shares has its rules there."""
+        provider = make_provider(network="projects/host-project/global/networks/lab")
+        provider.delete(provider.create(make_request()))
+        for method in ("firewalls.insert", "firewalls.list", "globalOperations.get"):
+            assert {one.path["project"] for one in google.calls(method)} == {
+                "host-project"
+            }
+
 
 class TestCaller:
     def test_admit(self, google: Google, make_request: Make) -> None:

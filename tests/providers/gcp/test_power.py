@@ -69,6 +69,13 @@ class TestWhy:
         google.project.power_off(box.id)
         assert settled(google, provider, box).why == "deadline"
 
+    def test_may_not_look(self, google: Google, provider: GCP, box: Box) -> None:
+        """Who may not look at operations sees the box all the same."""
+        provider.stop(box)
+        google.fail("zoneOperations.list", "forbidden", times=99)
+        [found] = provider.find(box.tags.owner)
+        assert (found.state, found.why) == ("stopped", "")
+
     def test_forgotten(self, google: Google, provider: GCP, box: Box) -> None:
         """A box that was taken back once, and started again, is not taken back now."""
         google.project.preempt(box.id)
