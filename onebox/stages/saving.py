@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..durable import private_dir, write_atomically
-from ..errors import OneboxError, ProviderError, Unclear
+from ..errors import OneboxError, Unclear
 from ..providers.base import Box, Image, Tags
 from ..signals import Interrupted
 from ..state import random_id
@@ -20,6 +20,9 @@ from . import packer_output
 if TYPE_CHECKING:
     from ..session import Session
 
+# How often a save is asked for again that a provider cannot see the end of. Each
+# time it waits as long as it thinks right.
+PATIENCE = 3
 # What a crash can interrupt here, as the journal calls it.
 INTENTS = ("save", "adopt", "packer", "unsave")
 
@@ -53,8 +56,8 @@ def save(
     """
     with begun(session, box, image, inputs) as outcome:
         try:
-            saved = session.provider.save(box, image)
-        except (ProviderError, Interrupted) as error:
+            saved = _patiently(session, box, image)
+        except (OneboxError, Interrupted) as error:
             if not isinstance(error, Unclear):
                 # Should this fail, the intent stays open and is seen to later.
                 session.provider.delete_image(image)
@@ -149,6 +152,16 @@ def _memory(session: Session) -> Path:
     return session.notebook.directory / "recipe.json"
 
 
+def _patiently(session: Session, box: Box, image: Image) -> Image:
+    """Save a box; where no clear answer comes, ask for the same image again."""
+    for _ in range(PATIENCE):
+        try:
+            return session.provider.save(box, image)
+        except Unclear as error:
+            session.screen.note(f"{error.message}; asking again")
+    return session.provider.save(box, image)
+
+
 def _finished(session: Session, intent: Mapping[str, Any], image: Image) -> bool:
     provider = session.provider
     if any(one.id == image.id for one in provider.images(session.owner)):
@@ -170,7 +183,7 @@ def _finished(session: Session, intent: Mapping[str, Any], image: Image) -> bool
         # What runs is not clean any more.
         return False
     provider.stop(box)
-    provider.save(box, image)
+    _patiently(session, box, image)
     return True
 
 

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from onebox.errors import ProviderError, Unclear
 from onebox.line import Line
 from onebox.providers.base import Box, Image
+from onebox.providers.local import Local
 from onebox.session import Session
+from onebox.stages import image as image_stage
 from onebox.stages import launch, recipe, saving
 
 from ..conftest import Project
@@ -228,6 +231,65 @@ class TestCrash:
         assert "built" in done.err
         (path,) = images(project)
         assert image.id != path.name
+
+    @pytest.mark.parametrize("unclear", [2, 9])
+    def test_no_clear_answer(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, unclear: int
+    ) -> None:
+        """
+        A save of which nobody knows is asked for again; if that never ends nothing
+        is removed that may be whole, and the next command goes on.
+        """
+        project.write("onebox.toml", RECIPE)
+        project.write("setup.sh", SETUP)
+        session = opened(project, monkeypatch)
+        session.__dict__["provider"] = slow = SlowToSave({}, project.home / "local")
+        slow.unclear = unclear
+        if unclear < 4:
+            image_stage.perform(session)
+        else:
+            with pytest.raises(Unclear):
+                image_stage.perform(session)
+            assert ["save"] == [i["do"] for i in session.notebook.open_intents()]
+        session.notebook.unlock()
+
+        done = project.inv("image")
+        assert 0 == done.code, done.err
+        assert "built" in done.err or unclear < 4
+        assert 1 == len(images(project))
+        assert [] == project.boxes()
+
+    def test_a_save_that_fails(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A save that is refused leaves neither image, builder nor intent.
+        """
+        project.write("onebox.toml", RECIPE)
+        project.write("setup.sh", SETUP)
+        session = opened(project, monkeypatch)
+        session.__dict__["provider"] = SlowToSave({}, project.home / "local")
+        with pytest.raises(ProviderError, match="no room"):
+            image_stage.perform(session)
+
+        assert ([], []) == (project.boxes(), images(project))
+        assert not session.notebook.open_intents()
+
+
+class SlowToSave(Local):
+    """Saves, but does not know it for so many times; with -1 it refuses."""
+
+    unclear = -1
+
+    def save(self, box: Box, image: Image) -> Image:
+        """Save the box, perhaps."""
+        saved = super().save(box, image)
+        if self.unclear < 0:
+            raise ProviderError("there is no room")
+        if self.unclear:
+            self.unclear -= 1
+            raise Unclear("nobody knows")
+        return saved
 
 
 def _killed_in_save(session: Session, box: Box) -> Image:
