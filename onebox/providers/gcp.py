@@ -120,9 +120,13 @@ class GCP(Provider):
         return self._box(instance)
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Start a stopped box with a new deadline, Google's own included."""
+        """
+        Start a stopped box with a new deadline, Google's own included.
+
+        One that was taken back comes up smaller where there is no room for it.
+        """
         self._rules.wait(self._rules.open(box.tags.owner))
-        power.start(self._cloud, box, deadline, self._clock)
+        power.start(self._cloud, self._prices, box, deadline, self._clock)
         instance = removal.own(self._cloud, box.id, box.tags, box.place)
         if instance is None:
             raise Gone(f"box {box.id} is not there any more", next="inv provision")

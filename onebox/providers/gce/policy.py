@@ -31,6 +31,7 @@ PERMISSIONS = (
     "compute.instances.getSerialPortOutput",
     "compute.instances.list",
     "compute.instances.setLabels",
+    "compute.instances.setMachineType",
     "compute.instances.setMetadata",
     "compute.instances.setScheduling",
     "compute.instances.setTags",

@@ -10,9 +10,10 @@ from typing import Any
 
 from ...errors import Gone, NotAllowed, ProviderError
 from ..base import Box
-from . import boxes, labels
+from . import boxes, labels, smaller
 from .cloud import Cloud, last
 from .launching import scheduling
+from .prices import Prices
 from .removal import own
 
 # What starts a box anew, as Google calls it in its own operations.
@@ -33,12 +34,20 @@ def stop(cloud: Cloud, box: Box) -> None:
         return
 
 
-def start(cloud: Cloud, box: Box, deadline: float, clock: Callable[[], float]) -> None:
+def start(
+    cloud: Cloud,
+    prices: Prices,
+    box: Box,
+    deadline: float,
+    clock: Callable[[], float],
+) -> None:
     """
     Arm a stopped instance for another deadline, then start it.
 
     Raises:
         Gone: It is not there any more.
+
+        NoCapacity: There is no room for it, nor for a small one with its disk.
     """
     found = own(cloud, box.id, box.tags, box.place)
     if found is None:
@@ -77,7 +86,11 @@ def start(cloud: Cloud, box: Box, deadline: float, clock: Callable[[], float]) -
         },
         **_at(found),
     )
-    cloud.do("instances", "start", f"starting {box.id}", **_at(found))
+
+    def begin() -> None:
+        cloud.do("instances", "start", f"starting {box.id}", **_at(found))
+
+    smaller.start(cloud, prices, found, begin)
 
 
 def why(cloud: Cloud, instance: Any) -> str:

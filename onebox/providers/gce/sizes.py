@@ -51,6 +51,14 @@ def find(cloud: Cloud, prices: Prices, need: Need) -> list[Size]:
     return [size for spot in models for size in _ranked(fitting, prices, need, spot)]
 
 
+def in_zone(cloud: Cloud, prices: Prices, zone: str, need: Need) -> list[Size]:
+    """Return all that a zone has for a need, of whatever family, in no order."""
+    offers = _offers(cloud, zone, need)
+    families = dict.fromkeys(offer.type.partition("-")[0] for offer in offers)
+    prices.load(families, [region_of(zone)])
+    return [_size(offer, prices, need, need.spot) for offer in offers]
+
+
 def _zones(cloud: Cloud) -> list[str]:
     settings = cloud.settings
     if settings.zones:

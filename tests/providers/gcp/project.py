@@ -108,6 +108,7 @@ class Project:
             "compute.instances.setLabels": self._set_labels,
             "compute.instances.setMetadata": self._set_metadata,
             "compute.instances.setScheduling": self._set_scheduling,
+            "compute.instances.setMachineType": self._set_machine_type,
             "compute.instances.getGuestAttributes": self._guest_attributes,
             "compute.instances.getSerialPortOutput": self._console,
             "compute.instances.testIamPermissions": self._permissions,
@@ -205,6 +206,18 @@ class Project:
         check_run_time(call.body)
         found["scheduling"] = dict(call.body)
         return self.operations.begin("setScheduling", found, _zone(call))
+
+    def _set_machine_type(self, call: Call, error: str, message: str) -> Any:
+        found = self._found(call)
+        if isinstance(found, Answer):
+            return found
+        wanted = call.body["machineType"]
+        zone = call.path["zone"]
+        known = {t["name"] for t in kinds.machine_types(zone)}
+        if found["status"] != "TERMINATED" or wanted.rpartition("/")[2] not in known:
+            raise InvalidError("the machine type can be changed while it is stopped")
+        found["machineType"] = f"{ROOT}/{wanted}"
+        return self.operations.begin("setMachineType", found, _zone(call))
 
     def _guest_attributes(self, call: Call, error: str, message: str) -> Any:
         found = self._found(call)

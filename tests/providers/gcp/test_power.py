@@ -122,15 +122,40 @@ class TestStart:
         provider.start(box, box.deadline)
         assert metadata(google.project.instance(box.id)) == before
 
-    def test_no_capacity(self, google: Google, provider: GCP, box: Box) -> None:
-        """A box that finds no room to start again stays, stopped, with its disk."""
+    def test_smaller(
+        self, google: Google, provider: GCP, make_request: Make, up: Up
+    ) -> None:
+        """A spot box without room comes up small, and says so, with its disk."""
+        size = dataclasses.replace(SIZE, type="n2d-standard-64", cpus=64, spot=True)
+        box = up(provider, provider.create(make_request(size=size)))
         provider.stop(box)
         google.fail("instances.start", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
+        started = provider.start(box, time.time() + 600)
+        assert started.state == "running"
+        assert (started.size.type, started.size.cpus) == ("n2d-standard-4", 4)
+        assert (started.size.name, started.size.spot) == (box.size.name, True)
+        assert started.size.price == pytest.approx(4 * 0.00796 + 16 * 0.001067)
+        assert "n2d-standard-4" in started.notes[-1]
+        assert started.host_key == box.host_key
+        assert started.deadline > box.created
+        provider.delete(started)
+        assert not google.project.instances.disks
+
+    @pytest.mark.parametrize("spot", [True, False])
+    def test_no_capacity(
+        self, google: Google, provider: GCP, make_request: Make, up: Up, spot: bool
+    ) -> None:
+        """A box that finds no room at all stays, stopped, with its disk."""
+        size = dataclasses.replace(SIZE, type="n2d-standard-64", spot=spot)
+        box = up(provider, provider.create(make_request(size=size)))
+        provider.stop(box)
+        google.fail("instances.start", "op:ZONE_RESOURCE_POOL_EXHAUSTED", times=9)
         with pytest.raises(NoCapacity):
             provider.start(box, time.time() + 600)
         found = provider.get(box.id)
         assert found is not None
         assert found.state == "stopped"
+        assert len(google.calls("instances.setMachineType")) == spot
 
     def test_still_going_down(self, google: Google, provider: GCP, box: Box) -> None:
         """A box that is just being taken back is started once it has stopped."""
