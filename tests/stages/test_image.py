@@ -23,6 +23,7 @@ from onebox.stages import image as image_stage
 from onebox.stages import launch, recipe, saving
 
 from ..conftest import Project
+from ..test_terminal import ended, terminal
 
 RECIPE = '[image]\nsetup = "setup.sh"\n[run]\ncommand = "cat ~/made"\n'
 LOCKED = Path(__file__).with_name("locked")
@@ -326,6 +327,27 @@ class TestByHand:
         assert "1\n" == project.read("results/x")
         listed = project.inv("image", "--list").out.splitlines()[1].split("\t")
         assert ("geo", "by hand", "-") == (listed[0], listed[6], listed[7])
+
+    def test_somebody_is_asked(self, project: Project) -> None:
+        """
+        At a terminal an image with what looks like a secret takes a yes.
+        """
+        project.inv("provision")
+        project.inv("ssh", "--", "echo x >.netrc; echo x >.env")
+        words = ("image", "--from-box", "--as=geo")
+        with terminal(project, *words) as child:
+            child.expect_exact("~/.env, ~/.netrc")
+            child.expect_exact("Type yes")
+            child.sendline("no")
+            assert 64 == ended(child)
+        assert [] == images(project)
+        with terminal(project, *words) as child:
+            child.expect_exact("Type yes")
+            child.sendline("yes")
+            assert 0 == ended(child)
+        with terminal(project, *words, "--yes") as child:
+            assert 0 == ended(child)
+        assert 2 == len(images(project))
 
     def test_another_architecture(self, project: Project) -> None:
         """
