@@ -61,6 +61,7 @@ class GCP(Provider):
     settle = 120.0
     pace = 1.0
     adopts = ("googlecompute",)
+    image_rate = 0.05
 
     def __init__(
         self,
