@@ -336,6 +336,25 @@ class TestLinks:
 
 
 class TestLog:
+    @pytest.mark.parametrize("line", [("fetch",), ("teardown",), ("run",)])
+    def test_of_a_job_that_nobody_watched(
+        self, project: Project, line: tuple[str, ...]
+    ) -> None:
+        """
+        What a job has printed unwatched comes here before its box, or disk, goes.
+        """
+        project.write(
+            "onebox.toml", '[run]\ncommand = "sh job.sh"\n[fetch]\noutputs = []\n'
+        )
+        project.write("job.sh", "echo first; sleep 1; echo last")
+        project.inv("run", "--detach")
+        while "exited" not in project.inv("status").out:
+            time.sleep(0.1)
+        assert 0 == project.inv(*line).code
+
+        logs = sorted(project.root.glob(".onebox/jobs/*/log"))
+        assert "first\nlast\n" == logs[0].read_text()
+
     def test_longer_than_its_limit(self, project: Project) -> None:
         """
         Of a log beyond max_log both ends come; where the middle was stands one line.

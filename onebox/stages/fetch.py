@@ -69,7 +69,7 @@ def perform(
             line.doing(f"starting {box.id} for its outputs")
             box = provision.start(session, box)
         if started_by == "fetch" and not partial:
-            _job_has_ended(session)
+            _job_has_ended(session, box)
         line.doing("asking the box what there is")
         try:
             done: outputs.Fetched = session.resuming(
@@ -170,7 +170,7 @@ def _shown(session: Session, path: str) -> str:
     return path if session.into == session.root else f"{session.into}/{path}"
 
 
-def _job_has_ended(session: Session) -> None:
+def _job_has_ended(session: Session, box: Box) -> None:
     latest = job.latest(session)
     if latest is None:
         return
@@ -180,3 +180,4 @@ def _job_has_ended(session: Session) -> None:
             next="inv logs waits for it; inv fetch --partial takes them as they are",
         )
     attempts.seen(session, latest)
+    job.bring_log(session, box, latest)

@@ -126,7 +126,8 @@ def follow(
         while True:
             before = copy.size
             try:
-                answer = _follow(session, box, job_id, copy, output, sample, gone)
+                link = session.door(box).link()
+                answer = _follow(link, job_id, copy, output, sample, gone)
                 break
             except ConnectionLost as error:
                 session.door(box).hang_up(force=True)
@@ -152,6 +153,25 @@ def follow(
     return fate(session, answer)
 
 
+def log_path(session: Session, job_id: str) -> Path:
+    """Return where a job's log is kept here."""
+    return session.local_dir / "jobs" / job_id / "log"
+
+
+def bring_log(session: Session, box: Box, latest: Mapping[str, Any]) -> None:
+    """Have the rest of a job's log here that was over when nobody was attached."""
+    job_id = str(latest["job"])
+    if latest["state"] == "running" or job_id.startswith("image-"):
+        return
+    with JobLog(log_path(session, job_id)) as copy:
+        if copy.size < latest["log_bytes"]:
+            session.resuming(
+                lambda link: _follow(link, job_id, copy, lambda data: None, None, None),
+                box,
+            )
+            copy.settle()
+
+
 def fate(session: Session, answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the exit record of an answer about a job. Raises Lost without one."""
     record = answer.get("record")
@@ -170,15 +190,13 @@ def latest(session: Session) -> dict[str, Any] | None:
 
 
 def _follow(
-    session: Session,
-    box: Box,
+    link: Link,
     job_id: str,
     copy: JobLog,
     output: Callable[[bytes], None],
     sample: Callable[[dict[str, Any]], None] | None,
     gone: Callable[[int], None] | None,
 ) -> dict[str, Any]:
-    link = session.door(box).link()
     link.begin("follow", job=job_id, offset=copy.size)
     for kind, payload in link.frames(silence=SILENCE_SECONDS):
         if kind == b"D":

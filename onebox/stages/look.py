@@ -56,7 +56,7 @@ def logs(session: Session) -> None:
     if answer is None:
         raise UsageError(f"no job has run on {session.title} yet", next="inv run")
     job_id = answer["job"]
-    path = watching.log_path(session, job_id)
+    path = job.log_path(session, job_id)
     with suppress(FileNotFoundError):
         joblog.replay(path, session.screen.output, session.screen.output_gone)
     session.doing = "run"

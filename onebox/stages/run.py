@@ -272,6 +272,7 @@ def _bring_earlier_outputs(session: Session, box: Box) -> dict[str, Any] | None:
             f"job {before['job']} still runs on {session.title}",
             next="inv logs follows it, inv cancel stops it",
         )
+    job.bring_log(session, box, before)
     if record.fetched or record.discarded or session.line.only:
         return before
     session.screen.note(f"outputs of the earlier job {before['job']} first")

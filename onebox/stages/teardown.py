@@ -153,6 +153,8 @@ def _outputs_are_here(session: Session, box: Box) -> None:
                 session.local_dir,
             )
         )
+        if not missing:
+            job.bring_log(session, box, latest)
     except ConnectionLost as error:
         raise OutputsHeld(
             f"{box.id} does not answer ({error.message}), so nobody knows "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import words
@@ -32,7 +31,7 @@ def watch(
     # The first moment of the job is the line's; the rest is the job's own.
     began = time.time()
     tried = f"attempt {attempt}" if attempt > 1 else ""
-    log = log_path(session, job_id)
+    log = job.log_path(session, job_id)
     try:
         with checkpoints.coming_home(
             session, box, run=run or job_id, job=job_id
@@ -62,11 +61,6 @@ def watch(
     mark = "done" if not record["code"] else "failed"
     screen.line("run", mark, spent, describe(record))
     return record
-
-
-def log_path(session: Session, job_id: str) -> Path:
-    """Return where a job's log is kept here."""
-    return session.local_dir / "jobs" / job_id / "log"
 
 
 def describe(record: Mapping[str, Any]) -> str:
