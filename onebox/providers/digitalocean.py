@@ -73,6 +73,8 @@ class DigitalOcean(Provider):
         """Return the cheapest that fit, by price and then by region."""
         if need.spot:
             raise sizes.no_spot(self._catalogue, need, self._wishes.regions)
+        # Before anything is begun; and again before anything is made.
+        self._check_deadline()
         least = 0
         if need.image is not None:
             least = int(self._snapshot(need.image).get("min_disk_size") or 0)
@@ -315,7 +317,7 @@ class DigitalOcean(Provider):
         return box
 
     def _read(self, droplet: Answer) -> Box | None:
-        return as_box(droplet, self._wishes, self._notes())
+        return as_box(droplet, self._wishes, self._notes(), self._calls.time())
 
     def _notes(self) -> tuple[str, ...]:
         if self._wishes.destroy_token:

@@ -67,6 +67,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
         self.patience = patience
         self.sleep = sleep
         self._now = now
+        self._skew = 0.0
         try:
             super().__init__()
         except EndPointError:
@@ -96,6 +97,10 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
     def secret(self) -> str:
         """The token; for comparisons, never for words."""
         return self._token
+
+    def time(self) -> float:
+        """Return the time (epoch seconds) by DigitalOcean's clock, to a second."""
+        return self._now() + self._skew
 
     def get(self, path: str, **query: str) -> Answer:
         """Read something."""
@@ -162,6 +167,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
             if status == 429:
                 limited += self._wait_as_told(headers, limited)
                 continue
+            self._skew = _server_time(headers, self.time()) - self._now()
             told = _read(data)
             if status >= 500 or (status < 300 and told is None):
                 text = f"HTTP {status}, {_said(told) or 'no answer that can be read'}"
@@ -283,16 +289,20 @@ class _CutError(Exception):
 
 def _told_to_wait(headers: Mapping[str, str], now: float) -> float | None:
     """Return for how many seconds the API wants no calls, if it says so."""
-    server = now
-    if re.fullmatch(_DATE, headers.get("Date", "")):
-        server = email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
     after = headers.get("Retry-After", "").strip()
     if after.isdigit():
         return float(after)
     reset = headers.get("ratelimit-reset", "").strip()
     if reset.isdigit():
-        return max(float(reset) - server, 0.0)
+        return max(float(reset) - _server_time(headers, now), 0.0)
     return None
+
+
+def _server_time(headers: Mapping[str, str], otherwise: float) -> float:
+    """Return what the server's clock has said."""
+    if not re.fullmatch(_DATE, headers.get("Date", "")):
+        return otherwise
+    return email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
 
 
 def _read(data: bytes) -> Answer | None:

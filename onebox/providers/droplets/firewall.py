@@ -8,7 +8,6 @@ name is the owner's and the box's; the API refuses a second one of that name.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
@@ -72,7 +71,7 @@ def remove_stale(
     old = [
         one
         for one in calls.all("firewalls", "firewalls")
-        if _is_ours(one) and _owner(one) == owner and _age(one) > STALE_SECONDS
+        if _is_ours(one) and _owner(one) == owner and _age(calls, one) > STALE_SECONDS
     ]
     # Most of the time there are none, and nobody need be asked.
     live = boxes() if old else ()
@@ -85,10 +84,10 @@ def _owner(found: Answer) -> str:
     return str(found["name"]).split(".")[1]
 
 
-def _age(found: Answer) -> float:
+def _age(calls: Calls, found: Answer) -> float:
     # One whose age is not told is not old.
     made = moment(found.get("created_at"))
-    return time.time() - made if made else 0.0
+    return calls.time() - made if made else 0.0
 
 
 def _delete(calls: Calls, found: Answer) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ...errors import Gone, NotAllowed
 from ..arming import AGENT, USER, WORK
@@ -94,7 +93,7 @@ def as_box(
     droplet: Answer,
     wishes: Wishes,
     notes: tuple[str, ...],
-    now: Callable[[], float] = time.time,
+    now: float,
 ) -> Box | None:
     """Return a droplet as the box that it is, None if it is none of ours."""
     marks = tags.read(droplet.get("tags") or [])
@@ -105,7 +104,7 @@ def as_box(
     if state == "running" and not host:
         state = "starting"
     place = str(droplet["region"]["slug"])
-    over = now() >= marks.tags.expires
+    over = now >= marks.tags.expires
     price = marks.price
     if state == "stopped":
         cost = "in full" if price is None else f"in full, ${price:.2f}/h"

@@ -50,7 +50,7 @@ def refusal(
 
         said: The API's own sentence.
     """
-    own = f"DigitalOcean says: {said or 'nothing more'} ({code or status})"
+    own = f"DigitalOcean: {said or 'nothing more'} ({code or status})"
     if status == 401:
         return NotAllowed(
             f"the token is not accepted; {own}",
@@ -86,7 +86,7 @@ def _unprocessable(said: str, own: str) -> ProviderError | UsageError:
         return Already(own)
     if "limit" in said:
         return QuotaExceeded(
-            f"the account has as many as it may have; {own}",
+            f"the account's limit is reached; {own}",
             next="inv sweep shows what is yours; a higher limit: "
             "https://cloud.digitalocean.com/account/team/droplet_limit_increase",
         )

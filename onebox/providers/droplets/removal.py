@@ -93,8 +93,11 @@ def _found(
 ) -> list[Answer]:
     """Return the box's droplets; one that was just made may not show at once."""
     found = droplets.called(box.id)
-    while not found and time.time() - box.created < patience.settle:
-        if droplets.known(box.id):
+    # Both times are whole seconds, and the clock of this machine may be wrong.
+    fresh = calls.time() - box.created < patience.settle + 1
+    until = time.monotonic() + patience.settle
+    while fresh and not found and not droplets.known(box.id):
+        if time.monotonic() > until:
             break
         calls.sleep(patience.look)
         found = droplets.called(box.id)

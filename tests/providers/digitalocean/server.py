@@ -165,6 +165,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Write the time by the server's own clock."""
+        return super().date_time_string(time.time() + self.server_of.world.laws.clock)
+
     def _serve(self) -> None:
         server = self.server_of
         url = urllib.parse.urlsplit(self.path)

@@ -19,7 +19,7 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
-from onebox.providers.base import Request
+from onebox.providers.base import Need, Request
 from onebox.providers.digitalocean import DigitalOcean
 from onebox.providers.droplets import tags
 
@@ -380,8 +380,11 @@ class TestDeadline:
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
         """Unless the user has said yes to it, no box that nobody ends is made."""
+        provider = open_provider(accept_no_watchdog=False)
+        with pytest.raises(ConfigError, match="bills"):
+            provider.sizes(Need("small", 4, 16 << 30))
         with pytest.raises(ConfigError, match="bills") as caught:
-            open_provider(accept_no_watchdog=False).create(make_request())
+            provider.create(make_request())
         assert "accept_no_watchdog = true" in caught.value.next
         assert "destroy_token" in caught.value.next
         assert "\n" not in caught.value.message

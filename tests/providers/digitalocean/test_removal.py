@@ -139,8 +139,19 @@ def test_tag_token(server: Server, provider: DigitalOcean, box: Box) -> None:
     assert not server.world.droplets
 
 
-def test_just_made(server: Server, open_provider: Open, make_request: Make) -> None:
-    """A box that the lists do not show yet is waited for, and then removed."""
+@pytest.mark.parametrize("wrong", [0, 86400, -86400])
+def test_just_made(
+    server: Server,
+    open_provider: Open,
+    make_request: Make,
+    wrong: float,
+) -> None:
+    """
+    A box that the lists do not show yet is waited for, and then removed.
+
+    How old it is tells DigitalOcean's clock, whatever this machine's says.
+    """
+    server.world.laws.clock = wrong
     box = open_provider().create(make_request())
     server.world.laws.lag = 0.4
     later = open_provider()

@@ -78,6 +78,7 @@ class Laws:
     restricted: tuple[str, ...] = ()
     sold_out: tuple[str, ...] = ()
     status: str = "active"
+    clock: float = 0.0
 
 
 @dataclass
@@ -296,7 +297,7 @@ class World:
             "disk": size["disk"],
             "locked": now < droplet.busy,
             "status": droplet.status,
-            "created_at": _written(droplet.made),
+            "created_at": self._written(droplet.made),
             "features": ["private_networking"],
             "backup_ids": [],
             "next_backup_window": None,
@@ -342,7 +343,9 @@ class World:
         if id is not None and id not in self.firewalls:
             raise RefusedError(404, "not_found", "firewall not found")
         id = id or f"fw-{next(self._numbers)}"
-        made = self.firewalls.get(id, {}).get("created_at", _written(time.monotonic()))
+        made = self.firewalls.get(id, {}).get(
+            "created_at", self._written(time.monotonic())
+        )
         # The API shows all ports as 0.
         for rule in body["outbound_rules"]:
             if rule["ports"] in ("all", "1-65535"):
@@ -453,7 +456,7 @@ class World:
             "type": "base" if public else "snapshot",
             "public": public,
             "regions": regions,
-            "created_at": _written(time.monotonic()),
+            "created_at": self._written(time.monotonic()),
             "min_disk_size": disk,
             "size_gigabytes": 2.36,
             "status": "available",
@@ -461,6 +464,11 @@ class World:
             "distribution": "Ubuntu",
         }
         return number
+
+    def _written(self, moment: float) -> str:
+        epoch = time.time() - time.monotonic() + moment + self.laws.clock
+        whole = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
+        return whole.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _size_of(self, slug: str) -> Json:
         for size in self.sizes:
@@ -477,9 +485,3 @@ class World:
 
 def _wrong(message: str) -> RefusedError:
     return RefusedError(422, "unprocessable_entity", message)
-
-
-def _written(moment: float) -> str:
-    epoch = time.time() - time.monotonic() + moment
-    whole = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
-    return whole.strftime("%Y-%m-%dT%H:%M:%SZ")
