@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import data
 from lab import Lab
-from measure import Row, Way, alternately
+from measure import Row, Way, alternately, say
 
 JOB = "mkdir -p results && date > results/when"
 SCRIPT = """\
@@ -92,7 +93,33 @@ def cycle(rounds: int) -> Iterator[Row]:
     )
 
 
+def memory(count: int) -> Iterator[Row]:
+    """Measure how much memory `inv push` and `inv fetch` of many files take at most."""
+    with Lab.open(0) as lab, lab.ours():
+        for word, folder in (("push", lab.data), ("fetch", lab.work / "results")):
+            data.empty(folder)
+            folder.rmdir()
+            data.many_files(folder, count, 20)
+            say(f"    inv {word}")
+            peak = _ended(lab.inv(word), lab.project, lab).ru_maxrss / 1024
+            yield Row(
+                f"memory-{word}",
+                f"inv {word} of {count:,} files",
+                "150 MB",
+                peak,
+                150.0,
+                1.0,
+                unit="MB",
+            )
+
+
 def _cpu(argv: list[str], folder: Path, lab: Lab) -> float:
+    usage = _ended(argv, folder, lab)
+    return (usage.ru_utime + usage.ru_stime) * 1000
+
+
+def _ended(argv: list[str], folder: Path, lab: Lab) -> resource.struct_rusage:
+    """Run a command to its end; return what it has used."""
     with subprocess.Popen(
         argv,
         cwd=folder,
@@ -100,6 +127,7 @@ def _cpu(argv: list[str], folder: Path, lab: Lab) -> float:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        _, _, usage = os.wait4(process.pid, 0)
-        process.returncode = 0
-    return (usage.ru_utime + usage.ru_stime) * 1000
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert not process.returncode, f"exit {process.returncode}: {argv}"
+    return usage

@@ -93,6 +93,7 @@ def _cases(
             cases[f"{direction}-{transfer.name}"] = partial(
                 transfers.measure, transfer, direction, scale, rounds, whole
             )
+    cases["memory"] = partial(commands.memory, int(100_000 * part))
     count = int(1_000_000 * part)
     cases["latency"] = partial(printing.latency, 60 if part == 1 else 20, rounds)
     cases["lines"] = partial(printing.lines, count, rounds)

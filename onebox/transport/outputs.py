@@ -110,7 +110,9 @@ def fetch(
                     Meter(progress).finish()
                     break
                 _fits_here(entries, staging)
-                came = _bring(link, entries, into, known, receiver, progress)
+                came = _bring(
+                    link, entries, found.here, into, known, receiver, progress
+                )
                 if not came.bad:
                     break
             else:
@@ -120,14 +122,16 @@ def fetch(
                         + listing([show(path) for path in came.bad])
                     )
                 entries = [e for e in entries if e.path not in set(came.bad)]
-            entries = [
-                e._replace(sha=came.hashes[e.path]) if e.path in came.hashes else e
-                for e in entries
-            ]
+            # In place: there may be a lot of them.
+            for at, entry in enumerate(entries):
+                if entry.path in came.hashes:
+                    entries[at] = entry._replace(sha=came.hashes.pop(entry.path))
             kept = []
             if not found.same:
-                kept = _place(entries, into, memory, known, receiver, came)
                 last.save(found.entries)
+                found.entries.clear()
+                found.here.clear()
+                kept = _place(entries, into, memory, known, receiver, came)
             receiver.clean()
         if staging.parent == into:
             staging.rmdir()
@@ -199,6 +203,7 @@ class _Found:
     missing: list[str]
     skipped: list[bytes]
     unstable: list[bytes]
+    here: list[Entry]
     same: bool
 
 
@@ -217,12 +222,12 @@ def _ask(
             while the box looks, and spares it from sending it.
     """
     link.begin("scan", roots=list(roots), hashing=hashing, unless=mine is not None)
-    entries = []
+    here: list[Entry] = []
     digest = ""
     if mine is not None:
-        entries = mine()
-        if entries and manifest.hashed(entries):
-            digest = manifest.digest(entries, times=True)
+        here = mine()
+        if here and manifest.hashed(here):
+            digest = manifest.digest(here, times=True)
         link.send(b"D", digest.encode("ascii"))
     frames = link.frames()
     try:
@@ -230,6 +235,7 @@ def _ask(
         same = first[0] == b"A"
         if same and not digest:
             raise Hostile("an answer to nothing")
+        entries = here
         if not same:
             coming = itertools.chain([first], frames)
             entries = [
@@ -258,7 +264,7 @@ def _ask(
         for e in entries
         if e.path.split(b"/")[0] not in NOT_OUTPUTS
     ]
-    return _Found(entries, missing, special + apart, unstable, same)
+    return _Found(entries, missing, special + apart, unstable, here, same)
 
 
 @dataclass(frozen=True)
@@ -278,16 +284,19 @@ class _Brought:
 def _bring(
     link: Link,
     entries: list[Entry],
+    seen: list[Entry],
     into: Path,
     known: Index,
     receiver: Receiver,
     progress: Progress,
 ) -> _Brought:
-    """Receive what is not here."""
+    """Receive what is not here; *seen* has been found here a moment ago."""
     offers: dict[bytes, Offer] = {}
     base = os.fsencode(into)
-    found = manifest.scan(base, (e.path for e in entries), known, hashing=False)
-    here = {entry.path: entry for entry in found.entries}
+    here = {entry.path: entry for entry in seen}
+    paths = (entry.path for entry in entries if entry.path not in here)
+    found = manifest.scan(base, paths, known, hashing=False)
+    here.update((entry.path, entry) for entry in found.entries)
     for entry in entries:
         if entry.kind == "f":
             mine = here.get(entry.path)

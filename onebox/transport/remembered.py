@@ -3,69 +3,82 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Union
 
 from ..agent import manifest, names
 from ..agent.index import Index
 from ..agent.manifest import Entry
 from .settling import sync_folder
 
+# The hash of a file, or what a link says.
+Mark = Union[bytes, str]
+LINK = "-> "
+# So many in a line: to read or write all at once would take a lot of memory.
+ROWS = 1000
+
 
 class Remembered:
     """
-    What fetches have put here: path to hash, in `fetched.json`.
+    What fetches have put here: path and hash, a row of each, in `fetched.jsonl`.
 
     While files are being placed, a path has two hashes that are ours: the one
     before and the one after.
     """
 
     def __init__(self, memory: Path) -> None:
-        self._file = memory / "fetched.json"
-        self._ours: dict[str, list[str]] = {}
-        self._saved = b""
-        with contextlib.suppress(OSError, ValueError):
-            self._saved = self._file.read_bytes()
-            told = json.loads(self._saved)
-            self._ours = {str(path): list(marks) for path, marks in told.items()}
+        self._file = memory / "fetched.jsonl"
+        self._ours: dict[bytes, tuple[Mark, ...]] = {}
+        self._changed = False
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            self._ours = dict(_rows(self._file))
 
     def paths(self) -> list[bytes]:
         """Return all paths, sorted."""
-        return sorted(map(names.raw, self._ours))
+        return sorted(self._ours)
 
     def is_ours(self, entry: Entry) -> bool:
         """Say whether what is here is what a fetch put here."""
-        return _mark(entry) in self._ours.get(names.text(entry.path), ())
+        return _mark(entry) in self._ours.get(entry.path, ())
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Remember what is about to be placed, beside what was there."""
         for entry in entries:
             if entry.kind != "d":
-                marks = self._ours.setdefault(names.text(entry.path), [])
-                if _mark(entry) not in marks:
-                    marks.append(_mark(entry))
+                marks, mark = self._ours.get(entry.path, ()), _mark(entry)
+                if mark not in marks:
+                    self._remember(entry.path, (*marks, mark))
 
     def settle(self, entries: Iterable[Entry]) -> None:
         """Remember that this is what is there now."""
         for entry in entries:
             if entry.kind != "d":
-                self._ours[names.text(entry.path)] = [_mark(entry)]
+                marks = (_mark(entry),)
+                if self._ours.get(entry.path) != marks:
+                    self._remember(entry.path, marks)
 
     def save(self) -> None:
-        """Write it to the disk, whole or not at all."""
-        data = json.dumps(self._ours).encode("ascii")
-        if data == self._saved:
+        """Write it to the disk, whole or not at all, if anything is new in it."""
+        if not self._changed:
             return
         fresh = self._file.with_suffix(".new")
-        with fresh.open("wb") as out:
-            out.write(data)
+        with fresh.open("w", encoding="ascii") as out:
+            rows = iter(self._ours.items())
+            while some := [_row(*row) for row in itertools.islice(rows, ROWS)]:
+                out.write(json.dumps(some) + "\n")
             out.flush()
             os.fsync(out.fileno())
         fresh.replace(self._file)
         sync_folder(self._file.parent)
-        self._saved = data
+        self._changed = False
+
+    def _remember(self, path: bytes, marks: tuple[Mark, ...]) -> None:
+        self._ours[path] = marks
+        self._changed = True
 
 
 class Last:
@@ -93,7 +106,20 @@ class Last:
             self._saved = data
 
 
-def _mark(entry: Entry) -> str:
+def _row(path: bytes, marks: tuple[Mark, ...]) -> list[str]:
+    told = [mark.hex() if isinstance(mark, bytes) else mark for mark in marks]
+    return [names.text(path), *told]
+
+
+def _rows(file: Path) -> Iterator[tuple[bytes, tuple[Mark, ...]]]:
+    with file.open(encoding="ascii") as lines:
+        for line in lines:
+            for path, *told in json.loads(line):
+                marks = [m if m.startswith(LINK) else bytes.fromhex(m) for m in told]
+                yield names.raw(path), tuple(marks)
+
+
+def _mark(entry: Entry) -> Mark:
     if entry.kind == "l":
-        return "-> " + names.text(entry.target)
-    return (entry.sha or b"").hex()
+        return LINK + names.text(entry.target)
+    return entry.sha or b""
