@@ -40,8 +40,11 @@ if TYPE_CHECKING:
 
 # A zone is a region and one letter more: us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
-# In what AWS calls a base.
-_AMI = re.compile(r"ami-[0-9a-f]{8,}")
+# How the clouds name an image within what they call a base.
+_IMAGE = re.compile(
+    r"^(?P<project>[^/ ]+)/(?P<name>[^/ ]+)$"
+    r"|(?P<ami>ami-[0-9a-f]{8,})|^(?P<slug>[a-z0-9-]+)(?= [0-9]+$)"
+)
 
 
 def check(session: Session) -> None:
@@ -218,22 +221,45 @@ def _variables(
 ) -> Path:
     """Write the file of variables; it stays, to run Packer by hand with it."""
     place = launch.builder_sizes(session)[0].place
-    zone, ami = _ZONE.fullmatch(place), _AMI.search(inputs["base"])
+    zone = _ZONE.fullmatch(place)
+    tags = {
+        "managed": "1",
+        "owner": session.owner,
+        "project": session.project,
+        "name": session.settings.name,
+        "recipe": recipe.digest(inputs),
+    }
     common = {
         "region": zone[1] if zone else place,
-        "source_image": ami[0] if ami else inputs["base"],
-        "tags": {
-            "onebox:managed": "1",
-            "onebox:owner": session.owner,
-            "onebox:project": session.project,
-            "onebox:name": session.settings.name,
-            "onebox:recipe": recipe.digest(inputs),
-        },
+        **source(inputs["base"]),
+        "tags": {f"onebox:{name}": value for name, value in tags.items()},
+        # As Google takes them.
+        "labels": {f"onebox-{name}": value for name, value in tags.items()},
     }
     path = _output(session, inputs).with_suffix(".pkrvars.json")
     users = session.settings.image.vars
     write_atomically(path, template.values(found, {**common, **ours}, users))
     return path
+
+
+def source(base: str) -> dict[str, Any]:
+    """
+    Return what a builder of that cloud's calls the base.
+
+    >>> source("ubuntu-24.04 amd64 ami-0123456789abcdef0")["source_image"]
+    'ami-0123456789abcdef0'
+    >>> source("ubuntu-24-04-x64 12345")["source_image"]
+    'ubuntu-24-04-x64'
+    >>> source("debian-cloud/debian-12-v1")
+    {'source_image': 'debian-12-v1', 'source_image_project_id': ['debian-cloud']}
+    """
+    found = _IMAGE.search(base)
+    if found is None:
+        return {"source_image": base}
+    if found["project"]:
+        project = [found["project"]]
+        return {"source_image": found["name"], "source_image_project_id": project}
+    return {"source_image": found["ami"] or found["slug"]}
 
 
 def _output(session: Session, inputs: Mapping[str, str]) -> Path:

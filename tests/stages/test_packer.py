@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from onebox.stages import packer
 from onebox.stages.template import BOX
 
 from ..conftest import Project
@@ -99,6 +101,13 @@ def test_json(packed: Project) -> None:
     done = packed.inv("run")
 
     assert (0, "by json\n") == (done.code, done.out), done.err
+
+
+def test_a_base_as_its_cloud_names_it() -> None:
+    """
+    A template gets the base by the name that its own cloud's builder takes.
+    """
+    assert (0, 3) == tuple(doctest.testmod(packer))
 
 
 def test_failure(packed: Project) -> None:
