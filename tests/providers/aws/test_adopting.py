@@ -114,6 +114,27 @@ def test_a_template_of_ec2(packed: Project, account: Account) -> None:
     assert "no images yet\n" == packed.inv("image", "--list").out
 
 
+def test_killed_while_packer_builds(packed: Project, account: Account) -> None:
+    """
+    Packer goes on when we are killed; the next command waits for it and takes what
+    it has built.
+    """
+    account.calls.clear()
+    process = packed.start("image")
+    packed.until("Waiting for instance")
+    process.kill()
+    process.wait()
+    done = packed.inv("image")
+
+    assert 0 == done.code, done.err
+    assert "Packer is still at work" in done.err
+    assert "image.pkr.hcl unchanged" in done.err
+    assert ["RunInstances", "CreateImage"] == actions(
+        account, "RunInstances", "CreateImage"
+    )
+    assert 1 == len(packed.inv("image", "--list").out.splitlines()[1:])
+
+
 def test_what_is_not_taken_over(provider: AWS, account: Account) -> None:
     """
     An image that is not there, another image of ours, or another owner's.
