@@ -7,6 +7,7 @@ any `finally`, and a Ctrl-C inside a subprocess is not an exit code of 130.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -46,6 +47,9 @@ def caught(last_words: Callable[[], str]) -> Iterator[None]:
     """
     Raise `Interrupted` at the first signal; end the process at the second.
 
+    That holds until the process has ended: of one that was interrupted the
+    handlers stay, or a second signal on the way out would change its exit code.
+
     Args:
         last_words: Gives the one line that the second Ctrl-C prints: which box
             is left, what it costs and when it stops by itself.
@@ -55,20 +59,32 @@ def caught(last_words: Callable[[], str]) -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     outer, _Watch.last_words = _Watch.last_words, last_words
+    if outer is None:
+        _Watch.count = 0
+    leaving = False
     for number in SIGNALS:
         # `nohup inv run` asked for HUP to be ignored: it stays so.
         if before[number] is not signal.SIG_IGN or number != signal.SIGHUP:
             signal.signal(number, _arrive)
     try:
         yield
+    except Interrupted:
+        leaving = outer is None
+        if leaving:
+            atexit.register(_heed_no_more)
+        raise
     finally:
         _Watch.last_words = outer
         for number, handler in before.items():
             # None: it was not Python that had set it.
-            if handler is not None:
+            if handler is not None and not leaving:
                 signal.signal(number, handler)
-        if outer is None:
-            _Watch.count = 0
+
+
+def _heed_no_more() -> None:
+    # Python's own last act but one is to have signals kill it.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
