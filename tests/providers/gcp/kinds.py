@@ -96,6 +96,8 @@ def skus() -> list[dict[str, Any]]:
                 _sku(f"{name} Ram running in Americas", usage, ram, "GiBy.h"),
                 _sku(f"{name} Core running in Paris", usage, 9.0, regions=["paris1"]),
             ]
+    # Said to be on demand, and sold otherwise.
+    found.append(_sku("N2D AMD Instance Core running in Americas", "Commit3Yr", 0.002))
     # A price of nothing is not a price; nor is one by the month.
     found.append(
         _sku("N2 Custom Instance Core running in Americas", "OnDemand", 0.0001)

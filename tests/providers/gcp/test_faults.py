@@ -156,6 +156,18 @@ class TestForGood:
             provider.delete(found)
         nothing_left(google, provider, request.box)
 
+    @pytest.mark.parametrize("kind", ["401", "forbidden", "429"])
+    def test_expired_in_between(
+        self, google: Google, provider: GCP, make_request: Make, kind: str
+    ) -> None:
+        """After an answer that was lost, a refusal does not mean that nothing is."""
+        google.fail("instances.insert", "cut-after")
+        google.fail("instances.insert", kind, times=99)
+        request = make_request()
+        with pytest.raises(Unclear):
+            provider.create(request)
+        assert provider.get(request.box) is not None
+
     @pytest.mark.parametrize("code", CAPACITY)
     def test_no_capacity(
         self, google: Google, provider: GCP, make_request: Make, code: str
