@@ -106,12 +106,12 @@ class TestLine:
         """
         Under a reused address nothing is sent and nothing done: exit 76, box kept.
         """
-        project.write("onebox.toml", REHEARSE + "host_key_after = 3\n")
+        project.write("onebox.toml", REHEARSE + "host_key_after = 5\n")
         project.write("job.sh", "echo up; sleep 600")
         line = project.start("run", "--keep")
         project.until("up\n")
         (box,) = project.boxes()
-        time.sleep(3)
+        time.sleep(5)
         _cut(box)
 
         assert 76 == line.wait(60)
@@ -235,7 +235,7 @@ class TestBox:
         """
         A job that a crash of its box has ended is lost: the box has rebooted since.
         """
-        project.write("onebox.toml", REHEARSE + "die_after = 2.5\n")
+        project.write("onebox.toml", REHEARSE + "die_after = 4\n")
         project.write(
             "job.sh", "mkdir -p results; echo x > results/x; echo up; sleep 600"
         )
@@ -257,7 +257,7 @@ class TestCtrlC:
         """
         Ctrl-C in a push stops it and leaves the box; the same command goes on.
         """
-        data = os.urandom(1 << 20) * 250
+        data = os.urandom(1 << 20) * 150
         project.write("big.bin", data)
         project.inv("provision")
         (box,) = project.boxes()
@@ -278,7 +278,7 @@ class TestCtrlC:
         """
         Ctrl-C in a fetch puts nothing in place, keeps what has come, leaves the box.
         """
-        project.write("job.sh", "head -c 250M /dev/urandom > results/big")
+        project.write("job.sh", "head -c 150M /dev/urandom > results/big")
         project.inv("push")
         project.inv("run", "--only")
         (box,) = project.boxes()
@@ -300,7 +300,7 @@ class TestCtrlC:
         """
         Ctrl-C while a box is removed waits for that one call, then stops.
         """
-        project.write("job.sh", "mkdir many; cd many; seq 60000 | xargs touch")
+        project.write("job.sh", "mkdir many; cd many; seq 25000 | xargs touch")
         project.inv("push")
         project.inv("run", "--only")
         project.inv("fetch")
