@@ -222,13 +222,19 @@ def poll(cloud: Cloud, look: Callable[[], T | None], seconds: float, what: str) 
     Raises:
         OneboxError: It takes longer than *seconds*.
     """
+    found = wait_for(cloud, look, seconds)
+    if found is None:
+        raise OneboxError(f"{what} has taken longer than {seconds:.0f} s")
+    return found
+
+
+def wait_for(cloud: Cloud, look: Callable[[], T | None], seconds: float) -> T | None:
+    """Look as `poll` does, and return None if there is nothing for so long."""
     nap, waited = 1.0, 0.0
     while True:
         found = look()
-        if found is not None:
+        if found is not None or waited >= seconds:
             return found
-        if waited >= seconds:
-            raise OneboxError(f"{what} has taken longer than {seconds:.0f} s")
         cloud.sleep(nap)
         waited += nap
         nap = min(nap * 1.5, 5.0)

@@ -28,6 +28,8 @@ EXPOSED = f"{PREFIX}exposed"
 NO_ALARM = f"{PREFIX}no-alarm"
 # On a machine that is there to be given a kept disk, until it has it.
 SWAPPING = f"{PREFIX}swapping"
+# On a kept disk: when a machine for it was asked for.
+RESCUED = f"{PREFIX}rescued"
 
 # What a tag may hold everywhere; the rest is written as =XX.
 _UNSAFE = re.compile(rb"[^A-Za-z0-9 +._:/@-]")
@@ -160,6 +162,11 @@ def read(thing: Answer) -> Marks | None:
         no_alarm=bool(said.get(NO_ALARM)),
         swapping=bool(said.get(SWAPPING)),
     )
+
+
+def rescued(volume: Answer) -> float:
+    """Return when (epoch seconds) a machine for a kept disk was asked for, or 0."""
+    return number(texts(volume).get(RESCUED)) or 0.0
 
 
 def tags_of(said: Mapping[str, str]) -> Tags | None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from ...errors import Gone, OneboxError, ProviderError
 from ..base import Box, Leftover
 from . import alarms, machines, marks, prices, problems, rescue
-from .cloud import Answer, Cloud, poll
+from .cloud import Answer, Cloud, poll, wait_for
+from .machines import Things
 
 # How long EC2 may take to end a machine.
 _ENDED_SECONDS = 300.0
@@ -20,13 +21,12 @@ def delete(cloud: Cloud, region: str, box: Box, settle: float) -> None:
     Raises:
         NotAllowed: What stands there carries other tags; nothing was touched.
     """
-    instances = _instances(cloud, region, box, settle)
-    volumes = _volumes(cloud, region, box.id)
-    for thing in (*instances, *volumes):
+    things = _settled(cloud, region, box, settle)
+    for thing in (*things.instances, *things.volumes):
         said = marks.read(thing)
         what = f"{box.id} ({thing.get('InstanceId') or thing.get('VolumeId')})"
         marks.check(what, said.tags if said else None, box.tags)
-    alive = [one for one in instances if machines.is_alive(one)]
+    alive = [one for one in things.instances if machines.is_alive(one)]
     for one in alive:
         _take_disks_along(cloud, region, one)
     ids = [str(one["InstanceId"]) for one in alive]
@@ -44,7 +44,7 @@ def delete(cloud: Cloud, region: str, box: Box, settle: float) -> None:
             _ENDED_SECONDS,
             f"ending {', '.join(ids)}",
         )
-    if ids or volumes:
+    if ids or things.volumes:
         _delete_disks(cloud, region, box.id)
 
 
@@ -83,15 +83,27 @@ def leftovers(cloud: Cloud, region: str, box: str, disk_type: str) -> list[Lefto
     return [one for found in cloud.together(questions) for one in found]
 
 
-def _instances(cloud: Cloud, region: str, box: Box, settle: float) -> Sequence[Answer]:
-    """Return a box's instances; of a new box, wait until they show."""
+def _settled(cloud: Cloud, region: str, box: Box, settle: float) -> Things:
+    """Return what there is of a box, once all of it can be expected to show."""
 
-    def look() -> Sequence[Answer] | None:
-        found = machines.of_instances(cloud, region, marks.of_box(box.id))
-        young = cloud.clock() - box.created < settle
-        return found if found or box.disk_only or not young else None
+    def look() -> Things:
+        return Things(
+            machines.of_instances(cloud, region, marks.of_box(box.id)),
+            _volumes(cloud, region, box.id),
+        )
 
-    return poll(cloud, look, settle + 60, f"looking for {box.id}")
+    def shown() -> Things | None:
+        things = look()
+        return things if any(map(machines.is_alive, things.instances)) else None
+
+    things = look()
+    asked = [marks.rescued(one) for one in things.volumes]
+    if not box.disk_only and not things.instances:
+        asked.append(box.created)
+    if any(map(machines.is_alive, things.instances)):
+        return things
+    left = max(asked, default=0.0) + settle - cloud.clock()
+    return things if left <= 0 else (wait_for(cloud, shown, left) or look())
 
 
 def _volumes(cloud: Cloud, region: str, box: str) -> list[Answer]:

@@ -134,6 +134,9 @@ class Starter:
         groups = self.network.groups(region, socket, said.tags.owner)
         ended = sum(1 for one in things.instances if swapping(one))
         need = Need(said.size.name, _CPUS, _MEMORY)
+        # It may be there and not show: whoever deletes the disk meanwhile has to wait.
+        disk = [str(kept["VolumeId"])]
+        tag(self.cloud, region, disk, {marks.RESCUED: repr(self.cloud.clock())})
         refusal: OneboxError | None = None
         for size in self.sizes(need, zone):
             plan = launching.Plan(
@@ -153,6 +156,7 @@ class Starter:
                 return launching.run(self.cloud, region, plan, here)
             except (NoCapacity, QuotaExceeded) as error:
                 refusal = error
+        tag(self.cloud, region, disk, {marks.RESCUED: ""})
         raise refusal or NoCapacity(f"there is no machine for a disk in {zone}")
 
     def _take_out(self, region: str, volume: str) -> None:

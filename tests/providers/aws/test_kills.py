@@ -20,7 +20,7 @@ from . import client
 from .account import Account, Kill
 from .conftest import MakeAws, MakeRequest
 
-KILLS = int(os.environ.get("ONEBOX_TEST_KILLS", "16"))
+KILLS = int(os.environ.get("ONEBOX_TEST_KILLS", "12"))
 SEED = int(os.environ.get("ONEBOX_TEST_SEED", "4"))
 LAG = 0.2
 
@@ -39,7 +39,7 @@ def test_killed_at_any_call(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """No box is doubled, none leaked, no other one touched, wherever the client dies."""
+    """No box is doubled, none leaked, no other one touched, wherever it dies."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([client.__name__])
     provider = make_aws()
@@ -74,29 +74,7 @@ def test_killed_at_any_call(
             time.sleep(0.05)
             found = provider.get(request.box, request.size.place)
         if found is not None:
-            try:
-                provider.delete(found)
-            except Exception:
-                print(what)
-                print(
-                    [
-                        (
-                            v.id,
-                            v.status,
-                            v.attachment and v.attachment.instance.id,
-                            v.get_tags(),
-                        )
-                        for v in account.volumes(request.box)
-                    ]
-                )
-                print(
-                    [
-                        (i.id, i.state, i.get_block_device_mapping)
-                        for i in account.instances(request.box)
-                    ]
-                )
-                print([c.action for c in account.calls][-80:])
-                raise
+            provider.delete(found)
         machines = account.instances(request.box)
         plain = [one for one in machines if not _tag(one, "onebox:swapping")]
         assert len(plain) <= 2, what
