@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from onebox.errors import ProviderError, UsageError
-from onebox.providers.base import Box, Image, Size
+from onebox.providers.base import Size
 from onebox.providers.gcp import GCP
 
 from ..contract import an_image
@@ -282,37 +282,3 @@ class TestBox:
         google.project.instance(box.id)["labels"] = {"team": "other"}
         assert provider.get(box.id) is None
         assert list(provider.find(box.tags.owner)) == []
-
-
-class TestOwnImage:
-    def test_debian_stays_debian(
-        self, google: Google, provider: GCP, make_request: Make, up: Up
-    ) -> None:
-        """A box from an image saved of a Debian box is armed as that one was."""
-        request = make_request(base="debian-12", disk=40 << 30)
-        box = up(provider, provider.create(request))
-        image = self.saved(provider, box)
-        provider.create(make_request(image=image, base="", disk=10 << 30))
-        [_, call] = google.calls("instances.insert")
-        assert "startup-script" in metadata(call.body)
-        wanted = call.body["disks"][0]["initializeParams"]
-        assert wanted["diskSizeGb"] == "40"
-
-    def test_of_somebody(
-        self, google: Google, provider: GCP, make_request: Make, up: Up
-    ) -> None:
-        """An image by its full address is used as it is."""
-        box = up(provider, provider.create(make_request()))
-        image = self.saved(provider, box)
-        whole = f"projects/test-project/global/images/{image.id}"
-        other = provider.create(
-            make_request(image=dataclasses.replace(image, id=whole))
-        )
-        assert other.image == whole
-
-    def saved(self, provider: GCP, box: Box) -> Image:
-        """Return the image of a box that is stopped for it."""
-        provider.stop(box)
-        tags = dataclasses.replace(box.tags, kind="image")
-        image = Image(f"im-{box.id}", "main", "0123", 0.0, 0, "", tags)
-        return provider.save(box, image)
