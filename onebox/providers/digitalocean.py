@@ -102,7 +102,7 @@ class DigitalOcean(Provider):
         image = self._image_for(request)
         said = launching.body(request, self._wishes, image)
         owner = request.tags.owner
-        firewall.ensure(self._calls, owner, request.box, self._cidr())
+        self._wall_off(request)
         try:
             droplet = launching.post(
                 self._calls, self._droplets, self._patience, request, said
@@ -230,6 +230,19 @@ class DigitalOcean(Provider):
         if not self._wishes.destroy_token or box.tags.kind != "box":
             return b""
         return ending.errand(self._destroy_token(), self._calls.address)
+
+    def _wall_off(self, request: Request) -> None:
+        """Make the firewall; where that fails there is certainly no droplet."""
+        box, cidr = request.box, self._cidr()
+        try:
+            firewall.ensure(self._calls, request.tags.owner, box, cidr)
+        except Unclear as error:
+            with suppress(ProviderError):
+                firewall.remove(self._calls, box)
+            raise ProviderError(
+                f"there is no firewall for {box}, so it was not made: {error.message}",
+                next="the same command again",
+            ) from error
 
     def _check_deadline(self) -> None:
         """Raise ConfigError unless somebody or something ends what we make."""

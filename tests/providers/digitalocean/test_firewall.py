@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.errors import ConfigError, OneboxError, UsageError
+from onebox.errors import ConfigError, ProviderError, Unclear, UsageError
 from onebox.providers.digitalocean import DigitalOcean
 from onebox.providers.droplets import tags
 
@@ -110,8 +110,9 @@ def test_no_firewall_no_droplet(
 ) -> None:
     """Where no firewall can be made, no droplet is made either."""
     server.fail("POST", "firewalls", "500 before", times=100)
-    with pytest.raises(OneboxError):
+    with pytest.raises(ProviderError, match="no firewall") as caught:
         provider.create(make_request())
+    assert not isinstance(caught.value, Unclear)
     assert not server.world.made
 
 
