@@ -138,7 +138,7 @@ class AWS(Provider):
             base=base,
             socket=socket,
             groups=tuple(self._network.groups(region, socket, request.tags.owner)),
-            user_data=arming.user_data(request, notice="ec2"),
+            user_data=arming.user_data(request, notice="ec2", packed=True),
             disk=request.disk or self._disk,
             disk_type=self._disk_type,
             spot=request.size.spot,

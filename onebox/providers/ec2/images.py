@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from ...errors import Gone, NotAllowed, ProviderError, UsageError
+from ...errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
 from ..base import Box, Image
 from . import bases, machines, marks, problems
-from .cloud import Answer, Cloud, poll
+from .cloud import Answer, Cloud, wait_for
 
-# A large disk takes its time to be copied.
-_SAVED_SECONDS = 3600.0
+# A large disk takes its time to be copied: it is waited for as long as it gets on.
+_STILL_SECONDS = 1800.0
 
 
 def of_owner(cloud: Cloud, region: str, owner: str) -> list[Image]:
@@ -35,7 +35,12 @@ def base(cloud: Cloud, region: str, image: Image) -> bases.Base:
 
 
 def save(cloud: Cloud, region: str, box: Box, image: Image) -> Image:
-    """Save a stopped box's disk as an image, and wait until it can be used."""
+    """
+    Save a stopped box's disk as an image, and wait until it can be used.
+
+    Raises:
+        Unclear: It has not got on for long; it may still become one.
+    """
     present = _usable(cloud, region, image)
     if present is None:
         things = machines.look(cloud, region, box.id)
@@ -51,12 +56,18 @@ def save(cloud: Cloud, region: str, box: Box, image: Image) -> Image:
         if machines.state(machine) != "stopped":
             raise ProviderError(f"{box.id} must be stopped before it is saved")
         _create(cloud, region, str(machine["InstanceId"]), image)
-    return poll(
-        cloud,
-        lambda: _usable(cloud, region, image, known=True),
-        _SAVED_SECONDS,
-        f"saving {image.id}",
-    )
+    while True:
+        before = _progress(cloud, region, image)
+        saved = wait_for(
+            cloud, lambda: _usable(cloud, region, image, known=True), _STILL_SECONDS
+        )
+        if saved is not None:
+            return saved
+        if _progress(cloud, region, image) == before:
+            raise Unclear(
+                f"saving {image.id} stands still ({', '.join(before) or 'not begun'})",
+                next="inv image once more waits for it",
+            )
 
 
 def adopt(cloud: Cloud, regions: Sequence[str], artifact: str, image: Image) -> Image:
@@ -101,13 +112,7 @@ def delete(cloud: Cloud, region: str, image: Image) -> None:
         _check(one, image)
         _deregister(cloud, region, one)
     # What a crash between an image and its disk's copy has left.
-    for snapshot in cloud.pages(
-        "describe_snapshots",
-        "Snapshots",
-        region,
-        OwnerIds=["self"],
-        Filters=marks.filters({f"tag:{marks.IMAGE}": [image.id]}),
-    ):
+    for snapshot in _copies(cloud, region, image):
         said = marks.tags_of(marks.texts(snapshot))
         marks.check(f"{snapshot['SnapshotId']}", said, image.tags)
         try:
@@ -116,6 +121,23 @@ def delete(cloud: Cloud, region: str, image: Image) -> None:
             )
         except Gone:
             continue
+
+
+def _progress(cloud: Cloud, region: str, image: Image) -> list[str]:
+    """Return how far the copies of an image's disks are."""
+    return sorted(str(one.get("Progress")) for one in _copies(cloud, region, image))
+
+
+def _copies(cloud: Cloud, region: str, image: Image) -> list[Answer]:
+    return list(
+        cloud.pages(
+            "describe_snapshots",
+            "Snapshots",
+            region,
+            OwnerIds=["self"],
+            Filters=marks.filters({f"tag:{marks.IMAGE}": [image.id]}),
+        )
+    )
 
 
 def _create(cloud: Cloud, region: str, instance: str, image: Image) -> None:

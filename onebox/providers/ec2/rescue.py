@@ -239,4 +239,4 @@ def _user_data(said: Marks) -> bytes:
         host_key=HostKey("", said.host_key),
         arming=Arming(said.deadline, said.setup_grace, said.idle_grace, b""),
     )
-    return arming.user_data(request, notice="ec2")
+    return arming.user_data(request, notice="ec2", packed=True)

@@ -78,6 +78,8 @@ class Account:
     Attributes:
         boot: Called, with an instance, once it runs; *off* before it no longer does.
 
+        saved: Called with an instance and the image that its disk is saved as.
+
         address: What gives an instance its public address.
     """
 
@@ -86,6 +88,7 @@ class Account:
     calls: list[Call] = field(default_factory=list)
     boot: Callable[[Any], None] = lambda instance: None
     off: Callable[[Any], None] = lambda instance: None
+    saved: Callable[[Any, Any], None] = lambda instance, image: None
     address: Callable[[Any], str] | None = None
     console: dict[str, str] = field(default_factory=dict)
     expired: bool = False

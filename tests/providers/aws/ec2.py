@@ -494,6 +494,7 @@ def create_image(
         thing = ami if specification["ResourceType"] == "image" else ami.ebs_snapshot
         thing.add_tags(tags)
     backend.amis[ami.id] = ami
+    account.saved(one, ami)
     account.born[ami.id] = time.monotonic()
     return {"ImageId": ami.id}
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from onebox.errors import Gone, NoCapacity, ProviderError, UsageError
+from onebox.errors import Gone, NoCapacity, ProviderError, Unclear, UsageError
 from onebox.providers.aws import AWS
 from onebox.providers.base import Box, Image
+from onebox.providers.ec2 import images
 
 from ..contract import an_image
 from . import shelf
@@ -139,6 +140,27 @@ class TestSaved:
         names = [one.name for one in account.backend("us-east-1").amis.values()]
         assert names.count(image.id) == 1
         provider.delete_image(image)
+        provider.delete(stopped)
+
+    def test_one_that_stands_still(
+        self,
+        provider: AWS,
+        make_request: MakeRequest,
+        account: Account,
+        stopped: Box,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A save that does not get on is unclear; asked for again it is waited for."""
+        wanted = an_image(make_request())
+        monkeypatch.setattr(account.delays, "saving", 3.0)
+        with monkeypatch.context() as hasty:
+            hasty.setattr(images, "_STILL_SECONDS", 2.0)
+            with pytest.raises(Unclear, match="stands still"):
+                provider.save(stopped, wanted)
+        assert provider.save(stopped, wanted).id == wanted.id
+        made = [call for call in account.calls if call.action == "CreateImage"]
+        assert len(made) == 1
+        provider.delete_image(wanted)
         provider.delete(stopped)
 
     def test_snapshot_left(

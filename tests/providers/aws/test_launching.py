@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import time
 from typing import Any
 
@@ -316,7 +317,7 @@ class TestFaults:
     ) -> None:
         """What cannot be told at boot is refused before any machine is asked for."""
         request = make_request()
-        large = dataclasses.replace(request.host_key, private="k" * 17000)
+        large = dataclasses.replace(request.host_key, private=secrets.token_hex(17000))
         with pytest.raises(OneboxError, match=r"16384|16,384"):
             provider.create(dataclasses.replace(request, host_key=large))
         assert "RunInstances" not in account.counted()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import time
 from typing import Any
 
@@ -243,4 +244,4 @@ class TestStart:
 
 def user_data(machine: Any) -> str:
     """Return what a machine is told at boot."""
-    return base64.b64decode(str(machine.user_data)).decode()
+    return gzip.decompress(base64.b64decode(str(machine.user_data))).decode()
