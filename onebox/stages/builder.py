@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# A set-up talks at once, and nobody answers its questions.
+QUIET = {"PYTHONUNBUFFERED": "1", "DEBIAN_FRONTEND": "noninteractive"}
 # How often files are pushed again because they change meanwhile.
 PASSES = 5
 
@@ -104,7 +106,7 @@ class Bench:
                 job_id=f"image-{name}-{recipe.digest(self.inputs)}",
                 argv=argv,
                 line=line,
-                env={"PYTHONUNBUFFERED": "1", **session.settings.image.env},
+                env={**QUIET, **session.settings.image.env},
                 log=part,
                 output=self.log.add,
                 sample=lambda now: self.log.footer(name, began, now),
