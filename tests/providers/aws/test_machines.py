@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from onebox.transport import bundle, keys
 from onebox.transport.link import Link
 from onebox.transport.ssh import Door
 
+from ...conftest import TASKS, Project
 from ...machines import Machines, missing
 from .account import Account
 from .behind import Behind
@@ -23,6 +27,26 @@ from .conftest import MakeAws, MakeRequest
 
 # A boot takes three seconds; this is for a machine that others work on as well.
 UP = 90.0
+
+TOML = """\
+provider = "aws"
+project = "census"
+
+[run]
+command = "sh job.sh"
+
+[fetch]
+outputs = ["results/"]
+
+[aws]
+region = "us-east-1"
+ssh_cidr = "127.0.0.1/32"
+"""
+JOB = """\
+echo working
+mkdir -p results
+cat /proc/1/comm > results/where
+"""
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=str(missing()))
 
@@ -44,6 +68,52 @@ def identity(tmp_path: Path) -> Path:
 def host_key(tmp_path: Path) -> HostKey:
     """A new host key."""
     return keys.new_host_key(tmp_path)
+
+
+@pytest.fixture
+def project(aws_environment: str, behind: Behind, tmp_path: Path) -> Iterator[Project]:
+    """A project whose boxes are on EC2."""
+    with tempfile.TemporaryDirectory(prefix="obx-") as short:
+        home, root = Path(short), tmp_path / "census"
+        root.mkdir()
+        environ = {
+            **{name: text for name, text in os.environ.items() if name[:4] == "AWS_"},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "ONEBOX_STATE": str(home / "state"),
+            "ONEBOX_IDENTITY": str(home / "config"),
+            "ONEBOX_LOCAL_ROOT": str(home / "local"),
+        }
+        project = Project(root, home, environ)
+        project.write("tasks.py", TASKS)
+        project.write("onebox.toml", TOML)
+        project.write("job.sh", JOB)
+        yield project
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_inv_run(project: Project, account: Account, spot: bool) -> None:
+    """One line goes through all stages on EC2, says its price, and leaves nothing."""
+    before = {one.id for one in account.instances()}
+    line = ["run", "--vm=small", *(["--spot"] if spot else [])]
+    done = project.inv(*line, timeout=300)
+    assert (done.code, done.out) == (0, "working\n"), done.err
+    assert project.read("results/where") == "systemd\n"
+    assert "us-east-1" in done.err
+    made = [one for one in account.instances() if one.id not in before]
+    assert len(made) == 1
+    assert made[0].state == "terminated"
+    (launch,) = [c for c in account.calls if c.action == "RunInstances"]
+    assert launch.parameters["InstanceType"] == made[0].instance_type
+    assert ("InstanceMarketOptions" in launch.parameters) == spot
+    (box,) = {
+        tag["Value"]
+        for one in launch.parameters["TagSpecifications"]
+        for tag in one["Tags"]
+        if tag["Key"] == "onebox:box"
+    }
+    assert not account.volumes(box)
 
 
 def real(
