@@ -264,7 +264,11 @@ def _bench(session: Session) -> Iterator[Bench]:
         try:
             yield bench
         except OneboxError as error:
-            if session.line.keep:
+            if saving.is_open(session):
+                error.running = (
+                    f"the builder {box.id} is off and stays: the next inv image goes on"
+                )
+            elif session.line.keep:
                 error.running = _kept(session, box)
             else:
                 error.running = _removed(session, box)

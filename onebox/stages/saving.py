@@ -83,6 +83,11 @@ def begun(
         yield outcome
 
 
+def is_open(session: Session) -> bool:
+    """Tell whether a save was begun of which nobody knows yet how it ended."""
+    return any(intent["do"] == "save" for intent in session.notebook.open_intents())
+
+
 def adopt(
     session: Session, artifact: str, image: Image, inputs: Mapping[str, str]
 ) -> Image:
