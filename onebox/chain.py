@@ -94,6 +94,7 @@ def wants(session: Session, stage: str) -> bool:
         run.check(session)
     if stage in ("provision", "push", "run"):
         config.check_files(session.settings, session.root)
+        session.greet()
         if session.box is not None:
             provision.check(session, session.box)
         elif stage != "provision":

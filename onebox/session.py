@@ -354,6 +354,8 @@ class Session:
             return
         self._greeted = True
         self.screen.headline([self.title, name, self.settings.vm], [], whole=False)
+        # What its library needs to load it may do while files are looked at.
+        _ = self.provider
 
     def headline(self, size: Size, deadline: float) -> None:
         """Say once per box what it is and what it may cost."""
@@ -373,6 +375,11 @@ class Session:
         off = f"powers itself off at {words.clock(deadline, time.time())}"
         if size.price == 0:
             more = f"{off}, whatever happens here"
+        elif not self.provider.off_is_free:
+            worst = None if size.price is None else size.price * hours
+            more = (
+                f"{words.money(worst)} until then: {off}, but is billed until removed"
+            )
         else:
             worst = None if size.price is None else size.price * hours
             more = f"at most {words.money(worst)}: {off}, whatever happens here"

@@ -761,14 +761,18 @@ class TestMistakes:
         assert 78 == done.code
         assert "Traceback" not in done.err
 
-    def test_provider_to_come(self, project: Project) -> None:
+    def test_cloud_without_account(self, project: Project) -> None:
         """
-        A provider that this version does not have is said to be missing.
+        A cloud that is not set up says what to set, after it has been named.
         """
-        done = project.inv("run", "--provider=aws")
+        env = {"AWS_EC2_METADATA_DISABLED": "true"}
+        done = project.inv("run", "--provider=aws", env=env)
 
         assert 64 == done.code
-        assert "'aws' is not part of this version" in done.err
+        first, error, hint = done.err.strip().splitlines()
+        assert first.startswith("onebox  census/main   aws   ")
+        assert "onebox: no AWS region is set" == error
+        assert "[aws]" in hint
 
     def test_image_without_a_name(self, project: Project) -> None:
         """

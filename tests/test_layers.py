@@ -17,8 +17,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What the process was started with is read here, and handed on.
 READS_ENVIRONMENT = {
     "plugin.py",  # where a command line begins: handed to the session
+    "agent/hostkey.py",  # the address that its client has come to
     "agent/jobs.py",  # the box's own, which a job inherits in part
     "agent/watch.py",  # the box's own, for the command that powers it off
+    "providers/digitalocean.py",  # the tokens: its library reads no file
     "children.py",  # what the programs that we start inherit
     "transport/ssh.py",  # XDG_RUNTIME_DIR, for a socket's path, which is short
 }
@@ -97,6 +99,22 @@ class TestOneDoorEach:
         assert found
         assert all(path.startswith("providers/localbox/") for path in found)
 
+    @pytest.mark.parametrize(
+        ("library", "place"),
+        [
+            ("boto3", "providers/ec2/"),
+            ("botocore", "providers/ec2/"),
+            ("google", "providers/gce/"),
+            ("digitalocean", "providers/droplets/"),
+            ("requests", "providers/droplets/"),
+        ],
+    )
+    def test_clouds(self, library: str, place: str) -> None:
+        """
+        A cloud's library belongs to its own provider.
+        """
+        assert all(path.startswith(place) for path in importing(library))
+
     def test_every_dependency_is_declared(self) -> None:
         """
         What is neither ours nor Python's is among the declared dependencies.
@@ -108,8 +126,16 @@ class TestOneDoorEach:
         } - {*sys.stdlib_module_names, "onebox"}
         project = toml.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
         declared = {re.split("[<>=]", line)[0] for line in project["dependencies"]}
+        # Modules that are called otherwise, and what a declared one is made of.
+        brought = {
+            "botocore": "boto3",
+            "digitalocean": "python-digitalocean",
+            "google": "google-cloud-compute",
+            "requests": "python-digitalocean",
+            "urllib3": "boto3",
+        }
 
-        assert foreign <= declared
+        assert {brought.get(module, module) for module in foreign} <= declared
 
 
 class TestDirection:
@@ -156,9 +182,16 @@ class TestDirection:
         """
         Nobody imports a provider: the table finds it by its name.
         """
-        found = importing("onebox.providers.local", "onebox.providers.localbox")
-
-        assert all(path.startswith("providers/local") for path in found), found
+        for provider, parts in (
+            ("local", "localbox"),
+            ("aws", "ec2"),
+            ("gcp", "gce"),
+            ("digitalocean", "droplets"),
+        ):
+            modules = [f"onebox.providers.{provider}", f"onebox.providers.{parts}"]
+            own = (f"providers/{provider}.py", f"providers/{parts}/")
+            found = importing(*modules)
+            assert all(path.startswith(own) for path in found), found
 
 
 class TestTouchingTheWorld:

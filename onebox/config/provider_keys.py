@@ -227,6 +227,15 @@ GCP: tuple[Key, ...] = (
         kinds.endpoint,
         blank=True,
     ),
+    key(
+        "gcp.billing_endpoint",
+        TEXT,
+        None,
+        '"https://billing.example.com"',
+        "The address of the price list, where endpoint is set too.",
+        kinds.endpoint,
+        blank=True,
+    ),
 )
 
 DIGITALOCEAN: tuple[Key, ...] = (

@@ -152,6 +152,7 @@ class GCP:
     disk: int
     disk_type: str
     endpoint: str | None
+    billing_endpoint: str | None
 
 
 @dataclass(frozen=True)

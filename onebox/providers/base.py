@@ -225,6 +225,9 @@ class Provider(abc.ABC):
         image_rate: What a GB of a saved image costs a month at most, in USD;
             None if that is not known.
 
+        off_is_free: Whether a box that has powered itself off costs no more than its
+            disk does.
+
         unseen: The regions that the last `find` could not look into, and why.
     """
 
@@ -234,6 +237,7 @@ class Provider(abc.ABC):
     own_system: bool = True
     adopts: tuple[str, ...] = ()
     image_rate: float | None = None
+    off_is_free: bool = True
     unseen: tuple[str, ...] = ()
 
     @abc.abstractmethod
@@ -362,6 +366,15 @@ class Provider(abc.ABC):
         Only a provider whose boxes are `exposed` has anything to do here.
         """
         raise NotImplementedError(f"{self.name} gives no host key away")
+
+    def errand(self, box: Box) -> bytes:
+        """
+        Return a Python program for root to run, once, on a box that has come up.
+
+        It goes over the verified connection, so it may hold a secret. b"": there is
+        nothing to do.
+        """
+        return b""
 
     def admit(self, box: Box) -> bool:
         """

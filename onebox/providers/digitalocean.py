@@ -61,6 +61,7 @@ class DigitalOcean(Provider):
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._wishes = Wishes.of(settings)
+        self.off_is_free = bool(self._wishes.destroy_token)
         self._patience = patience or Patience()
         self._address = address
         self._environ = environ

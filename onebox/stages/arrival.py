@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .. import children
 from ..errors import BoxFailed
 from ..providers.base import Box
 from ..transport.link import AgentError
 
 if TYPE_CHECKING:
     from ..session import Session
+
+ERRAND_SECONDS = 60.0
 
 
 def wait(
@@ -48,7 +52,9 @@ def wait(
         console = session.provider.console(box).strip().splitlines()[-5:]
         said = "".join(f"\n    {line}" for line in console)
         raise BoxFailed(f"{error.message}{said}", next=error.next) from error
-    return secure(session, box)
+    box = secure(session, box)
+    _run_errand(session, box)
+    return box
 
 
 def secure(session: Session, box: Box) -> Box:
@@ -74,6 +80,27 @@ def secure(session: Session, box: Box) -> Box:
     box = session.provider.pin(box, fresh)
     door.expect(box)
     return box
+
+
+def _run_errand(session: Session, box: Box) -> None:
+    """Have root do on the box what its provider wants done there, with its secrets."""
+    program = session.provider.errand(box)
+    if not program:
+        return
+    done = subprocess.run(
+        [*session.door(box).argv(), "sudo -n python3 -I -S -"],
+        input=program,
+        capture_output=True,
+        check=False,
+        timeout=ERRAND_SECONDS,
+        env=children.environment(),
+    )
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise BoxFailed(
+            f"{box.id} could not be made to end itself: {''.join(said)}",
+            next="inv run once more, or accept_no_watchdog = true",
+        )
 
 
 def _now_and_then(pace: float, look: Callable[[], None]) -> Callable[[], None]:

@@ -55,6 +55,7 @@ def up_to_date(session: Session) -> str:
 
 def perform(session: Session, *, rebuild: bool = False) -> Image | None:
     """Bring the image up to date and return it; None stands for the plain base."""
+    session.greet()
     if session.notebook.open_intents() or session.builders:
         session.lock()
         launch.recover(session)

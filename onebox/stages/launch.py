@@ -9,10 +9,10 @@ from .. import __version__, words
 from ..config.settings import VM
 from ..errors import (
     NoCapacity,
-    NotAllowed,
     OneboxError,
     QuotaExceeded,
     StateError,
+    Unclear,
     UsageError,
 )
 from ..providers.base import Arming, Box, Image, Need, Provider, Request, Size, Tags
@@ -149,8 +149,9 @@ def create(
             check_price(session, size, vm)
             return _create(session, kind, image, size)
         except (NoCapacity, QuotaExceeded, UsageError) as error:
+            if error.message not in [before.message for _, before in tried]:
+                session.screen.note(f"{where}: {error.message}")
             tried.append((where, error))
-            session.screen.note(f"{where}: {error.message}")
     causes = {type(error) for _, error in tried}
     if causes == {UsageError} or (len(tried) == 1 and causes == {QuotaExceeded}):
         raise tried[0][1]
@@ -315,9 +316,9 @@ def _create(
         with session.notebook.intent("create", **what) as outcome:
             try:
                 box = session.provider.create(request)
-            except (NoCapacity, QuotaExceeded, NotAllowed):
+            except OneboxError as error:
                 # A clear refusal: nothing was made, nothing need be looked for.
-                outcome["undone"] = True
+                outcome["undone"] = not isinstance(error, Unclear)
                 raise
             if kind == "box":
                 session.made(box)

@@ -45,6 +45,7 @@ def up_to_date(session: Session) -> str:
 
 def perform(session: Session) -> Box:
     """Bring the box up and return it."""
+    session.greet()
     session.lock()
     launch.recover(session)
     session.look_again()
@@ -58,6 +59,8 @@ def perform(session: Session) -> Box:
             box = arrival.wait(session, box, boot, lambda text: None)
             session.made_again(box)
         session.screen.line("provision", "done", "up to date", up_to_date(session))
+        if not session.provider.off_is_free:
+            _say_notes(session, box)
         _use(session, box)
         return box
     with session.timed("provision"):
@@ -87,6 +90,7 @@ def _bring_up(session: Session) -> Box:
             box = start(session, old, session.settings.limits.max_hours * 3600)
             line.end("", f"{box.id} started again, {box.place}")
             _use(session, box)
+            _say_notes(session, box)
             return box
         line.doing("making the box")
         box = launch.create(session, kind="box", image=image.wanted(session))
@@ -101,9 +105,13 @@ def _bring_up(session: Session) -> Box:
             raise
         line.end("", f"{box.id}, {box.place}, host key verified")
     image.proved(session, box)
+    _say_notes(session, box)
+    return box
+
+
+def _say_notes(session: Session, box: Box) -> None:
     if box.notes:
         session.screen.note("; ".join(box.notes))
-    return box
 
 
 def _use(session: Session, box: Box) -> None:
