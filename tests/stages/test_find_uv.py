@@ -160,9 +160,9 @@ def test_no_other_kind_of_address(tmp_path: Path) -> None:
 
 
 def test_as_text_by_a_bare_python(index: Index, tmp_path: Path) -> None:
-    """It runs as it is sent: as a text, without anything beside it."""
+    """It runs as it is sent: as a text, with nothing beside it and no site-packages."""
     subprocess.run(
-        [sys.executable, "-I", "-c", environment.FIND_UV.read_text(), index.url, "."],
+        [sys.executable, "-IS", "-c", environment.FIND_UV.read_text(), index.url, "."],
         cwd=tmp_path,
         check=True,
     )
