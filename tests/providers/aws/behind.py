@@ -13,7 +13,7 @@ from typing import Any
 from ...machines import Disk, Machine, Machines
 from .account import Account
 
-NOTICE = "/latest/meta-data/spot/instance-action"
+NOTICE = "spot/instance-action"
 
 
 class Behind:

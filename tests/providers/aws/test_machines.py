@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import tempfile
 import time
@@ -114,6 +115,65 @@ def test_inv_run(project: Project, account: Account, spot: bool) -> None:
         if tag["Key"] == "onebox:box"
     }
     assert not account.volumes(box)
+
+
+COUNTS = """\
+mkdir -p results ckpt
+n=$(cat ckpt/n 2>/dev/null || echo 0)
+echo "from $n"
+while [ $n -lt 12 ]; do
+n=$((n + 1)); echo $n > ckpt/draft; mv ckpt/draft ckpt/n; sleep 1
+done
+echo $n > results/n
+"""
+
+
+@pytest.mark.parametrize("notice", [True, False])
+def test_taken_back(
+    project: Project, account: Account, behind: Behind, notice: bool
+) -> None:
+    """A job whose spot box is taken goes on, on another one, where it had been."""
+    settings = 'checkpoints = ["ckpt/"]\nevery = "1 s"\n\n[aws]'
+    project.write("onebox.toml", TOML.replace("[aws]", settings))
+    project.write("job.sh", COUNTS)
+    known = set(behind.machines)
+    line = project.start("run", "--spot")
+    project.until("from 0\n", seconds=120)
+    (instance,) = set(behind.machines) - known
+    launch = next(c for c in account.calls if c.action == "RunInstances")
+    until = time.monotonic() + 60
+    while not list(project.root.glob(".onebox/checkpoints/main/*/files/ckpt/n")):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    if notice:
+        soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 30))
+        behind.notify(instance, soon)
+    else:
+        account.preempt(launch.parameters["ClientToken"])
+    assert line.wait(240) == 0, project.err
+    first, second = re.findall(r"^from (\d+)$", project.out, re.M)
+    assert 0 == int(first) < int(second)
+    assert project.read("results/n") == "12\n"
+    launches = [c for c in account.calls if c.action == "RunInstances"]
+    boxes = [one.parameters["ClientToken"] for one in launches]
+    assert len(set(boxes)) == 2
+    assert not any(account.volumes(box) for box in boxes)
+    for one in set(behind.machines) - known:
+        assert not behind.machines[one].running
+
+
+def test_image(project: Project, account: Account) -> None:
+    """A set-up runs once, is saved as an AMI, and a box starts from it."""
+    project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
+    project.write("onebox.toml", TOML + '\n[image]\nsetup = "setup.sh"\n')
+    project.write("job.sh", "ls /opt/made-by-setup\n")
+    for launches in (2, 1):
+        account.calls.clear()
+        done = project.inv("run", timeout=300)
+        assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err
+        actions = [call.action for call in account.calls]
+        assert launches == actions.count("RunInstances")
+        assert launches - 1 == actions.count("CreateImage")
 
 
 def real(
