@@ -18,7 +18,7 @@ from .line import Line
 from .providers.base import Box
 from .session import Session
 from .signals import Interrupted, caught
-from .stages import plan, provision, push, run, teardown
+from .stages import offers, plan, provision, push, run, teardown
 from .ui import Screen
 
 __all__ = [
@@ -94,7 +94,7 @@ def wants(session: Session, stage: str) -> bool:
         run.check(session)
     if stage in ("provision", "push", "run"):
         config.check_files(session.settings, session.root)
-        session.greet()
+        offers.greet(session)
         if session.box is not None:
             provision.check(session, session.box)
         elif stage != "provision":

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import children, config, providers, words
+from . import children, config, providers
 from .errors import ConnectionLost, Lost, OneboxError, Preempted, UsageError
 from .line import Line
 from .providers.base import Box, Image, Provider, Size
@@ -52,6 +52,10 @@ class Session:
         images: The owner's images, once the provider has been asked.
 
         warned: What this line has been warned of.
+
+        greeted: What the line is about has been said.
+
+        headlines: How many boxes have been said, with what they may cost.
 
         ended: How many boxes this line has seen to their end.
 
@@ -90,8 +94,8 @@ class Session:
         self.paper: dict[str, Any] | None = None
         self.fetched: outputs.Fetched | None = None
         self.doing = ""
-        self._headlines = 0
-        self._greeted = False
+        self.headlines = 0
+        self.greeted = False
         self._admitted = 0.0
         self._door: ssh.Door | None = None
 
@@ -118,10 +122,11 @@ class Session:
     @cached_property
     def provider(self) -> Provider:
         """Return the provider: the recorded box's, else the configured one."""
-        return self.provider_called(self._provider_name)
+        return self.provider_called(self.provider_name)
 
     @property
-    def _provider_name(self) -> str:
+    def provider_name(self) -> str:
+        """Return the provider's name, without loading it."""
         if self.given("provider"):
             return self.settings.provider
         begun = [i.get("provider") for i in self.notebook.open_intents()]
@@ -347,44 +352,6 @@ class Session:
         line = Line(self.line.command)
         return Session(self.root, self.environ, settings, line, self.screen)
 
-    def greet(self) -> None:
-        """Say what a line is about before a cloud's library is loaded and asked."""
-        name = self._provider_name
-        if self._greeted or name == "local":
-            return
-        self._greeted = True
-        self.screen.headline([self.title, name, self.settings.vm], [], whole=False)
-        # What its library needs to load it may do while files are looked at.
-        _ = self.provider
-
-    def headline(self, size: Size, deadline: float) -> None:
-        """Say once per box what it is and what it may cost."""
-        if self._headlines > self.ended:
-            return
-        self._headlines = self.ended + 1
-        hours = max(deadline - time.time(), 0) / 3600
-        cores = f" ({size.cores} cores)" if size.cores else ""
-        title = [
-            "" if self._greeted else f"{self.title}   {self.provider.name}",
-            f"{size.name}: {size.type}" if size.name != size.type else size.type,
-            size.place,
-            f"{size.cpus} vCPU{cores}",
-            words.size(size.memory),
-            price(size),
-        ]
-        off = f"powers itself off at {words.clock(deadline, time.time())}"
-        if size.price == 0:
-            more = f"{off}, whatever happens here"
-        elif not self.provider.off_is_free:
-            worst = None if size.price is None else size.price * hours
-            more = (
-                f"{words.money(worst)} until then: {off}, but is billed until removed"
-            )
-        else:
-            worst = None if size.price is None else size.price * hours
-            more = f"at most {words.money(worst)}: {off}, whatever happens here"
-        self.screen.headline(title, [more], begun=self._greeted)
-
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Count what a stage takes, for the receipt."""
@@ -416,14 +383,3 @@ def _said(table: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in table.items()
         if value is not None
     }
-
-
-def price(size: Size) -> str:
-    """Write a size's price an hour, and what spot saves."""
-    if not size.spot or size.price == 0:
-        return words.rate(size.price)
-    text = f"spot {words.rate(size.price)}"
-    if size.price and size.on_demand:
-        saved = 100 * (1 - size.price / size.on_demand)
-        text += f"  (on demand {words.money(size.on_demand)}, -{saved:.0f} %)"
-    return text

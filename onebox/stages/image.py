@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from .. import words
 from ..errors import ConfigError
 from ..providers.base import Box, Image
-from . import builder, by_hand, launch, packer, recipe, saving, shelf
+from . import launch, offers
+from .images import builder, by_hand, packer, recipe, saving, shelf
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -30,7 +31,7 @@ def wanted(session: Session) -> Image | None:
     image = _wanted(session)
     if image is not None and image.arch not in ("", recipe.arch(session)):
         # Perhaps another of the candidates can boot it; if none can it says so.
-        launch.sizes(session, image)
+        offers.sizes(session, image)
     return image
 
 
@@ -55,13 +56,13 @@ def up_to_date(session: Session) -> str:
 
 def perform(session: Session, *, rebuild: bool = False) -> Image | None:
     """Bring the image up to date and return it; None stands for the plain base."""
-    session.greet()
+    offers.greet(session)
     if session.notebook.open_intents() or session.builders:
         session.lock()
         launch.recover(session)
     again = rebuild and bool(recipe.title(session))
     why = "asked to" if again else reason(session)
-    launch.announce(session)
+    offers.announce(session)
     if why is None:
         session.screen.line("image", "done", "up to date", up_to_date(session))
         image = wanted(session)

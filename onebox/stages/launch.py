@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from .. import __version__, words
-from ..config.settings import VM
 from ..errors import (
     NoCapacity,
     OneboxError,
@@ -15,112 +14,18 @@ from ..errors import (
     Unclear,
     UsageError,
 )
-from ..providers.base import Arming, Box, Image, Need, Provider, Request, Size, Tags
+from ..providers.base import Arming, Box, Image, Provider, Request, Size, Tags
 from ..signals import Interrupted
 from ..state import config_dir, note_provider, random_id, state_dir
 from ..transport import bundle, keys
-from . import saving
+from . import offers
+from .images import saving
 
 if TYPE_CHECKING:
     from ..session import Session
 
 # How long a deleted box may take to be gone for good.
 GONE_SECONDS = 300.0
-
-
-def sizes(session: Session, image: Image | None = None) -> list[Size]:
-    """
-    Return what can be had for the size asked for, best first; asked for once.
-
-    Raises:
-        UsageError: None of it has the image's architecture.
-    """
-    key = image.id if image else ""
-    if key not in session.sizes:
-        settings = session.settings
-        found = _candidates(session, settings.size, settings.wants_spot, image)
-        if image is not None:
-            found = _of_arch(found, image.arch, f"image {image.name}", "--vm")
-        session.sizes[key] = found
-    return session.sizes[key]
-
-
-def builder_sizes(session: Session) -> list[Size]:
-    """Return what images can be built on: never spot, and of the box's architecture."""
-    if "builder" not in session.sizes:
-        found = _candidates(session, session.settings.builder, False, None)
-        arch, vm = sizes(session)[0].arch, session.settings.vm
-        found = _of_arch(found, arch, f"--vm={vm}", "[image] size")
-        session.sizes["builder"] = found
-    return session.sizes["builder"]
-
-
-def _candidates(
-    session: Session, vm: VM, spot: bool, image: Image | None
-) -> list[Size]:
-    need = Need(
-        name=vm.name,
-        cpus=vm.cpus,
-        memory=vm.memory,
-        spot=spot,
-        types=vm.types.get(session.provider.name, ()),
-        fallback=session.settings.limits.spot_fallback,
-        image=image,
-    )
-    return list(session.provider.sizes(need))
-
-
-def _of_arch(found: list[Size], arch: str, whose: str, option: str) -> list[Size]:
-    """Keep the sizes that can run what was made for an architecture."""
-    fit = [size for size in found if arch in ("", size.arch) or not size.arch]
-    if not fit:
-        raise UsageError(
-            f"{whose} is for {arch}, and {found[0].type} is {found[0].arch}",
-            next=f"another {option}, whose types are {arch}",
-        )
-    return fit
-
-
-def deadline(session: Session) -> float:
-    """Return the moment (epoch) at which a box made now powers itself off."""
-    return time.time() + session.settings.limits.max_hours * 3600
-
-
-def announce(session: Session) -> None:
-    """Say, once per line, which box this is about and what it may cost at most."""
-    session.greet()
-    box = session.box
-    if box is not None and box.state == "running":
-        session.headline(box.size, box.deadline)
-        return
-    size = sizes(session)[0]
-    check_price(session, size)
-    session.headline(size, deadline(session))
-
-
-def check_price(session: Session, size: Size, vm: VM | None = None) -> None:
-    """Raise UsageError if a box of this size could cost more than is allowed."""
-    limits, vm = session.settings.limits, vm or session.settings.size
-    dearest = None if size.price is None else size.price * limits.max_hours
-    for limit, cost, what in (
-        (limits.max_price, size.price, "[limits] max_price"),
-        (vm.max_price, size.price, f"[vm.{vm.name}] max_price"),
-        (limits.max_cost, dearest, "[limits] max_cost"),
-    ):
-        if limit is None:
-            continue
-        if cost is None:
-            raise UsageError(
-                f"the price of {size.type} is not known, so {what} = "
-                f"{words.money(limit)} cannot be kept",
-                next=f"choose another --vm, or remove {what}",
-            )
-        if cost > limit:
-            raise UsageError(
-                f"{size.type} could cost {words.money(cost)}, more than "
-                f"{what} = {words.money(limit)}",
-                next="a smaller --vm, fewer max_hours, or a higher limit",
-            )
 
 
 def create(
@@ -143,10 +48,12 @@ def create(
     builder = kind == "builder"
     vm = session.settings.builder if builder else session.settings.size
     option = "[image] size" if builder else "--vm"
-    for size in builder_sizes(session) if builder else sizes(session, image):
+    for size in (
+        offers.builder_sizes(session) if builder else offers.sizes(session, image)
+    ):
         where = f"{size.type} {size.place}{' spot' if size.spot else ''}".strip()
         try:
-            check_price(session, size, vm)
+            offers.check_price(session, size, vm)
             return _create(session, kind, image, size)
         except (NoCapacity, QuotaExceeded, UsageError) as error:
             if error.message not in [before.message for _, before in tried]:
@@ -275,7 +182,7 @@ def _create(
     limits = session.settings.limits
     builder = kind == "builder"
     vm = session.settings.builder if builder else session.settings.size
-    until = deadline(session)
+    until = offers.deadline(session)
     ours = config_dir(session.environ)
     key = keys.identity(ours)
     request = Request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import fetch, image, launch, provision, push, run, teardown
+from . import fetch, image, offers, provision, push, run, teardown
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -21,7 +21,7 @@ def show(session: Session, stage: str) -> None:
     if stage not in _REASONS:
         return
     if stage in ("image", "provision"):
-        launch.announce(session)
+        offers.announce(session)
     why = _REASONS[stage](session)
     if why is None:
         _line(session, stage, "done", "up to date", _UP_TO_DATE[stage](session))

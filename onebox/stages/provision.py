@@ -9,7 +9,7 @@ from .. import words
 from ..errors import OneboxError, UsageError
 from ..providers.base import Box
 from ..signals import Interrupted
-from . import arrival, image, launch
+from . import arrival, image, launch, offers
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -45,12 +45,12 @@ def up_to_date(session: Session) -> str:
 
 def perform(session: Session) -> Box:
     """Bring the box up and return it."""
-    session.greet()
+    offers.greet(session)
     session.lock()
     launch.recover(session)
     session.look_again()
     why = reason(session)
-    launch.announce(session)
+    offers.announce(session)
     if why is None:
         box = session.running_box()
         if box.state == "starting":

@@ -20,7 +20,8 @@ from onebox.providers.base import Box, Image
 from onebox.providers.local import Local
 from onebox.session import Session
 from onebox.stages import image as image_stage
-from onebox.stages import launch, recipe, saving
+from onebox.stages import launch
+from onebox.stages.images import recipe, saving
 
 from ..conftest import Project
 from ..test_terminal import ended, terminal

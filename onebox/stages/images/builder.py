@@ -9,17 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from .. import words
-from ..durable import private_dir
-from ..errors import BoxFailed, OneboxError
-from ..providers.base import Box, Image
-from ..transport import sync
-from ..transport.link import Link
-from ..ui import StageLine
-from . import arrival, cleaning, environment, job, launch, recipe, saving
+from ... import words
+from ...durable import private_dir
+from ...errors import BoxFailed, OneboxError
+from ...providers.base import Box, Image
+from ...transport import sync
+from ...transport.link import Link
+from ...ui import StageLine
+from .. import arrival, job, launch
+from . import cleaning, environment, recipe, saving
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ...session import Session
 
 T = TypeVar("T")
 

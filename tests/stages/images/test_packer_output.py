@@ -7,8 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-from onebox.stages import packer_output
-from onebox.stages.packer_output import Line, Tail
+from onebox.stages.images import packer_output
+from onebox.stages.images.packer_output import Line, Tail
 
 CLOUD = """\
 1600000000,,ui,say,==> amazon-ebs: hello%!(PACKER_COMMA) world\\nnext

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..config.settings import Image
+    from ...config.settings import Image
 
 PYPI = "https://pypi.org/simple"
 # Run on the box, never here.

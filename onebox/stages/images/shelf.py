@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import words
-from ..errors import OneboxError, UsageError
-from ..providers.base import Box, Image
+from ... import words
+from ...errors import OneboxError, UsageError
+from ...providers.base import Box, Image
 from . import recipe, saving
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ...session import Session
 
 GB = 1 << 30
 

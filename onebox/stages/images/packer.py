@@ -15,28 +15,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, words
-from ..durable import private_dir, write_atomically
-from ..errors import BoxFailed, ConfigError, OneboxError
-from ..providers.base import Image, Tags
-from ..signals import Interrupted
-from ..state import config_dir
-from ..transport import keys
-from . import (
-    builder,
-    launch,
-    packer_output,
-    packer_program,
-    recipe,
-    saving,
-    template,
-    tunnel,
-)
+from ... import __version__, words
+from ...durable import private_dir, write_atomically
+from ...errors import BoxFailed, ConfigError, OneboxError
+from ...providers.base import Image, Tags
+from ...signals import Interrupted
+from ...state import config_dir
+from ...transport import keys
+from .. import offers
+from . import builder, packer_output, packer_program, recipe, saving, template, tunnel
 from .builder import Bench, Log
 from .template import Template
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ...session import Session
 
 # A zone is a region and one letter more: us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
@@ -220,7 +212,7 @@ def _variables(
     ours: Mapping[str, Any],
 ) -> Path:
     """Write the file of variables; it stays, to run Packer by hand with it."""
-    place = launch.builder_sizes(session)[0].place
+    place = offers.builder_sizes(session)[0].place
     zone = _ZONE.fullmatch(place)
     tags = {
         "managed": "1",

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import children
-from ..errors import ConfigError, OneboxError
+from ... import children
+from ...errors import ConfigError, OneboxError
 from . import packer_output
 from .builder import Log
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ...session import Session
 
 # HCL2 came with 1.5 and was whole enough with 1.6; older JSON templates than that
 # nobody has.

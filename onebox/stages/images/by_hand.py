@@ -6,14 +6,15 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .. import words
-from ..errors import OneboxError, UsageError
-from ..providers.base import Box, Image
-from ..signals import Interrupted
-from . import arrival, builder, cleaning, job, launch, recipe, saving
+from ... import words
+from ...errors import OneboxError, UsageError
+from ...providers.base import Box, Image
+from ...signals import Interrupted
+from .. import arrival, job, launch
+from . import builder, cleaning, recipe, saving
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ...session import Session
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 

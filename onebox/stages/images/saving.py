@@ -10,15 +10,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..durable import private_dir, write_atomically
-from ..errors import OneboxError, Unclear
-from ..providers.base import Box, Image, Tags
-from ..signals import Interrupted
-from ..state import random_id
+from ...durable import private_dir, write_atomically
+from ...errors import OneboxError, Unclear
+from ...providers.base import Box, Image, Tags
+from ...signals import Interrupted
+from ...state import random_id
 from . import packer_output
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ...session import Session
 
 # How often a save is asked for again that a provider cannot see the end of. Each
 # time it waits as long as it thinks right.

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from onebox.stages import packer
-from onebox.stages.template import BOX
+from onebox.stages.images import packer
+from onebox.stages.images.template import BOX
 
-from ..conftest import Project
+from ...conftest import Project
 
 RUN = '[run]\ncommand = "cat ~/made"\n'
 TOML = f"""\

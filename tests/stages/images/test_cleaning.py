@@ -10,11 +10,11 @@ import pytest
 
 from onebox.errors import BoxFailed
 from onebox.providers import arming
-from onebox.stages import cleaning
+from onebox.stages.images import cleaning
 from onebox.transport import keys
 from onebox.transport.ssh import Door
 
-from ..machines.conftest import Made, Maker, machines, maker, until
+from ...machines.conftest import Made, Maker, machines, maker, until
 
 __all__ = ["machines", "maker"]
 

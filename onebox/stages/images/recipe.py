@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from .. import words
-from ..errors import InputError
-from ..transport.select import select
-from . import launch, saving
+from ... import words
+from ...errors import InputError
+from ...transport.select import select
+from .. import offers
+from . import saving
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ...session import Session
 
 # A list of requirements can lead to others.
 _OTHERS = re.compile(
@@ -43,7 +44,7 @@ def base(session: Session) -> str:
 
 def arch(session: Session) -> str:
     """Return the architecture that the box will have."""
-    return launch.sizes(session)[0].arch
+    return offers.sizes(session)[0].arch
 
 
 def inputs(session: Session) -> dict[str, str]:

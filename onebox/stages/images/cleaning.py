@@ -13,10 +13,10 @@ import shlex
 import subprocess
 from pathlib import PurePosixPath
 
-from .. import children
-from ..errors import BoxFailed, ConnectionLost
-from ..providers.base import Box
-from ..transport.ssh import Door
+from ... import children
+from ...errors import BoxFailed, ConnectionLost
+from ...providers.base import Box
+from ...transport.ssh import Door
 
 # How long such a script may take. Cloud-init can be busy for minutes.
 SECONDS = 900.0

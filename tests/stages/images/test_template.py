@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConfigError, InputError
-from onebox.stages import template
+from onebox.stages.images import template
 
 WAY = "".join(f'variable "{name}" {{}}\n' for name in template.BOX)
 HCL = """\

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .. import children
-from ..errors import ConnectionLost
-from ..providers.base import Box
-from ..transport.ssh import Door
+from ... import children
+from ...errors import ConnectionLost
+from ...providers.base import Box
+from ...transport.ssh import Door
 
 UP_SECONDS = 30.0
 

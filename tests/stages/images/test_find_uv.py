@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.stages import environment, find_uv
+from onebox.stages.images import environment, find_uv
 
 LIBC = "manylinux" if platform.libc_ver()[0] == "glibc" else "musllinux"
 HERE = f"{LIBC}_2_17_{platform.machine()}"

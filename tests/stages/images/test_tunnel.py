@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConnectionLost
-from onebox.stages import tunnel
+from onebox.stages.images import tunnel
 from onebox.transport.ssh import Door
 
-from ..providers.sshbox import Keys
-from ..transport.sshd import SSHD, OpenSsh
+from ...providers.sshbox import Keys
+from ...transport.sshd import SSHD, OpenSsh
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Making images, keeping and removing them."""
