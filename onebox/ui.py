@@ -131,7 +131,7 @@ class Screen:
 
     def check(self, name: str, mark: str, detail: str) -> None:
         """Print one line of what the doctor saw, to stdout."""
-        text = f"{name:<14} {self.marks[mark]} {detail}"
+        text = f"{name:<16} {self.marks[mark]} {detail}"
         self._print(self.out, Text(text, "" if mark == "done" else STYLES[mark]))
 
     def _line(

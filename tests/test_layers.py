@@ -132,7 +132,7 @@ class TestOneDoorEach:
             "digitalocean": "python-digitalocean",
             "google": "google-cloud-compute",
             "requests": "python-digitalocean",
-            "urllib3": "boto3",
+            "urllib3": "python-digitalocean",
         }
 
         assert {brought.get(module, module) for module in foreign} <= declared

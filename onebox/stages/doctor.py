@@ -34,7 +34,7 @@ def perform(session: Session) -> None:
         mark = {True: "done", False: "failed", None: "warn"}[check.ok]
         session.screen.check(check.name, mark, check.detail)
         if check.next and check.ok is not True:
-            session.screen.print(f"{'':<14}   next: {check.next}")
+            session.screen.print(f"{'':<16}   next: {check.next}")
     wrong = [check.name for check in checks if check.ok is False]
     if wrong:
         raise OneboxError(f"not ready: {', '.join(wrong)}")

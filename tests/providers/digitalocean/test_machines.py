@@ -93,6 +93,22 @@ def project(server: Server, behind: Behind, tmp_path: Path) -> Iterator[Project]
 
 
 class TestInv:
+    def test_destroy_token(
+        self, server: Server, behind: Behind, project: Project
+    ) -> None:
+        """A box that can end itself is told how over ssh, and jobs are not root."""
+        toml = TOML.replace("accept_no_watchdog = true", 'destroy_token = "DO_END"')
+        project.write("onebox.toml", toml)
+        steal = f"sudo -n true || echo no root\ncat {WHERE}/told\n"
+        project.write("job.sh", f"exec 2>/dev/null\n{steal}")
+        done = project.inv("run", env={"DO_END": ENDING}, timeout=300)
+        assert (1, "no root\n") == (done.code, done.out), done.err
+        assert "but is billed until it is removed" not in done.err
+        assert ENDING not in done.out + done.err
+        [droplet] = server.world.made
+        assert ENDING not in droplet.body["user_data"]
+        assert not server.world.droplets
+
     def test_run(self, server: Server, behind: Behind, project: Project) -> None:
         """One line goes through all stages on a droplet, and leaves nothing."""
         done = project.inv("run", timeout=300)
