@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # A box is removed only this long after its deadline: by then it has had every
 # chance to power itself off, and its owner to fetch.
 AFTER_DEADLINE_SECONDS = 3600.0
+# Of a box that is off only the disk is paid for, cents a day where an hour of the
+# box is dollars: what the job has left on it is kept so long.
+KEPT_DISK_SECONDS = 7 * 86400.0
 # A job that still runs although the deadline is over is asked for so long.
 ANSWER_SECONDS = 15.0
 
@@ -102,15 +105,15 @@ def _used(session: Session) -> list[str]:
 
 def _judge(session: Session, provider: Provider, box: Box) -> _Found:
     now = time.time()
-    if now <= box.deadline + AFTER_DEADLINE_SECONDS:
-        verdict = f"off at {words.clock(box.deadline, now)}"
-        if box.state in ("stopped", "stopping"):
-            left = box.deadline + AFTER_DEADLINE_SECONDS
-            verdict = f"disk kept, expires at {words.clock(left, now)}"
-        return _Found(provider, box, verdict, False)
-    if _has_live_job(session, box):
-        return _Found(provider, box, "over its deadline, but a job runs", False)
-    return _Found(provider, box, "expired", True)
+    off = box.state in ("stopped", "stopping") and provider.off_is_free
+    end = box.deadline + (KEPT_DISK_SECONDS if off else AFTER_DEADLINE_SECONDS)
+    if now > end:
+        if _has_live_job(session, box):
+            return _Found(provider, box, "over its deadline, but a job runs", False)
+        return _Found(provider, box, "expired", True)
+    if off:
+        return _Found(provider, box, f"disk kept until {words.clock(end, now)}", False)
+    return _Found(provider, box, f"off at {words.clock(box.deadline, now)}", False)
 
 
 def _has_live_job(session: Session, box: Box) -> bool:

@@ -56,6 +56,26 @@ def test_waits_an_hour_after_the_deadline(project: Project) -> None:
     assert [box] == project.boxes()
 
 
+def test_keeps_a_disk_for_a_week(project: Project) -> None:
+    """
+    A box that is off may hold results: it goes a week after its deadline only.
+    """
+    project.write("onebox.toml", "[local.rehearse]\ndie_after = 1\n")
+    project.inv("provision")
+    (box,) = project.boxes()
+    end = time.monotonic() + 60
+    while "stopped" not in project.inv("status").out:
+        assert time.monotonic() < end
+    age(project, box, 24)
+    shown = project.inv("sweep", "--yes")
+    assert "disk kept until" in shown.out
+    assert [box] == project.boxes()
+
+    age(project, box, 24 * 7 + 1)
+    project.inv("sweep", "--yes")
+    assert [] == project.boxes()
+
+
 def test_spares_a_live_job(project: Project) -> None:
     """
     A box on which a job still runs is not removed, whatever its deadline says.
