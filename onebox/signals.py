@@ -47,8 +47,8 @@ def caught(last_words: Callable[[], str]) -> Iterator[None]:
     """
     Raise `Interrupted` at the first signal; end the process at the second.
 
-    That holds until the process has ended: of one that was interrupted the
-    handlers stay, or a second signal on the way out would change its exit code.
+    One that comes when the process is already ending is not heeded: it would
+    change the exit code.
 
     Args:
         last_words: Gives the one line that the second Ctrl-C prints: which box
@@ -61,7 +61,6 @@ def caught(last_words: Callable[[], str]) -> Iterator[None]:
     outer, _Watch.last_words = _Watch.last_words, last_words
     if outer is None:
         _Watch.count = 0
-    leaving = False
     for number in SIGNALS:
         # `nohup inv run` asked for HUP to be ignored: it stays so.
         if before[number] is not signal.SIG_IGN or number != signal.SIGHUP:
@@ -69,15 +68,14 @@ def caught(last_words: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        leaving = outer is None
-        if leaving:
+        if outer is None:
             atexit.register(_heed_no_more)
         raise
     finally:
         _Watch.last_words = outer
         for number, handler in before.items():
             # None: it was not Python that had set it.
-            if handler is not None and not leaving:
+            if handler is not None:
                 signal.signal(number, handler)
 
 
