@@ -201,7 +201,10 @@ class Session:
         since = self.notebook.record.created if since is None else since
         found = self.provider.get(box, place)
         if found is None and self._may_lag(since):
-            self.screen.note(f"{box} was made a moment ago: waiting for it to show")
+            wait = self.provider.settle
+            self.screen.note(
+                f"{box} may have been made: looking for it, {wait:.0f} s at most"
+            )
         while found is None and self._may_lag(since):
             time.sleep(max(self.provider.pace, 0.2))
             found = self.provider.get(box, place)
