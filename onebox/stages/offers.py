@@ -151,11 +151,14 @@ def _worst(session: Session, size: Size, deadline: float) -> str:
 
 
 def _price(size: Size) -> str:
-    """Write a size's price an hour, and what spot saves."""
-    if not size.spot or size.price == 0:
+    """Write a size's price an hour, as it is now, and what spot saves."""
+    if size.price is None or size.price == 0:
         return words.rate(size.price)
-    text = f"spot {words.rate(size.price)}"
-    if size.price and size.on_demand:
+    text = f"{words.rate(size.price)} now"
+    if not size.spot:
+        return text
+    text = f"spot {text}"
+    if size.on_demand:
         saved = 100 * (1 - size.price / size.on_demand)
         text += f"  (on demand {words.money(size.on_demand)}, -{saved:.0f} %)"
     return text
