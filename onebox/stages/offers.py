@@ -77,7 +77,7 @@ def announce(session: Session) -> None:
     greet(session)
     box = session.box
     if box is not None and box.state == "running":
-        _headline(session, box.size, box.deadline)
+        _headline(session, box.size, box.deadline, priced="when it was made")
         return
     size = sizes(session)[0]
     check_price(session, size)
@@ -121,7 +121,9 @@ def greet(session: Session) -> None:
     _ = session.provider
 
 
-def _headline(session: Session, size: Size, deadline: float) -> None:
+def _headline(
+    session: Session, size: Size, deadline: float, priced: str = "now"
+) -> None:
     """Say once per box what it is and what it may cost."""
     if session.headlines > session.ended:
         return
@@ -133,7 +135,7 @@ def _headline(session: Session, size: Size, deadline: float) -> None:
         size.place,
         f"{size.cpus} vCPU{cores}",
         words.size(size.memory),
-        _price(size),
+        _price(size, priced),
     ]
     more = _worst(session, size, deadline)
     session.screen.headline(title, [more], begun=session.greeted)
@@ -150,11 +152,11 @@ def _worst(session: Session, size: Size, deadline: float) -> str:
     return f"at most {worst}: {off}, whatever happens here"
 
 
-def _price(size: Size) -> str:
-    """Write a size's price an hour, as it is now, and what spot saves."""
+def _price(size: Size, priced: str) -> str:
+    """Write a size's price an hour, of which moment it is, and what spot saves."""
     if size.price is None or size.price == 0:
         return words.rate(size.price)
-    text = f"{words.rate(size.price)} now"
+    text = f"{words.rate(size.price)} {priced}"
     if not size.spot:
         return text
     text = f"spot {text}"
