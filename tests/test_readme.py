@@ -113,6 +113,7 @@ def test_house(project: Project) -> None:
     assert len(named) > 10
     for name in named:
         places: Mapping[str, Path] = {
-            top: ROOT / top / name for top in ("", "onebox", "onebox/providers")
+            top: ROOT / top / name
+            for top in ("", "onebox", "onebox/providers", "onebox/stages")
         }
         assert any(place.exists() for place in places.values()), name
