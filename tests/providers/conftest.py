@@ -18,6 +18,7 @@ from onebox.providers.base import Arming, HostKey, Request, Size, Tags
 from onebox.providers.local import Local
 from onebox.providers.localbox import processes
 
+from ..machines import Machines, missing
 from .sshbox import Keys, SshBox
 
 # An agent that does nothing: the provider's tests are not the agent's.
@@ -93,6 +94,16 @@ def boxes(place: Path, keys: Keys) -> Iterator[OpenBox]:
             one.local.delete(present)
         assert not one.local.leftovers(one.box.id)
         assert not processes.marked(one.box.id)
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    """Machines, for as long as a module's tests run."""
+    why = missing()
+    if why:
+        pytest.skip(why)
+    with Machines() as made:
+        yield made
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from onebox.transport import bundle, keys
 from onebox.transport.link import Link
 from onebox.transport.ssh import Door
 
-from ...conftest import TASKS, Project
+from ...conftest import Project
 from ...machines import Machines, missing
 from .account import Account
 from .behind import Behind
@@ -53,9 +51,9 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=str(missing()))
 
 
 @pytest.fixture
-def behind(account: Account) -> Iterator[Behind]:
+def behind(account: Account, machines: Machines) -> Iterator[Behind]:
     """Machines behind the account's instances."""
-    with Machines() as machines, Behind(account, machines).standing() as standing:
+    with Behind(account, machines).standing() as standing:
         yield standing
 
 
@@ -72,25 +70,13 @@ def host_key(tmp_path: Path) -> HostKey:
 
 
 @pytest.fixture
-def project(aws_environment: str, behind: Behind, tmp_path: Path) -> Iterator[Project]:
+def project(aws_environment: str, behind: Behind, project: Project) -> Project:
     """A project whose boxes are on EC2."""
-    with tempfile.TemporaryDirectory(prefix="obx-") as short:
-        home, root = Path(short), tmp_path / "census"
-        root.mkdir()
-        environ = {
-            **{name: text for name, text in os.environ.items() if name[:4] == "AWS_"},
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOME": str(home),
-            "LANG": "C.UTF-8",
-            "ONEBOX_STATE": str(home / "state"),
-            "ONEBOX_IDENTITY": str(home / "config"),
-            "ONEBOX_LOCAL_ROOT": str(home / "local"),
-        }
-        project = Project(root, home, environ)
-        project.write("tasks.py", TASKS)
-        project.write("onebox.toml", TOML)
-        project.write("job.sh", JOB)
-        yield project
+    told = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
+    project.environ.update(told)
+    project.write("onebox.toml", TOML)
+    project.write("job.sh", JOB)
+    return project
 
 
 @pytest.mark.parametrize("spot", [False, True])

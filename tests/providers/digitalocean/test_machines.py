@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +15,8 @@ from onebox.providers.digitalocean import DigitalOcean
 from onebox.providers.droplets.ending import WHERE
 from onebox.transport import bundle, keys
 from onebox.transport.ssh import Door
-from tests.conftest import TASKS, Project
-from tests.machines import Machines, missing
+from tests.conftest import Project
+from tests.machines import Machines
 
 from .behind import Behind
 from .conftest import PATIENCE, Make, provider_of
@@ -49,16 +45,6 @@ cat /proc/1/comm >> results/where
 """
 
 
-@pytest.fixture(scope="module")
-def machines() -> Iterator[Machines]:
-    """Machines, for as long as these tests run."""
-    why = missing()
-    if why:
-        pytest.skip(why)
-    with Machines() as made:
-        yield made
-
-
 @pytest.fixture
 def behind(server: Server, machines: Machines) -> Behind:
     """The machines behind the server's droplets."""
@@ -69,27 +55,13 @@ def behind(server: Server, machines: Machines) -> Behind:
 
 
 @pytest.fixture
-def project(server: Server, behind: Behind, tmp_path: Path) -> Iterator[Project]:
+def project(server: Server, behind: Behind, project: Project) -> Project:
     """A project whose boxes are droplets."""
-    with tempfile.TemporaryDirectory(prefix="obx-") as short:
-        home = Path(short)
-        root = tmp_path / "census"
-        root.mkdir()
-        environ = {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOME": str(home),
-            "LANG": "C.UTF-8",
-            "ONEBOX_STATE": str(home / "state"),
-            "ONEBOX_IDENTITY": str(home / "config"),
-            "ONEBOX_LOCAL_ROOT": str(home / "local"),
-            "DIGITALOCEAN_END_POINT": server.address,
-            "DIGITALOCEAN_ACCESS_TOKEN": TOKEN,
-        }
-        project = Project(root, home, environ)
-        project.write("tasks.py", TASKS)
-        project.write("onebox.toml", TOML)
-        project.write("job.sh", JOB)
-        yield project
+    project.environ["DIGITALOCEAN_END_POINT"] = server.address
+    project.environ["DIGITALOCEAN_ACCESS_TOKEN"] = TOKEN
+    project.write("onebox.toml", TOML)
+    project.write("job.sh", JOB)
+    return project
 
 
 class TestInv:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +17,8 @@ from onebox.providers.gcp import GCP
 from onebox.transport import bundle, keys
 from onebox.transport.link import Link
 from onebox.transport.ssh import Door
-from tests.conftest import TASKS, Project
-from tests.machines import Machines, missing
+from tests.conftest import Project
+from tests.machines import Machines
 
 from .behind import Behind
 from .conftest import SIZE, Make
@@ -50,16 +48,6 @@ cat /proc/1/comm >> results/where
 # What a job does that takes a notice.
 SAVES = "trap 'echo ok >saved; sync; exit 0' TERM; echo on; while :; do sleep 0.1; done"
 UP = 60.0
-
-
-@pytest.fixture(scope="module")
-def machines() -> Iterator[Machines]:
-    """Machines, for as long as these tests run."""
-    why = missing()
-    if why:
-        pytest.skip(why)
-    with Machines() as made:
-        yield made
 
 
 @pytest.fixture
@@ -182,29 +170,19 @@ class TestBoxes:
 
 
 @pytest.fixture
-def project(google: Google, behind: Behind, tmp_path: Path) -> Iterator[Project]:
+def project(google: Google, behind: Behind, project: Project) -> Project:
     """A project whose boxes are instances."""
-    with tempfile.TemporaryDirectory(prefix="obx-") as short:
-        home = Path(short)
-        root = tmp_path / "census"
-        root.mkdir()
-        shared = ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "NO_GCE_CHECK")
-        environ = {
-            **{name: os.environ[name] for name in shared},
-            "HTTPS_PROXY": os.environ["HTTPS_PROXY"],
-            "NO_PROXY": os.environ["NO_PROXY"],
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOME": str(home),
-            "LANG": "C.UTF-8",
-            "ONEBOX_STATE": str(home / "state"),
-            "ONEBOX_IDENTITY": str(home / "config"),
-            "ONEBOX_LOCAL_ROOT": str(home / "local"),
-        }
-        project = Project(root, home, environ)
-        project.write("tasks.py", TASKS)
-        project.write("onebox.toml", TOML.format(endpoint=google.address))
-        project.write("job.sh", JOB)
-        yield project
+    for name in (
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "CLOUDSDK_CONFIG",
+        "NO_GCE_CHECK",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+    ):
+        project.environ[name] = os.environ[name]
+    project.write("onebox.toml", TOML.format(endpoint=google.address))
+    project.write("job.sh", JOB)
+    return project
 
 
 class TestInv:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ...conftest import Project
+from ...providers.conftest import machines
 from ...providers.digitalocean.conftest import server
 from ...providers.digitalocean.server import Server
-from ...providers.digitalocean.test_machines import TOML, behind, machines, project
+from ...providers.digitalocean.test_machines import TOML, behind, project
 
 __all__ = ["behind", "machines", "project", "server"]
 
