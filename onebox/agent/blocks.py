@@ -12,6 +12,7 @@ or grow at their end are found, what has moved within a file is not.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 from collections import deque
@@ -28,6 +29,8 @@ SUM = 8
 # So many blocks in all, for what is said of them has to stay short.
 MOST = 1 << 17
 THREADS = min(4, os.cpu_count() or 1)
+# More than all blocks that are under way at a time.
+UNDER_WAY = 16 << 20
 # The kernel cannot copy between these two by itself.
 UNABLE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
@@ -73,8 +76,20 @@ class Sum:
         return hashlib.sha256(self.blocks).digest()
 
 
+@functools.lru_cache(maxsize=None)
+def keep_memory() -> None:
+    """
+    Have what one block's memory was be the next one's.
+
+    glibc gives a block of more than 128 KiB back to the kernel, and has the next
+    one's pages made and cleared anew, until something bigger has been let go.
+    """
+    bytes(UNDER_WAY)
+
+
 def read(fd: int, size: int) -> Iterator[Tuple[bytes, bytes]]:
     """Yield a file's blocks and their hashes; several threads read ahead."""
+    keep_memory()
     waiting: Deque[Future[Tuple[bytes, bytes]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         for at in range(0, size, BLOCK):

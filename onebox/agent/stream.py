@@ -23,7 +23,7 @@ from typing import (
     Tuple,
 )
 
-from .blocks import BLOCK, Data, Sum
+from .blocks import BLOCK, Data, Sum, keep_memory
 from .manifest import Entry
 from .names import Hostile
 from .squeeze import unsqueeze
@@ -120,6 +120,7 @@ class Hasher:
         self._whole = whole
         self._queue: Optional[queue.Queue[Optional[Step]]] = None
         if threaded:
+            keep_memory()
             self._queue = queue.Queue(16)
             self._thread = threading.Thread(target=self._work, args=(self._queue,))
             self._thread.start()

@@ -71,6 +71,7 @@ class Channel:
         self._buffer = bytearray()
         self._large: Optional[Tuple[bytes, bytes]] = None
         self._missing = memoryview(b"")
+        self._most = CHUNK
         for fd in (read_fd, write_fd):
             # What is no pipe, or may not be so big, works as it is.
             with contextlib.suppress(OSError):
@@ -109,10 +110,13 @@ class Channel:
             if self._missing:
                 return None
             frame, self._large = self._large, None
+            # More like it follow, most likely: their bytes are not for the buffer.
+            self._most = HEAD.size
             return frame
         if len(self._buffer) < HEAD.size:
             return None
         kind, length = HEAD.unpack_from(self._buffer)
+        self._most = CHUNK
         if length > LONGEST:
             raise Garbled("not a frame: %r" % bytes(self._buffer[:80]))
         end = HEAD.size + length
@@ -135,7 +139,7 @@ class Channel:
                 count = os.readv(self.read_fd, [self._missing])
                 self._missing = self._missing[count:]
             else:
-                data = os.read(self.read_fd, CHUNK)
+                data = os.read(self.read_fd, self._most)
                 self._buffer += data
                 count = len(data)
         except OSError as error:

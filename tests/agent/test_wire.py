@@ -1,0 +1,88 @@
+"""Frames of any size, and what it takes to receive many large ones."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import onebox
+from onebox.agent import wire
+
+SIZES = [0, 1, wire.LARGE - 1, wire.LARGE, wire.LARGE + 1, 0, wire.CHUNK + 16, 7]
+
+# Receives large frames, lets some go at a time; says what pages that has taken.
+MANY = """
+import os, resource, sys, threading
+from onebox.agent import blocks, wire
+
+frames = int(sys.argv[1])
+near, far = os.pipe()
+channel = wire.Channel(near, far)
+held = []
+
+def send():
+    payload = bytes(wire.CHUNK + 16)
+    for _ in range(frames):
+        channel.send(b"D", payload)
+
+thread = threading.Thread(target=send)
+thread.start()
+channel.receive()
+blocks.keep_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(frames - 1):
+    held.append(channel.receive()[1])
+    if len(held) == 16:
+        held.clear()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.parametrize("cut", [3, 5, 70_001, 1 << 20])
+def test_every_frame_comes_as_it_was_sent(cut: int) -> None:
+    """Small and large frames come whole and in order, however they are cut."""
+    small = cut < 10
+    frames = [
+        (b"DC"[at % 2 : at % 2 + 1], os.urandom(size))
+        for at, size in enumerate((SIZES + SIZES[::-1]) * (1 if small else 3))
+    ]
+    stream = b"".join(wire.HEAD.pack(kind, len(data)) + data for kind, data in frames)
+    near, far = os.pipe()
+
+    def write() -> None:
+        for at in range(0, len(stream), cut):
+            piece = memoryview(stream)[at : at + cut]
+            while piece:
+                piece = piece[os.write(far, piece) :]
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    channel = wire.Channel(near, far)
+    came = [channel.receive() for _ in frames]
+    writer.join()
+    assert [(kind, bytes(data)) for kind, data in came] == frames
+    assert channel.rest() == b""
+    os.close(near)
+    os.close(far)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
+def test_a_stream_of_large_frames_uses_the_same_memory_again() -> None:
+    """Each large frame has the pages of an earlier one, not new ones."""
+    count = 400
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, str(count)],
+        cwd=Path(onebox.__file__).parent.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    pages = wire.CHUNK // os.sysconf("SC_PAGE_SIZE")
+    assert int(done.stdout) < count * pages / 4
