@@ -47,7 +47,13 @@ def listing(rounds: int) -> Iterator[Row]:
             ],
         )
     yield Row(
-        "list", "inv --list, CPU time", "tasks.py with one task", mine, theirs, 1.1, unit="ms"
+        "list",
+        "inv --list, CPU time",
+        "tasks.py with one task",
+        mine,
+        theirs,
+        1.1,
+        unit="ms",
     )
 
 
