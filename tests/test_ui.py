@@ -75,7 +75,7 @@ name\tid
 geo\toi-1
 [bold]x\toi-2
 run        ✓ would run  a job always runs
-python         ! 3.11
+python           ! 3.11
 """
 
 
