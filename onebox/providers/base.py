@@ -365,7 +365,7 @@ class Provider(abc.ABC):
 
         Only a provider whose boxes are `exposed` has anything to do here.
         """
-        raise NotImplementedError(f"{self.name} gives no host key away")
+        raise UsageError(f"boxes of {self.name} keep the host key they were made with")
 
     def errand(self, box: Box) -> bytes:
         """

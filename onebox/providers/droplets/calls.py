@@ -203,7 +203,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
     def _jitter(self, tried: int) -> float:
         # Not all clients at once: nothing here is a secret.
         seconds = self.patience.pause * 2.0**tried
-        return seconds * random.uniform(0.5, 1)  # noqa: S311
+        return seconds * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
     def _wait_as_told(self, headers: Mapping[str, str], waited: float) -> float:
         """Wait until calls are welcome again, if that is soon. Raises `Throttled`."""

@@ -101,7 +101,7 @@ def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
     base = bases.find(region, DEFAULT, DEFAULT_ARCH)
     socket = network.sockets(region)[0]
     plan = launching.Plan(
-        token="onebox-doctor",  # noqa: S106
+        token="onebox-doctor",  # noqa: S106 - for idempotency, no secret
         type="m7i.large",
         base=base,
         socket=socket,

@@ -264,7 +264,7 @@ def _pause(tries: int, wait: float | None) -> float:
     """Return how long to wait: what the server says, else up to twice as long."""
     if wait is not None:
         return min(wait, _LONGEST_PAUSE)
-    return random.uniform(0, min(0.5 * 2**tries, _LONGEST_PAUSE))  # noqa: S311
+    return random.uniform(0, min(0.5 * 2**tries, _LONGEST_PAUSE))  # noqa: S311 - no secret
 
 
 # Any constant: so that a box id is the same UUID everywhere.
