@@ -21,7 +21,7 @@ from onebox.stages import fetch, provision, push, run, teardown
 from onebox.state import local_root
 
 from ..conftest import Project
-from .test_recover import JOB, TOML, cut_power, starts
+from .test_recover import JOB, TOML, starts
 
 
 class Paid(Local):
@@ -199,7 +199,7 @@ def power_cuts(project: Project, steps: Sequence[int]) -> Iterator[None]:
             while not over.is_set() and not _came_to(project, step):
                 time.sleep(0.02)
             if not over.is_set():
-                cut_power(project)
+                project.cut_power()
 
     thread = threading.Thread(target=cut)
     thread.start()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -13,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from onebox.providers.localbox import processes
-from onebox.providers.localbox.layout import Layout, is_locked, write_json
+from onebox.providers.localbox.layout import Layout, write_json
 
 from ..conftest import Done, Project
 
@@ -77,7 +74,7 @@ class TestTaken:
         prepare(project)
         line = project.start("run")
         project.until("step 4\n")
-        cut_power(project)
+        project.cut_power()
 
         assert 0 == line.wait(60), project.err
         first, second = starts(project.out)
@@ -138,11 +135,11 @@ class TestTaken:
         prepare(project, retries=1)
         line = project.start("run")
         project.until("step 2\n")
-        cut_power(project)
+        project.cut_power()
         project.until("attempt 2 of 2")
         further = starts(attempt_again(project))[1]
         project.until(f"step {further + 2}\n")
-        cut_power(project)
+        project.cut_power()
 
         assert 75 == line.wait(60), project.err
         assert "retries = 1" in project.err
@@ -169,7 +166,7 @@ class TestTaken:
         prepare(project, retries=0)
         line = project.start("run")
         project.until("step 6\n")
-        cut_power(project)
+        project.cut_power()
         assert 75 == line.wait(60), project.err
         assert ".onebox/checkpoints/main/" in project.err
         remove_boxes(project)
@@ -187,7 +184,7 @@ class TestTaken:
         prepare(project, retries=0)
         line = project.start("run")
         project.until("step 6\n")
-        cut_power(project)
+        project.cut_power()
         assert 75 == line.wait(60)
         assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
         project.write("job.sh", JOB.replace("-lt 10", "-lt 3"))
@@ -208,7 +205,7 @@ class TestTaken:
         (old,) = project.boxes()
         line = project.start("run")
         project.until("from 0")
-        cut_power(project)
+        project.cut_power()
 
         assert 0 == line.wait(60), project.err
         assert "no checkpoints have come here: the job starts from its" in project.err
@@ -246,10 +243,12 @@ class TestNotTaken:
         """
         A box that is no spot capacity is not replaced: how it ended is not known.
         """
-        prepare(project, "die_after = 2")
-        done = project.inv("run", "--no-spot")
+        prepare(project)
+        line = project.start("run", "--no-spot")
+        project.until("step 1\n")
+        project.cut_power()
 
-        assert (74, [0]) == (done.code, starts(done.out))
+        assert (74, [0]) == (line.wait(60), starts(project.out))
         assert 1 == len(project.boxes())
 
     def test_detached(self, project: Project) -> None:
@@ -260,8 +259,10 @@ class TestNotTaken:
         done = project.inv("run", "--detach")
         assert 0 == done.code
         assert "nobody is there to start the job again" in done.err
-        time.sleep(2)
-        cut_power(project)
+        (box,) = boxes(project)
+        while not (box.home / "work/ckpt/step").exists():
+            time.sleep(0.1)
+        project.cut_power()
         again = project.inv("run")
 
         assert 0 == again.code, again.err
@@ -305,7 +306,7 @@ class TestInterrupted:
         prepare(project, "boot_delay = 2")
         line = project.start("run")
         project.until("step 4\n")
-        cut_power(project)
+        project.cut_power()
         project.until("recover ")
         while len(project.boxes()) != 1:
             assert line.poll() is None
@@ -322,7 +323,7 @@ class TestInterrupted:
         prepare(project, job=JOB.replace("-lt 10", "-lt 20"))
         line = project.start("run")
         project.until("step 4\n")
-        cut_power(project)
+        project.cut_power()
         project.until("attempt 2 of")
         project.until(f"step {starts(attempt_again(project))[1] + 2}\n")
         line.send_signal(signal.SIGINT)
@@ -349,7 +350,7 @@ def killed_after(project: Project, moment: str) -> None:
     prepare(project)
     line = project.start("run")
     project.until("step 4\n")
-    cut_power(project)
+    project.cut_power()
     project.until(moment)
     line.send_signal(signal.SIGKILL)
     line.wait()
@@ -362,15 +363,6 @@ def followed(project: Project) -> Done:
         if done.code != 64 or "still runs" not in done.err:
             return done
         time.sleep(0.5)
-
-
-def cut_power(project: Project) -> None:
-    """Have everything in the box gone at once: nobody is asked."""
-    for box in boxes(project):
-        while is_locked(box.lock) or processes.marked(box.path.name):
-            for pid in sorted(processes.marked(box.path.name)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
 
 
 def give_notice(project: Project) -> None:
