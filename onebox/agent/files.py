@@ -5,19 +5,19 @@ The box's side of push and fetch.
 op    arguments                       answer
 ====  ==============================  =======================================
 push  write, what                     equal, digest, bad, deleted
-scan  roots, hashing, unless          equal, missing, special, unreadable, unstable
+scan  roots, hashing, unless          parts, missing, special, unreadable, unstable
 send  --                              --
 ====  ==============================  =======================================
 
 `push` is a conversation. While both ends look at their files, the client sends the
-digest of its own in a D frame. If the work folder holds just that, the answer comes
-at once. Otherwise an S frame says no (unless the digest is empty: then it goes
-without saying), the client sends its manifest, the agent what it lacks of it, and
-the client, if *write* is set, the contents. *what* is "pushed" for the
-project's files, and "restored" for checkpoints that an earlier box has left: what
-was pushed as the one is not removed by a push of the other. `scan` sends a manifest
-before its answer. If *unless* is set, it takes a digest with times in a D frame, and
-sends none if that is what it would amount to. `send` takes rows of what is wanted
+hashes of its manifest's parts in a D frame. If the work folder holds just that, the
+answer comes at once. Otherwise an S frame names the parts that differ (unless the
+client has sent no hashes: all does then), the client sends its manifest of those, the
+agent what it lacks of it, and the client, if *write* is set, the contents. *what* is
+"pushed" for the project's files, and "restored" for checkpoints that an earlier box
+has left: what was pushed as the one is not removed by a push of the other. `scan`
+sends a manifest before its answer. If *unless* is set, it takes hashes with times in a
+D frame, and sends only the *parts* that differ. `send` takes rows of what is wanted
 and answers with the contents. Files of our own are kept under `files/` in the
 agent's directory.
 """
@@ -33,7 +33,7 @@ from typing import (
     Set,
 )
 
-from . import manifest, tables, wire
+from . import manifest, parts, tables, wire
 from .box import Box
 from .index import Index
 from .manifest import Entry
@@ -42,7 +42,6 @@ from .pushed import (
     alone,
     carry_out,
     check_space,
-    digest_now,
     lacking,
     look,
     own,
@@ -69,12 +68,16 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         frames = stack.enter_context(contextlib.closing(Incoming(channel, box)))
         paths, digest = pushed(box, what)
         before = look(box, paths, index, alive)
-        told = _digest(frames)
+        found = [entry for entry in before.values() if entry is not None]
+        told = _hashes(frames)
+        others = parts.differing(found, told)
         if told:
-            if told == digest == digest_now(box, before, index, alive):
+            if digest and not others and len(found) == len(before):
                 return {"equal": True, "digest": digest, "bad": [], "deleted": 0}
-            channel.send_json(b"S", {"equal": False})
+            channel.send_json(b"S", {"parts": others})
         entries = [tables.unpack_entry(row) for row in tables.receive_rows(frames)]
+        if told:
+            entries = parts.merged(found, entries, others, told)
         manifest.check(entries)
         receiver = stack.enter_context(contextlib.closing(receiver_for(box)))
         plan = plan_for(box, entries, before, index, receiver, alive)
@@ -108,13 +111,12 @@ def scan(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
             alive=Pulse(channel, box),
         )
         index.save()
-        equal = bool(request.get("unless")) and _equal(
-            found, _digest(Incoming(channel, box))
-        )
-        if not equal:
-            tables.send_rows(channel.send, map(tables.pack_entry, found.entries))
+        told = _hashes(Incoming(channel, box)) if request.get("unless") else b""
+        others = parts.differing(found.entries, told, times=True)
+        fresh = parts.within(found.entries, others, told) if told else found.entries
+        tables.send_rows(channel.send, map(tables.pack_entry, fresh))
         return {
-            "equal": equal,
+            "parts": others,
             "missing": missing,
             "special": [text(path) for path in found.special],
             "unreadable": [text(path) for path in found.unreadable],
@@ -153,17 +155,11 @@ OPS: Dict[str, Callable[[wire.Channel, Box, Dict[str, Any]], Dict[str, Any]]] = 
 }
 
 
-def _digest(frames: Callable[[], Frame]) -> str:
+def _hashes(frames: Callable[[], Frame]) -> bytes:
     kind, payload = frames()
-    if kind != b"D":
-        raise wire.Refused("order", "a %r frame for a digest" % kind)
-    return payload.decode("ascii", "replace")
-
-
-def _equal(found: manifest.Scan, told: str) -> bool:
-    if found.unreadable or found.unstable or not manifest.hashed(found.entries):
-        return False
-    return manifest.digest(found.entries, times=True) == told
+    if kind != b"D" or (payload and not parts.makes_sense(payload)):
+        raise wire.Refused("order", "a %r frame for the hashes of parts" % kind)
+    return payload
 
 
 def _root(name: str) -> bytes:

@@ -118,24 +118,20 @@ def below(base: bytes, root: bytes) -> List[bytes]:
     return paths
 
 
-def digest(entries: Iterable[Entry], *, times: bool = False) -> str:
-    """
-    Return one hash over all that counts of a sorted, fully hashed manifest.
-
-    With *times*, they count as well.
-    """
+def digest(entries: Iterable[Entry]) -> str:
+    """Return one hash over all that counts of a sorted, fully hashed manifest."""
     whole = hashlib.sha256()
-    for path, kind, mode, size, mtime_ns, target, sha in entries:
-        known = b"".join((b"+", sha)) if sha else b"-"
-        numbers = b"%o %d %d" % (mode, size, mtime_ns if times else 0)
-        line = (kind.encode("ascii"), numbers, path, target, known, b"")
-        whole.update(b"\0".join(line))
+    for entry in entries:
+        whole.update(line(entry))
     return whole.hexdigest()
 
 
-def hashed(entries: Iterable[Entry]) -> bool:
-    """Say whether the hashes of all files are known."""
-    return all(entry.sha is not None or entry.kind != "f" for entry in entries)
+def line(entry: Entry, *, times: bool = False) -> bytes:
+    """Return all that counts of an entry, in bytes; with *times*, they do."""
+    path, kind, mode, size, mtime_ns, target, sha = entry
+    known = b"+" + sha if sha else b"-"
+    numbers = b"%o %d %d" % (mode, size, mtime_ns if times else 0)
+    return b"\0".join((kind.encode("ascii"), numbers, path, target, known, b""))
 
 
 def same(one: Entry, other: Entry) -> bool:

@@ -174,17 +174,6 @@ def look(
     return found
 
 
-def digest_now(box: Box, found: Found, index: Index, alive: Callable[[], None]) -> str:
-    """Return the digest of what has been found; read files that are not known."""
-    entries = [entry for entry in found.values() if entry is not None]
-    if len(entries) == len(found) and not manifest.hashed(entries):
-        work = os.fsencode(box.work)
-        entries = manifest.scan(work, found, index, hashing=True, alive=alive).entries
-    if len(entries) != len(found) or not manifest.hashed(entries):
-        return ""
-    return manifest.digest(entries)
-
-
 def pushed(box: Box, what: str) -> Tuple[List[bytes], str]:
     """Return the paths that are there because we pushed them, and their digest."""
     data = read(box.path("files", what))

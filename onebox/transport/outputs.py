@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import words
-from ..agent import blocks, manifest, tables, wire
+from ..agent import blocks, manifest, parts, tables, wire
 from ..agent.index import Index
 from ..agent.lanes import Lanes
 from ..agent.manifest import Entry
@@ -104,7 +103,7 @@ def fetch(
                     link, roots, hashing=False, mine=lambda: last.look(into, known)
                 )
                 refused = [] if unsafe_links else leads_out(found.entries)
-                entries = [e for e in found.entries if e.path not in set(refused)]
+                entries = _without(found.entries, refused)
                 came = _Brought()
                 if found.same:
                     Meter(progress).finish()
@@ -121,7 +120,7 @@ def fetch(
                         "these outputs are still being written to on the box: "
                         + listing([show(path) for path in came.bad])
                     )
-                entries = [e for e in entries if e.path not in set(came.bad)]
+                entries = _without(entries, came.bad)
             # In place: there may be a lot of them.
             for at, entry in enumerate(entries):
                 if entry.path in came.hashes:
@@ -129,7 +128,6 @@ def fetch(
             kept = []
             if not found.same:
                 last.save(found.entries)
-                found.entries.clear()
                 found.here.clear()
                 kept = _place(entries, into, memory, known, receiver, came)
             receiver.clean()
@@ -219,32 +217,27 @@ def _ask(
 
     Args:
         mine: Finds out what it is if nothing has changed since the last time,
-            while the box looks, and spares it from sending it.
+            while the box looks, and spares it from sending that again.
     """
     link.begin("scan", roots=list(roots), hashing=hashing, unless=mine is not None)
     here: list[Entry] = []
-    digest = ""
+    hashes = b""
     if mine is not None:
         here = mine()
-        if here and manifest.hashed(here):
-            digest = manifest.digest(here, times=True)
-        link.send(b"D", digest.encode("ascii"))
+        hashes = parts.hashes(here, times=True) if here else b""
+        link.send(b"D", hashes)
     frames = link.frames()
     try:
-        first = next(frames)
-        same = first[0] == b"A"
-        if same and not digest:
-            raise Hostile("an answer to nothing")
-        entries = here
-        if not same:
-            coming = itertools.chain([first], frames)
-            entries = [
-                tables.unpack_entry(row)
-                for row in tables.receive_rows(lambda: next(coming))
-            ]
-            first = next(coming)
+        rows = tables.receive_rows(lambda: next(frames))
+        entries = [tables.unpack_entry(row) for row in rows]
+        told = wire.loads(next(frames)[1])
+        same = bool(hashes) and not told["parts"]
+        if same:
+            entries = here
+        else:
+            if hashes:
+                entries = parts.merged(here, entries, told["parts"], hashes)
             manifest.check(entries, [_top(root) for root in roots])
-        told = wire.loads(first[1])
         unreadable = _names(told, "unreadable")
         special = _names(told, "special")
         unstable = _names(told, "unstable")
@@ -257,12 +250,11 @@ def _ask(
         raise OutputsHeld(
             "not readable on the box: " + listing([show(path) for path in unreadable])
         )
-    apart = [e.path for e in entries if e.path.split(b"/")[0] in NOT_OUTPUTS]
+    apart = [e.path for e in entries if e.path.split(b"/", 1)[0] in NOT_OUTPUTS]
+    entries = _without(entries, apart)
     # A set-user-id bit is worth nothing here, coming from a machine that runs jobs.
     entries = [
-        e._replace(mode=e.mode & 0o777) if e.mode & 0o7000 else e
-        for e in entries
-        if e.path.split(b"/")[0] not in NOT_OUTPUTS
+        e._replace(mode=e.mode & 0o777) if e.mode & 0o7000 else e for e in entries
     ]
     return _Found(entries, missing, special + apart, unstable, here, same)
 
@@ -298,8 +290,9 @@ def _bring(
     found = manifest.scan(base, paths, known, hashing=False)
     here.update((entry.path, entry) for entry in found.entries)
     for entry in entries:
-        if entry.kind == "f":
-            mine = here.get(entry.path)
+        mine = here.get(entry.path)
+        # What the box has as it is here is the very entry that was found here.
+        if entry.kind == "f" and entry is not mine:
             sha = _local_hash(base, mine, entry, known)
             if sha is None or (entry.sha is not None and entry.sha != sha):
                 offer = receiver.offer(entry)
@@ -463,6 +456,11 @@ def _staging(into: Path, memory: Path) -> Path:
 def _top(root: str) -> bytes:
     top = raw(root).rstrip(b"/")
     return b"" if top == b"." else top
+
+
+def _without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
+    apart = frozenset(paths)
+    return [e for e in entries if e.path not in apart] if apart else entries
 
 
 def _names(told: dict[str, Any], key: str) -> list[bytes]:

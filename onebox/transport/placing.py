@@ -49,18 +49,11 @@ class Placing:
     def place(self, entries: Sequence[Entry], blocks: Mapping[bytes, bytes]) -> None:
         """Place everything, and have it on the disk; remember the hashes of blocks."""
         made = [entry for entry in entries if entry.kind == "d" and self._make(entry)]
-        files = (
-            entry.path
-            for entry in entries
-            if entry.kind == "f" and entry.path not in self._staged
-        )
-        here = manifest.scan(self._into, files, self._known, hashing=True)
-        before = {entry.path: entry for entry in here.entries}
         for entry in entries:
             if entry.kind == "f":
                 staged = self._staged.get(entry.path)
                 if staged is None:
-                    self._keep(entry, before.get(entry.path))
+                    self._keep(entry)
                 else:
                     self._file(entry, staged)
                     self._know(entry, blocks.get(entry.path, b""))
@@ -90,15 +83,24 @@ class Placing:
             self._clear(*self._tree.parent(entry.path), entry.path)
         self._tree.place(entry.path, self._staging, staged)
 
-    def _keep(self, entry: Entry, here: Entry | None) -> None:
-        if here is None or not manifest.same_content(here, entry):
+    def _keep(self, entry: Entry) -> None:
+        here: os.stat_result | None = None
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            folder, name = self._tree.parent(entry.path, make=False)
+            here = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        known = here and self._known.get(entry.path, here)
+        if here is None or (known or self._read(entry.path)) != entry.sha:
             raise OSError(errno.ESTALE, "changed while being fetched", entry.path)
-        if (here.mode, here.mtime_ns) != (entry.mode, entry.mtime_ns):
-            folder, name = self._tree.parent(entry.path)
+        now = (stat.S_IMODE(here.st_mode), here.st_mtime_ns)
+        if now != (entry.mode, entry.mtime_ns):
             os.chmod(name, entry.mode, dir_fd=folder)
             times = (entry.mtime_ns, entry.mtime_ns)
             os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
             self._know(entry)
+
+    def _read(self, path: bytes) -> bytes | None:
+        found = self._look(path)
+        return found.sha if found is not None else None
 
     def _know(self, entry: Entry, blocks: bytes = b"") -> None:
         assert entry.sha is not None
@@ -149,11 +151,11 @@ class Placing:
         return found.entries[0] if found.entries else None
 
     def _sync(self, entries: Sequence[Entry]) -> None:
-        folders = {b""}
-        for entry in entries:
-            folders.update(_above(entry.path))
-            if entry.kind == "d":
-                folders.add(entry.path)
+        folders = {entry.path.rpartition(b"/")[0] for entry in entries}
+        folders.update(entry.path for entry in entries if entry.kind == "d")
+        for folder in list(folders):
+            folders.update(_above(folder))
+        folders.add(b"")
         if settle_disk(self._tree.base, len(folders)):
             return
         for folder in sorted(folders, reverse=True):

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Union
+from typing import TextIO, Union
 
 from ..agent import manifest, names
 from ..agent.index import Index
@@ -27,15 +27,23 @@ class Remembered:
     What fetches have put here: path and hash, a row of each, in `fetched.jsonl`.
 
     While files are being placed, a path has two hashes that are ours: the one
-    before and the one after.
+    before and the one after. News are added at the file's end, where they count
+    for more than what stands above; now and then it is written anew.
     """
 
     def __init__(self, memory: Path) -> None:
         self._file = memory / "fetched.jsonl"
         self._ours: dict[bytes, tuple[Mark, ...]] = {}
-        self._changed = False
+        self._news: set[bytes] = set()
+        # Rows in the file; none that is worth adding to, if it is not whole.
+        self._rows = 0
+        # What a crash has cut off had not been placed yet.
         with contextlib.suppress(OSError, ValueError, TypeError):
-            self._ours = dict(_rows(self._file))
+            for path, marks in _rows(self._file):
+                self._ours[path] = marks
+                self._rows += 1
+            return
+        self._rows = 0
 
     def paths(self) -> list[bytes]:
         """Return all paths, sorted."""
@@ -62,23 +70,34 @@ class Remembered:
                     self._remember(entry.path, marks)
 
     def save(self) -> None:
-        """Write it to the disk, whole or not at all, if anything is new in it."""
-        if not self._changed:
+        """Have it on the disk, if anything is new in it."""
+        if not self._news:
             return
-        fresh = self._file.with_suffix(".new")
-        with fresh.open("w", encoding="ascii") as out:
-            rows = iter(self._ours.items())
-            while some := [_row(*row) for row in itertools.islice(rows, ROWS)]:
-                out.write(json.dumps(some) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.replace(self._file)
-        sync_folder(self._file.parent)
-        self._changed = False
+        if self._rows + len(self._news) <= 2 * len(self._ours) and self._rows:
+            with self._file.open("a", encoding="ascii") as out:
+                self._write(out, self._news)
+            self._rows += len(self._news)
+        else:
+            fresh = self._file.with_suffix(".new")
+            with fresh.open("w", encoding="ascii") as out:
+                self._write(out, self._ours)
+            fresh.replace(self._file)
+            sync_folder(self._file.parent)
+            self._rows = len(self._ours)
+        self._news.clear()
+
+    def _write(self, out: TextIO, paths: Iterable[bytes]) -> None:
+        coming = iter(paths)
+        while some := [
+            _row(path, self._ours[path]) for path in itertools.islice(coming, ROWS)
+        ]:
+            out.write(json.dumps(some) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
 
     def _remember(self, path: bytes, marks: tuple[Mark, ...]) -> None:
         self._ours[path] = marks
-        self._changed = True
+        self._news.add(path)
 
 
 class Last:

@@ -149,17 +149,22 @@ def _checked(base: bytes, paths: list[bytes]) -> Selection:
     good: list[bytes] = []
     warnings: list[str] = []
     closed: list[str] = []
+    prefix = os.path.join(base, b"")
+    me = os.geteuid()
     for path in paths:
-        full = os.path.join(base, path)
+        full = prefix + path
         try:
-            mode = os.lstat(full).st_mode
+            st = os.lstat(full)
+            mode = st.st_mode
         except FileNotFoundError:
             continue
         if stat.S_ISLNK(mode):
             if _leaves(path, os.readlink(full)):
                 warnings.append(f"{show(path)} is a link that leads out of the project")
         elif stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-            if not os.access(full, os.R_OK):
+            # For the owner it is the owner's bit that counts, and nothing else.
+            mine = st.st_uid == me and mode & stat.S_IRUSR
+            if not mine and not os.access(full, os.R_OK):
                 closed.append(show(path))
         else:
             warnings.append(f"{show(path)} is no file, so it stays here")

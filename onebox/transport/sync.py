@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..agent import manifest, tables, wire
+from ..agent import manifest, parts, tables, wire
 from ..agent.index import Index, Unstable, read_hash
 from ..agent.lanes import Lanes
 from ..agent.manifest import Entry
@@ -129,7 +129,9 @@ def push(
             wide.close()
             known.save()
         deleted += told["deleted"]
-        if not changed and told["digest"] == manifest.digest(entries):
+        # Equal in all its parts: there is nothing that a hash of the whole could add.
+        whole = told["digest"] if told["equal"] else manifest.digest(entries)
+        if not changed and told["digest"] == whole:
             meter.finish()
             known.keep(entry.path for entry in entries)
             known.save()
@@ -181,17 +183,21 @@ class _Answer:
     def about(self, entries: list[Entry]) -> None:
         """Tell the box what is here, and take in what it says to that."""
         link = self._link
-        digest = manifest.digest(entries) if manifest.hashed(entries) else ""
-        link.send(b"D", digest.encode("ascii"))
-        if digest:
-            kind, payload = self.next()
-            if kind == b"A":
-                self._told = wire.loads(payload)
-                self.equal = True
-                return
-        tables.send_rows(link.send, map(tables.pack_entry, entries))
+        known = any(entry.sha is not None for entry in entries)
+        hashes = parts.hashes(entries) if known else b""
+        link.send(b"D", hashes)
+        fresh = entries
         by_path = {entry.path: entry for entry in entries}
         try:
+            if known:
+                kind, payload = self.next()
+                told = wire.loads(payload)
+                if kind == b"A":
+                    self._told = told
+                    self.equal = True
+                    return
+                fresh = parts.within(entries, told["parts"], hashes)
+            tables.send_rows(link.send, map(tables.pack_entry, fresh))
             for row in tables.receive_rows(self.next):
                 self._take(row, by_path)
         except (KeyError, TypeError, ValueError, Hostile) as error:

@@ -494,6 +494,60 @@ def test_what_was_left_half_placed_is_ours(project: Project) -> None:
     assert project.fetch().kept == []
 
 
+def test_memory_of_fetches_is_added_to(project: Project) -> None:
+    """News are added at the end of the file, which does not grow without an end."""
+    entries = [
+        manifest.Entry(b"out/%d" % at, "f", 0o644, 1, 0, b"", sha256(b"0"))
+        for at in range(100)
+    ]
+    project.memory.mkdir()
+    ours = remembered.Remembered(project.memory)
+    ours.settle(entries)
+    ours.save()
+    file = project.memory / "fetched.jsonl"
+    sizes = [file.stat().st_size]
+    for at in range(150):
+        entries[7] = entries[7]._replace(sha=sha256(b"%d" % at))
+        ours = remembered.Remembered(project.memory)
+        ours.settle(entries)
+        ours.save()
+        sizes.append(file.stat().st_size)
+
+    assert sizes[0] < sizes[1] < sizes[0] * 1.05
+    assert max(sizes) < 2.1 * sizes[0]
+    assert sizes[-1] < sizes[-100]
+    again = remembered.Remembered(project.memory)
+    assert all(again.is_ours(entry) for entry in entries)
+    assert not again.is_ours(entries[7]._replace(sha=sha256(b"3")))
+
+
+def test_memory_of_fetches_cut_anywhere(project: Project) -> None:
+    """What stood there before the last line began is known; the next save mends it."""
+    entries = [
+        manifest.Entry(b"out/%d" % at, "f", 0o644, 1, 0, b"", sha256(b"0"))
+        for at in range(9)
+    ]
+    project.memory.mkdir()
+    ours = remembered.Remembered(project.memory)
+    ours.settle(entries)
+    ours.save()
+    file = project.memory / "fetched.jsonl"
+    before = file.stat().st_size
+    fresh = entries[3]._replace(sha=sha256(b"1"))
+    ours.add([fresh])
+    ours.save()
+    whole = file.read_bytes()
+
+    for end in range(before, len(whole)):
+        file.write_bytes(whole[:end])
+        cut = remembered.Remembered(project.memory)
+        assert all(cut.is_ours(entry) for entry in entries)
+        cut.add([fresh])
+        cut.save()
+        mended = remembered.Remembered(project.memory)
+        assert all(mended.is_ours(entry) for entry in [*entries, fresh])
+
+
 def test_names_that_collide_are_found() -> None:
     """Names that differ by case or accent form only are listed, folders too."""
     accents = ["u\u0308".encode(), "\u00fc".encode()]
@@ -548,7 +602,7 @@ def test_the_newest_push_wins(project: Project) -> None:
     """An agent left behind by a broken connection does not block the next push."""
     project.write("a")
     with project.box.link() as stuck:
-        stuck.begin("push", digest="", write=True)
+        stuck.begin("push", write=True)
         time.sleep(0.3)
         project.push()
         with pytest.raises(ConnectionLost):
@@ -676,6 +730,7 @@ def hostile_box(
     frames: list[tuple[bytes, bytes]] = []
     tables.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
     told: dict[str, list[str]] = {
+        "parts": [],
         "missing": [],
         "special": [],
         "unreadable": [],

@@ -1,0 +1,98 @@
+"""Two manifests are compared part by part, and only what differs travels."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from onebox.agent import manifest, parts
+from onebox.agent.manifest import Entry
+
+COUNT = 10_000
+
+
+def entries(count: int) -> list[Entry]:
+    """Return a manifest of so many files."""
+    return [
+        Entry(b"d/%06d" % at, "f", 0o644, at, at, b"", bytes(32)) for at in range(count)
+    ]
+
+
+def test_equal() -> None:
+    """
+    Equal manifests have no part that differs, whatever their times, unless asked.
+    """
+    mine = entries(COUNT)
+    later = [entry._replace(mtime_ns=entry.mtime_ns + 1) for entry in mine]
+
+    assert [] == parts.differing(mine, parts.hashes(mine))
+    assert [] == parts.differing(mine, parts.hashes(later))
+    told = parts.hashes(later, times=True)
+    assert list(range(256)) == parts.differing(mine, told, times=True)
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 1000, COUNT])
+def test_merged(count: int) -> None:
+    """
+    With the entries of the parts that differ, either end has what the other has.
+    """
+    chance = random.Random(count)
+    mine = entries(count)
+    theirs = [entry for entry in mine if chance.random() > 0.003]
+    theirs = [
+        entry._replace(size=entry.size + 1) if chance.random() < 0.003 else entry
+        for entry in theirs
+    ]
+    theirs = sorted([*theirs, Entry(b"new", "l", 0o777, target=b"d")])
+    told = parts.hashes(mine)
+    others = parts.differing(theirs, told)
+    fresh = parts.within(theirs, others, told)
+
+    assert theirs == parts.merged(mine, fresh, others, told)
+    if count == COUNT:
+        assert len(fresh) < COUNT / 3
+
+
+def test_unknown_is_never_equal() -> None:
+    """
+    A file that neither end has read is not taken for the same.
+    """
+    mine = entries(COUNT)
+    mine[7] = mine[7]._replace(sha=None)
+    told = parts.hashes(mine)
+
+    (part,) = parts.differing(mine, told)
+    assert mine[7] in parts.within(mine, [part], told)
+
+
+@pytest.mark.parametrize("field", ["kind", "mode", "size", "target", "sha"])
+def test_sees_all_that_counts(field: str) -> None:
+    """
+    Whatever of one entry is another, its part differs, and no other.
+    """
+    mine = entries(COUNT)
+    other: dict[str, Any] = {
+        "kind": "d",
+        "mode": 0o600,
+        "size": 9,
+        "target": b"x",
+        "sha": b"1" * 32,
+    }
+    theirs = [mine[0]._replace(**{field: other[field]}), *mine[1:]]
+    told = parts.hashes(mine)
+    (part,) = parts.differing(theirs, told)
+
+    assert theirs[0] in parts.within(theirs, [part], told)
+    assert manifest.digest(theirs) != manifest.digest(mine)
+
+
+@pytest.mark.parametrize("told", [b"", b"x" * 15, b"x" * 17, b"x" * 257 * 16])
+def test_nonsense(told: bytes) -> None:
+    """
+    What is no hashes of parts is known as such.
+    """
+    assert not parts.makes_sense(told)
+    assert parts.makes_sense(parts.hashes([]))
+    assert parts.makes_sense(parts.hashes(entries(COUNT)))
