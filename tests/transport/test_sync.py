@@ -506,8 +506,8 @@ def test_memory_of_fetches_is_added_to(project: Project) -> None:
     ours.save()
     file = project.memory / "fetched.jsonl"
     sizes = [file.stat().st_size]
-    for at in range(150):
-        entries[7] = entries[7]._replace(sha=sha256(b"%d" % at))
+    for at in range(1, 150):
+        entries[7] = entries[7]._replace(sha=sha256(b"%d" % -at))
         ours = remembered.Remembered(project.memory)
         ours.settle(entries)
         ours.save()
