@@ -93,9 +93,13 @@ class Session:
         self.into = root
         self.paper: dict[str, Any] | None = None
         self.fetched: outputs.Fetched | None = None
+        # The digest of the code and data that this line has pushed.
+        self.pushed = ""
         self.doing = ""
         self.headlines = 0
         self.greeted = False
+        # Whether this line has found code and data to be such as can be pushed.
+        self.looked = False
         self._admitted = 0.0
         self._door: ssh.Door | None = None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from .conftest import JOB, Project
 
 
 def stages(err: str) -> list[str]:
@@ -476,6 +476,24 @@ class TestUpToDate:
         assert "working\n" == third.out
         assert "42\n" == project.read("results/answer.txt")
         assert "changed by hand\n" == project.read("results/answer.txt~")
+
+    def test_edited_while_it_runs(self, project: Project) -> None:
+        """
+        What is edited while the job runs has not been run: it is no longer up to date.
+        """
+        project.write("onebox.toml", TOML_CHANGED)
+        project.write("job.sh", JOB + "while [ ! -e go ]; do sleep 0.1; done\n")
+        line = project.start("run")
+        project.until("working\n")
+        (box,) = project.boxes()
+        project.write("job.sh", JOB.replace("42", "43"))
+        (project.home / "local/boxes" / box / "home/work/go").touch()
+        assert 0 == line.wait(60)
+        assert "42\n" == project.read("results/answer.txt")
+
+        assert "working\n" == project.inv("run").out
+        assert "43\n" == project.read("results/answer.txt")
+        assert "" == project.inv("run").out
 
     def test_failed_job_runs_again(self, project: Project) -> None:
         """

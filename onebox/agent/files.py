@@ -129,11 +129,10 @@ def send(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
     with refusing(), contextlib.closing(Outgoing(channel, box)) as out:
         offers = []
         for row in tables.receive_rows(Incoming(channel, box)):
-            path, size, mtime_ns, offset, sha, whole, blocks = row
-            entry = Entry(raw(path), "f", 0, size, mtime_ns)
-            check_path(entry.path)
-            sums = bytes.fromhex(blocks)
-            offers.append(Offer(entry, offset, bytes.fromhex(sha), bool(whole), sums))
+            path, size, mtime_ns, *rest = row
+            offer = Offer(Entry(raw(path), "f", 0, size, mtime_ns))
+            check_path(offer.entry.path)
+            offers.append(offer.taken(*rest) if rest else offer)
         index = Index(own(box, "outputs.index"))
         sender = Sender(
             os.fsencode(box.work), Squeezer(out.send), lambda count: out.alive()

@@ -134,6 +134,14 @@ def line(entry: Entry, *, times: bool = False) -> bytes:
     return b"\0".join((kind.encode("ascii"), numbers, path, target, known, b""))
 
 
+def with_hashes(entries: Iterable[Entry], hashes: Dict[bytes, bytes]) -> List[Entry]:
+    """Return a manifest in which the files at these paths have these hashes."""
+    return [
+        entry._replace(sha=hashes[entry.path]) if entry.path in hashes else entry
+        for entry in entries
+    ]
+
+
 def same(one: Entry, other: Entry) -> bool:
     """Say whether two entries are equal in all that counts."""
     return one.mode == other.mode and same_content(one, other)

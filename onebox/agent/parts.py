@@ -31,7 +31,7 @@ def makes_sense(told: bytes) -> bool:
 
 
 def differing(entries: List[Entry], told: bytes, *, times: bool = False) -> List[int]:
-    """Return which of the parts that were told are not, or may not be, the same here."""
+    """Return the parts that were told which may not be so here."""
     if not told:
         return []
     mine = _split(_hashes(entries, len(told) // HASH, times))

@@ -20,7 +20,7 @@ from typing import (
     Tuple,
 )
 
-from . import blocks, manifest, wire
+from . import manifest, wire
 from .box import Box, disk, read
 from .index import Index, Unstable, read_hash
 from .manifest import Entry
@@ -97,14 +97,7 @@ def lacking(plan: Plan) -> Iterator[List[Any]]:
     for entry in plan.settle:
         yield [text(entry.path), "settle"]
     for path, offer in plan.offers.items():
-        yield [
-            text(path),
-            "lack",
-            offer.offset,
-            offer.sha.hex(),
-            offer.whole,
-            blocks.told(offer.blocks).hex(),
-        ]
+        yield [text(path), "lack", *offer.told()]
 
 
 def check_space(box: Box, plan: Plan) -> None:
@@ -153,10 +146,7 @@ def carry_out(
     bad = [text(path) for path in receiver.bad]
     digest = ""
     if not bad:
-        digest = manifest.digest(
-            entry._replace(sha=hashes.get(entry.path, entry.sha))
-            for entry in plan.entries
-        )
+        digest = manifest.digest(manifest.with_hashes(plan.entries, hashes))
         _remember(box, what, [entry.path for entry in plan.entries], digest)
         index.keep(entry.path for entry in plan.entries)
         receiver.clean()

@@ -22,6 +22,7 @@ from .manifest import Entry
 from .names import Hostile, show
 from .stream import (
     END,
+    ENDED,
     SAME,
     SEGMENT,
     SMALL,
@@ -258,8 +259,7 @@ class Receiver:
                     at += len(piece)
                     length -= len(piece)
                     moved(len(piece))
-            status = bytes(flow.exactly(1))
-            told = bytes(flow.exactly(DIGEST))
+            status, told = ENDED.unpack(flow.exactly(ENDED.size))
             if status == b"+":
                 hasher.zeros(entry.size - at, moved)
         finally:
@@ -306,10 +306,10 @@ def _small(flow: Inflow, entry: Entry, fd: int, moved: Moved) -> Optional[bytes]
             raise Hostile("%s overflows" % show(entry.path))
         _write(fd, data, 0)
         moved(length)
-    ok = bytes(flow.exactly(1)) == b"+"
-    told = bytes(flow.exactly(DIGEST))
+    status, told = ENDED.unpack(flow.exactly(ENDED.size))
     sha = hashlib.sha256(data).digest()
-    return sha if ok and sha == told and len(data) == entry.size else None
+    whole = status == b"+" and len(data) == entry.size
+    return sha if whole and sha == told else None
 
 
 def partial_name(entry: Entry) -> bytes:

@@ -17,13 +17,15 @@ import queue
 import struct
 import threading
 from typing import (
+    Any,
     Callable,
+    List,
     NamedTuple,
     Optional,
     Tuple,
 )
 
-from .blocks import BLOCK, Data, Sum, keep_memory
+from .blocks import BLOCK, Data, Sum, keep_memory, told
 from .manifest import Entry
 from .names import Hostile
 from .squeeze import unsqueeze
@@ -32,6 +34,8 @@ from .wire import CHUNK
 HEAD = struct.Struct(">IQ")
 SEGMENT = struct.Struct(">QQ")
 END = struct.Struct(">QQ1s32s")
+# What of it follows a segment of length 0.
+ENDED = struct.Struct(">1s32s")
 # In a segment's length: no data follows, the receiver has it in its own file.
 SAME = 1 << 63
 LONGEST_PATH = 1 << 18
@@ -58,6 +62,22 @@ class Offer(NamedTuple):
     sha: bytes = b""
     whole: bool = False
     blocks: bytes = b""
+
+    def told(self) -> List[Any]:
+        """Return what the sender has to know of it, for JSON; nothing is nothing."""
+        if not self.offset and not self.blocks:
+            return []
+        return [self.offset, self.sha.hex(), self.whole, told(self.blocks).hex()]
+
+    def taken(self, offset: int, sha: str, whole: bool, blocks: str) -> "Offer":
+        """Return the offer that *told* has put into these words."""
+        return Offer(
+            self.entry,
+            int(offset),
+            bytes.fromhex(sha),
+            bool(whole),
+            bytes.fromhex(blocks),
+        )
 
 
 class Inflow:

@@ -26,6 +26,11 @@ def chosen(session: Session) -> list[bytes]:
     return found.paths
 
 
+def digest(session: Session) -> str:
+    """Return one hash over the code and data that are here."""
+    return sync.digest(session.root, chosen(session), _index(session))
+
+
 def reason(session: Session) -> str | None:
     """Say what on the box differs from here, or None."""
     box = session.box
@@ -50,6 +55,7 @@ def perform(session: Session) -> None:
                 link, session.root, paths, _index(session), line.progress
             )
         )
+        session.pushed = done.digest
         amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"
         if not done.sent_files and not done.deleted:
             line.end("up to date", amount)

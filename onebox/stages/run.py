@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import words
 from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
 from ..providers.base import Box
-from ..transport import outputs, sync
+from ..transport import outputs
 from . import attempts, fetch, image, job, push, receipt, recover
 from .attempts import Run
 from .watching import watch
@@ -45,7 +45,7 @@ def reason(session: Session) -> str | None:
     paper = receipt.last_good(session)
     if paper is None:
         return "it has not run to its end yet"
-    now, before = _key(session), paper["key"]
+    now, before = _key(session, push.digest(session)), paper["key"]
     changed = [part for part, value in now.items() if before.get(part) != value]
     if changed:
         return f"{words.some(changed)} changed"
@@ -187,8 +187,9 @@ def _attempt(
     run = attempts.write(session, run.over(lasted, ended=by_itself))
     paper = receipt.make(session, box, run.job, work.command, record)
     paper["attempts"] = attempts.account(run, box)
-    if work.usual and not record["code"]:
-        paper["key"] = _key(session)
+    # What was pushed, not what is here now: it may have been edited meanwhile.
+    if work.usual and not record["code"] and session.pushed:
+        paper["key"] = _key(session, session.pushed)
     why = recover.refusal(session, run, box, tries)
     if by_itself:
         try:
@@ -296,15 +297,17 @@ def _say_detached(session: Session, box: Box, job_id: str) -> None:
     )
 
 
-def _key(session: Session) -> dict[str, str]:
-    """Return what a job's result depends on: the same key, the same result."""
+def _key(session: Session, files: str) -> dict[str, str]:
+    """
+    Return what a job's result depends on: the same key, the same result.
+
+    *files* is the digest of code and data.
+    """
     settings = session.settings
-    paths = push.chosen(session)
     now = image.wanted(session)
-    index = session.notebook.directory / "index"
     run = json.dumps([settings.run.command, dict(settings.run.env)], sort_keys=True)
     return {
         "command": hashlib.sha256(run.encode()).hexdigest()[:16],
-        "code or data": sync.digest(session.root, paths, index),
+        "code or data": files,
         "image": now.id if now else "",
     }

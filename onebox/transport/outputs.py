@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import words
-from ..agent import blocks, manifest, parts, tables, wire
+from ..agent import manifest, parts, tables, wire
 from ..agent.index import Index
 from ..agent.lanes import Lanes
 from ..agent.manifest import Entry
@@ -121,13 +121,12 @@ def fetch(
                         + listing([show(path) for path in came.bad])
                     )
                 entries = _without(entries, came.bad)
-            # In place: there may be a lot of them.
-            for at, entry in enumerate(entries):
-                if entry.path in came.hashes:
-                    entries[at] = entry._replace(sha=came.hashes.pop(entry.path))
+            entries = manifest.with_hashes(entries, came.hashes)
+            came.hashes.clear()
             kept = []
             if not found.same:
                 last.save(found.entries)
+                found.entries.clear()
                 found.here.clear()
                 kept = _place(entries, into, memory, known, receiver, came)
             receiver.clean()
@@ -345,15 +344,7 @@ def _transfer(
     tables.send_rows(
         link.send,
         (
-            [
-                text(path),
-                offer.entry.size,
-                offer.entry.mtime_ns,
-                offer.offset,
-                offer.sha.hex(),
-                offer.whole,
-                blocks.told(offer.blocks).hex(),
-            ]
+            [text(path), offer.entry.size, offer.entry.mtime_ns, *offer.told()]
             for path, offer in offers.items()
         ),
     )

@@ -90,8 +90,10 @@ def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
 def _git(base: bytes, tops: Iterable[bytes]) -> tuple[set[bytes], set[bytes]] | None:
     """Return what git tracks and what it would; None outside a repository."""
     staged = _ask_git(base, ["--stage"], tops)
+    if staged is None:
+        return None
     fresh = _ask_git(base, ["--others", "--exclude-standard"], tops)
-    if staged is None or fresh is None:
+    if fresh is None:
         return None
     tracked: set[bytes] = set()
     others: set[bytes] = set()

@@ -120,10 +120,7 @@ def push(
                 hashes, changed = _send(link, wide, root, answer, known, meter)
                 sent_files += meter.carried
                 sent_bytes += meter.carried_bytes
-                entries = [
-                    entry._replace(sha=hashes.get(entry.path, entry.sha))
-                    for entry in entries
-                ]
+                entries = manifest.with_hashes(entries, hashes)
             told = answer.end()
         finally:
             wide.close()
@@ -226,9 +223,8 @@ class _Answer:
         elif row[1] == "settle":
             self.settle.append(by_path[path].path)
         else:
-            offset, sha, whole = int(row[2]), bytes.fromhex(row[3]), bool(row[4])
-            blocks = bytes.fromhex(row[5])
-            self.offers.append(Offer(by_path[path], offset, sha, whole, blocks))
+            offer = Offer(by_path[path])
+            self.offers.append(offer.taken(*row[2:]) if row[2:] else offer)
 
 
 def _send(
