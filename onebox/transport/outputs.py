@@ -11,34 +11,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .. import words
-from ..agent import manifest, parts, tables, wire
+from ..agent import manifest
 from ..agent.index import Index
-from ..agent.lanes import Lanes
 from ..agent.manifest import Entry
-from ..agent.names import Hostile, raw, show, text
-from ..agent.receiver import Landed, Receiver
-from ..agent.stream import Offer
+from ..agent.names import show
+from ..agent.receiver import Receiver
 from ..errors import OutputsHeld
-from .link import AgentError, Link
+from .asking import STAGING, ask, without
+from .bringing import Brought, bring
+from .link import Link
 from .meter import Meter, Progress, listing
 from .placing import Placing, collisions, folds_case, leads_out
 from .remembered import Last, Remembered
 from .settling import settle
-from .widening import Frame, Widening
 
 Name = bytes
 PASSES = 3
-STAGING = ".onebox-incoming"
 INDEX = "fetched.index"
-# What no output may touch, whatever the box says.
-NOT_OUTPUTS = (b".git", b".onebox", STAGING.encode())
 
 
 @dataclass(frozen=True)
@@ -99,19 +93,17 @@ def fetch(
         ) as receiver:
             last = Last(memory)
             for _ in range(PASSES):
-                found = _ask(
+                found = ask(
                     link, roots, hashing=False, mine=lambda: last.look(into, known)
                 )
                 refused = [] if unsafe_links else leads_out(found.entries)
-                entries = _without(found.entries, refused)
-                came = _Brought()
+                entries = without(found.entries, refused)
+                came = Brought()
                 if found.same:
                     Meter(progress).finish()
                     break
                 _fits_here(entries, staging)
-                came = _bring(
-                    link, entries, found.here, into, known, receiver, progress
-                )
+                came = bring(link, entries, found.here, into, known, receiver, progress)
                 if not came.bad:
                     break
             else:
@@ -120,7 +112,7 @@ def fetch(
                         "these outputs are still being written to on the box: "
                         + listing([show(path) for path in came.bad])
                     )
-                entries = _without(entries, came.bad)
+                entries = without(entries, came.bad)
             entries = manifest.with_hashes(entries, came.hashes)
             came.hashes.clear()
             kept = []
@@ -148,7 +140,7 @@ def fetch(
 def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | None:
     """Say which outputs on the box are not here byte for byte, or None."""
     memory.mkdir(parents=True, exist_ok=True)
-    found = _ask(link, roots, hashing=True)
+    found = ask(link, roots, hashing=True)
     if found.unstable:
         return f"being written to: {listing([show(p) for p in found.unstable])}"
     known = Index(os.fsencode(memory / INDEX))
@@ -194,211 +186,13 @@ def _here(entry: Entry, local: dict[bytes, Entry]) -> bool:
     return mine is not None and manifest.same_content(entry, mine)
 
 
-@dataclass(frozen=True)
-class _Found:
-    entries: list[Entry]
-    missing: list[str]
-    skipped: list[bytes]
-    unstable: list[bytes]
-    here: list[Entry]
-    same: bool
-
-
-def _ask(
-    link: Link,
-    roots: Sequence[str],
-    *,
-    hashing: bool,
-    mine: Callable[[], list[Entry]] | None = None,
-) -> _Found:
-    """
-    Return the box's manifest, once it is known to harm nobody.
-
-    Args:
-        mine: Finds out what it is if nothing has changed since the last time,
-            while the box looks, and spares it from sending that again.
-    """
-    link.begin("scan", roots=list(roots), hashing=hashing, unless=mine is not None)
-    here: list[Entry] = []
-    hashes = b""
-    if mine is not None:
-        here = mine()
-        hashes = parts.hashes(here, times=True) if here else b""
-        link.send(b"D", hashes)
-    frames = link.frames()
-    try:
-        rows = tables.receive_rows(lambda: next(frames))
-        entries = [tables.unpack_entry(row) for row in rows]
-        told = wire.loads(next(frames)[1])
-        same = bool(hashes) and not told["parts"]
-        if same:
-            entries = here
-        else:
-            if hashes:
-                entries = parts.merged(here, entries, told["parts"], hashes)
-            manifest.check(entries, [_top(root) for root in roots])
-        unreadable = _names(told, "unreadable")
-        special = _names(told, "special")
-        unstable = _names(told, "unstable")
-        missing = [str(root) for root in told["missing"]]
-    except (Hostile, KeyError, TypeError, AttributeError) as error:
-        raise OutputsHeld(f"the box sent what cannot be taken: {error}") from error
-    except AgentError as error:
-        raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
-    if unreadable:
-        raise OutputsHeld(
-            "not readable on the box: " + listing([show(path) for path in unreadable])
-        )
-    apart = [e.path for e in entries if e.path.split(b"/", 1)[0] in NOT_OUTPUTS]
-    entries = _without(entries, apart)
-    # A set-user-id bit is worth nothing here, coming from a machine that runs jobs.
-    entries = [
-        e._replace(mode=e.mode & 0o777) if e.mode & 0o7000 else e for e in entries
-    ]
-    return _Found(entries, missing, special + apart, unstable, here, same)
-
-
-@dataclass(frozen=True)
-class _Brought:
-    """
-    What has come: its hashes, and its names in the staging directory, by path.
-
-    *blocks* are the hashes of big files' blocks; *bad* did not come as announced.
-    """
-
-    hashes: dict[bytes, bytes] = field(default_factory=dict)
-    staged: dict[bytes, bytes] = field(default_factory=dict)
-    blocks: dict[bytes, bytes] = field(default_factory=dict)
-    bad: list[bytes] = field(default_factory=list)
-
-
-def _bring(
-    link: Link,
-    entries: list[Entry],
-    seen: list[Entry],
-    into: Path,
-    known: Index,
-    receiver: Receiver,
-    progress: Progress,
-) -> _Brought:
-    """Receive what is not here; *seen* has been found here a moment ago."""
-    offers: dict[bytes, Offer] = {}
-    base = os.fsencode(into)
-    here = {entry.path: entry for entry in seen}
-    paths = (entry.path for entry in entries if entry.path not in here)
-    found = manifest.scan(base, paths, known, hashing=False)
-    here.update((entry.path, entry) for entry in found.entries)
-    for entry in entries:
-        mine = here.get(entry.path)
-        # What the box has as it is here is the very entry that was found here.
-        if entry.kind == "f" and entry is not mine:
-            sha = _local_hash(base, mine, entry, known)
-            if sha is None or (entry.sha is not None and entry.sha != sha):
-                offer = receiver.offer(entry)
-            elif entry.sha is None:
-                offer = Offer(entry, entry.size, sha, whole=True)
-            else:
-                continue
-            if mine is not None:
-                offer = receiver.compared(offer, known)
-            offers[entry.path] = offer
-    need = sum(o.entry.size - o.offset for o in offers.values())
-    free = shutil.disk_usage(receiver.fd).free
-    if need + need // 20 > free:
-        raise OutputsHeld(
-            f"need {words.size(need + need // 20)}, have {words.size(free)} "
-            f"on the disk of {into}"
-        )
-    brought = _Brought()
-    meter = Meter(progress, list(offers.values()))
-
-    def land(landed: Landed) -> None:
-        entry = landed.entry
-        meter.done += 1
-        assert entry.sha is not None
-        brought.hashes[entry.path] = entry.sha
-        if landed.name is not None:
-            os.fchmod(landed.fd, entry.mode)
-            os.utime(landed.fd, ns=(entry.mtime_ns, entry.mtime_ns))
-            brought.staged[entry.path] = landed.name
-        if landed.blocks:
-            brought.blocks[entry.path] = landed.blocks
-
-    receiver.bad.clear()
-    if offers:
-        _transfer(link, offers, receiver, land, meter)
-    brought.bad.extend(receiver.bad)
-    if not brought.bad:
-        meter.finish()
-    return brought
-
-
-def _transfer(
-    link: Link,
-    offers: dict[bytes, Offer],
-    receiver: Receiver,
-    land: Any,
-    meter: Meter,
-) -> None:
-    link.begin("send")
-    tables.send_rows(
-        link.send,
-        (
-            [text(path), offer.entry.size, offer.entry.mtime_ns, *offer.told()]
-            for path, offer in offers.items()
-        ),
-    )
-    frames = link.frames()
-    wide = Widening(link)
-    try:
-        receiver.receive(
-            _by_turns(link, frames, wide, meter), offers, land, meter.moved
-        )
-        next(frames)
-    except Hostile as error:
-        link.close()
-        raise OutputsHeld(f"the box sent what cannot be taken: {error}") from error
-    except AgentError as error:
-        raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
-    except OSError:
-        # The rest of the stream is of no use: nobody will read it.
-        link.close()
-        raise
-    finally:
-        wide.close()
-
-
-def _by_turns(
-    link: Link, first: Iterator[Frame], wide: Widening, meter: Meter
-) -> Callable[[], Frame]:
-    """Return what waits for the next frame, from the lane whose turn it is."""
-    lanes = Lanes(first)
-    coming: dict[bytes, Iterator[Frame]] = {}
-
-    def frames() -> Frame:
-        while True:
-            kind, payload = next(lanes.next())
-            if kind != b"L":
-                break
-            if payload not in coming:
-                raise Hostile("a lane that nobody has opened")
-            lanes.add(coming.pop(payload))
-        fresh = wide.lane(len(payload), meter.left)
-        if fresh is not None:
-            coming[fresh.name] = fresh.frames
-            link.send(b"L", fresh.name)
-        return kind, payload
-
-    return frames
-
-
 def _place(
     entries: list[Entry],
     into: Path,
     memory: Path,
     known: Index,
     receiver: Receiver,
-    came: _Brought,
+    came: Brought,
 ) -> list[tuple[bytes, bytes]]:
     settle(receiver.fd, sorted(came.staged.values()))
     remembered = Remembered(memory)
@@ -426,36 +220,10 @@ def _fits_here(entries: list[Entry], staging: Path) -> None:
         )
 
 
-def _local_hash(
-    base: bytes, mine: Entry | None, entry: Entry, known: Index
-) -> bytes | None:
-    """Return the hash of the file that is here, if it could be the same."""
-    if mine is None or (mine.kind, mine.size) != ("f", entry.size):
-        return None
-    if mine.sha is not None:
-        return mine.sha
-    hashed = manifest.scan(base, [entry.path], known, hashing=True)
-    return hashed.entries[0].sha if hashed.entries else None
-
-
 def _staging(into: Path, memory: Path) -> Path:
     if into.stat().st_dev == memory.stat().st_dev:
         return memory / "incoming"
     return into / STAGING
-
-
-def _top(root: str) -> bytes:
-    top = raw(root).rstrip(b"/")
-    return b"" if top == b"." else top
-
-
-def _without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
-    apart = frozenset(paths)
-    return [e for e in entries if e.path not in apart] if apart else entries
-
-
-def _names(told: dict[str, Any], key: str) -> list[bytes]:
-    return [raw(name) for name in told[key]]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,106 @@
+"""Ask the box what outputs it has, and take nothing for granted in what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..agent import manifest, parts, tables, wire
+from ..agent.manifest import Entry
+from ..agent.names import Hostile, raw, show
+from ..errors import OutputsHeld
+from .link import AgentError, Link
+from .meter import listing
+
+# Where contents wait below the project, if its own state is on another disk.
+STAGING = ".onebox-incoming"
+# What no output may touch, whatever the box says.
+NOT_OUTPUTS = (b".git", b".onebox", STAGING.encode())
+
+
+@dataclass(frozen=True)
+class Found:
+    """
+    What the box has: all its *entries*, checked.
+
+    *missing* roots are not there, *skipped* are no files or not for us, *unstable*
+    files did not hold still. *here* is what was found here of the last fetch;
+    *same* means that nothing has changed since.
+    """
+
+    entries: list[Entry]
+    missing: list[str]
+    skipped: list[bytes]
+    unstable: list[bytes]
+    here: list[Entry]
+    same: bool
+
+
+def ask(
+    link: Link,
+    roots: Sequence[str],
+    *,
+    hashing: bool,
+    mine: Callable[[], list[Entry]] | None = None,
+) -> Found:
+    """
+    Return the box's manifest, once it is known to harm nobody.
+
+    Args:
+        mine: Finds out what it is if nothing has changed since the last time,
+            while the box looks, and spares it from sending that again.
+    """
+    link.begin("scan", roots=list(roots), hashing=hashing, unless=mine is not None)
+    here: list[Entry] = []
+    hashes = b""
+    if mine is not None:
+        here = mine()
+        hashes = parts.hashes(here, times=True) if here else b""
+        link.send(b"D", hashes)
+    frames = link.frames()
+    try:
+        rows = tables.receive_rows(lambda: next(frames))
+        entries = [tables.unpack_entry(row) for row in rows]
+        told = wire.loads(next(frames)[1])
+        same = bool(hashes) and not told["parts"]
+        if same:
+            entries = here
+        else:
+            if hashes:
+                entries = parts.merged(here, entries, told["parts"], hashes)
+            manifest.check(entries, [_top(root) for root in roots])
+        unreadable = _names(told, "unreadable")
+        special = _names(told, "special")
+        unstable = _names(told, "unstable")
+        missing = [str(root) for root in told["missing"]]
+    except (Hostile, KeyError, TypeError, AttributeError) as error:
+        raise OutputsHeld(f"the box sent what cannot be taken: {error}") from error
+    except AgentError as error:
+        raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
+    if unreadable:
+        raise OutputsHeld(
+            "not readable on the box: " + listing([show(path) for path in unreadable])
+        )
+    apart = [e.path for e in entries if e.path.split(b"/", 1)[0] in NOT_OUTPUTS]
+    entries = without(entries, apart)
+    # A set-user-id bit is worth nothing here, coming from a machine that runs jobs.
+    entries = [
+        e._replace(mode=e.mode & 0o777) if e.mode & 0o7000 else e for e in entries
+    ]
+    return Found(entries, missing, special + apart, unstable, here, same)
+
+
+def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
+    """Return the entries that are at none of these paths."""
+    apart = frozenset(paths)
+    return [e for e in entries if e.path not in apart] if apart else entries
+
+
+def _top(root: str) -> bytes:
+    top = raw(root).rstrip(b"/")
+    return b"" if top == b"." else top
+
+
+def _names(told: dict[str, Any], key: str) -> list[bytes]:
+    return [raw(name) for name in told[key]]
