@@ -44,11 +44,13 @@ class Placing:
         self._staging = staging
         self._staged = staged
         self._tree = Tree(self._into, self._clear)
+        self._made: set[bytes] = set()
         self.kept: list[tuple[bytes, bytes]] = []
 
     def place(self, entries: Sequence[Entry], blocks: Mapping[bytes, bytes]) -> None:
         """Place everything, and have it on the disk; remember the hashes of blocks."""
         made = [entry for entry in entries if entry.kind == "d" and self._make(entry)]
+        self._made.update(entry.path for entry in made)
         for entry in entries:
             if entry.kind == "f":
                 staged = self._staged.get(entry.path)
@@ -75,8 +77,10 @@ class Placing:
         return True
 
     def _file(self, entry: Entry, staged: bytes) -> None:
-        # As it is at this very moment: it may have become the user's.
-        here = self._look(entry.path)
+        # As it is at this very moment: it may have become the user's. In a folder
+        # that was made just now there is nothing of theirs.
+        new = entry.path.rpartition(b"/")[0] in self._made
+        here = None if new else self._look(entry.path)
         if here is not None and not (
             manifest.same_content(here, entry) or self._remembered.is_ours(here)
         ):
