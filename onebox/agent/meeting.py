@@ -42,6 +42,16 @@ def answer(
         channel.send_json(b"E", {"kind": refusal.kind, "message": refusal.message})
     except OSError as error:
         channel.send_json(b"E", {"kind": "system", "message": str(error)})
+    except wire.Closed:
+        raise
+    except Exception as error:
+        # Taken for a broken line it would be tried again, for minutes and unnamed.
+        import traceback
+
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = os.path.basename(place.filename), place.lineno
+        message = "the agent's own mistake: %r (%s, line %s)" % (error, *where)
+        channel.send_json(b"E", {"kind": "mistake", "message": message})
 
 
 def hello(channel: wire.Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
