@@ -153,6 +153,24 @@ class TestLine:
         assert "x\n" == project.read("results/x")
         assert [] == project.boxes()
 
+    @pytest.mark.parametrize("hours", [-2, 2])
+    def test_wrong_clock(self, project: Project, tmp_path: Path, hours: int) -> None:
+        """
+        A clock that is wrong here is said, with what it does to the box's deadline.
+        """
+        (tmp_path / "sitecustomize.py").write_text(
+            "import time\n"
+            "real = time.time\n"
+            f"time.time = lambda: real() + {hours * 3600}\n"
+        )
+        done = project.inv("provision", env={"PYTHONPATH": str(tmp_path)})
+
+        assert 0 == done.code, done.err
+        behind = "behind" if hours < 0 else "ahead of"
+        assert f"this machine's clock is 2:00:00 {behind} the box's" in done.err
+        assert ("earlier" if hours < 0 else "later") in done.err
+        assert "clock is" not in project.inv("provision").err
+
     def test_key_refused_for_good(self, project: Project, tmp_path: Path) -> None:
         """
         A follower that is not let in any more says so and ends; it does not wait on.

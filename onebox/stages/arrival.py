@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .. import children
+from .. import children, words
 from ..errors import BoxFailed
 from ..providers.base import Box
 from ..transport.link import AgentError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..session import Session
 
 ERRAND_SECONDS = 60.0
+# Two clocks that differ by no more are taken for right.
+CLOCK_SECONDS = 60.0
 
 
 def wait(
@@ -52,9 +54,21 @@ def wait(
         console = session.provider.console(box).strip().splitlines()[-5:]
         said = "".join(f"\n    {line}" for line in console)
         raise BoxFailed(f"{error.message}{said}", next=error.next) from error
+    _compare_clocks(session, box)
     box = secure(session, box)
     _run_errand(session, box)
     return box
+
+
+def _compare_clocks(session: Session, box: Box) -> None:
+    """Warn of a clock that is wrong here: the box's deadline was told by it."""
+    ahead = session.door(box).ahead
+    if abs(ahead) > CLOCK_SECONDS:
+        here, then = ("behind", "earlier") if ahead > 0 else ("ahead of", "later")
+        session.screen.warn(
+            f"this machine's clock is {words.seconds(abs(ahead))} {here} the box's: "
+            f"{box.id} powers itself off so much {then} than max_hours says; set it"
+        )
 
 
 def secure(session: Session, box: Box) -> Box:

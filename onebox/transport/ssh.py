@@ -73,6 +73,8 @@ class Door:
         clear_drafts(directory, ".*-*")
         self.config = directory / "config"
         self.socket = socket_dir(os.environ) / _socket_name(box)
+        # By how many seconds the box's clock was ahead of ours when we last met.
+        self.ahead = 0.0
         self._link: Link | None = None
         self._write_known(box)
         text = _config(box, directory, identity, self.socket)
@@ -245,6 +247,7 @@ class Door:
                 try:
                     link.begin("hello")
                     told = link.finish(within=within)
+                    self.ahead = float(told.get("now", 0.0)) - time.time()
                 except AgentError as error:
                     raise _no_agent(self.box, str(error)) from error
                 except ConnectionLost as error:
