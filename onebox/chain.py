@@ -135,10 +135,15 @@ def report(
 def _interrupted(session: Session) -> None:
     screen = session.screen
     screen.close_line()
-    box = None
     session.aside.clear()
-    with suppress(OneboxError):
+    try:
         box = session.look_again()
+    except (OneboxError, OSError) as error:
+        # No answer is no proof that nothing is left.
+        screen.say(f"onebox: {_last_words(session)}")
+        screen.say(f"        whether it still is cannot be seen now: {error}")
+        screen.say("  next: inv status")
+        return
     if box is None:
         screen.say("onebox: stopped; no box is left")
         return
@@ -164,7 +169,8 @@ def _detached(session: Session, box: Box) -> None:
 
 def _still_running(session: Session) -> str:
     session.aside.clear()
-    with suppress(OneboxError):
+    # What made us fail, a full disk perhaps, may keep us from looking, too.
+    with suppress(OneboxError, OSError):
         box = session.look_again()
         return "" if box is None else _left(session, box)
     record = session.notebook.record

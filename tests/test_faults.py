@@ -272,6 +272,23 @@ class TestBox:
 
 
 class TestCtrlC:
+    def test_nobody_answers(self, project: Project) -> None:
+        """
+        Where nobody says which boxes there are, Ctrl-C does not say that none is left.
+        """
+        project.write("job.sh", "echo up; sleep 600")
+        line = project.start("run")
+        project.until("up\n")
+        (box,) = project.boxes()
+        boxes = project.home / "local/boxes"
+        boxes.rename(boxes.with_name("away"))
+        boxes.touch()
+        line.send_signal(signal.SIGINT)
+
+        assert 130 == line.wait(30)
+        assert f"({box}) is left" in project.err
+        assert "next: inv status" in project.err
+
     def test_in_a_push(self, project: Project) -> None:
         """
         Ctrl-C in a push stops it and leaves the box; the same command goes on.

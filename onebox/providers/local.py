@@ -113,7 +113,9 @@ class Local(Provider):
                 disk.remove(path)
             elif path.name.startswith(".new-"):
                 if tags is None or tags.owner == owner:
-                    _clear(layout)
+                    # On a full disk not even a lock can be made; it can wait.
+                    with contextlib.suppress(OSError):
+                        _clear(layout)
             elif tags is not None and tags.owner == owner:
                 found.append(records.box(layout))
         return found

@@ -184,7 +184,11 @@ class World:
         tops = [self.project.home / "state", self.project.root / ".onebox"]
         for path in (path for top in tops for path in top.rglob("*.json*")):
             try:
-                json.loads(path.read_bytes())
+                # Lines that are added one by one: the last may have been cut off.
+                lines = path.suffix == ".jsonl"
+                data = path.read_bytes()
+                for part in data.split(b"\n")[:-1] if lines else [data]:
+                    json.loads(part)
             except FileNotFoundError:
                 continue
             except ValueError:

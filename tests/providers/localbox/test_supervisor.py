@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from onebox.providers.localbox import processes
-from onebox.providers.localbox.layout import MARK
+from onebox.providers.localbox.layout import MARK, Layout
 from onebox.providers.localbox.supervisor import DEADLINE_MARGIN
 
 from ..conftest import OpenBox
@@ -265,3 +265,14 @@ def test_mark_is_exact() -> None:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def test_remains_that_cannot_be_cleared(open_box: OpenBox) -> None:
+    """What a crash has left, and a full disk keeps from going, hides no box."""
+    one = open_box()
+    left = Layout(one.layout.path.with_name(f".new-{one.box.id}"))
+    left.lock.mkdir(parents=True)
+    try:
+        assert [one.box.id] == [box.id for box in one.local.find(one.box.tags.owner)]
+    finally:
+        shutil.rmtree(left.path)
