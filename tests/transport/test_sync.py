@@ -478,6 +478,32 @@ def test_a_full_box_is_told_before(project: Project) -> None:
         project.push()
 
 
+@pytest.mark.parametrize("how", ["gone", "changed", "folder"])
+def test_changed_here_while_the_rest_comes(project: Project, how: str) -> None:
+    """An output that was here and is no longer is not said to be; then it comes."""
+    project.job("out/deep/kept", b"1")
+    project.job("out/new", b"1")
+    project.fetch()
+    project.job("out/new", b"2")
+    here = project.root / "out" / "deep"
+
+    def meanwhile(*numbers: int) -> None:
+        if not here.is_dir() or (here / "kept").read_bytes() != b"1":
+            return
+        if how == "changed":
+            (here / "kept").write_bytes(b"!")
+        else:
+            shutil.rmtree(here)
+            if how == "folder":
+                here.write_bytes(b"mine")
+
+    with project.box.link() as link, refused("changed while being fetched: out/deep"):
+        sync.fetch(link, ("out",), project.root, project.memory, meanwhile)
+
+    project.fetch()
+    assert project.verify() is None
+
+
 def test_what_was_left_half_placed_is_ours(project: Project) -> None:
     """A crash among the renames makes nobody's file out of an output."""
     project.job("out/a", b"1")
