@@ -29,6 +29,8 @@ class Line:
         job_wanted: A job is to run: the chain that brings it up owes the end.
 
         made_box: The box was made by this line.
+
+        dry: It is only said what would happen: nothing is owed at the end.
     """
 
     command: str
@@ -39,6 +41,8 @@ class Line:
     box_wanted: bool = False
     job_wanted: bool = False
     made_box: bool = False
+    dry: bool = False
+    begun: set[str] = field(default_factory=set, repr=False)
     _needs: int = field(default=0, repr=False)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
@@ -47,6 +51,7 @@ class Line:
         self.keep = self.keep or keep
         if self._needs:
             return
+        self.begun.add(stage)
         self.only = only
         if stage == "provision":
             self.box_wanted = True
@@ -61,6 +66,11 @@ class Line:
             yield
         finally:
             self._needs -= 1
+
+    @property
+    def at_its_end(self) -> bool:
+        """Tell whether no other stage is named after the one under way."""
+        return self.begun.issuperset(self.named)
 
     @property
     def makes_for_itself(self) -> bool:

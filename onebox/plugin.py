@@ -166,6 +166,9 @@ class Stage(Task):  # type: ignore[type-arg]
             # one that is another's `pre`: it is the same stage all the same.
             bound = self.signature.bind(c, *args, **kwargs)
             bound.apply_defaults()
+            command = bound.arguments.get("command", "")
+            if self.own and not isinstance(command, str):
+                raise _usage(f"run(c, command={command!r}): wants one line of text")
             said = _freeze(tuple(bound.arguments.values())[1:])
             key = (self.body, session.key, said, only, session.ended * self.on_box)
             if key not in session.done:
@@ -181,6 +184,7 @@ class Stage(Task):  # type: ignore[type-arg]
         kwargs: Mapping[str, Any],
     ) -> Any:
         dry = bool(c.config.run.dry)
+        session.line.dry = session.line.dry or dry
         own = self.name if self.own else ""
         session.line.begin(
             own,

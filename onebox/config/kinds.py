@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import posixpath
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -248,7 +249,19 @@ def inside(value: object) -> None:
         if item.startswith(("/", "~")):
             raise WrongError(f"{show(item)} wants a path relative to the project")
         if ".." in item.split("/"):
-            raise WrongError(f"{show(item)} leaves the project with ..")
+            out = posixpath.normpath(item).startswith("..")
+            problem = "leaves the project with .." if out else "wants a path without .."
+            raise WrongError(f"{show(item)} {problem}")
+
+
+def left_by_job(value: object) -> None:
+    """Refuse outputs that are patterns, or all of the project."""
+    inside(value)
+    for item in _items(value):
+        if "." in item.split("/"):
+            raise WrongError(f"{show(item)} wants a path without .: name a folder")
+        if "*" in item or "?" in item:
+            raise WrongError(f"{show(item)} is a pattern, wants a file or folder")
 
 
 def environment(value: object) -> None:

@@ -19,6 +19,7 @@ from onebox.config.kinds import (
     between,
     distinct,
     inside,
+    left_by_job,
     matching,
     not_empty,
     one_line,
@@ -298,7 +299,7 @@ FETCH: tuple[Key, ...] = (
         ("results/",),
         '["results/"]',
         "What the job leaves, brought here when it has ended.",
-        inside,
+        left_by_job,
         distinct,
     ),
     key(
@@ -307,7 +308,7 @@ FETCH: tuple[Key, ...] = (
         (),
         '["ckpt/"]',
         "What is brought here also while the job runs.",
-        inside,
+        left_by_job,
         distinct,
     ),
     key(

@@ -8,7 +8,7 @@ from .. import words
 from ..errors import OutputsHeld, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from . import attempts, job, provision
+from . import attempts, job, provision, push
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -106,6 +106,34 @@ def perform(
             f"{words.path(path)} had been changed here: yours is now {words.path(kept)}"
         )
     return done
+
+
+def hold_strays(session: Session) -> None:
+    """
+    Look for what a job left, if nothing is where its outputs should be.
+
+    Raises:
+        OutputsHeld: There are files that neither were pushed nor are outputs.
+    """
+    ours = set(push.chosen(session))
+    strays = [
+        words.path(entry.path)
+        for entry in session.resuming(lambda link: outputs.everything(link)).entries
+        if entry.kind == "f" and entry.path not in ours and not _aside(entry.path)
+    ]
+    if strays:
+        raise OutputsHeld(
+            f"the job left {words.count(len(strays), 'file')} on the box, but nothing "
+            f"in {words.some(roots(session))}: {words.some(strays)}",
+            next="name them in [fetch] outputs, then inv fetch teardown; inv teardown "
+            "gives them up",
+        )
+
+
+def _aside(path: bytes) -> bool:
+    """Say whether a path is what programs leave for themselves."""
+    parts = path.split(b"/")
+    return b"__pycache__" in parts or any(part.startswith(b".") for part in parts)
 
 
 def _done_by_run(session: Session) -> outputs.Fetched:

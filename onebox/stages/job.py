@@ -56,6 +56,15 @@ def run(
     return follow(session, box, job_id, log, output, sample)
 
 
+def refuse_running(session: Session, latest: Mapping[str, Any] | None) -> None:
+    """Raise UsageError if the latest job on the box, as *latest* tells, still runs."""
+    if latest is not None and latest["state"] == "running":
+        raise UsageError(
+            f"job {latest['job']} still runs on {session.title}",
+            next="inv logs follows it, inv cancel stops it",
+        )
+
+
 def start(
     session: Session,
     box: Box,

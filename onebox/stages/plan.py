@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import fetch, image, offers, provision, push, run, teardown
+from . import fetch, image, job, offers, provision, push, run, teardown
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -33,6 +33,7 @@ def show(session: Session, stage: str) -> None:
 
 def whole(session: Session) -> None:
     """Print the plan of `inv run`."""
+    session.line.dry = True
     session.line.begin("run", only=False, keep=False, own_command=False)
     if run.reason(session) is None:
         show(session, "run")
@@ -53,7 +54,10 @@ def _end_of_chain(session: Session) -> None:
             "the chain makes the box for itself",
         )
     elif session.line.owes_teardown(session.notebook.record.ours_to_end):
-        _line(session, "teardown", "kept", "would run", "the line asks for it")
+        why = "the chain that made the box was interrupted"
+        if "teardown" in session.line.named:
+            why = "the line asks for it"
+        _line(session, "teardown", "kept", "would run", why)
     else:
         _line(session, "teardown", "done", "would not run", "the box is kept")
 
@@ -66,6 +70,8 @@ def _run_reason(session: Session) -> str | None:
     why = run.reason(session)
     if why is not None:
         run.check(session)
+        if session.box is not None and session.box.state == "running":
+            job.refuse_running(session, job.latest(session))
     return why
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .. import words
 from ..transport import sync
 from ..transport.select import select
+from . import job
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -47,6 +48,8 @@ def perform(session: Session) -> None:
     """Bring code and data to the box; the box confirms by digest."""
     session.lock()
     session.running_box()
+    # The files that a job works with are not changed under it.
+    job.refuse_running(session, job.latest(session))
     with session.timed("push"), session.screen.stage("push") as line:
         line.doing("looking at what is here")
         paths = chosen(session)

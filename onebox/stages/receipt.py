@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -125,8 +126,10 @@ def _sum(costs: Iterable[float | None]) -> float | None:
 
 
 def _beside(session: Session) -> Path | None:
+    came = session.fetched.entries if session.fetched is not None else []
     for path in session.settings.fetch.outputs:
-        folder = session.into / path
-        if folder.is_dir() and not folder.is_symlink():
+        folder, top = session.into / path, os.fsencode(path.rstrip("/") + "/")
+        filled = any(entry.path.startswith(top) for entry in came)
+        if filled and folder.is_dir() and not folder.is_symlink():
             return folder
     return None

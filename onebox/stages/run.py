@@ -212,6 +212,8 @@ def _bring_home(session: Session, run: Run, paper: dict[str, Any]) -> dict[str, 
         if not session.line.only:
             done = fetch.perform(session, started_by="run")
             paper["outputs"] = {"files": done.files, "bytes": done.bytes}
+            if not done.files and not paper["exit"] and fetch.roots(session):
+                fetch.hold_strays(session)
     finally:
         receipt.write(session, run.job, paper)
     recover.clear(session, run)
@@ -268,11 +270,7 @@ def _bring_earlier_outputs(session: Session, box: Box) -> dict[str, Any] | None:
     before = job.latest(session)
     if before is None or before["job"].startswith("image-"):
         return None
-    if before["state"] == "running":
-        raise UsageError(
-            f"job {before['job']} still runs on {session.title}",
-            next="inv logs follows it, inv cancel stops it",
-        )
+    job.refuse_running(session, before)
     job.bring_log(session, box, before)
     if record.fetched or record.discarded or session.line.only:
         return before

@@ -89,10 +89,16 @@ def perform(
 
 def settle(session: Session, error: OneboxError | None) -> None:
     """Tear down what a chain made for itself, unless something is still on it."""
+    if session.line.dry:
+        return
     if not session.line.owes_teardown(session.notebook.record.ours_to_end):
-        _say_kept(session)
+        if error is None:
+            _say_kept(session)
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
+        return
+    if isinstance(error, UsageError) and not session.line.made_box:
+        # A line that was refused has no business with what an earlier one has left.
         return
     box, record = session.look_again(), session.notebook.record
     if box is None and session.notebook.open_intents():
@@ -183,7 +189,11 @@ def _may_discard(session: Session, boxes: list[Box], yes: bool) -> None:
 
 
 def _say_kept(session: Session) -> None:
-    if not session.line.job_wanted or session.paper is None:
+    line = session.line
+    # A job that was detached has had its own words.
+    ran = line.job_wanted and session.paper is not None
+    made = line.made_box and not line.job_wanted
+    if not line.at_its_end or not (ran or made):
         return
     with suppress(OneboxError):
         box = session.box

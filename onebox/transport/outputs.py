@@ -22,7 +22,7 @@ from ..agent.manifest import Entry
 from ..agent.names import show
 from ..agent.receiver import Receiver
 from ..errors import OutputsHeld
-from .asking import STAGING, ask, without
+from .asking import STAGING, Found, ask, without
 from .bringing import Brought, bring
 from .link import Link
 from .meter import Meter, Progress, listing
@@ -137,6 +137,11 @@ def fetch(
         )
 
 
+def everything(link: Link) -> Found:
+    """Return all that is in the box's work folder, outputs or not; no hashes."""
+    return ask(link, ["."], hashing=False)
+
+
 def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | None:
     """Say which outputs on the box are not here byte for byte, or None."""
     memory.mkdir(parents=True, exist_ok=True)
@@ -162,15 +167,17 @@ def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | 
 
 
 def changed_here(into: Path, memory: Path) -> str | None:
-    """Say which fetched files are no longer here as they were, or None."""
+    """Say which files of the last fetch are no longer here as they were, or None."""
     remembered = Remembered(memory)
     known = Index(os.fsencode(memory / INDEX))
-    here = manifest.scan(os.fsencode(into), remembered.paths(), known, hashing=True)
+    last = set(Last(memory).paths())
+    paths = [path for path in remembered.paths() if path in last]
+    here = manifest.scan(os.fsencode(into), paths, known, hashing=True)
     known.save()
     local = {entry.path: entry for entry in here.entries}
     names = [
         show(path)
-        for path in remembered.paths()
+        for path in paths
         if path not in local or not remembered.is_ours(local[path])
     ]
     return listing(names) or None

@@ -109,10 +109,13 @@ class Last:
         with contextlib.suppress(OSError):
             self._saved = self._file.read_bytes()
 
+    def paths(self) -> list[bytes]:
+        """Return them, sorted."""
+        return self._saved.split(b"\0")[:-1]
+
     def look(self, into: Path, known: Index) -> list[Entry]:
         """Return what is here of them now; read no file for it."""
-        paths = self._saved.split(b"\0")[:-1]
-        found = manifest.scan(os.fsencode(into), paths, known, hashing=False)
+        found = manifest.scan(os.fsencode(into), self.paths(), known, hashing=False)
         return found.entries
 
     def save(self, entries: Iterable[Entry]) -> None:

@@ -1,0 +1,177 @@
+"""What is there when a line is through: no box gone too early, none left unsaid."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .conftest import JOB, TOML, Project
+
+
+class TestOnlySaid:
+    @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
+    def test_box_of_an_interrupted_chain(
+        self, project: Project, line: tuple[str, ...]
+    ) -> None:
+        """
+        To say what would happen removes nothing, not even what a chain has left.
+        """
+        project.inv("push")
+        (box,) = project.boxes()
+        done = project.inv(*line)
+
+        assert 0 == done.code, done.err
+        assert "the chain that made the box was interrupted" in done.out
+        assert [box] == project.boxes()
+
+    @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
+    def test_job_runs(self, project: Project, line: tuple[str, ...]) -> None:
+        """
+        It says what `inv run` would say to a job that still runs.
+        """
+        project.inv("run", "--detach", "--", "sleep", "60")
+        (box,) = project.boxes()
+        done = project.inv(*line)
+
+        assert 64 == done.code
+        assert "still runs" in done.err
+        assert "inv logs follows it" in done.err
+        assert "discard" not in done.err
+        assert [box] == project.boxes()
+
+
+class TestJobStillRuns:
+    @pytest.mark.parametrize("line", ["push", "run"])
+    def test_its_files_stay(self, project: Project, line: str) -> None:
+        """
+        Nothing is pushed under a job that runs, and its box is not touched.
+        """
+        project.write("part.sh", "echo v1")
+        project.inv("run", "--detach", "--", "sh", "-c", "sleep 6; sh part.sh; ls")
+        (box,) = project.boxes()
+        project.write("part.sh", "echo v2")
+        project.write("new.sh", "")
+        done = project.inv(line)
+
+        assert 64 == done.code
+        assert "still runs" in done.err
+        assert "next: inv logs follows it, inv cancel stops it" in done.err
+        assert [box] == project.boxes()
+        logs = project.inv("logs")
+        assert "v1\n" in logs.out
+        assert "new.sh" not in logs.out
+
+
+class TestOutputsElsewhere:
+    @pytest.mark.parametrize("words", [(), ("--", "sh", "job.sh")])
+    def test_box_is_kept(self, project: Project, words: tuple[str, ...]) -> None:
+        """
+        What a job has left elsewhere than it said is on a box that stays.
+        """
+        project.write(
+            "job.sh", "mkdir -p reslts .cache; echo 1 > reslts/model; >.cache/x"
+        )
+        done = project.inv("run", *words)
+
+        assert 73 == done.code
+        assert "the job left 1 file on the box, but nothing in results/" in done.err
+        assert "reslts/model" in done.err
+        assert 1 == len(project.boxes())
+        project.write("onebox.toml", TOML.replace("results/", "reslts/"))
+        assert 0 == project.inv("fetch", "teardown").code
+        assert "1\n" == project.read("reslts/model")
+        assert [] == project.boxes()
+
+    def test_nothing_left(self, project: Project) -> None:
+        """
+        A job that leaves nothing at all has nothing to lose.
+        """
+        project.write("job.sh", "echo fine; mkdir -p ~/work/__pycache__")
+        done = project.inv("run")
+
+        assert (0, "fine\n") == (done.code, done.out)
+        assert [] == project.boxes()
+        assert [] == list((project.root / "results").iterdir())
+
+    def test_none_are_wanted(self, project: Project) -> None:
+        """
+        Who has said that there are no outputs is not asked about them.
+        """
+        project.write("onebox.toml", TOML.replace('["results/"]', "[]"))
+        assert 0 == project.inv("run").code
+        assert [] == project.boxes()
+
+
+class TestKept:
+    def test_is_said(self, project: Project) -> None:
+        """
+        A line that makes a box and leaves it up says so at its end, once.
+        """
+        project.write(
+            "tasks.py",
+            "from invoke import task\n"
+            "from onebox import *\n"
+            "@task(pre=[push])\n"
+            "def look(c): print('looked')\n"
+            "@stage(push)\n"
+            "def work(c): print('worked')\n",
+        )
+        for line in (("provision",), ("look",), ("work",), ("provision", "push")):
+            done = project.inv(*line)
+            assert 0 == done.code, done.err
+            (box,) = project.boxes()
+            assert 1 == done.err.count("inv teardown"), done.err
+            assert f"kept  {box}, no charge, powers itself off at" in done.err
+            # It is there already: nobody is told again.
+            assert "kept" not in project.inv("push").err
+            project.inv("teardown")
+        gone = project.inv("provision", "push", "teardown")
+        assert "kept" not in gone.err
+
+
+class TestUpToDate:
+    def test_outputs_of_another_time(self, project: Project) -> None:
+        """
+        What an earlier job had left, and nobody has any more, is no reason to run.
+        """
+        project.write("onebox.toml", TOML.replace("[run]", '[run]\nwhen = "changed"'))
+        project.write("job.sh", "mkdir -p results; echo 1 > results/old")
+        assert 0 == project.inv("run").code
+        project.write("job.sh", JOB)
+        (project.root / "results/old").unlink()
+        assert "working\n" == project.inv("run").out
+
+        assert "" == project.inv("run").out
+
+
+class TestReceipt:
+    def test_beside_what_came(self, project: Project) -> None:
+        """
+        A receipt lies beside outputs that came, and makes no folder of its own.
+        """
+        project.write("onebox.toml", TOML.replace('"results/"', '"none/", "results/"'))
+        (project.root / "none").mkdir()
+        assert 0 == project.inv("run").code
+
+        assert [] == list((project.root / "none").iterdir())
+        paper = json.loads(project.read("results/onebox-receipt.json"))
+        assert {"files": 1, "bytes": 3} == paper["outputs"]
+
+
+def test_command_that_is_no_text(project: Project) -> None:
+    """
+    A command of a kind that no shell takes is refused before there is a box.
+    """
+    project.write(
+        "tasks.py",
+        "import onebox\n"
+        "from onebox import *\n"
+        "@stage\n"
+        "def work(c): onebox.run(c, command=['echo', 'x'])\n",
+    )
+    done = project.inv("work")
+
+    assert 64 == done.code
+    assert "wants one line of text" in done.err
+    assert [] == project.boxes()
