@@ -129,6 +129,20 @@ class TestKept:
         gone = project.inv("provision", "push", "teardown")
         assert "kept" not in gone.err
 
+    def test_started_for_its_outputs(self, project: Project) -> None:
+        """
+        A box that was off, and is started to be read, is said to be on.
+        """
+        project.inv("run", "--keep")
+        (box,) = project.boxes()
+        project.cut_power()
+        done = project.inv("fetch")
+
+        assert 0 == done.code, done.err
+        assert f"{box} was off and is on now, no charge, until" in done.err
+        project.cut_power()
+        assert "is on now" not in project.inv("fetch", "teardown").err
+
 
 class TestUpToDate:
     def test_outputs_of_another_time(self, project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from .. import words
@@ -101,6 +102,11 @@ def perform(
         _say(session, line, done, partial)
     if stopped and rescue:
         _end_rescue(session, box)
+    elif stopped and "teardown" not in session.line.named:
+        session.screen.note(
+            f"{box.id} was off and is on now, {words.rate(box.size.price)}, until "
+            f"{words.clock(box.deadline, time.time())}: inv teardown"
+        )
     for path, kept in done.kept:
         session.screen.warn(
             f"{words.path(path)} had been changed here: yours is now {words.path(kept)}"
