@@ -87,7 +87,8 @@ class TestSeconds:
         parts = re.findall(r"\d+", text.partition(" ")[0].partition(".")[0])
 
         assert all(int(part) < 60 for part in parts[1:])
-        assert not text.startswith("60")
+        # Hours may be as many as they are.
+        assert len(parts) == 3 or not text.startswith("60")
 
 
 class TestMoney:
