@@ -97,7 +97,9 @@ def wants(session: Session, stage: str) -> bool:
         offers.greet(session)
         if session.box is not None:
             provision.check(session, session.box)
-        elif stage != "provision" and not session.looked:
+        else:
+            provision.elsewhere(session)
+        if session.box is None and stage != "provision" and not session.looked:
             session.looked = True
             push.chosen(session)
     return True

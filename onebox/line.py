@@ -72,6 +72,10 @@ class Line:
         """Tell whether no other stage is named after the one under way."""
         return self.begun.issuperset(self.named)
 
+    def box_ended(self) -> None:
+        """Take note that the box is gone: what was said of it holds for no other."""
+        self.keep = self.box_wanted = self.made_box = False
+
     @property
     def makes_for_itself(self) -> bool:
         """Tell whether a box made now is the chain's own, not the user's wish."""

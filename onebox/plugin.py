@@ -89,6 +89,11 @@ class Stage(Task):  # type: ignore[type-arg]
 
         on_box: Whether what it does goes with the box, so that a new box needs
             it anew.
+
+        before_job: Whether a job needs it anew: files may have been edited since.
+
+        each_time: Whether it is done as often as it is called: what it finds is
+            another thing each time.
     """
 
     def __init__(
@@ -98,12 +103,16 @@ class Stage(Task):  # type: ignore[type-arg]
         needs: Iterable[Stage] = (),
         own: bool = False,
         on_box: bool = False,
+        before_job: bool = False,
+        each_time: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
         self.needs = tuple(needs)
         self.own = own
         self.on_box = on_box
+        self.before_job = before_job
+        self.each_time = each_time
         # A user's task may have parameters of these names: they are its own.
         self.signature = inspect.signature(body)
         self._pre: list[Any] = []
@@ -170,9 +179,11 @@ class Stage(Task):  # type: ignore[type-arg]
             if self.own and not isinstance(command, str):
                 raise _usage(f"run(c, command={command!r}): wants one line of text")
             said = _freeze(tuple(bound.arguments.values())[1:])
-            key = (self.body, session.key, said, only, session.ended * self.on_box)
-            if key not in session.done:
-                session.done[key] = self._run(c, session, only, args, kwargs)
+            since = (session.ended * self.on_box, session.begun * self.before_job)
+            key = (self.body, session.key, said, only, *since)
+            if self.each_time or key not in session.done:
+                given = bound.arguments
+                session.done[key] = self._run(c, session, only, given, args, kwargs)
             return session.done[key]
 
     def _run(
@@ -180,6 +191,7 @@ class Stage(Task):  # type: ignore[type-arg]
         c: Context,
         session: Session,
         only: bool,
+        given: Mapping[str, Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
@@ -189,8 +201,9 @@ class Stage(Task):  # type: ignore[type-arg]
         session.line.begin(
             own,
             only=only,
-            keep=bool(self.own and kwargs.get("keep")),
-            own_command=bool(c.remainder or kwargs.get("command")),
+            # `image --keep` keeps the builder, and no more than that.
+            keep=bool(own == "run" and given["keep"]),
+            own_command=bool(c.remainder or (own == "run" and given["command"])),
         )
         if not only and (dry or _core().wants(session, own)):
             with session.line.as_need():

@@ -59,6 +59,8 @@ class Session:
 
         ended: How many boxes this line has seen to their end.
 
+        begun: How many jobs this line has begun.
+
         aside: Boxes that the cloud has taken and whose disks stay for now: another
             one has their place.
     """
@@ -80,6 +82,7 @@ class Session:
         self.sizes: dict[str, list[Size]] = {}
         self.images: list[Image] | None = None
         self.ended = 0
+        self.begun = 0
         self.aside: set[str] = set()
         self.spent: dict[str, float] = {}
         self.warned: set[str] = set()
@@ -101,6 +104,7 @@ class Session:
         # Whether this line has found code and data to be such as can be pushed.
         self.looked = False
         self._admitted = 0.0
+        self._opened = time.monotonic()
         self._door: ssh.Door | None = None
 
     @classmethod
@@ -193,7 +197,11 @@ class Session:
 
     def _may_lag(self, created: float) -> bool:
         """Tell whether a box made then may still be missing from the lists."""
-        return time.time() - created < self.provider.settle
+        age = time.time() - created
+        if age < 0:
+            # The clock was set back: so long as that is, nobody can wait.
+            age = time.monotonic() - self._opened
+        return age < self.provider.settle
 
     def settled(self, box: str, place: str, since: float | None = None) -> Box | None:
         """
@@ -334,11 +342,17 @@ class Session:
         source = self.settings.source(option)
         return source.startswith(("--", "ONEBOX_"))
 
-    def fetch_into(self, folder: str) -> None:
-        """Have outputs put into another folder than the project."""
+    @contextmanager
+    def fetching_into(self, folder: str) -> Iterator[None]:
+        """Have outputs put into another folder than the project, this time."""
+        before = self.into
         if folder:
             self.into = Path(folder).absolute()
             self.into.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        finally:
+            self.into = before
 
     def lock(self) -> None:
         """Keep other onebox commands off this box. Raises Busy."""

@@ -127,6 +127,7 @@ class Record:
     job: str = ""
     job_command: str = ""
     job_key: str = ""
+    job_outputs: str = ""
     job_started: float = 0.0
     fetched: str = ""
     into: str = ""

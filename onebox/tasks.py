@@ -67,7 +67,7 @@ def provision(c: Context) -> Any:
     return load("provision").perform(session_of(c))
 
 
-@_stage(provision, on_box=True)
+@_stage(provision, on_box=True, before_job=True)
 def push(c: Context) -> Any:
     """Have code and data on the box, exactly as they are here."""
     return load("push").perform(session_of(c))
@@ -96,12 +96,13 @@ def run(
 
 
 @_stage(
+    each_time=True,
     help={
         "into": "Folder to put the outputs in, instead of the project.",
         "partial": "Fetch although the job still runs, or its fate is unknown.",
         "unsafe-links": "Also make links that lead out of the project.",
         "rescue": "Pay for a machine to read the disk of a box that was taken.",
-    }
+    },
 )
 def fetch(
     c: Context,
@@ -112,18 +113,19 @@ def fetch(
 ) -> Any:
     """Have the outputs here, verified byte for byte."""
     session = session_of(c)
-    session.fetch_into(into)
-    return load("fetch").perform(
-        session, partial=partial, unsafe_links=unsafe_links, rescue=rescue
-    )
+    with session.fetching_into(into):
+        return load("fetch").perform(
+            session, partial=partial, unsafe_links=unsafe_links, rescue=rescue
+        )
 
 
 @_stage(
+    each_time=True,
     help={
         "discard-outputs": "Give up outputs that are not here.",
         "all": "All boxes of this project, whatever their name.",
         "yes": "Do not ask.",
-    }
+    },
 )
 def teardown(
     c: Context, discard_outputs: bool = False, all: bool = False, yes: bool = False
@@ -135,31 +137,31 @@ def teardown(
     return stages.perform(session, discard=discard_outputs, yes=yes)
 
 
-@_stage()
+@_stage(each_time=True)
 def plan(c: Context) -> Any:
     """Say what `inv run` would do, and why; change nothing."""
     return load("plan").whole(session_of(c))
 
 
-@_stage()
+@_stage(each_time=True)
 def status(c: Context) -> Any:
     """Print the boxes and jobs of this project."""
     return load("look").status(session_of(c))
 
 
-@_stage()
+@_stage(each_time=True)
 def logs(c: Context) -> Any:
     """Come back to the job: its output so far, then live; its exit code is ours."""
     return load("look").logs(session_of(c))
 
 
-@_stage()
+@_stage(each_time=True)
 def cancel(c: Context) -> Any:
     """Stop the job: TERM, some time to save, KILL. The box stays."""
     return load("look").cancel(session_of(c))
 
 
-@_stage()
+@_stage(each_time=True)
 def ssh(c: Context) -> Any:
     """Open a shell on the box, or run a command: `inv ssh -- htop`."""
     code = load("look").ssh(session_of(c), _words(c))
@@ -169,10 +171,11 @@ def ssh(c: Context) -> Any:
 
 
 @_stage(
+    each_time=True,
     help={
         "yes": "Remove what has expired.",
         "print-cron": "Print a line for crontab that sweeps every hour.",
-    }
+    },
 )
 def sweep(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
     """Print everything of this owner, in every project; remove what has expired."""
@@ -182,14 +185,17 @@ def sweep(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
     return stages.perform(session, yes=yes)
 
 
-@_stage(help={"policy": "Print the least permissions that the provider needs."})
+@_stage(
+    each_time=True,
+    help={"policy": "Print the least permissions that the provider needs."},
+)
 def doctor(c: Context, policy: bool = False) -> Any:
     """Look for whatever would keep a run from working here."""
     session, stages = session_of(c), load("doctor")
     return stages.print_policy(session) if policy else stages.perform(session)
 
 
-@_stage(help={"force": "Replace the onebox.toml that is there."})
+@_stage(each_time=True, help={"force": "Replace the onebox.toml that is there."})
 def init(c: Context, force: bool = False) -> Any:
     """Write a short onebox.toml to start from."""
     return load("init").perform(session_of(c), force=force)

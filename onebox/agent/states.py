@@ -31,6 +31,12 @@ def latest(at: Box) -> Optional[str]:
     )
 
 
+def next_start(at: Box, now: float) -> float:
+    """Return when a job starts, after all before it, whatever the clock says."""
+    before = [float(started(at.path("jobs", job)).get("at", 0)) for job in jobs(at)]
+    return max([now, *(moment + 0.001 for moment in before)])
+
+
 def running(at: Box) -> Optional[str]:
     """Name the job that runs now, if one does."""
     for job in jobs(at):

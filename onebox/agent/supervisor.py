@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from . import box, launch, processes, records, samples, trimming
+from . import box, launch, processes, records, samples, states, trimming
 from .box import Box
 
 TICK = 1.0
@@ -116,7 +116,8 @@ class _Supervisor:
         )
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _save(fresh, "spec.json", self.plan.spec)
-        now = {"pid": os.getpid(), "boot_id": self.at.boot_id, "at": time.time()}
+        at = states.next_start(self.at, time.time())
+        now = {"pid": os.getpid(), "boot_id": self.at.boot_id, "at": at}
         _save(fresh, "started.json", now)
         self.log = os.open(
             os.path.join(fresh, "log"),

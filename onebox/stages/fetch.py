@@ -9,17 +9,12 @@ from .. import words
 from ..errors import OutputsHeld, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from . import attempts, job, provision, push
+from . import attempts, job, provision, push, receipt
+from .roots import roots
 
 if TYPE_CHECKING:
     from ..session import Session
     from ..ui import StageLine
-
-
-def roots(session: Session) -> list[str]:
-    """Return the paths on the box that are outputs."""
-    fetch = session.settings.fetch
-    return [*fetch.outputs, *fetch.checkpoints]
 
 
 def reason(session: Session) -> str | None:
@@ -72,6 +67,7 @@ def perform(
         if started_by == "fetch" and not partial:
             _job_has_ended(session, box)
         line.doing("asking the box what there is")
+        receipt.outdate(session, session.notebook.record.job)
         try:
             done: outputs.Fetched = session.resuming(
                 lambda link: outputs.fetch(

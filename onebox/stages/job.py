@@ -115,6 +115,7 @@ def follow(
     output: Callable[[bytes], None],
     sample: Callable[[dict[str, Any]], None] | None = None,
     gone: Callable[[int], None] | None = None,
+    shown: int | None = None,
 ) -> dict[str, Any]:
     """
     Bring a job's log here as it grows, and return its exit record.
@@ -126,12 +127,14 @@ def follow(
         gone: Is told in their place how many bytes of a long log are no longer on
             the box.
 
+        shown: How much of the log has been shown; all that is here if None.
+
     Raises:
         Lost: The fate of the job is not known, the box is gone, or it does not let
             us in any more.
     """
     pause, out, refused = 0.2, False, 0
-    with JobLog(log) as copy:
+    with JobLog(log, shown) as copy:
         while True:
             before = copy.size
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -25,10 +26,17 @@ class JobLog:
     when it was asked for is a hole in it, and named in a file beside it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, begin: int | None = None) -> None:
         private_dir(path.parent)
         self._path = path
         self._file = path.open("ab", buffering=0)
+        # Another terminal that follows the same job has it written down already.
+        self._ours = True
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._ours = False
+        self._at = self._known if begin is None else begin
 
     def __enter__(self) -> JobLog:
         return self
@@ -43,18 +51,28 @@ class JobLog:
 
     @property
     def size(self) -> int:
-        """Return how far the log is known."""
+        """Return how far the log is known to whoever reads it here."""
+        return self._at
+
+    @property
+    def _known(self) -> int:
         return os.fstat(self._file.fileno()).st_size
 
     def add(self, data: bytes) -> None:
         """Write down what the job has printed next."""
-        write_all(self._file.fileno(), data)
+        ahead = self._known - self._at
+        if self._ours and ahead >= 0:
+            write_all(self._file.fileno(), data[ahead:])
+        self._at += len(data)
 
     def skip(self, count: object) -> int:
         """Leave out what is no longer there. Raises Lost if that cannot be."""
         if not isinstance(count, int) or not 0 < count < LONGEST:
             raise Lost(f"the box says that {count!r} bytes of the log are gone")
-        begin = self.size
+        begin = self._at
+        self._at += count
+        if not self._ours or self._known > begin:
+            return count
         gaps = [gap for gap in _gaps(self._path) if gap[1] <= begin]
         told = json.dumps([*gaps, (begin, begin + count)])
         # Said before it is so: a hole that nobody knows of would be the job's.
@@ -69,9 +87,9 @@ class JobLog:
 
 def replay(
     path: Path, output: Callable[[bytes], None], gone: Callable[[int], None]
-) -> None:
+) -> int:
     """
-    Print a log as far as it is known here.
+    Print a log as far as it is known here, and return how far that is.
 
     Args:
         gone: Is told in their place how many bytes were no longer there.
@@ -84,6 +102,7 @@ def replay(
             if begin < end <= size:
                 gone(end - begin)
                 file.seek(end)
+    return size
 
 
 def _gaps(path: Path) -> list[tuple[int, int]]:

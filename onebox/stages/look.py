@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import children, words
 from ..errors import ConnectionLost, OneboxError, UsageError
 from ..providers.base import Box
-from . import job, joblog, run, watching
+from . import attempts, job, joblog, run, watching
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -57,10 +57,13 @@ def logs(session: Session) -> None:
         raise UsageError(f"no job has run on {session.title} yet", next="inv run")
     job_id = answer["job"]
     path = job.log_path(session, job_id)
+    shown = 0
     with suppress(FileNotFoundError):
-        joblog.replay(path, session.screen.output, session.screen.output_gone)
+        shown = joblog.replay(path, session.screen.output, session.screen.output_gone)
     session.doing = "run"
-    record = watching.watch(session, box, job_id)
+    told = attempts.read(session)
+    of_run = told.id if told is not None and told.has(job_id) else job_id
+    record = watching.watch(session, box, job_id, run=of_run, shown=shown)
     session.screen.note("then: inv fetch teardown")
     if record["code"]:
         raise run.JobFailed(int(record["code"]))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import fetch, image, job, offers, provision, push, run, teardown
+from .roots import roots
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -43,7 +44,7 @@ def whole(session: Session) -> None:
 
 
 def _end_of_chain(session: Session) -> None:
-    outputs = ", ".join(fetch.roots(session)) or "no [fetch] outputs are configured"
+    outputs = ", ".join(roots(session)) or "no [fetch] outputs are configured"
     _line(session, "fetch", "kept", "would run", outputs)
     if session.box is None and session.line.makes_for_itself:
         _line(

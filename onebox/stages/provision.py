@@ -28,7 +28,7 @@ def reason(session: Session) -> str | None:
     """
     box = session.box
     if box is None:
-        _elsewhere(session)
+        elsewhere(session)
         return f"there is no box {session.title}"
     check(session, box)
     if box.state in ("stopped", "stopping"):
@@ -119,11 +119,11 @@ def _use(session: Session, box: Box) -> None:
     launch.adopt(session, box)
     if box.exposed:
         session.made_again(arrival.secure(session, box))
-    if session.line.box_wanted:
+    if session.line.box_wanted or session.line.keep:
         session.remember(ours_to_end=False)
 
 
-def _elsewhere(session: Session) -> None:
+def elsewhere(session: Session) -> None:
     """Raise UsageError if the box of this name is at another provider."""
     record = session.notebook.record
     if not record.box or record.provider in ("", session.provider.name):

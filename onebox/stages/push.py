@@ -9,6 +9,7 @@ from .. import words
 from ..transport import sync
 from ..transport.select import select
 from . import job
+from .roots import roots
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
 
 def chosen(session: Session) -> list[bytes]:
     """Return the paths that belong on the box; warn once of what cannot go."""
-    push, fetch = session.settings.push, session.settings.fetch
-    found = select(
-        session.root, push.code, push.data, [*fetch.outputs, *fetch.checkpoints]
-    )
+    push = session.settings.push
+    found = select(session.root, push.code, push.data, roots(session))
     for warning in found.warnings:
         if warning not in session.warned:
             session.warned.add(warning)

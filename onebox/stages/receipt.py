@@ -72,12 +72,20 @@ def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
     beside = _beside(session)
     if beside is not None:
         write_atomically(beside / NAME, data, mode=0o644)
-    if paper["exit"] == 0 and "key" in paper:
+    # With its outputs here, and only then, it need not run again.
+    if "key" in paper and "outputs" in paper:
         write_atomically(folder.parent / "last.json", data, mode=0o644)
     for place in (folder.parent, *folder.parent.iterdir()):
         clear_drafts(place, ".*.json-*")
     if beside is not None:
         clear_drafts(beside, f".{NAME}-*")
+
+
+def outdate(session: Session, job: str) -> None:
+    """Forget the last good job, unless it is this one: its outputs will be others."""
+    paper = last_good(session)
+    if paper is not None and paper.get("job") != job:
+        (session.local_dir / "jobs" / "last.json").unlink(missing_ok=True)
 
 
 def last_good(session: Session) -> dict[str, Any] | None:

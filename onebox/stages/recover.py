@@ -212,10 +212,10 @@ def given_up(session: Session, run: Run, box: Box, why: str) -> Preempted:
     return Preempted(text, next=next_)
 
 
-def superseded(session: Session) -> bool:
-    """Tell whether what earlier attempts have left is of no use any more."""
+def superseded(session: Session, box: Box) -> bool:
+    """Tell whether what an earlier attempt has left there is of no use any more."""
     run = attempts.read(session)
-    return run is not None and run.ended
+    return run is not None and run.ended and any(a.box == box.id for a in run.attempts)
 
 
 def clear(session: Session, run: Run) -> None:

@@ -17,6 +17,7 @@ from ..providers.base import Box
 from ..transport import outputs
 from . import attempts, fetch, image, job, push, receipt, recover
 from .attempts import Run
+from .roots import asked_for, roots
 from .watching import watch
 
 if TYPE_CHECKING:
@@ -45,7 +46,12 @@ def reason(session: Session) -> str | None:
     paper = receipt.last_good(session)
     if paper is None:
         return "it has not run to its end yet"
-    now, before = _key(session, push.digest(session)), paper["key"]
+    unbuilt = image.reason(session)
+    if unbuilt:
+        return f"image: {unbuilt}"
+    found = image.wanted(session)
+    now = _key(session, push.digest(session), found.id if found else "")
+    before = paper["key"]
     changed = [part for part, value in now.items() if before.get(part) != value]
     if changed:
         return f"{words.some(changed)} changed"
@@ -134,8 +140,10 @@ class _Work:
 def _begin(session: Session, work: _Work, run: Run, box: Box) -> Run:
     """Write down, before it starts, that there is another attempt."""
     job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
+    session.begun += 1
     session.remember(
         job=job_id,
+        job_outputs="\n".join(asked_for(session)),
         job_command=work.command,
         job_started=time.time(),
         fetched="",
@@ -155,7 +163,7 @@ def _start(session: Session, work: _Work, run: Run, box: Box) -> str:
         line=work.line,
         env={**LIVE, **session.settings.run.env},
         secrets=work.secrets,
-        outputs=[path for path in fetch.roots(session) if path.endswith("/")],
+        outputs=[path for path in roots(session) if path.endswith("/")],
     )
     return run.job
 
@@ -188,8 +196,9 @@ def _attempt(
     paper = receipt.make(session, box, run.job, work.command, record)
     paper["attempts"] = attempts.account(run, box)
     # What was pushed, not what is here now: it may have been edited meanwhile.
-    if work.usual and not record["code"] and session.pushed:
-        paper["key"] = _key(session, session.pushed)
+    whole = record["cause"] == "exit" and not record["code"]
+    if work.usual and whole and session.pushed:
+        paper["key"] = _key(session, session.pushed, box.image)
     why = recover.refusal(session, run, box, tries)
     if by_itself:
         try:
@@ -212,7 +221,7 @@ def _bring_home(session: Session, run: Run, paper: dict[str, Any]) -> dict[str, 
         if not session.line.only:
             done = fetch.perform(session, started_by="run")
             paper["outputs"] = {"files": done.files, "bytes": done.bytes}
-            if not done.files and not paper["exit"] and fetch.roots(session):
+            if not done.files and not paper["exit"] and roots(session):
                 fetch.hold_strays(session)
     finally:
         receipt.write(session, run.job, paper)
@@ -295,17 +304,17 @@ def _say_detached(session: Session, box: Box, job_id: str) -> None:
     )
 
 
-def _key(session: Session, files: str) -> dict[str, str]:
+def _key(session: Session, files: str, made_from: str) -> dict[str, str]:
     """
     Return what a job's result depends on: the same key, the same result.
 
-    *files* is the digest of code and data.
+    *files* is the digest of code and data, *made_from* the box's image.
     """
     settings = session.settings
-    now = image.wanted(session)
+    base = settings.image.use or settings.image.base
     run = json.dumps([settings.run.command, dict(settings.run.env)], sort_keys=True)
     return {
         "command": hashlib.sha256(run.encode()).hexdigest()[:16],
         "code or data": files,
-        "image": now.id if now else "",
+        "image": made_from or base,
     }

@@ -19,7 +19,8 @@ from ..errors import (
 from ..providers.base import Box
 from ..signals import held
 from ..transport import outputs
-from . import attempts, fetch, job, launch, provision, receipt, recover
+from . import attempts, job, launch, provision, receipt, recover
+from .roots import roots
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -32,7 +33,12 @@ def reason(session: Session) -> str | None:
 
 
 def perform(
-    session: Session, *, discard: bool = False, yes: bool = False, after: bool = False
+    session: Session,
+    *,
+    discard: bool = False,
+    yes: bool = False,
+    after: bool = False,
+    empty: bool = False,
 ) -> None:
     """
     Remove the box, once its outputs are verified here.
@@ -44,6 +50,8 @@ def perform(
 
         after: It comes after a failure, which is what the user has to hear of.
 
+        empty: Nothing was ever done on the box: there is nothing to ask it.
+
     Raises:
         OutputsHeld: There are outputs that are not here: what holds them stays.
     """
@@ -52,6 +60,7 @@ def perform(
     session.aside.clear()
     box = session.look_again()
     if box is None:
+        provision.elsewhere(session)
         session.notebook.forget()
         attempts.forget(session)
         session.forget_door()
@@ -61,11 +70,11 @@ def perform(
         others = session.others
         if discard:
             _may_discard(session, [box, *others], yes)
-        else:
+        elif not empty:
             line.doing("checking that the outputs are here")
             _outputs_are_here(session, box)
         # An earlier attempt's disk goes once a later one has made it worthless.
-        worthless = others if discard or recover.superseded(session) else []
+        worthless = [o for o in others if discard or recover.superseded(session, o)]
         for one in [*worthless, box]:
             line.doing(f"removing {one.id}")
             with held():
@@ -73,6 +82,7 @@ def perform(
                 launch.remove(session, one)
         session.notebook.forget()
         session.ended += 1
+        session.line.box_ended()
         left = [one.id for one in others if one not in worthless]
         if not left:
             attempts.forget(session)
@@ -100,15 +110,27 @@ def settle(session: Session, error: OneboxError | None) -> None:
     if isinstance(error, UsageError) and not session.line.made_box:
         # A line that was refused has no business with what an earlier one has left.
         return
+    try:
+        _end(session, failed=error is not None)
+    except OneboxError as refused:
+        if error is None:
+            raise
+        # What came first is what the user has to hear of.
+        session.screen.note(refused.message)
+
+
+def _end(session: Session, *, failed: bool) -> None:
+    """Remove the chain's own box, and say what it all took."""
     box, record = session.look_again(), session.notebook.record
     if box is None and session.notebook.open_intents():
         # Removed by a command that was killed before it could write that down.
         perform(session)
     if box is None or (box.state != "running" and record.job and not record.fetched):
         return
-    nothing_to_lose = not record.job
+    # Of a box that was found by its tags alone nobody knows what is on it.
+    ours = session.line.made_box or record.ours_to_end
     created = record.created or time.time()
-    perform(session, discard=nothing_to_lose, yes=True, after=error is not None)
+    perform(session, after=failed, empty=ours and not record.job)
     if session.paper is not None:
         receipt.show(session, session.paper, created)
 
@@ -122,8 +144,15 @@ def perform_all(session: Session, *, discard: bool, yes: bool) -> None:
             if box.tags.project == session.project
         }
     )
+    refused: list[OneboxError] = []
     for name in names:
-        perform(session.called(name), discard=discard, yes=yes)
+        try:
+            perform(session.called(name), discard=discard, yes=yes)
+        except OneboxError as error:
+            session.screen.note(f"{session.settings.project}/{name}: {error.message}")
+            refused.append(error)
+    if refused:
+        raise refused[0]
     if not names:
         session.screen.line("teardown", "done", "up to date", "nothing is there")
 
@@ -134,6 +163,7 @@ def _outputs_are_here(session: Session, box: Box) -> None:
         return
     if box.state == "stopped":
         if record.box == box.id and (record.fetched or not record.job):
+            _still_here(session)
             return
         if box.disk_only:
             raise OutputsHeld(
@@ -154,7 +184,7 @@ def _outputs_are_here(session: Session, box: Box) -> None:
         missing = session.resuming(
             lambda link: outputs.verify(
                 link,
-                fetch.roots(session),
+                roots(session),
                 Path(record.into or session.into),
                 session.local_dir,
             )
@@ -170,6 +200,21 @@ def _outputs_are_here(session: Session, box: Box) -> None:
     if missing:
         raise OutputsHeld(
             f"outputs on {box.id} are not here: {missing}; nothing was removed",
+            next="inv fetch teardown, or inv teardown --discard-outputs",
+        )
+
+
+def _still_here(session: Session) -> None:
+    """Raise OutputsHeld if what was fetched of a box that is off is not here now."""
+    record = session.notebook.record
+    if not record.fetched:
+        return
+    into = Path(record.into or session.into)
+    missing = outputs.changed_here(into, session.local_dir)
+    if missing:
+        raise OutputsHeld(
+            f"outputs of {record.box} were fetched, but are not as they were in "
+            f"{into}: {missing}; nothing was removed",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
 

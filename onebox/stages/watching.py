@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def watch(
-    session: Session, box: Box, job_id: str, *, run: str = "", attempt: int = 1
+    session: Session,
+    box: Box,
+    job_id: str,
+    *,
+    run: str = "",
+    attempt: int = 1,
+    shown: int = 0,
 ) -> dict[str, Any]:
     """
     Show a job's output from where the local log ends; return its record.
@@ -26,6 +32,8 @@ def watch(
 
     Args:
         run: The first job of the run that this one is an attempt of.
+
+        shown: How much of its output has been shown already.
     """
     screen = session.screen
     # The first moment of the job is the line's; the rest is the job's own.
@@ -45,7 +53,14 @@ def watch(
                 screen.footer(_footer(session, box, now, began, more))
 
             record = job.follow(
-                session, box, job_id, log, screen.output, sample, screen.output_gone
+                session,
+                box,
+                job_id,
+                log,
+                screen.output,
+                sample,
+                screen.output_gone,
+                shown,
             )
     except (Lost, Preempted):
         screen.close_line()

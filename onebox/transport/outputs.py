@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -83,8 +84,7 @@ def fetch(
 
         ConnectionLost: Call again over a new link: it goes on from there.
     """
-    with _holding():
-        memory.mkdir(parents=True, exist_ok=True)
+    with _holding(), _alone(memory):
         into.mkdir(parents=True, exist_ok=True)
         known = Index(os.fsencode(memory / INDEX))
         staging = _staging(into, memory)
@@ -170,8 +170,9 @@ def changed_here(into: Path, memory: Path) -> str | None:
     """Say which files of the last fetch are no longer here as they were, or None."""
     remembered = Remembered(memory)
     known = Index(os.fsencode(memory / INDEX))
-    last = set(Last(memory).paths())
-    paths = [path for path in remembered.paths() if path in last]
+    # Where it is not known what came last, all that ever came counts.
+    last = Last(memory).paths()
+    paths = [path for path in remembered.paths() if not last or path in last]
     here = manifest.scan(os.fsencode(into), paths, known, hashing=True)
     known.save()
     local = {entry.path: entry for entry in here.entries}
@@ -231,6 +232,15 @@ def _staging(into: Path, memory: Path) -> Path:
     if into.stat().st_dev == memory.stat().st_dev:
         return memory / "incoming"
     return into / STAGING
+
+
+@contextlib.contextmanager
+def _alone(memory: Path) -> Iterator[None]:
+    """Have the fetch of another box of this project end first."""
+    memory.mkdir(parents=True, exist_ok=True)
+    with (memory / "fetch.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -109,9 +109,9 @@ class Last:
         with contextlib.suppress(OSError):
             self._saved = self._file.read_bytes()
 
-    def paths(self) -> list[bytes]:
-        """Return them, sorted."""
-        return self._saved.split(b"\0")[:-1]
+    def paths(self) -> frozenset[bytes]:
+        """Return these paths; none if they are not known."""
+        return frozenset(self._saved.split(b"\0")[:-1])
 
     def look(self, into: Path, known: Index) -> list[Entry]:
         """Return what is here of them now; read no file for it."""

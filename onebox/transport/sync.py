@@ -126,9 +126,9 @@ def push(
             wide.close()
             known.save()
         deleted += told["deleted"]
-        # Equal in all its parts: there is nothing that a hash of the whole could add.
-        whole = told["digest"] if told["equal"] else manifest.digest(entries)
-        if not changed and told["digest"] == whole:
+        # Equal in all its parts the box is, though what it was told to be may be old.
+        whole = manifest.digest(entries)
+        if not changed and (told["equal"] or told["digest"] == whole):
             meter.finish()
             known.keep(entry.path for entry in entries)
             known.save()
@@ -138,7 +138,7 @@ def push(
                 sent_files=sent_files,
                 sent_bytes=sent_bytes,
                 deleted=deleted,
-                digest=told["digest"],
+                digest=whole,
             )
     if changed:
         raise InputError(
