@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import JOB, TOML, Project
 
+CHANGED = TOML.replace("[run]", '[run]\nwhen = "changed"')
+
 
 class TestOnlySaid:
     @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
@@ -78,6 +80,8 @@ class TestOutputsElsewhere:
         assert "the job left 1 file on the box, but nothing in results/" in done.err
         assert "reslts/model" in done.err
         assert 1 == len(project.boxes())
+        project.write("onebox.toml", CHANGED)
+        assert "it has not run to its end yet" in project.inv("plan").out
         project.write("onebox.toml", TOML.replace("results/", "reslts/"))
         assert 0 == project.inv("fetch", "teardown").code
         assert "1\n" == project.read("reslts/model")
@@ -149,7 +153,7 @@ class TestUpToDate:
         """
         What an earlier job had left, and nobody has any more, is no reason to run.
         """
-        project.write("onebox.toml", TOML.replace("[run]", '[run]\nwhen = "changed"'))
+        project.write("onebox.toml", CHANGED)
         project.write("job.sh", "mkdir -p results; echo 1 > results/old")
         assert 0 == project.inv("run").code
         project.write("job.sh", JOB)

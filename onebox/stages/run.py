@@ -220,9 +220,9 @@ def _bring_home(session: Session, run: Run, paper: dict[str, Any]) -> dict[str, 
     try:
         if not session.line.only:
             done = fetch.perform(session, started_by="run")
-            paper["outputs"] = {"files": done.files, "bytes": done.bytes}
             if not done.files and not paper["exit"] and roots(session):
                 fetch.hold_strays(session)
+            paper["outputs"] = {"files": done.files, "bytes": done.bytes}
     finally:
         receipt.write(session, run.job, paper)
     recover.clear(session, run)
