@@ -34,8 +34,9 @@ class JobLog:
         self._ours = True
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._ours = False
+        except OSError as error:
+            # A disk of another machine may know no locks.
+            self._ours = not isinstance(error, BlockingIOError)
         self._at = self._known if begin is None else begin
 
     def __enter__(self) -> JobLog:
