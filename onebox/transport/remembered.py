@@ -136,6 +136,8 @@ def _row(path: bytes, marks: tuple[Mark, ...]) -> list[str]:
 def _rows(file: Path) -> Iterator[tuple[bytes, tuple[Mark, ...]]]:
     with file.open(encoding="ascii") as lines:
         for line in lines:
+            if not line.endswith("\n"):
+                raise ValueError("cut off")
             for path, *told in json.loads(line):
                 marks = [m if m.startswith(LINK) else bytes.fromhex(m) for m in told]
                 yield names.raw(path), tuple(marks)

@@ -568,10 +568,12 @@ def test_memory_of_fetches_cut_anywhere(project: Project) -> None:
         file.write_bytes(whole[:end])
         cut = remembered.Remembered(project.memory)
         assert all(cut.is_ours(entry) for entry in entries)
-        cut.add([fresh])
-        cut.save()
+        other = entries[4]._replace(sha=sha256(b"2"))
+        for more in (fresh, other):
+            cut.add([more])
+            cut.save()
         mended = remembered.Remembered(project.memory)
-        assert all(mended.is_ours(entry) for entry in [*entries, fresh])
+        assert all(mended.is_ours(entry) for entry in [*entries, fresh, other])
 
 
 def test_names_that_collide_are_found() -> None:
