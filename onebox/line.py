@@ -42,7 +42,7 @@ class Line:
     job_wanted: bool = False
     made_box: bool = False
     dry: bool = False
-    begun: set[str] = field(default_factory=set, repr=False)
+    begun: set[str] = field(default_factory=set, init=False, repr=False)
     _needs: int = field(default=0, repr=False)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
