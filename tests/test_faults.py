@@ -271,6 +271,28 @@ class TestBox:
         assert "x\n" == project.read("results/x")
 
 
+class TestSupervisor:
+    def test_killed_alone(self, project: Project) -> None:
+        """
+        A job that outlives its supervisor still runs: nothing is taken from under it.
+        """
+        project.write("job.sh", "mkdir -p results; echo half > results/x; sleep 600")
+        project.inv("run", "--detach")
+        (box,) = project.boxes()
+        agent = project.home / "local/boxes" / box / "onebox"
+        (started,) = agent.glob("jobs/*/started.json")
+        os.kill(json.loads(started.read_text())["pid"], signal.SIGKILL)
+        for line in (("fetch", "teardown"), ("teardown",), ("push",), ("run",)):
+            done = project.inv(*line)
+            assert 64 == done.code, done.err
+            assert "still runs" in done.err
+        assert [box] == project.boxes()
+
+        project.inv("cancel")
+        assert 0 == project.inv("fetch", "teardown").code
+        assert "half\n" == project.read("results/x")
+
+
 class TestCtrlC:
     def test_nobody_answers(self, project: Project) -> None:
         """

@@ -81,6 +81,7 @@ def _describe(at: Box, job: Optional[str]) -> Dict[str, Any]:
         "state": now,
         "record": record,
         "why": why,
+        "alive": now == "lost" and bool(states.strays(at, str(job))),
         "started": states.started(directory).get("at"),
         "log_bytes": _stat(directory, "log")[0],
         "sample": samples.latest(directory),

@@ -204,7 +204,7 @@ def _job_has_ended(session: Session, box: Box) -> None:
     latest = job.latest(session)
     if latest is None:
         return
-    if latest["state"] == "running":
+    if job.runs(latest):
         raise UsageError(
             f"job {latest['job']} still runs, so its outputs may change",
             next="inv logs waits for it; inv fetch --partial takes them as they are",

@@ -56,9 +56,14 @@ def run(
     return follow(session, box, job_id, log, output, sample)
 
 
+def runs(latest: Mapping[str, Any]) -> bool:
+    """Tell whether a job runs, or what it left when its supervisor was killed."""
+    return latest["state"] == "running" or bool(latest.get("alive"))
+
+
 def refuse_running(session: Session, latest: Mapping[str, Any] | None) -> None:
     """Raise UsageError if the latest job on the box, as *latest* tells, still runs."""
-    if latest is not None and latest["state"] == "running":
+    if latest is not None and runs(latest):
         raise UsageError(
             f"job {latest['job']} still runs on {session.title}",
             next="inv logs follows it, inv cancel stops it",

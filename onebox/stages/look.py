@@ -73,7 +73,7 @@ def cancel(session: Session) -> None:
     """Stop the job: TERM, the grace time, KILL; return when it has ended."""
     box = session.running_box()
     answer = job.latest(session)
-    if answer is None or answer["state"] != "running":
+    if answer is None or not job.runs(answer):
         session.screen.line("cancel", "done", "up to date", "no job is running")
         return
     with session.screen.stage("cancel") as line:

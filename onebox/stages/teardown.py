@@ -176,7 +176,7 @@ def _outputs_are_here(session: Session, box: Box) -> None:
         latest = job.latest(session)
         if latest is None:
             return
-        if latest["state"] == "running":
+        if job.runs(latest):
             raise UsageError(
                 f"job {latest['job']} still runs on {session.title} ({box.id})",
                 next="inv logs, inv cancel, or inv teardown --discard-outputs",
