@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 
 from . import config, words
 from .errors import OneboxError
+from .hints import Hints
 from .line import Line
 from .providers.base import Box
 from .session import Session
@@ -119,11 +120,18 @@ def system_failed(error: OSError) -> OneboxError:
 
 
 def report(
-    error: OneboxError, session: Session | None, environ: Mapping[str, str]
+    error: OneboxError,
+    session: Session | None,
+    environ: Mapping[str, str],
+    tasks: Mapping[str, str],
 ) -> None:
-    """Print an error, with what still runs and what to type next."""
+    """
+    Print an error, with what still runs and what to type next.
+
+    *tasks* says what each task of onebox's own is called in this project.
+    """
     if session is None:
-        Screen(environ).error(error)
+        Screen(environ, Hints(tasks)).error(error)
         return
     if isinstance(error, run.JobFailed):
         # Its line has said so; the exit code is the job's own.

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from invoke.exceptions import Exit
+from invoke.executor import Executor
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
@@ -279,6 +280,7 @@ class _Chains:
         # Taken away from there: the next line in this process has its own.
         self.of_line, self.named = _Line.options, tuple(_Line.named)
         _Line.begin()
+        self.tasks = _called()
         self.options: list[dict[str, Any]] = []
         self.sessions: dict[Any, Session] = {}
         self.running: list[Session] = []
@@ -317,6 +319,7 @@ class _Chains:
                     environ=os.environ,
                     flags=self.options[-1],
                     line=core.Line(_command_line(), self.named),
+                    tasks=self.tasks,
                 )
         session = self.sessions[key]
         outermost = session not in self.running
@@ -339,10 +342,32 @@ def _exits(core: Any, session: Session | None, c: Context) -> Iterator[None]:
     except core.OneboxError as error:
         if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
             logging.getLogger("invoke").debug("onebox failed", exc_info=True)
-        core.report(error, session, os.environ)
+        core.report(error, session, os.environ, _Chains.of(c).tasks)
         raise Exit(code=error.code) from error
     except core.Interrupted as stop:
         raise Exit(code=stop.code) from stop
+
+
+def _called() -> dict[str, str]:
+    """
+    Return what each of our own tasks is called on the command line.
+
+    That is in the collection, which Invoke shows to nobody but its executor: so
+    that one is looked for among our callers. Without any, all keep their names.
+    """
+    found: dict[str, str] = {}
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, Executor):
+            names = caller.collection.task_names
+            for name in sorted(names, key=lambda name: name.count(".")):
+                task = caller.collection[name]
+                if isinstance(task, Stage) and task.own:
+                    found.setdefault(task.name, name)
+            break
+        frame = frame.f_back
+    return found
 
 
 def _core() -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from . import children, config, providers
 from .errors import ConnectionLost, Lost, OneboxError, Preempted, UsageError
+from .hints import Hints
 from .line import Line
 from .providers.base import Box, Image, Provider, Size
 from .state import Notebook, Record, config_dir, local_root, owner, state_dir
@@ -114,15 +115,22 @@ class Session:
         environ: Mapping[str, str],
         flags: Mapping[str, object],
         line: Line,
+        tasks: Mapping[str, str] | None = None,
     ) -> Session:
         """
         Read the configuration and make the session.
+
+        Args:
+            tasks: What each of our tasks is called on the command line, if not by
+                its own name.
 
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
         """
         settings = config.load(Path(root), environ, flags)
-        screen = Screen(environ)
+        # Without it a command reaches the box that onebox.toml names.
+        typed = settings.source("name").startswith(("--", "ONEBOX_"))
+        screen = Screen(environ, Hints(tasks or {}, settings.name if typed else ""))
         return cls(Path(root), environ, settings, line, screen)
 
     # -- the box ---------------------------------------------------------------
@@ -237,7 +245,9 @@ class Session:
         box = self.box
         if box is None:
             raise UsageError(
-                f"there is no box {self.title}", next="inv provision, or inv run"
+                f"there is no box {self.title}",
+                running=self.siblings(),
+                next="inv provision, or inv run",
             )
         if box.state not in ("running", "starting"):
             raise UsageError(
@@ -245,6 +255,23 @@ class Session:
                 next="inv fetch brings its outputs, inv teardown removes it",
             )
         return box
+
+    def siblings(self) -> str:
+        """Say which other boxes this project has, and what reaches each of them."""
+        found = {}
+        # They are a help; without an answer there is none.
+        with suppress(OneboxError):
+            for box in self.provider.find(self.owner):
+                name, up = box.tags.name, box.state in ("running", "starting")
+                if (
+                    (box.tags.kind, box.tags.project) == ("box", self.project)
+                    and name != self.settings.name
+                    and box.state != "gone"
+                ):
+                    way = "inv logs" if up else "inv fetch teardown"
+                    text = f"is {'up' if up else box.state}: {way} --name={name}"
+                    found[name] = f"{self.settings.project}/{name} {text}"
+        return "\n        ".join(found[name] for name in sorted(found))
 
     def door(self, box: Box | None = None) -> ssh.Door:
         """Return the way to the box."""

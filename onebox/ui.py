@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 from rich.console import Console
@@ -25,6 +26,7 @@ from rich.text import Text
 
 from . import words
 from .errors import OneboxError
+from .hints import Hints
 
 NAME_WIDTH = 10
 RESULT_WIDTH = 18
@@ -61,9 +63,10 @@ class _Console(Console):
 
 
 class Screen:
-    """Where onebox talks to its user."""
+    """Where onebox talks to its user; *hints* spells the commands that it names."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], hints: Hints | None = None) -> None:
+        self.hints = hints or Hints()
         able = environ.get("TERM") not in ("dumb", "unknown")
         # Said outright, or FORCE_COLOR would put control codes into a pipe.
         err, out = able and _is_tty(sys.stderr), able and _is_tty(sys.stdout)
@@ -100,15 +103,28 @@ class Screen:
         first = "   ".join(part for part in title if part)
         self._say(Text.assemble(("        " if begun else "onebox  ", "bold"), first))
         for line in more:
-            self._say(Text(f"        {line}"))
+            self._say(Text(f"        {self.hints.spell(line)}"))
         if whole:
             self._say(Text(""))
+
+    @contextlib.contextmanager
+    def about(self, name: str) -> Iterator[None]:
+        """Speak of another box meanwhile; so does an error that comes of it."""
+        usual, self.hints = self.hints, replace(self.hints, name=name)
+        try:
+            yield
+        except OneboxError as error:
+            error.running = self.hints.spell(error.running)
+            error.next = self.hints.spell(error.next)
+            raise
+        finally:
+            self.hints = usual
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[StageLine]:
         """Show a stage while it runs, and leave one line when it has ended."""
         began = time.monotonic()
-        self.clear_footer()
+        self.close_line()
         with self._live_line(name, began) as line:
             try:
                 yield line
@@ -123,7 +139,7 @@ class Screen:
 
     def line(self, name: str, mark: str, result: str, detail: str = "") -> None:
         """Print one finished line of the table of stages."""
-        self._line(self.err, name, mark, result, detail)
+        self._line(self.err, name, mark, result, self.hints.spell(detail))
 
     def plan_line(self, name: str, mark: str, result: str, detail: str) -> None:
         """Print one line of the plan, to stdout."""
@@ -131,7 +147,7 @@ class Screen:
 
     def check(self, name: str, mark: str, detail: str) -> None:
         """Print one line of what the doctor saw, to stdout."""
-        text = f"{name:<16} {self.marks[mark]} {detail}"
+        text = f"{name:<16} {self.marks[mark]} {self.hints.spell(detail)}"
         self._print(self.out, Text(text, "" if mark == "done" else STYLES[mark]))
 
     def _line(
@@ -153,26 +169,27 @@ class Screen:
     def note(self, text: str) -> None:
         """Say one thing worth knowing."""
         self.clear_footer()
-        self._indented(Text(text))
+        self._indented(Text(self.hints.spell(text)))
 
     def warn(self, text: str) -> None:
         """Say one thing that the user should not miss."""
         self.clear_footer()
-        self._indented(Text(f"{self.marks['warn']} {text}", STYLES["warn"]))
+        text = f"{self.marks['warn']} {self.hints.spell(text)}"
+        self._indented(Text(text, STYLES["warn"]))
 
     def error(self, error: OneboxError) -> None:
         """Say what went wrong, what still runs and what to type next."""
         self.clear_footer()
         self._say(Text(f"onebox: {error.message}", STYLES["failed"]))
         if error.running:
-            self._say(Text(f"        {error.running}"))
+            self._say(Text(f"        {self.hints.spell(error.running)}"))
         if error.next:
-            self._say(Text(f"  next: {error.next}"))
+            self._say(Text(f"  next: {self.hints.spell(error.next)}"))
 
     def say(self, text: str = "") -> None:
         """Print a plain line of our own."""
         self.clear_footer()
-        self._say(Text(text))
+        self._say(Text(self.hints.spell(text)))
 
     def print(self, text: str = "") -> None:
         """Print a line of what the command was asked for, to stdout."""
@@ -201,11 +218,12 @@ class Screen:
         if not self.can_ask:
             return False
         self.clear_footer()
-        self._say(Text(question))
-        try:
-            return input("> ").strip() == wanted
-        except EOFError:
-            return False
+        with self._still():
+            self._say(Text(question))
+            try:
+                return input("> ").strip() == wanted
+            except EOFError:
+                return False
 
     def output(self, data: bytes) -> None:
         """
@@ -221,7 +239,7 @@ class Screen:
             # What a user's task has printed before stays before.
             sys.stdout.flush()
         if not _poured(1, data):
-            self.closed = True
+            self.closed, self.line_open = True, False
             return
         self.line_open = not data.endswith(b"\n")
 
@@ -253,7 +271,7 @@ class Screen:
     def close_line(self) -> None:
         """Begin a new line if the job's last one was left open."""
         self.clear_footer()
-        if self.line_open and self.live and self.out.is_terminal:
+        if self.line_open and sys.stderr is not None and _read_together():
             self._raw("\n")
         self.line_open = False
 
@@ -298,6 +316,18 @@ class Screen:
         _keep_time(bar, task, began)
         yield StageLine(doing, progress)
 
+    @contextlib.contextmanager
+    def _still(self) -> Iterator[None]:
+        """Draw nothing meanwhile: what is typed would be drawn over."""
+        bar = self._bar
+        if bar is not None:
+            with _broken_pipes_ignored():
+                bar.stop()
+        yield
+        if bar is not None:
+            with _broken_pipes_ignored():
+                bar.start()
+
     def _stop_bar(self) -> None:
         if self._bar is not None:
             with _broken_pipes_ignored():
@@ -318,6 +348,8 @@ class Screen:
         self._print(self.err, text)
 
     def _print(self, console: Console, what: Text | Table) -> None:
+        if console is self.err:
+            self.close_line()
         with _broken_pipes_ignored():
             if isinstance(what, Text) and not console.is_terminal:
                 self._print_plain(console, what.plain)
@@ -338,6 +370,17 @@ class Screen:
     def _raw(self, text: str) -> None:
         with contextlib.suppress(OSError):
             os.write(2, text.encode("utf-8", "replace"))
+
+
+def _read_together() -> bool:
+    """Tell whether stdout and stderr may come to stand in one text."""
+    try:
+        out, err = os.fstat(1), os.fstat(2)
+    except OSError:
+        return False
+    # What is behind a pipe may be the terminal, or a log of both.
+    piped = stat.S_ISFIFO(out.st_mode) or stat.S_ISSOCK(out.st_mode)
+    return piped or os.path.samestat(out, err)
 
 
 def _poured(fd: int, data: bytes) -> bool:

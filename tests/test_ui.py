@@ -299,6 +299,27 @@ class TestTerminal:
         assert "Type the id:" in shown
         assert str(answer) in shown
 
+    def test_ask_within_a_stage(self) -> None:
+        """
+        A stage stands still while it asks, and goes on after the answer.
+        """
+        shown = on_terminal(
+            "import builtins\n"
+            "def answer(prompt):\n"
+            "    screen._raw('ASKED'); time.sleep(0.5); screen._raw('ANSWERED')\n"
+            "    return 'yes'\n"
+            "builtins.input = answer\n"
+            "with screen.stage('teardown') as line:\n"
+            "    line.doing('looking'); time.sleep(0.3)\n"
+            "    sure = screen.ask('Sure?', 'yes')\n"
+            "    line.doing('removing'); time.sleep(0.3)\n"
+            "    line.end('', f'{sure}')"
+        )
+
+        assert "ASKEDANSWERED" in shown
+        assert "removing" in shown.partition("ANSWERED")[2]
+        assert lines(shown)[-2].endswith("True")
+
     def test_names_cannot_style(self) -> None:
         """
         What looks like markup in a name is shown as it is.
@@ -379,6 +400,39 @@ class TestJobOutput:
         assert b"ab\n" == (tmp_path / "log").read_bytes()
         assert "0:02" in shown
         assert ["said", ""] == lines(shown)
+
+    def test_open_line_before_ours(self, tmp_path: Path) -> None:
+        """
+        Where both are read together, our next line begins anew after an open one.
+        """
+        code = (
+            "screen.output(b'no newline'); screen.line('run', 'done', '0.0 s')\n"
+            "screen.output(b'1'); screen.note('n'); screen.output(b'2\\n')\n"
+            "screen.output(b'3'); screen.error(OneboxError('no'))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", HEAD + code],
+            cwd=ROOT,
+            env=environment({}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+
+        assert [
+            "no newline",
+            "run        ✓ 0.0 s",
+            "1",
+            "           n",
+            "2",
+            "3",
+            "onebox: no",
+        ] == done.stdout.decode().splitlines()
+        assert "no newline12\n3" == piped(code)[1]
+        with (tmp_path / "log").open("wb") as log:
+            shown = on_terminal(code, stdout=log.fileno())
+        assert b"no newline12\n3" == (tmp_path / "log").read_bytes()
+        assert "" not in lines(shown)[:-1]
 
     def test_in_order_with_the_users_own(self) -> None:
         """

@@ -143,7 +143,9 @@ def _done_by_run(session: Session) -> outputs.Fetched:
     done = session.fetched
     if done is None:
         raise UsageError(
-            f"there is no box {session.title} to fetch from", next="inv status"
+            f"there is no box {session.title} to fetch from",
+            running=session.siblings(),
+            next="inv status",
         )
     missing = outputs.changed_here(session.into, session.local_dir)
     if missing:

@@ -8,11 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import words
 from ..agent import wire
 from ..errors import ConnectionLost, Lost, Throttled, Unclear, UsageError
 from ..providers.base import Box
 from ..transport.link import AgentError, Link
 from ..transport.ssh import KeyRefused
+from . import receipt
 from .joblog import JobLog
 
 if TYPE_CHECKING:
@@ -175,6 +177,11 @@ def log_path(session: Session, job_id: str) -> Path:
     return session.local_dir / "jobs" / job_id / "log"
 
 
+def log_place(session: Session, job_id: str) -> str:
+    """Say where a job's log is kept, seen from the project."""
+    return words.path(str(log_path(session, job_id).relative_to(session.root)))
+
+
 def bring_log(session: Session, box: Box, latest: Mapping[str, Any]) -> None:
     """Have the rest of a job's log here that was over when nobody was attached."""
     job_id = str(latest["job"])
@@ -187,6 +194,8 @@ def bring_log(session: Session, box: Box, latest: Mapping[str, Any]) -> None:
                 box,
             )
             copy.settle()
+    if isinstance(latest.get("record"), dict):
+        receipt.keep(session, box, job_id, latest["record"])
 
 
 def fate(session: Session, answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,24 +11,34 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import children, words
-from ..errors import ConnectionLost, OneboxError, UsageError
+from ..errors import ConnectionLost, Lost, OneboxError, UsageError
 from ..providers.base import Box
-from . import attempts, job, joblog, run, watching
+from . import attempts, ended, job, joblog, receipt, run, watching
 
 if TYPE_CHECKING:
     from ..session import Session
 
 
 def status(session: Session) -> None:
-    """Print what is there of this project: boxes, jobs, costs, deadlines."""
-    now = time.time()
+    """
+    Print what is there of this project: boxes, jobs, costs, deadlines.
+
+    With `--name` it is about that box alone. Without a box up, the end of its last
+    job is said.
+    """
+    now, one = time.time(), session.settings.source("name") == "--name"
     mine = [
         box
         for box in session.provider.find(session.owner)
         if box.tags.project == session.project
+        and (not one or box.tags.name == session.settings.name)
     ]
     if not mine:
-        session.screen.print(f"{session.settings.project}: no box is up")
+        whose = session.title if one else session.settings.project
+        session.screen.print(f"{whose}: no box is up")
+        past = ended.last(session, whatever_name=not one)
+        if past is not None:
+            session.screen.print(f"    last job {past.job}: {past.how}")
         return
     for box in sorted(mine, key=lambda box: box.tags.name):
         name = box.tags.name if box.tags.kind == "box" else f"{box.tags.name} (builder)"
@@ -49,8 +59,13 @@ def logs(session: Session) -> None:
     """
     Follow the job from where the local log ends; its exit code is ours.
 
-    A finished job's log is printed whole.
+    A finished job's log is printed whole, also when its box is gone.
     """
+    if session.box is None:
+        past = ended.last(session)
+        if past is not None:
+            _replay(session, past)
+            return
     box = session.running_box()
     answer = job.latest(session)
     if answer is None:
@@ -64,9 +79,31 @@ def logs(session: Session) -> None:
     told = attempts.read(session)
     of_run = told.id if told is not None and told.has(job_id) else job_id
     record = watching.watch(session, box, job_id, run=of_run, shown=shown)
+    receipt.keep(session, box, job_id, record)
     session.screen.note("then: inv fetch teardown")
     if record["code"]:
         raise run.JobFailed(int(record["code"]))
+
+
+def _replay(session: Session, past: ended.Ended) -> None:
+    """
+    Print a job's log as it is kept here; its exit code is ours.
+
+    Raises:
+        Lost: Nothing here says how it ended.
+    """
+    screen = session.screen
+    screen.note(
+        f"there is no box {session.title}: job {past.job}, from "
+        f"{job.log_place(session, past.job)}"
+    )
+    joblog.replay(past.log, screen.output, screen.output_gone)
+    screen.close_line()
+    if past.code is None:
+        raise Lost(f"job {past.job}: {past.how}", next="inv run")
+    screen.line("run", "failed" if past.code else "done", past.spent, past.how)
+    if past.code:
+        raise run.JobFailed(past.code)
 
 
 def cancel(session: Session) -> None:

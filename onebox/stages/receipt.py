@@ -42,6 +42,7 @@ def make(
         "seconds": round(record["ended"] - record["started"], 3),
         "box": {
             "id": box.id,
+            "name": box.tags.name,
             "provider": session.provider.name,
             "place": box.place,
             "size": size.name,
@@ -86,6 +87,17 @@ def outdate(session: Session, job: str) -> None:
     paper = last_good(session)
     if paper is not None and paper.get("job") != job:
         (session.local_dir / "jobs" / "last.json").unlink(missing_ok=True)
+
+
+def keep(session: Session, box: Box, job_id: str, record: Mapping[str, Any]) -> None:
+    """Write the receipt of a job that had nobody attached, unless there is one."""
+    path = session.local_dir / "jobs" / job_id / "receipt.json"
+    if path.exists():
+        return
+    known = session.notebook.record
+    command = known.job_command if known.job == job_id else ""
+    data = json.dumps(make(session, box, job_id, command, record), indent=1) + "\n"
+    write_atomically(path, data.encode(), mode=0o644)
 
 
 def last_good(session: Session) -> dict[str, Any] | None:

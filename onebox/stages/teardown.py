@@ -25,6 +25,9 @@ from .roots import roots
 if TYPE_CHECKING:
     from ..session import Session
 
+# A box whose outputs are given up is given so long to say what they are.
+ANSWER_SECONDS = 10.0
+
 
 def reason(session: Session) -> str | None:
     """Say what there is to remove, or None."""
@@ -68,11 +71,11 @@ def perform(
         return
     with session.timed("teardown"), session.screen.stage("teardown") as line:
         others = session.others
-        if discard:
-            _may_discard(session, [box, *others], yes)
-        elif not empty:
-            line.doing("checking that the outputs are here")
+        line.doing("checking that the outputs are here")
+        if not discard and not empty:
             _outputs_are_here(session, box)
+        elif discard and not yes and not _nothing_to_lose(session, box, others):
+            _may_discard(session, [box, *others])
         # An earlier attempt's disk goes once a later one has made it worthless.
         worthless = [o for o in others if discard or recover.superseded(session, o)]
         for one in [*worthless, box]:
@@ -147,7 +150,8 @@ def perform_all(session: Session, *, discard: bool, yes: bool) -> None:
     refused: list[OneboxError] = []
     for name in names:
         try:
-            perform(session.called(name), discard=discard, yes=yes)
+            with session.screen.about(name):
+                perform(session.called(name), discard=discard, yes=yes)
         except OneboxError as error:
             session.screen.note(f"{session.settings.project}/{name}: {error.message}")
             refused.append(error)
@@ -219,10 +223,25 @@ def _still_here(session: Session) -> None:
         )
 
 
-def _may_discard(session: Session, boxes: list[Box], yes: bool) -> None:
+def _nothing_to_lose(session: Session, box: Box, others: list[Box]) -> bool:
+    """Tell whether all outputs are here; of a box that is silent nobody knows."""
+    record = session.notebook.record
+    known = record.box == box.id and (record.fetched or not record.job)
+    if not all(recover.superseded(session, other) for other in others):
+        return False
+    if box.state == "stopped" and not known:
+        # No machine is started only to be asked.
+        return False
+    with suppress(OneboxError):
+        if box.state != "stopped":
+            session.door(box).link(within=ANSWER_SECONDS)
+        _outputs_are_here(session, box)
+        return True
+    return False
+
+
+def _may_discard(session: Session, boxes: list[Box]) -> None:
     ids = words.some([box.id for box in boxes])
-    if yes:
-        return
     if not session.screen.ask(
         f"Outputs on {ids} that are not here will be lost. Type the box's id to go on:",
         boxes[0].id,

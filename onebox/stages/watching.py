@@ -75,6 +75,8 @@ def watch(
     spent = words.seconds(record["ended"] - record["started"])
     mark = "done" if not record["code"] else "failed"
     screen.line("run", mark, spent, describe(record))
+    if record["code"]:
+        screen.note(f"its log: {job.log_place(session, job_id)}")
     return record
 
 
