@@ -19,6 +19,8 @@ class Line:
 
         keep: `--keep` was said: whatever is there stays.
 
+        keep_builder: `image --keep` was said: a builder whose set-up fails stays.
+
         only: The stage under way works alone, on what is there.
 
         own_command: The line brings its own command to run.
@@ -36,6 +38,7 @@ class Line:
     command: str
     named: tuple[str, ...] = ()
     keep: bool = False
+    keep_builder: bool = False
     only: bool = False
     own_command: bool = False
     box_wanted: bool = False

@@ -58,6 +58,7 @@ def image(
         return stages.prune(session, as_, everywhere=all, yes=yes)
     if from_box:
         return stages.save_from_box(session, as_, yes=yes)
+    session.line.keep_builder = keep
     return stages.perform(session, rebuild=rebuild)
 
 

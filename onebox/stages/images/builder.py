@@ -269,7 +269,7 @@ def _bench(session: Session) -> Iterator[Bench]:
                 error.running = (
                     f"the builder {box.id} is off and stays: the next inv image goes on"
                 )
-            elif session.line.keep:
+            elif session.line.keep or session.line.keep_builder:
                 error.running = _kept(session, box)
             else:
                 error.running = _removed(session, box)
