@@ -6,6 +6,7 @@ import ast
 import functools
 import hashlib
 import io
+import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ SEED = (
     "watch",
     "wire",
 )
+# Two threads that parse at once make Python 3.11 lose count: a SystemError.
+_PARSING = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
@@ -71,7 +74,8 @@ def _zip(files: Mapping[str, str], method: int) -> bytes:
 
 def _bare(text: str) -> str:
     """Return a module without its comments and docstrings."""
-    module = ast.parse(text)
+    with _PARSING:
+        module = ast.parse(text)
     for node in ast.walk(module):
         if (
             isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
