@@ -1,0 +1,45 @@
+"""The agent is packed the same by whoever packs it, and however many do at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+# Threads take turns in the middle of a parse where garbage is collected in it.
+AT_ONCE = """
+import gc, sys
+from concurrent.futures import ThreadPoolExecutor
+from onebox.transport import bundle
+
+class Slow:
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        sum(range(50))
+
+def pack(_):
+    for _ in range(20):
+        Slow()
+    return bundle.seed()
+
+gc.set_threshold(3)
+sys.setswitchinterval(1e-6)
+packed = set()
+for _ in range(30):
+    bundle.seed.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        packed.update(pool.map(pack, range(4)))
+print(len(packed))
+"""
+
+
+def test_several_threads() -> None:
+    """
+    Machines that are made at once begin with one and the same agent.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False
+    )
+
+    assert (0, "1\n") == (done.returncode, done.stdout), done.stderr
