@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import ConfigError, ProviderError, Unclear
+from ..signals import held
 from .base import Box, Check, Image, Leftover, Need, Provider, Request, Size
 from .localbox import disk, host, images, processes, records, rehearse, spawn
 from .localbox.layout import Layout, take_lock, write_json
@@ -271,8 +272,11 @@ class Local(Provider):
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int | None]:
     """Hold the lock, if nobody else does, and let go of it after."""
-    lock = take_lock(path)
+    lock = None
     try:
+        # Lost between the taking and the noting, it would be held until we end.
+        with held():
+            lock = take_lock(path)
         yield lock
     finally:
         if lock is not None:

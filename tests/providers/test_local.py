@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from onebox.errors import ConfigError, NotAllowed, ProviderError
 from onebox.providers.base import Need, Request
 from onebox.providers.local import Local
 from onebox.providers.localbox.layout import Layout, take_lock
+from onebox.signals import Interrupted, caught
 
 from .conftest import OpenBox
 from .contract import ProviderContract, an_image
@@ -135,6 +138,28 @@ class TestCrashes:
             os.close(lock)
         local.find("owner")
         assert not new.path.exists()
+
+    def test_interrupted_at_the_lock(
+        self,
+        place: Path,
+        make_request: Callable[..., Request],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Ctrl-C at the moment a lock is had leaves nothing that cannot be cleared."""
+        local, request = Local({}, place / "root"), make_request()
+        flock = fcntl.flock
+
+        def press(handle: int, how: int) -> None:
+            flock(handle, how)
+            monkeypatch.undo()
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(Interrupted), caught(str):
+            monkeypatch.setattr(fcntl, "flock", press)
+            local.create(request)
+
+        assert [] == list(local.find(request.tags.owner))
+        assert [] == list((place / "root" / "boxes").iterdir())
 
     def test_never_booted(self, open_box: OpenBox) -> None:
         """A box whose maker died before booting it is stopped, then repaired."""

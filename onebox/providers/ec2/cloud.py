@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -153,11 +153,10 @@ class Cloud:
 
     def answers(
         self, things: Sequence[S], do: Callable[[S], T]
-    ) -> Iterator[Callable[[], T]]:
-        """Do something with several things at once; yield what returns each result."""
+    ) -> list[Callable[[], T]]:
+        """Do something with several things at once; return what gives each result."""
         with ThreadPoolExecutor(min(AT_ONCE, max(len(things), 1))) as pool:
-            for future in [pool.submit(do, thing) for thing in things]:
-                yield future.result
+            return [pool.submit(do, thing).result for thing in things]
 
     def _client(self, service: str, region: str) -> Any:
         # Clients may be shared among threads, but not made in several at once.

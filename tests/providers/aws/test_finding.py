@@ -11,6 +11,7 @@ import pytest
 from onebox.errors import NotAllowed, OneboxError, ProviderError
 from onebox.providers.aws import AWS
 from onebox.providers.base import Box
+from onebox.providers.ec2.cloud import Cloud
 
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up
@@ -262,3 +263,20 @@ def _foreign(box: Box) -> Box:
     return dataclasses.replace(
         box, tags=dataclasses.replace(box.tags, owner="somebody-else")
     )
+
+
+class TestAtOnce:
+    def test_all_have_ended(self) -> None:
+        """The first error is raised when nothing is at work any more."""
+        cloud = Cloud(None, clock=time.time, sleep=time.sleep, timeout=1.0)
+        ended = []
+
+        def do(seconds: float) -> None:
+            if not seconds:
+                raise ProviderError("refused")
+            time.sleep(seconds)
+            ended.append(seconds)
+
+        with pytest.raises(ProviderError):
+            cloud.each([0.0, 0.3], do)
+        assert [0.3] == ended
