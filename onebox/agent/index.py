@@ -21,6 +21,8 @@ from .blocks import BIG, BLOCK, DIGEST, Sum
 from .names import show
 
 Alive = Callable[[], None]
+# Size and times of a file: what changes whenever it is written to.
+State = Tuple[int, int, int]
 
 
 class Index:
@@ -169,6 +171,6 @@ def read_hash(path: bytes, alive: Alive = lambda: None) -> Hashed:
         os.close(fd)
 
 
-def state(st: os.stat_result) -> Tuple[int, int, int]:
+def state(st: os.stat_result) -> State:
     """Return what changes whenever a file is written to."""
     return st.st_size, st.st_mtime_ns, st.st_ctime_ns

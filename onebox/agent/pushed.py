@@ -102,7 +102,7 @@ def lacking(plan: Plan) -> Iterator[List[Any]]:
 
 def check_space(box: Box, plan: Plan) -> None:
     """Refuse a push that the disk cannot hold, before it starts."""
-    need = sum(o.entry.size - o.offset for o in plan.offers.values())
+    need = sum(offer.lacking() for offer in plan.offers.values())
     free = disk(box.work)[0]
     if need > free:
         raise wire.Refused(
@@ -137,7 +137,11 @@ def carry_out(
             hashes[landed.entry.path] = sha
             index.put(landed.entry.path, st, sha, landed.blocks)
 
-        receiver.receive(frames, plan.offers, land)
+        def take(path: bytes, name: bytes) -> None:
+            folder, here = tree.parent(path, make=False)
+            os.rename(here, name, src_dir_fd=folder, dst_dir_fd=receiver.fd)
+
+        receiver.receive(frames, plan.offers, land, take=take)
         for entry in reversed(plan.entries):
             if entry.kind == "d":
                 tree.chmod(entry.path, entry.mode)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from typing import (
     Callable,
     Dict,
-    Iterator,
     List,
     NamedTuple,
     Optional,
@@ -17,9 +15,10 @@ from typing import (
 
 from . import blocks
 from .blocks import BLOCK, DIGEST, Data, Sum
-from .index import Alive, Index, state
+from .index import Alive, Index, State, Unstable, read_hash, state
 from .manifest import Entry
 from .names import Hostile, show
+from .older import FLAGS, Older, Take, changing_name, taken
 from .stream import (
     END,
     ENDED,
@@ -64,12 +63,13 @@ class Receiver:
         self, staging: bytes, base: bytes = b"", keep: int = WORTH_KEEPING
     ) -> None:
         os.makedirs(staging, exist_ok=True)
+        self._staging = os.path.join(staging, b"")
         self.fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._base = os.path.join(base, b"")
         self._keep = keep
         self._blocks = blocks.MOST
         self._kept: Dict[bytes, Sum] = {}
-        self._old: Dict[bytes, Tuple[int, int, int]] = {}
+        self._old: Dict[bytes, State] = {}
         # What earlier attempts have left.
         self._left = set(map(os.fsencode, os.listdir(self.fd)))
         self.bad: List[bytes] = []
@@ -78,6 +78,12 @@ class Receiver:
         """Say what an earlier attempt has left here of this file."""
         if entry.size <= self._keep or not self._left:
             return Offer(entry)
+        if entry.size > blocks.BIG and changing_name(entry.path) in self._left:
+            try:
+                found = read_hash(self._staging + changing_name(entry.path), alive)
+            except (OSError, Unstable):
+                return Offer(entry)
+            return self._with_blocks(Offer(entry), found.st, found.blocks)
         name = partial_name(entry)
         if name not in self._left:
             return Offer(entry)
@@ -103,18 +109,14 @@ class Receiver:
     def compared(self, offer: Offer, known: Index) -> Offer:
         """Add to an offer what is known of the blocks of the file in its place."""
         entry = offer.entry
-        if entry.size <= blocks.BIG or (offer.offset and not offer.whole):
+        begun = offer.blocks or (offer.offset and not offer.whole)
+        if entry.size <= blocks.BIG or begun:
             return offer
         try:
             st = os.lstat(self._base + entry.path)
         except OSError:
             return offer
-        digests = known.blocks(entry.path, st)
-        self._blocks -= len(digests) // DIGEST
-        if not digests or self._blocks < 0:
-            return offer
-        self._old[entry.path] = state(st)
-        return offer._replace(blocks=digests)
+        return self._with_blocks(offer, st, known.blocks(entry.path, st))
 
     def receive(
         self,
@@ -122,11 +124,13 @@ class Receiver:
         offers: Dict[bytes, Offer],
         land: Callable[[Landed], None],
         moved: Moved = lambda count: None,
+        take: Optional[Take] = None,
     ) -> None:
         """
         Take in the records of these files, up to the Z frame.
 
-        What did not come as promised is in `bad` afterwards.
+        What did not come as promised is in `bad` afterwards. With *take*, a big
+        file is taken out of its place and changed, where that is possible.
 
         Raises:
             Hostile: What comes was not asked for, or makes no sense.
@@ -144,7 +148,7 @@ class Receiver:
             if start and offer.whole:
                 self._confirm(flow, offer, land, moved)
             else:
-                self._one(flow, offer, start, land, moved)
+                self._one(flow, offer, start, land, moved, take)
         self.bad.extend(left)
 
     def clean(self) -> None:
@@ -176,22 +180,33 @@ class Receiver:
         start: int,
         land: Callable[[Landed], None],
         moved: Moved,
+        take: Optional[Take],
     ) -> None:
         entry = offer.entry
         name = partial_name(entry) if entry.size > self._keep else b"small"
-        fd = self._create(name) if not start else self._again(name, entry, start)
+        older = self._older(offer, take)
         try:
-            if entry.size <= SMALL and not start:
-                sha, sums = _small(flow, entry, fd, moved), b""
+            if older is not None and older.name:
+                name, fd = older.name, os.dup(older.fd)
             else:
-                sha, sums = self._large(flow, offer, start, fd, moved)
-            if sha is None or (entry.sha is not None and sha != entry.sha):
-                remove(self.fd, name)
-                self.bad.append(entry.path)
-                return
-            land(Landed(entry._replace(sha=sha), fd, name, sums))
+                fd = self._again(name, entry, start) if start else self._create(name)
+            try:
+                if entry.size <= SMALL and not start:
+                    sha, sums = _small(flow, entry, fd, moved), b""
+                else:
+                    sha, sums = self._large(flow, offer, start, fd, older, moved)
+                if sha is None or (entry.sha is not None and sha != entry.sha):
+                    # Of an older one most may be right: the next attempt will see.
+                    if older is None or not older.name:
+                        remove(self.fd, name)
+                    self.bad.append(entry.path)
+                    return
+                land(Landed(entry._replace(sha=sha), fd, name, sums))
+            finally:
+                os.close(fd)
         finally:
-            os.close(fd)
+            if older is not None:
+                os.close(older.fd)
 
     def _create(self, name: bytes) -> int:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL
@@ -208,7 +223,13 @@ class Receiver:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
 
     def _large(
-        self, flow: Inflow, offer: Offer, start: int, fd: int, moved: Moved
+        self,
+        flow: Inflow,
+        offer: Offer,
+        start: int,
+        fd: int,
+        older: Optional[Older],
+        moved: Moved,
     ) -> Tuple[Optional[bytes], bytes]:
         entry = offer.entry
         whole = self._kept.pop(entry.path, None)
@@ -216,8 +237,7 @@ class Receiver:
             whole = Sum(entry.size)
         else:
             moved(start)
-        with self._older(offer) as older:
-            sha = self._body(flow, offer, start, fd, older, whole, moved)
+        sha = self._body(flow, entry, start, fd, older, whole, moved)
         if entry.size != os.fstat(fd).st_size:
             os.ftruncate(fd, entry.size)
         return sha, whole.blocks
@@ -225,14 +245,13 @@ class Receiver:
     def _body(
         self,
         flow: Inflow,
-        offer: Offer,
+        entry: Entry,
         start: int,
         fd: int,
-        older: int,
+        older: Optional[Older],
         whole: Sum,
         moved: Moved,
     ) -> Optional[bytes]:
-        entry = offer.entry
         hasher = Hasher(whole, threaded=entry.size - start > WORTH_A_THREAD)
         at = start
         ok = True
@@ -245,11 +264,15 @@ class Receiver:
                 length &= ~SAME
                 if begin < at or begin + length > entry.size:
                     raise Hostile("%s overflows" % show(entry.path))
+                # A hole is no hole where something was before.
+                ok = ok and (begin == at or older is None or not older.name)
                 hasher.zeros(begin - at, moved)
                 at = begin
                 if same:
-                    hasher.known(self._known(offer, at, length))
-                    ok = _copy(older, fd, at, length, moved) and ok
+                    if older is None:
+                        raise Hostile("%s is not here" % show(entry.path))
+                    hasher.known(older.known(at, length))
+                    ok = older.keep(fd, at, length, moved) and ok
                     at += length
                     length = 0
                 while length:
@@ -261,37 +284,34 @@ class Receiver:
                     moved(len(piece))
             status, told = ENDED.unpack(flow.exactly(ENDED.size))
             if status == b"+":
+                ok = ok and (at == entry.size or older is None or not older.name)
                 hasher.zeros(entry.size - at, moved)
         finally:
             sha = hasher.digest()
-        if older >= 0 and state(os.fstat(older)) != self._old[entry.path]:
-            ok = False
+        ok = ok and (older is None or older.is_sound())
         return sha if ok and status == b"+" and sha == told else None
 
-    def _known(self, offer: Offer, begin: int, length: int) -> bytes:
-        """Return the hashes of what is to be taken from the older file."""
-        first = begin // BLOCK
-        count = -(-length // BLOCK)
-        digests = offer.blocks[first * DIGEST : (first + count) * DIGEST]
-        size = self._old.get(offer.entry.path, (0, 0, 0))[0]
-        # The last block of both may be shorter, if it ends at the same place.
-        ends = begin + length == offer.entry.size == size or not length % BLOCK
-        if begin % BLOCK or begin + length > size or not ends:
-            raise Hostile("%s is not here" % show(offer.entry.path))
-        return digests
-
-    @contextlib.contextmanager
-    def _older(self, offer: Offer) -> Iterator[int]:
-        """Give the file that is in its place, or -1."""
+    def _older(self, offer: Offer, take: Optional[Take]) -> Optional[Older]:
+        """Return the file of which the blocks were offered, if any were."""
         if not offer.blocks:
-            yield -1
-            return
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(self._base + offer.entry.path, flags)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+            return None
+        path = offer.entry.path
+        was, name = self._old[path], changing_name(path)
+        if name in self._left:
+            fd = os.open(name, os.O_RDWR | FLAGS, dir_fd=self.fd)
+            return Older(fd, offer, was, name)
+        older = taken(self._base + path, offer, was, take) if take else None
+        if older is None:
+            fd = os.open(self._base + path, os.O_RDONLY | FLAGS)
+            older = Older(fd, offer, was)
+        return older
+
+    def _with_blocks(self, offer: Offer, st: os.stat_result, digests: bytes) -> Offer:
+        self._blocks -= len(digests) // DIGEST
+        if not digests or self._blocks < 0:
+            return offer
+        self._old[offer.entry.path] = state(st)
+        return offer._replace(blocks=digests)
 
 
 def _small(flow: Inflow, entry: Entry, fd: int, moved: Moved) -> Optional[bytes]:
@@ -316,22 +336,6 @@ def partial_name(entry: Entry) -> bytes:
     """Return the name under which the partial of exactly this file is kept."""
     key = b"%b\0%d %d" % (entry.path, entry.size, entry.mtime_ns)
     return b"partial-" + hashlib.sha256(key).hexdigest()[:40].encode("ascii")
-
-
-def _copy(source: int, target: int, at: int, length: int, moved: Moved) -> bool:
-    """Copy what has stayed the same; say whether all of it was there."""
-    end = at + length
-    for begin, after in blocks.filled(source, at, end):
-        moved(begin - at)
-        at = begin
-        while at < after:
-            count = blocks.copy(source, target, at, after - at)
-            if not count:
-                return False
-            at += count
-            moved(count)
-    moved(end - at)
-    return True
 
 
 def _write(fd: int, data: Data, at: int) -> None:

@@ -13,6 +13,7 @@ from onebox.agent import blocks
 from onebox.agent.index import Index, read_hash
 from onebox.agent.manifest import Entry, scan
 from onebox.agent.names import Hostile
+from onebox.agent.older import Take
 from onebox.agent.receiver import Landed, Receiver
 from onebox.agent.stream import END, SAME, SEGMENT, Offer, head
 from onebox.transport import outputs, sync
@@ -173,6 +174,125 @@ def test_only_whole_blocks_are_the_same(
         pour(receiver, offer, SEGMENT.pack(begin, SAME | length), sha)
 
 
+def test_the_older_file_is_changed_itself(agent_box: AgentBox, tmp_path: Path) -> None:
+    """
+    A push takes no room for a second copy, and leaves nothing beside the file.
+    """
+    link = agent_box.link()
+    there = agent_box.work / "big"
+    old = os.urandom(SIZE)
+    inodes = []
+    for data, mtime in ((old, 1_000_000_001), (CHANGES["middle"](old), 1_000_000_777)):
+        write(tmp_path / "big", data, mtime)
+        sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+        inodes.append(there.stat().st_ino)
+
+    assert 1 == len(set(inodes))
+    assert there.read_bytes() == (tmp_path / "big").read_bytes()
+    assert [] == list((agent_box.root / "files" / "incoming").iterdir())
+
+
+def test_another_name_of_the_older_file(agent_box: AgentBox, tmp_path: Path) -> None:
+    """
+    What the job has kept of its input under another name stays as it is.
+    """
+    link = agent_box.link()
+    old = os.urandom(SIZE)
+    new = CHANGES["middle"](old)
+    write(tmp_path / "big", old, 1_000_000_001)
+    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    (agent_box.work / "kept").hardlink_to(agent_box.work / "big")
+    write(tmp_path / "big", new, 1_000_000_777)
+    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+
+    assert old == (agent_box.work / "kept").read_bytes()
+    assert new == (agent_box.work / "big").read_bytes()
+
+
+@pytest.mark.parametrize("first", [0, 3 * MIB, SIZE])
+def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
+    """
+    Nobody sees a file half changed, and the next attempt sends no block twice.
+    """
+    old, new = os.urandom(SIZE), os.urandom(SIZE)
+    write(tmp_path / "big", old, 1_000_000_001)
+    receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    offer, _ = offered(receiver, tmp_path)
+    begun = SEGMENT.pack(0, first) + new[:first] if first else b""
+    with pytest.raises(ConnectionResetError):
+        pour(receiver, offer, begun, b"", take=taker(receiver, tmp_path), cut=True)
+
+    assert not (tmp_path / "big").exists()
+    again = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    offer = again.offer(offer.entry)
+    assert blocks_of(new[:first] + old[first:]) == offer.blocks
+    rest = new[first:]
+    segments = SEGMENT.pack(0, SAME | first) if first else b""
+    segments += SEGMENT.pack(first, len(rest)) + rest if rest else b""
+    whole = blocks.Sum(SIZE)
+    whole.update(new)
+    (landed,) = pour(again, offer, segments, whole.digest())
+    assert landed.name is not None
+    assert new == (tmp_path / "staging" / os.fsdecode(landed.name)).read_bytes()
+
+
+def test_a_change_that_cannot_be_sent(agent_box: AgentBox, tmp_path: Path) -> None:
+    """
+    A file that changes while it is sent is not sent anew as a whole.
+    """
+    link = agent_box.link()
+    old = os.urandom(SIZE)
+    write(tmp_path / "big", old, 1_000_000_001)
+    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    write(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
+    writes = iter(range(1))
+
+    def meanwhile(*numbers: int) -> None:
+        for _ in writes:
+            write(tmp_path / "big", CHANGES["last byte"](old), 1_000_000_888)
+
+    done = sync.push(link, tmp_path, [b"big"], tmp_path / "index", meanwhile)
+
+    assert (tmp_path / "big").read_bytes() == (agent_box.work / "big").read_bytes()
+    assert done.sent_bytes < 6 * MIB
+
+
+@pytest.mark.parametrize("hole", ["inside", "at the end"])
+def test_no_hole_where_something_was(tmp_path: Path, hole: str) -> None:
+    """
+    A sender that leaves out a part of a file that is changed has not sent zeros.
+    """
+    write(tmp_path / "big", os.urandom(SIZE), 1_000_000_001)
+    receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    offer, _ = offered(receiver, tmp_path)
+    data = os.urandom(MIB)
+    at = SIZE - MIB if hole == "inside" else 0
+    whole = blocks.Sum(SIZE)
+    whole.update(data.rjust(SIZE, b"\0") if at else data.ljust(SIZE, b"\0"))
+    segments = SEGMENT.pack(at, MIB) + data
+    take = taker(receiver, tmp_path)
+
+    assert [] == pour(receiver, offer, segments, whole.digest(), take=take)
+    assert [b"big"] == receiver.bad
+
+
+def blocks_of(data: bytes) -> bytes:
+    """Return the hashes of the blocks of a big file."""
+    whole = blocks.Sum(len(data))
+    whole.update(data)
+    whole.digest()
+    return whole.blocks
+
+
+def taker(receiver: Receiver, folder: Path) -> Take:
+    """Return what takes a file in a folder out of its place."""
+
+    def take(path: bytes, name: bytes) -> None:
+        os.rename(os.fsencode(folder / os.fsdecode(path)), name, dst_dir_fd=receiver.fd)
+
+    return take
+
+
 def offered(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
     """Return the offer of the file "big" as an older version, and its hash."""
     index = Index()
@@ -183,11 +303,27 @@ def offered(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
     return offer, entry.sha
 
 
-def pour(receiver: Receiver, offer: Offer, segments: bytes, sha: bytes) -> list[Landed]:
-    """Have the receiver take in one record; return what has landed."""
+def pour(
+    receiver: Receiver,
+    offer: Offer,
+    segments: bytes,
+    sha: bytes,
+    *,
+    take: Take | None = None,
+    cut: bool = False,
+) -> list[Landed]:
+    """Have the receiver take in one record, or its begin; return what has landed."""
     path = offer.entry.path
-    record = head(path, 0) + segments + END.pack(0, 0, b"+", sha)
-    frames = iter([(b"D", record), (b"Z", b"")])
+    record = head(path, 0) + segments
+    frames = [(b"D", record if cut else record + END.pack(0, 0, b"+", sha))]
+    coming = iter([*frames, (b"Z", b"")])
+
+    def next_frame() -> tuple[bytes, bytes]:
+        kind, payload = next(coming)
+        if cut and kind == b"Z":
+            raise ConnectionResetError
+        return kind, payload
+
     landed: list[Landed] = []
-    receiver.receive(lambda: next(frames), {path: offer}, landed.append)
+    receiver.receive(next_frame, {path: offer}, landed.append, take=take)
     return landed

@@ -1,0 +1,104 @@
+"""
+The file that has been in a big one's place until now: what stays the same is its.
+
+A file that is copied needs its room twice, and to copy hundreds of gigabytes for
+a changed one takes long. So where the receiver may, the older file is taken out
+of its place and changed itself: nobody sees it half changed, and what breaks off
+is found again under its name in the staging directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Callable, Optional
+
+from . import blocks
+from .blocks import BLOCK, DIGEST
+from .index import State, state
+from .names import Hostile, show
+from .stream import Moved, Offer
+
+# Moves the file at a path to a name in the staging directory. Raises OSError.
+Take = Callable[[bytes, bytes], None]
+FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Older:
+    """
+    The older file, open as *fd*, of which an offer tells the blocks.
+
+    *name* is its name in the staging directory, if it is there to be changed.
+    """
+
+    def __init__(self, fd: int, offer: Offer, was: State, name: bytes = b"") -> None:
+        self.fd = fd
+        self.name = name
+        self._offer = offer
+        self._was = was
+        # Once we write to it ourselves, its state tells nothing any more.
+        self._sound = state(os.fstat(fd)) == was
+
+    def known(self, begin: int, length: int) -> bytes:
+        """Return the hashes of a part that stays the same. Raises Hostile."""
+        first = begin // BLOCK
+        count = -(-length // BLOCK)
+        digests = self._offer.blocks[first * DIGEST : (first + count) * DIGEST]
+        entry, size = self._offer.entry, self._was[0]
+        # The last block of both may be shorter, if it ends at the same place.
+        ends = begin + length == entry.size == size or not length % BLOCK
+        if begin % BLOCK or begin + length > size or not ends:
+            raise Hostile("%s is not here" % show(entry.path))
+        return digests
+
+    def keep(self, target: int, at: int, length: int, moved: Moved) -> bool:
+        """Have the new file keep this part; say whether all of it was there."""
+        if self.name:
+            moved(length)
+            return True
+        end = at + length
+        for begin, after in blocks.filled(self.fd, at, end):
+            moved(begin - at)
+            at = begin
+            while at < after:
+                count = blocks.copy(self.fd, target, at, after - at)
+                if not count:
+                    return False
+                at += count
+                moved(count)
+        moved(end - at)
+        return True
+
+    def is_sound(self) -> bool:
+        """Say whether it was as it had been offered all the time."""
+        if self.name:
+            return self._sound
+        return self._sound and state(os.fstat(self.fd)) == self._was
+
+
+def changing_name(path: bytes) -> bytes:
+    """Return the name in the staging directory of a file that is being changed."""
+    return b"changing-" + hashlib.sha256(path).hexdigest()[:40].encode("ascii")
+
+
+def taken(file: bytes, offer: Offer, was: State, take: Take) -> Optional[Older]:
+    """
+    Take a file out of its place to change it; None if it has to be copied.
+
+    That is so where it has another name as well: what is there has to stay.
+    """
+    path = offer.entry.path
+    try:
+        fd = os.open(file, os.O_RDWR | FLAGS)
+    except OSError:
+        return None
+    older = Older(fd, offer, was, changing_name(path))
+    if older.is_sound() and os.fstat(fd).st_nlink == 1:
+        try:
+            take(path, older.name)
+        except OSError:
+            os.close(fd)
+            return None
+        return older
+    os.close(fd)
+    return None
