@@ -19,6 +19,8 @@ from pathlib import Path
 
 from data import empty
 
+from onebox.agent.index import Index
+from onebox.agent.manifest import Entry
 from onebox.providers.base import Box, Size, Tags
 from onebox.state import config_dir, owner, state_dir
 from onebox.transport import keys, outputs, ssh, sync
@@ -227,10 +229,13 @@ class Ours:
     def push(self) -> None:
         """Do what the push stage does."""
         lab = self._lab
-        chosen = select(lab.project, [], ["data/"], ["results/"])
+
+        def files(known: Index) -> list[Entry]:
+            return select(lab.project, [], ["data/"], ["results/"], known).entries
+
         self._door.resuming(
             lambda link: sync.push(
-                link, lab.project, chosen.paths, lab.index, lambda *numbers: None
+                link, lab.project, files, lab.index, lambda *numbers: None
             ),
             _never,
         )

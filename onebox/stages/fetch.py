@@ -117,7 +117,7 @@ def hold_strays(session: Session) -> None:
     Raises:
         OutputsHeld: There are files that neither were pushed nor are outputs.
     """
-    ours = set(push.chosen(session))
+    ours = {entry.path for entry in push.chosen(session)}
     strays = [
         words.path(entry.path)
         for entry in session.resuming(lambda link: outputs.everything(link)).entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,23 +13,25 @@ from . import job
 from .roots import roots
 
 if TYPE_CHECKING:
+    from ..agent.index import Index
+    from ..agent.manifest import Entry
     from ..session import Session
 
 
-def chosen(session: Session) -> list[bytes]:
-    """Return the paths that belong on the box; warn once of what cannot go."""
+def chosen(session: Session, known: Index | None = None) -> list[Entry]:
+    """Return the files that belong on the box; warn once of what cannot go."""
     push = session.settings.push
-    found = select(session.root, push.code, push.data, roots(session))
+    found = select(session.root, push.code, push.data, roots(session), known)
     for warning in found.warnings:
         if warning not in session.warned:
             session.warned.add(warning)
             session.screen.warn(warning)
-    return found.paths
+    return found.entries
 
 
 def digest(session: Session) -> str:
     """Return one hash over the code and data that are here."""
-    return sync.digest(session.root, chosen(session), _index(session))
+    return sync.digest(session.root, partial(chosen, session), _index(session))
 
 
 def reason(session: Session) -> str | None:
@@ -36,9 +39,9 @@ def reason(session: Session) -> str | None:
     box = session.box
     if box is None or box.state not in ("running", "starting"):
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
-    paths = chosen(session)
+    files = partial(chosen, session)
     why: str | None = session.resuming(
-        lambda link: sync.difference(link, session.root, paths, _index(session))
+        lambda link: sync.difference(link, session.root, files, _index(session))
     )
     return why
 
@@ -51,10 +54,10 @@ def perform(session: Session) -> None:
     job.refuse_running(session, job.latest(session))
     with session.timed("push"), session.screen.stage("push") as line:
         line.doing("looking at what is here")
-        paths = chosen(session)
+        files = partial(chosen, session)
         done = session.resuming(
             lambda link: sync.push(
-                link, session.root, paths, _index(session), line.progress
+                link, session.root, files, _index(session), line.progress
             )
         )
         session.pushed = done.digest

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from .. import children
 from ..agent import manifest
+from ..agent.index import Index
+from ..agent.manifest import Entry
 from ..agent.names import show
 from ..errors import InputError
 from .ignore import tracked_without_git
@@ -18,6 +20,7 @@ from .meter import listing
 
 OWN = b".onebox"
 GITLINK = b"160000"
+ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 # What git says, in its C locale, where it has nothing to say about files.
 NO_REPOSITORY = (b"not a git repository", b"must be run in a work tree")
 # In a hook these speak of another repository than the one of this folder.
@@ -36,17 +39,27 @@ ELSEWHERE = (
 @dataclass(frozen=True)
 class Selection:
     """
-    Paths relative to the root, sorted, and what the user should know of them.
+    What belongs on the box, sorted by path, and what the user should know of it.
 
-    Folders are among the paths only where they lie below `data`.
+    Folders are among it only where they lie below `data`. A file's hash is there
+    only if it was known.
     """
 
-    paths: list[bytes]
+    entries: list[Entry]
     warnings: list[str]
+
+    @property
+    def paths(self) -> list[bytes]:
+        """Return the paths, relative to the root."""
+        return [entry.path for entry in self.entries]
 
 
 def select(
-    root: Path, code: Sequence[str], data: Sequence[str], outputs: Sequence[str]
+    root: Path,
+    code: Sequence[str],
+    data: Sequence[str],
+    outputs: Sequence[str],
+    known: Index | None = None,
 ) -> Selection:
     """
     Choose the files, links and data folders that a push brings to the box.
@@ -57,6 +70,8 @@ def select(
         data: These paths, with all that is below them.
 
         outputs: What the job leaves there is no code, unless git tracks it.
+
+        known: Where hashes are known from.
 
     Raises:
         InputError: A path is not there or leads out of *root*, or some files
@@ -70,8 +85,8 @@ def select(
         chosen.update(_code(base, tops, results))
     for name in data:
         chosen.update(_data(base, _top(root, name)))
-    paths = sorted(path for path in chosen if not _below(path, OWN))
-    return _checked(base, paths)
+    paths = [path for path in chosen if not _below(path, OWN)]
+    return _checked(base, manifest.scan(base, paths, known or Index(), hashing=False))
 
 
 def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
@@ -81,10 +96,9 @@ def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
         others = tracked_without_git(base, tops)
     else:
         tracked, others = listed
-    found = tracked.union(
+    return tracked.union(
         path for path in others if not any(_below(path, top) for top in outputs)
     )
-    return {path for path in found if os.path.lexists(os.path.join(base, path))}
 
 
 def _git(base: bytes, tops: Iterable[bytes]) -> tuple[set[bytes], set[bytes]] | None:
@@ -147,35 +161,25 @@ def _data(base: bytes, top: bytes) -> list[bytes]:
         raise InputError(f"cannot be read: {show(name)}") from error
 
 
-def _checked(base: bytes, paths: list[bytes]) -> Selection:
-    good: list[bytes] = []
-    warnings: list[str] = []
-    closed: list[str] = []
+def _checked(base: bytes, found: manifest.Scan) -> Selection:
     prefix = os.path.join(base, b"")
-    me = os.geteuid()
-    for path in paths:
-        full = prefix + path
-        try:
-            st = os.lstat(full)
-            mode = st.st_mode
-        except FileNotFoundError:
-            continue
-        if stat.S_ISLNK(mode):
-            if _leaves(path, os.readlink(full)):
-                warnings.append(f"{show(path)} is a link that leads out of the project")
-        elif stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-            # For the owner it is the owner's bit that counts, and nothing else.
-            mine = st.st_uid == me and mode & stat.S_IRUSR
-            if not mine and not os.access(full, os.R_OK):
-                closed.append(show(path))
-        else:
-            warnings.append(f"{show(path)} is no file, so it stays here")
-            continue
-        good.append(path)
+    closed = found.unreadable
+    warnings = [f"{show(path)} is no file, so it stays here" for path in found.special]
+    for entry in found.entries:
+        if entry.kind == "l":
+            if _leaves(entry.path, entry.target):
+                there = "is a link that leads out of the project"
+                warnings.append(f"{show(entry.path)} {there}")
+        # For the owner it is the owner's bit that counts, and nothing else.
+        elif entry.mode & ALL_READ != ALL_READ and not os.access(
+            prefix + entry.path, os.R_OK
+        ):
+            closed.append(entry.path)
     if closed:
-        count = f" ({len(closed)} in all)" if len(closed) > 5 else ""
-        raise InputError(f"cannot be read: {listing(closed, 5)}{count}")
-    return Selection(good, warnings)
+        names = [show(path) for path in sorted(closed)]
+        count = f" ({len(names)} in all)" if len(names) > 5 else ""
+        raise InputError(f"cannot be read: {listing(names, 5)}{count}")
+    return Selection(found.entries, warnings)
 
 
 def _top(root: Path, name: str) -> bytes:

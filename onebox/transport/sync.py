@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from ..agent import manifest, parts, tables, wire
 from ..agent.index import Index, Unstable, read_hash
@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 PASSES = 3
+# Paths, or what chooses files and says what of them is known.
+Files = Union[Sequence[bytes], Callable[[Index], list[Entry]]]
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,11 @@ class Pushed:
     digest: str
 
 
-def difference(
-    link: Link, root: Path, paths: Sequence[bytes], index: Path
-) -> str | None:
+def difference(link: Link, root: Path, files: Files, index: Path) -> str | None:
     """Say how the box's files differ from ours; None if they do not."""
     answer = _Answer(link, write=False)
     known = _index(index)
-    entries = _local(root, paths, known)
+    entries = _local(root, files, known)
     try:
         answer.about(entries)
         if answer.equal:
@@ -77,9 +77,9 @@ def difference(
     gone = [show(path) for path in answer.gone]
     reasons = []
     if names:
-        files = f"{len(entries):,} file" + ("s" if len(entries) != 1 else "")
+        whole = f"{len(entries):,} file" + ("s" if len(entries) != 1 else "")
         verb = "differs" if len(names) == 1 else "differ"
-        reasons.append(f"{len(names):,} of {files} {verb}: {listing(names)}")
+        reasons.append(f"{len(names):,} of {whole} {verb}: {listing(names)}")
     if gone:
         reasons.append(f"{len(gone):,} deleted: {listing(gone)}")
     return "; ".join(reasons) or None
@@ -88,7 +88,7 @@ def difference(
 def push(
     link: Link,
     root: Path,
-    paths: Sequence[bytes],
+    files: Files,
     index: Path,
     progress: Progress,
     what: str = "pushed",
@@ -97,6 +97,8 @@ def push(
     Bring these files to the box, remove what an earlier push left beyond them.
 
     Args:
+        files: They are chosen while the box looks at what it has.
+
         what: They are "pushed", or "restored" from what an earlier box has left:
             neither removes what came as the other.
 
@@ -109,7 +111,7 @@ def push(
     for _ in range(PASSES):
         answer = _Answer(link, write=True, what=what)
         known = _index(index)
-        entries = _local(root, paths, known)
+        entries = _local(root, files, known)
         wide = Widening(link)
         try:
             answer.about(entries)
@@ -147,9 +149,10 @@ def push(
     raise Lost("the files on the box do not become equal to the ones here")
 
 
-def digest(root: Path, paths: Sequence[bytes], index: Path) -> str:
+def digest(root: Path, files: Files, index: Path) -> str:
     """Return one hash over these files as they are here, whatever a box has."""
     known = _index(index)
+    paths = [entry.path for entry in _local(root, files, known)]
     found = manifest.scan(os.fsencode(root), paths, known, hashing=True)
     known.save()
     if found.unstable:
@@ -287,8 +290,10 @@ def _equal(root: Path, offer: Offer, known: Index) -> bool:
     return found.sha == offer.sha
 
 
-def _local(root: Path, paths: Sequence[bytes], known: Index) -> list[Entry]:
-    found = manifest.scan(os.fsencode(root), paths, known, hashing=False)
+def _local(root: Path, files: Files, known: Index) -> list[Entry]:
+    if callable(files):
+        return files(known)
+    found = manifest.scan(os.fsencode(root), files, known, hashing=False)
     _readable(found)
     return found.entries
 
