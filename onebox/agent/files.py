@@ -133,7 +133,7 @@ def send(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
             offer = Offer(Entry(raw(path), "f", 0, size, mtime_ns))
             check_path(offer.entry.path)
             offers.append(offer.taken(*rest) if rest else offer)
-        index = Index(own(box, "outputs.index"))
+        index = Index(own(box, "outputs.index"), adding=True)
         sender = Sender(
             os.fsencode(box.work), Squeezer(out.send), lambda count: out.alive()
         )

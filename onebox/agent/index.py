@@ -7,12 +7,14 @@ import os
 import struct
 import time
 from typing import (
+    BinaryIO,
     Callable,
+    Collection,
     Dict,
     Iterable,
-    Iterator,
     NamedTuple,
     Optional,
+    Set,
     Tuple,
 )
 
@@ -20,6 +22,8 @@ from . import blocks
 from .blocks import BIG, BLOCK, DIGEST, Sum
 from .names import show
 
+# So many rows that say nothing any more may be in a small index.
+ROOM = 1000
 Alive = Callable[[], None]
 # Size and times of a file: what changes whenever it is written to.
 State = Tuple[int, int, int]
@@ -32,19 +36,29 @@ class Index:
     A hash counts as long as size, mtime, ctime and inode of its file are what
     they were. One that was written so shortly before it was read that a later
     write could carry the same time is not remembered at all.
+
+    The file begins with a whole index; parts that were added count for more than
+    what stands before them, and an empty value says that a path was forgotten.
     """
 
-    MAGIC = b"onebox index 2\n"
+    MAGIC = b"onebox index 3\n"
+    PART = struct.Struct(">Q")
     HEAD = struct.Struct(">II")
     STATE = struct.Struct(">qqqQ")
     HASHED = STATE.size + DIGEST
 
-    def __init__(self, file: Optional[bytes] = None) -> None:
+    def __init__(self, file: Optional[bytes] = None, *, adding: bool = False) -> None:
+        """Load what is known; nothing, if the file is only to be added to."""
         self._file = file
         self._since = time.time_ns()
         self._known: Dict[bytes, bytes] = {}
+        self._adding = adding
+        # The rows of the file, if more can be added to it; and of which paths.
+        self._rows = 0
+        self._whole = adding
+        self._news: Set[bytes] = set()
         self._changed = False
-        if file is not None:
+        if file is not None and not adding:
             self._load(file)
 
     def get(self, path: bytes, st: os.stat_result) -> Optional[bytes]:
@@ -71,40 +85,65 @@ class Index:
         # File systems with whole seconds need two of them, the others a few ticks.
         slack = 2_000_000_000 if st.st_mtime_ns % 1_000_000_000 == 0 else 50_000_000
         if self._since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
-            self._changed |= self._known.pop(path, None) is not None
+            self._forget(path)
         else:
             before = self._known.get(path, b"")
             if before[self.STATE.size : self.HASHED] == sha:
                 blocks = blocks or before[self.HASHED :]
             self._known[path] = self._state(st) + sha + blocks
-            self._changed = True
+            self._note(path)
 
     def keep(self, paths: Iterable[bytes]) -> None:
         """Forget all other paths."""
         wanted = set(paths)
-        gone = [path for path in self._known if path not in wanted]
-        for path in gone:
-            del self._known[path]
-        self._changed |= bool(gone)
+        for path in [path for path in self._known if path not in wanted]:
+            self._forget(path)
 
     def save(self) -> None:
-        """Write the index, whole or not at all, if anything is new in it."""
-        if self._file is None or not self._changed:
+        """Add what is new to the file, or write it anew, whole or not at all."""
+        if self._file is None:
             return
-        fresh = self._file + b".%d" % os.getpid()
-        whole = hashlib.sha256()
-        with open(fresh, "wb") as out:
-            for part in self._parts():
-                whole.update(part)
-                out.write(part)
-            out.write(whole.digest())
-        os.replace(fresh, self._file)
-        self._changed = False
+        rows = self._rows + len(self._news)
+        if self._adding or (self._whole and rows <= 2 * len(self._known) + ROOM):
+            if self._news:
+                with open(self._file, "ab") as out:
+                    self._write(out, self._news)
+        elif self._whole or self._changed:
+            fresh = self._file + b".%d" % os.getpid()
+            with open(fresh, "wb") as out:
+                self._write(out, self._known)
+            os.replace(fresh, self._file)
+            self._whole, self._changed = True, False
+            rows = len(self._known)
+        self._rows = rows
+        self._news.clear()
 
-    def _parts(self) -> Iterator[bytes]:
-        yield self.MAGIC
-        for path, value in self._known.items():
-            yield self.HEAD.pack(len(path), len(value)) + path + value
+    def _write(self, out: BinaryIO, paths: Collection[bytes]) -> None:
+        """Write a part: its length, its rows, and the hash of all that."""
+        if not out.tell():
+            out.write(self.MAGIC)
+        rows = ((path, self._known.get(path, b"")) for path in paths)
+        size = sum(self.HEAD.size + len(path) + len(value) for path, value in rows)
+        head = self.PART.pack(size)
+        whole = hashlib.sha256(head)
+        out.write(head)
+        for path in paths:
+            value = self._known.get(path, b"")
+            row = self.HEAD.pack(len(path), len(value)) + path + value
+            whole.update(row)
+            out.write(row)
+        out.write(whole.digest())
+
+    def _note(self, path: bytes) -> None:
+        if self._whole:
+            self._news.add(path)
+        else:
+            self._changed = True
+
+    def _forget(self, path: bytes) -> None:
+        # What is only added to may be in the file.
+        if self._known.pop(path, None) is not None or self._adding:
+            self._note(path)
 
     def _load(self, file: bytes) -> None:
         try:
@@ -112,19 +151,31 @@ class Index:
                 data = stream.read()
         except OSError:
             return
-        body = memoryview(data)[:-32]
-        # A damaged index costs time, never correctness: all is read anew.
-        if hashlib.sha256(body).digest() != data[-32:]:
-            return
         if not data.startswith(self.MAGIC):
             return
         at = len(self.MAGIC)
-        while at < len(body):
+        # Damage costs time, never correctness: what it hides is read anew.
+        while at + self.PART.size <= len(data):
+            end = at + self.PART.size + self.PART.unpack_from(data, at)[0]
+            told = data[end : end + DIGEST]
+            if hashlib.sha256(memoryview(data)[at:end]).digest() != told:
+                return
+            self._take(data, at + self.PART.size, end)
+            at = end + DIGEST
+        self._whole = at == len(data)
+
+    def _take(self, data: bytes, at: int, end: int) -> None:
+        known = self._known
+        while at < end:
             length, size = self.HEAD.unpack_from(data, at)
-            at += self.HEAD.size
-            end = at + length
-            self._known[data[at:end]] = data[end : end + size]
-            at = end + size
+            middle = at + self.HEAD.size + length
+            path = data[at + self.HEAD.size : middle]
+            at = middle + size
+            self._rows += 1
+            if size:
+                known[path] = data[middle:at]
+            else:
+                known.pop(path, None)
 
     def _state(self, st: os.stat_result) -> bytes:
         return self.STATE.pack(st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)

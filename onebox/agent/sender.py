@@ -13,7 +13,7 @@ from typing import (
 
 from . import blocks
 from .blocks import BLOCK, Sum
-from .index import state
+from .index import Hashed, state
 from .stream import (
     END,
     SAME,
@@ -49,9 +49,9 @@ class Sender:
         self._moved = moved
         self._batch = bytearray()
 
-    def send(self, offer: Offer) -> Optional[Tuple[os.stat_result, bytes]]:
+    def send(self, offer: Offer) -> Optional[Hashed]:
         """
-        Send what the receiver lacks of a file; return its state and hash.
+        Send what the receiver lacks of a file; return its state and hashes.
 
         Return None if the file is not, or does not stay, what its entry says.
         """
@@ -63,7 +63,7 @@ class Sender:
             )
         except OSError:
             self._batch += head(entry.path, 0)
-            return self._finish(None, None)
+            return self._finish(None)
         try:
             st = os.fstat(fd)
             if not stat.S_ISREG(st.st_mode) or (st.st_size, st.st_mtime_ns) != (
@@ -71,16 +71,17 @@ class Sender:
                 entry.mtime_ns,
             ):
                 self._batch += head(entry.path, 0)
-                return self._finish(None, None)
+                return self._finish(None)
+            sums = b""
             if st.st_size <= SMALL:
                 sha = self._small(fd, st, offer)
             elif offer.blocks:
-                sha = self._changes(fd, st.st_size, offer)
+                sha, sums = self._changes(fd, st.st_size, offer)
             else:
-                sha = self._large(fd, st, offer)
-            if state(os.fstat(fd)) != state(st):
-                sha = None
-            return self._finish(st, sha)
+                sha, sums = self._large(fd, st, offer)
+            if sha is None or state(os.fstat(fd)) != state(st):
+                return self._finish(None)
+            return self._finish(Hashed(st, sha, sums))
         finally:
             os.close(fd)
 
@@ -106,7 +107,9 @@ class Sender:
         self._moved(len(data))
         return sha
 
-    def _large(self, fd: int, st: os.stat_result, offer: Offer) -> Optional[bytes]:
+    def _large(
+        self, fd: int, st: os.stat_result, offer: Offer
+    ) -> Tuple[Optional[bytes], bytes]:
         size = st.st_size
         start, whole = self._agreed(fd, size, offer)
         self._batch += head(offer.entry.path, start)
@@ -119,7 +122,7 @@ class Sender:
                 while at < end:
                     block = os.pread(fd, min(CHUNK, end - at), at)
                     if not block:
-                        return None
+                        return None, b""
                     hasher.update(block)
                     self._data(at, block)
                     at += len(block)
@@ -127,9 +130,11 @@ class Sender:
             hasher.zeros(size - at, self._moved)
         finally:
             sha = hasher.digest()
-        return sha
+        return sha, whole.blocks
 
-    def _changes(self, fd: int, size: int, offer: Offer) -> Optional[bytes]:
+    def _changes(
+        self, fd: int, size: int, offer: Offer
+    ) -> Tuple[Optional[bytes], bytes]:
         """Send the blocks that are not as in the receiver's file, and say so."""
         whole = Sum(size)
         at = said = 0
@@ -156,7 +161,7 @@ class Sender:
             self._batch += head(offer.entry.path, size if confirmed else 0)
             said = at if confirmed else 0
         self._same(said, at)
-        return sha if at == size else None
+        return sha if at == size else None, whole.blocks
 
     def _same(self, begin: int, end: int) -> None:
         if end > begin:
@@ -188,13 +193,9 @@ class Sender:
         self._moved(at)
         return at, whole
 
-    def _finish(
-        self, st: Optional[os.stat_result], sha: Optional[bytes]
-    ) -> Optional[Tuple[os.stat_result, bytes]]:
-        status = b"-" if sha is None else b"+"
-        self._batch += END.pack(0, 0, status, sha or bytes(32))
+    def _finish(self, sent: Optional[Hashed]) -> Optional[Hashed]:
+        status, sha = (b"-", bytes(32)) if sent is None else (b"+", sent.sha)
+        self._batch += END.pack(0, 0, status, sha)
         if len(self._batch) >= CHUNK:
             self.flush()
-        if st is None or sha is None:
-            return None
-        return st, sha
+        return sent

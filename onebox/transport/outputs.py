@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +87,8 @@ def fetch(
     """
     with _holding(), _alone(memory):
         into.mkdir(parents=True, exist_ok=True)
-        known = Index(os.fsencode(memory / INDEX))
+        # Loaded once the box is at work.
+        index = functools.cache(functools.partial(Index, os.fsencode(memory / INDEX)))
         staging = _staging(into, memory)
         with contextlib.closing(
             Receiver(os.fsencode(staging), os.fsencode(into), keep=-1)
@@ -94,8 +96,9 @@ def fetch(
             last = Last(memory)
             for _ in range(PASSES):
                 found = ask(
-                    link, roots, hashing=False, mine=lambda: last.look(into, known)
+                    link, roots, hashing=False, mine=lambda: last.look(into, index())
                 )
+                known = index()
                 refused = [] if unsafe_links else leads_out(found.entries)
                 entries = without(found.entries, refused)
                 came = Brought()

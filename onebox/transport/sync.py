@@ -270,10 +270,9 @@ def _send(
         if sent is None:
             changed.append(offer.entry.path)
             continue
-        st, sha = sent
-        known.put(offer.entry.path, st, sha)
-        hashes[offer.entry.path] = sha
-        meter.carried += not (offer.whole and offer.sha == sha)
+        known.put(offer.entry.path, *sent)
+        hashes[offer.entry.path] = sent.sha
+        meter.carried += not (offer.whole and offer.sha == sent.sha)
     sender.flush()
     lanes.next().send(b"Z")
     return hashes, changed

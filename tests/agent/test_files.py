@@ -147,6 +147,78 @@ def test_a_damaged_index_is_forgotten(tmp_path: Path) -> None:
     assert Index(os.fsencode(file)).get(b"f", other.stat()) is None
 
 
+def test_an_index_is_added_to(tmp_path: Path) -> None:
+    """Few news take few bytes; the file does not grow without an end."""
+    file = os.fsencode(tmp_path / "index")
+    old = tmp_path / "f"
+    old.touch()
+    os.utime(old, ns=(OLD, OLD))
+    names = [b"%d" % at for at in range(3000)]
+    index = Index(file)
+    for name in names:
+        index.put(name, old.stat(), b"x" * 32)
+    index.save()
+    sizes = [(tmp_path / "index").stat().st_size]
+    for at in range(20):
+        index = Index(file, adding=bool(at % 2))
+        for name in names[:500]:
+            index.put(name, old.stat(), bytes([at]) * 32)
+        index.save()
+        sizes.append((tmp_path / "index").stat().st_size)
+
+    again = Index(file)
+    assert bytes([19]) * 32 == again.get(names[0], old.stat())
+    assert b"x" * 32 == again.get(names[-1], old.stat())
+    assert sizes[0] < sizes[1] < 1.3 * sizes[0]
+    assert max(sizes) < 3 * sizes[0]
+
+
+@pytest.mark.parametrize("adding", [False, True])
+def test_what_an_index_has_forgotten(tmp_path: Path, *, adding: bool) -> None:
+    """A path that is forgotten stays so, though the file still holds its row."""
+    file = os.fsencode(tmp_path / "index")
+    old = tmp_path / "f"
+    old.touch()
+    os.utime(old, ns=(OLD, OLD))
+    st = old.stat()
+    index = Index(file)
+    for name in (b"kept", b"young"):
+        index.put(name, st, b"x" * 32)
+    index.save()
+    index = Index(file, adding=adding)
+    old.touch()
+    index.put(b"young", old.stat(), b"x" * 32)
+    index.save()
+
+    again = Index(file)
+    assert again.get(b"kept", st)
+    assert again.get(b"young", st) is None
+
+
+def test_an_index_cut_anywhere(tmp_path: Path) -> None:
+    """What stood there before the last part began is known; the next save mends it."""
+    file = os.fsencode(tmp_path / "index")
+    old = tmp_path / "f"
+    old.touch()
+    os.utime(old, ns=(OLD, OLD))
+    st = old.stat()
+    index = Index(file)
+    index.put(b"one", st, b"1" * 32)
+    index.save()
+    whole = (tmp_path / "index").stat().st_size
+    index.put(b"one", st, b"2" * 32)
+    index.save()
+    data = (tmp_path / "index").read_bytes()
+    for end in range(whole, len(data)):
+        (tmp_path / "index").write_bytes(data[:end])
+        index = Index(file)
+        assert b"1" * 32 == index.get(b"one", st)
+        index.put(b"two", st, b"3" * 32)
+        index.save()
+        again = Index(file)
+        assert (b"1" * 32, b"3" * 32) == (again.get(b"one", st), again.get(b"two", st))
+
+
 def test_a_link_on_the_way_is_no_folder(tmp_path: Path) -> None:
     """What can be reached only through a link does not count as there."""
     (tmp_path / "real").mkdir()
