@@ -50,7 +50,8 @@ class Index:
     def __init__(self, file: Optional[bytes] = None, *, adding: bool = False) -> None:
         """Load what is known; nothing, if the file is only to be added to."""
         self._file = file
-        self._since = time.time_ns()
+        # Nothing has been looked at before this moment.
+        self.since = time.time_ns()
         self._known: Dict[bytes, bytes] = {}
         self._adding = adding
         # The rows of the file, if more can be added to it; and of which paths.
@@ -84,7 +85,7 @@ class Index:
         """
         # File systems with whole seconds need two of them, the others a few ticks.
         slack = 2_000_000_000 if st.st_mtime_ns % 1_000_000_000 == 0 else 50_000_000
-        if self._since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
+        if self.since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
             self._forget(path)
         else:
             before = self._known.get(path, b"")

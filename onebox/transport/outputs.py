@@ -121,9 +121,12 @@ def fetch(
             kept = []
             if not found.same:
                 last.save(found.entries)
+                # What was found here is what a fetch has put here.
+                before = set(map(id, found.here))
+                fresh = [entry for entry in entries if id(entry) not in before]
                 found.entries.clear()
                 found.here.clear()
-                kept = _place(entries, into, memory, known, receiver, came)
+                kept = _place(entries, fresh, into, memory, known, receiver, came)
             receiver.clean()
         if staging.parent == into:
             staging.rmdir()
@@ -199,6 +202,7 @@ def _here(entry: Entry, local: dict[bytes, Entry]) -> bool:
 
 def _place(
     entries: list[Entry],
+    fresh: list[Entry],
     into: Path,
     memory: Path,
     known: Index,
@@ -208,13 +212,13 @@ def _place(
     settle(receiver.fd, sorted(came.staged.values()))
     remembered = Remembered(memory)
     # Should the next moments end with a crash, what is in place is ours all the same.
-    remembered.add(entries)
+    remembered.add(fresh)
     remembered.save()
     with contextlib.closing(
         Placing(into, known, remembered, receiver.fd, came.staged)
     ) as placing:
         placing.place(entries, came.blocks)
-    remembered.settle(entries)
+    remembered.settle(fresh)
     remembered.save()
     known.save()
     return placing.kept
