@@ -126,11 +126,11 @@ def digest(entries: Iterable[Entry]) -> str:
     return whole.hexdigest()
 
 
-def line(entry: Entry, *, times: bool = False) -> bytes:
-    """Return all that counts of an entry, in bytes; with *times*, they do."""
-    path, kind, mode, size, mtime_ns, target, sha = entry
+def line(entry: Entry) -> bytes:
+    """Return all that counts of an entry, in bytes."""
+    path, kind, mode, size, _, target, sha = entry
     known = b"+" + sha if sha else b"-"
-    numbers = b"%o %d %d" % (mode, size, mtime_ns if times else 0)
+    numbers = b"%o %d" % (mode, size)
     return b"\0".join((kind.encode("ascii"), numbers, path, target, known, b""))
 
 

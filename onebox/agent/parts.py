@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from typing import Iterable, List
+from typing import Callable, Iterable, List, Tuple
 
 from .manifest import Entry, line
 
@@ -20,9 +20,15 @@ ENTRIES = 32
 MOST = 256
 
 
-def hashes(entries: List[Entry], *, times: bool = False) -> bytes:
-    """Return the hashes of a manifest's parts; with *times*, they count as well."""
-    return _hashes(entries, min(len(entries) // ENTRIES + 1, MOST), times)
+def hashes(entries: List[Entry], *, times: bool = False) -> Tuple[bytes, str]:
+    """
+    Return the hashes of a manifest's parts, and its digest.
+
+    With *times*, they count in the parts as well.
+    """
+    whole = hashlib.sha256()
+    told = _hashes(entries, min(len(entries) // ENTRIES + 1, MOST), times, whole.update)
+    return told, whole.hexdigest()
 
 
 def makes_sense(told: bytes) -> bool:
@@ -54,12 +60,19 @@ def merged(
     return sorted(within(known, others, told) + fresh)
 
 
-def _hashes(entries: List[Entry], count: int, times: bool) -> bytes:
+def _hashes(
+    entries: List[Entry],
+    count: int,
+    times: bool,
+    also: Callable[[bytes], object] = lambda told: None,
+) -> bytes:
     sums = [hashlib.sha256() for _ in range(count)]
     unknown = set()
     for entry in entries:
         part = zlib.crc32(entry.path) % count
-        sums[part].update(line(entry, times=times))
+        told = line(entry)
+        also(told)
+        sums[part].update(b"%b%d" % (told, entry.mtime_ns) if times else told)
         if entry.sha is None and entry.kind == "f":
             unknown.add(part)
     return b"".join(

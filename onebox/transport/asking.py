@@ -26,7 +26,8 @@ class Found:
 
     *missing* roots are not there, *skipped* are no files or not for us, *unstable*
     files did not hold still. *here* is what was found here of the last fetch;
-    *same* means that nothing has changed since.
+    *same* means that nothing has changed since; *digest* is of all entries then, if
+    it is known.
     """
 
     entries: list[Entry]
@@ -35,6 +36,7 @@ class Found:
     unstable: list[bytes]
     here: list[Entry]
     same: bool
+    digest: str
 
 
 def ask(
@@ -53,10 +55,10 @@ def ask(
     """
     link.begin("scan", roots=list(roots), hashing=hashing, unless=mine is not None)
     here: list[Entry] = []
-    hashes = b""
+    hashes, digest = b"", ""
     if mine is not None:
         here = mine()
-        hashes = parts.hashes(here, times=True) if here else b""
+        hashes, digest = parts.hashes(here, times=True) if here else (b"", "")
         link.send(b"D", hashes)
     frames = link.frames()
     try:
@@ -85,10 +87,11 @@ def ask(
     apart = [e.path for e in entries if e.path.split(b"/", 1)[0] in NOT_OUTPUTS]
     entries = without(entries, apart)
     # A set-user-id bit is worth nothing here, coming from a machine that runs jobs.
-    entries = [
-        e._replace(mode=e.mode & 0o777) if e.mode & 0o7000 else e for e in entries
-    ]
-    return Found(entries, missing, special + apart, unstable, here, same)
+    if any(e.mode & 0o7000 for e in entries):
+        entries = [e._replace(mode=e.mode & 0o777) for e in entries]
+    if entries is not here:
+        digest = ""
+    return Found(entries, missing, special + apart, unstable, here, same, digest)
 
 
 def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:

@@ -102,6 +102,7 @@ def fetch(
                 refused = [] if unsafe_links else leads_out(found.entries)
                 entries = without(found.entries, refused)
                 came = Brought()
+                digest = found.digest if entries is found.entries else ""
                 if found.same:
                     Meter(progress).finish()
                     break
@@ -136,7 +137,7 @@ def fetch(
             kept=kept,
             refused=refused,
             missing=found.missing,
-            digest=manifest.digest(entries),
+            digest=digest or manifest.digest(entries),
             skipped=found.skipped,
             unstable=came.bad,
             entries=entries,

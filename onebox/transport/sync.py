@@ -117,19 +117,20 @@ def push(
             answer.about(entries)
             meter = Meter(progress)
             changed: list[bytes] = []
+            whole = answer.digest
             if not answer.equal:
                 meter = Meter(progress, answer.offers)
                 hashes, changed = _send(link, wide, root, answer, known, meter)
                 sent_files += meter.carried
                 sent_bytes += meter.carried_bytes
                 entries = manifest.with_hashes(entries, hashes)
+                whole = manifest.digest(entries)
             told = answer.end()
         finally:
             wide.close()
             known.save()
         deleted += told["deleted"]
         # Equal in all its parts the box is, though what it was told to be may be old.
-        whole = manifest.digest(entries)
         if not changed and (told["equal"] or told["digest"] == whole):
             meter.finish()
             known.keep(entry.path for entry in entries)
@@ -167,7 +168,8 @@ class _Answer:
     What the box says to our manifest: *equal*, or what it lacks.
 
     *offers* are files to send, *settle* what it can see to itself, *gone* what
-    it has from an earlier push and we no longer have.
+    it has from an earlier push and we no longer have. *digest* is our manifest's,
+    as far as hashes were known.
     """
 
     def __init__(self, link: Link, *, write: bool, what: str = "pushed") -> None:
@@ -175,6 +177,7 @@ class _Answer:
         self.settle: list[bytes] = []
         self.offers: list[Offer] = []
         self.equal = False
+        self.digest = ""
         self._link = link
         # It looks at its files while we look at ours.
         link.begin("push", write=write, what=what)
@@ -184,7 +187,7 @@ class _Answer:
         """Tell the box what is here, and take in what it says to that."""
         link = self._link
         known = any(entry.sha is not None for entry in entries)
-        hashes = parts.hashes(entries) if known else b""
+        hashes, self.digest = parts.hashes(entries) if known else (b"", "")
         link.send(b"D", hashes)
         fresh = entries
         by_path = {entry.path: entry for entry in entries}

@@ -122,6 +122,22 @@ def test_nothing_changed_is_one_round_trip(project: Project) -> None:
     assert (done.files, done.sent_files, done.sent_bytes) == (3, 0, 0)
 
 
+def test_one_digest_however_it_comes(project: Project) -> None:
+    """Moved or there already, from here or there: the same files have one digest."""
+    for name in "abc":
+        age(project.write(f"out/{name}", name.encode()))
+    told = [project.push().digest for _ in range(3)]
+    for at in range(3):
+        told.append(project.fetch().digest)
+        if at == 1:
+            # Since then it is not the time of what was fetched last.
+            (project.box.work / "out" / "b").touch()
+
+    assert 1 == len(set(told))
+    age(project.write("out/b", b"!"))
+    assert project.push().digest not in told
+
+
 def test_only_what_changed_is_sent(project: Project) -> None:
     """A changed file is sent, a touched one only looked at, a chmod is only told."""
     for name in ("a", "b", "c", "d"):
