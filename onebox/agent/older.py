@@ -85,7 +85,8 @@ def taken(file: bytes, offer: Offer, was: State, take: Take) -> Optional[Older]:
     """
     Take a file out of its place to change it; None if it has to be copied.
 
-    That is so where it has another name as well: what is there has to stay.
+    That is so where it has another name as well, for what is there has to stay,
+    and where it is another user's, whose mode and times are not ours to set.
     """
     path = offer.entry.path
     try:
@@ -93,7 +94,8 @@ def taken(file: bytes, offer: Offer, was: State, take: Take) -> Optional[Older]:
     except OSError:
         return None
     older = Older(fd, offer, was, changing_name(path))
-    if older.is_sound() and os.fstat(fd).st_nlink == 1:
+    st = os.fstat(fd)
+    if older.is_sound() and st.st_nlink == 1 and st.st_uid == os.geteuid():
         try:
             take(path, older.name)
         except OSError:

@@ -209,6 +209,24 @@ def test_another_name_of_the_older_file(agent_box: AgentBox, tmp_path: Path) -> 
     assert new == (agent_box.work / "big").read_bytes()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_an_older_file_of_another_user(agent_box: AgentBox, tmp_path: Path) -> None:
+    """
+    A file whose mode and times are not ours to set is replaced, not changed.
+    """
+    link = agent_box.link()
+    there = agent_box.work / "big"
+    old = os.urandom(SIZE)
+    write(tmp_path / "big", old, 1_000_000_001)
+    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    os.chown(there, 4711, 4711)
+    write(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
+    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+
+    assert there.read_bytes() == (tmp_path / "big").read_bytes()
+    assert os.geteuid() == there.stat().st_uid
+
+
 @pytest.mark.parametrize("first", [0, 3 * MIB, SIZE])
 def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
     """
