@@ -19,7 +19,7 @@ from .line import Line
 from .providers.base import Box
 from .session import Session
 from .signals import Interrupted, caught
-from .stages import offers, plan, provision, push, run, teardown
+from .stages import elsewhere, offers, plan, provision, push, run, teardown
 from .ui import Screen
 
 __all__ = [
@@ -99,7 +99,7 @@ def wants(session: Session, stage: str) -> bool:
         if session.box is not None:
             provision.check(session, session.box)
         else:
-            provision.elsewhere(session)
+            elsewhere.refuse(session)
         if session.box is None and stage != "provision" and not session.looked:
             session.looked = True
             push.chosen(session)

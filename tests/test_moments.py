@@ -243,6 +243,9 @@ class TestHeld:
 
         assert 0 != project.inv("teardown", "--provider=local").code
         assert "ob-there" == json.loads(path.read_text())["box"]
+        told = project.inv("status", "--provider=local")
+        assert "census/main (ob-there) may be on gcp" in told.err
+        assert "inv teardown --name=main --provider=gcp" in told.err
 
     def test_all_but_one(self, project: Project) -> None:
         """--all goes on after a box that has to stay."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import children, words
 from ..errors import ConnectionLost, Lost, OneboxError, UsageError
 from ..providers.base import Box
-from . import attempts, ended, job, joblog, receipt, run, watching
+from . import attempts, elsewhere, ended, job, joblog, receipt, run, watching
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -23,7 +23,8 @@ def status(session: Session) -> None:
     """
     Print what is there of this project: boxes, jobs, costs, deadlines.
 
-    With `--name` it is about that box alone. Without a box up, the end of its last
+    With `--name` it is about that box alone. One at another provider is named, with
+    what ends it. Without a box up, the end of its last
     job is said.
     """
     now, one = time.time(), session.settings.source("name") == "--name"
@@ -33,7 +34,12 @@ def status(session: Session) -> None:
         if box.tags.project == session.project
         and (not one or box.tags.name == session.settings.name)
     ]
-    if not mine:
+    others = [
+        there
+        for there in elsewhere.find(session)
+        if not one or there.name == session.settings.name
+    ]
+    if not mine and not others:
         whose = session.title if one else session.settings.project
         session.screen.print(f"{whose}: no box is up")
         past = ended.last(session, whatever_name=not one)
@@ -53,6 +59,8 @@ def status(session: Session) -> None:
         session.screen.print("   ".join(title))
         session.screen.print(f"    {'   '.join(about)}")
         session.screen.print(f"    job {_job(session, box)}")
+    for other in others:
+        elsewhere.say(session, other)
 
 
 def logs(session: Session) -> None:

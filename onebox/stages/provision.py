@@ -9,7 +9,7 @@ from .. import words
 from ..errors import OneboxError, UsageError
 from ..providers.base import Box
 from ..signals import Interrupted
-from . import arrival, image, launch, offers
+from . import arrival, elsewhere, image, launch, offers
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -28,7 +28,7 @@ def reason(session: Session) -> str | None:
     """
     box = session.box
     if box is None:
-        elsewhere(session)
+        elsewhere.refuse(session)
         return f"there is no box {session.title}"
     check(session, box)
     if box.state in ("stopped", "stopping"):
@@ -121,21 +121,6 @@ def _use(session: Session, box: Box) -> None:
         session.made_again(arrival.secure(session, box))
     if session.line.box_wanted or session.line.keep:
         session.remember(ours_to_end=False)
-
-
-def elsewhere(session: Session) -> None:
-    """Raise UsageError if the box of this name is at another provider."""
-    record = session.notebook.record
-    if not record.box or record.provider in ("", session.provider.name):
-        return
-    there = session.provider_called(record.provider).get(record.box, record.place)
-    if there is not None and there.state != "gone":
-        raise UsageError(
-            f"{session.settings.source('provider')} asks for {session.provider.name}, "
-            f"but {session.title} ({record.box}) is on {record.provider}",
-            next=f"inv teardown --provider={record.provider}, or another box: "
-            "--name=second",
-        )
 
 
 def check(session: Session, box: Box) -> None:

@@ -19,7 +19,7 @@ from ..errors import (
 from ..providers.base import Box
 from ..signals import held
 from ..transport import outputs
-from . import attempts, job, launch, provision, receipt, recover
+from . import attempts, elsewhere, job, launch, provision, receipt, recover
 from .roots import roots
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def perform(
     session.aside.clear()
     box = session.look_again()
     if box is None:
-        provision.elsewhere(session)
+        elsewhere.refuse(session)
         session.notebook.forget()
         attempts.forget(session)
         session.forget_door()
@@ -155,9 +155,11 @@ def perform_all(session: Session, *, discard: bool, yes: bool) -> None:
         except OneboxError as error:
             session.screen.note(f"{session.settings.project}/{name}: {error.message}")
             refused.append(error)
+    for one in (others := elsewhere.find(session)):
+        elsewhere.say(session, one)
     if refused:
         raise refused[0]
-    if not names:
+    if not names and not others:
         session.screen.line("teardown", "done", "up to date", "nothing is there")
 
 

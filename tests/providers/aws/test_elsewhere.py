@@ -1,0 +1,51 @@
+"""A project with boxes at two providers is told of both."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ...conftest import Project
+from ...conftest import project as project
+
+TOML = """\
+provider = "aws"
+vm = "m7i.large"
+[aws]
+region = "us-east-1"
+[run]
+command = "true"
+"""
+
+
+@pytest.fixture
+def on_aws(aws_environment: str, project: Project) -> Project:
+    """A project that asks AWS, unless it is told to ask elsewhere."""
+    told = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
+    project.environ.update(told)
+    project.write("onebox.toml", TOML)
+    return project
+
+
+def test_a_box_at_another_provider(on_aws: Project) -> None:
+    """
+    It is told where this project's boxes are listed or removed, with what ends it.
+    """
+    assert 0 == on_aws.inv("provision", "--provider=local", "--name=here").code
+    (box,) = on_aws.boxes()
+
+    for line in (["status"], ["teardown", "--all"]):
+        told = on_aws.inv(*line)
+        assert 0 == told.code, told.err
+        assert f"census/here ({box}) is on local, no charge" in told.err
+        assert "inv teardown --name=here --provider=local" in told.err
+        assert "no box is up" not in told.out
+        assert "nothing is there" not in told.err
+    assert f"census/here   {box}" in on_aws.inv("status", "--name=here").out
+    assert box not in on_aws.inv("status", "--name=main").err
+    assert [box] == on_aws.boxes()
+
+    assert 0 == on_aws.inv("teardown", "--name=here", "--provider=local").code
+    assert [] == on_aws.boxes()
+    assert "census: no box is up" in on_aws.inv("status").out
