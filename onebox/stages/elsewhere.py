@@ -40,8 +40,8 @@ def refuse(session: Session) -> None:
 def find(session: Session) -> list[Elsewhere]:
     """Return the boxes of this project that other providers have, or may have."""
     found = []
-    for folder in sorted(session.notebook.directory.parent.iterdir()):
-        record = Notebook(folder).record
+    for folder in sorted(session.notebook.directory.parent.glob("*")):
+        record = Notebook(folder).record if folder.is_dir() else Record()
         if not record.box or record.provider in ("", session.provider.name):
             continue
         try:

@@ -24,8 +24,7 @@ def status(session: Session) -> None:
     Print what is there of this project: boxes, jobs, costs, deadlines.
 
     With `--name` it is about that box alone. One at another provider is named, with
-    what ends it. Without a box up, the end of its last
-    job is said.
+    what ends it. Without a box up, the end of its last job is said.
     """
     now, one = time.time(), session.settings.source("name") == "--name"
     mine = [
