@@ -52,6 +52,13 @@ def follow(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]
     fd = os.open(at.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
+        if (
+            isinstance(offset, int)
+            and offset > size
+            and states.state(at, job)[0] != "running"
+        ):
+            # What a power cut has taken from the log came to the client before.
+            offset = size
         if not isinstance(offset, int) or not 0 <= offset <= size:
             raise Refused("offset", "the log ends at %d, not at %r" % (size, offset))
         os.lseek(fd, offset, os.SEEK_SET)
