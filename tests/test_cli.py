@@ -421,6 +421,7 @@ class TestStepByStep:
         (project.root / "onebox.toml").unlink()
         done = project.inv("init")
         assert 0 == done.code
+        assert "next: [run] command, then inv run" in done.err
         assert ".onebox/" in project.read(".gitignore").splitlines()
         assert 0 == project.inv("plan").code or "command" in project.inv("plan").err
 

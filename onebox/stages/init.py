@@ -31,4 +31,5 @@ def perform(session: Session, *, force: bool = False) -> None:
         text = "".join(f"{line}\n" for line in [*lines, ".onebox/"])
         write_atomically(ignore, text.encode(), mode=0o644)
         session.screen.line("init", "done", "written", ".gitignore: .onebox/")
-    session.screen.note("next: inv run")
+    there = (session.root / "job.py").exists()
+    session.screen.note(f"next: {'' if there else '[run] command, then '}inv run")
