@@ -52,11 +52,11 @@ def address(services: Sequence[str] = SERVICES, seconds: float = SECONDS) -> str
 
 def _ask(service: str, seconds: float) -> str:
     """Return the address that a service tells, "" if it tells none."""
-    # The addresses are of our own code: none of them names a file.
+    # The addresses are of our own code: none of them names a file (S310).
     head = {"User-Agent": "onebox"}
-    request = urllib.request.Request(service, headers=head)  # noqa: S310 - see above
+    request = urllib.request.Request(service, headers=head)  # noqa: S310 - ours
     try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - ours
             text = answer.read(64).decode("ascii", "replace")
         return str(ipaddress.IPv4Address(text.strip()))
     except urllib.error.HTTPError as error:

@@ -46,8 +46,8 @@ def read(table: Mapping[str, object]) -> Settings:
     known = {name: table[name] for name in Settings.__annotations__ if name in table}
     for name in ("regions", "zones"):
         if name in known:
-            known[name] = tuple(known[name])  # type: ignore[arg-type] # checked
-    settings = Settings(**known)  # type: ignore[arg-type] # by config
+            known[name] = tuple(known[name])  # type: ignore[arg-type] # a list of text
+    settings = Settings(**known)  # type: ignore[arg-type] # config has seen to it
     if settings.ssh_cidr in _WORLD and not settings.allow_world_ssh:
         raise ConfigError(
             "[gcp] ssh_cidr lets the whole world reach ssh",

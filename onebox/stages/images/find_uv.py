@@ -123,7 +123,7 @@ def get(url: str) -> tuple[bytes, str, str]:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("https", "http"):
         raise SystemExit(f"onebox: {bare(url)} is no address that uv can come from")
-    request = urllib.request.Request(bare(url), headers={"Accept": ACCEPT})  # noqa: S310 (see above)
+    request = urllib.request.Request(bare(url), headers={"Accept": ACCEPT})  # noqa: S310 (http or https)
     if parts.username:
         said = f"{parts.username}:{parts.password or ''}"
         plain = urllib.parse.unquote(said).encode("utf-8")
@@ -131,7 +131,7 @@ def get(url: str) -> tuple[bytes, str, str]:
         request.add_header("Authorization", "Basic " + token)
     for attempt in range(TRIES):
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 (see above)
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 (http or https)
                 body = answer.read()
                 return body, str(answer.headers.get("Content-Type")), answer.geturl()
         except (OSError, ValueError) as error:
