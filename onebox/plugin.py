@@ -1,5 +1,5 @@
 """
-Stages as Invoke tasks: the only file that knows Invoke's insides.
+Stages as Invoke tasks: here, and in `options`, is what knows Invoke's insides.
 
 A stage brings up what it needs before it runs, does so once per command line,
 and takes part in the options that belong to the line as a whole: `--vm`,
@@ -9,7 +9,6 @@ arguments on, and would run `provision` twice in `inv provision run`.
 
 from __future__ import annotations
 
-import copy
 import importlib
 import inspect
 import logging
@@ -18,63 +17,21 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from invoke.exceptions import Exit
 from invoke.executor import Executor
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
+from .options import OPTIONS, NoSpot, Said, SharedArgument, contradiction
+
 if TYPE_CHECKING:
     from invoke.context import Context
 
     from .session import Session
 
-OPTIONS = {
-    "vm": "Size of the box: a name from onebox.toml, or the provider's own type.",
-    "provider": "Where the box is made: local, aws, gcp, digitalocean.",
-    "name": "Which box of this project, when there are several.",
-    "spot": "Take spot capacity, which is cheaper and may be taken back.",
-}
 ONLY_HELP = "Run this stage alone, on what is there."
-
-
-class _Line:
-    """
-    What the command line under way has said so far.
-
-    It is a module's global because Invoke copies tasks and arguments freely
-    between parsing and execution; only function bodies keep their identity.
-    """
-
-    options: ClassVar[dict[str, Any]] = {}
-    # onebox's own stages on it; a user's task may be called `provision` too.
-    named: ClassVar[list[str]] = []
-
-    @classmethod
-    def begin(cls) -> None:
-        cls.options = {}
-        cls.named = []
-
-
-class SharedArgument(Argument):
-    """A flag that speaks for every stage on the command line."""
-
-    def __deepcopy__(self, memo: object) -> SharedArgument:
-        # Invoke copies every argument of every task twice at each start; there
-        # is nothing inside this one that could be shared by mistake.
-        return copy.copy(self)
-
-    def set_value(self, value: Any, cast: bool = True) -> None:
-        """Keep the value for the line. Raises Exit when it is contradicted."""
-        name = str(self.names[0])
-        if isinstance(value, str) and (not value or value.startswith("-")):
-            # Invoke would take `--vm --dry` as the size "--dry", and run.
-            raise _usage(f"--{name} needs a value, not {value!r}")
-        super().set_value(value, cast)
-        seen = _Line.options.setdefault(name, self.value)
-        if seen != self.value:
-            raise _usage(f"--{_flag(name, seen)} and --{_flag(name, self.value)}")
 
 
 # Task takes the type that its body returns: a stage has bodies of any.
@@ -128,7 +85,7 @@ class Stage(Task):  # type: ignore[type-arg]
         a stage knows what else the user has asked for.
         """
         if self.own:
-            _Line.named.append(self.name)
+            Said.named.append(self.name)
         return self._pre
 
     @pre.setter
@@ -137,7 +94,7 @@ class Stage(Task):  # type: ignore[type-arg]
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return this task's own flags, then the ones shared by the line."""
-        _Line.begin()
+        Said.begin()
         arguments = list(super().get_arguments(ignore_unknown_help))
         taken = {name for argument in arguments for name in argument.names}
         if self.needs and "only" not in taken:
@@ -150,7 +107,7 @@ class Stage(Task):  # type: ignore[type-arg]
             kind = bool if name == "spot" else str
             arguments.append(SharedArgument(name=name, kind=kind, help=text))
         if not taken & {"spot", "no-spot"}:
-            arguments.append(_NoSpot())
+            arguments.append(NoSpot())
         return arguments
 
     def __call__(self, c: Context, *args: Any, **kwargs: Any) -> Any:
@@ -178,7 +135,9 @@ class Stage(Task):  # type: ignore[type-arg]
             bound.apply_defaults()
             command = bound.arguments.get("command", "")
             if self.own and not isinstance(command, str):
-                raise _usage(f"run(c, command={command!r}): wants one line of text")
+                raise contradiction(
+                    f"run(c, command={command!r}): wants one line of text"
+                )
             said = _freeze(tuple(bound.arguments.values())[1:])
             since = (session.ended * self.on_box, session.begun * self.before_job)
             key = (self.body, session.key, said, only, *since)
@@ -278,8 +237,8 @@ class _Chains:
 
     def __init__(self) -> None:
         # Taken away from there: the next line in this process has its own.
-        self.of_line, self.named = _Line.options, tuple(_Line.named)
-        _Line.begin()
+        self.of_line, self.named = Said.options, tuple(Said.named)
+        Said.begin()
         self.tasks = _called()
         self.options: list[dict[str, Any]] = []
         self.sessions: dict[Any, Session] = {}
@@ -395,35 +354,6 @@ def _root(c: Context) -> str:
 
 def _command_line() -> str:
     return shlex.join(["inv", *sys.argv[1:]])
-
-
-def _usage(message: str) -> Exit:
-    _Line.begin()
-    return Exit(f"onebox: the line contradicts itself: {message}", code=64)
-
-
-def _flag(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return name if value else f"no-{name}"
-    return f"{name}={value}"
-
-
-class _NoSpot(SharedArgument):
-    """`--no-spot`: the same option, said no to."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            name="no-spot",
-            kind=bool,
-            attr_name="no_spot",
-            help="Take on-demand capacity.",
-        )
-
-    def set_value(self, value: Any, cast: bool = True) -> None:
-        """Keep False as the line's value of `spot`."""
-        Argument.set_value(self, value, cast)
-        if _Line.options.setdefault("spot", not value) == bool(value):
-            raise _usage("--spot and --no-spot")
 
 
 def _freeze(value: Any) -> Any:

@@ -1,5 +1,5 @@
 """
-The screen: the only module that imports rich.
+The screen: all that onebox says goes through it.
 
 What onebox itself says goes to stderr; what a command is asked to print (a
 plan, a status, a list) and the job's own bytes go to stdout, so that
@@ -12,54 +12,26 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from . import words
 from .errors import OneboxError
 from .hints import Hints
+from .live import Live, StageLine
+from .streams import Quiet, broken_pipes_ignored, is_tty, poured, read_together
 
 NAME_WIDTH = 10
 RESULT_WIDTH = 18
 MARKS = {"done": "✓", "failed": "✗", "kept": "•", "warn": "!"}
 PLAIN_MARKS = {"done": "ok", "failed": "FAILED", "kept": "-", "warn": "!"}
 STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yellow"}
-
-
-@dataclass
-class StageLine:
-    """The line of the stage that is under way; say how it ended with `end`."""
-
-    doing: Callable[[str], None]
-    progress: Callable[[int, int, int, int], None]
-    mark: str = "done"
-    result: str = ""
-    detail: str = ""
-
-    def end(self, result: str = "", detail: str = "", mark: str = "done") -> None:
-        """Set what the finished line says; no *result* means the time it took."""
-        self.result, self.detail, self.mark = result, detail, mark
-
-
-class _Console(Console):
-    """A console that falls silent when its reader has gone, and nothing else."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        # What is still in the buffer must not fail at Python's own end.
-        hole = os.open(os.devnull, os.O_WRONLY)
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(hole, self.file.fileno())
-        os.close(hole)
 
 
 class Screen:
@@ -69,9 +41,9 @@ class Screen:
         self.hints = hints or Hints()
         able = environ.get("TERM") not in ("dumb", "unknown")
         # Said outright, or FORCE_COLOR would put control codes into a pipe.
-        err, out = able and _is_tty(sys.stderr), able and _is_tty(sys.stdout)
-        self.err = _Console(stderr=True, highlight=False, force_terminal=err)
-        self.out = _Console(highlight=False, force_terminal=out)
+        err, out = able and is_tty(sys.stderr), able and is_tty(sys.stdout)
+        self.err = Quiet(stderr=True, highlight=False, force_terminal=err)
+        self.out = Quiet(highlight=False, force_terminal=out)
         self.live = err
         for stream in (sys.stdout, sys.stderr):
             # A name that the user's encoding lacks must not end the work.
@@ -82,7 +54,7 @@ class Screen:
         self.line_open = False
         # Without a stdout (`>&-`), 1 may be any file of ours.
         self.closed = sys.stdout is None
-        self._bar: Progress | None = None
+        self._live = Live(self.err if err else None)
 
     def headline(
         self,
@@ -125,7 +97,7 @@ class Screen:
         """Show a stage while it runs, and leave one line when it has ended."""
         began = time.monotonic()
         self.close_line()
-        with self._live_line(name, began) as line:
+        with self._live.line(f"{name:<{NAME_WIDTH}}", began) as line:
             try:
                 yield line
             except BaseException:
@@ -133,7 +105,7 @@ class Screen:
                 line.result = line.result or words.seconds(time.monotonic() - began)
                 raise
             finally:
-                self._stop_bar()
+                self._live.stop()
                 spent = words.seconds(time.monotonic() - began)
                 self.line(name, line.mark, line.result or spent, line.detail)
 
@@ -151,7 +123,7 @@ class Screen:
         self._print(self.out, Text(text, "" if mark == "done" else STYLES[mark]))
 
     def _line(
-        self, console: Console, name: str, mark: str, result: str, detail: str
+        self, console: Quiet, name: str, mark: str, result: str, detail: str
     ) -> None:
         sign = self.marks[mark]
         if not console.is_terminal:
@@ -218,7 +190,7 @@ class Screen:
         if not self.can_ask:
             return False
         self.clear_footer()
-        with self._still():
+        with self._live.still():
             self._say(Text(question))
             try:
                 return input("> ").strip() == wanted
@@ -235,10 +207,10 @@ class Screen:
         if self.closed or not data:
             return
         self.clear_footer()
-        with _broken_pipes_ignored():
+        with broken_pipes_ignored():
             # What a user's task has printed before stays before.
             sys.stdout.flush()
-        if not _poured(1, data):
+        if not poured(1, data):
             self.closed, self.line_open = True, False
             return
         self.line_open = not data.endswith(b"\n")
@@ -252,7 +224,7 @@ class Screen:
         self.clear_footer()
         # Without a stderr, 2 may be any file of ours.
         if sys.stderr is not None and not self.err.quiet:
-            self.err.quiet = not _poured(2, data)
+            self.err.quiet = not poured(2, data)
 
     def footer(self, text: str) -> None:
         """Show how the job is doing, below its output; a terminal only."""
@@ -271,7 +243,7 @@ class Screen:
     def close_line(self) -> None:
         """Begin a new line if the job's last one was left open."""
         self.clear_footer()
-        if self.line_open and sys.stderr is not None and _read_together():
+        if self.line_open and sys.stderr is not None and read_together():
             self._raw("\n")
         self.line_open = False
 
@@ -279,60 +251,6 @@ class Screen:
         """Say, where they would stand, that bytes of the job's are not there."""
         self.close_line()
         self.say(f"[onebox: {words.size(count)} of output are no longer there]")
-
-    @contextlib.contextmanager
-    def _live_line(self, name: str, began: float) -> Iterator[StageLine]:
-        if not self.live:
-            yield StageLine(lambda text: None, lambda *counts: None)
-            return
-        bar = Progress(
-            TextColumn(f"[bold]{name:<{NAME_WIDTH}}", markup=True),
-            SpinnerColumn("line", style="cyan"),
-            TextColumn("{task.fields[spent]}"),
-            BarColumn(bar_width=16),
-            TextColumn("{task.description}", markup=False),
-            console=self.err,
-            transient=True,
-        )
-        task = bar.add_task("", total=None, spent="")
-        self._bar = bar
-
-        def doing(text: str) -> None:
-            bar.update(task, description=text, spent=_spent(began))
-
-        def progress(files: int, of_files: int, done: int, total: int) -> None:
-            spent = max(time.monotonic() - began, 0.001)
-            text = _transfer(files, of_files, done, total, spent)
-            bar.update(
-                task,
-                completed=done,
-                total=max(total, 1),
-                description=text,
-                spent=_spent(began),
-            )
-
-        with _broken_pipes_ignored():
-            bar.start()
-        _keep_time(bar, task, began)
-        yield StageLine(doing, progress)
-
-    @contextlib.contextmanager
-    def _still(self) -> Iterator[None]:
-        """Draw nothing meanwhile: what is typed would be drawn over."""
-        bar = self._bar
-        if bar is not None:
-            with _broken_pipes_ignored():
-                bar.stop()
-        yield
-        if bar is not None:
-            with _broken_pipes_ignored():
-                bar.start()
-
-    def _stop_bar(self) -> None:
-        if self._bar is not None:
-            with _broken_pipes_ignored():
-                self._bar.stop()
-            self._bar = None
 
     def _indented(self, text: Text) -> None:
         if not self.live:
@@ -347,86 +265,23 @@ class Screen:
     def _say(self, text: Text) -> None:
         self._print(self.err, text)
 
-    def _print(self, console: Console, what: Text | Table) -> None:
+    def _print(self, console: Quiet, what: Text | Table) -> None:
         if console is self.err:
             self.close_line()
-        with _broken_pipes_ignored():
+        with broken_pipes_ignored():
             if isinstance(what, Text) and not console.is_terminal:
-                self._print_plain(console, what.plain)
+                console.plain(what.plain)
             else:
                 console.print(what)
         self.closed = self.closed or self.out.quiet
-
-    def _print_plain(self, console: Console, text: str) -> None:
-        # rich would make spaces of the tabs between the cells of a table.
-        if console.quiet or console.file is None:
-            return
-        try:
-            console.file.write(f"{text}\n")
-            console.file.flush()
-        except BrokenPipeError:
-            console.on_broken_pipe()
 
     def _raw(self, text: str) -> None:
         with contextlib.suppress(OSError):
             os.write(2, text.encode("utf-8", "replace"))
 
 
-def _read_together() -> bool:
-    """Tell whether stdout and stderr may come to stand in one text."""
-    try:
-        out, err = os.fstat(1), os.fstat(2)
-    except OSError:
-        return False
-    # What is behind a pipe may be the terminal, or a log of both.
-    piped = stat.S_ISFIFO(out.st_mode) or stat.S_ISSOCK(out.st_mode)
-    return piped or os.path.samestat(out, err)
-
-
-def _poured(fd: int, data: bytes) -> bool:
-    """Write all of it, however long that takes; say no if nobody reads it."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            time.sleep(0.01)
-        except OSError:
-            return False
-    return True
-
-
-def _keep_time(bar: Progress, task: TaskID, began: float) -> None:
-    # The elapsed time is drawn anew at each of the bar's own refreshes.
-    original = bar.get_renderables
-
-    def renderables() -> Iterator[Table]:
-        bar.tasks[0].fields["spent"] = _spent(began)
-        yield from original()  # type: ignore[misc]
-
-    bar.get_renderables = renderables  # type: ignore[method-assign]
-
-
-def _transfer(files: int, of_files: int, done: int, total: int, spent: float) -> str:
-    rate = done / spent
-    parts = [f"{files:,}/{of_files:,} files", f"{words.size(done)}/{words.size(total)}"]
-    if done and spent > 0.5:
-        parts.append(f"{words.size(rate)}/s")
-        if rate > 0 and total > done:
-            parts.append(f"{words.seconds((total - done) / rate)} left")
-    return "  ".join(parts)
-
-
-def _spent(began: float) -> str:
-    return f"{words.seconds(time.monotonic() - began):<8}"
-
-
 def _dim(text: str, console: Console) -> str:
     return text if console.no_color else f"\x1b[2m{text}\x1b[0m"
-
-
-def _is_tty(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()
 
 
 def _says_unicode(console: Console) -> bool:
@@ -435,13 +290,3 @@ def _says_unicode(console: Console) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-@contextlib.contextmanager
-def _broken_pipes_ignored() -> Iterator[None]:
-    # A closed terminal or pipe must not end the work: the log has it all.
-    try:
-        yield
-    except OSError:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()

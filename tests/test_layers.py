@@ -73,13 +73,13 @@ class TestOneDoorEach:
         """
         Only the plugin and its tasks know Invoke.
         """
-        assert {"plugin.py", "tasks.py"} == importing("invoke")
+        assert {"options.py", "plugin.py", "tasks.py"} == importing("invoke")
 
     def test_rich(self) -> None:
         """
         Only the screen knows rich.
         """
-        assert {"ui.py"} == importing("rich")
+        assert {"live.py", "streams.py", "ui.py"} == importing("rich")
 
     def test_toml(self) -> None:
         """

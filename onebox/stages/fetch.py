@@ -13,8 +13,8 @@ from . import attempts, job, provision, push, receipt
 from .roots import roots
 
 if TYPE_CHECKING:
+    from ..live import StageLine
     from ..session import Session
-    from ..ui import StageLine
 
 
 def reason(session: Session) -> str | None:

@@ -31,8 +31,8 @@ from . import attempts, checkpoints, launch, provision, push
 from .attempts import Run
 
 if TYPE_CHECKING:
+    from ..live import StageLine
     from ..session import Session
-    from ..ui import StageLine
 
 # How long a box that is going down may take to be off.
 STOPPING_SECONDS = 180.0

@@ -12,10 +12,10 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from ... import words
 from ...durable import private_dir
 from ...errors import BoxFailed, OneboxError
+from ...live import StageLine
 from ...providers.base import Box, Image
 from ...transport import sync
 from ...transport.link import Link
-from ...ui import StageLine
 from .. import arrival, job, launch
 from . import cleaning, environment, recipe, saving
 
