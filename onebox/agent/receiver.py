@@ -255,6 +255,8 @@ class Receiver:
         hasher = Hasher(whole, threaded=entry.size - start > WORTH_A_THREAD)
         at = start
         ok = True
+        # A hole is no hole where something was before.
+        may_skip = older is None or not older.name
         try:
             while True:
                 begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
@@ -264,8 +266,7 @@ class Receiver:
                 length &= ~SAME
                 if begin < at or begin + length > entry.size:
                     raise Hostile("%s overflows" % show(entry.path))
-                # A hole is no hole where something was before.
-                ok = ok and (begin == at or older is None or not older.name)
+                ok = ok and (begin == at or may_skip)
                 hasher.zeros(begin - at, moved)
                 at = begin
                 if same:
@@ -284,7 +285,7 @@ class Receiver:
                     moved(len(piece))
             status, told = ENDED.unpack(flow.exactly(ENDED.size))
             if status == b"+":
-                ok = ok and (at == entry.size or older is None or not older.name)
+                ok = ok and (at == entry.size or may_skip)
                 hasher.zeros(entry.size - at, moved)
         finally:
             sha = hasher.digest()
