@@ -106,6 +106,7 @@ def settle(session: Session, error: OneboxError | None) -> None:
         return
     if not session.line.owes_teardown(session.notebook.record.ours_to_end):
         if error is None:
+            _end_worthless(session)
             _say_kept(session)
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
@@ -252,6 +253,22 @@ def _may_discard(session: Session, boxes: list[Box]) -> None:
             f"not confirmed; {ids} and its outputs are untouched",
             next="inv teardown --discard-outputs --yes",
         )
+
+
+def _end_worthless(session: Session) -> None:
+    """Remove what earlier attempts have left, though the last one's box stays."""
+    run, record = attempts.read(session), session.notebook.record
+    if session.paper is None or run is None or not run.attempts[1:]:
+        return
+    box = session.look_again()
+    if box is None or box.id != record.box or not record.fetched:
+        return
+    for one in session.others:
+        if recover.superseded(session, one):
+            with session.screen.stage("teardown") as line, held():
+                launch.remove(session, one)
+                line.end("", f"{one.id}, of an earlier attempt: gone")
+    session.look_again()
 
 
 def _say_kept(session: Session) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from onebox.providers.localbox.layout import Layout, write_json
+from onebox.providers.localbox.layout import Layout, is_locked, write_json
 
 from ..conftest import Done, Project
 
@@ -211,6 +211,27 @@ class TestTaken:
         assert "no checkpoints have come here: the job starts from its" in project.err
         assert "1\n" == project.read("results/x")
         assert [old] != project.boxes()
+        assert 1 == len(project.boxes()), project.err
+
+    def test_a_disk_that_cannot_be_read(self, project: Project) -> None:
+        """
+        It stays until the job has ended, and no longer, though the next box stays.
+        """
+        prepare(project, job="echo from 0; sleep 3; mkdir results; echo 1 >results/x")
+        assert 0 == project.inv("provision").code
+        (old,) = project.boxes()
+        lock = Layout(project.home / "local" / "boxes" / old).lock
+        line = project.start("run")
+        project.until("from 0")
+        project.cut_power()
+        while not is_locked(lock):
+            assert line.poll() is None
+        project.cut_power()
+
+        assert 0 == line.wait(60), project.err
+        assert f"{old} stays, for its disk, until the job has ended" in project.err
+        assert f"{old}, of an earlier attempt: gone" in project.err
+        assert "1\n" == project.read("results/x")
         assert 1 == len(project.boxes())
 
 
