@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..providers.base import Box, BoxState
 from ..transport import outputs
-from . import attempts, checkpoints, launch, provision, push
+from . import attempts, checkpoints, job, launch, provision, push
 from .attempts import Run
 
 if TYPE_CHECKING:
@@ -258,11 +258,13 @@ def _leave(session: Session, run: Run, box: Box) -> None:
 
 
 def _bring_all(session: Session, run: Run, box: Box, line: StageLine) -> bool:
-    """Fetch checkpoints, then outputs; tell whether all of them are here."""
+    """Fetch checkpoints, outputs, the log's rest; tell whether all of it is here."""
     line.doing(f"fetching what {box.id} has")
     folder = _kept(session, run.job)
     try:
         last_pull(session, run, box)
+        told = session.resuming(lambda link: link.ask("job", job=run.job), box)
+        job.bring_log(session, box, told)
         done: outputs.Fetched = session.resuming(
             lambda link: outputs.fetch(
                 link,

@@ -213,6 +213,31 @@ class TestTaken:
         assert [old] != project.boxes()
         assert 1 == len(project.boxes()), project.err
 
+    def test_the_rest_of_the_log(self, project: Project) -> None:
+        """
+        What the job printed when nobody could hear it is on its disk, then here.
+        """
+        prepare(
+            project,
+            job="echo from 0; [ ! -e ckpt/x ] || exit 0; mkdir -p ckpt; sleep 1;"
+            # More than pipes and sockets on the way would hold.
+            "head -c 60000000 /dev/zero | tr '\\0' x; echo unheard;"
+            "echo 1 >ckpt/x; sleep 600",
+        )
+        line = project.start("run")
+        project.until("from 0")
+        line.send_signal(signal.SIGSTOP)
+        (box,) = project.boxes()
+        written = project.home / "local" / "boxes" / box / "home" / "work" / "ckpt/x"
+        while not written.exists():
+            time.sleep(0.05)
+        project.cut_power()
+        line.send_signal(signal.SIGCONT)
+
+        assert 0 == line.wait(60), project.err
+        first, _ = sorted((project.root / ".onebox/jobs").glob("*/log"))
+        assert "from 0\n" + 60_000_000 * "x" + "unheard\n" == first.read_text()
+
     def test_a_disk_that_cannot_be_read(self, project: Project) -> None:
         """
         It stays until the job has ended, and no longer, though the next box stays.
