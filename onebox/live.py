@@ -80,16 +80,21 @@ class Live:
         yield StageLine(doing, progress)
 
     @contextlib.contextmanager
-    def still(self) -> Iterator[None]:
-        """Draw nothing meanwhile: what is typed would be drawn over."""
+    def still(self) -> Iterator[bool]:
+        """
+        Draw nothing meanwhile: what is typed or printed would be drawn over.
+
+        It gives whether something was drawn, and will be again.
+        """
         bar = self._bar
-        if bar is not None:
-            with broken_pipes_ignored():
-                bar.stop()
-        yield
-        if bar is not None:
-            with broken_pipes_ignored():
-                bar.start()
+        if bar is None:
+            yield False
+            return
+        with broken_pipes_ignored():
+            bar.stop()
+        yield True
+        with broken_pipes_ignored():
+            bar.start()
 
     def stop(self) -> None:
         """Take the line away."""

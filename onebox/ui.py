@@ -210,10 +210,13 @@ class Screen:
         with broken_pipes_ignored():
             # What a user's task has printed before stays before.
             sys.stdout.flush()
-        if not poured(1, data):
-            self.closed, self.line_open = True, False
-            return
-        self.line_open = not data.endswith(b"\n")
+        with self._live.still() as drawn:
+            if not poured(1, data):
+                self.closed, self.line_open = True, False
+                return
+            self.line_open = not data.endswith(b"\n")
+            if drawn:
+                self.close_line()
 
     def said(self, data: bytes) -> None:
         """

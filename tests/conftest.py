@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from onebox.providers.localbox import processes
-from onebox.providers.localbox.layout import Layout, is_locked
 
 TASKS = "from onebox import *\n"
 TOML = """\
@@ -115,13 +114,19 @@ class Project:
         return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
 
     def cut_power(self) -> None:
-        """Have everything in the boxes gone at once: nobody is asked."""
+        """
+        Have everything in the boxes gone at once: nobody is asked.
+
+        What a client starts there again right after is not touched.
+        """
         for name in self.boxes():
-            lock = Layout(self.home / "local" / "boxes" / name).lock
-            while is_locked(lock) or processes.marked(name):
-                for pid in sorted(processes.marked(name)):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            found: set[int] = set()
+            while fresh := processes.marked(name) - found:
+                # None of them can start another one, or mourn, any more.
+                send(signal.SIGSTOP, fresh)
+                found |= fresh
+            while left := processes.marked(name) & found:
+                send(signal.SIGKILL, left)
 
     def processes(self) -> list[int]:
         """Return the processes that live in one of this user's boxes."""
@@ -144,6 +149,13 @@ class Project:
         while text not in self.out + self.err:
             assert time.monotonic() < end, f"no {text!r} in {self.out}{self.err}"
             time.sleep(0.02)
+
+
+def send(number: int, pids: Iterable[int]) -> None:
+    """Send a signal to those of these processes that are still there."""
+    for pid in sorted(pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @pytest.fixture

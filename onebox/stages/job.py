@@ -182,7 +182,13 @@ def log_place(session: Session, job_id: str) -> str:
     return words.path(str(log_path(session, job_id).relative_to(session.root)))
 
 
-def bring_log(session: Session, box: Box, latest: Mapping[str, Any]) -> None:
+def bring_log(
+    session: Session,
+    box: Box,
+    latest: Mapping[str, Any],
+    output: Callable[[bytes], None] = lambda data: None,
+    gone: Callable[[int], None] | None = None,
+) -> None:
     """Have the rest of a job's log here that was over when nobody was attached."""
     job_id = str(latest["job"])
     if latest["state"] == "running" or job_id.startswith("image-"):
@@ -190,7 +196,7 @@ def bring_log(session: Session, box: Box, latest: Mapping[str, Any]) -> None:
     with JobLog(log_path(session, job_id)) as copy:
         if copy.size < latest["log_bytes"]:
             session.resuming(
-                lambda link: _follow(link, job_id, copy, lambda data: None, None, None),
+                lambda link: _follow(link, job_id, copy, output, None, gone),
                 box,
             )
             copy.settle()

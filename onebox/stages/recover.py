@@ -260,11 +260,11 @@ def _leave(session: Session, run: Run, box: Box) -> None:
 def _bring_all(session: Session, run: Run, box: Box, line: StageLine) -> bool:
     """Fetch checkpoints, outputs, the log's rest; tell whether all of it is here."""
     line.doing(f"fetching what {box.id} has")
-    folder = _kept(session, run.job)
+    folder, screen = _kept(session, run.job), session.screen
     try:
         last_pull(session, run, box)
         told = session.resuming(lambda link: link.ask("job", job=run.job), box)
-        job.bring_log(session, box, told)
+        job.bring_log(session, box, told, screen.output, screen.output_gone)
         done: outputs.Fetched = session.resuming(
             lambda link: outputs.fetch(
                 link,
