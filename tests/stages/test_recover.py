@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from onebox.providers.localbox.layout import Layout, is_locked, write_json
+from onebox.providers.localbox import processes
+from onebox.providers.localbox.layout import Layout, write_json
 
 from ..conftest import Done, Project
 
@@ -245,11 +246,10 @@ class TestTaken:
         prepare(project, job="echo from 0; sleep 3; mkdir results; echo 1 >results/x")
         assert 0 == project.inv("provision").code
         (old,) = project.boxes()
-        lock = Layout(project.home / "local" / "boxes" / old).lock
         line = project.start("run")
         project.until("from 0")
         project.cut_power()
-        while not is_locked(lock):
+        while not processes.marked(old):
             assert line.poll() is None
         project.cut_power()
 
