@@ -8,6 +8,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from .conftest import JOB, TOML, Project
 
 CHANGED = TOML.replace("[run]\n", '[run]\nwhen = "changed"\n')
@@ -244,8 +246,28 @@ class TestHeld:
         assert 0 != project.inv("teardown", "--provider=local").code
         assert "ob-there" == json.loads(path.read_text())["box"]
         told = project.inv("status", "--provider=local")
-        assert "census/main (ob-there) may be on gcp" in told.err
-        assert "inv teardown --name=main --provider=gcp" in told.err
+        assert "census/main (ob-there) may be on gcp" in told.out
+        assert "inv teardown --name=main --provider=gcp" in told.out
+
+    @pytest.mark.parametrize(
+        "text",
+        ['{"format": 1, "box":', '{"format": 1, "box": "ob-x", "provider": "azure"}'],
+    )
+    def test_another_box_of_which_nothing_is_known(
+        self, project: Project, text: str
+    ) -> None:
+        """What is written of another box, and cannot be read, is no reason to fail."""
+        project.inv("provision")
+        other = record(project).parent.parent / "other" / "state.json"
+        other.parent.mkdir()
+        other.write_text(text)
+        told = project.inv("status")
+
+        assert 0 == told.code, told.err
+        assert "census/main" in told.out
+        assert "azure" in told.out or "corrupt" in told.err
+        assert 0 == project.inv("teardown", "--all").code
+        assert [] == project.boxes()
 
     def test_all_but_one(self, project: Project) -> None:
         """--all goes on after a box that has to stay."""

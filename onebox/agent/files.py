@@ -82,7 +82,7 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         receiver = stack.enter_context(contextlib.closing(receiver_for(box)))
         plan = plan_for(box, entries, before, index, receiver, alive)
         if request["write"]:
-            check_space(box, plan)
+            check_space(box, plan, receiver)
         tables.send_rows(channel.send, lacking(plan))
         if not request["write"]:
             return {"equal": False, "digest": "", "bad": [], "deleted": 0}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
 import time
 from typing import (
-    BinaryIO,
     Callable,
     Collection,
     Dict,
     Iterable,
+    Iterator,
     NamedTuple,
     Optional,
     Set,
@@ -22,8 +23,8 @@ from . import blocks
 from .blocks import BIG, BLOCK, DIGEST, Sum
 from .names import show
 
-# So many rows that say nothing any more may be in a small index.
-ROOM = 1000
+# So many bytes that say nothing any more may be in a small index.
+ROOM = 1 << 16
 Alive = Callable[[], None]
 # Size and times of a file: what changes whenever it is written to.
 State = Tuple[int, int, int]
@@ -50,13 +51,14 @@ class Index:
     def __init__(self, file: Optional[bytes] = None, *, adding: bool = False) -> None:
         """Load what is known; nothing, if the file is only to be added to."""
         self._file = file
-        # Nothing has been looked at before this moment.
-        self.since = time.time_ns()
+        self._since = time.time_ns()
         self._known: Dict[bytes, bytes] = {}
         self._adding = adding
-        # The rows of the file, if more can be added to it; and of which paths.
-        self._rows = 0
+        # Whether more can be added to the file, its size, and how much of that
+        # says nothing any more.
         self._whole = adding
+        self._size = self._dead = 0
+        # Of which paths there is news; or that there is some, for a new file.
         self._news: Set[bytes] = set()
         self._changed = False
         if file is not None and not adding:
@@ -85,14 +87,14 @@ class Index:
         """
         # File systems with whole seconds need two of them, the others a few ticks.
         slack = 2_000_000_000 if st.st_mtime_ns % 1_000_000_000 == 0 else 50_000_000
-        if self.since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
+        if self._since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
             self._forget(path)
         else:
             before = self._known.get(path, b"")
             if before[self.STATE.size : self.HASHED] == sha:
                 blocks = blocks or before[self.HASHED :]
             self._known[path] = self._state(st) + sha + blocks
-            self._note(path)
+            self._note(path, before or None)
 
     def keep(self, paths: Iterable[bytes]) -> None:
         """Forget all other paths."""
@@ -101,50 +103,83 @@ class Index:
             self._forget(path)
 
     def save(self) -> None:
-        """Add what is new to the file, or write it anew, whole or not at all."""
+        """
+        Add what is new to the file, or write it anew, whole or not at all.
+
+        What cannot be written, on a full disk, costs time later, and nothing else.
+        """
         if self._file is None:
             return
-        rows = self._rows + len(self._news)
-        if self._adding or (self._whole and rows <= 2 * len(self._known) + ROOM):
-            if self._news:
-                with open(self._file, "ab") as out:
-                    self._write(out, self._news)
-        elif self._whole or self._changed:
-            fresh = self._file + b".%d" % os.getpid()
-            with open(fresh, "wb") as out:
-                self._write(out, self._known)
-            os.replace(fresh, self._file)
-            self._whole, self._changed = True, False
-            rows = len(self._known)
-        self._rows = rows
+        wasteful = not self._adding and self._dead > self._size // 2 + ROOM
+        with contextlib.suppress(OSError):
+            if self._whole and not wasteful:
+                if self._news:
+                    self._add(self._file)
+            elif self._changed or wasteful:
+                self._write(self._file)
         self._news.clear()
 
-    def _write(self, out: BinaryIO, paths: Collection[bytes]) -> None:
-        """Write a part: its length, its rows, and the hash of all that."""
-        if not out.tell():
-            out.write(self.MAGIC)
-        rows = ((path, self._known.get(path, b"")) for path in paths)
-        size = sum(self.HEAD.size + len(path) + len(value) for path, value in rows)
-        head = self.PART.pack(size)
-        whole = hashlib.sha256(head)
-        out.write(head)
+    def _add(self, file: bytes) -> None:
+        # In one piece: another process may do the same.
+        part = b"".join(self._part(self._news))
+        fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(fd).st_size
+            part = part if size else self.MAGIC + part
+            count = 0
+            try:
+                count = os.write(fd, part)
+            finally:
+                if count != len(part):
+                    os.ftruncate(fd, size)
+            self._size = size + count
+        finally:
+            os.close(fd)
+
+    def _write(self, file: bytes) -> None:
+        fresh = file + b".%d" % os.getpid()
+        try:
+            with open(fresh, "wb") as out:
+                out.write(self.MAGIC)
+                for piece in self._part(self._known):
+                    out.write(piece)
+                self._size = out.tell()
+            os.replace(fresh, file)
+        except OSError:
+            os.unlink(fresh)
+            raise
+        self._whole, self._changed, self._dead = True, False, 0
+
+    def _part(self, paths: Collection[bytes]) -> Iterator[bytes]:
+        """Yield a part: its length, its rows, and the hash of all that."""
+        values = ((path, self._known.get(path, b"")) for path in paths)
+        size = self.PART.pack(sum(self._row(path, value) for path, value in values))
+        whole = hashlib.sha256(size)
+        yield size
         for path in paths:
             value = self._known.get(path, b"")
             row = self.HEAD.pack(len(path), len(value)) + path + value
             whole.update(row)
-            out.write(row)
-        out.write(whole.digest())
+            yield row
+        yield whole.digest()
 
-    def _note(self, path: bytes) -> None:
+    def _row(self, path: bytes, value: bytes) -> int:
+        return self.HEAD.size + len(path) + len(value)
+
+    def _note(self, path: bytes, before: Optional[bytes]) -> None:
+        """Take in that what was known of a path says nothing any more."""
+        if before is not None:
+            self._dead += self._row(path, before)
         if self._whole:
             self._news.add(path)
         else:
             self._changed = True
 
     def _forget(self, path: bytes) -> None:
+        before = self._known.pop(path, None)
         # What is only added to may be in the file.
-        if self._known.pop(path, None) is not None or self._adding:
-            self._note(path)
+        if before is not None or self._adding:
+            self._note(path, before)
 
     def _load(self, file: bytes) -> None:
         try:
@@ -152,31 +187,35 @@ class Index:
                 data = stream.read()
         except OSError:
             return
-        if not data.startswith(self.MAGIC):
-            return
-        at = len(self.MAGIC)
+        at = len(self.MAGIC) if data.startswith(self.MAGIC) else len(data) + 1
         # Damage costs time, never correctness: what it hides is read anew.
         while at + self.PART.size <= len(data):
             end = at + self.PART.size + self.PART.unpack_from(data, at)[0]
             told = data[end : end + DIGEST]
             if hashlib.sha256(memoryview(data)[at:end]).digest() != told:
-                return
+                break
             self._take(data, at + self.PART.size, end)
             at = end + DIGEST
+        self._size = len(data)
         self._whole = at == len(data)
+        # What was added behind it would never be read: it is written anew.
+        self._changed = not self._whole
 
     def _take(self, data: bytes, at: int, end: int) -> None:
         known = self._known
         while at < end:
+            begin = at
             length, size = self.HEAD.unpack_from(data, at)
             middle = at + self.HEAD.size + length
             path = data[at + self.HEAD.size : middle]
             at = middle + size
-            self._rows += 1
+            before = known.pop(path, None)
+            if before is not None:
+                self._dead += self._row(path, before)
             if size:
                 known[path] = data[middle:at]
             else:
-                known.pop(path, None)
+                self._dead += at - begin
 
     def _state(self, st: os.stat_result) -> bytes:
         return self.STATE.pack(st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Callable, Optional
+import stat
+from typing import Callable
 
 from . import blocks
 from .blocks import BLOCK, DIGEST
@@ -28,16 +29,18 @@ class Older:
     """
     The older file, open as *fd*, of which an offer tells the blocks.
 
-    *name* is its name in the staging directory, if it is there to be changed.
+    *was* is the state it was offered in. *name* is its name in the staging
+    directory, if it is there to be changed; *sound* that it was as offered then.
     """
 
-    def __init__(self, fd: int, offer: Offer, was: State, name: bytes = b"") -> None:
+    def __init__(
+        self, fd: int, offer: Offer, was: State, name: bytes = b"", sound: bool = True
+    ) -> None:
         self.fd = fd
         self.name = name
         self._offer = offer
         self._was = was
-        # Once we write to it ourselves, its state tells nothing any more.
-        self._sound = state(os.fstat(fd)) == was
+        self._sound = sound
 
     def known(self, begin: int, length: int) -> bytes:
         """Return the hashes of a part that stays the same. Raises Hostile."""
@@ -72,8 +75,9 @@ class Older:
     def is_sound(self) -> bool:
         """Say whether it was as it had been offered all the time."""
         if self.name:
+            # Once we write to it ourselves, its state tells nothing any more.
             return self._sound
-        return self._sound and state(os.fstat(self.fd)) == self._was
+        return state(os.fstat(self.fd)) == self._was
 
 
 def changing_name(path: bytes) -> bytes:
@@ -81,26 +85,35 @@ def changing_name(path: bytes) -> bytes:
     return b"changing-" + hashlib.sha256(path).hexdigest()[:40].encode("ascii")
 
 
-def taken(file: bytes, offer: Offer, was: State, take: Take) -> Optional[Older]:
+def may_be_taken(st: os.stat_result) -> bool:
     """
-    Take a file out of its place to change it; None if it has to be copied.
+    Say whether a file may be changed in place of being copied.
 
-    That is so where it has another name as well, for what is there has to stay,
-    and where it is another user's, whose mode and times are not ours to set.
+    Not where it has another name as well, for what is there has to stay, nor
+    where it is another user's, whose mode and times are not ours to set.
     """
-    path = offer.entry.path
+    return stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and st.st_uid == os.geteuid()
+
+
+def take_out(file: bytes, staging: int, offer: Offer, was: State, take: Take) -> Older:
+    """Take a file that may be taken out of its place. Raises OSError."""
+    st = os.lstat(file)
+    if state(st) != was or not may_be_taken(st):
+        raise OSError("not as it was offered")
+    name = changing_name(offer.entry.path)
+    take(offer.entry.path, name)
+    fd = open_changing(staging, name)
+    now = os.fstat(fd)
+    # What somebody has put there meanwhile is not what was offered.
+    same = os.path.samestat(st, now) and state(now)[:2] == was[:2]
+    return Older(fd, offer, was, name, same)
+
+
+def open_changing(staging: int, name: bytes) -> int:
+    """Open a file that is to be changed, whatever its mode. Raises OSError."""
+    fd = os.open(name, os.O_RDONLY | FLAGS, dir_fd=staging)
     try:
-        fd = os.open(file, os.O_RDWR | FLAGS)
-    except OSError:
-        return None
-    older = Older(fd, offer, was, changing_name(path))
-    st = os.fstat(fd)
-    if older.is_sound() and st.st_nlink == 1 and st.st_uid == os.geteuid():
-        try:
-            take(path, older.name)
-        except OSError:
-            os.close(fd)
-            return None
-        return older
-    os.close(fd)
-    return None
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+    return os.open(name, os.O_RDWR | FLAGS, dir_fd=staging)

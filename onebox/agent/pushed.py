@@ -100,9 +100,9 @@ def lacking(plan: Plan) -> Iterator[List[Any]]:
         yield [text(path), "lack", *offer.told()]
 
 
-def check_space(box: Box, plan: Plan) -> None:
+def check_space(box: Box, plan: Plan, receiver: Receiver) -> None:
     """Refuse a push that the disk cannot hold, before it starts."""
-    need = sum(offer.lacking() for offer in plan.offers.values())
+    need = sum(receiver.room(offer) for offer in plan.offers.values())
     free = disk(box.work)[0]
     if need > free:
         raise wire.Refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from typing import (
@@ -10,6 +11,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Set,
     Tuple,
 )
 
@@ -18,7 +20,15 @@ from .blocks import BLOCK, DIGEST, Data, Sum
 from .index import Alive, Index, State, Unstable, read_hash, state
 from .manifest import Entry
 from .names import Hostile, show
-from .older import FLAGS, Older, Take, changing_name, taken
+from .older import (
+    FLAGS,
+    Older,
+    Take,
+    changing_name,
+    may_be_taken,
+    open_changing,
+    take_out,
+)
 from .stream import (
     END,
     ENDED,
@@ -70,6 +80,10 @@ class Receiver:
         self._blocks = blocks.MOST
         self._kept: Dict[bytes, Sum] = {}
         self._old: Dict[bytes, State] = {}
+        # Of these it is known which blocks the older file has: it is in the
+        # staging directory already, or may be taken there.
+        self._changing: Set[bytes] = set()
+        self._takeable: Set[bytes] = set()
         # What earlier attempts have left.
         self._left = set(map(os.fsencode, os.listdir(self.fd)))
         self.bad: List[bytes] = []
@@ -79,11 +93,7 @@ class Receiver:
         if entry.size <= self._keep or not self._left:
             return Offer(entry)
         if entry.size > blocks.BIG and changing_name(entry.path) in self._left:
-            try:
-                found = read_hash(self._staging + changing_name(entry.path), alive)
-            except (OSError, Unstable):
-                return Offer(entry)
-            return self._with_blocks(Offer(entry), found.st, found.blocks)
+            return self._changing_offer(entry, alive)
         name = partial_name(entry)
         if name not in self._left:
             return Offer(entry)
@@ -116,7 +126,18 @@ class Receiver:
             st = os.lstat(self._base + entry.path)
         except OSError:
             return offer
+        if may_be_taken(st):
+            self._takeable.add(entry.path)
         return self._with_blocks(offer, st, known.blocks(entry.path, st))
+
+    def room(self, offer: Offer) -> int:
+        """Return how much more of the disk a file takes, at least."""
+        path, size = offer.entry.path, offer.entry.size
+        if not offer.blocks:
+            return size - offer.offset
+        if path in self._changing or path in self._takeable:
+            return max(size - self._old[path][0], 0)
+        return size
 
     def receive(
         self,
@@ -184,6 +205,12 @@ class Receiver:
     ) -> None:
         entry = offer.entry
         name = partial_name(entry) if entry.size > self._keep else b"small"
+        begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
+        if not length and offer.blocks:
+            # It cannot be sent as it was announced: what is in its place stays.
+            flow.exactly(ENDED.size)
+            self.bad.append(entry.path)
+            return
         older = self._older(offer, take)
         try:
             if older is not None and older.name:
@@ -191,16 +218,21 @@ class Receiver:
             else:
                 fd = self._again(name, entry, start) if start else self._create(name)
             try:
+                first = begin, length
                 if entry.size <= SMALL and not start:
-                    sha, sums = _small(flow, entry, fd, moved), b""
+                    sha, sums = _small(flow, entry, fd, first, moved), b""
                 else:
-                    sha, sums = self._large(flow, offer, start, fd, older, moved)
+                    sha, sums = self._large(flow, offer, start, fd, older, first, moved)
+                changed = older is not None and bool(older.name)
                 if sha is None or (entry.sha is not None and sha != entry.sha):
                     # Of an older one most may be right: the next attempt will see.
-                    if older is None or not older.name:
+                    if not changed:
                         remove(self.fd, name)
                     self.bad.append(entry.path)
                     return
+                if changed:
+                    # Its times must not reach the disk before its contents.
+                    os.fsync(fd)
                 land(Landed(entry._replace(sha=sha), fd, name, sums))
             finally:
                 os.close(fd)
@@ -229,6 +261,7 @@ class Receiver:
         start: int,
         fd: int,
         older: Optional[Older],
+        first: Tuple[int, int],
         moved: Moved,
     ) -> Tuple[Optional[bytes], bytes]:
         entry = offer.entry
@@ -237,7 +270,7 @@ class Receiver:
             whole = Sum(entry.size)
         else:
             moved(start)
-        sha = self._body(flow, entry, start, fd, older, whole, moved)
+        sha = self._body(flow, entry, start, fd, older, first, whole, moved)
         if entry.size != os.fstat(fd).st_size:
             os.ftruncate(fd, entry.size)
         return sha, whole.blocks
@@ -249,6 +282,7 @@ class Receiver:
         start: int,
         fd: int,
         older: Optional[Older],
+        first: Tuple[int, int],
         whole: Sum,
         moved: Moved,
     ) -> Optional[bytes]:
@@ -258,10 +292,8 @@ class Receiver:
         # A hole is no hole where something was before.
         may_skip = older is None or not older.name
         try:
-            while True:
-                begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
-                if not length:
-                    break
+            begin, length = first
+            while length:
                 same = length & SAME
                 length &= ~SAME
                 if begin < at or begin + length > entry.size:
@@ -283,6 +315,7 @@ class Receiver:
                     at += len(piece)
                     length -= len(piece)
                     moved(len(piece))
+                begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
             status, told = ENDED.unpack(flow.exactly(ENDED.size))
             if status == b"+":
                 ok = ok and (at == entry.size or may_skip)
@@ -297,15 +330,26 @@ class Receiver:
         if not offer.blocks:
             return None
         path = offer.entry.path
-        was, name = self._old[path], changing_name(path)
-        if name in self._left:
-            fd = os.open(name, os.O_RDWR | FLAGS, dir_fd=self.fd)
-            return Older(fd, offer, was, name)
-        older = taken(self._base + path, offer, was, take) if take else None
-        if older is None:
-            fd = os.open(self._base + path, os.O_RDONLY | FLAGS)
-            older = Older(fd, offer, was)
-        return older
+        file, was = self._base + path, self._old[path]
+        if path in self._changing:
+            name = changing_name(path)
+            return Older(open_changing(self.fd, name), offer, was, name)
+        if take is not None and path in self._takeable:
+            with contextlib.suppress(OSError):
+                return take_out(file, self.fd, offer, was, take)
+        return Older(os.open(file, os.O_RDONLY | FLAGS), offer, was)
+
+    def _changing_offer(self, entry: Entry, alive: Alive) -> Offer:
+        """Say what an earlier attempt has left of a file that was being changed."""
+        name = changing_name(entry.path)
+        try:
+            os.close(open_changing(self.fd, name))
+            found = read_hash(self._staging + name, alive)
+        except (OSError, Unstable):
+            remove(self.fd, name)
+            return Offer(entry)
+        self._changing.add(entry.path)
+        return self._with_blocks(Offer(entry), found.st, found.blocks)
 
     def _with_blocks(self, offer: Offer, st: os.stat_result, digests: bytes) -> Offer:
         self._blocks -= len(digests) // DIGEST
@@ -315,10 +359,12 @@ class Receiver:
         return offer._replace(blocks=digests)
 
 
-def _small(flow: Inflow, entry: Entry, fd: int, moved: Moved) -> Optional[bytes]:
+def _small(
+    flow: Inflow, entry: Entry, fd: int, first: Tuple[int, int], moved: Moved
+) -> Optional[bytes]:
     """Take in a file that comes in one piece."""
     data = memoryview(b"")
-    begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
+    begin, length = first
     if length:
         if begin or length != entry.size:
             raise Hostile("%s is not as long as it was" % show(entry.path))

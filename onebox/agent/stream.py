@@ -25,7 +25,7 @@ from typing import (
     Tuple,
 )
 
-from .blocks import BLOCK, DIGEST, Data, Sum, keep_memory, told
+from .blocks import BLOCK, Data, Sum, keep_memory, told
 from .manifest import Entry
 from .names import Hostile
 from .squeeze import unsqueeze
@@ -62,11 +62,6 @@ class Offer(NamedTuple):
     sha: bytes = b""
     whole: bool = False
     blocks: bytes = b""
-
-    def lacking(self) -> int:
-        """Return how many bytes of room the file takes beyond what it has."""
-        has = len(self.blocks) // DIGEST * BLOCK if self.blocks else self.offset
-        return max(self.entry.size - has, 0)
 
     def told(self) -> List[Any]:
         """Return what the sender has to know of it, for JSON; nothing is nothing."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import words
+from .. import providers, words
 from ..errors import OneboxError, UsageError
 from ..providers.base import Box
 from ..state import Notebook, Record
@@ -41,12 +42,14 @@ def find(session: Session) -> list[Elsewhere]:
     """Return the boxes of this project that other providers have, or may have."""
     found = []
     for folder in sorted(session.notebook.directory.parent.glob("*")):
-        record = Notebook(folder).record if folder.is_dir() else Record()
+        if not folder.is_dir() or folder == session.notebook.directory:
+            record = session.notebook.record if folder.is_dir() else Record()
+        else:
+            record = _record(session, Notebook(folder, session.screen.warn))
         if not record.box or record.provider in ("", session.provider.name):
             continue
         try:
-            provider = session.provider_called(record.provider)
-            box = provider.get(record.box, record.place)
+            box = _ask(session, record)
         except OneboxError as error:
             found.append(Elsewhere(folder.name, record, None, error.message))
             continue
@@ -55,14 +58,31 @@ def find(session: Session) -> list[Elsewhere]:
     return found
 
 
-def say(session: Session, one: Elsewhere) -> None:
+def tell(session: Session, one: Elsewhere, line: Callable[[str], None]) -> None:
     """Say that a box is, or may be, at another provider, and what ends it."""
     record = one.record
     what = f"{session.settings.project}/{one.name} ({record.box})"
     is_there = "is" if one.box is not None else "may be"
     rate = words.rate(record.price if one.box is None else one.box.size.price)
     silence = f"; it does not answer: {one.silence}" if one.silence else ""
-    session.screen.note(f"{what} {is_there} on {record.provider}, {rate}{silence}")
-    session.screen.say(
-        f"  next: inv teardown --name={one.name} --provider={record.provider}"
+    line(f"{what} {is_there} on {record.provider}, {rate}{silence}")
+    line(
+        "    to end it: "
+        + session.screen.hints.spell(
+            f"inv teardown --name={one.name} --provider={record.provider}"
+        )
     )
+
+
+def _record(session: Session, notebook: Notebook) -> Record:
+    try:
+        return notebook.record
+    except OneboxError as error:
+        session.screen.warn(error.message)
+        return Record()
+
+
+def _ask(session: Session, record: Record) -> Box | None:
+    if record.provider not in providers.PROVIDERS:
+        raise UsageError("this version knows no such provider")
+    return session.provider_called(record.provider).get(record.box, record.place)

@@ -59,7 +59,7 @@ def status(session: Session) -> None:
         session.screen.print(f"    {'   '.join(about)}")
         session.screen.print(f"    job {_job(session, box)}")
     for other in others:
-        elsewhere.say(session, other)
+        elsewhere.tell(session, other, session.screen.print)
 
 
 def logs(session: Session) -> None:

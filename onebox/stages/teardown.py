@@ -157,7 +157,7 @@ def perform_all(session: Session, *, discard: bool, yes: bool) -> None:
             session.screen.note(f"{session.settings.project}/{name}: {error.message}")
             refused.append(error)
     for one in (others := elsewhere.find(session)):
-        elsewhere.say(session, one)
+        elsewhere.tell(session, one, session.screen.note)
     if refused:
         raise refused[0]
     if not names and not others:
@@ -260,15 +260,19 @@ def _end_worthless(session: Session) -> None:
     run, record = attempts.read(session), session.notebook.record
     if session.paper is None or run is None or not run.attempts[1:]:
         return
-    box = session.look_again()
-    if box is None or box.id != record.box or not record.fetched:
-        return
-    for one in session.others:
-        if recover.superseded(session, one):
-            with session.screen.stage("teardown") as line, held():
-                launch.remove(session, one)
-                line.end("", f"{one.id}, of an earlier attempt: gone")
-    session.look_again()
+    try:
+        box = session.look_again()
+        if box is None or box.id != record.box or not record.fetched:
+            return
+        for one in session.others:
+            if recover.superseded(session, one):
+                with session.screen.stage("teardown") as line, held():
+                    launch.remove(session, one)
+                    line.end("", f"{one.id}, of an earlier attempt: gone")
+        session.look_again()
+    except OneboxError as error:
+        # The job has ended well: the next teardown comes back to that disk.
+        session.screen.note(f"a disk of an earlier attempt stays: {error.message}")
 
 
 def _say_kept(session: Session) -> None:

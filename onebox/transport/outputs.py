@@ -219,7 +219,7 @@ def _place(
         Placing(into, known, remembered, receiver.fd, came.staged)
     ) as placing:
         placing.place(entries, came.blocks)
-    remembered.settle(fresh)
+    remembered.settle(entries)
     remembered.save()
     known.save()
     return placing.kept

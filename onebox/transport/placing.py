@@ -20,9 +20,6 @@ from .settling import settle_disk
 
 # As many links as Linux itself follows before it calls them a loop.
 MOST_LINKS = 40
-# What had been touched so long before we began has not been touched since, even
-# where files have times in whole seconds.
-LONG_AGO = 2_000_000_000
 
 
 class Placing:

@@ -195,6 +195,78 @@ def test_what_an_index_has_forgotten(tmp_path: Path, *, adding: bool) -> None:
     assert again.get(b"young", st) is None
 
 
+def test_big_rows_of_an_index(tmp_path: Path) -> None:
+    """A file of which the blocks change does not leave all of its old ones."""
+    file = os.fsencode(tmp_path / "index")
+    old = tmp_path / "f"
+    old.touch()
+    os.utime(old, ns=(OLD, OLD))
+    for at in range(40):
+        index = Index(file)
+        index.put(b"f", old.stat(), bytes([at]) * 32, os.urandom(640_000))
+        index.save()
+        assert (tmp_path / "index").stat().st_size < 4 * 640_000
+
+
+def test_an_index_that_cannot_be_written(tmp_path: Path) -> None:
+    """What cannot be remembered, on a full disk, is no reason to give up."""
+    old = tmp_path / "f"
+    old.touch()
+    os.utime(old, ns=(OLD, OLD))
+    for adding in (False, True):
+        index = Index(os.fsencode(tmp_path / "none" / "index"), adding=adding)
+        index.put(b"f", old.stat(), b"x" * 32)
+        index.save()
+
+
+def test_damage_to_an_index_is_mended(tmp_path: Path) -> None:
+    """What is added after damage is known again, once the index was loaded."""
+    file = tmp_path / "index"
+    old = tmp_path / "f"
+    old.touch()
+    os.utime(old, ns=(OLD, OLD))
+    file.write_bytes(b"onebox index 2\nwhatever")
+    for damage in (b"", b"half a part"):
+        with file.open("ab") as more:
+            more.write(damage)
+        Index(os.fsencode(file)).save()
+        index = Index(os.fsencode(file), adding=True)
+        index.put(b"f", old.stat(), b"x" * 32)
+        index.save()
+        assert b"x" * 32 == Index(os.fsencode(file)).get(b"f", old.stat())
+
+
+def test_two_add_to_an_index(tmp_path: Path) -> None:
+    """Neither of two processes that add something hides what the other has added."""
+    file = os.fsencode(tmp_path / "index")
+    old = tmp_path / "f"
+    old.touch()
+    os.utime(old, ns=(OLD, OLD))
+    Index(file).save()
+    code = """
+import os, sys
+from onebox.agent.index import Index
+file, who, path = map(os.fsencode, sys.argv[1:])
+st = os.stat(path)
+for at in range(100):
+    index = Index(file, adding=True)
+    for n in range(20):
+        index.put(who + b"%d-%d" % (at, n), st, b"x" * 32)
+    index.save()
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, str(tmp_path / "index")]
+    index = Index(file)
+    index.put(b"first", old.stat(), b"x" * 32)
+    index.save()
+    both = [subprocess.Popen([*command, who, str(old)], env=env) for who in "ab"]
+    assert [0, 0] == [one.wait() for one in both]
+
+    index = Index(file)
+    names = [b"%c%d-%d" % (who, at, 19) for who in b"ab" for at in range(100)]
+    assert all(index.get(name, old.stat()) for name in names)
+
+
 def test_an_index_cut_anywhere(tmp_path: Path) -> None:
     """What stood there before the last part began is known; the next save mends it."""
     file = os.fsencode(tmp_path / "index")

@@ -13,7 +13,7 @@ from onebox.agent import blocks
 from onebox.agent.index import Index, read_hash
 from onebox.agent.manifest import Entry, scan
 from onebox.agent.names import Hostile
-from onebox.agent.older import Take
+from onebox.agent.older import Take, changing_name
 from onebox.agent.receiver import Landed, Receiver
 from onebox.agent.stream import END, SAME, SEGMENT, Offer, head
 from onebox.transport import outputs, sync
@@ -227,7 +227,92 @@ def test_an_older_file_of_another_user(agent_box: AgentBox, tmp_path: Path) -> N
     assert os.geteuid() == there.stat().st_uid
 
 
-@pytest.mark.parametrize("first", [0, 3 * MIB, SIZE])
+def test_a_file_that_cannot_be_sent_stays(tmp_path: Path) -> None:
+    """
+    What is in its place goes only when something has come for it.
+    """
+    write(tmp_path / "big", os.urandom(SIZE), 1_000_000_001)
+    receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    offer, _ = offered(receiver, tmp_path)
+    take = taker(receiver, tmp_path)
+
+    assert [] == pour(receiver, offer, b"", bytes(32), take=take)
+    assert [b"big"] == receiver.bad
+    assert (tmp_path / "big").exists()
+
+
+def test_a_file_that_is_replaced_as_it_is_taken(tmp_path: Path) -> None:
+    """
+    What somebody puts there at the last moment is not taken for what was offered.
+    """
+    old = os.urandom(SIZE)
+    write(tmp_path / "big", old, 1_000_000_001)
+    receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    offer, sha = offered(receiver, tmp_path)
+    taking = taker(receiver, tmp_path)
+
+    def take(path: bytes, name: bytes) -> None:
+        write(tmp_path / "other", os.urandom(SIZE), 1_000_000_001)
+        (tmp_path / "other").replace(tmp_path / "big")
+        taking(path, name)
+
+    assert [] == pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha, take=take)
+    assert [b"big"] == receiver.bad
+
+
+def test_what_is_left_and_what_is_in_its_place(tmp_path: Path) -> None:
+    """
+    The blocks that were offered are those of the file that is opened for them.
+    """
+    old = os.urandom(SIZE)
+    write(tmp_path / "big", old, 1_000_000_001)
+    left = tmp_path / "staging" / os.fsdecode(changing_name(b"big"))
+    write(left, os.urandom(SIZE), 1_000_000_001)
+    receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    offer, sha = offered(receiver, tmp_path)
+    take = taker(receiver, tmp_path)
+    (landed,) = pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha, take=take)
+
+    assert landed.name is not None
+    assert old == (tmp_path / "staging" / os.fsdecode(landed.name)).read_bytes()
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o000])
+def test_what_is_left_may_be_changed(tmp_path: Path, mode: int) -> None:
+    """
+    A file that was killed with its own mode already is opened all the same.
+    """
+    new = os.urandom(SIZE)
+    left = tmp_path / "staging" / os.fsdecode(changing_name(b"big"))
+    write(left, new, 1_000_000_001)
+    left.chmod(mode)
+    receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    offer = receiver.offer(Entry(b"big", "f", 0o644, SIZE))
+
+    assert blocks_of(new) == offer.blocks
+    assert 0 == receiver.room(offer)
+    assert 0o600 == left.stat().st_mode & 0o7777
+
+
+def test_the_room_that_a_change_takes(tmp_path: Path) -> None:
+    """
+    What may be changed takes what it grows by; what has to be copied, its size.
+    """
+    for name in ("alone", "twice"):
+        write(tmp_path / name, os.urandom(SIZE), 1_000_000_001)
+    (tmp_path / "twin").hardlink_to(tmp_path / "twice")
+    receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
+    index = Index()
+    scan(os.fsencode(tmp_path), [b"alone", b"twice"], index, hashing=True)
+    rooms = [
+        receiver.room(receiver.compared(Offer(Entry(name, "f", 0, SIZE + 5)), index))
+        for name in (b"alone", b"twice", b"none")
+    ]
+
+    assert [5, SIZE + 5, SIZE + 5] == rooms
+
+
+@pytest.mark.parametrize("first", [3 * MIB, SIZE])
 def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
     """
     Nobody sees a file half changed, and the next attempt sends no block twice.
@@ -236,7 +321,7 @@ def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
     write(tmp_path / "big", old, 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer, _ = offered(receiver, tmp_path)
-    begun = SEGMENT.pack(0, first) + new[:first] if first else b""
+    begun = SEGMENT.pack(0, first) + new[:first]
     with pytest.raises(ConnectionResetError):
         pour(receiver, offer, begun, b"", take=taker(receiver, tmp_path), cut=True)
 
@@ -245,7 +330,7 @@ def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
     offer = again.offer(offer.entry)
     assert blocks_of(new[:first] + old[first:]) == offer.blocks
     rest = new[first:]
-    segments = SEGMENT.pack(0, SAME | first) if first else b""
+    segments = SEGMENT.pack(0, SAME | first)
     segments += SEGMENT.pack(first, len(rest)) + rest if rest else b""
     whole = blocks.Sum(SIZE)
     whole.update(new)
