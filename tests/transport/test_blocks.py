@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +19,9 @@ from onebox.agent.names import Hostile
 from onebox.agent.older import Take, changing_name
 from onebox.agent.receiver import Landed, Receiver
 from onebox.agent.stream import END, SAME, SEGMENT, Offer, head
+from onebox.errors import ConnectionLost
 from onebox.transport import outputs, sync
+from onebox.transport.link import Link
 
 from .conftest import AgentBox
 
@@ -339,6 +344,47 @@ def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
     assert new == (tmp_path / "staging" / os.fsdecode(landed.name)).read_bytes()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history(agent_box: AgentBox, tmp_path: Path, seed: int) -> None:
+    """
+    Whatever happens to a file here, there and on its way: a whole push makes it equal.
+    """
+    chance = random.Random(seed)
+    here, there = tmp_path / "big", agent_box.work / "big"
+    incoming = agent_box.root / "files" / "incoming"
+    left: list[str] = []
+    data = chance.randbytes(SIZE // 2)
+    for step in range(12):
+        at = chance.randrange(len(data))
+        data = chance.choice(
+            [
+                data[:at] + chance.randbytes(9) + data[at + 9 :],
+                data + chance.randbytes(chance.choice([1, MIB, 2 * MIB + 5])),
+                data[: -chance.choice([1, MIB])] or data,
+                data[: at // MIB * MIB] + bytes(MIB) + data[at // MIB * MIB + MIB :],
+                chance.randbytes(blocks.BIG + chance.choice([0, 1, MIB])),
+            ]
+        )
+        write(here, data, 1_000_000_001 + step)
+        if there.exists() and chance.random() < 0.3:
+            there.write_bytes(chance.randbytes(chance.choice([5, SIZE])))
+        link = agent_box.link()
+        if chance.random() < 0.5:
+            over = threading.Event()
+            cut = threading.Thread(target=kill_amid, args=(link, incoming, over))
+            cut.start()
+            with contextlib.suppress(ConnectionLost):
+                sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+            over.set()
+            cut.join()
+            left += [path.name[:8] for path in incoming.glob("*")]
+            link = agent_box.link()
+        sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+        assert data == there.read_bytes()
+        assert [] == list(incoming.iterdir())
+    assert left
+
+
 def test_a_change_that_cannot_be_sent(agent_box: AgentBox, tmp_path: Path) -> None:
     """
     A file that changes while it is sent is not sent anew as a whole.
@@ -377,6 +423,14 @@ def test_no_hole_where_something_was(tmp_path: Path, hole: str) -> None:
 
     assert [] == pour(receiver, offer, segments, whole.digest(), take=take)
     assert [b"big"] == receiver.bad
+
+
+def kill_amid(link: Link, incoming: Path, over: threading.Event) -> None:
+    """Kill the agent once something is in its staging directory."""
+    while not over.is_set():
+        if any(incoming.glob("*")):
+            link.process.kill()
+            return
 
 
 def blocks_of(data: bytes) -> bytes:
