@@ -151,7 +151,9 @@ class Session:
 
     def provider_called(self, name: str) -> Provider:
         """Return one provider, with its own table of onebox.toml."""
-        table = _said(asdict(getattr(self.settings, name)))
+        # A state that a newer version has written may name one that is not known.
+        known = name in providers.PROVIDERS
+        table = _said(asdict(getattr(self.settings, name))) if known else {}
         return providers.load(name, table, local_root(self.environ))
 
     @cached_property

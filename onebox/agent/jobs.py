@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import signal
+import sys
 import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -52,16 +53,11 @@ def follow(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]
     fd = os.open(at.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
-        if (
-            isinstance(offset, int)
-            and offset > size
-            and states.state(at, job)[0] != "running"
-        ):
-            # What a power cut has taken from the log came to the client before.
-            offset = size
-        if not isinstance(offset, int) or not 0 <= offset <= size:
+        # What a power cut has taken from a log came to the client before.
+        most = size if states.state(at, job)[0] == "running" else sys.maxsize
+        if not isinstance(offset, int) or not 0 <= offset <= most:
             raise Refused("offset", "the log ends at %d, not at %r" % (size, offset))
-        os.lseek(fd, offset, os.SEEK_SET)
+        os.lseek(fd, min(offset, size), os.SEEK_SET)
         following.stream(channel, at, job, fd)
     finally:
         os.close(fd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import providers, words
+from .. import words
 from ..errors import OneboxError, UsageError
 from ..providers.base import Box
 from ..state import Notebook, Record
@@ -42,14 +42,16 @@ def find(session: Session) -> list[Elsewhere]:
     """Return the boxes of this project that other providers have, or may have."""
     found = []
     for folder in sorted(session.notebook.directory.parent.glob("*")):
-        if not folder.is_dir() or folder == session.notebook.directory:
-            record = session.notebook.record if folder.is_dir() else Record()
-        else:
-            record = _record(session, Notebook(folder, session.screen.warn))
+        if not folder.is_dir():
+            continue
+        ours = folder == session.notebook.directory
+        notebook = session.notebook if ours else Notebook(folder, session.screen.warn)
+        record = _record(session, notebook)
         if not record.box or record.provider in ("", session.provider.name):
             continue
         try:
-            box = _ask(session, record)
+            provider = session.provider_called(record.provider)
+            box = provider.get(record.box, record.place)
         except OneboxError as error:
             found.append(Elsewhere(folder.name, record, None, error.message))
             continue
@@ -80,9 +82,3 @@ def _record(session: Session, notebook: Notebook) -> Record:
     except OneboxError as error:
         session.screen.warn(error.message)
         return Record()
-
-
-def _ask(session: Session, record: Record) -> Box | None:
-    if record.provider not in providers.PROVIDERS:
-        raise UsageError("this version knows no such provider")
-    return session.provider_called(record.provider).get(record.box, record.place)

@@ -150,9 +150,7 @@ def test_a_damaged_index_is_forgotten(tmp_path: Path) -> None:
 def test_an_index_is_added_to(tmp_path: Path) -> None:
     """Few news take few bytes; the file does not grow without an end."""
     file = os.fsencode(tmp_path / "index")
-    old = tmp_path / "f"
-    old.touch()
-    os.utime(old, ns=(OLD, OLD))
+    old = aged(tmp_path)
     names = [b"%d" % at for at in range(3000)]
     index = Index(file)
     for name in names:
@@ -177,9 +175,7 @@ def test_an_index_is_added_to(tmp_path: Path) -> None:
 def test_what_an_index_has_forgotten(tmp_path: Path, *, adding: bool) -> None:
     """A path that is forgotten stays so, though the file still holds its row."""
     file = os.fsencode(tmp_path / "index")
-    old = tmp_path / "f"
-    old.touch()
-    os.utime(old, ns=(OLD, OLD))
+    old = aged(tmp_path)
     st = old.stat()
     index = Index(file)
     for name in (b"kept", b"young"):
@@ -198,9 +194,7 @@ def test_what_an_index_has_forgotten(tmp_path: Path, *, adding: bool) -> None:
 def test_big_rows_of_an_index(tmp_path: Path) -> None:
     """A file of which the blocks change does not leave all of its old ones."""
     file = os.fsencode(tmp_path / "index")
-    old = tmp_path / "f"
-    old.touch()
-    os.utime(old, ns=(OLD, OLD))
+    old = aged(tmp_path)
     for at in range(40):
         index = Index(file)
         index.put(b"f", old.stat(), bytes([at]) * 32, os.urandom(640_000))
@@ -210,9 +204,7 @@ def test_big_rows_of_an_index(tmp_path: Path) -> None:
 
 def test_an_index_that_cannot_be_written(tmp_path: Path) -> None:
     """What cannot be remembered, on a full disk, is no reason to give up."""
-    old = tmp_path / "f"
-    old.touch()
-    os.utime(old, ns=(OLD, OLD))
+    old = aged(tmp_path)
     for adding in (False, True):
         index = Index(os.fsencode(tmp_path / "none" / "index"), adding=adding)
         index.put(b"f", old.stat(), b"x" * 32)
@@ -222,9 +214,7 @@ def test_an_index_that_cannot_be_written(tmp_path: Path) -> None:
 def test_damage_to_an_index_is_mended(tmp_path: Path) -> None:
     """What is added after damage is known again, once the index was loaded."""
     file = tmp_path / "index"
-    old = tmp_path / "f"
-    old.touch()
-    os.utime(old, ns=(OLD, OLD))
+    old = aged(tmp_path)
     file.write_bytes(b"onebox index 2\nwhatever")
     for damage in (b"", b"half a part"):
         with file.open("ab") as more:
@@ -239,9 +229,7 @@ def test_damage_to_an_index_is_mended(tmp_path: Path) -> None:
 def test_two_add_to_an_index(tmp_path: Path) -> None:
     """Neither of two processes that add something hides what the other has added."""
     file = os.fsencode(tmp_path / "index")
-    old = tmp_path / "f"
-    old.touch()
-    os.utime(old, ns=(OLD, OLD))
+    old = aged(tmp_path)
     Index(file).save()
     code = """
 import os, sys
@@ -270,9 +258,7 @@ for at in range(100):
 def test_an_index_cut_anywhere(tmp_path: Path) -> None:
     """What stood there before the last part began is known; the next save mends it."""
     file = os.fsencode(tmp_path / "index")
-    old = tmp_path / "f"
-    old.touch()
-    os.utime(old, ns=(OLD, OLD))
+    old = aged(tmp_path)
     st = old.stat()
     index = Index(file)
     index.put(b"one", st, b"1" * 32)
@@ -503,6 +489,14 @@ else:
     )
 
     assert int(done.stdout) < 150 << 20
+
+
+def aged(folder: Path) -> Path:
+    """Make a file that has not just been written."""
+    path = folder / "f"
+    path.touch()
+    os.utime(path, ns=(OLD, OLD))
+    return path
 
 
 def look(base: Path) -> list[Entry]:

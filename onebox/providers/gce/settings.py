@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import ConfigError
 
@@ -43,11 +44,14 @@ def read(table: Mapping[str, object]) -> Settings:
     Raises:
         ConfigError: The world may reach ssh, and nobody has said yes to that.
     """
-    known = {name: table[name] for name in Settings.__annotations__ if name in table}
+    # Of what type each is, the configuration has seen to.
+    known: dict[str, Any] = {
+        name: table[name] for name in Settings.__annotations__ if name in table
+    }
     for name in ("regions", "zones"):
         if name in known:
-            known[name] = tuple(known[name])  # type: ignore[arg-type] # a list of text
-    settings = Settings(**known)  # type: ignore[arg-type] # config has seen to it
+            known[name] = tuple(known[name])
+    settings = Settings(**known)
     if settings.ssh_cidr in _WORLD and not settings.allow_world_ssh:
         raise ConfigError(
             "[gcp] ssh_cidr lets the whole world reach ssh",
