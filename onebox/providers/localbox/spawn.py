@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -109,9 +110,8 @@ def _order(pipe: Path, order: str) -> None:
             return
         raise
     try:
-        os.write(handle, f"{order}\n".encode())
-    except BlockingIOError:
-        # Full of orders: one of them will do.
-        return
+        # Full of orders: one of them will do. Broken: its reader has just ended.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(handle, f"{order}\n".encode())
     finally:
         os.close(handle)

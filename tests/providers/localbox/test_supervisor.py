@@ -70,6 +70,31 @@ class TestStopping:
         one.local.delete(one.box)
         wait_until(lambda: not [pid for pid in everything if _lives(pid)])
 
+    def test_supervisor_ends_as_it_is_told(
+        self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A supervisor that ends while an order is on its way has obeyed it."""
+        one = open_box()
+        supervisor = _supervisor(one)
+        write, broken = os.write, []
+
+        def late(handle: int, data: bytes) -> int:
+            if data != b"deleted\n":
+                return write(handle, data)
+            monkeypatch.undo()
+            os.kill(supervisor, signal.SIGKILL)
+            wait_until(lambda: not _lives(supervisor))
+            try:
+                return write(handle, data)
+            except BrokenPipeError:
+                broken.append(handle)
+                raise
+
+        monkeypatch.setattr(os, "write", late)
+        one.local.delete(one.box)
+        assert broken
+        assert one.local.get(one.box.id) is None
+
     def test_both_killed(self, open_box: OpenBox) -> None:
         """With supervisor and machine killed at once, delete finds the orphans."""
         one = open_box()
