@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import providers, words
+from ..durable import clear_drafts, private_dir
 from ..errors import OneboxError
 from ..providers.base import Box, Provider
 from ..state import config_dir, providers_used, state_dir
@@ -119,20 +122,20 @@ def _judge(session: Session, provider: Provider, box: Box) -> _Found:
 def _has_live_job(session: Session, box: Box) -> bool:
     if box.state != "running":
         return False
-    # A door of our own: another command may be using the project's.
-    door = ssh.Door(
-        box,
-        state_dir(session.environ) / "sweep",
-        keys.identity(config_dir(session.environ)),
-    )
-    try:
-        link = door.link(within=ANSWER_SECONDS)
-        return bool(link.ask("job", job=None)["state"] == "running")
-    except OneboxError:
-        # So long after its deadline, a box that does not answer is no live job's.
-        return False
-    finally:
-        door.forget()
+    folder = private_dir(state_dir(session.environ) / "sweep")
+    clear_drafts(folder, ".*")
+    # A door and a connection of our own: another command may be using the
+    # project's, and another sweep may ask at the same time.
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as own:
+        identity = keys.identity(config_dir(session.environ))
+        door = ssh.Door(box, Path(own), identity)
+        try:
+            with door.another(within=ANSWER_SECONDS) as link:
+                link.begin("job", job=None)
+                return bool(link.finish(within=ANSWER_SECONDS)["state"] == "running")
+        except OneboxError:
+            # So long after its deadline, a box that does not answer is no live job's.
+            return False
 
 
 def _print(session: Session, found: list[_Found]) -> None:

@@ -203,9 +203,9 @@ class Door:
         for path in (self.config, self.directory / "known_hosts"):
             path.unlink(missing_ok=True)
 
-    def another(self) -> Link:
+    def another(self, *, within: float = HELLO_SECONDS) -> Link:
         """Return a conversation over a connection of its own, shared by none."""
-        return self._converse(HELLO_SECONDS, "-o", "ControlPath=none")[0]
+        return self._converse(within, "-o", "ControlPath=none")[0]
 
     def _write_known(self, box: Box) -> None:
         keys = [" ".join(line.split()[:2]) for line in box.host_key.splitlines()]

@@ -91,6 +91,31 @@ def test_spares_a_live_job(project: Project) -> None:
     assert [] == project.boxes()
 
 
+def test_another_sweep_meanwhile(project: Project, tmp_path: Path) -> None:
+    """
+    A sweep that asks a box for its job is not disturbed by another that does, too.
+    """
+    (tmp_path / "sitecustomize.py").write_text(
+        "import subprocess, sys\n"
+        "from onebox.transport import ssh\n"
+        "converse = ssh.Door._converse\n"
+        "def later(self, *words):\n"
+        "    other = [sys.executable, '-E', '-m', 'invoke', 'sweep']\n"
+        "    subprocess.run(other, check=True)\n"
+        "    return converse(self, *words)\n"
+        "ssh.Door._converse = later\n"
+    )
+    project.inv("run", "--detach", "--", "sleep", "300")
+    (box,) = project.boxes()
+    age(project, box, 5)
+
+    swept = project.inv("sweep", "--yes", env={"PYTHONPATH": str(tmp_path)})
+    assert 2 == swept.out.count("but a job runs"), swept.err
+    assert [box] == project.boxes()
+    (folder,) = project.home.glob("state/sweep")
+    assert [] == list(folder.iterdir())
+
+
 def test_sees_what_another_project_made(project: Project) -> None:
     """
     It is this owner's boxes everywhere, not those of one project.
