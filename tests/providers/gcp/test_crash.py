@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from onebox.providers.base import Request
+from onebox.providers.gce import sdk
 from onebox.providers.gcp import GCP
 
 from ..contract import an_image
@@ -36,6 +37,9 @@ def live(provider: GCP, request: Request, up: Up) -> None:
 
 def in_a_process(work: Callable[[], None]) -> int:
     """Begin something in a process of its own, and return its id."""
+    # The library may still be imported by a thread, which the child has not, though
+    # it has the locks that the thread holds.
+    sdk.failures()
     process = os.fork()
     if process == 0:
         code = 1
