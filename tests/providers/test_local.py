@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import os
 import shutil
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from onebox.errors import ConfigError, NotAllowed, ProviderError
 from onebox.providers.base import Need, Request
 from onebox.providers.local import Local
-from onebox.providers.localbox.layout import Layout, take_lock
+from onebox.providers.localbox import records
+from onebox.providers.localbox.layout import Layout, read_json, take_lock
 from onebox.signals import Interrupted, caught
 
 from .conftest import OpenBox
@@ -199,3 +201,44 @@ class TestCrashes:
         with pytest.raises(ProviderError, match="KeyImportError"):
             local.create(request)
         assert not local.leftovers(request.box)
+
+
+class TestLooking:
+    """What is looked at while somebody else acts is what it was or what it is."""
+
+    def test_last_word_is_said(self, open_box: OpenBox) -> None:
+        """A supervisor that has only to end itself is going down, not coming up."""
+        one = open_box()
+        one.local.stop(one.box)
+        with take(one.layout.lock):
+            assert (one.refresh().state, one.refresh().why) == ("stopping", "")
+        assert (one.refresh().state, one.refresh().why) == ("stopped", "stopped")
+
+    def test_stops_meanwhile(
+        self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A box that is seen to be off is seen with why, also if it just went off."""
+        one = open_box()
+
+        def before(path: Path) -> dict[str, object] | None:
+            read = read_json(path)
+            if path == one.layout.state:
+                monkeypatch.undo()
+                one.local.stop(one.box)
+            return read
+
+        monkeypatch.setattr(records, "read_json", before)
+        box = one.refresh()
+        assert (box.state, box.why) in (("running", ""), ("stopped", "stopped"))
+        assert one.refresh().why == "stopped"
+
+
+@contextlib.contextmanager
+def take(path: Path) -> Iterator[None]:
+    """Hold a lock as somebody else would."""
+    lock = take_lock(path)
+    assert lock is not None
+    try:
+        yield
+    finally:
+        os.close(lock)

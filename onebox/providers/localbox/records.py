@@ -136,6 +136,8 @@ def box(layout: Layout) -> Box:
     record = read_json(layout.record)
     if record is None:
         raise Gone(f"there is no box {layout.path.name} here")
+    alive = is_locked(layout.lock)
+    # Read after the lock: a supervisor writes its last word before it ends.
     state = read_json(layout.state) or {}
     size: dict[str, Any] = record["size"]
     port = int(state.get("port", 0))
@@ -143,7 +145,7 @@ def box(layout: Layout) -> Box:
     return Box(
         id=layout.path.name,
         tags=Tags(**record["tags"]),
-        state=_state(layout, state),
+        state=_state(state.get("state")) if alive else "stopped",
         size=Size(**size),
         image=record["image"],
         place="this machine",
@@ -155,7 +157,7 @@ def box(layout: Layout) -> Box:
         deadline=record["deadline"],
         agent=str(layout.agent / "agent.pyz"),
         work=WORK,
-        why="" if is_locked(layout.lock) else str(state.get("why") or ""),
+        why="" if alive else str(state.get("why") or ""),
         notes=notes,
     )
 
@@ -193,14 +195,12 @@ def user() -> str:
         return str(os.getuid())
 
 
-def _state(layout: Layout, state: Mapping[str, Any]) -> BoxState:
-    # Nobody holds the lock: whatever was last written down, nothing runs.
-    if not is_locked(layout.lock):
-        return "stopped"
-    said = state.get("state")
+def _state(said: object) -> BoxState:
+    """Return the state of a box that somebody runs, prepares or saves."""
     if said in ("running", "stopping"):
         return cast(BoxState, said)
-    return "starting"
+    # Its supervisor has said the last word, and is about to end.
+    return "stopping" if said in ("stopped", "failed") else "starting"
 
 
 def _passwd_home() -> str:
