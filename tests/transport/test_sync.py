@@ -747,15 +747,14 @@ def hostile_names(count: int) -> list[bytes]:
 
 @contextlib.contextmanager
 def busy(path: Path) -> Iterator[None]:
-    """Keep writing to a file."""
+    """Keep writing to a file, which takes longer to read than we ever wait."""
     stop = threading.Event()
-    path.write_bytes(bytes(1 << 20))
+    path.write_bytes(bytes(64 << 20))
 
     def write() -> None:
-        with path.open("ab") as file:
-            while not stop.is_set():
+        with path.open("ab", buffering=0) as file:
+            while not stop.wait(0.001):
                 file.write(secrets.token_bytes(100))
-                file.flush()
 
     thread = threading.Thread(target=write)
     thread.start()
