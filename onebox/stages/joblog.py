@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -29,14 +28,9 @@ class JobLog:
     def __init__(self, path: Path, begin: int | None = None) -> None:
         private_dir(path.parent)
         self._path = path
-        self._file = path.open("ab", buffering=0)
-        # Another terminal that follows the same job has it written down already.
-        self._ours = True
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # A disk of another machine may know no locks.
-            self._ours = not isinstance(error, BlockingIOError)
+        # At its place, not at the end: another terminal that follows the same job
+        # writes the same bytes there, and either may end before the other.
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         self._at = self._known if begin is None else begin
 
     def __enter__(self) -> JobLog:
@@ -48,7 +42,7 @@ class JobLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        os.close(self._file)
 
     @property
     def size(self) -> int:
@@ -57,13 +51,14 @@ class JobLog:
 
     @property
     def _known(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
+        return os.fstat(self._file).st_size
 
     def add(self, data: bytes) -> None:
         """Write down what the job has printed next."""
-        ahead = self._known - self._at
-        if self._ours and ahead >= 0:
-            write_all(self._file.fileno(), data[ahead:])
+        known = self._known
+        if self._at <= known < self._at + len(data):
+            os.lseek(self._file, known, os.SEEK_SET)
+            write_all(self._file, data[known - self._at :])
         self._at += len(data)
 
     def skip(self, count: object) -> int:
@@ -72,18 +67,19 @@ class JobLog:
             raise Lost(f"the box says that {count!r} bytes of the log are gone")
         begin = self._at
         self._at += count
-        if not self._ours or self._known > begin:
+        if self._known > begin:
             return count
         gaps = [gap for gap in _gaps(self._path) if gap[1] <= begin]
         told = json.dumps([*gaps, (begin, begin + count)])
         # Said before it is so: a hole that nobody knows of would be the job's.
         write_atomically(_beside(self._path), told.encode())
-        os.truncate(self._file.fileno(), begin + count)
+        # A byte, and no truncation: another terminal may be further by now.
+        os.pwrite(self._file, b"\0", self._at - 1)
         return count
 
     def settle(self) -> None:
         """Have all of it on the disk."""
-        os.fsync(self._file.fileno())
+        os.fsync(self._file)
 
 
 def replay(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from onebox.durable import write_atomically
 from onebox.errors import Lost
 from onebox.stages.joblog import JobLog, replay
 
@@ -48,6 +50,42 @@ def test_killed_before_the_hole(tmp_path: Path) -> None:
         log.skip(9)
         log.add(b"tail")
     assert [b"head", 9, b"tail"] == shown(path)
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_two_terminals(tmp_path: Path, last: int) -> None:
+    """Of two that follow one job either may go first: what the other shows is here."""
+    path = tmp_path / "log"
+    logs = JobLog(path), JobLog(path)
+    with logs[last]:
+        with logs[1 - last] as first:
+            for log in logs:
+                log.add(b"head")
+                log.skip(7)
+            first.add(b"more")
+        logs[last].add(b"more, tail")
+
+    assert [b"head", 7, b"more, tail"] == shown(path)
+
+
+def test_two_terminals_at_one_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another terminal writes while one notes the gap before it stays."""
+    path = tmp_path / "log"
+    with JobLog(path) as one, JobLog(path) as other:
+
+        def later(*words: Any) -> None:
+            monkeypatch.undo()
+            other.skip(7)
+            other.add(b"more")
+            write_atomically(*words)
+
+        monkeypatch.setattr("onebox.stages.joblog.write_atomically", later)
+        one.skip(7)
+        other.add(b", tail")
+
+    assert [7, b"more, tail"] == shown(path)
 
 
 def test_a_long_log_is_printed_in_pieces(tmp_path: Path) -> None:
