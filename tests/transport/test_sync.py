@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import secrets
@@ -461,6 +462,23 @@ def test_a_changing_output_holds_the_box(project: Project) -> None:
     assert not (project.root / "out").exists()
     project.fetch()
     assert project.verify() is None
+
+
+def test_one_fetch_after_the_other(project: Project) -> None:
+    """While the outputs of another box come here, this fetch waits for them."""
+    project.job("out/a")
+    project.fetch()
+    project.job("out/b")
+    fetch = threading.Thread(target=project.fetch)
+    with (project.memory / "fetch.lock").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        fetch.start()
+        fetch.join(1.0)
+        assert fetch.is_alive()
+        assert not (project.root / "out" / "b").exists()
+
+    fetch.join()
+    assert (project.root / "out" / "b").exists()
 
 
 def test_a_changing_input_is_named(project: Project) -> None:
