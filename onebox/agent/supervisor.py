@@ -26,8 +26,8 @@ HEARTBEAT = 10.0
 # What a job left behind has this long to end by itself, then to heed TERM.
 SETTLE = 0.3
 LEFTOVER_GRACE = 2.0
-# Whoever has killed the job may have told us as well, a moment later.
-TOLD_AS_WELL = 0.1
+# Whoever has killed the job may tell us as well, when it gets to us on a busy box.
+TOLD_AS_WELL = 1.0
 # A process in the kernel's hands (a dead disk) cannot be killed: after this
 # long the job counts as over all the same.
 UNKILLABLE = 30.0
@@ -186,8 +186,11 @@ class _Supervisor:
                 processes.send(signal.SIGKILL, self.family())
                 self.kill_at = time.monotonic() + 0.1
         if not self.cause and self.termed():
-            # A box that goes off tells everybody at once, in any order.
-            self.wait(TOLD_AS_WELL)
+            # A box that goes off tells everybody, in any order: on the way to us
+            # others of the job may end.
+            end = time.monotonic() + TOLD_AS_WELL
+            while not self.cause and time.monotonic() < end:
+                self.wait(end - time.monotonic())
 
     def tick(self, now: float) -> None:
         """Show that we live, measure; give ballast back and trim if need be."""
@@ -214,15 +217,19 @@ class _Supervisor:
         """Tell whether TERM has ended the job; a shell says so in its own code."""
         return _code(self.status or 0) == 128 + signal.SIGTERM
 
-    def reap(self) -> None:
-        """Collect what has ended: the job's main process, and its orphans."""
+    def reap(self) -> bool:
+        """
+        Collect what has ended: the job's main process, and its orphans.
+
+        Return whether any child is left.
+        """
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
             self.cpu_seconds += usage.ru_utime + usage.ru_stime
             unit = 1 if sys.platform == "darwin" else 1024
             self.largest = max(self.largest, usage.ru_maxrss * unit)
@@ -259,10 +266,11 @@ class _Supervisor:
 
     def clean_up(self) -> List[str]:
         """End what the main process has left running; return its commands."""
+        if not self.cause:
+            left = self.patience(SETTLE)
+        # We may just have been told to end it: then it has its whole grace.
         if self.cause:
             left = self.patience(self.kill_at - time.monotonic())
-        else:
-            left = self.patience(SETTLE)
         names = [processes.command(pid) for pid in left]
         if left and not self.cause:
             processes.ask_to_end(left)
@@ -277,11 +285,15 @@ class _Supervisor:
         """Wait for the family to end by itself; return who has not."""
         end = time.monotonic() + seconds
         while True:
-            self.reap()
+            children = self.reap()
             left = self.family()
-            if not left or time.monotonic() >= end:
+            # Who forks and ends while we look is not seen, nor is its child; but of
+            # what has lost its parent we are the parent.
+            unseen = not left and children and self.reaper
+            over = time.monotonic() >= (end + SETTLE if unseen else end)
+            if over or not (left or unseen):
                 return left
-            self.wait(min(0.02, end - time.monotonic()))
+            self.wait(0.02)
 
     def record(self, survivors: List[str]) -> Dict[str, Any]:
         """Say how the job ended."""

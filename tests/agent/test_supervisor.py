@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import onebox
 from onebox.agent import records
 from onebox.transport.link import Link
 
@@ -24,6 +26,38 @@ from .conftest import AgentBox, kill, until
 from .test_jobs import follow, run
 
 KILLS = 50
+
+# A supervisor looks for what the job has left; between the list of processes and
+# the look at each of them the only one forks, and ends.
+FORKS = """
+import os, time, types
+from onebox.agent import launch, supervisor
+
+go, begin = os.pipe()
+parent = os.fork()
+if not parent:
+    os.read(go, 1)
+    if not os.fork():
+        os.closerange(0, 3)
+        time.sleep(85)
+    os._exit(0)
+here = types.SimpleNamespace(path=os.path.join, id="b")
+plan = types.SimpleNamespace(job="j")
+one = supervisor._Supervisor(here, plan, -1, -1)
+one.listen()
+one.reaper = launch.become_subreaper()
+
+def listed(path, listdir=os.listdir):
+    os.listdir = listdir
+    found = listdir(path)
+    os.write(begin, b"x")
+    os.waitid(os.P_PID, parent, os.WEXITED | os.WNOWAIT)
+    return found
+
+os.listdir = listed
+one.clean_up()
+print(one.family())
+"""
 
 
 def supervisor(box: AgentBox, job: str) -> int:
@@ -187,15 +221,42 @@ def test_a_signal_from_outside_is_a_power_off(agent_box: AgentBox) -> None:
 
 @pytest.mark.parametrize("shell", ["exec sleep 84", "sleep 84; exit $?"])
 def test_a_power_off_that_meets_the_job_first(agent_box: AgentBox, shell: str) -> None:
-    """When the box tells everybody at once, the record still says why it ended."""
+    """When the box tells one after the other, the record still says why it ended."""
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell=shell)
-        until(agent_box.strays)
-        for pid in agent_box.strays():
-            os.kill(pid, signal.SIGTERM)
-        os.kill(supervisor(agent_box, "j1"), signal.SIGTERM)
+        link.ask("start", job="j1", shell=f"touch on; {shell}")
+        until((agent_box.work / "on").exists)
+        main = supervisor(agent_box, "j1")
+        # The supervisor sees each one's end by itself before it is told.
+        while family := children(main):
+            os.kill(family[0], signal.SIGTERM)
+            until(partial(reaped, main, family[0]))
+        os.kill(main, signal.SIGTERM)
         record = follow(link, "j1")[1]["record"]
     assert (record["cause"], record["code"]) == ("poweroff", 143)
+
+
+def reaped(parent: int, child: int) -> bool:
+    """Tell whether a process has taken notice of its child's end."""
+    return child not in children(parent)
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, those included that it has not mourned."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in found.split()]
+
+
+def test_who_forks_while_it_is_looked_for() -> None:
+    """What a job has left is found also if it was born after the list was made."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        cwd=Path(onebox.__file__).parent.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "[]\n"
 
 
 @pytest.fixture
