@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import subprocess
 import tempfile
 import time
@@ -23,10 +22,11 @@ from onebox.transport.ssh import Door
 
 from . import Disk, Machine, Machines, missing
 from .metadata import Kind
+from .network import an_address
 
 NOTICES: dict[Kind, arming.Notice] = {"ec2": "ec2", "gce": "gce", "digitalocean": ""}
 # A boot takes three seconds; this is for a machine that others work on as well.
-UP = 60.0
+UP = 300.0
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Made:
     def scan(self) -> set[str]:
         """Return all the host keys that it answers with now."""
         done = subprocess.run(
-            ["ssh-keyscan", "-T", "5", self.machine.address],
+            ["ssh-keyscan", "-T", "60", self.machine.address],
             capture_output=True,
             text=True,
             check=False,
@@ -151,7 +151,7 @@ class Maker:
             )
         machine = self.machines.boot(
             request.box,
-            address=f"127.{random.randrange(64, 128)}.{random.randrange(256)}.7",
+            address=an_address(),
             user_data=told,
             kind=kind,
             instance_id=instance_id,
@@ -186,12 +186,12 @@ def machines() -> Iterator[Machines]:
 @pytest.fixture(scope="session")
 def maker(machines: Machines) -> Iterator[Maker]:
     """What makes boxes on them."""
-    folder = Path(tempfile.mkdtemp(prefix="ob-"))
-    yield Maker(machines, folder)
-    shutil.rmtree(folder)
+    # Connections that have just been told to end remove what is theirs meanwhile.
+    with tempfile.TemporaryDirectory(prefix="ob-") as folder:
+        yield Maker(machines, Path(folder))
 
 
-def until(true: Any, *, seconds: float = 60.0) -> Any:
+def until(true: Any, *, seconds: float = UP) -> Any:
     """Wait for something to become true and return it; fail if it does not."""
     end = time.monotonic() + seconds
     while True:

@@ -23,7 +23,8 @@ BOUND = (
     "--bounding-set",
     "-sys_module,-sys_rawio,-sys_time,-syslog,-mknod,-mac_admin,-mac_override",
 )
-PATIENCE = 30.0
+# What takes a second may take a minute where others work as well.
+PATIENCE = 180.0
 
 
 class Disk:
@@ -39,7 +40,7 @@ class Disk:
         made = self.path.with_name(f"disk-{secrets.token_hex(4)}")
         made.mkdir()
         words = ["cp", "-a", "--reflink=auto", str(self.path / "upper"), str(made)]
-        subprocess.run(words, check=True, timeout=120)
+        subprocess.run(words, check=True, timeout=PATIENCE)
         return Disk(made)
 
     def file(self, path: str) -> Path:
@@ -175,8 +176,9 @@ class Machine:
         # A restart ends the first process by SIGHUP, a power-off by SIGINT.
         while self._process.wait() == -1:
             with self._changing:
-                if not self._unplugged:
-                    self._boot()
+                if self._unplugged:
+                    break
+                self._boot()
         ended = time.time()
         with contextlib.suppress(OSError):
             self._relay.close()

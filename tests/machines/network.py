@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import select
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -47,8 +49,9 @@ class Network:
         return _aside(inside)
 
     def close(self) -> None:
-        """Let go of it."""
-        os.close(self.fd)
+        """Let go of it; the descriptor's number may be another one's from then on."""
+        fd, self.fd = self.fd, -1
+        os.close(fd)
 
 
 class Relay:
@@ -81,8 +84,10 @@ class Relay:
             threading.Thread(target=self._pass_on, args=(outer,), daemon=True).start()
 
     def _pass_on(self, outer: socket.socket) -> None:
-        with outer, self._network.socket() as inner:
+        with outer, contextlib.ExitStack() as stack:
             try:
+                # There is no network any more if the machine has just gone off.
+                inner = stack.enter_context(self._network.socket())
                 inner.settimeout(10)
                 inner.connect(("127.0.0.1", 22))
                 inner.settimeout(None)
@@ -113,6 +118,12 @@ def _shovel(one: socket.socket, other: socket.socket) -> None:
                 del goes[source]
 
 
+def an_address() -> str:
+    """Return a loopback address at random, so that hardly anybody else has it."""
+    last = random.randrange(1, 255)
+    return f"127.{random.randrange(64, 128)}.{random.randrange(256)}.{last}"
+
+
 def _new_namespace() -> int:
     if _libc.unshare(CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "no network namespace")
@@ -128,10 +139,5 @@ def _entered(fd: int) -> Iterator[None]:
 
 def _aside(step: Callable[[], T]) -> T:
     """Do *step* in a thread that ends with it: it may leave our namespace."""
-    answer: list[T] = []
-    thread = threading.Thread(target=lambda: answer.append(step()))
-    thread.start()
-    thread.join()
-    if not answer:
-        raise OSError("the network namespace cannot be used")
-    return answer[0]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(step).result()

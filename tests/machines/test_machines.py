@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import random
+import socket
 import subprocess
 import threading
 from pathlib import Path
 
+import pytest
+
 from . import Machine, Machines
-from .conftest import Maker, until
+from .conftest import UP, Maker, until
+from .network import Network, Relay, an_address
 
 USER_DATA = b"#cloud-config\nbootcmd: [echo told >/root/told]\n"
 
@@ -17,7 +20,7 @@ def boot(machines: Machines, **options: object) -> Machine:
     """Boot a machine with nothing of ours on it."""
     return machines.boot(
         "plain",
-        address=f"127.99.{random.randrange(256)}.7",
+        address=an_address(),
         user_data=USER_DATA,
         kind="ec2",
         instance_id="i-1",
@@ -59,9 +62,10 @@ def test_only_what_ends_by_itself_is_told(machines: Machines) -> None:
     again = boot(machines, disk=first.disk, on_off=called.set)
     up(again)
     assert again.run("cat", "/root/told") == "told\n"
-    again.run("poweroff")
-    assert again.wait_off(60)
-    assert called.wait(10)
+    # It may be gone before the command has told us that it worked.
+    again.run("poweroff", check=False)
+    assert again.wait_off(UP)
+    assert called.wait(UP)
     assert "Reached target" in again.console()
 
 
@@ -80,3 +84,35 @@ def test_nothing_reaches_outside(machines: Machines) -> None:
         assert not int(told, 16) & (1 << 25 | 1 << 16 | 1 << 27)
     assert not Path("/root/told").exists()
     machine.off()
+
+
+def test_unplugged_as_it_restarts(machines: Machines) -> None:
+    """A machine that is unplugged at the very moment of a restart is off."""
+    machine = boot(machines)
+    up(machine)
+    # What `off` does, after the restart has begun and before it is acted upon.
+    with machine._changing:
+        machine.run("systemctl", "reboot", check=False)
+        machine._process.wait()
+        machine._unplugged = True
+    assert machine.wait_off(UP)
+    assert machine.boots == 1
+
+
+def test_called_as_it_goes_off(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who calls a machine that is just going off is hung up on, and that is all."""
+    network, address = Network(), an_address()
+    relay = Relay(network, address)
+    socket_inside = network.socket
+
+    def going_off() -> socket.socket:
+        network.close()
+        return socket_inside()
+
+    monkeypatch.setattr(network, "socket", going_off)
+    with socket.create_connection((address, 22)) as caller:
+        with pytest.raises(ConnectionResetError):
+            caller.recv(1)
+    relay.close()
