@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .. import words
 from ..errors import (
     BoxFailed,
+    Busy,
     Lost,
     NoCapacity,
     OutputsHeld,
@@ -171,21 +172,30 @@ def restore(session: Session, run: Run, box: Box) -> None:
         session.screen.note(f"{why}: the job starts from its beginning")
 
 
-def last_pull(session: Session, run: Run, box: Box) -> None:
-    """Bring the checkpoints here once more, from a box that still answers."""
+def last_pull(session: Session, run: Run, box: Box) -> bool:
+    """
+    Bring the checkpoints here once more, from a box that still answers.
+
+    Tells whether they are here; a pull that has not ended may be in the way.
+    """
     if not session.settings.fetch.checkpoints:
-        return
-    session.resuming(
-        lambda link: checkpoints.take(
-            session,
-            link,
-            run=run.id,
-            job=run.job,
-            box=box,
-            wait=OTHERS_SECONDS,
-        ),
-        box,
-    )
+        return True
+    try:
+        session.resuming(
+            lambda link: checkpoints.take(
+                session,
+                link,
+                run=run.id,
+                job=run.job,
+                box=box,
+                wait=OTHERS_SECONDS,
+            ),
+            box,
+        )
+    except Busy as error:
+        session.screen.note(f"{box.id}: {error.message}")
+        return False
+    return True
 
 
 def given_up(session: Session, run: Run, box: Box, why: str) -> Preempted:
@@ -262,7 +272,7 @@ def _bring_all(session: Session, run: Run, box: Box, line: StageLine) -> bool:
     line.doing(f"fetching what {box.id} has")
     folder, screen = _kept(session, run.job), session.screen
     try:
-        last_pull(session, run, box)
+        pulled = last_pull(session, run, box)
         told = session.resuming(lambda link: link.ask("job", job=run.job), box)
         job.bring_log(session, box, told, screen.output, screen.output_gone)
         done: outputs.Fetched = session.resuming(
@@ -278,7 +288,7 @@ def _bring_all(session: Session, run: Run, box: Box, line: StageLine) -> bool:
     except (Lost, Preempted, BoxFailed):
         # It was taken in the middle of it.
         return False
-    return not done.refused
+    return pulled and not done.refused
 
 
 def _read_disk(session: Session, run: Run, box: Box, line: StageLine) -> bool:
@@ -288,7 +298,13 @@ def _read_disk(session: Session, run: Run, box: Box, line: StageLine) -> bool:
         box = provision.start(session, box)
     except (Lost, Preempted, BoxFailed, ProviderError):
         return False
-    return _bring_all(session, run, box, line)
+    here = _bring_all(session, run, box, line)
+    now = session.provider.get(box.id, box.place)
+    if not here and now is not None and now.state == "running":
+        # Beside it there will be the next one.
+        session.forget_door()
+        session.provider.stop(now)
+    return here
 
 
 def _at_rest(session: Session, box: Box, *restless: BoxState) -> Box | None:

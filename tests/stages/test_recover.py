@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,6 +240,32 @@ class TestTaken:
         assert 0 == line.wait(60), project.err
         first, _ = sorted((project.root / ".onebox/jobs").glob("*/log"))
         assert "from 0\n" + 60_000_000 * "x" + "unheard\n" == first.read_text()
+
+    def test_while_another_terminal_pulls(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        """
+        Checkpoints that a pull is in the way of stay on their disk; the job goes on.
+        """
+        (tmp_path / "sitecustomize.py").write_text(
+            "from onebox.stages import recover\nrecover.OTHERS_SECONDS = 0.1\n"
+        )
+        project.environ["PYTHONPATH"] = str(tmp_path)
+        prepare(project)
+        line = project.start("run")
+        project.until("step 4\n")
+        (box,) = project.boxes()
+        pulls = project.root / ".onebox/checkpoints/main"
+        pulls.mkdir(parents=True, exist_ok=True)
+        with (pulls / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            project.cut_power()
+            project.until("stays, for its disk")
+
+        assert 0 == line.wait(60), project.err
+        assert f"{box}: checkpoints are being pulled already" in project.err
+        assert "10\n" == project.read("ckpt/step")
+        assert [] == project.boxes()
 
     def test_a_disk_that_cannot_be_read(self, project: Project) -> None:
         """
