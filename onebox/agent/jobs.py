@@ -32,7 +32,7 @@ def start(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
     with _starting(at) as guard:
         known = states.jobs(at)
         if job not in known:
-            _make_room(at, known)
+            _make_room(channel, at, known)
             _make_directories(at, request)
             trouble = supervisor.detach(at, plan, guard)
             if trouble:
@@ -67,11 +67,12 @@ def follow(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]
 def cancel(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
     """End a job and all that it has started; answer when it is over."""
     job = _known(at, request)
-    state = states.tell(at, job, {"cause": str(request.get("cause", "cancel"))})
-    if state == "lost":
-        _end_strays(channel, at, job)
+    states.tell(at, job, {"cause": str(request.get("cause", "cancel"))})
     while states.state(at, job)[0] == "running":
         following.listen(channel, at, 0.02)
+    # Its supervisor may have died since it was told, and have ended nothing.
+    if states.state(at, job)[0] == "lost":
+        _end_strays(channel, at, job, states.grace(at, job))
     return _describe(at, job)
 
 
@@ -198,7 +199,7 @@ def _starting(at: Box) -> Iterator[int]:
         os.close(fd)
 
 
-def _make_room(at: Box, known: List[str]) -> None:
+def _make_room(channel: Channel, at: Box, known: List[str]) -> None:
     """See that no other job is in the way, nor what a lost one left running."""
     busy = states.running(at)
     if busy:
@@ -208,7 +209,7 @@ def _make_room(at: Box, known: List[str]) -> None:
             _discard(at.path("jobs", name))
     for job in known:
         if states.state(at, job)[0] == "lost":
-            processes.send(signal.SIGKILL, states.strays(at, job))
+            _end_strays(channel, at, job, 0.0)
 
 
 def _make_directories(at: Box, request: Dict[str, Any]) -> None:
@@ -230,12 +231,9 @@ def _discard(directory: str) -> None:
         os.rmdir(directory)
 
 
-# Cancelling
-
-
-def _end_strays(channel: Channel, at: Box, job: str) -> None:
+def _end_strays(channel: Channel, at: Box, job: str, grace: float) -> None:
     """End what a job whose supervisor has died has left running."""
-    end = time.monotonic() + states.grace(at, job)
+    end = time.monotonic() + grace
     left = states.strays(at, job)
     processes.ask_to_end(left)
     while left and time.monotonic() < end + supervisor.UNKILLABLE:

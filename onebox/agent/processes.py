@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Dict, Iterable, List, NamedTuple, Set
 
 from .box import read
+
+# Becoming another program takes less than this, also on a box under load.
+EXEC = 0.2
 
 
 class Process(NamedTuple):
@@ -51,7 +55,7 @@ def marked(*marks: str) -> List[int]:
     return [
         pid
         for pid in _pids()
-        if pid not in own and wanted <= set(read("/proc/%d/environ" % pid).split(b"\0"))
+        if pid not in own and wanted <= set(_environment(pid).split(b"\0"))
     ]
 
 
@@ -108,6 +112,17 @@ def _pids() -> List[int]:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
         return []
+
+
+def _environment(pid: int) -> bytes:
+    """Return what a process was started with; amid an exec there is nothing yet."""
+    end = time.monotonic() + EXEC
+    while True:
+        told = read("/proc/%d/environ" % pid)
+        # What is gone, or the kernel's own, has no program.
+        if told or not os.path.exists("/proc/%d/exe" % pid) or time.monotonic() > end:
+            return told
+        time.sleep(0.001)
 
 
 def _ancestors(pid: int) -> Set[int]:

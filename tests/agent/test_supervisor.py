@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import onebox
-from onebox.agent import records
+from onebox.agent import processes, records
 from onebox.transport.link import Link
 
 from .conftest import AgentBox, kill, until
@@ -82,6 +82,22 @@ def test_a_dead_supervisor_is_a_lost_job(agent_box: AgentBox) -> None:
         assert agent_box.strays() == []
 
 
+def test_a_supervisor_that_dies_while_it_is_asked_to_cancel(
+    agent_box: AgentBox,
+) -> None:
+    """Whoever asked for the end gets it, though the job is lost over it."""
+    folder = agent_box.root / "jobs" / "j1"
+    with agent_box.link() as link:
+        link.ask("start", job="j1", shell="touch on; sleep 85")
+        until((agent_box.work / "on").exists)
+        os.kill(supervisor(agent_box, "j1"), signal.SIGSTOP)
+        link.begin("cancel", job="j1")
+        until((folder / "cancel").exists)
+        kill(supervisor(agent_box, "j1"))
+        assert link.finish()["state"] == "lost"
+    assert agent_box.strays() == []
+
+
 def test_the_next_job_does_not_share_the_box_with_a_lost_one(
     agent_box: AgentBox,
 ) -> None:
@@ -93,6 +109,19 @@ def test_the_next_job_does_not_share_the_box_with_a_lost_one(
         link.ask("start", job="j2", shell="true")
         follow(link, "j2")
         until(lambda: agent_box.strays() == [])
+
+
+def test_what_becomes_another_program_is_not_overlooked() -> None:
+    """For a moment in each exec a process shows no environment: it is waited for."""
+    again = 'exec sh -c "$AGAIN"'
+    environ = {**os.environ, "AGAIN": again, "MARK": secrets.token_hex(8)}
+    with subprocess.Popen(["sh", "-c", again], env=environ) as process:
+        try:
+            mark = f"MARK={environ['MARK']}"
+            until(lambda: processes.marked(mark))
+            assert all(processes.marked(mark) == [process.pid] for _ in range(150))
+        finally:
+            process.kill()
 
 
 def test_a_reboot_is_told_apart(agent_box: AgentBox) -> None:
