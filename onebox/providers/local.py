@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..errors import ConfigError, ProviderError, Unclear
+from ..errors import ConfigError, Gone, ProviderError, Unclear
 from ..signals import held
 from .base import Box, Check, Image, Leftover, Need, Provider, Request, Size
 from .localbox import disk, host, images, processes, records, rehearse, spawn
@@ -76,18 +76,13 @@ class Local(Provider):
     def create(self, request: Request) -> Box:
         """Make the box; see `Provider`. A half-made one is made whole."""
         final, new = self._layout(request.box), self._layout(request.box, ".new-")
-        if not os.path.lexists(final.path):
-            _private_directory(final.path.parent)
-            new.path.mkdir(mode=0o700, exist_ok=True)
-            with _locked(new.lock) as lock:
-                if lock is not None:
-                    try:
-                        self._prepare(new, final, request)
-                        new.path.rename(final.path)
-                    except BaseException:
-                        disk.remove(new.path)
-                        raise
-                    spawn.start(final, lock)
+        patience = time.monotonic() + spawn.UP_SECONDS
+        while not os.path.lexists(final.path):
+            if self._make(new, final, request):
+                break
+            if time.monotonic() > patience:
+                raise Unclear(f"another onebox command is making box {request.box}")
+            time.sleep(0.005)
         else:
             records.check_owner(final, request.tags)
             with _locked(final.lock) as lock:
@@ -118,18 +113,25 @@ class Local(Provider):
                     with contextlib.suppress(OSError):
                         _clear(layout)
             elif tags is not None and tags.owner == owner:
-                found.append(records.box(layout))
+                # Another command may just have removed it.
+                with contextlib.suppress(Gone):
+                    found.append(records.box(layout))
         return found
 
     def get(self, box: str, place: str = "") -> Box | None:
         """Return this box as it is now, None once it is certainly gone."""
         layout = self._layout(box)
-        return records.box(layout) if records.tags(layout) is not None else None
+        try:
+            return records.box(layout) if records.tags(layout) is not None else None
+        except Gone:
+            # Removed between the two looks.
+            return None
 
     def start(self, box: Box, deadline: float) -> Box:
         """Boot a stopped box again, with the home directory as it was."""
         layout = self._layout(box.id)
         records.check_owner(layout, box.tags)
+        spawn.wait_while_stopping(layout)
         with _locked(layout.lock) as lock:
             if lock is not None:
                 records.renew(layout, deadline, self._faults)
@@ -140,14 +142,14 @@ class Local(Provider):
     def stop(self, box: Box) -> None:
         """Stop the box and wait until it has; its disk stays."""
         layout = self._layout(box.id)
-        if os.path.lexists(layout.path):
+        with contextlib.suppress(Gone):
             records.check_owner(layout, box.tags)
             spawn.stop(layout, box.id, "stopped")
 
     def delete(self, box: Box) -> None:
         """Remove this one box, its processes and its directory."""
         layout = self._layout(box.id)
-        if os.path.lexists(layout.path):
+        with contextlib.suppress(Gone):
             records.check_owner(layout, box.tags)
         self._remove(layout)
 
@@ -215,8 +217,7 @@ class Local(Provider):
         if present is not None:
             records.check_same(f"image {image.id}", present.tags, image.tags)
             gone = path.with_name(f".gone-{image.id}")
-            disk.remove(gone)
-            path.rename(gone)
+            _put_away(path, gone)
             disk.remove(gone)
 
     def console(self, box: Box) -> str:
@@ -226,6 +227,22 @@ class Local(Provider):
     def checks(self) -> Sequence[Check]:
         """Look for whatever would keep a box from coming up here."""
         return host.checks(self._root)
+
+    def _make(self, new: Layout, final: Layout, request: Request) -> bool:
+        """Make and start the box; say no if another makes it, or clears it away."""
+        _private_directory(final.path.parent)
+        new.path.mkdir(mode=0o700, exist_ok=True)
+        with _locked(new.lock) as lock:
+            if lock is None:
+                return False
+            try:
+                self._prepare(new, final, request)
+                new.path.rename(final.path)
+            except BaseException:
+                disk.remove(new.path)
+                raise
+            spawn.start(final, lock)
+        return True
 
     def _prepare(self, new: Layout, final: Layout, request: Request) -> None:
         """Write all of the box at *new*, for a life at *final*."""
@@ -245,16 +262,15 @@ class Local(Provider):
 
     def _remove(self, layout: Layout) -> None:
         box = layout.path.name
-        gone, new = self._layout(box, ".gone-"), self._layout(box, ".new-")
+        gone, new = self._layout(box, ".gone-").path, self._layout(box, ".new-")
         if os.path.lexists(layout.path):
             spawn.stop(layout, box, "deleted")
             # From here on the box is gone, whatever happens to us.
-            disk.remove(gone.path)
-            layout.path.rename(gone.path)
+            _put_away(layout.path, gone)
         processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
-        for left in (new, gone):
-            if not _clear(left):
-                raise Unclear(f"another onebox command is making box {box}")
+        disk.remove(gone)
+        if not _clear(new):
+            raise Unclear(f"another onebox command is making box {box}")
 
     def _layout(self, box: str, prefix: str = "") -> Layout:
         return Layout(self._root / "boxes" / f"{prefix}{_plain_id(box)}")
@@ -287,10 +303,21 @@ def _clear(left: Layout) -> bool:
     """Remove what a crash has left; say no if somebody is still at work there."""
     if not left.path.is_dir():
         return True
+    gone = left.path.with_name(left.path.name.replace("new", "gone", 1))
     with _locked(left.lock) as lock:
-        if lock is not None:
-            disk.remove(left.path)
-    return lock is not None
+        if lock is None:
+            return False
+        # Whole, and with its lock: whoever makes the box anew starts on nothing.
+        _put_away(left.path, gone)
+    disk.remove(gone)
+    return True
+
+
+def _put_away(path: Path, gone: Path) -> None:
+    """Move to *gone* what is to be removed, unless another command just has."""
+    disk.remove(gone)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(gone)
 
 
 def _private_directory(path: Path) -> None:

@@ -13,14 +13,17 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConfigError, NotAllowed, ProviderError
+from onebox.providers import local
 from onebox.providers.base import Need, Request
 from onebox.providers.local import Local
-from onebox.providers.localbox import records
+from onebox.providers.localbox import processes, records, spawn
 from onebox.providers.localbox.layout import Layout, read_json, take_lock
 from onebox.signals import Interrupted, caught
 
 from .conftest import OpenBox
 from .contract import ProviderContract, an_image
+from .localbox.test_rehearse import an_image_of
+from .sshbox import wait_until
 
 
 class TestContract(ProviderContract):
@@ -203,8 +206,8 @@ class TestCrashes:
         assert not local.leftovers(request.box)
 
 
-class TestLooking:
-    """What is looked at while somebody else acts is what it was or what it is."""
+class TestMeanwhile:
+    """Another command, or the box itself, acts between two steps of ours."""
 
     def test_last_word_is_said(self, open_box: OpenBox) -> None:
         """A supervisor that has only to end itself is going down, not coming up."""
@@ -231,6 +234,120 @@ class TestLooking:
         box = one.refresh()
         assert (box.state, box.why) in (("running", ""), ("stopped", "stopped"))
         assert one.refresh().why == "stopped"
+
+    def test_removed_at_a_look(
+        self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A box that is removed while it is looked at is not there."""
+        one, other = open_box(), open_box()
+        after(monkeypatch, records, "tags", lambda: one.local.delete(one.box))
+        assert one.local.get(one.box.id) is None
+        after(monkeypatch, records, "tags", lambda: other.local.delete(other.box))
+        assert not other.local.find(other.box.tags.owner)
+
+    @pytest.mark.parametrize(
+        ("of", "step"), [(records, "tags"), (spawn, "stop"), (processes, "end")]
+    )
+    def test_removed_by_two(
+        self,
+        open_box: OpenBox,
+        monkeypatch: pytest.MonkeyPatch,
+        of: object,
+        step: str,
+    ) -> None:
+        """Two commands that remove a box at the same time both succeed."""
+        one = open_box()
+        before(monkeypatch, of, step, lambda: one.local.delete(one.box))
+        one.local.delete(one.box)
+        assert not one.local.leftovers(one.box.id)
+
+    def test_image_removed_by_two(
+        self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two commands that remove an image at the same time both succeed."""
+        one = open_box()
+        one.local.stop(one.box)
+        image = one.local.save(one.box, an_image_of(one))
+        after(monkeypatch, records, "image", lambda: one.local.delete_image(image))
+        one.local.delete_image(image)
+        assert not one.local.images(one.box.tags.owner)
+
+    def test_cleared_while_it_is_made(
+        self,
+        place: Path,
+        make_request: Callable[..., Request],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A look that takes a box just begun for a crash's does not keep it away."""
+        boxes, request = Local({}, place / "root"), make_request()
+
+        def clear() -> None:
+            boxes.find("somebody-else")
+            assert not list((place / "root" / "boxes").iterdir())
+
+        before(monkeypatch, local, "take_lock", clear)
+        box = boxes.create(request)
+        assert box.state == "running"
+        boxes.delete(box)
+
+    def test_looked_at_while_it_starts(
+        self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever looks whether a box runs keeps nobody from starting it."""
+        one = open_box()
+        one.local.stop(one.box)
+        look = os.open(one.layout.lock, os.O_RDWR)
+        fcntl.flock(look, fcntl.LOCK_SH)
+        flock = fcntl.flock
+
+        def meet(handle: int, how: int) -> None:
+            try:
+                flock(handle, how)
+            finally:
+                monkeypatch.undo()
+                os.close(look)
+
+        monkeypatch.setattr(fcntl, "flock", meet)
+        one.box = one.local.start(one.box, one.box.deadline)
+        assert one.box.state == "running"
+
+    def test_started_while_it_stops(self, open_box: OpenBox) -> None:
+        """A box that is started while it goes down comes up once it has."""
+        one = open_box()
+        one.ssh("(trap '' TERM HUP; sleep 299; sleep 299) >/dev/null 2>&1 & poweroff")
+        wait_until(lambda: one.refresh().state != "running")
+        one.box = one.local.start(one.box, one.box.deadline)
+        assert one.box.state == "running"
+        assert one.ssh("true").returncode == 0
+
+
+def before(
+    monkeypatch: pytest.MonkeyPatch, place: object, name: str, act: Callable[[], object]
+) -> None:
+    """Have somebody act right before a function is called the next time."""
+    known = getattr(place, name)
+
+    def called(*args: object, **named: object) -> object:
+        monkeypatch.undo()
+        act()
+        return known(*args, **named)
+
+    monkeypatch.setattr(place, name, called)
+
+
+def after(
+    monkeypatch: pytest.MonkeyPatch, place: object, name: str, act: Callable[[], object]
+) -> None:
+    """Have somebody act right after a function has been called the next time."""
+    known = getattr(place, name)
+
+    def called(*args: object, **named: object) -> object:
+        monkeypatch.undo()
+        answer = known(*args, **named)
+        act()
+        return answer
+
+    monkeypatch.setattr(place, name, called)
 
 
 @contextlib.contextmanager

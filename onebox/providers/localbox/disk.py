@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -14,14 +15,20 @@ from ...errors import ProviderError
 
 
 def remove(path: Path) -> None:
-    """Remove a directory for good, also what a job has made unreadable."""
+    """
+    Remove a directory for good, also what a job has made unreadable.
+
+    Another command may be removing it as well.
+    """
     for _ in range(2):
         shutil.rmtree(path, ignore_errors=True)
         if not os.path.lexists(path):
             return
         _open_up(path)
-    # Once more, and now every error counts.
-    shutil.rmtree(path)
+    # Once more, and now every error counts but that it is gone.
+    while os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def copy(entries: Sequence[Path], into: Path) -> None:
@@ -67,7 +74,9 @@ def size(path: Path) -> int:
 
 def _open_up(path: Path) -> None:
     """Let ourselves into every directory below, from the top down."""
-    path.chmod(stat.S_IRWXU)
-    for entry in os.scandir(path):
-        if entry.is_dir(follow_symlinks=False):
-            _open_up(Path(entry.path))
+    with contextlib.suppress(FileNotFoundError):
+        path.chmod(stat.S_IRWXU)
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _open_up(Path(entry.path))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,10 +126,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def take_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock, None if somebody else has it."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """Return a descriptor that holds the lock, None if it cannot be had now."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        # The directory has just been removed by who had it.
+        return None
+    try:
+        _lock(handle)
         # The file may have been removed, or replaced, before it was locked.
         same = os.path.samestat(os.fstat(handle), path.stat())
     except (BlockingIOError, FileNotFoundError):
@@ -136,6 +142,18 @@ def take_lock(path: Path) -> int | None:
         return handle
     os.close(handle)
     return None
+
+
+def _lock(handle: int) -> None:
+    """Lock a file. Raises BlockingIOError if somebody else has; a look is no lock."""
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        # `is_locked` of another process is in the way, if this gets through.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        time.sleep(0.001)
 
 
 def is_locked(path: Path) -> bool:

@@ -113,10 +113,11 @@ def check_owner(layout: Layout, expected: Tags) -> None:
         NotAllowed: It is somebody else's, or no box at all.
     """
     name = layout.path.name
-    if not os.path.lexists(layout.path):
-        raise Gone(f"there is no box {name} here")
     present = tags(layout)
     if present is None:
+        # Asked after: it may just have been removed.
+        if not os.path.lexists(layout.path):
+            raise Gone(f"there is no box {name} here")
         raise NotAllowed(f"{layout.path} is not a directory of box {name}")
     check_same(f"box {name}", present, expected)
 
@@ -198,7 +199,7 @@ def user() -> str:
 def _state(said: object) -> BoxState:
     """Return the state of a box that somebody runs, prepares or saves."""
     if said in ("running", "stopping"):
-        return cast(BoxState, said)
+        return said
     # Its supervisor has said the last word, and is about to end.
     return "stopping" if said in ("stopped", "failed") else "starting"
 

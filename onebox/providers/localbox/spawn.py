@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 from ...errors import ProviderError, Unclear
-from . import processes, shims
+from . import processes, records, shims
 from .layout import MARK, Layout, command, is_locked, make_fifo, read_json
 
-_UP_SECONDS = 90.0
+# How long a box may take to come up.
+UP_SECONDS = 90.0
 # A box stops within the grace that its processes get; this is for a slow machine.
 _DOWN_SECONDS = processes.GRACE_SECONDS + 15.0
 
@@ -59,7 +60,7 @@ def wait_until_up(layout: Layout) -> None:
 
         Unclear: It is still starting after more than a minute.
     """
-    deadline = time.monotonic() + _UP_SECONDS
+    deadline = time.monotonic() + UP_SECONDS
     while time.monotonic() < deadline:
         alive = is_locked(layout.lock)
         # Read after the lock: a supervisor writes its last word before it ends.
@@ -68,12 +69,19 @@ def wait_until_up(layout: Layout) -> None:
             return
         if state.get("state") == "failed":
             raise ProviderError(f"box {layout.path.name} did not start: {state['why']}")
-        if not alive and layout.path.exists():
+        if not alive:
             raise ProviderError(
                 f"box {layout.path.name} did not start: {console(layout, 3).strip()}"
             )
         time.sleep(0.005)
-    raise Unclear(f"box {layout.path.name} has not started within {_UP_SECONDS:g} s")
+    raise Unclear(f"box {layout.path.name} has not started within {UP_SECONDS:g} s")
+
+
+def wait_while_stopping(layout: Layout) -> None:
+    """Wait until a box that goes down has, but not for long."""
+    deadline = time.monotonic() + _DOWN_SECONDS
+    while records.box(layout).state == "stopping" and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def stop(layout: Layout, box: str, why: str) -> None:
