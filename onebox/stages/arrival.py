@@ -101,20 +101,27 @@ def _run_errand(session: Session, box: Box) -> None:
     program = session.provider.errand(box)
     if not program:
         return
-    done = subprocess.run(
-        [*session.door(box).argv(), "sudo -n python3 -I -S -"],
-        input=program,
-        capture_output=True,
-        check=False,
-        timeout=ERRAND_SECONDS,
-        env=children.environment(),
-    )
+    try:
+        done = subprocess.run(
+            [*session.door(box).argv(), "sudo -n python3 -I -S -"],
+            input=program,
+            capture_output=True,
+            check=False,
+            timeout=ERRAND_SECONDS,
+            env=children.environment(),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _endless(box, f"no answer within {ERRAND_SECONDS:.0f} s") from error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise BoxFailed(
-            f"{box.id} could not be made to end itself: {''.join(said)}",
-            next="inv run once more, or accept_no_watchdog = true",
-        )
+        raise _endless(box, "".join(said))
+
+
+def _endless(box: Box, why: str) -> BoxFailed:
+    return BoxFailed(
+        f"{box.id} could not be made to end itself: {why}",
+        next="inv run once more, or accept_no_watchdog = true",
+    )
 
 
 def _now_and_then(pace: float, look: Callable[[], None]) -> Callable[[], None]:
