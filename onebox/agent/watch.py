@@ -34,15 +34,15 @@ FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
 def watch(root: str) -> None:
     """Watch until the box is off, or its directory is gone."""
     os.umask(0o077)
+    try:
+        watchman = _Watchman(root)
+    except Refused as refusal:
+        raise SystemExit(refusal.message) from refusal
     lock = os.open(os.path.join(root, "watch.lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return
-    try:
-        watchman = _Watchman(box.load(root))
-    except Refused as refusal:
-        raise SystemExit(refusal.message) from refusal
     processes.adjust_oom_score(-900)
     notices.listen(watchman.at)
     while os.path.isdir(root):
@@ -104,11 +104,12 @@ class _Watchman:
     time it bears: the box's wall clock may jump when it first learns the time.
     """
 
-    def __init__(self, at: Box) -> None:
-        self.at = at
+    def __init__(self, root: str) -> None:
+        # First: what is written while box.json is read is then read again.
+        self.box_changed = _changed(os.path.join(root, "box.json"))
+        self.at = box.load(root)
         self.armed_at = self.alive_at = box.boottime()
-        self.box_changed = _changed(at.path("box.json"))
-        self.lease_changed = _changed(at.path("lease"))
+        self.lease_changed = _changed(self.at.path("lease"))
         self.warned: Set[str] = set()
 
     def look(self) -> str:
