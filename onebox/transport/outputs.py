@@ -85,7 +85,7 @@ def fetch(
 
         ConnectionLost: Call again over a new link: it goes on from there.
     """
-    with _holding(), _alone(memory):
+    with holding(), _alone(memory):
         into.mkdir(parents=True, exist_ok=True)
         # Loaded once the box is at work.
         index = functools.cache(functools.partial(Index, os.fsencode(memory / INDEX)))
@@ -254,7 +254,7 @@ def _alone(memory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _holding() -> Iterator[None]:
+def holding() -> Iterator[None]:
     """Turn what can go wrong with local files into a reason to keep the box."""
     try:
         yield

@@ -104,8 +104,7 @@ class Pulls:
 
             ConnectionLost: The same; what had come is not sent again.
         """
-        private_dir(self.directory)
-        with self._alone(wait):
+        with outputs.holding(), self._alone(wait):
             before = self.all()
             last = before[-1] if before else None
             draft = self.directory / DRAFT
@@ -179,6 +178,7 @@ class Pulls:
 
     @contextlib.contextmanager
     def _alone(self, wait: float) -> Iterator[None]:
+        private_dir(self.directory)
         fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         until = time.monotonic() + wait
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import manifest
+from onebox.agent import manifest, tree
 from onebox.errors import Busy, ConnectionLost, OutputsHeld
 from onebox.transport import sync
 from onebox.transport.link import Link
@@ -211,6 +211,27 @@ def test_what_cannot_be_taken_is_said(home: Home) -> None:
     with pytest.raises(OutputsHeld, match="cannot be put here"):
         home.take()
 
+    assert b"1" == (home.folder() / "model").read_bytes()
+
+
+def test_pulls_are_removed_meanwhile(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who removes the pulls while one is made ends that one, and not the next."""
+    home.write("model", b"1")
+    home.take()
+
+    def later(folder: int, name: bytes) -> None:
+        monkeypatch.undo()
+        shutil.rmtree(home.pulls.directory / "1")
+        tree.remove(folder, name)
+
+    monkeypatch.setattr("onebox.transport.pulls.tree.remove", later)
+    with pytest.raises(OutputsHeld, match="cannot be put here"):
+        home.take()
+
+    assert [] == home.pulls.all()
+    home.take()
     assert b"1" == (home.folder() / "model").read_bytes()
 
 
