@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ...errors import ConfigError
 
 # For the README and onebox.toml.example: every option and what it does. Seconds
-# count from the moment the box boots.
+# count from the moment the box is up.
 OPTIONS: Mapping[str, str] = {
     "boot_delay": "the box takes this many seconds until ssh answers",
     "notice_after": "the cloud announces then that it takes the box back",

@@ -142,6 +142,7 @@ class _Supervisor:
                     if "refused" in answer:
                         return f"refused: {answer['refused']}"
                     self._timers.pop("boot", None)
+                    self._plan_faults()
                     port = self._listener.getsockname()[1]
                     self._publish(state="running", port=port, notes=answer["notes"])
             for order in _lines(self._control, ready):
@@ -161,9 +162,13 @@ class _Supervisor:
             self._timers[what] = _now() + int(seconds)
 
     def _set_timers(self) -> None:
-        now, faults = _now(), self._boot["faults"]
+        now = _now()
         left = self._boot["deadline"] + DEADLINE_MARGIN - time.time()
         self._timers = {"deadline": now + left, "boot": now + _BOOT_SECONDS}
+
+    def _plan_faults(self) -> None:
+        """Set the clocks of what is to happen to a box that is up."""
+        now, faults = _now(), self._boot["faults"]
         if "notice_after" in faults:
             self._timers["notice"] = now + faults["notice_after"]
         if "die_after" in faults:
