@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ... import children
 from ...errors import ConfigError, OneboxError
+from ...signals import held
 from . import packer_output
 from .builder import Log
 
@@ -90,30 +91,23 @@ def follow(session: Session, log: Log, argv: list[str], output: Path) -> int:
     An interrupt is passed on to Packer once, and its clean-up waited for. It has
     a session of its own, so that it gets no other from the terminal.
     """
-    fd = packer_output.lock(output)
-    try:
-        process = subprocess.Popen(
-            argv,
-            cwd=session.root,
-            stdin=subprocess.DEVNULL,
-            stdout=fd,
-            stderr=fd,
-            env=_environment(session),
-            start_new_session=True,
-        )
-    finally:
-        os.close(fd)
+    process: subprocess.Popen[bytes] | None = None
     began = time.monotonic()
     tail = packer_output.Tail(output)
 
     def runs() -> bool:
-        return process.poll() is None
+        return process is not None and process.poll() is None
 
     try:
+        # An interrupt in the middle of its start must not leave it to itself.
+        with held():
+            process = _started(session, argv, output)
         for line in tail.lines(runs):
             show(log, line)
             log.footer("packer", began, {})
     except BaseException:
+        if process is None:
+            raise
         if runs():
             session.screen.note("Packer is told to stop, and cleans up")
             # To all of its processes, as a terminal does: the first of them, which
@@ -127,6 +121,24 @@ def follow(session: Session, log: Log, argv: list[str], output: Path) -> int:
     finally:
         log.close_line()
     return process.wait()
+
+
+def _started(
+    session: Session, argv: list[str], output: Path
+) -> subprocess.Popen[bytes]:
+    fd = packer_output.lock(output)
+    try:
+        return subprocess.Popen(
+            argv,
+            cwd=session.root,
+            stdin=subprocess.DEVNULL,
+            stdout=fd,
+            stderr=fd,
+            env=_environment(session),
+            start_new_session=True,
+        )
+    finally:
+        os.close(fd)
 
 
 def say_leftovers(session: Session, lines: list[packer_output.Line]) -> None:

@@ -7,14 +7,18 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from onebox.stages.images import packer
+from onebox.signals import Interrupted, caught
+from onebox.stages.images import builder, packer, packer_program
 from onebox.stages.images.template import BOX
 
 from ...conftest import Project
+from ..test_image import opened
 
 RUN = '[run]\ncommand = "cat ~/made"\n'
 TOML = f"""\
@@ -159,6 +163,36 @@ def test_interrupted(packed: Project) -> None:
     assert "Packer is told to stop" in packed.err
     assert "Cleanly cancelled builds after being interrupted" in packed.err
     assert [] == packed.boxes()
+
+
+def test_interrupted_at_its_start(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Ctrl-C at the very moment that Packer starts reaches it, too.
+    """
+    session = opened(project, monkeypatch)
+    log = builder.Log(session, tmp_path / "log")
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen.__init__
+
+    def interrupted(self: subprocess.Popen[bytes], *args: Any, **options: Any) -> None:
+        start(self, *args, **options)
+        started.append(self)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("subprocess.Popen.__init__", interrupted)
+    argv = ["sh", "-c", "while :; do sleep 0.1; done"]
+    try:
+        with pytest.raises(Interrupted), caught(str):
+            packer_program.follow(session, log, argv, tmp_path / "out")
+        (process,) = started
+        assert -signal.SIGINT == process.poll()
+    finally:
+        log.close()
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def test_killed(packed: Project) -> None:
