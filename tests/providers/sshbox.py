@@ -14,7 +14,7 @@ from onebox.providers.local import Local
 from onebox.providers.localbox.layout import Layout
 
 # Long enough for a machine under load; a test fails sooner only if it hangs.
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 @dataclass(frozen=True)

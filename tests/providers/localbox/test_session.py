@@ -171,7 +171,7 @@ class TestConnections:
     def test_detached(self, box: SshBox) -> None:
         """What was started in the background lives on after its session."""
         pid = int(box.ssh("sleep 300 >/dev/null 2>&1 </dev/null & echo $!").stdout)
-        assert pid in processes.marked(box.box.id)
+        wait_until(lambda: pid in processes.marked(box.box.id))
         box.ssh(f"kill {pid}")
 
     def test_forward(self, box: SshBox) -> None:
