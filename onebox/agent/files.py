@@ -79,7 +79,8 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         if told:
             entries = parts.merged(found, entries, others, told)
         manifest.check(entries)
-        receiver = stack.enter_context(contextlib.closing(receiver_for(box)))
+        receiver = receiver_for(box, write=bool(request["write"]))
+        stack.callback(receiver.close)
         plan = plan_for(box, entries, before, index, receiver, alive)
         if request["write"]:
             check_space(box, plan, receiver)

@@ -104,10 +104,10 @@ def below(base: bytes, root: bytes) -> List[bytes]:
         folder = folders.pop()
         try:
             found = os.scandir(os.path.join(base, folder) if folder else base)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if folder == root:
                 raise
-            # A job that runs may remove its folders while we look.
+            # A job that runs may remove or replace its folders while we look.
             continue
         with found as items:
             for item in items:

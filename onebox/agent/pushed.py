@@ -8,6 +8,7 @@ import fcntl
 import os
 import signal
 import stat
+import sys
 import time
 from typing import (
     Any,
@@ -25,7 +26,7 @@ from .box import Box, disk, read
 from .index import Index, Unstable, read_hash
 from .manifest import Entry
 from .names import text
-from .receiver import Landed, Receiver
+from .receiver import WORTH_KEEPING, Landed, Receiver
 from .serving import Frame
 from .stream import Offer
 from .tree import Tree
@@ -177,12 +178,14 @@ def pushed(box: Box, what: str) -> Tuple[List[bytes], str]:
     return paths, digest.decode("ascii")
 
 
-def receiver_for(box: Box) -> Receiver:
+def receiver_for(box: Box, *, write: bool) -> Receiver:
     """Return a receiver that stages on the disk that the work folder is on."""
     staging = box.path("files", "incoming")
     if os.stat(box.root).st_dev != os.stat(box.work).st_dev:
         staging = os.path.join(box.work, ".onebox", "incoming")
-    return Receiver(os.fsencode(staging), os.fsencode(box.work))
+    # What is staged there is another push's that may be under way, unless we write.
+    keep = WORTH_KEEPING if write else sys.maxsize
+    return Receiver(os.fsencode(staging), os.fsencode(box.work), keep)
 
 
 @contextlib.contextmanager

@@ -143,6 +143,8 @@ class Hasher:
             keep_memory()
             self._queue = queue.Queue(16)
             self._thread = threading.Thread(target=self._work, args=(self._queue,))
+            # Ctrl-C can come in here: who ends then must not wait for it.
+            self._thread.daemon = True
             self._thread.start()
 
     def update(self, data: Data) -> None:

@@ -7,6 +7,7 @@ a name that the other end made up cannot reach anything else.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -133,7 +134,9 @@ class Tree:
             ):
                 raise
             self._clear(holder, name, path)
-        os.mkdir(name, 0o777, dir_fd=holder)
+        # Somebody else may just have made it.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o777, dir_fd=holder)
         return os.open(name, DIRECTORY, dir_fd=holder)
 
 

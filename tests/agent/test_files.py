@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from onebox.agent import manifest, tables, tree
 from onebox.agent.index import Index
 from onebox.agent.manifest import Entry
 from onebox.agent.names import Hostile
+from onebox.agent.older import changing_name
 from onebox.agent.receiver import Landed, Receiver
 from onebox.agent.sender import Sender
 from onebox.agent.stream import Offer
@@ -307,6 +309,47 @@ def test_no_file_lands_through_a_link(tmp_path: Path) -> None:
     assert list(outside.iterdir()) == []
 
 
+def test_a_folder_that_somebody_else_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that appears when it is about to be made is as good as ours."""
+    (tmp_path / "new").write_bytes(b"x")
+    target = tree.Tree(os.fsencode(tmp_path))
+    make = os.mkdir
+
+    def made_before(name: bytes, mode: int, *, dir_fd: int) -> None:
+        make(name, mode, dir_fd=dir_fd)
+        make(name, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", made_before)
+    target.place(b"a/b/f", target.base, b"new")
+    target.close()
+
+    assert (tmp_path / "a" / "b" / "f").read_bytes() == b"x"
+
+
+def test_a_folder_that_becomes_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a job replaces while we look hides nothing but itself."""
+    for name in ("a", "b"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / "b" / "f").touch()
+    look_into = os.scandir
+
+    def replaced_before(path: bytes) -> Any:
+        folder = Path(os.fsdecode(path))
+        if folder.name == "a":
+            folder.rmdir()
+            folder.touch()
+        return look_into(path)
+
+    monkeypatch.setattr(os, "scandir", replaced_before)
+    found = manifest.below(os.fsencode(tmp_path), b"out")
+
+    assert sorted(found) == [b"out", b"out/a", b"out/b", b"out/b/f"]
+
+
 def test_contents_and_holes_arrive(tmp_path: Path) -> None:
     """Files of all sizes arrive byte for byte, and holes stay holes."""
     source = tmp_path / "source"
@@ -353,6 +396,31 @@ def test_a_flipped_byte_does_not_land(tmp_path: Path) -> None:
 
     assert not landed
     assert receiver.bad == [b"f"]
+
+
+def test_ctrl_c_while_a_hash_begins() -> None:
+    """A signal that comes when its thread has just begun ends the process."""
+    code = """
+import signal, threading
+from onebox.agent.blocks import Sum
+from onebox.agent.stream import Hasher
+
+class Thread(threading.Thread):
+    def start(self):
+        super().start()
+        signal.raise_signal(signal.SIGINT)
+
+threading.Thread = Thread
+Hasher(Sum(0), threaded=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=60,
+    )
+    assert b"KeyboardInterrupt" in done.stderr
 
 
 def test_records_nobody_asked_for_are_refused(tmp_path: Path) -> None:
@@ -445,6 +513,22 @@ def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -
         assert refused.value.kind == "hostile"
         assert link.ask("hello")["box"] == agent_box.id
     assert list(agent_box.work.iterdir()) == []
+
+
+def test_who_only_looks_leaves_alone_what_is_staged(agent_box: AgentBox) -> None:
+    """A file that another push is just changing is not touched by a look."""
+    entry = Entry(b"big", "f", 0o644, 9 << 20, OLD, b"", b"x" * 32)
+    staged = agent_box.root / "files" / "incoming" / os.fsdecode(changing_name(b"big"))
+    staged.parent.mkdir(parents=True)
+    staged.write_bytes(bytes(entry.size))
+    staged.chmod(0o640)
+    with agent_box.link() as link:
+        link.begin("push", write=False)
+        link.send(b"D")
+        tables.send_rows(link.send, [tables.pack_entry(entry)])
+        assert not link.finish()["equal"]
+
+    assert staged.stat().st_mode & 0o777 == 0o640
 
 
 def test_many_files_need_little_memory(tmp_path: Path) -> None:
