@@ -112,7 +112,7 @@ def make_request(keys: Keys) -> Make:
 
 def when_up(provider: DigitalOcean, box: Box) -> Box:
     """Wait until a box has left the state "starting", as the core does."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     now: Box | None = box
     while now is None or now.state == "starting":
         assert time.monotonic() < until, "the box does not come up"

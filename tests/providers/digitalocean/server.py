@@ -58,7 +58,8 @@ class Server:
 
     *changes* counts the requests that change something; *killing* is told the
     number of each, "before" and "after" it has taken effect, and may end the
-    client: then it says so, and the client has no answer.
+    client: then it says so, and the client has no answer. *now* ends the wait for
+    what takes effect *late*.
     """
 
     def __init__(self, laws: Laws | None = None) -> None:
@@ -67,6 +68,7 @@ class Server:
         self.asked: list[Asked] = []
         self.hang = 30.0
         self.late = 0.0
+        self.now = threading.Event()
         self.changes = 0
         self.killing: Callable[[int, str], bool] = lambda number, when: False
         self.scopes: dict[str, re.Pattern[str]] = {
@@ -92,6 +94,7 @@ class Server:
             yield self
         finally:
             self._stopped.set()
+            self.now.set()
             self._http.shutdown()
             self._thread.join()
             self._http.server_close()
@@ -216,7 +219,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._send(302, {}, headers=fault.headers)
             raise _AnsweredError
         if fault.kind == "late":
-            self.server_of.sleep(self.server_of.late)
+            self.server_of.now.wait(self.server_of.late)
         if fault.kind.endswith("before"):
             self._break(fault.kind)
 

@@ -31,8 +31,9 @@ def asked(server: Server) -> list[str]:
     ]
 
 
-def test_graceful(server: Server, provider: DigitalOcean, box: Box) -> None:
+def test_graceful(server: Server, open_provider: Open, box: Box) -> None:
     """A droplet is asked to shut down, and has been off when stop returns."""
+    provider = open_provider(dataclasses.replace(PATIENCE, shutdown=20))
     server.world.laws.action = 0.2
     provider.stop(box)
     assert server.world.made[0].status == "off"

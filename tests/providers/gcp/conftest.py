@@ -102,7 +102,7 @@ def up() -> Up:
     """A function that waits until a box is no longer starting."""
 
     def wait(provider: GCP, box: Box) -> Box:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while box.state == "starting" and time.monotonic() < until:
             time.sleep(0.02)
             found = provider.get(box.id, box.place)

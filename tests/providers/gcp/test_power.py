@@ -25,7 +25,7 @@ def box(provider: GCP, make_request: Make, up: Up) -> Box:
 
 def settled(google: Google, provider: GCP, box: Box) -> Box:
     """Return the box once it has stopped."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         found = provider.get(box.id, box.place)
         assert found is not None
