@@ -62,7 +62,7 @@ def _watching(held: dict[int, str]) -> Iterator[None]:
     def watch() -> None:
         while not over.is_set():
             for pid in (int(p.name) for p in Path("/proc").glob("[0-9]*")):
-                around, words = environ(pid), raw(Path(f"/proc/{pid}/cmdline"))
+                around, words = _seen(pid)
                 if any(form in words for form in FORMS):
                     held[pid] = f"in argv: {words!r}"
                 elif any(form in around for form in FORMS):
@@ -77,3 +77,15 @@ def _watching(held: dict[int, str]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def _seen(pid: int) -> tuple[bytes, bytes]:
+    """Return a process's environment and argv, both of the same program."""
+    path = Path(f"/proc/{pid}/cmdline")
+    words = raw(path)
+    while True:
+        # In between it may become another program, with another environment.
+        around, now = environ(pid), raw(path)
+        if now == words:
+            return around, words
+        words = now
