@@ -43,8 +43,8 @@ def frame(session: Session) -> Iterator[None]:
     A box that the chain made for itself goes at the end, unless it holds
     outputs that are not here, a job that still runs, or `--keep` was said.
     """
-    try:
-        with caught(lambda: _last_words(session)):
+    with caught(lambda: _last_words(session)):
+        try:
             try:
                 with _settled(session):
                     yield
@@ -54,9 +54,9 @@ def frame(session: Session) -> Iterator[None]:
             if session.screen.closed:
                 # As any program whose reader has gone; all has been done.
                 raise Interrupted(signal.SIGPIPE)
-    finally:
-        session.hang_up()
-        session.line.job_wanted = False
+        finally:
+            session.hang_up()
+            session.line.job_wanted = False
 
 
 @contextmanager

@@ -311,6 +311,25 @@ class TestCtrlC:
         assert f"({box}) is left" in project.err
         assert "next: inv status" in project.err
 
+    def test_while_it_hangs_up(self, project: Project, tmp_path: Path) -> None:
+        """
+        TERM in a line's last moments, with the connection still to close, ends it.
+        """
+        (tmp_path / "sitecustomize.py").write_text(
+            "import signal\n"
+            "from onebox.session import Session\n"
+            "hang_up = Session.hang_up\n"
+            "def late(self):\n"
+            "    signal.raise_signal(signal.SIGTERM)\n"
+            "    hang_up(self)\n"
+            "Session.hang_up = late\n"
+        )
+        project.inv("provision")
+        done = project.inv("push", env={"PYTHONPATH": str(tmp_path)})
+
+        assert 128 + signal.SIGTERM == done.code, done.err
+        assert 0 == project.inv("teardown").code
+
     def test_in_a_push(self, project: Project) -> None:
         """
         Ctrl-C in a push stops it and leaves the box; the same command goes on.
