@@ -7,7 +7,7 @@ import os
 import select
 import sys
 import time
-from typing import Callable, List
+from typing import Any, Callable, Dict, List, Optional
 
 from . import box, records, samples, states, trimming, wire
 from .box import Box
@@ -51,7 +51,8 @@ def listen(channel: Channel, at: Box, seconds: float, *others: int) -> None:
 def _stream(channel: Channel, at: Box, job: str, log: int, changes: Changes) -> None:
     directory = at.path("jobs", job)
     view = memoryview(bytearray(CHUNK))
-    nap, over, look_at, told = GATHER, False, 0.0, b""
+    nap, over, look_at = GATHER, False, 0.0
+    told: Optional[Dict[str, Any]] = None
     while True:
         changes.forget()
         count = os.readv(log, [view])
@@ -68,10 +69,10 @@ def _stream(channel: Channel, at: Box, job: str, log: int, changes: Changes) -> 
         now = time.monotonic()
         if now >= look_at:
             look_at = now + LOOK
-            sample = box.read(os.path.join(directory, samples.LATEST)).strip()
-            if sample != told and samples.latest(directory):
+            sample = samples.latest(directory)
+            if sample and sample != told:
                 told = sample
-                channel.send(b"S", sample)
+                channel.send_json(b"S", sample)
             # Only the lock tells of a supervisor that was killed.
             over = states.state(at, job)[0] != "running"
         else:

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from onebox.agent import wire
+from onebox.agent import box, following, wire
 from onebox.transport.link import AgentError, Link
 
 from .conftest import AgentBox, pids, until
@@ -138,9 +139,11 @@ def test_output_directories_are_there_when_the_job_starts(agent_box: AgentBox) -
 def test_start_twice_starts_once(agent_box: AgentBox) -> None:
     """A second start with the same id changes nothing and answers the state."""
     with agent_box.link() as link, agent_box.link() as other:
-        request = {"job": "j1", "shell": "echo x >> count; read x < /dev/null; sleep 1"}
+        wait = "until [ -e go ]; do sleep 0.02; done"
+        request = {"job": "j1", "shell": f"echo x >> count; {wait}"}
         assert link.ask("start", **request) == {"job": "j1", "state": "running"}
         assert other.ask("start", **request) == {"job": "j1", "state": "running"}
+        (agent_box.work / "go").touch()
         follow(link, "j1")
         assert other.ask("start", **request) == {"job": "j1", "state": "exited"}
 
@@ -276,6 +279,34 @@ def test_follow_shows_a_line_as_it_is_printed(agent_box: AgentBox) -> None:
                 assert wire.loads(payload)["record"]["code"] == 0
 
 
+def test_a_sample_that_is_just_written(
+    agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample that is read half written is not sent on: it would break the line."""
+    run(agent_box, shell="true")
+    latest = agent_box.root / "jobs" / "j1" / "latest"
+    whole = latest.read_bytes()
+    latest.write_bytes(whole[:-20])
+    read = box.read
+
+    def read_before_the_rest(path: str) -> bytes:
+        data = read(path)
+        if path == str(latest):
+            latest.write_bytes(whole)
+        return data
+
+    monkeypatch.setattr(box, "read", read_before_the_rest)
+    far, near = socket.socketpair()
+    with far, near, (latest.parent / "log").open("rb") as log:
+        channel = wire.Channel(near.fileno(), near.fileno())
+        at = box.load(str(agent_box.root))
+        following.stream(channel, at, "j1", log.fileno())
+        channel.send(b"Z")
+        client = wire.Channel(far.fileno(), far.fileno())
+        while (frame := client.receive())[0] != b"Z":
+            assert frame[0] != b"S" or wire.loads(frame[1])
+
+
 def test_following_renews_the_lease_and_ends_with_the_client(
     agent_box: AgentBox,
 ) -> None:
@@ -358,8 +389,9 @@ def test_children_that_checkpoint_get_their_grace(agent_box: AgentBox) -> None:
 
 def test_daemons_do_not_survive_the_job(agent_box: AgentBox) -> None:
     """What hid in sessions of its own is ended with the job, and named."""
-    daemon = "(setsid sh -c '(setsid sleep 71 &) ; true' &) ; sleep 0.3; exit 4"
-    _, end = run(agent_box, shell=daemon)
+    daemon = "(setsid sh -c '(setsid sh -c \"touch on; exec sleep 71\" &); true' &)"
+    wait = "until [ -e on ]; do sleep 0.02; done"
+    _, end = run(agent_box, shell=f"{daemon}; {wait}; exit 4")
 
     assert end["record"]["code"] == 4
     assert end["record"]["survivors"] == ["sleep 71"]
