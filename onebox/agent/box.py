@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -99,6 +100,7 @@ def facts(box: Box) -> Dict[str, Any]:
     }
 
 
+@functools.lru_cache(maxsize=None)
 def version() -> str:
     """Return the short hash of the file that this agent was started from."""
     return hashlib.sha256(read(os.path.abspath(sys.argv[0]))).hexdigest()[:12]

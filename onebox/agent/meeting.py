@@ -19,6 +19,8 @@ Op = Callable[[wire.Channel, Box, Dict[str, Any]], Dict[str, Any]]
 
 def serve(channel: wire.Channel, root: str, ops: Dict[str, Op]) -> None:
     """Answer one client's requests, in order, until it hangs up."""
+    # Now: later, another one may have been put in its place.
+    box.version()
     try:
         while True:
             kind, payload = channel.receive()

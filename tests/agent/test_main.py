@@ -29,6 +29,19 @@ def test_hello_tells_what_the_box_is(agent_box: AgentBox) -> None:
     assert 0 < told["disk_free"] <= told["disk_total"]
 
 
+def test_an_agent_that_is_renewed_by_somebody_else(agent_box: AgentBox) -> None:
+    """An agent names what it is itself, not what another client has put there."""
+    with agent_box.link() as link, agent_box.link() as other:
+        mine = link.ask("hello")["agent"]
+        other.ask("job")
+        link.begin("renew")
+        link.send(b"D", b"another agent")
+        link.send(b"Z")
+        link.finish()
+
+        assert other.ask("hello")["agent"] == mine
+
+
 def test_what_is_not_understood_is_refused(agent_box: AgentBox) -> None:
     """An unknown op is an error of its own, and the next request is answered."""
     with agent_box.link() as link:
