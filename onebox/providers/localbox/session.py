@@ -261,10 +261,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._close_output(handle)
             self._finish()
             return False
-        if self._outputs[handle]:
-            self._channel.write_stderr(data)
-        else:
-            self._channel.write(data)
+        try:
+            if self._outputs[handle]:
+                self._channel.write_stderr(data)
+            else:
+                self._channel.write(data)
+        except BrokenPipeError:
+            # The client has closed the channel; while input waits for the command,
+            # this is heard of before `connection_lost`.
+            self._close_output(handle)
+            return False
         return True
 
     def _drain_terminal(self) -> None:

@@ -168,6 +168,29 @@ class TestConnections:
             client.send_signal(signal.SIGKILL)
         wait_until(witness.exists)
 
+    def test_client_killed(self, box: SshBox) -> None:
+        """When a client is gone, its command loses its pipes, whatever it has read."""
+        witness = box.layout.home / "killed"
+        command = "trap '' PIPE; while echo x; do sleep 0.05; done 2>/dev/null"
+        subprocess.run(
+            box.argv(options=("-M", "-N", "-f")), check=True, stdin=subprocess.DEVNULL
+        )
+        client = subprocess.Popen(
+            box.argv(f"{command}; touch {witness}"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdin.write(b"x" * (3 << 20))
+            client.stdin.flush()
+            assert client.stdout.read(1) == b"x"
+            client.send_signal(signal.SIGKILL)
+        wait_until(witness.exists)
+        assert "BrokenPipeError" not in box.layout.log.read_text()
+        box.ssh(options=("-O", "exit"))
+
     def test_detached(self, box: SshBox) -> None:
         """What was started in the background lives on after its session."""
         pid = int(box.ssh("sleep 300 >/dev/null 2>&1 </dev/null & echo $!").stdout)
