@@ -235,26 +235,19 @@ class Notebook:
         if self.directory in self._locks:
             return
         self._check_format()
-        with _usable(self.directory / "lock"):
+        # Nothing may come between the lock and its note: it would stay for good.
+        with _usable(self.directory / "lock"), held():
             private_dir(self.directory)
             fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(fd, 500).decode("utf-8", "replace") or "unknown"
+                _take(fd, command)
+            except BaseException:
                 os.close(fd)
-                raise Busy(
-                    f"busy: {holder}",
-                    next="wait for it; `inv status`, `inv logs`, `inv cancel` work now",
-                ) from None
-            since = time.strftime("%H:%M:%S")
-            text = f'pid {os.getpid()} "{command}" since {since}'
-            os.truncate(fd, 0)
-            os.pwrite(fd, text.encode("utf-8", "replace"), 0)
+                raise
+            self._locks[self.directory] = fd
             # What commands that were killed while writing have left.
             for draft in self.directory.glob(".*.json-*"):
                 draft.unlink(missing_ok=True)
-        self._locks[self.directory] = fd
 
     def unlock(self) -> None:
         """Give the box free for other processes."""
@@ -326,6 +319,22 @@ class Notebook:
                     "is there is looked up by its tags"
                 )
             return
+
+
+def _take(fd: int, command: str) -> None:
+    """Lock a file and write into it who we are. Raises Busy, or OSError."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 500).decode("utf-8", "replace") or "unknown"
+        raise Busy(
+            f"busy: {holder}",
+            next="wait for it; `inv status`, `inv logs`, `inv cancel` work now",
+        ) from None
+    since = time.strftime("%H:%M:%S")
+    text = f'pid {os.getpid()} "{command}" since {since}'
+    os.truncate(fd, 0)
+    os.pwrite(fd, text.encode("utf-8", "replace"), 0)
 
 
 def _is_whole(data: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -33,6 +34,7 @@ from hypothesis.stateful import (
 
 from onebox.durable import private_dir, write_atomically
 from onebox.errors import Busy, StateError
+from onebox.signals import Interrupted, caught
 from onebox.state import (
     Notebook,
     Record,
@@ -518,14 +520,14 @@ class TestLock:
         assert holder.stdout is not None
         child = int(holder.stdout.readline())
         try:
-            with pytest.raises(Busy) as caught:
+            with pytest.raises(Busy) as busy:
                 notebook.lock("inv teardown")
-            said = caught.value.message
+            said = busy.value.message
             assert said.startswith(
                 f'busy: pid {holder.pid} "inv run --vm=large" since '
             )
             time.strptime(said.rpartition(" ")[2], "%H:%M:%S")
-            assert 75 == caught.value.code
+            assert 75 == busy.value.code
             # Looking, and noting an intent of one's own, needs no lock.
             assert "ob-first" == notebook.record.box
 
@@ -561,6 +563,37 @@ class TestLock:
 
         with pytest.raises(Busy):
             _lock_elsewhere(notebook.directory)
+
+    def test_refused_by_the_disk(self, notebook: Notebook) -> None:
+        """
+        Who could not write down that the box is theirs does not have it.
+        """
+        with pytest.raises(StateError, match="lock"), largest_file(0):
+            notebook.lock("inv run")
+
+        _lock_elsewhere(notebook.directory)
+        notebook.lock("inv run")
+
+    def test_interrupted(
+        self, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        Ctrl-C at the moment that the box is taken leaves none that cannot be freed.
+        """
+
+        def interrupted(fd: int, how: int) -> None:
+            monkeypatch.undo()
+            fcntl.flock(fd, how)
+            signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr("onebox.state.fcntl.flock", interrupted)
+        with pytest.raises(Interrupted), caught(str):
+            notebook.lock("inv run")
+        with pytest.raises(Busy):
+            _lock_elsewhere(notebook.directory)
+        notebook.unlock()
+
+        _lock_elsewhere(notebook.directory)
 
 
 def _lock_elsewhere(directory: Path) -> None:
