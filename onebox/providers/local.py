@@ -105,11 +105,13 @@ class Local(Provider):
         for path in self._entries("boxes"):
             layout = Layout(path)
             tags = records.tags(layout)
+            # On a full disk not even a lock can be made, and what was killed just
+            # now may still write: it can wait.
             if path.name.startswith(".gone-"):
-                disk.remove(path)
+                with contextlib.suppress(OSError):
+                    disk.remove(path)
             elif path.name.startswith(".new-"):
                 if tags is None or tags.owner == owner:
-                    # On a full disk not even a lock can be made; it can wait.
                     with contextlib.suppress(OSError):
                         _clear(layout)
             elif tags is not None and tags.owner == owner:

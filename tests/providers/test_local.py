@@ -290,6 +290,24 @@ class TestMeanwhile:
         assert box.state == "running"
         boxes.delete(box)
 
+    def test_written_while_it_is_cleared(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Remains that somebody still writes to are left for the next look."""
+        boxes, gone = Local({}, place / "root"), place / "root" / "boxes" / ".gone-x"
+        gone.mkdir(parents=True)
+        rmdir = os.rmdir
+
+        def late(path: str, **named: int | None) -> None:
+            (gone / "late").touch()
+            rmdir(path, **named)
+
+        monkeypatch.setattr(os, "rmdir", late)
+        assert not boxes.find("owner")
+        monkeypatch.undo()
+        assert not boxes.find("owner")
+        assert not gone.exists()
+
     def test_looked_at_while_it_starts(
         self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
