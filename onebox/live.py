@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from . import words
+from .signals import held
 from .streams import broken_pipes_ignored
 
 
@@ -75,9 +76,12 @@ class Live:
             text = _transfer(files, of_files, done, total, spent)
             bar.update(task, completed=done, total=max(total, 1), description=text)
 
-        with broken_pipes_ignored():
-            bar.start()
-        yield StageLine(doing, progress)
+        try:
+            with _drawing():
+                bar.start()
+            yield StageLine(doing, progress)
+        finally:
+            self.stop()
 
     @contextlib.contextmanager
     def still(self) -> Iterator[bool]:
@@ -90,18 +94,25 @@ class Live:
         if bar is None:
             yield False
             return
-        with broken_pipes_ignored():
+        with _drawing():
             bar.stop()
         yield True
-        with broken_pipes_ignored():
+        with _drawing():
             bar.start()
 
     def stop(self) -> None:
         """Take the line away."""
         if self._bar is not None:
-            with broken_pipes_ignored():
-                self._bar.stop()
-            self._bar = None
+            with _drawing():
+                bar, self._bar = self._bar, None
+                bar.stop()
+
+
+@contextlib.contextmanager
+def _drawing() -> Iterator[None]:
+    """Begin or end to draw, as a whole: half begun it would hide the cursor."""
+    with held(), broken_pipes_ignored():
+        yield
 
 
 def _transfer(files: int, of_files: int, done: int, total: int, spent: float) -> str:

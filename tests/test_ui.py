@@ -231,7 +231,31 @@ class TestTerminal:
 
         assert "asking the box" in shown
         assert "1/2 files  512 B/1 kB" in shown
-        assert re.search(r"push +✓ 0\.\d s *\n$", shown)
+        assert re.search(r"push +✓ [0-9.]+ s *\n$", shown)
+
+    @pytest.mark.parametrize("visible", [False, True])
+    def test_interrupted(self, visible: bool) -> None:
+        """
+        Ctrl-C at the moment that a line is begun, or taken away, leaves the cursor.
+        """
+        shown = on_terminal(
+            "import signal\n"
+            "from rich.console import Console\n"
+            "from onebox.signals import Interrupted, caught\n"
+            "show = Console.show_cursor\n"
+            "def late(self, wanted=True):\n"
+            f"    if wanted == {visible}:\n"
+            "        Console.show_cursor = show\n"
+            "        signal.raise_signal(signal.SIGINT)\n"
+            "    return show(self, wanted)\n"
+            "Console.show_cursor = late\n"
+            "try:\n"
+            "    with caught(str), screen.stage('push'): pass\n"
+            "except Interrupted: screen.say('stopped')\n"
+        )
+
+        assert "stopped" in shown
+        assert shown.rfind("\x1b[?25l") < shown.rfind("\x1b[?25h")
 
     def test_footer_goes_before_output(self) -> None:
         """
