@@ -80,9 +80,11 @@ class AgentBox:
         """Hang up, and kill what still runs of any job."""
         for link in self._links:
             link.close()
-        for started in self.root.glob("jobs/*/started.json"):
-            with contextlib.suppress(ValueError, KeyError):
-                kill(json.loads(started.read_text())["pid"])
+        # By its command line: the number of one that has ended may be another's.
+        agent = os.fsencode(self.pyz)
+        for pid in pids():
+            if agent in read(f"/proc/{pid}/cmdline"):
+                kill(pid)
         for pid in self.strays():
             kill(pid)
 
@@ -118,10 +120,15 @@ def pids() -> list[int]:
 
 def environment(pid: int) -> list[bytes]:
     """Return a process's environment; empty if it is none of ours, or gone."""
+    return read(f"/proc/{pid}/environ").split(b"\0")
+
+
+def read(path: str) -> bytes:
+    """Return what /proc has of a process, nothing if that is gone."""
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return Path(path).read_bytes()
     except OSError:
-        return []
+        return b""
 
 
 def kill(pid: int) -> None:
