@@ -29,7 +29,10 @@ def running() -> List[Process]:
         stat = read("/proc/%d/stat" % pid)
         # The name, in parentheses, may hold blanks and parentheses.
         fields = stat[stat.rfind(b")") + 2 :].split()
-        if len(fields) > 21 and fields[0] not in (b"Z", b"X"):
+        if len(fields) <= 21:
+            continue
+        # Of one whose first thread has ended, others may run on.
+        if fields[0] not in (b"Z", b"X") or int(fields[17]) > 1:
             found.append(Process(pid, int(fields[1]), int(fields[21]) * page))
     return found
 

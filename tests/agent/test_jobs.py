@@ -367,6 +367,25 @@ def test_a_stopped_job_can_be_cancelled(agent_box: AgentBox) -> None:
     assert record["signal"] == signal.SIGTERM
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="is about Linux' threads")
+def test_a_job_that_looks_like_a_zombie_can_be_cancelled(agent_box: AgentBox) -> None:
+    """A process whose first thread has ended is still there, and hears TERM."""
+    job = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "print('on', flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with agent_box.link() as link:
+        link.ask("start", job="j1", argv=[sys.executable, "-c", job])
+        until(lambda: link.ask("job")["log_bytes"])
+        # Such a one shows no environment either.
+        until(lambda: not agent_box.strays())
+        link.begin("cancel", job="j1")
+        record = link.finish(within=30)["record"]
+    assert record["signal"] == signal.SIGTERM
+
+
 def test_children_that_checkpoint_get_their_grace(agent_box: AgentBox) -> None:
     """When the shell dies of TERM at once, its child still gets the whole grace."""
     child = (
