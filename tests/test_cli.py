@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import JOB, Project
+from .stages.test_recover import give_notice
 
 
 def stages(err: str) -> list[str]:
@@ -486,9 +487,8 @@ class TestUpToDate:
         project.write("job.sh", JOB + "while [ ! -e go ]; do sleep 0.1; done\n")
         line = project.start("run")
         project.until("working\n")
-        (box,) = project.boxes()
         project.write("job.sh", JOB.replace("42", "43"))
-        (project.home / "local/boxes" / box / "home/work/go").touch()
+        go_on(project)
         assert 0 == line.wait(60)
         assert "42\n" == project.read("results/answer.txt")
 
@@ -567,7 +567,7 @@ class TestComingBack:
         """
         project.write(
             "job.sh",
-            "for i in 1 2 3 4 5 6; do echo $i; sleep 0.8; done\n"
+            "seq 3; while [ ! -e go ]; do sleep 0.1; done; seq 4 6\n"
             "mkdir -p results; echo done > results/x; exit 5",
         )
         begun = project.inv("run", "--detach")
@@ -575,6 +575,7 @@ class TestComingBack:
         assert "inv logs" in begun.err
         assert 64 == project.inv("fetch").code
         assert 64 == project.inv("run").code
+        go_on(project)
         back = project.inv("logs")
         assert (5, "1\n2\n3\n4\n5\n6\n") == (back.code, back.out)
         assert back.out == project.inv("logs").out
@@ -645,7 +646,9 @@ class TestSignals:
         """
         The first signal detaches: the job goes on, and the way back is named.
         """
-        project.write("job.sh", "echo up; sleep 4; echo end")
+        project.write(
+            "job.sh", "echo up; while [ ! -e go ]; do sleep 0.1; done; echo end"
+        )
         line = project.start("run")
         project.until("up\n")
         line.send_signal(number)
@@ -653,6 +656,7 @@ class TestSignals:
         assert code == line.wait(20)
         assert "detached" in project.err
         assert "inv logs" in project.err
+        go_on(project)
         back = project.inv("logs")
         assert (0, "up\nend\n") == (back.code, back.out)
         assert 0 == project.inv("fetch", "teardown").code
@@ -697,17 +701,16 @@ class TestRehearsals:
         A job that saves its work at the notice has it here; the exit code is 75.
         """
         project.write(
-            "onebox.toml", self.REHEARSE + "notice_after = 8\nnotice_seconds = 20\n"
-        )
-        project.write(
             "job.sh",
             "trap 'mkdir -p results; echo saved > results/x; exit 0' TERM\n"
             "echo up; while :; do sleep 0.1; done\n",
         )
-        done = project.inv("run")
+        line = project.start("run")
+        project.until("up\n")
+        give_notice(project)
 
-        assert (75, "up") == (done.code, done.out.split()[0])
-        assert "was taken back by the provider" in done.err
+        assert (75, "up") == (line.wait(60), project.out.split()[0])
+        assert "was taken back by the provider" in project.err
         assert "saved\n" == project.read("results/x")
         assert [] == project.boxes()
 
@@ -849,6 +852,12 @@ class TestState:
         project.inv("sweep", "--yes")
 
         assert [theirs] == project.boxes()
+
+
+def go_on(project: Project) -> None:
+    """Have the job on the only box go on from where it waits."""
+    (box,) = project.boxes()
+    (project.home / "local/boxes" / box / "home/work/go").touch()
 
 
 def test_list_loads_nothing_heavy() -> None:

@@ -50,7 +50,8 @@ class TestJobStillRuns:
         Nothing is pushed under a job that runs, and its box is not touched.
         """
         project.write("part.sh", "echo v1")
-        project.inv("run", "--detach", "--", "sh", "-c", "sleep 6; sh part.sh; ls")
+        wait = "while [ ! -e go ]; do sleep 0.1; done; sh part.sh; ls"
+        project.inv("run", "--detach", "--", "sh", "-c", wait)
         (box,) = project.boxes()
         project.write("part.sh", "echo v2")
         project.write("new.sh", "")
@@ -60,6 +61,7 @@ class TestJobStillRuns:
         assert "still runs" in done.err
         assert "next: inv logs follows it, inv cancel stops it" in done.err
         assert [box] == project.boxes()
+        (project.home / "local/boxes" / box / "home/work/go").touch()
         logs = project.inv("logs")
         assert "v1\n" in logs.out
         assert "new.sh" not in logs.out

@@ -314,7 +314,8 @@ class TestTerminals:
         line.send_signal(signal.SIGINT)
         assert 130 == line.wait(30)
         (home(project) / "work/go").touch()
-        time.sleep(0.5)
+        while "exited" not in project.inv("status").out:
+            time.sleep(0.1)
 
         assert 0 == project.inv("run", "--keep").code
         assert 0 == project.inv("run").code
