@@ -317,13 +317,14 @@ class Account:
             how(self, "Client.UserInitiatedShutdown", "User initiated shutdown")
 
     def power_off(self, instance: str) -> None:
-        """Have a machine switched off from within."""
+        """Have a machine switched off from within, unless it is forgotten by now."""
         with self.lock:
-            self.lives[instance].power_off(self)
+            if instance in self.lives:
+                self.lives[instance].power_off(self)
 
     def wait(self, box: str, *states: str) -> None:
         """Wait until the machines of a box are in one of these states."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while {one.state for one in self.instances(box)} - set(states):
             assert time.monotonic() < until, self.instances(box)
             time.sleep(0.02)

@@ -136,7 +136,7 @@ def make_request(keys: Keys) -> MakeRequest:
 
 def up(provider: AWS, box: Box, pause: float = 1.0) -> Box:
     """Wait until a box runs; return it as it is then."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while box.state == "starting":
         assert time.monotonic() < until
         time.sleep(pause / FASTER)

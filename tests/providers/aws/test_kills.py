@@ -62,7 +62,7 @@ def test_killed_at_any_call(
         account.kill = Kill(process.pid, calls, after)
         with gate.open("wb"):
             pass
-        process.join(60)
+        process.join(300)
         account.kill = None
         what = f"seed {SEED}, number {number}: call {calls}, after={after}, spot={spot}"
         assert process.exitcode in (0, -9), what
