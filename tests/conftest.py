@@ -65,7 +65,7 @@ class Project:
         *words: str,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        timeout: float = 120,
+        timeout: float = 300,
     ) -> Done:
         """Run an `inv` line to its end."""
         done = subprocess.run(
@@ -143,7 +143,7 @@ class Project:
                 found.append(int(path.name))
         return found
 
-    def until(self, text: str, *, seconds: float = 60) -> None:
+    def until(self, text: str, *, seconds: float = 300) -> None:
         """Wait until the line begun with `start` has printed *text*."""
         end = time.monotonic() + seconds
         while text not in self.out + self.err:

@@ -48,7 +48,7 @@ def crash(made: World, chance: random.Random) -> Outcome:
     hit = [pid for pid in made.processes() if _part(made, pid) in victims]
     for pid in hit:
         kill(pid)
-    code = process.wait(100)
+    code = process.wait(300)
     made.judge("run (its box killed)", Done(code, "", made.project.err))
     output = made.project.root / "results" / f"{made.number}.txt"
     if not code and not output.exists():

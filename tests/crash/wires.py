@@ -113,7 +113,7 @@ def _disturbed(
             _send(signal.SIGSTOP, ours)
             time.sleep(chance.random())
             _send(signal.SIGCONT, ours)
-    code = process.wait(120)
+    code = process.wait(300)
     made.judge(f"{' '.join(words)} (disturbed)", Done(code, "", made.project.err))
     return code, (made.project.home / "out").read_bytes()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -40,7 +39,6 @@ echo $number > results/$number.txt
 : > {evidence}/$number
 echo job $number ends
 """
-_count = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -226,7 +224,7 @@ class World:
 
     def check_processes(self) -> None:
         """Note what runs on although there is no box."""
-        end = time.monotonic() + 15
+        end = time.monotonic() + 120
         while left := self._strays():
             if time.monotonic() > end:
                 told = [_command(pid) for pid in left]
@@ -284,10 +282,10 @@ class World:
 def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
     """Make a world with a decoy in it; nothing of it is left afterwards."""
     # Boxes in /var/tmp, evidence in /tmp: a job may write there, not among boxes.
-    home = Path(f"/var/tmp/onebox-crash-{os.getpid()}-{next(_count)}")
+    home = Path(tempfile.mkdtemp(prefix="onebox-crash-", dir="/var/tmp"))
     with tempfile.TemporaryDirectory(prefix="onebox-crash-", dir="/tmp") as evidence:
         root = home / "census"
-        root.mkdir(mode=0o700, parents=True)
+        root.mkdir(mode=0o700)
         made = World(Project(root, home), Path(evidence))
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "TERM")}
         made.project.environ = {
