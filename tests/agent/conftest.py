@@ -102,7 +102,7 @@ def agent_box(tmp_path: Path) -> Iterator[AgentBox]:
     box.close()
 
 
-def until(true: Callable[[], Any], *, seconds: float = 30.0) -> Any:
+def until(true: Callable[[], Any], *, seconds: float = 120.0) -> Any:
     """Wait for something to become true and return it; fail if it does not."""
     end = time.monotonic() + seconds
     while True:

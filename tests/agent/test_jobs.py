@@ -319,7 +319,7 @@ def test_following_renews_the_lease_and_ends_with_the_client(
         os.utime(lease, (0, 0))
         link.send(b"P")
         until(lambda: time.time() - lease.stat().st_mtime < 60)
-        link.close(wait=20)
+        link.close(wait=60)
         assert link.process.returncode == 0
     with agent_box.link() as link:
         assert link.ask("job")["state"] == "running"
@@ -382,7 +382,7 @@ def test_a_job_that_looks_like_a_zombie_can_be_cancelled(agent_box: AgentBox) ->
         # Such a one shows no environment either.
         until(lambda: not agent_box.strays())
         link.begin("cancel", job="j1")
-        record = link.finish(within=30)["record"]
+        record = link.finish(within=60)["record"]
     assert record["signal"] == signal.SIGTERM
 
 

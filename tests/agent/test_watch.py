@@ -205,5 +205,5 @@ def test_watch_ends_with_the_box(agent_box: AgentBox, watch: Watch) -> None:
     process = watch()
     until((agent_box.root / "watch.lock").exists)
     agent_box.root.rename(agent_box.root.with_name("gone"))
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert not (agent_box.root.with_name("gone") / "powered-off").exists()
