@@ -38,7 +38,7 @@ def test_push_fails_on_the_next_box(
 
     monkeypatch.setattr(line.cloud, "create", made)
     with pytest.raises(OneboxError, match="d/ is not there"):
-        line.run(8)
+        line.run(1)
 
     assert {boxes[0]: "stopped"} == line.boxes()
 
@@ -59,7 +59,7 @@ def test_another_command_is_another_run(
 
     monkeypatch.setattr(push, "perform", pushed)
     with pytest.raises(Interrupted):
-        line.run(8)
+        line.run(1)
     (disk,) = [box for box, state in line.boxes().items() if state == "stopped"]
     real = run.perform
     monkeypatch.setattr(run, "perform", lambda session, argv: real(session, ["true"]))
