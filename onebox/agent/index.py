@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import struct
 import time
 from typing import (
@@ -238,11 +239,15 @@ def read_hash(path: bytes, alive: Alive = lambda: None) -> Hashed:
     Read a file and return its state and hash.
 
     Raises:
-        Unstable: It was written to meanwhile.
+        Unstable: It was written to meanwhile, or is no file any more.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # Where there was a file a moment ago there may be a pipe that nobody writes to.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path, flags)
     try:
         before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode):
+            raise Unstable(show(path))
         whole = Sum(before.st_size)
         if before.st_size > BIG:
             for _, digest in blocks.read(fd, before.st_size):

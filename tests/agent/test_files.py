@@ -350,6 +350,25 @@ def test_a_folder_that_becomes_a_file(
     assert sorted(found) == [b"out", b"out/a", b"out/b", b"out/b/f"]
 
 
+def test_a_file_that_becomes_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a job puts in a file's place while we look does not keep us waiting."""
+    (tmp_path / "f").touch()
+    look_at = os.lstat
+
+    def replaced_after(path: bytes) -> os.stat_result:
+        found = look_at(path)
+        (tmp_path / "f").unlink()
+        os.mkfifo(path)
+        return found
+
+    monkeypatch.setattr(os, "lstat", replaced_after)
+    found = manifest.scan(os.fsencode(tmp_path), [b"f"], Index(), hashing=True)
+
+    assert found.unstable == [b"f"]
+
+
 def test_contents_and_holes_arrive(tmp_path: Path) -> None:
     """Files of all sizes arrive byte for byte, and holes stay holes."""
     source = tmp_path / "source"
