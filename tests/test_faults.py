@@ -7,9 +7,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -330,7 +328,7 @@ class TestCtrlC:
         assert 128 + signal.SIGTERM == done.code, done.err
         assert 0 == project.inv("teardown").code
 
-    def test_in_a_push(self, project: Project) -> None:
+    def test_in_a_push(self, project: Project, tmp_path: Path) -> None:
         """
         Ctrl-C in a push stops it and leaves the box; the same command goes on.
         """
@@ -338,20 +336,17 @@ class TestCtrlC:
         project.write("big.bin", data)
         project.inv("provision")
         (box,) = project.boxes()
-        line = project.start("push")
-        files = project.home / "local/boxes" / box / "onebox" / "files"
-        _until(lambda: _weight(files) > 1 << 20, line)
-        line.send_signal(signal.SIGINT)
+        done = project.inv("push", env=_interrupted(tmp_path, *IN_THE_MIDDLE))
 
-        assert 130 == line.wait(30)
-        assert "stopped during push" in project.err
-        assert "is still up" in project.err
+        assert 130 == done.code
+        assert "stopped during push" in done.err
+        assert "is still up" in done.err
         work = project.home / "local/boxes" / box / "home/work"
         assert not (work / "big.bin").exists()
         assert 0 == project.inv("push").code
         assert data == (work / "big.bin").read_bytes()
 
-    def test_in_a_fetch(self, project: Project) -> None:
+    def test_in_a_fetch(self, project: Project, tmp_path: Path) -> None:
         """
         Ctrl-C in a fetch puts nothing in place, keeps what has come, leaves the box.
         """
@@ -359,13 +354,11 @@ class TestCtrlC:
         project.inv("push")
         project.inv("run", "--only")
         (box,) = project.boxes()
-        line = project.start("fetch")
         incoming = project.root / ".onebox" / "incoming"
-        _until(lambda: _weight(incoming) > 1 << 20, line)
-        line.send_signal(signal.SIGINT)
+        done = project.inv("fetch", env=_interrupted(tmp_path, *IN_THE_MIDDLE))
 
-        assert 130 == line.wait(30)
-        assert "stopped during fetch" in project.err
+        assert 130 == done.code
+        assert "stopped during fetch" in done.err
         assert not (project.root / "results" / "big").exists()
         assert _weight(incoming) > 1 << 20
         assert 73 == project.inv("teardown").code
@@ -373,22 +366,17 @@ class TestCtrlC:
         made = project.home / "local/boxes" / box / "home/work/results/big"
         assert (project.root / "results" / "big").read_bytes() == made.read_bytes()
 
-    def test_in_a_teardown(self, project: Project) -> None:
+    def test_in_a_teardown(self, project: Project, tmp_path: Path) -> None:
         """
         Ctrl-C while a box is removed waits for that one call, then stops.
         """
-        project.write("job.sh", "mkdir many; cd many; seq 25000 | xargs touch")
-        project.inv("push")
-        project.inv("run", "--only")
-        project.inv("fetch")
-        (box,) = project.boxes()
-        line = project.start("teardown")
-        _until(lambda: project.boxes() != [box], line)
-        line.send_signal(signal.SIGINT)
+        project.inv("provision")
+        removing = ("onebox.stages.launch", "remove_from", "True")
+        down = project.inv("teardown", env=_interrupted(tmp_path, *removing))
 
-        assert 130 == line.wait(60)
+        assert 130 == down.code
         assert [] == project.boxes()
-        assert "no box is left" in project.err
+        assert "no box is left" in down.err
         done = project.inv("teardown")
         assert (0, True) == (done.code, "nothing is there" in done.err)
 
@@ -463,11 +451,24 @@ class TestLog:
         assert log.stat().st_blocks * 512 < 2 << 20
 
 
-def _until(true: Callable[[], bool], line: subprocess.Popen[bytes]) -> None:
-    """Wait for something that happens while a line is at work."""
-    while not true():
-        assert line.poll() is None
-        time.sleep(0.002)
+# When so much of a transfer has been counted.
+IN_THE_MIDDLE = ("onebox.transport.meter", "Meter.moved", "here[0]._moved > 16 << 20")
+
+
+def _interrupted(folder: Path, module: str, name: str, when: str) -> dict[str, str]:
+    """Have Ctrl-C pressed as soon as a function is called *when* something is true."""
+    (folder / "sitecustomize.py").write_text(
+        "import signal\n"
+        f"import {module} as there\n"
+        f"real = there.{name}\n"
+        "def function(*here):\n"
+        f"    if {when}:\n"
+        f"        there.{name} = real\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    return real(*here)\n"
+        f"there.{name} = function\n"
+    )
+    return {"PYTHONPATH": str(folder)}
 
 
 def _weight(folder: Path) -> int:

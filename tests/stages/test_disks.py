@@ -205,9 +205,7 @@ def power_cuts(project: Project, count: int) -> Iterator[None]:
     def cut() -> None:
         seen: set[str] = set()
         while len(seen) < count and not over.wait(0.02):
-            for about in (project.root / ".onebox/checkpoints").glob(
-                "*/[0-9]*/pull.json"
-            ):
+            for about in project.root.glob(".onebox/checkpoints/*/[0-9]*/pull.json"):
                 with suppress(FileNotFoundError):
                     job = json.loads(about.read_bytes())["job"]
                     if job not in seen and pulled(project):
