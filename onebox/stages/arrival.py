@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import children, words
 from ..errors import BoxFailed
@@ -82,12 +82,20 @@ def secure(session: Session, box: Box) -> Box:
     if not box.exposed:
         return box
     door = session.door(box)
+
+    def ask(op: str, **what: str) -> dict[str, Any]:
+        # Another command that finds no agent there yet ends the shared connection.
+        return door.resuming(
+            lambda link: link.ask(op, **what),
+            lambda error, attempt: session.still_there(box),
+        )
+
     try:
-        fresh = str(door.link().ask("hostkey_new")["public"])
+        fresh = str(ask("hostkey_new")["public"])
         if box.tags.kind == "box":
             session.remember(host_key=fresh)
         door.expect(replace(box, host_key=f"{box.host_key}\n{fresh}"))
-        door.link().ask("hostkey_use", public=fresh)
+        ask("hostkey_use", public=fresh)
     except AgentError as error:
         session.screen.warn(f"{box.id} keeps its first host key: {error.message}")
         return box
