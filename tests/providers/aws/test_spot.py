@@ -39,10 +39,14 @@ class TestPreempted:
     ) -> None:
         """A box that was taken back is stopped, says why, and has only a disk."""
         box = up(provider, provider.create(make_request(spot=True)))
-        account.preempt(box.id)
+        with pytest.MonkeyPatch.context() as slowly:
+            slowly.setattr(account.delays, "ending", 3600.0)
+            account.preempt(box.id)
         going = provider.get(box.id)
         assert going is not None
         assert going.state == "stopping"
+        (instance,) = account.alive(box.id)
+        account.lives[instance.id].due = 0.0
         account.wait(box.id, "terminated")
         found = provider.get(box.id)
         assert found is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 
 import pytest
 
@@ -12,7 +13,7 @@ from onebox.providers.base import Box
 from onebox.providers.digitalocean import DigitalOcean
 from onebox.providers.droplets import tags
 
-from .conftest import Make, Open, when_up
+from .conftest import PATIENCE, Make, Open, when_up
 from .server import TOKEN, Server
 from .test_images import wanted
 from .world import Json
@@ -153,9 +154,11 @@ def test_just_made(
     """
     server.world.laws.clock = wrong
     box = open_provider().create(make_request())
-    server.world.laws.lag = 0.4
-    later = open_provider()
+    server.world.laws.lag = 3600.0
+    later = open_provider(dataclasses.replace(PATIENCE, settle=60))
     assert later.get(box.id) is None
+    [droplet] = server.world.made
+    server.world.laws.lag = time.monotonic() - droplet.made + 0.4
     later.delete(box)
     assert not server.world.droplets
     assert not later.leftovers(box.id)

@@ -213,10 +213,11 @@ class TestBox:
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:
         """A box runs when its host key is known: before, nobody could tell it."""
-        google.project.instances.boot = 0.3
+        google.project.instances.boot = 3600.0
         box = provider.create(make_request())
         assert (box.state, box.host_key, box.exposed) == ("starting", "", False)
         assert box.host
+        google.project.later.hurry()
         box = up(provider, box)
         assert box.state == "running"
         assert box.host_key.startswith("ssh-ed25519 AAAA")

@@ -38,11 +38,12 @@ def settled(google: Google, provider: GCP, box: Box) -> Box:
 class TestWhy:
     def test_preempted(self, google: Google, provider: GCP, box: Box) -> None:
         """A box that was taken back says so, also while it goes, and keeps its disk."""
-        google.project.operations.seconds = 0.3
+        google.project.operations.seconds = 3600.0
         google.project.preempt(box.id)
         going = provider.get(box.id, box.place)
         assert going is not None
         assert (going.state, going.why) == ("stopping", "preempted")
+        google.project.later.hurry()
         gone = settled(google, provider, box)
         assert (gone.state, gone.why) == ("stopped", "preempted")
         assert google.project.instances.disks
