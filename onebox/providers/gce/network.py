@@ -170,6 +170,11 @@ class Rules:
         except Exists:
             # Another command of the same owner has just made it, from the same place.
             return []
+        except Gone:
+            if method == "insert":
+                raise
+            # Another command has just removed it, with its own last box.
+            return self._change("insert", rule)
         return [begun]
 
     def _at(self, name: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from onebox.errors import ConfigError, UsageError
+from onebox.providers.gce import network
 from onebox.providers.gcp import GCP
 
 from .conftest import Make, MakeProvider, hurry
@@ -95,6 +96,30 @@ class TestRules:
         assert len(google.project.firewalls) == 2
         provider.delete(before)
         assert len(google.project.firewalls) == 2
+
+    def test_removed_while_repaired(
+        self,
+        google: Google,
+        provider: GCP,
+        make_request: Make,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A rule that a teardown takes just before it is put right is made anew."""
+        provider.create(make_request())
+        rules(google)["deny"]["disabled"] = True
+        agrees = network._agrees
+
+        def meanwhile(found: Any, wanted: dict[str, Any]) -> bool:
+            right = agrees(found, wanted)
+            if not right:
+                monkeypatch.setattr(network, "_agrees", agrees)
+                google.project.firewalls.clear()
+            return right
+
+        monkeypatch.setattr(network, "_agrees", meanwhile)
+        provider.create(make_request())
+        assert rules(google)["deny"]["disabled"] is False
+        assert len(rules(google)) == 2
 
     def test_sweep(self, google: Google, provider: GCP, make_request: Make) -> None:
         """Looking everywhere removes rules that no box needs any more."""
