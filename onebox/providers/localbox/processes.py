@@ -16,6 +16,8 @@ from .layout import MARK
 # Between SIGTERM and SIGKILL: time enough for a job to write a last line.
 GRACE_SECONDS = 2.0
 
+_START_SECONDS = 0.2
+
 _PROC = Path("/proc")
 _SET_CHILD_SUBREAPER = 36
 
@@ -62,10 +64,9 @@ def marked(box: str) -> set[int]:
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
             try:
-                environment = (entry / "environ").read_bytes()
+                environment = _environment(entry)
             except OSError:
                 continue
-            # A zombie's environment is empty.
             if mark in environment.split(b"\0"):
                 found.add(int(entry.name))
     return found - {os.getpid()}
@@ -126,6 +127,24 @@ def send(pid: int, number: int) -> None:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def _environment(process: Path) -> bytes:
+    """
+    Read a process's environment, that of one just being started as soon as it is.
+
+    Between two programs a process has neither environment nor command line, for
+    some milliseconds on a loaded machine.
+    """
+    until = time.monotonic() + _START_SECONDS
+    while True:
+        environment = (process / "environ").read_bytes()
+        # A zombie, and a thread of the kernel's, has no memory either.
+        if environment or (process / "statm").read_bytes().startswith(b"0 "):
+            return environment
+        if (process / "cmdline").read_bytes() or time.monotonic() > until:
+            return (process / "environ").read_bytes()
+        time.sleep(0.001)
 
 
 def _parents() -> tuple[dict[int, int], set[int]]:

@@ -289,12 +289,31 @@ def test_mark_is_exact() -> None:
         shutil.which("sleep") or "sleep", ["sleep", "30"], {MARK: "box-10"}
     )
     try:
-        # A program that has only just been started has no environment to see yet.
-        wait_until(lambda: pid in processes.marked("box-10"))
+        assert pid in processes.marked("box-10")
         assert pid not in processes.marked("box-1")
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def test_mark_of_what_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is found also at the moment when it becomes another program."""
+    sleep = shutil.which("sleep") or "sleep"
+
+    def listing(_: Path) -> list[Path]:
+        pid = os.posix_spawn(sleep, ["sleep", "30"], {MARK: "box-11"})
+        started.append(pid)
+        return [Path(f"/proc/{pid}")]
+
+    for _ in range(30):
+        started: list[int] = []
+        monkeypatch.setattr(Path, "iterdir", listing)
+        found = processes.marked("box-11")
+        monkeypatch.undo()
+        for pid in started:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        assert found == set(started)
 
 
 def test_remains_that_cannot_be_cleared(open_box: OpenBox) -> None:
