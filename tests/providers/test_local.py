@@ -16,7 +16,7 @@ from onebox.errors import ConfigError, NotAllowed, ProviderError
 from onebox.providers import local
 from onebox.providers.base import Need, Request
 from onebox.providers.local import Local
-from onebox.providers.localbox import processes, records, spawn
+from onebox.providers.localbox import images, processes, records, spawn
 from onebox.providers.localbox.layout import Layout, read_json, take_lock
 from onebox.signals import Interrupted, caught
 
@@ -271,6 +271,19 @@ class TestMeanwhile:
         after(monkeypatch, records, "image", lambda: one.local.delete_image(image))
         one.local.delete_image(image)
         assert not one.local.images(one.box.tags.owner)
+
+    def test_image_removed_as_it_is_used(
+        self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A box of an image that is removed right then is refused, and leaves none."""
+        one = open_box()
+        one.local.stop(one.box)
+        image = one.local.save(one.box, an_image_of(one))
+        before(monkeypatch, images, "restore", lambda: one.local.delete_image(image))
+        with pytest.raises(ProviderError, match="has been removed"):
+            open_box(image=image)
+        [left] = one.local.find(one.box.tags.owner)
+        assert left.id == one.box.id
 
     def test_cleared_while_it_is_made(
         self,

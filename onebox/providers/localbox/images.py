@@ -59,7 +59,11 @@ def restore(image: Path, remembered: dict[str, Any], box: Path, home: Path) -> N
     Raises:
         ProviderError: It cannot be copied, or paths in it cannot be changed.
     """
-    disk.copy(list(image.iterdir()), home)
+    try:
+        entries = list(image.iterdir())
+    except FileNotFoundError as error:
+        raise ProviderError(f"image {image.parent.name} has been removed") from error
+    disk.copy(entries, home)
     old, new = os.fsencode(remembered["source"]), os.fsencode(box)
     files, links = remembered["files"], remembered["links"]
     if files and len(old) != len(new):
