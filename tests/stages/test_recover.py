@@ -33,7 +33,7 @@ retries = {retries}
 [local.rehearse]
 {rehearse}
 """
-# Counts to a number that one box does not live for, four steps a second.
+# Counts to ten, four steps a second, from where the last attempt was.
 JOB = """\
 mkdir -p ckpt results
 n=$(cat ckpt/step 2>/dev/null || echo 0)
@@ -41,7 +41,7 @@ echo "from $n"
 [ -e ckpt/big ] || head -c 3000000 /dev/urandom > ckpt/big
 echo "$n" >> results/started
 trap 'echo "$n" > ckpt/at-term; exit 143' TERM
-while [ $n -lt 10 ]; do
+while [ $n -lt 10 ] && [ ! -e enough ]; do
   sleep 0.25
   n=$((n+1))
   echo "$n" > ckpt/.new && mv ckpt/.new ckpt/step
@@ -49,10 +49,13 @@ while [ $n -lt 10 ]; do
 done
 cp ckpt/big results/
 """
+# That of an attempt that must not be over before its box is taken.
+ENDLESS = JOB.replace("-lt 10", "-lt 9999")
+SLOW_START = "echo from 0; [ -e go ] || sleep 600; mkdir results; echo 1 >results/x"
 
 
 def prepare(
-    project: Project, rehearse: str = "", retries: int = 2, job: str = JOB
+    project: Project, rehearse: str = "", retries: int = 2, job: str = ENDLESS
 ) -> None:
     """Write a job, and what its boxes do."""
     project.write("onebox.toml", TOML.format(retries=retries, rehearse=rehearse))
@@ -78,13 +81,14 @@ class TestTaken:
         prepare(project)
         line = project.start("run")
         project.until("step 4\n")
+        project.write("job.sh", JOB)
         project.cut_power()
 
         assert 0 == line.wait(60), project.err
         first, second = starts(project.out)
         assert 0 == first < 4 <= second
         steps = re.findall(r"^step (\d+)$", project.out, re.MULTILINE)
-        assert [str(n) for n in range(1, 11)] == steps
+        assert [str(n) for n in range(1, max(10, second) + 1)] == steps
         assert "the provider took the box back" in project.err
         assert "attempt 2 of 3" in project.err
         assert [] == project.boxes()
@@ -110,6 +114,7 @@ class TestTaken:
         prepare(project)
         line = project.start("run")
         project.until("step 4\n")
+        project.write("job.sh", JOB)
         give_notice(project)
 
         assert 0 == line.wait(60), project.err
@@ -155,6 +160,7 @@ class TestTaken:
         assert f"{further}\n" == project.read("results/started")
         assert "stopped" in project.inv("status").out
         # The same command goes on where that disk is.
+        project.write("job.sh", JOB)
         again = project.inv("run")
         assert 0 == again.code, again.err
         assert starts(again.out)[0] >= further + 2
@@ -167,7 +173,7 @@ class TestTaken:
         """
         A later line goes on from the last pull, where the disk is gone as well.
         """
-        prepare(project, retries=0, job=JOB.replace("-lt 10", "-lt 999"))
+        prepare(project, retries=0)
         line = project.start("run")
         while not pulled(project):
             assert line.poll() is None
@@ -208,11 +214,12 @@ class TestTaken:
 
         The box that the user had asked for is replaced by one that stays, too.
         """
-        prepare(project, job="echo from 0; sleep 3; mkdir results; echo 1 >results/x")
+        prepare(project, job=SLOW_START)
         assert 0 == project.inv("provision").code
         (old,) = project.boxes()
         line = project.start("run")
         project.until("from 0")
+        project.write("go", "")
         project.cut_power()
 
         assert 0 == line.wait(60), project.err
@@ -259,6 +266,7 @@ class TestTaken:
         prepare(project)
         line = project.start("run")
         project.until("step 4\n")
+        project.write("job.sh", JOB)
         (box,) = project.boxes()
         pulls = project.root / ".onebox/checkpoints/main"
         pulls.mkdir(parents=True, exist_ok=True)
@@ -269,18 +277,19 @@ class TestTaken:
 
         assert 0 == line.wait(60), project.err
         assert f"{box}: checkpoints are being pulled already" in project.err
-        assert "10\n" == project.read("ckpt/step")
+        assert int(project.read("ckpt/step")) >= 10
         assert [] == project.boxes()
 
     def test_a_disk_that_cannot_be_read(self, project: Project) -> None:
         """
         It stays until the job has ended, and no longer, though the next box stays.
         """
-        prepare(project, job="echo from 0; sleep 3; mkdir results; echo 1 >results/x")
+        prepare(project, job=SLOW_START)
         assert 0 == project.inv("provision").code
         (old,) = project.boxes()
         line = project.start("run")
         project.until("from 0")
+        project.write("go", "")
         project.cut_power()
         while not processes.marked(old):
             assert line.poll() is None
@@ -334,7 +343,7 @@ class TestNotTaken:
         """
         A detached job has nobody to start it again: it is said, and `run` does it.
         """
-        prepare(project, job=JOB.replace("-lt 10", "-lt 16"))
+        prepare(project)
         done = project.inv("run", "--detach")
         assert 0 == done.code
         assert "nobody is there to start the job again" in done.err
@@ -342,6 +351,7 @@ class TestNotTaken:
         while not (box.home / "work/ckpt/step").exists():
             time.sleep(0.1)
         project.cut_power()
+        project.write("job.sh", JOB)
         again = project.inv("run")
 
         assert 0 == again.code, again.err
@@ -361,7 +371,7 @@ class TestInterrupted:
 
         assert 0 == again.code, again.err
         assert starts(again.out)[0] >= 4
-        assert "10\n" == project.read("ckpt/step")
+        assert int(project.read("ckpt/step")) >= 10
         assert [] == project.boxes()
         assert [] == project.processes()
 
@@ -399,7 +409,7 @@ class TestInterrupted:
         """
         Ctrl-C while the second attempt runs detaches; the job goes on.
         """
-        prepare(project, job=JOB.replace("-lt 10", "-lt 20"))
+        prepare(project)
         line = project.start("run")
         project.until("step 4\n")
         project.cut_power()
@@ -409,9 +419,11 @@ class TestInterrupted:
 
         assert 130 == line.wait(30)
         assert "detached; the job goes on" in project.err
+        (box,) = boxes(project)
+        (box.home / "work/enough").touch()
         assert 0 == project.inv("logs").code
         assert 0 == project.inv("fetch", "teardown").code
-        assert "20\n" == project.read("ckpt/step")
+        assert int(project.read("ckpt/step")) >= 4
         assert [] == project.boxes()
 
 
@@ -438,6 +450,7 @@ def killed_after(project: Project, moment: str) -> None:
     prepare(project)
     line = project.start("run")
     project.until("step 4\n")
+    project.write("job.sh", JOB)
     project.cut_power()
     project.until(moment)
     line.send_signal(signal.SIGKILL)
