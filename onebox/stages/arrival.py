@@ -111,7 +111,11 @@ def _run_errand(session: Session, box: Box) -> None:
         return
     try:
         done = subprocess.run(
-            [*session.door(box).argv(), "sudo -n python3 -I -S -"],
+            # Alone: another command may end the connection that all share.
+            [
+                *session.door(box).argv("-o", "ControlPath=none"),
+                "sudo -n python3 -I -S -",
+            ],
             input=program,
             capture_output=True,
             check=False,

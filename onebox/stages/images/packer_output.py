@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...errors import Busy
+
 MANIFEST = "packer-manifest.json"
 POLL = 0.1
 
@@ -137,9 +139,24 @@ def errors(lines: list[Line]) -> list[str]:
 
 
 def lock(path: Path) -> int:
-    """Open a file for Packer to write to; the lock goes to it with the descriptor."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """
+    Open a file for Packer to write to; the lock goes to it with the descriptor.
+
+    Raises:
+        Busy: Another Packer has just begun to write to it.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(fd, 0)
+    except BaseException as error:
+        os.close(fd)
+        if isinstance(error, BlockingIOError):
+            raise Busy(
+                "busy: another onebox command has begun to build this image",
+                next="inv image, once that one has ended",
+            ) from None
+        raise
     return fd
 
 

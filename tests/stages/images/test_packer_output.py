@@ -7,6 +7,9 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
+from onebox.errors import Busy
 from onebox.stages.images import packer_output
 from onebox.stages.images.packer_output import Line, Tail
 
@@ -98,3 +101,17 @@ def test_waiting_for_its_end(tmp_path: Path) -> None:
     os.close(fd)
     waiting.join(20)
     assert not waiting.is_alive()
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """A second Packer is refused in a sentence, and the first one's words stay."""
+    path = tmp_path / "out"
+    fd = packer_output.lock(path)
+    os.write(fd, b"1,,ui,say,one\n")
+    with pytest.raises(Busy, match="another onebox command"):
+        packer_output.lock(path)
+    os.close(fd)
+
+    assert ["one"] == [line.text for line in packer_output.read(path)]
+    os.close(packer_output.lock(path))
+    assert [] == packer_output.read(path)
