@@ -123,8 +123,11 @@ def _environment(pid: int) -> bytes:
     while True:
         told = read("/proc/%d/environ" % pid)
         # What is gone, or the kernel's own, has no program.
-        if told or not os.path.exists("/proc/%d/exe" % pid) or time.monotonic() > end:
+        if told or not os.path.exists("/proc/%d/exe" % pid):
             return told
+        # With an argv it is past the exec, and may have been given nothing.
+        if read("/proc/%d/cmdline" % pid) or time.monotonic() > end:
+            return read("/proc/%d/environ" % pid)
         time.sleep(0.001)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -203,6 +204,26 @@ class TestCrashes:
         local = Local({}, place / "root")
         with pytest.raises(ProviderError, match="KeyImportError"):
             local.create(request)
+        assert not local.leftovers(request.box)
+
+    def test_killed_while_booting(
+        self, place: Path, make_request: Callable[..., Request]
+    ) -> None:
+        """A box that is killed before it has said a word is told as that."""
+        request = make_request()
+        local = Local({"rehearse": {"boot_delay": 60}}, place / "root")
+
+        def kill() -> None:
+            wait_until(lambda: processes.marked(request.box))
+            while found := processes.marked(request.box):
+                for pid in found:
+                    processes.send(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with pytest.raises(ProviderError, match="start: it was killed, or removed"):
+            local.create(request)
+        killer.join()
         assert not local.leftovers(request.box)
 
 

@@ -70,9 +70,8 @@ def wait_until_up(layout: Layout) -> None:
         if state.get("state") == "failed":
             raise ProviderError(f"box {layout.path.name} did not start: {state['why']}")
         if not alive:
-            raise ProviderError(
-                f"box {layout.path.name} did not start: {console(layout, 3).strip()}"
-            )
+            why = console(layout, 3).strip() or "it was killed, or removed"
+            raise ProviderError(f"box {layout.path.name} did not start: {why}")
         time.sleep(0.005)
     raise Unclear(f"box {layout.path.name} has not started within {UP_SECONDS:g} s")
 
