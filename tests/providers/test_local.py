@@ -214,7 +214,7 @@ class TestCrashes:
         local = Local({"rehearse": {"boot_delay": 60}}, place / "root")
 
         def kill() -> None:
-            wait_until(lambda: processes.marked(request.box))
+            wait_until(lambda: bool(processes.marked(request.box)))
             while found := processes.marked(request.box):
                 for pid in found:
                     processes.send(pid, signal.SIGKILL)
