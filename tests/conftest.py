@@ -158,6 +158,15 @@ def send(number: int, pids: Iterable[int]) -> None:
             os.kill(pid, number)
 
 
+def pytest_configure() -> None:
+    """Heed what a shell has its background commands ignore: the tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for ignored in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(ignored) is signal.SIG_IGN:
+            signal.signal(ignored, signal.SIG_DFL)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     """A small project; whatever box it leaves is ended with the test."""
