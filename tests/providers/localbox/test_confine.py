@@ -251,7 +251,7 @@ keys = Keys(place / "keys")
 local = Local({}, place / "root")
 soon = time.time() + 600
 request = Request(
-    "box-of-nobody",
+    f"box-of-{place.name}",
     Tags("owner", "project", "main", soon, "0"),
     local.sizes(Need("small", 1, 1))[0],
     None,
@@ -264,7 +264,7 @@ one = SshBox(local, local.create(request), keys)
 codes = [
     one.ssh(command).returncode
     for command in (
-        "touch ~/x /tmp/onebox-of-nobody && rm /tmp/onebox-of-nobody",
+        "file=$(mktemp /tmp/onebox-XXXXXX) && touch ~/x && rm $file",
         f"cat {place}/secret",
         "python3 -c 'import ssl, json'",
         f"ls {place}",
