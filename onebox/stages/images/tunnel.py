@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import select
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,30 +38,28 @@ def to(door: Door, box: Box) -> Iterator[tuple[str, int]]:
         door.argv(
             *("-N", "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"),
             *("-L", f"127.0.0.1:{port}:127.0.0.1:{box.port}"),
+            # Said once the port is ours: another process may have been quicker.
+            *("-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo open"),
         ),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=children.environment(),
         start_new_session=True,
     )
     try:
-        _wait_until_open(process, port, box)
+        _wait_until_open(process, box)
         yield "127.0.0.1", port
     finally:
         process.terminate()
-        process.wait()
+        process.communicate()
 
 
-def _wait_until_open(process: subprocess.Popen[bytes], port: int, box: Box) -> None:
-    until = time.monotonic() + UP_SECONDS
-    while process.poll() is None and time.monotonic() < until:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise ConnectionLost(f"no way to {box.id} could be opened for Packer")
+def _wait_until_open(process: subprocess.Popen[bytes], box: Box) -> None:
+    assert process.stdout is not None
+    said, _, _ = select.select([process.stdout], [], [], UP_SECONDS)
+    if not said or not os.read(process.stdout.fileno(), 100):
+        raise ConnectionLost(f"no way to {box.id} could be opened for Packer")
 
 
 def _is_here(host: str) -> bool:

@@ -61,6 +61,19 @@ def test_another_machine(door: Door, tmp_path: Path) -> None:
             pytest.fail("it was let through")
 
 
+def test_another_process_is_quicker(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A port that somebody else has taken meanwhile is no way to the box.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        monkeypatch.setattr(tunnel, "_free_port", lambda: somebody.getsockname()[1])
+        with pytest.raises(ConnectionLost):
+            with tunnel.to(door, door.box):
+                pytest.fail("somebody else was taken for the box")
+
+
 def test_a_box_on_this_machine(door: Door) -> None:
     """
     What is here is reached directly.
