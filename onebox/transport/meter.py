@@ -14,8 +14,14 @@ INTERVAL = 0.05
 class Meter:
     """Counts what has moved, and tells *progress* about 20 times a second."""
 
-    def __init__(self, progress: Progress, offers: Sequence[Offer] = ()) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        offers: Sequence[Offer] = (),
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._progress = progress
+        self._now = now
         self._next = 0.0
         self._moved = 0
         self.files = len(offers)
@@ -29,7 +35,7 @@ class Meter:
         Return whether it was time to tell.
         """
         self._moved += count
-        now = time.monotonic()
+        now = self._now()
         if now < self._next:
             return False
         self._next = now + INTERVAL

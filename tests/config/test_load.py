@@ -347,7 +347,7 @@ NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True)
 PATHS = st.lists(
     st.from_regex(
         r"[a-zA-Z0-9_ü.][a-zA-Z0-9_ü\"'#\[\]=,]{0,6}/?", fullmatch=True
-    ).filter(lambda path: ".." not in path.split("/")),
+    ).filter(lambda path: path.rstrip("/") not in (".", "..")),
     unique=True,
     max_size=3,
 )

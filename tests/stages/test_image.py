@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -84,21 +83,16 @@ class TestRecipe:
 
     def test_up_to_date(self, built: Project) -> None:
         """
-        A second `inv image` makes nothing, and takes little more than `inv plan`.
+        A second `inv image` makes nothing.
         """
         folder = built.home / "local" / "boxes"
         before = folder.stat().st_mtime_ns
-        took: dict[str, list[float]] = {"image": [], "plan": []}
-        for _ in range(5):
-            for name, times in took.items():
-                began = time.monotonic()
-                done = built.inv(name)
-                times.append(time.monotonic() - began)
-                assert "up to date  setup.sh unchanged" in done.err + done.out
+        for name in ("image", "plan"):
+            done = built.inv(name)
+            assert "up to date  setup.sh unchanged" in done.err + done.out
 
         assert before == folder.stat().st_mtime_ns
         assert 1 == len(images(built))
-        assert min(took["image"]) < 1.5 * min(took["plan"])
 
     def test_what_has_changed(self, built: Project) -> None:
         """

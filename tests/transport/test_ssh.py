@@ -202,10 +202,8 @@ def test_a_box_that_never_comes_up(how: str, keys: Keys, open_door: OpenDoor) ->
             threading.Thread(target=chatter, args=[listener], daemon=True).start()
         elif how == "closed":
             listener.close()
-        began = time.monotonic()
         with pytest.raises(BoxFailed, match="did not answer within 1 s"):
             open_door(box).open_when_up(1, never, never)
-        assert 1 <= time.monotonic() - began < 8
         if how == "chatty":
             listener.shutdown(socket.SHUT_RDWR)
 
@@ -324,10 +322,8 @@ def test_what_has_stalled_is_not_shared_again(
     else:
         os.kill(master, signal.SIGSTOP)
     try:
-        began = time.monotonic()
         door.hang_up(force=True)
         assert door.link().ask("hello")["box"] == door.box.id
-        assert time.monotonic() - began < 15
         assert relay.opened == 2
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -541,7 +537,7 @@ def test_resuming_counts_breaks_without_progress(
 def test_following_over_a_long_line(
     server: Server, door: ssh.Door, relay: Relay
 ) -> None:
-    """At 30 ms each way, lines come as they are written, and the end soon after."""
+    """At 30 ms each way, lines come as they are written, and then the end."""
     relay.delay = 0.03
     wait = "while [ ! -e go-$n ]; do sleep 0.05; done"
     start_job(door, "j-1", f"for n in 1 2 3; do echo $n; {wait}; done")
@@ -553,10 +549,8 @@ def test_following_over_a_long_line(
             came.append(payload)
             # The next one is not written before this one has come.
             (server.work / f"go-{len(came)}").touch()
-            last = time.monotonic()
     assert came == [b"1\n", b"2\n", b"3\n"]
     assert wire.loads(payload)["record"]["code"] == 0
-    assert time.monotonic() - last < 5
 
 
 def test_round_trips(

@@ -675,10 +675,9 @@ def test_the_newest_push_wins(project: Project) -> None:
 
 
 def test_progress_reaches_its_end(project: Project) -> None:
-    """The numbers only grow, are not told too often, and end with all."""
+    """The numbers only grow, and end with all."""
     project.write("big", os.urandom(LARGE))
     told: list[tuple[int, int, int, int]] = []
-    began = time.monotonic()
     with project.box.link() as link:
         sync.push(
             link,
@@ -690,7 +689,6 @@ def test_progress_reaches_its_end(project: Project) -> None:
 
     assert told == sorted(told)
     assert told[-1] == (1, 1, LARGE, LARGE)
-    assert len(told) <= (time.monotonic() - began) * 20 + 3
 
 
 def refused(why: str) -> contextlib.AbstractContextManager[object]:

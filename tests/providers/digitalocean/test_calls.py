@@ -93,12 +93,10 @@ class TestBreaks:
         calls = Calls(dataclasses.replace(PATIENCE, read=0.2, tries=2))
         server.fail("GET", "account", f"hang {when}", times=100)
         server.fail("POST", "droplets", f"hang {when}", times=100)
-        began = time.monotonic()
         with pytest.raises(ProviderError, match="silence"):
             calls.get("account")
         with pytest.raises(Unclear, match="silence"):
             calls.post("droplets", BODY)
-        assert time.monotonic() - began < server.hang / 2
 
     def test_nobody_there(
         self, server: Server, monkeypatch: pytest.MonkeyPatch
@@ -116,12 +114,13 @@ class TestBreaks:
 
 
 class TestLimits:
-    def test_retry_after(self, server: Server, calls: Calls) -> None:
+    def test_retry_after(self, server: Server) -> None:
         """The API's own number of seconds is waited, and then the call is done."""
-        server.fail("POST", "droplets", "429", Retry_After="1")
-        began = time.monotonic()
+        waited: list[float] = []
+        calls = Calls(PATIENCE, sleep=waited.append)
+        server.fail("POST", "droplets", "429", Retry_After="2")
         calls.post("droplets", BODY)
-        assert time.monotonic() - began >= 1
+        assert waited == [pytest.approx(2.1)]
         assert len(server.world.made) == 1
 
     def test_reset(self, server: Server) -> None:
@@ -140,13 +139,14 @@ class TestLimits:
         calls.get("account")
         assert server.faults[0].times == 0
 
-    def test_too_long(self, server: Server, calls: Calls) -> None:
-        """Who would have to wait for very long is told so at once."""
+    def test_too_long(self, server: Server) -> None:
+        """A wait that would be very long is refused at once."""
+        waited: list[float] = []
+        calls = Calls(PATIENCE, sleep=waited.append)
         server.fail("GET", "account", "429", times=100, Retry_After="2400")
-        began = time.monotonic()
         with pytest.raises(Throttled, match="40:00"):
             calls.get("account")
-        assert time.monotonic() - began < 5
+        assert waited == []
         assert server.faults[0].times == 99
 
     def test_again_and_again(self, server: Server) -> None:
