@@ -57,8 +57,9 @@ class TestStopping:
         program = "trap 'echo saved > ~/last; exit' TERM; echo $$ > ~/pid; "
         program += "while :; do sleep 0.05; done"
         one.ssh(f'bash -c "{program.replace("$$", chr(92) + "$$")}" >/dev/null 2>&1 &')
-        wait_until(lambda: bool((one.layout.home / "pid").read_text().strip()))
-        pid = int((one.layout.home / "pid").read_text())
+        noted = one.layout.home / "pid"
+        wait_until(lambda: noted.exists() and bool(noted.read_text().strip()))
+        pid = int(noted.read_text())
         one.ssh(f"kill -STOP {pid}")
         one.local.stop(one.box)
         assert (one.layout.home / "last").read_text() == "saved\n"
