@@ -11,6 +11,7 @@ What can go wrong, and the exit code that says so.
   x OutputsHeld              73  outputs are not all here, so the box is kept
   x Lost                     74  the fate of the job or of the box is not known
     + ConnectionLost         74  the connection broke; what runs, runs on
+    + ProtocolError          76  the box sent what no agent of ours sends
   x HostKeyMismatch          76  somebody else answers under the box's address
   x BoxFailed                70  the box did not come up or a set-up step failed
   x ProviderError            70  the provider refused a call
@@ -99,6 +100,12 @@ class Lost(OneboxError):
 
 class ConnectionLost(Lost):
     """The connection to the box broke; the job on it is not affected."""
+
+
+class ProtocolError(Lost):
+    """The box sent what no agent of ours sends; nothing of it was used."""
+
+    code = 76
 
 
 class HostKeyMismatch(OneboxError):

@@ -18,7 +18,13 @@ def check_path(path: bytes) -> None:
 
 def show(path: bytes) -> str:
     """Return a path as it can be shown on any terminal, on one line."""
-    text = path.decode("utf-8", "backslashreplace")
+    return printable(path.decode("utf-8", "backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """Return a text with every character escaped that could disturb a terminal."""
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text

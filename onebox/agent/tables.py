@@ -63,7 +63,7 @@ def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
                     yield from json.loads(line)
                 if len(rest) > LONGEST_LINE:
                     raise Hostile("a line without an end")
-    except (ValueError, TypeError, zlib.error) as error:
+    except (ValueError, TypeError, RecursionError, zlib.error) as error:
         raise Hostile("no rows: %s" % error) from error
 
 
@@ -98,7 +98,7 @@ def unpack_entry(row: Any) -> Entry:
     numbers = (entry.mode, entry.size, entry.mtime_ns)
     if not all(type(number) is int for number in numbers) or entry.size < 0:
         raise Hostile("no entry of a manifest: %r" % (row,))
-    if abs(entry.mtime_ns) >= 1 << 63 or b"\0" in entry.target:
+    if entry.size >= 1 << 63 or abs(entry.mtime_ns) >= 1 << 63 or b"\0" in entry.target:
         raise Hostile("no entry of a manifest: %r" % (row,))
     if entry.kind == "l" and not entry.target:
         raise Hostile("%s is a link to nothing" % show(entry.path))

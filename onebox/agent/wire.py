@@ -182,7 +182,7 @@ def loads(payload: bytes) -> Dict[str, Any]:
     """Decode a JSON object. Raises `Closed` if it is none."""
     try:
         value = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Garbled("not JSON: %r" % payload[:80]) from error
     if not isinstance(value, dict):
         raise Garbled("not an object: %r" % payload[:80])

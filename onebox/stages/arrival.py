@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import children, words
 from ..errors import BoxFailed
 from ..providers.base import Box
+from ..transport import answers
 from ..transport.link import AgentError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def secure(session: Session, box: Box) -> Box:
         )
 
     try:
-        fresh = str(ask("hostkey_new")["public"])
+        fresh = answers.public_key(ask("hostkey_new"))
         if box.tags.kind == "box":
             session.remember(host_key=fresh)
         door.expect(replace(box, host_key=f"{box.host_key}\n{fresh}"))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..durable import private_dir, write_atomically
 from ..providers.base import Box
+from ..transport.answers import JobStatus
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -107,13 +108,13 @@ def write(session: Session, run: Run) -> Run:
     return run
 
 
-def seen(session: Session, latest: Mapping[str, Any]) -> None:
+def seen(session: Session, latest: JobStatus) -> None:
     """Take note of a job that has ended while nobody was attached."""
-    run, record = read(session), latest.get("record")
-    if run is None or run.ended or not isinstance(record, dict):
+    run, record = read(session), latest.record
+    if run is None or run.ended or record is None:
         return
-    if run.has(str(latest["job"])) and record["cause"] not in TAKEN:
-        write(session, run.over(record["ended"] - record["started"], ended=True))
+    if run.has(latest.job) and record.cause not in TAKEN:
+        write(session, run.over(record.seconds, ended=True))
 
 
 def forget(session: Session) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import words
 from ..state import Notebook
+from ..transport.answers import ExitRecord
 from . import watching
 
 if TYPE_CHECKING:
@@ -46,12 +47,13 @@ class Ended:
             return "how it ended is not known"
         peak = self.paper.get("peak") or {}
         return watching.describe(
-            {
-                "cause": self.paper["cause"],
-                "code": self.paper["exit"],
-                "signal": self.paper.get("signal"),
-                "memory_peak": peak.get("memory"),
-            }
+            ExitRecord(
+                self.job,
+                self.paper["exit"],
+                self.paper["cause"],
+                signal=self.paper.get("signal"),
+                memory_peak=peak.get("memory"),
+            )
         )
 
 

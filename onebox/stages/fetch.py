@@ -189,11 +189,9 @@ def _end_rescue(session: Session, box: Box) -> None:
     session.hang_up()
     session.provider.stop(box)
     session.look_again()
-    record = (latest or {}).get("record") or {}
-    if latest is not None and record.get("cause", "poweroff") in attempts.TAKEN:
+    if latest is not None and (latest.cause or "poweroff") in attempts.TAKEN:
         session.screen.warn(
-            f"job {latest['job']} did not end by itself: this is what the disk held "
-            "of it"
+            f"job {latest.job} did not end by itself: this is what the disk held of it"
         )
     session.screen.note(f"{box.id} is off again: inv teardown removes its disk")
 
@@ -206,9 +204,9 @@ def _job_has_ended(session: Session, box: Box) -> None:
     latest = job.latest(session)
     if latest is None:
         return
-    if job.runs(latest):
+    if latest.runs:
         raise UsageError(
-            f"job {latest['job']} still runs, so its outputs may change",
+            f"job {latest.job} still runs, so its outputs may change",
             next="inv logs waits for it; inv fetch --partial takes them as they are",
         )
     attempts.seen(session, latest)

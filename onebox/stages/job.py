@@ -12,10 +12,12 @@ from .. import words
 from ..agent import wire
 from ..errors import ConnectionLost, Lost, Throttled, Unclear, UsageError
 from ..providers.base import Box
+from ..transport import answers
+from ..transport.answers import ExitRecord, JobStatus, Sample
 from ..transport.link import AgentError, Link
 from ..transport.ssh import KeyRefused
 from . import receipt
-from .joblog import JobLog
+from .joblog import LONGEST, JobLog
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -42,8 +44,8 @@ def run(
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     outputs: Sequence[str] = (),
-    sample: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any]:
+    sample: Callable[[Sample], None] | None = None,
+) -> ExitRecord:
     """Start a job, follow it to its end and return its exit record."""
     start(
         session,
@@ -58,16 +60,11 @@ def run(
     return follow(session, box, job_id, log, output, sample)
 
 
-def runs(latest: Mapping[str, Any]) -> bool:
-    """Tell whether a job runs, or what it left when its supervisor was killed."""
-    return latest["state"] == "running" or bool(latest.get("alive"))
-
-
-def refuse_running(session: Session, latest: Mapping[str, Any] | None) -> None:
-    """Raise UsageError if the latest job on the box, as *latest* tells, still runs."""
-    if latest is not None and runs(latest):
+def refuse_running(session: Session, latest: JobStatus | None) -> None:
+    """Raise UsageError if the latest job on the box still runs."""
+    if latest is not None and latest.runs:
         raise UsageError(
-            f"job {latest['job']} still runs on {session.title}",
+            f"job {latest.job} still runs on {session.title}",
             next="inv logs follows it, inv cancel stops it",
         )
 
@@ -120,10 +117,10 @@ def follow(
     job_id: str,
     log: Path,
     output: Callable[[bytes], None],
-    sample: Callable[[dict[str, Any]], None] | None = None,
+    sample: Callable[[Sample], None] | None = None,
     gone: Callable[[int], None] | None = None,
     shown: int | None = None,
-) -> dict[str, Any]:
+) -> ExitRecord:
     """
     Bring a job's log here as it grows, and return its exit record.
 
@@ -169,7 +166,7 @@ def follow(
                 out = True
                 time.sleep(pause)
         copy.settle()
-    return fate(session, answer)
+    return fate(answer)
 
 
 def log_path(session: Session, job_id: str) -> Path:
@@ -185,40 +182,44 @@ def log_place(session: Session, job_id: str) -> str:
 def bring_log(
     session: Session,
     box: Box,
-    latest: Mapping[str, Any],
+    latest: JobStatus,
     output: Callable[[bytes], None] = lambda data: None,
     gone: Callable[[int], None] | None = None,
 ) -> None:
     """Have the rest of a job's log here that was over when nobody was attached."""
-    job_id = str(latest["job"])
-    if latest["state"] == "running" or job_id.startswith("image-"):
+    job_id = latest.job
+    if latest.state in ("none", "running") or job_id.startswith("image-"):
         return
     with JobLog(log_path(session, job_id)) as copy:
-        if copy.size < latest["log_bytes"]:
+        if copy.size < latest.log_bytes:
             session.resuming(
                 lambda link: _follow(link, job_id, copy, output, None, gone),
                 box,
             )
             copy.settle()
-    if isinstance(latest.get("record"), dict):
-        receipt.keep(session, box, job_id, latest["record"])
+    if latest.record is not None:
+        receipt.keep(session, box, job_id, latest.record)
 
 
-def fate(session: Session, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the exit record of an answer about a job. Raises Lost without one."""
-    record = answer.get("record")
-    if answer.get("state") == "exited" and isinstance(record, dict):
-        return record
+def fate(status: JobStatus) -> ExitRecord:
+    """Return the exit record of a job that is over. Raises Lost without one."""
+    if status.record is not None:
+        return status.record
     raise Lost(
-        f"nobody knows how job {answer.get('job')} ended: {answer.get('why')}",
+        f"nobody knows how job {status.job} ended: {status.why or status.state}",
         next="inv fetch --partial brings what there is; inv logs shows its output",
     )
 
 
-def latest(session: Session) -> dict[str, Any] | None:
-    """Return what the agent says of the latest job, None if there was none."""
-    answer: dict[str, Any] = session.resuming(lambda link: link.ask("job", job=None))
-    return None if answer.get("state") == "none" else answer
+def latest(session: Session) -> JobStatus | None:
+    """Return the status of the latest job, None if there was none."""
+    found: JobStatus = session.resuming(status)
+    return None if found.state == "none" else found
+
+
+def status(link: Link, job_id: str | None = None) -> JobStatus:
+    """Ask the agent about a job, the latest one if none is named."""
+    return JobStatus.parse(link.ask("job", job=job_id), job_id)
 
 
 def _follow(
@@ -226,9 +227,9 @@ def _follow(
     job_id: str,
     copy: JobLog,
     output: Callable[[bytes], None],
-    sample: Callable[[dict[str, Any]], None] | None,
+    sample: Callable[[Sample], None] | None,
     gone: Callable[[int], None] | None,
-) -> dict[str, Any]:
+) -> JobStatus:
     link.begin("follow", job=job_id, offset=copy.size)
     for kind, payload in link.frames(silence=SILENCE_SECONDS):
         if kind == b"D":
@@ -236,11 +237,12 @@ def _follow(
             copy.add(payload)
             output(payload)
         elif kind == b"G":
-            count = copy.skip(wire.loads(payload).get("gone"))
+            count = answers.gone(wire.loads(payload), LONGEST)
+            copy.skip(count)
             if gone is not None:
                 gone(count)
         elif kind == b"S" and sample is not None:
-            sample(wire.loads(payload))
+            sample(Sample.parse(wire.loads(payload)))
         elif kind == b"A":
-            return wire.loads(payload)
+            return JobStatus.parse(wire.loads(payload), job_id)
     raise AssertionError("unreachable")

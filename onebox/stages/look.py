@@ -8,11 +8,12 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import children, words
-from ..errors import ConnectionLost, Lost, OneboxError, UsageError
+from ..errors import Lost, OneboxError, UsageError
 from ..providers.base import Box
+from ..transport.answers import JobStatus
 from . import attempts, elsewhere, ended, job, joblog, receipt, run, watching
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def logs(session: Session) -> None:
     answer = job.latest(session)
     if answer is None:
         raise UsageError(f"no job has run on {session.title} yet", next="inv run")
-    job_id = answer["job"]
+    job_id = answer.job
     path = job.log_path(session, job_id)
     shown = 0
     with suppress(FileNotFoundError):
@@ -88,8 +89,8 @@ def logs(session: Session) -> None:
     record = watching.watch(session, box, job_id, run=of_run, shown=shown)
     receipt.keep(session, box, job_id, record)
     session.screen.note("then: inv fetch teardown")
-    if record["code"]:
-        raise run.JobFailed(int(record["code"]))
+    if record.code:
+        raise run.JobFailed(record.code)
 
 
 def _replay(session: Session, past: ended.Ended) -> None:
@@ -117,18 +118,18 @@ def cancel(session: Session) -> None:
     """Stop the job: TERM, the grace time, KILL; return when it has ended."""
     box = session.running_box()
     answer = job.latest(session)
-    if answer is None or not job.runs(answer):
+    if answer is None or not answer.runs:
         session.screen.line("cancel", "done", "up to date", "no job is running")
         return
     with session.screen.stage("cancel") as line:
         line.doing(
-            f"{answer['job']}: TERM, then up to {session.settings.run.cancel_grace:g} s"
+            f"{answer.job}: TERM, then up to {session.settings.run.cancel_grace:g} s"
         )
         ended = session.resuming(
-            lambda link: link.ask("cancel", job=answer["job"], cause="cancel"), box
+            lambda link: link.ask("cancel", job=answer.job, cause="cancel"), box
         )
-        record = job.fate(session, ended)
-        line.end("", f"{answer['job']}: {watching.describe(record)}")
+        record = job.fate(JobStatus.parse(ended, answer.job))
+        line.end("", f"{answer.job}: {watching.describe(record)}")
     session.screen.note("then: inv fetch teardown")
 
 
@@ -157,18 +158,18 @@ def _job(session: Session, box: Box) -> str:
     other = session if box.tags.name == session.settings.name else None
     session = other or session.called(box.tags.name)
     try:
-        answer: dict[str, Any] | None = session.door(box).link().ask("job", job=None)
-    except (ConnectionLost, OneboxError) as error:
+        answer = job.status(session.door(box).link())
+    except OneboxError as error:
         return f"does not answer: {error.message}"
     finally:
         session.hang_up()
-    if answer is None or answer["state"] == "none":
+    if answer.state == "none":
         return "none yet"
-    text = f"{answer['job']} {answer['state']}"
-    if answer["state"] == "exited":
-        text += f", {watching.describe(answer['record'])}"
-    elif answer["state"] == "lost":
-        text += f": {answer.get('why')}"
-    elif answer.get("started"):
-        text += f" {words.seconds(max(time.time() - answer['started'], 0))}"
+    text = f"{answer.job} {answer.state}"
+    if answer.record is not None:
+        text += f", {watching.describe(answer.record)}"
+    elif answer.state == "lost":
+        text += f": {answer.why}"
+    elif answer.started:
+        text += f" {words.seconds(max(time.time() - answer.started, 0))}"
     return text

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import words
 from ..durable import clear_drafts, write_atomically
 from ..providers.base import Box
+from ..transport.answers import ExitRecord
 from . import attempts
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def make(
     box: Box,
     job_id: str,
     command: str,
-    record: Mapping[str, Any],
+    record: ExitRecord,
 ) -> dict[str, Any]:
     """Return the receipt of a job that has ended. Times in seconds, cost in USD."""
     size = box.size
@@ -34,12 +35,12 @@ def make(
         "format": 1,
         "job": job_id,
         "command": command,
-        "exit": record["code"],
-        "cause": record["cause"],
-        "signal": record.get("signal"),
-        "started": record["started"],
-        "ended": record["ended"],
-        "seconds": round(record["ended"] - record["started"], 3),
+        "exit": record.code,
+        "cause": record.cause,
+        "signal": record.signal,
+        "started": record.started,
+        "ended": record.ended,
+        "seconds": round(record.seconds, 3),
         "box": {
             "id": box.id,
             "name": box.tags.name,
@@ -55,11 +56,11 @@ def make(
             "image": box.image,
         },
         "peak": {
-            "memory": record.get("memory_peak"),
-            "cpu_seconds": record.get("cpu_seconds"),
+            "memory": record.memory_peak,
+            "cpu_seconds": record.cpu_seconds,
         },
-        "log_bytes": record["log_bytes"],
-        "log_gone": record.get("log_gone", 0),
+        "log_bytes": record.log_bytes,
+        "log_gone": record.log_gone,
     }
 
 
@@ -89,7 +90,7 @@ def outdate(session: Session, job: str) -> None:
         (session.local_dir / "jobs" / "last.json").unlink(missing_ok=True)
 
 
-def keep(session: Session, box: Box, job_id: str, record: Mapping[str, Any]) -> None:
+def keep(session: Session, box: Box, job_id: str, record: ExitRecord) -> None:
     """Write the receipt of a job that had nobody attached, unless there is one."""
     path = session.local_dir / "jobs" / job_id / "receipt.json"
     if path.exists():

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import words
 from ..errors import (
@@ -28,6 +27,7 @@ from ..errors import (
 )
 from ..providers.base import Box, BoxState
 from ..transport import outputs
+from ..transport.answers import ExitRecord, JobStatus
 from . import attempts, checkpoints, job, launch, provision, push
 from .attempts import Run
 
@@ -62,21 +62,19 @@ def taken(session: Session, box: Box, *restless: BoxState) -> bool:
     return now.state in ("stopping", "stopped") and now.why in ("", "preempted")
 
 
-def by_itself(session: Session, box: Box, record: Mapping[str, Any]) -> bool:
+def by_itself(session: Session, box: Box, record: ExitRecord) -> bool:
     """
     Tell whether a job has ended by itself, or was ended by its user.
 
     A cloud that gives no notice shuts the box down like anybody else does: then
     only its own word tells the two apart.
     """
-    if record["cause"] == "poweroff":
+    if record.cause == "poweroff":
         return not taken(session, box, "running", "stopping")
-    return bool(record["cause"] != "preempted")
+    return record.cause != "preempted"
 
 
-def begin(
-    session: Session, command: str, before: dict[str, Any] | None
-) -> tuple[Run, bool]:
+def begin(session: Session, command: str, before: JobStatus | None) -> tuple[Run, bool]:
     """
     Return the run that a job belongs to, and whether it starts on an empty box.
 
@@ -84,16 +82,15 @@ def begin(
     command, and nothing has ended that since.
 
     Args:
-        before: What the agent says of the latest job on this box, if any.
+        before: The status of the latest job on this box, if there was one.
     """
     told = attempts.read(session)
     if told is None or told.ended or told.command != command or not told.attempts:
         return Run(command), False
     if before is None:
         return told, True
-    record = before.get("record") or {}
-    unended = before["state"] == "lost" or record.get("cause") in attempts.TAKEN
-    if told.has(before["job"]) and unended:
+    unended = before.state == "lost" or before.cause in attempts.TAKEN
+    if told.has(before.job) and unended:
         return told, False
     return Run(command), False
 
@@ -273,7 +270,7 @@ def _bring_all(session: Session, run: Run, box: Box, line: StageLine) -> bool:
     folder, screen = _kept(session, run.job), session.screen
     try:
         pulled = last_pull(session, run, box)
-        told = session.resuming(lambda link: link.ask("job", job=run.job), box)
+        told = session.resuming(lambda link: job.status(link, run.job), box)
         job.bring_log(session, box, told, screen.output, screen.output_gone)
         done: outputs.Fetched = session.resuming(
             lambda link: outputs.fetch(

@@ -15,6 +15,7 @@ from .. import words
 from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
 from ..providers.base import Box
 from ..transport import outputs
+from ..transport.answers import JobStatus
 from . import attempts, fetch, image, job, push, receipt, recover
 from .attempts import Run
 from .roots import asked_for, roots
@@ -190,13 +191,13 @@ def _attempt(
         if why:
             raise recover.given_up(session, run, box, why) from error
         return run, None
-    lasted = record["ended"] - record["started"]
+    lasted = record.seconds
     by_itself = recover.by_itself(session, box, record)
     run = attempts.write(session, run.over(lasted, ended=by_itself))
     paper = receipt.make(session, box, run.job, work.command, record)
     paper["attempts"] = attempts.account(run, box)
     # What was pushed, not what is here now: it may have been edited meanwhile.
-    whole = record["cause"] == "exit" and not record["code"]
+    whole = record.cause == "exit" and not record.code
     if work.usual and whole and session.pushed:
         paper["key"] = _key(session, session.pushed, box.image)
     why = recover.refusal(session, run, box, tries)
@@ -205,7 +206,7 @@ def _attempt(
             return run, _bring_home(session, run, paper)
         except (Lost, Preempted):
             # Taken with its outputs on it. A job that failed stays one that did.
-            if why or record["code"] or not recover.taken(session, box):
+            if why or record.code or not recover.taken(session, box):
                 raise
         return attempts.write(session, run.over(lasted, ended=False)), None
     if why:
@@ -269,22 +270,22 @@ def _bring_what_there_is(
         receipt.write(session, run.job, paper)
 
 
-def _bring_earlier_outputs(session: Session, box: Box) -> dict[str, Any] | None:
+def _bring_earlier_outputs(session: Session, box: Box) -> JobStatus | None:
     """
     Have the outputs of the job before here: a new one would write over them.
 
-    Returns what the agent says of that job, None if there was none on this box.
+    Returns the status of that job, None if there was none on this box.
     """
     record = session.notebook.record
     before = job.latest(session)
-    if before is None or before["job"].startswith("image-"):
+    if before is None or before.job.startswith("image-"):
         return None
     job.refuse_running(session, before)
     job.bring_log(session, box, before)
     if record.fetched or record.discarded or session.line.only:
         return before
-    session.screen.note(f"outputs of the earlier job {before['job']} first")
-    fetch.perform(session, started_by="run", partial=before["state"] == "lost")
+    session.screen.note(f"outputs of the earlier job {before.job} first")
+    fetch.perform(session, started_by="run", partial=before.state == "lost")
     return before
 
 

@@ -17,6 +17,7 @@ from ..errors import OneboxError
 from ..providers.base import Box, Provider
 from ..state import config_dir, providers_used, state_dir
 from ..transport import keys, ssh
+from ..transport.answers import JobStatus
 from . import launch
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ def _has_live_job(session: Session, box: Box) -> bool:
         try:
             with door.another(within=ANSWER_SECONDS) as link:
                 link.begin("job", job=None)
-                return bool(link.finish(within=ANSWER_SECONDS)["state"] == "running")
+                answer = link.finish(within=ANSWER_SECONDS)
+                return JobStatus.parse(answer).state == "running"
         except OneboxError:
             # So long after its deadline, a box that does not answer is no live job's.
             return False

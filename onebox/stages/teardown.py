@@ -183,9 +183,9 @@ def _outputs_are_here(session: Session, box: Box) -> None:
         latest = job.latest(session)
         if latest is None:
             return
-        if job.runs(latest):
+        if latest.runs:
             raise UsageError(
-                f"job {latest['job']} still runs on {session.title} ({box.id})",
+                f"job {latest.job} still runs on {session.title} ({box.id})",
                 next="inv logs, inv cancel, or inv teardown --discard-outputs",
             )
         missing = session.resuming(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .. import words
 from ..errors import Lost, Preempted
 from ..providers.base import Box
+from ..transport.answers import ExitRecord, Sample
 from . import checkpoints, job, recover
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def watch(
     run: str = "",
     attempt: int = 1,
     shown: int = 0,
-) -> dict[str, Any]:
+) -> ExitRecord:
     """
     Show a job's output from where the local log ends; return its record.
 
@@ -45,7 +46,7 @@ def watch(
             session, box, run=run or job_id, job=job_id
         ) as visitor:
 
-            def sample(now: dict[str, Any]) -> None:
+            def sample(now: Sample) -> None:
                 more = [tried]
                 if visitor is not None:
                     visitor.speak()
@@ -72,32 +73,31 @@ def watch(
             screen.line("run", "failed", lasted, unknown)
         raise
     screen.close_line()
-    spent = words.seconds(record["ended"] - record["started"])
-    mark = "done" if not record["code"] else "failed"
+    spent = words.seconds(record.seconds)
+    mark = "done" if not record.code else "failed"
     screen.line("run", mark, spent, describe(record))
-    if record["code"]:
+    if record.code:
         screen.note(f"its log: {job.log_place(session, job_id)}")
     return record
 
 
-def describe(record: Mapping[str, Any]) -> str:
+def describe(record: ExitRecord) -> str:
     """Say how a job ended, in a few words."""
-    cause, code = record["cause"], record["code"]
+    cause, code = record.cause, record.code
     text = f"exit {code}"
     if cause == "oom":
         text += f", killed: out of memory{_peak(record)}"
     elif cause == "disk-full":
         text += ", the box's disk is full"
     elif cause == "signal":
-        text += f", killed by {_name(int(record['signal']))}"
+        text += f", killed by {_name(record.signal or code - 128)}"
     elif cause == "exit" and 128 < code < 128 + signal.NSIG:
         # A shell says so when a command in it was killed.
         text += f" ({_name(code - 128)})"
     elif cause != "exit":
         text += f", {_CAUSES.get(cause, cause)}"
-    left = record.get("survivors") or []
-    if left:
-        text += f"; ended what it left running: {words.some([str(s) for s in left])}"
+    if record.survivors:
+        text += f"; ended what it left running: {words.some([*record.survivors])}"
     return text
 
 
@@ -116,17 +116,15 @@ _CAUSES = {
 }
 
 
-def _peak(record: Mapping[str, Any]) -> str:
-    peak = record.get("memory_peak")
-    text = f" at {words.size(peak)}" if peak else ""
-    largest = record.get("memory_largest")
-    return f"{text} ({words.path(str(largest))})" if largest else text
+def _peak(record: ExitRecord) -> str:
+    text = f" at {words.size(record.memory_peak)}" if record.memory_peak else ""
+    return f"{text} ({record.memory_largest})" if record.memory_largest else text
 
 
 def _footer(
     session: Session,
     box: Box,
-    sample: Mapping[str, Any],
+    sample: Sample,
     began: float,
     more: Sequence[str] = (),
 ) -> str:
@@ -135,10 +133,10 @@ def _footer(
     parts = [f"run  {words.seconds(spent)}"]
     if box.size.price:
         parts.append(words.money(box.size.price * spent / 3600))
-    if sample.get("cpu") is not None:
-        parts.append(f"{sample['cpu']:.1f} of {sample.get('cpus', '?')} cores")
-    if sample.get("memory"):
-        total = words.size(sample["memory_total"])
-        parts.append(f"{words.size(sample['memory'])} of {total}")
+    if sample.cpu is not None and sample.cpus is not None:
+        parts.append(f"{sample.cpu:.1f} of {sample.cpus} cores")
+    if sample.memory and sample.memory_total:
+        total = words.size(sample.memory_total)
+        parts.append(f"{words.size(sample.memory)} of {total}")
     parts += [*more, "Ctrl-C detaches"]
     return "    ".join(part for part in parts if part)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..agent import manifest, parts, tables, wire
 from ..agent.manifest import Entry
 from ..agent.names import Hostile, raw, show
 from ..errors import OutputsHeld
+from .answers import ScanResult
 from .link import AgentError, Link
 from .meter import listing
 
@@ -64,25 +64,22 @@ def ask(
     try:
         rows = tables.receive_rows(lambda: next(frames))
         entries = [tables.unpack_entry(row) for row in rows]
-        told = wire.loads(next(frames)[1])
-        same = bool(hashes) and not told["parts"]
+        count = len(hashes) // parts.HASH
+        told = ScanResult.parse(wire.loads(next(frames)[1]), frozenset(roots), count)
+        same = bool(hashes) and not told.parts
         if same:
             entries = here
         else:
             if hashes:
-                entries = parts.merged(here, entries, told["parts"], hashes)
+                entries = parts.merged(here, entries, told.parts, hashes)
             manifest.check(entries, [_top(root) for root in roots])
-        unreadable = _names(told, "unreadable")
-        special = _names(told, "special")
-        unstable = _names(told, "unstable")
-        missing = [str(root) for root in told["missing"]]
-    except (Hostile, KeyError, TypeError, AttributeError) as error:
+    except Hostile as error:
         raise OutputsHeld(f"the box sent what cannot be taken: {error}") from error
     except AgentError as error:
         raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
-    if unreadable:
+    if told.unreadable:
         raise OutputsHeld(
-            "not readable on the box: " + listing([show(path) for path in unreadable])
+            "not readable on the box: " + listing([show(p) for p in told.unreadable])
         )
     apart = [e.path for e in entries if e.path.split(b"/", 1)[0] in NOT_OUTPUTS]
     entries = without(entries, apart)
@@ -91,7 +88,8 @@ def ask(
         entries = [e._replace(mode=e.mode & 0o777) for e in entries]
     if entries is not here:
         digest = ""
-    return Found(entries, missing, special + apart, unstable, here, same, digest)
+    special, unstable = [*told.special, *apart], [*told.unstable]
+    return Found(entries, [*told.missing], special, unstable, here, same, digest)
 
 
 def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
@@ -103,7 +101,3 @@ def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
 def _top(root: str) -> bytes:
     top = raw(root).rstrip(b"/")
     return b"" if top == b"." else top
-
-
-def _names(told: dict[str, Any], key: str) -> list[bytes]:
-    return [raw(name) for name in told[key]]

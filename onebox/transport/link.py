@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from .. import children
 from ..agent import wire
-from ..errors import ConnectionLost, OneboxError
+from ..errors import ConnectionLost, Lost, OneboxError, ProtocolError
 
 # A follower that sends this often keeps the lease (see agent.watch) alive.
 PING_SECONDS = 10.0
@@ -31,7 +31,8 @@ class Link:
 
     While it is open, a thread tells the agent every few seconds that somebody
     is still here. Any break raises `ConnectionLost`, and the link is then dead:
-    the caller opens another one and asks the box how far things got.
+    the caller opens another one and asks the box how far things got. What is no
+    frame raises `ProtocolError`: trying again would be of no use.
 
     Attributes:
         moved: How many bytes of data have gone either way.
@@ -105,9 +106,8 @@ class Link:
         """
         Yield the frames of the request under way, up to its answer ("A").
 
-        What is a frame by its form only breaks the connection like any other
-        noise. So does an answer that takes longer than *within* seconds, or
-        *silence* that lasts as long.
+        An answer that takes longer than *within* seconds, or *silence* that lasts
+        as long, breaks the connection.
         """
         until = None if within is None else time.monotonic() + within
         while True:
@@ -179,10 +179,14 @@ class Link:
             raise wire.Garbled(f"not a frame: {frame[0]!r}")
         return frame
 
-    def _lost(self, why: wire.Closed) -> ConnectionLost:
+    def _lost(self, why: wire.Closed) -> Lost:
         self._closed.set()
         if isinstance(why, wire.Garbled):
-            return ConnectionLost(f"what answers is no agent ({why})")
+            return ProtocolError(
+                f"what answers is no agent of ours ({why})",
+                next="does ssh, or the box's shell, print something of its own? "
+                "inv ssh to look",
+            )
         try:
             code = self.process.wait(1.0)
         except subprocess.TimeoutExpired:

@@ -21,11 +21,17 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from .. import children
-from ..agent import wire
 from ..durable import clear_drafts, private_dir, write_atomically
-from ..errors import BoxFailed, ConnectionLost, HostKeyMismatch, OneboxError
+from ..errors import (
+    BoxFailed,
+    ConnectionLost,
+    HostKeyMismatch,
+    OneboxError,
+    ProtocolError,
+)
 from ..providers.base import Box
 from . import bundle
+from .answers import Hello
 from .keys import no_client
 from .link import AgentError, Link
 
@@ -142,9 +148,9 @@ class Door:
             try:
                 left = until - time.monotonic()
                 return self.link(within=min(HELLO_SECONDS, max(left, 1.0)))
-            except (ConnectionLost, NoAgent) as error:
+            except (ConnectionLost, NoAgent, ProtocolError) as error:
                 now = time.monotonic()
-                if isinstance(error, (KeyRefused, NoAgent)):
+                if isinstance(error, (KeyRefused, NoAgent, ProtocolError)):
                     unready_since = unready_since or now
                     if now - unready_since > grace:
                         raise _not_ready(self.box, error) from error
@@ -246,15 +252,16 @@ class Door:
                 failing.callback(link.close, wait=0.2)
                 try:
                     link.begin("hello")
-                    told = link.finish(within=within)
-                    self.ahead = float(told.get("now", 0.0)) - time.time()
+                    hello = Hello.parse(link.finish(within=within))
+                    if hello.now is not None:
+                        self.ahead = hello.now - time.time()
                 except AgentError as error:
                     raise _no_agent(self.box, str(error)) from error
                 except ConnectionLost as error:
                     code = link.process.poll()
                     raise _failure(self.box, code, _read_end(said), error) from error
                 failing.pop_all()
-        return link, str(told.get("agent"))
+        return link, hello.agent
 
     def _end_sharing(self) -> None:
         """End the shared connection, also one that has stalled or is frozen."""
@@ -317,8 +324,6 @@ def _failure(
 ) -> OneboxError:
     """Return what it means that the box did not say hello."""
     lines = said.splitlines()
-    if isinstance(error.__cause__, wire.Garbled):
-        return ConnectionLost(error.message, next="inv status")
     if code == 255 and "Host key verification failed" in said:
         return HostKeyMismatch(
             f"another machine answers for {box.id} at {box.host}: its host key is "
@@ -344,6 +349,8 @@ def _no_agent(box: Box, why: str) -> NoAgent:
 def _not_ready(box: Box, error: OneboxError) -> BoxFailed:
     if isinstance(error, NoAgent):
         return error
+    if isinstance(error, ProtocolError):
+        return BoxFailed(f"{box.id}: {error.message}", next=error.next)
     return BoxFailed(f"{box.id} does not accept our ssh key")
 
 

@@ -12,17 +12,19 @@ import select
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Union
 
 from ..agent import manifest, parts, tables, wire
 from ..agent.index import Index, Unstable, read_hash
 from ..agent.lanes import Lanes
 from ..agent.manifest import Entry
-from ..agent.names import Hostile, raw, show
+from ..agent.names import Hostile, show
 from ..agent.sender import Sender
 from ..agent.squeeze import Squeezer
 from ..agent.stream import Offer
-from ..errors import BoxFailed, ConnectionLost, InputError, Lost
+from ..errors import BoxFailed, ConnectionLost, InputError, Lost, ProtocolError
+from . import answers
+from .answers import Differing, PushResult
 from .link import AgentError, Link
 from .meter import Meter, Progress, listing
 from .outputs import Fetched, changed_here, fetch, verify
@@ -129,9 +131,9 @@ def push(
         finally:
             wide.close()
             known.save()
-        deleted += told["deleted"]
+        deleted += told.deleted
         # Equal in all its parts the box is, though what it was told to be may be old.
-        if not changed and (told["equal"] or told["digest"] == whole):
+        if not changed and (told.equal or told.digest == whole):
             meter.finish()
             known.keep(entry.path for entry in entries)
             known.save()
@@ -194,17 +196,19 @@ class _Answer:
         try:
             if known:
                 kind, payload = self.next()
-                told = wire.loads(payload)
                 if kind == b"A":
-                    self._told = told
+                    self._result = PushResult.parse(wire.loads(payload))
                     self.equal = True
                     return
-                fresh = parts.within(entries, told["parts"], hashes)
+                count = len(hashes) // parts.HASH
+                differing = Differing.parse(wire.loads(payload), count)
+                fresh = parts.within(entries, differing.parts, hashes)
             tables.send_rows(link.send, map(tables.pack_entry, fresh))
+            rows: set[tuple[bytes, str]] = set()
             for row in tables.receive_rows(self.next):
-                self._take(row, by_path)
-        except (KeyError, TypeError, ValueError, Hostile) as error:
-            raise Lost(f"the box's answer makes no sense: {error!r}") from error
+                self._take(row, by_path, rows)
+        except Hostile as error:
+            raise ProtocolError(f"the box sent no list of files: {error}") from error
 
     def next(self) -> tuple[bytes, bytes]:
         """Wait for the next frame."""
@@ -213,24 +217,35 @@ class _Answer:
         except AgentError as error:
             raise _refusal(error) from error
 
-    def end(self) -> dict[str, Any]:
+    def end(self) -> PushResult:
         """Return the answer that ends the conversation."""
         while not self.equal:
             kind, payload = self.next()
             if kind == b"A":
                 self.equal = True
-                self._told = wire.loads(payload)
-        return self._told
+                self._result = PushResult.parse(wire.loads(payload))
+        return self._result
 
-    def _take(self, row: Any, by_path: dict[bytes, Entry]) -> None:
-        path = raw(row[0])
-        if row[1] == "gone":
+    def _take(
+        self,
+        row: object,
+        by_path: dict[bytes, Entry],
+        rows: set[tuple[bytes, str]],
+    ) -> None:
+        path, kind, rest = answers.push_row(row)
+        if (path, kind) in rows:
+            raise Hostile(f"{show(path)} comes twice")
+        rows.add((path, kind))
+        if kind == "gone":
             self.gone.append(path)
-        elif row[1] == "settle":
-            self.settle.append(by_path[path].path)
+            return
+        entry = by_path.get(path)
+        if entry is None:
+            raise Hostile(f"{show(path)} is no file of ours")
+        if kind == "settle":
+            self.settle.append(path)
         else:
-            offer = Offer(by_path[path])
-            self.offers.append(offer.taken(*row[2:]) if row[2:] else offer)
+            self.offers.append(answers.offer(entry, rest))
 
 
 def _send(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from onebox.stages.watching import describe
+from onebox.transport.answers import ExitRecord
 
 
 @pytest.mark.parametrize(
@@ -27,11 +30,11 @@ from onebox.stages.watching import describe
         ({"cause": "disk-full", "code": 1}, "exit 1, the box's disk is full"),
         ({"cause": "cancel", "code": 143, "signal": 15}, "exit 143, cancelled"),
         (
-            {"cause": "exit", "code": 0, "survivors": ["sleep 9"]},
+            {"cause": "exit", "code": 0, "survivors": ("sleep 9",)},
             "exit 0; ended what it left running: sleep 9",
         ),
     ],
 )
-def test_causes(record: dict[str, object], said: str) -> None:
+def test_causes(record: dict[str, Any], said: str) -> None:
     """Code and cause are named, and who took the memory if it ran out."""
-    assert said == describe(record)
+    assert said == describe(ExitRecord("j-1", **record))

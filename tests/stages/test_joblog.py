@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from onebox.durable import write_atomically
-from onebox.errors import Lost
 from onebox.stages.joblog import JobLog, replay
 
 
@@ -24,7 +23,7 @@ def test_gaps_keep_the_offset(tmp_path: Path) -> None:
     path = tmp_path / "jobs" / "j1" / "log"
     with JobLog(path) as log:
         log.add(b"head")
-        assert 7 == log.skip(7)
+        log.skip(7)
         log.add(b"more")
         log.skip(1 << 40)
         log.add(b"tail")
@@ -96,13 +95,3 @@ def test_a_long_log_is_printed_in_pieces(tmp_path: Path) -> None:
 
     assert path.read_bytes() == b"".join(p for p in pieces if isinstance(p, bytes))
     assert len(pieces) > 2
-
-
-@pytest.mark.parametrize("count", [0, -1, 1 << 60, 1.5, None, "9"])
-def test_a_gap_that_cannot_be(tmp_path: Path, count: object) -> None:
-    """A box that tells nonsense is not believed, and the copy stays as it is."""
-    with JobLog(tmp_path / "log") as log:
-        log.add(b"head")
-        with pytest.raises(Lost):
-            log.skip(count)
-        assert 4 == log.size

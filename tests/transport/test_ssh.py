@@ -25,7 +25,13 @@ from typing import Any, cast
 import pytest
 
 from onebox.agent import wire
-from onebox.errors import BoxFailed, ConnectionLost, HostKeyMismatch, OneboxError
+from onebox.errors import (
+    BoxFailed,
+    ConnectionLost,
+    HostKeyMismatch,
+    OneboxError,
+    ProtocolError,
+)
 from onebox.providers.base import Box
 from onebox.session import Session
 from onebox.stages import job
@@ -465,7 +471,7 @@ def test_a_log_over_a_line_that_breaks(
     line = Attached(door)
     log = tmp_path / "logs" / "j-1.log"
     record = job.follow(cast(Session, line), door.box, "j-1", log, shown.extend)
-    assert (record["code"], relay.was_cut, line.breaks) == (7, CUTS, CUTS)
+    assert (record.code, relay.was_cut, line.breaks) == (7, CUTS, CUTS)
     assert log.read_bytes() == text
     assert bytes(shown) == text
 
@@ -496,7 +502,7 @@ def test_an_agent_that_hangs_is_left(
         for pid in frozen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    assert (record["code"], line.breaks) == (0, 1)
+    assert (record.code, line.breaks) == (0, 1)
     assert (tmp_path / "log").read_text() == "up\nend\n"
 
 
@@ -599,11 +605,11 @@ def test_round_trips(
     ],
 )
 def test_garbage_instead_of_frames(said: bytes, keys: Keys, tmp_path: Path) -> None:
-    """Who does not speak our frames is a broken connection: no wait, no traceback."""
+    """Who does not speak our frames is named at once: no wait, no traceback."""
     code = f"import sys, time; sys.stdout.buffer.write({said!r}); "
     code += "sys.stdout.flush(); time.sleep(60)"
     with Link([sys.executable, "-c", code]) as link:
-        with pytest.raises(ConnectionLost, match="no agent"):
+        with pytest.raises(ProtocolError, match="no agent"):
             link.ask("hello")
         link.process.kill()
 
@@ -611,8 +617,10 @@ def test_garbage_instead_of_frames(said: bytes, keys: Keys, tmp_path: Path) -> N
 def test_garbage_from_the_box(door: ssh.Door, server: Server) -> None:
     """A shell that greets is named as what it is: not our agent."""
     server.pyz.write_text("print('Welcome to \\x1b[31mUbuntu')")
-    with pytest.raises(ConnectionLost, match=r"no agent .*Welcome to \\x1b"):
+    with pytest.raises(ProtocolError, match=r"no agent .*Welcome to \\x1b"):
         door.link()
+    with pytest.raises(BoxFailed, match=r"no agent .*Welcome to \\x1b"):
+        door.open_when_up(600, never, never, grace=0.1)
 
 
 def test_half_an_answer(door: ssh.Door, server: Server) -> None:

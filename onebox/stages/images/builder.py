@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from ... import words
 from ...durable import private_dir
@@ -15,6 +15,7 @@ from ...errors import BoxFailed, OneboxError
 from ...live import StageLine
 from ...providers.base import Box, Image
 from ...transport import sync
+from ...transport.answers import Hello
 from ...transport.link import Link
 from .. import arrival, job, launch
 from . import cleaning, environment, recipe, saving
@@ -110,23 +111,25 @@ class Bench:
                 env={**QUIET, **session.settings.image.env},
                 log=part,
                 output=self.log.add,
-                sample=lambda now: self.log.footer(name, began, now),
+                sample=lambda now: self.log.footer(name, began),
             )
         finally:
             self.log.close_line()
             part.unlink(missing_ok=True)
             self.spent[name] = time.monotonic() - began
         lasted = words.seconds(self.spent[name])
-        if not record["code"]:
+        if not record.code:
             session.screen.line(f"  {name}", "done", lasted, what)
             return
-        session.screen.line(f"  {name}", "failed", lasted, f"exit {record['code']}")
-        raise self.log.failure(f"{what} failed with exit {record['code']}")
+        session.screen.line(f"  {name}", "failed", lasted, f"exit {record.code}")
+        raise self.log.failure(f"{what} failed with exit {record.code}")
 
     def save(self, name: str) -> Image:
         """Clean the box, stop it and save its disk."""
         session = self.session
-        told = session.resuming(lambda link: link.ask("hello"), self.box)
+        hello: Hello = session.resuming(
+            lambda link: Hello.parse(link.ask("hello")), self.box
+        )
         with self.step("clean") as line:
             warn_of_secrets(session, self.box)
             on_box(session, self.box, partial(cleaning.clean, living=False))
@@ -140,7 +143,7 @@ class Bench:
                 session,
                 self.box.tags,
                 name,
-                str(told["arch"]),
+                hello.arch,
                 recipe=recipe.digest(self.inputs),
                 base=self.inputs["base"],
             )
@@ -172,7 +175,7 @@ class Log:
             self._screen.said(data)
             self._open = not data.endswith(b"\n")
 
-    def footer(self, name: str, began: float, sample: Mapping[str, Any]) -> None:
+    def footer(self, name: str, began: float) -> None:
         """Say below the output that work goes on, unless a line is open."""
         if not self._open:
             lasted = words.seconds(time.monotonic() - began)

@@ -10,6 +10,7 @@ from ... import words
 from ...errors import OneboxError, UsageError
 from ...providers.base import Box, Image
 from ...signals import Interrupted
+from ...transport.answers import Hello
 from .. import arrival, job, launch
 from . import builder, cleaning, recipe, saving
 
@@ -43,16 +44,16 @@ def save(session: Session, name: str, *, yes: bool) -> Image:
     session.look_again()
     box = session.running_box()
     running = job.latest(session)
-    if running is not None and running["state"] == "running":
+    if running is not None and running.state == "running":
         raise UsageError(
-            f"job {running['job']} still runs on {session.title}",
+            f"job {running.job} still runs on {session.title}",
             next="inv logs, or inv cancel",
         )
-    told = session.resuming(lambda link: link.ask("hello"))
+    hello: Hello = session.resuming(lambda link: Hello.parse(link.ask("hello")))
     if builder.warn_of_secrets(session, box) and not yes:
         _may_hold_secrets(session, name)
     image = saving.new_image(
-        session, box.tags, name, str(told["arch"]), recipe="", base=_base(session, box)
+        session, box.tags, name, hello.arch, recipe="", base=_base(session, box)
     )
     with session.timed("image"), session.screen.stage("image") as line:
         line.doing(f"cleaning {box.id}")

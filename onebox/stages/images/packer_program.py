@@ -104,7 +104,7 @@ def follow(session: Session, log: Log, argv: list[str], output: Path) -> int:
             process = _started(session, argv, output)
         for line in tail.lines(runs):
             show(log, line)
-            log.footer("packer", began, {})
+            log.footer("packer", began)
     except BaseException:
         if process is None:
             raise
