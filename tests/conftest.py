@@ -14,8 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from onebox.providers.localbox import processes
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("onebox", deadline=None)
+settings.load_profile("onebox")
 
 TASKS = "from onebox import *\n"
 TOML = """\

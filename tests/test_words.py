@@ -7,14 +7,12 @@ import re
 import time
 import unicodedata
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from onebox import words
 
 UNITS = {"B": 0, "kB": 1, "MB": 2, "GB": 3, "TB": 4, "PB": 5}
-# A busy machine is no mistake of the code's.
-unhurried = settings(deadline=None)
 amounts = st.integers(0, 2**60) | st.floats(0, 2**60)
 
 
@@ -29,7 +27,6 @@ def test_examples() -> None:
 
 
 class TestSize:
-    @unhurried
     @given(amounts)
     def test_is_close(self, count: float) -> None:
         """
@@ -42,7 +39,6 @@ class TestSize:
         assert abs(value - count) <= max(count / 20, 0.5)
         assert value < 1000 * 1024 ** UNITS[unit] or unit == "PB"
 
-    @unhurried
     @given(amounts, amounts)
     def test_order(self, one: float, other: float) -> None:
         """
@@ -57,7 +53,6 @@ class TestSize:
 
 
 class TestSeconds:
-    @unhurried
     @given(st.floats(0, 1e7))
     def test_is_close(self, count: float) -> None:
         """
@@ -67,7 +62,6 @@ class TestSeconds:
 
         assert abs(value - count) <= (0.0501 if count < 9.95 else 0.5)
 
-    @unhurried
     @given(st.floats(0, 1e6), st.floats(0, 1e6))
     def test_order(self, one: float, other: float) -> None:
         """
@@ -77,7 +71,6 @@ class TestSeconds:
 
         assert _seconds(words.seconds(first)) <= _seconds(words.seconds(second))
 
-    @unhurried
     @given(st.floats(0, 1e6))
     def test_no_sixty(self, count: float) -> None:
         """
@@ -92,7 +85,6 @@ class TestSeconds:
 
 
 class TestMoney:
-    @unhurried
     @given(st.floats(0, 1e9))
     def test_is_close(self, dollars: float) -> None:
         """
@@ -103,7 +95,6 @@ class TestMoney:
 
         assert abs(value - dollars) <= (0.0001 if dollars < 0.01 else 0.005 + 1e-6)
 
-    @unhurried
     @given(st.floats(0, 1e9, exclude_min=True))
     def test_something_is_not_nothing(self, dollars: float) -> None:
         """
@@ -114,7 +105,6 @@ class TestMoney:
         assert "?" not in text
         assert re.search("[1-9]", text)
 
-    @unhurried
     @given(st.none() | st.floats(0, 1e6))
     def test_rate(self, dollars: float | None) -> None:
         """
@@ -126,7 +116,6 @@ class TestMoney:
 
 
 class TestPath:
-    @unhurried
     @given(st.binary() | st.text(st.characters()))
     def test_no_control_characters(self, name: bytes | str) -> None:
         """
@@ -135,7 +124,6 @@ class TestPath:
         for character in words.path(name):
             assert unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
-    @unhurried
     @given(st.binary())
     def test_can_be_written(self, name: bytes) -> None:
         """
@@ -143,7 +131,6 @@ class TestPath:
         """
         words.path(name).encode("utf-8")
 
-    @unhurried
     @given(st.text(st.characters(categories=("L", "N", "P")), min_size=1))
     def test_ordinary_names(self, name: str) -> None:
         """
@@ -171,7 +158,6 @@ class TestClock:
 
 
 class TestSome:
-    @unhurried
     @given(st.lists(st.text("abc", min_size=1), max_size=12), st.integers(1, 5))
     def test_accounts_for_all(self, names: list[str], limit: int) -> None:
         """

@@ -127,7 +127,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.lists(PIECES, max_size=25).map("".join))
 def test_same_as_pythons_own_reader(text: str) -> None:
     """Whatever is read here, Python's own TOML reader reads as the same."""
@@ -149,7 +149,7 @@ SCALARS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.dictionaries(
         st.text("ab-_ .é\"'#=[]", min_size=1, max_size=4),

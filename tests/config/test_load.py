@@ -394,7 +394,6 @@ def quoted(value: object) -> str:
 
 @settings(
     max_examples=250,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.fixed_dictionaries({}, optional=GIVEN), st.booleans())

@@ -516,7 +516,6 @@ NOISE = st.one_of(
 
 @settings(
     max_examples=600,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -37,7 +37,7 @@ ignores = st.dictionaries(
 @example(files=["a/b/ab", "b/ab"], rules={"": "a*\n!a", "a": "!ab", "a/b": "**/ab"})
 @example(files=["a/b/x.o", "b"], rules={"": "a/**\n!a/b/\n[[:alpha:]]"})
 @given(files=st.lists(paths, max_size=12), rules=ignores)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_without_git_its_answer_is_the_same(
     files: list[str], rules: dict[str, str]
 ) -> None:
@@ -56,7 +56,7 @@ def test_without_git_its_answer_is_the_same(
     tracked=st.lists(paths, max_size=5),
     rules=ignores,
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 def test_in_a_repository_git_decides(
     files: list[str], tracked: list[str], rules: dict[str, str]
 ) -> None:
