@@ -10,11 +10,13 @@ when the thing is already gone. Errors come as the `ProviderError` family.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import UsageError
+from . import costs
+from .costs import Cost
 
 BoxState = Literal["starting", "running", "stopping", "stopped", "gone"]
 
@@ -46,7 +48,8 @@ class Need:
     named (this provider's own names, best first) nothing else will do. With
     *fallback*, on-demand candidates follow those for *spot*. *image* is what the
     box will be made from: only types that can boot it will do, and only where it
-    is or can be brought.
+    is or can be brought. *disk* is the size of the disk in bytes (None: what the
+    provider's settings say).
     """
 
     name: str
@@ -56,6 +59,7 @@ class Need:
     types: tuple[str, ...] = ()
     fallback: bool = False
     image: Image | None = None
+    disk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ class Size:
     A price that is not known is None, never 0 (0 is what the local box costs).
     *place* is where it can be had, in the provider's own words (a zone, or a
     region), *cores* how many physical cores its *cpus* are, if that is known,
-    *arch* what `uname -m` says there.
+    *arch* what `uname -m` says there. *price* and *on_demand* are the machine's
+    alone; *extras* are what else is billed for as long as it runs. *priced* is the
+    moment (epoch seconds) of a price that could not be asked for now, else 0.
     """
 
     name: str
@@ -79,6 +85,38 @@ class Size:
     place: str = ""
     cores: int | None = None
     arch: str = ""
+    extras: tuple[Cost, ...] = ()
+    priced: float = field(default=0.0, compare=False)
+
+    @property
+    def parts(self) -> tuple[Cost, ...]:
+        """Return all that an hour of it costs, the machine first."""
+        return (Cost(costs.MACHINE, self.price), *self.extras)
+
+    @property
+    def hourly(self) -> float | None:
+        """Return what an hour costs in all, None if a part of that is not known."""
+        return costs.total(part.hourly for part in self.parts)
+
+    @property
+    def hourly_on_demand(self) -> float | None:
+        """Return what an hour would cost in all on demand."""
+        return costs.total([self.on_demand, *(one.hourly for one in self.extras)])
+
+    @property
+    def hourly_stopped(self) -> float | None:
+        """Return what an hour costs once it is off, for its disk."""
+        return costs.total(one.hourly for one in self.extras if costs.is_disk(one))
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Size:
+        """
+        Return the size that `dataclasses.asdict` has written.
+
+        Raises:
+            TypeError: It is another version's.
+        """
+        return cls(**{**told, "extras": costs.from_json(told.get("extras"))})
 
 
 @dataclass(frozen=True)
@@ -86,7 +124,9 @@ class Image:
     """
     A saved environment.
 
-    *recipe* is the recipe's hash, "" if made by hand; *size* in bytes; *places*
+    *recipe* is the recipe's hash, "" if made by hand; *size* is how many bytes are
+    stored and billed, an upper bound of that with *at_most*; *disk* is the size in
+    bytes of the disk that it needs, 0 if that is not known; *places*
     are the regions that hold it (empty: it is everywhere). *base* is what it was
     built on, "" where that was not written down.
     """
@@ -100,6 +140,8 @@ class Image:
     tags: Tags
     places: tuple[str, ...] = ()
     base: str = ""
+    at_most: bool = False
+    disk: int = 0
 
 
 @dataclass(frozen=True)
@@ -229,6 +271,8 @@ class Provider(abc.ABC):
             disk does.
 
         unseen: The regions that the last `find` could not look into, and why.
+
+        unpriced: Why the last `sizes` knows not all prices, "" if it does.
     """
 
     name: str
@@ -239,6 +283,7 @@ class Provider(abc.ABC):
     image_rate: float | None = None
     off_is_free: bool = True
     unseen: tuple[str, ...] = ()
+    unpriced: str = ""
 
     @abc.abstractmethod
     def sizes(self, need: Need) -> Sequence[Size]:
@@ -251,6 +296,19 @@ class Provider(abc.ABC):
         Raises:
             UsageError: No type of this provider fits; the nearest are named.
         """
+
+    def also_refused(self, size: Size, limit: str, other: Size) -> bool:
+        """
+        Tell whether a limit of the account that has refused a size refuses another.
+
+        Args:
+            limit: The limit's name, as in `QuotaExceeded`.
+        """
+        return False
+
+    def egress_rate(self, place: str) -> float | None:
+        """Return what a GB from a place to the internet costs at most, in USD."""
+        return None
 
     @abc.abstractmethod
     def base(self, name: str = "", arch: str = "") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,7 +18,9 @@ _STILL_SECONDS = 1800.0
 def of_owner(cloud: Cloud, region: str, owner: str) -> list[Image]:
     """Return an owner's images in a region that can be used."""
     found = _described(cloud, region, marks.owned_by(owner))
-    images = [_image(one, region) for one in found if one.get("State") == "available"]
+    usable = [one for one in found if one.get("State") == "available"]
+    stored = _stored(cloud, region, usable)
+    images = [_image(one, region, stored) for one in usable]
     return [one for one in images if one is not None]
 
 
@@ -100,8 +102,20 @@ def adopt(cloud: Cloud, regions: Sequence[str], artifact: str, image: Image) -> 
         cloud.call(
             "ec2", "create_tags", region, Resources=ids, Tags=marks.of_image(image)
         )
-        base = bases.of_image(found[0], image.id)
-        made.append(replace(image, size=base.size, arch=base.arch, places=(region,)))
+        base, (size, at_most) = (
+            bases.of_image(found[0], image.id),
+            _size(found[0], _stored(cloud, region, found)),
+        )
+        made.append(
+            replace(
+                image,
+                size=size,
+                at_most=at_most,
+                disk=base.size,
+                arch=base.arch,
+                places=(region,),
+            )
+        )
     places = tuple(place for one in made for place in one.places)
     return replace(made[0], places=places)
 
@@ -167,7 +181,7 @@ def _usable(
     for one in _named(cloud, region, image.id):
         _check(one, image)
         if one.get("State") == "available":
-            return _image(one, region)
+            return _image(one, region, _stored(cloud, region, [one]))
         if one.get("State") == "failed":
             _deregister(cloud, region, one)
             why = one.get("StateReason", {}).get("Message", "no reason was given")
@@ -216,22 +230,64 @@ def _described(
     )
 
 
-def _image(described: Answer, region: str) -> Image | None:
+def _stored(
+    cloud: Cloud, region: str, images: Sequence[Answer]
+) -> dict[str, int | None]:
+    """
+    Return how many bytes are stored for each snapshot of these images.
+
+    EC2 tells the size of all blocks that were ever written to the disk, which a
+    snapshot is billed by at most; None where it does not.
+    """
+    ids = sorted({one for image in images for one in _snapshots(image)})
+    if not ids:
+        return {}
+    try:
+        found = cloud.pages(
+            "describe_snapshots",
+            "Snapshots",
+            region,
+            OwnerIds=["self"],
+            Filters=marks.filters({"snapshot-id": ids}),
+        )
+    except NotAllowed:
+        # The images are there all the same.
+        return {}
+    return {str(one["SnapshotId"]): one.get("FullSnapshotSizeInBytes") for one in found}
+
+
+def _size(described: Answer, stored: Mapping[str, int | None]) -> tuple[int, bool]:
+    """Return how many bytes of an image are billed, and whether that is a bound."""
+    size, at_most = 0, False
+    for mapping in described.get("BlockDeviceMappings", ()):
+        disk = mapping.get("Ebs", {})
+        known = stored.get(str(disk.get("SnapshotId", "")))
+        at_most = at_most or known is None
+        size += int(disk.get("VolumeSize") or 0) << 30 if known is None else known
+    return size, at_most
+
+
+def _image(
+    described: Answer, region: str, stored: Mapping[str, int | None]
+) -> Image | None:
     said = marks.texts(described)
     tags = marks.tags_of(said)
     if tags is None or not said.get(marks.IMAGE):
         return None
     base = bases.of_image(described, said[marks.IMAGE])
+    size, at_most = _size(described, stored)
     return Image(
         id=said[marks.IMAGE],
         name=said.get(f"{marks.PREFIX}image-name", ""),
         recipe=said.get(f"{marks.PREFIX}recipe", ""),
         created=_epoch(str(described.get("CreationDate", ""))),
-        size=base.size,
+        size=size,
         arch=base.arch,
         tags=replace(tags, kind="image"),
         places=(region,),
         base=said.get(f"{marks.PREFIX}base", ""),
+        at_most=at_most,
+        disk=base.size,
     )
 
 

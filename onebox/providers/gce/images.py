@@ -212,6 +212,7 @@ def _image(resource: Any) -> Image | None:
         arch=_ARCHES.get(resource.architecture, ""),
         tags=tags,
         base=str(told.get("base", "")),
+        disk=int(resource.disk_size_gb) << 30,
     )
 
 

@@ -18,7 +18,7 @@ from ...transport import sync
 from ...transport.answers import Hello
 from ...transport.link import Link
 from .. import arrival, job, launch
-from . import cleaning, environment, recipe, saving
+from . import cleaning, environment, recipe, saving, shelf
 
 if TYPE_CHECKING:
     from ...session import Session
@@ -70,7 +70,7 @@ class Bench:
             self.box = arrival.wait(self.session, self.box, minutes * 60, line.doing)
             line.doing("waiting for its first boot to end")
             on_box(self.session, self.box, cleaning.prepare)
-            about = f"{self.box.id}, {size.type}, {words.rate(size.price)}"
+            about = f"{self.box.id}, {size.type}, {words.rate(size.hourly)}"
             line.end("", about)
 
     def push(self) -> None:
@@ -148,7 +148,7 @@ class Bench:
                 base=self.inputs["base"],
             )
             saved = saving.save(session, self.box, image, self.inputs)
-            line.end("", f"{saved.id}, {words.size(saved.size)}")
+            line.end("", f"{saved.id}, {shelf.size(saved)}")
         return saved
 
     def _push(self, link: Link, line: StageLine) -> None:
@@ -222,7 +222,7 @@ def build(
         session.screen.line("image", "failed", lasted, why)
         raise
     lasted = words.seconds(time.monotonic() - began)
-    detail = f"built: {why}; {words.size(image.size)}"
+    detail = f"built: {why}; {shelf.size(image)}"
     session.screen.line("image", "done", lasted, detail)
     return image
 
@@ -297,7 +297,7 @@ def _removed(session: Session, box: Box) -> str:
 def _kept(session: Session, box: Box) -> str:
     now = session.provider.get(box.id, box.place) or box
     off = words.clock(now.deadline, time.time())
-    text = f"the builder {box.id} is kept: {words.rate(box.size.price)}, off at {off}"
+    text = f"the builder {box.id} is kept: {words.rate(box.size.hourly)}, off at {off}"
     if now.host and now.state == "running":
         text += f"\n        ssh -F {session.door(now).config} {box.id}"
     return f"{text}\n        the next inv image removes it"

@@ -6,13 +6,12 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ... import words
 from ...errors import OneboxError, UsageError
 from ...providers.base import Box, Image
 from ...signals import Interrupted
 from ...transport.answers import Hello
 from .. import arrival, job, launch
-from . import builder, cleaning, recipe, saving
+from . import builder, cleaning, recipe, saving, shelf
 
 if TYPE_CHECKING:
     from ...session import Session
@@ -70,7 +69,7 @@ def save(session: Session, name: str, *, yes: bool) -> Image:
             raise
         line.doing("starting the box again")
         _start(session, box)
-        line.end("", f"{name}: {words.size(image.size)}, from {box.id}")
+        line.end("", f"{name}: {shelf.size(image)}, from {box.id}")
     session.screen.note(f'use it: [image] use = "{name}" in onebox.toml')
     return image
 

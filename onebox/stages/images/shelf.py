@@ -36,7 +36,7 @@ def show(session: Session) -> None:
             image.name,
             image.id,
             image.tags.project,
-            words.size(image.size),
+            size(image),
             words.seconds(max(now - image.created, 0)),
             price(session, image),
             "recipe" if image.recipe else "by hand",
@@ -49,9 +49,16 @@ def show(session: Session) -> None:
 
 
 def price(session: Session, image: Image) -> str:
-    """Write what an image costs a month."""
+    """Write what an image costs a month; a bound is labelled as one."""
     rate = session.provider.image_rate
-    return words.money(None if rate is None else rate * image.size / GB)
+    cost = words.money(None if rate is None else rate * image.size / GB)
+    return f"at most {cost}" if image.at_most and rate else cost
+
+
+def size(image: Image) -> str:
+    """Write how much of an image is stored; a bound is labelled as one."""
+    text = words.size(image.size)
+    return f"at most {text}" if image.at_most else text
 
 
 def prune(
@@ -92,8 +99,7 @@ def prune(
         return
     for image in found:
         session.screen.print(
-            f"{image.name}  {image.id}  {words.size(image.size)}  "
-            f"{price(session, image)} a month"
+            f"{image.name}  {image.id}  {size(image)}  {price(session, image)} a month"
         )
     count = words.count(len(found), "image")
     if not yes and not session.screen.ask(

@@ -512,6 +512,58 @@ def describe_images(
     return account.forward(asked, environ)
 
 
+_SNAPSHOT_FILTERS = ("snapshot-id", "owner-id", "status", "volume-id", "volume-size")
+
+
+def describe_snapshots(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Tell of snapshots, with the size of the blocks that were written, if known."""
+    ids, filters = wanted.get("SnapshotIds", []), wanted.get("Filters", [])
+    if ids and "MaxResults" in wanted:
+        raise Refusal(
+            "InvalidParameterCombination",
+            "The parameter snapshotSet cannot be used with the parameter maxResults",
+        )
+    for one in filters:
+        name = one["Name"]
+        if name not in _SNAPSHOT_FILTERS and not name.startswith("tag"):
+            raise Refusal("InvalidParameterValue", f"The filter '{name}' is invalid")
+    backend = account.backend(asked.region)
+    missing = [one for one in ids if one not in backend.snapshots]
+    if missing:
+        raise Refusal(
+            "InvalidSnapshot.NotFound", f"The snapshot '{missing[0]}' does not exist."
+        )
+    found = backend.describe_snapshots(
+        snapshot_ids=ids or None,
+        filters={one["Name"]: one["Values"] for one in filters},
+    )
+    mine = [one for one in found if one.owner_id == backend.account_id]
+    return {
+        "Snapshots": [
+            _snapshot(one)
+            for one in (mine if "self" in wanted.get("OwnerIds", ()) else found)
+        ]
+    }
+
+
+def _snapshot(one: Any) -> dict[str, Any]:
+    written = shelf.WRITTEN.get(one.id, shelf.BLOCKS)
+    known = {} if written is None else {"FullSnapshotSizeInBytes": written}
+    return {
+        "SnapshotId": one.id,
+        "VolumeId": one.volume.id,
+        "State": one.status,
+        "Progress": one.progress,
+        "OwnerId": one.owner_id,
+        "VolumeSize": one.volume.size,
+        "StartTime": one.start_time,
+        "Tags": [{"Key": t["key"], "Value": t["value"]} for t in one.get_tags()],
+        **known,
+    }
+
+
 def deregister_image(
     account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
 ) -> Any:
@@ -656,6 +708,7 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("ec2", "DeleteSecurityGroup"): delete_group,
     ("ec2", "CreateImage"): create_image,
     ("ec2", "DescribeImages"): describe_images,
+    ("ec2", "DescribeSnapshots"): describe_snapshots,
     ("ec2", "DeregisterImage"): deregister_image,
     ("ec2", "DescribeSpotInstanceRequests"): describe_spot_requests,
     ("ec2", "DescribeSpotPriceHistory"): describe_spot_prices,

@@ -14,6 +14,10 @@ from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYP
 CANONICAL, DEBIAN, STRANGER = "099720109477", "136693071363", "666666666666"
 # What is not on the price list.
 UNPRICED: set[str] = set()
+# What was ever written to a disk that is saved, by its snapshot's id; None: EC2
+# does not tell.
+BLOCKS = 3 << 30
+WRITTEN: dict[str, int | None] = {}
 # What an hour of m7i costs for each vCPU, and how the families compare.
 _VCPU = 0.0504
 _LETTER = {"c": 0.885, "m": 1.0, "r": 1.3125}

@@ -94,7 +94,7 @@ def test_a_template_of_ec2(packed: Project, account: Account) -> None:
     assert "built by Packer" in done.err
     (listed,) = packed.inv("image", "--list").out.splitlines()[1:]
     name, id, _, size, _, price, made, _ = listed.split("\t")
-    assert ("census", "8 GB", "$0.40", "recipe") == (name, size, price, made)
+    assert ("census", "3 GB", "$0.15", "recipe") == (name, size, price, made)
     (ami,) = [
         one
         for one in account.backend("us-east-1").amis.values()

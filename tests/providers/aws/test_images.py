@@ -119,7 +119,7 @@ class TestSaved:
         wanted = an_image(make_request(), "deps: 1")
         image = provider.save(stopped, wanted)
         assert (image.name, image.places) == ("deps: 1", ("us-east-1",))
-        assert (image.arch, image.size) == ("x86_64", 20 << 30)
+        assert (image.arch, image.disk) == ("x86_64", 20 << 30)
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
         for thing in (saved, saved.ebs_snapshot):
@@ -212,3 +212,38 @@ class TestSaved:
         image: Image = dataclasses.replace(an_image(request), places=("us-east-1",))
         with pytest.raises(Gone, match=image.id):
             provider.create(dataclasses.replace(request, image=image))
+
+    def test_an_image_is_listed_at_what_is_stored_not_at_its_disks_size(
+        self, provider: AWS, make_request: MakeRequest, stopped: Box
+    ) -> None:
+        """A snapshot is billed by the blocks written, which EC2 tells."""
+        image = provider.save(stopped, an_image(make_request()))
+        (listed,) = provider.images(image.tags.owner)
+        for one in (image, listed):
+            assert (one.size, one.at_most) == (shelf.BLOCKS, False)
+            assert one.disk == 20 << 30
+        provider.delete_image(image)
+        provider.delete(stopped)
+
+    @pytest.mark.parametrize("why", ["not told", "not allowed"])
+    def test_an_image_of_unknown_size_is_listed_as_at_most_its_disk(
+        self,
+        provider: AWS,
+        make_request: MakeRequest,
+        account: Account,
+        stopped: Box,
+        why: str,
+    ) -> None:
+        """Where EC2 does not tell what is stored, the disk is an upper bound."""
+        image = provider.save(stopped, an_image(make_request()))
+        backend = account.backend("us-east-1")
+        (saved,) = [one for one in backend.amis.values() if one.name == image.id]
+        if why == "not told":
+            shelf.WRITTEN[saved.ebs_snapshot.id] = None
+        else:
+            account.faults.denied.add("ec2:DescribeSnapshots")
+        (listed,) = provider.images(image.tags.owner)
+        assert (listed.size, listed.at_most) == (20 << 30, True)
+        account.faults.denied.clear()
+        provider.delete_image(image)
+        provider.delete(stopped)
