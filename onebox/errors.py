@@ -3,6 +3,7 @@ What can go wrong, and the exit code that says so.
 
 * OneboxError                70  something of ours failed
   x UsageError               64  the command line contradicts itself or the box
+    + Unsuitable             64  this candidate will not do; another may
   x InputError               66  a local file is missing or cannot be read
   x ConfigError              78  onebox.toml or an ONEBOX_* variable is wrong
   x StateError               78  our own state cannot be used as it is
@@ -39,21 +40,31 @@ class OneboxError(Exception):
         next: The command, or the two, to type now.
 
         running: What still runs and what it costs, if anything does.
+
+        cause: The same in few words that name no machine type, place or id: equal
+            causes of several candidates are shown as one.
     """
 
     code = 70
 
-    def __init__(self, message: str, *, next: str = "", running: str = "") -> None:
+    def __init__(
+        self, message: str, *, next: str = "", running: str = "", cause: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.next = next
         self.running = running
+        self.cause = cause
 
 
 class UsageError(OneboxError):
     """The command line contradicts itself, or the box that is there."""
 
     code = 64
+
+
+class Unsuitable(UsageError):
+    """One candidate cannot serve, or costs more than is allowed; another may do."""
 
 
 class InputError(OneboxError):
@@ -129,9 +140,26 @@ class NoCapacity(ProviderError):
 
 
 class QuotaExceeded(ProviderError):
-    """The account's limits do not allow it."""
+    """
+    The account's limits do not allow it.
+
+    Args:
+        limit: The limit's name, as the provider has it.
+    """
 
     code = 69
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next: str = "",
+        running: str = "",
+        cause: str = "",
+        limit: str = "",
+    ) -> None:
+        super().__init__(message, next=next, running=running, cause=cause)
+        self.limit = limit
 
 
 class NotAllowed(ProviderError):

@@ -8,10 +8,14 @@ from ...errors import (
     NotAllowed,
     ProviderError,
     QuotaExceeded,
+    Unsuitable,
     UsageError,
 )
 
 TOKEN = "DIGITALOCEAN_ACCESS_TOKEN"  # noqa: S105, the name of the variable
+
+# The limit that all sizes together count against.
+ACCOUNT = "droplets"
 
 _KINDS = {
     "droplets": "droplet",
@@ -89,6 +93,7 @@ def _unprocessable(said: str, own: str) -> ProviderError | UsageError:
             f"the account's limit is reached; {own}",
             next="inv sweep shows what is yours; a higher limit: "
             "https://cloud.digitalocean.com/account/team/droplet_limit_increase",
+            limit=ACCOUNT,
         )
     if "restricted" in said:
         return QuotaExceeded(
@@ -96,7 +101,7 @@ def _unprocessable(said: str, own: str) -> ProviderError | UsageError:
             next="another --vm, or ask DigitalOcean to unlock the size",
         )
     if "disk" in said:
-        return UsageError(
+        return Unsuitable(
             f"the image needs a larger disk than this size has; {own}",
             next="a larger --vm",
         )
@@ -106,5 +111,5 @@ def _unprocessable(said: str, own: str) -> ProviderError | UsageError:
             next="another --name, or [project] name",
         )
     if "image" not in said and ("available" in said or "capacity" in said):
-        return NoCapacity(own)
+        return NoCapacity(own, cause="no capacity")
     return ProviderError(own)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ...errors import Gone, NoCapacity, NotAllowed, ProviderError, UsageError
+from ...errors import (
+    Gone,
+    NoCapacity,
+    NotAllowed,
+    ProviderError,
+    Unsuitable,
+    UsageError,
+)
 from . import marks, problems
 from .cloud import Answer, Cloud
 
@@ -115,7 +122,8 @@ class Bases:
             if image.get("OwnerId") == owner
         ]
         if not found:
-            raise UsageError(
+            # Another region may have it.
+            raise Unsuitable(
                 f"there is no image {name} for {arch} in {region}",
                 next="another [image] base, such as ubuntu-24.04 or debian-12",
             )
@@ -148,7 +156,7 @@ class Bases:
             raise self._missing(region, missing)
         base = of_image(found[0], name)
         if arch and base.arch != arch:
-            raise UsageError(
+            raise Unsuitable(
                 f"{ami} is for {base.arch}, and the machine is {arch}",
                 next="another --vm, or another [image]",
             )

@@ -26,15 +26,17 @@ from ...errors import (
 if TYPE_CHECKING:
     from .cloud import Cloud
 
+_NONE = "no capacity"
+# What is not to be had in a zone, and why in few words.
 _CAPACITY = {
-    "InsufficientInstanceCapacity",
-    "InsufficientHostCapacity",
-    "InsufficientReservedInstanceCapacity",
-    "InsufficientCapacity",
-    "InsufficientFreeAddressesInSubnet",
-    "SpotMaxPriceTooLow",
+    "InsufficientInstanceCapacity": _NONE,
+    "InsufficientHostCapacity": _NONE,
+    "InsufficientReservedInstanceCapacity": _NONE,
+    "InsufficientCapacity": _NONE,
+    "InsufficientFreeAddressesInSubnet": "no free address in the subnet",
+    "SpotMaxPriceTooLow": "spot costs more than the maximum price",
     # A type that this zone does not have, said by RunInstances.
-    "Unsupported",
+    "Unsupported": "not offered there",
 }
 _QUOTA = {"MaxSpotInstanceCountExceeded", "PendingVerification"}
 _THROTTLED = {
@@ -143,13 +145,14 @@ def refused(
     where = f" in {region}" if region else ""
     text = f"{call}{where}: {said} ({name})" if said else f"{call}{where}: {name}"
     if name in _CAPACITY:
-        return NoCapacity(f"{said} ({name})")
+        return NoCapacity(f"{said} ({name})", cause=_CAPACITY[name])
     if name in _THROTTLED:
         return Throttled(f"AWS asks for fewer calls: {text}", next="later, once more")
     if name in _QUOTA or (name.endswith("LimitExceeded") and name not in _THROTTLED):
         return QuotaExceeded(
             f"{said} ({name})",
             next="ask for more: https://console.aws.amazon.com/servicequotas",
+            limit=name,
         )
     if name in _EXPIRED or name in _CREDENTIALS:
         return _credentials(response, name, text)

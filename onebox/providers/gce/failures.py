@@ -32,6 +32,7 @@ _RATE = re.compile(
     r"[rR]ateLimitExceeded|RATE_LIMIT_EXCEEDED|OPERATION_RATE_EXCEEDED|RATE_EXCEEDED"
 )
 _DISABLED = re.compile(r"accessNotConfigured|SERVICE_DISABLED")
+_QUOTA_NAME = re.compile(r"Quota '([A-Z0-9_-]+)'")
 _POLICY = re.compile(r"constraints/([A-Za-z.]+)")
 _LINK = re.compile(r"https://console\S+?(?=[\s'\",]|$)")
 # What names a thing here, by what Google calls it: in a path, or in a field's name.
@@ -182,7 +183,11 @@ def _not_allowed(said: str, every: str, status: int) -> NotAllowed:
 
 
 def _no_capacity(said: str) -> NoCapacity:
-    return NoCapacity(said, next="another --vm, another zone or region, or later")
+    return NoCapacity(
+        said,
+        next="another --vm, another zone or region, or later",
+        cause="no capacity",
+    )
 
 
 def _quota(said: str) -> QuotaExceeded:
@@ -190,7 +195,19 @@ def _quota(said: str) -> QuotaExceeded:
         f"a quota does not allow it: {said}",
         next="a smaller --vm or another region, or ask for more at "
         "https://console.cloud.google.com/iam-admin/quotas",
+        limit=limit(said),
     )
+
+
+def limit(said: str) -> str:
+    """
+    Return the name of the quota that a refusal is about, "" if it has none.
+
+    >>> limit("Quota 'N2_CPUS' exceeded.  Limit: 24.0 in region us-central1.")
+    'N2_CPUS'
+    """
+    found = _QUOTA_NAME.search(said)
+    return found[1] if found else ""
 
 
 def _policy(said: str, message: str) -> NotAllowed:
