@@ -167,7 +167,7 @@ def _interrupted(session: Session) -> None:
 
 def _detached(session: Session, box: Box) -> None:
     screen, idle = session.screen, session.settings.limits.idle_minutes
-    cost = words.rate(box.size.price)
+    cost = words.rate(box.size.hourly)
     off = words.clock(box.deadline, time.time())
     screen.say(f"onebox: detached; the job goes on, on {box.id} ({cost})")
     screen.say("        come back:    inv logs")
@@ -192,7 +192,7 @@ def _left(session: Session, box: Box) -> str:
         return f"{session.title} ({box.id}) is stopped; its disk is kept"
     off = words.clock(box.deadline, time.time())
     return (
-        f"{session.title} ({box.id}) is still up: {words.rate(box.size.price)}, "
+        f"{session.title} ({box.id}) is still up: {words.rate(box.size.hourly)}, "
         f"powers itself off at {off}"
     )
 

@@ -102,6 +102,11 @@ class Session:
         self.doing = ""
         self.headlines = 0
         self.greeted = False
+        # The size that was announced, whether a dearer one may be made instead, and
+        # what the earlier attempts at the run have cost (USD; None: not known).
+        self.offered: Size | None = None
+        self.agreed = False
+        self.spent_before: float | None = 0.0
         # Whether this line has found code and data to be such as can be pushed.
         self.looked = False
         self._admitted = 0.0

@@ -42,6 +42,19 @@ def seconds(count: float) -> str:
     return f"{rest // 60}:{rest % 60:02}"
 
 
+def age(count: float) -> str:
+    """
+    Write how old something is.
+
+    >>> age(20), age(600), age(3 * 3600), age(50 * 3600)
+    ('1 min', '10 min', '3 h', '2 days')
+    """
+    if count < 5400:
+        return f"{max(round(count / 60), 1)} min"
+    hours = round(count / 3600)
+    return f"{hours} h" if hours < 48 else f"{hours // 24} days"
+
+
 def money(dollars: float | None) -> str:
     """
     Write a price or a cost; what is not known is "?", never 0.

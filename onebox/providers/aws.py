@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from .ec2 import (
     machines,
     marks,
     policy,
+    prices,
     problems,
     removal,
     rescue,
@@ -38,6 +40,9 @@ CONSOLE_LINES = 40
 _GB = 1 << 30
 _DISK = 100 * _GB
 _STOPPED_SECONDS = 300.0
+# Families of one letter that share a vCPU limit (EC2's quota L-1216C47A; spot has
+# its own, L-34B43A08); the others have one each.
+_STANDARD = "acdhimrtz"
 
 
 class AWS(Provider):
@@ -113,11 +118,23 @@ class AWS(Provider):
         if self._subnet:
             # A subnet is in one region.
             wanted = wanted[:1]
-        return catalogue.sizes(
+        why: list[str] = []
+        found = catalogue.sizes(
             self._cloud,
             [partial(self._usable, region) for region in wanted],
             need,
+            why,
         )
+        self.unpriced = "; ".join(dict.fromkeys(why))
+        return found
+
+    def also_refused(self, size: Size, limit: str, other: Size) -> bool:
+        """Tell whether a type counts against the same vCPU limit of a region."""
+        return other.cpus >= size.cpus and _quota(other) == _quota(size)
+
+    def egress_rate(self, place: str) -> float | None:
+        """Return what a GB to the internet costs; the first 100 a month are free."""
+        return prices.egress(machines.region_of(place))
 
     def base(self, name: str = "", arch: str = "") -> str:
         """Name the machine image that a name means, in the first region."""
@@ -343,11 +360,16 @@ class AWS(Provider):
         there = [socket.zone for socket in self._network.sockets(region)]
         chosen = [zone for zone in self._zones if machines.region_of(zone) == region]
         zones = [zone for zone in chosen if zone in there] if chosen else there
-        return catalogue.Region(region, tuple(zones))
+        return self._region(region, tuple(zones))
+
+    def _region(self, name: str, zones: tuple[str, ...]) -> catalogue.Region:
+        there = self._network.sockets(name)
+        public = any(socket.public for socket in there if socket.zone in zones)
+        return catalogue.Region(name, zones, self._disk, self._disk_type, public)
 
     def _in_zone(self, need: Need, zone: str) -> Sequence[Size]:
         """Return the candidates for a machine that must be in one zone."""
-        region = catalogue.Region(machines.region_of(zone), (zone,))
+        region = self._region(machines.region_of(zone), (zone,))
         return catalogue.sizes(self._cloud, [lambda: region], need)
 
     def _end(self, region: str, operation: str, instance: str) -> None:
@@ -393,3 +415,12 @@ def _resources(thing: Answer) -> list[str]:
 
 def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, (list, tuple)) else ()
+
+
+def _quota(size: Size) -> tuple[str, bool, str]:
+    """Return the region, market and families that a vCPU limit is for."""
+    letters = re.match("[a-z]+", size.type)
+    family = letters[0] if letters else ""
+    standard = len(family) == 1 and family in _STANDARD
+    region = machines.region_of(size.place)
+    return region, size.spot, "standard" if standard else family

@@ -24,7 +24,7 @@ from .droplets import (
 )
 from .droplets.calls import Answer, Calls
 from .droplets.looking import Droplets, as_box, check_all
-from .droplets.refusals import TOKEN
+from .droplets.refusals import ACCOUNT, TOKEN
 from .droplets.wishes import Patience, Wishes
 
 LAST_ACTIONS = 5
@@ -80,6 +80,19 @@ class DigitalOcean(Provider):
         if need.image is not None:
             least = int(self._snapshot(need.image).get("min_disk_size") or 0)
         return sizes.candidates(self._catalogue, need, self._wishes.regions, least)
+
+    def also_refused(self, size: Size, limit: str, other: Size) -> bool:
+        """Tell whether another size is refused too: all are, or this one anywhere."""
+        return limit == ACCOUNT or other.type == size.type
+
+    def egress_rate(self, place: str) -> float | None:
+        """
+        Return what a GB to the internet costs at most.
+
+        $0.01 a GiB beyond what the droplets of a month bring along, which is not
+        deducted here (DigitalOcean, "Bandwidth Billing", as of 2026).
+        """
+        return 0.01
 
     def base(self, name: str = "", arch: str = "") -> str:
         """Name the image that a droplet starts from, and which of its versions."""

@@ -84,7 +84,26 @@ class GCP(Provider):
 
     def sizes(self, need: Need) -> Sequence[Size]:
         """Return types times zones, the cheapest first; see `Provider`."""
-        return sizes.find(self._cloud, self._prices, need)
+        found = sizes.find(self._cloud, self._prices, need)
+        self.unpriced = self._prices.problem
+        return found
+
+    def also_refused(self, size: Size, limit: str, other: Size) -> bool:
+        """Tell whether a quota covers another type too: see `failures.limit`."""
+        if other.cpus < size.cpus:
+            return False
+        if "ALL_REGIONS" in limit:
+            return True
+        if settings.region_of(size.place) != settings.region_of(other.place):
+            return False
+        # Those of vCPUs are a family's own; of disks, addresses and instances not.
+        families = {one.type.partition("-")[0] for one in (size, other)}
+        cpus = not limit or "CPUS" in limit
+        return not cpus or (len(families) == 1 and size.spot == other.spot)
+
+    def egress_rate(self, place: str) -> float | None:
+        """Return what a GB to the internet costs at most, in the Premium Tier."""
+        return prices.egress(settings.region_of(place))
 
     def base(self, name: str = "", arch: str = "") -> str:
         """Name the image that an environment's family stands for today."""

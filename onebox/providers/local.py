@@ -69,6 +69,10 @@ class Local(Provider):
             )
         ]
 
+    def egress_rate(self, place: str) -> float | None:
+        """Return what a GB costs that stays on this machine: nothing."""
+        return 0.0
+
     def base(self, name: str = "", arch: str = "") -> str:
         """Name this machine's system and Python, which every box is made of."""
         return host.base()

@@ -72,7 +72,7 @@ class Run:
         """Return it with another attempt, which begins now."""
         size = box.size
         attempt = Attempt(
-            job, box.id, size.spot, size.price, size.on_demand, box.created
+            job, box.id, size.spot, size.hourly, size.hourly_on_demand, box.created
         )
         return replace(self, attempts=(*self.attempts, attempt), ended=False)
 
@@ -124,7 +124,7 @@ def forget(session: Session) -> None:
 
 def account(run: Run, box: Box) -> Mapping[str, Any]:
     """Return what a receipt says of all attempts together, up to now."""
-    lives = [*run.earlier(box.id), (box.size.price, None, time.time() - box.created)]
+    lives = [*run.earlier(box.id), (box.size.hourly, None, time.time() - box.created)]
     costs = [cost(price, seconds) for price, _, seconds in lives]
     known = [one for one in costs if one is not None]
     return {

@@ -65,7 +65,7 @@ def tell(session: Session, one: Elsewhere, line: Callable[[str], None]) -> None:
     record = one.record
     what = f"{session.settings.project}/{one.name} ({record.box})"
     is_there = "is" if one.box is not None else "may be"
-    rate = words.rate(record.price if one.box is None else one.box.size.price)
+    rate = words.rate(record.price if one.box is None else one.box.size.hourly)
     silence = f"; it does not answer: {one.silence}" if one.silence else ""
     line(f"{what} {is_there} on {record.provider}, {rate}{silence}")
     line(

@@ -100,7 +100,7 @@ def perform(
         _end_rescue(session, box)
     elif stopped and "teardown" not in session.line.named:
         session.screen.note(
-            f"{box.id} was off and is on now, {words.rate(box.size.price)}, until "
+            f"{box.id} was off and is on now, {words.rate(box.size.hourly)}, until "
             f"{words.clock(box.deadline, time.time())}: inv teardown"
         )
     for path, kept in done.kept:
@@ -176,7 +176,8 @@ def _say(
 
 
 def _only_the_disk(box: Box) -> str:
-    dear = box.size.on_demand if box.size.on_demand is not None else box.size.price
+    size = box.size
+    dear = size.hourly if size.on_demand is None else size.hourly_on_demand
     return (
         f"of {box.id} only the disk is left: reading it takes another machine, "
         f"{box.size.type} at up to {words.rate(dear)}, for as long as it takes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from .. import __version__, words
@@ -12,7 +13,7 @@ from ..errors import (
     QuotaExceeded,
     StateError,
     Unclear,
-    UsageError,
+    Unsuitable,
 )
 from ..providers.base import Arming, Box, Image, Provider, Request, Size, Tags
 from ..signals import Interrupted
@@ -20,6 +21,7 @@ from ..state import config_dir, note_provider, random_id, state_dir
 from ..transport import bundle, keys
 from . import offers
 from .images import saving
+from .refusals import Refusals
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -29,7 +31,11 @@ GONE_SECONDS = 300.0
 
 
 def create(
-    session: Session, *, kind: Literal["box", "builder"], image: Image | None
+    session: Session,
+    *,
+    kind: Literal["box", "builder"],
+    image: Image | None,
+    doing: Callable[[str], None] = lambda text: None,
 ) -> Box:
     """
     Make a box, trying each candidate in turn; the intent is journaled first.
@@ -37,41 +43,40 @@ def create(
     A box, other than a builder, is written down before that intent is closed: so
     a crash at any moment leaves one of the two that tells who it was made for.
 
+    Args:
+        doing: Shows which candidate is asked for.
+
     Raises:
-        NoCapacity: None of the candidates could be had; each one's cause is said.
+        NoCapacity: None of the candidates could be had; each cause is said once.
 
         QuotaExceeded: The account's own limits forbid all of them.
 
-        UsageError: All of them could cost more than is allowed.
+        UsageError: All of them could cost more than is allowed, or what is wrong
+            is wrong for any candidate.
     """
-    tried: list[tuple[str, OneboxError]] = []
     builder = kind == "builder"
     vm = session.settings.builder if builder else session.settings.size
-    option = "[image] size" if builder else "--vm"
+    refused = Refusals(session.provider)
     for size in (
         offers.builder_sizes(session) if builder else offers.sizes(session, image)
     ):
-        where = f"{size.type} {size.place}{' spot' if size.spot else ''}".strip()
+        if refused.covers(size):
+            continue
         try:
             offers.check_price(session, size, vm)
-            return _create(session, kind, image, size)
-        except (NoCapacity, QuotaExceeded, UsageError) as error:
-            if error.message not in [before.message for _, before in tried]:
-                session.screen.note(f"{where}: {error.message}")
-            tried.append((where, error))
-    causes = {type(error) for _, error in tried}
-    if causes == {UsageError} or (len(tried) == 1 and causes == {QuotaExceeded}):
-        raise tried[0][1]
-    table = "".join(f"\n    {where:<28} {error.message}" for where, error in tried)
-    if NoCapacity in causes or len(causes) > 1:
-        raise NoCapacity(
-            f"no candidate for {vm.name} could be had:{table}",
-            next=f"another {option}, more zones or regions in onebox.toml, or later",
-        )
-    raise QuotaExceeded(
-        f"the account's limits allow none of {vm.name}:{table}",
-        next=f"a smaller {option}, or ask the provider for a higher quota",
-    )
+            if not builder:
+                offers.confirm(session, size)
+            doing(f"asking for {size.type} {size.place}".rstrip())
+            box = _create(session, kind, image, size)
+        except (NoCapacity, QuotaExceeded, Unsuitable) as error:
+            refused.refused.append((size, error))
+            continue
+        for row in refused.rows():
+            session.screen.note(row)
+        if not builder:
+            offers.obtained(session, size)
+        return box
+    raise refused.error(vm.name, "[image] size" if builder else "--vm")
 
 
 def remove(session: Session, box: Box) -> None:
@@ -164,8 +169,8 @@ def adopt(session: Session, box: Box, *, ours_to_end: bool = False) -> None:
         provider=session.provider.name,
         place=box.place,
         vm=box.size.name,
-        price=box.size.price,
-        on_demand=box.size.on_demand,
+        price=box.size.hourly,
+        on_demand=box.size.hourly_on_demand,
         created=box.created,
         deadline=box.deadline,
         image=box.image,

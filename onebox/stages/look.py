@@ -50,7 +50,7 @@ def status(session: Session) -> None:
         name = box.tags.name if box.tags.kind == "box" else f"{box.tags.name} (builder)"
         up = words.seconds(max(now - box.created, 0))
         title = [f"{session.settings.project}/{name}", box.id, box.state]
-        about = [f"{box.size.name}: {box.size.type}", words.rate(box.size.price)]
+        about = [f"{box.size.name}: {box.size.type}", words.rate(box.size.hourly)]
         if box.state == "running":
             off = words.clock(box.deadline, now)
             about += [f"up {up}", f"powers itself off at {off}"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import words
 from ..config.settings import VM
-from ..errors import UsageError
+from ..errors import Unsuitable, UsageError
 from ..providers.base import Image, Need, Size
+from . import ceiling, lastprices
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -52,8 +54,17 @@ def _candidates(
         types=vm.types.get(session.provider.name, ()),
         fallback=session.settings.limits.spot_fallback,
         image=image,
+        disk=vm.disk,
     )
-    return list(session.provider.sizes(need))
+    found = lastprices.complete(session, session.provider.sizes(need))
+    if need.types or not any(size.priced for size in found):
+        return found
+    # The provider could not order them by price.
+    return sorted(found, key=lambda one: (spot and not one.spot, _rank(one)))
+
+
+def _rank(size: Size) -> float:
+    return float("inf") if size.hourly is None else size.hourly
 
 
 def _of_arch(found: list[Size], arch: str, whose: str, option: str) -> list[Size]:
@@ -77,35 +88,107 @@ def announce(session: Session) -> None:
     greet(session)
     box = session.box
     if box is not None and box.state == "running":
-        _headline(session, box.size, box.deadline, priced="when it was made")
+        _headline(session, box.size, box.deadline, "when it was made")
         return
-    size = sizes(session)[0]
-    check_price(session, size)
-    _headline(session, size, deadline(session))
+    found = sizes(session)
+    check_price(session, found[0])
+    others = [size for size in found[1:] if allowed(session, size)]
+    _headline(session, found[0], deadline(session), others=others)
+
+
+def obtained(session: Session, size: Size) -> None:
+    """Say what a box is, costs and may cost, if it is not what was announced."""
+    said = session.offered
+    if said is not None and (said.type, said.spot, said.hourly) == (
+        size.type,
+        size.spot,
+        size.hourly,
+    ):
+        return
+    session.offered = size
+    title = _title(size, "now")
+    title[0] = f"obtained instead: {title[0]}" if said is not None else title[0]
+    session.screen.headline(title, ceiling.lines(session, size, deadline(session)))
+
+
+def confirm(session: Session, size: Size) -> None:
+    """
+    Ask, before it is made, for a box that is dearer than the one announced.
+
+    There is no question where [limits] say what may be spent, where on-demand
+    capacity was chosen as the fallback for spot, and where nobody can be asked: the
+    headline has named the dearest one.
+
+    Raises:
+        UsageError: The answer was no.
+    """
+    said, limits = session.offered, session.settings.limits
+    limited = (limits.max_price, limits.max_cost, session.settings.size.max_price)
+    if (
+        said is None
+        or session.agreed
+        or size.spot != said.spot
+        or _rank(size) <= _rank(said)
+        or limited != (None, None, None)
+        or not session.screen.can_ask
+    ):
+        return
+    worst = ceiling.lines(session, size, deadline(session))[0]
+    question = (
+        f"{said.type} is not available; {size.type} costs {words.rate(size.hourly)} "
+        f"instead of {words.rate(said.hourly)} ({worst}). Type yes to go on with it, "
+        "or with a dearer one:"
+    )
+    if not session.screen.ask(question, "yes"):
+        raise UsageError(
+            f"no box was made: {said.type} is not available, {size.type} costs more",
+            next="later, another --vm, or [limits] max_price",
+        )
+    session.agreed = True
+
+
+def allowed(session: Session, size: Size) -> bool:
+    """Tell whether the limits allow a box of this size."""
+    try:
+        check_price(session, size)
+    except Unsuitable:
+        return False
+    return True
 
 
 def check_price(session: Session, size: Size, vm: VM | None = None) -> None:
-    """Raise UsageError if a box of this size could cost more than is allowed."""
+    """
+    Raise Unsuitable if a box of this size could cost more than is allowed.
+
+    The disk and the public address count; so does, for max_cost, what the earlier
+    attempts at the same run have cost.
+    """
     limits, vm = session.settings.limits, vm or session.settings.size
-    dearest = None if size.price is None else size.price * limits.max_hours
+    hourly, spent = size.hourly, session.spent_before
+    dearest = None
+    if hourly is not None and spent is not None:
+        dearest = spent + hourly * limits.max_hours
     for limit, cost, what in (
-        (limits.max_price, size.price, "[limits] max_price"),
-        (vm.max_price, size.price, f"[vm.{vm.name}] max_price"),
+        (limits.max_price, hourly, "[limits] max_price"),
+        (vm.max_price, hourly, f"[vm.{vm.name}] max_price"),
         (limits.max_cost, dearest, "[limits] max_cost"),
     ):
         if limit is None:
             continue
         if cost is None:
-            raise UsageError(
-                f"the price of {size.type} is not known, so {what} = "
+            why = ceiling.why_unknown(session)
+            raise Unsuitable(
+                f"the price of {size.type} is not known ({why}), so {what} = "
                 f"{words.money(limit)} cannot be kept",
                 next=f"choose another --vm, or remove {what}",
+                cause=f"no known price ({why}), so {what} cannot be kept",
             )
         if cost > limit:
-            raise UsageError(
+            raise Unsuitable(
                 f"{size.type} could cost {words.money(cost)}, more than "
                 f"{what} = {words.money(limit)}",
                 next="a smaller --vm, fewer max_hours, or a higher limit",
+                cause=f"could cost more than {what} = {words.money(limit)}",
             )
 
 
@@ -122,40 +205,41 @@ def greet(session: Session) -> None:
 
 
 def _headline(
-    session: Session, size: Size, deadline: float, priced: str = "now"
+    session: Session,
+    size: Size,
+    deadline: float,
+    priced: str = "now",
+    others: Sequence[Size] = (),
 ) -> None:
     """Say once per box what it is and what it may cost."""
+    session.offered = size
     if session.headlines > session.ended:
         return
     session.headlines = session.ended + 1
+    who = "" if session.greeted else f"{session.title}   {session.provider.name}"
+    title = [who, *_title(size, priced)]
+    more = ceiling.lines(session, size, deadline, others)
+    session.screen.headline(title, more, begun=session.greeted)
+
+
+def _title(size: Size, priced: str) -> list[str]:
+    """Return what a box is, in the headline's words."""
     cores = f" ({size.cores} cores)" if size.cores else ""
-    title = [
-        "" if session.greeted else f"{session.title}   {session.provider.name}",
+    return [
         f"{size.name}: {size.type}" if size.name != size.type else size.type,
         size.place,
         f"{size.cpus} vCPU{cores}",
         words.size(size.memory),
         _price(size, priced),
     ]
-    more = _worst(session, size, deadline)
-    session.screen.headline(title, [more], begun=session.greeted)
-
-
-def _worst(session: Session, size: Size, deadline: float) -> str:
-    off = f"powers itself off at {words.clock(deadline, time.time())}"
-    if size.price == 0:
-        return f"{off}, whatever happens here"
-    hours = max(deadline - time.time(), 0) / 3600
-    worst = words.money(None if size.price is None else size.price * hours)
-    if not session.provider.off_is_free:
-        return f"{worst} until then: {off}, but is billed until it is removed"
-    return f"at most {worst}: {off}, whatever happens here"
 
 
 def _price(size: Size, priced: str) -> str:
     """Write a size's price an hour, of which moment it is, and what spot saves."""
     if size.price is None or size.price == 0:
         return words.rate(size.price)
+    if size.priced:
+        priced = f"{words.age(time.time() - size.priced)} ago"
     text = f"{words.rate(size.price)} {priced}"
     if not size.spot:
         return text

@@ -93,7 +93,8 @@ def _bring_up(session: Session) -> Box:
             _say_notes(session, box)
             return box
         line.doing("making the box")
-        box = launch.create(session, kind="box", image=image.wanted(session))
+        wanted = image.wanted(session)
+        box = launch.create(session, kind="box", image=wanted, doing=line.doing)
         try:
             box = arrival.wait(session, box, boot, line.doing)
             session.made_again(box)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import words
 from ..durable import clear_drafts, write_atomically
 from ..providers.base import Box
+from ..providers.costs import MACHINE, total
 from ..transport.answers import ExitRecord
 from . import attempts
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..session import Session
 
 NAME = "onebox-receipt.json"
+GB = 1 << 30
 
 
 def make(
@@ -53,6 +55,8 @@ def make(
             "spot": size.spot,
             "price_per_hour": size.price,
             "on_demand_per_hour": size.on_demand,
+            "extras_per_hour": {one.label: one.hourly for one in size.extras},
+            "egress_per_gb": session.provider.egress_rate(box.place),
             "image": box.image,
         },
         "peak": {
@@ -66,6 +70,11 @@ def make(
 
 def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
     """Write the receipt to .onebox/jobs/<job>/, and beside the outputs."""
+    if "attempts" in paper:
+        now = time.time()
+        lived = now - (session.notebook.record.created or now)
+        costs = costs_of(paper, lived)
+        paper["costs"] = {k: c if c is None else round(c, 6) for k, c in costs.items()}
     paper["stages"] = {k: round(v, 3) for k, v in session.spent.items()}
     data = (json.dumps(paper, indent=1) + "\n").encode()
     folder = session.local_dir / "jobs" / job_id
@@ -113,19 +122,14 @@ def last_good(session: Session) -> dict[str, Any] | None:
 def show(session: Session, paper: Mapping[str, Any], created: float) -> None:
     """Say at the end of a chain what it all took and cost."""
     size = paper["box"]
-    price, dear = size["price_per_hour"], size["on_demand_per_hour"]
-    boxes = [*paper["attempts"]["earlier"], (price, dear, time.time() - created)]
-    spent = sum(seconds for _, _, seconds in boxes)
-    if price == 0:
-        text = f"no charge, {words.seconds(spent)} in all"
-    else:
-        cost = _sum(attempts.cost(each, seconds) for each, _, seconds in boxes)
-        text = f"{words.money(cost)} in {words.seconds(spent)}"
-        would = _sum(attempts.cost(each, seconds) for _, each, seconds in boxes)
-        if size["spot"] and would:
-            text += f" · on demand it would have been {words.money(would)}"
-    if len(boxes) > 1:
-        text += f", in {len(boxes)} boxes"
+    text = bill(paper, time.time() - created)
+    limit = session.settings.limits.max_cost
+    spent = total(costs_of(paper, time.time() - created).values())
+    if limit is not None and spent is not None and spent > limit:
+        session.screen.warn(
+            f"{words.money(spent)} is more than [limits] max_cost = "
+            f"{words.money(limit)}: what outputs cost is known once they are here"
+        )
     peak = paper["peak"]
     used = []
     if peak.get("cpu_seconds") and paper["seconds"] > 0:
@@ -141,9 +145,53 @@ def show(session: Session, paper: Mapping[str, Any], created: float) -> None:
         session.screen.say("used " + ", ".join(used))
 
 
-def _sum(costs: Iterable[float | None]) -> float | None:
-    known = list(costs)
-    return None if None in known else sum(cost for cost in known if cost)
+def costs_of(paper: Mapping[str, Any], lived: float) -> dict[str, float | None]:
+    """
+    Return what a run has cost, part by part, in USD.
+
+    Outputs are counted at the list price, without what an account has free.
+
+    Args:
+        lived: For how many seconds the last box has been there.
+    """
+    box = paper["box"]
+    rates = {MACHINE: box["price_per_hour"], **box["extras_per_hour"]}
+    found = {name: attempts.cost(rate, lived) for name, rate in rates.items()}
+    earlier = paper["attempts"]["earlier"]
+    if earlier:
+        found["earlier boxes"] = total(
+            attempts.cost(rate, seconds) for rate, _, seconds in earlier
+        )
+    count = paper.get("outputs", {}).get("bytes", 0)
+    rate = box["egress_per_gb"]
+    found["outputs"] = None if rate is None and count else (rate or 0) * count / GB
+    return found
+
+
+def bill(paper: Mapping[str, Any], lived: float) -> str:
+    """Return in one line what a run has cost; *lived* as in `costs_of`."""
+    size, earlier = paper["box"], paper["attempts"]["earlier"]
+    spent = lived + sum(seconds for _, _, seconds in earlier)
+    costs = costs_of(paper, lived)
+    if size["price_per_hour"] == 0 and not earlier:
+        return f"no charge, {words.seconds(spent)} in all"
+    text = f"{words.money(total(costs.values()))} in {words.seconds(spent)}"
+    would = total(
+        attempts.cost(rate, seconds)
+        for rate, seconds in (
+            (
+                total([size["on_demand_per_hour"], *size["extras_per_hour"].values()]),
+                lived,
+            ),
+            *((dear, seconds) for _, dear, seconds in earlier),
+        )
+    )
+    if size["spot"] and would:
+        text += f" · on demand it would have been {words.money(would)}"
+    if earlier:
+        text += f", in {len(earlier) + 1} boxes"
+    parts = [f"{name} {words.money(cost)}" for name, cost in costs.items() if cost != 0]
+    return f"{text}  ({', '.join(parts)})" if len(parts) > 1 else text
 
 
 def _beside(session: Session) -> Path | None:

@@ -107,7 +107,8 @@ def refusal(session: Session, run: Run, box: Box, tries: int) -> str:
     spent = attempts.account(run, box)["cost"]
     if limits.max_cost is None:
         return ""
-    worst = None if box.size.price is None else box.size.price * limits.max_hours
+    hourly = box.size.hourly
+    worst = None if hourly is None else hourly * limits.max_hours
     if spent is None or worst is None or spent + worst > limits.max_cost:
         return (
             f"{words.money(spent)} is spent, and another attempt could cost "
@@ -135,6 +136,8 @@ def next_box(session: Session, run: Run, box: Box, tries: int) -> tuple[Box, int
     _leave(session, run, box)
     while True:
         tries += 1
+        # The next box may be of another type, and dearer: all together count.
+        session.spent_before = attempts.account(run, box)["cost"]
         try:
             provision.perform(session)
             push.perform(session)

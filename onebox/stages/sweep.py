@@ -145,7 +145,7 @@ def _print(session: Session, found: list[_Found]) -> None:
     rows = []
     for one in found:
         box, age = one.box, max(now - one.box.created, 0)
-        price = box.size.price
+        price = box.size.hourly
         rows.append(
             (
                 one.provider.name,

@@ -290,6 +290,6 @@ def _say_kept(session: Session) -> None:
                 "teardown",
                 "kept",
                 "kept",
-                f"{box.id}, {words.rate(box.size.price)}, powers itself off at "
+                f"{box.id}, {words.rate(box.size.hourly)}, powers itself off at "
                 f"{off}: inv teardown",
             )

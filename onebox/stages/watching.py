@@ -131,8 +131,8 @@ def _footer(
     started = session.notebook.record.job_started or began
     spent = max(time.time() - started, 0)
     parts = [f"run  {words.seconds(spent)}"]
-    if box.size.price:
-        parts.append(words.money(box.size.price * spent / 3600))
+    if box.size.hourly:
+        parts.append(words.money(box.size.hourly * spent / 3600))
     if sample.cpu is not None and sample.cpus is not None:
         parts.append(f"{sample.cpu:.1f} of {sample.cpus} cores")
     if sample.memory and sample.memory_total:

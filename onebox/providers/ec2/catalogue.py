@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import UsageError
+from .. import costs
 from ..base import Need, Size
+from ..costs import Cost
 from . import marks, prices
 from .bases import DEFAULT_ARCH, aws_arch, uname
 from .cloud import Answer, Cloud
@@ -38,22 +40,36 @@ _AT_MOST = 20
 
 @dataclass(frozen=True)
 class Region:
-    """A region to look in, and the zones of it that may be used."""
+    """
+    A region to look in, and the zones of it that may be used.
+
+    A box there has a *disk* of so many bytes, and an *address* if that is public.
+    """
 
     name: str
     zones: tuple[str, ...]
+    disk: int
+    disk_type: str
+    address: bool
 
 
 def sizes(
-    cloud: Cloud, regions: Sequence[Callable[[], Region]], need: Need
+    cloud: Cloud,
+    regions: Sequence[Callable[[], Region]],
+    need: Need,
+    why: list[str] | None = None,
 ) -> list[Size]:
     """
     Return the candidates for a need, best first.
 
+    Args:
+        why: Takes the reasons for which prices are not known.
+
     Raises:
         UsageError: No type fits; the nearest are named.
     """
-    parts = cloud.each(regions, lambda where: _in_region(cloud, where(), need))
+    reasons: list[str] = [] if why is None else why
+    parts = cloud.each(regions, lambda where: _in_region(cloud, where(), need, reasons))
     found = [size for part in parts for size in part]
     if not found:
         raise UsageError(
@@ -71,23 +87,28 @@ def sizes(
     return sorted(found, key=key)
 
 
-def _in_region(cloud: Cloud, region: Region, need: Need) -> list[Size]:
-    types = _types(cloud, region.name, need)
+def _in_region(cloud: Cloud, region: Region, need: Need, why: list[str]) -> list[Size]:
+    name, types = region.name, _types(cloud, region.name, need)
     names = [str(one["InstanceType"]) for one in types]
-    offered, known, spot = cloud.together(
+    gib = -(-max(need.disk or region.disk, need.image.disk if need.image else 0) >> 30)
+    offered, known, spot, disk = cloud.together(
         [
-            lambda: _offered(cloud, region.name, names),
-            lambda: prices.on_demand(cloud, region.name, names),
-            lambda: prices.spot(cloud, region.name, names) if need.spot else {},
+            lambda: _offered(cloud, name, names),
+            lambda: prices.on_demand(cloud, name, names, why),
+            lambda: prices.spot(cloud, name, names, why) if need.spot else {},
+            lambda: prices.disk(cloud, name, region.disk_type, gib, why),
         ]
     )
+    extras = [costs.disk(gib, disk)]
+    if region.address:
+        extras.append(Cost(costs.ADDRESS, prices.address()))
     found = []
     for described in types:
         size = _size(described, need, known.get(str(described["InstanceType"])))
         for zone in region.zones:
             if (size.type, zone) not in offered:
                 continue
-            here = replace(size, place=zone)
+            here = replace(size, place=zone, extras=tuple(extras))
             if need.spot and "spot" in described.get(
                 "SupportedUsageClasses", ("spot",)
             ):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from ...errors import NotAllowed
+from .. import costs
 from ..base import Image, Request, Size, Tags
 
 PREFIX = "onebox:"
@@ -97,6 +98,7 @@ def write(marks: Marks) -> list[dict[str, str]]:
         f"{PREFIX}spot": "1" if size.spot else "",
         f"{PREFIX}price": "" if size.price is None else repr(size.price),
         f"{PREFIX}on-demand": "" if size.on_demand is None else repr(size.on_demand),
+        f"{PREFIX}extras": costs.to_text(size.extras),
     }
     return as_list(texts)
 
@@ -151,6 +153,7 @@ def read(thing: Answer) -> Marks | None:
             spot=f"{PREFIX}spot" in said,
             cores=_whole(said.get(f"{PREFIX}cores")),
             arch=said.get(f"{PREFIX}arch", ""),
+            extras=costs.from_text(said.get(f"{PREFIX}extras", "")),
         ),
         image=said.get(IMAGE, ""),
         host_key=said.get(HOST_KEY, ""),

@@ -1,4 +1,16 @@
-"""What machines cost now. What is not known is None, never 0."""
+"""
+What machines, disks and addresses cost. What is not known is None, never 0.
+
+Machines and disks are asked for; these list prices are not in any API that onebox
+may call, so they stand here with their source:
+
+* a public IPv4 address: $0.005 an hour in every region, in use or not, since
+  2024-02-01 (AWS News Blog, "AWS Public IPv4 Address Charge", 2023-07-28)
+* to the internet: $0.09 a GB for the first 10 TB a month, from regions of the
+  United States, Canada and Europe (EC2 on-demand pricing, "Data Transfer", as of
+  2026). The account's first 100 GB a month are free, and are not deducted here.
+  Other regions are dearer, by how much is not known here.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +20,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ...errors import OneboxError
+from .. import costs
 from .cloud import Cloud
 
 # The price list is kept in few regions, and tells of all of them.
@@ -15,20 +28,28 @@ _LIST_REGION = "us-east-1"
 # The service takes so many types in a question, and answers with so many rows.
 _AT_MOST = 20
 _ROWS = 100
-_HOURS_A_MONTH = 730
+_ADDRESS = 0.005
+_EGRESS = {"us": 0.09, "ca": 0.09, "eu": 0.09}
 
 
-def on_demand(cloud: Cloud, region: str, types: Sequence[str]) -> dict[str, float]:
-    """Return the hourly prices of Linux machines, of those types that have one."""
+def on_demand(
+    cloud: Cloud, region: str, types: Sequence[str], why: list[str]
+) -> dict[str, float]:
+    """
+    Return the hourly prices of Linux machines, of those types that have one.
+
+    Args:
+        why: Takes the reason if the price list cannot be read.
+    """
     chunks = [types[i : i + _AT_MOST] for i in range(0, len(types), _AT_MOST)]
-    found = cloud.each(chunks, lambda chunk: _asked(cloud, region, chunk))
+    found = cloud.each(chunks, lambda chunk: _asked(cloud, region, chunk, why))
     return {name: price for part in found for name, price in part.items()}
 
 
 def spot(
-    cloud: Cloud, region: str, types: Sequence[str]
+    cloud: Cloud, region: str, types: Sequence[str], why: list[str]
 ) -> dict[tuple[str, str], float]:
-    """Return the present spot prices, by type and zone."""
+    """Return the present spot prices, by type and zone; *why* as in `on_demand`."""
     try:
         rows = cloud.pages(
             "describe_spot_price_history",
@@ -39,7 +60,8 @@ def spot(
             # From now on: that is the last price before it, one for each zone.
             StartTime=datetime.fromtimestamp(cloud.clock(), timezone.utc),
         )
-    except OneboxError:
+    except OneboxError as error:
+        why.append(error.message)
         return {}
     found: dict[tuple[str, str], float] = {}
     newest: dict[tuple[str, str], Any] = {}
@@ -51,10 +73,13 @@ def spot(
     return found
 
 
-def disk(cloud: Cloud, region: str, kind: str, size: float) -> float | None:
-    """Return what a disk of so many GiB costs an hour."""
+def disk(
+    cloud: Cloud, region: str, kind: str, size: float, why: list[str] | None = None
+) -> float | None:
+    """Return what a disk of so many GiB costs an hour; *why* as in `on_demand`."""
     rows = _rows(
         cloud,
+        [] if why is None else why,
         {
             "productFamily": ["Storage"],
             "volumeApiName": [kind],
@@ -62,7 +87,17 @@ def disk(cloud: Cloud, region: str, kind: str, size: float) -> float | None:
         },
     )
     month = next(iter(_prices(rows, "GB-Mo", "volumeApiName").values()), None)
-    return month * size / _HOURS_A_MONTH if month else None
+    return month * size / costs.HOURS_A_MONTH if month else None
+
+
+def address() -> float:
+    """Return what a public IPv4 address costs an hour (source: see the module)."""
+    return _ADDRESS
+
+
+def egress(region: str) -> float | None:
+    """Return what a GB to the internet costs at most (source: see the module)."""
+    return _EGRESS.get(region.partition("-")[0])
 
 
 def positive(value: object) -> float | None:
@@ -81,9 +116,12 @@ def positive(value: object) -> float | None:
     return price if 0 < price < float("inf") else None
 
 
-def _asked(cloud: Cloud, region: str, types: Sequence[str]) -> dict[str, float]:
+def _asked(
+    cloud: Cloud, region: str, types: Sequence[str], why: list[str]
+) -> dict[str, float]:
     rows = _rows(
         cloud,
+        why,
         {
             "instanceType": types,
             "regionCode": [region],
@@ -96,7 +134,7 @@ def _asked(cloud: Cloud, region: str, types: Sequence[str]) -> dict[str, float]:
     return _prices(rows, "Hrs", "instanceType")
 
 
-def _rows(cloud: Cloud, wanted: dict[str, Sequence[str]]) -> list[str]:
+def _rows(cloud: Cloud, why: list[str], wanted: dict[str, Sequence[str]]) -> list[str]:
     filters = [
         {
             "Type": "TERM_MATCH" if len(values) == 1 else "ANY_OF",
@@ -114,8 +152,9 @@ def _rows(cloud: Cloud, wanted: dict[str, Sequence[str]]) -> list[str]:
             Filters=filters,
             MaxResults=_ROWS,
         )
-    except OneboxError:
+    except OneboxError as error:
         # Without the list nothing is wrong but that the price is not known.
+        why.append(error.message)
         return []
     return list(answer.get("PriceList", ()))
 

@@ -115,7 +115,7 @@ def _size(told: object, instance: Any, zone: str) -> Size:
     if not isinstance(told, Mapping):
         return unknown
     try:
-        return Size(**told)
+        return Size.read(told)
     except TypeError:
         # Another version's idea of a size.
         return unknown

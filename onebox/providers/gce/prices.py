@@ -4,6 +4,13 @@ Read what a machine costs from Google's price catalogue.
 The catalogue knows no machine types, only what a core-hour and a GiB-hour of a
 family cost in a region, told apart by their descriptions. What does not read
 exactly as expected has no price here: unknown is None, never 0.
+
+Disks and public addresses are in the catalogue too, under "Balanced PD Capacity",
+"External IP Charge on a Standard VM" and the like: the last tier counts, without
+what an account has free. What leaves for the internet is not read from there: from
+the regions of North America and Europe it costs $0.12 a GB at most, for the first
+TB a month, in the Premium Tier that Google gives by default (VPC network pricing,
+as of 2026); from other regions it is dearer, by how much is not known here.
 """
 
 from __future__ import annotations
@@ -13,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ...errors import OneboxError
+from .. import costs
 from . import sdk
 from .cloud import Cloud
 from .families import FAMILIES
@@ -21,10 +29,25 @@ _PUBLIC = "https://cloudbilling.googleapis.com"
 _COMPUTE_ENGINE = "6F81-5844-456A"
 _SKU = re.compile(r"(Spot Preemptible )?(.+) (Core|Ram) running in .+")
 _FAMILY_OF = {family.sku: name for name, family in FAMILIES.items()}
-_UNITS = {"Core": "h", "Ram": "GiBy.h"}
+_MACHINE = ("Core", "Ram")
+_UNITS = {"Core": "h", "Ram": "GiBy.h", "Disk": "GiBy.mo", "Address": "h"}
 _USAGE = {False: "OnDemand", True: "Preemptible"}
 
-# family, region, spot, "Core" or "Ram"
+_DISK = re.compile(r"(.+ Capacity)(?: in .+)?")
+_DISKS = {
+    "Balanced PD Capacity": "pd-balanced",
+    "Storage PD Capacity": "pd-standard",
+    "SSD backed PD Capacity": "pd-ssd",
+    "Hyperdisk Balanced Capacity": "hyperdisk-balanced",
+}
+_ADDRESSES = {
+    "External IP Charge on a Standard VM": False,
+    "External IP Charge on a Spot Preemptible VM": True,
+}
+_GLOBAL = "global"
+_EGRESS = {"us": 0.12, "northamerica": 0.12, "europe": 0.12}
+
+# family or kind of disk, region, spot, and "Core", "Ram", "Disk" or "Address"
 _Key = tuple[str, str, bool, str]
 
 
@@ -42,8 +65,13 @@ class Prices:
         self._asked: set[_Key] = set()
         self.problem = ""
 
-    def load(self, families: Iterable[str], regions: Iterable[str]) -> None:
-        """Ask for these families in these regions; what fails leaves no price."""
+    def load(
+        self,
+        families: Iterable[str],
+        regions: Iterable[str],
+        disks: Iterable[str] = (),
+    ) -> None:
+        """Ask for families and disks in these regions; what fails leaves no price."""
         regions = list(regions)
         wanted = {
             (family, region, spot, part)
@@ -51,8 +79,12 @@ class Prices:
             if family in FAMILIES
             for region in regions
             for spot in (False, True)
-            for part in _UNITS
+            for part in _MACHINE
         }
+        kinds = [kind for kind in disks if kind in _DISKS.values()]
+        wanted |= {(kind, at, False, "Disk") for kind in kinds for at in regions}
+        if kinds:
+            wanted |= {("", _GLOBAL, spot, "Address") for spot in (False, True)}
         if wanted <= self._asked:
             return
         self._asked |= wanted
@@ -84,6 +116,15 @@ class Prices:
             return None
         return round(cpus * core + gib * ram, 6)
 
+    def disk(self, kind: str, region: str, gib: float) -> float | None:
+        """Return what a disk costs in USD an hour, None if that is not known."""
+        month = self._known.get((kind, region, False, "Disk"))
+        return None if month is None else month * gib / costs.HOURS_A_MONTH
+
+    def address(self, spot: bool) -> float | None:
+        """Return what a public address costs in USD an hour, None if not known."""
+        return self._known.get(("", _GLOBAL, spot, "Address"))
+
     def _pages(self) -> Iterator[Mapping[str, Any]]:
         base = (self._cloud.settings.billing_endpoint or _PUBLIC).rstrip("/")
         address = f"{base}/v1/services/{_COMPUTE_ENGINE}/skus"
@@ -112,22 +153,42 @@ def _with_jwt(credentials: Any) -> Any:
     return signing(True) if signing else credentials
 
 
+def egress(region: str) -> float | None:
+    """Return what a GB to the internet costs at most (source: see the module)."""
+    return _EGRESS.get(region.partition("-")[0])
+
+
 def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:
     for sku in skus:
-        found = _SKU.fullmatch(str(sku.get("description", "")))
-        family = _FAMILY_OF.get(found[2]) if found else None
-        if found is None or family is None:
+        named = _named(str(sku.get("description", "")))
+        if named is None:
             continue
-        spot, part = bool(found[1]), found[3]
-        price = _price(sku, spot, _UNITS[part])
+        name, spot, part = named
+        # An address is one everywhere, and its description says which usage it is.
+        regions = [_GLOBAL] if part == "Address" else sku.get("serviceRegions", ())
+        usage = sku.get("category", {}).get("usageType")
+        if part != "Address" and usage != _USAGE[spot]:
+            continue
+        price = _price(sku, _UNITS[part])
         if price is not None:
-            for region in sku.get("serviceRegions", ()):
-                yield (family, str(region), spot, part), price
+            for region in regions:
+                yield (name, str(region), spot, part), price
 
 
-def _price(sku: Mapping[str, Any], spot: bool, unit: str) -> float | None:
-    if sku.get("category", {}).get("usageType") != _USAGE[spot]:
-        return None
+def _named(description: str) -> tuple[str, bool, str] | None:
+    """Return what a description is about: a name, spot or not, and which part."""
+    if description in _ADDRESSES:
+        return "", _ADDRESSES[description], "Address"
+    disk = _DISK.fullmatch(description)
+    if disk and disk[1] in _DISKS:
+        return _DISKS[disk[1]], False, "Disk"
+    found = _SKU.fullmatch(description)
+    if found and found[2] in _FAMILY_OF:
+        return _FAMILY_OF[found[2]], bool(found[1]), found[3]
+    return None
+
+
+def _price(sku: Mapping[str, Any], unit: str) -> float | None:
     try:
         told = sku["pricingInfo"][-1]["pricingExpression"]
         # The last tier is what counts: a free first one may stand before it.

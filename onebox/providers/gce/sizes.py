@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...errors import UsageError
+from .. import costs
 from ..base import Need, Size
+from ..costs import Cost
 from .cloud import Cloud, last
-from .families import FAMILIES, family, plain
+from .families import FAMILIES, disk, family, plain
 from .prices import Prices
 from .settings import region_of
 
@@ -43,20 +45,28 @@ def find(cloud: Cloud, prices: Prices, need: Need) -> list[Size]:
     fitting = [offer for offer in offers if _fits(offer, need)]
     if not fitting:
         raise _nothing(cloud, zones, need, offers)
-    prices.load(
-        dict.fromkeys(offer.type.partition("-")[0] for offer in fitting),
-        dict.fromkeys(map(region_of, zones)),
-    )
+    _load(cloud, prices, fitting, zones)
     models = (True, False) if need.spot and need.fallback else (need.spot,)
-    return [size for spot in models for size in _ranked(fitting, prices, need, spot)]
+    return [
+        size for spot in models for size in _ranked(cloud, fitting, prices, need, spot)
+    ]
 
 
 def in_zone(cloud: Cloud, prices: Prices, zone: str, need: Need) -> list[Size]:
     """Return all that a zone has for a need, of whatever family, in no order."""
     offers = _offers(cloud, zone, need)
-    families = dict.fromkeys(offer.type.partition("-")[0] for offer in offers)
-    prices.load(families, [region_of(zone)])
-    return [_size(offer, prices, need, need.spot) for offer in offers]
+    _load(cloud, prices, offers, [zone])
+    return [_size(cloud, offer, prices, need, need.spot) for offer in offers]
+
+
+def _load(
+    cloud: Cloud, prices: Prices, offers: Sequence[_Offer], zones: Sequence[str]
+) -> None:
+    prices.load(
+        dict.fromkeys(offer.type.partition("-")[0] for offer in offers),
+        dict.fromkeys(map(region_of, zones)),
+        {disk(offer.type, cloud.settings.disk_type) for offer in offers},
+    )
 
 
 def _zones(cloud: Cloud) -> list[str]:
@@ -108,7 +118,7 @@ def _fits(offer: _Offer, need: Need) -> bool:
 
 
 def _ranked(
-    offers: Sequence[_Offer], prices: Prices, need: Need, spot: bool
+    cloud: Cloud, offers: Sequence[_Offer], prices: Prices, need: Need, spot: bool
 ) -> list[Size]:
     order = {offer.zone: place for place, offer in reversed(list(enumerate(offers)))}
     known = {name: place for place, name in enumerate(FAMILIES)}
@@ -125,12 +135,13 @@ def _ranked(
             order[size.place],
         )
 
-    ranked = sorted((_size(offer, prices, need, spot) for offer in offers), key=rank)
+    found = [_size(cloud, offer, prices, need, spot) for offer in offers]
+    ranked = sorted(found, key=rank)
     types = list(dict.fromkeys(size.type for size in ranked))[:_MOST_TYPES]
     return [size for size in ranked if need.types or size.type in types]
 
 
-def _size(offer: _Offer, prices: Prices, need: Need, spot: bool) -> Size:
+def _size(cloud: Cloud, offer: _Offer, prices: Prices, need: Need, spot: bool) -> Size:
     region, gib = region_of(offer.zone), offer.memory / (1 << 30)
     # Local disks, metal and custom shapes cost what the catalogue does not tell so.
     known = plain(offer.type)
@@ -152,7 +163,22 @@ def _size(offer: _Offer, prices: Prices, need: Need, spot: bool) -> Size:
         place=offer.zone,
         cores=offer.cpus // found.threads if found else None,
         arch=offer.arch,
+        extras=_extras(cloud, offer, prices, need, spot),
     )
+
+
+def _extras(
+    cloud: Cloud, offer: _Offer, prices: Prices, need: Need, spot: bool
+) -> tuple[Cost, ...]:
+    """Return what a box on this machine costs for its disk and address."""
+    settings, region = cloud.settings, region_of(offer.zone)
+    least = need.image.disk if need.image else 0
+    gib = math.ceil(max(need.disk or settings.disk, least) / (1 << 30))
+    kind = disk(offer.type, settings.disk_type)
+    found = [costs.disk(gib, prices.disk(kind, region, gib))]
+    if not settings.private:
+        found.append(Cost(costs.ADDRESS, prices.address(spot)))
+    return tuple(found)
 
 
 def _nothing(

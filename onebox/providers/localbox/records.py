@@ -147,7 +147,7 @@ def box(layout: Layout) -> Box:
         id=layout.path.name,
         tags=Tags(**record["tags"]),
         state=_state(state.get("state")) if alive else "stopped",
-        size=Size(**size),
+        size=Size.read(size),
         image=record["image"],
         place="this machine",
         host="127.0.0.1" if port else "",

@@ -14,7 +14,7 @@ JUSTIFIED = {
     "DescribeSubnets": 1,  # which zones may be used, and what is there
     "DescribeInstanceTypes": 1,  # what fits
     "DescribeInstanceTypeOfferings": 1,  # where it is
-    "GetProducts": 1,  # what it costs
+    "GetProducts": 2,  # what machine and disk cost
     "GetParameters": 1,  # which image the name means
     "DescribeImages": 1,  # its disk's name, size and architecture
     "DescribeSecurityGroups": 1,  # is the group there, and whom does it let in

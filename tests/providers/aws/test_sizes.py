@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from onebox.errors import UsageError
@@ -85,6 +87,58 @@ class TestNeeds:
         assert {size.place[:-1] for size in provider.sizes(need)} == {"us-west-2"}
 
 
+class TestCosts:
+    def test_a_size_names_its_disk_and_its_public_address_beside_the_machine(
+        self, provider: AWS
+    ) -> None:
+        """What is billed while a box runs is in its size, each part with its label."""
+        best = provider.sizes(LARGE)[0]
+        assert [part.label for part in best.parts] == [
+            "machine",
+            "100 GB disk",
+            "public IPv4",
+        ]
+        disk, address = best.extras
+        assert disk.hourly == pytest.approx(100 * 0.08 / 730)
+        assert address.hourly == 0.005
+        assert best.price is not None
+        assert best.hourly == pytest.approx(best.price + 100 * 0.08 / 730 + 0.005)
+        assert best.hourly_stopped == disk.hourly
+
+    def test_the_disk_of_a_size_is_the_larger_of_what_is_asked_and_the_image(
+        self, provider: AWS
+    ) -> None:
+        """A disk that is asked for, or that the image needs, is what is billed."""
+        asked = provider.sizes(dataclasses.replace(LARGE, disk=500 * GB))[0]
+        assert asked.extras[0].hourly == pytest.approx(500 * 0.08 / 730)
+        large = dataclasses.replace(image("x86_64"), disk=200 * GB)
+        found = provider.sizes(dataclasses.replace(LARGE, image=large))[0]
+        assert found.extras[0].hourly == pytest.approx(200 * 0.08 / 730)
+
+    def test_a_private_box_pays_for_no_address(self, make_aws: MakeAws) -> None:
+        """Without a public address there is none to be billed."""
+        best = make_aws(private=True).sizes(LARGE)[0]
+        assert [part.label for part in best.extras] == ["100 GB disk"]
+
+    def test_a_cost_that_is_not_known_makes_the_sum_unknown(
+        self, make_aws: MakeAws
+    ) -> None:
+        """A disk without a price is None in its part and in the sum, never 0."""
+        best = make_aws(disk_type="st1").sizes(LARGE)[0]
+        assert best.extras[0].hourly is None
+        assert best.price is not None
+        assert best.hourly is None
+
+    @pytest.mark.parametrize(
+        ("zone", "rate"), [("us-east-1a", 0.09), ("sa-east-1b", None)]
+    )
+    def test_egress_has_a_rate_or_is_unknown(
+        self, provider: AWS, zone: str, rate: float | None
+    ) -> None:
+        """What a GB to the internet costs is known for some regions, never 0."""
+        assert provider.egress_rate(zone) == rate
+
+
 class TestSpot:
     def test_by_zone(self, provider: AWS) -> None:
         """Spot has its price in each zone, which is what counts."""
@@ -161,6 +215,6 @@ class TestPrices:
             "DescribeSubnets": 1,
             "DescribeInstanceTypes": 1,
             "DescribeInstanceTypeOfferings": 1,
-            "GetProducts": 1,
+            "GetProducts": 2,
             "DescribeSpotPriceHistory": 1,
         }

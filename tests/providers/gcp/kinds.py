@@ -64,6 +64,16 @@ PRICES = {
 }
 
 
+# A GiB a month, and an hour.
+DISK_PRICES = {
+    "Balanced PD": 0.1,
+    "Storage PD": 0.04,
+    "SSD backed PD": 0.17,
+    "Hyperdisk Balanced": 0.08,
+}
+ADDRESS_PRICES = {"Standard": 0.005, "Spot Preemptible": 0.0025}
+
+
 def machine_types(zone: str) -> Iterator[dict[str, Any]]:
     """Yield the machine types of a zone, as the API shows them."""
     for place, (name, (cpus, gib, arch, shared)) in enumerate(_TYPES.items()):
@@ -96,6 +106,24 @@ def skus() -> list[dict[str, Any]]:
                 _sku(f"{name} Ram running in Americas", usage, ram, "GiBy.h"),
                 _sku(f"{name} Core running in Paris", usage, 9.0, regions=["paris1"]),
             ]
+    for name, month in DISK_PRICES.items():
+        here = _sku(f"{name} Capacity", "OnDemand", month, "GiBy.mo")
+        twice = _sku(f"Regional {name} Capacity", "OnDemand", 2 * month, "GiBy.mo")
+        there = f"{name} Capacity in Paris"
+        found += [
+            here,
+            twice,
+            _sku(there, "OnDemand", 9.0, "GiBy.mo", regions=["paris1"]),
+        ]
+    for name, price in ADDRESS_PRICES.items():
+        one = _sku(f"External IP Charge on a {name} VM", "OnDemand", price, "h")
+        one["serviceRegions"] = ["global"]
+        # The first hours of a month are free: what counts is the last tier.
+        rates = one["pricingInfo"][0]["pricingExpression"]["tieredRates"]
+        nothing = {"currencyCode": "USD", "units": "0", "nanos": 0}
+        rates[0]["startUsageAmount"] = 744
+        rates.insert(0, {"startUsageAmount": 0, "unitPrice": nothing})
+        found.append(one)
     # Said to be on demand, and sold otherwise.
     found.append(_sku("N2D AMD Instance Core running in Americas", "Commit3Yr", 0.002))
     # A price of nothing is not a price; nor is one by the month.

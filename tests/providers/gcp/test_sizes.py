@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from onebox.errors import UsageError
-from onebox.providers.base import Image, Need, Tags
+from onebox.providers.base import Image, Need, Size, Tags
 from onebox.providers.gce import families
 from onebox.providers.gcp import GCP
 
@@ -147,6 +147,47 @@ class TestPrices:
         assert provider.sizes(SMALL)[0].price is None
 
 
+class TestCosts:
+    @pytest.mark.parametrize(
+        ("type_", "spot", "month", "address"),
+        [
+            ("n2d-standard-4", False, 0.10, 0.005),
+            ("n2d-standard-4", True, 0.10, 0.0025),
+            ("n4-standard-4", False, 0.08, 0.005),
+        ],
+    )
+    def test_a_size_names_its_disk_and_its_public_address_beside_the_machine(
+        self, provider: GCP, type_: str, spot: bool, month: float, address: float
+    ) -> None:
+        """Both come from the catalogue: of that kind of disk, of spot or not."""
+        need = Need("x", 0, 0, types=(type_,), spot=spot)
+        best = provider.sizes(need)[0]
+        assert [part.label for part in best.parts] == [
+            "machine",
+            "100 GB disk",
+            "public IPv4",
+        ]
+        assert best.extras[0].hourly == pytest.approx(100 * month / 730)
+        assert best.extras[1].hourly == address
+
+    def test_a_private_box_pays_for_no_address(
+        self, make_provider: MakeProvider
+    ) -> None:
+        """Without a public address there is none to be billed."""
+        best = make_provider(private=True).sizes(SMALL)[0]
+        assert [part.label for part in best.extras] == ["100 GB disk"]
+
+    def test_costs_without_the_catalogue_are_unknown_never_nothing(
+        self, google: Google, provider: GCP
+    ) -> None:
+        """Without prices each part is None, and the reason is kept."""
+        google.catalogue = False
+        best = provider.sizes(SMALL)[0]
+        assert {part.hourly for part in best.parts} == {None}
+        assert best.hourly is None
+        assert provider.unpriced
+
+
 class TestFamilies:
     @pytest.mark.parametrize(
         ("type_", "wanted", "found"),
@@ -161,3 +202,25 @@ class TestFamilies:
     def test_disk(self, type_: str, wanted: str, found: str) -> None:
         """A family boots from what it takes, if not from what is wanted."""
         assert families.disk(type_, wanted) == found
+
+
+class TestQuotas:
+    @pytest.mark.parametrize(
+        ("limit", "type_", "place", "also"),
+        [
+            ("N2D_CPUS", "n2d-standard-4", "us-central1-b", True),
+            ("N2D_CPUS", "n2-standard-4", "us-central1-b", False),
+            ("N2D_CPUS", "n2d-standard-2", "us-central1-b", False),
+            ("N2D_CPUS", "n2d-standard-4", "europe-west4-a", False),
+            ("IN_USE_ADDRESSES", "n2-standard-4", "us-central1-b", True),
+            ("CPUS_ALL_REGIONS", "n2-standard-4", "europe-west4-a", True),
+        ],
+    )
+    def test_a_quota_covers_its_family_its_region_or_the_project(
+        self, provider: GCP, limit: str, type_: str, place: str, also: bool
+    ) -> None:
+        """Which other candidates a quota refuses is told by its name."""
+        refused = Size("s", "n2d-standard-4", 4, 1, None, None, place="us-central1-a")
+        cpus = int(type_.rpartition("-")[2])
+        other = Size("s", type_, cpus, 1, None, None, place=place)
+        assert provider.also_refused(refused, limit, other) == also
