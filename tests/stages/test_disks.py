@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,10 +18,11 @@ from onebox import chain
 from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
 from onebox.providers.base import Box, Need, Request, Size
 from onebox.providers.local import Local
-from onebox.stages import fetch, provision, push, run, teardown
+from onebox.stages import fetch, run, teardown
 from onebox.state import local_root
 
 from ..conftest import Project
+from .inprocess import type_line
 from .test_recover import JOB, TOML, pulled, starts
 
 # An attempt whose box is going to be taken counts on until then.
@@ -78,27 +80,9 @@ class Line:
         self.project = project
         self.cloud = Paid(local_root(project.environ))
 
-    def type(self, *stages: Any, **options: Any) -> chain.Session:
-        """Have these stages run, as `inv` would."""
-        line = chain.Line("inv", ())
-        session = chain.Session.open(
-            str(self.project.root), self.project.environ, {}, line
-        )
-        session.__dict__["provider"] = self.cloud
-        try:
-            with chain.frame(session):
-                for stage in stages:
-                    name = stage.__name__.rpartition(".")[2]
-                    line.begin(name, only=False, keep=False, own_command=False)
-                    if stage is run:
-                        provision.perform(session)
-                        push.perform(session)
-                        run.perform(session, None)
-                    else:
-                        stage.perform(session, **options)
-        finally:
-            session.notebook.unlock()
-        return session
+    def type(self, *stages: ModuleType, **options: Any) -> chain.Session:
+        """Run these stages, as `inv` would."""
+        return type_line(self.project, self.cloud, *stages, **options)
 
     def run(self, cuts: int) -> chain.Session:
         """Run the job; so many of its boxes are taken, each after a pull from it."""

@@ -8,8 +8,9 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -24,10 +25,11 @@ from onebox.errors import (
 from onebox.providers.base import Box, Need, Request, Size
 from onebox.providers.costs import ADDRESS, Cost, disk
 from onebox.providers.local import Local
-from onebox.stages import lastprices, offers, provision, push, run, teardown
+from onebox.stages import lastprices, offers, provision, run, teardown
 from onebox.state import local_root, state_dir
 
 from ..conftest import Project
+from .inprocess import type_line
 
 EXTRAS = (disk(100, 0.01), Cost(ADDRESS, 0.005))
 LINK = "ask for more at https://quota.example"
@@ -76,28 +78,10 @@ class Line:
 
     project: Project
     cloud: Market
-    session: chain.Session = field(init=False)
 
-    def type(self, *stages: object) -> chain.Session:
-        """Have these stages run, as `inv` would."""
-        line = chain.Line("inv", ())
-        root, environ = str(self.project.root), self.project.environ
-        self.session = session = chain.Session.open(root, environ, {}, line)
-        session.__dict__["provider"] = self.cloud
-        try:
-            with chain.frame(session):
-                for stage in stages:
-                    name = stage.__name__.rpartition(".")[2]  # type: ignore[attr-defined]
-                    line.begin(name, only=False, keep=False, own_command=False)
-                    if stage is run:
-                        provision.perform(session)
-                        push.perform(session)
-                        run.perform(session, None)
-                    else:
-                        stage.perform(session)  # type: ignore[attr-defined]
-        finally:
-            session.notebook.unlock()
-        return session
+    def type(self, *stages: ModuleType) -> chain.Session:
+        """Run these stages, as `inv` would."""
+        return type_line(self.project, self.cloud, *stages)
 
     def limit(self, text: str) -> None:
         """Set [limits]."""
