@@ -241,8 +241,10 @@ class TestTerminal:
     def test_background(self, box: SshBox) -> None:
         """A terminal session ends with its command, whatever still holds it."""
         held = box.layout.home / "held"
-        loop = f"while [ ! -e {held} ]; do sleep 0.05; done; rm {held}"
-        done = box.ssh(f"(trap '' HUP; {loop}) & echo over", options=("-tt",))
+        loop = f"touch {held}.on; while [ ! -e {held} ]; do sleep 0.05; done; rm {held}"
+        # It must not be hung up on before it has said that it does not care.
+        waits = f"while [ ! -e {held}.on ]; do sleep 0.05; done"
+        done = box.ssh(f"(trap '' HUP; {loop}) & {waits}; echo over", options=("-tt",))
         # It is here although the loop, which ends only now, holds the terminal.
         assert b"over" in done.stdout
         held.touch()
