@@ -205,7 +205,9 @@ class Box:
     private half went through user data) the first connection replaces it.
     *why* a box has stopped is said if it is known: "preempted", "deadline",
     "poweroff" or other words. A stopped box of which only the disk is left
-    (*disk_only*) can be started too, as another machine, which then costs again.
+    (*disk_only*) can be started too, as another machine, which then costs again; one
+    that is smaller than what was asked for is a *rescue*: it reads that disk, and no
+    job belongs on it.
     *notes* are sentences that the user should know about this box.
     """
 
@@ -228,6 +230,7 @@ class Box:
     jump: str = ""
     exposed: bool = False
     disk_only: bool = False
+    rescue: bool = False
 
 
 @dataclass(frozen=True)

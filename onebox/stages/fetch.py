@@ -9,7 +9,7 @@ from .. import words
 from ..errors import OutputsHeld, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from . import attempts, job, provision, push, receipt
+from . import attempts, job, push, receipt, starting
 from .roots import roots
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def perform(
             if box.disk_only and not rescue:
                 raise UsageError(_only_the_disk(box), next="inv fetch --rescue")
             line.doing(f"starting {box.id} for its outputs")
-            box = provision.start(session, box)
+            box = starting.start(session, box)
         if started_by == "fetch" and not partial:
             _job_has_ended(session, box)
         line.doing("asking the box what there is")

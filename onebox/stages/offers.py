@@ -87,7 +87,7 @@ def announce(session: Session) -> None:
     """Say, once per line, which box this is about and what it may cost at most."""
     greet(session)
     box = session.box
-    if box is not None and box.state == "running":
+    if box is not None and box.state == "running" and not box.rescue:
         _headline(session, box.size, box.deadline, "when it was made")
         return
     found = sizes(session)

@@ -9,13 +9,10 @@ from .. import words
 from ..errors import OneboxError, UsageError
 from ..providers.base import Box
 from ..signals import Interrupted
-from . import arrival, elsewhere, image, launch, offers
+from . import arrival, elsewhere, image, launch, offers, salvage, starting
 
 if TYPE_CHECKING:
     from ..session import Session
-
-# A box that is started again only for its outputs needs no more than this.
-RESCUE_SECONDS = 1800.0
 
 
 def reason(session: Session) -> str | None:
@@ -31,6 +28,8 @@ def reason(session: Session) -> str | None:
         elsewhere.refuse(session)
         return f"there is no box {session.title}"
     check(session, box)
+    if salvage.is_disk(box):
+        return f"of {box.id} only its disk is left, which is read first"
     if box.state in ("stopped", "stopping"):
         return f"{box.id} is {box.state}"
     return None
@@ -67,31 +66,21 @@ def perform(session: Session) -> Box:
         return _bring_up(session)
 
 
-def start(session: Session, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
-    """Start a stopped box again, for a limited time, and wait until it is up."""
-    until = time.time() + seconds
-    with session.notebook.intent("start", box=box.id):
-        box = session.provider.start(box, until)
-    session.made_again(box)
-    box = arrival.wait(
-        session, box, session.settings.limits.boot_minutes * 60, lambda text: None
-    )
-    session.made_again(box)
-    launch.adopt(session, box)
-    return box
-
-
 def _bring_up(session: Session) -> Box:
     old = session.box
     with session.screen.stage("provision") as line:
         boot = session.settings.limits.boot_minutes * 60
-        if old is not None:
+        if old is not None and not salvage.is_disk(old):
             line.doing(f"starting {old.id}")
-            box = start(session, old, session.settings.limits.max_hours * 3600)
-            line.end("", f"{box.id} started again, {box.place}")
-            _use(session, box)
-            _say_notes(session, box)
-            return box
+            hours = session.settings.limits.max_hours
+            old = starting.start(session, old, hours * 3600)
+            if not old.rescue:
+                line.end("", f"{old.id} started again, {old.place}")
+                _use(session, old)
+                _say_notes(session, old)
+                return old
+        if old is not None:
+            salvage.finish(session, old, line)
         line.doing("making the box")
         wanted = image.wanted(session)
         box = launch.create(session, kind="box", image=wanted, doing=line.doing)
@@ -135,7 +124,9 @@ def check(session: Session, box: Box) -> None:
             next=f"{end}, or another box: --name=second",
         )
     spot = settings.spot
-    if session.given("spot") and spot is not None and spot != box.size.spot:
+    # A machine that reads a disk is never the one that was asked for.
+    given = session.given("spot") and not box.rescue
+    if given and spot is not None and spot != box.size.spot:
         kind = "spot" if box.size.spot else "on demand"
         raise UsageError(
             f"{session.title} ({box.id}) is {kind} capacity",

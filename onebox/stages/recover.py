@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import words
 from ..errors import (
     BoxFailed,
-    Busy,
     Lost,
     NoCapacity,
     OutputsHeld,
@@ -26,9 +24,8 @@ from ..errors import (
     ProviderError,
 )
 from ..providers.base import Box, BoxState
-from ..transport import outputs
 from ..transport.answers import ExitRecord, JobStatus
-from . import attempts, checkpoints, job, launch, provision, push
+from . import attempts, checkpoints, launch, provision, push, salvage, starting
 from .attempts import Run
 
 if TYPE_CHECKING:
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
 
 # How long a box that is going down may take to be off.
 STOPPING_SECONDS = 180.0
-# A final pull waits so long for one of another terminal's to end.
-OTHERS_SECONDS = 10.0
 
 
 def taken(session: Session, box: Box, *restless: BoxState) -> bool:
@@ -172,32 +167,6 @@ def restore(session: Session, run: Run, box: Box) -> None:
         session.screen.note(f"{why}: the job starts from its beginning")
 
 
-def last_pull(session: Session, run: Run, box: Box) -> bool:
-    """
-    Bring the checkpoints here once more, from a box that still answers.
-
-    Tells whether they are here; a pull that has not ended may be in the way.
-    """
-    if not session.settings.fetch.checkpoints:
-        return True
-    try:
-        session.resuming(
-            lambda link: checkpoints.take(
-                session,
-                link,
-                run=run.id,
-                job=run.job,
-                box=box,
-                wait=OTHERS_SECONDS,
-            ),
-            box,
-        )
-    except Busy as error:
-        session.screen.note(f"{box.id}: {error.message}")
-        return False
-    return True
-
-
 def given_up(session: Session, run: Run, box: Box, why: str) -> Preempted:
     """Return the error that ends a run whose box was taken, and what is to do now."""
     try:
@@ -232,7 +201,7 @@ def clear(session: Session, run: Run) -> None:
     """Remove what earlier attempts have left here: the job has ended without it."""
     for attempt in run.attempts[:-1]:
         for name in ("outputs", "outputs-memory"):
-            shutil.rmtree(_kept(session, attempt.job) / name, ignore_errors=True)
+            shutil.rmtree(salvage.kept(session, attempt.job) / name, ignore_errors=True)
 
 
 def _leave(session: Session, run: Run, box: Box) -> None:
@@ -241,7 +210,7 @@ def _leave(session: Session, run: Run, box: Box) -> None:
         now = session.provider.get(box.id, box.place)
         here = False
         if now is not None and now.state == "running":
-            here = _bring_all(session, run, now, line)
+            here = salvage.bring_all(session, run, now, line)
             if not here:
                 line.doing(f"waiting for {box.id} to be off")
         now = now if here else _at_rest(session, box, "running", "stopping")
@@ -267,38 +236,14 @@ def _leave(session: Session, run: Run, box: Box) -> None:
             line.end("", f"{have}{box.id} is gone")
 
 
-def _bring_all(session: Session, run: Run, box: Box, line: StageLine) -> bool:
-    """Fetch checkpoints, outputs, the log's rest; tell whether all of it is here."""
-    line.doing(f"fetching what {box.id} has")
-    folder, screen = _kept(session, run.job), session.screen
-    try:
-        pulled = last_pull(session, run, box)
-        told = session.resuming(lambda link: job.status(link, run.job), box)
-        job.bring_log(session, box, told, screen.output, screen.output_gone)
-        done: outputs.Fetched = session.resuming(
-            lambda link: outputs.fetch(
-                link,
-                session.settings.fetch.outputs,
-                folder / "outputs",
-                folder / "outputs-memory",
-                line.progress,
-            ),
-            box,
-        )
-    except (Lost, Preempted, BoxFailed):
-        # It was taken in the middle of it.
-        return False
-    return pulled and not done.refused
-
-
 def _read_disk(session: Session, run: Run, box: Box, line: StageLine) -> bool:
     """Start a box that costs nothing once more, for what its disk holds."""
     line.doing(f"starting {box.id} for what its disk holds")
     try:
-        box = provision.start(session, box)
+        box = starting.start(session, box)
     except (Lost, Preempted, BoxFailed, ProviderError):
         return False
-    here = _bring_all(session, run, box, line)
+    here = salvage.bring_all(session, run, box, line)
     now = session.provider.get(box.id, box.place)
     if not here and now is not None and now.state == "running":
         # Beside it there will be the next one.
@@ -331,10 +276,6 @@ def _look_anew(session: Session) -> None:
     session.forget_look()
     session.sizes.clear()
     session.ended += 1
-
-
-def _kept(session: Session, job: str) -> Path:
-    return session.local_dir / "jobs" / job
 
 
 def _goes_on(session: Session, run: Run) -> str:

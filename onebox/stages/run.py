@@ -16,7 +16,7 @@ from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
 from ..providers.base import Box
 from ..transport import outputs
 from ..transport.answers import JobStatus
-from . import attempts, fetch, image, job, push, receipt, recover
+from . import attempts, fetch, image, job, push, receipt, recover, salvage
 from .attempts import Run
 from .roots import asked_for, roots
 from .watching import watch
@@ -260,7 +260,7 @@ def _bring_what_there_is(
     """Fetch from a box in its last minutes: it may go in the middle of it."""
     session.paper = paper
     try:
-        recover.last_pull(session, run, box)
+        salvage.last_pull(session, run, box)
         if not session.line.only:
             done = fetch.perform(session, started_by="run")
             paper["outputs"] = {"files": done.files, "bytes": done.bytes}

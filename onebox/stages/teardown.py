@@ -19,7 +19,7 @@ from ..errors import (
 from ..providers.base import Box
 from ..signals import held
 from ..transport import outputs
-from . import attempts, elsewhere, job, launch, provision, receipt, recover
+from . import attempts, elsewhere, job, launch, receipt, recover, starting
 from .roots import roots
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _outputs_are_here(session: Session, box: Box) -> None:
                 "outputs are here; nothing was removed",
                 next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
             )
-        box = provision.start(session, box)
+        box = starting.start(session, box)
     try:
         latest = job.latest(session)
         if latest is None:

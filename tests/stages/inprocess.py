@@ -32,7 +32,7 @@ def type_line(
                 if stage is run:
                     provision.perform(session)
                     push.perform(session)
-                    run.perform(session, None)
+                    run.perform(session, None, **options)
                 else:
                     stage.perform(session, **options)
     finally:

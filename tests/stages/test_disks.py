@@ -19,7 +19,7 @@ from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
 from onebox.providers.base import Box, Need, Request, Size
 from onebox.providers.local import Local
 from onebox.stages import fetch, run, teardown
-from onebox.state import local_root
+from onebox.state import config_dir, local_root, owner
 
 from ..conftest import Project
 from .inprocess import type_line
@@ -40,6 +40,9 @@ class Paid(Local):
         super().__init__({}, root)
         self.started = 0
         self.room = 99
+        self.created: list[str] = []
+        self.rescues: set[str] = set()
+        self.disk_only = True
 
     def sizes(self, need: Need) -> Sequence[Size]:
         """Ask money for it."""
@@ -50,27 +53,31 @@ class Paid(Local):
         if not self.room:
             raise NoCapacity("no room")
         self.room -= 1
+        self.created.append(request.box)
         return super().create(request)
 
     def get(self, box: str, place: str = "") -> Box | None:
         """Return the box; off, it is a disk."""
         found = super().get(box, place)
-        return found and _seen(found)
+        return found and self._seen(found)
 
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
         """Return the boxes; off, they are disks."""
-        return [_seen(box) for box in super().find(owner, also, everywhere=everywhere)]
+        found = super().find(owner, also, everywhere=everywhere)
+        return [self._seen(box) for box in found]
 
     def start(self, box: Box, deadline: float) -> Box:
         """Count the machines that it takes to read a disk."""
         self.started += 1
-        return super().start(box, deadline)
+        self.rescues.add(box.id)
+        return self._seen(super().start(box, deadline))
 
-
-def _seen(box: Box) -> Box:
-    return replace(box, disk_only=box.state == "stopped")
+    def _seen(self, box: Box) -> Box:
+        off = box.state == "stopped"
+        rescue = box.id in self.rescues
+        return replace(box, disk_only=off and self.disk_only, rescue=rescue)
 
 
 class Line:
@@ -89,6 +96,11 @@ class Line:
         self.project.write("cuts", f"{cuts}")
         with power_cuts(self.project, cuts):
             return self.type(run)
+
+    @property
+    def owner(self) -> str:
+        """Return whose boxes they are."""
+        return owner(config_dir(self.project.environ))
 
     def boxes(self) -> dict[str, str]:
         """Return the state of each box there is."""

@@ -260,7 +260,7 @@ class TestTaken:
         Checkpoints that a pull is in the way of stay on their disk; the job goes on.
         """
         (tmp_path / "sitecustomize.py").write_text(
-            "from onebox.stages import recover\nrecover.OTHERS_SECONDS = 0.1\n"
+            "from onebox.stages import salvage\nsalvage.OTHERS_SECONDS = 0.1\n"
         )
         project.environ["PYTHONPATH"] = str(tmp_path)
         prepare(project)

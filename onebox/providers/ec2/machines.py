@@ -168,6 +168,7 @@ def of_machine(instance: Answer, reach: Reach, now: float) -> Box | None:
         notes=_notes(said, reach),
         jump=reach.jump,
         exposed=said.exposed,
+        rescue=said.rescue,
     )
 
 

@@ -29,6 +29,8 @@ EXPOSED = f"{PREFIX}exposed"
 NO_ALARM = f"{PREFIX}no-alarm"
 # On a machine that is there to be given a kept disk, until it has it.
 SWAPPING = f"{PREFIX}swapping"
+# On a machine that is there for a kept disk alone, for as long as it lives.
+RESCUE = f"{PREFIX}rescue"
 # On a kept disk: when a machine for it was asked for.
 RESCUED = f"{PREFIX}rescued"
 
@@ -55,6 +57,7 @@ class Marks:
     idle_grace: float = 1800.0
     no_alarm: bool = False
     swapping: bool = False
+    rescue: bool = False
 
 
 def of_request(request: Request) -> Marks:
@@ -89,6 +92,7 @@ def write(marks: Marks) -> list[dict[str, str]]:
         EXPOSED: "1" if marks.exposed else "",
         NO_ALARM: "1" if marks.no_alarm else "",
         SWAPPING: "1" if marks.swapping else "",
+        RESCUE: "1" if marks.rescue else "",
         f"{PREFIX}size": size.name,
         f"{PREFIX}type": size.type,
         f"{PREFIX}cpus": str(size.cpus),
@@ -164,6 +168,7 @@ def read(thing: Answer) -> Marks | None:
         idle_grace=number(said.get(f"{PREFIX}idle-grace")) or 1800.0,
         no_alarm=bool(said.get(NO_ALARM)),
         swapping=bool(said.get(SWAPPING)),
+        rescue=bool(said.get(RESCUE)),
     )
 
 

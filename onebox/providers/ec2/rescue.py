@@ -151,7 +151,8 @@ class Starter:
                 disk_type=self.disk_type,
                 spot=False,
             )
-            here = replace(said, size=replace(size, name=said.size.name), swapping=True)
+            small = replace(size, name=said.size.name)
+            here = replace(said, size=small, swapping=True, rescue=True)
             try:
                 return launching.run(self.cloud, region, plan, here)
             except (NoCapacity, QuotaExceeded) as error:

@@ -78,6 +78,7 @@ def box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
         work=WORK,
         why=why if now in ("stopping", "stopped") else "",
         notes=tuple(str(note) for note in told.get("notes", ())),
+        rescue=told.get("rescue") is True,
     )
 
 

@@ -75,6 +75,7 @@ def _change(cloud: Cloud, name: str, zone: str, size: Size, error: NoCapacity) -
     before = told.get("size", {}).get("name", size.name)
     note = f"it is a {size.type} now: {error.message}"
     told["size"] = asdict(replace(size, name=before))
+    told["rescue"] = True
     told["notes"] = [*told.get("notes", ()), note]
     items[labels.RECORD] = json.dumps(told, sort_keys=True)
     cloud.do(

@@ -97,6 +97,7 @@ class TestRescue:
         deadline = time.time() + 1800
         started = up(provider, provider.start(box, deadline))
         assert (started.state, started.disk_only) == ("running", False)
+        assert started.rescue and not box.rescue
         assert (started.id, started.host_key) == (box.id, box.host_key)
         assert started.deadline == deadline
         assert started.place == box.place
@@ -122,6 +123,7 @@ class TestRescue:
         stopped = provider.get(box.id)
         assert stopped is not None
         assert (stopped.state, stopped.disk_only) == ("stopped", False)
+        assert stopped.rescue
         again = up(provider, provider.start(stopped, time.time() + 900))
         assert again.state == "running"
         provider.delete(again)

@@ -133,6 +133,7 @@ class TestStart:
         google.fail("instances.start", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
         started = provider.start(box, time.time() + 600)
         assert started.state == "running"
+        assert started.rescue and not box.rescue
         assert (started.size.type, started.size.cpus) == ("n2d-standard-4", 4)
         assert (started.size.name, started.size.spot) == (box.size.name, True)
         assert started.size.price == pytest.approx(4 * 0.00796 + 16 * 0.001067)

@@ -1,0 +1,46 @@
+"""Fetch the outputs of a box's last job, before anything is written over them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..providers.base import Box
+from ..transport.answers import JobStatus
+from . import fetch, job
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def fetch_outputs(
+    session: Session, box: Box, *, log_only: bool = False
+) -> JobStatus | None:
+    """
+    Fetch the log and the outputs of the last job, unless they are here.
+
+    Args:
+        log_only: Leave the outputs where they are.
+
+    Returns:
+        The status of that job, None if none has run on this box.
+
+    Raises:
+        UsageError: The job still runs.
+
+        OutputsHeld: Its outputs, or files beside them, cannot all be brought here.
+    """
+    record = session.notebook.record
+    before = job.latest(session)
+    if before is None or before.job.startswith("image-"):
+        return None
+    job.refuse_running(session, before)
+    job.bring_log(session, box, before)
+    if record.fetched or record.discarded or log_only:
+        return before
+    session.screen.note(f"outputs of the earlier job {before.job} first")
+    into = session.root / record.job_into if record.job_into else session.usual_into
+    lost = before.state == "lost"
+    with session.fetching_into(str(into)):
+        fetch.perform(session, started_by="run", partial=lost, ended=before.record)
+    session.fetched_earlier = before.job
+    return before
