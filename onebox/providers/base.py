@@ -10,11 +10,11 @@ when the thing is already gone. Errors come as the `ProviderError` family.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import UsageError
+from ..errors import NotAllowed, UsageError
 from . import costs
 from .costs import Cost
 
@@ -243,6 +243,20 @@ class Leftover:
 
 
 @dataclass(frozen=True)
+class FreeThing:
+    """
+    Something of an owner's that costs nothing and belongs to no single box.
+
+    *why* says why it has to stay; "" where nothing needs it any more.
+    """
+
+    kind: str
+    id: str
+    place: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Check:
     """One line of `doctor`: *ok* None means worth knowing, but not wrong."""
 
@@ -385,6 +399,31 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
         """Ask again for everything that belonged to this box id."""
+
+    def free_things(
+        self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
+    ) -> Sequence[FreeThing]:
+        """
+        Return what bears this owner's name and costs nothing, other than boxes.
+
+        Args:
+            gone: Boxes that are known to be gone, or never to have been made: what
+                was made for one that is only missing may still be needed.
+
+            everywhere: Look in every region that the account can use.
+        """
+        return ()
+
+    def remove_free(self, owner: str, thing: FreeThing) -> None:
+        """
+        Remove one of the owner's free things; already gone is fine.
+
+        Raises:
+            ProviderError: A box of the owner's needs it after all.
+
+            NotAllowed: It is not this owner's; it was not touched.
+        """
+        raise NotAllowed(f"{thing.kind} {thing.id} is not a thing of {self.name}'s")
 
     @abc.abstractmethod
     def images(self, owner: str) -> Sequence[Image]:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from .. import words
 from ..errors import ConfigError, Gone, NotAllowed, OneboxError, ProviderError, Unclear
 from . import caller
-from .base import Box, Check, Image, Leftover, Need, Provider, Request, Size
+from .base import (
+    Box,
+    Check,
+    FreeThing,
+    Image,
+    Leftover,
+    Need,
+    Provider,
+    Request,
+    Size,
+)
 from .droplets import (
     checks,
     ending,
     firewall,
     images,
+    keys,
     labels,
     launching,
     power,
@@ -24,10 +36,11 @@ from .droplets import (
 )
 from .droplets.calls import Answer, Calls
 from .droplets.looking import Droplets, as_box, check_all
-from .droplets.refusals import ACCOUNT, TOKEN
+from .droplets.refusals import ACCOUNT, TOKEN, UnknownKey
 from .droplets.wishes import Patience, Wishes
 
 LAST_ACTIONS = 5
+TAG_STAYS = "to remove it could take it off a box that is being made"
 
 
 class DigitalOcean(Provider):
@@ -114,13 +127,12 @@ class DigitalOcean(Provider):
             return self._box(droplet)
         self._check_deadline()
         image = self._image_for(request)
-        said = launching.body(request, self._wishes, image)
         owner = request.tags.owner
+        key = keys.ensure(self._calls, owner, request.user_key)
+        said = launching.body(request, self._wishes, image, key)
         self._wall_off(request)
         try:
-            droplet = launching.post(
-                self._calls, self._droplets, self._patience, request, said
-            )
+            droplet = self._post(request, said)
         except Unclear:
             raise
         except OneboxError:
@@ -171,6 +183,32 @@ class DigitalOcean(Provider):
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
         """Ask again for droplet, firewall, volumes and half-made snapshots."""
         return removal.leftovers(self._calls, self._droplets, box)
+
+    def free_things(
+        self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
+    ) -> Sequence[FreeThing]:
+        """Return the owner's firewalls and ssh key, and with *everywhere* its tag."""
+        live = {box.id for box in self.find(owner)}
+        found = firewall.of_owner(self._calls, owner, live, gone)
+        why = f"{words.some(sorted(live))} may be made again with it" if live else ""
+        for key in keys.of_owner(self._calls, owner):
+            found.append(FreeThing("ssh key", str(key["id"]), why=why))
+        word = tags.tag("owner", owner)
+        if everywhere and labels.is_there(self._calls, word):
+            found.append(FreeThing("tag", word, why=TAG_STAYS))
+        return found
+
+    def remove_free(self, owner: str, thing: FreeThing) -> None:
+        """Remove a firewall or the ssh key of the owner's, unless a box needs it."""
+        live = {box.id for box in self.find(owner)}
+        if thing.kind == "firewall":
+            firewall.remove_one(self._calls, owner, thing.id, live)
+        elif thing.kind == "ssh key":
+            if live:
+                raise ProviderError(f"{words.some(sorted(live))} may need it")
+            keys.remove(self._calls, owner, thing.id)
+        else:
+            super().remove_free(owner, thing)
 
     def images(self, owner: str) -> Sequence[Image]:
         """Return this owner's images, newest first."""
@@ -244,6 +282,19 @@ class DigitalOcean(Provider):
         if not self._wishes.destroy_token or box.tags.kind != "box":
             return b""
         return ending.errand(self._destroy_token(), self._calls.address)
+
+    def _post(self, request: Request, said: Answer) -> Answer:
+        """Send the create call; once more if its ssh key was removed meanwhile."""
+        try:
+            return launching.post(
+                self._calls, self._droplets, self._patience, request, said
+            )
+        except UnknownKey:
+            # By another command of the owner's, with what was the last box.
+            keys.ensure(self._calls, request.tags.owner, request.user_key)
+        return launching.post(
+            self._calls, self._droplets, self._patience, request, said
+        )
 
     def _wall_off(self, request: Request) -> None:
         """Make the firewall; where that fails there is certainly no droplet."""

@@ -122,7 +122,8 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
             again: A repetition changes nothing, so that it may be repeated.
 
         Raises:
-            Unclear: It may have been done, or not.
+            Unclear: It may have been done, or not; where it is `Failed`, nothing
+                more comes of it than shows within the lists' lag.
         """
         return self._ask("POST", path, {}, body, again=again)
 
@@ -171,22 +172,31 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
             told = _read(data)
             if status >= 500 or (status < 300 and told is None):
                 text = f"HTTP {status}, {_said(told) or 'no answer that can be read'}"
-                tried = self._after(tried, method, path, self._hide(text), again)
+                text = self._hide(text)
+                tried = self._after(tried, method, path, text, again, refusals.Failed)
                 continue
             if status >= 300:
                 code, said = str((told or {}).get("id", "")), _said(told)
                 raise refusals.refusal(method, path, status, code, self._hide(said))
             return told or {}
 
-    def _after(self, tried: int, method: str, path: str, why: str, again: bool) -> int:
+    def _after(
+        self,
+        tried: int,
+        method: str,
+        path: str,
+        why: str,
+        again: bool,
+        unclear: type[Unclear] = Unclear,
+    ) -> int:
         """Wait before a repetition, and count it; raise if there is to be none."""
         text = f"DigitalOcean did not answer {method} {path}: {why}"
         if not again:
-            raise Unclear(text, next="inv status, in a minute")
+            raise unclear(text, next="inv status, in a minute")
         if tried + 1 >= self.patience.tries:
             if method == "GET":
                 raise ProviderError(text, next="again, in a minute")
-            raise Unclear(text, next="inv status, in a minute")
+            raise unclear(text, next="inv status, in a minute")
         self.sleep(self._jitter(tried))
         return tried + 1
 

@@ -33,12 +33,23 @@ SCOPES = (
     "sizes:read",
     "snapshot:read",
     "snapshot:delete",
+    "ssh_key:create",
+    "ssh_key:read",
+    "ssh_key:delete",
     "tag:create",
     "tag:read",
     "tag:delete",
 )
-_READS = ("droplets", "firewalls", "images", "sizes", "regions", "tags")
-_WRITES = ("droplets", "firewalls", "tags")
+_READS = (
+    "account/keys",
+    "droplets",
+    "firewalls",
+    "images",
+    "sizes",
+    "regions",
+    "tags",
+)
+_WRITES = ("account/keys", "droplets", "firewalls", "tags")
 
 
 def look(

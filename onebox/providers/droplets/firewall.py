@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from ...errors import Gone
+from ...errors import Gone, NotAllowed, ProviderError
+from ..base import FreeThing
 from . import labels, tags
 from .calls import Answer, Calls
 from .looking import moment
@@ -76,8 +77,58 @@ def remove_stale(
     # Most of the time there are none, and nobody need be asked.
     live = boxes() if old else ()
     for one in old:
-        if one["name"].rpartition(".")[2] not in live:
+        if _box(one) not in live:
             _delete(calls, one)
+
+
+def of_owner(
+    calls: Calls, owner: str, live: Collection[str], gone: Collection[str]
+) -> list[FreeThing]:
+    """
+    Return the owner's firewalls, each with the reason for which it has to stay.
+
+    Args:
+        live: The ids of the owner's boxes.
+
+        gone: The ids of boxes that will certainly not be made any more.
+    """
+    found = []
+    for one in calls.all("firewalls", "firewalls"):
+        if not _is_ours(one) or _owner(one) != owner:
+            continue
+        box, why = _box(one), ""
+        if box in live:
+            why = f"{box} uses it"
+        elif box not in gone and _age(calls, one) <= STALE_SECONDS:
+            why = f"{box} may be on its way; not so an hour after it was made"
+        found.append(FreeThing("firewall", str(one["id"]), why=why))
+    return found
+
+
+def remove_one(calls: Calls, owner: str, id: str, live: Collection[str]) -> None:
+    """
+    Remove a firewall of the owner's that no box needs; already gone is fine.
+
+    Raises:
+        NotAllowed: It is not the owner's, or not only for a box.
+
+        ProviderError: A box needs it.
+    """
+    try:
+        found = calls.get(f"firewalls/{id}")["firewall"]
+    except Gone:
+        return
+    if not _is_ours(found) or _owner(found) != owner:
+        raise NotAllowed(f"firewall {id} is not this owner's; it was not touched")
+    box = _box(found)
+    if box in live:
+        raise ProviderError(f"{box} uses it")
+    _delete(calls, found)
+    labels.forget(calls, [tags.tag("box", box)])
+
+
+def _box(found: Answer) -> str:
+    return str(found["name"]).rpartition(".")[2]
 
 
 def _owner(found: Answer) -> str:

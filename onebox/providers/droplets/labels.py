@@ -46,5 +46,13 @@ def forget(calls: Calls, words: Iterable[str]) -> None:
                 calls.delete(f"tags/{word}")
 
 
+def is_there(calls: Calls, word: str) -> bool:
+    """Tell whether there is such a tag."""
+    with suppress(Gone):
+        calls.get(f"tags/{word}")
+        return True
+    return False
+
+
 def _resource(kind: Kind, number: int | str) -> Answer:
     return {"resources": [{"resource_id": str(number), "resource_type": kind}]}

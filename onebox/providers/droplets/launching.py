@@ -12,6 +12,7 @@ from ..base import Request
 from . import tags
 from .calls import Answer, Calls
 from .looking import Droplets, check_all
+from .refusals import Failed
 from .removal import destroy
 from .renewing import deadline_at_boot
 from .wishes import Patience, Wishes
@@ -47,8 +48,13 @@ def base_slug(name: str) -> str:
     return _BASES[name]
 
 
-def body(request: Request, wishes: Wishes, image: str | int) -> Answer:
-    """Return what the create call says; everything that arms the box is in it."""
+def body(request: Request, wishes: Wishes, image: str | int, key: str) -> Answer:
+    """
+    Return what the create call says; everything that arms the box is in it.
+
+    Args:
+        key: The fingerprint of an ssh key of the account's.
+    """
     told = user_data(request, notice="", until=deadline_at_boot(request))
     if len(told) > LARGEST_USER_DATA:
         raise ProviderError(f"user data of {len(told)} bytes is too large")
@@ -59,6 +65,8 @@ def body(request: Request, wishes: Wishes, image: str | int) -> Answer:
         "image": image,
         "tags": tags.of_box(request),
         "user_data": told.decode("ascii"),
+        # Without one DigitalOcean mails a password for root.
+        "ssh_keys": [key],
         "backups": False,
         "ipv6": False,
         "monitoring": False,
@@ -82,34 +90,60 @@ def post(
     clock: Callable[[], float] = time.monotonic,
 ) -> Answer:
     """
-    Send the create call, once, and return the droplet that it has made.
+    Send the create call and return the droplet that it has made: one at most.
 
     After an unclear answer the lists are asked for the box's own tag until the
-    droplet is there, or would be there if it had been made.
+    droplet is there, or would be there if it had been made. If it is not, the call
+    is sent again where the API itself has said that it failed; nobody knows when a
+    call whose answer was lost takes effect.
 
     Raises:
         Unclear: It does not show so far.
     """
-    try:
-        droplet: Answer = calls.post("droplets", said)["droplet"]
-        droplets.made(request.box, droplet)
-        return droplet
-    except KeyError as error:
-        unclear: Exception = error
-    except Unclear as error:
-        unclear = error
-    until = clock() + patience.settle
-    while clock() < until:
-        with suppress(ProviderError):
-            found = droplets.called(request.box)
-            if found:
-                return only_one(calls, patience, request, found)
-        calls.sleep(patience.look)
+    unclear: Exception | None = None
+    for _ in range(patience.creates):
+        try:
+            droplet: Answer = calls.post("droplets", said)["droplet"]
+            droplets.made(request.box, droplet)
+            if unclear is None:
+                return droplet
+            # Should the earlier one have made one too, it is the older.
+            return only_one(calls, patience, request, droplets.called(request.box))
+        except (KeyError, Unclear) as error:
+            unclear = error
+        except ProviderError:
+            found = droplets.called(request.box) if unclear is not None else []
+            if not found:
+                raise
+            return only_one(calls, patience, request, found)
+        found = _look_for(calls, droplets, patience, request, clock)
+        if found:
+            return only_one(calls, patience, request, found)
+        if not isinstance(unclear, Failed):
+            break
     raise Unclear(
         f"DigitalOcean did not say whether it made {request.box}, and "
         f"{patience.settle:.0f} s later it does not show",
         next="inv status, in a minute; inv sweep finds whatever comes of it",
     ) from unclear
+
+
+def _look_for(
+    calls: Calls,
+    droplets: Droplets,
+    patience: Patience,
+    request: Request,
+    clock: Callable[[], float],
+) -> list[Answer]:
+    """Return the box's droplets, once there are any, or none after their lag."""
+    until = clock() + patience.settle
+    while clock() < until:
+        with suppress(ProviderError):
+            found = droplets.called(request.box)
+            if found:
+                return found
+        calls.sleep(patience.look)
+    return []
 
 
 def only_one(

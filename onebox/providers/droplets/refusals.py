@@ -8,6 +8,7 @@ from ...errors import (
     NotAllowed,
     ProviderError,
     QuotaExceeded,
+    Unclear,
     Unsuitable,
     UsageError,
 )
@@ -29,6 +30,14 @@ _KINDS = {
     "regions": "regions",
 }
 _VERBS = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
+
+
+class Failed(Unclear):
+    """The API itself answered that it had failed: nothing more comes of the call."""
+
+
+class UnknownKey(ProviderError):
+    """An ssh key that the call names is not in the account (any more)."""
 
 
 class Conflict(ProviderError):
@@ -78,6 +87,8 @@ def scope(method: str, path: str) -> str:
     """Name the scope that a token must have for a call."""
     parts = path.split("/")
     kind, verb = _KINDS.get(parts[0], parts[0]), _VERBS.get(method, "read")
+    if parts[:2] == ["account", "keys"]:
+        kind = "ssh_key"
     if parts[-1] == "actions" and method == "POST":
         verb = "update"
     return f"{kind}:{verb}"
@@ -86,6 +97,10 @@ def scope(method: str, path: str) -> str:
 def _unprocessable(said: str, own: str) -> ProviderError | UsageError:
     if "pending event" in said or "pending action" in said:
         return Pending(own)
+    if "already in use" in said:
+        return Conflict(own)
+    if "key identifiers" in said:
+        return UnknownKey(own)
     if "already powered" in said:
         return Already(own)
     if "limit" in said:

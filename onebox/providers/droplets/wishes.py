@@ -14,7 +14,8 @@ class Patience:
     """
     For how long what is waited for, in seconds.
 
-    *settle* is how long a list may lag behind; *look* lies between two looks at
+    *settle* is how long a list may lag behind; *creates* how often a create call is
+    sent that the API answers with an error of its own; *look* lies between two looks at
     something that takes its time.
     """
 
@@ -25,6 +26,7 @@ class Patience:
     pause: float = 0.5
     limited: float = 180.0
     settle: float = 60.0
+    creates: int = 4
     look: float = 3.0
     shutdown: float = 60.0
     action: float = 600.0

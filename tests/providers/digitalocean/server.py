@@ -306,6 +306,9 @@ def _route(
     body: Any,
 ) -> tuple[int, Any]:
     parts = path.split("/")
+    if parts[:2] == ["account", "keys"]:
+        # The one path of two words before what it names.
+        parts = ["account/keys", *parts[2:]]
     pattern = "/".join("*" if at == 1 or at == 3 else p for at, p in enumerate(parts))
     if not scopes.fullmatch(_scope(method, pattern)):
         raise RefusedError(
@@ -334,6 +337,7 @@ def _route(
 
 def _scope(method: str, pattern: str) -> str:
     kinds = {
+        "account/keys": "ssh_key",
         "droplets": "droplet",
         "firewalls": "firewall",
         "images": "image",
@@ -345,6 +349,8 @@ def _scope(method: str, pattern: str) -> str:
     if pattern.endswith("/actions") and method == "POST":
         verb = "update"
     first = pattern.split("/")[0]
+    if pattern.startswith("account/keys"):
+        first = "account/keys"
     return f"{kinds.get(first, first)}:{verb}"
 
 
@@ -397,6 +403,10 @@ def _tag(world: World, name: str, query: Json, parts: list[str]) -> Json:
     return {"tag": {"name": world.tags[name.lower()], "resources": resources}}
 
 
+def _key(world: World, name: str, query: Json, parts: list[str]) -> Json:
+    return {"ssh_key": world.key(name)}
+
+
 def _account(world: World, name: str, query: Json, parts: list[str]) -> Json:
     return {
         "account": {
@@ -446,6 +456,10 @@ def _int(text: str) -> int:
 
 _GETS: dict[str, Any] = {
     "account": _account,
+    "account/keys": lambda w, n, q, p: _page(
+        "account/keys", "ssh_keys", list(w.keys.values()), q
+    ),
+    "account/keys/*": _key,
     "sizes": lambda w, n, q, p: _page("sizes", "sizes", w.sizes, q),
     "regions": _regions,
     "droplets": _droplets,
@@ -468,6 +482,8 @@ _GETS: dict[str, Any] = {
     ),
 }
 _CHANGES: dict[tuple[str, str], Any] = {
+    ("POST", "account/keys"): lambda w, n, b: w.register(b),
+    ("DELETE", "account/keys/*"): lambda w, n, b: w.forget_key(n),
     ("POST", "droplets"): lambda w, n, b: w.create(b),
     ("DELETE", "droplets/*"): lambda w, n, b: w.destroy(_int(n)),
     ("POST", "droplets/*/actions"): lambda w, n, b: w.act(_int(n), b),
@@ -483,6 +499,7 @@ _CHANGES: dict[tuple[str, str], Any] = {
     ("DELETE", "volumes/*"): _delete_from("volumes"),
 }
 _STATUS = {
+    ("POST", "account/keys"): 201,
     ("POST", "droplets"): 202,
     ("POST", "droplets/*/actions"): 201,
     ("POST", "firewalls"): 202,

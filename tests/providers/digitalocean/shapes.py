@@ -149,6 +149,8 @@ _RESOURCES = record(
     {},
 )
 
+_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]+={0,2}( .*)?")
+
 BODIES: Mapping[tuple[str, str], Check] = {
     ("POST", "droplets"): record(
         {
@@ -182,6 +184,7 @@ BODIES: Mapping[tuple[str, str], Check] = {
     ),
     ("POST", "firewalls"): _FIREWALL,
     ("PUT", "firewalls/*"): _FIREWALL,
+    ("POST", "account/keys"): record({"name": text(), "public_key": text(_KEY)}, {}),
     ("POST", "tags"): record({"name": text(TAG)}, {}),
     ("POST", "tags/*/resources"): _RESOURCES,
     ("DELETE", "tags/*/resources"): _RESOURCES,
@@ -189,6 +192,7 @@ BODIES: Mapping[tuple[str, str], Check] = {
 
 _PAGED = ("page", "per_page")
 QUERIES: Mapping[str, tuple[str, ...]] = {
+    "account/keys": _PAGED,
     "droplets": (*_PAGED, "tag_name", "name", "type"),
     "droplets/*/actions": _PAGED,
     "firewalls": _PAGED,

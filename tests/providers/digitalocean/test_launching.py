@@ -44,7 +44,7 @@ class TestCreate:
     def test_body(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """One call says it all: tags, user data, no monitoring, no ssh key."""
+        """One call says it all: tags, user data, no monitoring."""
         request = make_request()
         provider.create(request)
         [droplet] = server.world.made
@@ -53,13 +53,11 @@ class TestCreate:
         assert {"onebox-managed", box_tag(request)} <= set(body["tags"])
         assert tags.tag("owner", request.tags.owner) in body["tags"]
         assert (body["monitoring"], body["with_droplet_agent"]) == (False, False)
-        assert "ssh_keys" not in body
         assert body["user_data"].startswith("#cloud-config\n")
         assert body["user_data"].isascii()
         assert len(body["user_data"]) < 64 << 10
         key = " ".join(request.user_key.split()[:2])
         assert key in body["user_data"]
-        assert server.count("POST", "account/keys") == 0
 
     def test_private_network(
         self, server: Server, open_provider: Open, make_request: Make
@@ -109,13 +107,50 @@ class TestCreate:
     def test_never_made(
         self, server: Server, open_provider: Open, make_request: Make, kind: str
     ) -> None:
-        """What does not show in time is unclear; it is never sent again."""
+        """What does not show in time is unclear; unanswered it is never sent again."""
         provider, request = open_provider(SHORT), make_request()
         server.fail("POST", "droplets", kind, times=100)
         with pytest.raises(Unclear, match=request.box):
             provider.create(request)
-        assert server.faults[0].times == 99
+        answered = kind in ("500 before", "html before")
+        assert server.faults[0].times == 100 - (SHORT.creates if answered else 1)
         assert not server.world.made
+
+    @pytest.mark.parametrize("kind", ["500 before", "html before"])
+    def test_one_failure_of_the_api_does_not_end_it(
+        self, server: Server, provider: DigitalOcean, make_request: Make, kind: str
+    ) -> None:
+        """A call that the API has failed at is sent again, once it shows nothing."""
+        server.fail("POST", "droplets", kind)
+        box = when_up(provider, provider.create(make_request()))
+        assert len(server.world.made) == 1
+        assert len(server.world.firewalls) == 1
+        provider.delete(box)
+        assert not server.world.firewalls
+
+    def test_a_failed_call_that_made_one_all_the_same(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """Of two droplets of a call that was sent again, one stays: the older."""
+        provider, request = open_provider(SHORT), make_request()
+        server.world.laws.lag = SHORT.settle + 0.4
+        server.fail("POST", "droplets", "500 after")
+        made = when_up(provider, provider.create(request))
+        first = server.world.made[0]
+        while [one.kind for one in provider.leftovers(made.id)].count("droplet") < 2:
+            assert first.id in server.world.droplets
+        provider.create(request)
+        assert list(server.world.droplets) == [first.id]
+
+    def test_refused_after_a_failure(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A refusal of the second call is told as such; nothing of it is left."""
+        server.fail("POST", "droplets", "500 before")
+        server.world.laws.droplet_limit = 0
+        with pytest.raises(QuotaExceeded):
+            provider.create(make_request())
+        assert not server.world.firewalls
 
     def test_late(
         self, server: Server, open_provider: Open, make_request: Make
@@ -341,7 +376,7 @@ class TestRefused:
     ) -> None:
         """A token that may only read makes nothing, and its scope is named."""
         monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", READ_ONLY)
-        with pytest.raises(NotAllowed, match="scope tag:create"):
+        with pytest.raises(NotAllowed, match="scope ssh_key:create"):
             open_provider().create(make_request())
         assert not server.world.made
 

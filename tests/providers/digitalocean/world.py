@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import ipaddress
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -140,6 +143,10 @@ class World:
 
     Attributes:
         made: The droplets that there have ever been.
+
+        mailed: The droplets whose root password was mailed.
+
+        keys: The account's ssh keys, by their numbers.
     """
 
     def __init__(self, laws: Laws | None = None) -> None:
@@ -147,6 +154,8 @@ class World:
         self.lock = threading.RLock()
         self.droplets: dict[int, Droplet] = {}
         self.made: list[Droplet] = []
+        self.mailed: list[Droplet] = []
+        self.keys: dict[int, Json] = {}
         self.firewalls: dict[str, Json] = {}
         self.tags: dict[str, str] = {}
         self.images: dict[int, Json] = {}
@@ -201,6 +210,10 @@ class World:
             raise _wrong(
                 "creating this/these droplet(s) will exceed your droplet limit"
             )
+        known = {one[by] for one in self.keys.values() for by in ("id", "fingerprint")}
+        for key in body.get("ssh_keys") or []:
+            if key not in known:
+                raise _wrong(f"{key} are invalid key identifiers for Droplet creation.")
         now = time.monotonic()
         droplet = Droplet(
             id=next(self._numbers),
@@ -214,6 +227,8 @@ class World:
         droplet.walled = not self.reachable(droplet, "198.51.100.66")
         self.droplets[droplet.id] = droplet
         self.made.append(droplet)
+        if not body.get("ssh_keys"):
+            self.mailed.append(droplet)
         action = self._act(droplet, "create", laws.boot, None)
         links = [{"id": action["id"], "rel": "create", "href": "https://x/"}]
         return {"droplet": self.show(droplet), "links": {"actions": links}}
@@ -358,6 +373,28 @@ class World:
             "pending_changes": [],
         }
         return {"firewall": self.firewalls[id]}
+
+    def register(self, body: Json) -> Json:
+        """Put an ssh key into the account: each one once."""
+        blob = base64.b64decode(body["public_key"].split()[1])
+        digits = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+        known = ":".join(re.findall("..", digits))
+        if any(one["fingerprint"] == known for one in self.keys.values()):
+            raise _wrong("SSH Key is already in use on your account")
+        number = next(self._numbers)
+        self.keys[number] = {**body, "id": number, "fingerprint": known}
+        return {"ssh_key": self.keys[number]}
+
+    def key(self, name: str) -> Json:
+        """Return an ssh key by its number or its fingerprint."""
+        for number, one in self.keys.items():
+            if name in (str(number), one["fingerprint"]):
+                return one
+        raise RefusedError(404, "not_found", "The resource you requested could not")
+
+    def forget_key(self, name: str) -> None:
+        """Take an ssh key out of the account; droplets keep what they have."""
+        del self.keys[self.key(name)["id"]]
 
     def tag(self, word: str) -> str:
         """Return a tag as it was first written; make it if need be."""

@@ -1,0 +1,160 @@
+"""What costs nothing: ssh key, firewalls and tag, which nobody is to be left with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from onebox.errors import NotAllowed, ProviderError
+from onebox.providers.base import Box, FreeThing
+from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.droplets import keys, tags
+
+from .conftest import Make, when_up
+from .server import Server
+
+
+def kinds(things: Sequence[FreeThing]) -> dict[str, bool]:
+    """Return of each kind whether it may go."""
+    return {thing.kind: not thing.why for thing in things}
+
+
+def remove_all(provider: DigitalOcean, owner: str, *gone: str) -> None:
+    """Remove whatever may go."""
+    for thing in provider.free_things(owner, gone):
+        if not thing.why:
+            provider.remove_free(owner, thing)
+
+
+def ended_by_itself(server: Server, provider: DigitalOcean, make_request: Make) -> Box:
+    """Return a box whose droplet has removed itself at its deadline."""
+    box = when_up(provider, provider.create(make_request()))
+    [number] = server.world.droplets
+    server.world.destroy(number)
+    assert provider.get(box.id) is None
+    return box
+
+
+class TestKey:
+    def test_no_password_is_mailed(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The create call names the owner's key, which is in the account by then."""
+        request = make_request()
+        provider.create(request)
+        [key] = server.world.keys.values()
+        assert server.world.made[0].body["ssh_keys"] == [key["fingerprint"]]
+        assert key["public_key"] == " ".join(request.user_key.split()[:2])
+        assert key["fingerprint"] == keys.fingerprint(request.user_key)
+        assert not server.world.mailed
+
+    def test_one_for_all_boxes(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """It is registered once, and not again for the next box."""
+        provider.create(make_request())
+        provider.create(make_request())
+        assert len(server.world.keys) == 1
+        assert server.count("POST", "account/keys") == 1
+
+    def test_that_of_the_user_stays(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A key that the user has registered is used, and never removed."""
+        request = make_request()
+        words = " ".join(request.user_key.split()[:2])
+        server.world.register({"name": "my laptop", "public_key": words})
+        provider.delete(when_up(provider, provider.create(request)))
+        remove_all(provider, request.tags.owner)
+        assert [key["name"] for key in server.world.keys.values()] == ["my laptop"]
+
+    @pytest.mark.parametrize("kind", ["500 after", "cut after", "half"])
+    def test_lost_answer(
+        self, server: Server, provider: DigitalOcean, make_request: Make, kind: str
+    ) -> None:
+        """A key whose answer was lost is in the account once, and used."""
+        server.fail("POST", "account/keys", kind)
+        provider.create(make_request())
+        assert len(server.world.keys) == 1
+        assert not server.world.mailed
+
+    def test_removed_meanwhile(
+        self,
+        server: Server,
+        provider: DigitalOcean,
+        make_request: Make,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A key that another command removes before the create call is made anew."""
+        wall = server.world.wall
+
+        def walled(body: dict[str, object], id: str | None = None) -> object:
+            server.world.keys.clear()
+            return wall(body, id)
+
+        monkeypatch.setattr(server.world, "wall", walled)
+        provider.create(make_request())
+        assert len(server.world.made) == 1
+        assert len(server.world.keys) == 1
+
+
+class TestFreeThings:
+    def test_go_with_the_last_box(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """What a box uses stays with its reason; afterwards nothing is left."""
+        request = make_request()
+        owner = request.tags.owner
+        box = when_up(provider, provider.create(request))
+        things = provider.free_things(owner)
+        assert kinds(things) == {"firewall": False, "ssh key": False}
+        assert all(box.id in thing.why for thing in things)
+        for thing in things:
+            with pytest.raises(ProviderError, match=box.id):
+                provider.remove_free(owner, thing)
+        provider.delete(box)
+        remove_all(provider, owner)
+        assert not server.world.keys
+        assert not server.world.firewalls
+        assert not provider.free_things(owner)
+        [tag] = provider.free_things(owner, everywhere=True)
+        assert (tag.id, bool(tag.why)) == (tags.tag("owner", owner), True)
+
+    def test_of_a_box_that_has_removed_itself(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """What a box leaves that ended itself goes at once where that is known."""
+        box = ended_by_itself(server, provider, make_request)
+        owner = box.tags.owner
+        things = provider.free_things(owner)
+        assert kinds(things) == {"firewall": False, "ssh key": True}
+        assert "may be on its way" in things[0].why
+        things = provider.free_things(owner, [box.id])
+        assert kinds(things) == {"firewall": True, "ssh key": True}
+        remove_all(provider, owner, box.id)
+        assert not server.world.firewalls
+        assert tags.tag("box", box.id) not in server.world.tags
+
+    def test_old_ones_of_nobody(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A firewall without a box needs no reason to go once it is an hour old."""
+        box = ended_by_itself(server, provider, make_request)
+        [wall] = server.world.firewalls.values()
+        made = time.gmtime(time.time() - 3700)
+        wall["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", made)
+        assert kinds(provider.free_things(box.tags.owner))["firewall"]
+
+    def test_of_another_owner(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """Another owner's things are neither told of nor removed."""
+        box = ended_by_itself(server, provider, make_request)
+        assert not provider.free_things("somebodyelse", [box.id])
+        for thing in provider.free_things(box.tags.owner, [box.id]):
+            with pytest.raises(NotAllowed):
+                provider.remove_free("somebodyelse", thing)
+        assert server.world.firewalls
+        assert server.world.keys
