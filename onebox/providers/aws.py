@@ -6,14 +6,14 @@ import contextlib
 import importlib.util
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ..errors import Gone, OneboxError, ProviderError
 from . import arming, caller
-from .base import Box, Check, Image, Leftover, Need, Provider, Request, Size
+from .base import Box, Check, FreeThing, Image, Leftover, Need, Provider, Request, Size
 from .ec2 import (
     bases,
     catalogue,
@@ -154,13 +154,12 @@ class AWS(Provider):
             type=request.size.type,
             base=base,
             socket=socket,
-            groups=tuple(self._network.groups(region, socket, request.tags.owner)),
             user_data=arming.user_data(request, notice="ec2", packed=True),
             disk=request.disk or self._disk,
             disk_type=self._disk_type,
             spot=request.size.spot,
         )
-        made = launching.run(self._cloud, region, plan, said)
+        made = launching.run_in_groups(self._cloud, self._network, region, plan, said)
         instance = str(made["InstanceId"])
         if machines.state(made) in ("pending", "running"):
             made = self._with_alarm(region, instance, made, said, request.size.spot)
@@ -254,6 +253,23 @@ class AWS(Provider):
             for region in self._where(place)
             for one in removal.leftovers(self._cloud, region, box, self._disk_type)
         ]
+
+    def free_things(
+        self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
+    ) -> Sequence[FreeThing]:
+        """Return the owner's security groups; a machine in one keeps it."""
+        wanted = [*self._regions(), *(self._enabled() if everywhere else [])]
+        found = self._cloud.each(
+            list(dict.fromkeys(wanted)),
+            lambda region: self._network.free_things(region, owner),
+        )
+        return [thing for part in found for thing in part]
+
+    def remove_free(self, owner: str, thing: FreeThing) -> None:
+        """Remove a security group of the owner's that no machine is in."""
+        if thing.kind != "security group":
+            super().remove_free(owner, thing)
+        self._network.remove_free(thing.place, owner, thing.id)
 
     def images(self, owner: str) -> Sequence[Image]:
         """Return this owner's images, newest first; each with the region it is in."""

@@ -5,12 +5,22 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import Gone, ProviderError
-from .base import Box, Check, Image, Leftover, Need, Provider, Request, Size
+from .base import (
+    Box,
+    Check,
+    FreeThing,
+    Image,
+    Leftover,
+    Need,
+    Provider,
+    Request,
+    Size,
+)
 from .gce import (
     bases,
     boxes,
@@ -118,17 +128,11 @@ class GCP(Provider):
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """
-        Return this owner's boxes in all zones: Google lists them in one call.
-
-        With *everywhere*, rules that no box needs any more are removed as well.
-        """
+        """Return this owner's boxes in all zones: Google lists them in one call."""
         found = self._cloud.everywhere(
             "instances", "looking for boxes", filter=labels.owned_by(owner)
         )
         mine = [self._box(one) for one in found if _is_of(one, owner)]
-        if everywhere and not mine:
-            self._rules.close(owner)
         return sorted(mine, key=lambda box: (box.created, box.id))
 
     def get(self, box: str, place: str = "") -> Box | None:
@@ -174,6 +178,20 @@ class GCP(Provider):
         if rules and network.any_box(self._cloud, owner):
             return []
         return [Leftover("firewall rule", name, 0.0) for name in rules]
+
+    def free_things(
+        self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
+    ) -> Sequence[FreeThing]:
+        """Return the owner's firewall rules, of whatever network."""
+        rules = self._rules.of_owner(owner)
+        why = network.used_by(self._cloud, owner) if rules else ""
+        return [FreeThing("firewall rule", name, why=why) for name in rules]
+
+    def remove_free(self, owner: str, thing: FreeThing) -> None:
+        """Remove a rule of the owner's, unless there is a box of theirs."""
+        if thing.kind != "firewall rule":
+            super().remove_free(owner, thing)
+        self._rules.remove_one(owner, thing.id)
 
     def images(self, owner: str) -> Sequence[Image]:
         """Return this owner's images, newest first."""

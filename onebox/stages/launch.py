@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Literal
 
 from .. import __version__, words
@@ -15,7 +15,16 @@ from ..errors import (
     Unclear,
     Unsuitable,
 )
-from ..providers.base import Arming, Box, Image, Provider, Request, Size, Tags
+from ..providers.base import (
+    Arming,
+    Box,
+    FreeThing,
+    Image,
+    Provider,
+    Request,
+    Size,
+    Tags,
+)
 from ..signals import Interrupted
 from ..state import config_dir, note_provider, random_id, state_dir
 from ..transport import bundle, keys
@@ -76,6 +85,8 @@ def create(
         if not builder:
             offers.obtained(session, size)
         return box
+    # What was made for them all: the next command makes it again.
+    tidy(session)
     raise refused.error(vm.name, "[image] size" if builder else "--vm")
 
 
@@ -108,6 +119,36 @@ def remove_from(provider: Provider, box: Box) -> None:
         )
 
 
+def tidy(session: Session, gone: Collection[str] = ()) -> None:
+    """
+    Remove what costs nothing and no box of this owner's uses; say what stays, and why.
+
+    Args:
+        gone: Boxes that are known to be gone, or never to have been made.
+    """
+    provider, stay = session.provider, []
+    try:
+        things = provider.free_things(session.owner, gone)
+    except OneboxError as error:
+        session.screen.note(f"what is free was not looked for: {error.message}")
+        return
+    for thing in things:
+        why = thing.why or remove_free(provider, session.owner, thing)
+        if why:
+            stay.append(f"{thing.kind} {thing.id}: {why}")
+    if stay:
+        session.screen.note(f"free of charge, and stays: {words.some(stay)}")
+
+
+def remove_free(provider: Provider, owner: str, thing: FreeThing) -> str:
+    """Remove one free thing; return why it stays, "" if it does not."""
+    try:
+        provider.remove_free(owner, thing)
+    except OneboxError as error:
+        return error.message
+    return ""
+
+
 def recover(session: Session) -> None:
     """
     Finish or undo what an earlier command had begun when it was killed.
@@ -120,6 +161,7 @@ def recover(session: Session) -> None:
     What a create has left may not show in the provider's lists for some time: it
     is waited for.
     """
+    never_made = []
     for intent in session.notebook.open_intents():
         if intent.get("provider", session.provider.name) != session.provider.name:
             # Only where it was made can it be looked for.
@@ -132,6 +174,7 @@ def recover(session: Session) -> None:
             )
             if box is None or box.state == "gone":
                 if intent["do"] == "create":
+                    never_made.append(str(intent["box"]))
                     session.screen.note(
                         f"an earlier command was interrupted before there was a "
                         f"{intent.get('kind', 'box')}: nothing to clean up"
@@ -143,6 +186,8 @@ def recover(session: Session) -> None:
         elif intent["do"] in saving.INTENTS:
             saving.finish(session, intent)
         session.notebook.close_intent(intent, "seen to")
+    if never_made:
+        tidy(session, never_made)
     session.forget_look()
     for builder in session.builders:
         _remove_left(session, builder)

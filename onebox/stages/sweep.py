@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .. import providers, words
 from ..durable import clear_drafts, private_dir
 from ..errors import OneboxError
-from ..providers.base import Box, Provider
+from ..providers.base import Box, FreeThing, Provider
 from ..state import config_dir, providers_used, state_dir
 from ..transport import keys, ssh
 from ..transport.answers import JobStatus
@@ -45,6 +45,8 @@ def perform(session: Session, *, yes: bool) -> None:
     """
     Print what there is, with age, cost and verdict; with *yes*, remove the expired.
 
+    What costs nothing is listed as well, and goes once no box uses it.
+
     It looks in every region of every provider that this machine has used. What
     is not expired is `teardown`'s to remove, in its own project. A box on which a
     job still runs is left alone, whatever its deadline says.
@@ -53,9 +55,12 @@ def perform(session: Session, *, yes: bool) -> None:
         OneboxError: Something expired is left, or a provider could not be asked.
     """
     found, silent = _look(session)
+    free = _free(session, silent)
     if found:
         _print(session, found)
-    elif not silent:
+    if free:
+        _print_free(session, free)
+    if not (found or free or silent):
         session.screen.print("nothing of yours is there")
     expired = [one for one in found if one.expired]
     if found and not expired:
@@ -65,6 +70,12 @@ def perform(session: Session, *, yes: bool) -> None:
         session.screen.say(f"{boxes} expired; outputs on them go too")
         session.screen.say("  next: inv sweep --yes removes them")
     failed = _remove(session, expired) if yes else []
+    if yes:
+        # Anew: what a box has used until now may go.
+        _remove_free(session, _free(session, []))
+    elif any(not thing.why for _, thing in free):
+        session.screen.say("some of it costs nothing and is of no use any more")
+        session.screen.say("  next: inv sweep --yes removes that as well")
     if failed:
         raise OneboxError(
             f"not removed: {words.some(failed)}", next="inv sweep --yes once more"
@@ -98,6 +109,44 @@ def _look(session: Session) -> tuple[list[_Found], list[str]]:
         found += [_judge(session, provider, box) for box in boxes]
         silent += [f"{name} {region}" for region in provider.unseen]
     return found, silent
+
+
+def _free(session: Session, silent: list[str]) -> list[tuple[Provider, FreeThing]]:
+    """Return what costs nothing, at every provider that was ever used."""
+    found: list[tuple[Provider, FreeThing]] = []
+    for name in _used(session):
+        # One that cannot be asked has been told of with its boxes.
+        if any(one.startswith(f"{name} (") for one in silent):
+            continue
+        try:
+            provider = session.provider_called(name)
+            things = provider.free_things(session.owner, everywhere=True)
+        except OneboxError as error:
+            silent.append(f"{name} ({error.message})")
+            continue
+        found += [(provider, thing) for thing in things]
+    return found
+
+
+def _print_free(session: Session, found: list[tuple[Provider, FreeThing]]) -> None:
+    rows = [
+        (provider.name, thing.kind, thing.id, thing.place, thing.why or "of no use")
+        for provider, thing in found
+    ]
+    head = ("provider", "free of charge", "id", "place", "why it stays")
+    session.screen.table(head, rows)
+
+
+def _remove_free(session: Session, found: list[tuple[Provider, FreeThing]]) -> None:
+    for provider, thing in found:
+        if thing.why:
+            continue
+        what = f"{thing.kind} {thing.id}"
+        why = launch.remove_free(provider, session.owner, thing)
+        if why:
+            session.screen.line("sweep", "kept", f"{what}: {why}", "")
+        else:
+            session.screen.line("sweep", "done", "removed", what)
 
 
 def _used(session: Session) -> list[str]:

@@ -64,6 +64,8 @@ def perform(
     box = session.look_again()
     if box is None:
         elsewhere.refuse(session)
+        last = session.notebook.record.box
+        launch.tidy(session, [last] if last else [])
         session.notebook.forget()
         attempts.forget(session)
         session.forget_door()
@@ -90,8 +92,9 @@ def perform(
         if not left:
             attempts.forget(session)
         session.look_again()
-        gone = words.some([one.id for one in [box, *worthless]])
-        line.end("", f"{gone}: machine, disk, keys: gone")
+        gone = [one.id for one in [box, *worthless]]
+        launch.tidy(session, gone)
+        line.end("", f"{words.some(gone)}: machine, disk, keys: gone")
     if left and not after:
         raise OutputsHeld(
             f"the job has not ended since the cloud took {words.some(left)}: what is "
@@ -161,6 +164,7 @@ def perform_all(session: Session, *, discard: bool, yes: bool) -> None:
     if refused:
         raise refused[0]
     if not names and not others:
+        launch.tidy(session)
         session.screen.line("teardown", "done", "up to date", "nothing is there")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from onebox.errors import NotAllowed
+from onebox.errors import NotAllowed, ProviderError
 from onebox.providers.base import Image, Need, Provider, Request, Tags
 
 Make = Callable[..., Request]
@@ -134,6 +134,38 @@ class ProviderContract:
         provider.find(mine.tags.owner)
         assert provider.get(foreign.id) == foreign
 
+    def test_free_things_go_with_the_last_box(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """What costs nothing stays while a box uses it, and can be removed after."""
+        box = provider.create(make_request())
+        owner = box.tags.owner
+        for thing in provider.free_things(owner):
+            assert box.id in thing.why
+            with pytest.raises(ProviderError):
+                provider.remove_free(owner, thing)
+        provider.delete(box)
+        remove_free_things(provider, owner, box.id)
+        assert not provider.free_things(owner, [box.id])
+
+    def test_free_things_of_another_stay(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """What is another owner's is not told of to us, and not removed for us."""
+        request = make_request()
+        foreign = provider.create(
+            dataclasses.replace(request, tags=_foreign(request.tags))
+        )
+        owner = request.tags.owner
+        assert not provider.free_things(owner, [foreign.id], everywhere=True)
+        before = provider.free_things(foreign.tags.owner)
+        for thing in before:
+            with pytest.raises(NotAllowed):
+                provider.remove_free(owner, thing)
+        assert provider.free_things(foreign.tags.owner) == before
+        provider.delete(foreign)
+        remove_free_things(provider, foreign.tags.owner, foreign.id)
+
     def test_stop_and_start(self, provider: Provider, make_request: Make) -> None:
         """A stopped box keeps what it is, and starts with a new deadline."""
         box = provider.create(make_request())
@@ -221,6 +253,13 @@ def an_image(request: Request, name: str = "image") -> Image:
         arch="",
         tags=dataclasses.replace(request.tags, kind="image"),
     )
+
+
+def remove_free_things(provider: Provider, owner: str, *gone: str) -> None:
+    """Remove what costs nothing and nobody uses, as a teardown does."""
+    for thing in provider.free_things(owner, gone):
+        if not thing.why:
+            provider.remove_free(owner, thing)
 
 
 def _foreign(tags: Tags) -> Tags:

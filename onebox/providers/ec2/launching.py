@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import (
@@ -18,7 +18,7 @@ from ..base import Size, Tags
 from . import machines, marks, problems
 from .bases import Base
 from .cloud import Answer, Cloud, poll
-from .network import Socket
+from .network import GroupGone, Network, Socket
 
 # What EC2 takes as user data, before it is encoded.
 USER_DATA_BYTES = 16384
@@ -41,11 +41,11 @@ class Plan:
     type: str
     base: Base
     socket: Socket
-    groups: tuple[str, ...]
     user_data: bytes
     disk: int
     disk_type: str
     spot: bool
+    groups: tuple[str, ...] = ()
 
     def words(self, said: marks.Marks) -> dict[str, Any]:
         """Return the plan as RunInstances takes it."""
@@ -100,6 +100,18 @@ class Plan:
         else:
             words["InstanceInitiatedShutdownBehavior"] = "stop"
         return words
+
+
+def run_in_groups(
+    cloud: Cloud, network: Network, region: str, plan: Plan, said: marks.Marks
+) -> Answer:
+    """Make the machine as `run` does, in the groups that its owner's boxes are in."""
+    return network.in_groups(
+        region,
+        plan.socket,
+        said.tags.owner,
+        lambda groups: run(cloud, region, replace(plan, groups=tuple(groups)), said),
+    )
 
 
 def run(cloud: Cloud, region: str, plan: Plan, said: marks.Marks) -> Answer:
@@ -174,6 +186,11 @@ def _made_in_doubt(
 
 def _about_settings(error: ProviderError) -> ProviderError | UsageError:
     code = problems.code(error)
+    if code in ("InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"):
+        return GroupGone(
+            f"the security group of [aws] is not there: {error.message}",
+            next="see security_group in onebox.toml",
+        )
     if code.startswith(("InvalidGroup", "InvalidSecurityGroup", "InvalidSubnet")):
         return UsageError(
             f"the network of [aws] cannot be used: {error.message}",

@@ -5,13 +5,20 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from ...errors import Gone, NoCapacity, ProviderError, UsageError
+from ...errors import Gone, NoCapacity, NotAllowed, ProviderError, UsageError
+from ..base import FreeThing
 from . import marks, problems
 from .cloud import Answer, Cloud
 
 SSH = 22
+
+T = TypeVar("T")
+
+
+class GroupGone(UsageError):
+    """The security group that a machine was to be in is not there (any more)."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +96,8 @@ class Network:
         """
         Return the security groups of a box: the settings', or the owner's own.
 
-        There is one of ours for each owner and VPC. It costs nothing and stays:
-        a group in use cannot be deleted, and the next box needs it again.
+        There is one of ours for each owner and VPC. It costs nothing, and goes with
+        the owner's last box.
         """
         if self._group:
             return [self._group]
@@ -99,6 +106,79 @@ class Network:
         )
         self._admit_only(region, present, self._who(region, socket.vpc))
         return [str(present["GroupId"])]
+
+    def in_groups(
+        self,
+        region: str,
+        socket: Socket,
+        owner: str,
+        make: Callable[[Sequence[str]], T],
+    ) -> T:
+        """
+        Have a machine made in the groups of a box.
+
+        Another command of the same owner may remove our group meanwhile, with what
+        was the last box until then: once more, in that case.
+        """
+        try:
+            return make(self.groups(region, socket, owner))
+        except GroupGone:
+            if self._group:
+                raise
+        return make(self.groups(region, socket, owner))
+
+    def free_things(self, region: str, owner: str) -> list[FreeThing]:
+        """Return our groups in a region, each with what uses it."""
+        found = self._cloud.pages(
+            "describe_security_groups",
+            "SecurityGroups",
+            region,
+            Filters=marks.owned_by(owner),
+        )
+        return [
+            FreeThing("security group", id, region, self._used_by(region, id))
+            for id in sorted(str(one["GroupId"]) for one in found)
+        ]
+
+    def remove_free(self, region: str, owner: str, group: str) -> None:
+        """
+        Remove one of our groups; already gone is fine, one in use EC2 keeps.
+
+        Raises:
+            NotAllowed: It is not this owner's; it was not touched.
+        """
+        found = self._cloud.pages(
+            "describe_security_groups",
+            "SecurityGroups",
+            region,
+            Filters=marks.filters({"group-id": [group]}),
+        )
+        for one in found:
+            present = marks.tags_of(marks.texts(one))
+            if present is None or present.owner != owner:
+                raise NotAllowed(f"{group} is not this owner's; it was not touched")
+            try:
+                self._cloud.call("ec2", "delete_security_group", region, GroupId=group)
+            except Gone:
+                return
+            except ProviderError as error:
+                if problems.code(error) != "DependencyViolation":
+                    raise
+                raise ProviderError("a machine still uses it") from error
+
+    def _used_by(self, region: str, group: str) -> str:
+        """Say what is in a group, "" if nothing is."""
+        cards = self._cloud.pages(
+            "describe_network_interfaces",
+            "NetworkInterfaces",
+            region,
+            Filters=marks.filters({"group-id": [group]}),
+        )
+        if not cards:
+            return ""
+        held = cards[0].get("Attachment", {}).get("InstanceId")
+        box = marks.texts(cards[0]).get(marks.BOX)
+        return f"{box or held or cards[0]['NetworkInterfaceId']} uses it"
 
     def admit(self, region: str, owner: str, attached: Sequence[str]) -> bool:
         """Have our group let in who may come now, and nobody else."""

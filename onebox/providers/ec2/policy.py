@@ -114,6 +114,7 @@ def document() -> str:
             [
                 "ec2:AttachVolume",
                 "ec2:AuthorizeSecurityGroupIngress",
+                "ec2:DeleteSecurityGroup",
                 "ec2:DeleteSnapshot",
                 "ec2:DeleteVolume",
                 "ec2:DeregisterImage",

@@ -131,7 +131,6 @@ class Starter:
         image_arch = said.size.arch or bases.DEFAULT_ARCH
         base = self.bases.find(region, bases.DEFAULT, image_arch)
         socket = self.network.socket(region, zone)
-        groups = self.network.groups(region, socket, said.tags.owner)
         ended = sum(1 for one in things.instances if swapping(one))
         need = Need(said.size.name, _CPUS, _MEMORY)
         # It may be there and not show: whoever deletes the disk meanwhile has to wait.
@@ -145,7 +144,6 @@ class Starter:
                 type=size.type,
                 base=base,
                 socket=socket,
-                groups=tuple(groups),
                 user_data=_OFF_AT_ONCE,
                 disk=base.size,
                 disk_type=self.disk_type,
@@ -154,7 +152,9 @@ class Starter:
             small = replace(size, name=said.size.name)
             here = replace(said, size=small, swapping=True, rescue=True)
             try:
-                return launching.run(self.cloud, region, plan, here)
+                return launching.run_in_groups(
+                    self.cloud, self.network, region, plan, here
+                )
             except (NoCapacity, QuotaExceeded) as error:
                 refusal = error
         tag(self.cloud, region, disk, {marks.RESCUED: ""})

@@ -13,6 +13,7 @@ box until then. Both look again afterwards, and either puts the rules back.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -20,7 +21,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ...errors import Gone, UsageError
+from ...errors import Gone, NotAllowed, ProviderError, UsageError
 from . import labels
 from .cloud import Cloud, Exists, last
 
@@ -97,6 +98,38 @@ class Rules:
             except Gone:
                 continue
         if any_box(self._cloud, owner):
+            self.wait(self.open(owner))
+
+    def of_owner(self, owner: str) -> list[str]:
+        """Return the names of the owner's rules, also those for other networks."""
+        listed = self._cloud.list(
+            "firewalls", "looking at firewall rules", **self._place()
+        )
+        return sorted(rule.name for rule in listed if _owner(rule) == owner)
+
+    def remove_one(self, owner: str, name: str) -> None:
+        """
+        Remove one of the owner's rules; already gone is fine.
+
+        Raises:
+            NotAllowed: It is not this owner's; it was not touched.
+
+            ProviderError: A box of the owner's may need it.
+        """
+        doing = f"removing rule {name}"
+        found = self._cloud.list(
+            "firewalls", doing, filter=f'name = "{name}"', **self._place()
+        )
+        for rule in found:
+            if _owner(rule) != owner:
+                raise NotAllowed(f"rule {name} is not this owner's; it stays")
+            why = used_by(self._cloud, owner)
+            if why:
+                raise ProviderError(why)
+            with contextlib.suppress(Gone):
+                self._cloud.do("firewalls", "delete", doing, **self._at(name))
+        if any_box(self._cloud, owner):
+            # Another command has begun one meanwhile.
             self.wait(self.open(owner))
 
     def left(self, owner: str) -> list[str]:
@@ -186,12 +219,27 @@ class Rules:
         return {"project": shared[1]} if shared else {}
 
 
-def any_box(cloud: Cloud, owner: str) -> bool:
-    """Tell whether the owner has any instance, in any zone."""
+def used_by(cloud: Cloud, owner: str) -> str:
+    """Say which instance of the owner's needs the rules, "" if there is none."""
     found = cloud.everywhere(
         "instances", "looking for other boxes", filter=labels.owned_by(owner)
     )
-    return any(True for _ in found)
+    name = next((str(one.name) for one in found), "")
+    return f"{name} uses it" if name else ""
+
+
+def any_box(cloud: Cloud, owner: str) -> bool:
+    """Tell whether the owner has any instance, in any zone."""
+    return bool(used_by(cloud, owner))
+
+
+def _owner(rule: Any) -> str:
+    """Return whose a rule is, as its description says; "" if it is none of ours."""
+    with contextlib.suppress(ValueError):
+        told = json.loads(rule.description)
+        if isinstance(told, dict) and told.get("onebox"):
+            return str(told.get("owner", ""))
+    return ""
 
 
 def _agrees(found: Any, wanted: dict[str, Any]) -> bool:

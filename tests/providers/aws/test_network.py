@@ -9,7 +9,9 @@ import pytest
 
 from onebox.errors import NoCapacity, UsageError
 from onebox.providers.aws import AWS
+from onebox.providers.ec2.network import Network
 
+from ..contract import remove_free_things
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up
 
@@ -66,6 +68,27 @@ class TestGroup:
         assert group(account, first.tags.owner)
         provider.delete(first)
         provider.delete(second)
+
+    def test_removed_meanwhile(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A group that goes with another command's last box is made once more."""
+        provider, other, request = make_aws(), make_aws(), make_request()
+        groups, found = Network.groups, []
+
+        def then_removed(*about: Any) -> list[str]:
+            found.append(groups(*about))
+            if len(found) == 1:
+                remove_free_things(other, request.tags.owner)
+            return found[-1]
+
+        with pytest.MonkeyPatch.context() as meanwhile:
+            meanwhile.setattr(Network, "groups", then_removed)
+            box = provider.create(request)
+        assert len(found) == 2
+        assert found[0] != found[1]
+        assert admitted(account, request.tags.owner)
+        provider.delete(box)
 
     def test_moved(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account

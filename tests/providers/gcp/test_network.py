@@ -10,6 +10,7 @@ from onebox.errors import ConfigError, UsageError
 from onebox.providers.gce import network
 from onebox.providers.gcp import GCP
 
+from ..contract import remove_free_things
 from .conftest import Make, MakeProvider, hurry
 from .server import Google
 
@@ -122,15 +123,17 @@ class TestRules:
         assert len(rules(google)) == 2
 
     def test_sweep(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """Looking everywhere removes rules that no box needs any more."""
+        """Rules that no box needs any more are told of, and can be removed."""
         box = provider.create(make_request())
         kept = dict(google.project.firewalls)
         provider.delete(box)
         google.project.firewalls.update(kept)
-        provider.find(box.tags.owner)
-        assert google.project.firewalls
+        google.project.firewalls["theirs"] = {"name": "theirs", "description": "{}"}
         provider.find(box.tags.owner, everywhere=True)
-        assert not google.project.firewalls
+        things = provider.free_things(box.tags.owner)
+        assert {thing.id: thing.why for thing in things} == dict.fromkeys(kept, "")
+        remove_free_things(provider, box.tags.owner)
+        assert list(google.project.firewalls) == ["theirs"]
 
     def test_own_network(
         self, google: Google, make_provider: MakeProvider, make_request: Make

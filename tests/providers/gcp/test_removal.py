@@ -15,6 +15,7 @@ from onebox.errors import (
 from onebox.providers.base import Box
 from onebox.providers.gcp import GCP
 
+from ..contract import remove_free_things
 from .account import key_file
 from .conftest import Make, MakeProvider
 from .server import Google
@@ -89,7 +90,7 @@ class TestDelete:
         }
         world.firewalls["default-allow-ssh"] = {"name": "default-allow-ssh"}
         provider.delete(box)
-        provider.find(box.tags.owner, everywhere=True)
+        remove_free_things(provider, box.tags.owner)
         assert ("us-central1-b", "web-1") in world.instances.all
         assert ("us-central1-b", "web-1") in world.instances.disks
         assert list(world.firewalls) == ["default-allow-ssh"]
