@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from ...errors import Gone, OneboxError
 from ..base import Check
-from .cloud import Cloud
+from .cloud import Cloud, last
 from .policy import PERMISSIONS
 from .prices import Prices
 
@@ -142,4 +142,9 @@ def _ssh(cloud: Cloud) -> Iterator[Check]:
 
 def _zone(cloud: Cloud) -> str:
     settings = cloud.settings
-    return settings.zones[0] if settings.zones else f"{settings.region}-a"
+    if settings.zones:
+        return settings.zones[0]
+    # Not every region has a zone a.
+    doing = f"looking at region {settings.region}"
+    found = cloud.ask_named("regions", "get", doing, region=settings.region)
+    return min(last(zone) for zone in found.zones)

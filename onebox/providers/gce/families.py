@@ -50,6 +50,18 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+# These move to another host while they run as well, though no size is looked for in
+# them. GPUs, TPUs, bare metal and the HPC families do not, and who does not is
+# refused at its create unless it says so.
+_MOVE_TOO = ("e2", "n1", "f1", "g1", "m1", "m2", "m3")
+
+
+def moves(type_: str) -> bool:
+    """Tell whether Google moves a running machine of this type to another host."""
+    known = family(type_) is not None or type_.partition("-")[0] in _MOVE_TOO
+    return known and not type_.endswith("-metal")
+
+
 def family(type_: str) -> Family | None:
     """Return the family of a machine type, None if it is not in the list."""
     return FAMILIES.get(type_.partition("-")[0])

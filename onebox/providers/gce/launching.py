@@ -183,17 +183,21 @@ def body(
             }
         ],
         "network_interfaces": [_interface(cloud, rules, zone)],
-        "scheduling": scheduling(request.size.spot, request.arming.deadline, now),
+        "scheduling": scheduling(
+            request.size.type, request.size.spot, request.arming.deadline, now
+        ),
         "metadata": {"items": _items(request, source, notes)},
     }
 
 
-def scheduling(spot: bool, deadline: float, now: float) -> dict[str, Any]:
+def scheduling(type_: str, spot: bool, deadline: float, now: float) -> dict[str, Any]:
     """Return how long the instance runs at most, and what ends it before."""
     seconds = math.ceil(deadline - now) + _GRACE_SECONDS
     return {
         "provisioning_model": "SPOT" if spot else "STANDARD",
-        "on_host_maintenance": "TERMINATE" if spot else "MIGRATE",
+        "on_host_maintenance": (
+            "MIGRATE" if families.moves(type_) and not spot else "TERMINATE"
+        ),
         "automatic_restart": False,
         # The disk stays: outputs may still be on it.
         "instance_termination_action": "STOP",

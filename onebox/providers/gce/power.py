@@ -63,7 +63,9 @@ def start(
         "instances",
         "set_scheduling",
         doing,
-        scheduling_resource=scheduling(spot, deadline, clock()),
+        scheduling_resource=scheduling(
+            last(found.machine_type), spot, deadline, clock()
+        ),
         **_at(found),
     )
     cloud.do(

@@ -43,11 +43,29 @@ def _check_machine(zone: str, body: Mapping[str, Any]) -> None:
 def _check_scheduling(zone: str, body: Mapping[str, Any]) -> None:
     wanted = body["scheduling"]
     check_run_time(wanted)
+    check_maintenance(last(body["machineType"]), wanted)
     if wanted["provisioningModel"] == "SPOT":
         if wanted.get("automaticRestart", True):
             raise InvalidError("Scheduling must have automatic restart be false.")
         if wanted.get("onHostMaintenance", "MIGRATE") != "TERMINATE":
             raise InvalidError("Scheduling must have on host maintenance TERMINATE.")
+
+
+def check_maintenance(type_: str, wanted: Mapping[str, Any]) -> None:
+    """Refuse to have moved what cannot be moved while it runs."""
+    if wanted.get("onHostMaintenance", "MIGRATE") == "TERMINATE":
+        return
+    if type_ in kinds.ACCELERATORS:
+        raise InvalidError(
+            "Instances with guest accelerators do not support live migration."
+        )
+    if type_.endswith("-metal"):
+        raise InvalidError(f"{type_} does not support live migration.")
+
+
+def last(address: str) -> str:
+    """Return the name at the end of an address."""
+    return address.rpartition("/")[2]
 
 
 def check_run_time(wanted: Mapping[str, Any]) -> None:

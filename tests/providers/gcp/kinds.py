@@ -10,6 +10,7 @@ from .clockwork import ROOT, now
 ZONES = {
     "us-central1": ("us-central1-a", "us-central1-b", "us-central1-f"),
     "europe-west4": ("europe-west4-a",),
+    "us-east1": ("us-east1-b", "us-east1-c"),
 }
 ALL_ZONES = tuple(zone for zones in ZONES.values() for zone in zones)
 
@@ -26,10 +27,14 @@ _TYPES = {
     "c3-standard-4-lssd": (4, 16, "X86_64", False),
     "c3-standard-192-metal": (192, 768, "X86_64", False),
     "n4-standard-4": (4, 16, "X86_64", False),
+    "g2-standard-4": (4, 16, "X86_64", False),
+    "a2-highgpu-1g": (12, 85, "X86_64", False),
     "m3-megamem-64": (64, 976, "X86_64", False),
     "t2a-standard-4": (4, 16, "ARM64", False),
     "c4a-standard-4": (4, 16, "ARM64", False),
 }
+# Their GPUs keep them from being moved to another host while they run.
+ACCELERATORS = {"g2-standard-4": "nvidia-l4", "a2-highgpu-1g": "nvidia-tesla-a100"}
 # Not everything is everywhere.
 _NOT_IN = {("us-central1-f", "c3-standard-4"), ("europe-west4-a", "n4-standard-4")}
 
@@ -39,6 +44,8 @@ DISKS = {
     "n2": _PERSISTENT,
     "n2d": _PERSISTENT,
     "c3": ("pd-balanced", "pd-ssd", "hyperdisk-balanced"),
+    "g2": ("pd-balanced", "pd-ssd"),
+    "a2": _PERSISTENT,
     "n4": ("hyperdisk-balanced",),
     "m3": ("pd-balanced", "pd-ssd", "hyperdisk-balanced"),
     "t2a": _PERSISTENT,
@@ -86,6 +93,11 @@ def machine_types(zone: str) -> Iterator[dict[str, Any]]:
                 "memoryMb": gib * 1024,
                 "architecture": arch,
                 "isSharedCpu": shared,
+                "accelerators": [
+                    {"guestAcceleratorType": kind, "guestAcceleratorCount": 1}
+                    for kind in [ACCELERATORS.get(name)]
+                    if kind
+                ],
                 "zone": zone,
                 "selfLink": f"{ROOT}/zones/{zone}/machineTypes/{name}",
                 "creationTimestamp": now(),

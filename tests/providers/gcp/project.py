@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import filters, kinds
-from .checking import InvalidError, check_items, check_labels, check_run_time
+from .checking import (
+    InvalidError,
+    check_items,
+    check_labels,
+    check_maintenance,
+    check_run_time,
+    last,
+)
 from .clockwork import ROOT, fingerprint
 from .discovery import Call
 from .faults import Answer, refusal
@@ -175,6 +182,7 @@ class Project(Shelf):
         if found["status"] != "TERMINATED":
             raise InvalidError("the run time can only be set while it is stopped")
         check_run_time(call.body)
+        check_maintenance(last(found["machineType"]), call.body)
         found["scheduling"] = dict(call.body)
         return self.operations.begin("setScheduling", found, zone_of(call))
 
@@ -217,6 +225,8 @@ class Project(Shelf):
         return {"contents": said, "next": str(len(said)), "start": "0"}
 
     def _permissions(self, call: Call, error: str, message: str) -> Any:
+        if call.path["zone"] not in kinds.ALL_ZONES:
+            return unknown(f"zones/{call.path['zone']}")
         if self.permitted is None:
             return unknown(f"instances/{call.path['resource']}")
         asked = call.body["permissions"]

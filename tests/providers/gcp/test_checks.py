@@ -32,6 +32,16 @@ class TestDoctor:
         assert "test-project" in found["project"].detail
         assert "CPUS 4 of 24" in found["quota us-central1"].detail
 
+    def test_a_region_without_a_zone_a(
+        self, google: Google, make_provider: MakeProvider
+    ) -> None:
+        """Permissions are asked for in a zone that the region has."""
+        google.project.permitted = set(PERMISSIONS)
+        line = lines(make_provider(region="us-east1"))["permissions"]
+        assert line.ok is True, line
+        [call] = google.calls("instances.testIamPermissions")
+        assert call.path["zone"] == "us-east1-b"
+
     def test_no_credentials(
         self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -77,7 +87,10 @@ class TestDoctor:
         google.project.permitted = set(PERMISSIONS)
         google.fail(method, "forbidden", times=99)
         found = lines(provider)
-        assert sum(line.ok is False for line in found.values()) == 1
+        wrong = {name for name, line in found.items() if line.ok is False}
+        # Whether it is permitted is asked in a zone that the region names.
+        assert wrong and wrong <= {"permissions", "quota"}
+        assert {"prices", "ssh"} <= {n for n, line in found.items() if line.ok}
         assert "ssh" in found
 
     def test_renews(self, provider: GCP) -> None:

@@ -71,6 +71,35 @@ class TestInsert:
         seconds = int(found["maxRunDuration"]["seconds"])
         assert left + 890 < seconds < left + 960
 
+    @pytest.mark.parametrize(
+        ("type_", "policy"),
+        [
+            ("n2d-standard-4", "MIGRATE"),
+            ("e2-standard-4", "MIGRATE"),
+            ("g2-standard-4", "TERMINATE"),
+            ("a2-highgpu-1g", "TERMINATE"),
+            ("c3-standard-192-metal", "TERMINATE"),
+        ],
+    )
+    def test_what_cannot_be_moved_is_not_asked_to(
+        self,
+        google: Google,
+        provider: GCP,
+        make_request: Make,
+        up: Up,
+        type_: str,
+        policy: str,
+    ) -> None:
+        """A type with GPUs, or bare metal, is made, and started again, on demand."""
+        size = dataclasses.replace(SIZE, type=type_, spot=False)
+        box = up(provider, provider.create(make_request(size=size)))
+        scheduling = google.project.instance(box.id)["scheduling"]
+        assert scheduling["onHostMaintenance"] == policy
+        provider.stop(box)
+        provider.start(box, time.time() + 600)
+        scheduling = google.project.instance(box.id)["scheduling"]
+        assert scheduling["onHostMaintenance"] == policy
+
     def test_metadata(self, google: Google, provider: GCP, make_request: Make) -> None:
         """OS Login is off for this box, its host keys are told, and it is armed."""
         request = make_request()

@@ -122,6 +122,8 @@ def test_refuses_addresses(google: Google, verb: str, path: str) -> None:
         {"metadata": {"items": [{"key": "a", "value": "x" * (257 << 10)}]}},
         {"metadata": {"items": [{"key": "a", "value": "x"}] * 2}},
         {"machineType": "zones/us-central1-b/machineTypes/n2d-standard-4"},
+        {"machineType": "zones/us-central1-a/machineTypes/g2-standard-4"},
+        {"machineType": "zones/us-central1-a/machineTypes/c3-standard-192-metal"},
         {"machineType": "zones/us-central1-a/machineTypes/n4-standard-4"},
     ],
 )
