@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 # name -> (module:class, what to say when its SDK is missing)
 PROVIDERS = {
-    "local": ("local:Local", "pip install asyncssh"),
+    "local": ("local:Local", "pip install 'onebox[local]'"),
     "aws": ("aws:AWS", "pip install 'onebox[aws]'"),
-    "gcp": ("gcp:GCP", "pip install google-cloud-compute"),
+    "gcp": ("gcp:GCP", "pip install 'onebox[gcp]'"),
     "digitalocean": (
         "digitalocean:DigitalOcean",
         "pip install 'onebox[digitalocean]'",
@@ -39,7 +39,7 @@ def load(name: str, settings: Mapping[str, Any], root: Path) -> Provider:
     Raises:
         UsageError: There is no such provider.
 
-        OneboxError: Its SDK is not installed.
+        OneboxError: Its SDK is not installed, or it could not be made.
     """
     if name not in PROVIDERS:
         raise UsageError(
@@ -53,8 +53,15 @@ def load(name: str, settings: Mapping[str, Any], root: Path) -> Provider:
             found = importlib.import_module(f".{module}", __name__)
     except ImportError as error:
         raise OneboxError(f"provider {name} needs {error.name}", next=hint) from error
-    provider: Provider = getattr(found, attribute)(settings, root)
-    return provider
+    from .guard import guarded, unforeseen
+
+    try:
+        provider: Provider = getattr(found, attribute)(settings, root)
+    except (OneboxError, OSError):
+        raise
+    except Exception as error:
+        raise unforeseen(name, "its start", error) from error
+    return guarded(provider)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,116 @@
+"""The table of providers: each is loaded by its name, and fails in plain words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import toml
+
+from onebox import providers
+from onebox.errors import ConfigError, OneboxError, ProviderError
+from onebox.providers.base import Box, Need
+from onebox.providers.guard import guarded
+from onebox.providers.local import Local
+
+from ..conftest import Project
+
+PROJECT = toml.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+LIBRARIES = {
+    "local": "asyncssh",
+    "aws": "boto3",
+    "gcp": "google.cloud.compute_v1",
+    "digitalocean": "digitalocean",
+}
+
+
+class Broken(Local):
+    """A provider with a mistake in it."""
+
+    def get(self, box: str, place: str = "") -> Box | None:
+        """Fail as no provider should."""
+        raise ValueError(f"no such\n thing: {box}")
+
+    def console(self, box: Box) -> str:
+        """Fail because the system does."""
+        raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("name", providers.PROVIDERS)
+def test_a_missing_library_is_named_with_an_extra_that_exists(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is advised where a library is missing installs it, as by default."""
+    _, hint = providers.PROVIDERS[name]
+    found = re.fullmatch(r"pip install 'onebox\[(\w+)\]'", hint)
+    assert found
+    extra = PROJECT["project"]["optional-dependencies"][found[1]]
+    assert extra
+    assert set(extra) <= set(PROJECT["project"]["dependencies"])
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp", "digitalocean"])
+def test_without_its_library(name: str, project: Project) -> None:
+    """A provider whose library is missing says so, and what installs it."""
+    missing = LIBRARIES[name].partition(".")[0]
+    (project.home / "sitecustomize.py").write_text(
+        f"import sys\nsys.modules[{missing!r}] = None\n"
+    )
+    project.write("onebox.toml", f'provider = "{name}"\n[run]\ncommand = "true"\n')
+    done = project.inv("status", env={"PYTHONPATH": str(project.home)})
+    assert 70 == done.code, done.err
+    assert f"pip install 'onebox[{name}]'" in done.err
+
+
+def test_a_failure_nobody_has_foreseen_names_provider_call_and_next(
+    tmp_path: Path,
+) -> None:
+    """It is an error of ours that names provider and call, and what to do."""
+    broken = guarded(Broken({}, tmp_path))
+    with pytest.raises(ProviderError) as caught:
+        broken.get("ob-1")
+    assert "provider local failed at get" in caught.value.message
+    assert "ValueError: no such thing: ob-1" in caught.value.message
+    assert "inv doctor" in caught.value.next
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(ProviderError, match="failed at leftovers"):
+        broken.leftovers(None)  # type: ignore[arg-type] # a mistake of a caller's
+
+
+def test_what_is_foreseen_passes(tmp_path: Path) -> None:
+    """Errors of ours and of the system pass as they are, and so does all else."""
+    broken = guarded(Broken({}, tmp_path))
+    [size] = broken.sizes(Need("small", 1, 1))
+    assert (size.name, broken.name, broken.off_is_free) == ("small", "local", True)
+    with pytest.raises(PermissionError):
+        broken.console(None)  # type: ignore[arg-type] # it is not looked at
+    with pytest.raises(OneboxError) as caught:
+        broken.policy()
+    assert "has no policy" in caught.value.message
+
+
+def test_loaded_providers_are_guarded(tmp_path: Path) -> None:
+    """Also what fails while a provider is made is named; a wrong setting is that."""
+    local = providers.load("local", {}, tmp_path)
+    with pytest.raises(ProviderError, match="failed at"):
+        local.leftovers(None)  # type: ignore[arg-type] # a mistake of a caller's
+    with pytest.raises(ConfigError):
+        providers.load("local", {"read": "/x"}, tmp_path)
+    with pytest.raises(ProviderError, match="provider local failed at its start"):
+        providers.load("local", {}, None)  # type: ignore[arg-type] # such a mistake
+
+
+def test_a_line_that_meets_one_ends_in_plain_words(project: Project) -> None:
+    """A provider's mistake ends a line with 70 and its name, not with a traceback."""
+    (project.home / "sitecustomize.py").write_text(
+        "from onebox.providers.local import Local\n"
+        "def find(*about, **more):\n"
+        "    raise ValueError('that was not to be')\n"
+        "Local.find = find\n"
+    )
+    done = project.inv("status", env={"PYTHONPATH": str(project.home)})
+    assert 70 == done.code, done.err
+    assert "provider local failed at find" in done.err
+    assert "that was not to be" in done.err
+    assert "Traceback" not in done.err
