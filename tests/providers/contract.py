@@ -1,25 +1,37 @@
-"""What every provider must do: a provider's tests subclass `ProviderContract`."""
+"""
+What every provider must do: a provider's tests subclass one of these suites.
+
+A local provider subclasses `ProviderContract`, a cloud's `CloudContract`. That the
+suites fail for a provider with a fault in it is proven by `planted`.
+"""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from onebox.errors import NotAllowed, ProviderError
+from onebox.errors import NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.base import Image, Need, Provider, Request, Tags
 
+from .world import STRANGER, World
+
 Make = Callable[..., Request]
+# An ed25519 key as OpenSSH writes them.
+_BLOB = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))
+NEW_KEY = f"ssh-ed25519 {base64.b64encode(_BLOB).decode()}"
 
 
 class ProviderContract:
     """
     The behaviour suite of `onebox.providers.base.Provider`.
 
-    A subclass gives the fixtures `provider` and `make_request` (a function that
-    returns a new request; keywords replace its fields).
+    A subclass gives the fixtures `provider`, `world` (see `World`) and `make_request`
+    (a function that returns a new request; keywords replace its fields).
 
     Attributes:
         own_host_key: Whether boxes make host keys of their own, which the cloud
@@ -64,6 +76,35 @@ class ProviderContract:
         assert box.size == request.size
         assert box.image == ""
 
+    def test_create_arms_the_box(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """A box knows from its first moment on which it is, and when it ends."""
+        request = make_request()
+        box = provider.create(request)
+        assert request.box in world.told(box.id)
+        deadline = world.deadline_on(box.id)
+        assert deadline == pytest.approx(request.arming.deadline, abs=1)
+
+    def test_refused_create_leaves_nothing(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """Of a box that is refused nothing is left, at once or for a teardown."""
+        request = make_request()
+        owner, walls = request.tags.owner, world.walls(request.tags.owner)
+        refused = world.refuse(request)
+        try:
+            with pytest.raises(ProviderError) as caught:
+                provider.create(refused)
+        finally:
+            world.accept()
+        assert not isinstance(caught.value, Unclear)
+        assert not world.belongings(request.box)
+        assert not provider.leftovers(request.box)
+        remove_free_things(provider, owner)
+        assert world.walls(owner) == walls
+        assert provider.get(request.box) is None
+
     def test_create_twice(self, provider: Provider, make_request: Make) -> None:
         """The same request again returns the same box, and makes no second one."""
         request = make_request()
@@ -95,7 +136,16 @@ class ProviderContract:
         assert not provider.leftovers(request.box)
         assert list(provider.find(request.tags.owner)) == []
 
-    def test_delete(self, provider: Provider, make_request: Make) -> None:
+    def test_leftovers_name_all_that_is_there(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """Whatever there is for a box, and it alone, is among its leftovers."""
+        box = provider.create(make_request())
+        there = Counter(world.belongings(box.id))
+        assert there
+        assert not there - Counter(left.id for left in provider.leftovers(box.id))
+
+    def test_delete(self, provider: Provider, world: World, make_request: Make) -> None:
         """A deleted box is gone, with all that was made for it."""
         request = make_request()
         box = provider.create(request)
@@ -103,6 +153,7 @@ class ProviderContract:
         provider.delete(box)
         assert provider.get(box.id) is None
         assert not provider.leftovers(box.id)
+        assert not world.belongings(box.id)
         assert list(provider.find(request.tags.owner)) == []
 
     def test_delete_twice(self, provider: Provider, make_request: Make) -> None:
@@ -166,7 +217,9 @@ class ProviderContract:
         provider.delete(foreign)
         remove_free_things(provider, foreign.tags.owner, foreign.id)
 
-    def test_stop_and_start(self, provider: Provider, make_request: Make) -> None:
+    def test_stop_and_start(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
         """A stopped box keeps what it is, and starts with a new deadline."""
         box = provider.create(make_request())
         provider.stop(box)
@@ -180,6 +233,8 @@ class ProviderContract:
         assert started.state == "running"
         assert started.deadline == pytest.approx(deadline, abs=1)
         assert started.host_key == box.host_key
+        # The box itself has to know it: it is what powers off.
+        assert world.deadline_on(box.id) == pytest.approx(deadline, abs=1)
 
     def test_create_returns_stopped(
         self, provider: Provider, make_request: Make
@@ -197,12 +252,26 @@ class ProviderContract:
         provider.delete(box)
         assert not provider.leftovers(box.id)
 
-    def test_image(self, provider: Provider, make_request: Make) -> None:
+    def test_save_wants_a_stopped_box(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """A box that runs is not saved: what it writes meanwhile would be torn."""
+        request = make_request()
+        box = provider.create(request)
+        with pytest.raises(ProviderError):
+            provider.save(box, an_image(request))
+        assert list(provider.images(request.tags.owner)) == []
+        now = provider.get(box.id)
+        assert now is not None
+        assert now.state == "running"
+
+    def test_image(self, provider: Provider, world: World, make_request: Make) -> None:
         """A stopped box can be saved; the image is found and boots a box."""
         request = make_request()
         box = provider.create(request)
-        provider.stop(box)
         wanted = an_image(request)
+        world.mark(box.id, wanted.id)
+        provider.stop(box)
         image = provider.save(box, wanted)
         assert (image.id, image.recipe) == (wanted.id, wanted.recipe)
         assert image.tags == wanted.tags
@@ -213,6 +282,7 @@ class ProviderContract:
         again = provider.create(make_request(image=image))
         assert again.state == "running"
         assert again.image == image.id
+        assert world.booted_from(again.id) == image.id
         provider.delete_image(image)
         provider.delete_image(image)
         assert list(provider.images(request.tags.owner)) == []
@@ -227,6 +297,38 @@ class ProviderContract:
             provider.delete_image(dataclasses.replace(image, tags=_foreign(image.tags)))
         assert list(provider.images(request.tags.owner)) == [image]
 
+    def test_adopted_image_is_ours(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """An image of Packer's becomes ours, once, with what it is to be."""
+        wanted = an_image(make_request())
+        if not provider.adopts:
+            with pytest.raises(UsageError):
+                provider.adopt_image("im-1", wanted)
+            return
+        artifact = world.packed()
+        image = provider.adopt_image(artifact, wanted)
+        assert (image.tags, image.recipe) == (wanted.tags, wanted.recipe)
+        assert provider.adopt_image(artifact, wanted) == image
+        assert list(provider.images(wanted.tags.owner)) == [image]
+        provider.delete_image(image)
+        assert list(provider.images(wanted.tags.owner)) == []
+
+    def test_pinned_key_is_remembered(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """A host key that takes an exposed one's place is found with the box."""
+        box = provider.create(make_request())
+        if not box.exposed:
+            with pytest.raises(UsageError):
+                provider.pin(box, NEW_KEY)
+            return
+        pinned = provider.pin(box, NEW_KEY)
+        assert (pinned.host_key, pinned.exposed) == (NEW_KEY, False)
+        found = provider.get(box.id)
+        assert found is not None
+        assert (found.host_key, found.exposed) == (NEW_KEY, False)
+
     def test_console(self, provider: Provider, make_request: Make) -> None:
         """The console of a box is text, also when it says nothing."""
         box = provider.create(make_request())
@@ -240,6 +342,69 @@ class ProviderContract:
             assert line.name
             assert line.detail
             assert line.next or line.ok is not False
+
+
+class CloudContract(ProviderContract):
+    """What is promised of boxes that others can reach, and of calls that get lost."""
+
+    def test_sizes_fit_the_need(self, provider: Provider) -> None:
+        """Every candidate has what is needed; the first one is the cheapest."""
+        sizes = provider.sizes(Need("big", 16, 64 << 30))
+        assert sizes
+        assert all(size.cpus >= 16 and size.memory >= 64 << 30 for size in sizes)
+        prices = [size.price for size in sizes if size.price is not None]
+        assert prices[:1] == [min(prices)]
+        [named, *_] = provider.sizes(Need("named", 1, 1, types=(sizes[0].type,)))
+        assert named.type == sizes[0].type
+
+    def test_only_the_caller_reaches_ssh(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """Nobody but this machine's address is let in at the ssh port."""
+        box = provider.create(make_request())
+        assert world.ssh_open_to(box.id, world.here)
+        assert not world.ssh_open_to(box.id, STRANGER)
+
+    def test_ssh_follows_the_caller(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """Who has moved is let in from there, and no longer from before."""
+        box = provider.create(make_request())
+        assert not provider.admit(box)
+        before = world.here
+        now = world.move()
+        assert provider.admit(box)
+        assert world.ssh_open_to(box.id, now)
+        assert not world.ssh_open_to(box.id, before)
+        assert not world.ssh_open_to(box.id, STRANGER)
+        assert not provider.admit(box)
+
+    def test_lost_answer_is_not_the_end(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """A box whose create call lost its answer is returned, and made once."""
+        request = make_request()
+        world.lose_next_answer()
+        box = provider.create(request)
+        assert world.lost == 1
+        assert box.id == request.box
+        assert list(provider.find(request.tags.owner)) == [box]
+        provider.delete(box)
+        assert not world.belongings(box.id)
+
+    def test_firewalls_are_told_of(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """Each firewall is a leftover of its box, or a free thing of the owner's."""
+        box = provider.create(make_request())
+        walls = world.walls(box.tags.owner)
+        assert walls
+        told = {left.id for left in provider.leftovers(box.id)}
+        told |= {thing.id for thing in provider.free_things(box.tags.owner)}
+        assert walls <= told
+        provider.delete(box)
+        remove_free_things(provider, box.tags.owner, box.id)
+        assert not world.walls(box.tags.owner)
 
 
 def an_image(request: Request, name: str = "image") -> Image:

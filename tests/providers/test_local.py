@@ -24,16 +24,40 @@ from onebox.signals import Interrupted, caught
 from .conftest import OpenBox
 from .contract import ProviderContract, an_image
 from .localbox.test_rehearse import an_image_of
+from .localbox.world import LocalWorld
+from .planted import PlantedFaults
 from .sshbox import wait_until
+from .world import STRANGER
+
+
+@pytest.fixture
+def provider(place: Path) -> Local:
+    """A local provider in an empty directory."""
+    return Local({}, place / "root")
+
+
+@pytest.fixture
+def world(place: Path) -> LocalWorld:
+    """The folder of the boxes, past their provider."""
+    return LocalWorld(place / "root")
 
 
 class TestContract(ProviderContract):
     """The local provider keeps what every provider promises."""
 
-    @pytest.fixture
-    def provider(self, place: Path) -> Local:
-        """A local provider in an empty directory."""
-        return Local({}, place / "root")
+    def test_only_this_machine_reaches_ssh(
+        self, provider: Local, world: LocalWorld, make_request: Callable[..., Request]
+    ) -> None:
+        """The ssh server of a box listens at loopback, and nowhere else."""
+        box = provider.create(make_request())
+        assert world.ssh_open_to(box.id, world.here)
+        assert not world.ssh_open_to(box.id, STRANGER)
+
+
+class TestPlanted(PlantedFaults):
+    """The contract finds each fault of the table that there can be here."""
+
+    cloud, contract = "local", TestContract
 
 
 class TestSettings:

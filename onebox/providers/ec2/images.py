@@ -94,6 +94,7 @@ def adopt(cloud: Cloud, regions: Sequence[str], artifact: str, image: Image) -> 
         if not found:
             raise Gone(f"there is no image {ami} of this account in {region}")
         said = marks.texts(found[0])
+        image = replace(image, created=_epoch(str(found[0].get("CreationDate", ""))))
         if marks.tags_of(said) is not None:
             _check(found[0], image)
         if said.get(marks.IMAGE, image.id) != image.id:

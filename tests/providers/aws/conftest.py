@@ -78,6 +78,7 @@ def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
         timeout: float = 20.0,
         here: str = HERE,
         faster: float = FASTER,
+        address: Callable[[], str] | None = None,
         **settings: object,
     ) -> AWS:
         told = {"ssh_cidr": "198.51.100.7/32", **settings}
@@ -85,7 +86,7 @@ def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
             {key: value for key, value in told.items() if value is not None},
             tmp_path,
             sleep=lambda seconds: time.sleep(seconds / faster),
-            here=lambda: here,
+            here=address or (lambda: here),
             timeout=timeout,
         )
 

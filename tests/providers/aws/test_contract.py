@@ -7,8 +7,11 @@ import pytest
 from onebox.providers.aws import AWS
 from onebox.providers.base import Box, Need, Provider, Request
 
-from ..contract import ProviderContract
+from ..contract import CloudContract
+from ..planted import PlantedFaults
+from .account import Account
 from .conftest import MakeAws, MakeRequest, up
+from .world import AwsWorld
 
 
 class Waiting(AWS):
@@ -23,13 +26,35 @@ class Waiting(AWS):
         return up(self, super().start(box, deadline))
 
 
-class TestContract(ProviderContract):
+@pytest.fixture
+def world(account: Account) -> AwsWorld:
+    """The account, past its API."""
+    return AwsWorld(account)
+
+
+class TestContract(CloudContract):
     """A cloud in which all goes well."""
 
     @pytest.fixture
-    def provider(self, make_aws: MakeAws) -> AWS:
-        """A provider with plain settings."""
-        return make_aws(kind=Waiting)
+    def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
+        """A provider that lets in whoever calls."""
+        return waiting(make_aws, world)
+
+
+class TestPlanted(PlantedFaults):
+    """The contract finds each fault of the table."""
+
+    cloud, contract = "aws", TestContract
+
+    @pytest.fixture
+    def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
+        """A provider that lets in whoever calls."""
+        return waiting(make_aws, world)
+
+
+def waiting(make_aws: MakeAws, world: AwsWorld) -> AWS:
+    """Return a provider for a world."""
+    return make_aws(kind=Waiting, ssh_cidr=None, address=lambda: world.here)
 
 
 class TestSpotContract:

@@ -9,7 +9,9 @@ import pytest
 from onebox.providers.base import Box, Request
 from onebox.providers.digitalocean import DigitalOcean
 
-from ..contract import ProviderContract
+from ..contract import CloudContract
+from ..planted import PlantedFaults
+from .account import DropletWorld
 from .conftest import PATIENCE, SETTINGS, when_up
 from .server import Server
 
@@ -22,21 +24,34 @@ class Waiting(DigitalOcean):
         return when_up(self, super().create(request))
 
 
-class TestContract(ProviderContract):
+@pytest.fixture
+def world(server: Server) -> DropletWorld:
+    """The account, past its API."""
+    return DropletWorld(server)
+
+
+@pytest.fixture
+def provider(world: DropletWorld) -> DigitalOcean:
+    """A provider for an empty account, which lets in whoever calls."""
+    table = {key: value for key, value in SETTINGS.items() if key != "ssh_cidr"}
+    return Waiting(table, Path("/"), patience=PATIENCE, address=lambda: world.here)
+
+
+class TestContract(CloudContract):
     """A cloud without any delay."""
 
-    @pytest.fixture
-    def provider(self, server: Server) -> DigitalOcean:
-        """A provider for an empty account."""
-        return Waiting(SETTINGS, Path("/"), patience=PATIENCE)
 
-
-class TestSlowContract(ProviderContract):
+class TestSlowContract(CloudContract):
     """A cloud whose lists lag and whose actions take their time."""
 
-    @pytest.fixture
-    def provider(self, server: Server) -> DigitalOcean:
-        """A provider for an empty account."""
+    @pytest.fixture(autouse=True)
+    def slow(self, server: Server) -> None:
+        """Have everything take its time."""
         laws = server.world.laws
         laws.lag, laws.boot, laws.action, laws.address_after = 0.15, 0.1, 0.05, 0.12
-        return Waiting(SETTINGS, Path("/"), patience=PATIENCE)
+
+
+class TestPlanted(PlantedFaults):
+    """The contract finds each fault of the table."""
+
+    cloud, contract = "digitalocean", TestContract

@@ -1,3 +1,5 @@
+"""Google Cloud keeps what every provider promises."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -5,29 +7,54 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box, Provider, Request
+from onebox.providers.base import Box, Request
 from onebox.providers.gcp import GCP
 
-from ..contract import ProviderContract
+from ..contract import CloudContract
+from ..planted import PlantedFaults
 from .conftest import Up, hurry
 from .server import Google
+from .world import GoogleWorld
 
 
-class TestContract(ProviderContract):
-    """Google Cloud keeps what every provider promises."""
+@pytest.fixture
+def world(google: Google) -> GoogleWorld:
+    """The project, past its API."""
+    return GoogleWorld(google)
+
+
+@pytest.fixture
+def waiting(google: Google, world: GoogleWorld, up: Up) -> GCP:
+    """A provider whose boxes are waited for, as the core waits for them."""
+
+    class Waiting(GCP):
+        def create(self, request: Request) -> Box:
+            """Make the box, and wait until its host key is known."""
+            return up(self, super().create(request))
+
+    table = {"endpoint": google.address, "billing_endpoint": google.address}
+    return Waiting(table, Path("/"), sleep=hurry, address=lambda: world.here)
+
+
+class TestContract(CloudContract):
+    """A project in which all goes well."""
 
     own_host_key = True
 
     @pytest.fixture
-    def provider(self, google: Google, up: Up) -> Iterator[Provider]:
-        """A provider whose boxes are waited for, as the core waits for them."""
-
-        class Waiting(GCP):
-            def create(self, request: Request) -> Box:
-                """Make the box, and wait until its host key is known."""
-                return up(self, super().create(request))
-
-        table = {"endpoint": google.address, "ssh_cidr": "198.51.100.7/32"}
-        yield Waiting(table, Path("/"), sleep=hurry)
+    def provider(self, google: Google, waiting: GCP) -> Iterator[GCP]:
+        """A provider that leaves nothing behind."""
+        yield waiting
         assert not google.project.firewalls
         assert not google.project.instances.disks
+
+
+class TestPlanted(PlantedFaults):
+    """The contract finds each fault of the table."""
+
+    cloud, contract = "gcp", TestContract
+
+    @pytest.fixture
+    def provider(self, waiting: GCP) -> GCP:
+        """A provider without a fault so far."""
+        return waiting
