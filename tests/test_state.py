@@ -641,7 +641,7 @@ class TestCrash:
             ("fchmod", 1, False),
             ("write", 1, False),
             ("fsync", 1, False),
-            ("rename", 1, False),
+            ("renameat", 1, False),
             ("fsync", 2, True),
         ],
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from ..durable import private_dir, write_all, write_atomically
+from ..durable import NO_LINK, not_ours, open_folder, open_in, write_all, write_in
 
+GAPS = "gaps.json"
 PIECE = 1 << 20
 # Longer than any log: such a gap is made up.
 LONGEST = 1 << 50
@@ -25,11 +27,15 @@ class JobLog:
     """
 
     def __init__(self, path: Path, begin: int | None = None) -> None:
-        private_dir(path.parent)
         self._path = path
-        # At its place, not at the end: another terminal that follows the same job
-        # writes the same bytes there, and either may end before the other.
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with ExitStack() as opened:
+            # The folder has the job's name, which came from a box.
+            self._folder = opened.enter_context(open_folder(path.parent))
+            # At its place, not at the end: another terminal that follows the same
+            # job writes the same bytes there, and either may end before the other.
+            self._file = open_in(self._folder, path, os.O_RDWR | os.O_CREAT)
+            opened.callback(os.close, self._file)
+            self._opened = opened.pop_all()
         self._at = self._known if begin is None else begin
 
     def __enter__(self) -> JobLog:
@@ -41,7 +47,7 @@ class JobLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._file)
+        self._opened.close()
 
     @property
     def size(self) -> int:
@@ -69,7 +75,7 @@ class JobLog:
         gaps = [gap for gap in _gaps(self._path) if gap[1] <= begin]
         told = json.dumps([*gaps, (begin, begin + count)])
         # Said before it is so: a hole that nobody knows of would be the job's.
-        write_atomically(_beside(self._path), told.encode())
+        write_in(self._folder, GAPS, told.encode())
         # A byte, and no truncation: another terminal may be further by now.
         os.pwrite(self._file, b"\0", self._at - 1)
 
@@ -87,7 +93,7 @@ def replay(
     Args:
         gone: Is told in their place how many bytes were no longer there.
     """
-    with path.open("rb") as file:
+    with os.fdopen(_open(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         for begin, end in [*_gaps(path), (size, size)]:
             while file.tell() < min(begin, size):
@@ -101,9 +107,16 @@ def replay(
 def _gaps(path: Path) -> list[tuple[int, int]]:
     # One that a bad disk has damaged costs the word, not the log.
     with suppress(FileNotFoundError, ValueError, TypeError):
-        return [(begin, end) for begin, end in json.loads(_beside(path).read_bytes())]
+        return [
+            (begin, end) for begin, end in json.loads(path.with_name(GAPS).read_bytes())
+        ]
     return []
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name("gaps.json")
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | NO_LINK)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise not_ours(path, "file") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import words
-from ..durable import clear_drafts, write_atomically
+from ..durable import clear_drafts, open_folder, write_atomically, write_in
 from ..providers.base import Box
 from ..providers.costs import MACHINE, total
 from ..transport.answers import ExitRecord
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NAME = "onebox-receipt.json"
 GB = 1 << 30
+# Its name in the folder of the job, below .onebox.
+NAME_HERE = "receipt.json"
 
 
 def make(
@@ -78,8 +80,8 @@ def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
     paper["stages"] = {k: round(v, 3) for k, v in session.spent.items()}
     data = (json.dumps(paper, indent=1) + "\n").encode()
     folder = session.local_dir / "jobs" / job_id
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "receipt.json", data, mode=0o644)
+    with open_folder(folder) as opened:
+        write_in(opened, NAME_HERE, data, mode=0o644)
     beside = _beside(session)
     if beside is not None:
         write_atomically(beside / NAME, data, mode=0o644)
@@ -101,13 +103,14 @@ def outdate(session: Session, job: str) -> None:
 
 def keep(session: Session, box: Box, job_id: str, record: ExitRecord) -> None:
     """Write the receipt of a job that had nobody attached, unless there is one."""
-    path = session.local_dir / "jobs" / job_id / "receipt.json"
-    if path.exists():
+    folder = session.local_dir / "jobs" / job_id
+    if (folder / NAME_HERE).exists():
         return
     known = session.notebook.record
     command = known.job_command if known.job == job_id else ""
     data = json.dumps(make(session, box, job_id, command, record), indent=1) + "\n"
-    write_atomically(path, data.encode(), mode=0o644)
+    with open_folder(folder) as opened:
+        write_in(opened, NAME_HERE, data.encode(), mode=0o644)
 
 
 def last_good(session: Session) -> dict[str, Any] | None:

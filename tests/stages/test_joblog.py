@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from onebox.durable import write_atomically
+from onebox.durable import write_in
+from onebox.errors import StateError
 from onebox.stages.joblog import JobLog, replay
 
 
@@ -78,9 +79,9 @@ def test_two_terminals_at_one_gap(
             monkeypatch.undo()
             other.skip(7)
             other.add(b"more")
-            write_atomically(*words)
+            write_in(*words)
 
-        monkeypatch.setattr("onebox.stages.joblog.write_atomically", later)
+        monkeypatch.setattr("onebox.stages.joblog.write_in", later)
         one.skip(7)
         other.add(b", tail")
 
@@ -95,3 +96,19 @@ def test_a_long_log_is_printed_in_pieces(tmp_path: Path) -> None:
 
     assert path.read_bytes() == b"".join(p for p in pieces if isinstance(p, bytes))
     assert len(pieces) > 2
+
+
+@pytest.mark.parametrize("link", ["jobs/j1", "jobs/j1/log"])
+def test_log_is_not_written_through_a_link(tmp_path: Path, link: str) -> None:
+    """A link in the place of a job's folder or log leads to no other file."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "log").write_bytes(b"mine")
+    place = tmp_path / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(elsewhere / "log" if link.endswith("log") else elsewhere)
+
+    with pytest.raises(StateError, match="through a link"):
+        JobLog(tmp_path / "jobs" / "j1" / "log")
+    assert ["log"] == [path.name for path in elsewhere.iterdir()]
+    assert b"mine" == (elsewhere / "log").read_bytes()
