@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import children, words
+from ..agent.names import printable
 from ..errors import BoxFailed
 from ..providers.base import Box
 from ..transport import answers
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ..session import Session
 
 ERRAND_SECONDS = 60.0
+# How much of a line is quoted that a box has printed.
+LONGEST_LINE = 400
 # Two clocks that differ by no more are taken for right.
 CLOCK_SECONDS = 60.0
 
@@ -53,7 +56,7 @@ def wait(
         )
     except BoxFailed as error:
         console = session.provider.console(box).strip().splitlines()[-5:]
-        said = "".join(f"\n    {line}" for line in console)
+        said = "".join(f"\n    {printable(line[:LONGEST_LINE])}" for line in console)
         raise BoxFailed(f"{error.message}{said}", next=error.next) from error
     _compare_clocks(session, box)
     box = secure(session, box)
@@ -127,7 +130,7 @@ def _run_errand(session: Session, box: Box) -> None:
         raise _endless(box, f"no answer within {ERRAND_SECONDS:.0f} s") from error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise _endless(box, "".join(said))
+        raise _endless(box, printable("".join(said)[:LONGEST_LINE]))
 
 
 def _endless(box: Box, why: str) -> BoxFailed:

@@ -14,6 +14,7 @@ import subprocess
 from pathlib import PurePosixPath
 
 from ... import children
+from ...agent.names import printable
 from ...errors import BoxFailed, ConnectionLost
 from ...providers.base import Box
 from ...transport.ssh import Door
@@ -104,7 +105,8 @@ def _run(door: Door, script: str) -> str:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise BoxFailed(
             f"{door.box.id} could not be made ready for an image (exit "
-            f"{done.returncode})" + "".join(f"\n    {line}" for line in said[-5:])
+            f"{done.returncode})"
+            + "".join(f"\n    {printable(line[:400])}" for line in said[-5:])
         )
     return done.stdout.decode("utf-8", "replace")
 
