@@ -42,6 +42,7 @@ def listen(channel: Channel, at: Box, seconds: float, *others: int) -> None:
 
     Any byte from the client renews its lease. Raises `Closed` when it hangs up.
     """
+    channel.beat()
     ready = select.select([channel.read_fd, *others], [], [], max(seconds, 0.0))[0]
     if channel.read_fd in ready:
         channel.fill()

@@ -83,16 +83,22 @@ class Outgoing:
         self._box = box
         self._lanes = Lanes(channel)
         self._joined: List[socket.socket] = []
-        self.alive = Pulse(channel, box, self._add)
+        self._sent_at = time.monotonic()
+        self.alive = Pulse(channel, box, self._add, self._beat)
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send a frame on the lane whose turn it is."""
+        self._sent_at = time.monotonic()
         self._lanes.next().send(kind, payload)
 
     def close(self) -> None:
         """Let go of the lanes."""
         for joined in self._joined:
             joined.close()
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._sent_at > wire.BEAT_SECONDS:
+            self.send(b"P")
 
     def _add(self, name: bytes) -> None:
         self._joined.append(join(self._box, name))
@@ -102,23 +108,30 @@ class Outgoing:
 
 
 class Pulse:
-    """Takes in the client's "still here" during work that reads nothing."""
+    """
+    Exchanges "still here" and "still at work" during work that does nothing else.
+
+    *lane* takes the name of a further lane, *beat* sends "still at work".
+    """
 
     def __init__(
         self,
         channel: wire.Channel,
         box: Box,
         lane: Optional[Callable[[bytes], None]] = None,
+        beat: Optional[Callable[[], None]] = None,
     ) -> None:
         self._channel = channel
         self._lease = box.path("lease")
         self._lane = lane
+        self._beat = beat or channel.beat
         self._next = time.monotonic() + PULSE_SECONDS
 
     def __call__(self) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + PULSE_SECONDS
+        self._beat()
         channel = self._channel
         while channel.peek() in b"PL" and self._more():
             kind, payload = channel.receive()

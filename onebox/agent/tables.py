@@ -20,6 +20,10 @@ from .names import Hostile, raw, show, text
 from .wire import CHUNK
 
 ROWS = 256
+# No more than this are received, of no more bytes: a list without end would take
+# all memory. A file takes a kilobyte of the client's, from here to its place.
+MOST_ROWS = 2_000_000
+MOST_BYTES = 1 << 30
 # Far above what 256 rows of the longest possible names take.
 LONGEST_LINE = 1 << 24
 # One object for each mode, not one for each file.
@@ -48,6 +52,7 @@ def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
     """Yield what the other end's `send_rows` sends. Raises `Hostile`."""
     unpacker = zlib.decompressobj()
     rest = b""
+    rows = size = 0
     try:
         while True:
             kind, payload = receive()
@@ -56,11 +61,17 @@ def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
             if kind != b"D":
                 raise Hostile("a %r frame among rows" % kind)
             while payload:
-                rest += unpacker.decompress(payload, BLOCK)
+                piece = unpacker.decompress(payload, BLOCK)
+                size += len(piece)
+                rest += piece
                 payload = unpacker.unconsumed_tail
                 *lines, rest = rest.split(b"\n")
                 for line in lines:
-                    yield from json.loads(line)
+                    batch = json.loads(line)
+                    rows += len(batch)
+                    if rows > MOST_ROWS or size > MOST_BYTES or len(batch) > ROWS:
+                        raise Hostile("more than %d files" % MOST_ROWS)
+                    yield from batch
                 if len(rest) > LONGEST_LINE:
                     raise Hostile("a line without an end")
     except (ValueError, TypeError, RecursionError, zlib.error) as error:
@@ -94,12 +105,12 @@ def unpack_entry(row: Any) -> Entry:
             None if sha is None else bytes.fromhex(sha),
         )
     except (TypeError, ValueError, AttributeError) as error:
-        raise Hostile("no entry of a manifest: %r" % (row,)) from error
+        raise Hostile("no entry of a manifest: %.80r" % (row,)) from error
     numbers = (entry.mode, entry.size, entry.mtime_ns)
     if not all(type(number) is int for number in numbers) or entry.size < 0:
-        raise Hostile("no entry of a manifest: %r" % (row,))
+        raise Hostile("no entry of a manifest: %.80r" % (row,))
     if entry.size >= 1 << 63 or abs(entry.mtime_ns) >= 1 << 63 or b"\0" in entry.target:
-        raise Hostile("no entry of a manifest: %r" % (row,))
+        raise Hostile("no entry of a manifest: %.80r" % (row,))
     if entry.kind == "l" and not entry.target:
         raise Hostile("%s is a link to nothing" % show(entry.path))
     return entry

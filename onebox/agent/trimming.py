@@ -42,12 +42,12 @@ class Trimmer:
                 return
             fd = os.open(log, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                self._able = _free(fd, size + BEYOND, 1)
+                self._able = free(fd, size + BEYOND, 1)
                 if self._able:
                     # More than has to go, so that it is not done every second.
                     start, end = self._limit // 2, size - self._limit * 3 // 8
                     self._note(start, end)
-                    _free(fd, start, end - start)
+                    free(fd, start, end - start)
             finally:
                 os.close(fd)
         except OSError:
@@ -89,7 +89,7 @@ def skip(directory: str, log: int, count: int) -> Tuple[int, int]:
     return here, end - since - here
 
 
-def _free(fd: int, start: int, count: int) -> bool:
+def free(fd: int, start: int, count: int) -> bool:
     """Make a hole in a file; say whether the disk can do that."""
     try:
         # Here and not at the top: it takes long to load, and is seldom needed.

@@ -15,6 +15,7 @@ Z     both              end of a stream (empty)
 S     agent to client   a JSON object on the way: a sample, a progress note
 G     agent to client   how much of a stream is left out here: {"gone": bytes}
 P     client to agent   "still here" (empty); it renews the lease
+P     agent to client   "still at work" (empty), after some seconds without a frame
 L     both              the name of a lane to be used from here on (see `lanes`)
 ====  ================  =====================================================
 
@@ -28,6 +29,7 @@ import fcntl
 import json
 import os
 import struct
+import time
 from typing import Any, Dict, Optional, Tuple, cast
 
 HEAD = struct.Struct(">cI")
@@ -38,6 +40,8 @@ LONGEST = 1 << 26
 PIPE_SIZE = 1 << 20
 # Frames above this size are read in and written where they are, without a copy.
 LARGE = 1 << 16
+# An agent at work sends a frame at least this often: silence means that it hangs.
+BEAT_SECONDS = 10.0
 
 
 class Closed(Exception):
@@ -72,6 +76,7 @@ class Channel:
         self._large: Optional[Tuple[bytes, bytes]] = None
         self._missing = memoryview(b"")
         self._most = CHUNK
+        self._sent_at = time.monotonic()
         for fd in (read_fd, write_fd):
             # What is no pipe, or may not be so big, works as it is.
             with contextlib.suppress(OSError):
@@ -81,6 +86,7 @@ class Channel:
         self, kind: bytes, payload: "bytes | bytearray | memoryview" = b""
     ) -> None:
         """Write one frame, whole. Raises `Closed`."""
+        self._sent_at = time.monotonic()
         head = HEAD.pack(kind, len(payload))
         if len(payload) < LARGE:
             self.write(head + bytes(payload))
@@ -95,6 +101,11 @@ class Channel:
     def send_json(self, kind: bytes, value: Dict[str, Any]) -> None:
         """Write one frame that holds a JSON object. Raises `Closed`."""
         self.send(kind, dumps(value))
+
+    def beat(self) -> None:
+        """Send "still at work" if nothing was sent for a while. Raises `Closed`."""
+        if time.monotonic() - self._sent_at > BEAT_SECONDS:
+            self.send(b"P")
 
     def receive(self) -> Tuple[bytes, bytes]:
         """Wait for a frame; return its type and payload. Raises `Closed`."""

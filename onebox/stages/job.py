@@ -138,7 +138,7 @@ def follow(
             us in any more.
     """
     pause, out, refused = 0.2, False, 0
-    with JobLog(log, shown) as copy:
+    with JobLog(log, shown, session.settings.limits.max_log) as copy:
         while True:
             before = copy.size
             try:
@@ -190,7 +190,8 @@ def bring_log(
     job_id = latest.job
     if latest.state in ("none", "running") or job_id.startswith("image-"):
         return
-    with JobLog(log_path(session, job_id)) as copy:
+    limit = session.settings.limits.max_log
+    with JobLog(log_path(session, job_id), limit=limit) as copy:
         if copy.size < latest.log_bytes:
             session.resuming(
                 lambda link: _follow(link, job_id, copy, output, None, gone),
@@ -237,7 +238,7 @@ def _follow(
             copy.add(payload)
             output(payload)
         elif kind == b"G":
-            count = answers.gone(wire.loads(payload), LONGEST)
+            count = answers.gone(wire.loads(payload), max(LONGEST - copy.size, 0))
             copy.skip(count)
             if gone is not None:
                 gone(count)

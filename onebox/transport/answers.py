@@ -244,6 +244,12 @@ class ScanResult:
         )
 
 
+def refusal(value: object) -> tuple[str, str]:
+    """Check why the agent refused: the kind and the message. Raises ProtocolError."""
+    told = Fields(value, "refusal")
+    return told.text("kind"), told.text("message")
+
+
 def push_row(row: object) -> tuple[bytes, str, list[Any]]:
     """
     Check a row of what the box lacks: path, kind, and what it has of the file.

@@ -65,7 +65,10 @@ def ask(
         rows = tables.receive_rows(lambda: next(frames))
         entries = [tables.unpack_entry(row) for row in rows]
         count = len(hashes) // parts.HASH
-        told = ScanResult.parse(wire.loads(next(frames)[1]), frozenset(roots), count)
+        kind, payload = next(frames)
+        if kind != b"A":
+            raise Hostile(f"a {kind!r} frame after its list of files")
+        told = ScanResult.parse(wire.loads(payload), frozenset(roots), count)
         same = bool(hashes) and not told.parts
         if same:
             entries = here

@@ -112,7 +112,7 @@ def _transfer(
             for path, offer in offers.items()
         ),
     )
-    frames = link.frames()
+    frames = link.frames(beats=True)
     wide = Widening(link)
     try:
         receiver.receive(
@@ -142,6 +142,8 @@ def _by_turns(
     def frames() -> Frame:
         while True:
             kind, payload = next(lanes.next())
+            if kind == b"P":
+                continue
             if kind != b"L":
                 break
             if payload not in coming:

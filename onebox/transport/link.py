@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import subprocess
 import threading
@@ -12,9 +13,20 @@ from typing import IO, Any
 from .. import children
 from ..agent import wire
 from ..errors import ConnectionLost, Lost, OneboxError, ProtocolError
+from . import answers
 
 # A follower that sends this often keeps the lease (see agent.watch) alive.
 PING_SECONDS = 10.0
+# An agent at work sends a frame every `wire.BEAT_SECONDS`, and reads what it is
+# sent: one that does neither for so long hangs, even if ssh itself still answers.
+SILENCE_SECONDS = 180.0
+# What an answer in JSON may take, and what comes before it.
+LONGEST_ANSWER = 1 << 24
+LONGEST_NOTE = 1 << 16
+# As many "still at work", or other frames of nothing, as eleven days bring.
+MOST_BEATS = 100_000
+# What is skipped before an answer that nothing comes before.
+MOST_SKIPPED = 10_000
 
 
 class AgentError(OneboxError):
@@ -23,6 +35,10 @@ class AgentError(OneboxError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class Silent(ConnectionLost):
+    """The connection stands, but the agent neither sends nor reads."""
 
 
 class Link:
@@ -61,6 +77,9 @@ class Link:
         self.moved = 0
         self.another: Callable[[], Link] | None = None
         self._under_way = False
+        # Since when the write under way waits for the agent to read.
+        self._writing: float | None = None
+        self._stuck = False
         self._sending = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._keep_alive, daemon=True).start()
@@ -101,26 +120,40 @@ class Link:
             self.moved += len(payload)
 
     def frames(
-        self, *, within: float | None = None, silence: float | None = None
+        self,
+        *,
+        within: float | None = None,
+        silence: float | None = None,
+        beats: bool = False,
     ) -> Iterator[tuple[bytes, bytes]]:
         """
         Yield the frames of the request under way, up to its answer ("A").
 
         An answer that takes longer than *within* seconds, or *silence* that lasts
         as long, breaks the connection.
+
+        Args:
+            beats: Yield "still at work" (P), too: where lanes take turns each frame
+                counts.
         """
-        until = None if within is None else time.monotonic() + within
+        silence = SILENCE_SECONDS if silence is None else silence
+        end = math.inf if within is None else time.monotonic() + within
+        count = 0
         while True:
-            if silence is not None:
-                until = time.monotonic() + silence
             try:
-                kind, payload = self._receive(until)
-                told = wire.loads(payload) if kind in b"AEGS" else {}
+                kind, payload = self._receive(min(end, time.monotonic() + silence))
+                told = self._json(kind, payload) if kind in b"AEGS" else {}
+                if kind in b"CDP" and not payload:
+                    count += 1
+                    if count > MOST_BEATS:
+                        raise wire.Garbled("frames without an end, and nothing in them")
+                if kind == b"P" and not beats:
+                    continue
             except wire.Closed as error:
                 raise self._lost(error) from error
             self._under_way = kind not in b"AE"
             if kind == b"E":
-                raise AgentError(str(told.get("kind")), str(told.get("message")))
+                raise AgentError(*answers.refusal(told))
             if kind in b"CD":
                 self.moved += len(payload)
             yield kind, payload
@@ -129,10 +162,13 @@ class Link:
 
     def finish(self, *, within: float | None = None) -> dict[str, Any]:
         """Return the answer of the request under way; skip what comes before."""
-        for kind, payload in self.frames(within=within):
+        for count, (kind, payload) in enumerate(self.frames(within=within)):
             if kind == b"A":
                 return wire.loads(payload)
-        raise AssertionError("unreachable")
+            if count > MOST_SKIPPED:
+                break
+        self._closed.set()
+        raise ProtocolError("the box sends without an end, and no answer")
 
     def close(self, *, wait: float = 2.0) -> None:
         """Hang up. The agent's process ends; jobs on the box do not."""
@@ -161,21 +197,29 @@ class Link:
     def _send(self, kind: bytes, payload: bytes | bytearray | memoryview = b"") -> None:
         if self._closed.is_set():
             raise wire.Closed("hung up")
-        self.channel.send(kind, payload)
+        self._writing = time.monotonic()
+        try:
+            self.channel.send(kind, payload)
+        finally:
+            self._writing = None
 
-    def _receive(self, until: float | None) -> tuple[bytes, bytes]:
+    def _json(self, kind: bytes, payload: bytes) -> dict[str, Any]:
+        if len(payload) > (LONGEST_ANSWER if kind == b"A" else LONGEST_NOTE):
+            raise wire.Garbled(f"an answer of {len(payload):,} bytes")
+        return wire.loads(payload)
+
+    def _receive(self, until: float) -> tuple[bytes, bytes]:
         if self._closed.is_set():
             raise wire.Closed("hung up")
         frame = self.channel.ready()
         while frame is None:
-            if until is not None:
-                left = max(until - time.monotonic(), 0.0)
-                if not select.select([self.channel.read_fd], [], [], left)[0]:
-                    self._closed.set()
-                    raise ConnectionLost("the box does not answer")
+            left = max(until - time.monotonic(), 0.0)
+            if not select.select([self.channel.read_fd], [], [], left)[0]:
+                self._closed.set()
+                raise Silent("the box does not answer")
             self.channel.fill()
             frame = self.channel.ready()
-        if frame[0] not in b"AECDGLZS":
+        if frame[0] not in b"AECDGLPSZ":
             raise wire.Garbled(f"not a frame: {frame[0]!r}")
         return frame
 
@@ -187,6 +231,8 @@ class Link:
                 next="does ssh, or the box's shell, print something of its own? "
                 "inv ssh to look",
             )
+        if self._stuck:
+            return Silent("the box does not take what it is sent")
         try:
             code = self.process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -195,6 +241,14 @@ class Link:
 
     def _keep_alive(self) -> None:
         while not self._closed.wait(PING_SECONDS):
+            since = self._writing
+            if since is not None and time.monotonic() - since > SILENCE_SECONDS:
+                # The write fails at once, in the thread that waits for it.
+                self._stuck = True
+                self.process.kill()
+                return
+            if since is not None:
+                continue
             try:
                 with self._sending:
                     self._send(b"P")

@@ -33,7 +33,7 @@ from ..providers.base import Box
 from . import bundle
 from .answers import Hello
 from .keys import no_client
-from .link import AgentError, Link
+from .link import AgentError, Link, Silent
 
 T = TypeVar("T")
 
@@ -185,7 +185,8 @@ class Door:
                 moved = self._link.moved if self._link is not None else 0
                 self.hang_up(force=True)
                 attempt = 1 if moved >= PROGRESS_BYTES else attempt + 1
-                if attempt > RESUMES:
+                # Each silence lasts for minutes: that of a second agent is enough.
+                if attempt > (1 if isinstance(error, Silent) else RESUMES):
                     raise
                 broken(error, attempt)
                 time.sleep(min(0.1 * 2**attempt, LONGEST_PAUSE))

@@ -200,6 +200,8 @@ class _Answer:
                     self._result = PushResult.parse(wire.loads(payload))
                     self.equal = True
                     return
+                if kind != b"S":
+                    raise Hostile(f"a {kind!r} frame")
                 count = len(hashes) // parts.HASH
                 differing = Differing.parse(wire.loads(payload), count)
                 fresh = parts.within(entries, differing.parts, hashes)
@@ -219,11 +221,12 @@ class _Answer:
 
     def end(self) -> PushResult:
         """Return the answer that ends the conversation."""
-        while not self.equal:
+        if not self.equal:
             kind, payload = self.next()
-            if kind == b"A":
-                self.equal = True
-                self._result = PushResult.parse(wire.loads(payload))
+            if kind != b"A":
+                raise ProtocolError(f"the box sent a {kind!r} frame for an answer")
+            self.equal = True
+            self._result = PushResult.parse(wire.loads(payload))
         return self._result
 
     def _take(

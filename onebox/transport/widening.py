@@ -34,7 +34,7 @@ class Lane:
         self.link = link
         self.name = secrets.token_hex(8).encode("ascii")
         link.begin("lane", name=self.name.decode("ascii"))
-        self.frames: Iterator[Frame] = link.frames()
+        self.frames: Iterator[Frame] = link.frames(beats=True)
         next(self.frames)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from onebox.durable import write_in
-from onebox.errors import StateError
+from onebox.errors import ProtocolError, StateError
 from onebox.stages.joblog import JobLog, replay
 
 
@@ -96,6 +96,38 @@ def test_a_long_log_is_printed_in_pieces(tmp_path: Path) -> None:
 
     assert path.read_bytes() == b"".join(p for p in pieces if isinstance(p, bytes))
     assert len(pieces) > 2
+
+
+@pytest.mark.parametrize("holes", [True, False])
+def test_copy_of_a_log_stays_within_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holes: bool
+) -> None:
+    """However much a box sends, a copy is no larger; every offset stays what it was."""
+    if not holes:
+        monkeypatch.setattr("onebox.agent.trimming.free", lambda *words: False)
+    limit, piece, path = 1 << 20, 1 << 16, tmp_path / "job" / "log"
+    with JobLog(path, limit=limit) as log:
+        for number in range(100):
+            log.add(bytes([number]) * piece)
+        log.settle()
+    with JobLog(path, limit=limit) as log:
+        assert 100 * piece == log.size
+    seen = shown(path)
+    kept = b"".join(part for part in seen if isinstance(part, bytes))
+
+    assert path.stat().st_blocks * 512 <= limit + (1 << 20) + 2 * piece
+    assert 100 * piece - len(kept) == sum(p for p in seen if isinstance(p, int))
+    assert bytes(piece) + b"\1" == kept[: piece + 1]
+    assert not holes or kept.endswith(b"c" * piece)
+    assert 2 >= len([part for part in seen if isinstance(part, int)])
+
+
+def test_log_in_too_many_pieces_is_refused(tmp_path: Path) -> None:
+    """A box that sends gaps without an end is named."""
+    with JobLog(tmp_path / "job" / "log") as log, pytest.raises(ProtocolError):
+        for _ in range(1001):
+            log.add(b"x")
+            log.skip(1)
 
 
 @pytest.mark.parametrize("link", ["jobs/j1", "jobs/j1/log"])

@@ -20,6 +20,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -810,6 +811,7 @@ class Attached:
     def __init__(self, door: ssh.Door) -> None:
         self._door = door
         self.screen = self
+        self.settings = SimpleNamespace(limits=SimpleNamespace(max_log=5 << 30))
         self.breaks = 0
 
     def door(self, box: Box) -> ssh.Door:
