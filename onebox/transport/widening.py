@@ -46,7 +46,9 @@ class Widening:
         self._open: list[Lane] = []
         self._ready: Lane | None = None
         self._opening: threading.Thread | None = None
-        self._closed = threading.Lock()
+        # Held to open a lane or to close them all: one that comes too late is ended.
+        self._changing = threading.Lock()
+        self._closed = False
         self._since = time.monotonic()
         self._count = 0
         self._best = 0.0
@@ -80,8 +82,10 @@ class Widening:
 
     def close(self) -> None:
         """End the lanes: all that they were to carry has been acknowledged."""
-        # Kept for good: a lane that is being opened is ended by who opens it.
-        self._closed.acquire()
+        with self._changing:
+            if self._closed:
+                return
+            self._closed = True
         for lane in {*self._open, *([self._ready] if self._ready else [])}:
             lane.link.close(wait=0.0)
 
@@ -100,8 +104,8 @@ class Widening:
         except OneboxError:
             link.close(wait=0.0)
             return
-        if self._closed.acquire(blocking=False):
-            self._ready = lane
-            self._closed.release()
-        else:
-            link.close(wait=0.0)
+        with self._changing:
+            if not self._closed:
+                self._ready = lane
+                return
+        link.close(wait=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -101,3 +102,18 @@ def test_one_of_them_breaks(
 
     assert data == (agent_box.work / "big").read_bytes()
     assert 0 < done.sent_bytes < SIZE
+
+
+def test_closing_twice_ends_at_once(
+    further: Further, agent_box: AgentBox, tmp_path: Path
+) -> None:
+    """
+    The second close of the same lanes does nothing, and waits for nothing.
+    """
+    wide = widening.Widening(further.link)
+    wide.close()
+    second = threading.Thread(target=wide.close, daemon=True)
+    second.start()
+    second.join(60)
+
+    assert not second.is_alive()

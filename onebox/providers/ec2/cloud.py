@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ...errors import OneboxError, ProviderError, Throttled, Unclear, UsageError
+from ...errors import ProviderError, Throttled, Unclear, UsageError
 from .. import with_bytecode
 from . import problems
 
@@ -102,7 +102,7 @@ class Cloud:
         ]
 
     def once(self, service: str, operation: str, region: str, **words: Any) -> Answer:
-        """Make a call once. Raises the `OneboxError` that its refusal amounts to."""
+        """Make a call once. Raises the error that its refusal amounts to."""
         with problems.explained(operation, region, self):
             answer: Answer = getattr(self._client(service, region), operation)(**words)
             return answer
@@ -219,11 +219,11 @@ def poll(cloud: Cloud, look: Callable[[], T | None], seconds: float, what: str) 
     Look until there is something to return: after a second, then ever less often.
 
     Raises:
-        OneboxError: It takes longer than *seconds*.
+        ProviderError: It takes longer than *seconds*.
     """
     found = wait_for(cloud, look, seconds)
     if found is None:
-        raise OneboxError(f"{what} has taken longer than {seconds:.0f} s")
+        raise ProviderError(f"{what} has taken longer than {seconds:.0f} s")
     return found
 
 
