@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import words
 from ..agent import wire
-from ..errors import ConnectionLost, Lost, Throttled, Unclear, UsageError
+from ..errors import (
+    ConnectionLost,
+    Lost,
+    ProtocolError,
+    Throttled,
+    Unclear,
+    UsageError,
+)
 from ..providers.base import Box
 from ..transport import answers
 from ..transport.answers import ExitRecord, JobStatus, Sample
@@ -30,6 +37,8 @@ LONGEST_PAUSE = 30.0
 SILENCE_SECONDS = 60.0
 # A box that says no to our key this often in a row has been changed.
 REFUSALS = 6
+# Between two gaps of a log there is nearly always a part of it.
+GAPS_IN_A_ROW = 100
 
 
 def run(
@@ -232,7 +241,11 @@ def _follow(
     gone: Callable[[int], None] | None,
 ) -> JobStatus:
     link.begin("follow", job=job_id, offset=copy.size)
+    in_a_row = 0
     for kind, payload in link.frames(silence=SILENCE_SECONDS):
+        in_a_row = in_a_row + 1 if kind == b"G" else 0
+        if in_a_row > GAPS_IN_A_ROW:
+            raise ProtocolError("the box sends gaps of a log, and no log")
         if kind == b"D":
             # Here first, then on the screen: what was shown is never missing.
             copy.add(payload)
