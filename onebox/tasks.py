@@ -102,6 +102,7 @@ def run(
         "into": "Folder to put the outputs in, instead of the project.",
         "partial": "Fetch although the job still runs, or its fate is unknown.",
         "unsafe-links": "Also make links that lead out of the project.",
+        "unsafe-git": "Also bring .git folders, whose programs git would run here.",
         "rescue": "Pay for a machine to read the disk of a box that was taken.",
     },
 )
@@ -110,13 +111,18 @@ def fetch(
     into: str = "",
     partial: bool = False,
     unsafe_links: bool = False,
+    unsafe_git: bool = False,
     rescue: bool = False,
 ) -> Any:
     """Have the outputs here, verified byte for byte."""
     session = session_of(c)
     with session.fetching_into(into):
         return load("fetch").perform(
-            session, partial=partial, unsafe_links=unsafe_links, rescue=rescue
+            session,
+            partial=partial,
+            unsafe_links=unsafe_links,
+            unsafe_git=unsafe_git,
+            rescue=rescue,
         )
 
 

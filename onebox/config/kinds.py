@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import posixpath
 import re
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 from onebox.config import units
 from onebox.config.wording import looks_secret, show, suggest
+from onebox.repositories import repository_of
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -262,6 +264,13 @@ def left_by_job(value: object) -> None:
             raise WrongError(f"{show(item)} wants a path without .: name a folder")
         if "*" in item or "?" in item:
             raise WrongError(f"{show(item)} is a pattern, wants a file or folder")
+        if repository_of(os.fsencode(item)) is not None:
+            raise WrongError(
+                f"{show(item)} cannot be an output: version control runs programs "
+                "that are configured there"
+            )
+        if item.split("/")[0].lower() == ".onebox":
+            raise WrongError(f"{show(item)} is onebox's own, name another folder")
 
 
 def environment(value: object) -> None:

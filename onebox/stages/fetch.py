@@ -38,6 +38,7 @@ def perform(
     started_by: str = "fetch",
     partial: bool = False,
     unsafe_links: bool = False,
+    unsafe_git: bool = False,
     rescue: bool = False,
 ) -> outputs.Fetched:
     """
@@ -49,6 +50,8 @@ def perform(
         partial: Fetch although the job still runs, or nobody knows how it ended.
 
         unsafe_links: Make links that lead out of the project, too.
+
+        unsafe_git: Bring the repositories among the outputs, too.
 
     Raises:
         OutputsHeld: Not all could be brought and verified: the box is kept.
@@ -77,6 +80,7 @@ def perform(
                     session.local_dir,
                     line.progress,
                     unsafe_links=unsafe_links,
+                    unsafe_git=unsafe_git,
                 )
             )
         except OutputsHeld as error:
@@ -92,6 +96,9 @@ def perform(
                 f"of the project, so what they point to is not here: {listed}",
                 next="inv fetch --unsafe-links takes them as they are; inv ssh to look",
             )
+        if done.repositories:
+            line.end("", f"{words.count(done.files, 'file')} here", mark="failed")
+            raise _repositories_held(done)
         if not partial:
             session.remember(fetched=done.digest or "nothing", into=str(session.into))
             session.fetched = done
@@ -136,6 +143,15 @@ def _aside(path: bytes) -> bool:
     """Say whether a path is what programs leave for themselves."""
     parts = path.split(b"/")
     return b"__pycache__" in parts or any(part.startswith(b".") for part in parts)
+
+
+def _repositories_held(done: outputs.Fetched) -> OutputsHeld:
+    listed = words.some([words.path(path) for path in done.repositories])
+    return OutputsHeld(
+        f"not fetched, because version control runs programs that it configures: "
+        f"{listed}",
+        next="inv fetch --unsafe-git brings them too; or remove them: inv ssh",
+    )
 
 
 def _done_by_run(session: Session) -> outputs.Fetched:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..agent import manifest, parts, tables, wire
 from ..agent.manifest import Entry
 from ..agent.names import Hostile, raw, show
 from ..errors import OutputsHeld
+from ..repositories import repository_of
 from .answers import ScanResult
 from .link import AgentError, Link
 from .meter import listing
@@ -16,7 +17,7 @@ from .meter import listing
 # Where contents wait below the project, if its own state is on another disk.
 STAGING = ".onebox-incoming"
 # What no output may touch, whatever the box says.
-NOT_OUTPUTS = (b".git", b".onebox", STAGING.encode())
+NOT_OUTPUTS = (b".onebox", STAGING.encode())
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Found:
     What the box has: all its *entries*, checked.
 
     *missing* roots are not there, *skipped* are no files or not for us, *unstable*
-    files did not hold still. *here* is what was found here of the last fetch;
+    files did not hold still. *repositories* is what was left out because it lies
+    in a `.git` folder or its like. *here* is what was found here of the last fetch;
     *same* means that nothing has changed since; *digest* is of all entries then, if
     it is known.
     """
@@ -37,6 +39,7 @@ class Found:
     here: list[Entry]
     same: bool
     digest: str
+    repositories: list[Entry] = field(default_factory=list)
 
 
 def ask(
@@ -45,6 +48,7 @@ def ask(
     *,
     hashing: bool,
     mine: Callable[[], list[Entry]] | None = None,
+    repositories: bool = False,
 ) -> Found:
     """
     Return the box's manifest, once it is known to harm nobody.
@@ -52,6 +56,8 @@ def ask(
     Args:
         mine: Finds out what it is if nothing has changed since the last time,
             while the box looks, and spares it from sending that again.
+
+        repositories: Take what lies in a `.git` folder or its like, too.
     """
     link.begin("scan", roots=list(roots), hashing=hashing, unless=mine is not None)
     here: list[Entry] = []
@@ -84,21 +90,39 @@ def ask(
         raise OutputsHeld(
             "not readable on the box: " + listing([show(p) for p in told.unreadable])
         )
-    apart = [e.path for e in entries if e.path.split(b"/", 1)[0] in NOT_OUTPUTS]
-    entries = without(entries, apart)
+    apart, inner = _not_for_us(entries, take=repositories)
+    entries = without(entries, [*apart, *(entry.path for entry in inner)])
     # A set-user-id bit is worth nothing here, coming from a machine that runs jobs.
     if any(e.mode & 0o7000 for e in entries):
         entries = [e._replace(mode=e.mode & 0o777) for e in entries]
     if entries is not here:
         digest = ""
     special, unstable = [*told.special, *apart], [*told.unstable]
-    return Found(entries, [*told.missing], special, unstable, here, same, digest)
+    missing = [*told.missing]
+    return Found(entries, missing, special, unstable, here, same, digest, inner)
 
 
 def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
     """Return the entries that are at none of these paths."""
     apart = frozenset(paths)
     return [e for e in entries if e.path not in apart] if apart else entries
+
+
+def _not_for_us(entries: list[Entry], *, take: bool) -> tuple[list[bytes], list[Entry]]:
+    """Return the paths that are never outputs, and what lies in a repository."""
+    apart: list[bytes] = []
+    inner: list[Entry] = []
+    for entry in entries:
+        repository = repository_of(entry.path)
+        if (
+            entry.path.split(b"/", 1)[0].lower() in NOT_OUTPUTS
+            # The project's own.
+            or (repository is not None and b"/" not in repository)
+        ):
+            apart.append(entry.path)
+        elif repository is not None and not take:
+            inner.append(entry)
+    return apart, inner
 
 
 def _top(root: str) -> bytes:

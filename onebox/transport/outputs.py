@@ -24,6 +24,7 @@ from ..agent.manifest import Entry
 from ..agent.names import show
 from ..agent.receiver import Receiver
 from ..errors import OutputsHeld
+from ..repositories import repository_of
 from .asking import STAGING, Found, ask, without
 from .bringing import Brought, bring
 from .link import Link
@@ -44,8 +45,10 @@ class Fetched:
 
     *kept* are files that had been changed here, with the names they have now;
     *refused* are links that lead out of the project, *missing* roots that are
-    not on the box, *skipped* things that are no files, *unstable* files that were
-    left out because they did not hold still. *entries* are what is here now.
+    not on the box, *repositories* folders such as `.git` that were left out
+    and are not here as they are there, *skipped* things that are no files,
+    *unstable* files that were left out because they did not hold still. *entries*
+    are what is here now.
     """
 
     files: int
@@ -54,6 +57,7 @@ class Fetched:
     refused: list[Name]
     missing: list[str]
     digest: str
+    repositories: list[Name] = field(default_factory=list)
     skipped: list[Name] = field(default_factory=list)
     unstable: list[Name] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
@@ -66,6 +70,7 @@ def fetch(
     memory: Path,
     progress: Progress,
     unsafe_links: bool = False,
+    unsafe_git: bool = False,
     while_written: bool = False,
 ) -> Fetched:
     """
@@ -76,6 +81,9 @@ def fetch(
             until all is here.
 
         unsafe_links: Make links that lead out of *into*, too.
+
+        unsafe_git: Bring `.git` folders and their like, too: git runs programs
+            that they configure.
 
         while_written: Leave out what is being written to, instead of giving up.
 
@@ -96,7 +104,11 @@ def fetch(
             last = Last(memory)
             for _ in range(PASSES):
                 found = ask(
-                    link, roots, hashing=False, mine=lambda: last.look(into, index())
+                    link,
+                    roots,
+                    hashing=False,
+                    mine=lambda: last.look(into, index()),
+                    repositories=unsafe_git,
                 )
                 known = index()
                 refused = [] if unsafe_links else leads_out(found.entries)
@@ -138,6 +150,7 @@ def fetch(
             refused=refused,
             missing=found.missing,
             digest=digest or manifest.digest(entries),
+            repositories=_held_repositories(into, found.repositories),
             skipped=found.skipped,
             unstable=came.bad,
             entries=entries,
@@ -152,7 +165,8 @@ def everything(link: Link) -> Found:
 def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | None:
     """Say which outputs on the box are not here byte for byte, or None."""
     memory.mkdir(parents=True, exist_ok=True)
-    found = ask(link, roots, hashing=True)
+    # What a fetch leaves out by default is not here either.
+    found = ask(link, roots, hashing=True, repositories=True)
     if found.unstable:
         return f"being written to: {listing([show(p) for p in found.unstable])}"
     known = Index(os.fsencode(memory / INDEX))
@@ -223,6 +237,19 @@ def _place(
     remembered.save()
     known.save()
     return placing.kept
+
+
+def _held_repositories(into: Path, entries: list[Entry]) -> list[Name]:
+    """Return the repositories of which something is not here, judged by times."""
+    paths = [entry.path for entry in entries]
+    here = manifest.scan(os.fsencode(into), paths, Index(), hashing=False)
+    known = {_shape(entry) for entry in here.entries}
+    held = {repository_of(e.path) for e in entries if _shape(e) not in known}
+    return sorted(path for path in held if path is not None)
+
+
+def _shape(entry: Entry) -> tuple[Name, str, int, int, Name]:
+    return entry.path, entry.kind, entry.size, entry.mtime_ns, entry.target
 
 
 def _fits_here(entries: list[Entry], staging: Path) -> None:

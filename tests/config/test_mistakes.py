@@ -209,6 +209,20 @@ FILE_MISTAKES = [
         '2: [vm.large] aws: "n2-standard-4" is not a machine type of aws',
     ),
     (
+        '[fetch]\noutputs = ["sub/.git/"]',
+        '2: [fetch] outputs: "sub/.git/" cannot be an output: version control runs '
+        "programs that are configured there",
+    ),
+    (
+        '[fetch]\ncheckpoints = ["ckpt/.GIT/x"]',
+        '2: [fetch] checkpoints: "ckpt/.GIT/x" cannot be an output: version control '
+        "runs programs that are configured there",
+    ),
+    (
+        '[fetch]\noutputs = [".onebox/jobs"]',
+        '2: [fetch] outputs: ".onebox/jobs" is onebox\'s own, name another folder',
+    ),
+    (
         '[aws]\nssh_cidr = "me"',
         '2: [aws] ssh_cidr: "me" is not a network, such as 203.0.113.7/32',
     ),
