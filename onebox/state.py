@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import re
 import secrets
 import tempfile
@@ -386,6 +387,19 @@ def _usable(path: Path) -> Iterator[None]:
 def _directory(environ: Mapping[str, str], own: str, xdg: str, home: str) -> Path:
     if own and environ.get(own):
         return Path(environ[own]).absolute()
-    if environ.get(xdg):
-        return Path(environ[xdg]).absolute() / "onebox"
-    return Path(environ.get("HOME") or Path.home()) / home / "onebox"
+    # A relative one is to be ignored, says XDG: it would mean another folder in each.
+    if Path(environ.get(xdg, "")).is_absolute():
+        return Path(environ[xdg]) / "onebox"
+    return _home(environ) / home / "onebox"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    """Return the user's home: HOME, or the account's if that is not absolute."""
+    if Path(environ.get("HOME", "")).is_absolute():
+        return Path(environ["HOME"])
+    with contextlib.suppress(KeyError):
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    raise StateError(
+        "HOME is not an absolute path, and this account has no home",
+        next="export HOME=/an/absolute/path",
+    )

@@ -27,7 +27,9 @@ def show(session: Session, stage: str) -> None:
     if why is None:
         _line(session, stage, "done", "up to date", _UP_TO_DATE[stage](session))
     else:
-        _line(session, stage, "kept", "would run", why)
+        stays = push.stays_here(session) if stage == "push" else ""
+        detail = "; ".join(filter(None, [why, stays]))
+        _line(session, stage, "kept", "would run", detail)
     if stage == "run" and why is not None and not session.line.only:
         _end_of_chain(session)
 
@@ -91,7 +93,7 @@ _REASONS: dict[str, Callable[[Session], str | None]] = {
 _UP_TO_DATE: dict[str, Callable[[Session], str]] = {
     "image": image.up_to_date,
     "provision": provision.up_to_date,
-    "push": _nothing,
+    "push": push.stays_here,
     "run": lambda session: "command, code, data and image unchanged",
     "fetch": _nothing,
     "teardown": lambda session: "nothing is there",

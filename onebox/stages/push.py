@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 from .. import words
 from ..transport import sync
-from ..transport.select import select
 from . import job
 from .roots import roots
+from .selecting import left_out, selected
 
 if TYPE_CHECKING:
     from ..agent.index import Index
     from ..agent.manifest import Entry
     from ..session import Session
+    from ..transport.select import Selection
 
 
 def chosen(session: Session, known: Index | None = None) -> list[Entry]:
     """Return the files that belong on the box; warn once of what cannot go."""
-    push = session.settings.push
-    found = select(session.root, push.code, push.data, roots(session), known)
-    for warning in found.warnings:
-        if warning not in session.warned:
-            session.warned.add(warning)
-            session.screen.warn(warning)
-    return found.entries
+    return _selection(session, known).entries
+
+
+def stays_here(session: Session) -> str:
+    """Return a phrase for what is here and is not pushed, being output, or ""."""
+    return left_out(_selection(session))
 
 
 def digest(session: Session) -> str:
@@ -54,7 +54,14 @@ def perform(session: Session) -> None:
     job.refuse_running(session, job.latest(session))
     with session.timed("push"), session.screen.stage("push") as line:
         line.doing("looking at what is here")
-        files = partial(chosen, session)
+        stays = ""
+
+        def files(known: Index) -> list[Entry]:
+            nonlocal stays
+            found = _selection(session, known)
+            stays = left_out(found)
+            return found.entries
+
         done = session.resuming(
             lambda link: sync.push(
                 link, session.root, files, _index(session), line.progress
@@ -63,14 +70,20 @@ def perform(session: Session) -> None:
         session.pushed = done.digest
         amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"
         if not done.sent_files and not done.deleted:
-            line.end("up to date", amount)
+            line.end("up to date", "; ".join(filter(None, [amount, stays])))
             return
         changes = []
         if done.sent_files < done.files:
             changes.append(f"{done.sent_files:,} changed")
         if done.deleted:
             changes.append(f"{done.deleted:,} deleted")
-        line.end("", ", ".join([amount, *changes]))
+        detail = ", ".join([amount, *changes])
+        line.end("", "; ".join(filter(None, [detail, stays])))
+
+
+def _selection(session: Session, known: Index | None = None) -> Selection:
+    push = session.settings.push
+    return selected(session, push.code, push.data, roots(session), known)
 
 
 def _index(session: Session) -> Path:

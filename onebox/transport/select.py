@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import children
+from .. import private, words
 from ..agent import manifest
 from ..agent.index import Index
 from ..agent.manifest import Entry
 from ..agent.names import show
 from ..errors import InputError
+from . import git
 from .ignore import tracked_without_git
 from .meter import listing
 
 OWN = b".onebox"
-GITLINK = b"160000"
 ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
-# What git says, in its C locale, where it has nothing to say about files.
-NO_REPOSITORY = (b"not a git repository", b"must be run in a work tree")
-# In a hook these speak of another repository than the one of this folder.
-ELSEWHERE = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_PREFIX",
-    "GIT_GLOB_PATHSPECS",
-    "GIT_NOGLOB_PATHSPECS",
-    "GIT_ICASE_PATHSPECS",
-)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An output folder or file of which *files* are here and are not pushed."""
+
+    path: bytes
+    files: int
 
 
 @dataclass(frozen=True)
@@ -42,11 +37,12 @@ class Selection:
     What belongs on the box, sorted by path, and what the user should know of it.
 
     Folders are among it only where they lie below `data`. A file's hash is there
-    only if it was known.
+    only if it was known. *left_out* are the outputs that are here and stay here.
     """
 
     entries: list[Entry]
     warnings: list[str]
+    left_out: list[LeftOut] = field(default_factory=list)
 
     @property
     def paths(self) -> list[bytes]:
@@ -64,12 +60,15 @@ def select(
     """
     Choose the files, links and data folders that a push brings to the box.
 
+    Credentials are left out, unless *code* or *data* names them.
+
     Args:
         code: Of these paths, what git would track.
 
         data: These paths, with all that is below them.
 
-        outputs: What the job leaves there is no code, unless git tracks it.
+        outputs: What lies below these is no code, unless git tracks it or *code*
+            names it.
 
         known: Where hashes are known from.
 
@@ -80,77 +79,96 @@ def select(
     base = os.fsencode(root)
     chosen: set[bytes] = set()
     tops = [_top(root, name) for name in code]
+    results = [_inside(name) for name in outputs]
     if tops:
-        results = [_inside(name) for name in outputs]
         chosen.update(_code(base, tops, results))
     for name in data:
         chosen.update(_data(base, _top(root, name)))
-    paths = [path for path in chosen if not _below(path, OWN)]
-    return _checked(base, manifest.scan(base, paths, known or Index(), hashing=False))
+        tops.append(_inside(name))
+    paths, credentials = _without_credentials(chosen, tops)
+    found = manifest.scan(base, paths, known or Index(), hashing=False)
+    selection = _checked(base, found)
+    if credentials:
+        names = words.some([show(path) for path in credentials], 5)
+        selection.warnings.append(
+            f"not pushed, because they hold credentials: {names} (to push one, name "
+            "it in [push] data)"
+        )
+    selection.left_out.extend(_left_out(base, results, set(selection.paths)))
+    return selection
 
 
 def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
-    listed = _git(base, tops)
-    if listed is None:
-        tracked: set[bytes] = set()
-        others = tracked_without_git(base, tops)
-    else:
-        tracked, others = listed
-    return tracked.union(
-        path for path in others if not any(_below(path, top) for top in outputs)
-    )
-
-
-def _git(base: bytes, tops: Iterable[bytes]) -> tuple[set[bytes], set[bytes]] | None:
-    """Return what git tracks and what it would; None outside a repository."""
-    staged = _ask_git(base, ["--stage"], tops)
-    if staged is None:
-        return None
-    fresh = _ask_git(base, ["--others", "--exclude-standard"], tops)
-    if fresh is None:
-        return None
-    tracked: set[bytes] = set()
-    others: set[bytes] = set()
-    inner: set[bytes] = set()
-    for line in staged:
-        about, _, path = line.partition(b"\t")
-        (inner if about.startswith(GITLINK) else tracked).add(path)
-    for path in fresh:
-        # With a slash at its end it is a repository of its own.
-        (inner if path.endswith(b"/") else others).add(path.rstrip(b"/"))
-    for folder in inner:
-        within = os.path.join(base, folder)
-        if os.path.lexists(os.path.join(within, b".git")):
-            listed = _git(within, [b""])
-            if listed is not None:
-                tracked.update(folder + b"/" + path for path in listed[0])
-                others.update(folder + b"/" + path for path in listed[1])
-    return tracked, others
-
-
-def _ask_git(
-    base: bytes, options: list[str], tops: Iterable[bytes]
-) -> list[bytes] | None:
-    environment = {
-        name: value
-        for name, value in children.environment().items()
-        if name not in ELSEWHERE
-    }
-    environment.update(LC_ALL="C", GIT_OPTIONAL_LOCKS="0", GIT_LITERAL_PATHSPECS="1")
-    command: list[str | bytes] = ["git", "ls-files", "-z", *options, "--"]
-    command.extend(top or b"." for top in tops)
-    try:
-        done = subprocess.run(
-            command, cwd=base, env=environment, capture_output=True, check=False
+    def is_output(path: bytes) -> bool:
+        return any(
+            _below(path, output)
+            and not any(_below(top, output) and _below(path, top) for top in tops)
+            for output in outputs
         )
-    except FileNotFoundError:
-        return None
-    if done.returncode == 0:
-        return [path for path in done.stdout.split(b"\0") if path]
-    if any(sentence in done.stderr for sentence in NO_REPOSITORY):
-        return None
-    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    raise InputError(f"git cannot list the code: {said[0] if said else 'no reason'}")
+
+    # A job could have configured a repository there to run what it likes.
+    def is_below_output(path: bytes) -> bool:
+        return any(_below(path, output) for output in outputs)
+
+    listed = git.list_files(base, tops, is_below_output)
+    if listed is None:
+        return {path for path in tracked_without_git(base, tops) if not is_output(path)}
+    tracked, others, skipped = listed
+    named = [folder for folder in sorted(skipped) if not is_output(folder)]
+    others.update(tracked_without_git(base, named))
+    return tracked.union(path for path in others if not is_output(path))
+
+
+def _without_credentials(
+    paths: set[bytes], named: list[bytes]
+) -> tuple[list[bytes], list[bytes]]:
+    """Return the paths that may leave this machine, and what holds credentials."""
+    meant = [top for top in named if private.credentials_in(top) is not None]
+    kept: list[bytes] = []
+    credentials: set[bytes] = set()
+    for path in paths:
+        if _below(path, OWN):
+            continue
+        secret = private.credentials_in(path)
+        if secret is None or any(_below(path, top) for top in meant):
+            kept.append(path)
+        else:
+            credentials.add(secret)
+    return kept, sorted(credentials)
+
+
+def _left_out(
+    base: bytes, outputs: list[bytes], chosen: set[bytes]
+) -> Iterator[LeftOut]:
+    seen: set[bytes] = set()
+    for output in outputs:
+        count = 0
+        for path in _files(base, output):
+            if path not in chosen and path not in seen:
+                seen.add(path)
+                count += 1
+        if count:
+            folder = os.path.isdir(os.path.join(base, output))
+            yield LeftOut(output + b"/" * folder, count)
+
+
+def _files(base: bytes, top: bytes) -> Iterator[bytes]:
+    """Yield what is no folder at or below a path; what cannot be read is skipped."""
+    full = os.path.join(base, top)
+    if os.path.islink(full) or not os.path.isdir(full):
+        if os.path.lexists(full):
+            yield top
+        return
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError), os.scandir(os.path.join(base, folder)) as items:
+            for item in items:
+                path = folder + b"/" + item.name
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                else:
+                    yield path
 
 
 def _data(base: bytes, top: bytes) -> list[bytes]:

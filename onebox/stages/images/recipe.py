@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from ... import words
 from ...errors import InputError
-from ...transport.select import select
 from .. import offers
+from ..selecting import selected
 from . import saving
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def files(session: Session) -> list[bytes]:
     """Return the project's files that the recipe needs, relative to the project."""
     image = session.settings.image
     names = [image.setup, image.packer, *image.include, *_requirements(session)]
-    return select(session.root, [], [name for name in names if name], []).paths
+    return selected(session, [], [name for name in names if name]).paths
 
 
 def change(session: Session) -> str:

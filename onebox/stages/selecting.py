@@ -1,0 +1,53 @@
+"""Select what of the project goes to a box, and print a warning for what cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .. import private, words
+from ..errors import UsageError
+from ..transport.select import Selection, select
+
+if TYPE_CHECKING:
+    from ..agent.index import Index
+    from ..session import Session
+
+
+def selected(
+    session: Session,
+    code: Sequence[str],
+    data: Sequence[str],
+    outputs: Sequence[str] = (),
+    known: Index | None = None,
+) -> Selection:
+    """
+    Return the selection; each of its warnings is printed once.
+
+    Raises:
+        UsageError: The project is no folder to push from: a home folder, or one
+            that holds onebox's own key.
+    """
+    why = private.no_project(session.root, session.environ)
+    if why is not None:
+        raise UsageError(
+            f"{why}: nothing of it is pushed",
+            next="put onebox.toml and tasks.py into a folder of the project's own",
+        )
+    found = select(session.root, code, data, outputs, known)
+    for warning in found.warnings:
+        if warning not in session.warned:
+            session.warned.add(warning)
+            session.screen.warn(warning)
+    return found
+
+
+def left_out(selection: Selection) -> str:
+    """Return a phrase for the outputs that are here and are not pushed, or ""."""
+    if not selection.left_out:
+        return ""
+    listed = [
+        f"{words.path(one.path)} ({words.count(one.files, 'file')})"
+        for one in selection.left_out
+    ]
+    return f"outputs not pushed: {words.some(listed)}"
