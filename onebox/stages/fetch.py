@@ -9,7 +9,7 @@ from .. import words
 from ..errors import OutputsHeld, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from . import attempts, job, push, receipt, starting
+from . import attempts, job, receipt, selecting, starting
 from .roots import roots
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def hold_strays(session: Session) -> None:
     Raises:
         OutputsHeld: There are files that neither were pushed nor are outputs.
     """
-    ours = {entry.path for entry in push.chosen(session)}
+    ours = {entry.path for entry in selecting.project(session).entries}
     strays = [
         words.path(entry.path)
         for entry in session.resuming(lambda link: outputs.everything(link)).entries

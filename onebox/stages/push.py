@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import words
 from ..transport import sync
-from . import job
+from . import fetch, job
 from .roots import roots
-from .selecting import left_out, selected
+from .selecting import left_out, project
 
 if TYPE_CHECKING:
     from ..agent.index import Index
     from ..agent.manifest import Entry
     from ..session import Session
-    from ..transport.select import Selection
+    from ..transport.answers import JobStatus
 
 
 def chosen(session: Session, known: Index | None = None) -> list[Entry]:
     """Return the files that belong on the box; warn once of what cannot go."""
-    return _selection(session, known).entries
+    return project(session, known).entries
 
 
 def stays_here(session: Session) -> str:
     """Return a phrase for what is here and is not pushed, being output, or ""."""
-    return left_out(_selection(session))
+    return left_out(project(session))
 
 
 def digest(session: Session) -> str:
@@ -51,14 +52,17 @@ def perform(session: Session) -> None:
     session.lock()
     session.running_box()
     # The files that a job works with are not changed under it.
-    job.refuse_running(session, job.latest(session))
+    latest = job.latest(session)
+    job.refuse_running(session, latest)
+    if latest is not None and not latest.job.startswith("image-"):
+        _bring_changed_inputs(session, latest)
     with session.timed("push"), session.screen.stage("push") as line:
         line.doing("looking at what is here")
         stays = ""
 
         def files(known: Index) -> list[Entry]:
             nonlocal stays
-            found = _selection(session, known)
+            found = project(session, known)
             stays = left_out(found)
             return found.entries
 
@@ -81,9 +85,22 @@ def perform(session: Session) -> None:
         line.end("", "; ".join(filter(None, [detail, stays])))
 
 
-def _selection(session: Session, known: Index | None = None) -> Selection:
-    push = session.settings.push
-    return selected(session, push.code, push.data, roots(session), known)
+def _bring_changed_inputs(session: Session, latest: JobStatus) -> None:
+    """
+    Fetch what the last job has left, where this push would write over it.
+
+    A folder can be input and output: then the job may have changed what was pushed.
+    """
+    record = session.notebook.record
+    if record.fetched or record.discarded:
+        return
+    outputs = {os.fsencode(root.strip("/")) for root in roots(session)}
+    for path in (entry.path for entry in project(session).entries):
+        if any(path == output or path.startswith(output + b"/") for output in outputs):
+            session.screen.note(f"outputs of the earlier job {latest.job} first")
+            lost = latest.state == "lost"
+            fetch.perform(session, started_by="push", partial=lost)
+            return
 
 
 def _index(session: Session) -> Path:

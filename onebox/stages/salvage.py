@@ -160,4 +160,4 @@ def _bring_outputs(session: Session, job_id: str, box: Box, line: StageLine) -> 
         ),
         box,
     )
-    return not done.refused
+    return not done.refused and not done.repositories

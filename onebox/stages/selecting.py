@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .. import private, words
 from ..errors import UsageError
 from ..transport.select import Selection, select
+from .roots import roots
 
 if TYPE_CHECKING:
     from ..agent.index import Index
@@ -40,6 +41,12 @@ def selected(
             session.warned.add(warning)
             session.screen.warn(warning)
     return found
+
+
+def project(session: Session, known: Index | None = None) -> Selection:
+    """Return what `[push]` selects of the project; see `selected`."""
+    push = session.settings.push
+    return selected(session, push.code, push.data, roots(session), known)
 
 
 def left_out(selection: Selection) -> str:

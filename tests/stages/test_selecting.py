@@ -255,6 +255,28 @@ class TestOutputsThatAreInputs:
             assert len(push) == 1, text
             assert "outputs not pushed: results/ (1 file), models/ (1 file)" in push[0]
 
+    @pytest.mark.parametrize("line", ["push", "run"])
+    def test_what_a_job_changed_comes_before_a_push_writes_over_it(
+        self, project: Project, line: str
+    ) -> None:
+        """
+        A pushed file that the job changed is fetched first; the old one stays beside.
+        """
+        project.write(
+            "onebox.toml",
+            '[run]\ncommand = "cat models/m; echo new >models/m"\n'
+            '[push]\ndata = ["models/"]\n[fetch]\noutputs = ["models/"]\n',
+        )
+        project.write("models/m", "old\n")
+        assert 0 == project.inv("run", "--detach").code
+        assert "old\n" == project.inv("logs").out
+        done = project.inv(line)
+
+        assert 0 == done.code, done.err
+        assert "new\n" == project.read("models/m")
+        assert "old\n" == project.read("models/m~")
+        assert done.out == ("new\n" if line == "run" else "")
+
     def test_nothing_is_said_where_nothing_stays(self, project: Project) -> None:
         """
         An output folder that is not here, or is pushed whole, is no news.
