@@ -18,7 +18,11 @@ __version__ = "0.1.0"
 
 # Invoke switches bytecode off, and some installers (uv) and editable installs
 # leave none: then these modules would be compiled anew at every `inv`.
-_before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+_before, sys.dont_write_bytecode = (
+    sys.dont_write_bytecode,
+    # What the user has switched off by variable or flag stays off.
+    bool(sys.flags.dont_write_bytecode),
+)
 
 from .errors import OneboxError
 from .plugin import stage

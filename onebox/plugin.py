@@ -338,9 +338,10 @@ def _imported(module: str) -> Any:
     Import what a running stage needs: not before one runs.
 
     `inv --list` must cost what Invoke itself costs. Invoke also turns bytecode
-    off; ours is compiled once, not at every start.
+    off; ours is compiled once, not at every start, unless the user has said no.
     """
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
     try:
         return importlib.import_module(module, __package__)
     finally:

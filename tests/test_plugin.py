@@ -685,3 +685,19 @@ class TestWholeLine:
             assert "Traceback" not in done.err
         assert '{"format": 99}' == path.read_text()
         assert 1 == len(project.boxes())
+
+
+@pytest.mark.parametrize("off", [{"PYTHONDONTWRITEBYTECODE": "1"}, {}])
+def test_bytecode_is_written_unless_the_user_has_switched_it_off(
+    project: Project, off: dict[str, str]
+) -> None:
+    """
+    What a line imports of onebox is compiled once; the user's own word wins.
+    """
+    cache = project.home / "bytecode"
+    cache.mkdir()
+    done = project.inv("status", env={"PYTHONPYCACHEPREFIX": str(cache), **off})
+
+    assert 0 == done.code, done.err
+    ours = [path for path in cache.rglob("*.pyc") if "onebox" in path.parts]
+    assert bool(ours) == (not off)

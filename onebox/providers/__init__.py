@@ -70,8 +70,10 @@ def with_bytecode() -> Iterator[None]:
     Have what is imported meanwhile compiled once and for all.
 
     Invoke switches bytecode off; an SDK compiled anew at each start costs seconds.
+    Where the user has switched it off (PYTHONDONTWRITEBYTECODE, -B) it stays off.
     """
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
     try:
         yield
     finally:

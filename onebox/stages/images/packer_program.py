@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ... import children
 from ...errors import ConfigError, OneboxError
 from ...signals import held
 from . import packer_output
@@ -165,7 +164,9 @@ def program(session: Session) -> str:
 
 def _environment(session: Session) -> dict[str, str]:
     return {
-        **children.environment(),
+        # All of it: it is the user's own program, and its credentials may be among
+        # [run] secrets.
+        **session.environ,
         **session.settings.image.env,
         # It would ask its makers for a newer version.
         "CHECKPOINT_DISABLE": "1",

@@ -96,6 +96,20 @@ def test_on_a_builder_box(packed: Project) -> None:
     assert "[image] vars changed" in packed.inv("plan").out
 
 
+def test_packer_sees_the_whole_environment_of_its_user(packed: Project) -> None:
+    """
+    Cloud credentials are kept from no program of the user's own by [run] secrets.
+    """
+    packed.write("onebox.toml", TOML + 'secrets = ["CLOUD_KEY"]\n')
+    variable = 'variable "cloud" { default = env("CLOUD_KEY") }\n'
+    text = variable + HCL.replace("COMMAND", "echo of ${length(var.cloud)} characters")
+    packed.write("image.pkr.hcl", text)
+    done = packed.inv("image", env={"CLOUD_KEY": "0123456"})
+
+    assert 0 == done.code, done.err
+    assert "null.box: of 7 characters\n" in done.err
+
+
 def test_json(packed: Project) -> None:
     """
     The older language, in JSON, is as good.
