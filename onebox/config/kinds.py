@@ -14,10 +14,11 @@ import posixpath
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from onebox.config import units
-from onebox.config.wording import looks_secret, show, suggest
+from onebox.config.wording import looks_secret, names_secret, show, suggest
 from onebox.repositories import repository_of
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -141,22 +142,27 @@ def plain(value: object, name: str = "") -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             plain(key)
+            if isinstance(item, str) and names_secret(key, item):
+                _refuse_secret(key)
             plain(item, key)
     elif isinstance(value, (list, tuple)):
         for item in value:
             plain(item)
     elif isinstance(value, str):
         if looks_secret(value):
-            where = f"{name}: " if name else ""
-            raise WrongError(
-                f"{where}looks like a secret; "
-                "[run] secrets takes the name of its variable"
-            )
+            _refuse_secret(name)
         for character in value:
             if "\ud800" <= character <= "\udfff":
                 raise WrongError("is not valid UTF-8")
             if character < " " and character not in "\n\t":
                 raise WrongError("holds a control character")
+
+
+def _refuse_secret(name: str) -> NoReturn:
+    where = f"{name}: " if name else ""
+    raise WrongError(
+        f"{where}looks like a secret; [run] secrets takes the name of its variable"
+    )
 
 
 def between(low: float, high: float, wants: str = "") -> Check:

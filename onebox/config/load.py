@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,9 @@ from onebox.config.layers import Given, from_file, from_flags, from_variables
 from onebox.config.schema import KEYS
 from onebox.config.settings import Settings
 from onebox.config.sizes import choose, sizes
+from onebox.config.wording import show
+from onebox.networks import is_world
+from onebox.private import own_folder_near
 
 _Shape = TypeVar("_Shape")
 
@@ -45,6 +47,7 @@ def load(
                 seen[item.path] = item
         given.update(seen)
     _consistent(given)
+    _closed_to_jobs(given, environ)
     return _build(root, given)
 
 
@@ -136,17 +139,38 @@ def _one_way(given: Mapping[str, Given]) -> None:
 
 
 def _closed(cloud: str, given: Mapping[str, Given]) -> None:
-    """Refuse ssh for everybody, unless that was said in so many words."""
+    """
+    Refuse ssh for everybody, unless that was said in so many words.
+
+    It is refused here for every cloud: a provider gets these settings alone.
+    """
     network, world = (
         given.get(f"{cloud}.ssh_cidr"),
         given.get(f"{cloud}.allow_world_ssh"),
     )
     if network is None or network.value is None or (world and world.value):
         return
-    if ipaddress.ip_network(str(network.value)).prefixlen == 0:
+    if is_world(str(network.value)):
         raise network.wrong(
             "lets the whole world try; if that is meant, allow_world_ssh = true"
         )
+
+
+def _closed_to_jobs(given: Mapping[str, Given], environ: Mapping[str, str]) -> None:
+    """Refuse to let the jobs of local boxes read onebox's own key or state."""
+    folders = given.get("local.read")
+    if folders is None:
+        return
+    for folder in _names(folders.value):
+        try:
+            near = own_folder_near(Path(folder).expanduser(), environ)
+        except RuntimeError:
+            raise folders.wrong(f"{show(folder)} is in no user's home") from None
+        if near is not None:
+            raise folders.wrong(
+                f"{show(folder)} lets jobs read {near[0]}, in {near[1]}; name the "
+                "folders that they need"
+            )
 
 
 def _names(value: object) -> tuple[str, ...]:

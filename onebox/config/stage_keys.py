@@ -144,7 +144,7 @@ IMAGE: tuple[Key, ...] = (
         "ubuntu-24.04",
         '"debian-12"',
         "The system that the environment is built on.",
-        one_of("ubuntu-22.04", "ubuntu-24.04", "debian-12"),
+        one_of("ubuntu-22.04", "ubuntu-24.04", "debian-12", "debian-13"),
     ),
     key(
         "image.size",

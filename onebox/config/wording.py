@@ -13,6 +13,23 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SECRETS = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"(?:AKIA|ASIA)[A-Z0-9]{12,}"
+    r"|AGE-SECRET-KEY-1[A-Z0-9]{20,}"
+    r"|AccountKey=[A-Za-z0-9+/]{40,}"
+    r"|ATATT3x[A-Za-z0-9_=-]{20,}"
+    r"|dapi[0-9a-f]{32}"
+    r"|dckr_pat_[A-Za-z0-9_-]{16,}"
+    r"|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}"
+    r"|GOCSPX-[A-Za-z0-9_-]{16,}"
+    r"|gsk_[A-Za-z0-9]{20,}"
+    r"|hvs\.[A-Za-z0-9_-]{16,}"
+    r"|hooks\.slack\.com/services/T[A-Za-z0-9_/]{16,}"
+    r"|npm_[A-Za-z0-9]{30,}"
+    r"|nvapi-[A-Za-z0-9_-]{20,}"
+    r"|pypi-AgEI[A-Za-z0-9_-]{16,}"
+    r"|r8_[A-Za-z0-9]{30,}"
+    r"|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"
+    r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"
+    r"|ya29\.[A-Za-z0-9_-]{20,}"
     r"|AIza[A-Za-z0-9_-]{20,}"
     r"|do[opr]_v1_[A-Za-z0-9]{8,}"
     r"|gh[opsur]_[A-Za-z0-9]{16,}"
@@ -29,9 +46,61 @@ _SECRETS = re.compile(
 )
 
 
+# An AWS secret key, of 40 characters, has no form of its own: see _is_random.
+_FORTY = re.compile(r"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
+_MOST_SLASHES, _LONGEST_WORD = 4, re.compile(r"[a-z]{7}")
+
+# What a variable is called that holds a secret, whatever that looks like …
+_PASSWORDS = re.compile(
+    r"(?:.*_)?(?:[A-Z]*PASSW(?:OR)?D|PASSPHRASE|PWD|SECRET|SECRET_KEY|"
+    r"SECRET_ACCESS_KEY|PRIVATE_KEY)",
+    re.IGNORECASE,
+)
+# … or only if it looks random: PAD_TOKEN and SORT_KEY hold none.
+_TOKENS = re.compile(r"(?:.*_)?(?:TOKEN|[A-Z]*KEY|CREDENTIALS?|PAT)", re.IGNORECASE)
+_RANDOM = re.compile(
+    r"(?<![A-Za-z0-9])(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16}"
+)
+_SWITCHES = frozenset(["true", "false", "yes", "no", "on", "off", "none", "0", "1"])
+_ASSIGNMENT = re.compile(
+    r"(?<![\w$-])(?:([A-Za-z_][\w-]{0,63})=|--([a-z][\w-]{0,63})[= ])"
+    r"[\"']?([^\s\"']+)"
+)
+
+
 def looks_secret(text: str) -> bool:
     """Tell whether a text holds something of the form of a key or a password."""
-    return _SECRETS.search(text) is not None
+    if _SECRETS.search(text) is not None:
+        return True
+    if any(_is_random(found) for found in _FORTY.findall(text)):
+        return True
+    return any(
+        names_secret(name or option, value)
+        for name, option, value in _ASSIGNMENT.findall(text)
+    )
+
+
+def names_secret(name: str, value: str) -> bool:
+    """Tell whether a variable or an option of this name holds a secret by value."""
+    name = name.replace("-", "_")
+    # Another variable, or the path of a file.
+    if not value or value.startswith(("$", "/", "~", "./", "%", "{")):
+        return False
+    if value.lower() in _SWITCHES:
+        return False
+    if _PASSWORDS.fullmatch(name):
+        return True
+    return bool(_TOKENS.fullmatch(name) and _RANDOM.search(value))
+
+
+def _is_random(text: str) -> bool:
+    """Tell forty random characters from a path or a hash."""
+    classes = ("[A-Z]", "[a-z]", "[0-9]")
+    return (
+        all(re.search(one, text) for one in classes)
+        and text.count("/") <= _MOST_SLASHES
+        and _LONGEST_WORD.search(text) is None
+    )
 
 
 def show(value: object) -> str:

@@ -16,6 +16,8 @@ from onebox.config import VM, Settings, load, project_name, template
 from onebox.config.schema import BY_PATH, BY_VARIABLE, KEYS, RESERVED, SIZES
 from onebox.config.units import say_size
 from onebox.errors import ConfigError
+from onebox.providers.droplets.launching import base_slug
+from onebox.providers.gce.bases import family
 
 GB = 1 << 30
 
@@ -437,3 +439,40 @@ def test_first_mistake_is_the_first_in_the_file(tmp_path: Path) -> None:
     write(tmp_path, 'name = "A"\nproject = "B"\n')
     with pytest.raises(ConfigError, match=r"^onebox\.toml:1: name"):
         load(tmp_path, {}, {})
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp", "digitalocean"])
+@pytest.mark.parametrize(
+    ("cidr", "world"),
+    [
+        *[(cidr, True) for cidr in ("0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1")],
+        *[(cidr, True) for cidr in ("10.0.0.0/7", "::/0", "2000::/3", "::/1")],
+        *[(cidr, True) for cidr in ("::ffff:0:0/96", "::ffff:0.0.0.0/97")],
+        *[(cidr, False) for cidr in ("10.0.0.0/8", "203.0.113.7/32", "fc00::/7")],
+        *[(cidr, False) for cidr in ("2001:db8::/32", "::ffff:10.0.0.0/104")],
+    ],
+)
+def test_one_rule_says_for_every_cloud_what_is_the_whole_world(
+    tmp_path: Path, cloud: str, cidr: str, world: bool
+) -> None:
+    """A network wider than any that is somebody's own wants allow_world_ssh."""
+    file = tmp_path / "onebox.toml"
+    file.write_text(f'[{cloud}]\nssh_cidr = "{cidr}"\n')
+    if world:
+        with pytest.raises(ConfigError, match="whole world"):
+            load(tmp_path, {}, {})
+        file.write_text(f'[{cloud}]\nssh_cidr = "{cidr}"\nallow_world_ssh = true\n')
+
+    assert getattr(load(tmp_path, {}, {}), cloud).ssh_cidr == cidr
+
+
+@pytest.mark.parametrize(
+    "base", ["ubuntu-22.04", "ubuntu-24.04", "debian-12", "debian-13"]
+)
+def test_every_base_that_the_clouds_know_is_taken(tmp_path: Path, base: str) -> None:
+    """What the providers can start from, [image] base can name."""
+    (tmp_path / "onebox.toml").write_text(f'[image]\nbase = "{base}"\n')
+
+    assert load(tmp_path, {}, {}).image.base == base
+    assert family(base) is not None
+    assert base_slug(base) == f"{base.replace('.', '-')}-x64"

@@ -223,6 +223,10 @@ FILE_MISTAKES = [
         '2: [fetch] outputs: ".onebox/jobs" is onebox\'s own, name another folder',
     ),
     (
+        '[local]\nread = ["~no-such-user/x"]',
+        '2: [local] read: "~no-such-user/x" is in no user\'s home',
+    ),
+    (
         '[aws]\nssh_cidr = "me"',
         '2: [aws] ssh_cidr: "me" is not a network, such as 203.0.113.7/32',
     ),
@@ -326,6 +330,16 @@ SECRETS = [
     "AIzaSyA0123456789abcdefghijABCDEFGHIJ",
     "-----BEGIN OPENSSH PRIVATE KEY-----",
     "https://me:hunter2@example.com/x.git",
+    "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "q1nXf0v+W9dJt3bYc5sRm7uKzA2gLhE8oPxT4iVC",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
+    "GOCSPX-0123456789abcdefghij",
+    "npm_0123456789abcdefghijABCDEFGHIJ0123",
+    "dapi0123456789abcdef0123456789abcdef",
+    "hvs.0123456789abcdefghijABCDEFGHIJ",
+    "sk_" + "live_0123456789abcdefghij",
+    "SG.0123456789abcdefghij.0123456789abcdefghij",
+    "AccountKey=0123456789abcdefghijABCDEFGHIJ0123456789abcdefghij==",
 ]
 
 
@@ -356,6 +370,78 @@ def test_secrets_are_not_repeated(tmp_path: Path, secret: str) -> None:
         with pytest.raises(ConfigError) as caught:
             load(tmp_path, environ, flags)
         assert secret not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "short"),
+        ("DB_PASSWORD", "hunter2"),
+        ("PGPASSWORD", "hunter2"),
+        ("MYSQL_PWD", "hunter2"),
+        ("client_secret", "abc"),
+        ("WANDB_API_KEY", "0123456789abcdef0123456789abcdef01234567"),
+        ("KAGGLE_KEY", "0123456789abcdef0123456789abcdef"),
+        ("GITHUB_TOKEN", "0123456789abcdef0123"),
+    ],
+)
+def test_a_variable_named_for_a_secret_holds_none(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    """A literal is refused in every table of variables, and in a command."""
+    said = "looks like a secret; [run] secrets takes the name of its variable"
+    option = name.lower().replace("_", "-")
+    for text, label in (
+        (f'[run.env]\n{name} = "{value}"', f"[run.env] {name}: {name}"),
+        (f'[image.env]\n{name} = "{value}"', f"[image.env] {name}: {name}"),
+        (f'[image.vars]\n{name} = "{value}"', f"[image.vars] {name}: {name}"),
+        (f'[run]\ncommand = "{name}={value} python x.py"', "[run] command"),
+        (f'[run]\ncommand = "x --{option} {value}"', "[run] command"),
+    ):
+        assert refusal(tmp_path, text) == f"onebox.toml:2: {label}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("PAD_TOKEN", "<|endoftext|>"),
+        ("MAX_TOKENS", "4096"),
+        ("SORT_KEY", "customer_id"),
+        ("CACHE_KEY", "v1-linux-python-3.11-2024"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/secrets/aws"),
+        ("HF_TOKEN_PATH", "/run/token"),
+        ("REQUIRE_PASSWORD", "true"),
+        ("DB_PASSWORD", "$PGPASSWORD"),
+        ("GIT_COMMIT", "0123456789abcdef0123456789abcdef01234567"),
+        ("S3_PREFIX", "s3://Bucket9/Experiments/Resnet50/Final01"),
+        ("HASH", "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4"),
+    ],
+)
+def test_ordinary_variables_are_no_secrets(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    """Paths, switches, hashes and words are values like any other."""
+    (tmp_path / "onebox.toml").write_text(f'[run.env]\n{name} = "{value}"\n')
+    assert load(tmp_path, {}, {}).run.env == {name: value}
+
+
+@pytest.mark.parametrize("folder", ["/", "{home}", "{home}/.config", "{key}", "{link}"])
+def test_local_jobs_may_not_read_the_owners_key(tmp_path: Path, folder: str) -> None:
+    """[local] read opens no folder that holds it, by whatever name; data are data."""
+    home = tmp_path / "home"
+    key = home / ".config" / "onebox"
+    (home / "datasets").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(home)
+    named = folder.format(home=home, key=key, link=tmp_path / "link")
+    file = tmp_path / "onebox.toml"
+    file.write_text(f'[local]\nread = ["{named}"]\n')
+    environ = {"HOME": str(home)}
+
+    with pytest.raises(ConfigError, match=r"\[local\] read: .* lets jobs read onebox"):
+        load(tmp_path, environ, {})
+    file.write_text(f'[local]\nread = ["{home}/datasets"]\n')
+    assert load(tmp_path, environ, {}).local.read == (f"{home}/datasets",)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import ConfigError
+from ...networks import is_world
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class Wishes:
 
     regions: tuple[str, ...]
     cidr: str
-    world: bool
     private: bool
     jump: str
     vpc: str
@@ -67,19 +66,12 @@ class Wishes:
         wishes = cls(
             regions=tuple(dict.fromkeys([first, *(str(one) for one in more)])),
             cidr=_text(settings, "ssh_cidr"),
-            world=bool(settings.get("allow_world_ssh")),
             private=bool(settings.get("private")),
             jump=_text(settings, "jump"),
             vpc=_text(settings, "vpc"),
             accept_no_watchdog=bool(settings.get("accept_no_watchdog")),
             destroy_token=_text(settings, "destroy_token"),
         )
-        if wishes.open_to_all and not wishes.world:
-            raise ConfigError(
-                f"[digitalocean] ssh_cidr = {wishes.cidr!r} lets the whole world reach "
-                "ssh",
-                next="name a smaller network, or set allow_world_ssh = true as well",
-            )
         if (wishes.jump or wishes.private) and not wishes.cidr:
             raise ConfigError(
                 "[digitalocean] jump and private want ssh_cidr too: the box sees the "
@@ -91,7 +83,7 @@ class Wishes:
     @property
     def open_to_all(self) -> bool:
         """Whether everybody may reach ssh."""
-        return bool(self.cidr) and ipaddress.ip_network(self.cidr).prefixlen == 0
+        return bool(self.cidr) and is_world(self.cidr)
 
 
 def _text(settings: Mapping[str, object], key: str) -> str:

@@ -214,5 +214,5 @@ def _source(name: str, arch: str) -> tuple[list[str], str, str]:
         )
     raise UsageError(
         f"there is no base {name!r} on AWS",
-        next="ubuntu-24.04, ubuntu-22.04, debian-12, or an image's id (ami-…)",
+        next="ubuntu-24.04, ubuntu-22.04, debian-12, debian-13, or an image's id",
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ...errors import Gone, NoCapacity, NotAllowed, ProviderError, UsageError
+from ...networks import is_world
 from ..base import FreeThing
 from . import marks, problems
 from .cloud import Answer, Cloud
@@ -39,7 +40,7 @@ class Network:
         caller: What tells this machine's own address.
 
     Raises:
-        UsageError: The settings would let everybody in, or nobody knows whom.
+        UsageError: From where ssh comes is not known.
     """
 
     def __init__(
@@ -54,13 +55,7 @@ class Network:
         self._known: dict[str, list[Socket]] = {}
         self._ranges: dict[str, list[str]] = {}
         if self._cidr:
-            network = ipaddress.ip_network(self._cidr, strict=False)
-            self._cidr = str(network)
-            if network.prefixlen == 0 and not settings.get("allow_world_ssh"):
-                raise UsageError(
-                    f"[aws] ssh_cidr = {self._cidr} would let everybody knock",
-                    next="name your own network, or set allow_world_ssh = true",
-                )
+            self._cidr = str(ipaddress.ip_network(self._cidr, strict=False))
         elif settings.get("jump") and not self._private and not self._group:
             raise UsageError(
                 "[aws] jump is set, and nobody knows from where it comes",
@@ -70,7 +65,7 @@ class Network:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what the user should know of each box."""
-        if self._cidr and ipaddress.ip_network(self._cidr).prefixlen == 0:
+        if self._cidr and is_world(self._cidr):
             return ("its ssh port is open to the whole world (allow_world_ssh)",)
         return ()
 

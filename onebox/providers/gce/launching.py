@@ -18,6 +18,7 @@ from ...errors import (
     Unclear,
     UsageError,
 )
+from ...networks import is_world
 from .. import arming
 from ..base import HostKey, Request
 from . import bases, boxes, families, labels, network
@@ -162,6 +163,8 @@ def body(
     if kind != settings.disk_type:
         said = f"{request.size.type} takes no {settings.disk_type}"
         notes.append(f"the disk is {kind}: {said}")
+    if settings.ssh_cidr and is_world(settings.ssh_cidr):
+        notes.append("its ssh port is open to the whole world (allow_world_ssh)")
     return {
         "name": request.box,
         "description": f"onebox {request.tags.project}/{request.tags.name}",

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import ConfigError
-
-_WORLD = ("0.0.0.0/0", "::/0")
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -20,7 +16,6 @@ class Settings:
     regions: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
     ssh_cidr: str = ""
-    allow_world_ssh: bool = False
     private: bool = False
     jump: str = ""
     network: str = "default"
@@ -38,12 +33,7 @@ class Settings:
 
 
 def read(table: Mapping[str, object]) -> Settings:
-    """
-    Return the settings of a provider's table.
-
-    Raises:
-        ConfigError: The world may reach ssh, and nobody has said yes to that.
-    """
+    """Return the settings of a provider's table."""
     # Of what type each is, the configuration has seen to.
     known: dict[str, Any] = {
         name: table[name] for name in Settings.__annotations__ if name in table
@@ -51,13 +41,7 @@ def read(table: Mapping[str, object]) -> Settings:
     for name in ("regions", "zones"):
         if name in known:
             known[name] = tuple(known[name])
-    settings = Settings(**known)
-    if settings.ssh_cidr in _WORLD and not settings.allow_world_ssh:
-        raise ConfigError(
-            "[gcp] ssh_cidr lets the whole world reach ssh",
-            next="name your own network, or set [gcp] allow_world_ssh = true",
-        )
-    return settings
+    return Settings(**known)
 
 
 def region_of(zone: str) -> str:
