@@ -16,8 +16,8 @@ def reader() -> Callable[[str], object]:
 
     toml is imported here, when there is something to read. 0.10.2 takes the
     character of "\u005c" for the beginning of another escape, reads "\"" as an
-    empty text unless it stands in three quotes, and fails with IndexError at
-    some wrong escapes.
+    empty text unless it stands in three quotes, fails with IndexError at some
+    wrong escapes, and takes the # of three quotes around "# for a comment.
     """
     import toml
 
@@ -28,7 +28,7 @@ def reader() -> Callable[[str], object]:
                 raw = f'""{raw}""'
         try:
             return toml.loads(f"value = {raw}\n")["value"]
-        except IndexError as error:
+        except (IndexError, KeyError) as error:
             raise ValueError("not a value") from error
 
     return read

@@ -93,6 +93,7 @@ def test_lines_are_those_of_the_keys() -> None:
         ("a = {b = 1\n}", 1, "a: { … } wants key = value, key = value on one line"),
         ("a = {b = 1", 1, "a: { … } wants key = value, key = value on one line"),
         ("[[a]]", 1, "[[tables]] have no use here; write [table]"),
+        ('a = """"#"""', 1, 'a: cannot be read; a backslash in "…" is written \\\\'),
         ("[a", 1, "a table's name ends with ]"),
         ("[]", 1, "wants key = value, or a [table]"),
         ("\na = '\x00'", 2, "a control character, which TOML does not allow"),
