@@ -106,9 +106,9 @@ def wants(session: Session, stage: str) -> bool:
     return True
 
 
-def show_plan(session: Session, stage: str) -> None:
+def show_plan(session: Session, stage: str, command: str = "") -> None:
     """Print what a stage would do, and why; change nothing."""
-    plan.show(session, stage)
+    plan.show(session, stage, command)
 
 
 def system_failed(error: OSError) -> OneboxError:

@@ -170,7 +170,9 @@ class Stage(Task):  # type: ignore[type-arg]
                 for need in self.needs:
                     need(c)
         if dry and self.own:
-            return _core().show_plan(session, self.name)
+            command = given.get("command") if own == "run" else ""
+            command = command or shlex.join(remainder_of(c))
+            return _core().show_plan(session, self.name, command)
         try:
             return super().__call__(c, *args, **kwargs)
         except OSError as error:

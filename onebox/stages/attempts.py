@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..durable import private_dir, write_atomically
 from ..providers.base import Box
-from ..transport.answers import JobStatus
+from ..transport.answers import ExitRecord
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -108,18 +108,26 @@ def write(session: Session, run: Run) -> Run:
     return run
 
 
-def seen(session: Session, latest: JobStatus) -> None:
+def seen(session: Session, job: str, record: ExitRecord | None) -> None:
     """Take note of a job that has ended while nobody was attached."""
-    run, record = read(session), latest.record
+    run = read(session)
     if run is None or run.ended or record is None:
         return
-    if run.has(latest.job) and record.cause not in TAKEN:
+    if run.has(job) and record.cause not in TAKEN:
         write(session, run.over(record.seconds, ended=True))
 
 
 def forget(session: Session) -> None:
     """Have the next run be one of its own."""
     _path(session).unlink(missing_ok=True)
+
+
+def withdraw(session: Session, run: Run) -> None:
+    """Take back the last attempt: its job was refused and has never begun."""
+    if run.attempts[1:]:
+        write(session, replace(run, attempts=run.attempts[:-1]))
+    else:
+        forget(session)
 
 
 def account(run: Run, box: Box) -> Mapping[str, Any]:

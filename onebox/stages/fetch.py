@@ -226,5 +226,5 @@ def _job_has_ended(session: Session, box: Box) -> None:
             f"job {latest.job} still runs, so its outputs may change",
             next="inv logs waits for it; inv fetch --partial takes them as they are",
         )
-    attempts.seen(session, latest)
+    attempts.seen(session, latest.job, latest.record)
     job.bring_log(session, box, latest)

@@ -88,6 +88,7 @@ def logs(session: Session) -> None:
     of_run = told.id if told is not None and told.has(job_id) else job_id
     record = watching.watch(session, box, job_id, run=of_run, shown=shown)
     receipt.keep(session, box, job_id, record)
+    attempts.seen(session, job_id, record)
     session.screen.note("then: inv fetch teardown")
     if record.code:
         raise run.JobFailed(record.code)
@@ -128,7 +129,9 @@ def cancel(session: Session) -> None:
         ended = session.resuming(
             lambda link: link.ask("cancel", job=answer.job, cause="cancel"), box
         )
-        record = job.fate(JobStatus.parse(ended, answer.job))
+        status = JobStatus.parse(ended, answer.job)
+        record = job.fate(status)
+        attempts.seen(session, status.job, record)
         line.end("", f"{answer.job}: {watching.describe(record)}")
     session.screen.note("then: inv fetch teardown")
 

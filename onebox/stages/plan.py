@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import fetch, image, job, offers, provision, push, run, teardown
+from . import fetch, image, job, offers, provision, push, recover, run, teardown
 from .roots import roots
 
 if TYPE_CHECKING:
     from ..session import Session
 
 
-def show(session: Session, stage: str) -> None:
+def show(session: Session, stage: str, command: str = "") -> None:
     """
     Print one stage's line of the plan; for `run`, those of the whole chain's end.
+
+    Args:
+        command: What `run` would run, if that is not [run] command.
 
     Raises:
         OneboxError: The stage would be refused; the run would say the same.
@@ -24,6 +27,9 @@ def show(session: Session, stage: str) -> None:
     if stage in ("image", "provision"):
         offers.announce(session)
     why = _REASONS[stage](session)
+    if stage == "run" and why is not None:
+        command = command or session.settings.run.command or ""
+        why = recover.resumes(session, command) or why
     if why is None:
         _line(session, stage, "done", "up to date", _UP_TO_DATE[stage](session))
     else:

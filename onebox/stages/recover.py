@@ -90,6 +90,22 @@ def begin(session: Session, command: str, before: JobStatus | None) -> tuple[Run
     return Run(command), False
 
 
+def resumes(session: Session, command: str) -> str:
+    """Say from where a job would go on if it ran now, "" if from its beginning."""
+    box, before = session.box, None
+    if box is not None and box.state == "running":
+        before = job.latest(session)
+    run, anew = begin(session, command, before)
+    if not run.attempts:
+        return ""
+    if not anew or (box is not None and box.state != "running" and not box.disk_only):
+        return f"goes on with the run of job {run.id}, from what is on its box"
+    pull = checkpoints.pulls(session).latest(run.id)
+    if pull is None:
+        return f"starts again: no checkpoints of job {run.id} have come here"
+    return f"goes on with the run of job {run.id}, from {checkpoints.describe(pull)}"
+
+
 def refusal(session: Session, run: Run, box: Box, tries: int) -> str:
     """Say why a job is not started again, "" if it is."""
     limits = session.settings.limits
@@ -194,7 +210,11 @@ def given_up(session: Session, run: Run, box: Box, why: str) -> Preempted:
 def superseded(session: Session, box: Box) -> bool:
     """Tell whether what an earlier attempt has left there is of no use any more."""
     run = attempts.read(session)
-    return run is not None and run.ended and any(a.box == box.id for a in run.attempts)
+    if run is None or not run.ended:
+        return False
+    # The last attempt's own box may hold the only copy of its outputs.
+    boxes = [attempt.box for attempt in run.attempts]
+    return box.id in boxes and box.id != boxes[-1]
 
 
 def clear(session: Session, run: Run) -> None:

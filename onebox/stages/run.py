@@ -16,6 +16,7 @@ from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
 from ..providers.base import Box
 from ..transport import outputs
 from ..transport.answers import JobStatus
+from ..transport.link import AgentError
 from . import attempts, fetch, image, job, push, receipt, recover, salvage
 from .attempts import Run
 from .roots import asked_for, roots
@@ -156,16 +157,20 @@ def _begin(session: Session, work: _Work, run: Run, box: Box) -> Run:
 
 def _start(session: Session, work: _Work, run: Run, box: Box) -> str:
     """Start the attempt that has been written down; return its job."""
-    job.start(
-        session,
-        box,
-        job_id=run.job,
-        argv=work.argv,
-        line=work.line,
-        env={**LIVE, **session.settings.run.env},
-        secrets=work.secrets,
-        outputs=[path for path in roots(session) if path.endswith("/")],
-    )
+    try:
+        job.start(
+            session,
+            box,
+            job_id=run.job,
+            argv=work.argv,
+            line=work.line,
+            env={**LIVE, **session.settings.run.env},
+            secrets=work.secrets,
+            outputs=[path for path in roots(session) if path.endswith("/")],
+        )
+    except (UsageError, AgentError):
+        attempts.withdraw(session, run)
+        raise
     return run.job
 
 

@@ -19,7 +19,7 @@ from ..errors import (
 from ..providers.base import Box
 from ..signals import held
 from ..transport import outputs
-from . import attempts, elsewhere, job, launch, receipt, recover, starting
+from . import attempts, checkpoints, elsewhere, job, launch, receipt, recover, starting
 from .roots import roots
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def perform(
     yes: bool = False,
     after: bool = False,
     empty: bool = False,
+    end_run: bool = True,
 ) -> None:
     """
     Remove the box, once its outputs are verified here.
@@ -55,6 +56,9 @@ def perform(
 
         empty: Nothing was ever done on the box: there is nothing to ask it.
 
+        end_run: Forget an interrupted run as well, so that the next one starts
+            from its beginning. Only the user may ask for that.
+
     Raises:
         OutputsHeld: There are outputs that are not here: what holds them stays.
     """
@@ -67,9 +71,10 @@ def perform(
         last = session.notebook.record.box
         launch.tidy(session, [last] if last else [])
         session.notebook.forget()
-        attempts.forget(session)
         session.forget_door()
         session.screen.line("teardown", "done", "up to date", "nothing is there")
+        if end_run:
+            _end_run(session)
         return
     with session.timed("teardown"), session.screen.stage("teardown") as line:
         others = session.others
@@ -89,17 +94,30 @@ def perform(
         session.ended += 1
         session.line.box_ended()
         left = [one.id for one in others if one not in worthless]
-        if not left:
-            attempts.forget(session)
         session.look_again()
         gone = [one.id for one in [box, *worthless]]
         launch.tidy(session, gone)
         line.end("", f"{words.some(gone)}: machine, disk, keys: gone")
+    if end_run and not left:
+        _end_run(session)
     if left and not after:
         raise OutputsHeld(
             f"the job has not ended since the cloud took {words.some(left)}: what is "
             "on that disk is not here, so it stays",
             next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
+        )
+
+
+def _end_run(session: Session) -> None:
+    """Forget the attempts at a job; say so if it had not ended."""
+    run = attempts.read(session)
+    attempts.forget(session)
+    if run is not None and run.attempts and not run.ended:
+        pull = checkpoints.pulls(session).latest(run.id)
+        kept = "" if pull is None else "; its checkpoints stay in .onebox/checkpoints"
+        session.screen.note(
+            f"the interrupted run of job {run.id} is given up: inv run starts from "
+            f"the beginning{kept}"
         )
 
 
@@ -131,13 +149,14 @@ def _end(session: Session, *, failed: bool) -> None:
     box, record = session.look_again(), session.notebook.record
     if box is None and session.notebook.open_intents():
         # Removed by a command that was killed before it could write that down.
-        perform(session)
+        perform(session, end_run=False)
     if box is None or (box.state != "running" and record.job and not record.fetched):
         return
     # Of a box that was found by its tags alone nobody knows what is on it.
     ours = session.line.made_box or record.ours_to_end
     created = record.created or time.time()
-    perform(session, after=failed, empty=ours and not record.job)
+    empty = ours and not record.job
+    perform(session, after=failed, empty=empty, end_run=False)
     if session.paper is not None:
         receipt.show(session, session.paper, created)
 

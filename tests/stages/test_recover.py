@@ -169,6 +169,63 @@ class TestTaken:
         assert 0 == down.code, down.err
         assert [] == project.boxes()
 
+    @pytest.mark.parametrize("spot", ["--spot", "--no-spot"])
+    def test_run_goes_on_after_the_chain_removed_the_box(
+        self, project: Project, spot: str
+    ) -> None:
+        """
+        A run that ends with 75 resumes, also when its box answered to its end.
+
+        The chain's own teardown keeps the attempts; `plan` says what is resumed.
+        """
+        prepare(project, retries=0)
+        line = project.start("run", spot)
+        project.until("step 4\n")
+        give_notice(project)
+
+        assert 75 == line.wait(60), project.err
+        assert "inv run goes on from them" in project.err
+        assert [] == project.boxes()
+        (job,) = jobs(project)
+        step = pulled(project)
+        assert step >= 4
+        for plan in (("plan",), ("--dry", "run")):
+            planned = project.inv(*plan)
+            assert f"goes on with the run of job {job}, from checkpoints of" in (
+                planned.out
+            )
+        other = project.inv("--dry", "run", "--", "true")
+        assert "goes on with" not in other.out
+        project.write("job.sh", JOB)
+        again = project.inv("run", spot)
+
+        assert 0 == again.code, again.err
+        assert f"going on with the run of job {job}" in again.err
+        assert [step] == starts(again.out)
+        assert [] == project.boxes()
+        assert "goes on with" not in project.inv("plan").out
+
+    @pytest.mark.parametrize("words", [("teardown",), ("run", "--", "true")])
+    def test_user_ends_an_interrupted_run(
+        self, project: Project, words: tuple[str, ...]
+    ) -> None:
+        """
+        After `inv teardown`, or another command, a run starts from its beginning.
+        """
+        prepare(project, retries=0)
+        line = project.start("run")
+        project.until("step 4\n")
+        give_notice(project)
+        assert 75 == line.wait(60), project.err
+        done = project.inv(*words)
+
+        assert 0 == done.code, done.err
+        if words == ("teardown",):
+            assert "is given up: inv run starts from the beginning" in done.err
+        assert "goes on with" not in project.inv("plan").out
+        project.write("job.sh", JOB.replace("-lt 10", "-lt 3"))
+        assert [0] == starts(project.inv("run").out)
+
     def test_nothing_left_of_the_box(self, project: Project) -> None:
         """
         A later line goes on from the last pull, where the disk is gone as well.
@@ -425,6 +482,13 @@ class TestInterrupted:
         assert 0 == project.inv("fetch", "teardown").code
         assert int(project.read("ckpt/step")) >= 4
         assert [] == project.boxes()
+
+
+def jobs(project: Project) -> list[str]:
+    """Return the jobs of which there is a log here, oldest first."""
+    return sorted(
+        log.parent.name for log in (project.root / ".onebox/jobs").glob("*/log")
+    )
 
 
 def attempt_again(project: Project) -> str:
