@@ -162,7 +162,18 @@ def _interrupted(session: Session) -> None:
         return
     screen.say(f"onebox: stopped during {session.doing or 'the command'}")
     screen.say(f"        {_left(session, box)}")
-    screen.say("  next: the same command goes on; inv teardown ends it")
+    screen.say(f"  next: {_goes_on(session)}")
+
+
+def _goes_on(session: Session) -> str:
+    """Return what to type after a stop in a stage that did not end."""
+    if session.doing == "teardown":
+        return "inv teardown"
+    if session.doing == "fetch":
+        # Never the same command: `inv run` would run the finished job again.
+        ours = session.notebook.record.ours_to_end
+        return f"inv fetch{' teardown' * session.line.owes_teardown(ours)}"
+    return "the same command goes on; inv teardown ends it"
 
 
 def _detached(session: Session, box: Box) -> None:

@@ -92,7 +92,7 @@ def run(
 ) -> Any:
     """Run the job on a box: the whole chain, or `inv run -- any command`."""
     return load("run").perform(
-        session_of(c), _words(c), line=command or None, detach=detach
+        session_of(c), _words(c), line=command or None, detach=detach, yes=yes
     )
 
 

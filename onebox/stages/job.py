@@ -153,6 +153,9 @@ def follow(
             try:
                 link = session.door(box).link()
                 answer = _follow(link, job_id, copy, output, sample, gone)
+                if session.doing == "run":
+                    # Who stops the command from here on detaches from no job.
+                    session.doing = "fetch"
                 break
             except ConnectionLost as error:
                 session.door(box).hang_up(force=True)

@@ -67,9 +67,13 @@ def perform(
     *,
     line: str | None = None,
     detach: bool = False,
+    yes: bool = False,
 ) -> dict[str, Any] | None:
     """
     Run the job and bring its outputs home; return the receipt.
+
+    A job that has ended well on this box, with outputs that are not here, is
+    fetched first; then it runs again, unless somebody is asked and says no.
 
     When the cloud takes a spot box, another one is made and the job runs again
     there, from its last checkpoints.
@@ -80,6 +84,8 @@ def perform(
         line: The command as a shell line; without either it is [run] command.
 
         detach: Return once the job has started.
+
+        yes: Do not ask whether a finished job is to run again.
 
     Raises:
         JobFailed: The job's own exit code is not 0. Log and outputs are here.
@@ -96,7 +102,11 @@ def perform(
     box = session.running_box()
     shell = (line or command_line(session)) if argv is None else None
     work = _Work(argv, shell, secret_values(session), usual)
+    finished = _finished(session, work.command)
     before = _bring_earlier_outputs(session, box)
+    ended = before is not None and finished == before["job"] and _well(before)
+    if ended and not _again(session, finished, yes):
+        return None
     run, anew = recover.begin(session, work.command, before)
     if anew:
         session.screen.note(f"going on with the run of job {run.id}")
@@ -292,6 +302,32 @@ def _bring_earlier_outputs(session: Session, box: Box) -> JobStatus | None:
     session.screen.note(f"outputs of the earlier job {before.job} first")
     fetch.perform(session, started_by="run", partial=before.state == "lost")
     return before
+
+
+def _finished(session: Session, command: str) -> str:
+    """Return the job of this command whose outputs have not come here, "" if none."""
+    record = session.notebook.record
+    same = record.job_command == command and not record.discarded
+    return record.job if same and not record.fetched else ""
+
+
+def _well(before: Mapping[str, Any]) -> bool:
+    """Tell whether a job has run to its end with exit 0."""
+    record = before.get("record") or {}
+    return (record.get("cause"), record.get("code")) == ("exit", 0)
+
+
+def _again(session: Session, job_id: str, yes: bool) -> bool:
+    """Say that a finished job runs again; where somebody can answer, ask."""
+    here = "were not fetched" if session.line.only else "are here now"
+    screen, ended = session.screen, f"job {job_id} has ended well; its outputs {here}"
+    if yes or not screen.can_ask:
+        screen.note(f"{ended}; the same command runs again")
+        return True
+    if screen.ask(f"{ended}. Type yes to run the same command again:", "yes"):
+        return True
+    screen.line("run", "done", "up to date", f"job {job_id} has ended well")
+    return False
 
 
 def _say_detached(session: Session, box: Box, job_id: str) -> None:
