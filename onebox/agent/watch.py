@@ -9,6 +9,7 @@ that waits for a disk is not idle.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -26,6 +27,8 @@ LAST_GRACE = 60.0
 NOTICE_MARGIN = 2.0
 # Neither a dead disk nor a power-off command that hangs may keep the box on.
 PATIENCE = 30.0
+# Who follows a job reads of its end within this time.
+LAST_WORDS = 0.5
 # A job can write nonsense into its own directory, and a box can run out of
 # everything: nothing of that may end the watch.
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
@@ -47,6 +50,7 @@ def watch(root: str) -> None:
     notices.listen(watchman.at)
     while os.path.isdir(root):
         try:
+            before_off(watchman.at)
             reason = watchman.look()
         except FAULTS as fault:
             note(watchman.at, "went wrong, still watching: %r" % fault)
@@ -69,10 +73,34 @@ def power_off(at: Box, cause: str) -> None:
         note(at, "the job could not be ended: %r" % fault)
     _sync()
     _run(at, at.poweroff)
-    time.sleep(at.poweroff_wait)
+    until = time.monotonic() + at.poweroff_wait
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            before_off(at)
+        time.sleep(min(POLL, at.poweroff_wait))
     if at.poweroff_force:
         note(at, "the box is still on")
         _run(at, at.poweroff_force)
+
+
+def before_off(at: Box) -> None:
+    """
+    End the job if the box shuts down, while its clients are still connected.
+
+    An orderly shutdown waits for it: it creates the file `off`, and goes on once
+    that is removed. So a client that has not read how the job ended knows that
+    the box crashed.
+    """
+    asked = at.path("off")
+    if not os.path.exists(asked):
+        return
+    try:
+        if states.running(at):
+            note(at, "the box is shutting down: the job ends")
+            _end_job(at, "poweroff")
+            time.sleep(LAST_WORDS)
+    finally:
+        os.unlink(asked)
 
 
 def _end_job(at: Box, cause: str) -> None:

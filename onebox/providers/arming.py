@@ -69,13 +69,19 @@ def user_data(
     script += _sshd(HOST_KEY if host_key else "/etc/ssh/ssh_host_ed25519_key")
     told = {
         # Of all modules the first, and the one that runs at every boot.
-        "bootcmd": [script],
+        "bootcmd": [_without_comments(script)],
         "ssh_deletekeys": True,
         "ssh_genkeytypes": ["ed25519"],
     }
     # JSON is YAML in which nothing needs to be escaped twice.
     text = f"#cloud-config\n{json.dumps(told, indent=0)}\n".encode("ascii")
     return gzip.compress(text, 9, mtime=0) if packed else text
+
+
+def _without_comments(script: str) -> str:
+    """Return a script without its comment lines: every byte of user data counts."""
+    lines = script.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("# "))
 
 
 def startup_script(request: Request, *, notice: Notice, late: float = LATE) -> str:
@@ -196,6 +202,27 @@ Restart=always
 RestartSec=2
 OOMScoreAdjust=-900
 end
+# Clients are told how the job ended before a shutdown ends their sessions: units
+# are stopped in the reverse order of their start.
+cat >$units/onebox-off.service <<'end'
+[Unit]
+Description=onebox: end the job first
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+After=network.target ssh.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=true
+ExecStop=-sh -c 'systemctl -q is-active onebox-watch || exit 0; cd {root}; touch off; \
+timeout 75 sh -c "while [ -e off ]; do sleep 0.1; done"'
+end
+mkdir -p $units/session-.scope.d
+cat >$units/session-.scope.d/onebox.conf <<'end'
+[Unit]
+Before=onebox-off.service
+end
 # A job outlives its connection, and so does its shared memory.
 cat >/run/systemd/logind.conf.d/onebox.conf <<'end'
 [Login]
@@ -213,14 +240,14 @@ grep -qsF '"box"' {root}/box.json && rm -rf {home}/{work}
 rm -rf {root}
 fi
 mkdir -p {root}
-rm -f {root}/notice
+rm -f {root}/notice {root}/off
 seed={seed}
 [ -z "$seed" ] || for it in watch agent; do
 echo $seed | base64 -d | gzip -d >{root}/$it.new && mv -f {root}/$it.new {root}/$it.pyz
 done
 printf {armed} {told} >{root}/box.new
 mv -f {root}/box.new {root}/box.json
-systemctl restart --no-block onebox-watch.service
+systemctl restart --no-block onebox-watch.service onebox-off.service
 """
 
 # A password of * is none that could be typed, but no locked account either.

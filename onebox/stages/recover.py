@@ -36,25 +36,35 @@ if TYPE_CHECKING:
 STOPPING_SECONDS = 180.0
 
 
-def taken(session: Session, box: Box, *restless: BoxState) -> bool:
+def taken(session: Session, box: Box, *restless: BoxState, ended: bool = False) -> str:
     """
-    Tell whether the cloud has taken a spot box.
+    Say how a spot box was lost, "" if it was not, or if that cannot be found out.
 
-    One that is off or gone without a word has been taken as well, unless its own
-    deadline had come. What nobody knows is no.
+    One that is off or gone without a word has been taken, unless its own deadline
+    had come. In an orderly shutdown the job's record comes here before the
+    connection breaks. So if a box has shut down by itself and there is no record,
+    its system has crashed; if there is one, the job or its user has shut it down.
 
     Args:
         restless: States that will not last: to be waited for.
+
+        ended: The job's record is here.
     """
     if not box.size.spot or time.time() >= box.deadline:
-        return False
+        return ""
+    by_provider = "the provider took the box back"
     try:
         now = _at_rest(session, box, *restless)
     except ProviderError:
-        return False
+        return ""
     if now is None:
-        return time.time() - box.created >= session.provider.settle
-    return now.state in ("stopping", "stopped") and now.why in ("", "preempted")
+        settled = time.time() - box.created >= session.provider.settle
+        return by_provider if settled else ""
+    if now.state not in ("stopping", "stopped"):
+        return ""
+    if now.why in ("", "preempted"):
+        return by_provider
+    return "the box crashed" if now.why == "poweroff" and not ended else ""
 
 
 def by_itself(session: Session, box: Box, record: ExitRecord) -> bool:
@@ -65,7 +75,7 @@ def by_itself(session: Session, box: Box, record: ExitRecord) -> bool:
     only its own word tells the two apart.
     """
     if record.cause == "poweroff":
-        return not taken(session, box, "running", "stopping")
+        return not taken(session, box, "running", "stopping", ended=True)
     return record.cause != "preempted"
 
 
@@ -190,7 +200,9 @@ def given_up(session: Session, run: Run, box: Box, why: str) -> Preempted:
     except ProviderError:
         now = box
     pull = checkpoints.pulls(session).latest(run.id)
-    text = f"{session.title} ({box.id}) was taken back by the provider"
+    crashed = now is not None and now.why == "poweroff"
+    how = "crashed" if crashed else "was taken back by the provider"
+    text = f"{session.title} ({box.id}) {how}"
     if box.size.spot:
         text += f", and the job is not started again ({why})"
     if pull is not None:

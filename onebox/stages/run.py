@@ -104,8 +104,9 @@ def perform(
     work = _Work(argv, shell, secret_values(session), usual)
     finished = _finished(session, work.command)
     before = _bring_earlier_outputs(session, box)
-    ended = before is not None and finished == before["job"] and _well(before)
-    if ended and not _again(session, finished, yes):
+    record = before.record if before is not None and before.job == finished else None
+    well = record is not None and (record.cause, record.code) == ("exit", 0)
+    if well and not _again(session, finished, yes):
         return None
     run, anew = recover.begin(session, work.command, before)
     if anew:
@@ -221,7 +222,8 @@ def _attempt(
             return run, _bring_home(session, run, paper)
         except (Lost, Preempted):
             # Taken with its outputs on it. A job that failed stays one that did.
-            if why or record.code or not recover.taken(session, box):
+            gone = recover.taken(session, box, ended=True)
+            if why or record.code or not gone:
                 raise
         return attempts.write(session, run.over(lasted, ended=False)), None
     if why:
@@ -309,12 +311,6 @@ def _finished(session: Session, command: str) -> str:
     record = session.notebook.record
     same = record.job_command == command and not record.discarded
     return record.job if same and not record.fetched else ""
-
-
-def _well(before: Mapping[str, Any]) -> bool:
-    """Tell whether a job has run to its end with exit 0."""
-    record = before.get("record") or {}
-    return (record.get("cause"), record.get("code")) == ("exit", 0)
 
 
 def _again(session: Session, job_id: str, yes: bool) -> bool:

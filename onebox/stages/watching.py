@@ -66,11 +66,9 @@ def watch(
     except (Lost, Preempted):
         screen.close_line()
         lasted = words.seconds(time.time() - session.notebook.record.job_started)
-        if recover.taken(session, box):
-            screen.line("run", "failed", lasted, "the provider took the box back")
-        else:
-            unknown = f"job {job_id}: how it ended is not known"
-            screen.line("run", "failed", lasted, unknown)
+        how = recover.taken(session, box)
+        unknown = f"job {job_id}: how it ended is not known"
+        screen.line("run", "failed", lasted, how or unknown)
         raise
     screen.close_line()
     spent = words.seconds(record.seconds)

@@ -146,6 +146,31 @@ def test_notice_ends_the_job(made: Made) -> None:
     assert made.machine.running
 
 
+@pytest.mark.parametrize("command", ["sudo poweroff", "sudo systemctl reboot"])
+def test_who_follows_a_job_reads_its_record_before_a_shutdown(
+    maker: Maker, command: str
+) -> None:
+    """
+    An orderly shutdown ends the job before the connections of its clients.
+
+    So a client that has read no record knows that the box has crashed.
+    """
+    made = maker.make()
+    with made.link() as link:
+        job = f"trap 'echo saved; exit 0' TERM; {command}; while :; do sleep 0.1; done"
+        link.ask("start", job="last", shell=job)
+        printed, end = follow(link, "last")
+    assert printed.endswith(b"saved\n")
+    assert (end["record"]["cause"], end["record"]["code"]) == ("poweroff", 0)
+    if "reboot" in command:
+        until(lambda: made.machine.boots == 2)
+        with made.link() as link:
+            assert link.ask("job")["record"] == end["record"]
+        made.machine.off()
+    else:
+        assert made.machine.wait_off(UP)
+
+
 def test_rotated_host_key_stays(maker: Maker) -> None:
     """A new host key holds for new connections, through a reboot and a new start."""
     made = maker.make()

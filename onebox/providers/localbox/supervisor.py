@@ -9,6 +9,7 @@ has passed, when the machine dies, or when the box's directory is gone.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -31,6 +32,8 @@ DEADLINE_MARGIN = 15 * 60.0
 # How often the clocks, and the directory, are looked at.
 _TICK = 1.0
 _BOOT_SECONDS = 60.0
+# More than the watch gives a job to end.
+_JOB_SECONDS = 75.0
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -79,6 +82,8 @@ class _Supervisor:
             with self._boot_machine() as line:
                 why = self._watch(line)
                 _say(f"the box goes down: {why}")
+                if why in ("poweroff", "reboot"):
+                    self._end_job()
                 if why != "reboot":
                     _close_door(self._listener)
                 self._publish(state="stopping")
@@ -89,7 +94,7 @@ class _Supervisor:
     def _boot_machine(self) -> socket.socket:
         """Start the machine; return the line to it."""
         boot_id = str(uuid.uuid4())
-        for stale in ("lease", "notice"):
+        for stale in ("lease", "notice", "off"):
             (self._layout.agent / stale).unlink(missing_ok=True)
         write_json(
             self._layout.agent / "box.json",
@@ -204,6 +209,16 @@ class _Supervisor:
         processes.end(self._everything, grace=0.0, each_round=_reap)
         os._exit(1)
 
+    def _end_job(self) -> None:
+        """Have the watch end the job while clients are connected, as on a cloud."""
+        asked, watch = self._layout.agent / "off", self._layout.agent / "watch.lock"
+        until = _now() + _JOB_SECONDS
+        if self._stands() and _held(watch):
+            write_json(asked, {})
+            while asked.exists() and _held(watch) and _now() < until:
+                processes.reap()
+                time.sleep(0.05)
+
     def _everything(self) -> set[int]:
         box = self._boot["box"]
         return processes.descendants(os.getpid()) | processes.marked(box)
@@ -227,6 +242,21 @@ def _hear(line: socket.socket) -> bytes:
     except ConnectionResetError:
         # It ended without having read all that we said.
         return b""
+
+
+def _held(lock: Path) -> bool:
+    """Tell whether a process holds a lock; one that does not exist is free."""
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _close_door(listener: socket.socket) -> None:
