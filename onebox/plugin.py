@@ -165,20 +165,22 @@ class Stage(Task):  # type: ignore[type-arg]
             keep=bool(own == "run" and given["keep"]),
             own_command=bool(c.remainder or (own == "run" and given["command"])),
         )
-        if not only and (dry or _core().wants(session, own)):
-            with session.line.as_need():
-                for need in self.needs:
-                    need(c)
-        if dry and self.own:
-            command = given.get("command") if own == "run" else ""
-            command = command or shlex.join(remainder_of(c))
-            return _core().show_plan(session, self.name, command)
-        try:
-            return super().__call__(c, *args, **kwargs)
-        except OSError as error:
-            if not self.own:
-                raise
-            raise _core().system_failed(error) from error
+        # `run` asks whether its outputs are where they are to be put.
+        with session.fetching_into(given["into"] if own == "run" else ""):
+            if not only and (dry or _core().wants(session, own)):
+                with session.line.as_need():
+                    for need in self.needs:
+                        need(c)
+            if dry and self.own:
+                command = given.get("command") if own == "run" else ""
+                command = command or shlex.join(remainder_of(c))
+                return _core().show_plan(session, self.name, command)
+            try:
+                return super().__call__(c, *args, **kwargs)
+            except OSError as error:
+                if not self.own:
+                    raise
+                raise _core().system_failed(error) from error
 
 
 @overload

@@ -8,6 +8,7 @@ the line. It knows what is configured, which box is there and how to reach it.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -94,9 +95,10 @@ class Session:
             state_dir(environ) / "projects" / self.project / settings.name, screen.warn
         )
         self.key = (self.project, settings.name, settings.provider, settings.vm)
-        self.into = root
+        self.into = self.usual_into
         self.paper: dict[str, Any] | None = None
         self.fetched: outputs.Fetched | None = None
+        self.fetched_into = root
         # The digest of the code and data that this line has pushed.
         self.pushed = ""
         self.doing = ""
@@ -376,13 +378,23 @@ class Session:
         source = self.settings.source(option)
         return source.startswith(("--", "ONEBOX_"))
 
+    @property
+    def memory(self) -> Path:
+        """Return where fetches of this box name keep what they put here."""
+        return self.local_dir / "fetched" / self.settings.name
+
+    @property
+    def usual_into(self) -> Path:
+        """Return the folder that outputs are put in, unless --into names one."""
+        template = self.settings.fetch.outputs_to or ""
+        return self.root / template.replace("{name}", self.settings.name)
+
     @contextmanager
     def fetching_into(self, folder: str) -> Iterator[None]:
-        """Have outputs put into another folder than the project, this time."""
+        """Have outputs put into another folder than the usual one, this time."""
         before = self.into
         if folder:
-            self.into = Path(folder).absolute()
-            self.into.mkdir(parents=True, exist_ok=True)
+            self.into = Path(os.path.normpath(Path(folder).absolute()))
         try:
             yield
         finally:

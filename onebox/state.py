@@ -111,7 +111,8 @@ class Record:
     *ours_to_end* says that a chain made the box and owes its teardown; *job* is
     the latest job, *fetched* the digest of the outputs verified in *into* of it,
     *discarded* that its outputs need not come back. *place* is where the box was
-    made, *host_key* the key that it was told to answer with from now on.
+    made, *host_key* the key that it was told to answer with from now on. *job_into*
+    is the folder that the job's outputs go to, "" for the usual one.
     """
 
     box: str = ""
@@ -129,6 +130,7 @@ class Record:
     job_command: str = ""
     job_key: str = ""
     job_outputs: str = ""
+    job_into: str = ""
     job_started: float = 0.0
     fetched: str = ""
     into: str = ""

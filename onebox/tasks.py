@@ -80,6 +80,7 @@ def push(c: Context) -> Any:
         "keep": "Leave the box up when the chain is through.",
         "detach": "Start the job and return; `inv logs` comes back to it.",
         "command": "A shell line to run instead of [run] command.",
+        "into": "Folder to put the outputs in, instead of the usual one.",
         "yes": "Answer yes to questions.",
     },
 )
@@ -89,6 +90,7 @@ def run(
     keep: bool = False,
     detach: bool = False,
     yes: bool = False,
+    into: str = "",
 ) -> Any:
     """Run the job on a box: the whole chain, or `inv run -- any command`."""
     return load("run").perform(
@@ -99,7 +101,7 @@ def run(
 @_stage(
     each_time=True,
     help={
-        "into": "Folder to put the outputs in, instead of the project.",
+        "into": "Folder to put the outputs in, instead of the usual one.",
         "partial": "Fetch although the job still runs, or its fate is unknown.",
         "unsafe-links": "Also make links that lead out of the project.",
         "unsafe-git": "Also bring .git folders, whose programs git would run here.",
@@ -116,7 +118,7 @@ def fetch(
 ) -> Any:
     """Have the outputs here, verified byte for byte."""
     session = session_of(c)
-    with session.fetching_into(into):
+    with session.fetching_into(into or session.notebook.record.job_into):
         return load("fetch").perform(
             session,
             partial=partial,

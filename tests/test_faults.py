@@ -82,7 +82,7 @@ class TestState:
         drafts = [
             *ssh.glob(".*-abc"),
             config / ".draft-abc",
-            project.write(".onebox/jobs/.last.json-abc", "{"),
+            project.write(".onebox/fetched/main/.last.json-abc", "{"),
             project.write(".onebox/jobs/j0/.receipt.json-abc", "{"),
             project.write("results/.onebox-receipt.json-abc", "{"),
             _draft(project.home / "state" / "providers" / ".local-abc"),

@@ -174,7 +174,7 @@ class TestChanged:
         """Where nobody knows what was fetched, the job is not up to date."""
         project.write("onebox.toml", CHANGED)
         project.inv("run")
-        (project.root / ".onebox/fetched.paths").unlink()
+        (project.root / ".onebox/fetched/main/fetched.paths").unlink()
         shutil.rmtree(project.root / "results")
 
         assert "working\n" == project.inv("run").out

@@ -279,6 +279,18 @@ def left_by_job(value: object) -> None:
             raise WrongError(f"{show(item)} is onebox's own, name another folder")
 
 
+def folder_of_box(value: object) -> None:
+    """Refuse a folder for outputs that is not below one that can be left out."""
+    left_by_job(value)
+    text = str(value)
+    if set(text.replace("{name}", "")) & set("{}"):
+        raise WrongError(f"{show(text)}: {{name}} is the only part to be filled in")
+    if text.split("/")[0].replace("{name}", "") != text.split("/")[0]:
+        raise WrongError(
+            f'{show(text)} wants a folder of its own, such as "runs/{{name}}"'
+        )
+
+
 def environment(value: object) -> None:
     """Refuse names that no environment takes, and those that are ours."""
     assert isinstance(value, dict)

@@ -68,10 +68,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Fetch:
-    """What comes back; *every* is in seconds."""
+    """
+    What comes back; *every* is in seconds.
+
+    *outputs_to* is the folder it is put in, with `{name}` for the box's name; None:
+    the project.
+    """
 
     outputs: tuple[str, ...]
     checkpoints: tuple[str, ...]
+    outputs_to: str | None
     every: float
 
 

@@ -312,6 +312,14 @@ FETCH: tuple[Key, ...] = (
         distinct,
     ),
     key(
+        "fetch.outputs_to",
+        TEXT,
+        None,
+        '"runs/{name}"',
+        "Where they are put, instead of the project; {name} is the box's.",
+        kinds.folder_of_box,
+    ),
+    key(
         "fetch.every",
         DURATION,
         300.0,

@@ -9,7 +9,7 @@ from .. import words
 from ..errors import OutputsHeld, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from . import attempts, job, receipt, selecting, starting
+from . import attempts, job, output_folders, receipt, selecting, starting
 from .roots import roots
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def reason(session: Session) -> str | None:
     if box.state != "running":
         return f"{box.id} is {box.state}"
     why: str | None = session.resuming(
-        lambda link: outputs.verify(
-            link, roots(session), session.into, session.local_dir
-        )
+        lambda link: outputs.verify(link, roots(session), session.into, session.memory)
     )
     return why
 
@@ -77,7 +75,7 @@ def perform(
                     link,
                     roots(session),
                     session.into,
-                    session.local_dir,
+                    session.memory,
                     line.progress,
                     unsafe_links=unsafe_links,
                     unsafe_git=unsafe_git,
@@ -101,7 +99,8 @@ def perform(
             raise _repositories_held(done)
         if not partial:
             session.remember(fetched=done.digest or "nothing", into=str(session.into))
-            session.fetched = done
+            session.fetched, session.fetched_into = done, session.into
+            output_folders.note(session, session.into)
         _say(session, line, done, partial)
     if stopped and rescue:
         _end_rescue(session, box)
@@ -110,10 +109,7 @@ def perform(
             f"{box.id} was off and is on now, {words.rate(box.size.hourly)}, until "
             f"{words.clock(box.deadline, time.time())}: inv teardown"
         )
-    for path, kept in done.kept:
-        session.screen.warn(
-            f"{words.path(path)} had been changed here: yours is now {words.path(kept)}"
-        )
+    _say_kept(session, done)
     return done
 
 
@@ -136,6 +132,26 @@ def hold_strays(session: Session) -> None:
             f"in {words.some(roots(session))}: {words.some(strays)}",
             next="name them in [fetch] outputs, then inv fetch teardown; inv teardown "
             "gives them up",
+        )
+
+
+def _say_kept(session: Session, done: outputs.Fetched) -> None:
+    """Say which files were in the way, and the names that they have now."""
+    theirs: dict[str, list[str]] = {}
+    for path, kept in done.kept:
+        other = done.theirs.get(path)
+        if other is not None:
+            name = f"{words.path(path)} is now {words.path(kept)}"
+            theirs.setdefault(other, []).append(name)
+        else:
+            session.screen.warn(
+                f"{words.path(path)} had been changed here: yours is now "
+                f"{words.path(kept)}"
+            )
+    for other, names in theirs.items():
+        session.screen.warn(
+            f"outputs of {session.settings.project}/{other} were here and are kept: "
+            f"{words.some(names)} ([fetch] outputs_to keeps them apart)"
         )
 
 
@@ -163,10 +179,12 @@ def _done_by_run(session: Session) -> outputs.Fetched:
             running=session.siblings(),
             next="inv status",
         )
-    missing = outputs.changed_here(session.into, session.local_dir)
+    usual = session.into == session.usual_into
+    into = session.fetched_into if usual else session.into
+    missing = outputs.changed_here(into, session.memory)
     if missing:
         raise UsageError(
-            f"{session.title} is gone, and these are not in {session.into}: {missing}",
+            f"{session.title} is gone, and these are not in {into}: {missing}",
             next="inv run --keep, then inv fetch",
         )
     session.screen.line("fetch", "done", "up to date", "run has brought the outputs")
@@ -214,7 +232,10 @@ def _end_rescue(session: Session, box: Box) -> None:
 
 
 def _shown(session: Session, path: str) -> str:
-    return path if session.into == session.root else f"{session.into}/{path}"
+    if session.root in (session.into, *session.into.parents):
+        place = (session.into / path).relative_to(session.root)
+        return f"{place}{'/' * path.endswith('/')}"
+    return f"{session.into}/{path}"
 
 
 def _job_has_ended(session: Session, box: Box) -> None:

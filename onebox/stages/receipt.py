@@ -24,6 +24,8 @@ NAME = "onebox-receipt.json"
 GB = 1 << 30
 # Its name in the folder of the job, below .onebox.
 NAME_HERE = "receipt.json"
+# The receipt of the latest job whose outputs this box name has brought here.
+LAST = "last.json"
 
 
 def make(
@@ -87,8 +89,9 @@ def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
         write_atomically(beside / NAME, data, mode=0o644)
     # With its outputs here, and only then, it need not run again.
     if "key" in paper and "outputs" in paper:
-        write_atomically(folder.parent / "last.json", data, mode=0o644)
-    for place in (folder.parent, *folder.parent.iterdir()):
+        session.memory.mkdir(parents=True, exist_ok=True)
+        write_atomically(session.memory / LAST, data, mode=0o644)
+    for place in (session.memory, folder.parent, *folder.parent.iterdir()):
         clear_drafts(place, ".*.json-*")
     if beside is not None:
         clear_drafts(beside, f".{NAME}-*")
@@ -98,7 +101,7 @@ def outdate(session: Session, job: str) -> None:
     """Forget the last good job, unless it is this one: its outputs will be others."""
     paper = last_good(session)
     if paper is not None and paper.get("job") != job:
-        (session.local_dir / "jobs" / "last.json").unlink(missing_ok=True)
+        (session.memory / LAST).unlink(missing_ok=True)
 
 
 def keep(session: Session, box: Box, job_id: str, record: ExitRecord) -> None:
@@ -116,7 +119,7 @@ def keep(session: Session, box: Box, job_id: str, record: ExitRecord) -> None:
 def last_good(session: Session) -> dict[str, Any] | None:
     """Return the receipt of the latest job of [run] command that ended well."""
     with suppress(FileNotFoundError, ValueError):
-        paper = json.loads((session.local_dir / "jobs" / "last.json").read_bytes())
+        paper = json.loads((session.memory / LAST).read_bytes())
         if isinstance(paper, dict) and isinstance(paper.get("key"), dict):
             return paper
     return None

@@ -57,7 +57,7 @@ def reason(session: Session) -> str | None:
     changed = [part for part, value in now.items() if before.get(part) != value]
     if changed:
         return f"{words.some(changed)} changed"
-    missing = outputs.changed_here(session.into, session.local_dir)
+    missing = outputs.changed_here(session.into, session.memory)
     return f"outputs are not as they were fetched: {missing}" if missing else None
 
 
@@ -161,6 +161,7 @@ def _begin(session: Session, work: _Work, run: Run, box: Box) -> Run:
         job_started=time.time(),
         fetched="",
         into="",
+        job_into="" if session.into == session.usual_into else str(session.into),
         discarded=False,
     )
     return attempts.write(session, run.begun(job_id, box))
@@ -302,7 +303,8 @@ def _bring_earlier_outputs(session: Session, box: Box) -> JobStatus | None:
     if record.fetched or record.discarded or session.line.only:
         return before
     session.screen.note(f"outputs of the earlier job {before.job} first")
-    fetch.perform(session, started_by="run", partial=before.state == "lost")
+    with session.fetching_into(record.job_into or str(session.usual_into)):
+        fetch.perform(session, started_by="run", partial=before.state == "lost")
     return before
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .. import private, words
 from ..errors import UsageError
 from ..transport.select import Selection, select
+from . import output_folders
 from .roots import roots
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def selected(
 def project(session: Session, known: Index | None = None) -> Selection:
     """Return what `[push]` selects of the project; see `selected`."""
     push = session.settings.push
-    return selected(session, push.code, push.data, roots(session), known)
+    outputs = [*roots(session), *output_folders.noted(session)]
+    return selected(session, push.code, push.data, outputs, known)
 
 
 def left_out(selection: Selection) -> str:

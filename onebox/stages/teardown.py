@@ -215,8 +215,8 @@ def _outputs_are_here(session: Session, box: Box) -> None:
             lambda link: outputs.verify(
                 link,
                 roots(session),
-                Path(record.into or session.into),
-                session.local_dir,
+                Path(record.into or record.job_into or session.into),
+                session.memory,
             )
         )
         if not missing:
@@ -240,7 +240,7 @@ def _still_here(session: Session) -> None:
     if not record.fetched:
         return
     into = Path(record.into or session.into)
-    missing = outputs.changed_here(into, session.local_dir)
+    missing = outputs.changed_here(into, session.memory)
     if missing:
         raise OutputsHeld(
             f"outputs of {record.box} were fetched, but are not as they were in "

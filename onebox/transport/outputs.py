@@ -25,6 +25,7 @@ from ..agent.names import show
 from ..agent.receiver import Receiver
 from ..errors import OutputsHeld
 from ..repositories import repository_of
+from . import displaced
 from .asking import STAGING, Found, ask, without
 from .bringing import Brought, bring
 from .link import Link
@@ -43,7 +44,8 @@ class Fetched:
     """
     What a fetch came to.
 
-    *kept* are files that had been changed here, with the names they have now;
+    *kept* are files that had been changed here, with the names they have now, and
+    *theirs* the box of which some of these are outputs, by their path;
     *refused* are links that lead out of the project, *missing* roots that are
     not on the box, *repositories* folders such as `.git` that were left out
     and are not here as they are there, *skipped* things that are no files,
@@ -61,6 +63,7 @@ class Fetched:
     skipped: list[Name] = field(default_factory=list)
     unstable: list[Name] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    theirs: dict[Name, str] = field(default_factory=dict)
 
 
 def fetch(
@@ -93,8 +96,7 @@ def fetch(
 
         ConnectionLost: Call again over a new link: it goes on from there.
     """
-    with holding(), _alone(memory):
-        into.mkdir(parents=True, exist_ok=True)
+    with holding(), _alone(into, memory):
         # Loaded once the box is at work.
         index = functools.cache(functools.partial(Index, os.fsencode(memory / INDEX)))
         staging = _staging(into, memory)
@@ -131,7 +133,7 @@ def fetch(
                 entries = without(entries, came.bad)
             entries = manifest.with_hashes(entries, came.hashes)
             came.hashes.clear()
-            kept = []
+            kept, theirs = [], {}
             if not found.same:
                 last.save(found.entries)
                 # What was found here is what a fetch has put here.
@@ -140,6 +142,8 @@ def fetch(
                 found.entries.clear()
                 found.here.clear()
                 kept = _place(entries, fresh, into, memory, known, receiver, came)
+                theirs = displaced.note(memory, into, kept, known) if kept else {}
+            displaced.forget(memory)
             receiver.clean()
         if staging.parent == into:
             staging.rmdir()
@@ -154,6 +158,7 @@ def fetch(
             skipped=found.skipped,
             unstable=came.bad,
             entries=entries,
+            theirs=theirs,
         )
 
 
@@ -173,9 +178,12 @@ def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | 
     here = manifest.scan(
         os.fsencode(into), [e.path for e in found.entries], known, hashing=True
     )
-    known.save()
     local = {entry.path: entry for entry in here.entries}
     missing = [e for e in found.entries if not _here(e, local)]
+    if missing:
+        elsewhere = displaced.entries(memory, into, known)
+        missing = [e for e in missing if not _here(e, elsewhere)]
+    known.save()
     if not missing:
         return None
     # Folders are worth a word only where nothing else is missing.
@@ -195,14 +203,21 @@ def changed_here(into: Path, memory: Path) -> str | None:
     last = Last(memory).paths()
     paths = [path for path in remembered.paths() if not last or path in last]
     here = manifest.scan(os.fsencode(into), paths, known, hashing=True)
-    known.save()
     local = {entry.path: entry for entry in here.entries}
-    names = [
-        show(path)
+    lacking = [
+        path
         for path in paths
         if path not in local or not remembered.is_ours(local[path])
     ]
-    return listing(names) or None
+    if lacking:
+        elsewhere = displaced.entries(memory, into, known)
+        lacking = [
+            path
+            for path in lacking
+            if path not in elsewhere or not remembered.is_ours(elsewhere[path])
+        ]
+    known.save()
+    return listing([show(path) for path in lacking]) or None
 
 
 def _with_size(entry: Entry) -> str:
@@ -270,14 +285,20 @@ def _staging(into: Path, memory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(memory: Path) -> Iterator[None]:
-    """Have the fetch of another box of this project end first."""
-    memory.mkdir(parents=True, exist_ok=True)
+def _alone(into: Path, memory: Path) -> Iterator[None]:
+    """Wait for other fetches: of this box, and of others into the same folder."""
+    for folder in (into, memory):
+        folder.mkdir(parents=True, exist_ok=True)
     with (memory / "fetch.lock").open("ab") as lock:
-        # A disk of another machine may know no locks.
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        place = os.open(into, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # A disk of another machine may know no locks.
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                fcntl.flock(place, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(place)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,10 +34,12 @@ watching.describe = stopped
 @contextmanager
 def nobody_fetches(project: Project) -> Iterator[None]:
     """Have fetches wait, as for one in another terminal."""
-    project.write(".onebox/fetch.lock", "")
-    with (project.root / ".onebox/fetch.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = os.open(project.root, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(folder)
 
 
 def stop_in_fetch(project: Project, *words: str) -> None:
