@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from . import config, words
@@ -29,6 +29,7 @@ __all__ = [
     "Session",
     "frame",
     "report",
+    "say_kept",
     "show_plan",
     "system_failed",
     "wants",
@@ -109,6 +110,13 @@ def wants(session: Session, stage: str) -> bool:
 def show_plan(session: Session, stage: str, command: str = "") -> None:
     """Print what a stage would do, and why; change nothing."""
     plan.show(session, stage, command)
+
+
+def say_kept(sessions: Iterable[Session]) -> None:
+    """Say which boxes a line has left up, once all of it is over."""
+    for session in sessions:
+        with suppress(OneboxError, OSError):
+            teardown.say_kept(session)
 
 
 def system_failed(error: OSError) -> OneboxError:

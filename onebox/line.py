@@ -33,6 +33,8 @@ class Line:
         made_box: The box was made by this line.
 
         dry: It is only said what would happen: nothing is owed at the end.
+
+        stays: A box is left up, so far: to be said when nothing comes after.
     """
 
     command: str
@@ -45,7 +47,7 @@ class Line:
     job_wanted: bool = False
     made_box: bool = False
     dry: bool = False
-    begun: set[str] = field(default_factory=set, init=False, repr=False)
+    stays: bool = False
     _needs: int = field(default=0, repr=False)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
@@ -54,7 +56,6 @@ class Line:
         self.keep = self.keep or keep
         if self._needs:
             return
-        self.begun.add(stage)
         self.only = only
         if stage == "provision":
             self.box_wanted = True
@@ -69,11 +70,6 @@ class Line:
             yield
         finally:
             self._needs -= 1
-
-    @property
-    def at_its_end(self) -> bool:
-        """Tell whether no other stage is named after the one under way."""
-        return self.begun.issuperset(self.named)
 
     def box_ended(self) -> None:
         """Take note that the box is gone: what was said of it holds for no other."""

@@ -9,6 +9,7 @@ arguments on, and would run `provision` twice in `inv provision run`.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import inspect
 import logging
@@ -246,6 +247,8 @@ class _Chains:
         self.tasks = _called()
         self.options: list[dict[str, Any]] = []
         self.sessions: dict[Any, Session] = {}
+        # Only then no task is left that could end a box: a plain one may call ours.
+        atexit.register(self.say_kept)
         self.running: list[Session] = []
 
     @classmethod
@@ -269,6 +272,11 @@ class _Chains:
 
     def current(self) -> Session:
         return self.running[-1]
+
+    def say_kept(self) -> None:
+        """Say at the line's end which boxes it leaves up."""
+        if self.sessions:
+            _core().say_kept(self.sessions.values())
 
     @contextmanager
     def session(self, c: Context) -> Iterator[Session]:

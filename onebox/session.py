@@ -7,7 +7,6 @@ the line. It knows what is configured, which box is there and how to reach it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import children, config, providers
+from . import children, config, identity, providers
 from .errors import ConnectionLost, Lost, OneboxError, Preempted, UsageError
 from .hints import Hints
 from .line import Line
@@ -90,7 +89,7 @@ class Session:
         self.warned: set[str] = set()
         self.owner = owner(config_dir(environ))
         children.hide(settings.run.secrets)
-        self.project = _project(root, settings)
+        self.project = _project(root, settings, state_dir(environ))
         self.notebook = Notebook(
             state_dir(environ) / "projects" / self.project / settings.name, screen.warn
         )
@@ -389,6 +388,11 @@ class Session:
         template = self.settings.fetch.outputs_to or ""
         return self.root / template.replace("{name}", self.settings.name)
 
+    def noted(self, folder: Path) -> str:
+        """Return a folder as it is remembered: it moves with the project it is in."""
+        inside = self.root in (folder, *folder.parents)
+        return str(folder.relative_to(self.root) if inside else folder)
+
     @contextmanager
     def fetching_into(self, folder: str) -> Iterator[None]:
         """Have outputs put into another folder than the usual one, this time."""
@@ -434,13 +438,12 @@ class Session:
         return self.notebook.update(**changes)
 
 
-def _project(root: Path, settings: config.Settings) -> str:
+def _project(root: Path, settings: config.Settings, state: Path) -> str:
     # Two checkouts in folders of one name are two projects, unless onebox.toml
     # gives them the same name on purpose.
     if settings.source("project") != "default":
         return settings.project
-    place = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
-    return f"{settings.project[:24]}-{place.hexdigest()[:6]}"
+    return identity.project_id(root, settings.project, state)
 
 
 def _said(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class Record:
     the latest job, *fetched* the digest of the outputs verified in *into* of it,
     *discarded* that its outputs need not come back. *place* is where the box was
     made, *host_key* the key that it was told to answer with from now on. *job_into*
-    is the folder that the job's outputs go to, "" for the usual one.
+    is the folder that the job's outputs go to, "" for the usual one. *kept_builder*
+    is a box that `image --keep` has left up.
     """
 
     box: str = ""
@@ -135,6 +136,7 @@ class Record:
     fetched: str = ""
     into: str = ""
     discarded: bool = False
+    kept_builder: str = ""
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -118,7 +118,8 @@ def fetch(
 ) -> Any:
     """Have the outputs here, verified byte for byte."""
     session = session_of(c)
-    with session.fetching_into(into or session.notebook.record.job_into):
+    told = session.notebook.record.job_into
+    with session.fetching_into(into or (str(session.root / told) if told else "")):
         return load("fetch").perform(
             session,
             partial=partial,

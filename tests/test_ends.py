@@ -24,7 +24,7 @@ class TestOnlySaid:
         done = project.inv(*line)
 
         assert 0 == done.code, done.err
-        assert "the chain that made the box was interrupted" in done.out
+        assert "a chain has made the box for itself" in done.out
         assert [box] == project.boxes()
 
     @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
@@ -134,6 +134,26 @@ class TestKept:
             project.inv("teardown")
         gone = project.inv("provision", "push", "teardown")
         assert "kept" not in gone.err
+
+    def test_is_not_said_of_a_box_that_a_later_task_ends(
+        self, project: Project
+    ) -> None:
+        """
+        Where a plain task runs a job on what its `pre` has made, nothing is kept.
+        """
+        project.write(
+            "tasks.py",
+            "from invoke import task\n"
+            "from onebox import *\n"
+            "@task(pre=[push])\n"
+            "def train(c): run(c)\n",
+        )
+        done = project.inv("train")
+
+        assert 0 == done.code, done.err
+        assert "gone" in done.err
+        assert "kept" not in done.err
+        assert [] == project.boxes()
 
     def test_started_for_its_outputs(self, project: Project) -> None:
         """

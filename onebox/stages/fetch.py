@@ -98,7 +98,9 @@ def perform(
             line.end("", f"{words.count(done.files, 'file')} here", mark="failed")
             raise _repositories_held(done)
         if not partial:
-            session.remember(fetched=done.digest or "nothing", into=str(session.into))
+            session.remember(
+                fetched=done.digest or "nothing", into=session.noted(session.into)
+            )
             session.fetched, session.fetched_into = done, session.into
             output_folders.note(session, session.into)
         _say(session, line, done, partial)

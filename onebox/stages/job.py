@@ -174,7 +174,9 @@ def follow(
                     pause, out = 0.2, False
                 pause = min(pause * 2, LONGEST_PAUSE)
                 if not out:
-                    session.screen.note("connection lost; the job runs on")
+                    session.screen.note(
+                        "connection lost; trying again. A job does not end with it"
+                    )
                 out = True
                 time.sleep(pause)
         copy.settle()

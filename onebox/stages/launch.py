@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Literal
 
-from .. import __version__, words
+from .. import __version__, identity, words
 from ..errors import (
     NoCapacity,
     OneboxError,
@@ -194,7 +194,10 @@ def recover(session: Session) -> None:
 
 
 def _remove_left(session: Session, box: Box) -> None:
-    session.screen.note(f"an earlier command was interrupted: removing {box.id}")
+    if box.id == session.notebook.record.kept_builder:
+        session.screen.note(f"removing {box.id}, the builder that --keep has left up")
+    else:
+        session.screen.note(f"an earlier command was interrupted: removing {box.id}")
     remove(session, box)
 
 
@@ -260,6 +263,8 @@ def _create(
         disk=vm.disk,
     )
     note_provider(state_dir(session.environ), session.provider.name)
+    if session.settings.source("project") == "default":
+        identity.note(session.root, session.project, state_dir(session.environ))
     own = kind == "box" and session.line.makes_for_itself
     what = {
         "box": request.box,

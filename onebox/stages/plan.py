@@ -63,7 +63,7 @@ def _end_of_chain(session: Session) -> None:
             "the chain makes the box for itself",
         )
     elif session.line.owes_teardown(session.notebook.record.ours_to_end):
-        why = "the chain that made the box was interrupted"
+        why = "a chain has made the box for itself"
         if "teardown" in session.line.named:
             why = "the line asks for it"
         _line(session, "teardown", "kept", "would run", why)

@@ -161,7 +161,9 @@ def _begin(session: Session, work: _Work, run: Run, box: Box) -> Run:
         job_started=time.time(),
         fetched="",
         into="",
-        job_into="" if session.into == session.usual_into else str(session.into),
+        job_into=""
+        if session.into == session.usual_into
+        else session.noted(session.into),
         discarded=False,
     )
     return attempts.write(session, run.begun(job_id, box))
@@ -303,7 +305,8 @@ def _bring_earlier_outputs(session: Session, box: Box) -> JobStatus | None:
     if record.fetched or record.discarded or session.line.only:
         return before
     session.screen.note(f"outputs of the earlier job {before.job} first")
-    with session.fetching_into(record.job_into or str(session.usual_into)):
+    into = session.root / record.job_into if record.job_into else session.usual_into
+    with session.fetching_into(str(into)):
         fetch.perform(session, started_by="run", partial=before.state == "lost")
     return before
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import words
@@ -125,10 +124,11 @@ def settle(session: Session, error: OneboxError | None) -> None:
     """Tear down what a chain made for itself, unless something is still on it."""
     if session.line.dry:
         return
+    session.line.stays = False
     if not session.line.owes_teardown(session.notebook.record.ours_to_end):
         if error is None:
             _end_worthless(session)
-            _say_kept(session)
+            session.line.stays = _stays(session)
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
@@ -215,7 +215,7 @@ def _outputs_are_here(session: Session, box: Box) -> None:
             lambda link: outputs.verify(
                 link,
                 roots(session),
-                Path(record.into or record.job_into or session.into),
+                session.root / (record.into or record.job_into or session.into),
                 session.memory,
             )
         )
@@ -239,7 +239,7 @@ def _still_here(session: Session) -> None:
     record = session.notebook.record
     if not record.fetched:
         return
-    into = Path(record.into or session.into)
+    into = session.root / (record.into or session.into)
     missing = outputs.changed_here(into, session.memory)
     if missing:
         raise OutputsHeld(
@@ -298,21 +298,28 @@ def _end_worthless(session: Session) -> None:
         session.screen.note(f"a disk of an earlier attempt stays: {error.message}")
 
 
-def _say_kept(session: Session) -> None:
+def _stays(session: Session) -> bool:
+    """Tell whether the line has made, or used, a box that it leaves up."""
     line = session.line
     # A job that was detached has had its own words.
     ran = line.job_wanted and session.paper is not None
     made = line.made_box and not line.job_wanted
-    if not line.at_its_end or not (ran or made):
-        return
-    with suppress(OneboxError):
-        box = session.box
-        if box is not None and box.state == "running":
-            off = words.clock(box.deadline, time.time())
-            session.screen.line(
-                "teardown",
-                "kept",
-                "kept",
-                f"{box.id}, {words.rate(box.size.hourly)}, powers itself off at "
-                f"{off}: inv teardown",
-            )
+    if ran or made:
+        with suppress(OneboxError):
+            box = session.box
+            return box is not None and box.state == "running"
+    return False
+
+
+def say_kept(session: Session) -> None:
+    """Say at the end of a line that it leaves a box up, if it does."""
+    box = session.box if session.line.stays else None
+    if box is not None:
+        off = words.clock(box.deadline, time.time())
+        session.screen.line(
+            "box",
+            "kept",
+            "kept",
+            f"{box.id}, {words.rate(box.size.hourly)}, powers itself off at "
+            f"{off}: inv teardown",
+        )

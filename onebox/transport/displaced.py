@@ -42,7 +42,7 @@ def note(
             if moved and all(remembered.is_ours(entry) for entry in moved):
                 found[path] = folder.name
                 with (folder / NAME).open("a", encoding="ascii") as out:
-                    row = [str(into), names.text(path), names.text(now)]
+                    row = [_way(into, folder), names.text(path), names.text(now)]
                     out.write(json.dumps(row) + "\n")
                     out.flush()
                     os.fsync(out.fileno())
@@ -57,7 +57,7 @@ def entries(memory: Path, into: Path, known: Index) -> dict[bytes, Entry]:
     with contextlib.suppress(OSError, ValueError, TypeError):
         for line in (memory / NAME).read_text("ascii").splitlines():
             folder, path, now = json.loads(line)
-            if folder == str(into):
+            if folder == _way(into, memory):
                 moved = _entries(into, names.raw(now), names.raw(path), known)
                 found.update({entry.path: entry for entry in moved})
     return found
@@ -66,6 +66,11 @@ def entries(memory: Path, into: Path, known: Index) -> dict[bytes, Entry]:
 def forget(memory: Path) -> None:
     """Take note that all outputs of this box are in their own places."""
     (memory / NAME).unlink(missing_ok=True)
+
+
+def _way(into: Path, memory: Path) -> str:
+    """Name a folder so that the project may be moved."""
+    return os.path.relpath(into, memory)
 
 
 def _entries(into: Path, now: bytes, path: bytes, known: Index) -> list[Entry]:

@@ -148,7 +148,10 @@ class TestRecipe:
         assert [] == images(project)
 
         project.write("setup.sh", SETUP)
-        assert 0 == project.inv("image").code
+        again = project.inv("image")
+        assert 0 == again.code
+        assert f"removing {box}, the builder that --keep has left up" in again.err
+        assert "was interrupted" not in again.err
         assert [] == project.boxes()
 
     def test_interrupted(self, project: Project) -> None:

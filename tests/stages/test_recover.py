@@ -91,6 +91,8 @@ class TestTaken:
         assert [str(n) for n in range(1, max(10, second) + 1)] == steps
         assert "the provider took the box back" in project.err
         assert "attempt 2 of 3" in project.err
+        # While the box may have died with the connection nobody knows.
+        assert "runs on" not in project.err
         assert [] == project.boxes()
         big = (project.root / "results/big").read_bytes()
         assert 3_000_000 == len(big)

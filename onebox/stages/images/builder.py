@@ -295,6 +295,7 @@ def _removed(session: Session, box: Box) -> str:
 
 
 def _kept(session: Session, box: Box) -> str:
+    session.remember(kept_builder=box.id)
     now = session.provider.get(box.id, box.place) or box
     off = words.clock(now.deadline, time.time())
     text = f"the builder {box.id} is kept: {words.rate(box.size.hourly)}, off at {off}"
