@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..providers.base import Box, BoxState
 from ..transport.answers import ExitRecord, JobStatus
-from . import attempts, checkpoints, launch, provision, push, salvage, starting
+from . import attempts, checkpoints, job, launch, provision, push, salvage, starting
 from .attempts import Run
 
 if TYPE_CHECKING:

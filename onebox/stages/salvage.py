@@ -126,7 +126,7 @@ def _bring(session: Session, box: Box, line: StageLine) -> bool:
     if latest is None or latest.job.startswith("image-"):
         return True
     job_id = latest.job
-    attempts.seen(session, latest)
+    attempts.seen(session, job_id, latest.record)
     run, record = attempts.read(session), session.notebook.record
     if run is not None and run.has(job_id) and not run.ended:
         line.doing(f"fetching what {box.id} has")
