@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Line:
 
         made_box: The box was made by this line.
 
-        dry: It is only said what would happen: nothing is owed at the end.
+        dry: It is a copy that a plan works on: nothing is owed at its end.
 
         stays: A box is left up, so far: to be said when nothing comes after.
     """
@@ -49,6 +49,10 @@ class Line:
     dry: bool = False
     stays: bool = False
     _needs: int = field(default=0, repr=False)
+
+    def supposed(self) -> Line:
+        """Return a copy, for a plan: what it assumes is not asked for by the line."""
+        return replace(self, dry=True)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
         """Take note of a stage that begins."""
@@ -73,7 +77,7 @@ class Line:
 
     def box_ended(self) -> None:
         """Take note that the box is gone: what was said of it holds for no other."""
-        self.keep = self.box_wanted = self.made_box = False
+        self.keep = self.box_wanted = self.made_box = self.stays = False
 
     @property
     def makes_for_itself(self) -> bool:

@@ -156,9 +156,45 @@ class Stage(Task):  # type: ignore[type-arg]
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        dry = bool(c.config.run.dry)
-        session.line.dry = session.line.dry or dry
-        own = self.name if self.own else ""
+        # `run` asks whether its outputs are where they are to be put.
+        into = given["into"] if self._own_name == "run" else ""
+        if c.config.run.dry:
+            with session.planning(), session.fetching_into(into):
+                return self._show(c, session, only, given, args, kwargs)
+        self._begin(c, session, only, given)
+        with session.fetching_into(into):
+            if not only and _core().wants(session, self._own_name):
+                self._bring_up_needs(c, session)
+            try:
+                return super().__call__(c, *args, **kwargs)
+            except OSError as error:
+                if not self.own:
+                    raise
+                raise _core().system_failed(error) from error
+
+    def _show(
+        self,
+        c: Context,
+        session: Session,
+        only: bool,
+        given: Mapping[str, Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Print the stage's line of the plan; the body of a user's own still runs."""
+        self._begin(c, session, only, given)
+        if not only:
+            self._bring_up_needs(c, session)
+        if self.own:
+            command = given["command"] if self.name == "run" else ""
+            command = command or shlex.join(remainder_of(c))
+            return _core().show_plan(session, self.name, command)
+        return super().__call__(c, *args, **kwargs)
+
+    def _begin(
+        self, c: Context, session: Session, only: bool, given: Mapping[str, Any]
+    ) -> None:
+        own = self._own_name
         session.line.begin(
             own,
             only=only,
@@ -166,22 +202,16 @@ class Stage(Task):  # type: ignore[type-arg]
             keep=bool(own == "run" and given["keep"]),
             own_command=bool(c.remainder or (own == "run" and given["command"])),
         )
-        # `run` asks whether its outputs are where they are to be put.
-        with session.fetching_into(given["into"] if own == "run" else ""):
-            if not only and (dry or _core().wants(session, own)):
-                with session.line.as_need():
-                    for need in self.needs:
-                        need(c)
-            if dry and self.own:
-                command = given.get("command") if own == "run" else ""
-                command = command or shlex.join(remainder_of(c))
-                return _core().show_plan(session, self.name, command)
-            try:
-                return super().__call__(c, *args, **kwargs)
-            except OSError as error:
-                if not self.own:
-                    raise
-                raise _core().system_failed(error) from error
+
+    def _bring_up_needs(self, c: Context, session: Session) -> None:
+        with session.line.as_need():
+            for need in self.needs:
+                need(c)
+
+    @property
+    def _own_name(self) -> str:
+        """Return the name of a stage of onebox's own, "" for a user's."""
+        return self.name if self.own else ""
 
 
 @overload

@@ -362,6 +362,17 @@ class Session:
 
     # -- what the line wants ---------------------------------------------------
 
+    @contextmanager
+    def planning(self) -> Iterator[None]:
+        """Work on a copy of the line: a plan leaves nothing to settle."""
+        line = self.line
+        if not line.dry:
+            self.line = line.supposed()
+        try:
+            yield
+        finally:
+            self.line = line
+
     @property
     def title(self) -> str:
         """Return project and name, as people see them."""

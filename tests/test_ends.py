@@ -215,3 +215,25 @@ def test_command_that_is_no_text(project: Project) -> None:
     assert 64 == done.code
     assert "wants one line of text" in done.err
     assert [] == project.boxes()
+
+
+def test_plan_on_the_line_of_a_run_leaves_no_box(project: Project) -> None:
+    """
+    `inv plan run` ends as `inv run` does: a plan asks for nothing itself.
+    """
+    done = project.inv("plan", "run")
+
+    assert 0 == done.code, done.err
+    assert "machine, disk, keys: gone" in done.err
+    assert "42\n" == project.read("results/answer.txt")
+    assert [] == project.boxes()
+
+
+def test_plan_before_a_push_does_not_hide_the_box(project: Project) -> None:
+    """
+    `inv plan push` says at its end, as `inv push` does, which box is up.
+    """
+    done = project.inv("plan", "push")
+
+    (box,) = project.boxes()
+    assert f"kept  {box}, no charge, powers itself off at" in done.err

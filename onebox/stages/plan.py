@@ -42,13 +42,13 @@ def show(session: Session, stage: str, command: str = "") -> None:
 
 def whole(session: Session) -> None:
     """Print the plan of `inv run`."""
-    session.line.dry = True
-    session.line.begin("run", only=False, keep=False, own_command=False)
-    if run.reason(session) is None:
-        show(session, "run")
-        return
-    for stage in ("image", "provision", "push", "run"):
-        show(session, stage)
+    with session.planning():
+        session.line.begin("run", only=False, keep=False, own_command=False)
+        if run.reason(session) is None:
+            show(session, "run")
+            return
+        for stage in ("image", "provision", "push", "run"):
+            show(session, stage)
 
 
 def _end_of_chain(session: Session) -> None:

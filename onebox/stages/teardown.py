@@ -122,13 +122,12 @@ def _end_run(session: Session) -> None:
 
 def settle(session: Session, error: OneboxError | None) -> None:
     """Tear down what a chain made for itself, unless something is still on it."""
-    if session.line.dry:
-        return
-    session.line.stays = False
+    line = session.line
+    line.stays = line.stays and error is None
     if not session.line.owes_teardown(session.notebook.record.ours_to_end):
         if error is None:
             _end_worthless(session)
-            session.line.stays = _stays(session)
+            line.stays = line.stays or _stays(session)
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
