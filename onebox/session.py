@@ -111,6 +111,7 @@ class Session:
         # Whether this line has found code and data to be such as can be pushed.
         self.looked = False
         self._admitted = 0.0
+        self._seen: set[str] = set()
         self._opened = time.monotonic()
         self._door: ssh.Door | None = None
 
@@ -143,17 +144,45 @@ class Session:
 
     @cached_property
     def provider(self) -> Provider:
-        """Return the provider: the recorded box's, else the configured one."""
+        """Return the provider of the box that there is, else the configured one."""
         return self.provider_called(self.provider_name)
 
-    @property
+    @cached_property
     def provider_name(self) -> str:
-        """Return the provider's name, without loading it."""
+        """
+        Return the provider's name; the library of the configured one stays unloaded.
+
+        Another provider holds only for as long as the recorded box exists there, or
+        something was begun there and not seen to its end.
+        """
+        wanted, record = self.settings.provider, self.notebook.record
         if self.given("provider"):
-            return self.settings.provider
-        begun = [i.get("provider") for i in self.notebook.open_intents()]
-        known = [self.notebook.record.provider, *begun, self.settings.provider]
-        return next(str(name) for name in known if name)
+            return wanted
+        recorded = record.provider if record.box else ""
+        if recorded and (recorded == wanted or self._may_exist(record)):
+            return recorded
+        begun = [str(i.get("provider", "")) for i in self.notebook.open_intents()]
+        return next(filter(None, begun), wanted)
+
+    def _may_exist(self, record: Record) -> bool:
+        """Tell whether the recorded box exists, or its own provider is silent."""
+        try:
+            return self.exists(record)
+        except OneboxError:
+            return True
+
+    def exists(self, record: Record) -> bool:
+        """
+        Ask the provider of a recorded box whether it is there, or may be.
+
+        Raises:
+            OneboxError: The provider did not answer.
+        """
+        provider = self.provider_called(record.provider)
+        found = provider.get(record.box, record.place)
+        if found is None:
+            return self._may_lag(record.created, provider)
+        return found.state != "gone"
 
     def provider_called(self, name: str) -> Provider:
         """Return one provider, with its own table of onebox.toml."""
@@ -198,6 +227,9 @@ class Session:
     @cached_property
     def _machines(self) -> list[Box]:
         record = self.notebook.record
+        if record.provider not in ("", self.provider.name):
+            # It is about a box elsewhere.
+            record = Record()
         also = [record.place] if record.place else []
         found = [
             box
@@ -207,17 +239,31 @@ class Session:
             and box.state != "gone"
         ]
         known = {box.id for box in found}
-        if record.box and record.box not in known and self._may_lag(record.created):
+        self._seen |= known
+        missing = record.box and record.box not in known
+        if missing and not self._removed(record) and self._may_lag(record.created):
             found += [box for box in [self.settled(record.box, record.place)] if box]
         return found
 
-    def _may_lag(self, created: float) -> bool:
+    def _removed(self, record: Record) -> bool:
+        """Tell whether a box that is missing was seen before its removal began."""
+        return any(
+            (intent["do"], intent["box"]) == ("delete", record.box)
+            and intent.get("seen")
+            for intent in self.notebook.open_intents()
+        )
+
+    def seen(self, box: str) -> bool:
+        """Tell whether the provider has shown a box to this line."""
+        return box in self._seen
+
+    def _may_lag(self, created: float, provider: Provider | None = None) -> bool:
         """Tell whether a box made then may still be missing from the lists."""
         age = time.time() - created
         if age < 0:
             # The clock was set back: so long as that is, nobody can wait.
             age = time.monotonic() - self._opened
-        return age < self.provider.settle
+        return age < (provider or self.provider).settle
 
     def settled(self, box: str, place: str, since: float | None = None) -> Box | None:
         """
@@ -236,6 +282,8 @@ class Session:
         while found is None and self._may_lag(since):
             time.sleep(max(self.provider.pace, 0.2))
             found = self.provider.get(box, place)
+        if found is not None:
+            self._seen.add(box)
         return found
 
     def look_again(self) -> Box | None:
@@ -314,6 +362,7 @@ class Session:
         """Return a box that is starting as it is now. Raises Lost if it is gone."""
         now = self.provider.get(box.id, box.place)
         if now is not None and now.state in ("starting", "running"):
+            self._seen.add(box.id)
             return now
         self.still_there(box)
         return box
@@ -327,6 +376,8 @@ class Session:
             now = self.provider.get(box.id, box.place)
         if now is None and self._may_lag(box.created):
             return
+        if now is not None:
+            self._seen.add(box.id)
         if now is not None and now.state in ("starting", "running"):
             self._let_in(now)
             return
@@ -418,6 +469,32 @@ class Session:
     def lock(self) -> None:
         """Keep other onebox commands off this box. Raises Busy."""
         self.notebook.lock(self.line.command)
+
+    def box_ended(self, box: str) -> None:
+        """Forget a box that is gone, if it is the one of the record."""
+        if self.notebook.record.box == box:
+            self.notebook.forget()
+
+    def end_with_box(self) -> None:
+        """Note that the line's box is gone: the next one is what onebox.toml says."""
+        self.notebook.forget()
+        self.ended += 1
+        self.line.box_ended()
+        self.forget_look()
+        self.choose_provider()
+
+    def choose_provider(self) -> None:
+        """Return to the configured provider once nothing is left at another one."""
+        before = self.provider_name
+        if before == self.settings.provider:
+            return
+        del self.__dict__["provider_name"]
+        if self.provider_name != before:
+            # What was asked of the other provider holds for it alone.
+            self.__dict__.pop("provider", None)
+            self.sizes.clear()
+            self.images = None
+            self.forget_look()
 
     def made(self, box: Box) -> None:
         """Note that this line has made the box, and what it therefore owes."""

@@ -371,7 +371,7 @@ class TestCtrlC:
         Ctrl-C while a box is removed waits for that one call, then stops.
         """
         project.inv("provision")
-        removing = ("onebox.stages.launch", "remove_from", "True")
+        removing = ("onebox.stages.launch", "see_gone", "True")
         down = project.inv("teardown", env=_interrupted(tmp_path, *removing))
 
         assert 130 == down.code

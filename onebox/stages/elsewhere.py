@@ -28,8 +28,7 @@ def refuse(session: Session) -> None:
     record = session.notebook.record
     if not record.box or record.provider in ("", session.provider.name):
         return
-    there = session.provider_called(record.provider).get(record.box, record.place)
-    if there is not None and there.state != "gone":
+    if session.exists(record):
         raise UsageError(
             f"{session.settings.source('provider')} asks for {session.provider.name}, "
             f"but {session.title} ({record.box}) is on {record.provider}",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import __version__, identity, words
 from ..errors import (
@@ -20,6 +21,7 @@ from ..providers.base import (
     Box,
     FreeThing,
     Image,
+    Leftover,
     Provider,
     Request,
     Size,
@@ -94,27 +96,43 @@ def remove(session: Session, box: Box) -> None:
     """
     Delete a box and ask until the provider says that nothing of it is left.
 
+    It is forgotten here as soon as it is gone, before anything else of it is asked
+    for: nothing looks for it again, whatever ends this command.
+
     Raises:
         OneboxError: Something is left; it is listed with its price.
     """
     session.forget_door()
-    what = {"box": box.id, "provider": session.provider.name, "place": box.place}
-    with session.notebook.intent("delete", kind=box.tags.kind, **what):
-        remove_from(session.provider, box)
+    what = {
+        "box": box.id,
+        "kind": box.tags.kind,
+        "provider": session.provider.name,
+        "place": box.place,
+        "created": box.created,
+        "seen": session.seen(box.id),
+        "tags": asdict(box.tags),
+    }
+    with session.notebook.intent("delete", **what):
+        session.provider.delete(box)
+        session.box_ended(box.id)
+        see_gone(session.provider, box.id, box.place)
 
 
-def remove_from(provider: Provider, box: Box) -> None:
-    """Delete a box at its provider, and see it gone."""
-    provider.delete(box)
+def see_gone(provider: Provider, box: str, place: str) -> None:
+    """
+    Ask until the provider says that nothing is left of a box that was deleted.
+
+    Raises:
+        OneboxError: Something is left; it is listed with its price.
+    """
     until = time.monotonic() + GONE_SECONDS
-    left = provider.leftovers(box.id, box.place)
+    left = provider.leftovers(box, place)
     while left and time.monotonic() < until:
         time.sleep(max(provider.pace, 0.5))
-        left = provider.leftovers(box.id, box.place)
+        left = provider.leftovers(box, place)
     if left:
-        listed = words.some([f"{x.kind} {x.id} ({words.rate(x.price)})" for x in left])
         raise OneboxError(
-            f"{box.id} was deleted, but there is still: {listed}",
+            f"{box} was deleted, but there is still: {_listed(left)}",
             next="inv teardown once more, then inv sweep",
         )
 
@@ -149,6 +167,12 @@ def remove_free(provider: Provider, owner: str, thing: FreeThing) -> str:
     return ""
 
 
+def _listed(left: Sequence[Leftover]) -> str:
+    return words.some(
+        [f"{one.kind} {one.id} ({words.rate(one.price)})" for one in left]
+    )
+
+
 def recover(session: Session) -> None:
     """
     Finish or undo what an earlier command had begun when it was killed.
@@ -162,27 +186,17 @@ def recover(session: Session) -> None:
     is waited for.
     """
     never_made = []
-    for intent in session.notebook.open_intents():
+    begun = session.notebook.open_intents()
+    for intent in begun:
         if intent.get("provider", session.provider.name) != session.provider.name:
             # Only where it was made can it be looked for.
             continue
-        if intent["do"] in ("create", "delete"):
-            box = session.settled(
-                str(intent["box"]),
-                str(intent.get("place", "")),
-                float(intent["at"]) if intent["do"] == "create" else 0.0,
-            )
-            if box is None or box.state == "gone":
-                if intent["do"] == "create":
-                    never_made.append(str(intent["box"]))
-                    session.screen.note(
-                        f"an earlier command was interrupted before there was a "
-                        f"{intent.get('kind', 'box')}: nothing to clean up"
-                    )
-            elif intent["do"] == "delete":
-                _remove_left(session, box)
-            elif box.tags.kind == "box":
-                adopt(session, box, ours_to_end=bool(intent.get("ours_to_end")))
+        if intent["do"] == "create":
+            if not _recover_create(session, intent):
+                never_made.append(str(intent["box"]))
+        elif intent["do"] == "delete":
+            if not _recover_delete(session, intent):
+                continue
         elif intent["do"] in saving.INTENTS:
             saving.finish(session, intent)
         session.notebook.close_intent(intent, "seen to")
@@ -191,6 +205,66 @@ def recover(session: Session) -> None:
     session.forget_look()
     for builder in session.builders:
         _remove_left(session, builder)
+    if begun:
+        session.choose_provider()
+
+
+def _recover_create(session: Session, intent: Mapping[str, Any]) -> bool:
+    """Adopt the box that an interrupted create has made; tell whether it has."""
+    place = str(intent.get("place", ""))
+    box = session.settled(str(intent["box"]), place, float(intent["at"]))
+    if box is None or box.state == "gone":
+        session.screen.note(
+            f"an earlier command was interrupted before there was a "
+            f"{intent.get('kind', 'box')}: nothing to clean up"
+        )
+        return False
+    if box.tags.kind == "box":
+        adopt(session, box, ours_to_end=bool(intent.get("ours_to_end")))
+    return True
+
+
+def _recover_delete(session: Session, intent: Mapping[str, Any]) -> bool:
+    """
+    Remove the box whose removal was interrupted; tell whether nothing is left of it.
+
+    One that had been seen before it was to go does not lag: if it is missing, it is
+    gone. What else was made for it is removed then.
+    """
+    box_id, place = str(intent["box"]), str(intent.get("place", ""))
+    created = 0.0 if intent.get("seen") else float(intent.get("created", 0.0))
+    box = session.settled(box_id, place, created)
+    if box is not None and box.state != "gone":
+        _remove_left(session, box)
+        return True
+    session.box_ended(box_id)
+    if "tags" in intent:
+        session.provider.delete(_gone(box_id, place, Tags(**intent["tags"])))
+    left = session.provider.leftovers(box_id, place)
+    if left:
+        session.screen.warn(f"of {box_id}, which is gone, there is: {_listed(left)}")
+    return not left
+
+
+def _gone(box: str, place: str, tags: Tags) -> Box:
+    """Return a box that is gone, as far as its removal has to know it."""
+    size = Size("", "", cpus=0, memory=0, price=None, on_demand=None, place=place)
+    return Box(
+        box,
+        tags,
+        state="gone",
+        size=size,
+        image="",
+        place=place,
+        host="",
+        port=22,
+        user="",
+        host_key="",
+        # Long enough ago to be no longer waited for.
+        created=0.0,
+        deadline=tags.expires,
+        agent="",
+    )
 
 
 def _remove_left(session: Session, box: Box) -> None:
@@ -278,18 +352,28 @@ def _create(
         with session.notebook.intent("create", **what) as outcome:
             try:
                 box = session.provider.create(request)
+                if kind == "box":
+                    session.made(box)
+                    adopt(session, box, ours_to_end=own)
+                return box
+            except Interrupted:
+                # The second key press would leave it; the first one cleans up.
+                _undo(session, request.box, size.place)
+                outcome["undone"] = True
+                raise
             except OneboxError as error:
                 # A clear refusal: nothing was made, nothing need be looked for.
-                outcome["undone"] = not isinstance(error, Unclear)
+                outcome["undone"] = not isinstance(error, (StateError, Unclear))
                 raise
-            if kind == "box":
-                session.made(box)
-                adopt(session, box, ours_to_end=own)
-            return box
-    except (Interrupted, StateError):
-        # The second key press would leave it; the first one cleans up. So does
-        # a disk too full to remember it.
-        made = session.settled(request.box, size.place, time.time())
-        if made is not None:
-            session.provider.delete(made)
+    except StateError:
+        # The disk is too full to remember the box.
+        _undo(session, request.box, size.place)
         raise
+
+
+def _undo(session: Session, box: str, place: str) -> None:
+    """Remove what a create has made, also if it does not show yet."""
+    made = session.settled(box, place, time.time())
+    if made is not None:
+        session.provider.delete(made)
+    session.box_ended(box)

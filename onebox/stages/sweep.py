@@ -223,7 +223,8 @@ def _remove(session: Session, expired: list[_Found]) -> list[str]:
             if not again.expired:
                 session.screen.line("sweep", "kept", again.verdict, box.id)
                 continue
-            launch.remove_from(one.provider, box)
+            one.provider.delete(box)
+            launch.see_gone(one.provider, box.id, box.place)
         except OneboxError as error:
             failed.append(f"{one.box.id}: {error.message}")
             continue

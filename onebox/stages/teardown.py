@@ -70,6 +70,7 @@ def perform(
         last = session.notebook.record.box
         launch.tidy(session, [last] if last else [])
         session.notebook.forget()
+        session.choose_provider()
         session.forget_door()
         session.screen.line("teardown", "done", "up to date", "nothing is there")
         if end_run:
@@ -89,13 +90,10 @@ def perform(
             with held():
                 # From here on it is one call: a key press waits for its answer.
                 launch.remove(session, one)
-        session.notebook.forget()
-        session.ended += 1
-        session.line.box_ended()
         left = [one.id for one in others if one not in worthless]
-        session.look_again()
         gone = [one.id for one in [box, *worthless]]
         launch.tidy(session, gone)
+        session.end_with_box()
         line.end("", f"{words.some(gone)}: machine, disk, keys: gone")
     if end_run and not left:
         _end_run(session)
