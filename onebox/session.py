@@ -226,32 +226,43 @@ class Session:
 
     @cached_property
     def _machines(self) -> list[Box]:
-        record = self.notebook.record
-        if record.provider not in ("", self.provider.name):
-            # It is about a box elsewhere.
-            record = Record()
-        also = [record.place] if record.place else []
+        begun = self._begun()
+        places = {place for place, _ in begun.values() if place}
         found = [
             box
-            for box in self.provider.find(self.owner, also)
+            for box in self.provider.find(self.owner, sorted(places))
             if box.tags.project == self.project
             and box.tags.name == self.settings.name
             and box.state != "gone"
         ]
         known = {box.id for box in found}
         self._seen |= known
-        missing = record.box and record.box not in known
-        if missing and not self._removed(record) and self._may_lag(record.created):
-            found += [box for box in [self.settled(record.box, record.place)] if box]
+        for box_id, (place, created) in begun.items():
+            if box_id not in known and self._may_lag(created):
+                late = self.settled(box_id, place, created)
+                found += [late] if late and late.state != "gone" else []
         return found
 
-    def _removed(self, record: Record) -> bool:
-        """Tell whether a box that is missing was seen before its removal began."""
-        return any(
-            (intent["do"], intent["box"]) == ("delete", record.box)
-            and intent.get("seen")
-            for intent in self.notebook.open_intents()
-        )
+    def _begun(self) -> dict[str, tuple[str, float]]:
+        """
+        Return place and time of each box that this provider was asked to make.
+
+        One that was made may not show yet, unless it had been seen before its
+        removal began: if that is missing, it is gone.
+        """
+        here, record = self.provider.name, self.notebook.record
+        begun = {}
+        if record.box and record.provider in ("", here):
+            begun[record.box] = (record.place, record.created)
+        for intent in self.notebook.open_intents():
+            if intent.get("provider", here) != here or "box" not in intent:
+                continue
+            box, place = str(intent["box"]), str(intent.get("place", ""))
+            if intent["do"] == "create":
+                begun[box] = (place, float(intent["at"]))
+            elif intent["do"] == "delete" and intent.get("seen"):
+                begun[box] = (place, 0.0)
+        return begun
 
     def seen(self, box: str) -> bool:
         """Tell whether the provider has shown a box to this line."""
@@ -265,14 +276,13 @@ class Session:
             age = time.monotonic() - self._opened
         return age < (provider or self.provider).settle
 
-    def settled(self, box: str, place: str, since: float | None = None) -> Box | None:
+    def settled(self, box: str, place: str, since: float) -> Box | None:
         """
         Ask for a box until it is there, or so long after its create that it is not.
 
         Args:
-            since: When it was made (epoch seconds); that of the record if None.
+            since: When it was made (epoch seconds).
         """
-        since = self.notebook.record.created if since is None else since
         found = self.provider.get(box, place)
         if found is None and self._may_lag(since):
             wait = self.provider.settle

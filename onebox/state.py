@@ -113,7 +113,8 @@ class Record:
     *discarded* that its outputs need not come back. *place* is where the box was
     made, *host_key* the key that it was told to answer with from now on. *job_into*
     is the folder that the job's outputs go to, "" for the usual one. *kept_builder*
-    is a box that `image --keep` has left up.
+    is a box that `image --keep` has left up. *arrived* is False from the create on
+    until the box has come up.
     """
 
     box: str = ""
@@ -137,6 +138,7 @@ class Record:
     into: str = ""
     discarded: bool = False
     kept_builder: str = ""
+    arrived: bool = True
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -157,7 +158,7 @@ class TestKept:
 
     def test_started_for_its_outputs(self, project: Project) -> None:
         """
-        A box that was off, and is started to be read, is said to be on.
+        A box that was off, and is started to be read, is off again at the end.
         """
         project.inv("run", "--keep")
         (box,) = project.boxes()
@@ -165,9 +166,49 @@ class TestKept:
         done = project.inv("fetch")
 
         assert 0 == done.code, done.err
-        assert f"{box} was off and is on now, no charge, until" in done.err
-        project.cut_power()
-        assert "is on now" not in project.inv("fetch", "teardown").err
+        assert f"{box} is off again: inv teardown removes its disk" in done.err
+        assert "stopped" in project.inv("status").out
+        assert "off again" not in project.inv("fetch", "teardown").err
+        assert [] == project.boxes()
+
+
+class TestOff:
+    def test_teardown_fetches_from_a_box_that_is_off(self, project: Project) -> None:
+        """
+        A machine that is started for a teardown is read in the same breath, and goes.
+        """
+        off_after_its_job(project)
+        done = project.inv("teardown")
+
+        assert 0 == done.code, done.err
+        assert "42\n" == project.read("results/answer.txt")
+        assert [] == project.boxes()
+
+    @pytest.mark.parametrize("line", ["teardown", "fetch"])
+    def test_box_that_was_off_is_off_again_after_a_refusal(
+        self, project: Project, line: str
+    ) -> None:
+        """
+        What cannot be brought keeps the box, not the machine on.
+        """
+        project.write("job.sh", f"{JOB}ln -s /etc/passwd results/sly\n")
+        off_after_its_job(project)
+        (box,) = project.boxes()
+        done = project.inv(line)
+
+        assert 73 == done.code
+        assert f"{box} is off again" in done.err
+        assert "is stopped; its disk is kept" in done.err
+        assert "stopped" in project.inv("status").out
+
+
+def off_after_its_job(project: Project) -> None:
+    """Run a job to its end with nobody attached; then the box goes off."""
+    project.inv("run", "--detach")
+    while "exited" not in project.inv("status").out:
+        time.sleep(0.1)
+    project.cut_power()
+    assert "stopped" in project.inv("status").out
 
 
 class TestUpToDate:

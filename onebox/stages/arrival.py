@@ -29,7 +29,7 @@ def wait(
     session: Session, box: Box, seconds: float, doing: Callable[[str], None]
 ) -> Box:
     """
-    Wait until the box lets us in with the host key that it was made with.
+    Wait until the box lets us in, and see to all that it needs from then on.
 
     Returns:
         The box as it is by then, with its address.
@@ -37,6 +37,49 @@ def wait(
     Raises:
         BoxFailed: It did not come up; what its console said last is quoted.
     """
+    box = _open(session, box, seconds, doing)
+    _compare_clocks(session, box)
+    box = secure(session, box)
+    _run_errand(session, box)
+    if session.notebook.record.box == box.id:
+        session.remember(arrived=True)
+    return box
+
+
+def arrived(session: Session, box: Box) -> bool:
+    """Tell whether a box has come up, as far as is known here."""
+    record = session.notebook.record
+    has_address = bool(box.host and box.host_key)
+    unseen = record.box == box.id and not record.arrived
+    return box.state == "running" and has_address and not unseen
+
+
+def ready(
+    session: Session,
+    box: Box | None = None,
+    doing: Callable[[str], None] = lambda text: None,
+) -> Box:
+    """
+    Return the box once it lets us in: the command that has made it may be gone.
+
+    Raises:
+        UsageError: There is none, or it is off.
+
+        BoxFailed: It did not come up.
+    """
+    box = box or session.running_box()
+    if arrived(session, box):
+        return box
+    boot = session.settings.limits.boot_minutes * 60
+    box = _open(session, box, boot, doing)
+    session.made_again(box)
+    return box
+
+
+def _open(
+    session: Session, box: Box, seconds: float, doing: Callable[[str], None]
+) -> Box:
+    """Wait until the box lets us in with the host key that it was made with."""
     began = time.monotonic()
 
     def waited() -> str:
@@ -58,9 +101,6 @@ def wait(
         console = session.provider.console(box).strip().splitlines()[-5:]
         said = "".join(f"\n    {printable(line[:LONGEST_LINE])}" for line in console)
         raise BoxFailed(f"{error.message}{said}", next=error.next) from error
-    _compare_clocks(session, box)
-    box = secure(session, box)
-    _run_errand(session, box)
     return box
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from .. import words
 from ..errors import OutputsHeld, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from . import attempts, job, output_folders, receipt, selecting, starting
+from . import arrival, attempts, job, output_folders, receipt, selecting, starting
 from .roots import roots
 
 if TYPE_CHECKING:
@@ -43,6 +42,9 @@ def perform(
     Bring the outputs here, or say that they are.
 
     Args:
+        started_by: The stage that wants it: one that is "run" has seen its job end,
+            and "teardown" has the box at its end.
+
         rescue: Pay for another machine, where only the disk of the box is left.
 
         partial: Fetch although the job still runs, or nobody knows how it ended.
@@ -58,14 +60,20 @@ def perform(
     box = session.box
     if box is None:
         return _done_by_run(session)
-    with session.timed("fetch"), session.screen.stage("fetch") as line:
-        stopped = box.state == "stopped"
+    stopped = box.state == "stopped"
+    with (
+        starting.off_again(session, box),
+        session.timed("fetch"),
+        session.screen.stage("fetch") as line,
+    ):
         if stopped:
             if box.disk_only and not rescue:
                 raise UsageError(_only_the_disk(box), next="inv fetch --rescue")
             line.doing(f"starting {box.id} for its outputs")
             box = starting.start(session, box)
-        if started_by == "fetch" and not partial:
+        else:
+            box = arrival.ready(session, box, line.doing)
+        if started_by != "run" and not partial:
             _job_has_ended(session, box)
         line.doing("asking the box what there is")
         receipt.outdate(session, session.notebook.record.job)
@@ -106,11 +114,8 @@ def perform(
         _say(session, line, done, partial)
     if stopped and rescue:
         _end_rescue(session, box)
-    elif stopped and "teardown" not in session.line.named:
-        session.screen.note(
-            f"{box.id} was off and is on now, {words.rate(box.size.hourly)}, until "
-            f"{words.clock(box.deadline, time.time())}: inv teardown"
-        )
+    elif stopped and started_by == "fetch" and "teardown" not in session.line.named:
+        starting.rest(session, box)
     _say_kept(session, done)
     return done
 

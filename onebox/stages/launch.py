@@ -220,7 +220,8 @@ def _recover_create(session: Session, intent: Mapping[str, Any]) -> bool:
         )
         return False
     if box.tags.kind == "box":
-        adopt(session, box, ours_to_end=bool(intent.get("ours_to_end")))
+        own = bool(intent.get("ours_to_end"))
+        adopt(session, box, ours_to_end=own, arrived=False)
     return True
 
 
@@ -275,12 +276,16 @@ def _remove_left(session: Session, box: Box) -> None:
     remove(session, box)
 
 
-def adopt(session: Session, box: Box, *, ours_to_end: bool = False) -> None:
+def adopt(
+    session: Session, box: Box, *, ours_to_end: bool = False, arrived: bool = True
+) -> None:
     """
     Write down which box this is, unless that is known.
 
     Args:
         ours_to_end: The box was made by a chain for itself, which owes its end.
+
+        arrived: It has come up, as far as is known.
     """
     if session.notebook.record.box == box.id:
         session.remember(deadline=box.deadline)
@@ -297,6 +302,7 @@ def adopt(session: Session, box: Box, *, ours_to_end: bool = False) -> None:
         deadline=box.deadline,
         image=box.image,
         ours_to_end=ours_to_end,
+        arrived=arrived,
     )
 
 
@@ -354,7 +360,7 @@ def _create(
                 box = session.provider.create(request)
                 if kind == "box":
                     session.made(box)
-                    adopt(session, box, ours_to_end=own)
+                    adopt(session, box, ours_to_end=own, arrived=False)
                 return box
             except Interrupted:
                 # The second key press would leave it; the first one cleans up.

@@ -14,7 +14,7 @@ from .. import children, words
 from ..errors import Lost, OneboxError, UsageError
 from ..providers.base import Box
 from ..transport.answers import JobStatus
-from . import attempts, elsewhere, ended, job, joblog, receipt, run, watching
+from . import arrival, attempts, elsewhere, ended, job, joblog, receipt, run, watching
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -74,7 +74,7 @@ def logs(session: Session) -> None:
         if past is not None:
             _replay(session, past)
             return
-    box = session.running_box()
+    box = arrival.ready(session)
     answer = job.latest(session)
     if answer is None:
         raise UsageError(f"no job has run on {session.title} yet", next="inv run")
@@ -117,7 +117,7 @@ def _replay(session: Session, past: ended.Ended) -> None:
 
 def cancel(session: Session) -> None:
     """Stop the job: TERM, the grace time, KILL; return when it has ended."""
-    box = session.running_box()
+    box = arrival.ready(session)
     answer = job.latest(session)
     if answer is None or not answer.runs:
         session.screen.line("cancel", "done", "up to date", "no job is running")
@@ -142,7 +142,7 @@ def ssh(session: Session, argv: Sequence[str]) -> int:
 
     The lease is renewed meanwhile: somebody is attached.
     """
-    box = session.running_box()
+    box = arrival.ready(session)
     door = session.door(box)
     # As long as this conversation is open, its own thread renews the lease.
     door.link()

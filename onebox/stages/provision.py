@@ -52,7 +52,7 @@ def perform(session: Session) -> Box:
     offers.announce(session)
     if why is None:
         box = session.running_box()
-        if box.state == "starting":
+        if not arrival.arrived(session, box):
             # A command that has begun that was killed.
             boot = session.settings.limits.boot_minutes * 60
             box = arrival.wait(session, box, boot, lambda text: None)

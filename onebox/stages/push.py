@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import words
 from ..transport import sync
-from . import fetch, job
+from . import arrival, fetch, job
 from .roots import roots
 from .selecting import left_out, project
 
@@ -38,7 +38,7 @@ def digest(session: Session) -> str:
 def reason(session: Session) -> str | None:
     """Say what on the box differs from here, or None."""
     box = session.box
-    if box is None or box.state not in ("running", "starting"):
+    if box is None or box.state != "running":
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
     files = partial(chosen, session)
     why: str | None = session.resuming(
@@ -50,7 +50,7 @@ def reason(session: Session) -> str | None:
 def perform(session: Session) -> None:
     """Bring code and data to the box; the box confirms by digest."""
     session.lock()
-    session.running_box()
+    arrival.ready(session)
     # The files that a job works with are not changed under it.
     latest = job.latest(session)
     job.refuse_running(session, latest)

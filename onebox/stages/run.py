@@ -17,7 +17,17 @@ from ..providers.base import Box
 from ..transport import outputs
 from ..transport.answers import JobStatus
 from ..transport.link import AgentError
-from . import attempts, fetch, image, job, push, receipt, recover, salvage
+from . import (
+    arrival,
+    attempts,
+    fetch,
+    image,
+    job,
+    push,
+    receipt,
+    recover,
+    salvage,
+)
 from .attempts import Run
 from .roots import asked_for, roots
 from .watching import watch
@@ -99,7 +109,7 @@ def perform(
         )
         return None
     session.lock()
-    box = session.running_box()
+    box = arrival.ready(session)
     shell = (line or command_line(session)) if argv is None else None
     work = _Work(argv, shell, secret_values(session), usual)
     finished = _finished(session, work.command)

@@ -1,10 +1,13 @@
-"""Start a box again that has stopped, for as long as it is needed."""
+"""Start a stopped box again, for as long as it is needed; power it off after."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..errors import OneboxError
 from ..providers.base import Box
 from . import arrival, launch
 
@@ -18,6 +21,8 @@ RESCUE_SECONDS = 1800.0
 def start(session: Session, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
     """Start a stopped box again, for a limited time, and wait until it is up."""
     until = time.time() + seconds
+    if session.notebook.record.box == box.id:
+        session.remember(arrived=False)
     with session.notebook.intent("start", box=box.id):
         box = session.provider.start(box, until)
     session.made_again(box)
@@ -27,3 +32,30 @@ def start(session: Session, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
     session.made_again(box)
     launch.adopt(session, box)
     return box
+
+
+@contextmanager
+def off_again(session: Session, box: Box) -> Iterator[None]:
+    """Have a box that was off before off again, if what is done with it fails."""
+    try:
+        yield
+    except BaseException:
+        if box.state == "stopped":
+            rest(session, box)
+        raise
+
+
+def rest(session: Session, box: Box) -> None:
+    """Power a box off that was started only to be read, and say so."""
+    session.hang_up()
+    try:
+        now = session.provider.get(box.id, box.place)
+        if now is None or now.state not in ("starting", "running"):
+            return
+        session.provider.stop(now)
+    except OneboxError as error:
+        session.screen.warn(f"{box.id} may still be on: {error.message}")
+        return
+    finally:
+        session.forget_look()
+    session.screen.note(f"{box.id} is off again: inv teardown removes its disk")

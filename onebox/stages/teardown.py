@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .. import words
 from ..errors import (
+    BoxFailed,
     ConnectionLost,
     HostKeyMismatch,
     Lost,
@@ -18,7 +20,18 @@ from ..errors import (
 from ..providers.base import Box
 from ..signals import held
 from ..transport import outputs
-from . import attempts, checkpoints, elsewhere, job, launch, receipt, recover, starting
+from . import (
+    arrival,
+    attempts,
+    checkpoints,
+    elsewhere,
+    fetch,
+    job,
+    launch,
+    receipt,
+    recover,
+    starting,
+)
 from .roots import roots
 
 if TYPE_CHECKING:
@@ -76,11 +89,43 @@ def perform(
         if end_run:
             _end_run(session)
         return
+    with starting.off_again(session, box):
+        if not discard and not empty:
+            box = _read(session, box)
+        left = _remove(session, box, discard=discard, yes=yes, empty=empty)
+    if end_run and not left:
+        _end_run(session)
+    if left and not after:
+        raise OutputsHeld(
+            f"the job has not ended since the cloud took {words.some(left)}: what is "
+            "on that disk is not here, so it stays",
+            next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
+        )
+
+
+def _read(session: Session, box: Box) -> Box:
+    """
+    Fetch from a box that is off, if it has to be started to be asked anyway.
+
+    Nobody is made to pay for a machine that is started only to say no.
+    """
+    record = session.notebook.record
+    known = record.box == box.id and (record.fetched or not record.job)
+    if box.state != "stopped" or box.disk_only or known or record.discarded:
+        return box
+    fetch.perform(session, started_by="teardown")
+    return session.look_again() or box
+
+
+def _remove(
+    session: Session, box: Box, *, discard: bool, yes: bool, empty: bool
+) -> list[str]:
+    """Remove the box once nothing on it is missing here; return what has to stay."""
     with session.timed("teardown"), session.screen.stage("teardown") as line:
         others = session.others
         line.doing("checking that the outputs are here")
         if not discard and not empty:
-            _outputs_are_here(session, box)
+            _outputs_are_here(session, box, line.doing)
         elif discard and not yes and not _nothing_to_lose(session, box, others):
             _may_discard(session, [box, *others])
         # An earlier attempt's disk goes once a later one has made it worthless.
@@ -95,14 +140,7 @@ def perform(
         launch.tidy(session, gone)
         session.end_with_box()
         line.end("", f"{words.some(gone)}: machine, disk, keys: gone")
-    if end_run and not left:
-        _end_run(session)
-    if left and not after:
-        raise OutputsHeld(
-            f"the job has not ended since the cloud took {words.some(left)}: what is "
-            "on that disk is not here, so it stays",
-            next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
-        )
+    return left
 
 
 def _end_run(session: Session) -> None:
@@ -184,7 +222,9 @@ def perform_all(session: Session, *, discard: bool, yes: bool) -> None:
         session.screen.line("teardown", "done", "up to date", "nothing is there")
 
 
-def _outputs_are_here(session: Session, box: Box) -> None:
+def _outputs_are_here(
+    session: Session, box: Box, doing: Callable[[str], None] = lambda text: None
+) -> None:
     record = session.notebook.record
     if record.discarded:
         return
@@ -192,13 +232,15 @@ def _outputs_are_here(session: Session, box: Box) -> None:
         if record.box == box.id and (record.fetched or not record.job):
             _still_here(session)
             return
-        if box.disk_only:
-            raise OutputsHeld(
-                f"of {box.id} only the disk is left, and nobody knows whether its "
-                "outputs are here; nothing was removed",
-                next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
-            )
-        box = starting.start(session, box)
+        raise OutputsHeld(
+            f"of {box.id} only the disk is left, and nobody knows whether its "
+            "outputs are here; nothing was removed",
+            next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
+        )
+    try:
+        box = arrival.ready(session, box, doing)
+    except (BoxFailed, ConnectionLost) as error:
+        raise _silent(box, error) from error
     try:
         latest = job.latest(session)
         if latest is None:
@@ -219,16 +261,20 @@ def _outputs_are_here(session: Session, box: Box) -> None:
         if not missing:
             job.bring_log(session, box, latest)
     except ConnectionLost as error:
-        raise OutputsHeld(
-            f"{box.id} does not answer ({error.message}), so nobody knows "
-            "whether its outputs are here; nothing was removed",
-            next="inv teardown later, or inv teardown --discard-outputs",
-        ) from error
+        raise _silent(box, error) from error
     if missing:
         raise OutputsHeld(
             f"outputs on {box.id} are not here: {missing}; nothing was removed",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
+
+
+def _silent(box: Box, error: OneboxError) -> OutputsHeld:
+    return OutputsHeld(
+        f"{box.id} does not answer ({error.message}), so nobody knows "
+        "whether its outputs are here; nothing was removed",
+        next="inv teardown later, or inv teardown --discard-outputs",
+    )
 
 
 def _still_here(session: Session) -> None:

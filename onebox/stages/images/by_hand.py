@@ -41,7 +41,7 @@ def save(session: Session, name: str, *, yes: bool) -> Image:
     session.lock()
     launch.recover(session)
     session.look_again()
-    box = session.running_box()
+    box = arrival.ready(session)
     running = job.latest(session)
     if running is not None and running.state == "running":
         raise UsageError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -108,6 +110,32 @@ class TestInv:
         assert not server.world.droplets
         assert not server.world.firewalls
         assert len(server.world.snapshots()) == 1
+
+
+class TestKilledClient:
+    @pytest.mark.parametrize("line", [("fetch", "teardown"), ("ssh", "--", "true")])
+    def test_box_that_is_starting_is_waited_for(
+        self,
+        server: Server,
+        behind: Behind,
+        project: Project,
+        line: tuple[str, ...],
+    ) -> None:
+        """
+        A box whose client was killed before it came up is waited for by any command.
+        """
+        server.world.laws.address_after = 5.0
+        first = project.start("provision")
+        until = time.monotonic() + 300
+        while not server.world.made and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait(300)
+        done = project.inv(*line, timeout=300)
+
+        assert 0 == done.code, done.err
+        assert 0 == project.inv("teardown", timeout=300).code
+        assert not server.world.droplets
 
 
 class TestDeadline:

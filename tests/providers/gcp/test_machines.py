@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -216,5 +217,21 @@ class TestInv:
         assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err
         assert len(google.calls("instances.insert")) == 2
         assert len(google.project.images) == 1
+        assert not google.project.instances.all
+        assert not google.project.firewalls
+
+    def test_teardown_waits_for_a_box_that_is_starting(
+        self, google: Google, behind: Behind, project: Project
+    ) -> None:
+        """A box that a killed client has made has its key first, then it is asked."""
+        first = project.start("provision")
+        end = time.monotonic() + UP
+        while not google.project.instances.all and time.monotonic() < end:
+            time.sleep(0.01)
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait(UP)
+        done = project.inv("fetch", "teardown", timeout=300)
+
+        assert 0 == done.code, done.err
         assert not google.project.instances.all
         assert not google.project.firewalls
