@@ -226,8 +226,7 @@ class Session:
 
     @cached_property
     def _machines(self) -> list[Box]:
-        begun = self._begun()
-        places = {place for place, _ in begun.values() if place}
+        places = {place for place, _ in self._begun().values() if place}
         found = [
             box
             for box in self.provider.find(self.owner, sorted(places))
@@ -237,7 +236,8 @@ class Session:
         ]
         known = {box.id for box in found}
         self._seen |= known
-        for box_id, (place, created) in begun.items():
+        # Only now is the provider's clock known.
+        for box_id, (place, created) in self._begun().items():
             if box_id not in known and self._may_lag(created):
                 late = self.settled(box_id, place, created)
                 found += [late] if late and late.state != "gone" else []
@@ -246,6 +246,8 @@ class Session:
     def _begun(self) -> dict[str, tuple[str, float]]:
         """
         Return place and time of each box that this provider was asked to make.
+
+        The time is the provider's.
 
         One that was made may not show yet, unless it had been seen before its
         removal began: if that is missing, it is gone.
@@ -259,7 +261,7 @@ class Session:
                 continue
             box, place = str(intent["box"]), str(intent.get("place", ""))
             if intent["do"] == "create":
-                begun[box] = (place, float(intent["at"]))
+                begun[box] = (place, self.there(float(intent["at"])))
             elif intent["do"] == "delete" and intent.get("seen"):
                 begun[box] = (place, 0.0)
         return begun
@@ -270,18 +272,27 @@ class Session:
 
     def _may_lag(self, created: float, provider: Provider | None = None) -> bool:
         """Tell whether a box made then may still be missing from the lists."""
-        age = time.time() - created
+        provider = provider or self.provider
+        age = provider.now() - created
         if age < 0:
             # The clock was set back: so long as that is, nobody can wait.
             age = time.monotonic() - self._opened
-        return age < (provider or self.provider).settle
+        return age < provider.settle
+
+    def now(self) -> float:
+        """Return the time (epoch seconds) by the provider's clock."""
+        return self.provider.now()
+
+    def there(self, here: float) -> float:
+        """Return what the provider's clock showed at a time of this machine's."""
+        return here + self.provider.now() - time.time()
 
     def settled(self, box: str, place: str, since: float) -> Box | None:
         """
         Ask for a box until it is there, or so long after its create that it is not.
 
         Args:
-            since: When it was made (epoch seconds).
+            since: When it was made (epoch seconds, by the provider's clock).
         """
         found = self.provider.get(box, place)
         if found is None and self._may_lag(since):

@@ -8,6 +8,16 @@ import time
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
+# Two clocks that differ by no more are taken for right.
+CLOCK_SECONDS = 60.0
+
+
+def clock_differs(ahead: float) -> str:
+    """Say by how much this machine's clock differs from one that is *ahead* of it."""
+    where = "behind" if ahead > 0 else "ahead of"
+    return f"this machine's clock is {seconds(abs(ahead))} {where}"
+
+
 def size(count: float) -> str:
     """
     Write a number of bytes.

@@ -151,23 +151,37 @@ class TestLine:
         assert "x\n" == project.read("results/x")
         assert [] == project.boxes()
 
-    @pytest.mark.parametrize("hours", [-2, 2])
+    @pytest.mark.parametrize("hours", [-25, 49])
     def test_wrong_clock(self, project: Project, tmp_path: Path, hours: int) -> None:
         """
-        A clock that is wrong here is said, with what it does to the box's deadline.
+        A box lives as long as it is to, however wrong the clock is here; that is said.
         """
-        (tmp_path / "sitecustomize.py").write_text(
-            "import time\n"
-            "real = time.time\n"
-            f"time.time = lambda: real() + {hours * 3600}\n"
-        )
-        done = project.inv("provision", env={"PYTHONPATH": str(tmp_path)})
+        wrong = {"PYTHONPATH": str(wrong_clock(tmp_path, hours))}
+        done = project.inv("run", "--keep", env=wrong)
 
         assert 0 == done.code, done.err
-        behind = "behind" if hours < 0 else "ahead of"
-        assert f"this machine's clock is 2:00:00 {behind} the box's" in done.err
-        assert ("earlier" if hours < 0 else "later") in done.err
+        behind = "25:00:00 behind" if hours < 0 else "49:00:00 ahead of"
+        assert 1 == done.err.count(f"clock is {behind} that of the boxes"), done.err
+        assert "than max_hours says" not in done.err
+        (box,) = project.boxes()
+        told = json.loads((project.home / f"local/boxes/{box}/record.json").read_text())
+        assert abs(told["deadline"] - told["created"] - 8 * 3600) < 600
         assert "clock is" not in project.inv("provision").err
+
+    def test_sweep_by_a_clock_that_is_ahead(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        """
+        A live box is not removed for an age that only the clock here gives it.
+        """
+        wrong = {"PYTHONPATH": str(wrong_clock(tmp_path, 49))}
+        project.inv("provision")
+        (box,) = project.boxes()
+        done = project.inv("sweep", "--yes", env=wrong)
+
+        assert 0 == done.code, done.err
+        assert [box] == project.boxes()
+        assert "running" in project.inv("status").out
 
     def test_key_refused_for_good(self, project: Project, tmp_path: Path) -> None:
         """
@@ -188,6 +202,14 @@ class TestLine:
         assert "is still up" in project.err
         ours.write_bytes(kept)
         assert 0 == project.inv("cancel").code
+
+
+def wrong_clock(folder: Path, hours: int) -> Path:
+    """Return what gives an `inv` line, and nothing else, a clock that is wrong."""
+    (folder / "sitecustomize.py").write_text(
+        f"import time\nreal = time.time\ntime.time = lambda: real() + {hours * 3600}\n"
+    )
+    return folder
 
 
 class TestOutputs:

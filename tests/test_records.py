@@ -191,6 +191,43 @@ def until_seen(project: Project, cloud: Server) -> None:
     raise AssertionError(f"no box: {project.out}{project.err}")
 
 
+class TestClock:
+    @pytest.mark.parametrize("hours", [-49, 25])
+    def test_deadline_goes_by_the_clouds(
+        self, project: Project, cloud: Server, hours: int
+    ) -> None:
+        """
+        A box is given its life by the cloud's clock; that ours is wrong is said.
+        """
+        project.write("onebox.toml", CLOUD)
+        cloud.world.laws.clock = hours * 3600
+        line = project.start("provision")
+        until_seen(project, cloud)
+        os.kill(line.pid, signal.SIGKILL)
+        line.wait(300)
+        [droplet] = cloud.world.made
+        expires = notebook(project).record.deadline - time.time()
+
+        assert abs(expires / 3600 - hours - 8) < 1
+        assert any("expires" in word for word in droplet.tags)
+        assert "that of the boxes: set it" in project.err
+
+    def test_sweep_goes_by_the_clouds(self, project: Project, cloud: Server) -> None:
+        """
+        A live box is not removed for an age that only the clock here gives it.
+        """
+        project.write("onebox.toml", CLOUD)
+        cloud.world.laws.clock = -49 * 3600
+        line = project.start("provision")
+        until_seen(project, cloud)
+        os.kill(line.pid, signal.SIGKILL)
+        line.wait(300)
+        done = project.inv("sweep", "--yes")
+
+        assert 0 == done.code, done.err
+        assert 1 == len(cloud.world.droplets)
+
+
 def killing_after(pid: int, cloud: Server, method: str, path: str) -> Any:
     """Return what kills a process once a request of this kind has taken effect."""
 

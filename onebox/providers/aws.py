@@ -78,11 +78,11 @@ class AWS(Provider):
         here: Callable[[], str] = caller.address,
         timeout: float = 30.0,
     ) -> None:
-        self._clock = clock
         region = settings.get("region")
         self._cloud = Cloud(
             str(region) if region else None, clock=clock, sleep=sleep, timeout=timeout
         )
+        self._clock = self._cloud.clock
         self._more = _texts(settings.get("regions"))
         self._zones = _texts(settings.get("zones"))
         self._subnet = bool(settings.get("subnet"))
@@ -332,6 +332,10 @@ class AWS(Provider):
             {marks.HOST_KEY: host_key, marks.EXPOSED: ""},
         )
         return replace(box, host_key=host_key, exposed=False)
+
+    def now(self) -> float:
+        """Return the time by AWS's clock, once it has answered."""
+        return self._clock()
 
     def admit(self, box: Box) -> bool:
         """Let this machine's present address in, and no longer its former one."""

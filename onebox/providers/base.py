@@ -10,6 +10,7 @@ when the thing is already gone. Errors come as the `ProviderError` family.
 from __future__ import annotations
 
 import abc
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -483,6 +484,10 @@ class Provider(abc.ABC):
         Returns whether anything had to change.
         """
         return False
+
+    def now(self) -> float:
+        """Return the time (epoch seconds) by the clock that boxes here go by."""
+        return time.time()
 
     def credentials_expire(self) -> float | None:
         """Return when (epoch seconds) the credentials end, None if they do not."""

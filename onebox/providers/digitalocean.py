@@ -272,6 +272,10 @@ class DigitalOcean(Provider):
         """Return the scopes that the token needs."""
         return checks.policy()
 
+    def now(self) -> float:
+        """Return the time by DigitalOcean's clock, once it has answered."""
+        return self._calls.time()
+
     def errand(self, box: Box) -> bytes:
         """
         Return what is to be run on a new box as root, over the verified connection.

@@ -84,8 +84,8 @@ class GCP(Provider):
         address: Callable[[], str] | None = None,
     ) -> None:
         self._settings = settings.read(table)
-        self._clock = clock
-        self._cloud = Cloud(self._settings, sleep=sleep, timeout=timeout)
+        self._cloud = Cloud(self._settings, clock=clock, sleep=sleep, timeout=timeout)
+        self._clock = self._cloud.clock
         self._rules = network.Rules(self._cloud, address or _address)
         self._prices = prices.Prices(self._cloud)
         # Whose boxes were deleted here: their rules are looked for afterwards.
@@ -229,6 +229,10 @@ class GCP(Provider):
     def checks(self) -> Sequence[Check]:
         """Look at credentials, project, API, permissions, quotas, prices."""
         return checks.checks(self._cloud, self._prices, self._clock)
+
+    def now(self) -> float:
+        """Return the time by Google's clock, once it has answered."""
+        return self._clock()
 
     def admit(self, box: Box) -> bool:
         """Let this machine's present address in, and no longer its former one."""

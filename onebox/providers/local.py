@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import ConfigError, Gone, ProviderError, Unclear
 from ..signals import held
 from .base import Box, Check, Image, Leftover, Need, Provider, Request, Size
+from .clocks import CLOSE_SECONDS
 from .localbox import disk, host, images, processes, records, rehearse, spawn
 from .localbox.layout import Layout, take_lock, write_json
 
@@ -76,6 +77,11 @@ class Local(Provider):
     def base(self, name: str = "", arch: str = "") -> str:
         """Name this machine's system and Python, which every box is made of."""
         return host.base()
+
+    def now(self) -> float:
+        """Return the kernel's time: programs such as faketime change only our own."""
+        here, there = self._clock(), host.clock()
+        return there if abs(there - here) > CLOSE_SECONDS else here
 
     def create(self, request: Request) -> Box:
         """Make the box; see `Provider`. A half-made one is made whole."""
@@ -206,7 +212,7 @@ class Local(Provider):
                 id=image.id,
                 name=image.name,
                 recipe=image.recipe,
-                created=self._clock(),
+                created=self.now(),
                 size=disk.size(new / "home"),
                 arch=platform.machine(),
                 tags=image.tags,
@@ -256,7 +262,7 @@ class Local(Provider):
             # A crash's. The lock is ours, and must stay the file that it is.
             if left != new.lock:
                 disk.remove(left) if left.is_dir() else left.unlink()
-        records.write(new, final, request, self._clock(), self._faults, self._read)
+        records.write(new, final, request, self.now(), self._faults, self._read)
         spawn.furnish(new, final, request.arming.agent)
         if request.image is None:
             return

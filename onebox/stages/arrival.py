@@ -13,6 +13,7 @@ from ..agent.names import printable
 from ..errors import BoxFailed
 from ..providers.base import Box
 from ..transport import answers
+from ..transport.answers import Hello
 from ..transport.link import AgentError
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 ERRAND_SECONDS = 60.0
 # How much of a line is quoted that a box has printed.
 LONGEST_LINE = 400
-# Two clocks that differ by no more are taken for right.
-CLOCK_SECONDS = 60.0
+# A box that was started again takes so long at most to learn its new deadline.
+DEADLINE_SECONDS = 60.0
 
 
 def wait(
@@ -105,14 +106,41 @@ def _open(
 
 
 def _compare_clocks(session: Session, box: Box) -> None:
-    """Warn of a clock that is wrong here: the box's deadline was told by it."""
+    """Warn of a clock that differs from the box's: its deadline goes by that."""
     ahead = session.door(box).ahead
-    if abs(ahead) > CLOCK_SECONDS:
-        here, then = ("behind", "earlier") if ahead > 0 else ("ahead of", "later")
+    off = time.time() + ahead - session.now()
+    if abs(off) > words.CLOCK_SECONDS:
+        then = "earlier" if off > 0 else "later"
         session.screen.warn(
-            f"this machine's clock is {words.seconds(abs(ahead))} {here} the box's: "
-            f"{box.id} powers itself off so much {then} than max_hours says; set it"
+            f"{words.clock_differs(ahead)} the box's: {box.id} powers itself off "
+            f"{words.seconds(abs(off))} {then} than max_hours says; set it"
         )
+
+
+def check_deadline(session: Session, box: Box) -> Box:
+    """
+    Return a box that was started again with the deadline that it goes by itself.
+
+    It learns its new one while it boots, from its provider. One that does not is
+    named: it is what counts.
+    """
+    until = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        hello: Hello = session.resuming(
+            lambda link: Hello.parse(link.ask("hello")), box
+        )
+        own = hello.deadline
+        if own is None or abs(own - box.deadline) <= words.CLOCK_SECONDS:
+            return box
+        if time.monotonic() > until:
+            break
+        time.sleep(1.0)
+    now = time.time()
+    session.screen.warn(
+        f"{box.id} has not taken its new deadline over: it powers itself off at "
+        f"{words.clock(own, now)}, not at {words.clock(box.deadline, now)}"
+    )
+    return replace(box, deadline=own)
 
 
 def secure(session: Session, box: Box) -> Box:

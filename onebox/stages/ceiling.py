@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ def lines(
     Args:
         others: What may be had instead if there is no room for this one.
     """
-    now = time.time()
+    now = session.now()
     hours = max(deadline - now, 0) / 3600
     off = f"powers itself off at {words.clock(deadline, now)}"
     if size.price == 0:

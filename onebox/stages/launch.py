@@ -212,7 +212,7 @@ def recover(session: Session) -> None:
 def _recover_create(session: Session, intent: Mapping[str, Any]) -> bool:
     """Adopt the box that an interrupted create has made; tell whether it has."""
     place = str(intent.get("place", ""))
-    box = session.settled(str(intent["box"]), place, float(intent["at"]))
+    box = session.settled(str(intent["box"]), place, session.there(float(intent["at"])))
     if box is None or box.state == "gone":
         session.screen.note(
             f"an earlier command was interrupted before there was a "
@@ -379,7 +379,7 @@ def _create(
 
 def _undo(session: Session, box: str, place: str) -> None:
     """Remove what a create has made, also if it does not show yet."""
-    made = session.settled(box, place, time.time())
+    made = session.settled(box, place, session.now())
     if made is not None:
         session.provider.delete(made)
     session.box_ended(box)

@@ -80,7 +80,7 @@ def _of_arch(found: list[Size], arch: str, whose: str, option: str) -> list[Size
 
 def deadline(session: Session) -> float:
     """Return the moment (epoch) at which a box made now powers itself off."""
-    return time.time() + session.settings.limits.max_hours * 3600
+    return session.now() + session.settings.limits.max_hours * 3600
 
 
 def announce(session: Session) -> None:
@@ -91,6 +91,7 @@ def announce(session: Session) -> None:
         _headline(session, box.size, box.deadline, "when it was made")
         return
     found = sizes(session)
+    _compare_clocks(session)
     check_price(session, found[0])
     others = [size for size in found[1:] if allowed(session, size)]
     _headline(session, found[0], deadline(session), others=others)
@@ -154,6 +155,17 @@ def allowed(session: Session, size: Size) -> bool:
     except Unsuitable:
         return False
     return True
+
+
+def _compare_clocks(session: Session) -> None:
+    """Warn of a clock that is wrong here: nothing of a box's life depends on it."""
+    ahead = session.now() - time.time()
+    if abs(ahead) > words.CLOCK_SECONDS and "clock" not in session.warned:
+        session.warned.add("clock")
+        session.screen.warn(
+            f"{words.clock_differs(ahead)} that of the boxes: set it; deadlines go by "
+            "theirs"
+        )
 
 
 def check_price(session: Session, size: Size, vm: VM | None = None) -> None:

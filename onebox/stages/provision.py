@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from .. import words
@@ -38,7 +37,7 @@ def reason(session: Session) -> str | None:
 def up_to_date(session: Session) -> str:
     """Say which box is there when there is nothing to do."""
     box = session.running_box()
-    up = words.seconds(max(time.time() - box.created, 0))
+    up = words.seconds(max(session.now() - box.created, 0))
     return f"{box.id}, {box.place}, up {up}"
 
 

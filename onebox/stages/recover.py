@@ -50,7 +50,7 @@ def taken(session: Session, box: Box, *restless: BoxState, ended: bool = False) 
 
         ended: The job's record is here.
     """
-    if not box.size.spot or time.time() >= box.deadline:
+    if not box.size.spot or session.now() >= box.deadline:
         return ""
     by_provider = "the provider took the box back"
     try:
@@ -58,7 +58,7 @@ def taken(session: Session, box: Box, *restless: BoxState, ended: bool = False) 
     except ProviderError:
         return ""
     if now is None:
-        settled = time.time() - box.created >= session.provider.settle
+        settled = session.now() - box.created >= session.provider.settle
         return by_provider if settled else ""
     if now.state not in ("stopping", "stopped"):
         return ""

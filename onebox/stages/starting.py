@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ RESCUE_SECONDS = 1800.0
 
 def start(session: Session, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
     """Start a stopped box again, for a limited time, and wait until it is up."""
-    until = time.time() + seconds
+    until = session.now() + seconds
     if session.notebook.record.box == box.id:
         session.remember(arrived=False)
     with session.notebook.intent("start", box=box.id):
@@ -29,6 +28,7 @@ def start(session: Session, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
     box = arrival.wait(
         session, box, session.settings.limits.boot_minutes * 60, lambda text: None
     )
+    box = arrival.check_deadline(session, box)
     session.made_again(box)
     launch.adopt(session, box)
     return box

@@ -157,21 +157,21 @@ def _used(session: Session) -> list[str]:
 
 
 def _judge(session: Session, provider: Provider, box: Box) -> _Found:
-    now = time.time()
+    now = provider.now()
     off = box.state in ("stopped", "stopping") and provider.off_is_free
     end = box.deadline + (KEPT_DISK_SECONDS if off else AFTER_DEADLINE_SECONDS)
     if now > end:
-        if _has_live_job(session, box):
-            return _Found(provider, box, "over its deadline, but a job runs", False)
+        spared = _spared(session, box, end) if box.state == "running" else ""
+        if spared:
+            return _Found(provider, box, spared, False)
         return _Found(provider, box, "expired", True)
     if off:
         return _Found(provider, box, f"disk kept until {words.clock(end, now)}", False)
     return _Found(provider, box, f"off at {words.clock(box.deadline, now)}", False)
 
 
-def _has_live_job(session: Session, box: Box) -> bool:
-    if box.state != "running":
-        return False
+def _spared(session: Session, box: Box, end: float) -> str:
+    """Ask a running box why it must not go: for its job, or by its own clock."""
     folder = private_dir(state_dir(session.environ) / "sweep")
     clear_drafts(folder, ".*")
     # A door and a connection of our own: another command may be using the
@@ -183,17 +183,20 @@ def _has_live_job(session: Session, box: Box) -> bool:
             with door.another(within=ANSWER_SECONDS) as link:
                 link.begin("job", job=None)
                 answer = link.finish(within=ANSWER_SECONDS)
-                return JobStatus.parse(answer).state == "running"
+                if JobStatus.parse(answer).state == "running":
+                    return "over its deadline, but a job runs"
         except OneboxError:
             # So long after its deadline, a box that does not answer is no live job's.
-            return False
+            return ""
+        if time.time() + door.ahead <= end:
+            return f"not over yet: {words.clock_differs(door.ahead)} the box's"
+        return ""
 
 
 def _print(session: Session, found: list[_Found]) -> None:
-    now = time.time()
     rows = []
     for one in found:
-        box, age = one.box, max(now - one.box.created, 0)
+        box, age = one.box, max(one.provider.now() - one.box.created, 0)
         price = box.size.hourly
         rows.append(
             (

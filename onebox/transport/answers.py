@@ -163,11 +163,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Hello:
-    """What a client learns when it meets the box: versions, machine, clock."""
+    """
+    What a client learns when it meets the box: versions, machine, clock.
+
+    *deadline* is the moment (epoch) at which the box itself means to power off.
+    """
 
     agent: str
     arch: str
     now: float | None
+    deadline: float | None = None
 
     @classmethod
     def parse(cls, value: object) -> Hello:
@@ -177,6 +182,7 @@ class Hello:
             agent=told.matching("agent", WORD),
             arch=told.matching("arch", WORD),
             now=told.number_or_none("now"),
+            deadline=told.number_or_none("deadline"),
         )
 
 

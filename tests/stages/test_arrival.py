@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from dataclasses import replace
@@ -14,10 +15,11 @@ from onebox.providers.base import Box
 from onebox.providers.local import Local
 from onebox.providers.localbox import processes
 from onebox.stages import arrival, provision
+from onebox.state import local_root
 from onebox.transport.link import Link
 
 from ..conftest import send
-from .test_disks import Line, line
+from .test_disks import Line, Paid, line
 
 __all__ = ["line"]
 
@@ -44,6 +46,53 @@ def test_an_errand_without_an_answer(
         line.type(provision)
 
     assert {} == line.boxes()
+
+
+class Forgetful(Paid):
+    """A cloud that says it has prolonged a box, and has not told the box."""
+
+    def start(self, box: Box, deadline: float) -> Box:
+        """Start it with its old deadline."""
+        return replace(super().start(box, box.deadline), deadline=deadline)
+
+
+def test_box_that_does_not_learn_its_new_deadline_is_named(
+    line: Line, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """
+    After a start it is the box's own deadline that is said, if that is another one.
+    """
+    line.type(provision)
+    line.project.cut_power()
+    line.cloud = Forgetful(local_root(line.project.environ))
+    monkeypatch.setattr(arrival, "DEADLINE_SECONDS", 0.0)
+    (box,) = line.boxes()
+    text = line.project.read("onebox.toml")
+    text = text.replace("[limits]", "[limits]\nmax_hours = 20")
+    line.project.write("onebox.toml", text)
+    session = line.type(provision)
+
+    assert f"{box} has not taken its new deadline over" in capfd.readouterr().err
+    own = json.loads(
+        next(line.project.home.glob("local/boxes/*/record.json")).read_text()
+    )
+    assert session.notebook.record.deadline == own["deadline"]
+
+
+def test_box_that_learns_its_new_deadline_is_believed(
+    line: Line, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """
+    A start that prolongs the box's own deadline has nothing to warn of.
+    """
+    line.type(provision)
+    line.project.cut_power()
+    text = line.project.read("onebox.toml")
+    text = text.replace("[limits]", "[limits]\nmax_hours = 20")
+    line.project.write("onebox.toml", text)
+    line.type(provision)
+
+    assert "new deadline" not in capfd.readouterr().err
 
 
 def test_another_command_ends_the_connection(

@@ -6,7 +6,15 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
+from onebox.providers.local import Local
+from onebox.stages import provision, sweep
+
 from ..conftest import Project
+from .test_disks import Line, line
+
+__all__ = ["line"]
 
 
 def age(project: Project, box: str, hours: float) -> None:
@@ -89,6 +97,20 @@ def test_spares_a_live_job(project: Project) -> None:
     project.inv("cancel")
     assert 0 == project.inv("sweep", "--yes").code
     assert [] == project.boxes()
+
+
+def test_heeds_the_clock_of_the_box(
+    line: Line, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """
+    A box that answers is over its deadline only if its own clock says so, too.
+    """
+    session = line.type(provision)
+    monkeypatch.setattr(Local, "now", lambda self: time.time() + 49 * 3600)
+    sweep.perform(session, yes=True)
+
+    assert ["running"] == list(line.boxes().values())
+    assert "not over yet" in capfd.readouterr().out
 
 
 def test_another_sweep_meanwhile(project: Project, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ...errors import ProviderError, Throttled, Unclear, UsageError
 from .. import with_bytecode
+from ..clocks import ServerClock
 from . import problems
 
 Answer = Mapping[str, Any]
@@ -62,7 +63,7 @@ class Cloud:
         self._session: Any = None
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.RLock()
-        self.clock = clock
+        self.clock = ServerClock(clock)
         self.sleep = sleep
 
     @property
@@ -176,8 +177,12 @@ class Cloud:
                         user_agent_extra="onebox",
                     ),
                 )
+                client.meta.events.register("after-call", self._heard)
                 self._clients[service, region] = client
             return client
+
+    def _heard(self, http_response: Any, **_: Any) -> None:
+        self.clock.heard(http_response.headers.get("Date"))
 
 
 class Backoff:

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from ...errors import Gone, NotAllowed, OneboxError, Throttled, Unclear
+from ..clocks import ServerClock
 from . import account, failures, sdk
 from .settings import Settings
 
@@ -36,7 +37,12 @@ class Cloud:
     """
     Compute Engine as one account and one project see it.
 
+    Attributes:
+        clock: Returns the time (epoch seconds) by Google's clock.
+
     Args:
+        clock: Returns the time here.
+
         sleep: Waits; tests wait less.
 
         timeout: For how many seconds one call may be silent.
@@ -46,10 +52,12 @@ class Cloud:
         self,
         settings: Settings,
         *,
+        clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         timeout: float = 30.0,
     ) -> None:
         self.settings = settings
+        self.clock = ServerClock(clock)
         self.sleep = sleep
         self._timeout = timeout
         self._clients: dict[str, Any] = {}
@@ -224,10 +232,12 @@ class Cloud:
     def _client(self, service: str) -> Any:
         if service not in self._clients:
             endpoint = self.settings.endpoint.rstrip("/")
-            self._clients[service] = sdk.client(service)(
+            client = sdk.client(service)(
                 credentials=self.account.credentials,
                 client_options={"api_endpoint": endpoint} if endpoint else None,
             )
+            sdk.listen(client, self.clock.heard)
+            self._clients[service] = client
         return self._clients[service]
 
 

@@ -15,6 +15,7 @@ import importlib.util
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -81,6 +82,18 @@ def auth() -> Any:
 def session(credentials: Any) -> Any:
     """Return a session of `requests` that signs what it sends."""
     return _import("google.auth.transport.requests").AuthorizedSession(credentials)
+
+
+def listen(client: Any, heard: Callable[[str | None], None]) -> None:
+    """Have each answer's Date passed on; the library itself keeps no headers."""
+
+    def hook(response: Any, *_: Any, **__: Any) -> None:
+        heard(response.headers.get("Date"))
+
+    # Generated clients have no public way to their session.
+    session = getattr(client.transport, "_session", None)
+    if session is not None:
+        session.hooks["response"].append(hook)
 
 
 def _import(name: str) -> Any:

@@ -68,6 +68,14 @@ class TestFind:
             provider.find("owner", everywhere=True)
 
 
+class TestClock:
+    def test_of_a_machine_that_is_wrong(self, provider: AWS, account: Account) -> None:
+        """The time is that of AWS's answers, however wrong this machine's is."""
+        account.skew = 86400.0
+        provider.find("owner")
+        assert abs(provider.now() - time.time() - 86400) < 600
+
+
 class TestLag:
     def test_new_box(
         self, provider: AWS, make_request: MakeRequest, account: Account

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
 from onebox.errors import (
@@ -268,6 +271,15 @@ class TestForGood:
         provider = make_provider(endpoint="http://127.0.0.1:9")
         with pytest.raises(ProviderError, match="no answer from Google's API"):
             provider.find("owner")
+
+
+class TestClock:
+    def test_of_a_machine_that_is_wrong(self, google: Google) -> None:
+        """The time is that of Google's answers, however wrong this machine's is."""
+        table = {"endpoint": google.address, "ssh_cidr": "198.51.100.7/32"}
+        provider = GCP(table, Path("/"), clock=lambda: time.time() - 86400)
+        provider.find("owner")
+        assert abs(provider.now() - time.time()) < 600
 
 
 class TestLag:
