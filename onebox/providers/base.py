@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import NotAllowed, UsageError
+from ..errors import ConfigError, NotAllowed, OneboxError, QuotaExceeded, UsageError
 from . import costs
 from .costs import Cost
 
@@ -265,6 +265,18 @@ class Check:
     ok: bool | None
     detail: str
     next: str = ""
+
+
+def unknown(name: str, error: OneboxError) -> Check:
+    """
+    Return the line of a question that failed: False only if the answer was no.
+
+    A question that had no answer, or may not be asked, says nothing about a box.
+    """
+    refused = isinstance(error, (NotAllowed, QuotaExceeded, UsageError, ConfigError))
+    ok = False if refused else None
+    detail = error.message if refused else f"not known: {error.message}"
+    return Check(name, ok, detail, error.next or "inv doctor once more")
 
 
 class Provider(abc.ABC):

@@ -7,7 +7,7 @@ from functools import partial
 
 from ... import words
 from ...errors import Gone, NotAllowed, OneboxError
-from ..base import Check
+from ..base import Check, unknown
 from . import refusals
 from .calls import Calls
 from .looking import shape
@@ -70,9 +70,11 @@ def look(
         try:
             found.append(check())
         except OneboxError as error:
-            found.append(Check(name, False, error.message, error.next or "inv doctor"))
-            if name == "token" and isinstance(error, NotAllowed):
+            if name == "token":
+                next_ = error.next or "inv doctor once more"
+                found.append(Check(name, False, error.message, next_))
                 break
+            found.append(unknown(name, error))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import Gone, NotAllowed, OneboxError, ProviderError
-from ..base import Check
+from ..base import Check, unknown
 from . import launching, problems
 from .bases import DEFAULT, DEFAULT_ARCH, Bases
 from .cloud import Cloud
@@ -29,14 +29,14 @@ def look(cloud: Cloud, network: Network, bases: Bases) -> list[Check]:
     if who.ok is False or region.ok is False:
         return [who, region]
     questions: list[Callable[[], Check]] = [
-        lambda: _said("credentials last", lambda: _lasting(cloud)),
-        lambda: _said("network", lambda: _network(cloud, network)),
-        lambda: _said("may create", lambda: _creating(cloud, network, bases)),
-        lambda: _said("may remove", lambda: _removing(cloud)),
-        lambda: _said("quota on demand", lambda: _quota(cloud, "on demand")),
-        lambda: _said("quota spot", lambda: _quota(cloud, "spot")),
-        lambda: _said("prices", lambda: _prices(cloud)),
-        lambda: _said("alarms", lambda: _alarms(cloud)),
+        lambda: _asked("credentials last", lambda: _lasting(cloud)),
+        lambda: _asked("network", lambda: _network(cloud, network)),
+        lambda: _asked("may create", lambda: _creating(cloud, network, bases)),
+        lambda: _asked("may remove", lambda: _removing(cloud)),
+        lambda: _asked("quota on demand", lambda: _quota(cloud, "on demand")),
+        lambda: _asked("quota spot", lambda: _quota(cloud, "spot")),
+        lambda: _asked("prices", lambda: _prices(cloud)),
+        lambda: _asked("alarms", lambda: _alarms(cloud)),
     ]
     return [who, region, *cloud.together(questions)]
 
@@ -53,6 +53,16 @@ def _said(name: str, question: Callable[[], Check]) -> Check:
         return question()
     except OneboxError as error:
         return Check(name, False, error.message, error.next or "inv doctor once more")
+
+
+def _asked(name: str, question: Callable[[], Check]) -> Check:
+    try:
+        return question()
+    except OneboxError as error:
+        if type(error) is ProviderError:
+            # A refusal that has no class of its own is an answer as well.
+            return Check(name, False, error.message, error.next or "inv doctor")
+        return unknown(name, error)
 
 
 def _credentials(cloud: Cloud) -> Check:
@@ -150,7 +160,7 @@ def _quota(cloud: Cloud, what: str) -> Check:
             ServiceCode="ec2",
             QuotaCode=quota,
         )
-    except NotAllowed as error:
+    except ProviderError as error:
         return Check(name, None, f"not known: {error.message}", error.next)
     cpus = float(answer.get("Quota", {}).get("Value") or 0)
     said = f"{cpus:g} vCPU at a time, {what}"

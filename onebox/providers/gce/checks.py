@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ...errors import Gone, OneboxError
-from ..base import Check
+from ..base import Check, unknown
 from .cloud import Cloud, last
 from .policy import PERMISSIONS
 from .prices import Prices
@@ -37,8 +37,15 @@ def checks(
         ("prices", lambda: _prices(cloud, prices)),
         ("ssh", lambda: _ssh(cloud)),
     ):
-        found += _guarded(name, look)
+        found += _asked(name, look)
     return found
+
+
+def _asked(name: str, look: Callable[[], Iterator[Check]]) -> list[Check]:
+    try:
+        return list(look())
+    except OneboxError as error:
+        return [unknown(name, error)]
 
 
 def _guarded(name: str, look: Callable[[], Iterator[Check]]) -> list[Check]:

@@ -36,6 +36,20 @@ class TestChecks:
         assert "policy" in line.next
 
     @pytest.mark.parametrize(
+        ("operation", "name"),
+        [("DescribeSubnets", "network"), ("GetServiceQuota", "quota on demand")],
+    )
+    def test_question_without_an_answer_is_no_fault(
+        self, make_aws: MakeAws, account: Account, operation: str, name: str
+    ) -> None:
+        """What AWS does not answer is not known, which keeps nobody from a run."""
+        account.faults.add(operation, "broken", 100)
+        found = lines(make_aws)
+        assert found[name].ok is None
+        assert "not known" in found[name].detail
+        assert False not in {one.ok for one in found.values()}
+
+    @pytest.mark.parametrize(
         ("denied", "name", "ok"),
         [
             ("ec2:RunInstances", "may create", False),

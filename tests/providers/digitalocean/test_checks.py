@@ -33,6 +33,24 @@ def test_all_is_well(server: Server, open_provider: Open) -> None:
     assert not server.world.tags
 
 
+def test_question_without_an_answer_is_no_fault(
+    server: Server, open_provider: Open
+) -> None:
+    """What the API does not answer is not known, which keeps nobody from a run."""
+    server.fail("GET", "sizes", "500 before", times=99)
+    found = lines(open_provider)
+    assert found["sizes"].ok is None
+    assert "not known" in found["sizes"].detail
+    assert not any(one.ok is False for one in found.values())
+
+
+def test_no_answer_at_all(server: Server, open_provider: Open) -> None:
+    """Where not even the token is answered for, no run would work either."""
+    server.fail("GET", ".*", "500 before", times=999)
+    [line] = lines(open_provider).values()
+    assert (line.name, line.ok) == ("token", False)
+
+
 def test_scopes(server: Server, open_provider: Open) -> None:
     """Scopes that are missing are named, those to read and those to change."""
     server.scopes[TOKEN] = re.compile(r"(?!firewall|droplet:delete|tag:create).*")

@@ -57,6 +57,17 @@ class TestDoctor:
         assert line.ok is False
         assert ENABLE in line.next
 
+    def test_question_without_an_answer_is_no_fault(
+        self, google: Google, provider: GCP
+    ) -> None:
+        """What Google does not answer is not known, which keeps nobody from a run."""
+        google.project.permitted = set(PERMISSIONS)
+        google.fail("regions.get", "503", times=99)
+        found = lines(provider)
+        assert found["quota"].ok is None
+        assert "not known" in found["quota"].detail
+        assert False not in {line.ok for line in found.values()}
+
     def test_permissions(self, google: Google, provider: GCP) -> None:
         """What is not permitted is named."""
         google.project.permitted = set(PERMISSIONS) - {"compute.instances.create"}
