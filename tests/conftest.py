@@ -18,6 +18,8 @@ from hypothesis import settings
 
 from onebox.providers.localbox import processes
 
+from .ending import ends_with_us, living_in
+
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("onebox", deadline=None)
 settings.load_profile("onebox")
@@ -135,18 +137,7 @@ class Project:
 
     def processes(self) -> list[int]:
         """Return the processes that live in one of this user's boxes."""
-        mark = os.fsencode(self.home / "local")
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                about = (path / "cmdline").read_bytes() + (
-                    path / "environ"
-                ).read_bytes()
-            except OSError:
-                continue
-            if mark in about and int(path.name) != os.getpid():
-                found.append(int(path.name))
-        return found
+        return living_in(self.home / "local")
 
     def until(self, text: str, *, seconds: float = 300) -> None:
         """Wait until the line begun with `start` has printed *text*."""
@@ -178,6 +169,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     # pytest's own folder has a long name, and a box's path has a limit.
     home = Path(f"/var/tmp/onebox-test-{os.getpid()}-{time.monotonic_ns():x}")
     home.mkdir(mode=0o700)
+    ends_with_us(home)
     root = tmp_path / "census"
     root.mkdir()
     made = Project(root, home)

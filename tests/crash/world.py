@@ -18,6 +18,7 @@ import onebox
 from onebox.state import Notebook
 
 from ..conftest import TASKS, Done, Project
+from ..ending import ends_with_us
 
 PACKAGE = Path(onebox.__file__).parent
 HOOK = Path(__file__).parent / "hook"
@@ -283,6 +284,7 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
     """Make a world with a decoy in it; nothing of it is left afterwards."""
     # Boxes in /var/tmp, evidence in /tmp: a job may write there, not among boxes.
     home = Path(tempfile.mkdtemp(prefix="onebox-crash-", dir="/var/tmp"))
+    ends_with_us(home)
     with tempfile.TemporaryDirectory(prefix="onebox-crash-", dir="/tmp") as evidence:
         root = home / "census"
         root.mkdir(mode=0o700)

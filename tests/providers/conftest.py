@@ -18,6 +18,7 @@ from onebox.providers.base import Arming, HostKey, Request, Size, Tags
 from onebox.providers.local import Local
 from onebox.providers.localbox import processes
 
+from ..ending import ends_with_us
 from ..machines import Machines, missing
 from .sshbox import Keys, SshBox
 
@@ -37,6 +38,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 def place() -> Iterator[Path]:
     """A directory outside /tmp, which a box may write to, as a user's own is."""
     with tempfile.TemporaryDirectory(prefix="onebox-", dir="/var/tmp") as path:
+        ends_with_us(Path(path))
         yield Path(path)
 
 

@@ -17,6 +17,7 @@ from onebox.transport import outputs, ssh, sync
 from onebox.transport.link import Link
 
 from ..conftest import Project, project
+from ..ending import ends_with_us
 from ..providers.sshbox import Keys
 from .relay import Relay
 from .sshd import SSHD, OpenSsh
@@ -68,6 +69,7 @@ def line(tmp_path: Path) -> Iterator[tuple[Stages, Relay]]:
         pytest.skip(f"no OpenSSH server: {SSHD} is missing")
     keys = Keys.make(tmp_path)
     with tempfile.TemporaryDirectory(prefix="onebox-", dir="/var/tmp") as base:
+        ends_with_us(Path(base))
         server = OpenSsh(Path(base), keys)
         try:
             with Relay(server.box.port, delay=DELAY) as relay:

@@ -40,6 +40,7 @@ from onebox.transport import bundle, outputs, ssh, sync
 from onebox.transport import keys as owner_keys
 from onebox.transport.link import Link
 
+from ..ending import ends_with_us
 from ..providers.sshbox import Keys, wait_until
 from .relay import Relay
 from .sshd import SSHD, Embedded, OpenSsh, Server
@@ -65,6 +66,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 def lasting(request: pytest.FixtureRequest, keys: Keys) -> Iterator[Server]:
     """A box behind OpenSSH's server, and then one behind the local provider's."""
     with tempfile.TemporaryDirectory(prefix="onebox-", dir="/var/tmp") as base:
+        ends_with_us(Path(base))
         kind = {"sshd": OpenSsh, "embedded": Embedded}[request.param]
         made: Server = kind(Path(base), keys)
         try:

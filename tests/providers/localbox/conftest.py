@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ...ending import ends_with_us
 from ..conftest import boxes
 from ..sshbox import Keys, SshBox
 
@@ -16,5 +17,6 @@ from ..sshbox import Keys, SshBox
 def box(keys: Keys) -> Iterator[SshBox]:
     """A running box."""
     with tempfile.TemporaryDirectory(prefix="onebox-", dir="/var/tmp") as path:
+        ends_with_us(Path(path))
         for open_box in boxes(Path(path), keys):
             yield open_box()

@@ -1,0 +1,70 @@
+"""
+End the boxes of a test process with it, however it ends.
+
+A local box outlives its client on purpose. So a process of its own waits on a pipe
+that only the test process holds open: once that is closed, by an exit or by a kill,
+it kills whatever lives in the folders it was told of, and removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+# How often it is looked for processes that were being started meanwhile.
+ROUNDS = 100
+
+_watchers: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def ends_with_us(folder: Path) -> None:
+    """Have what lives in a folder end with this process, and the folder go."""
+    watcher = _watchers.get(os.getpid())
+    if watcher is None:
+        watcher = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        _watchers[os.getpid()] = watcher
+    assert watcher.stdin is not None
+    watcher.stdin.write(os.fsencode(folder) + b"\n")
+    watcher.stdin.flush()
+
+
+def living_in(folder: Path) -> list[int]:
+    """Return the processes whose command line or environment names a folder."""
+    mark, found = os.fsencode(folder), []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            about = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if mark in about and int(path.name) != os.getpid():
+            found.append(int(path.name))
+    return found
+
+
+def end(folders: Iterable[Path]) -> None:
+    """Kill what lives in these folders, also what is being started, and remove them."""
+    for folder in folders:
+        for _ in range(ROUNDS):
+            living = living_in(folder)
+            if not living:
+                break
+            for pid in living:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    end([Path(os.fsdecode(line.rstrip(b"\n"))) for line in sys.stdin.buffer])
