@@ -62,7 +62,7 @@ class TestJobStillRuns:
         assert "still runs" in done.err
         assert "next: inv logs follows it, inv cancel stops it" in done.err
         assert [box] == project.boxes()
-        (project.home / "local/boxes" / box / "home/work/go").touch()
+        (project.home / "local/boxes" / box / "disk/home/work/go").touch()
         logs = project.inv("logs")
         assert "v1\n" in logs.out
         assert "new.sh" not in logs.out

@@ -120,7 +120,7 @@ class TestLine:
         assert "nothing was sent to it" in done.err
         assert "is still up" in done.err
         assert [box] == project.boxes()
-        work = project.home / "local/boxes" / box / "home/work"
+        work = project.home / "local/boxes" / box / "disk/home/work"
         assert not (work / "new.txt").exists()
         assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
         assert [] == project.boxes()
@@ -258,7 +258,7 @@ class TestBox:
         line = project.start("run", "--keep")
         project.until("up\n")
         (box,) = project.boxes()
-        told = project.home / "local/boxes" / box / "onebox/box.json"
+        told = project.home / "local/boxes" / box / "disk/onebox/box.json"
         before = json.loads(told.read_text())
         project.inv("ssh", "--", "sudo reboot")
 
@@ -363,7 +363,7 @@ class TestCtrlC:
         assert 130 == done.code
         assert "stopped during push" in done.err
         assert "is still up" in done.err
-        work = project.home / "local/boxes" / box / "home/work"
+        work = project.home / "local/boxes" / box / "disk/home/work"
         assert not (work / "big.bin").exists()
         assert 0 == project.inv("push").code
         assert data == (work / "big.bin").read_bytes()
@@ -385,7 +385,7 @@ class TestCtrlC:
         assert _weight(incoming) > 1 << 20
         assert 73 == project.inv("teardown").code
         assert 0 == project.inv("fetch").code
-        made = project.home / "local/boxes" / box / "home/work/results/big"
+        made = project.home / "local/boxes" / box / "disk/home/work/results/big"
         assert (project.root / "results" / "big").read_bytes() == made.read_bytes()
 
     def test_in_a_teardown(self, project: Project, tmp_path: Path) -> None:

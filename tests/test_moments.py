@@ -25,7 +25,7 @@ LOOP = "from onebox import *\nfrom pathlib import Path\n@stage\ndef grid(c):\n"
 def home(project: Project) -> Path:
     """Return the home of the only box."""
     (box,) = project.boxes()
-    return project.home / "local/boxes" / box / "home"
+    return project.home / "local/boxes" / box / "disk/home"
 
 
 def record(project: Project) -> Path:

@@ -345,6 +345,8 @@ def _plain_id(text: str) -> str:
 
 
 def _paths(value: object) -> tuple[str, ...]:
+    """Return the folders of [local] read, under the names they go by."""
     if not isinstance(value, (list, tuple)):
         raise ConfigError("[local] read must be a list of paths")
-    return tuple(os.path.realpath(Path(str(one)).expanduser()) for one in value)
+    named = [str(Path(str(one)).expanduser().absolute()) for one in value]
+    return tuple(dict.fromkeys([*named, *map(os.path.realpath, named)]))

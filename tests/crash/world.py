@@ -8,7 +8,9 @@ import json
 import os
 import shutil
 import signal
+import socketserver
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,14 +32,15 @@ when = "changed"
 [fetch]
 outputs = ["results/"]
 """
-# What the job has done is seen from here also when its box is gone.
+# What the job has done is told to us, who then have it also when its box is gone:
+# by the network, as a job cannot write outside its box.
 JOB = """\
 read number < number.txt
 echo job $number begins
 sleep {seconds}
 mkdir -p results
 echo $number > results/$number.txt
-: > {evidence}/$number
+bash -c "exec 3<>/dev/tcp/127.0.0.1/{port}; echo $number >&3; read -r noted <&3"
 echo job $number ends
 """
 
@@ -202,7 +205,7 @@ class World:
         for done in sorted(self.evidence.iterdir()):
             name, whole = f"results/{done.name}.txt", f"{done.name}\n"
             places = [self.project.root / name]
-            places += [self._box(box) / "home/work" / name for box in self.boxes()]
+            places += [self._box(box) / "disk/home/work" / name for box in self.boxes()]
             if not any(p.exists() and p.read_text() == whole for p in places):
                 self.wrong.append(f"the output {name} is nowhere")
 
@@ -210,7 +213,7 @@ class World:
         """Note if somebody else's box is not as it was."""
         if not self.decoy:
             return
-        home = self._box(self.decoy) / "home"
+        home = self._box(self.decoy) / "disk" / "home"
         try:
             theirs = (home / "work" / "theirs.txt").read_text()
         except OSError as error:
@@ -282,13 +285,12 @@ class World:
 @contextlib.contextmanager
 def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
     """Make a world with a decoy in it; nothing of it is left afterwards."""
-    # Boxes in /var/tmp, evidence in /tmp: a job may write there, not among boxes.
     home = Path(tempfile.mkdtemp(prefix="onebox-crash-", dir="/var/tmp"))
     ends_with_us(home)
-    with tempfile.TemporaryDirectory(prefix="onebox-crash-", dir="/tmp") as evidence:
+    with _evidence() as (evidence, port):
         root = home / "census"
         root.mkdir(mode=0o700)
-        made = World(Project(root, home), Path(evidence))
+        made = World(Project(root, home), evidence)
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "TERM")}
         made.project.environ = {
             **kept,
@@ -300,7 +302,7 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
             "ONEBOX_LOCAL_ROOT": str(home / "local"),
         }
         made.project.write("tasks.py", TASKS)
-        made.project.write("job.sh", JOB.format(evidence=evidence, seconds=seconds))
+        made.project.write("job.sh", JOB.format(port=port, seconds=seconds))
         made.new_number()
         try:
             _add_decoy(made)
@@ -309,6 +311,26 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
         finally:
             made.end()
             shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _evidence() -> Iterator[tuple[Path, int]]:
+    """Keep a file for each number that a job sends; give the folder and the port."""
+    with tempfile.TemporaryDirectory(prefix="onebox-crash-") as folder:
+
+        class Noting(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                number = self.rfile.readline().decode().strip()
+                if number.isdigit():
+                    Path(folder, number).touch()
+                    self.wfile.write(b"noted\n")
+
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Noting) as server:
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            yield Path(folder), server.server_address[1]
+            server.shutdown()
+            thread.join()
 
 
 def _add_decoy(made: World) -> None:
@@ -321,7 +343,7 @@ def _add_decoy(made: World) -> None:
     done = made.inv("provision", env=env)
     assert not done.code, done.err
     (made.decoy,) = made.project.boxes()
-    work = made._box(made.decoy) / "home" / "work"
+    work = made._box(made.decoy) / "disk" / "home" / "work"
     (work / "theirs.txt").write_text("untouched\n")
 
 

@@ -49,7 +49,7 @@ class SshBox:
         self.local = local
         self.box = box
         self.layout = Layout(
-            Path(box.agent).parent.parent if box.agent else Path("/nonexistent")
+            Path(box.agent).parents[2] if box.agent else Path("/nonexistent")
         )
         self._keys = keys
         # Short, for the sake of the control socket's name.

@@ -302,7 +302,7 @@ class TestTaken:
         project.until("from 0")
         line.send_signal(signal.SIGSTOP)
         (box,) = project.boxes()
-        written = project.home / "local" / "boxes" / box / "home" / "work" / "ckpt/x"
+        written = project.home / "local/boxes" / box / "disk/home/work/ckpt/x"
         while not written.exists():
             time.sleep(0.05)
         project.cut_power()

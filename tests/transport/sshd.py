@@ -173,7 +173,7 @@ class Embedded(Server):
         self._local = Local({}, base / "root")
         arming = Arming(time.time() + 3600, 600, 600, bundle())
         self.box = self._local.create(requests(keys)(arming=arming))
-        layout = Layout(Path(self.box.agent).parent.parent)
+        layout = Layout(Path(self.box.agent).parents[2])
         self.home, self.root, self.log = layout.home, layout.agent, layout.log
 
     def close(self) -> None:

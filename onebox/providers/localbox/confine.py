@@ -1,15 +1,17 @@
 """
-Keep what runs in a box away from the user's files and processes.
+Keep what runs in a box away from the user's files and processes, by Landlock.
 
 A guard rail against accidents (`rm -rf ~`, `pkill python`, `sudo poweroff`), not
 a jail for hostile code. It is also fidelity: a job that leans on a file of the
-laptop fails here, as it would in the cloud.
+laptop fails here, as it would in the cloud. `mounts` comes before it, where the
+kernel lets us, and covers what Landlock does not.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import stat
 import struct
@@ -17,6 +19,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from .mounts import SCRATCH, holds
 
 _NO_NEW_PRIVS = 38
 _CAPBSET_DROP = 24
@@ -51,7 +55,9 @@ _SYSTEM = ("bin", "etc", "lib", "lib32", "lib64", "opt", "sbin", "usr", "var")
 _NEVER = ("home", "root", "run", "dev", "tmp", "lost+found")
 # What /etc/resolv.conf leads to. The rest of /run is sockets of the system's.
 _RUN = ("systemd/resolve", "resolvconf", "NetworkManager/resolv.conf", "connman")
-_DEVICES_NEVER = ("mem", "kmem", "port", "kmsg", "initctl", "console", "log")
+RESOLVER = tuple(Path("/run", name) for name in _RUN)
+# Memory, the kernel's log, and terminals that are no pseudo-terminals.
+_DEVICES_NEVER = re.compile("mem|kmem|port|kmsg|initctl|console|log|tty.+|vcs.*|hvc.*")
 
 # By their absolute path, these would reach past the box's own commands of these
 # names; as root, or in a desktop session, they do power the machine off.
@@ -66,12 +72,17 @@ _CAPABILITIES = (12, 16, 17, 19, 21, 22, 25, 27, 32, 33, 34, 38, 39, 40)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a box may reach: whole directories to *write* or to *read*."""
+    """
+    What a box may reach: whole directories to *write* or to *read*.
+
+    *own_tmp* says that /tmp and /var/tmp are the box's own.
+    """
 
     box: Path
     homes: tuple[Path, ...]
     write: tuple[Path, ...]
     read: tuple[Path, ...]
+    own_tmp: bool = False
 
 
 def landlock_abi() -> int:
@@ -79,19 +90,6 @@ def landlock_abi() -> int:
     if not sys.platform.startswith("linux"):
         return 0
     return max(0, _syscall(_CREATE_RULESET, 0, 0, _VERSION_QUESTION))
-
-
-def describe(abi: int) -> tuple[str, ...]:
-    """Return the sentences that say what a box can and cannot reach here."""
-    if abi < OLDEST_ABI:
-        return (
-            "nothing keeps the job from your files and processes: "
-            "this system has no Landlock (Linux 5.19 or later)",
-        )
-    kept, reached = "your files", "your processes and Unix sockets are not"
-    if abi >= 6:
-        kept, reached = "your files and processes", "your Unix sockets are not"
-    return (f"Landlock (ABI {abi}) keeps {kept} out of its reach; {reached}",)
 
 
 def apply(limits: Limits) -> int:
@@ -127,33 +125,32 @@ def apply(limits: Limits) -> int:
     return abi
 
 
-def tmp_is_open(limits: Limits) -> bool:
-    """Say whether /tmp can be given to the box: not if the boxes lie in it."""
-    return not _holds(Path("/tmp"), limits.box)  # noqa: S108 - the real one
+def hidden(limits: Limits) -> tuple[Path, ...]:
+    """Return what the box must not see: the user's homes and all other boxes."""
+    homes = (home for home in limits.homes if not _is_system(home))
+    return (*homes, limits.box.parent.parent)
 
 
 def _rules(limits: Limits) -> Iterator[tuple[Path, int]]:
-    homes = [home for home in limits.homes if not _is_system(home)]
-    hidden = (*homes, limits.box.parent.parent)
-    blocked = _power_programs()
+    unseen, blocked = hidden(limits), _power_programs()
     for top in _entries(Path("/")):
         if top.name in _NEVER or top.is_symlink():
             continue
-        if top.name not in _SYSTEM and any(_holds(top, home) for home in homes):
+        if top.name not in _SYSTEM and any(holds(top, home) for home in limits.homes):
             continue
-        for path in _around(top, hidden):
+        for path in _around(top, unseen):
             yield path, _READ
-        for path in _around(top, (*hidden, *blocked)):
+        for path in _around(top, (*unseen, *blocked)):
             yield path, _EXECUTE
-    for name in _RUN:
-        yield Path("/run", name), _READ
+    for path in RESOLVER:
+        yield path, _READ
     yield Path("/dev"), _READ_DIR
     for device in _entries(Path("/dev")):
-        if device.name not in _DEVICES_NEVER and not _is_disk(device):
-            for path in _around(device, hidden):
+        if not _DEVICES_NEVER.fullmatch(device.name) and not _is_disk(device):
+            for path in _around(device, unseen):
                 yield path, _READ | _WRITE | _EXECUTE
-    for path in (Path("/tmp"), Path("/var/tmp")):  # noqa: S108 - the real ones
-        if not _holds(path, limits.box):
+    for path in SCRATCH:
+        if limits.own_tmp or not holds(path, limits.box):
             yield path, _EXECUTE | _READ | _WRITE
     for path in limits.read:
         yield path, _EXECUTE | _READ
@@ -169,7 +166,7 @@ def _around(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
     """
     if path in hidden:
         return
-    if not any(_holds(path, one) for one in hidden):
+    if not any(holds(path, one) for one in hidden):
         yield path
         return
     for entry in _entries(path):
@@ -186,10 +183,6 @@ def _is_system(home: Path) -> bool:
         return inside and home.stat().st_uid != os.getuid()
     except OSError:
         return True
-
-
-def _holds(path: Path, inner: Path) -> bool:
-    return path == inner or path in inner.parents
 
 
 def _entries(path: Path) -> list[Path]:

@@ -12,8 +12,11 @@ from importlib import metadata
 from pathlib import Path
 
 from ..base import Check
-from . import confine
+from . import protection
 
+# Images hold paths of the box that they were saved from: another layout of a box's
+# directory is another base.
+_LAYOUT = 2
 # Less than this, and a virtual environment does not fit.
 _LITTLE_DISK = 2 << 30
 
@@ -45,25 +48,20 @@ def base() -> str:
     """Name the system and the Python that a box finds."""
     python = "{}.{}.{}".format(*sys.version_info)
     system = f"{platform.system()}-{platform.machine()}".lower()
-    return f"local-{system}-{_release()}-python{python}"
+    return f"local{_LAYOUT}-{system}-{_release()}-python{python}"
 
 
 def checks(root: Path) -> list[Check]:
     """Return a line each on what a box needs, and on what protects from it."""
-    abi = confine.landlock_abi()
-    confined = abi >= confine.OLDEST_ABI
+    confined = protection.here()
     return [
         Check("boxes", True, f"in {root}"),
-        Check("confinement", True if confined else None, _sentence(abi)),
+        Check("confinement", confined.complete or None, confined.describe()),
         _orphans(),
         _account(),
         _space(root),
         _server(),
     ]
-
-
-def _sentence(abi: int) -> str:
-    return "; ".join(confine.describe(abi))
 
 
 def _orphans() -> Check:

@@ -31,7 +31,7 @@ class Layout:
     """
     The files of one box.
 
-    Only *home*, *tmp* and *agent* may be written from inside, and *bin* read.
+    Only what lies on *disk* may be written from inside, and *bin* read.
     """
 
     path: Path
@@ -82,19 +82,29 @@ class Layout:
         return self.path / "bin"
 
     @property
+    def disk(self) -> Path:
+        """All that the box may write, in one mount: files are renamed across it."""
+        return self.path / "disk"
+
+    @property
     def home(self) -> Path:
         """The home directory of the box."""
-        return self.path / "home"
+        return self.disk / "home"
 
     @property
     def tmp(self) -> Path:
-        """The box's TMPDIR."""
-        return self.path / "tmp"
+        """The box's TMPDIR, and its /tmp where it has one of its own."""
+        return self.disk / "tmp"
+
+    @property
+    def var_tmp(self) -> Path:
+        """The box's /var/tmp, where it has one of its own."""
+        return self.disk / "var-tmp"
 
     @property
     def agent(self) -> Path:
         """The agent's own directory."""
-        return self.path / "onebox"
+        return self.disk / "onebox"
 
     @property
     def saving(self) -> Path:

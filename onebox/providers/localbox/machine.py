@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import ctypes.util
+import dataclasses
 import errno
 import gc
 import json
@@ -29,7 +30,7 @@ gc.freeze()
 gc.enable()
 ctypes.util.find_library = _find_library
 
-from . import confine, processes
+from . import confine, mounts, processes, protection
 from .layout import MARK, Layout
 from .session import DEFAULT_SIGNALS, Children, Session
 
@@ -41,9 +42,6 @@ _EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org")
 _WINDOW_BYTES = 8 << 20
 _PACKET_BYTES = 1 << 17
 _KEEPALIVE_SECONDS = 30
-
-_NEW_NAMESPACE, _NEW_USER = 0x00020000, 0x10000000
-_PRIVATE_MOUNTS = 1 << 14 | 1 << 18
 
 
 class RefusedError(Exception):
@@ -68,8 +66,6 @@ def main(arguments: Sequence[str]) -> None:
         boot = json.loads(lines.readline())
     processes.adopt_orphans()
     try:
-        if "disk" in boot["faults"]:
-            _small_disk(layout.home, int(boot["faults"]["disk"]))
         (layout.home / boot["work"]).mkdir(parents=True, exist_ok=True)
         notes = _confine(layout, boot)
     except (RefusedError, OSError) as error:
@@ -275,41 +271,56 @@ def environment(layout: Layout, boot: dict[str, Any]) -> dict[str, str]:
 
 
 def _confine(layout: Layout, boot: dict[str, Any]) -> Sequence[str]:
+    """Confine this process and what it starts; return what the user should know."""
     limits = confine.Limits(
         box=layout.path,
         homes=tuple(Path(home) for home in boot["homes"]),
-        write=(layout.home, layout.tmp, layout.agent, layout.power),
+        write=(layout.disk, layout.power),
         read=(layout.bin, *(Path(path) for path in boot["read"])),
     )
+    no_view = mounts.enter(_view(layout, limits))
+    if "disk" in boot["faults"]:
+        _small_disk(layout.home, int(boot["faults"]["disk"]), no_view)
+    if not no_view:
+        mounts.drop_capabilities()
+        limits = dataclasses.replace(limits, own_tmp=True)
     abi = confine.apply(limits)
-    notes = list(confine.describe(abi))
-    if abi and not confine.tmp_is_open(limits):
+    note = protection.Protection(abi, no_view).note
+    notes = [note] if note else []
+    if abi and no_view and mounts.holds(mounts.SCRATCH[0], layout.path):
         # No path is used here: it is a sentence for the user.
         notes.append("/tmp is out of reach, because the boxes themselves lie in it")  # noqa: S108
     return notes
 
 
-def _small_disk(home: Path, size: int) -> None:
+def _view(layout: Layout, limits: confine.Limits) -> mounts.View:
+    # A folder that [local] read names, or one in it, stays as it is.
+    hidden = (Path("/home"), Path("/root"), Path("/run"), *confine.hidden(limits))
+    scratch = dict(zip(mounts.SCRATCH, (layout.tmp, layout.var_tmp)))
+    return mounts.View(
+        writable=(layout.disk,),
+        readable=(layout.power, *limits.read, *confine.RESOLVER),
+        hidden=tuple(
+            place
+            for place in hidden
+            if not any(mounts.holds(path, place) for path in limits.read)
+        ),
+        scratch={
+            place: own for place, own in scratch.items() if place not in limits.read
+        },
+    )
+
+
+def _small_disk(home: Path, size: int, no_view: str) -> None:
     """Put the home directory, as it is, on a disk of this many bytes."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    user, group = os.getuid(), os.getgid()
-    kind = _NEW_NAMESPACE if user == 0 else _NEW_NAMESPACE | _NEW_USER
-    problem = "this system does not let a box have a disk of its own, so `disk` "
-    problem += "cannot be rehearsed here"
-    if not sys.platform.startswith("linux") or libc.unshare(kind) != 0:
-        raise RefusedError(problem)
-    if kind & _NEW_USER:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    if no_view:
+        raise RefusedError(
+            "this system does not let a box have a disk of its own, so `disk` "
+            f"cannot be rehearsed here: {no_view}"
+        )
     before = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
-    options = f"size={size},mode=755".encode()
-    if (
-        libc.mount(b"none", b"/", None, _PRIVATE_MOUNTS, None) != 0
-        or libc.mount(b"onebox", os.fsencode(home), b"tmpfs", 0, options) != 0
-    ):
-        raise RefusedError(problem)
     try:
+        mounts.mount_memory(home, f"size={size},mode=755")
         shutil.copytree(
             f"/proc/self/fd/{before}", home, symlinks=True, dirs_exist_ok=True
         )

@@ -24,7 +24,7 @@ _PROFILE = 'PATH="{bin}:$PATH"\n[ -r ~/.bashrc ] && . ~/.bashrc\n'
 
 def furnish(new: Layout, final: Layout, agent: bytes) -> None:
     """Make a box's directories, commands and pipes at *new*, for use at *final*."""
-    for directory in (new.home, new.tmp, new.agent):
+    for directory in (new.disk, new.home, new.tmp, new.var_tmp, new.agent):
         directory.mkdir(mode=0o700)
     (new.home / ".profile").write_text(_PROFILE.format(bin=final.bin), "utf-8")
     (new.agent / "agent.pyz").write_bytes(agent)

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from onebox.providers.localbox import confine
+from onebox.providers.localbox import confine, protection
 
 from ..conftest import OpenBox, boxes
 from ..sshbox import Keys, SshBox
 
+NOBODY = 65534
 ABI = confine.landlock_abi()
 needs_landlock = pytest.mark.skipif(
     ABI < confine.OLDEST_ABI, reason="this kernel has no Landlock"
@@ -49,11 +53,14 @@ class TestFiles:
             f"echo x > {user_home}/new",
             f"ln {user_home}/secret $HOME/stolen",
             f"mv {user_home}/secret $HOME/stolen",
+            f"chmod 777 {user_home} {user_home}/secret",
+            f"touch -d 2001-01-01 {user_home}/secret",
+            f"rm -rf {user_home}/* {user_home}",
         ):
-            said = inside.out(attack)
-            assert "denied" in said or "cross-device" in said, attack
-        inside.ssh(f"rm -rf {user_home}/* {user_home}")
+            assert "secret" not in inside.ssh(attack).stdout.decode(), attack
+        assert [path.name for path in sorted(user_home.iterdir())] == ["root", "secret"]
         assert user_home.joinpath("secret").read_text() == "the secret"
+        assert user_home.joinpath("secret").stat().st_mtime > 10**9 + 10**8
 
     def test_real_homes(self, inside: SshBox) -> None:
         """/root and /home are out of reach, wherever the user's own home is."""
@@ -77,13 +84,17 @@ class TestFiles:
             f"cat {box.boot}",
             f"echo x > {box.record}",
             f"echo x > {box.state}",
+            f"chmod 000 {box.record} {box.lock} {box.bin} {box.path}",
             f"rm {box.lock}",
             f"echo stop > {box.control}",
             f"echo x > {box.bin}/sudo",
             f"ls {box.path}",
         ):
-            assert "Permission denied" in inside.out(attack), attack
+            assert "box-" not in inside.ssh(attack).stdout.decode(), attack
         assert box.record.read_bytes() == before
+        assert box.record.stat().st_mode & 0o777 == 0o600
+        assert "x" != (box.bin / "sudo").read_text().strip()
+        assert box.lock.exists()
         assert inside.refresh().state == "running"
 
     def test_what_is_allowed(self, inside: SshBox) -> None:
@@ -100,18 +111,31 @@ class TestFiles:
         data.joinpath("rows").write_text("1,2,3")
         one = open_box({"read": ["~/data"]})
         assert one.out(f"cat {data}/rows") == "1,2,3[0]"
-        assert "Permission denied" in one.out(f"echo x > {data}/rows")
-        assert "Permission denied" in one.out(f"cat {user_home}/secret")
+        assert "[1]" in one.out(f"echo x > {data}/rows")
+        assert data.joinpath("rows").read_text() == "1,2,3"
+        assert "[1]" in one.out(f"cat {user_home}/secret")
+
+    def test_read_setting_of_a_link(self, open_box: OpenBox, user_home: Path) -> None:
+        """A folder that `read` names by a link is found by that name, too."""
+        data = user_home.parent / "rows"
+        data.mkdir()
+        data.joinpath("rows").write_text("1,2,3")
+        user_home.joinpath("data").symlink_to(data)
+        one = open_box({"read": ["~/data"]})
+        assert one.out(f"cat {user_home}/data/rows") == "1,2,3[0]"
 
     def test_boxes_in_tmp(self, tmp_path: Path, keys: Keys) -> None:
-        """Boxes that lie in /tmp itself are kept apart, and their notes say so."""
+        """Boxes that lie in /tmp itself are kept apart, and can write to /tmp."""
         if Path("/tmp") not in tmp_path.parents:
             pytest.skip("temporary directories are elsewhere")
         for open_box in boxes(tmp_path, keys):
             one, other = open_box(), open_box()
-            assert any("/tmp is out of reach" in note for note in one.box.notes)
-            assert "Permission denied" in one.out(f"cat {other.layout.record}")
-            assert "Permission denied" in one.out(f"ls {other.layout.home}")
+            assert "[1]" in one.out(f"cat {other.layout.record}")
+            assert "[2]" in one.out(f"ls {other.layout.home}")
+            if protection.here().no_view:
+                assert any("/tmp is out of reach" in note for note in one.box.notes)
+            else:
+                assert one.out("touch /tmp/file && ls /tmp/file") == "/tmp/file[0]"
 
 
 @pytest.mark.skipif(ABI < 6, reason="signals need Linux 6.12")
@@ -171,38 +195,98 @@ class TestPower:
             assert not effective >> capability & 1
 
 
-class TestNotes:
-    def test_said(self, inside: SshBox) -> None:
-        """A box says in a sentence each what is and what is not out of reach."""
-        said = " ".join(inside.box.notes)
-        if ABI >= confine.OLDEST_ABI:
-            assert f"Landlock (ABI {ABI}) keeps your files" in said
-            assert "Unix sockets" in said
-        else:
-            assert "nothing keeps the job" in said
+class TestProtection:
+    def test_note(self, inside: SshBox) -> None:
+        """A box has a note only if something is in a job's reach that need not be."""
+        found = protection.here()
+        assert list(inside.box.notes) == ([found.note] if found.note else [])
+        assert bool(found.note) != found.complete
 
     @pytest.mark.parametrize("abi", range(8))
-    def test_every_kernel(self, abi: int) -> None:
-        """There is a sentence for every kernel, and never a false one."""
-        said = " ".join(confine.describe(abi))
-        assert ("keeps your files" in said) == (abi >= 2)
-        assert ("keeps your files and processes" in said) == (abi >= 6)
+    @pytest.mark.parametrize("no_view", ["", "Operation not permitted"])
+    def test_every_kernel(self, abi: int, no_view: str) -> None:
+        """For every kernel it is listed what is in reach, and nothing twice."""
+        found = protection.Protection(abi, no_view)
+        kept, reached = set(found.out_of_reach), set(found.in_reach)
+        assert not kept & reached
+        assert ("your processes" in kept) == (abi >= 6)
+        assert ("your home folder" in kept) == (abi >= 2 or not no_view)
+        assert ("your terminals" in reached) == bool(no_view)
+        assert ("all your files" in reached) == (abi < 2 and bool(no_view))
+        assert no_view in found.describe()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_as_ordinary_user(place: Path, keys: Keys) -> None:
-    """A box of an ordinary user, without any right of root's, is as confined."""
-    python = _python_of_nobody()
-    nobody = 65534
+@dataclass(frozen=True)
+class Case:
+    """Who makes the box, and whether the kernel lets them have namespaces."""
+
+    user: int
+    namespaces: bool
+
+
+def _cases() -> list[object]:
+    root = os.getuid() == 0
+    return [
+        pytest.param(
+            Case(user, namespaces),
+            id=f"{name}-{'namespaces' if namespaces else 'landlock'}",
+            marks=pytest.mark.skipif(
+                user != os.getuid() and not root, reason="only root can become another"
+            ),
+        )
+        for name, user in (("root", 0), ("ordinary", os.getuid() or NOBODY))
+        for namespaces in (True, False)
+    ]
+
+
+@pytest.mark.parametrize("case", _cases())
+def test_every_user_with_and_without_namespaces(
+    place: Path, keys: Keys, case: Case
+) -> None:
+    """What doctor calls out of reach is; a box runs too where namespaces are denied."""
+    told = _attacked(place, keys, case)
+    found = protection.Protection(ABI, told["no_view"])
+    if not case.namespaces:
+        assert found.no_view
+    assert told["state"] == "running"
+    assert told["terminal"] == "mine"
+    assert told["disk_of_its_own"] == bool(not found.no_view)
+    assert told["notes"] == ([found.note] if found.note else [])
+    assert told["leftovers"] == []
+    kept = " ".join(found.out_of_reach)
+    for attack, phrase in (
+        ("read", "home folder"),
+        ("write", "files outside"),
+        ("mode", "their modes"),
+        ("time", "and times"),
+        ("tmp", "/tmp"),
+        ("var_tmp", "/var/tmp"),
+        ("shm", "/dev/shm"),
+        ("socket", "/tmp"),
+        ("pty", "terminals"),
+        ("kill", "processes"),
+    ):
+        if phrase in kept:
+            assert told["attacks"][attack] == "nothing happened", attack
+
+
+def _attacked(place: Path, keys: Keys, case: Case) -> dict[str, Any]:
+    """Make a box as this user, let a job in it attack, and return what came of it."""
     shutil.copytree(keys.directory, place / "keys")
     script = place / "script.py"
-    script.write_text(_AS_NOBODY)
+    script.write_text(_ATTACK)
     for path in (place, *place.rglob("*")):
-        os.chown(path, nobody, nobody)
+        os.chown(path, case.user, case.user)
     above = Path(__file__).resolve().parents[3]
     libraries = [path for path in sys.path if path.endswith("-packages")]
+    other = case.user != os.getuid()
     done = subprocess.run(
-        [python, str(script), str(place)],
+        [
+            _python_of_nobody() if other else sys.executable,
+            str(script),
+            str(place),
+            "" if case.namespaces else "denied",
+        ],
         env={
             "PATH": "/usr/bin:/bin",
             "HOME": str(place),
@@ -210,14 +294,16 @@ def test_as_ordinary_user(place: Path, keys: Keys) -> None:
         },
         capture_output=True,
         text=True,
-        user=nobody,
-        group=nobody,
-        extra_groups=[],
+        user=case.user if other else None,
+        group=case.user if other else None,
+        extra_groups=[] if other else None,
         cwd="/",
         check=False,
     )
+    if done.returncode == 75:
+        pytest.skip(f"namespaces cannot be denied here: {done.stderr}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "running [] [0, 1, 0, 1, 1]\n"
+    return dict(json.loads(done.stdout))
 
 
 def _python_of_nobody() -> str:
@@ -239,14 +325,26 @@ def _python_of_nobody() -> str:
     pytest.skip("no Python with asyncssh that an ordinary user can start")
 
 
-_AS_NOBODY = """
-import sys, time
+_ATTACK = """
+import ctypes, json, os, secrets, socket, subprocess, sys, time
 from pathlib import Path
 from onebox.providers.local import Local
 from onebox.providers.base import Arming, HostKey, Need, Request, Tags
+from onebox.providers.localbox import protection
 from tests.providers.sshbox import Keys, SshBox
 
 place = Path(sys.argv[1])
+user, group = os.getuid(), os.getgid()
+if sys.argv[2] == "denied":
+    if ctypes.CDLL(None, use_errno=True).unshare(0x10000000):
+        sys.exit(75)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    for kind in ("user", "mnt"):
+        Path(f"/proc/sys/user/max_{kind}_namespaces").write_text("0")
+
+no_view = protection.here().no_view
 keys = Keys(place / "keys")
 local = Local({}, place / "root")
 soon = time.time() + 600
@@ -259,20 +357,75 @@ request = Request(
     HostKey(keys.private("host"), keys.public("host")),
     Arming(soon, 600, 600, b"import time; time.sleep(600)"),
 )
-(place / "secret").write_text("secret")
+secret = place / "secret"
+secret.write_text("secret")
+secret.chmod(0o640)
+os.utime(secret, (10**9, 10**9))
+before = secret.stat()
+name = "onebox-" + secrets.token_hex(8)
+master, slave = os.openpty()
+os.set_blocking(master, False)
+server = socket.socket(socket.AF_UNIX)
+server.bind(f"/tmp/{name}.socket")
+server.listen()
+server.setblocking(False)
+victim = subprocess.Popen(["sleep", "600"])
 one = SshBox(local, local.create(request), keys)
-codes = [
-    one.ssh(command).returncode
-    for command in (
-        "file=$(mktemp /tmp/onebox-XXXXXX) && touch ~/x && rm $file",
-        f"cat {place}/secret",
-        "python3 -c 'import ssl, json'",
-        f"ls {place}",
-        "python3 -c 'import os; os.kill(%d, 9)'" % __import__("os").getpid(),
-    )
-]
-state = one.refresh().state
+
+def came(look):
+    try:
+        return "it got through" if look() else "nothing happened"
+    except (BlockingIOError, FileNotFoundError):
+        return "nothing happened"
+
+read = one.ssh(f"cat {secret}").stdout
+connect = "import socket,sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+for attack in (
+    f"chmod 777 {secret}",
+    f"touch -d 2020-02-02 {secret}",
+    f"echo x > {secret}",
+    f"touch /tmp/{name}",
+    f"touch /var/tmp/{name}",
+    f"touch /dev/shm/{name}",
+    f"echo hello > {os.ttyname(slave)}",
+    f"python3 -c '{connect}' /tmp/{name}.socket",
+    f"kill -9 {victim.pid}",
+):
+    one.ssh(attack)
+time.sleep(0.1)
+after = secret.stat()
+attacks = {
+    "read": came(lambda: read),
+    "write": came(lambda: secret.read_text() != "secret"),
+    "mode": came(lambda: after.st_mode != before.st_mode),
+    "time": came(lambda: after.st_mtime != before.st_mtime),
+    "tmp": came(lambda: os.stat(f"/tmp/{name}")),
+    "var_tmp": came(lambda: os.stat(f"/var/tmp/{name}")),
+    "shm": came(lambda: os.stat(f"/dev/shm/{name}")),
+    "socket": came(lambda: server.accept()),
+    "pty": came(lambda: os.read(master, 100)),
+    "kill": came(lambda: victim.poll() is not None),
+}
+victim.kill()
+victim.wait()
+terminal = one.ssh('test -t 0 && echo mine > "$(tty)"', options=("-tt",)).stdout
+own = one.ssh(
+    f"touch /tmp/{name} /var/tmp/{name} /dev/shm/{name} && mv $TMPDIR/{name} ~/moved"
+)
+for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+    Path(folder, name).unlink(missing_ok=True)
+Path(f"/tmp/{name}.socket").unlink()
+one.ssh("python3 -c 'import ssl, json, multiprocessing as m; m.Lock()'")
+state, notes = one.refresh().state, list(one.box.notes)
 one.close()
 local.delete(one.box)
-print(state, local.leftovers(one.box.id), [min(code, 1) for code in codes])
+print(json.dumps({
+    "no_view": no_view,
+    "state": state,
+    "notes": notes,
+    "attacks": attacks,
+    "terminal": terminal.decode().strip(),
+    "disk_of_its_own": own.returncode == 0,
+    "leftovers": [str(left) for left in local.leftovers(one.box.id)],
+}))
 """
