@@ -13,10 +13,11 @@ import hashlib
 import os
 import re
 import shlex
+import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -30,6 +31,7 @@ from ..errors import (
     ProtocolError,
 )
 from ..providers.base import Box
+from ..state import state_dir
 from . import bundle
 from .answers import Hello
 from .keys import no_client
@@ -53,6 +55,10 @@ LONGEST_PAUSE = 5.0
 
 _PLAIN = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@+-]*")
 _MESSAGE_BYTES = 1 << 14
+_SHARED_TMP = Path("/tmp")  # noqa: S108 - what is ours there is checked
+# A socket's path has 103 bytes at most (macOS; Linux: 107): its folder's, a slash,
+# the 27 of `_socket_name`, and 17 that ssh adds while it makes the socket.
+_SOCKET_DIR_BYTES = 103 - 1 - 27 - 17
 
 
 class KeyRefused(ConnectionLost):
@@ -290,28 +296,51 @@ def socket_dir(environ: Mapping[str, str]) -> Path:
     """
     Return a short private directory for connection sockets.
 
-    A socket's path may have 104 bytes at most (macOS; Linux: 108).
+    The first of several places that is ours alone: in /tmp another user may have
+    made a folder of any name before us, which nobody but them can remove.
+
+    Raises:
+        OneboxError: No place is both short enough and ours.
     """
+    refused = []
+    for path in _socket_places(environ):
+        if len(os.fsencode(path)) > _SOCKET_DIR_BYTES:
+            refused.append(f"{path} is too long")
+        elif not _is_ours(path):
+            refused.append(f"{path} belongs to another user or is open to others")
+        else:
+            return path
+    raise OneboxError(
+        f"ssh has no folder for its sockets: {'; '.join(refused)}",
+        next="mkdir -m 700 ~/t, then set TMPDIR=~/t (a short path of your own)",
+    )
+
+
+def _socket_places(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield where sockets may lie, the best place first."""
     runtime = environ.get("XDG_RUNTIME_DIR", "")
-    if runtime and len(runtime) < 40 and Path(runtime).is_dir():
-        path = Path(runtime) / "onebox"
-    else:
-        path = Path(tempfile.gettempdir()) / f"onebox-{os.getuid()}"
-        if len(str(path)) > 50:
-            path = Path("/tmp") / f"onebox-{os.getuid()}"  # noqa: S108 - checked below
-    private_dir(path)
-    found = path.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077 or path.is_symlink():
-        raise OneboxError(
-            f"{path} belongs to somebody else or is open to others",
-            next=f"remove it: rm -r {path}",
-        )
-    return path
+    if runtime and Path(runtime).is_dir():
+        yield Path(runtime) / "onebox"
+    temporary = Path(tempfile.gettempdir())
+    for folder in dict.fromkeys([temporary, _SHARED_TMP]):
+        yield folder / f"onebox-{os.getuid()}"
+    yield state_dir(environ) / "ssh"
+
+
+def _is_ours(path: Path) -> bool:
+    """Make a directory unless it is there; tell whether it is this user's alone."""
+    try:
+        private_dir(path)
+        found = path.lstat()
+    except OSError:
+        return False
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return ours and not found.st_mode & 0o077
 
 
 def _socket_name(box: Box) -> str:
     # Short, and another one when the box has moved: a connection to where it was
-    # is of no use. ssh adds 17 characters of its own while it makes the socket.
+    # is of no use.
     where = hashlib.sha256(" ".join(map(str, _way(box))).encode()).hexdigest()
     return f"{box.id[:14]}-{where[:12]}"
 

@@ -98,6 +98,13 @@ def relay(server: Server) -> Iterator[Relay]:
 
 
 @pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path, as a socket's may not be long."""
+    with tempfile.TemporaryDirectory(prefix="o", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.fixture
 def open_door(keys: Keys, tmp_path: Path) -> Iterator[OpenDoor]:
     """A function that returns a new way to a box; all closed afterwards."""
     made: list[ssh.Door] = []
@@ -778,30 +785,73 @@ def test_sockets_fit_below_a_long_tmpdir(
     assert f"/onebox-{os.getuid()}/" in str(door.socket)
 
 
+def spoil(path: Path, how: str) -> None:
+    """Make a socket folder one that must not be used."""
+    if how == "open":
+        path.chmod(0o777)
+    elif how == "file":
+        path.rmdir()
+        path.touch()
+    elif how == "link":
+        path.rmdir()
+        path.symlink_to(tempfile.mkdtemp(dir=path.parent))
+    elif os.getuid() == 0:
+        os.chown(path, 1, 1)
+    else:
+        pytest.skip("only root can make a folder that is another user's")
+
+
 @pytest.mark.parametrize("where", ["TMPDIR", "XDG_RUNTIME_DIR"])
-@pytest.mark.parametrize("how", ["open", "link", "foreign"])
-def test_sockets_only_in_a_folder_of_our_own(
-    where: str, how: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["open", "link", "file", "foreign"])
+def test_a_socket_folder_that_is_not_ours_is_passed_over(
+    where: str, how: str, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A socket folder that others can enter, or have made, is refused by name."""
-    if how == "foreign" and os.getuid() != 0:
-        pytest.skip("only root can make a folder that is somebody else's")
-    with tempfile.TemporaryDirectory(prefix="o", dir="/tmp") as short:
-        monkeypatch.setattr(tempfile, "tempdir", short)
-        environ = {where: short}
-        name = "onebox" if where == "XDG_RUNTIME_DIR" else f"onebox-{os.getuid()}"
-        path = Path(short) / name
-        assert ssh.socket_dir(environ) == path
-        if how == "open":
-            path.chmod(0o777)
-        elif how == "link":
-            path.rmdir()
-            path.symlink_to(tempfile.mkdtemp(dir=short))
-        else:
-            os.chown(path, 1, 1)
-        with pytest.raises(OneboxError, match="somebody else") as caught:
-            ssh.socket_dir(environ)
-        assert str(path) in caught.value.next
+    """
+    A socket folder that others can enter, or have made, is not used.
+
+    There is another one, below the state directory at the latest.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    environ = {"ONEBOX_STATE": str(short / "state"), where: str(short)}
+    name = "onebox" if where == "XDG_RUNTIME_DIR" else f"onebox-{os.getuid()}"
+    path = short / name
+    assert ssh.socket_dir(environ) == path
+    spoil(path, how)
+    found = ssh.socket_dir(environ)
+    assert found != path
+    assert found.lstat().st_mode & 0o777 == 0o700
+
+
+def test_sockets_lie_below_state_where_all_of_tmp_is_taken(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another user has taken every name in /tmp, the state directory serves."""
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    monkeypatch.setattr(ssh, "_SHARED_TMP", short)
+    spoil(ssh.socket_dir({}), "open")
+    environ = {"ONEBOX_STATE": str(short / "state")}
+    assert ssh.socket_dir(environ) == short / "state" / "ssh"
+    environ = {"ONEBOX_STATE": str(short / ("long" * 20))}
+    with pytest.raises(OneboxError, match=r"open to others; .*is too long") as caught:
+        ssh.socket_dir(environ)
+    assert "TMPDIR" in caught.value.next
+
+
+def test_the_longest_socket_folder_is_short_enough_for_ssh(
+    server: Server, open_door: OpenDoor, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh makes its socket in the longest folder that we would choose."""
+    runtime = short / ("r" * (ssh._SOCKET_DIR_BYTES - len(f"{short}//onebox")))
+    runtime.mkdir()
+    found = ssh.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
+    assert len(str(found)) == ssh._SOCKET_DIR_BYTES
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    box = dataclasses.replace(server.box, id=f"box-{'x' * 10}")
+    way = open_door(box)
+    way.link()
+    assert way.socket.parent == found
+    assert len(way.socket.name) == 27
+    assert way.socket.exists()
 
 
 # -- helpers --------------------------------------------------------------------------
