@@ -72,7 +72,7 @@ class Receiver:
     def __init__(
         self, staging: bytes, base: bytes = b"", keep: int = WORTH_KEEPING
     ) -> None:
-        os.makedirs(staging, exist_ok=True)
+        os.makedirs(staging, 0o700, exist_ok=True)
         self._staging = os.path.join(staging, b"")
         self.fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._base = os.path.join(base, b"")

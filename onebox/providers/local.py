@@ -6,11 +6,13 @@ import contextlib
 import os
 import platform
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ..durable import private_dir
 from ..errors import ConfigError, Gone, ProviderError, Unclear
 from ..signals import held
 from .base import Box, Check, Image, Leftover, Need, Provider, Request, Size
@@ -200,7 +202,7 @@ class Local(Provider):
                 f"box {box.id} has a rehearsed disk, which it loses when it stops: "
                 "it cannot be saved as an image"
             )
-        _private_directory(final.parent)
+        self._make_private(final.parent)
         with _locked(layout.lock) as lock:
             if lock is None:
                 raise ProviderError(f"box {box.id} must be stopped before it is saved")
@@ -242,7 +244,7 @@ class Local(Provider):
 
     def _make(self, new: Layout, final: Layout, request: Request) -> bool:
         """Make and start the box; say no if another makes it, or clears it away."""
-        _private_directory(final.path.parent)
+        self._make_private(final.path.parent)
         new.path.mkdir(mode=0o700, exist_ok=True)
         with _locked(new.lock) as lock:
             if lock is None:
@@ -283,6 +285,15 @@ class Local(Provider):
         disk.remove(gone)
         if not _clear(new):
             raise Unclear(f"another onebox command is making box {box}")
+
+    def _make_private(self, folder: Path) -> None:
+        """Make a folder of the root's that only this user can enter or replace."""
+        private_dir(folder)
+        folder.chmod(0o700)
+        # An older version made the root as open as the user's umask was.
+        mode = stat.S_IMODE(self._root.stat().st_mode)
+        if mode & 0o022 and not mode & stat.S_ISVTX:
+            self._root.chmod(mode & ~0o022)
 
     def _layout(self, box: str, prefix: str = "") -> Layout:
         return Layout(self._root / "boxes" / f"{prefix}{_plain_id(box)}")
@@ -330,11 +341,6 @@ def _put_away(path: Path, gone: Path) -> None:
     disk.remove(gone)
     with contextlib.suppress(FileNotFoundError):
         path.rename(gone)
-
-
-def _private_directory(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
 
 
 def _plain_id(text: str) -> str:

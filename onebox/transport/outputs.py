@@ -23,6 +23,7 @@ from ..agent.index import Index
 from ..agent.manifest import Entry
 from ..agent.names import show
 from ..agent.receiver import Receiver
+from ..durable import private_dir
 from ..errors import OutputsHeld
 from ..repositories import repository_of
 from . import displaced
@@ -169,7 +170,7 @@ def everything(link: Link) -> Found:
 
 def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | None:
     """Say which outputs on the box are not here byte for byte, or None."""
-    memory.mkdir(parents=True, exist_ok=True)
+    private_dir(memory)
     # What a fetch leaves out by default is not here either.
     found = ask(link, roots, hashing=True, repositories=True)
     if found.unstable:
@@ -287,8 +288,8 @@ def _staging(into: Path, memory: Path) -> Path:
 @contextlib.contextmanager
 def _alone(into: Path, memory: Path) -> Iterator[None]:
     """Wait for other fetches: of this box, and of others into the same folder."""
-    for folder in (into, memory):
-        folder.mkdir(parents=True, exist_ok=True)
+    into.mkdir(parents=True, exist_ok=True)
+    private_dir(memory)
     with (memory / "fetch.lock").open("ab") as lock:
         place = os.open(into, os.O_RDONLY | os.O_DIRECTORY)
         try:

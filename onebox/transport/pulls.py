@@ -109,7 +109,7 @@ class Pulls:
             last = before[-1] if before else None
             draft = self.directory / DRAFT
             self._remove(DRAFT)
-            (draft / "files").mkdir(parents=True)
+            private_dir(draft / "files")
             if last is not None:
                 self._share(last, draft / "files")
             done = outputs.fetch(

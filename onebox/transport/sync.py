@@ -22,6 +22,7 @@ from ..agent.names import Hostile, show
 from ..agent.sender import Sender
 from ..agent.squeeze import Squeezer
 from ..agent.stream import Offer
+from ..durable import private_dir
 from ..errors import BoxFailed, ConnectionLost, InputError, Lost, ProtocolError
 from . import answers
 from .answers import Differing, PushResult
@@ -325,7 +326,7 @@ def _readable(found: manifest.Scan) -> None:
 
 
 def _index(file: Path) -> Index:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    private_dir(file.parent)
     return Index(os.fsencode(file))
 
 

@@ -80,7 +80,7 @@ ask() {{
 
 def write(into: Path, power: Path) -> None:
     """Write the commands of a box, which order its end through the pipe *power*."""
-    into.mkdir(exist_ok=True)
+    into.mkdir(mode=0o700, exist_ok=True)
     head = _HEAD.format(power=shlex.quote(str(power)))
     for name, body in _SCRIPTS.items():
         _write_program(into / name, f"{head}{body}\n")
