@@ -21,9 +21,11 @@ from onebox.config.kinds import (
     seconds_between,
     sizes_between,
 )
+from onebox.config.settings import Rehearse
 
 _PLACE = matching(re.compile(r"[a-z]+[a-z0-9-]*"), "a place, such as us-east-1")
 _DRILL = seconds_between(0, 86400)
+_OFTEN = seconds_between(0.1, 86400)
 
 
 def _reach(table: str) -> tuple[Key, ...]:
@@ -114,22 +116,24 @@ LOCAL: tuple[Key, ...] = (
 
 REHEARSE: tuple[Key, ...] = (
     *(
-        key(f"local.rehearse.{name}", NUMBER, default, example, help, _DRILL)
-        for name, default, example, help in (
-            ("boot_delay", None, "5", "The box answers so much later."),
-            ("notice_after", None, "60", "The cloud takes the box back after so long."),
-            ("notice_seconds", 30.0, "30", "The notice it gives before it does."),
-            (
-                "drop_after",
-                None,
-                "20",
-                "The connection breaks so long after its start.",
-            ),
-            ("drop_every", None, "60", "The connection breaks as often as this."),
-            ("stall_after", None, "20", "The network goes silent after so long."),
-            ("stall_seconds", 20.0, "20", "How long it stays silent."),
-            ("die_after", None, "60", "The box is gone without notice after so long."),
-            ("host_key_after", None, "20", "Another host key answers after so long."),
+        key(
+            f"local.rehearse.{name}",
+            NUMBER,
+            getattr(Rehearse, name),
+            example,
+            help,
+            _OFTEN if name == "drop_every" else _DRILL,
+        )
+        for name, example, help in (
+            ("boot_delay", "5", "The box answers so much later."),
+            ("notice_after", "60", "The cloud takes the box back after so long."),
+            ("notice_seconds", "30", "The notice it gives before it does."),
+            ("drop_after", "20", "The connection breaks so long after its start."),
+            ("drop_every", "60", "The connection breaks as often as this."),
+            ("stall_after", "20", "The network goes silent after so long."),
+            ("stall_seconds", "20", "How long it stays silent."),
+            ("die_after", "60", "The box is gone without notice after so long."),
+            ("host_key_after", "20", "Another host key answers after so long."),
         )
     ),
     key(

@@ -104,16 +104,16 @@ class Rehearse:
     *disk*, in bytes, is all that its home directory holds.
     """
 
-    boot_delay: float | None
-    notice_after: float | None
-    notice_seconds: float
-    drop_after: float | None
-    drop_every: float | None
-    stall_after: float | None
-    stall_seconds: float
-    die_after: float | None
-    host_key_after: float | None
-    disk: int | None
+    boot_delay: float | None = None
+    notice_after: float | None = None
+    notice_seconds: float = 30.0
+    drop_after: float | None = None
+    drop_every: float | None = None
+    stall_after: float | None = None
+    stall_seconds: float = 20.0
+    die_after: float | None = None
+    host_key_after: float | None = None
+    disk: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from ..config.settings import Rehearse
 from ..durable import private_dir
 from ..errors import ConfigError, Gone, ProviderError, Unclear
 from ..signals import held
@@ -53,7 +55,7 @@ class Local(Provider):
                 "them need a path of plain letters, digits and / . _ + @ = , ~ -",
                 next="set ONEBOX_LOCAL_ROOT to another directory",
             )
-        self._faults = rehearse.faults(settings.get("rehearse", {}))
+        self._faults = rehearse.faults(Rehearse(**_table(settings, "rehearse")))
         self._read = _paths(settings.get("read", []))
         self._clock = clock
 
@@ -348,6 +350,13 @@ def _plain_id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise ProviderError(f"{text!r} cannot be the id of a box or an image")
     return text
+
+
+def _table(settings: Mapping[str, object], name: str) -> dict[str, Any]:
+    """Return a table of the settings, which the configuration has checked."""
+    table = settings.get(name, {})
+    assert isinstance(table, Mapping)
+    return dict(table)
 
 
 def _paths(value: object) -> tuple[str, ...]:

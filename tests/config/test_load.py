@@ -376,7 +376,7 @@ GIVEN: dict[str, st.SearchStrategy[Any]] = {
     "limits.max_hours": st.floats(0.2, 336),
     "limits.max_price": st.floats(0.01, 1000),
     "limits.retries": st.integers(0, 100),
-    "local.rehearse.drop_every": st.floats(0, 100),
+    "local.rehearse.drop_every": st.floats(0.1, 100),
     "aws.disk": st.integers(8, 4096).map(lambda number: f"{number} GB"),
     "aws.zones": st.sampled_from([[], ["us-east-1a", "us-east-1b"]]),
     "gcp.network": st.sampled_from(["default", "a/b"]),

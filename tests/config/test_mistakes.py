@@ -253,6 +253,10 @@ FILE_MISTAKES = [
         "[local.rehearse]\ndrop_after = -1",
         "2: [local.rehearse] drop_after: -1 s is out of range, wants 0 s to 86400 s",
     ),
+    (
+        "[local.rehearse]\ndrop_every = 0",
+        "2: [local.rehearse] drop_every: 0 s is out of range, wants 0.1 s to 86400 s",
+    ),
     # What is right alone, and wrong together.
     (
         '[image]\nuse = "ami-1"\nsetup = "a.sh"',

@@ -49,7 +49,7 @@ def write(
     boot = {
         "box": request.box,
         "deadline": arming.deadline,
-        "faults": {**rehearse.DEFAULTS, **faults},
+        "faults": dict(faults),
         "host_key": request.host_key.private,
         "user": user(),
         "user_key": request.user_key,
@@ -79,7 +79,7 @@ def renew(layout: Layout, deadline: float, faults: Mapping[str, float]) -> None:
     if boot is None or record is None:
         raise ProviderError(f"box {layout.path.name} has lost its own files")
     boot["deadline"] = boot["agent"]["deadline"] = deadline
-    boot["faults"] = {**rehearse.DEFAULTS, **faults}
+    boot["faults"] = dict(faults)
     record["deadline"] = record["tags"]["expires"] = deadline
     record["notes"] = rehearse.notes(faults)
     write_json(layout.record, record)

@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from onebox.errors import ConfigError, ProviderError
+from onebox import config
+from onebox.errors import ProviderError
 from onebox.providers.base import Image
-from onebox.providers.localbox import rehearse
 
+from ...conftest import Project
 from ..conftest import OpenBox
 from ..sshbox import SshBox, wait_until
 
@@ -96,7 +97,7 @@ class TestFaults:
 class TestDisk:
     def test_full(self, open_box: OpenBox) -> None:
         """A small disk is full when it is, and only it."""
-        one = _with_disk(open_box, "4 MB")
+        one = _with_disk(open_box, 4_000_000)
         done = one.ssh("head -c 9000000 /dev/zero > work/big")
         assert b"No space left on device" in done.stderr
         total = one.ssh("df -P -B1 ~ | awk 'NR==2 {print $2}'").stdout
@@ -104,7 +105,7 @@ class TestDisk:
 
     def test_is_lost(self, open_box: OpenBox) -> None:
         """Such a disk cannot be saved, is lost at stop, and the notes say so."""
-        one = _with_disk(open_box, "4 MB")
+        one = _with_disk(open_box, 4_000_000)
         assert any("lost at stop" in note for note in one.box.notes)
         one.ssh("touch ~/file")
         one.local.stop(one.box)
@@ -119,7 +120,7 @@ def an_image_of(one: SshBox) -> Image:
     return Image(f"im-{one.box.id}", "image", "hash", 0.0, 0, "", tags)
 
 
-def _with_disk(open_box: OpenBox, size: str) -> SshBox:
+def _with_disk(open_box: OpenBox, size: int) -> SshBox:
     try:
         return rehearsed(open_box, disk=size)
     except ProviderError as error:
@@ -128,38 +129,22 @@ def _with_disk(open_box: OpenBox, size: str) -> SshBox:
         pytest.skip(error.message)
 
 
-class TestOptions:
-    @pytest.mark.parametrize(
-        ("text", "number"),
-        [("100 MB", 10**8), ("1GiB", 1 << 30), (5000, 5000), ("0.5 kb", 500)],
-    )
-    def test_sizes(self, text: object, number: int) -> None:
-        """A disk's size can be written as people do."""
-        assert rehearse.faults({"disk": text}) == {"disk": number}
-
-    @pytest.mark.parametrize(
-        "table",
-        [
-            "drop",
-            {"drop": 3},
-            {"drop_after": "soon"},
-            {"drop_after": -1},
-            {"drop_after": float("nan")},
-            {"drop_every": 0},
-            {"disk": "much"},
-            {"disk": 0},
-            {"disk": "1 XB"},
-        ],
-    )
-    def test_nonsense(self, table: object) -> None:
-        """What cannot be rehearsed is refused, naming the table."""
-        with pytest.raises(ConfigError, match="rehearse"):
-            rehearse.faults(table)
-
-    def test_all_explained(self) -> None:
-        """Every option is explained, and every default is one of an option."""
-        assert all(rehearse.OPTIONS.values())
-        assert set(rehearse.DEFAULTS) <= set(rehearse.OPTIONS)
+def test_a_box_has_the_faults_that_the_settings_hold(project: Project) -> None:
+    """One parser reads [local.rehearse]: the box gets its numbers as they are."""
+    text = '[local.rehearse]\nstall_after = 600\ndisk = "100 MB"\n'
+    project.write("onebox.toml", text)
+    settings = config.load(project.root, project.environ, {})
+    done = project.inv("provision")
+    if "cannot be rehearsed here" in done.err:
+        pytest.skip(done.err)
+    assert not done.code, done.err
+    (box,) = project.boxes()
+    boot = json.loads((project.home / "local/boxes" / box / "boot.json").read_bytes())
+    asked = dataclasses.asdict(settings.local.rehearse)
+    assert boot["faults"] == {k: v for k, v in asked.items() if v is not None}
+    assert boot["faults"]["disk"] == 100 << 20
+    assert boot["faults"]["stall_seconds"] == 20
+    assert "stall_seconds = 20, disk = 100 MB" in done.err
 
 
 def _stall_was_seen(one: SshBox, over: float) -> bool:
