@@ -413,6 +413,20 @@ class TestStepByStep:
         assert 0 == done.code, done.out
         assert "a job cannot reach: your home folder" in done.out.lower()
 
+    def test_a_local_box_is_behind_the_users_proxies(self, project: Project) -> None:
+        """
+        Proxy variables of the user reach jobs and sessions of a local box; no others.
+        """
+        project.write(
+            "job.sh", 'echo "<$https_proxy$NO_PROXY$STRAY>"; echo 1 > results/x\n'
+        )
+        env = {"https_proxy": "http://a:1", "NO_PROXY": "b", "STRAY": "c"}
+
+        done = project.inv("provision", "push", "run", env=env)
+
+        assert 0 == done.code, done.err
+        assert "<http://a:1b>" in done.out
+
     def test_init(self, project: Project) -> None:
         """
         `init` writes a valid onebox.toml and never over one that is there.

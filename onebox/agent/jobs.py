@@ -17,7 +17,9 @@ from .wire import Channel, Refused
 
 # What a job inherits of the agent's own environment.
 KEPT = re.compile(
-    r"(HOME|USER|LOGNAME|LANG|PATH|TERM|SHELL|TMPDIR|ONEBOX_.*|LC_.*)", re.DOTALL
+    r"(HOME|USER|LOGNAME|LANG|PATH|TERM|SHELL|TMPDIR|ONEBOX_.*|LC_.*"
+    r"|(?i:(https?|ftp|all|no)_proxy))",
+    re.DOTALL,
 )
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -156,8 +158,9 @@ def _plan(at: Box, job: str, request: Dict[str, Any]) -> launch.Plan:
 
 
 def _base(at: Box) -> Dict[str, str]:
-    """Return the environment of every job: little of ours, and its venv."""
-    base = {name: os.environ[name] for name in os.environ if KEPT.fullmatch(name)}
+    """Return the environment of every job: the system's, little of ours, its venv."""
+    base = launch.system_environment()
+    base.update((name, os.environ[name]) for name in os.environ if KEPT.fullmatch(name))
     base.setdefault("HOME", at.home)
     base.setdefault("PATH", PATH)
     venv = os.path.join(base["HOME"], ".venv")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from . import processes
+from . import box, processes
 
 SET_CHILD_SUBREAPER = 36
+# Set-up and jobs are no logins, but need what it says, of proxies for example.
+ENVIRONMENT = "/etc/environment"
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Plan(NamedTuple):
@@ -25,6 +29,23 @@ class Plan(NamedTuple):
     grace: float
     max_log: int
     spec: Dict[str, Any]
+
+
+def system_environment(path: str = ENVIRONMENT) -> Dict[str, str]:
+    """Return the variables that the box's system sets for every login."""
+    found = {}
+    for line in box.read(path).decode("utf-8", "surrogateescape").splitlines():
+        text = line.strip()
+        if text.startswith("export "):
+            text = text[len("export ") :].lstrip()
+        name, equals, value = text.partition("=")
+        if equals and VARIABLE.fullmatch(name):
+            if value[:1] in ("'", '"'):
+                value = value[1:].partition(value[0])[0]
+            else:
+                value = value.partition("#")[0].rstrip()
+            found[name] = value
+    return found
 
 
 def leave_connection(keep: Tuple[int, ...], errors: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from onebox.agent import box, following, wire
+from onebox.agent import box, following, launch, wire
 from onebox.transport.link import AgentError, Link
 
 from .conftest import AgentBox, pids, until
@@ -87,6 +87,8 @@ def test_environment_is_clean_and_complete(
     monkeypatch.setenv("HOME", str(agent_box.home))
     monkeypatch.setenv("STRAY", "of whoever started the agent")
     monkeypatch.setenv("LC_TIME", "C")
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("NO_PROXY", "localhost")
     (agent_box.home / ".venv" / "bin").mkdir(parents=True)
 
     log, _ = run(
@@ -112,6 +114,25 @@ def test_environment_is_clean_and_complete(
     assert seen["VIRTUAL_ENV"] == str(agent_box.home / ".venv")
     assert seen["PATH"].split(":")[0] == str(agent_box.home / ".venv" / "bin")
     assert "STRAY" not in seen
+    assert (seen["https_proxy"], seen["NO_PROXY"]) == ("http://proxy:3128", "localhost")
+
+
+def test_the_systems_environment_is_read_as_logins_have_it(tmp_path: Path) -> None:
+    """Comments, `export` and quotes are no part of a value; nonsense is skipped."""
+    file = tmp_path / "environment"
+    file.write_bytes(
+        b"# http_proxy=none\nhttp_proxy=http://a:1 # ours\n  export B='b c'#\n"
+        b'C="d\'e"\nD=\n=x\n1=2\nno equals sign\nODD=\xff\nHASH="#"\n'
+    )
+    assert launch.system_environment(str(file)) == {
+        "http_proxy": "http://a:1",
+        "B": "b c",
+        "C": "d'e",
+        "D": "",
+        "ODD": "\udcff",
+        "HASH": "#",
+    }
+    assert launch.system_environment(str(tmp_path / "none")) == {}
 
 
 def test_arguments_pass_through_untouched(agent_box: AgentBox) -> None:

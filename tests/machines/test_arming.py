@@ -109,6 +109,16 @@ def test_who_may_log_in(made: Made) -> None:
     assert "root" in made.machine.run("su", "onebox", "-c", "sudo -n id -un")
 
 
+def test_a_job_has_what_etc_environment_says(made: Made) -> None:
+    """The system's variables, such as proxies, reach a job as they reach a login."""
+    line = "echo 'https_proxy=\"http://proxy.example:3128\"' >>/etc/environment"
+    made.machine.run("sh", "-c", line)
+    with made.link() as link:
+        link.ask("start", job="proxied", shell='echo "<$https_proxy>"')
+        printed, _ = follow(link, "proxied")
+    assert printed == b"<http://proxy.example:3128>\n"
+
+
 def test_nothing_in_the_way(made: Made) -> None:
     """Neither apt's timers nor logind's tidying disturb a job."""
     with made.link():

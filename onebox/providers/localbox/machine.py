@@ -253,12 +253,13 @@ class _Machine:
 
 
 def environment(layout: Layout, boot: dict[str, Any]) -> dict[str, str]:
-    """Return the whole environment of a session: nothing of the user's own."""
+    """Return the whole environment of a session: of the user's own, proxies alone."""
     places = (
         f"{layout.bin}:{layout.home}/.local/bin"
         ":/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
     )
     return {
+        **boot["proxies"],
         "HOME": str(layout.home),
         "PATH": places,
         "SHELL": boot["shell"],

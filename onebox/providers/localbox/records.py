@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,12 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+from ... import children
 from ...errors import Gone, NotAllowed, ProviderError
 from ..base import Box, BoxState, Image, Request, Size, Tags
 from . import rehearse, shims
 from .layout import Layout, is_locked, read_json, write_json
 
 WORK = "work"
+
+_PROXY = re.compile("(https?|ftp|all|no)_proxy", re.IGNORECASE)
 
 # What the machine imports from outside the standard library.
 _LIBRARIES = ("asyncssh", "cryptography", "typing_extensions", "_cffi_backend")
@@ -55,6 +59,7 @@ def write(
         "user_key": request.user_key,
         "homes": sorted({str(Path.home().resolve()), _passwd_home()}),
         "lang": "C.UTF-8",
+        "proxies": proxies(),
         "shell": shutil.which("bash") or "/bin/sh",
         "python_path": library,
         "read": [*shims.needed(), *library, *read],
@@ -80,6 +85,7 @@ def renew(layout: Layout, deadline: float, faults: Mapping[str, float]) -> None:
         raise ProviderError(f"box {layout.path.name} has lost its own files")
     boot["deadline"] = boot["agent"]["deadline"] = deadline
     boot["faults"] = dict(faults)
+    boot["proxies"] = proxies()
     record["deadline"] = record["tags"]["expires"] = deadline
     record["notes"] = rehearse.notes(faults)
     write_json(layout.record, record)
@@ -186,6 +192,12 @@ def image_paths(path: Path) -> dict[str, Any] | None:
     """Return which files of an image hold the path it was saved from."""
     saved = read_json(path / "image.json")
     return cast("dict[str, Any]", saved["paths"]) if saved else None
+
+
+def proxies() -> dict[str, str]:
+    """Return the user's variables that name proxies: a box is behind the same."""
+    ours = children.environment()
+    return {name: value for name, value in ours.items() if _PROXY.fullmatch(name)}
 
 
 def user() -> str:
