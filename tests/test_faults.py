@@ -299,7 +299,7 @@ class TestSupervisor:
         project.write("job.sh", "mkdir -p results; echo half > results/x; sleep 600")
         project.inv("run", "--detach")
         (box,) = project.boxes()
-        agent = project.home / "local/boxes" / box / "onebox"
+        agent = project.home / "local/boxes" / box / "disk/onebox"
         (started,) = agent.glob("jobs/*/started.json")
         os.kill(json.loads(started.read_text())["pid"], signal.SIGKILL)
         for line in (("fetch", "teardown"), ("teardown",), ("push",), ("run",)):
@@ -452,7 +452,7 @@ class TestLog:
         )
         project.inv("run", "--detach")
         (box,) = project.boxes()
-        agent = project.home / "local/boxes" / box / "onebox"
+        agent = project.home / "local/boxes" / box / "disk/onebox"
         while not list(agent.glob("jobs/*/gap.json")):
             time.sleep(0.05)
         project.inv("ssh", "--", "touch work/go")
