@@ -6,6 +6,8 @@ import time
 
 # Memory and disk as the clouds' own tables count them: 1 GB = 2**30 bytes.
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+# How many characters of a path are written.
+LONGEST_PATH = 200
 
 
 # Two clocks that differ by no more are taken for right.
@@ -116,15 +118,17 @@ def clock(moment: float, now: float) -> str:
 
 def path(name: bytes | str) -> str:
     """
-    Write a file name so that it cannot disturb a terminal.
+    Write a file name so that it cannot disturb a terminal; a long one is cut.
 
     >>> path("a b"), path(b"new\\nline")
     ('a b', "'new\\\\nline'")
     """
     text = name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
-    if text.isprintable():
-        return text
-    return ascii(text)
+    if not text.isprintable():
+        text = ascii(text)
+    if len(text) > LONGEST_PATH:
+        text = f"{text[: LONGEST_PATH // 2]}…{text[-LONGEST_PATH // 2 :]}"
+    return text
 
 
 def some(names: list[str], limit: int = 3) -> str:

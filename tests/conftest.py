@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from onebox.providers.localbox import processes
+from onebox.providers.localbox import disk, processes
 
 from .ending import ends_with_us, living_in
 
@@ -191,4 +190,5 @@ def project(tmp_path: Path) -> Iterator[Project]:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    shutil.rmtree(home, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        disk.remove(home)

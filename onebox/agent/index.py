@@ -234,16 +234,21 @@ class Hashed(NamedTuple):
     blocks: bytes
 
 
-def read_hash(path: bytes, alive: Alive = lambda: None) -> Hashed:
+def read_hash(
+    path: bytes, alive: Alive = lambda: None, *, follow: bool = False
+) -> Hashed:
     """
     Read a file and return its state and hash.
+
+    Args:
+        follow: Read what a link leads to.
 
     Raises:
         Unstable: It was written to meanwhile, or is no file any more.
     """
     # Where there was a file a moment ago there may be a pipe that nobody writes to.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(path, flags)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     try:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):

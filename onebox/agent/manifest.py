@@ -12,6 +12,8 @@ import hashlib
 import os
 import stat
 from typing import (
+    AbstractSet,
+    Container,
     Dict,
     Iterable,
     List,
@@ -20,9 +22,11 @@ from typing import (
 )
 
 from .index import Alive, Index, Unstable, read_hash
-from .names import Hostile, check_path, show
+from .names import Hostile, brief, check_path, show
 
 ROWS = 256
+# No path in a folder is longer: Linux takes none that is.
+LONGEST_PATH = 4096
 
 
 class Entry(NamedTuple):
@@ -62,30 +66,40 @@ def scan(
     *,
     hashing: bool,
     alive: Alive = lambda: None,
+    through: AbstractSet[bytes] = frozenset(),
 ) -> Scan:
     """
     Look at these paths below *base*; one that is not there is left out.
 
-    A path that leads through a link is not there. Hashes come from *index*
-    where it knows them, and from reading the files if *hashing* is set.
+    A path that leads through a link is not there, unless the link is in *through*:
+    such a link counts as what it leads to. Hashes come from *index* where it knows
+    them, and from reading the files if *hashing* is set.
     """
     found = Scan([], [], [], [])
-    real: Dict[bytes, bool] = {b"": True}
+    real: Dict[bytes, bool] = {b"": True, **dict.fromkeys(through, True)}
     prefix = os.path.join(base, b"")
     for count, path in enumerate(sorted(set(paths))):
         if count % ROWS == 0:
             alive()
         folder = path.rpartition(b"/")[0]
-        reached = real.get(folder)
+        follow = path in through
+        reached = follow or real.get(folder)
         if not (_reached(prefix, folder, real) if reached is None else reached):
             continue
         try:
-            _look(prefix + path, path, index, hashing, alive, found)
+            _look(prefix + path, path, index, hashing, alive, found, follow)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
             found.unreadable.append(path)
     return found
+
+
+class Walk(NamedTuple):
+    """All *paths* below a folder, itself included; which of them are *links*."""
+
+    paths: List[bytes]
+    links: List[bytes]
 
 
 def below(base: bytes, root: bytes) -> List[bytes]:
@@ -95,27 +109,64 @@ def below(base: bytes, root: bytes) -> List[bytes]:
     Raises:
         OSError: A directory cannot be read; its name is in the error.
     """
+    return walk(base, root).paths
+
+
+def walk(
+    base: bytes,
+    root: bytes,
+    *,
+    follow: bool = False,
+    skip: Container[bytes] = (),
+    unreadable: Optional[List[bytes]] = None,
+) -> Walk:
+    """
+    Walk through everything below *root*, links not followed.
+
+    Args:
+        follow: If *root* is a link, walk through the folder that it leads to.
+
+        skip: Folders and files to leave out, with all that is in them.
+
+        unreadable: Add folders that cannot be read to this list; by default the
+            first one raises.
+
+    Raises:
+        OSError: A directory cannot be read; its name is in the error.
+    """
     full = os.path.join(base, root) if root else base
-    paths = [root] if root else []
-    if not stat.S_ISDIR(os.lstat(full).st_mode):
-        return paths
+    found = Walk([root] if root else [], [])
+    mode = (os.stat if follow else os.lstat)(full).st_mode
+    if stat.S_ISLNK(mode):
+        found.links.append(root)
+    if not stat.S_ISDIR(mode):
+        return found
     folders = [root]
     while folders:
         folder = folders.pop()
         try:
-            found = os.scandir(os.path.join(base, folder) if folder else base)
+            listed = os.scandir(os.path.join(base, folder) if folder else base)
         except (FileNotFoundError, NotADirectoryError):
             if folder == root:
                 raise
             # A job that runs may remove or replace its folders while we look.
             continue
-        with found as items:
+        except OSError:
+            if unreadable is None:
+                raise
+            unreadable.append(folder)
+            continue
+        with listed as items:
             for item in items:
                 path = folder + b"/" + item.name if folder else item.name
-                paths.append(path)
+                if path in skip:
+                    continue
+                found.paths.append(path)
                 if item.is_dir(follow_symlinks=False):
                     folders.append(path)
-    return paths
+                elif item.is_symlink():
+                    found.links.append(path)
+    return found
 
 
 def digest(entries: Iterable[Entry]) -> str:
@@ -176,6 +227,8 @@ def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None
         if path <= last:
             raise Hostile("%s comes twice or out of order" % show(path))
         last = path
+        if len(path) > LONGEST_PATH:
+            raise Hostile("%s is too long" % brief(path))
         check_path(path)
         if entry.kind not in ("f", "d", "l"):
             raise Hostile("%s is a device or worse" % show(path))
@@ -188,15 +241,21 @@ def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None
 
 
 def _look(
-    full: bytes, path: bytes, index: Index, hashing: bool, alive: Alive, found: Scan
+    full: bytes,
+    path: bytes,
+    index: Index,
+    hashing: bool,
+    alive: Alive,
+    found: Scan,
+    follow: bool,
 ) -> None:
-    st = os.lstat(full)
+    st = os.stat(full) if follow else os.lstat(full)
     mode = st.st_mode & 0o7777
     if stat.S_ISREG(st.st_mode):
         sha = index.get(path, st)
         if sha is None and hashing:
             try:
-                st, sha, blocks = read_hash(full, alive)
+                st, sha, blocks = read_hash(full, alive, follow=follow)
                 index.put(path, st, sha, blocks)
             except Unstable:
                 found.unstable.append(path)
@@ -213,23 +272,32 @@ def _look(
 
 
 def _reached(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bool:
-    known = real.get(folder)
-    if known is None:
-        known = _reached(prefix, folder.rpartition(b"/")[0], real)
+    unknown = _up_to_known(folder, real)
+    known = real[unknown[-1].rpartition(b"/")[0]] if unknown else real[folder]
+    # From the top down, and not by recursion: a job can nest folders by the thousand.
+    for path in reversed(unknown):
         if known:
             try:
-                known = stat.S_ISDIR(os.lstat(prefix + folder).st_mode)
+                known = stat.S_ISDIR(os.lstat(prefix + path).st_mode)
             except OSError:
                 known = False
-        real[folder] = known
+        real[path] = known
     return known
 
 
 def _held(folder: bytes, kinds: Dict[bytes, str], holders: Dict[bytes, bool]) -> bool:
-    known = holders.get(folder)
-    if known is None:
-        known = kinds.get(folder, "d") == "d" and _held(
-            folder.rpartition(b"/")[0], kinds, holders
-        )
-        holders[folder] = known
+    unknown = _up_to_known(folder, holders)
+    known = holders[unknown[-1].rpartition(b"/")[0]] if unknown else holders[folder]
+    for path in reversed(unknown):
+        known = known and kinds.get(path, "d") == "d"
+        holders[path] = known
     return known
+
+
+def _up_to_known(folder: bytes, known: Dict[bytes, bool]) -> List[bytes]:
+    """Return a folder and those above it, up to the first that is known."""
+    unknown = []
+    while folder not in known:
+        unknown.append(folder)
+        folder = folder.rpartition(b"/")[0]
+    return unknown

@@ -5,6 +5,9 @@ from __future__ import annotations
 # What no part of a path may be.
 NO_NAMES = frozenset([b"", b".", b".."])
 
+# How many characters of a path an error names.
+BRIEF = 200
+
 
 class Hostile(Exception):
     """What the other end sent breaks the rules, by mistake or on purpose."""
@@ -19,6 +22,16 @@ def check_path(path: bytes) -> None:
 def show(path: bytes) -> str:
     """Return a path as it can be shown on any terminal, on one line."""
     return printable(path.decode("utf-8", "backslashreplace"))
+
+
+def brief(path: bytes) -> str:
+    """Return a path as `show` does, without the middle of a long one."""
+    shown = show(path)
+    return (
+        shown
+        if len(shown) <= BRIEF
+        else f"{shown[: BRIEF // 2]}…{shown[-BRIEF // 2 :]}"
+    )
 
 
 def printable(text: str) -> str:

@@ -19,7 +19,7 @@ from typing import (
 from . import wire
 from .box import Box, touch
 from .lanes import Lanes, join
-from .names import Hostile, show
+from .names import Hostile, brief
 
 PULSE_SECONDS = 0.2
 Frame = Tuple[bytes, bytes]
@@ -35,7 +35,7 @@ def refusing() -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         name = error.filename
-        where = show(os.fsencode(name)) if isinstance(name, (str, bytes)) else ""
+        where = brief(os.fsencode(name)) if isinstance(name, (str, bytes)) else ""
         raise wire.Refused(
             "disk" if full else "files",
             "%s %s" % (error.strerror, where) if where else str(error.strerror),

@@ -41,16 +41,18 @@ class Tree:
         Raises:
             FileNotFoundError: It is not there, and *make* is not set.
         """
-        if not path:
-            return self.base
-        fd = self._open.get(path)
-        if fd is None:
-            above, _, name = path.rpartition(b"/")
-            holder = self.folder(above, make=make)
-            fd = self._enter(holder, name, path, make)
+        depth, fd = self._deepest_open(path)
+        # From there down step by step: a job can nest folders by the thousand.
+        while depth < len(path):
+            end = path.find(b"/", depth + 1)
+            end = end if end >= 0 else len(path)
+            step = path[:end]
+            name = path[depth + 1 if depth else 0 : end]
+            inner = self._enter(fd, name, step, make)
             if len(self._open) >= KEPT:
                 self.forget()
-            self._open[path] = fd
+            self._open[step] = fd = inner
+            depth = end
         return fd
 
     def place(self, path: bytes, source: int, name: bytes) -> None:
@@ -119,6 +121,16 @@ class Tree:
         self.forget()
         os.close(self.base)
 
+    def _deepest_open(self, path: bytes) -> Tuple[int, int]:
+        """Return the length of the longest part of a path that is open, and that."""
+        end = len(path)
+        while end > 0:
+            fd = self._open.get(path[:end])
+            if fd is not None:
+                return end, fd
+            end = max(path.rfind(b"/", 0, end), 0)
+        return 0, self.base
+
     def _enter(self, holder: int, name: bytes, path: bytes, make: bool) -> int:
         try:
             return os.open(name, DIRECTORY, dir_fd=holder)
@@ -141,20 +153,73 @@ class Tree:
 
 
 def remove(folder: int, name: bytes) -> None:
-    """Remove a file, a link, or a folder with all that is in it; gone is fine."""
+    """
+    Remove a file, a link, or a folder with all that is in it; gone is fine.
+
+    Folders that nobody may enter are opened up. Nested folders are moved up into the
+    topmost one before they are emptied, so that any depth takes three descriptors and
+    no long path.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if _unlink(folder, name):
+            return
+        top = _open_up(folder, name)
+        try:
+            _empty(top)
+        finally:
+            os.close(top)
+        os.rmdir(name, dir_fd=folder)
+
+
+def _empty(top: int) -> None:
+    mark = os.urandom(8).hex().encode("ascii")
+    count = 0
+    waiting = [os.fsencode(item) for item in os.listdir(top)]
+    while waiting:
+        name = waiting.pop()
+        with contextlib.suppress(FileNotFoundError):
+            if _unlink(top, name):
+                continue
+            inner = _open_up(top, name)
+            try:
+                for item in map(os.fsencode, os.listdir(inner)):
+                    if not _unlink(inner, item):
+                        _let_in(inner, item)
+                        count += 1
+                        fresh = b"%s-%d" % (mark, count)
+                        os.rename(item, fresh, src_dir_fd=inner, dst_dir_fd=top)
+                        waiting.append(fresh)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=top)
+
+
+def _unlink(folder: int, name: bytes) -> bool:
+    """Remove what is no folder; return False if it is one."""
     try:
         os.unlink(name, dir_fd=folder)
-        return
     except FileNotFoundError:
-        return
+        return True
     except OSError as error:
         if error.errno not in (errno.EISDIR, errno.EPERM, errno.EACCES):
             raise
-    inner = os.open(name, DIRECTORY, dir_fd=folder)
-    try:
-        os.fchmod(inner, 0o700)
-        for item in os.listdir(inner):
-            remove(inner, os.fsencode(item))
-    finally:
-        os.close(inner)
-    os.rmdir(name, dir_fd=folder)
+        if not stat.S_ISDIR(_mode(folder, name)):
+            raise
+        return False
+    return True
+
+
+def _open_up(folder: int, name: bytes) -> int:
+    _let_in(folder, name)
+    return os.open(name, DIRECTORY, dir_fd=folder)
+
+
+def _let_in(folder: int, name: bytes) -> None:
+    """Let this user into a folder."""
+    mode = _mode(folder, name)
+    if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
+        os.chmod(name, 0o700, dir_fd=folder)
+
+
+def _mode(folder: int, name: bytes) -> int:
+    return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode

@@ -186,7 +186,8 @@ class Local(Provider):
         for path in self._entries("images"):
             image = records.image(path)
             if path.name.startswith(".gone-"):
-                disk.remove(path)
+                with contextlib.suppress(OSError):
+                    disk.remove(path)
             elif image is not None and image.tags.owner == owner:
                 found.append(image)
         return sorted(found, key=lambda image: image.created, reverse=True)

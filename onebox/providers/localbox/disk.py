@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from ... import children
+from ...agent import manifest, tree
 from ...errors import ProviderError
+
+# How often a directory is emptied that another command changes meanwhile.
+ATTEMPTS = 20
 
 
 def remove(path: Path) -> None:
     """
-    Remove a directory for good, also what a job has made unreadable.
+    Remove a file or a directory for good, also what a job has made unreadable.
 
     Another command may be removing it as well.
     """
-    for _ in range(2):
-        shutil.rmtree(path, ignore_errors=True)
-        if not os.path.lexists(path):
-            return
-        _open_up(path)
-    # Once more, and now every error counts but that it is gone.
-    while os.path.lexists(path):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+    try:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                tree.remove(parent, os.fsencode(path.name))
+            except OSError as error:
+                # The other command may have moved a folder to where this one has been.
+                if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                return
+    finally:
+        os.close(parent)
 
 
 def copy(entries: Sequence[Path], into: Path) -> None:
@@ -64,19 +74,10 @@ def copy(entries: Sequence[Path], into: Path) -> None:
 
 def size(path: Path) -> int:
     """Return how many bytes lie in a directory."""
+    found = manifest.walk(os.fsencode(path), b"", unreadable=[])
     total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            # A Path for each of 100,000 files costs more than the look itself.
-            total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
+    for name in found.paths:
+        # A Path for each of 100,000 files costs more than the look itself.
+        st = os.lstat(os.path.join(os.fsencode(path), name))  # noqa: PTH118
+        total += 0 if stat.S_ISDIR(st.st_mode) else st.st_size
     return total
-
-
-def _open_up(path: Path) -> None:
-    """Let ourselves into every directory below, from the top down."""
-    with contextlib.suppress(FileNotFoundError):
-        path.chmod(stat.S_IRWXU)
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    _open_up(Path(entry.path))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...agent import manifest
 from ...errors import ProviderError
 from . import disk
 
@@ -81,9 +82,8 @@ def restore(image: Path, remembered: dict[str, Any], box: Path, home: Path) -> N
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    for folder, directories, names in os.walk(path):
-        for name in (*directories, *names):
-            yield Path(folder, name)
+    for name in manifest.walk(os.fsencode(path), b"", unreadable=[]).paths:
+        yield path / os.fsdecode(name)
 
 
 def _is_special(path: Path) -> bool:
