@@ -80,7 +80,9 @@ class TestOutputsElsewhere:
         done = project.inv("run", *words)
 
         assert 73 == done.code
-        assert "the job left 1 file on the box, but nothing in results/" in done.err
+        assert (
+            "created or changed 1 file on the box, but nothing in results/" in done.err
+        )
         assert "reslts/model" in done.err
         assert 1 == len(project.boxes())
         project.write("onebox.toml", CHANGED)

@@ -5,7 +5,8 @@ The box's side of push and fetch.
 op    arguments                       answer
 ====  ==============================  =======================================
 push  write, what                     equal, digest, bad, deleted
-scan  roots, hashing, unless          parts, missing, special, unreadable, unstable
+scan  roots, hashing, unless,         parts, missing, special, unreadable, unstable,
+      beside, beyond                  nowhere, made, left, left_names
 send  --                              --
 ====  ==============================  =======================================
 
@@ -17,9 +18,13 @@ agent what it lacks of it, and the client, if *write* is set, the contents. *wha
 "pushed" for the project's files, and "restored" for checkpoints that an earlier box
 has left: what was pushed as the one is not removed by a push of the other. `scan`
 sends a manifest before its answer. If *unless* is set, it takes hashes with times in a
-D frame, and sends only the *parts* that differ. `send` takes rows of what is wanted
-and answers with the contents. Files of our own are kept under `files/` in the
-agent's directory.
+D frame, and sends only the *parts* that differ. A link that leads to what is no output
+counts as what it leads to, unless *beside* says that the client has that as it was
+pushed; *nowhere* are links to no file or folder. *made* says whether any output is not
+as it was pushed, *left* how many files outside of the outputs are not; those are
+counted if *beyond* is "always", or "if-empty" and nothing was *made*. `send` takes rows
+of what is wanted and answers with the contents. Files of our own are kept under
+`files/` in the agent's directory.
 """
 
 from __future__ import annotations
@@ -30,12 +35,13 @@ from typing import (
     Any,
     Callable,
     Dict,
-    Set,
 )
 
 from . import manifest, parts, tables, wire
 from .box import Box
+from .changes import MOST_NAMES, Changes
 from .index import Index
+from .links import Collector, retargeted
 from .manifest import Entry
 from .names import check_path, raw, text
 from .pushed import (
@@ -66,13 +72,14 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         stack.callback(index.save)
         alive = Pulse(channel, box)
         frames = stack.enter_context(contextlib.closing(Incoming(channel, box)))
-        paths, digest = pushed(box, what)
-        before = look(box, paths, index, alive)
+        record = pushed(box, what)
+        before = look(box, record.marks, index, alive)
         found = [entry for entry in before.values() if entry is not None]
         told = _hashes(frames)
         others = parts.differing(found, told)
         if told:
-            if digest and not others and len(found) == len(before):
+            if record.digest and not others and len(found) == len(before):
+                digest = record.digest
                 return {"equal": True, "digest": digest, "bad": [], "deleted": 0}
             channel.send_json(b"S", {"parts": others})
         entries = [tables.unpack_entry(row) for row in tables.receive_rows(frames)]
@@ -87,41 +94,48 @@ def push(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         tables.send_rows(channel.send, lacking(plan))
         if not request["write"]:
             return {"equal": False, "digest": "", "bad": [], "deleted": 0}
-        return carry_out(box, plan, paths, index, receiver, frames, what)
+        return carry_out(box, plan, before, index, receiver, frames, what)
 
 
 def scan(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Send the manifest of everything below some folders."""
+    """Send the manifest of everything below some folders, and what links add to it."""
     with refusing():
         os.makedirs(box.path("files"), exist_ok=True)
         index = Index(own(box, "outputs.index"))
         work = os.fsencode(box.work)
-        paths: Set[bytes] = set()
-        missing = []
-        for name in request["roots"]:
-            root = _root(name)
-            try:
-                paths.update(manifest.below(work, root))
-            except (FileNotFoundError, NotADirectoryError):
-                missing.append(name)
+        alive = Pulse(channel, box)
+        changes = Changes(box, alive)
+        # Elsewhere the client has none of the files that it has pushed.
+        here = changes.as_pushed if request.get("beside") else lambda path: False
+        outputs = Collector(work, here).collect(request["roots"])
         found = manifest.scan(
             work,
-            paths,
+            outputs.paths,
             index,
             hashing=bool(request["hashing"]),
-            alive=Pulse(channel, box),
+            alive=alive,
+            through=outputs.through,
         )
         index.save()
+        entries = retargeted(found.entries, outputs.targets)
         told = _hashes(Incoming(channel, box)) if request.get("unless") else b""
-        others = parts.differing(found.entries, told, times=True)
-        fresh = parts.within(found.entries, others, told) if told else found.entries
+        others = parts.differing(entries, told, times=True)
+        fresh = parts.within(entries, others, told) if told else entries
         tables.send_rows(channel.send, map(tables.pack_entry, fresh))
+        made = any(map(changes.is_new, entries))
+        when = request.get("beyond")
+        beyond = when == "always" or (when == "if-empty" and not made)
+        left = changes.outside(outputs.places) if beyond else []
         return {
             "parts": others,
-            "missing": missing,
+            "missing": outputs.missing,
             "special": [text(path) for path in found.special],
             "unreadable": [text(path) for path in found.unreadable],
             "unstable": [text(path) for path in found.unstable],
+            "nowhere": [text(path) for path in outputs.nowhere],
+            "made": made,
+            "left": len(left),
+            "left_names": [text(path) for path in left[:MOST_NAMES]],
         }
 
 
@@ -136,7 +150,10 @@ def send(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
             offers.append(offer.taken(*rest) if rest else offer)
         index = Index(own(box, "outputs.index"), adding=True)
         sender = Sender(
-            os.fsencode(box.work), Squeezer(out.send), lambda count: out.alive()
+            os.fsencode(box.work),
+            Squeezer(out.send),
+            lambda count: out.alive(),
+            follow=True,
         )
         for offer in offers:
             sent = sender.send(offer)
@@ -160,11 +177,3 @@ def _hashes(frames: Callable[[], Frame]) -> bytes:
     if kind != b"D" or (payload and not parts.makes_sense(payload)):
         raise wire.Refused("order", "a %r frame for the hashes of parts" % kind)
     return payload
-
-
-def _root(name: str) -> bytes:
-    root = raw(name).rstrip(b"/")
-    if root in (b"", b"."):
-        return b""
-    check_path(root)
-    return root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import signal
 import stat
@@ -14,11 +15,11 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Iterable,
     Iterator,
     List,
     NamedTuple,
     Optional,
-    Tuple,
 )
 
 from . import manifest, wire
@@ -32,7 +33,22 @@ from .stream import Offer
 from .tree import Tree
 
 LOCK_SECONDS = 20.0
+FORMAT = b"2"
+# What the record of a push has of a path whose contents are not known.
+UNKNOWN = b""
 Found = Dict[bytes, Optional[Entry]]
+
+
+class Record(NamedTuple):
+    """
+    What a push has left: the mark of each path, and the digest of all of it.
+
+    The *digest* is "" while a push is under way. A mark names the contents of a file
+    or the target of a link; `mark` makes it.
+    """
+
+    marks: Dict[bytes, bytes]
+    digest: str
 
 
 class Plan(NamedTuple):
@@ -114,7 +130,7 @@ def check_space(box: Box, plan: Plan, receiver: Receiver) -> None:
 def carry_out(
     box: Box,
     plan: Plan,
-    paths: List[bytes],
+    paths: Iterable[bytes],
     index: Index,
     receiver: Receiver,
     frames: Callable[[], Frame],
@@ -123,7 +139,7 @@ def carry_out(
     """Receive what is lacking, put all in its place, and say what is there now."""
     # From here on whatever breaks off leaves files of ours that this list names.
     every = sorted({entry.path for entry in plan.entries}.union(paths))
-    _remember(box, what, every, "")
+    _remember(box, what, Record(dict.fromkeys(every, UNKNOWN), ""))
     tree = Tree(os.fsencode(box.work))
     try:
         for path in reversed(plan.gone):
@@ -151,15 +167,17 @@ def carry_out(
     bad = [text(path) for path in receiver.bad]
     digest = ""
     if not bad:
-        digest = manifest.digest(manifest.with_hashes(plan.entries, hashes))
-        _remember(box, what, [entry.path for entry in plan.entries], digest)
+        entries = manifest.with_hashes(plan.entries, hashes)
+        digest = manifest.digest(entries)
+        marks = {entry.path: mark(entry) for entry in entries}
+        _remember(box, what, Record(marks, digest))
         index.keep(entry.path for entry in plan.entries)
         receiver.clean()
     return {"equal": False, "digest": digest, "bad": bad, "deleted": len(plan.gone)}
 
 
 def look(
-    box: Box, paths: List[bytes], index: Index, alive: Callable[[], None]
+    box: Box, paths: Iterable[bytes], index: Index, alive: Callable[[], None]
 ) -> Found:
     """Return what is now at each of these paths; read no file for it."""
     work = os.fsencode(box.work)
@@ -169,13 +187,23 @@ def look(
     return found
 
 
-def pushed(box: Box, what: str) -> Tuple[List[bytes], str]:
-    """Return the paths that are there because we pushed them, and their digest."""
+def pushed(box: Box, what: str) -> Record:
+    """Return what a push has left in the work folder."""
     data = read(box.path("files", what))
     if not data.endswith(b"\0end"):
-        return [], ""
-    digest, *paths = data.split(b"\0")[:-1]
-    return paths, digest.decode("ascii")
+        return Record({}, "")
+    first, *rest = data.split(b"\0")[:-1]
+    if first == FORMAT:
+        return Record(dict(zip(rest[1::2], rest[2::2])), rest[0].decode("ascii"))
+    # An older agent's has paths alone: without a digest the next push renews it.
+    return Record(dict.fromkeys(rest, UNKNOWN), "")
+
+
+def mark(entry: Entry) -> bytes:
+    """Return what tells the contents of an entry from others'."""
+    if entry.kind == "f":
+        return b"f%d %s" % (entry.size, (entry.sha or b"").hex().encode("ascii"))
+    return entry.kind.encode("ascii") + entry.target
 
 
 def receiver_for(box: Box, *, write: bool) -> Receiver:
@@ -265,10 +293,11 @@ def _hash(
     return found.sha
 
 
-def _remember(box: Box, what: str, paths: List[bytes], digest: str) -> None:
+def _remember(box: Box, what: str, record: Record) -> None:
     file = box.path("files", what)
+    rows = itertools.chain.from_iterable(record.marks.items())
     with open(file + ".new", "wb") as out:
-        out.write(b"\0".join([digest.encode("ascii"), *paths, b"end"]))
+        out.write(b"\0".join([FORMAT, record.digest.encode("ascii"), *rows, b"end"]))
         out.flush()
         os.fsync(out.fileno())
     os.replace(file + ".new", file)

@@ -35,7 +35,8 @@ class Sender:
     """
     Sends files from *base*; *write* sends one frame's worth of the stream.
 
-    *moved* is told how many bytes went out or turned out not to be needed.
+    *moved* is told how many bytes went out or turned out not to be needed. With
+    *follow*, a link is sent as the file that it leads to.
     """
 
     def __init__(
@@ -43,7 +44,12 @@ class Sender:
         base: bytes,
         write: Callable[[bytes], None],
         moved: Moved = lambda count: None,
+        *,
+        follow: bool = False,
     ) -> None:
+        self._flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        if not follow:
+            self._flags |= os.O_NOFOLLOW
         self._base = os.path.join(base, b"")
         self._write = write
         self._moved = moved
@@ -57,10 +63,7 @@ class Sender:
         """
         entry = offer.entry
         try:
-            fd = os.open(
-                self._base + entry.path,
-                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            )
+            fd = os.open(self._base + entry.path, self._flags)
         except OSError:
             self._batch += head(entry.path, 0)
             return self._finish(None)

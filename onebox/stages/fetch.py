@@ -8,12 +8,20 @@ from .. import words
 from ..errors import OutputsHeld, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from . import arrival, attempts, job, output_folders, receipt, selecting, starting
+from . import arrival, attempts, job, output_folders, receipt, starting
 from .roots import roots
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..live import StageLine
     from ..session import Session
+    from ..transport.answers import ExitRecord
+    from ..transport.asking import Left
+
+
+# How many names of files that are not outputs are shown.
+SHOWN = 3
 
 
 def reason(session: Session) -> str | None:
@@ -23,10 +31,21 @@ def reason(session: Session) -> str | None:
         return None
     if box.state != "running":
         return f"{box.id} is {box.state}"
-    why: str | None = session.resuming(
-        lambda link: outputs.verify(link, roots(session), session.into, session.memory)
+    return compare(session, session.into).missing
+
+
+def compare(session: Session, into: Path) -> outputs.Verified:
+    """Compare the outputs on the box with what was fetched into a folder."""
+    compared: outputs.Verified = session.resuming(
+        lambda link: outputs.verify(
+            link,
+            roots(session),
+            into,
+            session.memory,
+            beside=into == session.root,
+        )
     )
-    return why
+    return compared
 
 
 def perform(
@@ -37,6 +56,7 @@ def perform(
     unsafe_links: bool = False,
     unsafe_git: bool = False,
     rescue: bool = False,
+    ended: ExitRecord | None = None,
 ) -> outputs.Fetched:
     """
     Bring the outputs here, or say that they are.
@@ -44,6 +64,9 @@ def perform(
     Args:
         started_by: The stage that wants it: one that is "run" has seen its job end,
             and "teardown" has the box at its end.
+
+        ended: How the job ended that has left them; the box is asked unless
+            *started_by* is "run".
 
         rescue: Pay for another machine, where only the disk of the box is left.
 
@@ -74,7 +97,7 @@ def perform(
         else:
             box = arrival.ready(session, box, line.doing)
         if started_by != "run" and not partial:
-            _job_has_ended(session, box)
+            ended = _job_has_ended(session, box)
         line.doing("asking the box what there is")
         receipt.outdate(session, session.notebook.record.job)
         try:
@@ -87,6 +110,8 @@ def perform(
                     line.progress,
                     unsafe_links=unsafe_links,
                     unsafe_git=unsafe_git,
+                    beside=session.into == session.root,
+                    beyond="" if partial else "always",
                 )
             )
         except OutputsHeld as error:
@@ -96,15 +121,14 @@ def perform(
             raise
         if done.refused:
             line.end("", f"{words.count(done.files, 'file')} here", mark="failed")
-            listed = words.some([words.path(link) for link in done.refused])
-            raise OutputsHeld(
-                f"{words.count(len(done.refused), 'link')} among the outputs lead out "
-                f"of the project, so what they point to is not here: {listed}",
-                next="inv fetch --unsafe-links takes them as they are; inv ssh to look",
-            )
+            raise _refused_links(done)
         if done.repositories:
             line.end("", f"{words.count(done.files, 'file')} here", mark="failed")
             raise _repositories_held(done)
+        held = None if partial else left_alone(session, done.left, ended)
+        if held is not None:
+            _say(session, line, done, partial)
+            raise held
         if not partial:
             session.remember(
                 fetched=done.digest or "nothing", into=session.noted(session.into)
@@ -116,30 +140,60 @@ def perform(
         _end_rescue(session, box)
     elif stopped and started_by == "fetch" and "teardown" not in session.line.named:
         starting.rest(session, box)
+    _say_apart(session, done)
     _say_kept(session, done)
     return done
 
 
-def hold_strays(session: Session) -> None:
+def left_alone(
+    session: Session, left: Left | None, ended: ExitRecord | None
+) -> OutputsHeld | None:
     """
-    Look for what a job left, if nothing is where its outputs should be.
+    Return the error that keeps the box, if the job's result is outside of its outputs.
 
-    Raises:
-        OutputsHeld: There are files that neither were pushed nor are outputs.
+    That is so if the job ended well, its outputs hold nothing new, and other files are
+    new or changed since the push. If no outputs are configured, none are expected.
     """
-    ours = {entry.path for entry in selecting.project(session).entries}
-    strays = [
-        words.path(entry.path)
-        for entry in session.resuming(lambda link: outputs.everything(link)).entries
-        if entry.kind == "f" and entry.path not in ours and not _aside(entry.path)
+    if ended is None or ended.code or not roots(session):
+        return None
+    if left is None or not left.alone:
+        return None
+    return OutputsHeld(
+        f"the job created or changed {words.count(left.count, 'file')} on the box, but "
+        f"nothing in {words.some(roots(session))}: {_names(left)}",
+        next="name them in [fetch] outputs, then inv fetch teardown; inv teardown "
+        "--discard-outputs gives them up",
+    )
+
+
+def _names(left: Left) -> str:
+    shown = [words.path(path) for path in left.names[:SHOWN]]
+    more = left.count - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _refused_links(done: outputs.Fetched) -> OutputsHeld:
+    listed = [
+        f"{words.path(link)} → {words.path(target)}"
+        for link, target in done.refused.items()
     ]
-    if strays:
-        raise OutputsHeld(
-            f"the job left {words.count(len(strays), 'file')} on the box, but nothing "
-            f"in {words.some(roots(session))}: {words.some(strays)}",
-            next="name them in [fetch] outputs, then inv fetch teardown; inv teardown "
-            "gives them up",
+    return OutputsHeld(
+        f"{words.count(len(listed), 'link')} among the outputs lead out of the "
+        f"project, so what they point to is not here: {words.some(listed)}",
+        next="inv fetch --unsafe-links takes them as they are; inv ssh to look",
+    )
+
+
+def _say_apart(session: Session, done: outputs.Fetched) -> None:
+    """Name what the job has left that has not come."""
+    if done.left is not None:
+        session.screen.warn(
+            f"{words.count(done.left.count, 'file')} that the job created or changed "
+            f"outside of the outputs: {_names(done.left)}"
         )
+    if done.dangling:
+        names = words.some([words.path(link) for link in done.dangling])
+        session.screen.warn(f"links to nothing, left out: {names}")
 
 
 def _say_kept(session: Session, done: outputs.Fetched) -> None:
@@ -160,12 +214,6 @@ def _say_kept(session: Session, done: outputs.Fetched) -> None:
             f"outputs of {session.settings.project}/{other} were here and are kept: "
             f"{words.some(names)} ([fetch] outputs_to keeps them apart)"
         )
-
-
-def _aside(path: bytes) -> bool:
-    """Say whether a path is what programs leave for themselves."""
-    parts = path.split(b"/")
-    return b"__pycache__" in parts or any(part.startswith(b".") for part in parts)
 
 
 def _repositories_held(done: outputs.Fetched) -> OutputsHeld:
@@ -245,10 +293,10 @@ def _shown(session: Session, path: str) -> str:
     return f"{session.into}/{path}"
 
 
-def _job_has_ended(session: Session, box: Box) -> None:
+def _job_has_ended(session: Session, box: Box) -> ExitRecord | None:
     latest = job.latest(session)
     if latest is None:
-        return
+        return None
     if latest.runs:
         raise UsageError(
             f"job {latest.job} still runs, so its outputs may change",
@@ -256,3 +304,4 @@ def _job_has_ended(session: Session, box: Box) -> None:
         )
     attempts.seen(session, latest.job, latest.record)
     job.bring_log(session, box, latest)
+    return latest.record

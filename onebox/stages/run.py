@@ -15,7 +15,7 @@ from .. import words
 from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from ..transport.answers import JobStatus
+from ..transport.answers import ExitRecord, JobStatus
 from ..transport.link import AgentError
 from . import (
     arrival,
@@ -232,7 +232,7 @@ def _attempt(
     why = recover.refusal(session, run, box, tries)
     if by_itself:
         try:
-            return run, _bring_home(session, run, paper)
+            return run, _bring_home(session, run, paper, record)
         except (Lost, Preempted):
             # Taken with its outputs on it. A job that failed stays one that did.
             gone = recover.taken(session, box, ended=True)
@@ -245,14 +245,14 @@ def _attempt(
     return run, None
 
 
-def _bring_home(session: Session, run: Run, paper: dict[str, Any]) -> dict[str, Any]:
+def _bring_home(
+    session: Session, run: Run, paper: dict[str, Any], ended: ExitRecord
+) -> dict[str, Any]:
     """Fetch a finished job's outputs, write its receipt, pass on its exit code."""
     session.paper = paper
     try:
         if not session.line.only:
-            done = fetch.perform(session, started_by="run")
-            if not done.files and not paper["exit"] and roots(session):
-                fetch.hold_strays(session)
+            done = fetch.perform(session, started_by="run", ended=ended)
             paper["outputs"] = {"files": done.files, "bytes": done.bytes}
     finally:
         receipt.write(session, run.job, paper)
@@ -316,8 +316,9 @@ def _bring_earlier_outputs(session: Session, box: Box) -> JobStatus | None:
         return before
     session.screen.note(f"outputs of the earlier job {before.job} first")
     into = session.root / record.job_into if record.job_into else session.usual_into
+    lost = before.state == "lost"
     with session.fetching_into(str(into)):
-        fetch.perform(session, started_by="run", partial=before.state == "lost")
+        fetch.perform(session, started_by="run", partial=lost, ended=before.record)
     return before
 
 

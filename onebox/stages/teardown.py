@@ -32,7 +32,6 @@ from . import (
     recover,
     starting,
 )
-from .roots import roots
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -250,14 +249,9 @@ def _outputs_are_here(
                 f"job {latest.job} still runs on {session.title} ({box.id})",
                 next="inv logs, inv cancel, or inv teardown --discard-outputs",
             )
-        missing = session.resuming(
-            lambda link: outputs.verify(
-                link,
-                roots(session),
-                session.root / (record.into or record.job_into or session.into),
-                session.memory,
-            )
-        )
+        into = session.root / (record.into or record.job_into or session.into)
+        compared = fetch.compare(session, into)
+        missing = compared.missing
         if not missing:
             job.bring_log(session, box, latest)
     except ConnectionLost as error:
@@ -267,6 +261,9 @@ def _outputs_are_here(
             f"outputs on {box.id} are not here: {missing}; nothing was removed",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
+    held = fetch.left_alone(session, compared.left, latest.record)
+    if held is not None:
+        raise held
 
 
 def _silent(box: Box, error: OneboxError) -> OutputsHeld:

@@ -224,7 +224,9 @@ class ScanResult:
     What the box says at the end of a scan.
 
     *parts* are the parts of the manifest that were sent; *missing* names the roots
-    that do not exist.
+    that do not exist, *nowhere* the links that lead to no file or folder. *made* is
+    False if no output is new or changed since the push, *left* counts such files
+    outside of the outputs.
     """
 
     parts: tuple[int, ...]
@@ -232,6 +234,10 @@ class ScanResult:
     special: tuple[bytes, ...]
     unreadable: tuple[bytes, ...]
     unstable: tuple[bytes, ...]
+    nowhere: tuple[bytes, ...]
+    made: bool
+    left: int
+    left_names: tuple[bytes, ...]
 
     @classmethod
     def parse(cls, value: object, roots: frozenset[str], count: int) -> ScanResult:
@@ -247,6 +253,10 @@ class ScanResult:
             special=told.paths("special"),
             unreadable=told.paths("unreadable"),
             unstable=told.paths("unstable"),
+            nowhere=told.paths("nowhere"),
+            made=told.flag("made"),
+            left=told.integer_or_none("left") or 0,
+            left_names=told.paths("left_names")[:MOST_TEXTS],
         )
 
 

@@ -13,11 +13,26 @@ from ..repositories import repository_of
 from .answers import ScanResult
 from .link import AgentError, Link
 from .meter import listing
+from .placing import leads_out
 
 # Where contents wait below the project, if its own state is on another disk.
 STAGING = ".onebox-incoming"
 # What no output may touch, whatever the box says.
 NOT_OUTPUTS = (b".onebox", STAGING.encode())
+
+
+@dataclass(frozen=True)
+class Left:
+    """
+    The files outside of the outputs that are new or changed since the push.
+
+    *names* are the first few of *count*. *alone* means that the outputs hold nothing
+    that is new or changed.
+    """
+
+    count: int
+    names: list[bytes]
+    alone: bool
 
 
 @dataclass(frozen=True)
@@ -27,9 +42,10 @@ class Found:
 
     *missing* roots are not there, *skipped* are no files or not for us, *unstable*
     files did not hold still. *repositories* is what was left out because it lies
-    in a `.git` folder or its like. *here* is what was found here of the last fetch;
-    *same* means that nothing has changed since; *digest* is of all entries then, if
-    it is known.
+    in a `.git` folder or its like. *dangling* are links that lead out of the outputs
+    to no file or folder; they are not among the entries. *here* is what was found here
+    of the last fetch; *same* means that nothing has changed since; *digest* is of all
+    entries then, if it is known. *left* is None if there was no reason to look for it.
     """
 
     entries: list[Entry]
@@ -40,6 +56,8 @@ class Found:
     same: bool
     digest: str
     repositories: list[Entry] = field(default_factory=list)
+    dangling: list[bytes] = field(default_factory=list)
+    left: Left | None = None
 
 
 def ask(
@@ -47,6 +65,8 @@ def ask(
     roots: Sequence[str],
     *,
     hashing: bool,
+    beside: bool = False,
+    beyond: str = "",
     mine: Callable[[], list[Entry]] | None = None,
     repositories: bool = False,
 ) -> Found:
@@ -54,12 +74,25 @@ def ask(
     Return the box's manifest, once it is known to harm nobody.
 
     Args:
+        beside: The project's own files are where the outputs are brought, so that
+            links to them need not bring what they lead to.
+
+        beyond: Look for files outside of the outputs "always", or "if-empty": if the
+            outputs hold nothing new.
+
         mine: Finds out what it is if nothing has changed since the last time,
             while the box looks, and spares it from sending that again.
 
         repositories: Take what lies in a `.git` folder or its like, too.
     """
-    link.begin("scan", roots=list(roots), hashing=hashing, unless=mine is not None)
+    link.begin(
+        "scan",
+        roots=list(roots),
+        hashing=hashing,
+        unless=mine is not None,
+        beside=beside,
+        beyond=beyond,
+    )
     here: list[Entry] = []
     hashes, digest = b"", ""
     if mine is not None:
@@ -92,14 +125,28 @@ def ask(
         )
     apart, inner = _not_for_us(entries, take=repositories)
     entries = without(entries, [*apart, *(entry.path for entry in inner)])
+    nowhere = frozenset(told.nowhere)
+    dangling = [p for p in leads_out(entries) if p in nowhere] if nowhere else []
+    entries = without(entries, dangling)
     # A set-user-id bit is worth nothing here, coming from a machine that runs jobs.
     if any(e.mode & 0o7000 for e in entries):
         entries = [e._replace(mode=e.mode & 0o777) for e in entries]
     if entries is not here:
         digest = ""
     special, unstable = [*told.special, *apart], [*told.unstable]
-    missing = [*told.missing]
-    return Found(entries, missing, special, unstable, here, same, digest, inner)
+    left = Left(told.left, [*told.left_names], alone=not told.made)
+    return Found(
+        entries,
+        [*told.missing],
+        special,
+        unstable,
+        here,
+        same,
+        digest,
+        inner,
+        dangling,
+        left if told.left else None,
+    )
 
 
 def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:

@@ -21,13 +21,13 @@ from .. import words
 from ..agent import manifest
 from ..agent.index import Index
 from ..agent.manifest import Entry
-from ..agent.names import show
+from ..agent.names import brief, show
 from ..agent.receiver import Receiver
 from ..durable import private_dir
 from ..errors import OutputsHeld
 from ..repositories import repository_of
 from . import displaced
-from .asking import STAGING, Found, ask, without
+from .asking import STAGING, Found, Left, ask, without
 from .bringing import Brought, bring
 from .link import Link
 from .meter import Meter, Progress, listing
@@ -46,18 +46,19 @@ class Fetched:
     What a fetch came to.
 
     *kept* are files that had been changed here, with the names they have now, and
-    *theirs* the box of which some of these are outputs, by their path;
-    *refused* are links that lead out of the project, *missing* roots that are
-    not on the box, *repositories* folders such as `.git` that were left out
-    and are not here as they are there, *skipped* things that are no files,
-    *unstable* files that were left out because they did not hold still. *entries*
-    are what is here now.
+    *theirs* the box of which some of these are outputs, by their path; *refused* are
+    links that lead out, with their targets, *dangling* such links that lead to nothing
+    on the box either, *missing* roots that are not on the box, *repositories* folders
+    such as `.git` that were left out and are not here as they are there, *skipped*
+    things that are no files, *unstable* files that were left out because they did not
+    hold still. *entries* are what is here now, *left* is what the job has left outside
+    of the outputs.
     """
 
     files: int
     bytes: int
     kept: list[tuple[Name, Name]]
-    refused: list[Name]
+    refused: dict[Name, Name]
     missing: list[str]
     digest: str
     repositories: list[Name] = field(default_factory=list)
@@ -65,6 +66,8 @@ class Fetched:
     unstable: list[Name] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     theirs: dict[Name, str] = field(default_factory=dict)
+    dangling: list[Name] = field(default_factory=list)
+    left: Left | None = None
 
 
 def fetch(
@@ -76,9 +79,13 @@ def fetch(
     unsafe_links: bool = False,
     unsafe_git: bool = False,
     while_written: bool = False,
+    beside: bool = False,
+    beyond: str = "",
 ) -> Fetched:
     """
     Bring everything below *roots* on the box to the same paths below *into*.
+
+    A link to what is no output comes as what it leads to.
 
     Args:
         memory: Where to remember what was fetched, and to keep what has come
@@ -90,6 +97,8 @@ def fetch(
             that they configure.
 
         while_written: Leave out what is being written to, instead of giving up.
+
+        beside: See `ask`, as for *beyond*.
 
     Raises:
         OutputsHeld: Not all could be brought, or nothing may be placed here. If
@@ -110,11 +119,13 @@ def fetch(
                     link,
                     roots,
                     hashing=False,
+                    beside=beside,
+                    beyond=beyond,
                     mine=lambda: last.look(into, index()),
                     repositories=unsafe_git,
                 )
                 known = index()
-                refused = [] if unsafe_links else leads_out(found.entries)
+                refused = {} if unsafe_links else leads_out(found.entries)
                 entries = without(found.entries, refused)
                 came = Brought()
                 digest = found.digest if entries is found.entries else ""
@@ -160,19 +171,42 @@ def fetch(
             unstable=came.bad,
             entries=entries,
             theirs=theirs,
+            dangling=found.dangling,
+            left=found.left,
         )
 
 
-def everything(link: Link) -> Found:
-    """Return all that is in the box's work folder, outputs or not; no hashes."""
-    return ask(link, ["."], hashing=False)
+@dataclass(frozen=True)
+class Verified:
+    """
+    How the outputs on the box compare with what is here.
+
+    *missing* says which of them are not here byte for byte, None if all are. *left*
+    is what the job has left elsewhere, if the outputs hold nothing new.
+    """
+
+    missing: str | None
+    left: Left | None
 
 
-def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | None:
-    """Say which outputs on the box are not here byte for byte, or None."""
+def verify(
+    link: Link, roots: Sequence[str], into: Path, memory: Path, *, beside: bool = False
+) -> Verified:
+    """Compare the outputs on the box with what a fetch into *into* has left here."""
     private_dir(memory)
-    # What a fetch leaves out by default is not here either.
-    found = ask(link, roots, hashing=True, repositories=True)
+    found = ask(
+        link,
+        roots,
+        hashing=True,
+        beside=beside,
+        beyond="if-empty",
+        # What a fetch leaves out by default is not here either.
+        repositories=True,
+    )
+    return Verified(_missing(found, into, memory), found.left)
+
+
+def _missing(found: Found, into: Path, memory: Path) -> str | None:
     if found.unstable:
         return f"being written to: {listing([show(p) for p in found.unstable])}"
     known = Index(os.fsencode(memory / INDEX))
@@ -187,13 +221,17 @@ def verify(link: Link, roots: Sequence[str], into: Path, memory: Path) -> str | 
     known.save()
     if not missing:
         return None
-    # Folders are worth a word only where nothing else is missing.
-    told = [e for e in missing if e.kind != "d"] or missing
     total = sum(e.size for e in missing)
-    counted = f"{len(missing):,} of {len(found.entries):,} files"
+    files = [e for e in missing if e.kind != "d"]
+    # Folders are worth a word only where nothing else is missing.
+    if files:
+        of = sum(e.kind != "d" for e in found.entries)
+        counted = f"{len(files):,} of {words.count(of, 'file')}"
+    else:
+        counted = words.count(len(missing), "folder")
     if total:
         counted += f", {words.size(total)}"
-    return f"{counted}: {listing([_with_size(e) for e in told], 10)}"
+    return f"{counted}: {listing([_with_size(e) for e in files or missing], 10)}"
 
 
 def changed_here(into: Path, memory: Path) -> str | None:
@@ -310,5 +348,7 @@ def holding() -> Iterator[None]:
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
         name = error.filename
-        where = f": {show(os.fsencode(name))}" if isinstance(name, (str, bytes)) else ""
+        where = (
+            f": {brief(os.fsencode(name))}" if isinstance(name, (str, bytes)) else ""
+        )
         raise OutputsHeld(f"the outputs cannot be put here: {what}{where}") from error

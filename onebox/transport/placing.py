@@ -166,10 +166,10 @@ class Placing:
             os.fsync(self._tree.folder(folder, make=False))
 
 
-def leads_out(entries: Sequence[Entry]) -> list[bytes]:
-    """Return the links that lead out of the tree, by whatever way."""
+def leads_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
+    """Return the links that lead out of the tree, by whatever way: path and target."""
     links = {entry.path: entry.target for entry in entries if entry.kind == "l"}
-    return [path for path in sorted(links) if not _stays(path, links)]
+    return {path: links[path] for path in sorted(links) if not _stays(path, links)}
 
 
 def collisions(paths: Iterable[bytes]) -> list[list[bytes]]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
+from .. import words
 from ..agent import manifest, parts, tables, wire
 from ..agent.index import Index, Unstable, read_hash
 from ..agent.lanes import Lanes
@@ -28,13 +29,14 @@ from . import answers
 from .answers import Differing, PushResult
 from .link import AgentError, Link
 from .meter import Meter, Progress, listing
-from .outputs import Fetched, changed_here, fetch, verify
+from .outputs import Fetched, Verified, changed_here, fetch, verify
 from .widening import Widening
 
 __all__ = [
     "Fetched",
     "Progress",
     "Pushed",
+    "Verified",
     "changed_here",
     "difference",
     "digest",
@@ -76,16 +78,24 @@ def difference(link: Link, root: Path, files: Files, index: Path) -> str | None:
         answer.end()
     finally:
         known.save()
-    names = [show(path) for path in sorted(differing)]
     gone = [show(path) for path in answer.gone]
-    reasons = []
-    if names:
-        whole = f"{len(entries):,} file" + ("s" if len(entries) != 1 else "")
-        verb = "differs" if len(names) == 1 else "differ"
-        reasons.append(f"{len(names):,} of {whole} {verb}: {listing(names)}")
+    reasons = [*_differing(entries, differing)]
     if gone:
         reasons.append(f"{len(gone):,} deleted: {listing(gone)}")
     return "; ".join(reasons) or None
+
+
+def _differing(entries: list[Entry], paths: set[bytes]) -> Iterator[str]:
+    """Say which files differ, or which folders where no file does."""
+    files = [e.path for e in entries if e.kind != "d"]
+    names = [path for path in files if path in paths]
+    what = f"{len(names):,} of {words.count(len(files), 'file')}"
+    if not names:
+        names = sorted(paths)
+        what = words.count(len(names), "folder")
+    if names:
+        verb = "differs" if len(names) == 1 else "differ"
+        yield f"{what} {verb}: {listing([show(path) for path in names])}"
 
 
 def push(

@@ -1,0 +1,106 @@
+"""Find what is new or changed in the work folder since it was pushed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Callable, Container, Dict, List, Tuple
+
+from . import manifest
+from .box import Box
+from .index import Index, Unstable, read_hash
+from .manifest import Entry
+from .pushed import UNKNOWN, mark, own, pushed
+
+# How many names of changed files travel to the client.
+MOST_NAMES = 10
+CACHE = b"__pycache__"
+
+
+class Changes:
+    """
+    Compares the work folder with what was pushed, by content.
+
+    Python's caches do not count, and new files do not if a part of their path begins
+    with a dot: programs keep such files for themselves.
+    """
+
+    def __init__(self, box: Box, alive: Callable[[], None]) -> None:
+        self._box = box
+        self._alive = alive
+        self._work = os.fsencode(box.work)
+        self._marks: Dict[bytes, Tuple[bytes, ...]] = {}
+        self._index = Index()
+        self._loaded = False
+
+    def is_new(self, entry: Entry) -> bool:
+        """Tell whether an output is not as it was pushed; no folder is new."""
+        if entry.kind == "d":
+            return False
+        self._load()
+        marks = self._marks.get(entry.path)
+        if marks is not None and entry.kind == "f" and entry.sha is None:
+            return self._differs(entry.path)
+        return marks is None or not (UNKNOWN in marks or mark(entry) in marks)
+
+    def as_pushed(self, path: bytes) -> bool:
+        """Tell whether all that is at *path* is as it was pushed."""
+        self._load()
+        if path not in self._marks:
+            return False
+        return not any(map(self._differs, manifest.below(self._work, path)))
+
+    def outside(self, places: Container[bytes]) -> List[bytes]:
+        """Return what is new or changed, but for what is at or below *places*."""
+        if b"" in places:
+            return []
+        self._load()
+        unreadable: List[bytes] = []
+        found = manifest.walk(self._work, b"", skip=places, unreadable=unreadable)
+        changed = {path for path in unreadable if not _aside(path)}
+        changed.update(filter(self._differs, found.paths))
+        return sorted(changed)
+
+    def _differs(self, path: bytes) -> bool:
+        self._alive()
+        marks = self._marks.get(path)
+        if marks is None and _aside(path):
+            return False
+        full = os.path.join(self._work, path)
+        try:
+            st = os.lstat(full)
+            if stat.S_ISLNK(st.st_mode):
+                entry = Entry(path, "l", 0o777, target=os.readlink(full))
+            elif stat.S_ISREG(st.st_mode):
+                entry = Entry(path, "f", 0, st.st_size)
+            else:
+                return False
+            if marks is None:
+                return True
+            if UNKNOWN in marks or CACHE in path.split(b"/"):
+                return False
+            # A file of another size need not be read.
+            if not any(one.startswith(mark(entry)) for one in marks):
+                return True
+            if entry.kind == "f":
+                sha = self._index.get(path, st) or read_hash(full, self._alive).sha
+                entry = entry._replace(sha=sha)
+        except FileNotFoundError:
+            return False
+        except (OSError, Unstable):
+            return True
+        return mark(entry) not in marks
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        self._index = Index(own(self._box, "pushed.index"))
+        for what in ("restored", "pushed"):
+            for path, one in pushed(self._box, what).marks.items():
+                self._marks[path] = (*self._marks.get(path, ()), one)
+
+
+def _aside(path: bytes) -> bool:
+    parts = path.split(b"/")
+    return CACHE in parts or any(part.startswith(b".") for part in parts)

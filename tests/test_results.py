@@ -1,0 +1,192 @@
+"""Whatever way a job leaves its result, it is here or its box is kept."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from onebox.providers.localbox import disk
+
+from .conftest import Project
+
+
+def test_run_brings_what_a_link_in_the_outputs_leads_to(project: Project) -> None:
+    """The best checkpoint, linked from the outputs, is here when the box is gone."""
+    project.write(
+        "job.sh",
+        "mkdir -p ckpt results; echo precious >ckpt/epoch9.pt; "
+        "ln -s ../ckpt/epoch9.pt results/best.pt",
+    )
+    done = project.inv("run")
+
+    assert 0 == done.code, done.err
+    assert "precious\n" == project.read("results/best.pt")
+    assert not (project.root / "ckpt").exists()
+    assert [] == project.boxes()
+
+
+def test_run_brings_outputs_that_are_themselves_a_link(project: Project) -> None:
+    """The whole output folder may be a link to another one."""
+    project.write(
+        "job.sh",
+        "rmdir results; mkdir real; ln -s real results; echo precious >results/model",
+    )
+    done = project.inv("run")
+
+    assert 0 == done.code, done.err
+    assert "precious\n" == project.read("results/model")
+    assert [] == project.boxes()
+
+
+def test_a_link_out_of_the_job_s_folder_holds_the_box(project: Project) -> None:
+    """Its target is named, and teardown agrees; a link to nothing holds nothing."""
+    project.write(
+        "job.sh",
+        "echo precious >../scratch; ln -s ../../scratch results/best; "
+        "ln -s ../../gone results/gone",
+    )
+    done = project.inv("run")
+
+    assert 73 == done.code
+    assert "results/best → ../../scratch" in done.err
+    assert 73 == project.inv("teardown").code
+    assert 0 == project.inv("ssh", "--", "rm work/results/best").code
+    done = project.inv("fetch", "teardown")
+    assert 0 == done.code, done.err
+    assert "links to nothing, left out: results/gone" in done.err
+    assert [] == project.boxes()
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("echo trained >model.json", "model.json"),
+        ("echo more >>model.json", "model.json"),
+        ("echo trained >m; ln -sf m model.json", "m"),
+        ("echo trained >new.bin", "new.bin"),
+        ("mkdir -p deep/er; echo trained >deep/er/new.bin", "deep/er/new.bin"),
+    ],
+)
+def test_a_changed_or_new_file_holds_the_box_when_the_outputs_are_empty(
+    project: Project, command: str, named: str
+) -> None:
+    """It is named; a plain teardown refuses, too, and naming it as output brings it."""
+    project.write("model.json", "untrained\n")
+    project.write("job.sh", command)
+    done = project.inv("run")
+
+    assert 73 == done.code
+    assert "on the box, but nothing in results/: " in done.err
+    assert named in done.err
+    assert 1 == len(project.boxes())
+    assert "--discard-outputs" in project.inv("teardown").err
+    assert 1 == len(project.boxes())
+    project.write(
+        "onebox.toml", f'[run]\ncommand = "x"\n[fetch]\noutputs = ["{named}"]\n'
+    )
+    assert 0 == project.inv("fetch", "teardown").code
+    assert "untrained\n" != project.read(named)
+    assert [] == project.boxes()
+
+
+def test_changed_files_are_named_when_there_are_outputs(project: Project) -> None:
+    """What the job changed beside its outputs is named in one line, and given up."""
+    project.write("model.json", "untrained\n")
+    project.write("same.json", "same\n")
+    project.write(
+        "job.sh",
+        "echo 42 >results/answer; echo trained >model.json; echo same >same.json; "
+        "mkdir __pycache__; touch __pycache__/job.pyc .history; echo new >new.bin",
+    )
+    done = project.inv("run")
+
+    assert 0 == done.code, done.err
+    line = "2 files that the job created or changed outside of the outputs: "
+    assert line + "model.json, new.bin\n" in done.err
+    assert [] == project.boxes()
+
+
+def test_files_deleted_here_during_a_push_are_not_the_job_s(project: Project) -> None:
+    """The box's files are compared with what was pushed, not with what is here now."""
+    for number in range(20):
+        project.write(f"data/{number}", "input\n")
+    project.write("job.sh", "rm data/0")
+    assert 0 == project.inv("push").code
+    for number in range(1, 20):
+        (project.root / "data" / str(number)).unlink()
+    done = project.inv("run", "--only", "fetch", "teardown")
+
+    assert 0 == done.code, done.err
+    assert "created or changed" not in done.err
+    assert [] == project.boxes()
+
+
+def test_a_detached_job_s_result_elsewhere_holds_the_box(project: Project) -> None:
+    """Teardown and fetch after a detached job keep the box as the run itself would."""
+    project.write("job.sh", "echo precious >model.bin")
+    assert 0 == project.inv("run", "--detach").code
+    assert 0 == project.inv("logs").code
+    for line in (("fetch", "teardown"), ("fetch",), ("teardown",)):
+        done = project.inv(*line)
+        assert 73 == done.code, line
+        assert "model.bin" in done.err
+    assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
+    assert [] == project.boxes()
+
+
+def test_a_failed_job_s_files_are_named(project: Project) -> None:
+    """A job that failed ends its box as always; what it left is named."""
+    project.write("job.sh", "echo half >model.bin; exit 3")
+    done = project.inv("run")
+
+    assert 3 == done.code
+    assert "outside of the outputs: model.bin" in done.err
+    assert [] == project.boxes()
+
+
+@pytest.mark.parametrize("levels", [1_400, 20_000])
+def test_a_deep_tree_of_a_job_is_fetched_or_named_and_can_be_removed(
+    project: Project, levels: int
+) -> None:
+    """No depth of folders is a traceback, and none keeps a box from being removed."""
+    project.write(
+        "job.py",
+        "import os\nos.chdir('results')\n"
+        f"for _ in range({levels}):\n    os.mkdir('x')\n    os.chdir('x')\n"
+        "open('end', 'w').write('precious')\n",
+    )
+    project.write("job.sh", "python3 job.py")
+    try:
+        done = project.inv("run")
+        assert "Traceback" not in done.err
+        if done.code:
+            assert 73 == done.code
+            assert "File name too long" in done.err
+            assert len(done.err) < 10_000
+            done = project.inv("teardown", "--discard-outputs", "--yes")
+        else:
+            end = os.path.join("results", *["x"] * levels, "end")  # noqa: PTH118 -- deep
+            assert "precious" == project.read(end)
+        assert 0 == done.code, done.err
+        assert [] == project.boxes()
+        assert 0 == project.inv("status").code
+    finally:
+        # pytest's own cleaning fails at such a tree.
+        disk.remove(project.root / "results")
+
+
+def test_a_deep_tree_beside_the_outputs_is_named(project: Project) -> None:
+    """It neither breaks the fetch of the outputs nor passes in silence."""
+    project.write(
+        "job.py",
+        "import os\nopen('results/a', 'w').write('precious')\n"
+        "for _ in range(3_000):\n    os.mkdir('x')\n    os.chdir('x')\n",
+    )
+    project.write("job.sh", "python3 job.py")
+    done = project.inv("run")
+
+    assert 0 == done.code, done.err[-3000:]
+    assert "1 file that the job created or changed outside of the outputs" in done.err
+    assert len(done.err) < 10_000
+    assert [] == project.boxes()
