@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 from .. import words
 from ..transport import sync
 from . import arrival, fetch, job
-from .roots import roots
 from .selecting import left_out, project
 
 if TYPE_CHECKING:
@@ -55,7 +53,7 @@ def perform(session: Session) -> None:
     latest = job.latest(session)
     job.refuse_running(session, latest)
     if latest is not None and not latest.job.startswith("image-"):
-        _bring_changed_inputs(session, latest)
+        _bring_earlier_outputs(session, latest)
     with session.timed("push"), session.screen.stage("push") as line:
         line.doing("looking at what is here")
         stays = ""
@@ -85,22 +83,17 @@ def perform(session: Session) -> None:
         line.end("", "; ".join(filter(None, [detail, stays])))
 
 
-def _bring_changed_inputs(session: Session, latest: JobStatus) -> None:
+def _bring_earlier_outputs(session: Session, latest: JobStatus) -> None:
     """
-    Fetch what the last job has left, where this push would write over it.
+    Fetch what the last job has left: this push could write over it.
 
-    A folder can be input and output: then the job may have changed what was pushed.
+    The job may have changed what was pushed, in its outputs or beside them.
     """
     record = session.notebook.record
     if record.fetched or record.discarded:
         return
-    outputs = {os.fsencode(root.strip("/")) for root in roots(session)}
-    for path in (entry.path for entry in project(session).entries):
-        if any(path == output or path.startswith(output + b"/") for output in outputs):
-            session.screen.note(f"outputs of the earlier job {latest.job} first")
-            lost = latest.state == "lost"
-            fetch.perform(session, started_by="push", partial=lost)
-            return
+    session.screen.note(f"outputs of the earlier job {latest.job} first")
+    fetch.perform(session, started_by="push", partial=latest.state == "lost")
 
 
 def _index(session: Session) -> Path:
