@@ -83,7 +83,7 @@ def steps(scene: Scene, made: World) -> list[str]:
     scene.prepare(made)
     listing = made.project.home / "steps"
     listing.unlink(missing_ok=True)
-    env = _hooked(made, ONEBOX_STEPS=str(listing))
+    env = hooked(made, ONEBOX_STEPS=str(listing))
     done = made.inv(*scene.line, env=env)
     assert not done.code, done.err
     return listing.read_text().splitlines()
@@ -130,7 +130,7 @@ def at_step(
     made.named.clear()
     met = made.project.home / "met"
     met.unlink(missing_ok=True)
-    env = _hooked(made, **{fault: step}, ONEBOX_MET=str(met))
+    env = hooked(made, **{fault: step}, ONEBOX_MET=str(met))
     done = made.inv(*scene.line, env=env)
     if not met.exists():
         return None
@@ -146,6 +146,7 @@ def at_step(
     )
 
 
-def _hooked(made: World, **more: str) -> dict[str, str]:
+def hooked(made: World, **more: str) -> dict[str, str]:
+    """Return the variables with which a line lists its steps, or meets one."""
     path = f"{HOOK}:{made.project.environ['PYTHONPATH']}"
     return {"PYTHONPATH": path, "ONEBOX_PACKAGE": str(PACKAGE), **more}

@@ -4,7 +4,8 @@ Inject faults of every kind, count how each one ended, and print the tally.
     python -m tests.crash.tally [--seed S] [--full] [--jobs N] [--only KIND ...]
 
 Without `--full` it is the small part that the tests run too. The kinds are
-`steps`, `full`, `disks`, `clients`, `boxes`, `connections`, `files` and `crowd`.
+`steps`, `full`, `results`, `disks`, `clients`, `boxes`, `connections`, `files` and
+`crowd`.
 The exit code is 1 if a single fault ended in the last column: an output, a box or a
 state lost, something foreign touched, or an error without a name.
 """
@@ -24,7 +25,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from . import chaos, crowd, damage, disks, machines, steps, wires
+from . import chaos, crowd, damage, disks, machines, results, steps, wires
 from .world import Outcome
 
 Work = Callable[[], Iterator[Outcome]]
@@ -57,6 +58,10 @@ def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[W
             )
             for scene in steps.SCENES.values()
         ]
+    parts["results"] = [
+        lambda cells=cells: results.all_of(cells, seed)  # type: ignore[misc]
+        for cells in results.table(seed, full=full)
+    ]
     for kind, rows in RANDOM.items():
         parts[kind] = []
         for make, small, large in rows:
@@ -149,7 +154,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     parser.add_argument("--full", action="store_true", help="all of it: hours")
     parser.add_argument("--jobs", type=int, default=2, help="parts at a time")
-    kinds = ["steps", "full", *RANDOM]
+    kinds = ["steps", "full", "results", *RANDOM]
     parser.add_argument("--only", nargs="*", default=(), choices=kinds)
     return parser.parse_args()
 

@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socketserver
+import subprocess
 import tempfile
 import threading
 import time
@@ -34,13 +36,16 @@ outputs = ["results/"]
 """
 # What the job has done is told to us, who then have it also when its box is gone:
 # by the network, as a job cannot write outside its box.
+NOTE = """\
+bash -c "exec 3<>/dev/tcp/127.0.0.1/{port}; echo $1 >&3; read -r noted <&3"
+"""
 JOB = """\
 read number < number.txt
 echo job $number begins
 sleep {seconds}
 mkdir -p results
 echo $number > results/$number.txt
-bash -c "exec 3<>/dev/tcp/127.0.0.1/{port}; echo $number >&3; read -r noted <&3"
+sh note.sh $number
 echo job $number ends
 """
 
@@ -66,6 +71,10 @@ class World:
     A project with state, boxes and a decoy: somebody else's box beside them.
 
     Attributes:
+        evidence: A folder with a file for each name that a job has sent us.
+
+        port: The port of this machine that jobs send names to.
+
         named: The codes of the errors that commands have ended with.
 
         wrong: What should never be, in words.
@@ -73,6 +82,7 @@ class World:
 
     project: Project
     evidence: Path
+    port: int
     decoy: str = ""
     number: int = 0
     named: list[int] = field(default_factory=list)
@@ -205,7 +215,7 @@ class World:
         for done in sorted(self.evidence.iterdir()):
             name, whole = f"results/{done.name}.txt", f"{done.name}\n"
             places = [self.project.root / name]
-            places += [self._box(box) / "disk/home/work" / name for box in self.boxes()]
+            places += [self.box_home(box) / "work" / name for box in self.boxes()]
             if not any(p.exists() and p.read_text() == whole for p in places):
                 self.wrong.append(f"the output {name} is nowhere")
 
@@ -213,7 +223,7 @@ class World:
         """Note if somebody else's box is not as it was."""
         if not self.decoy:
             return
-        home = self._box(self.decoy) / "disk" / "home"
+        home = self.box_home(self.decoy)
         try:
             theirs = (home / "work" / "theirs.txt").read_text()
         except OSError as error:
@@ -252,8 +262,9 @@ class World:
         """Return the directories that hold the state of a box's name."""
         return [path.parent for path in self.project.home.glob("state/*/*/*/journal")]
 
-    def _box(self, name: str) -> Path:
-        return self.project.home / "local" / "boxes" / name
+    def box_home(self, name: str) -> Path:
+        """Return the home directory of a box."""
+        return self.project.home / "local" / "boxes" / name / "disk" / "home"
 
     def _strays(self) -> list[int]:
         mark = f"ONEBOX_BOX={self.decoy}".encode()
@@ -290,7 +301,7 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
     with _evidence() as (evidence, port):
         root = home / "census"
         root.mkdir(mode=0o700)
-        made = World(Project(root, home), evidence)
+        made = World(Project(root, home), evidence, port)
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "TERM")}
         made.project.environ = {
             **kept,
@@ -302,7 +313,8 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
             "ONEBOX_LOCAL_ROOT": str(home / "local"),
         }
         made.project.write("tasks.py", TASKS)
-        made.project.write("job.sh", JOB.format(port=port, seconds=seconds))
+        made.project.write("note.sh", NOTE.format(port=port))
+        made.project.write("job.sh", JOB.format(seconds=seconds))
         made.new_number()
         try:
             _add_decoy(made)
@@ -310,18 +322,19 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
             yield made
         finally:
             made.end()
-            shutil.rmtree(home, ignore_errors=True)
+            # Deeper than Python's own removal can go.
+            subprocess.run(["rm", "-rf", str(home)], check=False)
 
 
 @contextlib.contextmanager
 def _evidence() -> Iterator[tuple[Path, int]]:
-    """Keep a file for each number that a job sends; give the folder and the port."""
+    """Keep a file for each name that a job sends; yield the folder and the port."""
     with tempfile.TemporaryDirectory(prefix="onebox-crash-") as folder:
 
         class Noting(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 number = self.rfile.readline().decode().strip()
-                if number.isdigit():
+                if re.fullmatch(r"[a-z0-9-]+", number):
                     Path(folder, number).touch()
                     self.wfile.write(b"noted\n")
 
@@ -343,7 +356,7 @@ def _add_decoy(made: World) -> None:
     done = made.inv("provision", env=env)
     assert not done.code, done.err
     (made.decoy,) = made.project.boxes()
-    work = made._box(made.decoy) / "disk" / "home" / "work"
+    work = made.box_home(made.decoy) / "work"
     (work / "theirs.txt").write_text("untouched\n")
 
 

@@ -7,7 +7,8 @@ It is known by what it does and by the lines of onebox that led to it, so that
 the same step is met again in another run, however often something was waited
 for in between. `ONEBOX_STEPS` names a file to list the steps in; in `ONEBOX_KILL`
 stands the one to die at, as it is listed; in `ONEBOX_FULL` the one from which on
-the disk is full. `ONEBOX_MET` names a file that is made when it comes to that.
+the disk is full; in `ONEBOX_INTERRUPT` the one at which Ctrl-C is pressed.
+`ONEBOX_MET` names a file that is made when it comes to that.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ FILLING |= {"os.write", "os.pwrite"}
 
 _kill = os.environ.pop("ONEBOX_KILL", "")
 _fill = os.environ.pop("ONEBOX_FULL", "")
+_interrupt = os.environ.pop("ONEBOX_INTERRUPT", "")
 _met = os.environ.pop("ONEBOX_MET", "")
 _list = os.environ.pop("ONEBOX_STEPS", "")
 _package = os.environ.pop("ONEBOX_PACKAGE", "")
@@ -77,9 +79,11 @@ def _step(what: str, *, last: Callable[[], object] = lambda: None) -> None:
     _busy.add(me)
     if _output and _seen[step[: step.rindex(" ")]] <= ROUNDS:
         _write(_output, f"{step}\n".encode())
-    if step in (_kill, _fill):
+    if step in (_kill, _fill, _interrupt):
         os.close(os.open(_met, os.O_CREAT, 0o600))
-        _full = True
+        _full = step == _fill
+    if step == _interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
     if step == _kill:
         last()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -144,7 +148,7 @@ def _writing(fd: int, data: Any) -> int:
     return _write(fd, data)
 
 
-if _kill or _fill or _list:
+if _kill or _fill or _interrupt or _list:
     _output = os.open(_list, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if _list else 0
     for _name in ("fsync", "pwrite", "writev", "mkfifo"):
         _before(os, _name)
