@@ -135,6 +135,23 @@ def test_a_detached_job_s_result_elsewhere_holds_the_box(project: Project) -> No
     assert [] == project.boxes()
 
 
+def test_no_push_replaces_the_only_copy_of_a_result(project: Project) -> None:
+    """A second run, or a push, is refused until the file is named or given up."""
+    project.write("model.json", "untrained\n")
+    project.write("job.sh", "echo trained >model.json")
+    assert 73 == project.inv("run").code
+    for line in (("run",), ("push",)):
+        done = project.inv(*line)
+        assert 73 == done.code, done.err
+        assert "model.json" in done.err
+    assert "trained\n" == project.inv("ssh", "--", "cat work/model.json").out
+    project.write(
+        "onebox.toml", '[run]\ncommand = "sh job.sh"\n[fetch]\noutputs = []\n'
+    )
+    assert 0 == project.inv("run", "teardown").code
+    assert [] == project.boxes()
+
+
 def test_a_failed_job_s_files_are_named(project: Project) -> None:
     """A job that failed ends its box as always; what it left is named."""
     project.write("job.sh", "echo half >model.bin; exit 3")

@@ -9,7 +9,7 @@ from ..errors import OutputsHeld, UsageError
 from ..providers.base import Box
 from ..transport import outputs
 from . import arrival, attempts, job, output_folders, receipt, starting
-from .roots import roots
+from .roots import asked_for, roots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,9 +152,10 @@ def left_alone(
     Return the error that keeps the box, if the job's result is outside of its outputs.
 
     That is so if the job ended well, its outputs hold nothing new, and other files are
-    new or changed since the push. If no outputs are configured, none are expected.
+    new or changed since the push. If onebox.toml says that there are no outputs, none
+    are expected.
     """
-    if ended is None or ended.code or not roots(session):
+    if ended is None or ended.code or not asked_for(session):
         return None
     if left is None or not left.alone:
         return None

@@ -201,6 +201,18 @@ def test_links_out_are_left_out(home: Home) -> None:
     assert ["model"] == [path.name for path in home.folder().iterdir()]
 
 
+def test_a_checkpoint_that_is_a_link_is_pulled(home: Home) -> None:
+    """What a link leads to in the job's folder is in the pull as a file."""
+    home.write("../runs/model", b"1")
+    (home.ckpt / "newest").symlink_to("../runs/model")
+    home.take()
+
+    assert b"1" == (home.folder() / "newest").read_bytes()
+    home.write("../runs/model", b"2")
+    home.take()
+    assert b"2" == (home.folder() / "newest").read_bytes()
+
+
 def test_what_cannot_be_taken_is_said(home: Home) -> None:
     """Where the disk here refuses, the pulls stay, and the reason is raised."""
     home.write("model", b"1")
