@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def lines(
     if size.hourly is None:
         found.append(f"$? is not known: {why_unknown(session)}")
     elif size.priced:
-        age = words.age(now - size.priced)
+        age = words.age(time.time() - size.priced)
         found.append(f"prices are {age} old: {why_unknown(session)}")
     return found
 

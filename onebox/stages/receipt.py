@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -75,7 +74,7 @@ def make(
 def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
     """Write the receipt to .onebox/jobs/<job>/, and beside the outputs."""
     if "attempts" in paper:
-        now = time.time()
+        now = session.now()
         lived = now - (session.notebook.record.created or now)
         costs = costs_of(paper, lived)
         paper["costs"] = {k: c if c is None else round(c, 6) for k, c in costs.items()}
@@ -128,9 +127,9 @@ def last_good(session: Session) -> dict[str, Any] | None:
 def show(session: Session, paper: Mapping[str, Any], created: float) -> None:
     """Say at the end of a chain what it all took and cost."""
     size = paper["box"]
-    text = bill(paper, time.time() - created)
+    text = bill(paper, session.now() - created)
     limit = session.settings.limits.max_cost
-    spent = total(costs_of(paper, time.time() - created).values())
+    spent = total(costs_of(paper, session.now() - created).values())
     if limit is not None and spent is not None and spent > limit:
         session.screen.warn(
             f"{words.money(spent)} is more than [limits] max_cost = "

@@ -188,7 +188,7 @@ def _end(session: Session, *, failed: bool) -> None:
         return
     # Of a box that was found by its tags alone nobody knows what is on it.
     ours = session.line.made_box or record.ours_to_end
-    created = record.created or time.time()
+    created = record.created or session.now()
     empty = ours and not record.job
     perform(session, after=failed, empty=empty, end_run=False)
     if session.paper is not None:
