@@ -107,18 +107,20 @@ def test_changed_files_are_named_when_there_are_outputs(project: Project) -> Non
     assert [] == project.boxes()
 
 
-def test_files_deleted_here_during_a_push_are_not_the_job_s(project: Project) -> None:
+def test_files_deleted_here_during_a_run_are_not_the_job_s(project: Project) -> None:
     """The box's files are compared with what was pushed, not with what is here now."""
     for number in range(20):
         project.write(f"data/{number}", "input\n")
-    project.write("job.sh", "rm data/0")
-    assert 0 == project.inv("push").code
-    for number in range(1, 20):
+    project.write("job.sh", "echo working; until rm ~/go 2>&-; do sleep 0.1; done")
+    line = project.start("run")
+    project.until("working")
+    for number in range(20):
         (project.root / "data" / str(number)).unlink()
-    done = project.inv("run", "--only", "fetch", "teardown")
+    (box,) = project.boxes()
+    (project.home / "local/boxes" / box / "home/go").touch()
 
-    assert 0 == done.code, done.err
-    assert "created or changed" not in done.err
+    assert 0 == line.wait(120), project.err
+    assert "created or changed" not in project.err
     assert [] == project.boxes()
 
 
