@@ -98,6 +98,8 @@ class Session:
         self.paper: dict[str, Any] | None = None
         self.fetched: outputs.Fetched | None = None
         self.fetched_into = root
+        # The job of an earlier line whose outputs this line has fetched.
+        self.fetched_earlier = ""
         # The digest of the code and data that this line has pushed.
         self.pushed = ""
         self.doing = ""

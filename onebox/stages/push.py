@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from .. import words
 from ..transport import sync
-from . import arrival, fetch, job
+from . import arrival, earlier
 from .selecting import left_out, project
 
 if TYPE_CHECKING:
     from ..agent.index import Index
     from ..agent.manifest import Entry
     from ..session import Session
-    from ..transport.answers import JobStatus
 
 
 def chosen(session: Session, known: Index | None = None) -> list[Entry]:
@@ -48,12 +47,9 @@ def reason(session: Session) -> str | None:
 def perform(session: Session) -> None:
     """Bring code and data to the box; the box confirms by digest."""
     session.lock()
-    arrival.ready(session)
-    # The files that a job works with are not changed under it.
-    latest = job.latest(session)
-    job.refuse_running(session, latest)
-    if latest is not None and not latest.job.startswith("image-"):
-        _bring_earlier_outputs(session, latest)
+    # The files that a job works with are not changed under it, nor those that it
+    # has changed before they are here.
+    earlier.fetch_outputs(session, arrival.ready(session))
     with session.timed("push"), session.screen.stage("push") as line:
         line.doing("looking at what is here")
         stays = ""
@@ -81,19 +77,6 @@ def perform(session: Session) -> None:
             changes.append(f"{done.deleted:,} deleted")
         detail = ", ".join([amount, *changes])
         line.end("", "; ".join(filter(None, [detail, stays])))
-
-
-def _bring_earlier_outputs(session: Session, latest: JobStatus) -> None:
-    """
-    Fetch what the last job has left: this push could write over it.
-
-    The job may have changed what was pushed, in its outputs or beside them.
-    """
-    record = session.notebook.record
-    if record.fetched or record.discarded:
-        return
-    session.screen.note(f"outputs of the earlier job {latest.job} first")
-    fetch.perform(session, started_by="push", partial=latest.state == "lost")
 
 
 def _index(session: Session) -> Path:

@@ -15,11 +15,12 @@ from .. import words
 from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
 from ..providers.base import Box
 from ..transport import outputs
-from ..transport.answers import ExitRecord, JobStatus
+from ..transport.answers import ExitRecord
 from ..transport.link import AgentError
 from . import (
     arrival,
     attempts,
+    earlier,
     fetch,
     image,
     job,
@@ -113,7 +114,7 @@ def perform(
     shell = (line or command_line(session)) if argv is None else None
     work = _Work(argv, shell, secret_values(session), usual)
     finished = _finished(session, work.command)
-    before = _bring_earlier_outputs(session, box)
+    before = earlier.fetch_outputs(session, box, log_only=session.line.only)
     record = before.record if before is not None and before.job == finished else None
     well = record is not None and (record.cause, record.code) == ("exit", 0)
     if well and not _again(session, finished, yes):
@@ -300,33 +301,13 @@ def _bring_what_there_is(
         receipt.write(session, run.job, paper)
 
 
-def _bring_earlier_outputs(session: Session, box: Box) -> JobStatus | None:
-    """
-    Have the outputs of the job before here: a new one would write over them.
-
-    Returns the status of that job, None if there was none on this box.
-    """
-    record = session.notebook.record
-    before = job.latest(session)
-    if before is None or before.job.startswith("image-"):
-        return None
-    job.refuse_running(session, before)
-    job.bring_log(session, box, before)
-    if record.fetched or record.discarded or session.line.only:
-        return before
-    session.screen.note(f"outputs of the earlier job {before.job} first")
-    into = session.root / record.job_into if record.job_into else session.usual_into
-    lost = before.state == "lost"
-    with session.fetching_into(str(into)):
-        fetch.perform(session, started_by="run", partial=lost, ended=before.record)
-    return before
-
-
 def _finished(session: Session, command: str) -> str:
-    """Return the job of this command whose outputs have not come here, "" if none."""
+    """Return the job of this command whose outputs were not here, "" if none."""
     record = session.notebook.record
     same = record.job_command == command and not record.discarded
-    return record.job if same and not record.fetched else ""
+    # The push before this may have fetched them.
+    missed = not record.fetched or session.fetched_earlier == record.job
+    return record.job if same and missed else ""
 
 
 def _again(session: Session, job_id: str, yes: bool) -> bool:
