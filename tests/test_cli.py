@@ -659,7 +659,7 @@ class TestSignals:
         The first signal detaches: the job goes on, and the way back is named.
         """
         project.write(
-            "job.sh", "echo up; while [ ! -e go ]; do sleep 0.1; done; echo end"
+            "job.sh", "echo up; while [ ! -e go ]; do sleep 0.1; done; rm go; echo end"
         )
         line = project.start("run")
         project.until("up\n")

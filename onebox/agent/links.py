@@ -147,7 +147,11 @@ class Collector:
         )
 
     def _walk(self, path: bytes, *, follow: bool = False) -> List[bytes]:
-        walked = manifest.walk(self._work, path, follow=follow)
+        try:
+            walked = manifest.walk(self._work, path, follow=follow)
+        except (FileNotFoundError, NotADirectoryError):
+            # A job that runs has just removed it.
+            return []
         self._found.paths.update(walked.paths)
         return walked.links
 
@@ -178,8 +182,11 @@ def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
             continue
         here.append(part)
         place = b"/".join(here)
+        text = b""
         try:
             mode = os.lstat(os.path.join(work, place)).st_mode
+            if stat.S_ISLNK(mode):
+                text = os.readlink(os.path.join(work, place))
         except (FileNotFoundError, NotADirectoryError):
             return Resolved(b"/".join([*here, *reversed(ahead)]), "", links)
         kind = _named(mode)
@@ -188,7 +195,6 @@ def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
         links.append(place)
         if len(links) > MOST_LINKS:
             return Resolved(place, "", links)
-        text = os.readlink(os.path.join(work, place))
         here.pop()
         if text.startswith(b"/"):
             inside = _below(text, bases)
