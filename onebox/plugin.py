@@ -96,7 +96,10 @@ class Stage(Task):  # type: ignore[type-arg]
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return this task's own flags, then the ones shared by the line."""
         Said.begin()
+        # Invoke takes the texts out of there: a second program would have none.
+        texts = dict(self.help)
         arguments = list(super().get_arguments(ignore_unknown_help))
+        self.help = texts
         taken = {name for argument in arguments for name in argument.names}
         if self.needs and "only" not in taken:
             arguments.append(

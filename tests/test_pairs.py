@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +42,9 @@ def inv(
     for name, value in project.environ.items():
         monkeypatch.setenv(name, value)
     tasks = Collection(*ns.tasks.values())
+    # What a process of its own would do at its end.
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
 
     def run(*words: str) -> Ended:
         code = 0
@@ -50,6 +54,8 @@ def inv(
             Program(namespace=tasks).run(["inv", *words])
         except SystemExit as end:
             code = int(end.code or 0)
+        while at_exit:
+            at_exit.pop()()
         return Ended(code, "".join(capfd.readouterr()))
 
     yield run
