@@ -52,7 +52,7 @@ def note(root: Path, project: str, state: Path) -> None:
     told = json.dumps({"project": project, "path": str(place)}).encode()
     # What cannot be written costs no more than a rename would have without it.
     with suppress(OSError):
-        (place / MARK).parent.mkdir(exist_ok=True)
+        private_dir((place / MARK).parent)
         write_atomically(place / MARK, told)
         private_dir(state / "roots")
         write_atomically(state / "roots" / project, str(place).encode())

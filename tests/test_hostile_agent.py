@@ -140,7 +140,7 @@ def test_hostile_answers_are_named_errors_and_write_nothing(
     """
     assert 0 == project.inv("run", "--keep").code
     (box,) = project.boxes()
-    agent = project.home / "local" / "boxes" / box / "onebox"
+    agent = project.home / "local" / "boxes" / box / "disk" / "onebox"
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "log").write_bytes(b"mine")

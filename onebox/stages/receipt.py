@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import words
-from ..durable import clear_drafts, open_folder, write_atomically, write_in
+from ..durable import clear_drafts, open_folder, private_dir, write_atomically, write_in
 from ..providers.base import Box
 from ..providers.costs import MACHINE, total
 from ..transport.answers import ExitRecord
@@ -88,7 +88,7 @@ def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
         write_atomically(beside / NAME, data, mode=0o644)
     # With its outputs here, and only then, it need not run again.
     if "key" in paper and "outputs" in paper:
-        session.memory.mkdir(parents=True, exist_ok=True)
+        private_dir(session.memory)
         write_atomically(session.memory / LAST, data, mode=0o644)
     for place in (session.memory, folder.parent, *folder.parent.iterdir()):
         clear_drafts(place, ".*.json-*")

@@ -65,6 +65,7 @@ def test_box_that_does_not_learn_its_new_deadline_is_named(
     line.type(provision)
     line.project.cut_power()
     line.cloud = Forgetful(local_root(line.project.environ))
+    line.cloud.disk_only = False
     monkeypatch.setattr(arrival, "DEADLINE_SECONDS", 0.0)
     (box,) = line.boxes()
     text = line.project.read("onebox.toml")
@@ -85,6 +86,7 @@ def test_box_that_learns_its_new_deadline_is_believed(
     """
     A start that prolongs the box's own deadline has nothing to warn of.
     """
+    line.cloud.disk_only = False
     line.type(provision)
     line.project.cut_power()
     text = line.project.read("onebox.toml")

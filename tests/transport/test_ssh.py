@@ -865,6 +865,7 @@ class Attached:
         self.screen = self
         self.settings = SimpleNamespace(limits=SimpleNamespace(max_log=5 << 30))
         self.breaks = 0
+        self.doing = ""
 
     def door(self, box: Box) -> ssh.Door:
         """Return the way to the box."""
