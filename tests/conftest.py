@@ -119,13 +119,15 @@ class Project:
         folder = self.home / "local" / "boxes"
         return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
 
-    def cut_power(self) -> None:
+    def cut_power(self, boxes: Iterable[str] | None = None) -> None:
         """
         Have everything in the boxes gone at once: nobody is asked.
 
+        These *boxes*, or all of them.
+
         What a client starts there again right after is not touched.
         """
-        for name in self.boxes():
+        for name in self.boxes() if boxes is None else boxes:
             found: set[int] = set()
             while fresh := processes.marked(name) - found:
                 # None of them can start another one, or mourn, any more.

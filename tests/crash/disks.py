@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,13 +80,13 @@ def there(chance: random.Random, count: int) -> Iterator[Outcome]:
 def _mount(place: Path) -> bool:
     """Put a disk of its own under a directory, with the files that are in it."""
     place.mkdir(exist_ok=True)
-    files = [(path.name, path.read_bytes()) for path in place.iterdir()]
-    options = ["-t", "tmpfs", "-o", f"size={ROOM},mode=700"]
-    command = ["mount", *options, "onebox-test", str(place)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        return False
-    for name, data in files:
-        (place / name).write_bytes(data)
+    with tempfile.TemporaryDirectory() as kept:
+        shutil.copytree(place, kept, dirs_exist_ok=True)
+        options = ["-t", "tmpfs", "-o", f"size={ROOM},mode=700"]
+        command = ["mount", *options, "onebox-test", str(place)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return False
+        shutil.copytree(kept, place, dirs_exist_ok=True)
     return True
 
 
