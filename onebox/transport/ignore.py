@@ -129,20 +129,25 @@ def translate(glob: str, whole: bool) -> re.Pattern[str] | None:
 
 
 def _walk(
-    base: bytes, folder: bytes, rules: list[tuple[int, list[Rule]]], found: set[bytes]
+    base: bytes, top: bytes, rules: list[tuple[int, list[Rule]]], found: set[bytes]
 ) -> None:
-    full = os.path.join(base, folder) if folder else base
-    rules = [*rules, (len(folder), read_rules(full))]
-    with os.scandir(full) as items:
-        for item in items:
-            path = folder + b"/" + item.name if folder else item.name
-            is_folder = item.is_dir(follow_symlinks=False)
-            if item.name == b".git" or _excluded(path, is_folder, rules):
-                continue
-            if is_folder:
-                _walk(base, path, rules, found)
-            else:
-                found.add(path)
+    # No recursion: folders may be nested deeper than Python's stack.
+    todo = [(top, rules)]
+    while todo:
+        folder, above = todo.pop()
+        full = os.path.join(base, folder) if folder else base
+        own = read_rules(full)
+        rules = [*above, (len(folder), own)] if own else above
+        with os.scandir(full) as items:
+            for item in items:
+                path = folder + b"/" + item.name if folder else item.name
+                is_folder = item.is_dir(follow_symlinks=False)
+                if item.name == b".git" or _excluded(path, is_folder, rules):
+                    continue
+                if is_folder:
+                    todo.append((path, rules))
+                else:
+                    found.add(path)
 
 
 def _excluded(path: bytes, folder: bool, rules: list[tuple[int, list[Rule]]]) -> bool:

@@ -258,6 +258,9 @@ def _interrupt(stage: str) -> Callable[[World, Way, random.Random], None]:
         made.new_number()
         made.begin()
         met = made.project.home / "met"
+        if not steps:
+            # Its result keeps the box, so this stage never comes.
+            return
         step = chance.choice(steps)
         env = hooked(made, ONEBOX_INTERRUPT=step, ONEBOX_MET=str(met))
         done = made.project.inv("run", env=env)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import socketserver
 import subprocess
@@ -155,7 +154,7 @@ class World:
 
     def forget_outputs(self) -> None:
         """Remove what jobs have left here."""
-        shutil.rmtree(self.project.root / "results", ignore_errors=True)
+        remove(self.project.root / "results")
         for path in self.evidence.iterdir():
             path.unlink()
 
@@ -322,8 +321,12 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
             yield made
         finally:
             made.end()
-            # Deeper than Python's own removal can go.
-            subprocess.run(["rm", "-rf", str(home)], check=False)
+            remove(home)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, also one that is nested deeper than Python can recurse."""
+    subprocess.run(["rm", "-rf", str(folder)], check=False)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from onebox.agent.manifest import Entry, check
 from onebox.agent.names import Hostile
 from onebox.errors import OutputsHeld
 from onebox.providers.localbox import disk
+from onebox.transport.ignore import tracked_without_git
 
 from .conftest import AgentBox
 from .test_sync import Project
@@ -85,3 +86,10 @@ def test_deep_manifests_are_checked() -> None:
     check([Entry(b"/".join([b"out", *[b"x"] * 2_000]), "f", 0o644)], [b"out"])
     with pytest.raises(Hostile, match="too long"):
         check([Entry(b"/".join([b"out", *[b"x"] * 20_000]), "f", 0o644)], [b"out"])
+
+
+def test_code_without_git_is_selected_at_any_depth(project: Project) -> None:
+    """A project that is no repository may have folders nested by the thousand."""
+    nest(project.root / "code", LEVELS)
+    found = tracked_without_git(os.fsencode(project.root), [b"code"])
+    assert found == {b"code" + b"/x" * LEVELS + b"/end"}
