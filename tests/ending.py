@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,21 +23,25 @@ from pathlib import Path
 ROUNDS = 100
 
 _watchers: dict[int, subprocess.Popen[bytes]] = {}
+_one_at_a_time = threading.Lock()
 
 
 def ends_with_us(folder: Path) -> None:
     """Have what lives in a folder end with this process, and the folder go."""
-    watcher = _watchers.get(os.getpid())
-    if watcher is None:
-        watcher = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        _watchers[os.getpid()] = watcher
-    assert watcher.stdin is not None
-    watcher.stdin.write(os.fsencode(folder) + b"\n")
-    watcher.stdin.flush()
+    # Worlds are made in several threads: a second watcher would replace the first,
+    # which then ends all that it was told of.
+    with _one_at_a_time:
+        watcher = _watchers.get(os.getpid())
+        if watcher is None:
+            watcher = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__],
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
+            _watchers[os.getpid()] = watcher
+        assert watcher.stdin is not None
+        watcher.stdin.write(os.fsencode(folder) + b"\n")
+        watcher.stdin.flush()
 
 
 def living_in(folder: Path) -> list[int]:

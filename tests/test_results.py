@@ -117,7 +117,7 @@ def test_files_deleted_here_during_a_run_are_not_the_job_s(project: Project) -> 
     for number in range(20):
         (project.root / "data" / str(number)).unlink()
     (box,) = project.boxes()
-    (project.home / "local/boxes" / box / "home/go").touch()
+    (project.home / "local/boxes" / box / "disk/home/go").touch()
 
     assert 0 == line.wait(120), project.err
     assert "created or changed" not in project.err
