@@ -14,6 +14,9 @@ import sys
 def main(small: bool = False) -> None:
     """Do what the command line says: the whole of it is a constant."""
     root = os.path.dirname(os.path.abspath(sys.argv[0]))
+    # Where only root could replace the first agent, a later one lies in `files`.
+    if not os.path.exists(os.path.join(root, "box.json")):
+        root = os.path.dirname(root)
     mode = sys.argv[1] if len(sys.argv) == 2 else ""
     # Each mode loads its own half: a watch needs a third of the modules, so
     # that a bundle of those alone, the *small* one, can watch from the first

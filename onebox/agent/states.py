@@ -62,8 +62,6 @@ def tell(at: Box, job: str, order: Dict[str, Any]) -> str:
         with contextlib.suppress(OSError):
             with open(fresh, "w", encoding="ascii") as file:
                 json.dump(order, file)
-                # The watch may be root, whom the job's supervisor is not.
-                os.fchmod(file.fileno(), 0o644)
             os.replace(fresh, os.path.join(directory, "cancel"))
         processes.send(signal.SIGTERM, [int(known["pid"])])
     return now

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import time
-from typing import List, Set
+from typing import Any, Dict, List, Set
 
 from . import box, notices, processes, states
 from .box import Box
@@ -27,6 +27,7 @@ LAST_GRACE = 60.0
 NOTICE_MARGIN = 2.0
 # Neither a dead disk nor a power-off command that hangs may keep the box on.
 PATIENCE = 30.0
+SUCCESS = "exit status 0"
 # Who follows a job reads of its end within this time.
 LAST_WORDS = 0.5
 # A job can write nonsense into its own directory, and a box can run out of
@@ -72,7 +73,7 @@ def power_off(at: Box, cause: str) -> None:
     except FAULTS as fault:
         note(at, "the job could not be ended: %r" % fault)
     _sync()
-    _run(at, at.poweroff)
+    run(at, at.poweroff)
     until = time.monotonic() + at.poweroff_wait
     while time.monotonic() < until:
         with contextlib.suppress(OSError):
@@ -80,7 +81,7 @@ def power_off(at: Box, cause: str) -> None:
         time.sleep(min(POLL, at.poweroff_wait))
     if at.poweroff_force:
         note(at, "the box is still on")
-        _run(at, at.poweroff_force)
+        run(at, at.poweroff_force)
 
 
 def before_off(at: Box) -> None:
@@ -108,7 +109,7 @@ def _end_job(at: Box, cause: str) -> None:
     if not job:
         return
     grace = min(states.grace(at, job), LAST_GRACE)
-    states.tell(at, job, {"cause": cause, "grace": grace})
+    _tell(at, job, {"cause": cause, "grace": grace})
     end = time.monotonic() + grace + 5
     while states.running(at) and time.monotonic() < end:
         time.sleep(0.05)
@@ -188,9 +189,30 @@ class _Watchman:
             left = LAST_GRACE
         self.warned.add(job)
         note(self.at, "notice: the box goes in %.0f s; job %s ends" % (left, job))
-        states.tell(
-            self.at, job, {"cause": "preempted", "grace": max(left - NOTICE_MARGIN, 0)}
-        )
+        grace = max(left - NOTICE_MARGIN, 0)
+        _tell(self.at, job, {"cause": "preempted", "grace": grace})
+
+
+def _tell(at: Box, job: str, order: Dict[str, Any]) -> None:
+    """
+    Have a job end, with no more rights than it has itself.
+
+    The job could put a link in the place of whatever is written below its folder.
+    """
+    owner = os.stat(at.path("jobs"))
+    if owner.st_uid == os.geteuid():
+        states.tell(at, job, order)
+        return
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(owner.st_gid)
+            os.setuid(owner.st_uid)
+            states.tell(at, job, order)
+        finally:
+            os._exit(0)
+    _wait(pid)
 
 
 def _changed(path: str) -> int:
@@ -214,8 +236,12 @@ def _sync() -> None:
     _wait(pid)
 
 
-def _run(at: Box, argv: List[str]) -> None:
-    """Run a command without anything of ours; do not wait for it for ever."""
+def run(at: Box, argv: List[str]) -> bool:
+    """
+    Run a command as root, with none of our files; tell whether it succeeded.
+
+    One that does not end within `PATIENCE` is left running, and has failed.
+    """
     argv = at.as_root(argv)
     null = os.open(os.devnull, os.O_RDWR)
     try:
@@ -227,10 +253,12 @@ def _run(at: Box, argv: List[str]) -> None:
         )
     except OSError as error:
         note(at, "%s: %s" % (argv[0], error))
-        return
+        return False
     finally:
         os.close(null)
-    note(at, "%s: %s" % (argv, _wait(pid)))
+    ended = _wait(pid)
+    note(at, "%s: %s" % (argv, ended))
+    return ended == SUCCESS
 
 
 def _wait(pid: int) -> str:

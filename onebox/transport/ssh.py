@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from .. import children
@@ -47,6 +47,8 @@ GRACE_SECONDS = 60.0
 # How long a box may take to say hello. Past the handshake neither ssh nor a
 # shared connection has a limit of its own that is shorter than a minute.
 HELLO_SECONDS = 30.0
+# Where a newer agent lies, beside one that only root could replace.
+OWN_AGENT = "files/agent.pyz"
 # How often a broken transfer or log is picked up again before giving up, unless
 # it got on by this much: more than all buffers on the way can have swallowed.
 RESUMES = 5
@@ -88,6 +90,7 @@ class Door:
         # By how many seconds the box's clock was ahead of ours when we last met.
         self.ahead = 0.0
         self._link: Link | None = None
+        self._agent = box.agent
         self._write_known(box)
         text = _config(box, directory, identity, self.socket)
         write_atomically(self.config, os.fsencode(text))
@@ -235,14 +238,16 @@ class Door:
             link.begin("renew")
             link.send(b"D", bundle.bundle())
             link.send(b"Z")
-            link.finish(within=within)
+            renewed = link.finish(within=within)
+        if renewed.get("own") is True:
+            self._agent = str(PurePosixPath(self.box.agent).parent / OWN_AGENT)
         link, _ = self._converse(within)
         link.another = self.another
         return link
 
     def _converse(self, within: float, *options: str) -> tuple[Link, str]:
         """Start the agent; return the conversation and the agent's version."""
-        agent = shlex.quote(self.box.agent)
+        agent = shlex.quote(self._agent)
         with contextlib.ExitStack() as undo:
             # A file without a name: what ssh and the box say stays nowhere.
             said = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))

@@ -19,6 +19,12 @@ from . import Disk
 from .conftest import UP, Made, Maker, until
 
 BROKEN_CFG = "runcmd: [{\n  this is: no yaml\n"
+# Makes the agent one of another version.
+OF_OLD = """\
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], "a") as archive:
+    archive.writestr("agent/of_old.py", "")
+"""
 JOB = "trap 'echo saved; exit 0' TERM; echo on; while :; do sleep 0.1; done"
 
 
@@ -91,6 +97,47 @@ def test_first_contact(made: Made) -> None:
     assert told["box"] == made.request.box
     assert told["deadline"] == made.request.arming.deadline
     assert told["work"] == "/home/onebox/work"
+
+
+def test_a_job_cannot_replace_what_root_runs(made: Made) -> None:
+    """The agent, the watch and the box's description stay root's, renewed or not."""
+    root = "/var/lib/onebox"
+    names = ("agent.pyz", "watch.pyz", "box.json")
+    with made.link() as link:
+        assert link.ask("hello")["agent"] == version()
+        before = [made.machine.run("sha256sum", f"{root}/{name}") for name in names]
+        tries = [
+            f"echo >/tmp/mine; {how} {root}/{name} || echo refused"
+            for name in names
+            for how in ("rm -f", "cp /bin/true", "mv -f /tmp/mine", "chmod 777")
+        ]
+        shell = "; ".join([*tries, f"mv {root} {root}.old"])
+        link.ask("start", job="hostile", shell=shell)
+        printed, end = follow(link, "hostile")
+    assert printed.count(b"refused\n") == len(tries), printed
+    assert end["record"]["code"] == 1
+    after = [made.machine.run("sha256sum", f"{root}/{name}") for name in names]
+    assert after == before
+    owners = made.machine.run("stat", "-c", "%U %a", root, f"{root}/agent.pyz")
+    assert owners.split() == ["root", "755", "root", "644"]
+
+
+def test_an_agent_is_renewed_where_nobody_becomes_root(maker: Maker) -> None:
+    """Where jobs may not become root, a newer agent runs beside root's own."""
+    made = maker.make()
+    with made.link():
+        pass
+    root = "/var/lib/onebox"
+    made.machine.run("rm", "/etc/sudoers.d/90-onebox")
+    made.machine.run("python3", "-c", OF_OLD, f"{root}/agent.pyz")
+    before = made.machine.run("sha256sum", f"{root}/agent.pyz")
+    with made.link() as link:
+        assert link.ask("hello")["agent"] == version()
+        link.ask("start", job="one", shell="echo on; exit 3")
+        printed, end = follow(link, "one")
+    assert (printed, end["record"]["code"]) == (b"on\n", 3)
+    assert made.machine.run("sha256sum", f"{root}/agent.pyz") == before
+    made.machine.off()
 
 
 def test_only_our_host_key(made: Made) -> None:
@@ -289,7 +336,7 @@ def test_timer_without_an_agent(ends: Ends) -> None:
     """systemd alone powers the box off when its agent is no program at all."""
     assert ends.lived(ends.agent) >= 3
     log = ends.agent.machine.disk.file("/var/lib/onebox/watch.log")
-    assert not log.exists()
+    assert not log.read_text()
 
 
 def test_deadline_of_a_broken_image(ends: Ends) -> None:

@@ -16,9 +16,10 @@ from onebox.providers import arming
 from onebox.providers.base import Arming, HostKey, Request, Size, Tags
 from onebox.transport import bundle
 
-# What EC2 takes, before base64, and what we want to keep of it for later.
-EC2_LIMIT = 16_384
+# EC2 takes 16,384 bytes, before base64: a margin is kept. It alone takes bytes that
+# are no text; of the others DigitalOcean takes the fewest.
 PACKED_AIM = 14_000
+PLAIN_LIMIT = 64 << 10
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\n" + 5 * ("x" * 70 + "\n")
 
 
@@ -36,10 +37,10 @@ def request(user_key: str = "ssh-ed25519 " + "A" * 68 + " me") -> Request:
 
 
 def test_fits_everywhere() -> None:
-    """The narrowest cloud takes it, and compressed there is a good margin."""
+    """Compressed it fits EC2 with a good margin, and as text the other clouds."""
     plain = arming.user_data(request(), notice="ec2")
     packed = arming.user_data(request(), notice="ec2", packed=True)
-    assert len(plain) < EC2_LIMIT
+    assert len(plain) < PLAIN_LIMIT
     assert len(packed) <= PACKED_AIM
     assert gzip.decompress(packed) == plain
 
