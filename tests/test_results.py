@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+import subprocess
 
 import pytest
 
@@ -209,3 +211,84 @@ def test_a_deep_tree_beside_the_outputs_is_named(project: Project) -> None:
     assert "1 file that the job created or changed outside of the outputs" in done.err
     assert len(done.err) < 10_000
     assert [] == project.boxes()
+
+
+def test_a_receipt_in_tracked_outputs_does_not_hold_the_box(project: Project) -> None:
+    """It is not pushed: as an output it would differ from the next run's receipt."""
+    project.write("results/onebox-receipt.json", "{}")
+    project.write("results/kept.txt", "kept")
+    project.write(".gitignore", ".onebox\n")
+    subprocess.run(["git", "init", "-q"], cwd=project.root, check=True)
+    subprocess.run(["git", "add", "results"], cwd=project.root, check=True)
+    project.write("job.sh", "ls results; date >results/date")
+    for _ in range(2):
+        done = project.inv("run")
+
+        assert (0, "kept.txt\n") == (done.code, done.out), done.err
+        assert [] == project.boxes()
+    assert "sh job.sh" in project.read("results/onebox-receipt.json")
+
+
+@pytest.mark.parametrize("own", ["echo precious >", "mkdir -p "])
+def test_an_output_with_the_receipt_s_name_stays_the_job_s(
+    project: Project, own: str
+) -> None:
+    """The receipt is then in `.onebox` only, and a warning says so."""
+    project.write(
+        "job.sh", f"mkdir -p results; {own}results/onebox-receipt.json; >results/x"
+    )
+    done = project.inv("run")
+
+    assert 0 == done.code, done.err
+    assert "results/onebox-receipt.json is an output of the job" in done.err
+    assert [] == project.boxes()
+    came = project.root / "results" / "onebox-receipt.json"
+    assert came.is_dir() or "precious\n" == came.read_text("utf-8")
+
+
+def test_read_only_folders_of_a_job_are_fetched_again(project: Project) -> None:
+    """A folder is closed here as on the box, but to the next fetch; the code stays."""
+    project.write(
+        "job.sh",
+        "mkdir -p results/inner; date >results/inner/date; date >results/inner/$$; "
+        "chmod 500 results/inner results",
+    )
+    for _ in range(2):
+        done = _without_root_s_rights(project, "run")
+
+        assert 0 == done.returncode, done.stderr
+        assert "results is read-only" in done.stderr
+        assert [] == project.boxes()
+        for folder in ("results", "results/inner"):
+            assert 0o500 == stat.S_IMODE((project.root / folder).stat().st_mode)
+    assert 2 < len(list((project.root / "results" / "inner").iterdir()))
+
+
+def test_an_output_that_cannot_be_read_is_named_as_that(project: Project) -> None:
+    """It is not taken for one that is still being written to."""
+    project.write("job.sh", "date >results/closed; chmod 0 results/closed")
+    done = _without_root_s_rights(project, "run")
+
+    assert 73 == done.returncode
+    assert "not readable on the box: results/closed" in done.stderr
+    assert 1 == len(project.boxes())
+
+
+def _without_root_s_rights(
+    project: Project, *words: str
+) -> subprocess.CompletedProcess[str]:
+    """Run an `inv` line that file modes apply to, whoever runs the tests."""
+    argv = project.argv(*words)
+    if os.geteuid() == 0:
+        lost = "-dac_override,-dac_read_search"
+        argv = ["setpriv", "--bounding-set", lost, *argv]
+    return subprocess.run(
+        argv,
+        cwd=project.root,
+        env=project.environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

@@ -117,6 +117,10 @@ def scan(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
             through=outputs.through,
         )
         index.save()
+        # Without hashes nobody has tried to read them.
+        found.unreadable.extend(
+            e.path for e in found.entries if e.kind == "f" and not _readable(work, e)
+        )
         entries = retargeted(found.entries, outputs.targets)
         told = _hashes(Incoming(channel, box)) if request.get("unless") else b""
         others = parts.differing(entries, told, times=True)
@@ -170,6 +174,12 @@ OPS: Dict[str, Callable[[wire.Channel, Box, Dict[str, Any]], Dict[str, Any]]] = 
     "scan": scan,
     "send": send,
 }
+
+
+def _readable(work: bytes, entry: Entry) -> bool:
+    # For the owner it is the owner's bit that counts, and nothing else.
+    shut = entry.mode & 0o444 != 0o444
+    return not shut or os.access(os.path.join(work, entry.path), os.R_OK)
 
 
 def _hashes(frames: Callable[[], Frame]) -> bytes:

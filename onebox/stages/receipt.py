@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import words
+from ..agent.manifest import Entry
 from ..durable import clear_drafts, open_folder, private_dir, write_atomically, write_in
 from ..providers.base import Box
 from ..providers.costs import MACHINE, total
 from ..transport.answers import ExitRecord
+from ..transport.select import RECEIPT
 from . import attempts
 
 if TYPE_CHECKING:
     from ..session import Session
 
-NAME = "onebox-receipt.json"
+NAME = RECEIPT
 GB = 1 << 30
 # Its name in the folder of the job, below .onebox.
 NAME_HERE = "receipt.json"
@@ -85,7 +87,14 @@ def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
         write_in(opened, NAME_HERE, data, mode=0o644)
     beside = _beside(session)
     if beside is not None:
-        write_atomically(beside / NAME, data, mode=0o644)
+        try:
+            write_atomically(beside / NAME, data, mode=0o644)
+        except PermissionError:
+            # The folder is read-only on the box, so it is here.
+            kept = words.path(str(folder.relative_to(session.root)))
+            session.screen.warn(
+                f"{words.path(beside.name)} is read-only: the receipt is in {kept}"
+            )
     # With its outputs here, and only then, it need not run again.
     if "key" in paper and "outputs" in paper:
         private_dir(session.memory)
@@ -205,5 +214,17 @@ def _beside(session: Session) -> Path | None:
         folder, top = session.into / path, os.fsencode(path.rstrip("/") + "/")
         filled = any(entry.path.startswith(top) for entry in came)
         if filled and folder.is_dir() and not folder.is_symlink():
-            return folder
+            return folder if _is_free(session, top, came) else None
     return None
+
+
+def _is_free(session: Session, top: bytes, came: list[Entry]) -> bool:
+    """Tell whether no output has the name of the receipt; warn if one has."""
+    name = top + os.fsencode(NAME)
+    if any(entry.path == name for entry in came):
+        session.screen.warn(
+            f"{words.path(name)} is an output of the job: its receipt is only in "
+            f"{session.local_dir.name}/jobs"
+        )
+        return False
+    return True

@@ -51,6 +51,7 @@ class Placing:
         """Place everything, and have it on the disk; remember the hashes of blocks."""
         made = [entry for entry in entries if entry.kind == "d" and self._make(entry)]
         self._made.update(entry.path for entry in made)
+        opened = [entry for entry in entries if entry.kind == "d" and self._open(entry)]
         for entry in entries:
             if entry.kind == "f":
                 staged = self._staged.get(entry.path)
@@ -61,7 +62,7 @@ class Placing:
                     self._know(entry, blocks.get(entry.path, b""))
             elif entry.kind == "l":
                 self._link(entry)
-        for entry in reversed(made):
+        for entry in reversed(made + opened):
             self._tree.chmod(entry.path, entry.mode)
         self._sync(entries)
 
@@ -76,6 +77,17 @@ class Placing:
         self._tree.folder(entry.path)
         return True
 
+    def _open(self, entry: Entry) -> bool:
+        """Let files into a folder that is closed because the box has it so."""
+        if entry.mode & 0o700 == 0o700 or entry.path in self._made:
+            return False
+        mode = stat.S_IMODE(self._tree.stat(entry.path).st_mode)
+        # Or open: a crash came between this and its own mode.
+        if mode not in (entry.mode, entry.mode | 0o700):
+            return False
+        self._tree.chmod(entry.path, entry.mode | 0o700)
+        return True
+
     def _file(self, entry: Entry, staged: bytes) -> None:
         # As it is at this very moment: it may have become the user's. In a folder
         # that was made just now there is nothing of theirs.
@@ -85,7 +97,11 @@ class Placing:
             manifest.same_content(here, entry) or self._remembered.is_ours(here)
         ):
             self._clear(*self._tree.parent(entry.path), entry.path)
-        self._tree.place(entry.path, self._staging, staged)
+        try:
+            self._tree.place(entry.path, self._staging, staged)
+        except OSError as error:
+            # The name in the staging directory says nothing to the user.
+            raise OSError(error.errno, error.strerror, entry.path) from error
 
     def _keep(self, entry: Entry) -> None:
         here: os.stat_result | None = None

@@ -20,6 +20,8 @@ from .ignore import tracked_without_git
 from .meter import listing
 
 OWN = b".onebox"
+# What a run writes beside its outputs: on a box it would be an output of the job's.
+RECEIPT = "onebox-receipt.json"
 ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 
@@ -85,6 +87,7 @@ def select(
     for name in data:
         chosen.update(_data(base, _top(root, name)))
         tops.append(_inside(name))
+    chosen.difference_update(_receipts(results))
     paths, credentials = _without_credentials(chosen, tops)
     found = manifest.scan(base, paths, known or Index(), hashing=False)
     selection = _checked(base, found)
@@ -117,6 +120,11 @@ def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
     named = [folder for folder in sorted(skipped) if not is_output(folder)]
     others.update(tracked_without_git(base, named))
     return tracked.union(path for path in others if not is_output(path))
+
+
+def _receipts(outputs: list[bytes]) -> set[bytes]:
+    """Return where the receipts of earlier runs are."""
+    return {output + b"/" + RECEIPT.encode() for output in outputs}
 
 
 def _without_credentials(
