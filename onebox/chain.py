@@ -67,6 +67,9 @@ def _settled(session: Session) -> Iterator[None]:
     except OneboxError as error:
         _settle(session, error)
         raise
+    except KeyboardInterrupt as error:
+        # A user's own task has put another handler in the place of ours.
+        raise Interrupted(signal.SIGINT) from error
     except (Exception, SystemExit):
         # A user's own task failed, after what it had asked for was done.
         _settle(session, None)

@@ -280,3 +280,17 @@ def test_plan_before_a_push_does_not_hide_the_box(project: Project) -> None:
 
     (box,) = project.boxes()
     assert f"kept  {box}, no charge, powers itself off at" in done.err
+
+
+def test_ctrl_c_in_a_user_s_own_handler_names_the_box(project: Project) -> None:
+    """Python's own exception counts as the signal: 130, and the box is named."""
+    project.write(
+        "tasks.py",
+        "import onebox\nfrom onebox import *\n\n\n@onebox.stage(onebox.push)\n"
+        "def mine(c):\n    raise KeyboardInterrupt\n",
+    )
+    done = project.inv("mine")
+
+    (box,) = project.boxes()
+    assert 130 == done.code
+    assert f"({box}) is still up" in done.err
