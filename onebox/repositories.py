@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 
 _LIKELY = re.compile(rb"(?:^|/)(?:[.\x80-\xff]|git~1)", re.IGNORECASE)
 REPOSITORIES = frozenset([".git", "git~1", ".hg", ".jj", ".sl"])
+# What git wants to find in a folder, to take it for a repository.
+BARE = frozenset([b"head", b"objects", b"refs"])
+GIT_NEEDS = BARE | {b"commondir"}
 # HFS+ ignores these characters in names, so that ".g\u200cit" is ".git" there.
 IGNORED_BY_HFS = dict.fromkeys(
     [*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF]
@@ -28,3 +32,41 @@ def repository_of(path: bytes) -> bytes | None:
         if is_repository(part):
             return b"/".join(parts[:count])
     return None
+
+
+def repositories(paths: Iterable[bytes]) -> Callable[[bytes], bytes | None]:
+    """
+    Return what returns the repository that one of these paths lies in, or None.
+
+    Git takes any folder for a repository that has what it needs (a bare one), so
+    that a shell's prompt in it runs what is configured there.
+    """
+    bare = _bare(paths)
+    if not bare:
+        return repository_of
+
+    def find(path: bytes) -> bytes | None:
+        named = repository_of(path)
+        top = named or path
+        for end in [i for i, byte in enumerate(top) if byte == ord("/")]:
+            if top[:end] in bare:
+                return top[:end]
+        return path if path in bare else named
+
+    return find
+
+
+def _bare(paths: Iterable[bytes]) -> frozenset[bytes]:
+    found: dict[bytes, set[bytes]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition(b"/")
+        # Some file systems fold case.
+        part = name.lower()
+        if part in GIT_NEEDS:
+            found.setdefault(folder, set()).add(part)
+    return frozenset(
+        folder
+        for folder, names in found.items()
+        # In a linked work tree's folder a file names where the rest is.
+        if b"head" in names and (b"commondir" in names or names >= BARE)
+    )

@@ -9,7 +9,7 @@ from ..agent import manifest, parts, tables, wire
 from ..agent.manifest import Entry
 from ..agent.names import Hostile, raw, show
 from ..errors import OutputsHeld
-from ..repositories import repository_of
+from ..repositories import repositories, repository_of
 from .answers import ScanResult
 from .link import AgentError, Link
 from .meter import listing
@@ -159,15 +159,13 @@ def _not_for_us(entries: list[Entry], *, take: bool) -> tuple[list[bytes], list[
     """Return the paths that are never outputs, and what lies in a repository."""
     apart: list[bytes] = []
     inner: list[Entry] = []
+    holder = repositories(entry.path for entry in entries)
     for entry in entries:
-        repository = repository_of(entry.path)
-        if (
-            entry.path.split(b"/", 1)[0].lower() in NOT_OUTPUTS
-            # The project's own.
-            or (repository is not None and b"/" not in repository)
-        ):
+        top = entry.path.split(b"/", 1)[0]
+        # A repository at the top is the project's own.
+        if top.lower() in NOT_OUTPUTS or repository_of(top) is not None:
             apart.append(entry.path)
-        elif repository is not None and not take:
+        elif not take and holder(entry.path) is not None:
             inner.append(entry)
     return apart, inner
 

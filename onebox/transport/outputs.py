@@ -25,7 +25,7 @@ from ..agent.names import brief, show
 from ..agent.receiver import Receiver
 from ..durable import private_dir
 from ..errors import OutputsHeld
-from ..repositories import repository_of
+from ..repositories import repositories
 from . import displaced
 from .asking import STAGING, Found, Left, ask, without
 from .bringing import Brought, bring
@@ -298,7 +298,8 @@ def _held_repositories(into: Path, entries: list[Entry]) -> list[Name]:
     paths = [entry.path for entry in entries]
     here = manifest.scan(os.fsencode(into), paths, Index(), hashing=False)
     known = {_shape(entry) for entry in here.entries}
-    held = {repository_of(e.path) for e in entries if _shape(e) not in known}
+    holder = repositories(paths)
+    held = {holder(e.path) for e in entries if _shape(e) not in known}
     return sorted(path for path in held if path is not None)
 
 

@@ -59,6 +59,28 @@ class TestRepositories:
         assert 0 == pushed.code, pushed.err
         assert not canary.exists()
 
+    def test_a_bare_repository_among_the_outputs_holds_the_box(
+        self, project: Project
+    ) -> None:
+        """Git runs what it configures as well, for a prompt in that folder."""
+        project.write(
+            "job.sh",
+            "echo 1 >results/x; git init -q --bare results/m; cd results/m; "
+            "git config core.bare false; git config core.worktree .",
+        )
+        done = project.inv("run")
+
+        assert 73 == done.code, done.err
+        assert "version control runs programs that it configures" in done.err
+        assert "results/m\n" in done.err
+        assert "1\n" == project.read("results/x")
+        assert not (project.root / "results" / "m").exists()
+        assert 73 == project.inv("teardown").code
+
+        assert 0 == project.inv("fetch", "--unsafe-git", "teardown").code
+        assert (project.root / "results" / "m" / "config").is_file()
+        assert [] == project.boxes()
+
     def test_a_repository_that_was_pushed_holds_nothing(self, project: Project) -> None:
         """
         A clone that went to the box as data, and is as it was, is here already.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.repositories import repository_of
+from onebox.repositories import repositories, repository_of
 from onebox.transport.select import select
 
 from .test_select import git, grow
@@ -176,3 +176,25 @@ def test_a_repositorys_folder_is_known_on_every_file_system(
 ) -> None:
     """Case, ignored characters and short names make no other folder of it."""
     assert repository == repository_of(path)
+
+
+@pytest.mark.parametrize(
+    ("paths", "repository"),
+    [
+        ([b"r/m/HEAD", b"r/m/config", b"r/m/objects", b"r/m/refs"], b"r/m"),
+        ([b"r/HEAD", b"r/commondir", b"r/config"], b"r"),
+        ([b"m/Head", b"m/OBJECTS", b"m/config", b"m/refs/heads"], None),
+        ([b"m/Head", b"m/OBJECTS", b"m/config", b"m/refs", b"m/refs/heads"], b"m"),
+        ([b"m/HEAD", b"m/config", b"n/objects", b"n/refs"], None),
+        ([b"m/config", b"m/objects", b"m/refs"], None),
+    ],
+)
+def test_a_folder_with_all_that_git_needs_is_a_repository(
+    paths: list[bytes], repository: bytes | None
+) -> None:
+    """Whatever its name is; what lies beside it belongs to none."""
+    find = repositories([*paths, b"plain/x"])
+
+    assert {repository} == {find(path) for path in paths if b"config" in path}
+    assert repository in (None, find(paths[-1]))
+    assert find(b"plain/x") is None
