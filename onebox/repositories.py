@@ -34,14 +34,19 @@ def repository_of(path: bytes) -> bytes | None:
     return None
 
 
-def repositories(paths: Iterable[bytes]) -> Callable[[bytes], bytes | None]:
+def repositories(
+    paths: Iterable[bytes], here: Callable[[bytes], bool] = lambda path: False
+) -> Callable[[bytes], bytes | None]:
     """
     Return what returns the repository that one of these paths lies in, or None.
 
     Git takes any folder for a repository that has what it needs (a bare one), so
     that a shell's prompt in it runs what is configured there.
+
+    Args:
+        here: Tells whether a path exists where these are to be put.
     """
-    bare = _bare(paths)
+    bare = _bare(paths, here)
     if not bare:
         return repository_of
 
@@ -56,7 +61,7 @@ def repositories(paths: Iterable[bytes]) -> Callable[[bytes], bytes | None]:
     return find
 
 
-def _bare(paths: Iterable[bytes]) -> frozenset[bytes]:
+def _bare(paths: Iterable[bytes], here: Callable[[bytes], bool]) -> frozenset[bytes]:
     found: dict[bytes, set[bytes]] = {}
     for path in paths:
         folder, _, name = path.rpartition(b"/")
@@ -64,6 +69,11 @@ def _bare(paths: Iterable[bytes]) -> frozenset[bytes]:
         part = name.lower()
         if part in GIT_NEEDS:
             found.setdefault(folder, set()).add(part)
+    for folder, names in found.items():
+        # An earlier fetch may have brought the rest.
+        for name in (b"HEAD", b"objects", b"refs", b"commondir"):
+            if here(folder + b"/" + name):
+                names.add(name.lower())
     return frozenset(
         folder
         for folder, names in found.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -69,6 +70,7 @@ def ask(
     beyond: str = "",
     mine: Callable[[], list[Entry]] | None = None,
     repositories: bool = False,
+    into: bytes = b"",
 ) -> Found:
     """
     Return the box's manifest, once it is known to harm nobody.
@@ -84,6 +86,8 @@ def ask(
             while the box looks, and spares it from sending that again.
 
         repositories: Take what lies in a `.git` folder or its like, too.
+
+        into: The folder that the outputs are brought into.
     """
     link.begin(
         "scan",
@@ -123,7 +127,7 @@ def ask(
         raise OutputsHeld(
             "not readable on the box: " + listing([show(p) for p in told.unreadable])
         )
-    apart, inner = _not_for_us(entries, take=repositories)
+    apart, inner = _not_for_us(entries, into, take=repositories)
     entries = without(entries, [*apart, *(entry.path for entry in inner)])
     nowhere = frozenset(told.nowhere)
     dangling = [p for p in leads_out(entries) if p in nowhere] if nowhere else []
@@ -155,11 +159,16 @@ def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
     return [e for e in entries if e.path not in apart] if apart else entries
 
 
-def _not_for_us(entries: list[Entry], *, take: bool) -> tuple[list[bytes], list[Entry]]:
+def _not_for_us(
+    entries: list[Entry], into: bytes, *, take: bool
+) -> tuple[list[bytes], list[Entry]]:
     """Return the paths that are never outputs, and what lies in a repository."""
     apart: list[bytes] = []
     inner: list[Entry] = []
-    holder = repositories(entry.path for entry in entries)
+    holder = repositories(
+        (entry.path for entry in entries),
+        lambda path: os.path.lexists(into + b"/" + path),
+    )
     for entry in entries:
         top = entry.path.split(b"/", 1)[0]
         # A repository at the top is the project's own.

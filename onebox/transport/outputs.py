@@ -123,6 +123,7 @@ def fetch(
                     beyond=beyond,
                     mine=lambda: last.look(into, index()),
                     repositories=unsafe_git,
+                    into=os.fsencode(into),
                 )
                 known = index()
                 refused = {} if unsafe_links else leads_out(found.entries)
@@ -298,7 +299,9 @@ def _held_repositories(into: Path, entries: list[Entry]) -> list[Name]:
     paths = [entry.path for entry in entries]
     here = manifest.scan(os.fsencode(into), paths, Index(), hashing=False)
     known = {_shape(entry) for entry in here.entries}
-    holder = repositories(paths)
+    holder = repositories(
+        paths, lambda path: os.path.lexists(os.fsencode(into) + b"/" + path)
+    )
     held = {holder(e.path) for e in entries if _shape(e) not in known}
     return sorted(path for path in held if path is not None)
 

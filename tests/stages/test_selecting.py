@@ -81,6 +81,16 @@ class TestRepositories:
         assert (project.root / "results" / "m" / "config").is_file()
         assert [] == project.boxes()
 
+    def test_two_fetches_make_no_repository_together(self, project: Project) -> None:
+        """What an earlier fetch has left counts as well."""
+        project.write("job.sh", "mkdir -p results/m/objects; >results/m/HEAD")
+        assert 0 == project.inv("run").code
+        project.write("job.sh", "mkdir -p results/m/refs; >results/m/config")
+        done = project.inv("run")
+
+        assert (73, True) == (done.code, "results/m\n" in done.err), done.err
+        assert not (project.root / "results" / "m" / "config").exists()
+
     def test_a_repository_that_was_pushed_holds_nothing(self, project: Project) -> None:
         """
         A clone that went to the box as data, and is as it was, is here already.
