@@ -53,7 +53,7 @@ def test_a_link_out_of_the_job_s_folder_holds_the_box(project: Project) -> None:
     assert 73 == done.code
     assert "results/best → ../../scratch" in done.err
     assert 73 == project.inv("teardown").code
-    assert 0 == project.inv("ssh", "--", "rm work/results/best").code
+    assert 0 == project.inv("ssh", "--", "rm work/results/best scratch").code
     done = project.inv("fetch", "teardown")
     assert 0 == done.code, done.err
     assert "links to nothing, left out: results/gone" in done.err
@@ -90,6 +90,34 @@ def test_a_changed_or_new_file_holds_the_box_when_the_outputs_are_empty(
     assert 0 == project.inv("fetch", "teardown").code
     assert "untrained\n" != project.read(named)
     assert [] == project.boxes()
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("mkdir ~/out; echo precious >~/out/r", "~/out/r"),
+        ("echo old >old; touch -d 2001-01-01 old; cp -p old ~/copy; rm old", "~/copy"),
+        (
+            "cd; mv work w2; mkdir -p work/results; echo precious >w2/results/r",
+            "~/w2/results/r",
+        ),
+    ],
+)
+def test_a_new_file_in_the_home_folder_holds_the_box_when_the_outputs_are_empty(
+    project: Project, command: str, named: str
+) -> None:
+    """It is named like one in the work folder; a job that leaves none holds nothing."""
+    project.write("job.sh", "cat /dev/null ~/*; true")
+    done = project.inv("run", "--keep")
+    assert 0 == done.code, done.err
+    project.write("job.sh", command)
+    done = project.inv("run")
+
+    assert 73 == done.code, done.err
+    assert "on the box, but nothing in results/: " in done.err
+    assert named in done.err
+    assert 1 == len(project.boxes())
+    assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
 
 
 def test_changed_files_are_named_when_there_are_outputs(project: Project) -> None:

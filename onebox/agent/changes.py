@@ -1,12 +1,12 @@
-"""Find what is new or changed in the work folder since it was pushed."""
+"""Find what is new or changed on the box since the push: where jobs leave results."""
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import Callable, Container, Dict, List, Tuple
+from typing import Callable, Container, Dict, Iterator, List, Tuple
 
-from . import manifest
+from . import manifest, states
 from .box import Box
 from .index import Index, Unstable, read_hash
 from .manifest import Entry
@@ -51,7 +51,11 @@ class Changes:
         return not any(map(self._differs, manifest.below(self._work, path)))
 
     def outside(self, places: Container[bytes]) -> List[bytes]:
-        """Return what is new or changed, but for what is at or below *places*."""
+        """
+        Return what is new or changed, but for what is at or below *places*.
+
+        What is new in the home folder, beside the work folder, is named `~/name`.
+        """
         if b"" in places:
             return []
         self._load()
@@ -59,7 +63,22 @@ class Changes:
         found = manifest.walk(self._work, b"", skip=places, unreadable=unreadable)
         changed = {path for path in unreadable if not _aside(path)}
         changed.update(filter(self._differs, found.paths))
-        return sorted(changed)
+        return [*sorted(changed), *sorted(self._in_home())]
+
+    def _in_home(self) -> Iterator[bytes]:
+        """Yield the files in the home folder that are younger than the first job."""
+        since = states.first_start(self._box)
+        home = os.fsencode(self._box.home)
+        work = os.path.relpath(self._work, home)
+        # What an image has put there is older, and most of it need not be looked at.
+        for top in os.listdir(home) if since else []:
+            if _aside(top) or top == work:
+                continue
+            found = manifest.walk(home, top, skip={work}, unreadable=[])
+            for path in [top, *found.paths]:
+                self._alive()
+                if not _aside(path) and _is_younger(os.path.join(home, path), since):
+                    yield b"~/" + path
 
     def _differs(self, path: bytes) -> bool:
         self._alive()
@@ -99,6 +118,15 @@ class Changes:
         for what in ("restored", "pushed"):
             for path, one in pushed(self._box, what).marks.items():
                 self._marks[path] = (*self._marks.get(path, ()), one)
+
+
+def _is_younger(full: bytes, since: int) -> bool:
+    try:
+        st = os.lstat(full)
+    except OSError:
+        return False
+    # The time of the last change: a copy may bear that of its original.
+    return st.st_ctime_ns >= since and not stat.S_ISDIR(st.st_mode)
 
 
 def _aside(path: bytes) -> bool:

@@ -37,6 +37,16 @@ def next_start(at: Box, now: float) -> float:
     return max([now, *(moment + 0.001 for moment in before)])
 
 
+def first_start(at: Box) -> int:
+    """Return when the first job was started, by the disk's clock; 0 before that."""
+    moments = []
+    for job in jobs(at):
+        with contextlib.suppress(OSError):
+            st = os.stat(at.path("jobs", job, "started.json"))
+            moments.append(st.st_mtime_ns)
+    return min(moments, default=0)
+
+
 def running(at: Box) -> Optional[str]:
     """Name the job that runs now, if one does."""
     for job in jobs(at):
