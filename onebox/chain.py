@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from . import config, words
-from .errors import OneboxError
+from .errors import JobFailed, OneboxError
 from .hints import Hints
 from .line import Line
 from .providers.base import Box
@@ -144,7 +144,7 @@ def report(
     if session is None:
         Screen(environ, Hints(tasks)).error(error)
         return
-    if isinstance(error, run.JobFailed):
+    if isinstance(error, JobFailed):
         # Its line has said so; the exit code is the job's own.
         return
     if not error.running:

@@ -22,9 +22,9 @@ What can go wrong, and the exit code that says so.
     + Throttled              75  too many calls; later
     + Gone                   70  the thing asked for does not exist (any more)
     + Unclear                74  the call may or may not have taken effect
+  x JobFailed                 ?  the job's own code, passed on as it is
 
-Codes are those of sysexits.h. A job's own exit code is never one of these
-errors: it is passed on as it is.
+Codes are those of sysexits.h.
 """
 
 from __future__ import annotations
@@ -182,3 +182,11 @@ class Unclear(ProviderError):
     """No clear answer came: the call may or may not have taken effect."""
 
     code = 74
+
+
+class JobFailed(OneboxError):
+    """The job ended with a code other than 0: the code is passed on as it is."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the job ended with exit {code}")
+        self.code = code

@@ -35,6 +35,8 @@ class Line:
         dry: It is a copy that a plan works on: nothing is owed at its end.
 
         stays: A box is left up, so far: to be said when nothing comes after.
+
+        detached: A job was left running, and the user was told how to come back.
     """
 
     command: str
@@ -48,6 +50,7 @@ class Line:
     made_box: bool = False
     dry: bool = False
     stays: bool = False
+    detached: bool = False
     _needs: int = field(default=0, repr=False)
 
     def supposed(self) -> Line:

@@ -338,10 +338,11 @@ class TestStepByStep:
         assert 0 == project.inv("provision").code
         assert 0 == project.inv("push").code
         again = project.inv("push")
-        assert "up to date" in again.err.splitlines()[-1]
+        assert "up to date" in again.err.splitlines()[-2]
         only = project.inv("run", "--only")
         assert (0, "working\n") == (only.code, only.out)
         assert ["run"] == stages(only.err)
+        assert "kept" in only.err.splitlines()[-1]
         assert not (project.root / "results").exists()
         held = project.inv("teardown")
         assert 73 == held.code
@@ -349,6 +350,7 @@ class TestStepByStep:
         assert 1 == len(project.boxes())
         assert 0 == project.inv("fetch").code
         assert "42\n" == project.read("results/answer.txt")
+        assert '"exit": 0' in project.read("results/onebox-receipt.json")
         assert 0 == project.inv("teardown").code
         assert [] == project.boxes()
         done = project.inv("teardown")

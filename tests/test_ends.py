@@ -115,7 +115,7 @@ class TestOutputsElsewhere:
 class TestKept:
     def test_is_said(self, project: Project) -> None:
         """
-        A line that makes a box and leaves it up says so at its end, once.
+        A line that leaves a box up says so at its end, once, whoever has made it.
         """
         project.write(
             "tasks.py",
@@ -132,8 +132,17 @@ class TestKept:
             (box,) = project.boxes()
             assert 1 == done.err.count("inv teardown"), done.err
             assert f"kept  {box}, no charge, powers itself off at" in done.err
-            # It is there already: nobody is told again.
-            assert "kept" not in project.inv("push").err
+            for words in (("push",), ("provision",), ("run", "--only"), ("fetch",)):
+                done = project.inv(*words)
+                assert 0 == done.code, done.err
+                assert 1 == done.err.count(f"kept  {box}, no charge"), words
+            assert (
+                3
+                == (
+                    done := project.inv("run", "--keep", "--", "sh", "-c", "exit 3")
+                ).code
+            )
+            assert 1 == done.err.count(f"kept  {box}, no charge"), done.err
             project.inv("teardown")
         gone = project.inv("provision", "push", "teardown")
         assert "kept" not in gone.err

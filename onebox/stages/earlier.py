@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def fetch_outputs(
-    session: Session, box: Box, *, log_only: bool = False
+    session: Session, box: Box, *, only: bool = False
 ) -> JobStatus | None:
     """
     Fetch the log and the outputs of the last job, unless they are here.
 
     Args:
-        log_only: Leave the outputs where they are.
+        only: A stage works alone: of a job that failed, leave the outputs there.
 
     Returns:
         The status of that job, None if none has run on this box.
@@ -35,7 +35,8 @@ def fetch_outputs(
         return None
     job.refuse_running(session, before)
     job.bring_log(session, box, before)
-    if record.fetched or record.discarded or log_only:
+    well = before.record is not None and not before.record.code
+    if record.fetched or record.discarded or (only and not well):
         return before
     session.screen.note(f"outputs of the earlier job {before.job} first")
     into = session.root / record.job_into if record.job_into else session.usual_into

@@ -135,6 +135,8 @@ def perform(
             )
             session.fetched, session.fetched_into = done, session.into
             output_folders.note(session, session.into)
+            if started_by != "run":
+                receipt.copy_beside(session, session.notebook.record.job)
         _say(session, line, done, partial)
     if stopped and rescue:
         _end_rescue(session, box)

@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .. import children, words
-from ..errors import Lost, OneboxError, UsageError
+from ..errors import JobFailed, Lost, OneboxError, UsageError
 from ..providers.base import Box
 from ..transport.answers import JobStatus
-from . import arrival, attempts, elsewhere, ended, job, joblog, receipt, run, watching
+from . import arrival, attempts, elsewhere, ended, job, joblog, receipt, watching
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -91,7 +91,7 @@ def logs(session: Session) -> None:
     attempts.seen(session, job_id, record)
     session.screen.note("then: inv fetch teardown")
     if record.code:
-        raise run.JobFailed(record.code)
+        raise JobFailed(record.code)
 
 
 def _replay(session: Session, past: ended.Ended) -> None:
@@ -112,7 +112,7 @@ def _replay(session: Session, past: ended.Ended) -> None:
         raise Lost(f"job {past.job}: {past.how}", next="inv run")
     screen.line("run", "failed" if past.code else "done", past.spent, past.how)
     if past.code:
-        raise run.JobFailed(past.code)
+        raise JobFailed(past.code)
 
 
 def cancel(session: Session) -> None:

@@ -73,6 +73,13 @@ def make(
     }
 
 
+def copy_beside(session: Session, job_id: str) -> None:
+    """Put the receipt of a job beside its outputs, which have been fetched."""
+    folder = session.local_dir / "jobs" / job_id
+    with suppress(FileNotFoundError):
+        _write_beside(session, folder, (folder / NAME_HERE).read_bytes())
+
+
 def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
     """Write the receipt to .onebox/jobs/<job>/, and beside the outputs."""
     if "attempts" in paper:
@@ -85,24 +92,13 @@ def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
     folder = session.local_dir / "jobs" / job_id
     with open_folder(folder) as opened:
         write_in(opened, NAME_HERE, data, mode=0o644)
-    beside = _beside(session)
-    if beside is not None:
-        try:
-            write_atomically(beside / NAME, data, mode=0o644)
-        except PermissionError:
-            # The folder is read-only on the box, so it is here.
-            kept = words.path(str(folder.relative_to(session.root)))
-            session.screen.warn(
-                f"{words.path(beside.name)} is read-only: the receipt is in {kept}"
-            )
+    _write_beside(session, folder, data)
     # With its outputs here, and only then, it need not run again.
     if "key" in paper and "outputs" in paper:
         private_dir(session.memory)
         write_atomically(session.memory / LAST, data, mode=0o644)
     for place in (session.memory, folder.parent, *folder.parent.iterdir()):
         clear_drafts(place, ".*.json-*")
-    if beside is not None:
-        clear_drafts(beside, f".{NAME}-*")
 
 
 def outdate(session: Session, job: str) -> None:
@@ -188,7 +184,7 @@ def bill(paper: Mapping[str, Any], lived: float) -> str:
     spent = lived + sum(seconds for _, _, seconds in earlier)
     costs = costs_of(paper, lived)
     if size["price_per_hour"] == 0 and not earlier:
-        return f"no charge, {words.seconds(spent)} in all"
+        return f"no charge, {words.seconds(spent)} on the box"
     text = f"{words.money(total(costs.values()))} in {words.seconds(spent)}"
     would = total(
         attempts.cost(rate, seconds)
@@ -206,6 +202,22 @@ def bill(paper: Mapping[str, Any], lived: float) -> str:
         text += f", in {len(earlier) + 1} boxes"
     parts = [f"{name} {words.money(cost)}" for name, cost in costs.items() if cost != 0]
     return f"{text}  ({', '.join(parts)})" if len(parts) > 1 else text
+
+
+def _write_beside(session: Session, folder: Path, data: bytes) -> None:
+    """Write the receipt that *folder* has beside the outputs, if there are any."""
+    beside = _beside(session)
+    if beside is None:
+        return
+    try:
+        write_atomically(beside / NAME, data, mode=0o644)
+    except PermissionError:
+        # The folder is read-only on the box, so it is here.
+        kept = words.path(str(folder.relative_to(session.root)))
+        session.screen.warn(
+            f"{words.path(beside.name)} is read-only: the receipt is in {kept}"
+        )
+    clear_drafts(beside, f".{NAME}-*")
 
 
 def _beside(session: Session) -> Path | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import words
-from ..errors import ConfigError, Lost, OneboxError, Preempted, UsageError
+from ..errors import ConfigError, JobFailed, Lost, Preempted, UsageError
 from ..providers.base import Box
 from ..transport import outputs
 from ..transport.answers import ExitRecord
@@ -40,16 +40,6 @@ if TYPE_CHECKING:
 # Python keeps what it prints back until a few kilobytes are together: then the
 # live output would come in lumps. `env = { PYTHONUNBUFFERED = "" }` undoes it.
 LIVE = {"PYTHONUNBUFFERED": "1"}
-
-
-class JobFailed(OneboxError):
-    """The job ended with a code other than 0: the code is passed on as it is."""
-
-    said = True
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"the job ended with exit {code}")
-        self.code = code
 
 
 def reason(session: Session) -> str | None:
@@ -114,7 +104,7 @@ def perform(
     shell = (line or command_line(session)) if argv is None else None
     work = _Work(argv, shell, secret_values(session), usual)
     finished = _finished(session, work.command)
-    before = earlier.fetch_outputs(session, box, log_only=session.line.only)
+    before = earlier.fetch_outputs(session, box, only=session.line.only)
     record = before.record if before is not None and before.job == finished else None
     well = record is not None and (record.cause, record.code) == ("exit", 0)
     if well and not _again(session, finished, yes):
@@ -126,7 +116,7 @@ def perform(
     if detach:
         with session.timed("run"):
             job_id = _start(session, work, _begin(session, work, run, box), box)
-        session.line.keep = True
+        session.line.keep = session.line.detached = True
         _say_detached(session, box, job_id)
         return None
     tries = 1
@@ -312,8 +302,8 @@ def _finished(session: Session, command: str) -> str:
 
 def _again(session: Session, job_id: str, yes: bool) -> bool:
     """Say that a finished job runs again; where somebody can answer, ask."""
-    here = "were not fetched" if session.line.only else "are here now"
-    screen, ended = session.screen, f"job {job_id} has ended well; its outputs {here}"
+    screen = session.screen
+    ended = f"job {job_id} has ended well; its outputs are here now"
     if yes or not screen.can_ask:
         screen.note(f"{ended}; the same command runs again")
         return True

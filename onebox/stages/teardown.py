@@ -12,6 +12,7 @@ from ..errors import (
     BoxFailed,
     ConnectionLost,
     HostKeyMismatch,
+    JobFailed,
     Lost,
     OneboxError,
     OutputsHeld,
@@ -85,6 +86,7 @@ def perform(
         session.choose_provider()
         session.forget_door()
         session.screen.line("teardown", "done", "up to date", "nothing is there")
+        _say_others(session)
         if end_run:
             _end_run(session)
         return
@@ -100,6 +102,17 @@ def perform(
             "on that disk is not here, so it stays",
             next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
         )
+
+
+def _say_others(session: Session) -> None:
+    """Name the boxes of this project that have another name."""
+    with suppress(OneboxError):
+        for box in session.provider.find(session.owner):
+            if box.tags.project == session.project:
+                session.screen.note(
+                    f"{session.settings.project}/{box.tags.name} ({box.id}) is "
+                    f"{box.state}: inv teardown --name={box.tags.name}"
+                )
 
 
 def _read(session: Session, box: Box) -> Box:
@@ -158,11 +171,13 @@ def _end_run(session: Session) -> None:
 def settle(session: Session, error: OneboxError | None) -> None:
     """Tear down what a chain made for itself, unless something is still on it."""
     line = session.line
-    line.stays = line.stays and error is None
-    if not session.line.owes_teardown(session.notebook.record.ours_to_end):
+    # Of any other error it is said what is still up.
+    done = error is None or isinstance(error, JobFailed)
+    line.stays = line.stays and done
+    if not line.owes_teardown(session.notebook.record.ours_to_end):
         if error is None:
             _end_worthless(session)
-            line.stays = line.stays or _stays(session)
+        line.stays = line.stays or (done and _is_up(session))
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
@@ -308,14 +323,25 @@ def _nothing_to_lose(session: Session, box: Box, others: list[Box]) -> bool:
 
 def _may_discard(session: Session, boxes: list[Box]) -> None:
     ids = words.some([box.id for box in boxes])
-    if not session.screen.ask(
-        f"Outputs on {ids} that are not here will be lost. Type the box's id to go on:",
-        boxes[0].id,
-    ):
+    lost = f"Outputs on {ids} that are not here will be lost"
+    running = _running_job(session)
+    if running:
+        lost += f", and job {running}, which still runs there, ends"
+    if not session.screen.ask(f"{lost}. Type the box's id to go on:", boxes[0].id):
         raise UsageError(
             f"not confirmed; {ids} and its outputs are untouched",
             next="inv teardown --discard-outputs --yes",
         )
+
+
+def _running_job(session: Session) -> str:
+    """Return the job that runs on the box, "" if none does or the box is silent."""
+    with suppress(OneboxError):
+        if session.box is not None and session.box.state == "running":
+            session.door(session.box).link(within=ANSWER_SECONDS)
+            latest = job.latest(session)
+            return latest.job if latest is not None and latest.runs else ""
+    return ""
 
 
 def _end_worthless(session: Session) -> None:
@@ -338,16 +364,13 @@ def _end_worthless(session: Session) -> None:
         session.screen.note(f"a disk of an earlier attempt stays: {error.message}")
 
 
-def _stays(session: Session) -> bool:
-    """Tell whether the line has made, or used, a box that it leaves up."""
-    line = session.line
-    # A job that was detached has had its own words.
-    ran = line.job_wanted and session.paper is not None
-    made = line.made_box and not line.job_wanted
-    if ran or made:
-        with suppress(OneboxError):
-            box = session.box
-            return box is not None and box.state == "running"
+def _is_up(session: Session) -> bool:
+    """Tell whether there is a box, with no job that was left running on it."""
+    if session.line.detached or session.line.dry:
+        return False
+    with suppress(OneboxError):
+        box = session.box
+        return box is not None and box.state == "running"
     return False
 
 

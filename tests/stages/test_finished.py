@@ -140,3 +140,29 @@ def test_yes_is_not_asked(project: Project) -> None:
     with terminal(project, "run", "--yes", columns=160) as child:
         child.expect_exact("the same command runs again")
         assert 0 == ended(child)
+
+
+def test_another_command_alone_writes_over_no_result(project: Project) -> None:
+    """What a job left that ended well is fetched first, also with `--only`."""
+    project.inv("provision", "push")
+    first = "mkdir -p results; echo one >results/one"
+    assert 0 == project.inv("run", "--only", "--", "sh", "-c", first).code
+    assert not (project.root / "results").exists()
+    over = "rm -r results; mkdir results; echo two >results/two"
+    done = project.inv("run", "--only", "--", "sh", "-c", over)
+
+    assert 0 == done.code, done.err
+    assert "one\n" == project.read("results/one")
+    assert 0 == project.inv("fetch", "teardown").code
+    assert "two\n" == project.read("results/two")
+
+
+def test_teardown_names_boxes_of_other_names(project: Project) -> None:
+    """A box of this project that is not meant is named, with the command to end it."""
+    project.inv("provision", "--name=second")
+    (box,) = project.boxes()
+    done = project.inv("teardown")
+
+    assert 0 == done.code
+    assert f"second ({box}) is running: inv teardown --name=second" in done.err
+    assert [box] == project.boxes()
