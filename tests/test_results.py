@@ -41,6 +41,24 @@ def test_run_brings_outputs_that_are_themselves_a_link(project: Project) -> None
     assert [] == project.boxes()
 
 
+@pytest.mark.parametrize(
+    "link", ["ln -s real results", "ln -s gone results/best", "ln -s results results"]
+)
+def test_links_to_nothing_are_no_result(project: Project, link: str) -> None:
+    """
+    Where they are all that the outputs hold, files elsewhere hold the box.
+
+    The first one is made inside the folder that is there, and so leads to itself.
+    """
+    project.write("job.sh", f"mkdir real; echo precious >real/model; {link}")
+    done = project.inv("run")
+
+    assert 73 == done.code
+    assert "nothing in results/: real/model" in done.err
+    assert 73 == project.inv("teardown").code
+    assert 1 == len(project.boxes())
+
+
 def test_a_link_out_of_the_job_s_folder_holds_the_box(project: Project) -> None:
     """Its target is named, and teardown agrees; a link to nothing holds nothing."""
     project.write(
