@@ -215,6 +215,29 @@ def test_a_deep_tree_of_a_job_is_fetched_or_named_and_can_be_removed(
         disk.remove(project.root / "results")
 
 
+@pytest.mark.parametrize("line", [("push",), ("plan",), ("--dry", "run")])
+def test_a_deep_tree_here_is_named_before_a_box_is_made(
+    project: Project, line: tuple[str, ...]
+) -> None:
+    """A project with paths that no system takes ends with an error, no traceback."""
+    fd = os.open(project.root, os.O_RDONLY)
+    for _ in range(20_000):
+        os.mkdir("x", dir_fd=fd)
+        inner = os.open("x", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
+    try:
+        done = project.inv(*line)
+    finally:
+        disk.remove(project.root / "x")
+
+    assert 70 == done.code
+    assert f"onebox: File name too long: {project.root}/x/x" in done.err
+    assert len(done.err) < 1_000
+    assert [] == project.boxes()
+
+
 def test_a_deep_tree_beside_the_outputs_is_named(project: Project) -> None:
     """It neither breaks the fetch of the outputs nor passes in silence."""
     project.write(
