@@ -117,7 +117,8 @@ def test_changed_files_are_named_when_there_are_outputs(project: Project) -> Non
     project.write(
         "job.sh",
         "echo 42 >results/answer; echo trained >model.json; echo same >same.json; "
-        "mkdir __pycache__ .pytest_cache; touch __pycache__/job.pyc .pytest_cache/x; echo new >new.bin",
+        "mkdir __pycache__ .pytest_cache; "
+        "touch __pycache__/job.pyc .pytest_cache/x; echo new >new.bin",
     )
     done = project.inv("run")
 
