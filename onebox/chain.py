@@ -7,6 +7,7 @@ down, and an error is printed with what still runs and what to type next.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -124,7 +125,7 @@ def say_kept(sessions: Iterable[Session]) -> None:
 
 def system_failed(error: OSError) -> OneboxError:
     """Return what the system refused (a full disk, a file not ours) as our error."""
-    where = f": {words.path(str(error.filename))}" if error.filename else ""
+    where = f": {words.path(os.fsdecode(error.filename))}" if error.filename else ""
     return OneboxError(
         f"{error.strerror or error}{where}", next="mend it; the same command goes on"
     )

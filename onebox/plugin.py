@@ -166,14 +166,22 @@ class Stage(Task):  # type: ignore[type-arg]
                 return self._show(c, session, only, given, args, kwargs)
         self._begin(c, session, only, given)
         with session.fetching_into(into):
-            if not only and _core().wants(session, self._own_name):
+            with self._own_failures():
+                wanted = not only and _core().wants(session, self._own_name)
+            if wanted:
                 self._bring_up_needs(c, session)
-            try:
+            with self._own_failures():
                 return super().__call__(c, *args, **kwargs)
-            except OSError as error:
-                if not self.own:
-                    raise
-                raise _core().system_failed(error) from error
+
+    @contextmanager
+    def _own_failures(self) -> Iterator[None]:
+        """Turn what the system refuses one of onebox's own stages into an error."""
+        try:
+            yield
+        except OSError as error:
+            if not self.own:
+                raise
+            raise _core().system_failed(error) from error
 
     def _show(
         self,
@@ -191,7 +199,8 @@ class Stage(Task):  # type: ignore[type-arg]
         if self.own:
             command = given["command"] if self.name == "run" else ""
             command = command or shlex.join(remainder_of(c))
-            return _core().show_plan(session, self.name, command)
+            with self._own_failures():
+                return _core().show_plan(session, self.name, command)
         return super().__call__(c, *args, **kwargs)
 
     def _begin(

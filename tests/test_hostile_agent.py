@@ -76,7 +76,10 @@ def cases(victim: Path) -> Iterator[Case]:
     for job in (str(victim), f"../../../{victim.name}", "..", ESCAPES, 7, None):
         for command in ("fetch", "teardown"):
             yield command, status(job=job)
+            # Also where status and exit record agree on it.
+            yield command, status(job=job, record={**RECORD, "job": job})
     yield "logs", status(job=str(victim))
+    yield "logs", status(job=str(victim), record={**RECORD, "job": str(victim)})
     for command in ("fetch", "logs", "teardown"):
         yield command, {"job": answer({}), "follow": answer({})}
         yield command, {"job": answer(f'{{"job":{deep}}}')}

@@ -41,6 +41,24 @@ def test_run_brings_outputs_that_are_themselves_a_link(project: Project) -> None
     assert [] == project.boxes()
 
 
+@pytest.mark.parametrize(
+    "link", ["ln -s real results", "ln -s gone results/best", "ln -s results results"]
+)
+def test_links_to_nothing_are_no_result(project: Project, link: str) -> None:
+    """
+    Where they are all that the outputs hold, files elsewhere hold the box.
+
+    The first one is made inside the folder that is there, and so leads to itself.
+    """
+    project.write("job.sh", f"mkdir real; echo precious >real/model; {link}")
+    done = project.inv("run")
+
+    assert 73 == done.code
+    assert "nothing in results/: real/model" in done.err
+    assert 73 == project.inv("teardown").code
+    assert 1 == len(project.boxes())
+
+
 def test_a_link_out_of_the_job_s_folder_holds_the_box(project: Project) -> None:
     """Its target is named, and teardown agrees; a link to nothing holds nothing."""
     project.write(
@@ -127,7 +145,8 @@ def test_changed_files_are_named_when_there_are_outputs(project: Project) -> Non
     project.write(
         "job.sh",
         "echo 42 >results/answer; echo trained >model.json; echo same >same.json; "
-        "mkdir __pycache__; touch __pycache__/job.pyc .history; echo new >new.bin",
+        "mkdir __pycache__ .pytest_cache; "
+        "touch __pycache__/job.pyc .pytest_cache/x; echo new >new.bin",
     )
     done = project.inv("run")
 
@@ -223,6 +242,29 @@ def test_a_deep_tree_of_a_job_is_fetched_or_named_and_can_be_removed(
     finally:
         # pytest's own cleaning fails at such a tree.
         disk.remove(project.root / "results")
+
+
+@pytest.mark.parametrize("line", [("push",), ("plan",), ("--dry", "run")])
+def test_a_deep_tree_here_is_named_before_a_box_is_made(
+    project: Project, line: tuple[str, ...]
+) -> None:
+    """A project with paths that no system takes ends with an error, no traceback."""
+    fd = os.open(project.root, os.O_RDONLY)
+    for _ in range(20_000):
+        os.mkdir("x", dir_fd=fd)
+        inner = os.open("x", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
+    try:
+        done = project.inv(*line)
+    finally:
+        disk.remove(project.root / "x")
+
+    assert 70 == done.code
+    assert f"onebox: File name too long: {project.root}/x/x" in done.err
+    assert len(done.err) < 1_000
+    assert [] == project.boxes()
 
 
 def test_a_deep_tree_beside_the_outputs_is_named(project: Project) -> None:

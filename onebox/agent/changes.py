@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from typing import Callable, Container, Dict, Iterator, List, Tuple
 
@@ -15,14 +16,20 @@ from .pushed import UNKNOWN, mark, own, pushed
 # How many names of changed files travel to the client.
 MOST_NAMES = 10
 CACHE = b"__pycache__"
+# Names of what tools write for themselves into the folder that they run in. Other
+# hidden files may be results: R keeps its whole workspace in `.RData`.
+TOOLS = re.compile(
+    rb"(?i)\.[^/]*cache|__pycache__|\.(?:onebox|git|hg|jj|sl|ipynb_checkpoints|coverage"
+    rb"|hypothesis|venv|tox|nox|eggs|rhistory|ds_store|nfs[0-9a-f]+|[^/]*\.sw[a-p])"
+)
 
 
 class Changes:
     """
     Compares the work folder with what was pushed, by content.
 
-    Python's caches do not count, and new files do not if a part of their path begins
-    with a dot: programs keep such files for themselves.
+    Python's caches do not count, nor do new files that are, or lie in, what tools
+    write for themselves.
     """
 
     def __init__(self, box: Box, alive: Callable[[], None]) -> None:
@@ -66,13 +73,17 @@ class Changes:
         return [*sorted(changed), *sorted(self._in_home())]
 
     def _in_home(self) -> Iterator[bytes]:
-        """Yield the files in the home folder that are younger than the first job."""
+        """
+        Yield the files in the home folder that are younger than the first job.
+
+        What an image has put there is older.
+        """
         since = states.first_start(self._box)
         home = os.fsencode(self._box.home)
         work = os.path.relpath(self._work, home)
-        # What an image has put there is older, and most of it need not be looked at.
+        # Programs keep their settings and caches in hidden folders there.
         for top in os.listdir(home) if since else []:
-            if _aside(top) or top == work:
+            if top.startswith(b".") or top == work:
                 continue
             found = manifest.walk(home, top, skip={work}, unreadable=[])
             for path in [top, *found.paths]:
@@ -131,4 +142,4 @@ def _is_younger(full: bytes, since: int) -> bool:
 
 def _aside(path: bytes) -> bool:
     parts = path.split(b"/")
-    return CACHE in parts or any(part.startswith(b".") for part in parts)
+    return any(map(TOOLS.fullmatch, parts))

@@ -126,7 +126,9 @@ def scan(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         others = parts.differing(entries, told, times=True)
         fresh = parts.within(entries, others, told) if told else entries
         tables.send_rows(channel.send, map(tables.pack_entry, fresh))
-        made = any(map(changes.is_new, entries))
+        # A link that leads to nothing holds no result.
+        nowhere = frozenset(outputs.nowhere)
+        made = any(changes.is_new(e) for e in entries if e.path not in nowhere)
         when = request.get("beyond")
         beyond = when == "always" or (when == "if-empty" and not made)
         left = changes.outside(outputs.places) if beyond else []

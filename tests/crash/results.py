@@ -178,6 +178,12 @@ WAYS = {
             holds("results/x"),
         ),
         Way(
+            "a link in the outputs to nothing",
+            "mkdir real; echo $n >real/x; ln -s real results",
+            holds("real/x"),
+            outside=True,
+        ),
+        Way(
             "a chain of links",
             "mkdir a b; echo $n >a/x; ln -s ../a/x b/y; ln -s ../b/y results/z",
             holds("results/z"),

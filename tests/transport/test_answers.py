@@ -177,3 +177,17 @@ def test_json_nested_without_end_is_no_frame() -> None:
         wire.loads(payload)
     with pytest.raises(wire.Garbled):
         wire.loads(json.dumps(["no object"]).encode())
+
+
+@pytest.mark.parametrize(
+    "job", ["/etc", "../../x", "..", ".", "a/b", "", "x\n", "\x1b"]
+)
+def test_job_id_that_could_name_another_folder_is_refused(job: str) -> None:
+    """An id from a box follows one pattern, also where status and record agree."""
+    record = {"job": job, "code": 0, "cause": "exit", "log_bytes": 0}
+    record.update(started=1.0, ended=2.0)
+    told = {"job": job, "state": "exited", "record": record, "log_bytes": 0}
+    with pytest.raises(ProtocolError):
+        answers.JobStatus.parse(told)
+    good = {**told, "job": "j-1", "record": {**record, "job": "j-1"}}
+    assert "j-1" == answers.JobStatus.parse(good).job

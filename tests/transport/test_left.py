@@ -54,6 +54,27 @@ def test_pushed_files_are_compared_by_content(project: Project, how: str) -> Non
         assert found == Left(1, [b"model.json"], alone=True)
 
 
+@pytest.mark.parametrize("name", [".RData", ".ckpt/9", "runs/.best", ".model.pt"])
+def test_hidden_files_are_results_too(project: Project, name: str) -> None:
+    """A name that begins with a dot makes a new file no less of a result."""
+    project.job(name)
+
+    assert left(project) == Left(1, [name.encode()], alone=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".cache/x", ".pytest_cache/x", "a/__pycache__/x.pyc", ".ipynb_checkpoints/x"],
+)
+def test_what_tools_keep_for_themselves_is_no_result(
+    project: Project, name: str
+) -> None:
+    """Caches and the like hold no box."""
+    project.job(name)
+
+    assert left(project) is None
+
+
 def test_what_is_here_now_does_not_count(project: Project) -> None:
     """Files that were pushed stay the user's when they are gone or changed here."""
     project.write("model.json", b"edited since")
