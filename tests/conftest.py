@@ -135,6 +135,9 @@ class Project:
                 found |= fresh
             while left := processes.marked(name) & found:
                 send(signal.SIGKILL, left)
+            # Its environment goes before its files, and the locks on those.
+            while any(map(_lives, found)):
+                time.sleep(0.01)
 
     def processes(self) -> list[int]:
         """Return the processes that live in one of this user's boxes."""
@@ -146,6 +149,15 @@ class Project:
         while text not in self.out + self.err:
             assert time.monotonic() < end, f"no {text!r} in {self.out}{self.err}"
             time.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+    """Tell whether a process has not ended; a zombie has."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def send(number: int, pids: Iterable[int]) -> None:
