@@ -38,6 +38,7 @@ def test_run_brings_outputs_that_are_themselves_a_link(project: Project) -> None
 
     assert 0 == done.code, done.err
     assert "precious\n" == project.read("results/model")
+    assert "outside of the outputs" not in done.err
     assert [] == project.boxes()
 
 

@@ -41,7 +41,7 @@ from . import manifest, parts, tables, wire
 from .box import Box
 from .changes import MOST_NAMES, Changes
 from .index import Index
-from .links import Collector, retargeted
+from .links import Collector, retargeted, root_path
 from .manifest import Entry
 from .names import check_path, raw, text
 from .pushed import (
@@ -131,7 +131,9 @@ def scan(channel: wire.Channel, box: Box, request: Dict[str, Any]) -> Dict[str, 
         made = any(changes.is_new(e) for e in entries if e.path not in nowhere)
         when = request.get("beyond")
         beyond = when == "always" or (when == "if-empty" and not made)
-        left = changes.outside(outputs.places) if beyond else []
+        # An output that is a link has its place where that leads.
+        places = {*outputs.places, *map(root_path, request["roots"])}
+        left = changes.outside(places) if beyond else []
         return {
             "parts": others,
             "missing": outputs.missing,

@@ -140,7 +140,8 @@ class Index:
     def _write(self, file: bytes) -> None:
         fresh = file + b".%d" % os.getpid()
         try:
-            with open(fresh, "wb") as out:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            with open(os.open(fresh, flags, 0o600), "wb") as out:
                 out.write(self.MAGIC)
                 for piece in self._part(self._known):
                     out.write(piece)

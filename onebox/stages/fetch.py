@@ -181,8 +181,8 @@ def _refused_links(done: outputs.Fetched) -> OutputsHeld:
         for link, target in done.refused.items()
     ]
     return OutputsHeld(
-        f"{words.count(len(listed), 'link')} among the outputs lead out of the "
-        f"project, so what they point to is not here: {words.some(listed)}",
+        f"{words.count(len(listed), 'link')} among the outputs to a place out of the "
+        f"project, so the target is not here: {words.some(listed)}",
         next="inv fetch --unsafe-links takes them as they are; inv ssh to look",
     )
 

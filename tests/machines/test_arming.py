@@ -159,8 +159,10 @@ def test_who_may_log_in(made: Made) -> None:
 def test_a_job_has_what_etc_environment_says(made: Made) -> None:
     """The system's variables, such as proxies, reach a job as they reach a login."""
     line = "echo 'https_proxy=\"http://proxy.example:3128\"' >>/etc/environment"
-    made.machine.run("sh", "-c", line)
     with made.link() as link:
+        # After the login, which may have read it itself.
+        link.ask("hello")
+        made.machine.run("sh", "-c", line)
         link.ask("start", job="proxied", shell='echo "<$https_proxy>"')
         printed, _ = follow(link, "proxied")
     assert printed == b"<http://proxy.example:3128>\n"
