@@ -36,6 +36,8 @@ class Line:
 
         stays: A box is left up, so far: to be said when nothing comes after.
 
+        box_used: A stage on the line has worked with the box, not only looked at it.
+
         detached: A job was left running, and the user was told how to come back.
     """
 
@@ -50,6 +52,7 @@ class Line:
     made_box: bool = False
     dry: bool = False
     stays: bool = False
+    box_used: bool = False
     detached: bool = False
     _needs: int = field(default=0, repr=False)
 
@@ -61,6 +64,7 @@ class Line:
         """Take note of a stage that begins."""
         self.own_command = own_command
         self.keep = self.keep or keep
+        self.box_used = self.box_used or stage in ("provision", "push", "run", "fetch")
         if self._needs:
             return
         self.only = only

@@ -365,8 +365,8 @@ def _end_worthless(session: Session) -> None:
 
 
 def _is_up(session: Session) -> bool:
-    """Tell whether there is a box, with no job that was left running on it."""
-    if session.line.detached or session.line.dry:
+    """Tell whether a box that the line has used is up, with no detached job on it."""
+    if session.line.detached or session.line.dry or not session.line.box_used:
         return False
     with suppress(OneboxError):
         box = session.box
