@@ -303,3 +303,12 @@ def test_ctrl_c_in_a_user_s_own_handler_names_the_box(project: Project) -> None:
     (box,) = project.boxes()
     assert 130 == done.code
     assert f"({box}) is still up" in done.err
+
+
+def test_keep_holds_for_the_box_that_was_there(project: Project) -> None:
+    """After a teardown on the line, the next run's box is the chain's own again."""
+    done = project.inv("run", "--keep", "teardown", "run")
+
+    assert 0 == done.code, done.err
+    assert 2 == done.err.count("machine, disk, keys: gone"), done.err
+    assert [] == project.boxes()
