@@ -169,8 +169,16 @@ def _interrupted(session: Session) -> None:
     if box is None:
         screen.say("onebox: stopped; no box is left")
         return
-    if session.doing == "run" and session.notebook.record.job:
+    if session.doing == "run" and session.job_state == "started":
         _detached(session, box)
+        return
+    if session.doing == "run" and session.job_state == "starting":
+        screen.say(
+            f"onebox: stopped while job {session.notebook.record.job} was being "
+            "started; it may run"
+        )
+        screen.say(f"        {_left(session, box)}")
+        screen.say("  next: inv logs follows it; inv run, if it does not run")
         return
     screen.say(f"onebox: stopped during {session.doing or 'the command'}")
     screen.say(f"        {_left(session, box)}")

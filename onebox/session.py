@@ -62,6 +62,9 @@ class Session:
 
         begun: How many jobs this line has begun.
 
+        job_state: What is known of this line's job: none yet (""), "starting" while
+            the box is asked, "started".
+
         aside: Boxes that the cloud has taken and whose disks stay for now: another
             one has their place.
     """
@@ -84,6 +87,7 @@ class Session:
         self.images: list[Image] | None = None
         self.ended = 0
         self.begun = 0
+        self.job_state = ""
         self.aside: set[str] = set()
         self.spent: dict[str, float] = {}
         self.warned: set[str] = set()

@@ -83,7 +83,7 @@ def logs(session: Session) -> None:
     shown = 0
     with suppress(FileNotFoundError):
         shown = joblog.replay(path, session.screen.output, session.screen.output_gone)
-    session.doing = "run"
+    session.doing, session.job_state = "run", "started"
     told = attempts.read(session)
     of_run = told.id if told is not None and told.has(job_id) else job_id
     record = watching.watch(session, box, job_id, run=of_run, shown=shown)

@@ -155,6 +155,7 @@ def _begin(session: Session, work: _Work, run: Run, box: Box) -> Run:
     """Write down, before it starts, that there is another attempt."""
     job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
     session.begun += 1
+    session.job_state = "starting"
     session.remember(
         job=job_id,
         job_outputs="\n".join(asked_for(session)),
@@ -185,7 +186,9 @@ def _start(session: Session, work: _Work, run: Run, box: Box) -> str:
         )
     except (UsageError, AgentError):
         attempts.withdraw(session, run)
+        session.job_state = ""
         raise
+    session.job_state = "started"
     return run.job
 
 

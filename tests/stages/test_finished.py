@@ -31,6 +31,19 @@ watching.describe = stopped
 """
 
 
+# Ctrl-C while the box is asked to start the job: before that is sent, or after.
+AT_ITS_START = """\
+import os, signal
+from onebox.stages import job
+start = job.start
+def stopped(*args, **kwargs):
+    if {asked}:
+        start(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGINT)
+job.start = stopped
+"""
+
+
 @contextmanager
 def nobody_fetches(project: Project) -> Iterator[None]:
     """Have fetches wait, as for one in another terminal."""
@@ -86,6 +99,27 @@ def test_stopped_as_the_job_ends_is_not_detached(
     assert "detached" not in done.err
     assert "stopped during fetch" in done.err
     assert done.err.endswith("  next: inv fetch teardown\n")
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_stopped_while_the_job_is_started_claims_nothing(
+    project: Project, tmp_path: Path, asked: bool
+) -> None:
+    """Ctrl-C before the box has answered: the job may run, and `logs` finds out."""
+    (tmp_path / "sitecustomize.py").write_text(AT_ITS_START.format(asked=asked))
+    project.environ["PYTHONPATH"] = str(tmp_path)
+    done = project.inv("run")
+    del project.environ["PYTHONPATH"]
+
+    assert 130 == done.code
+    assert "it may run" in done.err
+    assert "detached" not in done.err
+    logs = project.inv("logs")
+    assert (0 if asked else 64) == logs.code, logs.err
+    again = project.inv(*("fetch", "teardown") if asked else ("run",))
+    assert 0 == again.code, again.err
+    assert "42\n" == project.read("results/answer.txt")
+    assert [] == project.boxes()
 
 
 def test_run_fetches_a_finished_job_and_says_that_it_runs_again(
