@@ -99,10 +99,10 @@ class TestPipeline:
 
     def test_nothing_is_written_elsewhere(self, finished: Path) -> None:
         """
-        The job writes to results/ and scratch/, and leaves no half-made data.
+        The job writes to results/ and .cache/, and leaves no half-made data.
         """
-        assert {path.name for path in finished.iterdir()} == {"results", "scratch"}
-        assert [path.name for path in (finished / "scratch").iterdir()] == [
+        assert {path.name for path in finished.iterdir()} == {"results", ".cache"}
+        assert [path.name for path in (finished / ".cache").iterdir()] == [
             "tpch-sf0.01"
         ]
 
@@ -110,7 +110,7 @@ class TestPipeline:
         """
         A second run does not make the data again.
         """
-        data = project / "scratch" / "tpch-sf0.01" / "lineitem.parquet"
+        data = project / ".cache" / "tpch-sf0.01" / "lineitem.parquet"
         before = data.stat()
         assert run(python, project, "main.py").returncode == 0
         after = data.stat()
@@ -133,7 +133,7 @@ class TestFailures:
         """
         Data that give a wrong Q6 end the job with 1 and a sentence with both numbers.
         """
-        data = project / "scratch" / "tpch-sf0.01" / "lineitem.parquet"
+        data = project / ".cache" / "tpch-sf0.01" / "lineitem.parquet"
         spoil = (
             "import duckdb; line = duckdb.read_parquet('lineitem.parquet');"
             "line.filter(\"l_shipdate not between '1994-03-01' and '1994-03-31'\")"
@@ -178,7 +178,7 @@ class TestFailures:
         done = run(python, tmp_path, "q01.py")
         assert done.returncode == 1
         assert done.stderr == (
-            "q01: no data in scratch/tpch-sf0.01: run make_data.py --scale 0.01 first\n"
+            "q01: no data in .cache/tpch-sf0.01: run make_data.py --scale 0.01 first\n"
         )
 
     def test_a_failing_script_ends_the_job_with_its_code(
@@ -187,7 +187,7 @@ class TestFailures:
         """
         The first script that fails ends the job, and nothing after it runs.
         """
-        (tmp_path / "scratch" / "tpch-sf0.01").mkdir(parents=True)
+        (tmp_path / ".cache" / "tpch-sf0.01").mkdir(parents=True)
         done = run(python, tmp_path, "main.py")
         assert done.returncode == 1
         assert done.stderr.endswith("make_data.py failed: the rest was not run\n")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-SCRATCH = Path("scratch")
+SCRATCH = Path(".cache")
 RESULTS = Path("results")
 TABLES = (
     "customer",
