@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onebox
+from onebox.agent import manifest
 from onebox.state import Notebook
 
 from ..conftest import TASKS, Done, Project
@@ -193,7 +194,7 @@ class World:
     def check_files(self) -> None:
         """Note state files that are torn: at no moment may there be any."""
         tops = [self.project.home / "state", self.project.root / ".onebox"]
-        for path in (path for top in tops for path in top.rglob("*.json*")):
+        for path in (path for top in tops for path in _json_files(top)):
             try:
                 # Lines that are added one by one: the last may have been cut off.
                 lines = path.suffix == ".jsonl"
@@ -327,6 +328,14 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
 def remove(folder: Path) -> None:
     """Remove a folder, also one that is nested deeper than Python can recurse."""
     subprocess.run(["rm", "-rf", str(folder)], check=False)
+
+
+def _json_files(top: Path) -> Iterator[Path]:
+    """Yield the JSON files below a folder, however deep a job has nested others."""
+    if top.is_dir():
+        for path in manifest.walk(os.fsencode(top), b"", unreadable=[]).paths:
+            if b".json" in path.rpartition(b"/")[2]:
+                yield top / os.fsdecode(path)
 
 
 @contextlib.contextmanager
