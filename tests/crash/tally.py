@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import functools
 import queue
 import random
 import secrets
@@ -59,7 +60,7 @@ def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[W
             for scene in steps.SCENES.values()
         ]
     parts["results"] = [
-        lambda cells=cells: results.all_of(cells, seed)  # type: ignore[misc]
+        functools.partial(results.all_of, cells, seed)
         for cells in results.table(seed, full=full)
     ]
     for kind, rows in RANDOM.items():
