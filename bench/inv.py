@@ -23,7 +23,7 @@ def known() -> Box:
 
 def load(name: str, settings: Mapping[str, object], root: Path) -> Provider:
     """Return the local provider, which here knows of one box only."""
-    from onebox.providers.local import Local
+    from onebox.providers.local.provider import Local
 
     class Bench(Local):
         def find(

@@ -19,13 +19,14 @@ from pathlib import Path
 
 from data import empty
 
-from onebox.agent.index import Index
-from onebox.agent.manifest import Entry
+from onebox.agent.files.hash_index import Index
+from onebox.agent.files.manifest import Entry
 from onebox.providers.base import Box, Size, Tags
-from onebox.state import config_dir, owner, state_dir
-from onebox.transport import keys, outputs, ssh, sync
-from onebox.transport.bundle import bundle
-from onebox.transport.select import select
+from onebox.remote import connection, keys
+from onebox.remote.agent_bundle import bundle
+from onebox.store.box_store import config_dir, owner, state_dir
+from onebox.transfer import fetch_outputs, push_files
+from onebox.transfer.select import select
 
 SSHD = "/usr/sbin/sshd"
 FAST = ("-c", "aes128-gcm@openssh.com")
@@ -106,7 +107,7 @@ class Lab:
         """Give onebox's way to the box, by another port if need be."""
         box = dataclasses.replace(self.box, port=port or self.box.port)
         self._publish(box)
-        door = ssh.Door(box, self.state / "ssh", self.identity)
+        door = connection.Door(box, self.state / "ssh", self.identity)
         try:
             yield Ours(self, door)
         finally:
@@ -214,7 +215,7 @@ class Lab:
 class Ours:
     """onebox's own stages, over a connection that is open as in a chain."""
 
-    def __init__(self, lab: Lab, door: ssh.Door) -> None:
+    def __init__(self, lab: Lab, door: connection.Door) -> None:
         self._lab = lab
         self._door = door
 
@@ -234,7 +235,7 @@ class Ours:
             return select(lab.project, [], ["data/"], ["results/"], known).entries
 
         self._door.resuming(
-            lambda link: sync.push(
+            lambda link: push_files.push(
                 link, lab.project, files, lab.index, lambda *numbers: None
             ),
             _never,
@@ -244,7 +245,7 @@ class Ours:
         """Do what the fetch stage does."""
         lab = self._lab
         self._door.resuming(
-            lambda link: outputs.fetch(
+            lambda link: fetch_outputs.fetch(
                 link,
                 ["results/"],
                 lab.project,

@@ -24,9 +24,9 @@ _before, sys.dont_write_bytecode = (
     bool(sys.flags.dont_write_bytecode),
 )
 
-from .errors import OneboxError
-from .plugin import stage
-from .tasks import (
+from onebox.errors import OneboxError
+from onebox.plugin import stage
+from onebox.tasks import (
     cancel,
     doctor,
     fetch,

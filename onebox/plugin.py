@@ -25,12 +25,12 @@ from invoke.executor import Executor
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from .options import OPTIONS, NoSpot, Said, SharedArgument, contradiction
+from onebox.flags import OPTIONS, NoSpot, Said, SharedArgument, contradiction
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from .session import Session
+    from onebox.context import Session
 
 ONLY_HELP = "Run this stage alone, on what is there."
 
@@ -384,7 +384,7 @@ def _called() -> dict[str, str]:
 
 
 def _core() -> Any:
-    return _imported(".chain")
+    return _imported(".runner")
 
 
 def _imported(module: str) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from .plugin import Stage, load, remainder_of, session_of
+from onebox.plugin import Stage, load, remainder_of, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,25 +156,25 @@ def plan(c: Context) -> Any:
 @_stage(each_time=True)
 def status(c: Context) -> Any:
     """Print the boxes and jobs of this project."""
-    return load("look").status(session_of(c))
+    return load("status").perform(session_of(c))
 
 
 @_stage(each_time=True)
 def logs(c: Context) -> Any:
     """Come back to the job: its output so far, then live; its exit code is ours."""
-    return load("look").logs(session_of(c))
+    return load("logs").perform(session_of(c))
 
 
 @_stage(each_time=True)
 def cancel(c: Context) -> Any:
     """Stop the job: TERM, some time to save, KILL. The box stays."""
-    return load("look").cancel(session_of(c))
+    return load("cancel").perform(session_of(c))
 
 
 @_stage(each_time=True)
 def ssh(c: Context) -> Any:
     """Open a shell on the box, or run a command: `inv ssh -- htop`."""
-    code = load("look").ssh(session_of(c), _words(c))
+    code = load("ssh").perform(session_of(c), _words(c))
     if code:
         raise Exit(code=code)
     return None

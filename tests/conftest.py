@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from onebox.providers.localbox import disk, processes
+from onebox.providers.local import disk, processes
 
 from .ending import ends_with_us, living_in
 

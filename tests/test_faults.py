@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.state import Notebook
-from onebox.transport.keys import identity
+from onebox.remote.keys import identity
+from onebox.store.box_store import Notebook
 
 from .conftest import TOML, Project
 
@@ -341,7 +341,7 @@ class TestCtrlC:
         """
         (tmp_path / "sitecustomize.py").write_text(
             "import signal\n"
-            "from onebox.session import Session\n"
+            "from onebox.context import Session\n"
             "hang_up = Session.hang_up\n"
             "def late(self):\n"
             "    signal.raise_signal(signal.SIGTERM)\n"
@@ -397,7 +397,7 @@ class TestCtrlC:
         Ctrl-C while a box is removed waits for that one call, then stops.
         """
         project.inv("provision")
-        removing = ("onebox.stages.launch", "see_gone", "True")
+        removing = ("onebox.boxes.lifecycle", "see_gone", "True")
         down = project.inv("teardown", env=_interrupted(tmp_path, *removing))
 
         assert 130 == down.code
@@ -478,7 +478,7 @@ class TestLog:
 
 
 # When so much of a transfer has been counted.
-IN_THE_MIDDLE = ("onebox.transport.meter", "Meter.moved", "here[0]._moved > 16 << 20")
+IN_THE_MIDDLE = ("onebox.transfer.progress", "Meter.moved", "here[0]._moved > 16 << 20")
 
 
 def _interrupted(folder: Path, module: str, name: str, when: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onebox.hints import OWN, Hints
+from onebox.command_hints import OWN, Hints
 from onebox.tasks import ns
 
 from .conftest import JOB, Project

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onebox.transport import bundle
+from onebox.remote import agent_bundle
 
 from .conftest import Project
 
@@ -36,7 +36,7 @@ while True:
             sys.stdout.buffer.flush()
 """
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m"
-HELLO = {"agent": bundle.version(), "arch": "x86_64", "now": 1.8e9}
+HELLO = {"agent": agent_bundle.version(), "arch": "x86_64", "now": 1.8e9}
 RECORD = {
     "job": "j-1",
     "code": 3,

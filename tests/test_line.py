@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from onebox.line import Line
+from onebox.invocation import Line
 
 FLAGS = (False, True)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from onebox.state import Notebook
+from onebox.store.box_store import Notebook
 
 from .conftest import TOML, Project
 from .providers.digitalocean.conftest import server

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from onebox.providers.localbox import disk
+from onebox.providers.local import disk
 
 from .conftest import Project
 

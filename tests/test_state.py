@@ -32,10 +32,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from onebox.durable import private_dir, write_atomically
 from onebox.errors import Busy, StateError
 from onebox.signals import Interrupted, caught
-from onebox.state import (
+from onebox.store.atomic_files import private_dir, write_atomically
+from onebox.store.box_store import (
     Notebook,
     Record,
     config_dir,
@@ -155,7 +155,7 @@ class TestOwner:
         Several first commands at once end up with one owner.
         """
         code = (
-            "import sys; from pathlib import Path; from onebox.state import owner\n"
+            "import sys; from pathlib import Path; from onebox.store.box_store import owner\n"
             "print('ready', flush=True); sys.stdin.readline()\n"
             "print(owner(Path(sys.argv[1])))"
         )
@@ -471,7 +471,7 @@ class TestIntents:
         Two processes write into one journal and no line of either is lost.
         """
         code = (
-            "import sys; from pathlib import Path; from onebox.state import Notebook\n"
+            "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
             "book = Notebook(Path(sys.argv[1]))\n"
             "for n in range(40):\n"
             "    try:\n"
@@ -506,7 +506,7 @@ class TestIntents:
 class TestLock:
     HOLD = (
         "import subprocess, sys; from pathlib import Path\n"
-        "from onebox.state import Notebook\n"
+        "from onebox.store.box_store import Notebook\n"
         "Notebook(Path(sys.argv[1])).lock('inv run --vm=large')\n"
         "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL)\n"
         "print(child.pid, flush=True); sys.stdin.read()"
@@ -547,7 +547,7 @@ class TestLock:
         """
         notebook.lock("inv run")
         take = (
-            "import sys; from pathlib import Path; from onebox.state import Notebook\n"
+            "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
             "Notebook(Path(sys.argv[1])).lock('inv logs'); print('mine')"
         )
         notebook.unlock()
@@ -586,7 +586,7 @@ class TestLock:
             fcntl.flock(fd, how)
             signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr("onebox.state.fcntl.flock", interrupted)
+        monkeypatch.setattr("onebox.store.box_store.fcntl.flock", interrupted)
         with pytest.raises(Interrupted), caught(str):
             notebook.lock("inv run")
         with pytest.raises(Busy):
@@ -598,7 +598,7 @@ class TestLock:
 
 def _lock_elsewhere(directory: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from onebox.state import Notebook\n"
+        "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
         "from onebox.errors import Busy\n"
         "try: Notebook(Path(sys.argv[1])).lock('x')\n"
         "except Busy as busy: print(busy.message)"
@@ -610,7 +610,7 @@ def _lock_elsewhere(directory: Path) -> None:
 
 class TestCrash:
     UPDATE = (
-        "import sys; from pathlib import Path; from onebox.state import Notebook\n"
+        "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
         "from onebox.errors import StateError\n"
         "try: Notebook(Path(sys.argv[1])).update(box='ob-second', job='j' * 5000)\n"
         "except StateError as error: print(error.message)"
@@ -690,7 +690,7 @@ class TestCrash:
         After a kill at any moment the record is one that was written, and whole.
         """
         code = (
-            "import sys; from pathlib import Path; from onebox.state import Notebook\n"
+            "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
             "book = Notebook(Path(sys.argv[1]))\n"
             "n = int(book.record.job or 0)\n"
             "while True:\n"

@@ -10,7 +10,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebox import words
+from onebox import formatting
 
 UNITS = {"B": 0, "kB": 1, "MB": 2, "GB": 3, "TB": 4, "PB": 5}
 amounts = st.integers(0, 2**60) | st.floats(0, 2**60)
@@ -20,7 +20,7 @@ def test_examples() -> None:
     """
     What the docstrings show is so.
     """
-    done = doctest.testmod(words)
+    done = doctest.testmod(formatting)
 
     assert done.attempted >= 7
     assert 0 == done.failed
@@ -32,7 +32,7 @@ class TestSize:
         """
         What is written is within a twentieth of what it is, in few characters.
         """
-        text = words.size(count)
+        text = formatting.size(count)
         number, unit = text.split(" ")
         value = float(number.replace(",", "")) * 1024 ** UNITS[unit]
 
@@ -46,7 +46,7 @@ class TestSize:
         """
         values = []
         for count in sorted((one, other)):
-            number, unit = words.size(count).split(" ")
+            number, unit = formatting.size(count).split(" ")
             values.append((UNITS[unit], float(number.replace(",", ""))))
 
         assert values == sorted(values)
@@ -58,7 +58,7 @@ class TestSeconds:
         """
         What is written is the duration, to a tenth below ten seconds, else to one.
         """
-        value = _seconds(words.seconds(count))
+        value = _seconds(formatting.seconds(count))
 
         assert abs(value - count) <= (0.0501 if count < 9.95 else 0.5)
 
@@ -69,14 +69,16 @@ class TestSeconds:
         """
         first, second = sorted((one, other))
 
-        assert _seconds(words.seconds(first)) <= _seconds(words.seconds(second))
+        assert _seconds(formatting.seconds(first)) <= _seconds(
+            formatting.seconds(second)
+        )
 
     @given(st.floats(0, 1e6))
     def test_no_sixty(self, count: float) -> None:
         """
         Minutes and seconds end at 59.
         """
-        text = words.seconds(count)
+        text = formatting.seconds(count)
         parts = re.findall(r"\d+", text.partition(" ")[0].partition(".")[0])
 
         assert all(int(part) < 60 for part in parts[1:])
@@ -90,7 +92,7 @@ class TestMoney:
         """
         What is written is the amount, to the cent or to four digits below one.
         """
-        text = words.money(dollars)
+        text = formatting.money(dollars)
         value = float(text.lstrip("<$").replace(",", ""))
 
         assert abs(value - dollars) <= (0.0001 if dollars < 0.01 else 0.005 + 1e-6)
@@ -100,7 +102,7 @@ class TestMoney:
         """
         What costs something is never written as nothing, or as unknown.
         """
-        text = words.money(dollars)
+        text = formatting.money(dollars)
 
         assert "?" not in text
         assert re.search("[1-9]", text)
@@ -110,9 +112,11 @@ class TestMoney:
         """
         A price an hour says so, unless there is nothing to pay.
         """
-        text = words.rate(dollars)
+        text = formatting.rate(dollars)
 
-        assert text == ("no charge" if dollars == 0 else f"{words.money(dollars)}/h")
+        assert text == (
+            "no charge" if dollars == 0 else f"{formatting.money(dollars)}/h"
+        )
 
 
 class TestPath:
@@ -121,7 +125,7 @@ class TestPath:
         """
         No name, of whatever bytes, can move a cursor or turn the writing around.
         """
-        for character in words.path(name):
+        for character in formatting.path(name):
             assert unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
     @given(st.binary())
@@ -129,14 +133,14 @@ class TestPath:
         """
         Every name can be printed on a UTF-8 terminal.
         """
-        words.path(name).encode("utf-8")
+        formatting.path(name).encode("utf-8")
 
     @given(st.text(st.characters(categories=("L", "N", "P")), min_size=1))
     def test_ordinary_names(self, name: str) -> None:
         """
         An ordinary name is shown as it is.
         """
-        assert name == words.path(name) == words.path(name.encode())
+        assert name == formatting.path(name) == formatting.path(name.encode())
 
 
 class TestClock:
@@ -146,15 +150,15 @@ class TestClock:
         """
         A moment of today is its time of day.
         """
-        assert "18:40" == words.clock(self.NOW + 6 * 3600 + 2400, self.NOW)
-        assert "00:05" == words.clock(self.NOW - 12 * 3600 + 300, self.NOW)
+        assert "18:40" == formatting.clock(self.NOW + 6 * 3600 + 2400, self.NOW)
+        assert "00:05" == formatting.clock(self.NOW - 12 * 3600 + 300, self.NOW)
 
     def test_another_day(self) -> None:
         """
         Any other moment has its day, too, also at the same time of day.
         """
-        assert "6 Nov 01:00" == words.clock(self.NOW + 13 * 3600, self.NOW)
-        assert words.clock(self.NOW + 365 * 86400, self.NOW).startswith("5 Nov")
+        assert "6 Nov 01:00" == formatting.clock(self.NOW + 13 * 3600, self.NOW)
+        assert formatting.clock(self.NOW + 365 * 86400, self.NOW).startswith("5 Nov")
 
 
 class TestSome:
@@ -163,7 +167,7 @@ class TestSome:
         """
         Every name is either shown or counted.
         """
-        text = words.some(names, limit)
+        text = formatting.some(names, limit)
         shown, _, rest = text.partition(" and ")
         listed = shown.split(", ") if shown else []
 

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from .wire import Refused
+from .protocol import Refused
 
 
 class Box(NamedTuple):

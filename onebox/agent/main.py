@@ -22,17 +22,17 @@ def main(small: bool = False) -> None:
     # that a bundle of those alone, the *small* one, can watch from the first
     # moment of a boot.
     if mode == "serve":
-        from . import meeting, wire
+        from . import protocol, server
 
-        ops = meeting.OPS
+        ops = server.OPS
         if not small:
-            from . import serve
+            from . import operations
 
-            ops = serve.OPS
-        meeting.serve(wire.Channel(0, 1), root, ops)
+            ops = operations.OPS
+        server.serve(protocol.Channel(0, 1), root, ops)
     elif mode == "watch":
-        from . import watch
+        from . import watchdog
 
-        watch.watch(root)
+        watchdog.watch(root)
     else:
         raise SystemExit("usage: python3 -I -S %s serve|watch" % sys.argv[0])

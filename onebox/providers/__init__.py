@@ -8,20 +8,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OneboxError, UsageError
+from onebox.errors import OneboxError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .base import Provider
+    from onebox.providers.base import Provider
 
 # name -> (module:class, what to say when its SDK is missing)
 PROVIDERS = {
-    "local": ("local:Local", "pip install 'onebox[local]'"),
-    "aws": ("aws:AWS", "pip install 'onebox[aws]'"),
-    "gcp": ("gcp:GCP", "pip install 'onebox[gcp]'"),
+    "local": ("local.provider:Local", "pip install 'onebox[local]'"),
+    "aws": ("aws.provider:AWS", "pip install 'onebox[aws]'"),
+    "gcp": ("gcp.provider:GCP", "pip install 'onebox[gcp]'"),
     "digitalocean": (
-        "digitalocean:DigitalOcean",
+        "digitalocean.provider:DigitalOcean",
         "pip install 'onebox[digitalocean]'",
     ),
 }
@@ -53,7 +53,7 @@ def load(name: str, settings: Mapping[str, Any], root: Path) -> Provider:
             found = importlib.import_module(f".{module}", __name__)
     except ImportError as error:
         raise OneboxError(f"provider {name} needs {error.name}", next=hint) from error
-    from .guard import guarded, unforeseen
+    from onebox.providers.unexpected_errors import guarded, unforeseen
 
     try:
         provider: Provider = getattr(found, attribute)(settings, root)

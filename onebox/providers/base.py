@@ -15,9 +15,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import ConfigError, NotAllowed, OneboxError, QuotaExceeded, UsageError
-from . import costs
-from .costs import Cost
+from onebox.errors import (
+    ConfigError,
+    NotAllowed,
+    OneboxError,
+    QuotaExceeded,
+    UsageError,
+)
+from onebox.providers import costs
+from onebox.providers.costs import Cost
 
 BoxState = Literal["starting", "running", "stopping", "stopped", "gone"]
 

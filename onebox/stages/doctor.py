@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import children, config, words
-from ..durable import private_dir
-from ..errors import OneboxError
-from ..providers.base import Check
-from ..state import config_dir, state_dir
-from ..transport import ssh
+from onebox import config, formatting, subprocess_env
+from onebox.errors import OneboxError
+from onebox.providers.base import Check
+from onebox.remote import connection
+from onebox.store.atomic_files import private_dir
+from onebox.store.box_store import config_dir, state_dir
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from onebox.context import Session
 
 
 def perform(session: Session) -> None:
@@ -59,7 +59,7 @@ def _lifetime(session: Session) -> Iterator[Check]:
         yield Check(
             "credentials",
             None,
-            f"they end at {words.clock(end, now)}, before a box's deadline "
+            f"they end at {formatting.clock(end, now)}, before a box's deadline "
             f"({hours:g} h from now): a teardown after that needs new ones",
             "log in again just before a long run",
         )
@@ -82,8 +82,8 @@ def _own(session: Session) -> Iterator[Check]:
         yield _writable(name, path)
     yield Check("owner id", True, session.owner)
     try:
-        ssh.socket_dir(session.environ)
-        yield Check("ssh sockets", True, str(ssh.socket_dir(session.environ)))
+        connection.socket_dir(session.environ)
+        yield Check("ssh sockets", True, str(connection.socket_dir(session.environ)))
     except OneboxError as error:
         yield Check("ssh sockets", False, error.message, error.next)
     yield _files(session)
@@ -96,7 +96,7 @@ def _client() -> Check:
             capture_output=True,
             text=True,
             check=False,
-            env=children.environment(),
+            env=subprocess_env.environment(),
         ).stderr.strip()
     except FileNotFoundError:
         return Check(

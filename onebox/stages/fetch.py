@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import words
-from ..errors import OutputsHeld, UsageError
-from ..providers.base import Box
-from ..transport import outputs
-from . import arrival, attempts, job, output_folders, receipt, starting
-from .roots import asked_for, roots
+from onebox import formatting
+from onebox.boxes import bring_up, power
+from onebox.errors import OutputsHeld, UsageError
+from onebox.jobs import client, output_folders, receipt, run_history
+from onebox.jobs.output_paths import asked_for, roots
+from onebox.providers.base import Box
+from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..live import StageLine
-    from ..session import Session
-    from ..transport.answers import ExitRecord
-    from ..transport.asking import Left
+    from onebox.context import Session
+    from onebox.remote.answers import ExitRecord
+    from onebox.transfer.remote_manifest import Left
+    from onebox.ui.progress import StageLine
 
 
 # How many names of files that are not outputs are shown.
@@ -34,10 +35,10 @@ def reason(session: Session) -> str | None:
     return compare(session, session.into).missing
 
 
-def compare(session: Session, into: Path) -> outputs.Verified:
+def compare(session: Session, into: Path) -> fetch_outputs.Verified:
     """Compare the outputs on the box with what was fetched into a folder."""
-    compared: outputs.Verified = session.resuming(
-        lambda link: outputs.verify(
+    compared: fetch_outputs.Verified = session.resuming(
+        lambda link: fetch_outputs.verify(
             link,
             roots(session),
             into,
@@ -57,7 +58,7 @@ def perform(
     unsafe_git: bool = False,
     rescue: bool = False,
     ended: ExitRecord | None = None,
-) -> outputs.Fetched:
+) -> fetch_outputs.Fetched:
     """
     Bring the outputs here, or say that they are.
 
@@ -85,7 +86,7 @@ def perform(
         return _done_by_run(session)
     stopped = box.state == "stopped"
     with (
-        starting.off_again(session, box),
+        power.off_again(session, box),
         session.timed("fetch"),
         session.screen.stage("fetch") as line,
     ):
@@ -93,16 +94,16 @@ def perform(
             if box.disk_only and not rescue:
                 raise UsageError(_only_the_disk(box), next="inv fetch --rescue")
             line.doing(f"starting {box.id} for its outputs")
-            box = starting.start(session, box)
+            box = power.start(session, box)
         else:
-            box = arrival.ready(session, box, line.doing)
+            box = bring_up.ready(session, box, line.doing)
         if started_by != "run" and not partial:
             ended = _job_has_ended(session, box)
         line.doing("asking the box what there is")
         receipt.outdate(session, session.notebook.record.job)
         try:
-            done: outputs.Fetched = session.resuming(
-                lambda link: outputs.fetch(
+            done: fetch_outputs.Fetched = session.resuming(
+                lambda link: fetch_outputs.fetch(
                     link,
                     roots(session),
                     session.into,
@@ -120,10 +121,10 @@ def perform(
             )
             raise
         if done.refused:
-            line.end("", f"{words.count(done.files, 'file')} here", mark="failed")
+            line.end("", f"{formatting.count(done.files, 'file')} here", mark="failed")
             raise _refused_links(done)
         if done.repositories:
-            line.end("", f"{words.count(done.files, 'file')} here", mark="failed")
+            line.end("", f"{formatting.count(done.files, 'file')} here", mark="failed")
             raise _repositories_held(done)
         held = None if partial else left_alone(session, done.left, ended)
         if held is not None:
@@ -141,7 +142,7 @@ def perform(
     if stopped and rescue:
         _end_rescue(session, box)
     elif stopped and started_by == "fetch" and "teardown" not in session.line.named:
-        starting.rest(session, box)
+        power.rest(session, box)
     _say_apart(session, done)
     _say_kept(session, done)
     return done
@@ -162,65 +163,65 @@ def left_alone(
     if left is None or not left.alone:
         return None
     return OutputsHeld(
-        f"the job created or changed {words.count(left.count, 'file')} on the box, but "
-        f"nothing in {words.some(roots(session))}: {_names(left)}",
+        f"the job created or changed {formatting.count(left.count, 'file')} on the box, but "
+        f"nothing in {formatting.some(roots(session))}: {_names(left)}",
         next="name them in [fetch] outputs, then inv fetch teardown; inv teardown "
         "--discard-outputs gives them up",
     )
 
 
 def _names(left: Left) -> str:
-    shown = [words.path(path) for path in left.names[:SHOWN]]
+    shown = [formatting.path(path) for path in left.names[:SHOWN]]
     more = left.count - len(shown)
     return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _refused_links(done: outputs.Fetched) -> OutputsHeld:
+def _refused_links(done: fetch_outputs.Fetched) -> OutputsHeld:
     listed = [
-        f"{words.path(link)} → {words.path(target)}"
+        f"{formatting.path(link)} → {formatting.path(target)}"
         for link, target in done.refused.items()
     ]
     return OutputsHeld(
-        f"{words.count(len(listed), 'link')} among the outputs to a place out of the "
-        f"project, so the target is not here: {words.some(listed)}",
+        f"{formatting.count(len(listed), 'link')} among the outputs to a place out of the "
+        f"project, so the target is not here: {formatting.some(listed)}",
         next="inv fetch --unsafe-links takes them as they are; inv ssh to look",
     )
 
 
-def _say_apart(session: Session, done: outputs.Fetched) -> None:
+def _say_apart(session: Session, done: fetch_outputs.Fetched) -> None:
     """Name what the job has left that has not come."""
     if done.left is not None:
         session.screen.warn(
-            f"{words.count(done.left.count, 'file')} that the job created or changed "
+            f"{formatting.count(done.left.count, 'file')} that the job created or changed "
             f"outside of the outputs: {_names(done.left)}"
         )
     if done.dangling:
-        names = words.some([words.path(link) for link in done.dangling])
+        names = formatting.some([formatting.path(link) for link in done.dangling])
         session.screen.warn(f"links to nothing, left out: {names}")
 
 
-def _say_kept(session: Session, done: outputs.Fetched) -> None:
+def _say_kept(session: Session, done: fetch_outputs.Fetched) -> None:
     """Say which files were in the way, and the names that they have now."""
     theirs: dict[str, list[str]] = {}
     for path, kept in done.kept:
         other = done.theirs.get(path)
         if other is not None:
-            name = f"{words.path(path)} is now {words.path(kept)}"
+            name = f"{formatting.path(path)} is now {formatting.path(kept)}"
             theirs.setdefault(other, []).append(name)
         else:
             session.screen.warn(
-                f"{words.path(path)} had been changed here: yours is now "
-                f"{words.path(kept)}"
+                f"{formatting.path(path)} had been changed here: yours is now "
+                f"{formatting.path(kept)}"
             )
     for other, names in theirs.items():
         session.screen.warn(
             f"outputs of {session.settings.project}/{other} were here and are kept: "
-            f"{words.some(names)} ([fetch] outputs_to keeps them apart)"
+            f"{formatting.some(names)} ([fetch] outputs_to keeps them apart)"
         )
 
 
-def _repositories_held(done: outputs.Fetched) -> OutputsHeld:
-    listed = words.some([words.path(path) for path in done.repositories])
+def _repositories_held(done: fetch_outputs.Fetched) -> OutputsHeld:
+    listed = formatting.some([formatting.path(path) for path in done.repositories])
     return OutputsHeld(
         f"not fetched, because version control runs programs that it configures: "
         f"{listed}",
@@ -228,7 +229,7 @@ def _repositories_held(done: outputs.Fetched) -> OutputsHeld:
     )
 
 
-def _done_by_run(session: Session) -> outputs.Fetched:
+def _done_by_run(session: Session) -> fetch_outputs.Fetched:
     # `inv run fetch teardown`: the chain of `run` has ended the box by now.
     done = session.fetched
     if done is None:
@@ -239,7 +240,7 @@ def _done_by_run(session: Session) -> outputs.Fetched:
         )
     usual = session.into == session.usual_into
     into = session.fetched_into if usual else session.into
-    missing = outputs.changed_here(into, session.memory)
+    missing = fetch_outputs.changed_here(into, session.memory)
     if missing:
         raise UsageError(
             f"{session.title} is gone, and these are not in {into}: {missing}",
@@ -250,7 +251,7 @@ def _done_by_run(session: Session) -> outputs.Fetched:
 
 
 def _say(
-    session: Session, line: StageLine, done: outputs.Fetched, partial: bool
+    session: Session, line: StageLine, done: fetch_outputs.Fetched, partial: bool
 ) -> None:
     there = [path for path in roots(session) if path not in done.missing]
     where = " ".join(_shown(session, path) for path in there)
@@ -258,12 +259,14 @@ def _say(
     if not roots(session):
         line.end("nothing to do", "no [fetch] outputs are configured")
     elif not done.files:
-        empty = words.some(missing) or where
+        empty = formatting.some(missing) or where
         line.end("", f"no outputs: {empty} is empty", mark="warn")
     else:
-        amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"
+        amount = (
+            f"{formatting.count(done.files, 'file')}, {formatting.size(done.bytes)}"
+        )
         state = "as they are now" if partial else "verified"
-        extra = f" (no {words.some(missing)})" if missing else ""
+        extra = f" (no {formatting.some(missing)})" if missing else ""
         line.end("", f"{amount}, {state} → {where}{extra}")
 
 
@@ -272,17 +275,17 @@ def _only_the_disk(box: Box) -> str:
     dear = size.hourly if size.on_demand is None else size.hourly_on_demand
     return (
         f"of {box.id} only the disk is left: reading it takes another machine, "
-        f"{box.size.type} at up to {words.rate(dear)}, for as long as it takes"
+        f"{box.size.type} at up to {formatting.rate(dear)}, for as long as it takes"
     )
 
 
 def _end_rescue(session: Session, box: Box) -> None:
     """Say how the job ended, and have the machine off again: its disk stays."""
-    latest = job.latest(session)
+    latest = client.latest(session)
     session.hang_up()
     session.provider.stop(box)
     session.look_again()
-    if latest is not None and (latest.cause or "poweroff") in attempts.TAKEN:
+    if latest is not None and (latest.cause or "poweroff") in run_history.TAKEN:
         session.screen.warn(
             f"job {latest.job} did not end by itself: this is what the disk held of it"
         )
@@ -297,7 +300,7 @@ def _shown(session: Session, path: str) -> str:
 
 
 def _job_has_ended(session: Session, box: Box) -> ExitRecord | None:
-    latest = job.latest(session)
+    latest = client.latest(session)
     if latest is None:
         return None
     if latest.runs:
@@ -305,6 +308,6 @@ def _job_has_ended(session: Session, box: Box) -> ExitRecord | None:
             f"job {latest.job} still runs, so its outputs may change",
             next="inv logs waits for it; inv fetch --partial takes them as they are",
         )
-    attempts.seen(session, latest.job, latest.record)
-    job.bring_log(session, box, latest)
+    run_history.seen(session, latest.job, latest.record)
+    client.bring_log(session, box, latest)
     return latest.record

@@ -6,14 +6,14 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from .. import words
-from ..errors import ConfigError
-from ..providers.base import Box, Image
-from . import launch, offers
-from .images import builder, by_hand, packer, recipe, saving, shelf
+from onebox import formatting
+from onebox.boxes import lifecycle, offers
+from onebox.errors import ConfigError
+from onebox.images import builder, catalog, packer, recipe, save_box, snapshot
+from onebox.providers.base import Box, Image
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from onebox.context import Session
 
 # Images that somebody else has made, by the providers' own ids.
 FOREIGN = re.compile(r"ami-[0-9a-f]+|projects/[a-z0-9:.-]+/global/images/.+")
@@ -59,7 +59,7 @@ def perform(session: Session, *, rebuild: bool = False) -> Image | None:
     offers.greet(session)
     if session.notebook.open_intents() or session.builders:
         session.lock()
-        launch.recover(session)
+        lifecycle.recover(session)
     again = rebuild and bool(recipe.title(session))
     why = "asked to" if again else reason(session)
     offers.announce(session)
@@ -67,7 +67,7 @@ def perform(session: Session, *, rebuild: bool = False) -> Image | None:
         session.screen.line("image", "done", "up to date", up_to_date(session))
         image = wanted(session)
         if image is not None and recipe.title(session):
-            saving.remember(session, recipe.inputs(session))
+            snapshot.remember(session, recipe.inputs(session))
         return image
     session.lock()
     with session.timed("image"):
@@ -78,22 +78,22 @@ def perform(session: Session, *, rebuild: bool = False) -> Image | None:
 
 def proved(session: Session, box: Box) -> None:
     """Take note that a box has come up: what its image replaces can go."""
-    shelf.replace_older(session, box)
+    catalog.replace_older(session, box)
 
 
 def save_from_box(session: Session, name: str, *, yes: bool = False) -> Image:
     """Save the live box's disk as an image called *name*."""
-    return by_hand.save(session, name, yes=yes)
+    return save_box.save(session, name, yes=yes)
 
 
 def show_list(session: Session) -> None:
     """Print this owner's images."""
-    shelf.show(session)
+    catalog.show(session)
 
 
 def prune(session: Session, name: str, *, everywhere: bool, yes: bool) -> None:
     """Remove the images that nothing asks for any more."""
-    shelf.prune(
+    catalog.prune(
         session, name, current=_current(session), everywhere=everywhere, yes=yes
     )
 
@@ -108,7 +108,7 @@ def _current(session: Session) -> Image | None:
 
 def _wanted(session: Session) -> Image | None:
     settings = session.settings.image
-    mine = shelf.images(session)
+    mine = catalog.images(session)
     if settings.use:
         for image in mine:
             if settings.use in (image.id, image.name):
@@ -117,7 +117,7 @@ def _wanted(session: Session) -> Image | None:
             # Not ours, but the provider's: it says whether there is such a one.
             recipe.base(session)
             return None
-        have = words.some(sorted({i.name for i in mine})) or "none"
+        have = formatting.some(sorted({i.name for i in mine})) or "none"
         raise ConfigError(
             f"[image] use = {settings.use!r}: there is no such image of yours "
             f"(there are: {have})",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import config
-from ..durable import write_atomically
-from ..errors import UsageError
+from onebox import config
+from onebox.errors import UsageError
+from onebox.store.atomic_files import write_atomically
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from onebox.context import Session
 
 
 def perform(session: Session, *, force: bool = False) -> None:

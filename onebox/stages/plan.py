@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import fetch, image, job, offers, provision, push, recover, run, teardown
-from .roots import roots
+from onebox.boxes import offers
+from onebox.jobs import client
+from onebox.jobs.output_paths import roots
+from onebox.stages import fetch, image, preemption_recovery, provision, push, run, teardown
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from onebox.context import Session
 
 
 def show(session: Session, stage: str, command: str = "") -> None:
@@ -29,7 +31,7 @@ def show(session: Session, stage: str, command: str = "") -> None:
     why = _REASONS[stage](session)
     if stage == "run" and why is not None:
         command = command or session.settings.run.command or ""
-        why = recover.resumes(session, command) or why
+        why = preemption_recovery.resumes(session, command) or why
     if why is None:
         _line(session, stage, "done", "up to date", _UP_TO_DATE[stage](session))
     else:
@@ -80,7 +82,7 @@ def _run_reason(session: Session) -> str | None:
     if why is not None:
         run.check(session)
         if session.box is not None and session.box.state == "running":
-            job.refuse_running(session, job.latest(session))
+            client.refuse_running(session, client.latest(session))
     return why
 
 

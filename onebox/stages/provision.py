@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import words
-from ..errors import OneboxError, UsageError
-from ..providers.base import Box
-from ..signals import Interrupted
-from . import arrival, elsewhere, image, launch, offers, salvage, starting
+from onebox import formatting
+from onebox.boxes import bring_up, lifecycle, offers, other_providers, power
+from onebox.errors import OneboxError, UsageError
+from onebox.providers.base import Box
+from onebox.signals import Interrupted
+from onebox.stages import image, salvage
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from onebox.context import Session
 
 
 def reason(session: Session) -> str | None:
@@ -24,7 +25,7 @@ def reason(session: Session) -> str | None:
     """
     box = session.box
     if box is None:
-        elsewhere.refuse(session)
+        other_providers.refuse(session)
         return f"there is no box {session.title}"
     check(session, box)
     if salvage.is_disk(box):
@@ -37,7 +38,7 @@ def reason(session: Session) -> str | None:
 def up_to_date(session: Session) -> str:
     """Say which box is there when there is nothing to do."""
     box = session.running_box()
-    up = words.seconds(max(session.now() - box.created, 0))
+    up = formatting.seconds(max(session.now() - box.created, 0))
     return f"{box.id}, {box.place}, up {up}"
 
 
@@ -45,16 +46,16 @@ def perform(session: Session) -> Box:
     """Bring the box up and return it."""
     offers.greet(session)
     session.lock()
-    launch.recover(session)
+    lifecycle.recover(session)
     session.look_again()
     why = reason(session)
     offers.announce(session)
     if why is None:
         box = session.running_box()
-        if not arrival.arrived(session, box):
+        if not bring_up.arrived(session, box):
             # A command that has begun that was killed.
             boot = session.settings.limits.boot_minutes * 60
-            box = arrival.wait(session, box, boot, lambda text: None)
+            box = bring_up.wait(session, box, boot, lambda text: None)
             session.made_again(box)
         session.screen.line("provision", "done", "up to date", up_to_date(session))
         if not session.provider.off_is_free:
@@ -72,7 +73,7 @@ def _bring_up(session: Session) -> Box:
         if old is not None and not salvage.is_disk(old):
             line.doing(f"starting {old.id}")
             hours = session.settings.limits.max_hours
-            old = starting.start(session, old, hours * 3600)
+            old = power.start(session, old, hours * 3600)
             if not old.rescue:
                 line.end("", f"{old.id} started again, {old.place}")
                 _use(session, old)
@@ -82,13 +83,13 @@ def _bring_up(session: Session) -> Box:
             salvage.finish(session, old, line)
         line.doing("making the box")
         wanted = image.wanted(session)
-        box = launch.create(session, kind="box", image=wanted, doing=line.doing)
+        box = lifecycle.create(session, kind="box", image=wanted, doing=line.doing)
         try:
-            box = arrival.wait(session, box, boot, line.doing)
+            box = bring_up.wait(session, box, boot, line.doing)
             session.made_again(box)
         except (OneboxError, Interrupted):
             line.doing("removing what was made")
-            launch.remove(session, box)
+            lifecycle.remove(session, box)
             session.notebook.forget()
             session.look_again()
             raise
@@ -105,9 +106,9 @@ def _say_notes(session: Session, box: Box) -> None:
 
 def _use(session: Session, box: Box) -> None:
     """Take the box that is there; an emptied state is filled from its tags."""
-    launch.adopt(session, box)
+    lifecycle.adopt(session, box)
     if box.exposed:
-        session.made_again(arrival.secure(session, box))
+        session.made_again(bring_up.secure(session, box))
     if session.line.box_wanted or session.line.keep:
         session.remember(ours_to_end=False)
 

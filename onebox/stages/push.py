@@ -6,15 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import words
-from ..transport import sync
-from . import arrival, earlier
-from .selecting import left_out, project
+from onebox import formatting
+from onebox.boxes import bring_up
+from onebox.project_files import left_out, project
+from onebox.stages import previous_outputs
+from onebox.transfer import push_files
 
 if TYPE_CHECKING:
-    from ..agent.index import Index
-    from ..agent.manifest import Entry
-    from ..session import Session
+    from onebox.agent.files.hash_index import Index
+    from onebox.agent.files.manifest import Entry
+    from onebox.context import Session
 
 
 def chosen(session: Session, known: Index | None = None) -> list[Entry]:
@@ -29,7 +30,7 @@ def stays_here(session: Session) -> str:
 
 def digest(session: Session) -> str:
     """Return one hash over the code and data that are here."""
-    return sync.digest(session.root, partial(chosen, session), _index(session))
+    return push_files.digest(session.root, partial(chosen, session), _index(session))
 
 
 def reason(session: Session) -> str | None:
@@ -39,7 +40,7 @@ def reason(session: Session) -> str | None:
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
     files = partial(chosen, session)
     why: str | None = session.resuming(
-        lambda link: sync.difference(link, session.root, files, _index(session))
+        lambda link: push_files.difference(link, session.root, files, _index(session))
     )
     return why
 
@@ -49,7 +50,7 @@ def perform(session: Session) -> None:
     session.lock()
     # The files that a job works with are not changed under it, nor those that it
     # has changed before they are here.
-    earlier.fetch_outputs(session, arrival.ready(session))
+    previous_outputs.fetch_outputs(session, bring_up.ready(session))
     with session.timed("push"), session.screen.stage("push") as line:
         line.doing("looking at what is here")
         stays = ""
@@ -61,12 +62,14 @@ def perform(session: Session) -> None:
             return found.entries
 
         done = session.resuming(
-            lambda link: sync.push(
+            lambda link: push_files.push(
                 link, session.root, files, _index(session), line.progress
             )
         )
         session.pushed = done.digest
-        amount = f"{words.count(done.files, 'file')}, {words.size(done.bytes)}"
+        amount = (
+            f"{formatting.count(done.files, 'file')}, {formatting.size(done.bytes)}"
+        )
         if not done.sent_files and not done.deleted:
             line.end("up to date", "; ".join(filter(None, [amount, stays])))
             return

@@ -11,30 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .. import words
-from ..errors import ConfigError, JobFailed, Lost, Preempted, UsageError
-from ..providers.base import Box
-from ..transport import outputs
-from ..transport.answers import ExitRecord
-from ..transport.link import AgentError
-from . import (
-    arrival,
-    attempts,
-    earlier,
-    fetch,
-    image,
-    job,
-    push,
-    receipt,
-    recover,
-    salvage,
-)
-from .attempts import Run
-from .roots import asked_for, roots
-from .watching import watch
+from onebox import formatting
+from onebox.boxes import bring_up
+from onebox.errors import ConfigError, JobFailed, Lost, Preempted, UsageError
+from onebox.jobs import client, receipt, run_history
+from onebox.jobs.follow import watch
+from onebox.jobs.output_paths import asked_for, roots
+from onebox.jobs.run_history import Run
+from onebox.providers.base import Box
+from onebox.remote.answers import ExitRecord
+from onebox.remote.channel import AgentError
+from onebox.jobs import preemption
+from onebox.stages import fetch, image, preemption_recovery, previous_outputs, push, salvage
+from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from onebox.context import Session
 
 
 # Python keeps what it prints back until a few kilobytes are together: then the
@@ -57,8 +49,8 @@ def reason(session: Session) -> str | None:
     before = paper["key"]
     changed = [part for part, value in now.items() if before.get(part) != value]
     if changed:
-        return f"{words.some(changed)} changed"
-    missing = outputs.changed_here(session.into, session.memory)
+        return f"{formatting.some(changed)} changed"
+    missing = fetch_outputs.changed_here(session.into, session.memory)
     return f"outputs are not as they were fetched: {missing}" if missing else None
 
 
@@ -100,19 +92,19 @@ def perform(
         )
         return None
     session.lock()
-    box = arrival.ready(session)
+    box = bring_up.ready(session)
     shell = (line or command_line(session)) if argv is None else None
     work = _Work(argv, shell, secret_values(session), usual)
     finished = _finished(session, work.command)
-    before = earlier.fetch_outputs(session, box, only=session.line.only)
+    before = previous_outputs.fetch_outputs(session, box, only=session.line.only)
     record = before.record if before is not None and before.job == finished else None
     well = record is not None and (record.cause, record.code) == ("exit", 0)
     if well and not _again(session, finished, yes):
         return None
-    run, anew = recover.begin(session, work.command, before)
+    run, anew = preemption_recovery.begin(session, work.command, before)
     if anew:
         session.screen.note(f"going on with the run of job {run.id}")
-        recover.restore(session, run, box)
+        preemption_recovery.restore(session, run, box)
     if detach:
         with session.timed("run"):
             job_id = _start(session, work, _begin(session, work, run, box), box)
@@ -125,7 +117,7 @@ def perform(
         run, paper = _attempt(session, work, run, box, tries)
         if paper is not None:
             return paper
-        box, tries = recover.next_box(session, run, box, tries)
+        box, tries = preemption_recovery.next_box(session, run, box, tries)
         session.screen.note(f"attempt {tries} of {session.settings.limits.retries + 1}")
 
 
@@ -168,13 +160,13 @@ def _begin(session: Session, work: _Work, run: Run, box: Box) -> Run:
         else session.noted(session.into),
         discarded=False,
     )
-    return attempts.write(session, run.begun(job_id, box))
+    return run_history.write(session, run.begun(job_id, box))
 
 
 def _start(session: Session, work: _Work, run: Run, box: Box) -> str:
     """Start the attempt that has been written down; return its job."""
     try:
-        job.start(
+        client.start(
             session,
             box,
             job_id=run.job,
@@ -185,7 +177,7 @@ def _start(session: Session, work: _Work, run: Run, box: Box) -> str:
             outputs=[path for path in roots(session) if path.endswith("/")],
         )
     except (UsageError, AgentError):
-        attempts.withdraw(session, run)
+        run_history.withdraw(session, run)
         session.job_state = ""
         raise
     session.job_state = "started"
@@ -207,35 +199,35 @@ def _attempt(
             _start(session, work, run, box)
             record = watch(session, box, run.job, run=run.id, attempt=tries)
     except (Lost, Preempted) as error:
-        if not recover.taken(session, box):
+        if not preemption.taken(session, box):
             raise
-        run = attempts.write(session, run.over(time.time() - began, ended=False))
-        why = recover.refusal(session, run, box, tries)
+        run = run_history.write(session, run.over(time.time() - began, ended=False))
+        why = preemption_recovery.refusal(session, run, box, tries)
         if why:
-            raise recover.given_up(session, run, box, why) from error
+            raise preemption_recovery.given_up(session, run, box, why) from error
         return run, None
     lasted = record.seconds
-    by_itself = recover.by_itself(session, box, record)
-    run = attempts.write(session, run.over(lasted, ended=by_itself))
+    by_itself = preemption.by_itself(session, box, record)
+    run = run_history.write(session, run.over(lasted, ended=by_itself))
     paper = receipt.make(session, box, run.job, work.command, record)
-    paper["attempts"] = attempts.account(run, box)
+    paper["attempts"] = run_history.account(run, box)
     # What was pushed, not what is here now: it may have been edited meanwhile.
     whole = record.cause == "exit" and not record.code
     if work.usual and whole and session.pushed:
         paper["key"] = _key(session, session.pushed, box.image)
-    why = recover.refusal(session, run, box, tries)
+    why = preemption_recovery.refusal(session, run, box, tries)
     if by_itself:
         try:
             return run, _bring_home(session, run, paper, record)
         except (Lost, Preempted):
             # Taken with its outputs on it. A job that failed stays one that did.
-            gone = recover.taken(session, box, ended=True)
+            gone = preemption.taken(session, box, ended=True)
             if why or record.code or not gone:
                 raise
-        return attempts.write(session, run.over(lasted, ended=False)), None
+        return run_history.write(session, run.over(lasted, ended=False)), None
     if why:
         _bring_what_there_is(session, run, box, paper)
-        raise recover.given_up(session, run, box, why)
+        raise preemption_recovery.given_up(session, run, box, why)
     return run, None
 
 
@@ -250,7 +242,7 @@ def _bring_home(
             paper["outputs"] = {"files": done.files, "bytes": done.bytes}
     finally:
         receipt.write(session, run.job, paper)
-    recover.clear(session, run)
+    preemption_recovery.clear(session, run)
     if paper["exit"]:
         raise JobFailed(int(paper["exit"]))
     return paper
@@ -272,7 +264,7 @@ def secret_values(session: Session) -> dict[str, str]:
     missing = [n for n in session.settings.run.secrets if n not in session.environ]
     if missing:
         raise UsageError(
-            f"[run] secrets: {words.some(missing)} is not in the environment",
+            f"[run] secrets: {formatting.some(missing)} is not in the environment",
             next=f"export {missing[0]}=…",
         )
     return {name: session.environ[name] for name in session.settings.run.secrets}
@@ -328,7 +320,7 @@ def _say_detached(session: Session, box: Box, job_id: str) -> None:
         )
     session.screen.note(
         f"the box powers itself off {idle:g} min after the job has ended, at "
-        f"{words.clock(box.deadline, time.time())} at the latest; its disk is kept"
+        f"{formatting.clock(box.deadline, time.time())} at the latest; its disk is kept"
     )
 
 

@@ -6,16 +6,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import words
-from ..errors import BoxFailed, Busy, Lost, OneboxError, OutputsHeld, Preempted
-from ..providers.base import Box
-from ..transport import outputs
-from . import attempts, checkpoints, fetch, job, launch, starting
-from .attempts import Run
+from onebox import formatting
+from onebox.boxes import lifecycle, power
+from onebox.errors import BoxFailed, Busy, Lost, OneboxError, OutputsHeld, Preempted
+from onebox.jobs import checkpoints, client, run_history
+from onebox.jobs.run_history import Run
+from onebox.providers.base import Box
+from onebox.stages import fetch
+from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
-    from ..live import StageLine
-    from ..session import Session
+    from onebox.context import Session
+    from onebox.ui.progress import StageLine
 
 # A final pull waits so long for one of another terminal's to end.
 OTHERS_SECONDS = 10.0
@@ -43,7 +45,7 @@ def finish(session: Session, box: Box, line: StageLine) -> None:
     if record.box != box.id or record.job:
         _read(session, box, line)
     line.doing(f"removing {box.id}")
-    launch.remove(session, box)
+    lifecycle.remove(session, box)
     session.notebook.forget()
     session.look_again()
 
@@ -83,8 +85,8 @@ def bring_all(session: Session, run: Run, box: Box, line: StageLine) -> bool:
     screen = session.screen
     try:
         pulled = last_pull(session, run, box)
-        told = session.resuming(lambda link: job.status(link, run.job), box)
-        job.bring_log(session, box, told, screen.output, screen.output_gone)
+        told = session.resuming(lambda link: client.status(link, run.job), box)
+        client.bring_log(session, box, told, screen.output, screen.output_gone)
         return _bring_outputs(session, run.job, box, line) and pulled
     except (Lost, Preempted, BoxFailed):
         # It was taken in the middle of it.
@@ -100,10 +102,10 @@ def _read(session: Session, box: Box, line: StageLine) -> None:
     """Have a machine read the disk; if that fails it is switched off again."""
     if box.state != "running":
         line.doing(f"starting a machine to read the disk of {box.id}")
-        box = starting.start(session, box)
+        box = power.start(session, box)
     session.screen.note(
         f"of {box.id} only its disk is left: a {box.size.type} reads it, "
-        f"{words.rate(box.size.price)}, and goes"
+        f"{formatting.rate(box.size.price)}, and goes"
     )
     try:
         if not _bring(session, box, line):
@@ -122,18 +124,18 @@ def _read(session: Session, box: Box, line: StageLine) -> None:
 
 
 def _bring(session: Session, box: Box, line: StageLine) -> bool:
-    latest = job.latest(session)
+    latest = client.latest(session)
     if latest is None or latest.job.startswith("image-"):
         return True
     job_id = latest.job
-    attempts.seen(session, job_id, latest.record)
-    run, record = attempts.read(session), session.notebook.record
+    run_history.seen(session, job_id, latest.record)
+    run, record = run_history.read(session), session.notebook.record
     if run is not None and run.has(job_id) and not run.ended:
         line.doing(f"fetching what {box.id} has")
-        job.bring_log(session, box, latest)
+        client.bring_log(session, box, latest)
         here = _bring_outputs(session, job_id, box, line)
         return _bring_checkpoints(session, run, box, job_id) and here
-    job.bring_log(session, box, latest)
+    client.bring_log(session, box, latest)
     if not (record.fetched or record.discarded):
         session.screen.note(f"outputs of the earlier job {job_id} first")
         fetch.perform(session, started_by="run", partial=latest.state == "lost")
@@ -150,8 +152,8 @@ def _bring_checkpoints(session: Session, run: Run, box: Box, job_id: str) -> boo
 def _bring_outputs(session: Session, job_id: str, box: Box, line: StageLine) -> bool:
     """Keep the outputs of an attempt aside: they are not those of the run."""
     folder = kept(session, job_id)
-    done: outputs.Fetched = session.resuming(
-        lambda link: outputs.fetch(
+    done: fetch_outputs.Fetched = session.resuming(
+        lambda link: fetch_outputs.fetch(
             link,
             session.settings.fetch.outputs,
             folder / "outputs",

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import providers, words
-from ..durable import clear_drafts, private_dir
-from ..errors import OneboxError
-from ..providers.base import Box, FreeThing, Provider
-from ..state import config_dir, providers_used, state_dir
-from ..transport import keys, ssh
-from ..transport.answers import JobStatus
-from . import launch
+from onebox import formatting, providers
+from onebox.boxes import lifecycle
+from onebox.errors import OneboxError
+from onebox.providers.base import Box, FreeThing, Provider
+from onebox.remote import connection, keys
+from onebox.remote.answers import JobStatus
+from onebox.store.atomic_files import clear_drafts, private_dir
+from onebox.store.box_store import config_dir, providers_used, state_dir
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from onebox.context import Session
 
 # A box is removed only this long after its deadline: by then it has had every
 # chance to power itself off, and its owner to fetch.
@@ -66,7 +66,7 @@ def perform(session: Session, *, yes: bool) -> None:
     if found and not expired:
         session.screen.say("nothing has expired; inv teardown removes a live box")
     elif expired and not yes:
-        boxes = words.count(len(expired), "box", "boxes")
+        boxes = formatting.count(len(expired), "box", "boxes")
         session.screen.say(f"{boxes} expired; outputs on them go too")
         session.screen.say("  next: inv sweep --yes removes them")
     failed = _remove(session, expired) if yes else []
@@ -78,11 +78,11 @@ def perform(session: Session, *, yes: bool) -> None:
         session.screen.say("  next: inv sweep --yes removes that as well")
     if failed:
         raise OneboxError(
-            f"not removed: {words.some(failed)}", next="inv sweep --yes once more"
+            f"not removed: {formatting.some(failed)}", next="inv sweep --yes once more"
         )
     if silent:
         raise OneboxError(
-            f"not looked at: {words.some(silent)}", next="inv doctor --provider=…"
+            f"not looked at: {formatting.some(silent)}", next="inv doctor --provider=…"
         )
 
 
@@ -142,7 +142,7 @@ def _remove_free(session: Session, found: list[tuple[Provider, FreeThing]]) -> N
         if thing.why:
             continue
         what = f"{thing.kind} {thing.id}"
-        why = launch.remove_free(provider, session.owner, thing)
+        why = lifecycle.remove_free(provider, session.owner, thing)
         if why:
             session.screen.line("sweep", "kept", f"{what}: {why}", "")
         else:
@@ -166,8 +166,10 @@ def _judge(session: Session, provider: Provider, box: Box) -> _Found:
             return _Found(provider, box, spared, False)
         return _Found(provider, box, "expired", True)
     if off:
-        return _Found(provider, box, f"disk kept until {words.clock(end, now)}", False)
-    return _Found(provider, box, f"off at {words.clock(box.deadline, now)}", False)
+        return _Found(
+            provider, box, f"disk kept until {formatting.clock(end, now)}", False
+        )
+    return _Found(provider, box, f"off at {formatting.clock(box.deadline, now)}", False)
 
 
 def _spared(session: Session, box: Box, end: float) -> str:
@@ -178,7 +180,7 @@ def _spared(session: Session, box: Box, end: float) -> str:
     # project's, and another sweep may ask at the same time.
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as own:
         identity = keys.identity(config_dir(session.environ))
-        door = ssh.Door(box, Path(own), identity)
+        door = connection.Door(box, Path(own), identity)
         try:
             with door.another(within=ANSWER_SECONDS) as link:
                 link.begin("job", job=None)
@@ -189,7 +191,7 @@ def _spared(session: Session, box: Box, end: float) -> str:
             # So long after its deadline, a box that does not answer is no live job's.
             return ""
         if time.time() + door.ahead <= end:
-            return f"not over yet: {words.clock_differs(door.ahead)} the box's"
+            return f"not over yet: {formatting.clock_differs(door.ahead)} the box's"
         return ""
 
 
@@ -205,8 +207,8 @@ def _print(session: Session, found: list[_Found]) -> None:
                 box.id,
                 box.place,
                 box.state,
-                words.seconds(age),
-                words.money(None if price is None else price * age / 3600),
+                formatting.seconds(age),
+                formatting.money(None if price is None else price * age / 3600),
                 one.verdict,
             )
         )
@@ -227,7 +229,7 @@ def _remove(session: Session, expired: list[_Found]) -> list[str]:
                 session.screen.line("sweep", "kept", again.verdict, box.id)
                 continue
             one.provider.delete(box)
-            launch.see_gone(one.provider, box.id, box.place)
+            lifecycle.see_gone(one.provider, box.id, box.place)
         except OneboxError as error:
             failed.append(f"{one.box.id}: {error.message}")
             continue

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .. import words
-from ..errors import (
+from onebox import formatting
+from onebox.boxes import bring_up, lifecycle, other_providers, power
+from onebox.errors import (
     BoxFailed,
     ConnectionLost,
     HostKeyMismatch,
@@ -18,24 +19,14 @@ from ..errors import (
     OutputsHeld,
     UsageError,
 )
-from ..providers.base import Box
-from ..signals import held
-from ..transport import outputs
-from . import (
-    arrival,
-    attempts,
-    checkpoints,
-    elsewhere,
-    fetch,
-    job,
-    launch,
-    receipt,
-    recover,
-    starting,
-)
+from onebox.jobs import checkpoints, client, receipt, run_history
+from onebox.providers.base import Box
+from onebox.signals import held
+from onebox.stages import fetch, preemption_recovery
+from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from onebox.context import Session
 
 # A box whose outputs are given up is given so long to say what they are.
 ANSWER_SECONDS = 10.0
@@ -75,13 +66,13 @@ def perform(
         OutputsHeld: There are outputs that are not here: what holds them stays.
     """
     session.lock()
-    launch.recover(session)
+    lifecycle.recover(session)
     session.aside.clear()
     box = session.look_again()
     if box is None:
-        elsewhere.refuse(session)
+        other_providers.refuse(session)
         last = session.notebook.record.box
-        launch.tidy(session, [last] if last else [])
+        lifecycle.tidy(session, [last] if last else [])
         session.notebook.forget()
         session.choose_provider()
         session.forget_door()
@@ -90,7 +81,7 @@ def perform(
         if end_run:
             _end_run(session)
         return
-    with starting.off_again(session, box):
+    with power.off_again(session, box):
         if not discard and not empty:
             box = _read(session, box)
         left = _remove(session, box, discard=discard, yes=yes, empty=empty)
@@ -98,7 +89,7 @@ def perform(
         _end_run(session)
     if left and not after:
         raise OutputsHeld(
-            f"the job has not ended since the cloud took {words.some(left)}: what is "
+            f"the job has not ended since the cloud took {formatting.some(left)}: what is "
             "on that disk is not here, so it stays",
             next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
         )
@@ -141,24 +132,24 @@ def _remove(
         elif discard and not yes and not _nothing_to_lose(session, box, others):
             _may_discard(session, [box, *others])
         # An earlier attempt's disk goes once a later one has made it worthless.
-        worthless = [o for o in others if discard or recover.superseded(session, o)]
+        worthless = [o for o in others if discard or preemption_recovery.superseded(session, o)]
         for one in [*worthless, box]:
             line.doing(f"removing {one.id}")
             with held():
                 # From here on it is one call: a key press waits for its answer.
-                launch.remove(session, one)
+                lifecycle.remove(session, one)
         left = [one.id for one in others if one not in worthless]
         gone = [one.id for one in [box, *worthless]]
-        launch.tidy(session, gone)
+        lifecycle.tidy(session, gone)
         session.end_with_box()
-        line.end("", f"{words.some(gone)}: machine, disk, keys: gone")
+        line.end("", f"{formatting.some(gone)}: machine, disk, keys: gone")
     return left
 
 
 def _end_run(session: Session) -> None:
     """Forget the attempts at a job; say so if it had not ended."""
-    run = attempts.read(session)
-    attempts.forget(session)
+    run = run_history.read(session)
+    run_history.forget(session)
     if run is not None and run.attempts and not run.ended:
         pull = checkpoints.pulls(session).latest(run.id)
         kept = "" if pull is None else "; its checkpoints stay in .onebox/checkpoints"
@@ -227,12 +218,12 @@ def perform_all(session: Session, *, discard: bool, yes: bool) -> None:
         except OneboxError as error:
             session.screen.note(f"{session.settings.project}/{name}: {error.message}")
             refused.append(error)
-    for one in (others := elsewhere.find(session)):
-        elsewhere.tell(session, one, session.screen.note)
+    for one in (others := other_providers.find(session)):
+        other_providers.tell(session, one, session.screen.note)
     if refused:
         raise refused[0]
     if not names and not others:
-        launch.tidy(session)
+        lifecycle.tidy(session)
         session.screen.line("teardown", "done", "up to date", "nothing is there")
 
 
@@ -252,11 +243,11 @@ def _outputs_are_here(
             next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
         )
     try:
-        box = arrival.ready(session, box, doing)
+        box = bring_up.ready(session, box, doing)
     except (BoxFailed, ConnectionLost) as error:
         raise _silent(box, error) from error
     try:
-        latest = job.latest(session)
+        latest = client.latest(session)
         if latest is None:
             return
         if latest.runs:
@@ -268,7 +259,7 @@ def _outputs_are_here(
         compared = fetch.compare(session, into)
         missing = compared.missing
         if not missing:
-            job.bring_log(session, box, latest)
+            client.bring_log(session, box, latest)
     except ConnectionLost as error:
         raise _silent(box, error) from error
     if missing:
@@ -295,7 +286,7 @@ def _still_here(session: Session) -> None:
     if not record.fetched:
         return
     into = session.root / (record.into or session.into)
-    missing = outputs.changed_here(into, session.memory)
+    missing = fetch_outputs.changed_here(into, session.memory)
     if missing:
         raise OutputsHeld(
             f"outputs of {record.box} were fetched, but are not as they were in "
@@ -308,7 +299,7 @@ def _nothing_to_lose(session: Session, box: Box, others: list[Box]) -> bool:
     """Tell whether all outputs are here; of a box that is silent nobody knows."""
     record = session.notebook.record
     known = record.box == box.id and (record.fetched or not record.job)
-    if not all(recover.superseded(session, other) for other in others):
+    if not all(preemption_recovery.superseded(session, other) for other in others):
         return False
     if box.state == "stopped" and not known:
         # No machine is started only to be asked.
@@ -322,7 +313,7 @@ def _nothing_to_lose(session: Session, box: Box, others: list[Box]) -> bool:
 
 
 def _may_discard(session: Session, boxes: list[Box]) -> None:
-    ids = words.some([box.id for box in boxes])
+    ids = formatting.some([box.id for box in boxes])
     lost = f"Outputs on {ids} that are not here will be lost"
     running = _running_job(session)
     if running:
@@ -339,14 +330,14 @@ def _running_job(session: Session) -> str:
     with suppress(OneboxError):
         if session.box is not None and session.box.state == "running":
             session.door(session.box).link(within=ANSWER_SECONDS)
-            latest = job.latest(session)
+            latest = client.latest(session)
             return latest.job if latest is not None and latest.runs else ""
     return ""
 
 
 def _end_worthless(session: Session) -> None:
     """Remove what earlier attempts have left, though the last one's box stays."""
-    run, record = attempts.read(session), session.notebook.record
+    run, record = run_history.read(session), session.notebook.record
     if session.paper is None or run is None or not run.attempts[1:]:
         return
     try:
@@ -354,9 +345,9 @@ def _end_worthless(session: Session) -> None:
         if box is None or box.id != record.box or not record.fetched:
             return
         for one in session.others:
-            if recover.superseded(session, one):
+            if preemption_recovery.superseded(session, one):
                 with session.screen.stage("teardown") as line, held():
-                    launch.remove(session, one)
+                    lifecycle.remove(session, one)
                     line.end("", f"{one.id}, of an earlier attempt: gone")
         session.look_again()
     except OneboxError as error:
@@ -378,11 +369,11 @@ def say_kept(session: Session) -> None:
     """Say at the end of a line that it leaves a box up, if it does."""
     box = session.box if session.line.stays else None
     if box is not None:
-        off = words.clock(box.deadline, time.time())
+        off = formatting.clock(box.deadline, time.time())
         session.screen.line(
             "box",
             "kept",
             "kept",
-            f"{box.id}, {words.rate(box.size.hourly)}, powers itself off at "
+            f"{box.id}, {formatting.rate(box.size.hourly)}, powers itself off at "
             f"{off}: inv teardown",
         )

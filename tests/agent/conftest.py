@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from onebox.transport.bundle import bundle
-from onebox.transport.link import Link
+from onebox.remote.agent_bundle import bundle
+from onebox.remote.channel import Link
 
 
 class AgentBox:

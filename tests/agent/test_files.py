@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebox.agent import manifest, tables, tree
-from onebox.agent.index import Index
-from onebox.agent.manifest import Entry
-from onebox.agent.names import Hostile
-from onebox.agent.older import changing_name
-from onebox.agent.receiver import Landed, Receiver
-from onebox.agent.sender import Sender
-from onebox.agent.stream import Offer
-from onebox.transport.link import AgentError
+from onebox.agent.file_names import Hostile
+from onebox.agent.files import manifest, row_codec, tree
+from onebox.agent.files.hash_index import Index
+from onebox.agent.files.in_place import changing_name
+from onebox.agent.files.manifest import Entry
+from onebox.agent.files.receiver import Landed, Receiver
+from onebox.agent.files.sender import Sender
+from onebox.agent.files.stream import Offer
+from onebox.remote.channel import AgentError
 
 from .conftest import AgentBox
 
@@ -36,15 +36,15 @@ def test_rows_carry_any_bytes(pairs: list[tuple[bytes, bytes]]) -> None:
     """Entries of any names come out of the frames as they went in."""
     entries = [Entry(path, "l", 0o777, target=target) for path, target in pairs]
     frames: list[tuple[bytes, bytes]] = []
-    tables.send_rows(
+    row_codec.send_rows(
         lambda kind, payload: frames.append((kind, payload)),
-        map(tables.pack_entry, entries),
+        map(row_codec.pack_entry, entries),
     )
     waiting = iter(frames)
 
-    came = tables.receive_rows(lambda: next(waiting))
+    came = row_codec.receive_rows(lambda: next(waiting))
 
-    assert list(map(tables.unpack_entry, came)) == entries
+    assert list(map(row_codec.unpack_entry, came)) == entries
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
@@ -52,8 +52,8 @@ def test_rows_of_garbage_are_refused(payloads: list[bytes]) -> None:
     """Whatever bytes come, they are rows of entries or an error of ours."""
     receive = feed(payloads)
     with contextlib.suppress(Hostile):
-        for row in tables.receive_rows(receive):
-            tables.unpack_entry(row)
+        for row in row_codec.receive_rows(receive):
+            row_codec.unpack_entry(row)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,7 @@ def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -
     with agent_box.link() as link:
         link.begin("push", write=True)
         link.send(b"D")
-        tables.send_rows(link.send, [row])
+        row_codec.send_rows(link.send, [row])
         with pytest.raises(AgentError) as refused:
             link.finish()
 
@@ -546,7 +546,7 @@ def test_who_only_looks_leaves_alone_what_is_staged(agent_box: AgentBox) -> None
     with agent_box.link() as link:
         link.begin("push", write=False)
         link.send(b"D")
-        tables.send_rows(link.send, [tables.pack_entry(entry)])
+        row_codec.send_rows(link.send, [row_codec.pack_entry(entry)])
         assert not link.finish()["equal"]
 
     assert staged.stat().st_mode & 0o777 == 0o640

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.transport.keys import new_host_key
-from onebox.transport.link import AgentError
+from onebox.remote.channel import AgentError
+from onebox.remote.keys import new_host_key
 
 from .conftest import AgentBox
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from onebox.agent import box, following, launch, wire
-from onebox.transport.link import AgentError, Link
+from onebox.agent import box, protocol
+from onebox.agent.jobs import exec, log_stream
+from onebox.remote.channel import AgentError, Link
 
 from .conftest import AgentBox, pids, until
 
@@ -36,7 +37,7 @@ def follow(link: Link, job: str, offset: int = 0) -> tuple[bytes, dict[str, Any]
         if kind == b"D":
             log += payload
         elif kind == b"A":
-            return bytes(log), wire.loads(payload)
+            return bytes(log), protocol.loads(payload)
     raise AssertionError("no answer")
 
 
@@ -124,7 +125,7 @@ def test_the_systems_environment_is_read_as_logins_have_it(tmp_path: Path) -> No
         b"# http_proxy=none\nhttp_proxy=http://a:1 # ours\n  export B='b c'#\n"
         b'C="d\'e"\nD=\n=x\n1=2\nno equals sign\nODD=\xff\nHASH="#"\n'
     )
-    assert launch.system_environment(str(file)) == {
+    assert exec.system_environment(str(file)) == {
         "http_proxy": "http://a:1",
         "B": "b c",
         "C": "d'e",
@@ -132,7 +133,7 @@ def test_the_systems_environment_is_read_as_logins_have_it(tmp_path: Path) -> No
         "ODD": "\udcff",
         "HASH": "#",
     }
-    assert launch.system_environment(str(tmp_path / "none")) == {}
+    assert exec.system_environment(str(tmp_path / "none")) == {}
 
 
 def test_arguments_pass_through_untouched(agent_box: AgentBox) -> None:
@@ -272,7 +273,7 @@ def test_a_client_that_dies_loses_and_repeats_nothing(agent_box: AgentBox) -> No
                 link.process.kill()
                 break
             if kind == b"A":
-                assert wire.loads(payload)["log_bytes"] == len(local)
+                assert protocol.loads(payload)["log_bytes"] == len(local)
 
     assert len(local) == 800 << 16
     assert hashlib.sha256(local).hexdigest() == (agent_box.work / "sum").read_text()
@@ -289,7 +290,7 @@ def test_follow_shows_a_line_as_it_is_printed(agent_box: AgentBox) -> None:
         for kind, payload in link.frames():
             seen.add(kind)
             if kind == b"S":
-                sample = wire.loads(payload)
+                sample = protocol.loads(payload)
                 assert sample["memory"] <= sample["memory_total"]
                 assert sample["disk_free"] <= sample["disk_total"]
             if kind == b"D":
@@ -297,7 +298,7 @@ def test_follow_shows_a_line_as_it_is_printed(agent_box: AgentBox) -> None:
             if {b"D", b"S"} <= seen:
                 (agent_box.work / "go").touch()
             if kind == b"A":
-                assert wire.loads(payload)["record"]["code"] == 0
+                assert protocol.loads(payload)["record"]["code"] == 0
 
 
 def test_a_sample_that_is_just_written(
@@ -319,13 +320,13 @@ def test_a_sample_that_is_just_written(
     monkeypatch.setattr(box, "read", read_before_the_rest)
     far, near = socket.socketpair()
     with far, near, (latest.parent / "log").open("rb") as log:
-        channel = wire.Channel(near.fileno(), near.fileno())
+        channel = protocol.Channel(near.fileno(), near.fileno())
         at = box.load(str(agent_box.root))
-        following.stream(channel, at, "j1", log.fileno())
+        log_stream.stream(channel, at, "j1", log.fileno())
         channel.send(b"Z")
-        client = wire.Channel(far.fileno(), far.fileno())
+        client = protocol.Channel(far.fileno(), far.fileno())
         while (frame := client.receive())[0] != b"Z":
-            assert frame[0] != b"S" or wire.loads(frame[1])
+            assert frame[0] != b"S" or protocol.loads(frame[1])
 
 
 def test_following_renews_the_lease_and_ends_with_the_client(

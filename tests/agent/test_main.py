@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from onebox.agent import meeting, wire
+from onebox.agent import protocol, server
 from onebox.agent.box import Box
-from onebox.transport.link import AgentError
+from onebox.remote.channel import AgentError
 
 from .conftest import AgentBox
 
@@ -55,16 +55,16 @@ def test_what_is_not_understood_is_refused(agent_box: AgentBox) -> None:
 def test_a_mistake_of_its_own_is_named(agent_box: AgentBox) -> None:
     """What nobody has foreseen ends the request, with its place, not the line."""
 
-    def stumble(channel: wire.Channel, at: Box, request: dict[str, Any]) -> Any:
+    def stumble(channel: protocol.Channel, at: Box, request: dict[str, Any]) -> Any:
         return 1 // len(request["nothing"])
 
     near, far = os.pipe()
     with os.fdopen(near, "rb", 0), os.fdopen(far, "wb", 0):
-        channel = wire.Channel(near, far)
+        channel = protocol.Channel(near, far)
         request = {"op": "stumble", "nothing": []}
-        meeting.answer(channel, str(agent_box.root), {"stumble": stumble}, request)
+        server.answer(channel, str(agent_box.root), {"stumble": stumble}, request)
         kind, payload = channel.receive()
 
     assert kind == b"E"
-    assert "ZeroDivisionError" in wire.loads(payload)["message"]
-    assert "(test_main.py, line " in wire.loads(payload)["message"]
+    assert "ZeroDivisionError" in protocol.loads(payload)["message"]
+    assert "(test_main.py, line " in protocol.loads(payload)["message"]

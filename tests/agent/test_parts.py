@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from onebox.agent import manifest, parts
-from onebox.agent.manifest import Entry
+from onebox.agent.files import manifest, manifest_buckets
+from onebox.agent.files.manifest import Entry
 
 COUNT = 10_000
 
@@ -27,10 +27,10 @@ def test_equal() -> None:
     mine = entries(COUNT)
     later = [entry._replace(mtime_ns=entry.mtime_ns + 1) for entry in mine]
 
-    assert [] == parts.differing(mine, parts.hashes(mine)[0])
-    assert [] == parts.differing(mine, parts.hashes(later)[0])
-    told = parts.hashes(later, times=True)[0]
-    assert list(range(256)) == parts.differing(mine, told, times=True)
+    assert [] == manifest_buckets.differing(mine, manifest_buckets.hashes(mine)[0])
+    assert [] == manifest_buckets.differing(mine, manifest_buckets.hashes(later)[0])
+    told = manifest_buckets.hashes(later, times=True)[0]
+    assert list(range(256)) == manifest_buckets.differing(mine, told, times=True)
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 1000, COUNT])
@@ -46,11 +46,11 @@ def test_merged(count: int) -> None:
         for entry in theirs
     ]
     theirs = sorted([*theirs, Entry(b"new", "l", 0o777, target=b"d")])
-    told = parts.hashes(mine)[0]
-    others = parts.differing(theirs, told)
-    fresh = parts.within(theirs, others, told)
+    told = manifest_buckets.hashes(mine)[0]
+    others = manifest_buckets.differing(theirs, told)
+    fresh = manifest_buckets.within(theirs, others, told)
 
-    assert theirs == parts.merged(mine, fresh, others, told)
+    assert theirs == manifest_buckets.merged(mine, fresh, others, told)
     if count == COUNT:
         assert len(fresh) < COUNT / 3
 
@@ -61,10 +61,10 @@ def test_unknown_is_never_equal() -> None:
     """
     mine = entries(COUNT)
     mine[7] = mine[7]._replace(sha=None)
-    told = parts.hashes(mine)[0]
+    told = manifest_buckets.hashes(mine)[0]
 
-    (part,) = parts.differing(mine, told)
-    assert mine[7] in parts.within(mine, [part], told)
+    (part,) = manifest_buckets.differing(mine, told)
+    assert mine[7] in manifest_buckets.within(mine, [part], told)
 
 
 @pytest.mark.parametrize("field", ["kind", "mode", "size", "target", "sha"])
@@ -81,10 +81,10 @@ def test_sees_all_that_counts(field: str) -> None:
         "sha": b"1" * 32,
     }
     theirs = [mine[0]._replace(**{field: other[field]}), *mine[1:]]
-    told = parts.hashes(mine)[0]
-    (part,) = parts.differing(theirs, told)
+    told = manifest_buckets.hashes(mine)[0]
+    (part,) = manifest_buckets.differing(theirs, told)
 
-    assert theirs[0] in parts.within(theirs, [part], told)
+    assert theirs[0] in manifest_buckets.within(theirs, [part], told)
     assert manifest.digest(theirs) != manifest.digest(mine)
 
 
@@ -93,6 +93,6 @@ def test_nonsense(told: bytes) -> None:
     """
     What is no hashes of parts is known as such.
     """
-    assert not parts.makes_sense(told)
-    assert parts.makes_sense(parts.hashes([])[0])
-    assert parts.makes_sense(parts.hashes(entries(COUNT))[0])
+    assert not manifest_buckets.makes_sense(told)
+    assert manifest_buckets.makes_sense(manifest_buckets.hashes([])[0])
+    assert manifest_buckets.makes_sense(manifest_buckets.hashes(entries(COUNT))[0])

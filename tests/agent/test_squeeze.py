@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from onebox.agent.names import Hostile
-from onebox.agent.squeeze import SWALLOWED, Squeezer, unsqueeze
+from onebox.agent.file_names import Hostile
+from onebox.agent.files.compression import SWALLOWED, Squeezer, unsqueeze
 
 TEXT = b"epoch 1/3 loss 0.41, and so on\n" * 8000
 

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 import onebox
-from onebox.agent import processes, records
-from onebox.transport.link import Link
+from onebox.agent import processes
+from onebox.agent.jobs import exit_record
+from onebox.remote.channel import Link
 
 from .conftest import AgentBox, kill, until
 from .test_jobs import follow, run
@@ -163,37 +164,37 @@ def test_a_record_that_is_not_the_supervisors_is_none(
 
 def test_a_record_is_published_once(tmp_path: Path) -> None:
     """A second end is refused, and the first one stands."""
-    records.prepare(str(tmp_path))
-    assert records.read(str(tmp_path)) is None
-    records.publish(str(tmp_path), {"job": "a", "code": 1})
+    exit_record.prepare(str(tmp_path))
+    assert exit_record.read(str(tmp_path)) is None
+    exit_record.publish(str(tmp_path), {"job": "a", "code": 1})
     with pytest.raises(FileExistsError):
-        records.publish(str(tmp_path), {"job": "a", "code": 0})
+        exit_record.publish(str(tmp_path), {"job": "a", "code": 0})
 
 
 def test_a_record_always_fits() -> None:
     """Hundreds of survivors are cut short; the rest of the record stays whole."""
     names = [f"sleep {number} {'ü' * 60}" for number in range(300)]
-    data = records.pack({"job": "a", "code": 3, "survivors": names})
+    data = exit_record.pack({"job": "a", "code": 3, "survivors": names})
 
-    assert len(data) == records.SIZE
-    record = records.unpack(data)
+    assert len(data) == exit_record.SIZE
+    record = exit_record.unpack(data)
     assert record["code"] == 3
     assert record["survivors"][0] == names[0]
     assert record["survivors"][-1].endswith(" more")
 
 
-@pytest.mark.parametrize("cut", range(0, records.SIZE, 101))
+@pytest.mark.parametrize("cut", range(0, exit_record.SIZE, 101))
 def test_no_part_of_a_record_passes_for_one(cut: int) -> None:
     """Written up to any byte, over an older record or none, it is damaged."""
-    old = records.pack({"job": "a", "code": 0, "cause": "exit"})
-    new = records.pack({"job": "a", "code": 1, "cause": "signal"})
-    for before in (b"\0" * records.SIZE, b""):
-        with pytest.raises(records.Damaged):
-            records.unpack(new[:cut] + before[cut:])
+    old = exit_record.pack({"job": "a", "code": 0, "cause": "exit"})
+    new = exit_record.pack({"job": "a", "code": 1, "cause": "signal"})
+    for before in (b"\0" * exit_record.SIZE, b""):
+        with pytest.raises(exit_record.Damaged):
+            exit_record.unpack(new[:cut] + before[cut:])
     mixed = new[:cut] + old[cut:]
     if mixed not in (old, new):
-        with pytest.raises(records.Damaged):
-            records.unpack(mixed)
+        with pytest.raises(exit_record.Damaged):
+            exit_record.unpack(mixed)
 
 
 def test_random_kills_never_tell_a_lie(agent_box: AgentBox) -> None:

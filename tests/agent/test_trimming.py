@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import trimming, wire
-from onebox.agent.trimming import Trimmer
+from onebox.agent import protocol
+from onebox.agent.jobs import log_limit
+from onebox.agent.jobs.log_limit import Trimmer
 
 from .conftest import AgentBox, until
 
@@ -33,7 +34,7 @@ def pieces(box: AgentBox, job: str, offset: int = 0) -> Iterator[tuple[int, byte
                 yield offset, bytes(payload)
                 offset += len(payload)
             elif kind == b"G":
-                offset += wire.loads(payload)["gone"]
+                offset += protocol.loads(payload)["gone"]
 
 
 def start(box: AgentBox, shell: str) -> Path:
@@ -51,7 +52,7 @@ def test_head_and_tail_stay(agent_box: AgentBox) -> None:
     )
     until(lambda: (folder / "log").stat().st_size == 600_000 * LINE)
     until(lambda: (folder / "log").stat().st_blocks * 512 < LIMIT + 65536)
-    assert (folder / trimming.NAME).exists()
+    assert (folder / log_limit.NAME).exists()
     (agent_box.work / "go").touch()
     got = list(pieces(agent_box, "j1"))
 
@@ -74,7 +75,7 @@ def test_from_within_what_is_gone(agent_box: AgentBox) -> None:
         f'python3 -c "{PRINT % 400_000}"; while [ ! -e go ]; do sleep .1; done',
     )
     offset = LIMIT + 3
-    until(lambda: trimming.gap(str(folder))[1] > offset)
+    until(lambda: log_limit.gap(str(folder))[1] > offset)
     (agent_box.work / "go").touch()
     (at, data), *more = pieces(agent_box, "j1", offset)
 
@@ -100,7 +101,7 @@ def test_who_keeps_up_loses_nothing(agent_box: AgentBox) -> None:
 
     assert b"".join(data for _, data in got) == b"x" * 2_400_000
     assert got[-1][0] + len(got[-1][1]) == 2_400_000
-    assert trimming.gap(str(agent_box.root / "jobs" / "j1")) != (0, 0)
+    assert log_limit.gap(str(agent_box.root / "jobs" / "j1")) != (0, 0)
 
 
 def test_a_hole_is_never_taken_for_output(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_a_hole_is_never_taken_for_output(tmp_path: Path) -> None:
     step, limit, holes = 1 << 15, 1 << 18, 0
     for count in range(20):
         (tmp_path / "log").write_bytes(b"")
-        (tmp_path / trimming.NAME).unlink(missing_ok=True)
+        (tmp_path / log_limit.NAME).unlink(missing_ok=True)
         trimmer = Trimmer(str(tmp_path), limit)
 
         def write(trimmer: Trimmer = trimmer) -> None:
@@ -129,7 +130,7 @@ def test_a_hole_is_never_taken_for_output(tmp_path: Path) -> None:
             while at < len(whole):
                 data = os.read(fd, 1 << 16)
                 here, gone = (
-                    trimming.skip(str(tmp_path), fd, len(data)) if data else (0, 0)
+                    log_limit.skip(str(tmp_path), fd, len(data)) if data else (0, 0)
                 )
                 assert data[:here] == whole[at : at + here]
                 at += here + gone
@@ -148,7 +149,7 @@ def test_within_the_limit_nothing_is_touched(tmp_path: Path, cut: int) -> None:
     Trimmer(str(tmp_path), 0).trim()
 
     assert (tmp_path / "log").read_bytes() == LINES[: LIMIT - cut]
-    assert trimming.gap(str(tmp_path)) == (0, 0)
+    assert log_limit.gap(str(tmp_path)) == (0, 0)
 
 
 def test_it_goes_on(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_it_goes_on(tmp_path: Path) -> None:
         with (tmp_path / "log").open("ab") as log:
             log.write(LINES[log.tell() : count * LINE])
         Trimmer(str(tmp_path), LIMIT).trim()
-        start, end = trimming.gap(str(tmp_path))
+        start, end = log_limit.gap(str(tmp_path))
         size = count * LINE
         data = (tmp_path / "log").read_bytes()
 

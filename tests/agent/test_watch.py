@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from onebox.agent import box
-from onebox.agent import watch as watching
+from onebox.agent import watchdog as watching
 
 from .conftest import AgentBox, until
 from .test_jobs import follow, run

@@ -12,9 +12,18 @@ from pathlib import Path
 import pytest
 
 import onebox
-from onebox.agent import wire
+from onebox.agent import protocol
 
-SIZES = [0, 1, wire.LARGE - 1, wire.LARGE, wire.LARGE + 1, 0, wire.CHUNK + 16, 7]
+SIZES = [
+    0,
+    1,
+    protocol.LARGE - 1,
+    protocol.LARGE,
+    protocol.LARGE + 1,
+    0,
+    protocol.CHUNK + 16,
+    7,
+]
 
 # Receives large frames, lets some go at a time; says what pages that has taken.
 MANY = """
@@ -53,7 +62,9 @@ def test_every_frame_comes_as_it_was_sent(cut: int) -> None:
         (b"DC"[at % 2 : at % 2 + 1], os.urandom(size))
         for at, size in enumerate((SIZES + SIZES[::-1]) * (1 if small else 3))
     ]
-    stream = b"".join(wire.HEAD.pack(kind, len(data)) + data for kind, data in frames)
+    stream = b"".join(
+        protocol.HEAD.pack(kind, len(data)) + data for kind, data in frames
+    )
     near, far = os.pipe()
 
     def write() -> None:
@@ -64,7 +75,7 @@ def test_every_frame_comes_as_it_was_sent(cut: int) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    channel = wire.Channel(near, far)
+    channel = protocol.Channel(near, far)
     came = [channel.receive() for _ in frames]
     writer.join()
     assert [(kind, bytes(data)) for kind, data in came] == frames
@@ -84,5 +95,5 @@ def test_a_stream_of_large_frames_uses_the_same_memory_again() -> None:
         capture_output=True,
         text=True,
     )
-    pages = wire.CHUNK // os.sysconf("SC_PAGE_SIZE")
+    pages = protocol.CHUNK // os.sysconf("SC_PAGE_SIZE")
     assert int(done.stdout) < count * pages / 4

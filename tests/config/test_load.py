@@ -16,8 +16,8 @@ from onebox.config import VM, Settings, load, project_name, template
 from onebox.config.schema import BY_PATH, BY_VARIABLE, KEYS, RESERVED, SIZES
 from onebox.config.units import say_size
 from onebox.errors import ConfigError
-from onebox.providers.droplets.launching import base_slug
-from onebox.providers.gce.bases import family
+from onebox.providers.digitalocean.creation import base_slug
+from onebox.providers.gcp.base_images import family
 
 GB = 1 << 30
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from onebox.stages import receipt
+from onebox.jobs import receipt
 
 from .world import Outcome, World, world
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onebox
-from onebox.agent import manifest
-from onebox.state import Notebook
+from onebox.agent.files import manifest
+from onebox.store.box_store import Notebook
 
 from ..conftest import TASKS, Done, Project
 from ..ending import ends_with_us

@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from onebox.providers import arming
 from onebox.providers.base import Arming, Box, HostKey, Request, Size, Tags
-from onebox.transport import bundle, keys
-from onebox.transport.link import Link
-from onebox.transport.ssh import Door
+from onebox.providers.kernel import user_data
+from onebox.remote import agent_bundle, keys
+from onebox.remote.channel import Link
+from onebox.remote.connection import Door
 
 from . import Disk, Machine, Machines, missing
 from .metadata import Kind
 from .network import an_address
 
-NOTICES: dict[Kind, arming.Notice] = {"ec2": "ec2", "gce": "gce", "digitalocean": ""}
+NOTICES: dict[Kind, user_data.Notice] = {"ec2": "ec2", "gce": "gce", "digitalocean": ""}
 # A boot takes three seconds; this is for a machine that others work on as well.
 UP = 300.0
 
@@ -52,12 +52,12 @@ class Made:
             place="",
             host=self.machine.address,
             port=22,
-            user=arming.USER,
+            user=user_data.USER,
             host_key=host_key or self.host_key,
             created=0.0,
             deadline=request.arming.deadline,
-            agent=arming.AGENT,
-            work=arming.WORK,
+            agent=user_data.AGENT,
+            work=user_data.WORK,
         )
 
     @contextlib.contextmanager
@@ -116,8 +116,8 @@ class Maker:
                 deadline=deadline,
                 setup_grace=setup_grace,
                 idle_grace=600,
-                agent=bundle.bundle(),
-                seed=bundle.seed() if seed is None else seed,
+                agent=agent_bundle.bundle(),
+                seed=agent_bundle.seed() if seed is None else seed,
             ),
         )
         number = str(random.randrange(10**9))
@@ -133,16 +133,16 @@ class Maker:
         *,
         disk: Disk | None = None,
         host_key: bool = True,
-        late: float = arming.LATE,
+        late: float = user_data.LATE,
         startup_script: bool = False,
     ) -> Made:
         """Boot a machine for a request, in whatever cloud."""
         notice = NOTICES[kind]
         script, told = "", b""
         if startup_script:
-            script = arming.startup_script(request, notice=notice, late=late)
+            script = user_data.startup_script(request, notice=notice, late=late)
         else:
-            told = arming.user_data(
+            told = user_data.user_data(
                 request,
                 notice=notice,
                 host_key=host_key,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from onebox.errors import HostKeyMismatch
-from onebox.transport.bundle import version
-from onebox.transport.link import Link
+from onebox.remote.agent_bundle import version
+from onebox.remote.channel import Link
 
 from . import Disk
 from .conftest import UP, Made, Maker, until

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.base import Arming, HostKey, Request, Size, Tags
-from onebox.providers.local import Local
-from onebox.providers.localbox import processes
+from onebox.providers.local import processes
+from onebox.providers.local.provider import Local
 
 from ..ending import ends_with_us
 from ..machines import Machines, missing

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onebox.providers.base import Box
-from onebox.providers.local import Local
-from onebox.providers.localbox.layout import Layout
+from onebox.providers.local.layout import Layout
+from onebox.providers.local.provider import Local
 
 # Long enough for a machine under load; a test fails sooner only if it hangs.
 PATIENCE = 240.0

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers import arming
 from onebox.providers.base import Arming, HostKey, Request, Size, Tags
-from onebox.transport import bundle
+from onebox.providers.kernel import user_data
+from onebox.remote import agent_bundle
 
 # EC2 takes 16,384 bytes, before base64: a margin is kept. It alone takes bytes that
 # are no text; of the others DigitalOcean takes the fewest.
@@ -32,14 +32,16 @@ def request(user_key: str = "ssh-ed25519 " + "A" * 68 + " me") -> Request:
         image=None,
         user_key=user_key,
         host_key=HostKey(private=PRIVATE, public="ssh-ed25519 " + "B" * 68),
-        arming=Arming(2e9 + 0.123456, 2700, 1800, bundle.bundle(), bundle.seed()),
+        arming=Arming(
+            2e9 + 0.123456, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed()
+        ),
     )
 
 
 def test_fits_everywhere() -> None:
     """Compressed it fits EC2 with a good margin, and as text the other clouds."""
-    plain = arming.user_data(request(), notice="ec2")
-    packed = arming.user_data(request(), notice="ec2", packed=True)
+    plain = user_data.user_data(request(), notice="ec2")
+    packed = user_data.user_data(request(), notice="ec2", packed=True)
     assert len(plain) < PLAIN_LIMIT
     assert len(packed) <= PACKED_AIM
     assert gzip.decompress(packed) == plain
@@ -48,18 +50,18 @@ def test_fits_everywhere() -> None:
 def test_same_request_same_bytes() -> None:
     """A create call that is made again says exactly the same: it is idempotent."""
     for packed in (False, True):
-        first = arming.user_data(request(), notice="ec2", packed=packed)
-        assert arming.user_data(request(), notice="ec2", packed=packed) == first
-    script = arming.startup_script(request(), notice="gce")
-    assert arming.startup_script(request(), notice="gce") == script
+        first = user_data.user_data(request(), notice="ec2", packed=packed)
+        assert user_data.user_data(request(), notice="ec2", packed=packed) == first
+    script = user_data.startup_script(request(), notice="gce")
+    assert user_data.startup_script(request(), notice="gce") == script
 
 
 def test_keys_travel_only_where_they_must() -> None:
     """A cloud that reads host keys back is never given a private one."""
-    assert b"PRIVATE KEY" in arming.user_data(request(), notice="ec2")
-    told = arming.user_data(request(), notice="gce", host_key=False)
+    assert b"PRIVATE KEY" in user_data.user_data(request(), notice="ec2")
+    told = user_data.user_data(request(), notice="gce", host_key=False)
     assert b"PRIVATE KEY" not in told
-    assert "PRIVATE KEY" not in arming.startup_script(request(), notice="gce")
+    assert "PRIVATE KEY" not in user_data.startup_script(request(), notice="gce")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_keys_travel_only_where_they_must() -> None:
 )
 def test_nothing_is_run_that_is_only_said(hostile: str, tmp_path: Path) -> None:
     """Whatever stands in a key is text to the shell, and to YAML."""
-    told = arming.user_data(request(f"ssh-ed25519 {hostile}"), notice="")
+    told = user_data.user_data(request(f"ssh-ed25519 {hostile}"), notice="")
     script = json.loads(told.partition(b"\n")[2])["bootcmd"][0]
     line = next(x for x in script.splitlines() if "authorized_keys" in x)
     line = line.replace("/home/onebox/.ssh", str(tmp_path))
@@ -78,17 +80,17 @@ def test_nothing_is_run_that_is_only_said(hostile: str, tmp_path: Path) -> None:
 
 def test_scripts_are_shell() -> None:
     """What is sent is understood by the plainest shell."""
-    told = arming.user_data(request(), notice="ec2")
+    told = user_data.user_data(request(), notice="ec2")
     script = json.loads(told.partition(b"\n")[2])["bootcmd"][0]
-    for text in (script, arming.startup_script(request(), notice="gce")):
+    for text in (script, user_data.startup_script(request(), notice="gce")):
         subprocess.run(["sh", "-n"], input=text.encode(), check=True)
 
 
 def test_the_seed_is_an_agent_for_the_start() -> None:
     """The seed is a part of the agent, for any Python on a box, and always the same."""
-    small = zipfile.ZipFile(BytesIO(bundle.seed()))
+    small = zipfile.ZipFile(BytesIO(agent_bundle.seed()))
     names = set(small.namelist())
-    assert names < set(zipfile.ZipFile(BytesIO(bundle.bundle())).namelist())
+    assert names < set(zipfile.ZipFile(BytesIO(agent_bundle.bundle())).namelist())
     for name in names:
         ast.parse(small.read(name), feature_version=(3, 8))
-    assert bundle.seed() == bundle.seed.__wrapped__()
+    assert agent_bundle.seed() == agent_bundle.seed.__wrapped__()

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from onebox.errors import UsageError
-from onebox.providers import caller
+from onebox.providers.kernel import public_ip
 
 Serve = Callable[[str], str]
 
@@ -58,13 +58,13 @@ def serve() -> Iterator[Serve]:
 )
 def test_agreed(serve: Serve, said: list[str]) -> None:
     """Two that agree are believed."""
-    assert caller.address([serve(text) for text in said]) == "198.51.100.7"
+    assert public_ip.address([serve(text) for text in said]) == "198.51.100.7"
 
 
 def test_slow(serve: Serve) -> None:
     """Who does not answer is not waited for."""
     services = [serve("hang"), serve("198.51.100.7"), serve("198.51.100.7")]
-    assert caller.address(services, seconds=20) == "198.51.100.7"
+    assert public_ip.address(services, seconds=20) == "198.51.100.7"
 
 
 @pytest.mark.parametrize(
@@ -80,17 +80,17 @@ def test_slow(serve: Serve) -> None:
 def test_not_certain(serve: Serve, said: list[str]) -> None:
     """Without two that agree the user is asked."""
     with pytest.raises(UsageError) as raised:
-        caller.address([serve(text) for text in said])
+        public_ip.address([serve(text) for text in said])
     assert "ssh_cidr" in raised.value.next
 
 
 def test_nobody_there() -> None:
     """No network is no certainty either."""
     with pytest.raises(UsageError):
-        caller.address(["http://127.0.0.1:9/", "http://127.0.0.1:9/"])
+        public_ip.address(["http://127.0.0.1:9/", "http://127.0.0.1:9/"])
 
 
 def test_https() -> None:
     """The services that are asked are asked over TLS, and are more than one."""
-    assert len(set(caller.SERVICES)) >= 2
-    assert all(service.startswith("https://") for service in caller.SERVICES)
+    assert len(set(public_ip.SERVICES)) >= 2
+    assert all(service.startswith("https://") for service in public_ip.SERVICES)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConfigError, NotAllowed, ProviderError
-from onebox.providers import local
 from onebox.providers.base import Need, Request
-from onebox.providers.local import Local
-from onebox.providers.localbox import images, processes, records, spawn
-from onebox.providers.localbox.layout import Layout, read_json, take_lock
+from onebox.providers.local import images, lifecycle, processes, records
+from onebox.providers.local import provider as provider_module
+from onebox.providers.local.layout import Layout, read_json, take_lock
+from onebox.providers.local.provider import Local
 from onebox.signals import Interrupted, caught
 
 from .conftest import OpenBox
@@ -291,7 +291,7 @@ class TestMeanwhile:
         assert not other.local.find(other.box.tags.owner)
 
     @pytest.mark.parametrize(
-        ("of", "step"), [(records, "tags"), (spawn, "stop"), (processes, "end")]
+        ("of", "step"), [(records, "tags"), (lifecycle, "stop"), (processes, "end")]
     )
     def test_removed_by_two(
         self,
@@ -343,7 +343,7 @@ class TestMeanwhile:
             boxes.find("somebody-else")
             assert not list((place / "root" / "boxes").iterdir())
 
-        before(monkeypatch, local, "take_lock", clear)
+        before(monkeypatch, provider_module, "take_lock", clear)
         box = boxes.create(request)
         assert box.state == "running"
         boxes.delete(box)

@@ -11,8 +11,8 @@ import toml
 from onebox import providers
 from onebox.errors import ConfigError, OneboxError, ProviderError
 from onebox.providers.base import Box, Need
-from onebox.providers.guard import guarded
-from onebox.providers.local import Local
+from onebox.providers.local.provider import Local
+from onebox.providers.unexpected_errors import guarded
 
 from ..conftest import Project
 
@@ -104,7 +104,7 @@ def test_loaded_providers_are_guarded(tmp_path: Path) -> None:
 def test_a_line_that_meets_one_ends_in_plain_words(project: Project) -> None:
     """A provider's mistake ends a line with 70 and its name, not with a traceback."""
     (project.home / "sitecustomize.py").write_text(
-        "from onebox.providers.local import Local\n"
+        "from onebox.providers.local.provider import Local\n"
         "def find(*about, **more):\n"
         "    raise ValueError('that was not to be')\n"
         "Local.find = find\n"

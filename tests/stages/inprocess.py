@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from onebox import chain
+from onebox import runner
 from onebox.providers.base import Provider
 from onebox.stages import provision, push, run
 
@@ -14,18 +14,18 @@ from ..conftest import Project
 
 def type_line(
     project: Project, cloud: Provider, *stages: ModuleType, **options: Any
-) -> chain.Session:
+) -> runner.Session:
     """
     Run these stages as one `inv` line would; return its session.
 
     Args:
         options: Keywords of the stages' `perform`.
     """
-    line = chain.Line("inv", ())
-    session = chain.Session.open(str(project.root), project.environ, {}, line)
+    line = runner.Line("inv", ())
+    session = runner.Session.open(str(project.root), project.environ, {}, line)
     session.__dict__["provider"] = cloud
     try:
-        with chain.frame(session):
+        with runner.frame(session):
             for stage in stages:
                 name = stage.__name__.rpartition(".")[2]
                 line.begin(name, only=False, keep=False, own_command=False)

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from onebox.boxes import bring_up
 from onebox.errors import BoxFailed
 from onebox.providers.base import Box
-from onebox.providers.local import Local
-from onebox.providers.localbox import processes
-from onebox.stages import arrival, provision
-from onebox.state import local_root
-from onebox.transport.link import Link
+from onebox.providers.local import processes
+from onebox.providers.local.provider import Local
+from onebox.remote.channel import Link
+from onebox.stages import provision
+from onebox.store.box_store import local_root
 
 from ..conftest import send
 from .test_disks import Line, Paid, line
@@ -39,7 +40,7 @@ def test_an_errand_without_an_answer(
         send(signal.SIGCONT, processes.marked(box.id))
         Local.delete(line.cloud, box)
 
-    monkeypatch.setattr(arrival, "ERRAND_SECONDS", 2.0)
+    monkeypatch.setattr(bring_up, "ERRAND_SECONDS", 2.0)
     monkeypatch.setattr(line.cloud, "delete", delete)
     monkeypatch.setattr(line.cloud, "errand", freeze)
     with pytest.raises(BoxFailed, match="end itself: no answer within 2 s"):
@@ -66,7 +67,7 @@ def test_box_that_does_not_learn_its_new_deadline_is_named(
     line.project.cut_power()
     line.cloud = Forgetful(local_root(line.project.environ))
     line.cloud.disk_only = False
-    monkeypatch.setattr(arrival, "DEADLINE_SECONDS", 0.0)
+    monkeypatch.setattr(bring_up, "DEADLINE_SECONDS", 0.0)
     (box,) = line.boxes()
     text = line.project.read("onebox.toml")
     text = text.replace("[limits]", "[limits]\nmax_hours = 20")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from onebox.stages.watching import describe
-from onebox.transport.answers import ExitRecord
+from onebox.jobs.follow import describe
+from onebox.remote.answers import ExitRecord
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from onebox import chain
+from onebox import runner
 from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
 from onebox.providers.base import Box, Need, Request, Size
-from onebox.providers.local import Local
+from onebox.providers.local.provider import Local
 from onebox.stages import fetch, run, teardown
-from onebox.state import config_dir, local_root, owner
+from onebox.store.box_store import config_dir, local_root, owner
 
 from ..conftest import Project
 from .inprocess import type_line
@@ -87,11 +87,11 @@ class Line:
         self.project = project
         self.cloud = Paid(local_root(project.environ))
 
-    def type(self, *stages: ModuleType, **options: Any) -> chain.Session:
+    def type(self, *stages: ModuleType, **options: Any) -> runner.Session:
         """Run these stages, as `inv` would."""
         return type_line(self.project, self.cloud, *stages, **options)
 
-    def run(self, cuts: int) -> chain.Session:
+    def run(self, cuts: int) -> runner.Session:
         """Run the job; so many of its boxes are taken, each after a pull from it."""
         self.project.write("cuts", f"{cuts}")
         with power_cuts(self.project, cuts):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.base import Box
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.state import config_dir, owner
+from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.store.box_store import config_dir, owner
 
 from ..conftest import Project
 from ..providers.conftest import keys

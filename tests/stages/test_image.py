@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from onebox.boxes import lifecycle
+from onebox.context import Session
 from onebox.errors import ProviderError, Unclear
-from onebox.line import Line
+from onebox.images import recipe, snapshot
+from onebox.invocation import Line
 from onebox.providers.base import Box, Image
-from onebox.providers.local import Local
-from onebox.session import Session
+from onebox.providers.local.provider import Local
 from onebox.stages import image as image_stage
-from onebox.stages import launch
-from onebox.stages.images import recipe, saving
 
 from ..conftest import Project
 from ..test_terminal import ended, terminal
@@ -200,7 +200,7 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", "exit 1  # never to be run\n")
         session = opened(project, monkeypatch)
-        box = launch.create(session, kind="builder", image=None)
+        box = lifecycle.create(session, kind="builder", image=None)
         session.provider.stop(box)
         image = _killed_in_save(session, box)
 
@@ -221,7 +221,7 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
         session = opened(project, monkeypatch)
-        box = launch.create(session, kind="builder", image=None)
+        box = lifecycle.create(session, kind="builder", image=None)
         session.provider.delete(box)
         image = _killed_in_save(session, box)
 
@@ -296,11 +296,11 @@ def _killed_in_save(session: Session, box: Box) -> Image:
     """Leave the journal as a command does that is killed while it saves a builder."""
     found = recipe.inputs(session)
     digest = recipe.digest(found)
-    image = saving.new_image(
+    image = snapshot.new_image(
         session, box.tags, "x", "", recipe=digest, base=found["base"]
     )
     with pytest.raises(KeyboardInterrupt):
-        with saving.begun(session, box, image, found):
+        with snapshot.begun(session, box, image, found):
             raise KeyboardInterrupt
     return image
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from onebox.durable import write_in
 from onebox.errors import ProtocolError, StateError
-from onebox.stages.joblog import JobLog, replay
+from onebox.jobs.log import JobLog, replay
+from onebox.store.atomic_files import write_in
 
 
 def shown(path: Path) -> list[object]:
@@ -81,7 +81,7 @@ def test_two_terminals_at_one_gap(
             other.add(b"more")
             write_in(*words)
 
-        monkeypatch.setattr("onebox.stages.joblog.write_in", later)
+        monkeypatch.setattr("onebox.jobs.log.write_in", later)
         one.skip(7)
         other.add(b", tail")
 
@@ -104,7 +104,7 @@ def test_copy_of_a_log_stays_within_its_limit(
 ) -> None:
     """However much a box sends, a copy is no larger; every offset stays what it was."""
     if not holes:
-        monkeypatch.setattr("onebox.agent.trimming.free", lambda *words: False)
+        monkeypatch.setattr("onebox.agent.jobs.log_limit.free", lambda *words: False)
     limit, piece, path = 1 << 20, 1 << 16, tmp_path / "job" / "log"
     with JobLog(path, limit=limit) as log:
         for number in range(100):

@@ -14,19 +14,14 @@ from types import ModuleType
 
 import pytest
 
-from onebox import chain
-from onebox.errors import (
-    NoCapacity,
-    OneboxError,
-    QuotaExceeded,
-    Unsuitable,
-    UsageError,
-)
+from onebox import runner
+from onebox.boxes import last_prices, offers
+from onebox.errors import NoCapacity, OneboxError, QuotaExceeded, Unsuitable, UsageError
 from onebox.providers.base import Box, Need, Request, Size
 from onebox.providers.costs import ADDRESS, Cost, disk
-from onebox.providers.local import Local
-from onebox.stages import lastprices, offers, provision, run, teardown
-from onebox.state import local_root, state_dir
+from onebox.providers.local.provider import Local
+from onebox.stages import provision, run, teardown
+from onebox.store.box_store import local_root, state_dir
 
 from ..conftest import Project
 from .inprocess import type_line
@@ -79,7 +74,7 @@ class Line:
     project: Project
     cloud: Market
 
-    def type(self, *stages: ModuleType) -> chain.Session:
+    def type(self, *stages: ModuleType) -> runner.Session:
         """Run these stages, as `inv` would."""
         return type_line(self.project, self.cloud, *stages)
 
@@ -390,9 +385,9 @@ class TestLastPrices:
         """On demand a price is good for a month, on spot for a day."""
         session = line.type()
         one = size("m6a.xlarge", 0.19, spot=spot)
-        lastprices.complete(session, [one])
+        last_prices.complete(session, [one])
         self.age(line, days * 86400)
-        (found,) = lastprices.complete(session, [replace(one, price=None)])
+        (found,) = last_prices.complete(session, [replace(one, price=None)])
         assert (found.price == 0.19) == used
 
     def test_a_damaged_file_of_prices_is_no_prices(self, line: Line) -> None:
@@ -401,7 +396,7 @@ class TestLastPrices:
         self.path(line).write_text('{"m6a.xlarge, r1-a, on demand": {"price": "x"}}')
         session = line.type()
         one = size("m6a.xlarge", None)
-        assert lastprices.complete(session, [one])[0].price is None
+        assert last_prices.complete(session, [one])[0].price is None
 
     def path(self, line: Line) -> Path:
         """Return where the last prices are."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from onebox.providers.localbox import processes
-from onebox.providers.localbox.layout import Layout, write_json
+from onebox.providers.local import processes
+from onebox.providers.local.layout import Layout, write_json
 
 from ..conftest import Done, Project
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.local import Local
+from onebox.providers.local.provider import Local
 from onebox.stages import provision, sweep
 
 from ..conftest import Project
@@ -119,7 +119,7 @@ def test_another_sweep_meanwhile(project: Project, tmp_path: Path) -> None:
     """
     (tmp_path / "sitecustomize.py").write_text(
         "import subprocess, sys\n"
-        "from onebox.transport import ssh\n"
+        "from onebox.transfer import ssh\n"
         "converse = ssh.Door._converse\n"
         "def later(self, *words):\n"
         "    other = [sys.executable, '-E', '-m', 'invoke', 'sweep']\n"

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
+from onebox.context import Session
 from onebox.errors import OneboxError, OutputsHeld
 from onebox.providers.base import Box, Request
-from onebox.providers.localbox.layout import Layout
-from onebox.session import Session
+from onebox.providers.local.layout import Layout
 from onebox.signals import Interrupted
 from onebox.stages import push, run, salvage
 

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 from onebox.providers.base import Arming, Box, Size, Tags
-from onebox.providers.local import Local
-from onebox.providers.localbox import processes
-from onebox.providers.localbox.layout import Layout
-from onebox.transport.bundle import bundle
+from onebox.providers.local import processes
+from onebox.providers.local.layout import Layout
+from onebox.providers.local.provider import Local
+from onebox.remote.agent_bundle import bundle
 
 from ..providers.conftest import requests
 from ..providers.sshbox import Keys

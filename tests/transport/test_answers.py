@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebox.agent import wire
-from onebox.agent.manifest import Entry
-from onebox.agent.names import Hostile
+from onebox.agent import protocol
+from onebox.agent.file_names import Hostile
+from onebox.agent.files.manifest import Entry
 from onebox.errors import ProtocolError
-from onebox.transport import answers
+from onebox.remote import answers
 
 RECORD = {
     "job": "j-1",
@@ -173,10 +173,10 @@ def test_json_nested_without_end_is_no_frame() -> None:
     """Brackets that are nested 100,000 deep are named, and exhaust no stack."""
     payload = b'{"job":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
-    with pytest.raises(wire.Garbled, match="not JSON"):
-        wire.loads(payload)
-    with pytest.raises(wire.Garbled):
-        wire.loads(json.dumps(["no object"]).encode())
+    with pytest.raises(protocol.Garbled, match="not JSON"):
+        protocol.loads(payload)
+    with pytest.raises(protocol.Garbled):
+        protocol.loads(json.dumps(["no object"]).encode())
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import blocks
-from onebox.agent.index import Index, read_hash
-from onebox.agent.manifest import Entry, scan
-from onebox.agent.names import Hostile
-from onebox.agent.older import Take, changing_name
-from onebox.agent.receiver import Landed, Receiver
-from onebox.agent.stream import END, SAME, SEGMENT, Offer, head
+from onebox.agent.file_names import Hostile
+from onebox.agent.files import block_hashes
+from onebox.agent.files.hash_index import Index, read_hash
+from onebox.agent.files.in_place import Take, changing_name
+from onebox.agent.files.manifest import Entry, scan
+from onebox.agent.files.receiver import Landed, Receiver
+from onebox.agent.files.stream import END, SAME, SEGMENT, Offer, head
 from onebox.errors import ConnectionLost
-from onebox.transport import outputs, sync
-from onebox.transport.link import Link
+from onebox.remote.channel import Link
+from onebox.transfer import fetch_outputs, push_files
 
 from .conftest import AgentBox
 
@@ -58,7 +58,7 @@ def test_push(agent_box: AgentBox, tmp_path: Path, change: str) -> None:
     new = CHANGES[change](old)
     for data, mtime in ((old, 1_000_000_001), (new, 1_000_000_777)):
         write(tmp_path / "big", data, mtime)
-        done = sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+        done = push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
 
     assert new == (agent_box.work / "big").read_bytes()
     assert 1_000_000_777 == (agent_box.work / "big").stat().st_mtime
@@ -76,7 +76,9 @@ def test_fetch(agent_box: AgentBox, tmp_path: Path, change: str) -> None:
     for data, mtime in ((old, 1_000_000_001), (new, 1_000_000_777)):
         write(agent_box.work / "big", data, mtime)
         before = link.moved
-        outputs.fetch(link, ["big"], tmp_path / "here", tmp_path / "memory", quiet)
+        fetch_outputs.fetch(
+            link, ["big"], tmp_path / "here", tmp_path / "memory", quiet
+        )
 
     assert new == (tmp_path / "here" / "big").read_bytes()
     assert link.moved - before < 2 * MIB
@@ -93,13 +95,15 @@ def test_holes_stay_holes(agent_box: AgentBox, tmp_path: Path) -> None:
             file.seek(5 * MIB)
             file.write(os.urandom(10))
         os.utime(tmp_path / "big", (mtime, mtime))
-        sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+        push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
 
     assert (tmp_path / "big").read_bytes() == (agent_box.work / "big").read_bytes()
     assert (agent_box.work / "big").stat().st_blocks * 512 < 4 * MIB
 
 
-@pytest.mark.parametrize("size", [0, 5, blocks.BIG, blocks.BIG + 1, SIZE, SIZE + 5])
+@pytest.mark.parametrize(
+    "size", [0, 5, block_hashes.BIG, block_hashes.BIG + 1, SIZE, SIZE + 5]
+)
 def test_the_hash_is_one(tmp_path: Path, size: int) -> None:
     """
     A file has one hash, whether it is read by threads or comes in pieces.
@@ -107,12 +111,12 @@ def test_the_hash_is_one(tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     write(tmp_path / "file", data, 1_000_000_001)
     found = read_hash(os.fsencode(tmp_path / "file"))
-    whole = blocks.Sum(size)
+    whole = block_hashes.Sum(size)
     for at in range(0, size, 300_007):
         whole.update(data[at : at + 300_007])
 
     assert (found.sha, found.blocks) == (whole.digest(), whole.blocks)
-    assert (hashlib.sha256(data).digest() == found.sha) == (size <= blocks.BIG)
+    assert (hashlib.sha256(data).digest() == found.sha) == (size <= block_hashes.BIG)
 
 
 def test_what_the_receiver_never_offered(tmp_path: Path) -> None:
@@ -189,7 +193,7 @@ def test_the_older_file_is_changed_itself(agent_box: AgentBox, tmp_path: Path) -
     inodes = []
     for data, mtime in ((old, 1_000_000_001), (CHANGES["middle"](old), 1_000_000_777)):
         write(tmp_path / "big", data, mtime)
-        sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+        push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
         inodes.append(there.stat().st_ino)
 
     assert 1 == len(set(inodes))
@@ -205,10 +209,10 @@ def test_another_name_of_the_older_file(agent_box: AgentBox, tmp_path: Path) -> 
     old = os.urandom(SIZE)
     new = CHANGES["middle"](old)
     write(tmp_path / "big", old, 1_000_000_001)
-    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
     (agent_box.work / "kept").hardlink_to(agent_box.work / "big")
     write(tmp_path / "big", new, 1_000_000_777)
-    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
 
     assert old == (agent_box.work / "kept").read_bytes()
     assert new == (agent_box.work / "big").read_bytes()
@@ -223,10 +227,10 @@ def test_an_older_file_of_another_user(agent_box: AgentBox, tmp_path: Path) -> N
     there = agent_box.work / "big"
     old = os.urandom(SIZE)
     write(tmp_path / "big", old, 1_000_000_001)
-    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
     os.chown(there, 4711, 4711)
     write(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
-    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
 
     assert there.read_bytes() == (tmp_path / "big").read_bytes()
     assert os.geteuid() == there.stat().st_uid
@@ -337,7 +341,7 @@ def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
     rest = new[first:]
     segments = SEGMENT.pack(0, SAME | first)
     segments += SEGMENT.pack(first, len(rest)) + rest if rest else b""
-    whole = blocks.Sum(SIZE)
+    whole = block_hashes.Sum(SIZE)
     whole.update(new)
     (landed,) = pour(again, offer, segments, whole.digest())
     assert landed.name is not None
@@ -362,7 +366,7 @@ def test_any_history(agent_box: AgentBox, tmp_path: Path, seed: int) -> None:
                 data + chance.randbytes(chance.choice([1, MIB, 2 * MIB + 5])),
                 data[: -chance.choice([1, MIB])] or data,
                 data[: at // MIB * MIB] + bytes(MIB) + data[at // MIB * MIB + MIB :],
-                chance.randbytes(blocks.BIG + chance.choice([0, 1, MIB])),
+                chance.randbytes(block_hashes.BIG + chance.choice([0, 1, MIB])),
             ]
         )
         write(here, data, 1_000_000_001 + step)
@@ -374,12 +378,12 @@ def test_any_history(agent_box: AgentBox, tmp_path: Path, seed: int) -> None:
             cut = threading.Thread(target=kill_amid, args=(link, incoming, over))
             cut.start()
             with contextlib.suppress(ConnectionLost):
-                sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+                push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
             over.set()
             cut.join()
             left += [path.name[:8] for path in incoming.glob("*")]
             link = agent_box.link()
-        sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+        push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
         assert data == there.read_bytes()
         assert [] == list(incoming.iterdir())
     assert left
@@ -392,7 +396,7 @@ def test_a_change_that_cannot_be_sent(agent_box: AgentBox, tmp_path: Path) -> No
     link = agent_box.link()
     old = os.urandom(SIZE)
     write(tmp_path / "big", old, 1_000_000_001)
-    sync.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
+    push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
     write(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
     writes = iter(range(1))
 
@@ -400,7 +404,7 @@ def test_a_change_that_cannot_be_sent(agent_box: AgentBox, tmp_path: Path) -> No
         for _ in writes:
             write(tmp_path / "big", CHANGES["last byte"](old), 1_000_000_888)
 
-    done = sync.push(link, tmp_path, [b"big"], tmp_path / "index", meanwhile)
+    done = push_files.push(link, tmp_path, [b"big"], tmp_path / "index", meanwhile)
 
     assert (tmp_path / "big").read_bytes() == (agent_box.work / "big").read_bytes()
     assert done.sent_bytes < 6 * MIB
@@ -416,7 +420,7 @@ def test_no_hole_where_something_was(tmp_path: Path, hole: str) -> None:
     offer, _ = offered(receiver, tmp_path)
     data = os.urandom(MIB)
     at = SIZE - MIB if hole == "inside" else 0
-    whole = blocks.Sum(SIZE)
+    whole = block_hashes.Sum(SIZE)
     whole.update(data.rjust(SIZE, b"\0") if at else data.ljust(SIZE, b"\0"))
     segments = SEGMENT.pack(at, MIB) + data
     take = taker(receiver, tmp_path)
@@ -435,7 +439,7 @@ def kill_amid(link: Link, incoming: Path, over: threading.Event) -> None:
 
 def blocks_of(data: bytes) -> bytes:
     """Return the hashes of the blocks of a big file."""
-    whole = blocks.Sum(len(data))
+    whole = block_hashes.Sum(len(data))
     whole.update(data)
     whole.digest()
     return whole.blocks

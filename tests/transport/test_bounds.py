@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import tables
+from onebox.agent.files import row_codec
 from onebox.errors import OutputsHeld, ProtocolError
-from onebox.transport import link as links
-from onebox.transport import outputs, sync
-from onebox.transport.link import Link, Silent
+from onebox.remote import channel as links
+from onebox.remote.channel import Link, Silent
+from onebox.transfer import fetch_outputs, push_files
 
 from .conftest import AgentBox
 
@@ -51,9 +51,11 @@ def test_silent_agent_is_left_in_scan_and_push(
     monkeypatch.setattr(links, "SILENCE_SECONDS", 0.5)
     (tmp_path / "file").write_bytes(b"x")
     with program(HANGS) as link, pytest.raises(Silent, match="does not answer"):
-        outputs.fetch(link, ["out"], tmp_path / "into", tmp_path / "memory", quiet)
+        fetch_outputs.fetch(
+            link, ["out"], tmp_path / "into", tmp_path / "memory", quiet
+        )
     with program(HANGS) as link, pytest.raises(Silent, match="does not answer"):
-        sync.push(link, tmp_path, [b"file"], tmp_path / "index", quiet)
+        push_files.push(link, tmp_path, [b"file"], tmp_path / "index", quiet)
 
 
 def test_agent_that_reads_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,12 +84,14 @@ def test_endless_list_of_files_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list of files has a bound: the box is kept, and this machine's memory too."""
-    monkeypatch.setattr(tables, "MOST_ROWS", 10_000)
+    monkeypatch.setattr(row_codec, "MOST_ROWS", 10_000)
     with (
         program(ENDLESS) as link,
         pytest.raises(OutputsHeld, match="more than 10000 files"),
     ):
-        outputs.fetch(link, ["out"], tmp_path / "into", tmp_path / "memory", quiet)
+        fetch_outputs.fetch(
+            link, ["out"], tmp_path / "into", tmp_path / "memory", quiet
+        )
     assert [] == list((tmp_path / "into").iterdir())
 
 

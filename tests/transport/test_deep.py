@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import tree
-from onebox.agent.manifest import Entry, check
-from onebox.agent.names import Hostile
+from onebox.agent.file_names import Hostile
+from onebox.agent.files import tree
+from onebox.agent.files.manifest import Entry, check
 from onebox.errors import OutputsHeld
-from onebox.providers.localbox import disk
-from onebox.transport.ignore import tracked_without_git
+from onebox.providers.local import disk
+from onebox.transfer.gitignore import tracked_without_git
 
 from .conftest import AgentBox
 from .test_sync import Project

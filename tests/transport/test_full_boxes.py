@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import BoxFailed
-from onebox.transport.link import AgentError
+from onebox.remote.channel import AgentError
 
 from .conftest import AgentBox
 from .test_sync import Project

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from onebox.repositories import repositories, repository_of
-from onebox.transport.select import select
+from onebox.transfer.select import select
 
 from .test_select import git, grow
 

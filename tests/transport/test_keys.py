@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from onebox.transport import keys
+from onebox.remote import keys
 
 
 def test_no_other_keys_public_half_stays(tmp_path: Path) -> None:

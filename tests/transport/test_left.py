@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.transport.asking import Left, ask
+from onebox.transfer.remote_manifest import Left, ask
 
 from .conftest import AgentBox
 from .test_sync import Project, age

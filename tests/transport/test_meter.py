@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from onebox.transport.meter import INTERVAL, Meter
+from onebox.transfer.progress import INTERVAL, Meter
 
 
 def test_progress_is_reported_once_in_an_interval() -> None:

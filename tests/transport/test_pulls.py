@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import manifest, tree
+from onebox.agent.files import manifest, tree
 from onebox.errors import Busy, ConnectionLost, OutputsHeld
-from onebox.transport import sync
-from onebox.transport.link import Link
-from onebox.transport.pulls import Pull, Pulls
+from onebox.remote.channel import Link
+from onebox.transfer import push_files
+from onebox.transfer.checkpoint_store import Pull, Pulls
 
 from . import cutter
 from .conftest import AgentBox
@@ -238,7 +238,7 @@ def test_pulls_are_removed_meanwhile(
         shutil.rmtree(home.pulls.directory / "1")
         tree.remove(folder, name)
 
-    monkeypatch.setattr("onebox.transport.pulls.tree.remove", later)
+    monkeypatch.setattr("onebox.transfer.checkpoint_store.tree.remove", later)
     with pytest.raises(OutputsHeld, match="cannot be put here"):
         home.take()
 
@@ -270,10 +270,12 @@ def test_put_back_beside_what_is_pushed(home: Home, tmp_path: Path) -> None:
 
     for _ in range(2):
         with home.box.link() as link:
-            sync.push(link, project, [b"job.py"], tmp_path / "one", silent)
+            push_files.push(link, project, [b"job.py"], tmp_path / "one", silent)
         paths = manifest.below(os.fsencode(files), b"")
         with home.box.link() as link:
-            done = sync.push(link, files, paths, tmp_path / "two", silent, "restored")
+            done = push_files.push(
+                link, files, paths, tmp_path / "two", silent, "restored"
+            )
 
         assert 0 == done.deleted
         assert snapshot(files / "ckpt") == snapshot(home.ckpt)

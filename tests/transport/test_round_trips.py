@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import manifest
-from onebox.transport import outputs, ssh, sync
-from onebox.transport.link import Link
+from onebox.agent.files import manifest
+from onebox.remote import connection
+from onebox.remote.channel import Link
+from onebox.transfer import fetch_outputs, push_files
 
 from ..conftest import Project, project
 from ..ending import ends_with_us
@@ -44,17 +45,19 @@ class Stages:
     def push(self) -> None:
         """Push all that is here."""
         paths = manifest.below(os.fsencode(self.root), b"")
-        sync.push(self.link, self.root, sorted(paths), self.base / "index", quiet)
+        push_files.push(self.link, self.root, sorted(paths), self.base / "index", quiet)
 
     def fetch(self) -> None:
         """Fetch the outputs."""
-        outputs.fetch(
+        fetch_outputs.fetch(
             self.link, ["out"], self.base / "here", self.base / "memory", quiet
         )
 
     def verify(self) -> None:
         """Ask whether they are here."""
-        outputs.verify(self.link, ["out"], self.base / "here", self.base / "memory")
+        fetch_outputs.verify(
+            self.link, ["out"], self.base / "here", self.base / "memory"
+        )
 
     def run(self) -> None:
         """Run a job, and follow it to its end."""
@@ -74,7 +77,7 @@ def line(tmp_path: Path) -> Iterator[tuple[Stages, Relay]]:
         try:
             with Relay(server.box.port, delay=DELAY) as relay:
                 box = server.at(relay.port)
-                door = ssh.Door(box, tmp_path / "door", keys.directory / "user")
+                door = connection.Door(box, tmp_path / "door", keys.directory / "user")
                 try:
                     yield Stages(tmp_path, server, door.link()), relay
                 finally:

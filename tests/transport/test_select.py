@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from onebox.errors import InputError
-from onebox.transport.ignore import tracked_without_git
-from onebox.transport.select import select
+from onebox.transfer.gitignore import tracked_without_git
+from onebox.transfer.select import select
 
 NAMES = ["a", "b", "ab", "x.o", "y.o", ".c", "a b", "[a]", "é", "a\n", "-n", "b\\"]
 PIECES = [
@@ -176,7 +176,7 @@ def test_unreadable_files_are_all_told_at_once() -> None:
     # Root reads everything, so another user has to look.
     code = (
         "import os, sys; from pathlib import Path; sys.path[:0] = sys.argv[1:]\n"
-        "from onebox.transport.select import select\n"
+        "from onebox.transfer.select import select\n"
         "os.getuid() or os.setuid(65534)\n"
         "select(Path('.'), ['.'], [], [])"
     )

@@ -24,7 +24,8 @@ from typing import Any, cast
 
 import pytest
 
-from onebox.agent import wire
+from onebox.agent import protocol
+from onebox.context import Session
 from onebox.errors import (
     BoxFailed,
     ConnectionLost,
@@ -32,12 +33,12 @@ from onebox.errors import (
     OneboxError,
     ProtocolError,
 )
+from onebox.jobs import client as client_module
 from onebox.providers.base import Box
-from onebox.session import Session
-from onebox.stages import job
-from onebox.transport import bundle, outputs, ssh, sync
-from onebox.transport import keys as owner_keys
-from onebox.transport.link import Link
+from onebox.remote import agent_bundle, connection
+from onebox.remote import keys as owner_keys
+from onebox.remote.channel import Link
+from onebox.transfer import fetch_outputs, push_files
 
 from ..ending import ends_with_us
 from ..providers.sshbox import Keys, wait_until
@@ -50,7 +51,7 @@ needs_sshd = pytest.mark.skipif(
 )
 # In each of three tests, for each of two servers.
 CUTS = 6
-OpenDoor = Callable[..., ssh.Door]
+OpenDoor = Callable[..., connection.Door]
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +107,11 @@ def short() -> Iterator[Path]:
 @pytest.fixture
 def open_door(keys: Keys, tmp_path: Path) -> Iterator[OpenDoor]:
     """A function that returns a new way to a box; all closed afterwards."""
-    made: list[ssh.Door] = []
+    made: list[connection.Door] = []
 
-    def open_one(box: Box, *, key: str = "user") -> ssh.Door:
+    def open_one(box: Box, *, key: str = "user") -> connection.Door:
         folder = tmp_path / f"door {len(made)} 100%d"
-        made.append(ssh.Door(box, folder, keys.directory / key))
+        made.append(connection.Door(box, folder, keys.directory / key))
         return made[-1]
 
     yield open_one
@@ -119,7 +120,7 @@ def open_door(keys: Keys, tmp_path: Path) -> Iterator[OpenDoor]:
 
 
 @pytest.fixture
-def door(server: Server, relay: Relay, open_door: OpenDoor) -> ssh.Door:
+def door(server: Server, relay: Relay, open_door: OpenDoor) -> connection.Door:
     """A way to the box, through the relay."""
     return open_door(server.at(relay.port))
 
@@ -127,7 +128,7 @@ def door(server: Server, relay: Relay, open_door: OpenDoor) -> ssh.Door:
 # -- getting in ------------------------------------------------------------------
 
 
-def test_the_pinned_key_lets_us_in(door: ssh.Door, server: Server) -> None:
+def test_the_pinned_key_lets_us_in(door: connection.Door, server: Server) -> None:
     """The first connection trusts the pinned key, and it is the box that answers."""
     assert door.link().ask("hello")["box"] == server.box.id
     assert door.link() is door.link()
@@ -138,12 +139,12 @@ def test_an_older_agent_is_renewed(server: Server, open_door: OpenDoor) -> None:
     pyz = server.pyz
     with zipfile.ZipFile(pyz, "a") as archive:
         archive.writestr("agent/of_old.py", "")
-    assert pyz.read_bytes() != bundle.bundle()
+    assert pyz.read_bytes() != agent_bundle.bundle()
 
     told = open_door(server.box).link().ask("hello")
 
-    assert bundle.version() == told["agent"]
-    assert pyz.read_bytes() == bundle.bundle()
+    assert agent_bundle.version() == told["agent"]
+    assert pyz.read_bytes() == agent_bundle.bundle()
 
 
 def test_another_machine_gets_nothing(
@@ -311,7 +312,7 @@ def test_no_file_of_the_users_is_opened(
 
 
 def test_a_second_process_shares_the_connection(
-    door: ssh.Door, relay: Relay, keys: Keys, tmp_path: Path
+    door: connection.Door, relay: Relay, keys: Keys, tmp_path: Path
 ) -> None:
     """Another command uses the connection there is; `forget` closes it for all."""
     door.link()
@@ -327,7 +328,7 @@ def test_a_second_process_shares_the_connection(
 
 @pytest.mark.parametrize("what", ["line", "master"])
 def test_what_has_stalled_is_not_shared_again(
-    what: str, door: ssh.Door, relay: Relay
+    what: str, door: connection.Door, relay: Relay
 ) -> None:
     """After a stall of the line or of ssh itself, the next connection is a new one."""
     door.link()
@@ -345,7 +346,7 @@ def test_what_has_stalled_is_not_shared_again(
             os.kill(master, signal.SIGKILL)
 
 
-def test_a_dead_line_is_noticed(door: ssh.Door, relay: Relay) -> None:
+def test_a_dead_line_is_noticed(door: connection.Door, relay: Relay) -> None:
     """A line on which nothing comes any more breaks the follower's wait."""
     text = door.config.read_text()
     assert "ServerAliveInterval 15\n" in text
@@ -362,7 +363,7 @@ def test_a_dead_line_is_noticed(door: ssh.Door, relay: Relay) -> None:
 
 
 def test_a_box_that_has_moved_is_not_met_at_its_old_place(
-    server: Server, door: ssh.Door, relay: Relay, open_door: OpenDoor
+    server: Server, door: connection.Door, relay: Relay, open_door: OpenDoor
 ) -> None:
     """A connection is shared only with who goes to the same address and key."""
     door.link()
@@ -374,7 +375,7 @@ def test_a_box_that_has_moved_is_not_met_at_its_old_place(
 
 
 def test_ctrl_c_does_not_reach_the_connection(
-    door: ssh.Door, keys: Keys, tmp_path: Path
+    door: connection.Door, keys: Keys, tmp_path: Path
 ) -> None:
     """SIGINT to the whole of the client's process group leaves the link alone."""
     code = (
@@ -396,7 +397,7 @@ def test_ctrl_c_does_not_reach_the_connection(
 
 
 def test_a_request_half_done_is_not_mixed_with_the_next(
-    door: ssh.Door, server: Server
+    door: connection.Door, server: Server
 ) -> None:
     """After an interrupted request the conversation starts anew."""
     first = door.link()
@@ -410,7 +411,7 @@ def test_a_request_half_done_is_not_mixed_with_the_next(
 
 
 def test_a_link_that_was_hung_up_touches_no_other_file(
-    door: ssh.Door, tmp_path: Path
+    door: connection.Door, tmp_path: Path
 ) -> None:
     """A closed link never writes into the file that has its number now."""
     link = door.link()
@@ -432,7 +433,7 @@ def test_a_link_that_was_hung_up_touches_no_other_file(
 
 
 def test_a_push_over_a_line_that_breaks(
-    server: Server, door: ssh.Door, relay: Relay, tmp_path: Path
+    server: Server, door: connection.Door, relay: Relay, tmp_path: Path
 ) -> None:
     """However often a push is cut, the box ends with exactly our files."""
     chance = seeded()
@@ -441,7 +442,7 @@ def test_a_push_over_a_line_that_breaks(
     relay.cuts = [chance.randint(1, 400_000) for _ in range(CUTS)]
     done = until_done(
         door,
-        lambda link: sync.push(link, root, paths, tmp_path / "index", quiet),
+        lambda link: push_files.push(link, root, paths, tmp_path / "index", quiet),
     )
     assert relay.was_cut == CUTS
     assert tree(server.work) == tree(root)
@@ -449,28 +450,30 @@ def test_a_push_over_a_line_that_breaks(
 
 
 def test_a_fetch_over_a_line_that_breaks(
-    server: Server, door: ssh.Door, relay: Relay, tmp_path: Path
+    server: Server, door: connection.Door, relay: Relay, tmp_path: Path
 ) -> None:
     """However often a fetch is cut, we end with exactly the box's files."""
     chance = seeded()
     grow(server.work / "out", chance)
     relay.cuts = [chance.randint(1, 400_000) for _ in range(CUTS)]
     into, memory = tmp_path / "into", tmp_path / "into" / ".onebox"
-    until_done(door, lambda link: outputs.fetch(link, ["out"], into, memory, quiet))
+    until_done(
+        door, lambda link: fetch_outputs.fetch(link, ["out"], into, memory, quiet)
+    )
     assert relay.was_cut == CUTS
     assert tree(into / "out") == tree(server.work / "out")
 
 
 def test_a_log_over_a_line_that_breaks(
     server: Server,
-    door: ssh.Door,
+    door: connection.Door,
     relay: Relay,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However often the line is cut, no byte of the log is lost or repeated."""
     chance = seeded()
-    monkeypatch.setattr(job, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(client_module, "LONGEST_PAUSE", 0.01)
     text = chance.randbytes(8_000_000)
     (server.work / "text").write_bytes(text)
     start_job(door, "j-1", "cat text; exit 7")
@@ -479,7 +482,9 @@ def test_a_log_over_a_line_that_breaks(
     shown = bytearray()
     line = Attached(door)
     log = tmp_path / "logs" / "j-1.log"
-    record = job.follow(cast(Session, line), door.box, "j-1", log, shown.extend)
+    record = client_module.follow(
+        cast(Session, line), door.box, "j-1", log, shown.extend
+    )
     assert (record.code, relay.was_cut, line.breaks) == (7, CUTS, CUTS)
     assert log.read_bytes() == text
     assert bytes(shown) == text
@@ -487,12 +492,12 @@ def test_a_log_over_a_line_that_breaks(
 
 def test_an_agent_that_hangs_is_left(
     server: Server,
-    door: ssh.Door,
+    door: connection.Door,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An agent that falls silent though ssh is well is not waited for for ever."""
-    monkeypatch.setattr(job, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 2.0)
     start_job(door, "j-1", "echo up; sleep 3; echo end")
     frozen: list[int] = []
 
@@ -504,7 +509,7 @@ def test_an_agent_that_hangs_is_left(
 
     line = Attached(door)
     try:
-        record = job.follow(
+        record = client_module.follow(
             cast(Session, line), door.box, "j-1", tmp_path / "log", freeze
         )
     finally:
@@ -536,9 +541,9 @@ def test_resuming_counts_breaks_without_progress(
 ) -> None:
     """A line that breaks again and again is given up, unless it gets on between."""
     door = open_door(sshd.box)
-    monkeypatch.setattr(ssh, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(connection, "LONGEST_PAUSE", 0.01)
     breaks: list[int] = []
-    moved = [10, ssh.PROGRESS_BYTES, ssh.PROGRESS_BYTES] + [10] * 9
+    moved = [10, connection.PROGRESS_BYTES, connection.PROGRESS_BYTES] + [10] * 9
 
     def step(link: Link) -> None:
         link.moved = moved[len(breaks)]
@@ -550,7 +555,7 @@ def test_resuming_counts_breaks_without_progress(
 
 
 def test_following_over_a_long_line(
-    server: Server, door: ssh.Door, relay: Relay
+    server: Server, door: connection.Door, relay: Relay
 ) -> None:
     """At 30 ms each way, lines come as they are written, and then the end."""
     relay.delay = 0.03
@@ -565,25 +570,27 @@ def test_following_over_a_long_line(
             # The next one is not written before this one has come.
             (server.work / f"go-{len(came)}").touch()
     assert came == [b"1\n", b"2\n", b"3\n"]
-    assert wire.loads(payload)["record"]["code"] == 0
+    assert protocol.loads(payload)["record"]["code"] == 0
 
 
 def test_round_trips(
-    server: Server, door: ssh.Door, relay: Relay, tmp_path: Path
+    server: Server, door: connection.Door, relay: Relay, tmp_path: Path
 ) -> None:
     """On a warm connection no step waits for the far end more often than needed."""
     root = tmp_path / "project"
     paths = grow(root, random.Random(1), files=20)
     index, into = tmp_path / "index", tmp_path / "into"
     link = door.link()
-    sync.push(link, root, paths, index, quiet)
+    push_files.push(link, root, paths, index, quiet)
     (server.work / "out").mkdir()
     names = (f"j-{number}" for number in range(100))
     steps: dict[str, Callable[[], object]] = {
         "hello": lambda: link.ask("hello"),
-        "push": lambda: sync.push(link, root, paths, index, quiet),
+        "push": lambda: push_files.push(link, root, paths, index, quiet),
         "run": lambda: run(link, next(names)),
-        "fetch": lambda: outputs.fetch(link, ["out"], into, into / ".onebox", quiet),
+        "fetch": lambda: fetch_outputs.fetch(
+            link, ["out"], into, into / ".onebox", quiet
+        ),
         "open": lambda: reopened(door).ask("hello"),
     }
     relay.delay = 0.025
@@ -617,7 +624,7 @@ def test_garbage_instead_of_frames(said: bytes, keys: Keys, tmp_path: Path) -> N
         link.process.kill()
 
 
-def test_garbage_from_the_box(door: ssh.Door, server: Server) -> None:
+def test_garbage_from_the_box(door: connection.Door, server: Server) -> None:
     """A shell that greets is named as what it is: not our agent."""
     server.pyz.write_text("print('Welcome to \\x1b[31mUbuntu')")
     with pytest.raises(ProtocolError, match=r"no agent .*Welcome to \\x1b"):
@@ -626,7 +633,7 @@ def test_garbage_from_the_box(door: ssh.Door, server: Server) -> None:
         door.open_when_up(600, never, never, grace=0.1)
 
 
-def test_half_an_answer(door: ssh.Door, server: Server) -> None:
+def test_half_an_answer(door: connection.Door, server: Server) -> None:
     """An agent that says half a frame and no more is not waited for for ever."""
     server.pyz.write_text(
         "import sys, time\nsys.stdout.write('A\\0')\nsys.stdout.flush()\ntime.sleep(60)"
@@ -635,7 +642,7 @@ def test_half_an_answer(door: ssh.Door, server: Server) -> None:
         door.link(within=1.5)
 
 
-def test_no_agent_on_the_box(door: ssh.Door, server: Server) -> None:
+def test_no_agent_on_the_box(door: connection.Door, server: Server) -> None:
     """A box without its agent says so at once; while it boots, after a while."""
     agent = server.pyz.rename(server.pyz.with_name("away"))
     breaks: list[int] = []
@@ -649,7 +656,7 @@ def test_no_agent_on_the_box(door: ssh.Door, server: Server) -> None:
     assert link.ask("hello")["box"] == server.box.id
 
 
-def test_no_description_on_the_box(door: ssh.Door, server: Server) -> None:
+def test_no_description_on_the_box(door: connection.Door, server: Server) -> None:
     """An agent that has not been told what its box is counts as none."""
     (server.root / "box.json").rename(server.root / "away")
     with pytest.raises(BoxFailed, match=r"agent does not run.*box\.json"):
@@ -665,7 +672,7 @@ def test_no_python_on_the_box(sshd: OpenSsh, open_door: OpenDoor) -> None:
 
 
 def test_what_the_box_says_is_fit_for_a_terminal(
-    door: ssh.Door, server: Server
+    door: connection.Door, server: Server
 ) -> None:
     """Control characters and floods on stderr reach neither screen nor disk."""
     server.pyz.write_text(
@@ -727,7 +734,7 @@ def test_no_client(
 
 
 def test_secrets_stay_off_the_disk_and_the_command_line(
-    door: ssh.Door, server: Server
+    door: connection.Door, server: Server
 ) -> None:
     """A secret travels in a frame: no file of ours and no ssh command holds it."""
     word = secrets.token_hex(16)
@@ -808,9 +815,9 @@ def test_a_socket_folder_that_is_not_ours_is_passed_over(
     environ = {"ONEBOX_STATE": str(short / "state"), where: str(short)}
     name = "onebox" if where == "XDG_RUNTIME_DIR" else f"onebox-{os.getuid()}"
     path = short / name
-    assert ssh.socket_dir(environ) == path
+    assert connection.socket_dir(environ) == path
     spoil(path, how)
-    found = ssh.socket_dir(environ)
+    found = connection.socket_dir(environ)
     assert found != path
     assert found.lstat().st_mode & 0o777 == 0o700
 
@@ -820,13 +827,13 @@ def test_sockets_lie_below_state_where_all_of_tmp_is_taken(
 ) -> None:
     """Where another user has taken every name in /tmp, the state directory serves."""
     monkeypatch.setattr(tempfile, "tempdir", str(short))
-    monkeypatch.setattr(ssh, "_SHARED_TMP", short)
-    spoil(ssh.socket_dir({}), "open")
+    monkeypatch.setattr(connection, "_SHARED_TMP", short)
+    spoil(connection.socket_dir({}), "open")
     environ = {"ONEBOX_STATE": str(short / "state")}
-    assert ssh.socket_dir(environ) == short / "state" / "ssh"
+    assert connection.socket_dir(environ) == short / "state" / "ssh"
     environ = {"ONEBOX_STATE": str(short / ("long" * 20))}
     with pytest.raises(OneboxError, match=r"open to others; .*is too long") as caught:
-        ssh.socket_dir(environ)
+        connection.socket_dir(environ)
     assert "TMPDIR" in caught.value.next
 
 
@@ -834,10 +841,10 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
     server: Server, open_door: OpenDoor, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ssh makes its socket in the longest folder that we would choose."""
-    runtime = short / ("r" * (ssh._SOCKET_DIR_BYTES - len(f"{short}//onebox")))
+    runtime = short / ("r" * (connection._SOCKET_DIR_BYTES - len(f"{short}//onebox")))
     runtime.mkdir()
-    found = ssh.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
-    assert len(str(found)) == ssh._SOCKET_DIR_BYTES
+    found = connection.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
+    assert len(str(found)) == connection._SOCKET_DIR_BYTES
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     box = dataclasses.replace(server.box, id=f"box-{'x' * 10}")
     way = open_door(box)
@@ -853,14 +860,14 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
 class Attached:
     """What `job.follow` needs of a session: the door, and somebody to tell."""
 
-    def __init__(self, door: ssh.Door) -> None:
+    def __init__(self, door: connection.Door) -> None:
         self._door = door
         self.screen = self
         self.settings = SimpleNamespace(limits=SimpleNamespace(max_log=5 << 30))
         self.breaks = 0
         self.doing = ""
 
-    def door(self, box: Box) -> ssh.Door:
+    def door(self, box: Box) -> connection.Door:
         """Return the way to the box."""
         return self._door
 
@@ -920,7 +927,7 @@ def tree(root: Path) -> dict[bytes, tuple[int, bytes]]:
     }
 
 
-def until_done(door: ssh.Door, step: Callable[[Link], Any]) -> Any:
+def until_done(door: connection.Door, step: Callable[[Link], Any]) -> Any:
     """Do a step again after each break, as long as the relay has cuts to make."""
     for _ in range(CUTS + 1):
         try:
@@ -946,20 +953,20 @@ def run(link: Link, name: str) -> None:
     assert link.ask("follow", job=name, offset=0)["state"] == "exited"
 
 
-def reopened(door: ssh.Door) -> Link:
+def reopened(door: connection.Door) -> Link:
     """Return a new conversation over the shared connection."""
     door.hang_up()
     return door.link()
 
 
-def start_job(door: ssh.Door, name: str, line: str) -> None:
+def start_job(door: connection.Door, name: str, line: str) -> None:
     """Start a shell line as a job."""
     door.link().ask(
         "start", job=name, shell=line, env={}, secrets={}, outputs=[], cancel_grace=1
     )
 
 
-def check(door: ssh.Door) -> str:
+def check(door: connection.Door) -> str:
     """Ask the shared connection whether it is there."""
     done = subprocess.run(
         door.argv("-O", "check"), capture_output=True, text=True, check=False
@@ -968,14 +975,14 @@ def check(door: ssh.Door) -> str:
 
 
 def start(
-    door: ssh.Door, keys: Keys, scratch: Path, code: str
+    door: connection.Door, keys: Keys, scratch: Path, code: str
 ) -> subprocess.Popen[bytes]:
     """Run code with a `door` to the same box in another process."""
     box = scratch / "box.pickle"
     box.write_bytes(pickle.dumps(door.box))
     whole = (
         "import pathlib, pickle, sys, time\n"
-        "from onebox.transport import ssh\n"
+        "from onebox.transfer import ssh\n"
         "box, folder, key = map(pathlib.Path, sys.argv[1:])\n"
         f"door = ssh.Door(pickle.loads(box.read_bytes()), folder, key)\n{code}"
     )
@@ -988,7 +995,7 @@ def start(
     )
 
 
-def client(door: ssh.Door, keys: Keys, scratch: Path, code: str) -> list[str]:
+def client(door: connection.Door, keys: Keys, scratch: Path, code: str) -> list[str]:
     """Run code in another process to its end; return the words it prints."""
     with start(door, keys, scratch, code) as process:
         out = process.communicate()[0]

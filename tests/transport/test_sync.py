@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from onebox.agent import manifest, tables, wire
+from onebox.agent import protocol
+from onebox.agent.files import manifest, row_codec
 from onebox.errors import BoxFailed, ConnectionLost, InputError, OutputsHeld
-from onebox.transport import placing, remembered, sync
-from onebox.transport.link import Link
+from onebox.remote.channel import Link
+from onebox.transfer import install, ledger, push_files
 
 from . import cutter
 from .conftest import AgentBox
@@ -51,30 +52,32 @@ class Project:
         """Return everything here."""
         return sorted(manifest.below(os.fsencode(self.root), b""))
 
-    def push(self, link: Link | None = None) -> sync.Pushed:
+    def push(self, link: Link | None = None) -> push_files.Pushed:
         """Push all that is here."""
         with contextlib.ExitStack() as stack:
             used = link or stack.enter_context(self.box.link())
-            return sync.push(used, self.root, self.paths(), self.index, silent)
+            return push_files.push(used, self.root, self.paths(), self.index, silent)
 
     def difference(self) -> str | None:
         """Ask for a reason to push."""
         with self.box.link() as link:
-            return sync.difference(link, self.root, self.paths(), self.index)
+            return push_files.difference(link, self.root, self.paths(), self.index)
 
-    def fetch(self, *roots: str, link: Link | None = None, **how: Any) -> sync.Fetched:
+    def fetch(
+        self, *roots: str, link: Link | None = None, **how: Any
+    ) -> push_files.Fetched:
         """Fetch into the project."""
         with contextlib.ExitStack() as stack:
             used = link or stack.enter_context(self.box.link())
             how.setdefault("beside", True)
-            return sync.fetch(
+            return push_files.fetch(
                 used, roots or ("out",), self.root, self.memory, silent, **how
             )
 
     def verify(self) -> str | None:
         """Ask whether the outputs are here."""
         with self.box.link() as link:
-            return sync.verify(
+            return push_files.verify(
                 link, ["out"], self.root, self.memory, beside=True
             ).missing
 
@@ -356,7 +359,7 @@ def test_fetch_places_everything(project: Project) -> None:
     assert snapshot(project.root / "out") == snapshot(project.box.work / "out")
     assert not (project.root / "elsewhere").exists()
     assert project.verify() is None
-    assert sync.changed_here(project.root, project.memory) is None
+    assert push_files.changed_here(project.root, project.memory) is None
 
 
 def test_verify_sees_every_difference(project: Project) -> None:
@@ -371,7 +374,7 @@ def test_verify_sees_every_difference(project: Project) -> None:
     (project.root / "out" / "b").unlink()
 
     assert project.verify() == "2 of 3 files, 12 B: out/a (6 B), out/b (6 B)"
-    assert sync.changed_here(project.root, project.memory) == "out/a, out/b"
+    assert push_files.changed_here(project.root, project.memory) == "out/a, out/b"
 
 
 def test_ours_is_replaced_and_theirs_is_kept(project: Project) -> None:
@@ -543,7 +546,7 @@ def test_changed_here_while_the_rest_comes(project: Project, how: str) -> None:
                 here.write_bytes(b"mine")
 
     with project.box.link() as link, refused("changed while being fetched: out/deep"):
-        sync.fetch(link, ("out",), project.root, project.memory, meanwhile)
+        push_files.fetch(link, ("out",), project.root, project.memory, meanwhile)
 
     project.fetch()
     assert project.verify() is None
@@ -555,7 +558,7 @@ def test_what_was_left_half_placed_is_ours(project: Project) -> None:
     project.fetch()
     project.job("out/a", b"2")
     project.fetch()
-    ours = remembered.Remembered(project.memory)
+    ours = ledger.Remembered(project.memory)
     before = manifest.Entry(b"out/a", "f", 0o644, 1, 0, b"", sha256(b"1"))
     ours.settle([before])
     ours.add([before._replace(sha=sha256(b"2"))])
@@ -572,14 +575,14 @@ def test_memory_of_fetches_is_added_to(project: Project) -> None:
         for at in range(100)
     ]
     project.memory.mkdir()
-    ours = remembered.Remembered(project.memory)
+    ours = ledger.Remembered(project.memory)
     ours.settle(entries)
     ours.save()
     file = project.memory / "fetched.jsonl"
     sizes = [file.stat().st_size]
     for at in range(1, 150):
         entries[7] = entries[7]._replace(sha=sha256(b"%d" % -at))
-        ours = remembered.Remembered(project.memory)
+        ours = ledger.Remembered(project.memory)
         ours.settle(entries)
         ours.save()
         sizes.append(file.stat().st_size)
@@ -587,7 +590,7 @@ def test_memory_of_fetches_is_added_to(project: Project) -> None:
     assert sizes[0] < sizes[1] < sizes[0] * 1.05
     assert max(sizes) < 2.1 * sizes[0]
     assert sizes[-1] < sizes[-100]
-    again = remembered.Remembered(project.memory)
+    again = ledger.Remembered(project.memory)
     assert all(again.is_ours(entry) for entry in entries)
     assert not again.is_ours(entries[7]._replace(sha=sha256(b"3")))
 
@@ -599,7 +602,7 @@ def test_memory_of_fetches_cut_anywhere(project: Project) -> None:
         for at in range(9)
     ]
     project.memory.mkdir()
-    ours = remembered.Remembered(project.memory)
+    ours = ledger.Remembered(project.memory)
     ours.settle(entries)
     ours.save()
     file = project.memory / "fetched.jsonl"
@@ -611,20 +614,20 @@ def test_memory_of_fetches_cut_anywhere(project: Project) -> None:
 
     for end in range(before, len(whole)):
         file.write_bytes(whole[:end])
-        cut = remembered.Remembered(project.memory)
+        cut = ledger.Remembered(project.memory)
         assert all(cut.is_ours(entry) for entry in entries)
         other = entries[4]._replace(sha=sha256(b"2"))
         for more in (fresh, other):
             cut.add([more])
             cut.save()
-        mended = remembered.Remembered(project.memory)
+        mended = ledger.Remembered(project.memory)
         assert all(mended.is_ours(entry) for entry in [*entries, fresh, other])
 
 
 def test_names_that_collide_are_found() -> None:
     """Names that differ by case or accent form only are listed, folders too."""
     accents = ["u\u0308".encode(), "\u00fc".encode()]
-    clashes = placing.collisions([b"A/x", b"a/y", b"b", b"c", *accents])
+    clashes = install.collisions([b"A/x", b"a/y", b"b", b"c", *accents])
 
     assert clashes == [[b"A", b"a"], sorted(accents)]
 
@@ -690,7 +693,7 @@ def test_progress_reaches_its_end(project: Project) -> None:
     project.write("big", os.urandom(LARGE))
     told: list[tuple[int, int, int, int]] = []
     with project.box.link() as link:
-        sync.push(
+        push_files.push(
             link,
             project.root,
             project.paths(),
@@ -798,7 +801,7 @@ def hostile_box(
 ) -> Iterator[Link]:
     """A box that answers a scan with these rows, and send with this stream."""
     frames: list[tuple[bytes, bytes]] = []
-    tables.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
+    row_codec.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
     told: dict[str, list[str]] = {
         "parts": [],
         "missing": [],
@@ -806,12 +809,12 @@ def hostile_box(
         "unreadable": [],
         "unstable": [],
     }
-    frames.append((b"A", wire.dumps(told)))
+    frames.append((b"A", protocol.dumps(told)))
     frames += [*((b"D", payload) for payload in stream), (b"Z", b"")]
     frames.append((b"A", b"{}"))
     script = project.box.root / "answers"
     script.write_bytes(
-        b"".join(wire.HEAD.pack(kind, len(data)) + data for kind, data in frames)
+        b"".join(protocol.HEAD.pack(kind, len(data)) + data for kind, data in frames)
     )
     code = (
         "import shutil, sys\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConnectionLost
-from onebox.transport import outputs, sync, widening
-from onebox.transport.link import Link
+from onebox.remote.channel import Link
+from onebox.transfer import fetch_outputs, parallel_connections, push_files
 
 from .conftest import AgentBox
 
@@ -23,8 +23,8 @@ class Further:
 
     def __init__(self, at: AgentBox, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("LOOK_SECONDS", "GAIN", "WORTH_SECONDS"):
-            monkeypatch.setattr(widening, name, 0.0)
-        monkeypatch.setattr(widening, "FAST", float("inf"))
+            monkeypatch.setattr(parallel_connections, name, 0.0)
+        monkeypatch.setattr(parallel_connections, "FAST", float("inf"))
         self._at = at
         self.opened: list[Link] = []
         self.link = at.link()
@@ -37,7 +37,7 @@ class Further:
 
     def slowly(self, *numbers: int) -> None:
         """Take progress, and give the connections time to be opened."""
-        if sum(link.moved > 0 for link in self.opened) < widening.MOST - 1:
+        if sum(link.moved > 0 for link in self.opened) < parallel_connections.MOST - 1:
             time.sleep(0.1)
 
     def carried(self) -> list[bool]:
@@ -57,10 +57,12 @@ def test_push(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
     """
     data = os.urandom(SIZE)
     (tmp_path / "big").write_bytes(data)
-    sync.push(further.link, tmp_path, [b"big"], tmp_path / "index", further.slowly)
+    push_files.push(
+        further.link, tmp_path, [b"big"], tmp_path / "index", further.slowly
+    )
 
     assert data == (agent_box.work / "big").read_bytes()
-    assert [True] * (widening.MOST - 1) == further.carried()
+    assert [True] * (parallel_connections.MOST - 1) == further.carried()
     assert [] == list((agent_box.root / "files").glob("lane-*"))
 
 
@@ -71,12 +73,12 @@ def test_fetch(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
     data = os.urandom(SIZE)
     agent_box.work.mkdir(exist_ok=True)
     (agent_box.work / "big").write_bytes(data)
-    outputs.fetch(
+    fetch_outputs.fetch(
         further.link, ["big"], tmp_path / "here", tmp_path / "memory", further.slowly
     )
 
     assert data == (tmp_path / "here" / "big").read_bytes()
-    assert [True] * (widening.MOST - 1) == further.carried()
+    assert [True] * (parallel_connections.MOST - 1) == further.carried()
     assert further.link.usable
 
 
@@ -95,8 +97,8 @@ def test_one_of_them_breaks(
             further.opened[0].process.kill()
 
     with pytest.raises(ConnectionLost):
-        sync.push(further.link, tmp_path, [b"big"], tmp_path / "index", cut)
-    done = sync.push(
+        push_files.push(further.link, tmp_path, [b"big"], tmp_path / "index", cut)
+    done = push_files.push(
         agent_box.link(), tmp_path, [b"big"], tmp_path / "index", lambda *numbers: None
     )
 
@@ -110,7 +112,7 @@ def test_closing_twice_ends_at_once(
     """
     The second close of the same lanes does nothing, and waits for nothing.
     """
-    wide = widening.Widening(further.link)
+    wide = parallel_connections.Widening(further.link)
     wide.close()
     second = threading.Thread(target=wide.close, daemon=True)
     second.start()

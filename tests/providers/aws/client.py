@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from onebox.providers.aws import AWS
+from onebox.providers.aws.client import _models
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box, Request
-from onebox.providers.ec2.cloud import _models
 
 FASTER = 40.0
 

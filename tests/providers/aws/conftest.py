@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.aws import AWS
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Arming, Box, HostKey, Request, Size, Tags
 
 from ..sshbox import Keys

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onebox.errors import Gone, NotAllowed
-from onebox.providers.aws import AWS
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Image, Tags
 
 from ...conftest import Project

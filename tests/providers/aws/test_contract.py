@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onebox.providers.aws import AWS
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box, Need, Provider, Request
 
 from ..contract import CloudContract

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onebox.errors import OneboxError
-from onebox.providers.aws import AWS
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Request
 
 from .account import Account

@@ -9,9 +9,9 @@ from contextlib import nullcontext
 import pytest
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError
-from onebox.providers.aws import AWS
+from onebox.providers.aws.client import Cloud, poll
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box
-from onebox.providers.ec2.cloud import Cloud, poll
 
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from onebox.errors import Gone, NoCapacity, ProviderError, Unclear, UsageError
-from onebox.providers.aws import AWS
+from onebox.providers.aws import images
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box, Image
-from onebox.providers.ec2 import images
 
 from ..contract import an_image
 from . import shelf

@@ -20,9 +20,9 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
-from onebox.providers import arming
-from onebox.providers.aws import AWS
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import HostKey
+from onebox.providers.kernel import user_data
 
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up
@@ -324,7 +324,7 @@ class TestFaults:
 
     def test_user_data_fits(self, make_request: MakeRequest) -> None:
         """What a real box is told fits."""
-        told = arming.user_data(make_request(), notice="ec2", packed=True)
+        told = user_data.user_data(make_request(), notice="ec2", packed=True)
         assert len(told) < 16384
         assert isinstance(make_request().host_key, HostKey)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.aws import AWS
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Arming, Box, HostKey, Request
-from onebox.transport import bundle, keys
-from onebox.transport.link import Link
-from onebox.transport.ssh import Door
+from onebox.remote import agent_bundle, keys
+from onebox.remote.channel import Link
+from onebox.remote.connection import Door
 
 from ...conftest import Project
 from ...machines import Machines, missing
@@ -170,7 +170,7 @@ def real(
 ) -> Request:
     """Return a request for a box that is told all that a box is told."""
     until = time.time() + seconds
-    told = Arming(until, 2700, 1800, bundle.bundle(), bundle.seed())
+    told = Arming(until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed())
     public = keys.public_half(identity)
     return dataclasses.replace(request, arming=told, user_key=public, host_key=host_key)
 

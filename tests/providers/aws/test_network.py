@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from onebox.errors import NoCapacity, UsageError
-from onebox.providers.aws import AWS
-from onebox.providers.ec2.network import Network
+from onebox.providers.aws.network import Network
+from onebox.providers.aws.provider import AWS
 
 from ..contract import remove_free_things
 from .account import Account

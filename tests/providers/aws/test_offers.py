@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from onebox.providers.aws import AWS
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Size
 
 from ...conftest import Project

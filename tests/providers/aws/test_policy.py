@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from onebox.providers.aws import AWS
+from onebox.providers.aws import policy
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Need
-from onebox.providers.ec2 import policy
 
 from ..contract import an_image, remove_free_things
 from .account import Account, Call

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from onebox.errors import UsageError
-from onebox.providers.aws import AWS
+from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Image, Need, Size, Tags
 
 from . import shelf

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from onebox.providers.base import Request
-from onebox.providers.droplets import tags
+from onebox.providers.digitalocean import metadata
 
 from .server import Server
 
@@ -34,7 +34,7 @@ class DropletWorld:
         droplet = self._one(box)
         if "metadata/v1/tags" not in droplet.body["user_data"]:
             return None
-        found = tags.read(droplet.tags)
+        found = metadata.read(droplet.tags)
         return found.tags.expires if found else None
 
     def mark(self, box: str, word: str) -> None:
@@ -43,12 +43,12 @@ class DropletWorld:
     def booted_from(self, box: str) -> str:
         """Look at the tags of the snapshot that the create call named."""
         image = self.server.world.images.get(self._one(box).body["image"])
-        found = tags.read_image(image["tags"]) if image else None
+        found = metadata.read_image(image["tags"]) if image else None
         return found.id if found else ""
 
     def belongings(self, box: str) -> set[str]:
         """Return droplets and firewalls."""
-        world, word = self.server.world, tags.tag("box", box)
+        world, word = self.server.world, metadata.tag("box", box)
         found = {str(n) for n, one in world.droplets.items() if word in one.tags}
         walls = world.firewalls.items()
         return found | {id for id, wall in walls if word in wall["tags"]}
@@ -106,13 +106,13 @@ class DropletWorld:
 
     def leave_behind(self, owner: str, box: str) -> None:
         """Leave the box's firewall."""
-        word = self.server.world.tag(tags.tag("box", box))
+        word = self.server.world.tag(metadata.tag("box", box))
         name = f"onebox.{owner}.{box}"
         rules: dict[str, Any] = {"inbound_rules": [], "outbound_rules": []}
         self.server.world.wall({"name": name, "tags": [word], **rules})
 
     def _one(self, box: str) -> Any:
-        word = tags.tag("box", box)
+        word = metadata.tag("box", box)
         droplets = self.server.world.droplets.values()
         (one,) = [one for one in droplets if word in one.tags]
         return one

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.base import Arming, Box, HostKey, Request, Size, Tags
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets.wishes import Patience
+from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.digitalocean.settings import Patience
 
 from ..sshbox import Keys
 from .server import TOKEN, Server

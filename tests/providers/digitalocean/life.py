@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from onebox.providers.base import Arming, Box, HostKey, Image, Request, Size, Tags
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets import tags
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from . import conftest
 from .conftest import SETTINGS, when_up
@@ -28,7 +28,7 @@ def request() -> Request:
         size=replace(size, arch="x86_64"),
         image=None,
         user_key="ssh-ed25519 AAAA",
-        host_key=HostKey("private", tags.key_text("0f" * 32)),
+        host_key=HostKey("private", metadata.key_text("0f" * 32)),
         arming=Arming(end, 600, 600, b"agent", b"seed"),
     )
 
@@ -42,7 +42,7 @@ def image(box: Box) -> Image:
 def live(provider: DigitalOcean) -> None:
     """Make a box, give it its key, save it, start it again, remove everything."""
     box = when_up(provider, provider.create(request()))
-    box = provider.pin(box, tags.key_text("0e" * 32))
+    box = provider.pin(box, metadata.key_text("0e" * 32))
     provider.stop(box)
     saved = provider.save(box, image(box))
     box = provider.start(box, box.deadline + 60)

@@ -19,8 +19,8 @@ from onebox.errors import (
     Throttled,
     Unclear,
 )
-from onebox.providers.droplets.calls import Calls
-from onebox.providers.droplets.refusals import Conflict, Pending
+from onebox.providers.digitalocean.client import Calls
+from onebox.providers.digitalocean.errors import Conflict, Pending
 
 from .conftest import PATIENCE
 from .server import READ_ONLY, TOKEN, Server

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.base import Box, Request
-from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults

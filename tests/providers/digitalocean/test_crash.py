@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from onebox.providers.base import Box
-from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from .conftest import provider_of
 from .life import BOX, OWNER, PATIENCE

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.base import Box
-from onebox.providers.digitalocean import DigitalOcean
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from .conftest import Make, Open, when_up
 from .server import ENDING, Server

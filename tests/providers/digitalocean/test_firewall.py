@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConfigError, ProviderError, Unclear, UsageError
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets import tags
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from .conftest import PATIENCE, SETTINGS, Make, Open, when_up
 from .server import Server
@@ -41,7 +41,7 @@ def test_goes_with_the_box(
     provider.delete(first)
     [wall] = server.world.firewalls.values()
     assert wall["name"].endswith(other.box)
-    assert wall["tags"] == [tags.tag("box", other.box)]
+    assert wall["tags"] == [metadata.tag("box", other.box)]
 
 
 def test_moving(server: Server, open_provider: Open, make_request: Make) -> None:
@@ -114,7 +114,7 @@ def test_no_firewall_no_droplet(
 
 
 def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> Json:
-    word = tags.tag("box", box)
+    word = metadata.tag("box", box)
     server.world.tag(word)
     body: Json = {
         "name": f"onebox.{owner}.{box}",

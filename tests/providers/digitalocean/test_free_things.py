@@ -9,8 +9,8 @@ import pytest
 
 from onebox.errors import NotAllowed, ProviderError
 from onebox.providers.base import Box, FreeThing
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets import keys, tags
+from onebox.providers.digitalocean import metadata, ssh_keys
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from .conftest import Make, when_up
 from .server import Server
@@ -47,7 +47,7 @@ class TestKey:
         [key] = server.world.keys.values()
         assert server.world.made[0].body["ssh_keys"] == [key["fingerprint"]]
         assert key["public_key"] == " ".join(request.user_key.split()[:2])
-        assert key["fingerprint"] == keys.fingerprint(request.user_key)
+        assert key["fingerprint"] == ssh_keys.fingerprint(request.user_key)
         assert not server.world.mailed
 
     def test_one_for_all_boxes(
@@ -120,7 +120,7 @@ class TestFreeThings:
         assert not server.world.firewalls
         assert not provider.free_things(owner)
         [tag] = provider.free_things(owner, everywhere=True)
-        assert (tag.id, bool(tag.why)) == (tags.tag("owner", owner), True)
+        assert (tag.id, bool(tag.why)) == (metadata.tag("owner", owner), True)
 
     def test_of_a_box_that_has_removed_itself(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -135,7 +135,7 @@ class TestFreeThings:
         assert kinds(things) == {"firewall": True, "ssh key": True}
         remove_all(provider, owner, box.id)
         assert not server.world.firewalls
-        assert tags.tag("box", box.id) not in server.world.tags
+        assert metadata.tag("box", box.id) not in server.world.tags
 
     def test_old_ones_of_nobody(
         self, server: Server, provider: DigitalOcean, make_request: Make

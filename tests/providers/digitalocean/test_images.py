@@ -8,8 +8,8 @@ import pytest
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError, Unclear, UsageError
 from onebox.providers.base import Box, Image
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets import tags
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from ..contract import an_image
 from .conftest import Make, Open, when_up
@@ -171,7 +171,7 @@ def test_only_ours(
     world._image("onebox.of.somebody", None, ["nyc3"], 25, [])
     world._image("backup", None, ["nyc3"], 25, ["onebox-image:broken"])
     theirs = wanted(stopped, tags=dataclasses.replace(stopped.tags, owner="other"))
-    world._image("x", None, ["nyc3"], 25, [world.tag(tags.of_image(theirs))])
+    world._image("x", None, ["nyc3"], 25, [world.tag(metadata.of_image(theirs))])
     image = provider.save(stopped, wanted(stopped, id="oi-2"))
     assert [one.id for one in provider.images(stopped.tags.owner)] == ["oi-2"]
     with pytest.raises(NotAllowed):
@@ -179,8 +179,8 @@ def test_only_ours(
     provider.delete_image(image)
     provider.delete(stopped)
     assert len(world.snapshots()) == 3
-    assert tags.of_image(image) not in world.tags
-    assert tags.of_image(theirs) in world.tags
+    assert metadata.of_image(image) not in world.tags
+    assert metadata.of_image(theirs) in world.tags
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "429"])

@@ -20,8 +20,8 @@ from onebox.errors import (
     UsageError,
 )
 from onebox.providers.base import Need, Request
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets import tags
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from ..contract import an_image
 from .conftest import PATIENCE, Make, Open, when_up
@@ -37,7 +37,7 @@ LOOKING = dataclasses.replace(SHORT, settle=60)
 
 def box_tag(request: Request) -> str:
     """Return the tag that names the box."""
-    return tags.tag("box", request.box)
+    return metadata.tag("box", request.box)
 
 
 class TestCreate:
@@ -51,7 +51,7 @@ class TestCreate:
         assert server.count("POST", "droplets") == 1
         body = droplet.body
         assert {"onebox-managed", box_tag(request)} <= set(body["tags"])
-        assert tags.tag("owner", request.tags.owner) in body["tags"]
+        assert metadata.tag("owner", request.tags.owner) in body["tags"]
         assert (body["monitoring"], body["with_droplet_agent"]) == (False, False)
         assert body["user_data"].startswith("#cloud-config\n")
         assert body["user_data"].isascii()
@@ -296,7 +296,7 @@ class TestTags:
     ) -> None:
         """A tag that somebody first wrote otherwise is still the same tag."""
         request = make_request()
-        for word in tags.of_box(request):
+        for word in metadata.of_box(request):
             server.world.tag(word.upper())
         box = when_up(provider, provider.create(request))
         assert any(word.isupper() for word in server.world.made[0].tags)
@@ -308,7 +308,7 @@ class TestTags:
         """The key that a box has given itself is in its tags, and not exposed."""
         provider, request = open_provider(), make_request()
         box = when_up(provider, provider.create(request))
-        fresh = tags.key_text("07" * 32)
+        fresh = metadata.key_text("07" * 32)
         pinned = provider.pin(box, fresh)
         assert pinned == dataclasses.replace(box, host_key=fresh, exposed=False)
         assert open_provider().get(box.id) == pinned

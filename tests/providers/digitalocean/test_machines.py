@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers import arming
 from onebox.providers.base import Arming, Box
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets.ending import WHERE
-from onebox.transport import bundle, keys
-from onebox.transport.ssh import Door
+from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.digitalocean.self_destroy import WHERE
+from onebox.providers.kernel import user_data
+from onebox.remote import agent_bundle, keys
+from onebox.remote.connection import Door
 from tests.conftest import Project
 from tests.machines import Machines
 
@@ -155,7 +155,7 @@ class TestDeadline:
         identity = keys.identity(tmp_path)
         request = make_request(
             user_key=keys.public_half(identity),
-            arming=Arming(first, 900, 900, bundle.bundle(), bundle.seed()),
+            arming=Arming(first, 900, 900, agent_bundle.bundle(), agent_bundle.seed()),
         )
         box = provider.create(request)
         stopped = until_state(provider, box, "stopped")
@@ -180,7 +180,7 @@ class TestDeadline:
         machine = behind.of[server.world.made[0].id]
         assert ENDING in machine.run("cat", f"{WHERE}/told")
         assert "tmpfs" in machine.run("findmnt", "-n", "-T", WHERE)
-        assert f"{WHERE}/end.py" in machine.run("cat", f"{arming.ROOT}/box.json")
+        assert f"{WHERE}/end.py" in machine.run("cat", f"{user_data.ROOT}/box.json")
         assert "active" in machine.run("systemctl", "is-active", "onebox-watch")
         provider.delete(box)
         assert not server.world.droplets

@@ -9,8 +9,8 @@ import pytest
 
 from onebox.errors import Gone, NotAllowed, Unclear
 from onebox.providers.base import Box
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets import tags
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from .conftest import PATIENCE, Make, Open, when_up
 from .server import Server
@@ -100,12 +100,12 @@ class TestDeadline:
         assert started.deadline == deadline
         assert started.tags.expires == deadline
         words = [w for w in server.world.made[0].tags if "expires" in w]
-        assert words == [tags.tag("expires", repr(deadline))]
+        assert words == [metadata.tag("expires", repr(deadline))]
         paths = [one.path for one in server.asked if one.method == "POST"]
         assert paths[-2].endswith("/resources")
         assert paths[-1].endswith("/actions")
         assert open_provider().get(box.id) == started
-        assert tags.tag("expires", repr(box.deadline)) not in server.world.tags
+        assert metadata.tag("expires", repr(box.deadline)) not in server.world.tags
 
     def test_same(self, server: Server, provider: DigitalOcean, box: Box) -> None:
         """The same deadline again changes no tag."""
@@ -119,7 +119,7 @@ class TestDeadline:
     ) -> None:
         """Of two deadlines that an interrupted start leaves, the later one holds."""
         later = box.deadline + 1000
-        word = tags.tag("expires", repr(later))
+        word = metadata.tag("expires", repr(later))
         server.world.made[0].tags.append(server.world.tag(word))
         found = provider.get(box.id)
         assert found is not None

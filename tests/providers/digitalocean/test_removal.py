@@ -10,8 +10,8 @@ import pytest
 
 from onebox.errors import NotAllowed, OneboxError
 from onebox.providers.base import Box
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets import tags
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from .conftest import PATIENCE, Make, Open, when_up
 from .server import TOKEN, Server
@@ -31,8 +31,8 @@ def decoys(server: Server, box: Box) -> Json:
     for words in (
         [],
         ["onebox-managed"],
-        [tags.tag("owner", box.tags.owner)],
-        [tags.tag("owner", "somebody"), tags.tag("project", box.tags.project)],
+        [metadata.tag("owner", box.tags.owner)],
+        [metadata.tag("owner", "somebody"), metadata.tag("project", box.tags.project)],
     ):
         world.create(
             {
@@ -77,7 +77,7 @@ def test_decoys(server: Server, open_provider: Open, make_request: Make) -> None
     strangers["firewalls"] = [
         id
         for id in strangers["firewalls"]
-        if server.world.firewalls[id].get("tags") != [tags.tag("box", request.box)]
+        if server.world.firewalls[id].get("tags") != [metadata.tag("box", request.box)]
     ]
     box = when_up(provider, provider.create(request))
     provider.stop(box)
@@ -128,9 +128,9 @@ def test_tags_are_forgotten(
     provider.delete(box)
     words = " ".join(server.world.tags)
     assert box.id not in words
-    assert tags.tag("expires", repr(box.deadline)) not in words
+    assert metadata.tag("expires", repr(box.deadline)) not in words
     assert other.id in words
-    assert tags.tag("owner", box.tags.owner) in words
+    assert metadata.tag("owner", box.tags.owner) in words
 
 
 def test_tag_token(server: Server, provider: DigitalOcean, box: Box) -> None:
@@ -175,7 +175,7 @@ def test_while_it_is_made(
 
 def test_volumes(server: Server, provider: DigitalOcean, box: Box) -> None:
     """A volume that bears the box's tag is the box's, at its price."""
-    word = tags.tag("box", box.id)
+    word = metadata.tag("box", box.id)
     server.world.volumes["v1"] = {"id": "v1", "size_gigabytes": 100, "tags": [word]}
     left = {one.kind: one for one in provider.leftovers(box.id)}
     assert left["volume"].price == pytest.approx(10 / 730)
@@ -188,7 +188,8 @@ def test_doubles_of_another(server: Server, provider: DigitalOcean, box: Box) ->
     """If one of the droplets is not ours, none is removed."""
     [droplet] = server.world.made
     words = [
-        tags.tag("owner", "other") if "owner" in word else word for word in droplet.tags
+        metadata.tag("owner", "other") if "owner" in word else word
+        for word in droplet.tags
     ]
     server.world.create({**droplet.body, "tags": words})
     server.world.tick()

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from onebox.providers.arming import user_data
 from onebox.providers.base import Request
-from onebox.providers.droplets import tags
-from onebox.providers.droplets.renewing import deadline_at_boot
+from onebox.providers.digitalocean import metadata as metadata_module
+from onebox.providers.digitalocean.deadline import deadline_at_boot
+from onebox.providers.kernel.user_data import user_data
 
 from .conftest import Make
 
@@ -67,7 +67,11 @@ def test_new_deadline(make_request: Make) -> None:
     """A tag that was changed while the droplet was off is what counts."""
     request = make_request()
     later = request.arming.deadline + 5000.25
-    words = [*tags.of_box(request), tags.tag("expires", repr(later)), "web"]
+    words = [
+        *metadata_module.of_box(request),
+        metadata_module.tag("expires", repr(later)),
+        "web",
+    ]
     told = "\n".join(word.upper() for word in words).encode()
     with metadata(told) as service:
         assert boot(request, service) == math.ceil(later)
@@ -76,7 +80,7 @@ def test_new_deadline(make_request: Make) -> None:
 def test_first_boot(make_request: Make) -> None:
     """At its first boot a droplet reads the deadline that it was made with."""
     request = make_request()
-    with metadata("\n".join(tags.of_box(request)).encode()) as service:
+    with metadata("\n".join(metadata_module.of_box(request)).encode()) as service:
         assert boot(request, service) == math.ceil(request.arming.deadline)
 
 

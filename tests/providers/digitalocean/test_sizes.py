@@ -8,8 +8,8 @@ import pytest
 
 from onebox.errors import NoCapacity, UsageError
 from onebox.providers.base import Image, Need, Tags
-from onebox.providers.digitalocean import DigitalOcean
-from onebox.providers.droplets import tags
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
 
 from .conftest import Make, Open, when_up
 from .server import Server
@@ -187,6 +187,6 @@ def saved(server: Server, make_request: Make, disk: int) -> Image:
             "min_disk_size": disk,
             "size_gigabytes": 2.5,
             "status": "available",
-            "tags": [world.tag(tags.of_image(image))],
+            "tags": [world.tag(metadata.of_image(image))],
         }
     return image

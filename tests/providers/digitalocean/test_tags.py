@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from onebox.errors import ProviderError
 from onebox.providers.base import Arming, HostKey, Image, Request, Size, Tags
-from onebox.providers.droplets import tags
+from onebox.providers.digitalocean import metadata
 
-KEY = tags.key_text("0f" * 32)
+KEY = metadata.key_text("0f" * 32)
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 TIMES = st.floats(0, 4e9)
 PRICES = st.none() | st.floats(1e-6, 1e4)
@@ -42,10 +42,10 @@ def test_box(
         HostKey("private", KEY),
         Arming(expires, 1, 1, b""),
     )
-    words = tags.of_box(request)
+    words = metadata.of_box(request)
     assert all(WORD.fullmatch(word) for word in words)
     for variant in (words, [word.upper() for word in words], words[::-1]):
-        marks = tags.read([*variant, "web", "onebox-colour:red"])
+        marks = metadata.read([*variant, "web", "onebox-colour:red"])
         assert marks is not None
         assert (marks.box, marks.tags, marks.size) == ("ob-1", made, size)
         assert (marks.price, marks.on_demand) == (price, on_demand)
@@ -58,12 +58,12 @@ def test_image(owner: str, name: str, id: str, recipe: str, expires: float) -> N
     made = Tags(owner, "p", "n", expires, "0.1", kind="image")
     image = Image(id, name, recipe, 0.0, 0, "x86_64", made, base="debian-12-x64 17")
     try:
-        word = tags.of_image(image)
+        word = metadata.of_image(image)
     except ProviderError as error:
         assert "too long" in error.message
         return
     assert WORD.fullmatch(word)
-    assert tags.read_image(["web", word.upper()]) == image
+    assert metadata.read_image(["web", word.upper()]) == image
 
 
 @pytest.mark.parametrize("missing", ["owner", "project", "name", "kind", "box"])
@@ -77,11 +77,11 @@ def test_incomplete(missing: str) -> None:
         "onebox-box:b",
         "onebox-expires:12_2e5",
     ]
-    marks = tags.read(words)
+    marks = metadata.read(words)
     assert marks is not None
     assert marks.tags.expires == 12.5
-    assert tags.read([w for w in words if missing not in w]) is None
-    assert tags.read([w.replace("kind:box", "kind:cat") for w in words]) is None
+    assert metadata.read([w for w in words if missing not in w]) is None
+    assert metadata.read([w.replace("kind:box", "kind:cat") for w in words]) is None
 
 
 def test_two_host_keys() -> None:
@@ -89,29 +89,29 @@ def test_two_host_keys() -> None:
     words = ["owner", "project", "name", "box", "expires"]
     base = [f"onebox-{word}:1" for word in words] + ["onebox-kind:box"]
     old, new = "aa" * 32, "bb" * 32
-    marks = tags.read([*base, f"onebox-exposed:{old}", f"onebox-hostkey:{new}"])
+    marks = metadata.read([*base, f"onebox-exposed:{old}", f"onebox-hostkey:{new}"])
     assert marks is not None
-    assert marks.exposed == tags.key_text(old)
-    assert marks.pinned == tags.key_text(new)
+    assert marks.exposed == metadata.key_text(old)
+    assert marks.pinned == metadata.key_text(new)
 
 
 @pytest.mark.parametrize("key", ["", "ssh-ed25519", "ssh-rsa AAAAB3NzaC1yc2E=", "a b!"])
 def test_no_key(key: str) -> None:
     """What is no ed25519 key is refused, not mangled."""
     with pytest.raises(ProviderError, match="no ed25519"):
-        tags.key_bytes(key)
+        metadata.key_bytes(key)
 
 
 def test_long_name() -> None:
     """A name that no tag can hold is refused."""
     with pytest.raises(ProviderError, match="too long"):
-        tags.tag("name", "x" * 256)
+        metadata.tag("name", "x" * 256)
 
 
 def test_same_size() -> None:
     """A size keeps the price of the day it was taken."""
     size = Size("c-4", "c-4", 4, 8, 9.0, 9.0)
-    marks = tags.read(
+    marks = metadata.read(
         [
             *(f"onebox-{key}:1" for key in ("owner", "project", "name", "box")),
             "onebox-kind:box",
@@ -122,4 +122,4 @@ def test_same_size() -> None:
     )
     assert marks is not None
     kept = dataclasses.replace(size, name="small", price=0.5, on_demand=None)
-    assert tags.same_size(marks, size) == kept
+    assert metadata.same_size(marks, size) == kept

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.base import Box, Request, Size
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp.provider import GCP
 
 from ..conftest import requests
 from ..sshbox import Keys

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.base import Check
-from onebox.providers.gce.policy import PERMISSIONS
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp.policy import PERMISSIONS
+from onebox.providers.gcp.provider import GCP
 
 from .account import EMAIL
 from .conftest import MakeProvider

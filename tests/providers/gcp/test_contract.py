@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.base import Box, Request
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp.provider import GCP
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults

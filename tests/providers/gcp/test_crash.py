@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from onebox.providers.base import Request
-from onebox.providers.gce import sdk
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp import sdk
+from onebox.providers.gcp.provider import GCP
 
 from ..contract import an_image, remove_free_things
 from .conftest import Make, MakeProvider, Up

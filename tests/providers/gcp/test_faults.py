@@ -14,7 +14,7 @@ from onebox.errors import (
     Throttled,
     Unclear,
 )
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp.provider import GCP
 
 from .conftest import Make, MakeProvider, Up
 from .faults import ENABLE

@@ -6,8 +6,8 @@ import pytest
 
 from onebox.errors import Gone, NotAllowed, ProviderError, UsageError
 from onebox.providers.base import Box, Image
-from onebox.providers.gce import bases
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp import base_images
+from onebox.providers.gcp.provider import GCP
 
 from .conftest import Make, Up
 from .server import Google
@@ -184,7 +184,7 @@ class TestBases:
     )
     def test_family(self, name: str, arch: str, family: str) -> None:
         """Families are called as Google calls them, with its exceptions."""
-        found = bases.family(name, arch)
+        found = base_images.family(name, arch)
         assert found is not None
         assert found.name == family
 

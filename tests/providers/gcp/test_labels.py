@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebox.providers.base import Tags
-from onebox.providers.gce import labels
+from onebox.providers.gcp import metadata
 
 ANY = st.text(max_size=80)
 TAGS = st.builds(
@@ -25,36 +25,36 @@ TAGS = st.builds(
 @given(ANY)
 def test_legal(text: str) -> None:
     """Whatever a text holds, its label is one that Google takes."""
-    assert re.fullmatch(r"[-_a-z0-9]{0,63}", labels.encoded(text))
+    assert re.fullmatch(r"[-_a-z0-9]{0,63}", metadata.encoded(text))
 
 
 @given(ANY, ANY)
 def test_different(one: str, other: str) -> None:
     """Different texts have different labels."""
-    assert (labels.encoded(one) == labels.encoded(other)) == (one == other)
+    assert (metadata.encoded(one) == metadata.encoded(other)) == (one == other)
 
 
 @given(st.text(alphabet=string.printable, max_size=20))
 def test_readable(text: str) -> None:
     """A label of a text that is short enough can be read back."""
-    assert labels.decoded(labels.encoded(text)) == text
+    assert metadata.decoded(metadata.encoded(text)) == text
 
 
 @given(TAGS)
 def test_tags(tags: Tags) -> None:
     """Tags are read from labels and record as they were written."""
-    told = labels.read_record(labels.record(tags))
-    found = labels.labels("ob-1", tags)
-    assert labels.tags(found, told) == tags
-    assert labels.belongs(found, "ob-1", tags)
+    told = metadata.read_record(metadata.record(tags))
+    found = metadata.labels("ob-1", tags)
+    assert metadata.tags(found, told) == tags
+    assert metadata.belongs(found, "ob-1", tags)
 
 
 @given(TAGS)
 def test_record_is_not_believed(tags: Tags) -> None:
     """A record that says otherwise than the labels does not count."""
     other = dataclasses.replace(tags, owner=tags.owner + "x")
-    told = labels.read_record(labels.record(other))
-    found = labels.tags(labels.labels("ob-1", tags), told)
+    told = metadata.read_record(metadata.record(other))
+    found = metadata.tags(metadata.labels("ob-1", tags), told)
     assert found is not None
     assert found.owner != other.owner
 
@@ -62,9 +62,9 @@ def test_record_is_not_believed(tags: Tags) -> None:
 @given(TAGS)
 def test_belongs(tags: Tags) -> None:
     """Another owner, project, name or id is another box."""
-    found = labels.labels("ob-1", tags)
-    assert not labels.belongs(found, "ob-2", tags)
+    found = metadata.labels("ob-1", tags)
+    assert not metadata.belongs(found, "ob-2", tags)
     for name in ("owner", "project", "name"):
         other = dataclasses.replace(tags, **{name: getattr(tags, name) + "x"})
-        assert not labels.belongs(found, "ob-1", other)
-    assert not labels.belongs({}, "ob-1", tags)
+        assert not metadata.belongs(found, "ob-1", other)
+    assert not metadata.belongs({}, "ob-1", tags)

@@ -9,7 +9,7 @@ import pytest
 
 from onebox.errors import ProviderError, UsageError
 from onebox.providers.base import Size
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp.provider import GCP
 
 from ..contract import an_image
 from .conftest import SIZE, ZONE, Make, MakeProvider, Up

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.base import Arming, Box, Request
-from onebox.providers.gcp import GCP
-from onebox.transport import bundle, keys
-from onebox.transport.link import Link
-from onebox.transport.ssh import Door
+from onebox.providers.gcp.provider import GCP
+from onebox.remote import agent_bundle, keys
+from onebox.remote.channel import Link
+from onebox.remote.connection import Door
 from tests.conftest import Project
 from tests.machines import Machines
 
@@ -68,7 +68,9 @@ def make_armed(make_request: Make, identity: Path) -> Make:
     """A function that returns requests for boxes that can be used."""
 
     def make(seconds: float = 3600.0, **changes: object) -> Request:
-        arming = Arming(time.time() + seconds, 900, 900, bundle.bundle(), bundle.seed())
+        arming = Arming(
+            time.time() + seconds, 900, 900, agent_bundle.bundle(), agent_bundle.seed()
+        )
         key = keys.public_half(identity)
         return make_request(user_key=key, arming=arming, **changes)
 

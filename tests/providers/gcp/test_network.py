@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from onebox.errors import UsageError
-from onebox.providers.gce import network
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp import network
+from onebox.providers.gcp.provider import GCP
 
 from ..contract import remove_free_things
 from .conftest import Make, MakeProvider, hurry

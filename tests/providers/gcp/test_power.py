@@ -9,7 +9,7 @@ import pytest
 
 from onebox.errors import Gone, NoCapacity, ProviderError
 from onebox.providers.base import Box
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp.provider import GCP
 
 from .conftest import SIZE, Make, Up
 from .server import Google

@@ -7,13 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.errors import (
-    NotAllowed,
-    ProviderError,
-    UsageError,
-)
+from onebox.errors import NotAllowed, ProviderError, UsageError
 from onebox.providers.base import Box
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp.provider import GCP
 
 from ..contract import remove_free_things
 from .account import key_file

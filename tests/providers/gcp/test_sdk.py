@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from onebox import providers
-from onebox.providers.gce.sdk import require
+from onebox.providers.gcp.sdk import require
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,7 +32,7 @@ def run(code: str) -> Any:
 def test_not_before_it_is_used() -> None:
     """To know the provider, and to offer it, imports nothing of Google's."""
     loaded = run(
-        "import json, sys; import onebox.providers.gcp; "
+        "import json, sys; import onebox.providers.gcp.provider; "
         "print(json.dumps([m for m in sys.modules if m.startswith('google.')]))"
     )
     assert set(loaded) <= {"google.cloud", "google.api_core", "google.cloud.compute_v1"}
@@ -46,7 +46,7 @@ def ours() -> dict[str, Any]:
         "import json, sys, time\n"
         "import onebox\n"
         "began = time.process_time()\n"
-        "from onebox.providers.gce import sdk\n"
+        "from onebox.providers.gcp import sdk\n"
         "sdk.failures(), sdk.client('instances'), sdk.client('zone_operations')\n"
         "cost = time.process_time() - began\n"
         "start = 'google.cloud.compute_v1.services.'\n"
@@ -67,7 +67,7 @@ def plain() -> dict[str, Any]:
         "began = time.process_time()\n"
         "from google.cloud import compute_v1\n"
         "cost = time.process_time() - began\n"
-        "from onebox.providers.gce import sdk\n"
+        "from onebox.providers.gcp import sdk\n"
         "sdk.begin()\n"
         "same = sdk.client('instances') is compute_v1.InstancesClient\n"
         "print(json.dumps(dict(same=same, cost=cost)))"
@@ -95,7 +95,7 @@ def test_whole_for_others() -> None:
     """Whoever else uses the library in this process finds all of it."""
     found = run(
         "import json\n"
-        "from onebox.providers.gce import sdk\n"
+        "from onebox.providers.gcp import sdk\n"
         "mine = sdk.client('instances')\n"
         "from google.cloud import compute_v1\n"
         "from google.cloud.compute_v1 import RoutersClient, Instance\n"
@@ -111,7 +111,7 @@ def test_in_the_background() -> None:
     """Two threads that need it at once get the same, and the whole of it."""
     found = run(
         "import json, threading\n"
-        "from onebox.providers.gce import sdk\n"
+        "from onebox.providers.gcp import sdk\n"
         "got = []\n"
         "sdk.begin()\n"
         "def use(): got.append([sdk.client(n).__name__ for n in ('disks', 'images')])\n"

@@ -6,8 +6,8 @@ import pytest
 
 from onebox.errors import UsageError
 from onebox.providers.base import Image, Need, Size, Tags
-from onebox.providers.gce import families
-from onebox.providers.gcp import GCP
+from onebox.providers.gcp import machine_families
+from onebox.providers.gcp.provider import GCP
 
 from .conftest import MakeProvider
 from .server import Google
@@ -201,7 +201,7 @@ class TestFamilies:
     )
     def test_disk(self, type_: str, wanted: str, found: str) -> None:
         """A family boots from what it takes, if not from what is wanted."""
-        assert families.disk(type_, wanted) == found
+        assert machine_families.disk(type_, wanted) == found
 
 
 class TestQuotas:

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from onebox.providers.localbox import confine, protection
+from onebox.providers.local import protection, sandbox
 
 from ..conftest import OpenBox, boxes
 from ..sshbox import Keys, SshBox
 
 NOBODY = 65534
-ABI = confine.landlock_abi()
+ABI = sandbox.landlock_abi()
 needs_landlock = pytest.mark.skipif(
-    ABI < confine.OLDEST_ABI, reason="this kernel has no Landlock"
+    ABI < sandbox.OLDEST_ABI, reason="this kernel has no Landlock"
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ProviderError
-from onebox.providers.localbox import images
+from onebox.providers.local import images
 
 from ..conftest import OpenBox
 from .test_rehearse import an_image_of

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from onebox.providers.localbox import processes
+from onebox.providers.local import processes
 
 from ..sshbox import SshBox, wait_until
 

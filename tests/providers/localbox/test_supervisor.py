@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from onebox.errors import ProviderError
-from onebox.providers.localbox import processes
-from onebox.providers.localbox.layout import MARK, Layout
-from onebox.providers.localbox.supervisor import DEADLINE_MARGIN
+from onebox.providers.local import processes
+from onebox.providers.local.layout import MARK, Layout
+from onebox.providers.local.supervisor import DEADLINE_MARGIN
 
 from ..conftest import OpenBox
 from ..sshbox import SshBox, wait_until

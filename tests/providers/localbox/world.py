@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from onebox.providers.base import Request
-from onebox.providers.localbox import processes
-from onebox.providers.localbox.layout import Layout
+from onebox.providers.local import processes
+from onebox.providers.local.layout import Layout
 
 from ..contract import an_image
 

@@ -9,10 +9,10 @@ import subprocess
 import pytest
 
 from onebox.errors import BoxFailed
-from onebox.providers import arming
-from onebox.stages.images import cleaning
-from onebox.transport import keys
-from onebox.transport.ssh import Door
+from onebox.images import sanitize
+from onebox.providers.kernel import user_data
+from onebox.remote import keys
+from onebox.remote.connection import Door
 
 from ...machines.conftest import Made, Maker, machines, maker, until
 
@@ -62,9 +62,9 @@ def test_a_box_that_goes_on(maker: Maker) -> None:
     made.machine.run("sh", "-ec", FILL)
     before = made.scan()
 
-    cleaning.prepare(way, system=True)
-    found = cleaning.secrets(way, system=True)
-    cleaning.clean(way, system=True, living=True)
+    sanitize.prepare(way, system=True)
+    found = sanitize.secrets(way, system=True)
+    sanitize.clean(way, system=True, living=True)
     way.forget()
 
     assert ["/home/onebox/.aws/credentials", "/home/onebox/work/.env"] == found
@@ -75,7 +75,7 @@ def test_a_box_that_goes_on(maker: Maker) -> None:
         "/var/lib/onebox/box.json",
         "/var/lib/onebox/jobs/one/log",
         "/etc/apt/apt.conf.d/90onebox",
-        arming.HOST_KEY,
+        user_data.HOST_KEY,
     ]
     assert kept == there(made, *kept)
     gone = [
@@ -113,15 +113,20 @@ def test_a_builder(maker: Maker) -> None:
         made.folder / "identity",
     )
     with pytest.raises(BoxFailed, match="this machine is not the box"):
-        cleaning.clean(other, system=True, living=False)
+        sanitize.clean(other, system=True, living=False)
     other.forget()
     assert made.machine.run("cat", "/etc/machine-id")
 
-    cleaning.prepare(way, system=True)
-    cleaning.clean(way, system=True, living=False)
+    sanitize.prepare(way, system=True)
+    sanitize.clean(way, system=True, living=False)
     way.forget()
 
-    gone = ["/var/lib/onebox", "/home/onebox/work", arming.HOST_KEY, "/var/lib/cloud/i"]
+    gone = [
+        "/var/lib/onebox",
+        "/home/onebox/work",
+        user_data.HOST_KEY,
+        "/var/lib/cloud/i",
+    ]
     assert [] == there(made, *gone)
     masked = made.machine.run("readlink", "/etc/systemd/system/apt-daily.timer")
     assert "/dev/null\n" == masked
@@ -141,5 +146,5 @@ def test_the_scripts_are_plain_shell() -> None:
     Every script is one that the system's own shell can read.
     """
     for name in ("_PREPARE", "_HOME", "_SYSTEM", "_MACHINE", "_LOOK"):
-        script = getattr(cleaning, name).replace("{{", "{").replace("}}", "}")
+        script = getattr(sanitize, name).replace("{{", "{").replace("}}", "}")
         subprocess.run(["sh", "-n"], input=script.encode(), check=True)

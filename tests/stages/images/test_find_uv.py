@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.stages.images import environment, find_uv
+from onebox.images import find_uv, python_env
 
 LIBC = "manylinux" if platform.libc_ver()[0] == "glibc" else "musllinux"
 HERE = f"{LIBC}_2_17_{platform.machine()}"
@@ -162,7 +162,7 @@ def test_no_other_kind_of_address(tmp_path: Path) -> None:
 def test_as_text_by_a_bare_python(index: Index, tmp_path: Path) -> None:
     """It runs as it is sent: as a text, with nothing beside it and no site-packages."""
     subprocess.run(
-        [sys.executable, "-IS", "-c", environment.FIND_UV.read_text(), index.url, "."],
+        [sys.executable, "-IS", "-c", python_env.FIND_UV.read_text(), index.url, "."],
         cwd=tmp_path,
         check=True,
     )

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from onebox.images import builder, packer, packer_program
+from onebox.images.packer_template import BOX
 from onebox.signals import Interrupted, caught
-from onebox.stages.images import builder, packer, packer_program
-from onebox.stages.images.template import BOX
 
 from ...conftest import Project
 from ..test_image import opened

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import Busy
-from onebox.stages.images import packer_output
-from onebox.stages.images.packer_output import Line, Tail
+from onebox.images import packer_output
+from onebox.images.packer_output import Line, Tail
 
 CLOUD = """\
 1600000000,,ui,say,==> amazon-ebs: hello%!(PACKER_COMMA) world\\nnext

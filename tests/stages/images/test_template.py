@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConfigError, InputError
-from onebox.stages.images import template
+from onebox.images import packer_template
 
-WAY = "".join(f'variable "{name}" {{}}\n' for name in template.BOX)
+WAY = "".join(f'variable "{name}" {{}}\n' for name in packer_template.BOX)
 HCL = """\
 # variable "commented" {}
 /* variable "out" {
@@ -30,7 +30,7 @@ build { sources = ["source.amazon-ebs.it"] }
 def test_hcl(tmp_path: Path) -> None:
     """HCL2: blocks of variables and sources, but not what stands in comments."""
     (tmp_path / "t.pkr.hcl").write_text(HCL)
-    found = template.read(tmp_path, "t.pkr.hcl")
+    found = packer_template.read(tmp_path, "t.pkr.hcl")
 
     assert {"region", "one", "two"} == found.variables
     assert {"amazon-ebs"} == found.builders
@@ -40,17 +40,17 @@ def test_hcl(tmp_path: Path) -> None:
 def test_json(tmp_path: Path) -> None:
     """JSON, of the older language and of HCL2."""
     old = {
-        "variables": dict.fromkeys([*template.BOX, "a"], ""),
+        "variables": dict.fromkeys([*packer_template.BOX, "a"], ""),
         "builders": [{"type": "null"}],
     }
     (tmp_path / "t.json").write_text(json.dumps(old))
-    found = template.read(tmp_path, "t.json")
-    assert {*template.BOX, "a"} == found.variables
+    found = packer_template.read(tmp_path, "t.json")
+    assert {*packer_template.BOX, "a"} == found.variables
     assert found.on_a_box and not found.hcl
 
     new = {"variable": {"a": {}}, "source": {"amazon-ebs": {"it": {}}}}
     (tmp_path / "t.pkr.json").write_text(json.dumps(new))
-    found = template.read(tmp_path, "t.pkr.json")
+    found = packer_template.read(tmp_path, "t.pkr.json")
     assert {"a"} == found.variables
     assert {"amazon-ebs"} == found.builders
     assert found.hcl
@@ -68,26 +68,26 @@ def test_what_cannot_be_built(tmp_path: Path, text: str, message: str) -> None:
     """A template that builds nothing, in two ways, or that cannot find the box."""
     (tmp_path / "t.pkr.hcl").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        template.read(tmp_path, "t.pkr.hcl")
+        packer_template.read(tmp_path, "t.pkr.hcl")
 
 
 def test_unreadable(tmp_path: Path) -> None:
     """A template that is no JSON is named."""
     (tmp_path / "t.json").write_text("{")
     with pytest.raises(InputError, match=r"t\.json cannot be read"):
-        template.read(tmp_path, "t.json")
+        packer_template.read(tmp_path, "t.json")
 
 
 def test_values() -> None:
     """Declared variables alone are passed; the older language gets texts."""
     ours = {"region": "here", "ssh_port": 22, "tags": {"a": "b"}}
     declared = frozenset({"ssh_port", "tags", "mine"})
-    new = template.Template("t", True, declared, frozenset())
-    told = json.loads(template.values(new, ours, {"mine": "x"}))
+    new = packer_template.Template("t", True, declared, frozenset())
+    told = json.loads(packer_template.values(new, ours, {"mine": "x"}))
     assert {"ssh_port": 22, "tags": {"a": "b"}, "mine": "x"} == told
 
-    old = template.Template("t", False, declared, frozenset())
-    told = json.loads(template.values(old, ours, {}))
+    old = packer_template.Template("t", False, declared, frozenset())
+    told = json.loads(packer_template.values(old, ours, {}))
     assert {"ssh_port": "22", "tags": '{"a": "b"}'} == told
     with pytest.raises(ConfigError, match="declares no variable min, did you mean"):
-        template.values(new, ours, {"min": "x"})
+        packer_template.values(new, ours, {"min": "x"})

@@ -1,0 +1,120 @@
+"""Manifests and other long lists on their way, compressed, in D frames."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Tuple,
+)
+
+from ..file_names import Hostile, raw, show, text
+from ..protocol import CHUNK
+from .block_hashes import BLOCK
+from .manifest import Entry
+
+ROWS = 256
+# No more than this are received, of no more bytes: a list without end would take
+# all memory. A file takes a kilobyte of the client's, from here to its place.
+MOST_ROWS = 2_000_000
+MOST_BYTES = 1 << 30
+# Far above what 256 rows of the longest possible names take.
+LONGEST_LINE = 1 << 24
+# One object for each mode, not one for each file.
+MODES: Dict[int, int] = {}
+
+
+def send_rows(send: Callable[[bytes, bytes], None], rows: Iterable[Any]) -> None:
+    """Send any number of JSON values as compressed D frames and a Z."""
+    packer = zlib.compressobj(1)
+    out = bytearray()
+    batch: List[Any] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == ROWS:
+            out += packer.compress(_line(batch))
+            batch = []
+            if len(out) >= CHUNK:
+                send(b"D", bytes(out))
+                out.clear()
+    out += packer.compress(_line(batch)) + packer.flush()
+    send(b"D", bytes(out))
+    send(b"Z", b"")
+
+
+def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
+    """Yield what the other end's `send_rows` sends. Raises `Hostile`."""
+    unpacker = zlib.decompressobj()
+    rest = b""
+    rows = size = 0
+    try:
+        while True:
+            kind, payload = receive()
+            if kind == b"Z":
+                break
+            if kind != b"D":
+                raise Hostile("a %r frame among rows" % kind)
+            while payload:
+                piece = unpacker.decompress(payload, BLOCK)
+                size += len(piece)
+                rest += piece
+                payload = unpacker.unconsumed_tail
+                *lines, rest = rest.split(b"\n")
+                for line in lines:
+                    batch = json.loads(line)
+                    rows += len(batch)
+                    if rows > MOST_ROWS or size > MOST_BYTES or len(batch) > ROWS:
+                        raise Hostile("more than %d files" % MOST_ROWS)
+                    yield from batch
+                if len(rest) > LONGEST_LINE:
+                    raise Hostile("a line without an end")
+    except (ValueError, TypeError, RecursionError, zlib.error) as error:
+        raise Hostile("no rows: %s" % error) from error
+
+
+def pack_entry(entry: Entry) -> List[Any]:
+    """Turn an entry into what JSON can carry; `unpack_entry` is the way back."""
+    return [
+        text(entry.path),
+        entry.kind,
+        entry.mode,
+        entry.size,
+        entry.mtime_ns,
+        text(entry.target),
+        None if entry.sha is None else entry.sha.hex(),
+    ]
+
+
+def unpack_entry(row: Any) -> Entry:
+    """Turn a row back into an entry. Raises `Hostile` if it is none."""
+    try:
+        path, kind, mode, size, mtime_ns, target, sha = row
+        entry = Entry(
+            raw(path),
+            str(kind),
+            MODES.setdefault(mode, mode & 0o7777),
+            size + 0,
+            mtime_ns + 0,
+            raw(target),
+            None if sha is None else bytes.fromhex(sha),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Hostile("no entry of a manifest: %.80r" % (row,)) from error
+    numbers = (entry.mode, entry.size, entry.mtime_ns)
+    if not all(type(number) is int for number in numbers) or entry.size < 0:
+        raise Hostile("no entry of a manifest: %.80r" % (row,))
+    if entry.size >= 1 << 63 or abs(entry.mtime_ns) >= 1 << 63 or b"\0" in entry.target:
+        raise Hostile("no entry of a manifest: %.80r" % (row,))
+    if entry.kind == "l" and not entry.target:
+        raise Hostile("%s is a link to nothing" % show(entry.path))
+    return entry
+
+
+def _line(batch: List[Any]) -> bytes:
+    return json.dumps(batch, separators=(",", ":")).encode("ascii") + b"\n"

@@ -1,0 +1,1 @@
+"""Jobs on the box: supervisor, state, exit record, log and metrics."""

@@ -1,0 +1,1 @@
+"""The life of a box: offers, creation, readiness, power and removal."""

@@ -1,0 +1,262 @@
+"""What can be had, at what price, whether that is too much, and saying so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onebox import formatting
+from onebox.boxes import cost_ceiling, last_prices
+from onebox.config.settings import VM
+from onebox.errors import Unsuitable, UsageError
+from onebox.providers.base import Image, Need, Size
+
+if TYPE_CHECKING:
+    from onebox.context import Session
+
+
+def sizes(session: Session, image: Image | None = None) -> list[Size]:
+    """
+    Return what can be had for the size asked for, best first; asked for once.
+
+    Raises:
+        UsageError: None of it has the image's architecture.
+    """
+    key = image.id if image else ""
+    if key not in session.sizes:
+        settings = session.settings
+        found = _candidates(session, settings.size, settings.wants_spot, image)
+        if image is not None:
+            found = _of_arch(found, image.arch, f"image {image.name}", "--vm")
+        session.sizes[key] = found
+    return session.sizes[key]
+
+
+def builder_sizes(session: Session) -> list[Size]:
+    """Return what images can be built on: never spot, and of the box's architecture."""
+    if "builder" not in session.sizes:
+        found = _candidates(session, session.settings.builder, False, None)
+        arch, vm = sizes(session)[0].arch, session.settings.vm
+        found = _of_arch(found, arch, f"--vm={vm}", "[image] size")
+        session.sizes["builder"] = found
+    return session.sizes["builder"]
+
+
+def _candidates(
+    session: Session, vm: VM, spot: bool, image: Image | None
+) -> list[Size]:
+    need = Need(
+        name=vm.name,
+        cpus=vm.cpus,
+        memory=vm.memory,
+        spot=spot,
+        types=vm.types.get(session.provider.name, ()),
+        fallback=session.settings.limits.spot_fallback,
+        image=image,
+        disk=vm.disk,
+    )
+    found = last_prices.complete(session, session.provider.sizes(need))
+    if need.types or not any(size.priced for size in found):
+        return found
+    # The provider could not order them by price.
+    return sorted(found, key=lambda one: (spot and not one.spot, _rank(one)))
+
+
+def _rank(size: Size) -> float:
+    return float("inf") if size.hourly is None else size.hourly
+
+
+def _of_arch(found: list[Size], arch: str, whose: str, option: str) -> list[Size]:
+    """Keep the sizes that can run what was made for an architecture."""
+    fit = [size for size in found if arch in ("", size.arch) or not size.arch]
+    if not fit:
+        raise UsageError(
+            f"{whose} is for {arch}, and {found[0].type} is {found[0].arch}",
+            next=f"another {option}, whose types are {arch}",
+        )
+    return fit
+
+
+def deadline(session: Session) -> float:
+    """Return the moment (epoch) at which a box made now powers itself off."""
+    return session.now() + session.settings.limits.max_hours * 3600
+
+
+def announce(session: Session) -> None:
+    """Say, once per line, which box this is about and what it may cost at most."""
+    greet(session)
+    box = session.box
+    if box is not None and box.state == "running" and not box.rescue:
+        _headline(session, box.size, box.deadline, "when it was made")
+        return
+    found = sizes(session)
+    _compare_clocks(session)
+    check_price(session, found[0])
+    others = [size for size in found[1:] if allowed(session, size)]
+    _headline(session, found[0], deadline(session), others=others)
+
+
+def obtained(session: Session, size: Size) -> None:
+    """Say what a box is, costs and may cost, if it is not what was announced."""
+    said = session.offered
+    if said is not None and (said.type, said.spot, said.hourly) == (
+        size.type,
+        size.spot,
+        size.hourly,
+    ):
+        return
+    session.offered = size
+    title = _title(size, "now")
+    title[0] = f"obtained instead: {title[0]}" if said is not None else title[0]
+    session.screen.headline(title, cost_ceiling.lines(session, size, deadline(session)))
+
+
+def confirm(session: Session, size: Size) -> None:
+    """
+    Ask, before it is made, for a box that is dearer than the one announced.
+
+    There is no question where [limits] say what may be spent, where on-demand
+    capacity was chosen as the fallback for spot, and where nobody can be asked: the
+    headline has named the dearest one.
+
+    Raises:
+        UsageError: The answer was no.
+    """
+    said, limits = session.offered, session.settings.limits
+    limited = (limits.max_price, limits.max_cost, session.settings.size.max_price)
+    if (
+        said is None
+        or session.agreed
+        or size.spot != said.spot
+        or _rank(size) <= _rank(said)
+        or limited != (None, None, None)
+        or not session.screen.can_ask
+    ):
+        return
+    worst = cost_ceiling.lines(session, size, deadline(session))[0]
+    question = (
+        f"{said.type} is not available; {size.type} costs {formatting.rate(size.hourly)} "
+        f"instead of {formatting.rate(said.hourly)} ({worst}). Type yes to go on with it, "
+        "or with a dearer one:"
+    )
+    if not session.screen.ask(question, "yes"):
+        raise UsageError(
+            f"no box was made: {said.type} is not available, {size.type} costs more",
+            next="later, another --vm, or [limits] max_price",
+        )
+    session.agreed = True
+
+
+def allowed(session: Session, size: Size) -> bool:
+    """Tell whether the limits allow a box of this size."""
+    try:
+        check_price(session, size)
+    except Unsuitable:
+        return False
+    return True
+
+
+def _compare_clocks(session: Session) -> None:
+    """Warn of a clock that is wrong here: nothing of a box's life depends on it."""
+    ahead = session.now() - time.time()
+    if abs(ahead) > formatting.CLOCK_SECONDS and "clock" not in session.warned:
+        session.warned.add("clock")
+        session.screen.warn(
+            f"{formatting.clock_differs(ahead)} that of the boxes: set it; deadlines go by "
+            "theirs"
+        )
+
+
+def check_price(session: Session, size: Size, vm: VM | None = None) -> None:
+    """
+    Raise Unsuitable if a box of this size could cost more than is allowed.
+
+    The disk and the public address count; so does, for max_cost, what the earlier
+    attempts at the same run have cost.
+    """
+    limits, vm = session.settings.limits, vm or session.settings.size
+    hourly, spent = size.hourly, session.spent_before
+    dearest = None
+    if hourly is not None and spent is not None:
+        dearest = spent + hourly * limits.max_hours
+    for limit, cost, what in (
+        (limits.max_price, hourly, "[limits] max_price"),
+        (vm.max_price, hourly, f"[vm.{vm.name}] max_price"),
+        (limits.max_cost, dearest, "[limits] max_cost"),
+    ):
+        if limit is None:
+            continue
+        if cost is None:
+            why = cost_ceiling.why_unknown(session)
+            raise Unsuitable(
+                f"the price of {size.type} is not known ({why}), so {what} = "
+                f"{formatting.money(limit)} cannot be kept",
+                next=f"choose another --vm, or remove {what}",
+                cause=f"no known price ({why}), so {what} cannot be kept",
+            )
+        if cost > limit:
+            raise Unsuitable(
+                f"{size.type} could cost {formatting.money(cost)}, more than "
+                f"{what} = {formatting.money(limit)}",
+                next="a smaller --vm, fewer max_hours, or a higher limit",
+                cause=f"could cost more than {what} = {formatting.money(limit)}",
+            )
+
+
+def greet(session: Session) -> None:
+    """Say what a line is about before a cloud's library is loaded and asked."""
+    name = session.provider_name
+    if session.greeted or name == "local":
+        return
+    session.greeted = True
+    about = [session.title, name, session.settings.vm]
+    session.screen.headline(about, [], whole=False)
+    # What its library needs to load it may do while files are looked at.
+    _ = session.provider
+
+
+def _headline(
+    session: Session,
+    size: Size,
+    deadline: float,
+    priced: str = "now",
+    others: Sequence[Size] = (),
+) -> None:
+    """Say once per box what it is and what it may cost."""
+    session.offered = size
+    if session.headlines > session.ended:
+        return
+    session.headlines = session.ended + 1
+    who = "" if session.greeted else f"{session.title}   {session.provider.name}"
+    title = [who, *_title(size, priced)]
+    more = cost_ceiling.lines(session, size, deadline, others)
+    session.screen.headline(title, more, begun=session.greeted)
+
+
+def _title(size: Size, priced: str) -> list[str]:
+    """Return what a box is, in the headline's words."""
+    cores = f" ({size.cores} cores)" if size.cores else ""
+    return [
+        f"{size.name}: {size.type}" if size.name != size.type else size.type,
+        size.place,
+        f"{size.cpus} vCPU{cores}",
+        formatting.size(size.memory),
+        _price(size, priced),
+    ]
+
+
+def _price(size: Size, priced: str) -> str:
+    """Write a size's price an hour, of which moment it is, and what spot saves."""
+    if size.price is None or size.price == 0:
+        return formatting.rate(size.price)
+    if size.priced:
+        priced = f"{formatting.age(time.time() - size.priced)} ago"
+    text = f"{formatting.rate(size.price)} {priced}"
+    if not size.spot:
+        return text
+    text = f"spot {text}"
+    if size.on_demand:
+        saved = 100 * (1 - size.price / size.on_demand)
+        text += f"  (on demand {formatting.money(size.on_demand)}, -{saved:.0f} %)"
+    return text

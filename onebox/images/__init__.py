@@ -1,0 +1,1 @@
+"""How images are built (recipe, saved box, Packer), listed and pruned."""

@@ -1,0 +1,204 @@
+"""Make an image of what stands there; a crash leaves it whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onebox.errors import OneboxError, Unclear
+from onebox.images import packer_output
+from onebox.providers.base import Box, Image, Tags
+from onebox.signals import Interrupted
+from onebox.store.atomic_files import private_dir, write_atomically
+from onebox.store.box_store import random_id
+
+if TYPE_CHECKING:
+    from onebox.context import Session
+
+# How often a save is asked for again that a provider cannot see the end of. Each
+# time it waits as long as it thinks right.
+PATIENCE = 3
+# What a crash can interrupt here, as the journal calls it.
+INTENTS = ("save", "adopt", "packer", "unsave")
+
+
+def new_image(
+    session: Session, tags: Tags, name: str, arch: str, *, recipe: str, base: str
+) -> Image:
+    """Return what an image is going to be; its id is decided here."""
+    return Image(
+        id=f"oi-{random_id()}",
+        name=name,
+        recipe=recipe,
+        created=time.time(),
+        size=0,
+        arch=arch,
+        tags=replace(tags, name=session.settings.name, kind="image"),
+        base=base,
+    )
+
+
+def save(
+    session: Session, box: Box, image: Image, inputs: Mapping[str, str] | None = None
+) -> Image:
+    """
+    Save a stopped box's disk as an image.
+
+    What is half made is removed if that fails, or is interrupted by the user.
+
+    Args:
+        inputs: What the recipe was made of, to be remembered with the image.
+    """
+    with begun(session, box, image, inputs) as outcome:
+        try:
+            saved = _patiently(session, box, image)
+        except (OneboxError, Interrupted) as error:
+            if not isinstance(error, Unclear):
+                # Should this fail, the intent stays open and is seen to later.
+                session.provider.delete_image(image)
+                outcome["undone"] = True
+            raise
+    _saved(session, inputs)
+    return saved
+
+
+@contextmanager
+def begun(
+    session: Session, box: Box, image: Image, inputs: Mapping[str, str] | None
+) -> Iterator[dict[str, Any]]:
+    """Have it in the journal that a box is being saved, until the body has ended."""
+    what = {
+        "image": asdict(image),
+        "inputs": dict(inputs or {}),
+        "box": box.id,
+        "place": box.place,
+        "provider": session.provider.name,
+    }
+    with session.notebook.intent("save", **what) as outcome:
+        yield outcome
+
+
+def is_open(session: Session) -> bool:
+    """Tell whether a save was begun of which nobody knows yet how it ended."""
+    return any(intent["do"] == "save" for intent in session.notebook.open_intents())
+
+
+def adopt(
+    session: Session, artifact: str, image: Image, inputs: Mapping[str, str]
+) -> Image:
+    """Make an image of ours of one that Packer has built."""
+    what = {
+        "artifact": artifact,
+        "image": asdict(image),
+        "inputs": dict(inputs),
+        "provider": session.provider.name,
+    }
+    with session.notebook.intent("adopt", **what):
+        adopted = session.provider.adopt_image(artifact, image)
+    _saved(session, inputs)
+    return adopted
+
+
+def remove(session: Session, image: Image) -> None:
+    """Remove an image, and whatever its provider keeps for it."""
+    what = {"image": asdict(image), "provider": session.provider.name}
+    with session.notebook.intent("unsave", **what):
+        session.provider.delete_image(image)
+    session.images = None
+
+
+def finish(session: Session, intent: Mapping[str, Any]) -> None:
+    """Go on with what an earlier command was interrupted at; at worst, undo it."""
+    if not isinstance(intent.get("image"), dict):
+        return
+    image = _image(intent["image"])
+    if intent["do"] == "unsave":
+        session.provider.delete_image(image)
+        return
+    session.screen.note(
+        f"an earlier command was interrupted while it saved {image.name}"
+    )
+    try:
+        if _finished(session, intent, image):
+            _saved(session, intent.get("inputs"))
+        else:
+            session.provider.delete_image(image)
+            session.images = None
+    except Unclear:
+        raise
+    except OneboxError as error:
+        session.screen.warn(f"{image.name} is given up: {error.message}")
+        session.provider.delete_image(image)
+
+
+def remember(session: Session, inputs: Mapping[str, str]) -> None:
+    """Write down what the image that there is was made of, unless that is known."""
+    if inputs != remembered(session):
+        path = _memory(session)
+        private_dir(path.parent)
+        write_atomically(path, json.dumps(dict(inputs), indent=1).encode())
+
+
+def remembered(session: Session) -> dict[str, str]:
+    """Return what the latest image known here was made of, nothing if that is lost."""
+    with suppress(FileNotFoundError, ValueError):
+        found = json.loads(_memory(session).read_bytes())
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _memory(session: Session) -> Path:
+    return session.notebook.directory / "recipe.json"
+
+
+def _patiently(session: Session, box: Box, image: Image) -> Image:
+    """Save a box; where no clear answer comes, ask for the same image again."""
+    for _ in range(PATIENCE):
+        try:
+            return session.provider.save(box, image)
+        except Unclear as error:
+            session.screen.note(f"{error.message}; asking again")
+    return session.provider.save(box, image)
+
+
+def _finished(session: Session, intent: Mapping[str, Any], image: Image) -> bool:
+    provider = session.provider
+    if any(one.id == image.id for one in provider.images(session.owner)):
+        return True
+    if intent["do"] == "adopt":
+        provider.adopt_image(str(intent["artifact"]), image)
+        return True
+    if intent["do"] == "packer":
+        raw = Path(str(intent["output"]))
+        packer_output.wait_for_end(
+            raw, lambda: session.screen.note("Packer is still at work: waiting for it")
+        )
+        artifact = packer_output.artifact(packer_output.read(raw))
+        if artifact:
+            provider.adopt_image(artifact, image)
+        return bool(artifact)
+    box = provider.get(str(intent["box"]), str(intent.get("place", "")))
+    if box is None or box.state not in ("stopping", "stopped"):
+        # What runs is not clean any more.
+        return False
+    provider.stop(box)
+    _patiently(session, box, image)
+    return True
+
+
+def _saved(session: Session, inputs: Mapping[str, str] | None) -> None:
+    session.images = None
+    if inputs:
+        remember(session, inputs)
+
+
+def _image(told: Mapping[str, Any]) -> Image:
+    return Image(
+        **{**told, "tags": Tags(**told["tags"]), "places": tuple(told["places"])}
+    )

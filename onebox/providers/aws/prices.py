@@ -1,0 +1,187 @@
+"""
+What machines, disks and addresses cost. What is not known is None, never 0.
+
+Machines and disks are asked for; these list prices are not in any API that onebox
+may call, so they stand here with their source:
+
+* a public IPv4 address: $0.005 an hour in every region, in use or not, since
+  2024-02-01 (AWS News Blog, "AWS Public IPv4 Address Charge", 2023-07-28)
+* to the internet: $0.09 a GB for the first 10 TB a month, from regions of the
+  United States, Canada and Europe (EC2 on-demand pricing, "Data Transfer", as of
+  2026). The account's first 100 GB a month are free, and are not deducted here.
+  Other regions are dearer, by how much is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from onebox.errors import OneboxError
+from onebox.providers import costs
+from onebox.providers.aws.client import Cloud
+
+# The price list is kept in few regions, and tells of all of them.
+_LIST_REGION = "us-east-1"
+# The service takes so many types in a question, and answers with so many rows.
+_AT_MOST = 20
+_ROWS = 100
+_ADDRESS = 0.005
+_EGRESS = {"us": 0.09, "ca": 0.09, "eu": 0.09}
+
+
+def on_demand(
+    cloud: Cloud, region: str, types: Sequence[str], why: list[str]
+) -> dict[str, float]:
+    """
+    Return the hourly prices of Linux machines, of those types that have one.
+
+    Args:
+        why: Takes the reason if the price list cannot be read.
+    """
+    chunks = [types[i : i + _AT_MOST] for i in range(0, len(types), _AT_MOST)]
+    found = cloud.each(chunks, lambda chunk: _asked(cloud, region, chunk, why))
+    return {name: price for part in found for name, price in part.items()}
+
+
+def spot(
+    cloud: Cloud, region: str, types: Sequence[str], why: list[str]
+) -> dict[tuple[str, str], float]:
+    """Return the present spot prices, by type and zone; *why* as in `on_demand`."""
+    try:
+        rows = cloud.pages(
+            "describe_spot_price_history",
+            "SpotPriceHistory",
+            region,
+            InstanceTypes=list(types),
+            ProductDescriptions=["Linux/UNIX"],
+            # From now on: that is the last price before it, one for each zone.
+            StartTime=datetime.fromtimestamp(cloud.clock(), timezone.utc),
+        )
+    except OneboxError as error:
+        why.append(error.message)
+        return {}
+    found: dict[tuple[str, str], float] = {}
+    newest: dict[tuple[str, str], Any] = {}
+    for row in rows:
+        price = positive(row.get("SpotPrice"))
+        key = str(row.get("InstanceType")), str(row.get("AvailabilityZone"))
+        if price and (key not in newest or row["Timestamp"] > newest[key]):
+            newest[key], found[key] = row["Timestamp"], price
+    return found
+
+
+def disk(
+    cloud: Cloud, region: str, kind: str, size: float, why: list[str] | None = None
+) -> float | None:
+    """Return what a disk of so many GiB costs an hour; *why* as in `on_demand`."""
+    rows = _rows(
+        cloud,
+        [] if why is None else why,
+        {
+            "productFamily": ["Storage"],
+            "volumeApiName": [kind],
+            "regionCode": [region],
+        },
+    )
+    month = next(iter(_prices(rows, "GB-Mo", "volumeApiName").values()), None)
+    return month * size / costs.HOURS_A_MONTH if month else None
+
+
+def address() -> float:
+    """Return what a public IPv4 address costs an hour (source: see the module)."""
+    return _ADDRESS
+
+
+def egress(region: str) -> float | None:
+    """Return what a GB to the internet costs at most (source: see the module)."""
+    return _EGRESS.get(region.partition("-")[0])
+
+
+def positive(value: object) -> float | None:
+    """
+    Return a price, None for anything that cannot be one.
+
+    >>> positive("3.2256"), positive("0.0000"), positive("-1"), positive("x")
+    (3.2256, None, None, None)
+    >>> positive(None), positive("nan"), positive("inf")
+    (None, None, None)
+    """
+    try:
+        price = float(str(value))
+    except ValueError:
+        return None
+    return price if 0 < price < float("inf") else None
+
+
+def _asked(
+    cloud: Cloud, region: str, types: Sequence[str], why: list[str]
+) -> dict[str, float]:
+    rows = _rows(
+        cloud,
+        why,
+        {
+            "instanceType": types,
+            "regionCode": [region],
+            "operatingSystem": ["Linux"],
+            "tenancy": ["Shared"],
+            "preInstalledSw": ["NA"],
+            "capacitystatus": ["Used"],
+        },
+    )
+    return _prices(rows, "Hrs", "instanceType")
+
+
+def _rows(cloud: Cloud, why: list[str], wanted: dict[str, Sequence[str]]) -> list[str]:
+    filters = [
+        {
+            "Type": "TERM_MATCH" if len(values) == 1 else "ANY_OF",
+            "Field": field,
+            "Value": ",".join(values),
+        }
+        for field, values in wanted.items()
+    ]
+    try:
+        answer = cloud.call(
+            "pricing",
+            "get_products",
+            _LIST_REGION,
+            ServiceCode="AmazonEC2",
+            Filters=filters,
+            MaxResults=_ROWS,
+        )
+    except OneboxError as error:
+        # Without the list nothing is wrong but that the price is not known.
+        why.append(error.message)
+        return []
+    return list(answer.get("PriceList", ()))
+
+
+def _prices(rows: Sequence[str], unit: str, attribute: str) -> dict[str, float]:
+    """Read prices from rows; what two rows say differently is not known."""
+    found: dict[str, set[float]] = {}
+    for row in rows:
+        for name, price in _of_row(row, unit, attribute):
+            found.setdefault(name, set()).add(price)
+    return {name: prices.pop() for name, prices in found.items() if len(prices) == 1}
+
+
+def _of_row(row: str, unit: str, attribute: str) -> list[tuple[str, float]]:
+    try:
+        product = json.loads(row)
+        name = str(product["product"]["attributes"][attribute])
+        dimensions = [
+            dimension
+            for term in product["terms"]["OnDemand"].values()
+            for dimension in term["priceDimensions"].values()
+        ]
+        said = [
+            positive(one["pricePerUnit"]["USD"])
+            for one in dimensions
+            if one.get("unit") == unit
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [(name, price) for price in said if price]

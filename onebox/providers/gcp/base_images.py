@@ -1,0 +1,121 @@
+"""Find what a box starts from: an environment, somebody's image, one of ours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from onebox.errors import UsageError
+from onebox.providers.base import Request
+from onebox.providers.gcp import images, metadata
+from onebox.providers.gcp.client import Cloud
+
+DEFAULT = "ubuntu-24.04"
+_UBUNTU = re.compile(r"ubuntu-([0-9]{2})\.?(04|10)")
+_DEBIAN = re.compile(r"debian-([0-9]{2})")
+_KNOWN = "ubuntu-24.04, ubuntu-22.04, debian-12 or debian-13"
+
+
+@dataclass(frozen=True)
+class Family:
+    """
+    An image family of Google's.
+
+    *cloud_init* says whether its images read user data; without, they run a
+    startup script.
+    """
+
+    project: str
+    name: str
+    cloud_init: bool
+
+    @property
+    def address(self) -> str:
+        """Return the address that stands for the family's newest image."""
+        return f"projects/{self.project}/global/images/family/{self.name}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    What a box's disk is made from.
+
+    *system* is the environment that it all began with, as far as it is known;
+    *size* what the disk has at least, in GiB.
+    """
+
+    address: str
+    system: str
+    cloud_init: bool
+    size: int = 0
+
+
+def family(name: str, arch: str = "") -> Family | None:
+    """Return the family of an environment's name, None if it is not one's."""
+    name = name or DEFAULT
+    arm = arch in ("aarch64", "arm64")
+    ubuntu, debian = _UBUNTU.fullmatch(name), _DEBIAN.fullmatch(name)
+    if ubuntu:
+        year, month = ubuntu.groups()
+        lts = "-lts" if month == "04" and int(year) % 2 == 0 else ""
+        # Only since 24.04 does the family of amd64 say so.
+        suffix = "-arm64" if arm else "-amd64" if int(year) >= 24 else ""
+        return Family("ubuntu-os-cloud", f"ubuntu-{year}{month}{lts}{suffix}", True)
+    if debian:
+        suffix = "-arm64" if arm else ""
+        return Family("debian-cloud", f"debian-{debian[1]}{suffix}", False)
+    return None
+
+
+def exactly(cloud: Cloud, name: str, arch: str) -> str:
+    """
+    Return the project and name of the image that a base stands for today.
+
+    Raises:
+        UsageError: There is no such environment, nor such an image.
+    """
+    found = family(name, arch)
+    if found is None:
+        image = _image(cloud, name)
+        return f"{images.project_of(cloud, name)}/{image.name}"
+    image = cloud.ask_named(
+        "images",
+        "get_from_family",
+        f"looking for {found.name}",
+        project=found.project,
+        family=found.name,
+    )
+    return f"{found.project}/{image.name}"
+
+
+def source(cloud: Cloud, request: Request) -> Source:
+    """Return what a box is made from. Raises UsageError if it is not there."""
+    if request.image is not None:
+        return _of(cloud, request.image.id, images.read(cloud, request.image.id))
+    found = family(request.base, request.size.arch)
+    if found is None:
+        return _of(cloud, request.base, _image(cloud, request.base))
+    return Source(found.address, request.base or DEFAULT, found.cloud_init)
+
+
+def _image(cloud: Cloud, name: str) -> Any:
+    try:
+        return images.read(cloud, name)
+    except UsageError as error:
+        raise UsageError(
+            f"Google Cloud has no environment and no image {name!r}",
+            next=f"[image] base: {_KNOWN}; or [image] use, an image's address",
+        ) from error
+
+
+def _of(cloud: Cloud, name: str, image: Any) -> Source:
+    """Return an image as a source; what it once was decides how it is armed."""
+    system = str(metadata.read_record(image.description).get("system", ""))
+    known = " ".join([system or f"{image.family} {image.name}", *image.licenses])
+    return Source(
+        images.address(cloud, name),
+        system,
+        "debian" not in known,
+        int(image.disk_size_gb),
+    )

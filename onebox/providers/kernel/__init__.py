@@ -1,0 +1,1 @@
+"""What all cloud providers share."""

@@ -1,0 +1,80 @@
+"""The ssh keys: the owner's own, and the one that a new box will answer with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from onebox import subprocess_env
+from onebox.errors import OneboxError
+from onebox.providers.base import HostKey
+from onebox.store.atomic_files import clear_drafts, private_dir
+
+# How what is only half a key, or half an owner's id, is called.
+DRAFT = ".draft-"
+
+
+def identity(directory: Path) -> Path:
+    """Return the owner's private ssh key; make it the first time."""
+    path = private_dir(directory) / "identity"
+    clear_drafts(directory, f"{DRAFT}*")
+    if not path.exists():
+        with tempfile.TemporaryDirectory(prefix=DRAFT, dir=directory) as scratch:
+            draft = Path(scratch) / "identity"
+            _keygen(draft, "onebox")
+            # No public half beside it: ssh would offer that one, were it ever
+            # another key's, and the private one holds it anyway.
+            path.with_suffix(".pub").unlink(missing_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+    return path
+
+
+def public_half(path: Path) -> str:
+    """Return the public key that belongs to a private one."""
+    done = _ssh_keygen(["-y", "-f", str(path)])
+    return done.strip()
+
+
+def new_host_key(directory: Path) -> HostKey:
+    """Make the host key that a new box will answer with; it passes through here."""
+    with tempfile.TemporaryDirectory(
+        prefix=DRAFT, dir=private_dir(directory)
+    ) as scratch:
+        path = Path(scratch) / "key"
+        _keygen(path, "")
+        public = " ".join(Path(f"{path}.pub").read_text("ascii").split()[:2])
+        return HostKey(private=path.read_text("ascii"), public=public)
+
+
+def no_client(program: str) -> OneboxError:
+    """Return the error of a machine on which OpenSSH's client is missing."""
+    return OneboxError(
+        f"there is no OpenSSH client on this machine ({program} is missing)",
+        next="install it, for example: apt install openssh-client",
+    )
+
+
+def _keygen(path: Path, comment: str) -> None:
+    _ssh_keygen(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
+
+
+def _ssh_keygen(arguments: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(
+            ["ssh-keygen", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=subprocess_env.environment(),
+        )
+    except FileNotFoundError as error:
+        raise no_client("ssh-keygen") from error
+    if done.returncode:
+        raise OneboxError(f"ssh-keygen failed: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,1 @@
+"""State on this machine: the box record, its journal, and atomic files."""

@@ -1,0 +1,134 @@
+"""Write files so that a crash at any instant leaves the old or the new, never half."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from onebox.errors import StateError
+from onebox.signals import held
+
+OLD_SECONDS = 3600.0
+NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def private_dir(path: Path) -> Path:
+    """Make a directory that only this user can enter, and its parents."""
+    if not path.is_dir():
+        private_dir(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def open_folder(path: Path) -> Iterator[int]:
+    """
+    Yield the descriptor of a private folder; create it if it does not exist.
+
+    Raises:
+        StateError: It is a link, or no folder: files would be written elsewhere.
+    """
+    private_dir(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | NO_LINK)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise not_ours(path, "folder") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_in(folder: int, path: Path, flags: int) -> int:
+    """
+    Open the file *path* by its name in an open folder.
+
+    Raises:
+        StateError: It is a link: another file would be read or written.
+    """
+    try:
+        return os.open(path.name, flags | NO_LINK, 0o666, dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise not_ours(path, "file") from error
+
+
+def not_ours(path: Path, what: str) -> StateError:
+    """Return the error for what is a link where a file of ours has to be."""
+    return StateError(
+        f"{path} is no {what}, and nothing is written through a link",
+        next="remove it, then run the same command again",
+    )
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file so that after a crash it is either the old or the new."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_in(folder, path.name, data, mode)
+    finally:
+        os.close(folder)
+
+
+def write_in(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file in an open folder, as `write_atomically` does."""
+    with held():
+        draft = f".{name}-{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK
+        fd = os.open(draft, flags, 0o600, dir_fd=folder)
+        try:
+            try:
+                os.fchmod(fd, mode)
+                write_all(fd, data)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft, dir_fd=folder)
+            raise
+        os.fsync(folder)
+
+
+def clear_drafts(directory: Path, pattern: str) -> None:
+    """
+    Remove what commands that were killed an hour ago, or earlier, left half done.
+
+    What is younger may be the work of one that still runs.
+    """
+    for path in directory.glob(pattern):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime > time.time() - OLD_SECONDS:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte, however few the system takes at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_dir(path: Path) -> None:
+    """Bring a directory's own entries to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Push files to a box, and fetch verified outputs from it."""

@@ -1,0 +1,111 @@
+"""Ask git what it tracks, without running anything that a repository configures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterable
+
+from onebox import subprocess_env
+from onebox.errors import InputError
+
+GITLINK = b"160000"
+# Git's own sentences, in its C locale, for a folder that is no work tree.
+NO_REPOSITORY = (b"not a git repository", b"must be run in a work tree")
+# In a hook these name another repository than the one of this folder.
+ELSEWHERE = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_PREFIX",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+)
+# A repository's own configuration can name programs: a file monitor, hooks, and, to
+# fetch a missing object of a partial clone, whatever a remote's protocol runs. (A
+# listing applies no filter and no external diff.)
+SETTINGS = ("core.fsmonitor=", "core.hooksPath=/dev/null")
+RUN_NOTHING = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
+
+
+def list_files(
+    base: bytes, tops: Iterable[bytes], skip: Callable[[bytes], bool]
+) -> tuple[set[bytes], set[bytes], set[bytes]] | None:
+    """
+    List the files below *tops* as git sees them; None outside a repository.
+
+    Args:
+        skip: Returns whether an inner repository is not to be looked into.
+
+    Returns:
+        What git tracks, what it would add, and the inner repositories that were
+        skipped.
+
+    Raises:
+        InputError: Git cannot read the repository.
+    """
+    staged = _ls_files(base, ["--stage"], tops)
+    if staged is None:
+        return None
+    fresh = _ls_files(base, ["--others", "--exclude-standard"], tops)
+    if fresh is None:
+        return None
+    tracked: set[bytes] = set()
+    others: set[bytes] = set()
+    inner: set[bytes] = set()
+    for line in staged:
+        about, _, path = line.partition(b"\t")
+        (inner if about.startswith(GITLINK) else tracked).add(path)
+    for path in fresh:
+        # A repository of its own ends with a slash.
+        (inner if path.endswith(b"/") else others).add(path.rstrip(b"/"))
+    skipped = {folder for folder in inner if skip(folder)}
+    for folder in inner - skipped:
+        within = os.path.join(base, folder)
+        # A link could lead to a folder that is to be skipped.
+        real = os.path.join(os.path.realpath(base), folder)
+        if os.path.realpath(within) != real:
+            continue
+        if not os.path.lexists(os.path.join(within, b".git")):
+            continue
+        listed = list_files(within, [b""], _below(folder, skip))
+        if listed is not None:
+            for found, more in zip((tracked, others, skipped), listed):
+                found.update(folder + b"/" + path for path in more)
+    return tracked, others, skipped
+
+
+def _below(folder: bytes, skip: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+    return lambda path: skip(folder + b"/" + path)
+
+
+def _ls_files(
+    base: bytes, options: list[str], tops: Iterable[bytes]
+) -> list[bytes] | None:
+    environment = {
+        name: value
+        for name, value in subprocess_env.environment().items()
+        if name not in ELSEWHERE
+    }
+    environment.update(
+        RUN_NOTHING, LC_ALL="C", GIT_OPTIONAL_LOCKS="0", GIT_LITERAL_PATHSPECS="1"
+    )
+    command: list[str | bytes] = ["git", "--no-pager"]
+    for setting in SETTINGS:
+        command += ["-c", setting]
+    command += ["ls-files", "-z", *options, "--"]
+    command.extend(top or b"." for top in tops)
+    try:
+        done = subprocess.run(
+            command, cwd=base, env=environment, capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    if done.returncode == 0:
+        return [path for path in done.stdout.split(b"\0") if path]
+    if any(sentence in done.stderr for sentence in NO_REPOSITORY):
+        return None
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    raise InputError(f"git cannot list the code: {said[0] if said else 'no reason'}")

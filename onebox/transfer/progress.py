@@ -1,0 +1,58 @@
+"""How far a transfer has got, and names for the sentences about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from onebox.agent.files.stream import Offer
+
+Progress = Callable[[int, int, int, int], None]
+INTERVAL = 0.05
+
+
+class Meter:
+    """Counts what has moved, and tells *progress* about 20 times a second."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        offers: Sequence[Offer] = (),
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._progress = progress
+        self._now = now
+        self._next = 0.0
+        self._moved = 0
+        self.files = len(offers)
+        self.bytes = sum(offer.entry.size for offer in offers)
+        self.done = self.carried = self.carried_bytes = 0
+
+    def moved(self, count: int) -> bool:
+        """
+        Count bytes that are there now, sent or found to be there already.
+
+        Return whether it was time to tell.
+        """
+        self._moved += count
+        now = self._now()
+        if now < self._next:
+            return False
+        self._next = now + INTERVAL
+        moved = min(self._moved, self.bytes)
+        self._progress(self.done, self.files, moved, self.bytes)
+        return True
+
+    @property
+    def left(self) -> int:
+        """Return how many bytes are still to come."""
+        return self.bytes - self._moved
+
+    def finish(self) -> None:
+        """Say that all of it is there."""
+        self._progress(self.files, self.files, self.bytes, self.bytes)
+
+
+def listing(names: Sequence[str], most: int = 3) -> str:
+    """Return the first few names, and a sign that there are more."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -1,1 +1,0 @@
-"""Moves bytes between here and the box, and starts things on it."""

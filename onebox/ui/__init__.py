@@ -1,0 +1,1 @@
+"""Everything onebox prints: the screen, live progress, and command hints."""

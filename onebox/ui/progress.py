@@ -1,0 +1,132 @@
+"""The one live line of a stage that is under way, on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from onebox import formatting
+from onebox.signals import held
+from onebox.ui.console import broken_pipes_ignored
+
+
+@dataclass
+class StageLine:
+    """The line of the stage that is under way; say how it ended with `end`."""
+
+    doing: Callable[[str], None]
+    progress: Callable[[int, int, int, int], None]
+    mark: str = "done"
+    result: str = ""
+    detail: str = ""
+
+    def end(self, result: str = "", detail: str = "", mark: str = "done") -> None:
+        """Set what the finished line says; no *result* means the time it took."""
+        self.result, self.detail, self.mark = result, detail, mark
+
+
+class _Bar(Progress):
+    """A bar that shows, at each of its refreshes, how long it has been there."""
+
+    began = 0.0
+
+    def get_renderables(self) -> Iterator[Table]:
+        for task in self.tasks:
+            task.fields["spent"] = _spent(self.began)
+        yield self.make_tasks_table(self.tasks)
+
+
+class Live:
+    """A line on a console that changes while a stage runs; without one, nothing."""
+
+    def __init__(self, console: Console | None) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+
+    @contextlib.contextmanager
+    def line(self, name: str, began: float) -> Iterator[StageLine]:
+        """Give what a stage tells how it goes; the line stays until `stop`."""
+        if self._console is None:
+            yield StageLine(lambda text: None, lambda *counts: None)
+            return
+        bar = _Bar(
+            TextColumn(f"[bold]{name}", markup=True),
+            SpinnerColumn("line", style="cyan"),
+            TextColumn("{task.fields[spent]}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.description}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        bar.began = began
+        task = bar.add_task("", total=None, spent="")
+        self._bar = bar
+
+        def doing(text: str) -> None:
+            bar.update(task, description=text)
+
+        def progress(files: int, of_files: int, done: int, total: int) -> None:
+            spent = max(time.monotonic() - began, 0.001)
+            text = _transfer(files, of_files, done, total, spent)
+            bar.update(task, completed=done, total=max(total, 1), description=text)
+
+        try:
+            with _drawing():
+                bar.start()
+            yield StageLine(doing, progress)
+        finally:
+            self.stop()
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[bool]:
+        """
+        Draw nothing meanwhile: what is typed or printed would be drawn over.
+
+        It gives whether something was drawn, and will be again.
+        """
+        bar = self._bar
+        if bar is None:
+            yield False
+            return
+        with _drawing():
+            bar.stop()
+        yield True
+        with _drawing():
+            bar.start()
+
+    def stop(self) -> None:
+        """Take the line away."""
+        if self._bar is not None:
+            with _drawing():
+                bar, self._bar = self._bar, None
+                bar.stop()
+
+
+@contextlib.contextmanager
+def _drawing() -> Iterator[None]:
+    """Begin or end to draw, as a whole: half begun it would hide the cursor."""
+    with held(), broken_pipes_ignored():
+        yield
+
+
+def _transfer(files: int, of_files: int, done: int, total: int, spent: float) -> str:
+    rate = done / spent
+    parts = [
+        f"{files:,}/{of_files:,} files",
+        f"{formatting.size(done)}/{formatting.size(total)}",
+    ]
+    if done and spent > 0.5:
+        parts.append(f"{formatting.size(rate)}/s")
+        if rate > 0 and total > done:
+            parts.append(f"{formatting.seconds((total - done) / rate)} left")
+    return "  ".join(parts)
+
+
+def _spent(began: float) -> str:
+    return f"{formatting.seconds(time.monotonic() - began):<8}"
