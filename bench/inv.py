@@ -11,13 +11,13 @@ from pathlib import Path
 from invoke.main import program
 
 from onebox import providers
-from onebox.providers.base import Box, Provider, Size, Tags
+from onebox.providers.base import Box, Offer, Provider, Tags
 
 
 def known() -> Box:
     """Read the box that the bench has written down."""
     told = json.loads(Path(os.environ["BENCH_BOX"]).read_text())
-    told["tags"], told["size"] = Tags(**told["tags"]), Size(**told["size"])
+    told["tags"], told["size"] = Tags(**told["tags"]), Offer(**told["size"])
     return Box(**told)
 
 
@@ -25,7 +25,7 @@ def load(name: str, settings: Mapping[str, object], root: Path) -> Provider:
     """Return the local provider, which here knows of one box only."""
     from onebox.providers.local.provider import Local
 
-    class Bench(Local):
+    class Builder(Local):
         def find(
             self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
         ) -> Sequence[Box]:
@@ -34,7 +34,7 @@ def load(name: str, settings: Mapping[str, object], root: Path) -> Provider:
         def get(self, box: str, place: str = "") -> Box:
             return known()
 
-    return Bench(settings, root)
+    return Builder(settings, root)
 
 
 if __name__ == "__main__":

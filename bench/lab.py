@@ -21,7 +21,7 @@ from data import empty
 
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
-from onebox.providers.base import Box, Size, Tags
+from onebox.providers.base import Box, Offer, Tags
 from onebox.remote import connection, keys
 from onebox.remote.agent_bundle import bundle
 from onebox.store.box_store import config_dir, owner, state_dir
@@ -107,11 +107,11 @@ class Lab:
         """Give onebox's way to the box, by another port if need be."""
         box = dataclasses.replace(self.box, port=port or self.box.port)
         self._publish(box)
-        door = connection.Door(box, self.state / "ssh", self.identity)
+        door = connection.SSHConnection(box, self.state / "ssh", self.identity)
         try:
             yield Ours(self, door)
         finally:
-            door.hang_up(force=True)
+            door.close(force=True)
             self._publish(self.box)
 
     @contextlib.contextmanager
@@ -194,7 +194,7 @@ class Lab:
                 owner(config_dir(self.environ)), "bench", "main", now + 86400, "1"
             ),
             state="running",
-            size=Size("small", "bench", 1, 1 << 30, 0.0, 0.0),
+            size=Offer("small", "bench", 1, 1 << 30, 0.0, 0.0),
             image="",
             place="here",
             host="127.0.0.1",
@@ -215,13 +215,13 @@ class Lab:
 class Ours:
     """onebox's own stages, over a connection that is open as in a chain."""
 
-    def __init__(self, lab: Lab, door: connection.Door) -> None:
+    def __init__(self, lab: Lab, door: connection.SSHConnection) -> None:
         self._lab = lab
         self._door = door
 
     def cool(self) -> None:
         """Have no connection open."""
-        self._door.hang_up(force=True)
+        self._door.close(force=True)
 
     def warm(self) -> None:
         """Have the connection open."""

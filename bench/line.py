@@ -27,7 +27,7 @@ BURST_SECONDS = 0.01
 MOST_PIECES = 1024
 
 
-class Lane:
+class Stripe:
     """One direction of the line, shared by all connections."""
 
     def __init__(self, rate: float) -> None:
@@ -84,7 +84,7 @@ def serve(port: int, bits: float, round_trip: float) -> None:
     """Relay connections until stdin is closed."""
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
-    up, down = Lane(bits / 8), Lane(bits / 8)
+    up, down = Stripe(bits / 8), Stripe(bits / 8)
 
     def accept() -> None:
         while True:
@@ -110,7 +110,7 @@ def serve(port: int, bits: float, round_trip: float) -> None:
 
 def _take(
     source: socket.socket,
-    lane: Lane,
+    lane: Stripe,
     delay: float,
     pieces: queue.Queue[tuple[float, bytes]],
 ) -> None:

@@ -19,13 +19,13 @@ from typing import Any
 from onebox import config, providers, subprocess_env
 from onebox.command_hints import Hints
 from onebox.errors import ConnectionLost, Lost, OneboxError, Preempted, UsageError
-from onebox.invocation import Line
-from onebox.providers.base import Box, Image, Provider, Size
+from onebox.invocation import Invocation
+from onebox.providers.base import Box, Image, Offer, Provider
 from onebox.remote import connection, keys
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.store import project_id
 from onebox.store.box_store import (
-    Notebook,
+    BoxStore,
     Record,
     config_dir,
     local_root,
@@ -42,7 +42,7 @@ STOPPING_SECONDS = 10.0
 ADMIT_SECONDS = 30.0
 
 
-class Session:
+class BoxContext:
     """
     What every stage is given.
 
@@ -57,7 +57,7 @@ class Session:
 
         done: Results of the stages that this line has run, by plugin's key.
 
-        sizes: What the provider has said that there is, by the image's id.
+        offers: What the provider has said that there is, by the image's id.
 
         images: The owner's images, once the provider has been asked.
 
@@ -83,7 +83,7 @@ class Session:
         root: Path,
         environ: Mapping[str, str],
         settings: config.Settings,
-        line: Line,
+        line: Invocation,
         screen: Screen,
     ) -> None:
         self.root = root
@@ -92,18 +92,18 @@ class Session:
         self.line = line
         self.screen = screen
         self.done: dict[Any, Any] = {}
-        self.sizes: dict[str, list[Size]] = {}
+        self.offers: dict[str, list[Offer]] = {}
         self.images: list[Image] | None = None
         self.ended = 0
         self.begun = 0
         self.job_state = ""
-        self.aside: set[str] = set()
+        self.superseded: set[str] = set()
         self.spent: dict[str, float] = {}
         self.warned: set[str] = set()
         self.owner = owner(config_dir(environ))
         subprocess_env.hide(settings.run.secrets)
         self.project = _project(root, settings, state_dir(environ))
-        self.notebook = Notebook(
+        self.store = BoxStore(
             state_dir(environ) / "projects" / self.project / settings.name, screen.warn
         )
         self.key = (self.project, settings.name, settings.provider, settings.vm)
@@ -120,7 +120,7 @@ class Session:
         self.greeted = False
         # The size that was announced, whether a dearer one may be made instead, and
         # what the earlier attempts at the run have cost (USD; None: not known).
-        self.offered: Size | None = None
+        self.offered: Offer | None = None
         self.agreed = False
         self.spent_before: float | None = 0.0
         # Whether this line has found code and data to be such as can be pushed.
@@ -128,7 +128,7 @@ class Session:
         self._admitted = 0.0
         self._seen: set[str] = set()
         self._opened = time.monotonic()
-        self._door: connection.Door | None = None
+        self._ssh: connection.SSHConnection | None = None
 
     @classmethod
     def open(
@@ -136,9 +136,9 @@ class Session:
         root: str,
         environ: Mapping[str, str],
         flags: Mapping[str, object],
-        line: Line,
+        line: Invocation,
         tasks: Mapping[str, str] | None = None,
-    ) -> Session:
+    ) -> BoxContext:
         """
         Read the configuration and make the session.
 
@@ -170,13 +170,13 @@ class Session:
         Another provider holds only for as long as the recorded box exists there, or
         something was begun there and not seen to its end.
         """
-        wanted, record = self.settings.provider, self.notebook.record
+        wanted, record = self.settings.provider, self.store.record
         if self.given("provider"):
             return wanted
         recorded = record.provider if record.box else ""
         if recorded and (recorded == wanted or self._may_exist(record)):
             return recorded
-        begun = [str(i.get("provider", "")) for i in self.notebook.open_intents()]
+        begun = [str(i.get("provider", "")) for i in self.store.open_intents()]
         return next(filter(None, begun), wanted)
 
     def _may_exist(self, record: Record) -> bool:
@@ -212,7 +212,7 @@ class Session:
         mine = [
             box
             for box in self._machines
-            if box.tags.kind == "box" and box.id not in self.aside
+            if box.tags.kind == "box" and box.id not in self.superseded
         ]
         # Beside one that is on there may be disks of some that the cloud has taken.
         live = [box for box in mine if box.state != "stopped"]
@@ -267,11 +267,11 @@ class Session:
         One that was made may not show yet, unless it had been seen before its
         removal began: if that is missing, it is gone.
         """
-        here, record = self.provider.name, self.notebook.record
+        here, record = self.provider.name, self.store.record
         begun = {}
         if record.box and record.provider in ("", here):
             begun[record.box] = (record.place, record.created)
-        for intent in self.notebook.open_intents():
+        for intent in self.store.open_intents():
             if intent.get("provider", here) != here or "box" not in intent:
                 continue
             box, place = str(intent["box"]), str(intent.get("place", ""))
@@ -316,7 +316,7 @@ class Session:
                 f"{box} may have been made: looking for it, {wait:.0f} s at most"
             )
         while found is None and self._may_lag(since):
-            time.sleep(max(self.provider.pace, 0.2))
+            time.sleep(max(self.provider.poll_interval, 0.2))
             found = self.provider.get(box, place)
         if found is not None:
             self._seen.add(box)
@@ -365,34 +365,36 @@ class Session:
                     found[name] = f"{self.settings.project}/{name} {text}"
         return "\n        ".join(found[name] for name in sorted(found))
 
-    def door(self, box: Box | None = None) -> connection.Door:
+    def ssh(self, box: Box | None = None) -> connection.SSHConnection:
         """Return the way to the box."""
         box = box or self.running_box()
-        record = self.notebook.record
+        record = self.store.record
         if record.box == box.id and record.host_key not in ("", box.host_key):
             # The box was given another host key, and its tags may not know yet.
             box = replace(box, host_key=f"{box.host_key}\n{record.host_key}")
-        if self._door is None or not self._door.leads_to(box):
-            if self._door is not None:
-                self._door.hang_up()
-            self._door = connection.Door(
+        if self._ssh is None or not self._ssh.leads_to(box):
+            if self._ssh is not None:
+                self._ssh.close()
+            self._ssh = connection.SSHConnection(
                 box,
-                self.notebook.directory / "ssh",
+                self.store.directory / "ssh",
                 keys.identity(config_dir(self.environ)),
             )
-        return self._door
+        return self._ssh
 
-    def resuming(self, step: Callable[[Link], Any], box: Box | None = None) -> Any:
+    def resuming(
+        self, step: Callable[[AgentChannel], Any], box: Box | None = None
+    ) -> Any:
         """Do a step over the connection; after a break, again from where it was."""
-        door = self.door(box)
+        ssh = self.ssh(box)
 
         def broken(error: ConnectionLost, attempt: int) -> None:
             self.screen.note(
                 f"connection lost ({error.message}); trying again ({attempt})"
             )
-            self.still_there(door.box)
+            self.still_there(ssh.box)
 
-        return door.resuming(step, broken)
+        return ssh.resuming(step, broken)
 
     def look_at(self, box: Box) -> Box:
         """Return a box that is starting as it is now. Raises Lost if it is gone."""
@@ -406,7 +408,10 @@ class Session:
     def still_there(self, box: Box) -> None:
         """Raise Lost if the box no longer runs: then waiting is of no use."""
         now = self.provider.get(box.id, box.place)
-        pause, until = max(self.provider.pace, 0.2), time.monotonic() + STOPPING_SECONDS
+        pause, until = (
+            max(self.provider.poll_interval, 0.2),
+            time.monotonic() + STOPPING_SECONDS,
+        )
         while now is not None and now.state == "stopping" and time.monotonic() < until:
             time.sleep(pause)
             now = self.provider.get(box.id, box.place)
@@ -431,21 +436,21 @@ class Session:
         if time.monotonic() - self._admitted < ADMIT_SECONDS:
             return
         self._admitted = time.monotonic()
-        if self.provider.admit(box):
+        if self.provider.allow_my_ip(box):
             self.screen.note(
                 "this machine's address has changed; the box now lets it in"
             )
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         """Close the connection; it is opened again when it is needed."""
-        if self._door is not None:
-            self._door.hang_up()
+        if self._ssh is not None:
+            self._ssh.close()
 
-    def forget_door(self) -> None:
+    def forget_connection(self) -> None:
         """Close the connection for good and remove its files."""
-        if self._door is not None:
-            self._door.forget()
-            self._door = None
+        if self._ssh is not None:
+            self._ssh.forget()
+            self._ssh = None
 
     # -- what the line wants ---------------------------------------------------
 
@@ -504,16 +509,16 @@ class Session:
 
     def lock(self) -> None:
         """Keep other onebox commands off this box. Raises Busy."""
-        self.notebook.lock(self.line.command)
+        self.store.lock(self.line.command)
 
     def box_ended(self, box: str) -> None:
         """Forget a box that is gone, if it is the one of the record."""
-        if self.notebook.record.box == box:
-            self.notebook.forget()
+        if self.store.record.box == box:
+            self.store.forget()
 
     def end_with_box(self) -> None:
         """Note that the line's box is gone: the next one is what onebox.toml says."""
-        self.notebook.forget()
+        self.store.forget()
         self.ended += 1
         self.line.box_ended()
         self.forget_look()
@@ -528,7 +533,7 @@ class Session:
         if self.provider_name != before:
             # What was asked of the other provider holds for it alone.
             self.__dict__.pop("provider", None)
-            self.sizes.clear()
+            self.offers.clear()
             self.images = None
             self.forget_look()
 
@@ -541,11 +546,11 @@ class Session:
         """Note that the box has been started anew, perhaps under another address."""
         self.__dict__["box"] = box
 
-    def called(self, name: str) -> Session:
+    def called(self, name: str) -> BoxContext:
         """Return a session for another box of the same project."""
         settings = replace(self.settings, name=name)
-        line = Line(self.line.command)
-        return Session(self.root, self.environ, settings, line, self.screen)
+        line = Invocation(self.line.command)
+        return BoxContext(self.root, self.environ, settings, line, self.screen)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -559,7 +564,7 @@ class Session:
 
     def remember(self, **changes: Any) -> Record:
         """Change what this machine remembers of the box."""
-        return self.notebook.update(**changes)
+        return self.store.update(**changes)
 
 
 def _project(root: Path, settings: config.Settings, state: Path) -> str:

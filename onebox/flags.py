@@ -21,7 +21,7 @@ OPTIONS = {
 }
 
 
-class Said:
+class FlagStore:
     """
     What the command line under way has said so far.
 
@@ -55,7 +55,7 @@ class SharedArgument(Argument):
             # Invoke would take `--vm --dry` as the size "--dry", and run.
             raise contradiction(f"--{name} needs a value, not {value!r}")
         super().set_value(value, cast)
-        seen = Said.options.setdefault(name, self.value)
+        seen = FlagStore.options.setdefault(name, self.value)
         if seen != self.value:
             raise contradiction(
                 f"--{_flag(name, seen)} and --{_flag(name, self.value)}"
@@ -76,13 +76,13 @@ class NoSpot(SharedArgument):
     def set_value(self, value: Any, cast: bool = True) -> None:
         """Keep False as the line's value of `spot`."""
         Argument.set_value(self, value, cast)
-        if Said.options.setdefault("spot", not value) == bool(value):
+        if FlagStore.options.setdefault("spot", not value) == bool(value):
             raise contradiction("--spot and --no-spot")
 
 
 def contradiction(message: str) -> Exit:
     """Return what ends a line that contradicts itself."""
-    Said.begin()
+    FlagStore.begin()
     return Exit(f"onebox: the line contradicts itself: {message}", code=64)
 
 

@@ -20,11 +20,11 @@ def clock_differs(ahead: float) -> str:
     return f"this machine's clock is {seconds(abs(ahead))} {where}"
 
 
-def size(count: float) -> str:
+def byte_count(count: float) -> str:
     """
     Write a number of bytes.
 
-    >>> size(0), size(1536), size(256 * 2**30)
+    >>> byte_count(0), byte_count(1536), byte_count(256 * 2**30)
     ('0 B', '1.5 kB', '256 GB')
     """
     for unit in _UNITS:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 
 @dataclass
-class Line:
+class Invocation:
     """
     What is known so far of the command line under way.
 
@@ -56,7 +56,7 @@ class Line:
     detached: bool = False
     _needs: int = field(default=0, repr=False)
 
-    def supposed(self) -> Line:
+    def supposed(self) -> Invocation:
         """Return a copy, for a plan: what it assumes is not asked for by the line."""
         return replace(self, dry=True)
 

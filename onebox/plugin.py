@@ -25,12 +25,12 @@ from invoke.executor import Executor
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from onebox.flags import OPTIONS, NoSpot, Said, SharedArgument, contradiction
+from onebox.flags import OPTIONS, FlagStore, NoSpot, SharedArgument, contradiction
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 ONLY_HELP = "Run this stage alone, on what is there."
 
@@ -86,7 +86,7 @@ class Stage(Task):  # type: ignore[type-arg]
         a stage knows what else the user has asked for.
         """
         if self.own:
-            Said.named.append(self.name)
+            FlagStore.named.append(self.name)
         return self._pre
 
     @pre.setter
@@ -95,7 +95,7 @@ class Stage(Task):  # type: ignore[type-arg]
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return this task's own flags, then the ones shared by the line."""
-        Said.begin()
+        FlagStore.begin()
         # Invoke takes the texts out of there: a second program would have none.
         texts = dict(self.help)
         arguments = list(super().get_arguments(ignore_unknown_help))
@@ -132,7 +132,7 @@ class Stage(Task):  # type: ignore[type-arg]
             name: value for name in OPTIONS if (value := shared.get(name)) is not None
         }
         line = _Chains.of(c)
-        with line.using(given), line.session(c) as session:
+        with line.using(given), line.context(c) as context:
             # Invoke passes every flag of a stage that is on the line, and none of
             # one that is another's `pre`: it is the same stage all the same.
             bound = self.signature.bind(c, *args, **kwargs)
@@ -143,17 +143,17 @@ class Stage(Task):  # type: ignore[type-arg]
                     f"run(c, command={command!r}): wants one line of text"
                 )
             said = _freeze(tuple(bound.arguments.values())[1:])
-            since = (session.ended * self.on_box, session.begun * self.before_job)
-            key = (self.body, session.key, said, only, *since)
-            if self.each_time or key not in session.done:
+            since = (context.ended * self.on_box, context.begun * self.before_job)
+            key = (self.body, context.key, said, only, *since)
+            if self.each_time or key not in context.done:
                 given = bound.arguments
-                session.done[key] = self._run(c, session, only, given, args, kwargs)
-            return session.done[key]
+                context.done[key] = self._run(c, context, only, given, args, kwargs)
+            return context.done[key]
 
     def _run(
         self,
         c: Context,
-        session: Session,
+        context: BoxContext,
         only: bool,
         given: Mapping[str, Any],
         args: tuple[Any, ...],
@@ -162,14 +162,14 @@ class Stage(Task):  # type: ignore[type-arg]
         # `run` asks whether its outputs are where they are to be put.
         into = given["into"] if self._own_name == "run" else ""
         if c.config.run.dry:
-            with session.planning(), session.fetching_into(into):
-                return self._show(c, session, only, given, args, kwargs)
-        self._begin(c, session, only, given)
-        with session.fetching_into(into):
+            with context.planning(), context.fetching_into(into):
+                return self._show(c, context, only, given, args, kwargs)
+        self._begin(c, context, only, given)
+        with context.fetching_into(into):
             with self._own_failures():
-                wanted = not only and _core().wants(session, self._own_name)
+                wanted = not only and _core().wants(context, self._own_name)
             if wanted:
-                self._bring_up_needs(c, session)
+                self._bring_up_needs(c, context)
             with self._own_failures():
                 return super().__call__(c, *args, **kwargs)
 
@@ -186,28 +186,28 @@ class Stage(Task):  # type: ignore[type-arg]
     def _show(
         self,
         c: Context,
-        session: Session,
+        context: BoxContext,
         only: bool,
         given: Mapping[str, Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
         """Print the stage's line of the plan; the body of a user's own still runs."""
-        self._begin(c, session, only, given)
+        self._begin(c, context, only, given)
         if not only:
-            self._bring_up_needs(c, session)
+            self._bring_up_needs(c, context)
         if self.own:
             command = given["command"] if self.name == "run" else ""
             command = command or shlex.join(remainder_of(c))
             with self._own_failures():
-                return _core().show_plan(session, self.name, command)
+                return _core().show_plan(context, self.name, command)
         return super().__call__(c, *args, **kwargs)
 
     def _begin(
-        self, c: Context, session: Session, only: bool, given: Mapping[str, Any]
+        self, c: Context, context: BoxContext, only: bool, given: Mapping[str, Any]
     ) -> None:
         own = self._own_name
-        session.line.begin(
+        context.line.begin(
             own,
             only=only,
             # `image --keep` keeps the builder, and no more than that.
@@ -215,8 +215,8 @@ class Stage(Task):  # type: ignore[type-arg]
             own_command=bool(c.remainder or (own == "run" and given["command"])),
         )
 
-    def _bring_up_needs(self, c: Context, session: Session) -> None:
-        with session.line.as_need():
+    def _bring_up_needs(self, c: Context, context: BoxContext) -> None:
+        with context.line.as_need():
             for need in self.needs:
                 need(c)
 
@@ -250,7 +250,7 @@ def stage(*needs: Any, **options: Any) -> Any:
     return made
 
 
-def session_of(c: Context) -> Session:
+def session_of(c: Context) -> BoxContext:
     """Return the session of the stage that is running in this context."""
     return _Chains.of(c).current()
 
@@ -284,14 +284,14 @@ class _Chains:
 
     def __init__(self) -> None:
         # Taken away from there: the next line in this process has its own.
-        self.of_line, self.named = Said.options, tuple(Said.named)
-        Said.begin()
+        self.of_line, self.named = FlagStore.options, tuple(FlagStore.named)
+        FlagStore.begin()
         self.tasks = _called()
         self.options: list[dict[str, Any]] = []
-        self.sessions: dict[Any, Session] = {}
+        self.sessions: dict[Any, BoxContext] = {}
         # Only then no task is left that could end a box: a plain one may call ours.
         atexit.register(self.say_kept)
-        self.running: list[Session] = []
+        self.running: list[BoxContext] = []
 
     @classmethod
     def of(cls, c: Context) -> _Chains:
@@ -312,7 +312,7 @@ class _Chains:
         finally:
             self.options.pop()
 
-    def current(self) -> Session:
+    def current(self) -> BoxContext:
         return self.running[-1]
 
     def say_kept(self) -> None:
@@ -321,41 +321,41 @@ class _Chains:
             _core().say_kept(self.sessions.values())
 
     @contextmanager
-    def session(self, c: Context) -> Iterator[Session]:
+    def context(self, c: Context) -> Iterator[BoxContext]:
         """Give the session for the options that hold, and settle what it owes."""
         core = _core()
         key = _freeze(self.options[-1])
         if key not in self.sessions:
             with _exits(core, None, c):
-                self.sessions[key] = core.Session.open(
+                self.sessions[key] = core.BoxContext.open(
                     root=_root(c),
                     environ=os.environ,
                     flags=self.options[-1],
-                    line=core.Line(_command_line(), self.named),
+                    line=core.Invocation(_command_line(), self.named),
                     tasks=self.tasks,
                 )
-        session = self.sessions[key]
-        outermost = session not in self.running
-        self.running.append(session)
+        context = self.sessions[key]
+        outermost = context not in self.running
+        self.running.append(context)
         try:
             if outermost:
-                with _exits(core, session, c), core.frame(session):
-                    yield session
+                with _exits(core, context, c), core.frame(context):
+                    yield context
             else:
-                yield session
+                yield context
         finally:
             self.running.pop()
 
 
 @contextmanager
-def _exits(core: Any, session: Session | None, c: Context) -> Iterator[None]:
+def _exits(core: Any, context: BoxContext | None, c: Context) -> Iterator[None]:
     """Turn our errors into Invoke's exit, with the line that explains them."""
     try:
         yield
     except core.OneboxError as error:
         if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
             logging.getLogger("invoke").debug("onebox failed", exc_info=True)
-        core.report(error, session, os.environ, _Chains.of(c).tasks)
+        core.report(error, context, os.environ, _Chains.of(c).tasks)
         raise Exit(code=error.code) from error
     except core.Interrupted as stop:
         raise Exit(code=stop.code) from stop

@@ -14,11 +14,11 @@ from onebox.transfer.select import Selection, select
 
 if TYPE_CHECKING:
     from onebox.agent.files.hash_index import Index
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
 def selected(
-    session: Session,
+    context: BoxContext,
     code: Sequence[str],
     data: Sequence[str],
     outputs: Sequence[str] = (),
@@ -31,25 +31,25 @@ def selected(
         UsageError: The project is no folder to push from: a home folder, or one
             that holds onebox's own key.
     """
-    why = private_paths.no_project(session.root, session.environ)
+    why = private_paths.no_project(context.root, context.environ)
     if why is not None:
         raise UsageError(
             f"{why}: nothing of it is pushed",
             next="put onebox.toml and tasks.py into a folder of the project's own",
         )
-    found = select(session.root, code, data, outputs, known)
+    found = select(context.root, code, data, outputs, known)
     for warning in found.warnings:
-        if warning not in session.warned:
-            session.warned.add(warning)
-            session.screen.warn(warning)
+        if warning not in context.warned:
+            context.warned.add(warning)
+            context.screen.warn(warning)
     return found
 
 
-def project(session: Session, known: Index | None = None) -> Selection:
+def project(context: BoxContext, known: Index | None = None) -> Selection:
     """Return what `[push]` selects of the project; see `selected`."""
-    push = session.settings.push
-    outputs = [*roots(session), *output_folders.noted(session)]
-    return selected(session, push.code, push.data, outputs, known)
+    push = context.settings.push
+    outputs = [*roots(context), *output_folders.noted(context)]
+    return selected(context, push.code, push.data, outputs, known)
 
 
 def left_out(selection: Selection) -> str:

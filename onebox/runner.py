@@ -16,19 +16,19 @@ from contextlib import contextmanager, suppress
 from onebox import config, formatting
 from onebox.boxes import offers, other_providers
 from onebox.command_hints import Hints
-from onebox.context import Session
+from onebox.context import BoxContext
 from onebox.errors import JobFailed, OneboxError
-from onebox.invocation import Line
+from onebox.invocation import Invocation
 from onebox.providers.base import Box
 from onebox.signals import Interrupted, caught
 from onebox.stages import plan, provision, push, run, teardown
 from onebox.ui.screen import Screen
 
 __all__ = [
+    "BoxContext",
     "Interrupted",
-    "Line",
+    "Invocation",
     "OneboxError",
-    "Session",
     "frame",
     "report",
     "say_kept",
@@ -39,55 +39,55 @@ __all__ = [
 
 
 @contextmanager
-def frame(session: Session) -> Iterator[None]:
+def frame(context: BoxContext) -> Iterator[None]:
     """
     Run the outermost stage of a chain, and settle what the chain owes.
 
     A box that the chain made for itself goes at the end, unless it holds
     outputs that are not here, a job that still runs, or `--keep` was said.
     """
-    with caught(lambda: _last_words(session)):
+    with caught(lambda: _last_words(context)):
         try:
             try:
-                with _settled(session):
+                with _settled(context):
                     yield
             except Interrupted:
-                _interrupted(session)
+                _interrupted(context)
                 raise
-            if session.screen.closed:
+            if context.screen.closed:
                 # As any program whose reader has gone; all has been done.
                 raise Interrupted(signal.SIGPIPE)
         finally:
-            session.hang_up()
-            session.line.job_wanted = False
+            context.close()
+            context.line.job_wanted = False
 
 
 @contextmanager
-def _settled(session: Session) -> Iterator[None]:
+def _settled(context: BoxContext) -> Iterator[None]:
     try:
         yield
     except OneboxError as error:
-        _settle(session, error)
+        _settle(context, error)
         raise
     except KeyboardInterrupt as error:
         # A user's own task has put another handler in the place of ours.
         raise Interrupted(signal.SIGINT) from error
     except (Exception, SystemExit):
         # A user's own task failed, after what it had asked for was done.
-        _settle(session, None)
+        _settle(context, None)
         raise
     else:
-        _settle(session, None)
+        _settle(context, None)
 
 
-def _settle(session: Session, error: OneboxError | None) -> None:
+def _settle(context: BoxContext, error: OneboxError | None) -> None:
     try:
-        teardown.settle(session, error)
+        teardown.settle(context, error)
     except OSError as refused:
         raise system_failed(refused) from refused
 
 
-def wants(session: Session, stage: str) -> bool:
+def wants(context: BoxContext, stage: str) -> bool:
     """
     Tell whether a stage must bring up what it needs before it runs.
 
@@ -96,32 +96,32 @@ def wants(session: Session, stage: str) -> bool:
             then no box is made for it.
     """
     if stage == "run":
-        if not session.line.own_command and run.reason(session) is None:
+        if not context.line.own_command and run.reason(context) is None:
             return False
-        run.check(session)
+        run.check(context)
     if stage in ("provision", "push", "run"):
-        config.check_files(session.settings, session.root)
-        offers.greet(session)
-        if session.box is not None:
-            provision.check(session, session.box)
+        config.check_files(context.settings, context.root)
+        offers.greet(context)
+        if context.box is not None:
+            provision.check(context, context.box)
         else:
-            other_providers.refuse(session)
-        if session.box is None and stage != "provision" and not session.looked:
-            session.looked = True
-            push.chosen(session)
+            other_providers.refuse(context)
+        if context.box is None and stage != "provision" and not context.looked:
+            context.looked = True
+            push.chosen(context)
     return True
 
 
-def show_plan(session: Session, stage: str, command: str = "") -> None:
+def show_plan(context: BoxContext, stage: str, command: str = "") -> None:
     """Print what a stage would do, and why; change nothing."""
-    plan.show(session, stage, command)
+    plan.show(context, stage, command)
 
 
-def say_kept(sessions: Iterable[Session]) -> None:
+def say_kept(sessions: Iterable[BoxContext]) -> None:
     """Say which boxes a line has left up, once all of it is over."""
-    for session in sessions:
+    for context in sessions:
         with suppress(OneboxError, OSError):
-            teardown.say_kept(session)
+            teardown.say_kept(context)
 
 
 def system_failed(error: OSError) -> OneboxError:
@@ -136,7 +136,7 @@ def system_failed(error: OSError) -> OneboxError:
 
 def report(
     error: OneboxError,
-    session: Session | None,
+    context: BoxContext | None,
     environ: Mapping[str, str],
     tasks: Mapping[str, str],
 ) -> None:
@@ -145,63 +145,63 @@ def report(
 
     *tasks* says what each task of onebox's own is called in this project.
     """
-    if session is None:
+    if context is None:
         Screen(environ, Hints(tasks)).error(error)
         return
     if isinstance(error, JobFailed):
         # Its line has said so; the exit code is the job's own.
         return
     if not error.running:
-        error.running = _still_running(session)
-    session.screen.close_line()
-    session.screen.error(error)
+        error.running = _still_running(context)
+    context.screen.close_line()
+    context.screen.error(error)
 
 
-def _interrupted(session: Session) -> None:
-    screen = session.screen
+def _interrupted(context: BoxContext) -> None:
+    screen = context.screen
     screen.close_line()
-    session.aside.clear()
+    context.superseded.clear()
     try:
-        box = session.look_again()
+        box = context.look_again()
     except (OneboxError, OSError) as error:
         # No answer is no proof that nothing is left.
-        screen.say(f"onebox: {_last_words(session)}")
+        screen.say(f"onebox: {_last_words(context)}")
         screen.say(f"        whether it still is cannot be seen now: {error}")
         screen.say("  next: inv status")
         return
     if box is None:
         screen.say("onebox: stopped; no box is left")
         return
-    if session.doing == "run" and session.job_state == "started":
-        _detached(session, box)
+    if context.doing == "run" and context.job_state == "started":
+        _detached(context, box)
         return
-    if session.doing == "run" and session.job_state == "starting":
+    if context.doing == "run" and context.job_state == "starting":
         screen.say(
-            f"onebox: stopped while job {session.notebook.record.job} was being "
+            f"onebox: stopped while job {context.store.record.job} was being "
             "started; it may run"
         )
-        screen.say(f"        {_left(session, box)}")
+        screen.say(f"        {_left(context, box)}")
         screen.say("  next: inv logs follows it; inv run, if it does not run")
         return
-    screen.say(f"onebox: stopped during {session.doing or 'the command'}")
-    screen.say(f"        {_left(session, box)}")
-    screen.say(f"  next: {_goes_on(session)}")
+    screen.say(f"onebox: stopped during {context.doing or 'the command'}")
+    screen.say(f"        {_left(context, box)}")
+    screen.say(f"  next: {_goes_on(context)}")
 
 
-def _goes_on(session: Session) -> str:
+def _goes_on(context: BoxContext) -> str:
     """Return what to type after a stop in a stage that did not end."""
-    if session.doing == "teardown":
+    if context.doing == "teardown":
         return "inv teardown"
-    if session.doing == "fetch":
+    if context.doing == "fetch":
         # Never the same command: `inv run` would run the finished job again.
-        ours = session.notebook.record.ours_to_end
-        return f"inv fetch{' teardown' * session.line.owes_teardown(ours)}"
+        ours = context.store.record.ours_to_end
+        return f"inv fetch{' teardown' * context.line.owes_teardown(ours)}"
     return "the same command goes on; inv teardown ends it"
 
 
-def _detached(session: Session, box: Box) -> None:
-    screen, idle = session.screen, session.settings.limits.idle_minutes
-    cost = formatting.rate(box.size.hourly)
+def _detached(context: BoxContext, box: Box) -> None:
+    screen, idle = context.screen, context.settings.limits.idle_minutes
+    cost = formatting.rate(box.offer.hourly)
     off = formatting.clock(box.deadline, time.time())
     screen.say(f"onebox: detached; the job goes on, on {box.id} ({cost})")
     screen.say("        come back:    inv logs")
@@ -211,32 +211,32 @@ def _detached(session: Session, box: Box) -> None:
     screen.say(f"        at {off} at the latest; its disk is kept")
 
 
-def _still_running(session: Session) -> str:
-    session.aside.clear()
+def _still_running(context: BoxContext) -> str:
+    context.superseded.clear()
     # What made us fail, a full disk perhaps, may keep us from looking, too.
     with suppress(OneboxError, OSError):
-        box = session.look_again()
-        return "" if box is None else _left(session, box)
-    record = session.notebook.record
+        box = context.look_again()
+        return "" if box is None else _left(context, box)
+    record = context.store.record
     return f"{record.box} may still be up" if record.box else ""
 
 
-def _left(session: Session, box: Box) -> str:
+def _left(context: BoxContext, box: Box) -> str:
     if box.state == "stopped":
-        return f"{session.title} ({box.id}) is stopped; its disk is kept"
+        return f"{context.title} ({box.id}) is stopped; its disk is kept"
     off = formatting.clock(box.deadline, time.time())
     return (
-        f"{session.title} ({box.id}) is still up: {formatting.rate(box.size.hourly)}, "
+        f"{context.title} ({box.id}) is still up: {formatting.rate(box.offer.hourly)}, "
         f"powers itself off at {off}"
     )
 
 
-def _last_words(session: Session) -> str:
-    record = session.notebook.record
+def _last_words(context: BoxContext) -> str:
+    record = context.store.record
     if not record.box:
         return "stopped; no box of this line is left"
     return (
-        f"stopped; {session.title} ({record.box}) is left, "
+        f"stopped; {context.title} ({record.box}) is left, "
         f"{formatting.rate(record.price)}, powers itself off at "
         f"{formatting.clock(record.deadline, time.time())}"
     )

@@ -51,15 +51,15 @@ def image(
     yes: bool = False,
 ) -> Any:
     """Package the job's environment; nothing to do if its recipe is unchanged."""
-    session, stages = session_of(c), load("image")
+    context, stages = session_of(c), load("image")
     if list:
-        return stages.show_list(session)
+        return stages.show_list(context)
     if prune:
-        return stages.prune(session, as_, everywhere=all, yes=yes)
+        return stages.prune(context, as_, everywhere=all, yes=yes)
     if from_box:
-        return stages.save_from_box(session, as_, yes=yes)
-    session.line.keep_builder = keep
-    return stages.perform(session, rebuild=rebuild)
+        return stages.save_from_box(context, as_, yes=yes)
+    context.line.keep_builder = keep
+    return stages.perform(context, rebuild=rebuild)
 
 
 @_stage(image, on_box=True)
@@ -117,11 +117,11 @@ def fetch(
     rescue: bool = False,
 ) -> Any:
     """Have the outputs here, verified byte for byte."""
-    session = session_of(c)
-    told = session.notebook.record.job_into
-    with session.fetching_into(into or (str(session.root / told) if told else "")):
+    context = session_of(c)
+    told = context.store.record.job_into
+    with context.fetching_into(into or (str(context.root / told) if told else "")):
         return load("fetch").perform(
-            session,
+            context,
             partial=partial,
             unsafe_links=unsafe_links,
             unsafe_git=unsafe_git,
@@ -141,10 +141,10 @@ def teardown(
     c: Context, discard_outputs: bool = False, all: bool = False, yes: bool = False
 ) -> Any:
     """Remove the box, once its outputs are here, and prove that it is gone."""
-    session, stages = session_of(c), load("teardown")
+    context, stages = session_of(c), load("teardown")
     if all:
-        return stages.perform_all(session, discard=discard_outputs, yes=yes)
-    return stages.perform(session, discard=discard_outputs, yes=yes)
+        return stages.perform_all(context, discard=discard_outputs, yes=yes)
+    return stages.perform(context, discard=discard_outputs, yes=yes)
 
 
 @_stage(each_time=True)
@@ -189,10 +189,10 @@ def ssh(c: Context) -> Any:
 )
 def sweep(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
     """Print everything of this owner, in every project; remove what has expired."""
-    session, stages = session_of(c), load("sweep")
+    context, stages = session_of(c), load("sweep")
     if print_cron:
-        return stages.print_cron(session)
-    return stages.perform(session, yes=yes)
+        return stages.print_cron(context)
+    return stages.perform(context, yes=yes)
 
 
 @_stage(
@@ -201,8 +201,8 @@ def sweep(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
 )
 def doctor(c: Context, policy: bool = False) -> Any:
     """Look for whatever would keep a run from working here."""
-    session, stages = session_of(c), load("doctor")
-    return stages.print_policy(session) if policy else stages.perform(session)
+    context, stages = session_of(c), load("doctor")
+    return stages.print_policy(context) if policy else stages.perform(context)
 
 
 @_stage(each_time=True, help={"force": "Replace the onebox.toml that is there."})

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from onebox.remote.keys import identity
-from onebox.store.box_store import Notebook
+from onebox.store.box_store import BoxStore
 
 from .conftest import TOML, Project
 
@@ -55,7 +55,7 @@ class TestState:
         """
         project.inv("teardown")
         (state,) = project.home.glob("state/projects/*/main")
-        book = Notebook(state)
+        book = BoxStore(state)
         with pytest.raises(KeyError), book.intent("create", box="ob-x", kind="box"):
             raise KeyError
         done = project.inv("run")
@@ -341,12 +341,12 @@ class TestCtrlC:
         """
         (tmp_path / "sitecustomize.py").write_text(
             "import signal\n"
-            "from onebox.context import Session\n"
-            "hang_up = Session.hang_up\n"
+            "from onebox.context import BoxContext\n"
+            "close = BoxContext.close\n"
             "def late(self):\n"
             "    signal.raise_signal(signal.SIGTERM)\n"
-            "    hang_up(self)\n"
-            "Session.hang_up = late\n"
+            "    close(self)\n"
+            "BoxContext.close = late\n"
         )
         project.inv("provision")
         done = project.inv("push", env={"PYTHONPATH": str(tmp_path)})

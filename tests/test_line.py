@@ -6,14 +6,16 @@ from itertools import product
 
 import pytest
 
-from onebox.invocation import Line
+from onebox.invocation import Invocation
 
 FLAGS = (False, True)
 
 
-def begun(*stages: str, keep: bool = False, only: bool = False, **more: bool) -> Line:
+def begun(
+    *stages: str, keep: bool = False, only: bool = False, **more: bool
+) -> Invocation:
     """Return the line `inv <stages> [--keep] [--only]`, flags on the last stage."""
-    line = Line("inv", stages, **more)
+    line = Invocation("inv", stages, **more)
     for stage in stages:
         last = stage == stages[-1]
         line.begin(stage, only=only and last, keep=keep and last, own_command=False)
@@ -45,7 +47,7 @@ class TestOwesTeardown:
             *(["provision"] if provision else []),
             *(["run"] if run else []),
         ]
-        line = Line("inv", tuple(names + ["teardown"] * teardown), made_box=made)
+        line = Invocation("inv", tuple(names + ["teardown"] * teardown), made_box=made)
         for stage in names:
             line.begin(
                 stage,
@@ -92,7 +94,7 @@ class TestOwesTeardown:
         """
         What a user's own stage does after its job does not excuse the chain.
         """
-        line = Line("inv train", made_box=True)
+        line = Invocation("inv train", made_box=True)
         line.begin("", only=False, keep=False, own_command=False)
         line.begin("run", only=False, keep=False, own_command=True)
         line.begin("fetch", only=True, keep=False, own_command=False)
@@ -103,7 +105,7 @@ class TestOwesTeardown:
         """
         A user's stage that calls `provision(c)` itself has asked for the box.
         """
-        line = Line("inv train", made_box=True)
+        line = Invocation("inv train", made_box=True)
         line.begin("", only=False, keep=False, own_command=False)
         line.begin("provision", only=False, keep=False, own_command=False)
         line.begin("run", only=False, keep=False, own_command=True)
@@ -119,7 +121,7 @@ class TestMakesForItself:
         """
         A box is the chain's own unless the user has said otherwise, in any way.
         """
-        line = Line("inv", ("provision",) * named, keep=keep, box_wanted=wanted)
+        line = Invocation("inv", ("provision",) * named, keep=keep, box_wanted=wanted)
 
         assert (not (keep or wanted or named)) == line.makes_for_itself
 
@@ -127,7 +129,7 @@ class TestMakesForItself:
         """
         `inv push provision` has asked for the box before `provision` begins.
         """
-        line = Line("inv push provision", ("push", "provision"))
+        line = Invocation("inv push provision", ("push", "provision"))
         line.begin("push", only=False, keep=False, own_command=False)
 
         assert not line.makes_for_itself
@@ -165,7 +167,7 @@ class TestBegin:
         """
         What comes after a need that failed is the user's wish again.
         """
-        line = Line("inv")
+        line = Invocation("inv")
         with pytest.raises(KeyError), line.as_need():
             raise KeyError
         line.begin("provision", only=False, keep=False, own_command=False)
@@ -176,7 +178,7 @@ class TestBegin:
         """
         Whether a command came with the line is known to the stage under way.
         """
-        line = Line("inv run -- x")
+        line = Invocation("inv run -- x")
         line.begin("run", only=False, keep=False, own_command=True)
         assert line.own_command
         line.begin("run", only=False, keep=False, own_command=False)

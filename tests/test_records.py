@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from onebox.store.box_store import Notebook
+from onebox.store.box_store import BoxStore
 
 from .conftest import TOML, Project
 from .providers.digitalocean.conftest import server
@@ -38,10 +38,10 @@ def cloud(project: Project, server: Server) -> Server:
     return server
 
 
-def notebook(project: Project) -> Notebook:
+def store(project: Project) -> BoxStore:
     """Return what is written down of the project's box."""
     (state,) = project.home.glob("state/projects/*/main/state.json")
-    return Notebook(state.parent)
+    return BoxStore(state.parent)
 
 
 def remove_elsewhere(project: Project) -> None:
@@ -73,7 +73,7 @@ class TestProvider:
         """
         project.inv("provision")
         remove_elsewhere(project)
-        notebook(project).update(
+        store(project).update(
             provider="digitalocean", place="nyc3", box="ob-gone", created=1.0
         )
         done = project.inv("run")
@@ -118,7 +118,7 @@ class TestProvider:
         """
         project.inv("provision")
         remove_elsewhere(project)
-        notebook(project).update(
+        store(project).update(
             provider="digitalocean", place="nyc3", box="ob-new", created=time.time()
         )
         refused = project.inv("provision", "--provider=local")
@@ -146,14 +146,14 @@ class TestRemoval:
         cloud.killing = lambda number, moment: False
         assert {} == cloud.world.droplets
         assert {} != cloud.world.firewalls
-        assert notebook(project).open_intents()
+        assert store(project).open_intents()
         done = project.inv("teardown")
 
         assert 0 == done.code, done.err
         assert "nothing is there" in done.err
         assert "looking for it" not in done.err
         assert {} == cloud.world.firewalls
-        assert [] == notebook(project).open_intents()
+        assert [] == store(project).open_intents()
 
     def test_that_was_refused_is_forgotten(
         self, project: Project, cloud: Server
@@ -181,7 +181,7 @@ def until_seen(project: Project, cloud: Server) -> None:
     end, looks = time.monotonic() + 300, 0
     while time.monotonic() < end:
         if not looks and list(project.home.glob("state/projects/*/main/state.json")):
-            book = notebook(project)
+            book = store(project)
             if book.record.box and not book.open_intents():
                 # The second look is asked for once the first has been answered.
                 looks = cloud.count("GET", "droplets") + 2
@@ -206,7 +206,7 @@ class TestClock:
         os.kill(line.pid, signal.SIGKILL)
         line.wait(300)
         [droplet] = cloud.world.made
-        expires = notebook(project).record.deadline - time.time()
+        expires = store(project).record.deadline - time.time()
 
         assert abs(expires / 3600 - hours - 8) < 1
         assert any("expires" in word for word in droplet.tags)

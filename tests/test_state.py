@@ -36,7 +36,7 @@ from onebox.errors import Busy, StateError
 from onebox.signals import Interrupted, caught
 from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.box_store import (
-    Notebook,
+    BoxStore,
     Record,
     config_dir,
     local_root,
@@ -50,9 +50,9 @@ STRACE = shutil.which("strace")
 
 
 @pytest.fixture
-def notebook(tmp_path: Path) -> Iterator[Notebook]:
+def store(tmp_path: Path) -> Iterator[BoxStore]:
     """A notebook that has been written in once."""
-    made = Notebook(tmp_path / "state" / "census" / "main")
+    made = BoxStore(tmp_path / "state" / "census" / "main")
     made.update(box="ob-first", price=1.5)
     yield made
     made.unlock()
@@ -75,9 +75,9 @@ def ended(process: subprocess.Popen[str], said: str = "") -> str:
     return out
 
 
-def open_intent(notebook: Notebook, do: str, **what: Any) -> None:
+def open_intent(store: BoxStore, do: str, **what: Any) -> None:
     """Begin something and be interrupted in the middle of it."""
-    with pytest.raises(KeyError), notebook.intent(do, **what):
+    with pytest.raises(KeyError), store.intent(do, **what):
         raise KeyError
 
 
@@ -155,7 +155,8 @@ class TestOwner:
         Several first commands at once end up with one owner.
         """
         code = (
-            "import sys; from pathlib import Path; from onebox.store.box_store import owner\n"
+            "import sys; from pathlib import Path; from onebox.store.box_store import "
+            "owner\n"
             "print('ready', flush=True); sys.stdin.readline()\n"
             "print(owner(Path(sys.argv[1])))"
         )
@@ -218,10 +219,10 @@ class TestRecord:
         """
         Without any file the record is empty, and looking makes none.
         """
-        assert Record() == Notebook(tmp_path / "x").record
+        assert Record() == BoxStore(tmp_path / "x").record
         assert not (tmp_path / "x").exists()
 
-    def test_round_trip(self, notebook: Notebook) -> None:
+    def test_round_trip(self, store: BoxStore) -> None:
         """
         What was noted is there for the next command, every field of it.
         """
@@ -236,26 +237,26 @@ class TestRecord:
             for name, default in asdict(Record()).items()
             if name != "unknown"
         }
-        notebook.update(**every)
+        store.update(**every)
 
-        assert Record(**every) == Notebook(notebook.directory).record
+        assert Record(**every) == BoxStore(store.directory).record
 
-    def test_the_rest_stays(self, notebook: Notebook) -> None:
+    def test_the_rest_stays(self, store: BoxStore) -> None:
         """
         An update changes what it names and nothing else.
         """
-        notebook.update(job="j1")
+        store.update(job="j1")
 
-        assert Record(box="ob-first", price=1.5, job="j1") == notebook.record
+        assert Record(box="ob-first", price=1.5, job="j1") == store.record
 
-    def test_unknown_keys_survive(self, notebook: Notebook) -> None:
+    def test_unknown_keys_survive(self, store: BoxStore) -> None:
         """
         What another version has noted is kept, through updates.
         """
-        path = notebook.directory / "state.json"
+        path = store.directory / "state.json"
         data = json.loads(path.read_bytes()) | {"later": [1, {"a": None}], "unknown": 1}
         path.write_text(json.dumps(data))
-        notebook.update(job="j1")
+        store.update(job="j1")
 
         after = json.loads(path.read_bytes())
         assert ([1, {"a": None}], 1, "j1") == (
@@ -264,32 +265,32 @@ class TestRecord:
             after["job"],
         )
 
-    def test_forget(self, notebook: Notebook) -> None:
+    def test_forget(self, store: BoxStore) -> None:
         """
         A box that is gone leaves an empty record.
         """
-        notebook.forget()
+        store.forget()
 
-        assert Record() == Notebook(notebook.directory).record
+        assert Record() == BoxStore(store.directory).record
 
-    def test_newer_format(self, notebook: Notebook) -> None:
+    def test_newer_format(self, store: BoxStore) -> None:
         """
         A newer version's record is neither used nor touched: changes are refused.
         """
-        path = notebook.directory / "state.json"
+        path = store.directory / "state.json"
         path.write_text('{"format": 2, "box": ["of", "another", "shape"]}')
         before = path.read_bytes()
 
-        assert Record() == notebook.record
+        assert Record() == store.record
         for change in (
-            lambda: notebook.update(box="x"),
-            notebook.forget,
-            lambda: notebook.lock("inv run"),
+            lambda: store.update(box="x"),
+            store.forget,
+            lambda: store.lock("inv run"),
         ):
             with pytest.raises(StateError, match="newer onebox"):
                 change()
         assert before == path.read_bytes()
-        assert ["state.json"] == names(notebook.directory)
+        assert ["state.json"] == names(store.directory)
 
     @pytest.mark.parametrize(
         "damage",
@@ -310,45 +311,45 @@ class TestRecord:
             b'{"ours_to_end": 1}',
         ],
     )
-    def test_damaged(self, notebook: Notebook, damage: bytes) -> None:
+    def test_damaged(self, store: BoxStore, damage: bytes) -> None:
         """
         A record that cannot be right is kept aside, said so, and counts as empty.
         """
-        path = notebook.directory / "state.json"
+        path = store.directory / "state.json"
         said: list[str] = []
-        reader = Notebook(notebook.directory, said.append)
+        reader = BoxStore(store.directory, said.append)
         for n in (1, 2):
             path.write_bytes(damage)
             assert Record() == reader.record
-            aside = path.with_name(f"state.json.corrupt-{n}")
-            assert damage == aside.read_bytes()
+            superseded = path.with_name(f"state.json.corrupt-{n}")
+            assert damage == superseded.read_bytes()
             assert n == len(said)
-            assert aside.name in said[-1]
+            assert superseded.name in said[-1]
         assert "ob-new" == reader.update(box="ob-new").box
         assert 2 == len(said)
 
-    def test_cut_at_every_byte(self, notebook: Notebook) -> None:
+    def test_cut_at_every_byte(self, store: BoxStore) -> None:
         """
         Whatever part of the file is left, the record is the whole one or empty.
         """
-        path = notebook.directory / "state.json"
-        whole, right = path.read_bytes(), notebook.record
+        path = store.directory / "state.json"
+        whole, right = path.read_bytes(), store.record
         for cut in range(len(whole)):
             path.write_bytes(whole[:cut])
-            assert Record() == notebook.record, cut
+            assert Record() == store.record, cut
             path.with_name("state.json.corrupt-1").unlink()
         path.write_bytes(whole)
-        assert right == notebook.record
+        assert right == store.record
 
-    def test_unreadable(self, notebook: Notebook) -> None:
+    def test_unreadable(self, store: BoxStore) -> None:
         """
         What is there and cannot be read is a StateError, not an empty record.
         """
-        path = notebook.directory / "state.json"
+        path = store.directory / "state.json"
         path.unlink()
         path.mkdir()
         with pytest.raises(StateError, match=r"state\.json"):
-            _ = notebook.record
+            _ = store.record
 
 
 class TestPrivacy:
@@ -359,11 +360,11 @@ class TestPrivacy:
         before = os.umask(0)
         try:
             owner(tmp_path / "a" / "config")
-            notebook = Notebook(tmp_path / "a" / "state" / "projects" / "x" / "main")
-            notebook.update(box="b")
-            open_intent(notebook, "create")
-            notebook.lock("inv run")
-            notebook.unlock()
+            store = BoxStore(tmp_path / "a" / "state" / "projects" / "x" / "main")
+            store.update(box="b")
+            open_intent(store, "create")
+            store.lock("inv run")
+            store.unlock()
         finally:
             os.umask(before)
         found = {
@@ -384,144 +385,145 @@ class TestPrivacy:
 
 
 class TestIntents:
-    def test_open_until_done(self, notebook: Notebook) -> None:
+    def test_open_until_done(self, store: BoxStore) -> None:
         """
         An intent is on the disk before its body runs, and closed after it.
         """
-        with notebook.intent("create", box="ob-1", size="m7i.large"):
-            (seen,) = Notebook(notebook.directory).open_intents()
+        with store.intent("create", box="ob-1", size="m7i.large"):
+            (seen,) = BoxStore(store.directory).open_intents()
             assert ("create", "ob-1", "m7i.large") == (
                 seen["do"],
                 seen["box"],
                 seen["size"],
             )
             assert abs(time.time() - seen["at"]) < 60
-        assert [] == notebook.open_intents()
+        assert [] == store.open_intents()
 
-    def test_failed_body(self, notebook: Notebook) -> None:
+    def test_failed_body(self, store: BoxStore) -> None:
         """
         A body that fails leaves its intent open, unless nothing came of it.
         """
-        open_intent(notebook, "create", box="ob-1")
-        with pytest.raises(KeyError), notebook.intent("create", box="ob-2") as outcome:
+        open_intent(store, "create", box="ob-1")
+        with pytest.raises(KeyError), store.intent("create", box="ob-2") as outcome:
             outcome["undone"] = True
             raise KeyError
 
-        assert ["ob-1"] == [intent["box"] for intent in notebook.open_intents()]
+        assert ["ob-1"] == [intent["box"] for intent in store.open_intents()]
 
-    def test_dealt_with(self, notebook: Notebook) -> None:
+    def test_dealt_with(self, store: BoxStore) -> None:
         """
         Open intents are told oldest first, until each has been dealt with.
         """
         for box in ("ob-1", "ob-2", "ob-3"):
-            open_intent(notebook, "create", box=box)
-        _, second, _ = notebook.open_intents()
-        notebook.close_intent(second, "removed")
+            open_intent(store, "create", box=box)
+        _, second, _ = store.open_intents()
+        store.close_intent(second, "removed")
 
-        assert ["ob-1", "ob-3"] == [i["box"] for i in notebook.open_intents()]
+        assert ["ob-1", "ob-3"] == [i["box"] for i in store.open_intents()]
 
-    def test_cut_at_every_byte(self, notebook: Notebook) -> None:
+    def test_cut_at_every_byte(self, store: BoxStore) -> None:
         """
         What was on the disk before a tear counts, and what comes after it, too.
         """
-        path = notebook.directory / "journal"
+        path = store.directory / "journal"
         ends: list[tuple[int, list[str]]] = [(0, [])]
 
         def note() -> None:
-            boxes = [str(intent["box"]) for intent in notebook.open_intents()]
+            boxes = [str(intent["box"]) for intent in store.open_intents()]
             ends.append((path.stat().st_size, boxes))
 
-        open_intent(notebook, "create", box="ob-1")
+        open_intent(store, "create", box="ob-1")
         note()
-        open_intent(notebook, "delete", box="ob-2")
+        open_intent(store, "delete", box="ob-2")
         note()
-        notebook.close_intent(notebook.open_intents()[0], "seen to")
+        store.close_intent(store.open_intents()[0], "seen to")
         note()
-        open_intent(notebook, "create", box="ob-3 ü")
+        open_intent(store, "create", box="ob-3 ü")
         note()
         whole = path.read_bytes()
         for cut in range(len(whole) + 1):
             path.write_bytes(whole[:cut])
             # All but the newline of a line is enough to be sure of it.
             wanted = next(boxes for end, boxes in reversed(ends) if end <= cut + 1)
-            found = [intent["box"] for intent in notebook.open_intents()]
+            found = [intent["box"] for intent in store.open_intents()]
             assert wanted == found, cut
             if cut % 7 == 0:
-                open_intent(notebook, "create", box="after")
-                found = [intent["box"] for intent in notebook.open_intents()]
+                open_intent(store, "create", box="after")
+                found = [intent["box"] for intent in store.open_intents()]
                 assert [*wanted, "after"] == found, cut
 
-    def test_bytes_changed(self, notebook: Notebook) -> None:
+    def test_bytes_changed(self, store: BoxStore) -> None:
         """
         A line that a bad disk has changed is not believed.
         """
-        path = notebook.directory / "journal"
-        open_intent(notebook, "create", box="ob-1")
-        open_intent(notebook, "create", box="ob-2")
+        path = store.directory / "journal"
+        open_intent(store, "create", box="ob-1")
+        open_intent(store, "create", box="ob-2")
         whole = path.read_bytes()
         for place in range(whole.index(b"\n")):
             changed = bytearray(whole)
             changed[place] ^= 1
             path.write_bytes(changed)
-            found = [intent["box"] for intent in notebook.open_intents()]
+            found = [intent["box"] for intent in store.open_intents()]
             assert ["ob-2"] == found, place
 
-    def test_two_processes(self, notebook: Notebook) -> None:
+    def test_two_processes(self, store: BoxStore) -> None:
         """
         Two processes write into one journal and no line of either is lost.
         """
         code = (
-            "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
-            "book = Notebook(Path(sys.argv[1]))\n"
+            "import sys; from pathlib import Path; from onebox.store.box_store import "
+            "BoxStore\n"
+            "book = BoxStore(Path(sys.argv[1]))\n"
             "for n in range(40):\n"
             "    try:\n"
             "        with book.intent('create', box=f'{sys.argv[2]}-{n}', y='x' * n):\n"
             "            if n % 2: raise KeyError\n"
             "    except KeyError: pass\n"
         )
-        both = [begin(code, notebook.directory, name) for name in "ab"]
+        both = [begin(code, store.directory, name) for name in "ab"]
         for process in both:
             ended(process)
 
-        found = [intent["box"] for intent in notebook.open_intents()]
+        found = [intent["box"] for intent in store.open_intents()]
         assert {f"{name}-{n}" for name in "ab" for n in range(1, 40, 2)} == set(found)
         assert 40 == len(found)
 
-    def test_no_room_for_it(self, notebook: Notebook) -> None:
+    def test_no_room_for_it(self, store: BoxStore) -> None:
         """
         Without room for the whole line nothing is begun, however much fitted.
         """
-        open_intent(notebook, "create", box="ob-1")
-        size = (notebook.directory / "journal").stat().st_size
+        open_intent(store, "create", box="ob-1")
+        size = (store.directory / "journal").stat().st_size
         for room in (0, 1, 40):
             with largest_file(size + room), pytest.raises(StateError, match="journal"):
-                with notebook.intent("create", box="ob-2", pad="x" * 100):
+                with store.intent("create", box="ob-2", pad="x" * 100):
                     pytest.fail("begun")
-            assert ["ob-1"] == [i["box"] for i in notebook.open_intents()]
-            size = (notebook.directory / "journal").stat().st_size
-        open_intent(notebook, "create", box="ob-3")
-        assert ["ob-1", "ob-3"] == [i["box"] for i in notebook.open_intents()]
+            assert ["ob-1"] == [i["box"] for i in store.open_intents()]
+            size = (store.directory / "journal").stat().st_size
+        open_intent(store, "create", box="ob-3")
+        assert ["ob-1", "ob-3"] == [i["box"] for i in store.open_intents()]
 
 
 class TestLock:
     HOLD = (
         "import subprocess, sys; from pathlib import Path\n"
-        "from onebox.store.box_store import Notebook\n"
-        "Notebook(Path(sys.argv[1])).lock('inv run --vm=large')\n"
+        "from onebox.store.box_store import BoxStore\n"
+        "BoxStore(Path(sys.argv[1])).lock('inv run --vm=large')\n"
         "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL)\n"
         "print(child.pid, flush=True); sys.stdin.read()"
     )
 
-    def test_second_process(self, notebook: Notebook) -> None:
+    def test_second_process(self, store: BoxStore) -> None:
         """
         A second command is told who works on the box; it goes with that process.
         """
-        holder = begin(self.HOLD, notebook.directory)
+        holder = begin(self.HOLD, store.directory)
         assert holder.stdout is not None
         child = int(holder.stdout.readline())
         try:
             with pytest.raises(Busy) as busy:
-                notebook.lock("inv teardown")
+                store.lock("inv teardown")
             said = busy.value.message
             assert said.startswith(
                 f'busy: pid {holder.pid} "inv run --vm=large" since '
@@ -529,53 +531,54 @@ class TestLock:
             time.strptime(said.rpartition(" ")[2], "%H:%M:%S")
             assert 75 == busy.value.code
             # Looking, and noting an intent of one's own, needs no lock.
-            assert "ob-first" == notebook.record.box
+            assert "ob-first" == store.record.box
 
             holder.kill()
             holder.communicate()
             # What it had started lives on, and does not hold the box.
             os.kill(child, 0)
-            notebook.lock("inv teardown")
-            text = (notebook.directory / "lock").read_text()
+            store.lock("inv teardown")
+            text = (store.directory / "lock").read_text()
             assert text.startswith(f'pid {os.getpid()} "inv teardown" since')
         finally:
             os.kill(child, signal.SIGKILL)
 
-    def test_given_free(self, notebook: Notebook) -> None:
+    def test_given_free(self, store: BoxStore) -> None:
         """
         A box that was given free can be taken by the next process.
         """
-        notebook.lock("inv run")
+        store.lock("inv run")
         take = (
-            "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
-            "Notebook(Path(sys.argv[1])).lock('inv logs'); print('mine')"
+            "import sys; from pathlib import Path; from onebox.store.box_store import "
+            "BoxStore\n"
+            "BoxStore(Path(sys.argv[1])).lock('inv logs'); print('mine')"
         )
-        notebook.unlock()
+        store.unlock()
 
-        assert "mine\n" == ended(begin(take, notebook.directory))
+        assert "mine\n" == ended(begin(take, store.directory))
 
-    def test_same_process(self, notebook: Notebook) -> None:
+    def test_same_process(self, store: BoxStore) -> None:
         """
         One process may take one box through several notebooks.
         """
-        notebook.lock("inv train")
-        Notebook(notebook.directory).lock("inv train")
+        store.lock("inv train")
+        BoxStore(store.directory).lock("inv train")
 
         with pytest.raises(Busy):
-            _lock_elsewhere(notebook.directory)
+            _lock_elsewhere(store.directory)
 
-    def test_refused_by_the_disk(self, notebook: Notebook) -> None:
+    def test_refused_by_the_disk(self, store: BoxStore) -> None:
         """
         Who could not write down that the box is theirs does not have it.
         """
         with pytest.raises(StateError, match="lock"), largest_file(0):
-            notebook.lock("inv run")
+            store.lock("inv run")
 
-        _lock_elsewhere(notebook.directory)
-        notebook.lock("inv run")
+        _lock_elsewhere(store.directory)
+        store.lock("inv run")
 
     def test_interrupted(
-        self, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+        self, store: BoxStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """
         Ctrl-C at the moment that the box is taken leaves none that cannot be freed.
@@ -588,19 +591,20 @@ class TestLock:
 
         monkeypatch.setattr("onebox.store.box_store.fcntl.flock", interrupted)
         with pytest.raises(Interrupted), caught(str):
-            notebook.lock("inv run")
+            store.lock("inv run")
         with pytest.raises(Busy):
-            _lock_elsewhere(notebook.directory)
-        notebook.unlock()
+            _lock_elsewhere(store.directory)
+        store.unlock()
 
-        _lock_elsewhere(notebook.directory)
+        _lock_elsewhere(store.directory)
 
 
 def _lock_elsewhere(directory: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
+        "import sys; from pathlib import Path; from onebox.store.box_store import "
+        "BoxStore\n"
         "from onebox.errors import Busy\n"
-        "try: Notebook(Path(sys.argv[1])).lock('x')\n"
+        "try: BoxStore(Path(sys.argv[1])).lock('x')\n"
         "except Busy as busy: print(busy.message)"
     )
     said = ended(begin(code, directory)).strip()
@@ -610,13 +614,14 @@ def _lock_elsewhere(directory: Path) -> None:
 
 class TestCrash:
     UPDATE = (
-        "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
+        "import sys; from pathlib import Path; from onebox.store.box_store import "
+        "BoxStore\n"
         "from onebox.errors import StateError\n"
-        "try: Notebook(Path(sys.argv[1])).update(box='ob-second', job='j' * 5000)\n"
+        "try: BoxStore(Path(sys.argv[1])).update(box='ob-second', job='j' * 5000)\n"
         "except StateError as error: print(error.message)"
     )
 
-    def _strace(self, notebook: Notebook, how: str) -> tuple[int, str]:
+    def _strace(self, store: BoxStore, how: str) -> tuple[int, str]:
         if STRACE is None:
             pytest.skip("there is no strace to stop a system call with")
         call = how.partition(":")[0]
@@ -624,7 +629,7 @@ class TestCrash:
             [
                 *(STRACE, "-f", "-o", "/dev/null"),
                 *("-e", f"trace={call}", "-e", f"inject={how}"),
-                *(sys.executable, "-B", "-c", self.UPDATE, str(notebook.directory)),
+                *(sys.executable, "-B", "-c", self.UPDATE, str(store.directory)),
             ],
             cwd=ROOT,
             capture_output=True,
@@ -646,52 +651,53 @@ class TestCrash:
         ],
     )
     def test_killed_at_a_call(
-        self, notebook: Notebook, call: str, when: int, new: bool
+        self, store: BoxStore, call: str, when: int, new: bool
     ) -> None:
         """
         A kill at any system call of an update leaves the old record or the new.
         """
-        before = notebook.record
-        code, _ = self._strace(notebook, f"{call}:signal=KILL:when={when}")
+        before = store.record
+        code, _ = self._strace(store, f"{call}:signal=KILL:when={when}")
 
         assert -signal.SIGKILL == code
         if new:
-            assert "ob-second" == notebook.record.box
+            assert "ob-second" == store.record.box
         else:
-            assert before == notebook.record
-        assert "ob-third" == notebook.update(box="ob-third").box
+            assert before == store.record
+        assert "ob-third" == store.update(box="ob-third").box
 
     @pytest.mark.parametrize("call", ["write", "fsync"])
-    def test_disk_full_at_a_call(self, notebook: Notebook, call: str) -> None:
+    def test_disk_full_at_a_call(self, store: BoxStore, call: str) -> None:
         """
         A disk without room leaves the old record, and is named in one sentence.
         """
-        before = notebook.record
-        code, said = self._strace(notebook, f"{call}:error=ENOSPC:when=1")
+        before = store.record
+        code, said = self._strace(store, f"{call}:error=ENOSPC:when=1")
 
         assert 0 == code
         assert "No space left on device" in said
-        assert before == notebook.record
-        assert ["state.json"] == names(notebook.directory)
+        assert before == store.record
+        assert ["state.json"] == names(store.directory)
 
-    def test_no_room(self, notebook: Notebook) -> None:
+    def test_no_room(self, store: BoxStore) -> None:
         """
         An update that does not fit leaves the old record, and no draft.
         """
-        before = notebook.record
+        before = store.record
         for room in (0, 1, 100):
             with largest_file(room), pytest.raises(StateError, match="File too large"):
-                notebook.update(job="j" * 1000)
-            assert before == notebook.record
-            assert ["state.json"] == names(notebook.directory)
+                store.update(job="j" * 1000)
+            assert before == store.record
+            assert ["state.json"] == names(store.directory)
 
-    def test_killed_at_any_time(self, notebook: Notebook) -> None:
+    def test_killed_at_any_time(self, store: BoxStore) -> None:
         """
         After a kill at any moment the record is one that was written, and whole.
         """
         code = (
-            "import sys; from pathlib import Path; from onebox.store.box_store import Notebook\n"
-            "book = Notebook(Path(sys.argv[1]))\n"
+            "import sys; from pathlib import Path; from onebox.store.box_store import "
+            "BoxStore\n"
+            "book = BoxStore(Path(sys.argv[1]))\n"
             "n = int(book.record.job or 0)\n"
             "while True:\n"
             "    n += 1\n"
@@ -700,7 +706,7 @@ class TestCrash:
             "    print(n, flush=True)\n"
         )
         for _ in range(6):
-            process = begin(code, notebook.directory)
+            process = begin(code, store.directory)
             assert process.stdout is not None
             said = process.stdout.readline()
             time.sleep(random.random() / 20)
@@ -709,14 +715,14 @@ class TestCrash:
             said += process.stdout.read()
             process.communicate()
             seen = int(said.split("\n")[-2])
-            record = notebook.record
+            record = store.record
             assert int(record.job) in (seen, seen + 1)
             assert "x" * int(record.job) == record.job_command
-            left = [int(intent["box"]) for intent in notebook.open_intents()]
+            left = [int(intent["box"]) for intent in store.open_intents()]
             assert left in ([], [seen + 1])
-            for intent in notebook.open_intents():
-                notebook.close_intent(intent, "seen to")
-        assert [] == list(notebook.directory.glob("*.corrupt-*"))
+            for intent in store.open_intents():
+                store.close_intent(intent, "seen to")
+        assert [] == list(store.directory.glob("*.corrupt-*"))
 
 
 class TestWriteAtomically:
@@ -764,7 +770,7 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.base = Path(tempfile.mkdtemp(prefix="onebox-"))
         self.lives = 0
-        self.book = Notebook(self.base / "0")
+        self.book = BoxStore(self.base / "0")
         self.wanted = Record()
         self.open: list[str] = []
         self.count = 0
@@ -815,7 +821,7 @@ class Life(RuleBasedStateMachine):
         if self.book.directory.exists():
             shutil.copytree(self.book.directory, place)
             (place / ".state.json-abcdef").write_bytes(draft)
-        self.book = Notebook(place)
+        self.book = BoxStore(place)
 
     @rule(part=st.floats(0, 1))
     def crash_while_noting(self, part: float) -> None:

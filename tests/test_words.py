@@ -32,7 +32,7 @@ class TestSize:
         """
         What is written is within a twentieth of what it is, in few characters.
         """
-        text = formatting.size(count)
+        text = formatting.byte_count(count)
         number, unit = text.split(" ")
         value = float(number.replace(",", "")) * 1024 ** UNITS[unit]
 
@@ -46,7 +46,7 @@ class TestSize:
         """
         values = []
         for count in sorted((one, other)):
-            number, unit = formatting.size(count).split(" ")
+            number, unit = formatting.byte_count(count).split(" ")
             values.append((UNITS[unit], float(number.replace(",", ""))))
 
         assert values == sorted(values)

@@ -40,7 +40,7 @@ def watch(root: str) -> None:
     """Watch until the box is off, or its directory is gone."""
     os.umask(0o077)
     try:
-        watchman = _Watchman(root)
+        watchman = Watchdog(root)
     except Refused as refusal:
         raise SystemExit(refusal.message) from refusal
     lock = os.open(os.path.join(root, "watch.lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -126,7 +126,7 @@ def note(at: Box, text: str) -> None:
         return
 
 
-class _Watchman:
+class Watchdog:
     """
     Remembers when there was last a sign of life, by a clock nobody can set.
 

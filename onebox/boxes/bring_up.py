@@ -17,7 +17,7 @@ from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentError
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 ERRAND_SECONDS = 60.0
 # How much of a line is quoted that a box has printed.
@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 60.0
 
 
 def wait(
-    session: Session, box: Box, seconds: float, doing: Callable[[str], None]
+    context: BoxContext, box: Box, seconds: float, doing: Callable[[str], None]
 ) -> Box:
     """
     Wait until the box lets us in, and see to all that it needs from then on.
@@ -38,25 +38,25 @@ def wait(
     Raises:
         BoxFailed: It did not come up; what its console said last is quoted.
     """
-    box = _open(session, box, seconds, doing)
-    _compare_clocks(session, box)
-    box = secure(session, box)
-    _run_errand(session, box)
-    if session.notebook.record.box == box.id:
-        session.remember(arrived=True)
+    box = _open(context, box, seconds, doing)
+    _compare_clocks(context, box)
+    box = secure(context, box)
+    _run_errand(context, box)
+    if context.store.record.box == box.id:
+        context.remember(arrived=True)
     return box
 
 
-def arrived(session: Session, box: Box) -> bool:
+def arrived(context: BoxContext, box: Box) -> bool:
     """Tell whether a box has come up, as far as is known here."""
-    record = session.notebook.record
+    record = context.store.record
     has_address = bool(box.host and box.host_key)
     unseen = record.box == box.id and not record.arrived
     return box.state == "running" and has_address and not unseen
 
 
 def ready(
-    session: Session,
+    context: BoxContext,
     box: Box | None = None,
     doing: Callable[[str], None] = lambda text: None,
 ) -> Box:
@@ -68,17 +68,17 @@ def ready(
 
         BoxFailed: It did not come up.
     """
-    box = box or session.running_box()
-    if arrived(session, box):
+    box = box or context.running_box()
+    if arrived(context, box):
         return box
-    boot = session.settings.limits.boot_minutes * 60
-    box = _open(session, box, boot, doing)
-    session.made_again(box)
+    boot = context.settings.limits.boot_minutes * 60
+    box = _open(context, box, boot, doing)
+    context.made_again(box)
     return box
 
 
 def _open(
-    session: Session, box: Box, seconds: float, doing: Callable[[str], None]
+    context: BoxContext, box: Box, seconds: float, doing: Callable[[str], None]
 ) -> Box:
     """Wait until the box lets us in with the host key that it was made with."""
     began = time.monotonic()
@@ -91,33 +91,35 @@ def _open(
             doing(f"waiting for {box.id} to have an address, {waited()}")
             if time.monotonic() - began > seconds:
                 raise BoxFailed(f"{box.id} had no address after {seconds:.0f} s")
-            time.sleep(max(session.provider.pace, 0.2))
-            box = session.look_at(box)
-        session.door(box).open_when_up(
+            time.sleep(max(context.provider.poll_interval, 0.2))
+            box = context.look_at(box)
+        context.ssh(box).open_when_up(
             seconds,
-            _now_and_then(session.provider.pace, lambda: session.still_there(box)),
+            _now_and_then(
+                context.provider.poll_interval, lambda: context.still_there(box)
+            ),
             lambda: doing(f"waiting for ssh on {box.host}, {waited()}"),
         )
     except BoxFailed as error:
-        console = session.provider.console(box).strip().splitlines()[-5:]
+        console = context.provider.console(box).strip().splitlines()[-5:]
         said = "".join(f"\n    {printable(line[:LONGEST_LINE])}" for line in console)
         raise BoxFailed(f"{error.message}{said}", next=error.next) from error
     return box
 
 
-def _compare_clocks(session: Session, box: Box) -> None:
+def _compare_clocks(context: BoxContext, box: Box) -> None:
     """Warn of a clock that differs from the box's: its deadline goes by that."""
-    ahead = session.door(box).ahead
-    off = time.time() + ahead - session.now()
+    ahead = context.ssh(box).ahead
+    off = time.time() + ahead - context.now()
     if abs(off) > formatting.CLOCK_SECONDS:
         then = "earlier" if off > 0 else "later"
-        session.screen.warn(
+        context.screen.warn(
             f"{formatting.clock_differs(ahead)} the box's: {box.id} powers itself off "
             f"{formatting.seconds(abs(off))} {then} than max_hours says; set it"
         )
 
 
-def check_deadline(session: Session, box: Box) -> Box:
+def check_deadline(context: BoxContext, box: Box) -> Box:
     """
     Return a box that was started again with the deadline that it goes by itself.
 
@@ -126,8 +128,8 @@ def check_deadline(session: Session, box: Box) -> Box:
     """
     until = time.monotonic() + DEADLINE_SECONDS
     while True:
-        hello: Hello = session.resuming(
-            lambda link: Hello.parse(link.ask("hello")), box
+        hello: Hello = context.resuming(
+            lambda channel: Hello.parse(channel.ask("hello")), box
         )
         own = hello.deadline
         if own is None or abs(own - box.deadline) <= formatting.CLOCK_SECONDS:
@@ -136,14 +138,14 @@ def check_deadline(session: Session, box: Box) -> Box:
             break
         time.sleep(1.0)
     now = time.time()
-    session.screen.warn(
+    context.screen.warn(
         f"{box.id} has not taken its new deadline over: it powers itself off at "
         f"{formatting.clock(own, now)}, not at {formatting.clock(box.deadline, now)}"
     )
     return replace(box, deadline=own)
 
 
-def secure(session: Session, box: Box) -> Box:
+def secure(context: BoxContext, box: Box) -> Box:
     """
     Have the box answer with a host key that never left it, if it does not yet.
 
@@ -151,41 +153,41 @@ def secure(session: Session, box: Box) -> Box:
     new one is written down here before the box uses it, and with the box after:
     so a crash in between locks nobody out.
     """
-    if not box.exposed:
+    if not box.bootstrap_key:
         return box
-    door = session.door(box)
+    ssh = context.ssh(box)
 
     def ask(op: str, **what: str) -> dict[str, Any]:
         # Another command that finds no agent there yet ends the shared connection.
-        return door.resuming(
-            lambda link: link.ask(op, **what),
-            lambda error, attempt: session.still_there(box),
+        return ssh.resuming(
+            lambda channel: channel.ask(op, **what),
+            lambda error, attempt: context.still_there(box),
         )
 
     try:
         fresh = answers.public_key(ask("hostkey_new"))
         if box.tags.kind == "box":
-            session.remember(host_key=fresh)
-        door.expect(replace(box, host_key=f"{box.host_key}\n{fresh}"))
+            context.remember(host_key=fresh)
+        ssh.expect(replace(box, host_key=f"{box.host_key}\n{fresh}"))
         ask("hostkey_use", public=fresh)
     except AgentError as error:
-        session.screen.warn(f"{box.id} keeps its first host key: {error.message}")
+        context.screen.warn(f"{box.id} keeps its first host key: {error.message}")
         return box
-    box = session.provider.pin(box, fresh)
-    door.expect(box)
+    box = context.provider.set_host_key(box, fresh)
+    ssh.expect(box)
     return box
 
 
-def _run_errand(session: Session, box: Box) -> None:
+def _run_errand(context: BoxContext, box: Box) -> None:
     """Have root do on the box what its provider wants done there, with its secrets."""
-    program = session.provider.errand(box)
+    program = context.provider.post_boot_script(box)
     if not program:
         return
     try:
         done = subprocess.run(
             # Alone: another command may end the connection that all share.
             [
-                *session.door(box).argv("-o", "ControlPath=none"),
+                *context.ssh(box).argv("-o", "ControlPath=none"),
                 "sudo -n python3 -I -S -",
             ],
             input=program,
@@ -208,13 +210,13 @@ def _endless(box: Box, why: str) -> BoxFailed:
     )
 
 
-def _now_and_then(pace: float, look: Callable[[], None]) -> Callable[[], None]:
+def _now_and_then(poll_interval: float, look: Callable[[], None]) -> Callable[[], None]:
     """Return *look*, done at most every few seconds where each look is a call."""
     last = time.monotonic()
 
     def sometimes() -> None:
         nonlocal last
-        if time.monotonic() - last >= 2 * pace:
+        if time.monotonic() - last >= 2 * poll_interval:
             last = time.monotonic()
             look()
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.providers.base import Size
+from onebox.providers.base import Offer
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
 def lines(
-    session: Session, size: Size, deadline: float, others: Sequence[Size] = ()
+    context: BoxContext, size: Offer, deadline: float, others: Sequence[Offer] = ()
 ) -> list[str]:
     """
     Return the lines below a headline: the ceiling, its parts, and unknown prices.
@@ -22,33 +22,33 @@ def lines(
     Args:
         others: What may be had instead if there is no room for this one.
     """
-    now = session.now()
+    now = context.now()
     hours = max(deadline - now, 0) / 3600
     off = f"powers itself off at {formatting.clock(deadline, now)}"
     if size.price == 0:
         return [f"{off}, whatever happens here"]
     worst = formatting.money(_times(size.hourly, hours))
-    if session.provider.off_is_free:
+    if context.provider.stopped_is_free:
         instead = _instead(size, others, hours)
         first = f"at most {worst}{instead}: {off}, whatever happens here"
     else:
         instead = _instead(size, others, hours)
         first = f"{worst}{instead} until then: {off}, but is billed until it is removed"
-    found = [first, _parts(session, size, hours)]
+    found = [first, _parts(context, size, hours)]
     if size.hourly is None:
-        found.append(f"$? is not known: {why_unknown(session)}")
+        found.append(f"$? is not known: {why_unknown(context)}")
     elif size.priced:
         age = formatting.age(time.time() - size.priced)
-        found.append(f"prices are {age} old: {why_unknown(session)}")
+        found.append(f"prices are {age} old: {why_unknown(context)}")
     return found
 
 
-def why_unknown(session: Session) -> str:
+def why_unknown(context: BoxContext) -> str:
     """Say why a price is not known now."""
-    return session.provider.unpriced or "the price list does not name it"
+    return context.provider.unpriced or "the price list does not name it"
 
 
-def _instead(size: Size, others: Sequence[Size], hours: float) -> str:
+def _instead(size: Offer, others: Sequence[Offer], hours: float) -> str:
     """Say what the dearest candidate costs, which a box may be in the end."""
     rates = [one.hourly for one in others]
     if size.hourly is None or not rates:
@@ -64,16 +64,16 @@ def _instead(size: Size, others: Sequence[Size], hours: float) -> str:
     )
 
 
-def _parts(session: Session, size: Size, hours: float) -> str:
+def _parts(context: BoxContext, size: Offer, hours: float) -> str:
     costs = [
         f"{p.label} {formatting.money(_times(p.hourly, hours))}" for p in size.parts
     ]
     text = ", ".join(costs)
-    rate = session.provider.egress_rate(size.place)
+    rate = context.provider.egress_rate(size.place)
     if rate != 0:
         text += f"; outputs {formatting.money(rate)} a GB at most"
     stopped = size.hourly_stopped
-    if stopped != 0 and session.provider.off_is_free:
+    if stopped != 0 and context.provider.stopped_is_free:
         text += f"; off, its disk {formatting.rate(stopped)} until inv teardown"
     return text
 

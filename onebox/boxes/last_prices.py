@@ -16,21 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onebox.providers.base import Size
+from onebox.providers.base import Offer
 from onebox.providers.costs import Cost
 from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.box_store import state_dir
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 DAY = 86400.0
 LASTS = {False: 30 * DAY, True: DAY}
 
 
-def complete(session: Session, sizes: Sequence[Size]) -> list[Size]:
+def complete(context: BoxContext, sizes: Sequence[Offer]) -> list[Offer]:
     """Return sizes with the last known price where there is none now; keep the new."""
-    path = _path(session)
+    path = _path(context)
     known, now = _read(path), time.time()
     found = [_filled(size, known, now) for size in sizes]
     fresh = {key: row for size in sizes for key, row in _rows(size, now).items()}
@@ -43,7 +43,7 @@ def complete(session: Session, sizes: Sequence[Size]) -> list[Size]:
     return found
 
 
-def _filled(size: Size, known: dict[str, Any], now: float) -> Size:
+def _filled(size: Offer, known: dict[str, Any], now: float) -> Offer:
     moments = [0.0]
 
     def last(label: str, price: float | None, *, spot: bool) -> float | None:
@@ -67,7 +67,7 @@ def _filled(size: Size, known: dict[str, Any], now: float) -> Size:
     )
 
 
-def _rows(size: Size, now: float) -> dict[str, Any]:
+def _rows(size: Offer, now: float) -> dict[str, Any]:
     prices = {
         _key(size, "machine", spot=size.spot): size.price,
         _key(size, "machine", spot=False): size.on_demand,
@@ -77,7 +77,7 @@ def _rows(size: Size, now: float) -> dict[str, Any]:
     return {key: {"price": price, "at": now} for key, price in prices.items() if price}
 
 
-def _key(size: Size, label: str, *, spot: bool) -> str:
+def _key(size: Offer, label: str, *, spot: bool) -> str:
     if label != "machine":
         return f"{label}, {size.place}, {size.type}, {size.spot}"
     return f"{size.type}, {size.place}, {'spot' if spot else 'on demand'}"
@@ -103,5 +103,5 @@ def _is_row(row: object) -> bool:
     )
 
 
-def _path(session: Session) -> Path:
-    return state_dir(session.environ) / "prices" / f"{session.provider.name}.json"
+def _path(context: BoxContext) -> Path:
+    return state_dir(context.environ) / "prices" / f"{context.provider.name}.json"

@@ -20,14 +20,14 @@ from onebox.errors import (
 )
 from onebox.images import snapshot
 from onebox.providers.base import (
-    Arming,
+    BootConfig,
     Box,
     FreeThing,
     Image,
     Leftover,
+    Offer,
     Provider,
     Request,
-    Size,
     Tags,
 )
 from onebox.remote import agent_bundle, keys
@@ -36,14 +36,14 @@ from onebox.store import project_id
 from onebox.store.box_store import config_dir, note_provider, random_id, state_dir
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # How long a deleted box may take to be gone for good.
 GONE_SECONDS = 300.0
 
 
 def create(
-    session: Session,
+    context: BoxContext,
     *,
     kind: Literal["box", "builder"],
     image: Image | None,
@@ -67,33 +67,33 @@ def create(
             is wrong for any candidate.
     """
     builder = kind == "builder"
-    vm = session.settings.builder if builder else session.settings.size
-    refused = Refusals(session.provider)
+    vm = context.settings.builder if builder else context.settings.size
+    refused = Refusals(context.provider)
     for size in (
-        offers.builder_sizes(session) if builder else offers.sizes(session, image)
+        offers.find_for_builder(context) if builder else offers.find(context, image)
     ):
         if refused.covers(size):
             continue
         try:
-            offers.check_price(session, size, vm)
+            offers.check_price(context, size, vm)
             if not builder:
-                offers.confirm(session, size)
+                offers.confirm(context, size)
             doing(f"asking for {size.type} {size.place}".rstrip())
-            box = _create(session, kind, image, size)
+            box = _create(context, kind, image, size)
         except (NoCapacity, QuotaExceeded, Unsuitable) as error:
             refused.refused.append((size, error))
             continue
         for row in refused.rows():
-            session.screen.note(row)
+            context.screen.note(row)
         if not builder:
-            offers.obtained(session, size)
+            offers.obtained(context, size)
         return box
     # What was made for them all: the next command makes it again.
-    tidy(session)
+    tidy(context)
     raise refused.error(vm.name, "[image] size" if builder else "--vm")
 
 
-def remove(session: Session, box: Box) -> None:
+def remove(context: BoxContext, box: Box) -> None:
     """
     Delete a box and ask until the provider says that nothing of it is left.
 
@@ -103,20 +103,20 @@ def remove(session: Session, box: Box) -> None:
     Raises:
         OneboxError: Something is left; it is listed with its price.
     """
-    session.forget_door()
+    context.forget_connection()
     what = {
         "box": box.id,
         "kind": box.tags.kind,
-        "provider": session.provider.name,
+        "provider": context.provider.name,
         "place": box.place,
         "created": box.created,
-        "seen": session.seen(box.id),
+        "seen": context.seen(box.id),
         "tags": asdict(box.tags),
     }
-    with session.notebook.intent("delete", **what):
-        session.provider.delete(box)
-        session.box_ended(box.id)
-        see_gone(session.provider, box.id, box.place)
+    with context.store.intent("delete", **what):
+        context.provider.delete(box)
+        context.box_ended(box.id)
+        see_gone(context.provider, box.id, box.place)
 
 
 def see_gone(provider: Provider, box: str, place: str) -> None:
@@ -129,7 +129,7 @@ def see_gone(provider: Provider, box: str, place: str) -> None:
     until = time.monotonic() + GONE_SECONDS
     left = provider.leftovers(box, place)
     while left and time.monotonic() < until:
-        time.sleep(max(provider.pace, 0.5))
+        time.sleep(max(provider.poll_interval, 0.5))
         left = provider.leftovers(box, place)
     if left:
         raise OneboxError(
@@ -138,25 +138,25 @@ def see_gone(provider: Provider, box: str, place: str) -> None:
         )
 
 
-def tidy(session: Session, gone: Collection[str] = ()) -> None:
+def tidy(context: BoxContext, gone: Collection[str] = ()) -> None:
     """
     Remove what costs nothing and no box of this owner's uses; say what stays, and why.
 
     Args:
         gone: Boxes that are known to be gone, or never to have been made.
     """
-    provider, stay = session.provider, []
+    provider, stay = context.provider, []
     try:
-        things = provider.free_things(session.owner, gone)
+        things = provider.free_things(context.owner, gone)
     except OneboxError as error:
-        session.screen.note(f"what is free was not looked for: {error.message}")
+        context.screen.note(f"what is free was not looked for: {error.message}")
         return
     for thing in things:
-        why = thing.why or remove_free(provider, session.owner, thing)
+        why = thing.why or remove_free(provider, context.owner, thing)
         if why:
             stay.append(f"{thing.kind} {thing.id}: {why}")
     if stay:
-        session.screen.note(f"free of charge, and stays: {formatting.some(stay)}")
+        context.screen.note(f"free of charge, and stays: {formatting.some(stay)}")
 
 
 def remove_free(provider: Provider, owner: str, thing: FreeThing) -> str:
@@ -174,7 +174,7 @@ def _listed(left: Sequence[Leftover]) -> str:
     )
 
 
-def recover(session: Session) -> None:
+def recover(context: BoxContext) -> None:
     """
     Finish or undo what an earlier command had begun when it was killed.
 
@@ -187,46 +187,46 @@ def recover(session: Session) -> None:
     is waited for.
     """
     never_made = []
-    begun = session.notebook.open_intents()
+    begun = context.store.open_intents()
     for intent in begun:
-        if intent.get("provider", session.provider.name) != session.provider.name:
+        if intent.get("provider", context.provider.name) != context.provider.name:
             # Only where it was made can it be looked for.
             continue
         if intent["do"] == "create":
-            if not _recover_create(session, intent):
+            if not _recover_create(context, intent):
                 never_made.append(str(intent["box"]))
         elif intent["do"] == "delete":
-            if not _recover_delete(session, intent):
+            if not _recover_delete(context, intent):
                 continue
         elif intent["do"] in snapshot.INTENTS:
-            snapshot.finish(session, intent)
-        session.notebook.close_intent(intent, "seen to")
+            snapshot.finish(context, intent)
+        context.store.close_intent(intent, "seen to")
     if never_made:
-        tidy(session, never_made)
-    session.forget_look()
-    for builder in session.builders:
-        _remove_left(session, builder)
+        tidy(context, never_made)
+    context.forget_look()
+    for builder in context.builders:
+        _remove_left(context, builder)
     if begun:
-        session.choose_provider()
+        context.choose_provider()
 
 
-def _recover_create(session: Session, intent: Mapping[str, Any]) -> bool:
+def _recover_create(context: BoxContext, intent: Mapping[str, Any]) -> bool:
     """Adopt the box that an interrupted create has made; tell whether it has."""
     place = str(intent.get("place", ""))
-    box = session.settled(str(intent["box"]), place, session.there(float(intent["at"])))
+    box = context.settled(str(intent["box"]), place, context.there(float(intent["at"])))
     if box is None or box.state == "gone":
-        session.screen.note(
+        context.screen.note(
             f"an earlier command was interrupted before there was a "
             f"{intent.get('kind', 'box')}: nothing to clean up"
         )
         return False
     if box.tags.kind == "box":
         own = bool(intent.get("ours_to_end"))
-        adopt(session, box, ours_to_end=own, arrived=False)
+        adopt(context, box, ours_to_end=own, arrived=False)
     return True
 
 
-def _recover_delete(session: Session, intent: Mapping[str, Any]) -> bool:
+def _recover_delete(context: BoxContext, intent: Mapping[str, Any]) -> bool:
     """
     Remove the box whose removal was interrupted; tell whether nothing is left of it.
 
@@ -235,27 +235,27 @@ def _recover_delete(session: Session, intent: Mapping[str, Any]) -> bool:
     """
     box_id, place = str(intent["box"]), str(intent.get("place", ""))
     created = 0.0 if intent.get("seen") else float(intent.get("created", 0.0))
-    box = session.settled(box_id, place, created)
+    box = context.settled(box_id, place, created)
     if box is not None and box.state != "gone":
-        _remove_left(session, box)
+        _remove_left(context, box)
         return True
-    session.box_ended(box_id)
+    context.box_ended(box_id)
     if "tags" in intent:
-        session.provider.delete(_gone(box_id, place, Tags(**intent["tags"])))
-    left = session.provider.leftovers(box_id, place)
+        context.provider.delete(_gone(box_id, place, Tags(**intent["tags"])))
+    left = context.provider.leftovers(box_id, place)
     if left:
-        session.screen.warn(f"of {box_id}, which is gone, there is: {_listed(left)}")
+        context.screen.warn(f"of {box_id}, which is gone, there is: {_listed(left)}")
     return not left
 
 
 def _gone(box: str, place: str, tags: Tags) -> Box:
     """Return a box that is gone, as far as its removal has to know it."""
-    size = Size("", "", cpus=0, memory=0, price=None, on_demand=None, place=place)
+    size = Offer("", "", cpus=0, memory=0, price=None, on_demand=None, place=place)
     return Box(
         box,
         tags,
         state="gone",
-        size=size,
+        offer=size,
         image="",
         place=place,
         host="",
@@ -269,16 +269,16 @@ def _gone(box: str, place: str, tags: Tags) -> Box:
     )
 
 
-def _remove_left(session: Session, box: Box) -> None:
-    if box.id == session.notebook.record.kept_builder:
-        session.screen.note(f"removing {box.id}, the builder that --keep has left up")
+def _remove_left(context: BoxContext, box: Box) -> None:
+    if box.id == context.store.record.kept_builder:
+        context.screen.note(f"removing {box.id}, the builder that --keep has left up")
     else:
-        session.screen.note(f"an earlier command was interrupted: removing {box.id}")
-    remove(session, box)
+        context.screen.note(f"an earlier command was interrupted: removing {box.id}")
+    remove(context, box)
 
 
 def adopt(
-    session: Session, box: Box, *, ours_to_end: bool = False, arrived: bool = True
+    context: BoxContext, box: Box, *, ours_to_end: bool = False, arrived: bool = True
 ) -> None:
     """
     Write down which box this is, unless that is known.
@@ -288,17 +288,17 @@ def adopt(
 
         arrived: It has come up, as far as is known.
     """
-    if session.notebook.record.box == box.id:
-        session.remember(deadline=box.deadline)
+    if context.store.record.box == box.id:
+        context.remember(deadline=box.deadline)
         return
-    session.notebook.forget()
-    session.remember(
+    context.store.forget()
+    context.remember(
         box=box.id,
-        provider=session.provider.name,
+        provider=context.provider.name,
         place=box.place,
-        vm=box.size.name,
-        price=box.size.hourly,
-        on_demand=box.size.hourly_on_demand,
+        vm=box.offer.name,
+        price=box.offer.hourly,
+        on_demand=box.offer.hourly_on_demand,
         created=box.created,
         deadline=box.deadline,
         image=box.image,
@@ -308,64 +308,64 @@ def adopt(
 
 
 def _create(
-    session: Session,
+    context: BoxContext,
     kind: Literal["box", "builder"],
     image: Image | None,
-    size: Size,
+    size: Offer,
 ) -> Box:
-    limits = session.settings.limits
+    limits = context.settings.limits
     builder = kind == "builder"
-    vm = session.settings.builder if builder else session.settings.size
-    until = offers.deadline(session)
-    ours = config_dir(session.environ)
+    vm = context.settings.builder if builder else context.settings.size
+    until = offers.deadline(context)
+    ours = config_dir(context.environ)
     key = keys.identity(ours)
     request = Request(
         box=f"ob-{random_id()}",
         tags=Tags(
-            owner=session.owner,
-            project=session.project,
-            name=session.settings.name,
+            owner=context.owner,
+            project=context.project,
+            name=context.settings.name,
             expires=until,
             version=__version__,
             kind=kind,
         ),
-        size=size,
+        offer=size,
         image=image,
         user_key=keys.public_half(key),
         host_key=keys.new_host_key(ours),
-        arming=Arming(
+        arming=BootConfig(
             deadline=until,
             setup_grace=limits.setup_minutes * 60,
             idle_grace=limits.idle_minutes * 60,
             agent=agent_bundle.bundle(),
             seed=agent_bundle.seed(),
         ),
-        base=session.settings.image.use or session.settings.image.base,
+        base=context.settings.image.use or context.settings.image.base,
         disk=vm.disk,
     )
-    note_provider(state_dir(session.environ), session.provider.name)
-    if session.settings.source("project") == "default":
-        project_id.note(session.root, session.project, state_dir(session.environ))
-    own = kind == "box" and session.line.makes_for_itself
+    note_provider(state_dir(context.environ), context.provider.name)
+    if context.settings.source("project") == "default":
+        project_id.note(context.root, context.project, state_dir(context.environ))
+    own = kind == "box" and context.line.makes_for_itself
     what = {
         "box": request.box,
-        "provider": session.provider.name,
+        "provider": context.provider.name,
         "kind": kind,
         "size": size.type,
         "place": size.place,
         "ours_to_end": own,
     }
     try:
-        with session.notebook.intent("create", **what) as outcome:
+        with context.store.intent("create", **what) as outcome:
             try:
-                box = session.provider.create(request)
+                box = context.provider.create(request)
                 if kind == "box":
-                    session.made(box)
-                    adopt(session, box, ours_to_end=own, arrived=False)
+                    context.made(box)
+                    adopt(context, box, ours_to_end=own, arrived=False)
                 return box
             except Interrupted:
                 # The second key press would leave it; the first one cleans up.
-                _undo(session, request.box, size.place)
+                _undo(context, request.box, size.place)
                 outcome["undone"] = True
                 raise
             except OneboxError as error:
@@ -374,13 +374,13 @@ def _create(
                 raise
     except StateError:
         # The disk is too full to remember the box.
-        _undo(session, request.box, size.place)
+        _undo(context, request.box, size.place)
         raise
 
 
-def _undo(session: Session, box: str, place: str) -> None:
+def _undo(context: BoxContext, box: str, place: str) -> None:
     """Remove what a create has made, also if it does not show yet."""
-    made = session.settled(box, place, session.now())
+    made = context.settled(box, place, context.now())
     if made is not None:
-        session.provider.delete(made)
-    session.box_ended(box)
+        context.provider.delete(made)
+    context.box_ended(box)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from onebox import formatting
 from onebox.errors import NoCapacity, OneboxError, QuotaExceeded, Unsuitable
-from onebox.providers.base import Provider, Size
+from onebox.providers.base import Offer, Provider
 
 _BOX = re.compile(r"\bob-[0-9a-z]+\b")
 
@@ -23,9 +23,9 @@ class Refusals:
     """
 
     provider: Provider
-    refused: list[tuple[Size, OneboxError]] = field(default_factory=list)
+    refused: list[tuple[Offer, OneboxError]] = field(default_factory=list)
 
-    def covers(self, size: Size) -> bool:
+    def covers(self, size: Offer) -> bool:
         """
         Tell whether a limit that has refused another candidate refuses this one.
 
@@ -41,7 +41,7 @@ class Refusals:
 
     def rows(self) -> list[str]:
         """Return one row for each cause, with the candidates that it refused."""
-        groups: dict[tuple[object, ...], list[tuple[Size, OneboxError]]] = {}
+        groups: dict[tuple[object, ...], list[tuple[Offer, OneboxError]]] = {}
         for size, error in self.refused:
             key = (type(error), size.spot, error.cause or _plain(size, error.message))
             groups.setdefault(key, []).append((size, error))
@@ -83,7 +83,7 @@ class Refusals:
         return "; ".join(one for one in dict.fromkeys(found) if one)
 
 
-def _plain(size: Size, message: str) -> str:
+def _plain(size: Offer, message: str) -> str:
     """Return a message without what names the candidate: equal causes are equal."""
     for name in (size.type, size.place):
         if name:
@@ -91,7 +91,7 @@ def _plain(size: Size, message: str) -> str:
     return _BOX.sub("…", message)
 
 
-def _which(sizes: Sequence[Size]) -> str:
+def _which(sizes: Sequence[Offer]) -> str:
     """
     Name candidates in a few words.
 

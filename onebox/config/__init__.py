@@ -12,7 +12,6 @@ from onebox.config.load import load, project_name
 from onebox.config.settings import (
     AWS,
     GCP,
-    VM,
     DigitalOcean,
     Fetch,
     Image,
@@ -22,14 +21,14 @@ from onebox.config.settings import (
     Rehearse,
     Run,
     Settings,
+    Size,
 )
 from onebox.config.templates import template
-from onebox.config.units import duration, say_size, size
+from onebox.config.units import format_bytes, parse_bytes, parse_duration
 
 __all__ = [
     "AWS",
     "GCP",
-    "VM",
     "DigitalOcean",
     "Fetch",
     "Image",
@@ -39,11 +38,12 @@ __all__ = [
     "Rehearse",
     "Run",
     "Settings",
+    "Size",
     "check_files",
-    "duration",
+    "format_bytes",
     "load",
+    "parse_bytes",
+    "parse_duration",
     "project_name",
-    "say_size",
-    "size",
     "template",
 ]

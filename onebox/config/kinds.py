@@ -86,11 +86,11 @@ def _count(value: object) -> object:
 
 
 def _size(value: object) -> object:
-    return _measure(value, units.size)
+    return _measure(value, units.parse_bytes)
 
 
 def _duration(value: object) -> object:
-    return _measure(value, units.duration)
+    return _measure(value, units.parse_duration)
 
 
 def _measure(value: object, read: Callable[[str], float]) -> object:
@@ -172,7 +172,7 @@ def between(low: float, high: float, wants: str = "") -> Check:
 
 def sizes_between(low: int, high: int) -> Check:
     """Make a check for sizes from *low* to *high* bytes."""
-    return _range(low, high, lambda value: units.say_size(int(value)))
+    return _range(low, high, lambda value: units.format_bytes(int(value)))
 
 
 def seconds_between(low: float, high: float) -> Check:

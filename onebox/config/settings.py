@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class VM:
+class Size:
     """
     A size. *cpus* and *memory* (bytes) are needs, 0 where only types are named.
 
@@ -196,9 +196,9 @@ class Settings:
     project: str
     name: str
     spot: bool | None
-    size: VM
-    builder: VM
-    sizes: Mapping[str, VM]
+    size: Size
+    builder: Size
+    sizes: Mapping[str, Size]
     image: Image
     push: Push
     run: Run

@@ -10,22 +10,22 @@ from onebox.config.key import CLOUDS
 from onebox.config.kinds import TYPES
 from onebox.config.layers import Given, accept
 from onebox.config.schema import BY_PATH, SIZES
-from onebox.config.settings import VM
+from onebox.config.settings import Size
 from onebox.config.wording import show, suggest
 
 
-def sizes(given: Mapping[str, Given]) -> dict[str, VM]:
+def sizes(given: Mapping[str, Given]) -> dict[str, Size]:
     """
     Return all sizes by name: the built-in ones, and what [vm.*] adds or changes.
 
     A [vm.large] that only says `spot = true` keeps the rest of the built-in one.
     """
-    known = {name: VM(name, cpus, memory) for name, cpus, memory in SIZES}
+    known = {name: Size(name, cpus, memory) for name, cpus, memory in SIZES}
     for path, item in given.items():
         if not path.startswith("vm."):
             continue
         _, name, *key = path.split(".")
-        vm = known.get(name) or VM(name, 0, 0)
+        vm = known.get(name) or Size(name, 0, 0)
         known[name] = _with(vm, key[0], item.value) if key else vm
     for name, vm in known.items():
         if not (vm.types or (vm.cpus and vm.memory)):
@@ -38,11 +38,11 @@ def sizes(given: Mapping[str, Given]) -> dict[str, VM]:
 def choose(
     text: str,
     provider: str,
-    known: Mapping[str, VM],
+    known: Mapping[str, Size],
     given: Mapping[str, Given],
     *,
     path: str = "vm",
-) -> VM:
+) -> Size:
     """
     Return the size that *text*, the setting *path*, means on *provider*.
 
@@ -61,8 +61,8 @@ def choose(
     return vm
 
 
-def _need(text: str, place: Given) -> VM:
-    vm = VM(text, 0, 0)
+def _need(text: str, place: Given) -> Size:
+    vm = Size(text, 0, 0)
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
         key = BY_PATH.get(f"vm.*.{name}")
@@ -75,7 +75,7 @@ def _need(text: str, place: Given) -> VM:
     return vm
 
 
-def _with(vm: VM, key: str, value: object) -> VM:
+def _with(vm: Size, key: str, value: object) -> Size:
     """Return the size with one key changed."""
     if key in CLOUDS:
         assert isinstance(value, tuple)
@@ -84,12 +84,12 @@ def _with(vm: VM, key: str, value: object) -> VM:
     return replace(vm, **change)
 
 
-def _type(text: str, provider: str, known: Mapping[str, VM], place: Given) -> VM:
+def _type(text: str, provider: str, known: Mapping[str, Size], place: Given) -> Size:
     clouds = [cloud for cloud in CLOUDS if TYPES[cloud].fullmatch(text)]
     if provider in clouds:
-        return VM(text, 0, 0, types={provider: (text,)})
+        return Size(text, 0, 0, types={provider: (text,)})
     if clouds and provider == "local":
-        return VM(text, 0, 0, types=dict.fromkeys(clouds, (text,)))
+        return Size(text, 0, 0, types=dict.fromkeys(clouds, (text,)))
     if clouds:
         raise place.wrong(
             f"{show(text)} is a type of {clouds[0]}, and the provider is {provider}"

@@ -17,7 +17,7 @@ _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
-def size(text: str) -> int:
+def parse_bytes(text: str) -> int:
     """
     Return the bytes that a size such as "256 GB" or "1.5 TB" means.
 
@@ -30,7 +30,7 @@ def size(text: str) -> int:
     return round(float(number) * _BYTES[(unit or "G").upper()])
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """
     Return the seconds that a duration such as "90 s", "5 min" or "1.5 h" means.
 
@@ -46,9 +46,9 @@ def duration(text: str) -> float:
     return float(number) * factor
 
 
-def say_size(size: int) -> str:
-    """Write a size the way `size` reads it, in the largest unit that fits."""
+def format_bytes(count: int) -> str:
+    """Return a byte count as `parse_bytes` reads it, in the largest unit that fits."""
     for unit in "TGMK":
-        if size and size % _BYTES[unit] == 0:
-            return f"{size // _BYTES[unit]} {unit}B"
-    return f"{size / _BYTES['G']:.6g} GB"
+        if count and count % _BYTES[unit] == 0:
+            return f"{count // _BYTES[unit]} {unit}B"
+    return f"{count / _BYTES['G']:.6g} GB"

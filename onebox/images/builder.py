@@ -16,13 +16,13 @@ from onebox.images import catalog, python_env, recipe, sanitize, snapshot
 from onebox.jobs import client
 from onebox.providers.base import Box, Image
 from onebox.remote.answers import Hello
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.store.atomic_files import private_dir
 from onebox.transfer import push_files
 from onebox.ui.progress import StageLine
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ QUIET = {"PYTHONUNBUFFERED": "1", "DEBIAN_FRONTEND": "noninteractive"}
 PASSES = 5
 
 
-class Bench:
+class Builder:
     """
     A builder box at work: what is done on it is shown, timed and logged.
 
@@ -45,9 +45,9 @@ class Bench:
     """
 
     def __init__(
-        self, session: Session, box: Box, inputs: Mapping[str, str], log: Log
+        self, context: BoxContext, box: Box, inputs: Mapping[str, str], log: Log
     ) -> None:
-        self.session = session
+        self.context = context
         self.box = box
         self.inputs = inputs
         self.log = log
@@ -58,32 +58,32 @@ class Bench:
         """Show a step while it is under way, and how long it took."""
         began = time.monotonic()
         try:
-            with self.session.screen.stage(f"  {name}") as line:
+            with self.context.screen.stage(f"  {name}") as line:
                 yield line
         finally:
             self.spent[name] = time.monotonic() - began
 
     def boot(self) -> None:
         """Wait until the builder lets us in."""
-        minutes = self.session.settings.limits.boot_minutes
-        size = self.box.size
+        minutes = self.context.settings.limits.boot_minutes
+        size = self.box.offer
         with self.step("boot") as line:
-            self.box = bring_up.wait(self.session, self.box, minutes * 60, line.doing)
+            self.box = bring_up.wait(self.context, self.box, minutes * 60, line.doing)
             line.doing("waiting for its first boot to end")
-            on_box(self.session, self.box, sanitize.prepare)
+            on_box(self.context, self.box, sanitize.prepare)
             about = f"{self.box.id}, {size.type}, {formatting.rate(size.hourly)}"
             line.end("", about)
 
     def push(self) -> None:
         """Bring the recipe's files to the box; what counts is what is there then."""
-        session = self.session
+        context = self.context
         with self.step("push") as line:
             for _ in range(PASSES):
-                self.inputs = recipe.inputs(session)
-                session.resuming(lambda link: self._push(link, line), self.box)
-                if recipe.inputs(session) == self.inputs:
+                self.inputs = recipe.inputs(context)
+                context.resuming(lambda channel: self._push(channel, line), self.box)
+                if recipe.inputs(context) == self.inputs:
                     break
-            line.end("", formatting.count(len(recipe.files(session)), "file"))
+            line.end("", formatting.count(len(recipe.files(context)), "file"))
 
     def run(
         self,
@@ -99,17 +99,17 @@ class Bench:
         Raises:
             BoxFailed: Its exit code was not 0.
         """
-        session, began = self.session, time.monotonic()
+        context, began = self.context, time.monotonic()
         part = self.log.path.with_suffix(f".{name}")
         part.unlink(missing_ok=True)
         try:
             record = client.run(
-                session,
+                context,
                 self.box,
                 job_id=f"image-{name}-{recipe.digest(self.inputs)}",
                 argv=argv,
                 line=line,
-                env={**QUIET, **session.settings.image.env},
+                env={**QUIET, **context.settings.image.env},
                 log=part,
                 output=self.log.add,
                 sample=lambda now: self.log.footer(name, began),
@@ -120,51 +120,51 @@ class Bench:
             self.spent[name] = time.monotonic() - began
         lasted = formatting.seconds(self.spent[name])
         if not record.code:
-            session.screen.line(f"  {name}", "done", lasted, what)
+            context.screen.line(f"  {name}", "done", lasted, what)
             return
-        session.screen.line(f"  {name}", "failed", lasted, f"exit {record.code}")
+        context.screen.line(f"  {name}", "failed", lasted, f"exit {record.code}")
         raise self.log.failure(f"{what} failed with exit {record.code}")
 
     def save(self, name: str) -> Image:
         """Clean the box, stop it and save its disk."""
-        session = self.session
-        hello: Hello = session.resuming(
-            lambda link: Hello.parse(link.ask("hello")), self.box
+        context = self.context
+        hello: Hello = context.resuming(
+            lambda channel: Hello.parse(channel.ask("hello")), self.box
         )
         with self.step("clean") as line:
-            warn_of_secrets(session, self.box)
-            on_box(session, self.box, partial(sanitize.clean, living=False))
-            session.forget_door()
+            warn_of_secrets(context, self.box)
+            on_box(context, self.box, partial(sanitize.clean, living=False))
+            context.forget_connection()
             line.doing(f"stopping {self.box.id}")
-            session.provider.stop(self.box)
-            line.end("", sanitize.said(system=session.provider.own_system))
+            context.provider.stop(self.box)
+            line.end("", sanitize.said(system=context.provider.own_system))
         with self.step("save") as line:
             line.doing("saving the disk")
             image = snapshot.new_image(
-                session,
+                context,
                 self.box.tags,
                 name,
                 hello.arch,
                 recipe=recipe.digest(self.inputs),
                 base=self.inputs["base"],
             )
-            saved = snapshot.save(session, self.box, image, self.inputs)
+            saved = snapshot.save(context, self.box, image, self.inputs)
             line.end("", f"{saved.id}, {catalog.size(saved)}")
         return saved
 
-    def _push(self, link: Link, line: StageLine) -> None:
-        session = self.session
+    def _push(self, channel: AgentChannel, line: StageLine) -> None:
+        context = self.context
         index = self.log.path.with_suffix(".index")
-        paths = recipe.files(session)
-        push_files.push(link, session.root, paths, index, line.progress)
+        paths = recipe.files(context)
+        push_files.push(channel, context.root, paths, index, line.progress)
 
 
 class Log:
     """What a build says: on the screen, and in a file that is kept."""
 
-    def __init__(self, session: Session, path: Path) -> None:
+    def __init__(self, context: BoxContext, path: Path) -> None:
         self.path = path
-        self._screen = session.screen
+        self._screen = context.screen
         self._open = False
         self._file: IO[bytes] = path.open("wb")
 
@@ -201,7 +201,7 @@ class Log:
 
 
 def build(
-    session: Session, why: str, work: Callable[[Bench], None] | None = None
+    context: BoxContext, why: str, work: Callable[[Builder], None] | None = None
 ) -> Image:
     """
     Build today's recipe on a builder box and return the image.
@@ -213,45 +213,47 @@ def build(
     """
     began = time.monotonic()
     try:
-        with _bench(session) as bench:
+        with _bench(context) as bench:
             bench.boot()
             bench.push()
             (work or _set_up)(bench)
-            image = bench.save(session.settings.project)
+            image = bench.save(context.settings.project)
     except BaseException:
         lasted = formatting.seconds(time.monotonic() - began)
-        session.screen.line("image", "failed", lasted, why)
+        context.screen.line("image", "failed", lasted, why)
         raise
     lasted = formatting.seconds(time.monotonic() - began)
     detail = f"built: {why}; {catalog.size(image)}"
-    session.screen.line("image", "done", lasted, detail)
+    context.screen.line("image", "done", lasted, detail)
     return image
 
 
-def open_log(session: Session, inputs: Mapping[str, str]) -> Log:
+def open_log(context: BoxContext, inputs: Mapping[str, str]) -> Log:
     """Begin the log of a build; it is kept below .onebox."""
-    folder = private_dir(session.local_dir / "images")
-    return Log(session, folder / f"{recipe.digest(inputs)}.log")
+    folder = private_dir(context.local_dir / "images")
+    return Log(context, folder / f"{recipe.digest(inputs)}.log")
 
 
-def on_box(session: Session, box: Box, step: Callable[..., T]) -> T:
+def on_box(context: BoxContext, box: Box, step: Callable[..., T]) -> T:
     """Do a step of cleaning over the box's door; again if the connection breaks."""
-    system = session.provider.own_system
-    done: T = session.resuming(lambda link: step(session.door(box), system=system), box)
+    system = context.provider.own_system
+    done: T = context.resuming(
+        lambda channel: step(context.ssh(box), system=system), box
+    )
     return done
 
 
-def warn_of_secrets(session: Session, box: Box) -> bool:
+def warn_of_secrets(context: BoxContext, box: Box) -> bool:
     """Name the files on a box that look like secrets; tell whether there are any."""
-    found = on_box(session, box, sanitize.secrets)
+    found = on_box(context, box, sanitize.secrets)
     if found:
         names = formatting.some([formatting.path(name) for name in found], 10)
-        session.screen.warn(f"the image will hold what looks like secrets: {names}")
+        context.screen.warn(f"the image will hold what looks like secrets: {names}")
     return bool(found)
 
 
-def _set_up(bench: Bench) -> None:
-    image = bench.session.settings.image
+def _set_up(bench: Builder) -> None:
+    image = bench.context.settings.image
     if image.setup:
         bench.run("setup", image.setup, argv=["bash", f"./{image.setup}"])
     if python_env.wanted(image):
@@ -259,47 +261,48 @@ def _set_up(bench: Bench) -> None:
 
 
 @contextmanager
-def _bench(session: Session) -> Iterator[Bench]:
+def _bench(context: BoxContext) -> Iterator[Builder]:
     """Give a builder box; it is gone afterwards, unless kept after a failure."""
-    inputs = recipe.inputs(session)
-    log = open_log(session, inputs)
+    inputs = recipe.inputs(context)
+    log = open_log(context, inputs)
     try:
-        box = lifecycle.create(session, kind="builder", image=None)
-        bench = Bench(session, box, inputs, log)
+        box = lifecycle.create(context, kind="builder", image=None)
+        bench = Builder(context, box, inputs, log)
         try:
             yield bench
         except OneboxError as error:
-            if snapshot.is_open(session):
+            if snapshot.is_open(context):
                 error.running = (
                     f"the builder {box.id} is off and stays: the next inv image goes on"
                 )
-            elif session.line.keep or session.line.keep_builder:
-                error.running = _kept(session, box)
+            elif context.line.keep or context.line.keep_builder:
+                error.running = _kept(context, box)
             else:
-                error.running = _removed(session, box)
+                error.running = _removed(context, box)
             raise
         except BaseException:
-            lifecycle.remove(session, box)
+            lifecycle.remove(context, box)
             raise
-        lifecycle.remove(session, box)
+        lifecycle.remove(context, box)
     finally:
         log.close()
 
 
-def _removed(session: Session, box: Box) -> str:
+def _removed(context: BoxContext, box: Box) -> str:
     """Remove the builder after a failure; say what is left of it, if anything."""
     try:
-        lifecycle.remove(session, box)
+        lifecycle.remove(context, box)
     except OneboxError as error:
         return f"the builder {box.id} is still there: {error.message}"
     return ""
 
 
-def _kept(session: Session, box: Box) -> str:
-    session.remember(kept_builder=box.id)
-    now = session.provider.get(box.id, box.place) or box
+def _kept(context: BoxContext, box: Box) -> str:
+    context.remember(kept_builder=box.id)
+    now = context.provider.get(box.id, box.place) or box
     off = formatting.clock(now.deadline, time.time())
-    text = f"the builder {box.id} is kept: {formatting.rate(box.size.hourly)}, off at {off}"
+    rate = formatting.rate(box.offer.hourly)
+    text = f"the builder {box.id} is kept: {rate}, off at {off}"
     if now.host and now.state == "running":
-        text += f"\n        ssh -F {session.door(now).config} {box.id}"
+        text += f"\n        ssh -F {context.ssh(now).config} {box.id}"
     return f"{text}\n        the next inv image removes it"

@@ -12,25 +12,25 @@ from onebox.images import recipe, snapshot
 from onebox.providers.base import Box, Image
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 GB = 1 << 30
 
 
-def images(session: Session) -> list[Image]:
+def images(context: BoxContext) -> list[Image]:
     """Return this owner's images, newest first; the provider is asked once."""
-    if session.images is None:
-        session.images = list(session.provider.images(session.owner))
-    return session.images
+    if context.images is None:
+        context.images = list(context.provider.images(context.owner))
+    return context.images
 
 
-def show(session: Session) -> None:
+def show(context: BoxContext) -> None:
     """Print what there is, what it costs and which boxes were made from it."""
-    mine = images(session)
+    mine = images(context)
     if not mine:
-        session.screen.print("no images yet")
+        context.screen.print("no images yet")
         return
-    now, users = time.time(), _users(session)
+    now, users = time.time(), _users(context)
     rows = [
         (
             image.name,
@@ -38,31 +38,31 @@ def show(session: Session) -> None:
             image.tags.project,
             size(image),
             formatting.seconds(max(now - image.created, 0)),
-            price(session, image),
+            price(context, image),
             "recipe" if image.recipe else "by hand",
             formatting.some(users.get(image.id, [])) or "-",
         )
         for image in mine
     ]
     head = ("name", "id", "project", "size", "age", "a month", "from", "used by")
-    session.screen.table(head, rows)
+    context.screen.table(head, rows)
 
 
-def price(session: Session, image: Image) -> str:
+def price(context: BoxContext, image: Image) -> str:
     """Write what an image costs a month; a bound is labelled as one."""
-    rate = session.provider.image_rate
-    cost = formatting.money(None if rate is None else rate * image.size / GB)
+    rate = context.provider.image_rate
+    cost = formatting.money(None if rate is None else rate * image.stored / GB)
     return f"at most {cost}" if image.at_most and rate else cost
 
 
 def size(image: Image) -> str:
     """Write how much of an image is stored; a bound is labelled as one."""
-    text = formatting.size(image.size)
+    text = formatting.byte_count(image.stored)
     return f"at most {text}" if image.at_most else text
 
 
 def prune(
-    session: Session,
+    context: BoxContext,
     name: str,
     *,
     current: Image | None,
@@ -83,32 +83,32 @@ def prune(
     Raises:
         UsageError: The answer was no, or nobody can be asked.
     """
-    session.lock()
-    mine = list(session.provider.images(session.owner))
-    users = _users(session)
+    context.lock()
+    mine = list(context.provider.images(context.owner))
+    users = _users(context)
     keep = {current.id} if current else set()
-    old = _named(mine, name) if name else [*_outdated(session, mine), *expendable(mine)]
+    old = _named(mine, name) if name else [*_outdated(context, mine), *expendable(mine)]
     found = [
         image
         for image in dict.fromkeys(old)
         if image.id not in users and image.id not in keep
-        if everywhere or image.tags.project == session.project
+        if everywhere or image.tags.project == context.project
     ]
     if not found:
-        session.screen.print("there is no image to remove")
+        context.screen.print("there is no image to remove")
         return
     for image in found:
-        session.screen.print(
-            f"{image.name}  {image.id}  {size(image)}  {price(session, image)} a month"
+        context.screen.print(
+            f"{image.name}  {image.id}  {size(image)}  {price(context, image)} a month"
         )
     count = formatting.count(len(found), "image")
-    if not yes and not session.screen.ask(
+    if not yes and not context.screen.ask(
         f"Remove {count} for good? Type yes to do so:", "yes"
     ):
         raise UsageError("no image was removed", next="inv image --prune --yes")
     for image in found:
-        snapshot.remove(session, image)
-    session.screen.line("image", "done", "removed", count)
+        snapshot.remove(context, image)
+    context.screen.line("image", "done", "removed", count)
 
 
 def expendable(mine: Sequence[Image]) -> list[Image]:
@@ -129,14 +129,14 @@ def expendable(mine: Sequence[Image]) -> list[Image]:
     return found
 
 
-def replace_older(session: Session, box: Box) -> None:
+def replace_older(context: BoxContext, box: Box) -> None:
     """
     Remove the older images of the recipe that a box, which answers, was made from.
 
     What another box was made from stays. A failure is told, and does no harm: the
     next box made from the image tries again.
     """
-    mine = images(session)
+    mine = images(context)
     image = next((one for one in mine if one.id == box.image), None)
     if image is None or not image.recipe:
         return
@@ -151,26 +151,26 @@ def replace_older(session: Session, box: Box) -> None:
     if not older:
         return
     try:
-        users = _users(session)
+        users = _users(context)
         gone = [one for one in older if one.id not in users]
         for one in gone:
-            snapshot.remove(session, one)
+            snapshot.remove(context, one)
     except OneboxError as error:
-        session.screen.warn(f"an older image is left: {error.message}")
+        context.screen.warn(f"an older image is left: {error.message}")
         return
     if gone:
         ids = formatting.some([one.id for one in gone])
-        session.screen.note(f"{ids}: removed, {image.id} has taken its place")
+        context.screen.note(f"{ids}: removed, {image.id} has taken its place")
 
 
-def _outdated(session: Session, mine: Sequence[Image]) -> list[Image]:
+def _outdated(context: BoxContext, mine: Sequence[Image]) -> list[Image]:
     """Return the images of this recipe, as it is today or was before."""
-    arch, name = recipe.arch(session), session.settings.name
+    arch, name = recipe.arch(context), context.settings.name
     return [
         image
         for image in mine
         if image.recipe and image.arch == arch
-        if (image.tags.project, image.tags.name) == (session.project, name)
+        if (image.tags.project, image.tags.name) == (context.project, name)
     ]
 
 
@@ -181,10 +181,10 @@ def _named(mine: Sequence[Image], name: str) -> list[Image]:
     return found
 
 
-def _users(session: Session) -> dict[str, list[str]]:
+def _users(context: BoxContext) -> dict[str, list[str]]:
     """Return which boxes were made from each image: its id to their titles."""
     users: dict[str, list[str]] = {}
-    for box in session.provider.find(session.owner, everywhere=True):
+    for box in context.provider.find(context.owner, everywhere=True):
         if box.image:
             title = f"{box.tags.project}/{box.tags.name}"
             users.setdefault(box.image, []).append(title)

@@ -27,7 +27,7 @@ from onebox.images import (
     snapshot,
     ssh_tunnel,
 )
-from onebox.images.builder import Bench, Log
+from onebox.images.builder import Builder, Log
 from onebox.images.packer_template import Template
 from onebox.providers.base import Image, Tags
 from onebox.remote import keys
@@ -36,7 +36,7 @@ from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.box_store import config_dir
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # A zone is a region and one letter more: us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
@@ -47,7 +47,7 @@ _IMAGE = re.compile(
 )
 
 
-def check(session: Session) -> None:
+def check(context: BoxContext) -> None:
     """
     See that today's template can be built here, if there is one.
 
@@ -56,11 +56,11 @@ def check(session: Session) -> None:
 
         OneboxError: Packer is missing or too old.
     """
-    if not session.settings.image.packer:
+    if not context.settings.image.packer:
         return
-    found = _template(session)
-    packer_template.values(found, {}, session.settings.image.vars)
-    provider = session.provider
+    found = _template(context)
+    packer_template.values(found, {}, context.settings.image.vars)
+    provider = context.provider
     strange = sorted(found.builders - {*provider.adopts, packer_template.NULL})
     if strange:
         raise ConfigError(
@@ -68,10 +68,10 @@ def check(session: Session) -> None:
             f"provider {provider.name} cannot start boxes from",
             next='a source "null" works everywhere: it is run on a builder box',
         )
-    packer_program.version(session)
+    packer_program.version(context)
 
 
-def build(session: Session, why: str) -> Image:
+def build(context: BoxContext, why: str) -> Image:
     """
     Build today's template and return the image.
 
@@ -80,96 +80,96 @@ def build(session: Session, why: str) -> Image:
 
         BoxFailed: The build failed; its own words say why.
     """
-    found = recipe.inputs(session)
-    log = builder.open_log(session, found)
+    found = recipe.inputs(context)
+    log = builder.open_log(context, found)
     try:
-        _validate(session, found, log)
-        if not _template(session).on_a_box:
-            return _in_the_cloud(session, why, found, log)
+        _validate(context, found, log)
+        if not _template(context).on_a_box:
+            return _in_the_cloud(context, why, found, log)
     finally:
         log.close()
-    return builder.build(session, why, _on_a_box)
+    return builder.build(context, why, _on_a_box)
 
 
-def _on_a_box(bench: Bench) -> None:
+def _on_a_box(bench: Builder) -> None:
     """Run the template against the builder box."""
-    session, box, began = bench.session, bench.box, time.monotonic()
+    context, box, began = bench.context, bench.box, time.monotonic()
     # While Packer works, this conversation tells the box that somebody is here.
-    session.door(box).link()
+    context.ssh(box).channel()
     try:
         # Packer compares no host keys.
-        with ssh_tunnel.to(session.door(box), box) as (host, port):
-            ours = _way_in(session, host, port, box.user)
-            _run(session, bench.inputs, bench.log, ours)
+        with ssh_tunnel.to(context.ssh(box), box) as (host, port):
+            ours = _way_in(context, host, port, box.user)
+            _run(context, bench.inputs, bench.log, ours)
     finally:
         bench.spent["packer"] = time.monotonic() - began
 
 
-def _way_in(session: Session, host: str, port: int, user: str) -> dict[str, Any]:
-    key = keys.identity(config_dir(session.environ))
+def _way_in(context: BoxContext, host: str, port: int, user: str) -> dict[str, Any]:
+    key = keys.identity(config_dir(context.environ))
     values = (host, port, user, str(key))
     return dict(zip(packer_template.BOX, values))
 
 
 def _in_the_cloud(
-    session: Session, why: str, found: Mapping[str, str], log: Log
+    context: BoxContext, why: str, found: Mapping[str, str], log: Log
 ) -> Image:
     """Have Packer build an image in the cloud, and make it one of ours."""
     began = time.monotonic()
     image = snapshot.new_image(
-        session,
+        context,
         Tags(
-            owner=session.owner,
-            project=session.project,
-            name=session.settings.name,
+            owner=context.owner,
+            project=context.project,
+            name=context.settings.name,
             expires=0.0,
             version=__version__,
             kind="image",
         ),
-        session.settings.project,
-        recipe.arch(session),
+        context.settings.project,
+        recipe.arch(context),
         recipe=recipe.digest(found),
         base=found["base"],
     )
-    output = _output(session, found)
+    output = _output(context, found)
     what = {
         "image": asdict(image),
         "inputs": found,
         "output": str(output),
-        "provider": session.provider.name,
+        "provider": context.provider.name,
     }
     try:
-        with session.notebook.intent("packer", **what) as outcome:
+        with context.store.intent("packer", **what) as outcome:
             try:
-                artifact = _run(session, found, log, {"image_name": image.id})
+                artifact = _run(context, found, log, {"image_name": image.id})
             except (OneboxError, Interrupted):
                 # It has ended by itself, and has cleaned up or named what is left.
                 outcome["undone"] = True
                 raise
-            made = snapshot.adopt(session, artifact, image, found)
+            made = snapshot.adopt(context, artifact, image, found)
     except BaseException:
         lasted = formatting.seconds(time.monotonic() - began)
-        session.screen.line("image", "failed", lasted, why)
+        context.screen.line("image", "failed", lasted, why)
         raise
     lasted = formatting.seconds(time.monotonic() - began)
     detail = f"built by Packer: {why}; {artifact}"
-    session.screen.line("image", "done", lasted, detail)
+    context.screen.line("image", "done", lasted, detail)
     return made
 
 
-def _validate(session: Session, inputs: Mapping[str, str], log: Log) -> None:
+def _validate(context: BoxContext, inputs: Mapping[str, str], log: Log) -> None:
     """Have Packer fetch its plugins and look at the template, before it costs."""
-    found, program = _template(session), packer_program.program(session)
-    ours = {"image_name": "validated", **_way_in(session, "127.0.0.1", 22, "nobody")}
-    file = _variables(session, found, inputs, ours)
-    if found.hcl and packer_program.version(session) >= packer_program.WITH_INIT:
-        packer_program.step(session, log, [program, "init", found.name])
+    found, program = _template(context), packer_program.program(context)
+    ours = {"image_name": "validated", **_way_in(context, "127.0.0.1", 22, "nobody")}
+    file = _variables(context, found, inputs, ours)
+    if found.hcl and packer_program.version(context) >= packer_program.WITH_INIT:
+        packer_program.step(context, log, [program, "init", found.name])
     tail = [f"-var-file={file}", found.name]
-    packer_program.step(session, log, [program, "validate", "-machine-readable", *tail])
+    packer_program.step(context, log, [program, "validate", "-machine-readable", *tail])
 
 
 def _run(
-    session: Session, inputs: Mapping[str, str], log: Log, ours: Mapping[str, Any]
+    context: BoxContext, inputs: Mapping[str, str], log: Log, ours: Mapping[str, Any]
 ) -> str:
     """
     Run Packer to its end; return the id of the image that it has built, or "".
@@ -177,29 +177,29 @@ def _run(
     Raises:
         BoxFailed: It failed; its own words say why.
     """
-    found, program = _template(session), packer_program.program(session)
-    tail = [f"-var-file={_variables(session, found, inputs, ours)}", found.name]
+    found, program = _template(context), packer_program.program(context)
+    tail = [f"-var-file={_variables(context, found, inputs, ours)}", found.name]
     began = time.time()
-    output = _output(session, inputs)
+    output = _output(context, inputs)
     argv = [program, "build", "-machine-readable", *tail]
-    code = packer_program.follow(session, log, argv, output)
+    code = packer_program.follow(context, log, argv, output)
     lines = packer_output.read(output)
     lasted = formatting.seconds(time.time() - began)
-    packer_program.say_leftovers(session, lines)
+    packer_program.say_leftovers(context, lines)
     if code:
-        session.screen.line("  packer", "failed", lasted, f"exit {code}")
+        context.screen.line("  packer", "failed", lasted, f"exit {code}")
         raise _failure(log, f"{found.name} failed", lines)
-    session.screen.line("  packer", "done", lasted, found.name)
+    context.screen.line("  packer", "done", lasted, found.name)
     artifact = packer_output.artifact(lines)
     if not artifact and not found.on_a_box:
-        manifest = session.root / packer_output.MANIFEST
+        manifest = context.root / packer_output.MANIFEST
         artifact = packer_output.artifact_of_manifest(manifest, began)
         if not artifact:
             raise log.failure(f"{found.name} has built no image that Packer names")
     return artifact
 
 
-def _failure(log: Log, text: str, lines: list[packer_output.Line]) -> BoxFailed:
+def _failure(log: Log, text: str, lines: list[packer_output.PackerLine]) -> BoxFailed:
     error = log.failure(text)
     why = packer_output.errors(lines)
     if why:
@@ -207,26 +207,26 @@ def _failure(log: Log, text: str, lines: list[packer_output.Line]) -> BoxFailed:
     return error
 
 
-def _template(session: Session) -> Template:
-    name = session.settings.image.packer
+def _template(context: BoxContext) -> Template:
+    name = context.settings.image.packer
     assert name
-    return packer_template.read(session.root, name)
+    return packer_template.read(context.root, name)
 
 
 def _variables(
-    session: Session,
+    context: BoxContext,
     found: Template,
     inputs: Mapping[str, str],
     ours: Mapping[str, Any],
 ) -> Path:
     """Write the file of variables; it stays, to run Packer by hand with it."""
-    place = offers.builder_sizes(session)[0].place
+    place = offers.find_for_builder(context)[0].place
     zone = _ZONE.fullmatch(place)
     tags = {
         "managed": "1",
-        "owner": session.owner,
-        "project": session.project,
-        "name": session.settings.name,
+        "owner": context.owner,
+        "project": context.project,
+        "name": context.settings.name,
         "recipe": recipe.digest(inputs),
     }
     common = {
@@ -236,8 +236,8 @@ def _variables(
         # As Google takes them.
         "labels": {f"onebox-{name}": value for name, value in tags.items()},
     }
-    path = _output(session, inputs).with_suffix(".pkrvars.json")
-    users = session.settings.image.vars
+    path = _output(context, inputs).with_suffix(".pkrvars.json")
+    users = context.settings.image.vars
     write_atomically(path, packer_template.values(found, {**common, **ours}, users))
     return path
 
@@ -262,6 +262,6 @@ def source(base: str) -> dict[str, Any]:
     return {"source_image": found["ami"] or found["slug"]}
 
 
-def _output(session: Session, inputs: Mapping[str, str]) -> Path:
-    folder = private_dir(session.local_dir / "images")
+def _output(context: BoxContext, inputs: Mapping[str, str]) -> Path:
+    folder = private_dir(context.local_dir / "images")
     return folder / f"{recipe.digest(inputs)}.packer"

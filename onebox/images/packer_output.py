@@ -30,7 +30,7 @@ _ESCAPED = re.compile("|".join(map(re.escape, _ESCAPES)))
 
 
 @dataclass(frozen=True)
-class Line:
+class PackerLine:
     """One line: whom it is about ("" if nobody), of what *kind*, and its *data*."""
 
     target: str
@@ -43,20 +43,20 @@ class Line:
         return self.data[1] if self.kind == "ui" and len(self.data) > 1 else ""
 
 
-def parse(text: str) -> list[Line]:
+def parse(text: str) -> list[PackerLine]:
     """Read whole lines; what is none of Packer's is passed on as text to read."""
     found = []
     for line in text.splitlines():
         parts = line.split(",")
         if len(parts) < 3 or not parts[0].isdigit():
-            found.append(Line("", "ui", ("say", line)))
+            found.append(PackerLine("", "ui", ("say", line)))
             continue
         data = tuple(_ESCAPED.sub(lambda m: _ESCAPES[m[0]], one) for one in parts[3:])
-        found.append(Line(parts[1], parts[2], data))
+        found.append(PackerLine(parts[1], parts[2], data))
     return found
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path) -> list[PackerLine]:
     """Return all that a finished Packer has said."""
     with suppress(FileNotFoundError):
         return parse(path.read_text("utf-8", "replace"))
@@ -70,7 +70,7 @@ class Tail:
         self._path = path
         self._place = 0
 
-    def lines(self, running: Callable[[], bool]) -> Iterator[Line]:
+    def lines(self, running: Callable[[], bool]) -> Iterator[PackerLine]:
         """Yield the lines as they come, until Packer no longer runs."""
         with self._path.open("rb") as file:
             file.seek(self._place)
@@ -88,7 +88,7 @@ class Tail:
                 time.sleep(POLL)
 
 
-def artifact(lines: list[Line]) -> str:
+def artifact(lines: list[PackerLine]) -> str:
     """
     Return the id of the last image that was built, "" if none was.
 
@@ -124,13 +124,13 @@ def artifact_of_manifest(path: Path, since: float) -> str:
         return ""
 
 
-def leftovers(lines: list[Line]) -> list[str]:
+def leftovers(lines: list[PackerLine]) -> list[str]:
     """Return the sentences in which Packer names what it has left behind."""
     texts = [line.text for line in lines if line.text]
     return list(dict.fromkeys(text for text in texts if _LEFT.search(text)))
 
 
-def errors(lines: list[Line]) -> list[str]:
+def errors(lines: list[PackerLine]) -> list[str]:
     """Return what went wrong, in Packer's own words."""
     told = [line.data[0] for line in lines if line.kind == "error" and line.data]
     # What scripts write to stderr is told like Packer's own errors.

@@ -18,7 +18,7 @@ from onebox.images.builder import Log
 from onebox.signals import held
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # HCL2 came with 1.5 and was whole enough with 1.6; older JSON templates than that
 # nobody has.
@@ -27,18 +27,18 @@ WITH_INIT = (1, 7, 0)
 HOW_TO_GET_IT = "https://developer.hashicorp.com/packer/install, or apt install packer"
 
 
-def version(session: Session) -> tuple[int, ...]:
+def version(context: BoxContext) -> tuple[int, ...]:
     """Return Packer's version. Raises OneboxError if it is missing or too old."""
     try:
         done = subprocess.run(
-            [program(session), "version", "-machine-readable"],
+            [program(context), "version", "-machine-readable"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=60,
             check=False,
-            env=_environment(session),
+            env=_environment(context),
         )
         said = done.stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -60,16 +60,16 @@ def version(session: Session) -> tuple[int, ...]:
     return found
 
 
-def step(session: Session, log: Log, argv: list[str]) -> None:
+def step(context: BoxContext, log: Log, argv: list[str]) -> None:
     """Run one of Packer's short commands; what it says is shown if it fails."""
     done = subprocess.run(
         argv,
-        cwd=session.root,
+        cwd=context.root,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
-        env=_environment(session),
+        env=_environment(context),
         start_new_session=True,
     )
     if done.returncode:
@@ -83,7 +83,7 @@ def step(session: Session, log: Log, argv: list[str]) -> None:
         )
 
 
-def follow(session: Session, log: Log, argv: list[str], output: Path) -> int:
+def follow(context: BoxContext, log: Log, argv: list[str], output: Path) -> int:
     """
     Run the build, its words passed on as they come; return its exit code.
 
@@ -100,7 +100,7 @@ def follow(session: Session, log: Log, argv: list[str], output: Path) -> int:
     try:
         # An interrupt in the middle of its start must not leave it to itself.
         with held():
-            process = _started(session, argv, output)
+            process = _started(context, argv, output)
         for line in tail.lines(runs):
             show(log, line)
             log.footer("packer", began)
@@ -108,14 +108,14 @@ def follow(session: Session, log: Log, argv: list[str], output: Path) -> int:
         if process is None:
             raise
         if runs():
-            session.screen.note("Packer is told to stop, and cleans up")
+            context.screen.note("Packer is told to stop, and cleans up")
             # To all of its processes, as a terminal does: the first of them, which
             # watches over the second, ignores it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
         for line in tail.lines(runs):
             show(log, line)
-        say_leftovers(session, packer_output.read(output))
+        say_leftovers(context, packer_output.read(output))
         raise
     finally:
         log.close_line()
@@ -123,38 +123,38 @@ def follow(session: Session, log: Log, argv: list[str], output: Path) -> int:
 
 
 def _started(
-    session: Session, argv: list[str], output: Path
+    context: BoxContext, argv: list[str], output: Path
 ) -> subprocess.Popen[bytes]:
     fd = packer_output.lock(output)
     try:
         return subprocess.Popen(
             argv,
-            cwd=session.root,
+            cwd=context.root,
             stdin=subprocess.DEVNULL,
             stdout=fd,
             stderr=fd,
-            env=_environment(session),
+            env=_environment(context),
             start_new_session=True,
         )
     finally:
         os.close(fd)
 
 
-def say_leftovers(session: Session, lines: list[packer_output.Line]) -> None:
+def say_leftovers(context: BoxContext, lines: list[packer_output.PackerLine]) -> None:
     """Repeat what Packer says that it could not remove."""
     for left in packer_output.leftovers(lines):
-        session.screen.warn(f"Packer leaves this to you: {' '.join(left.split())}")
+        context.screen.warn(f"Packer leaves this to you: {' '.join(left.split())}")
 
 
-def show(log: Log, line: packer_output.Line) -> None:
+def show(log: Log, line: packer_output.PackerLine) -> None:
     """Pass on what a line says to its reader."""
     if line.text:
         log.add(f"{line.text.rstrip()}\n".encode())
 
 
-def program(session: Session) -> str:
+def program(context: BoxContext) -> str:
     """Return where Packer is. Raises OneboxError if it is nowhere in PATH."""
-    found = shutil.which("packer", path=session.environ.get("PATH"))
+    found = shutil.which("packer", path=context.environ.get("PATH"))
     if found is None:
         raise OneboxError(
             "[image] packer: Packer is not installed here", next=HOW_TO_GET_IT
@@ -162,12 +162,12 @@ def program(session: Session) -> str:
     return found
 
 
-def _environment(session: Session) -> dict[str, str]:
+def _environment(context: BoxContext) -> dict[str, str]:
     return {
         # All of it: it is the user's own program, and its credentials may be among
         # [run] secrets.
-        **session.environ,
-        **session.settings.image.env,
+        **context.environ,
+        **context.settings.image.env,
         # It would ask its makers for a newer version.
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",

@@ -21,7 +21,7 @@ from onebox.images import snapshot
 from onebox.project_files import selected
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # A list of requirements can lead to others.
 _OTHERS = re.compile(
@@ -29,31 +29,31 @@ _OTHERS = re.compile(
 )
 
 
-def title(session: Session) -> str:
+def title(context: BoxContext) -> str:
     """Return what the recipe is called in sentences, "" if there is none."""
-    image = session.settings.image
+    image = context.settings.image
     named = image.packer or image.setup or image.requirements
     return named or (f"Python {image.python}" if image.python else "")
 
 
-def base(session: Session) -> str:
+def base(context: BoxContext) -> str:
     """Ask the provider what a box starts from that is not made from our image."""
-    image = session.settings.image
-    return session.provider.base(image.use or image.base, arch(session))
+    image = context.settings.image
+    return context.provider.base(image.use or image.base, arch(context))
 
 
-def arch(session: Session) -> str:
+def arch(context: BoxContext) -> str:
     """Return the architecture that the box will have."""
-    return offers.sizes(session)[0].arch
+    return offers.find(context)[0].arch
 
 
-def inputs(session: Session) -> dict[str, str]:
+def inputs(context: BoxContext) -> dict[str, str]:
     """Return what the recipe is made of: name of each input → its hash."""
-    image = session.settings.image
+    image = context.settings.image
     found = {
         "[image] base": image.base,
-        "base": base(session),
-        "architecture": arch(session),
+        "base": base(context),
+        "architecture": arch(context),
     }
     for name, value in (
         ("[image] setup", image.setup),
@@ -65,8 +65,8 @@ def inputs(session: Session) -> dict[str, str]:
     ):
         if value:
             found[name] = _digest(json.dumps(value, sort_keys=True).encode())
-    for file in files(session):
-        path = session.root / file.decode("utf-8", "surrogateescape")
+    for file in files(context):
+        path = context.root / file.decode("utf-8", "surrogateescape")
         if path.is_symlink():
             found[formatting.path(file)] = "l" + _digest(bytes(path.readlink()))
         elif path.is_file():
@@ -80,19 +80,19 @@ def digest(found: Mapping[str, str]) -> str:
     return _digest(json.dumps(found, sort_keys=True).encode())[:16]
 
 
-def files(session: Session) -> list[bytes]:
+def files(context: BoxContext) -> list[bytes]:
     """Return the project's files that the recipe needs, relative to the project."""
-    image = session.settings.image
-    names = [image.setup, image.packer, *image.include, *_requirements(session)]
-    return selected(session, [], [name for name in names if name]).paths
+    image = context.settings.image
+    names = [image.setup, image.packer, *image.include, *_requirements(context)]
+    return selected(context, [], [name for name in names if name]).paths
 
 
-def change(session: Session) -> str:
+def change(context: BoxContext) -> str:
     """Say why there is no image of today's recipe: what has changed since the last."""
-    before = snapshot.remembered(session)
+    before = snapshot.remembered(context)
     if not before:
-        return f"{title(session)} has not been built yet"
-    now = inputs(session)
+        return f"{title(context)} has not been built yet"
+    now = inputs(context)
     changed = {name for name in {**before, **now} if before.get(name) != now.get(name)}
     if "[image] base" in changed:
         changed.discard("base")
@@ -105,23 +105,23 @@ def change(session: Session) -> str:
     )
 
 
-def _requirements(session: Session) -> Iterator[str]:
+def _requirements(context: BoxContext) -> Iterator[str]:
     """Return the file of requirements, and what it leads to."""
-    name = session.settings.image.requirements
+    name = context.settings.image.requirements
     if not name:
         return
     folder = PurePosixPath(name).parent
     if PurePosixPath(name).name == "uv.lock":
         project = folder / "pyproject.toml"
-        if not (session.root / project).is_file():
+        if not (context.root / project).is_file():
             raise InputError(f"[image] requirements: there is no {project} with {name}")
         yield str(project)
-    if (session.root / folder / ".python-version").is_file():
+    if (context.root / folder / ".python-version").is_file():
         yield str(folder / ".python-version")
     seen, waiting = set(), [name]
     while waiting:
         name = waiting.pop()
-        path = session.root / name
+        path = context.root / name
         if name in seen or ".." in PurePosixPath(name).parts or not path.is_file():
             # What leaves the project, or is an address, is uv's to refuse or find.
             continue

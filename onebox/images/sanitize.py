@@ -17,13 +17,13 @@ from onebox import subprocess_env
 from onebox.agent.file_names import printable
 from onebox.errors import BoxFailed, ConnectionLost
 from onebox.providers.base import Box
-from onebox.remote.connection import Door
+from onebox.remote.connection import SSHConnection
 
 # How long such a script may take. Cloud-init can be busy for minutes.
 SECONDS = 900.0
 
 
-def prepare(door: Door, *, system: bool) -> None:
+def prepare(ssh: SSHConnection, *, system: bool) -> None:
     """
     Have the system keep its hands off its packages, and wait for its first boot.
 
@@ -31,10 +31,10 @@ def prepare(door: Door, *, system: bool) -> None:
         system: The box has a system to itself; so in all that follows.
     """
     if system:
-        _run(door, _as_root(door.box, _PREPARE))
+        _run(ssh, _as_root(ssh.box, _PREPARE))
 
 
-def clean(door: Door, *, system: bool, living: bool) -> None:
+def clean(ssh: SSHConnection, *, system: bool, living: bool) -> None:
     """
     Remove keys, histories, caches, and whatever makes this machine this machine.
 
@@ -43,14 +43,14 @@ def clean(door: Door, *, system: bool, living: bool) -> None:
             (host key, agent, jobs, code and data), and a box made from the image
             removes it before its ssh server starts.
     """
-    box, script = door.box, _HOME
+    box, script = ssh.box, _HOME
     if system:
         part = _SYSTEM
         if not living:
             script += f"rm -rf {shlex.quote(box.work)}\n"
             part += _MACHINE.format(root=shlex.quote(_root(box)))
         script += _as_root(box, part)
-    _run(door, script)
+    _run(ssh, script)
 
 
 def said(*, system: bool) -> str:
@@ -60,13 +60,13 @@ def said(*, system: bool) -> str:
     return "histories, caches"
 
 
-def secrets(door: Door, *, system: bool) -> list[str]:
+def secrets(ssh: SSHConnection, *, system: bool) -> list[str]:
     """Return the files that an image would hold and that look like secrets."""
-    own, work = "" if system else "yes", shlex.quote(door.box.work)
+    own, work = "" if system else "yes", shlex.quote(ssh.box.work)
     script = _LOOK.format(own=own, work=work)
     if system:
-        script = _as_root(door.box, script)
-    return sorted(set(_run(door, script).splitlines()))
+        script = _as_root(ssh.box, script)
+    return sorted(set(_run(ssh, script).splitlines()))
 
 
 def _root(box: Box) -> str:
@@ -81,11 +81,11 @@ def _as_root(box: Box, script: str) -> str:
     )
 
 
-def _run(door: Door, script: str) -> str:
+def _run(ssh: SSHConnection, script: str) -> str:
     """Run a script that may be run twice; return what it has printed."""
     try:
         done = subprocess.run(
-            [*door.argv(), "exec sh -s"],
+            [*ssh.argv(), "exec sh -s"],
             input=script.encode(),
             capture_output=True,
             check=False,
@@ -96,7 +96,7 @@ def _run(door: Door, script: str) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise BoxFailed(
-            f"{door.box.id} was not ready for an image within {SECONDS:.0f} s",
+            f"{ssh.box.id} was not ready for an image within {SECONDS:.0f} s",
             next="the same command again",
         ) from error
     if done.returncode == 255:
@@ -104,7 +104,7 @@ def _run(door: Door, script: str) -> str:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise BoxFailed(
-            f"{door.box.id} could not be made ready for an image (exit "
+            f"{ssh.box.id} could not be made ready for an image (exit "
             f"{done.returncode})"
             + "".join(f"\n    {printable(line[:400])}" for line in said[-5:])
         )

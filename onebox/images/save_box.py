@@ -15,12 +15,12 @@ from onebox.remote.answers import Hello
 from onebox.signals import Interrupted
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
-def save(session: Session, name: str, *, yes: bool) -> Image:
+def save(context: BoxContext, name: str, *, yes: bool) -> Image:
     """
     Save the live box's disk as an image called *name*.
 
@@ -38,45 +38,45 @@ def save(session: Session, name: str, *, yes: bool) -> Image:
             f"--from-box needs a name for the image, not {name!r}",
             next="inv image --from-box --as=my-environment",
         )
-    session.running_box()
-    session.lock()
-    lifecycle.recover(session)
-    session.look_again()
-    box = bring_up.ready(session)
-    running = client.latest(session)
+    context.running_box()
+    context.lock()
+    lifecycle.recover(context)
+    context.look_again()
+    box = bring_up.ready(context)
+    running = client.latest(context)
     if running is not None and running.state == "running":
         raise UsageError(
-            f"job {running.job} still runs on {session.title}",
+            f"job {running.job} still runs on {context.title}",
             next="inv logs, or inv cancel",
         )
-    hello: Hello = session.resuming(lambda link: Hello.parse(link.ask("hello")))
-    if builder.warn_of_secrets(session, box) and not yes:
-        _may_hold_secrets(session, name)
+    hello: Hello = context.resuming(lambda channel: Hello.parse(channel.ask("hello")))
+    if builder.warn_of_secrets(context, box) and not yes:
+        _may_hold_secrets(context, name)
     image = snapshot.new_image(
-        session, box.tags, name, hello.arch, recipe="", base=_base(session, box)
+        context, box.tags, name, hello.arch, recipe="", base=_base(context, box)
     )
-    with session.timed("image"), session.screen.stage("image") as line:
+    with context.timed("image"), context.screen.stage("image") as line:
         line.doing(f"cleaning {box.id}")
-        builder.on_box(session, box, partial(sanitize.clean, living=True))
+        builder.on_box(context, box, partial(sanitize.clean, living=True))
         line.doing(f"stopping {box.id}")
-        session.forget_door()
+        context.forget_connection()
         try:
-            session.provider.stop(box)
+            context.provider.stop(box)
             line.doing("saving the disk")
-            image = snapshot.save(session, box, image)
+            image = snapshot.save(context, box, image)
         except (OneboxError, Interrupted):
             line.doing("starting the box again")
-            _start(session, box)
+            _start(context, box)
             raise
         line.doing("starting the box again")
-        _start(session, box)
+        _start(context, box)
         line.end("", f"{name}: {catalog.size(image)}, from {box.id}")
-    session.screen.note(f'use it: [image] use = "{name}" in onebox.toml')
+    context.screen.note(f'use it: [image] use = "{name}" in onebox.toml')
     return image
 
 
-def _may_hold_secrets(session: Session, name: str) -> None:
-    if session.screen.can_ask and not session.screen.ask(
+def _may_hold_secrets(context: BoxContext, name: str) -> None:
+    if context.screen.can_ask and not context.screen.ask(
         f"Whoever uses {name} can read them. Type yes to save it with them:", "yes"
     ):
         raise UsageError(
@@ -85,16 +85,16 @@ def _may_hold_secrets(session: Session, name: str) -> None:
         )
 
 
-def _base(session: Session, box: Box) -> str:
+def _base(context: BoxContext, box: Box) -> str:
     """Return what the box was made from: an image of ours, or the plain system."""
-    return box.image or recipe.base(session)
+    return box.image or recipe.base(context)
 
 
-def _start(session: Session, box: Box) -> None:
-    minutes = session.settings.limits.boot_minutes
-    with session.notebook.intent("start", box=box.id):
-        box = session.provider.start(box, box.deadline)
-    session.made_again(box)
-    box = bring_up.wait(session, box, minutes * 60, lambda text: None)
-    session.made_again(box)
-    lifecycle.adopt(session, box)
+def _start(context: BoxContext, box: Box) -> None:
+    minutes = context.settings.limits.boot_minutes
+    with context.store.intent("start", box=box.id):
+        box = context.provider.start(box, box.deadline)
+    context.made_again(box)
+    box = bring_up.wait(context, box, minutes * 60, lambda text: None)
+    context.made_again(box)
+    lifecycle.adopt(context, box)

@@ -18,7 +18,7 @@ from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.box_store import random_id
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # How often a save is asked for again that a provider cannot see the end of. Each
 # time it waits as long as it thinks right.
@@ -28,7 +28,7 @@ INTENTS = ("save", "adopt", "packer", "unsave")
 
 
 def new_image(
-    session: Session, tags: Tags, name: str, arch: str, *, recipe: str, base: str
+    context: BoxContext, tags: Tags, name: str, arch: str, *, recipe: str, base: str
 ) -> Image:
     """Return what an image is going to be; its id is decided here."""
     return Image(
@@ -36,15 +36,15 @@ def new_image(
         name=name,
         recipe=recipe,
         created=time.time(),
-        size=0,
+        stored=0,
         arch=arch,
-        tags=replace(tags, name=session.settings.name, kind="image"),
+        tags=replace(tags, name=context.settings.name, kind="image"),
         base=base,
     )
 
 
 def save(
-    session: Session, box: Box, image: Image, inputs: Mapping[str, str] | None = None
+    context: BoxContext, box: Box, image: Image, inputs: Mapping[str, str] | None = None
 ) -> Image:
     """
     Save a stopped box's disk as an image.
@@ -54,22 +54,22 @@ def save(
     Args:
         inputs: What the recipe was made of, to be remembered with the image.
     """
-    with begun(session, box, image, inputs) as outcome:
+    with begun(context, box, image, inputs) as outcome:
         try:
-            saved = _patiently(session, box, image)
+            saved = _patiently(context, box, image)
         except (OneboxError, Interrupted) as error:
             if not isinstance(error, Unclear):
                 # Should this fail, the intent stays open and is seen to later.
-                session.provider.delete_image(image)
+                context.provider.delete_image(image)
                 outcome["undone"] = True
             raise
-    _saved(session, inputs)
+    _saved(context, inputs)
     return saved
 
 
 @contextmanager
 def begun(
-    session: Session, box: Box, image: Image, inputs: Mapping[str, str] | None
+    context: BoxContext, box: Box, image: Image, inputs: Mapping[str, str] | None
 ) -> Iterator[dict[str, Any]]:
     """Have it in the journal that a box is being saved, until the body has ended."""
     what = {
@@ -77,99 +77,99 @@ def begun(
         "inputs": dict(inputs or {}),
         "box": box.id,
         "place": box.place,
-        "provider": session.provider.name,
+        "provider": context.provider.name,
     }
-    with session.notebook.intent("save", **what) as outcome:
+    with context.store.intent("save", **what) as outcome:
         yield outcome
 
 
-def is_open(session: Session) -> bool:
+def is_open(context: BoxContext) -> bool:
     """Tell whether a save was begun of which nobody knows yet how it ended."""
-    return any(intent["do"] == "save" for intent in session.notebook.open_intents())
+    return any(intent["do"] == "save" for intent in context.store.open_intents())
 
 
 def adopt(
-    session: Session, artifact: str, image: Image, inputs: Mapping[str, str]
+    context: BoxContext, artifact: str, image: Image, inputs: Mapping[str, str]
 ) -> Image:
     """Make an image of ours of one that Packer has built."""
     what = {
         "artifact": artifact,
         "image": asdict(image),
         "inputs": dict(inputs),
-        "provider": session.provider.name,
+        "provider": context.provider.name,
     }
-    with session.notebook.intent("adopt", **what):
-        adopted = session.provider.adopt_image(artifact, image)
-    _saved(session, inputs)
+    with context.store.intent("adopt", **what):
+        adopted = context.provider.adopt_image(artifact, image)
+    _saved(context, inputs)
     return adopted
 
 
-def remove(session: Session, image: Image) -> None:
+def remove(context: BoxContext, image: Image) -> None:
     """Remove an image, and whatever its provider keeps for it."""
-    what = {"image": asdict(image), "provider": session.provider.name}
-    with session.notebook.intent("unsave", **what):
-        session.provider.delete_image(image)
-    session.images = None
+    what = {"image": asdict(image), "provider": context.provider.name}
+    with context.store.intent("unsave", **what):
+        context.provider.delete_image(image)
+    context.images = None
 
 
-def finish(session: Session, intent: Mapping[str, Any]) -> None:
+def finish(context: BoxContext, intent: Mapping[str, Any]) -> None:
     """Go on with what an earlier command was interrupted at; at worst, undo it."""
     if not isinstance(intent.get("image"), dict):
         return
     image = _image(intent["image"])
     if intent["do"] == "unsave":
-        session.provider.delete_image(image)
+        context.provider.delete_image(image)
         return
-    session.screen.note(
+    context.screen.note(
         f"an earlier command was interrupted while it saved {image.name}"
     )
     try:
-        if _finished(session, intent, image):
-            _saved(session, intent.get("inputs"))
+        if _finished(context, intent, image):
+            _saved(context, intent.get("inputs"))
         else:
-            session.provider.delete_image(image)
-            session.images = None
+            context.provider.delete_image(image)
+            context.images = None
     except Unclear:
         raise
     except OneboxError as error:
-        session.screen.warn(f"{image.name} is given up: {error.message}")
-        session.provider.delete_image(image)
+        context.screen.warn(f"{image.name} is given up: {error.message}")
+        context.provider.delete_image(image)
 
 
-def remember(session: Session, inputs: Mapping[str, str]) -> None:
+def remember(context: BoxContext, inputs: Mapping[str, str]) -> None:
     """Write down what the image that there is was made of, unless that is known."""
-    if inputs != remembered(session):
-        path = _memory(session)
+    if inputs != remembered(context):
+        path = _memory(context)
         private_dir(path.parent)
         write_atomically(path, json.dumps(dict(inputs), indent=1).encode())
 
 
-def remembered(session: Session) -> dict[str, str]:
+def remembered(context: BoxContext) -> dict[str, str]:
     """Return what the latest image known here was made of, nothing if that is lost."""
     with suppress(FileNotFoundError, ValueError):
-        found = json.loads(_memory(session).read_bytes())
+        found = json.loads(_memory(context).read_bytes())
         if isinstance(found, dict):
             return found
     return {}
 
 
-def _memory(session: Session) -> Path:
-    return session.notebook.directory / "recipe.json"
+def _memory(context: BoxContext) -> Path:
+    return context.store.directory / "recipe.json"
 
 
-def _patiently(session: Session, box: Box, image: Image) -> Image:
+def _patiently(context: BoxContext, box: Box, image: Image) -> Image:
     """Save a box; where no clear answer comes, ask for the same image again."""
     for _ in range(PATIENCE):
         try:
-            return session.provider.save(box, image)
+            return context.provider.save(box, image)
         except Unclear as error:
-            session.screen.note(f"{error.message}; asking again")
-    return session.provider.save(box, image)
+            context.screen.note(f"{error.message}; asking again")
+    return context.provider.save(box, image)
 
 
-def _finished(session: Session, intent: Mapping[str, Any], image: Image) -> bool:
-    provider = session.provider
-    if any(one.id == image.id for one in provider.images(session.owner)):
+def _finished(context: BoxContext, intent: Mapping[str, Any], image: Image) -> bool:
+    provider = context.provider
+    if any(one.id == image.id for one in provider.images(context.owner)):
         return True
     if intent["do"] == "adopt":
         provider.adopt_image(str(intent["artifact"]), image)
@@ -177,7 +177,7 @@ def _finished(session: Session, intent: Mapping[str, Any], image: Image) -> bool
     if intent["do"] == "packer":
         raw = Path(str(intent["output"]))
         packer_output.wait_for_end(
-            raw, lambda: session.screen.note("Packer is still at work: waiting for it")
+            raw, lambda: context.screen.note("Packer is still at work: waiting for it")
         )
         artifact = packer_output.artifact(packer_output.read(raw))
         if artifact:
@@ -188,14 +188,14 @@ def _finished(session: Session, intent: Mapping[str, Any], image: Image) -> bool
         # What runs is not clean any more.
         return False
     provider.stop(box)
-    _patiently(session, box, image)
+    _patiently(context, box, image)
     return True
 
 
-def _saved(session: Session, inputs: Mapping[str, str] | None) -> None:
-    session.images = None
+def _saved(context: BoxContext, inputs: Mapping[str, str] | None) -> None:
+    context.images = None
     if inputs:
-        remember(session, inputs)
+        remember(context, inputs)
 
 
 def _image(told: Mapping[str, Any]) -> Image:

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from onebox import subprocess_env
 from onebox.errors import ConnectionLost
 from onebox.providers.base import Box
-from onebox.remote.connection import Door
+from onebox.remote.connection import SSHConnection
 
 UP_SECONDS = 30.0
 
 
 @contextmanager
-def to(door: Door, box: Box) -> Iterator[tuple[str, int]]:
+def to(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
     """
     Give an address at which the box's own ssh server answers.
 
@@ -35,7 +35,7 @@ def to(door: Door, box: Box) -> Iterator[tuple[str, int]]:
         return
     port = _free_port()
     process = subprocess.Popen(
-        door.argv(
+        ssh.argv(
             *("-N", "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"),
             *("-L", f"127.0.0.1:{port}:127.0.0.1:{box.port}"),
             # Said once the port is ours: another process may have been quicker.

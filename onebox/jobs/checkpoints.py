@@ -13,43 +13,49 @@ from onebox import formatting
 from onebox.agent.files import manifest
 from onebox.errors import Busy, ConnectionLost, OneboxError
 from onebox.providers.base import Box
-from onebox.remote.channel import Link
-from onebox.remote.connection import Door
+from onebox.remote.channel import AgentChannel
+from onebox.remote.connection import SSHConnection
 from onebox.transfer import push_files
 from onebox.transfer.checkpoint_store import Pull, Pulls
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # How long a pull under way may take to end when the job has.
 ENDING_SECONDS = 3.0
 
 
-def pulls(session: Session) -> Pulls:
+def pulls(context: BoxContext) -> Pulls:
     """Return what has been pulled of this box name's jobs."""
-    name = session.settings.name
-    return Pulls(session.local_dir / "checkpoints" / name)
+    name = context.settings.name
+    return Pulls(context.local_dir / "checkpoints" / name)
 
 
 def take(
-    session: Session, link: Link, *, run: str, job: str, box: Box, wait: float = 0.0
+    context: BoxContext,
+    channel: AgentChannel,
+    *,
+    run: str,
+    job: str,
+    box: Box,
+    wait: float = 0.0,
 ) -> Pull | None:
     """Bring the checkpoints here as they are now; see `Pulls.take`."""
-    roots = session.settings.fetch.checkpoints
-    return pulls(session).take(
-        link, roots, _silent, run=run, job=job, box=box.id, wait=wait
+    roots = context.settings.fetch.checkpoints
+    return pulls(context).take(
+        channel, roots, _silent, run=run, job=job, box=box.id, wait=wait
     )
 
 
 @contextmanager
 def coming_home(
-    session: Session, box: Box, *, run: str, job: str
+    context: BoxContext, box: Box, *, run: str, job: str
 ) -> Iterator[_Visitor | None]:
     """Pull checkpoints every `[fetch] every`, for as long as the body runs."""
-    if not session.settings.fetch.checkpoints:
+    if not context.settings.fetch.checkpoints:
         yield None
         return
-    visitor = _Visitor(session, session.door(box), run=run, job=job)
+    visitor = _Visitor(context, context.ssh(box), run=run, job=job)
     visitor.start()
     try:
         yield visitor
@@ -58,24 +64,24 @@ def coming_home(
         visitor.speak()
 
 
-def put_back(session: Session, box: Box, run: str) -> Pull | None:
+def put_back(context: BoxContext, box: Box, run: str) -> Pull | None:
     """
     Put the newest pull of a run where its next attempt looks for it.
 
     Returns which one it was, None if there is none: then the job starts from its
     beginning.
     """
-    mine = pulls(session)
+    mine = pulls(context)
     pull = mine.latest(run)
     if pull is None:
         return None
     files = mine.folder(pull)
     paths = manifest.below(os.fsencode(files), b"")
     index = mine.directory / "memory" / "restored.index"
-    with session.screen.stage("restore") as line:
-        session.resuming(
-            lambda link: push_files.push(
-                link, files, paths, index, line.progress, "restored"
+    with context.screen.stage("restore") as line:
+        context.resuming(
+            lambda channel: push_files.push(
+                channel, files, paths, index, line.progress, "restored"
             ),
             box,
         )
@@ -85,7 +91,9 @@ def put_back(session: Session, box: Box, run: str) -> Pull | None:
 
 def describe(pull: Pull) -> str:
     """Say what a pull holds, and when that was so."""
-    amount = f"{formatting.count(pull.files, 'file')}, {formatting.size(pull.bytes)}"
+    amount = (
+        f"{formatting.count(pull.files, 'file')}, {formatting.byte_count(pull.bytes)}"
+    )
     return f"checkpoints of {_clock(pull.at)}: {amount}"
 
 
@@ -96,14 +104,16 @@ class _Visitor(threading.Thread):
     What it has to say waits until the thread that owns the screen lets it speak.
     """
 
-    def __init__(self, session: Session, door: Door, *, run: str, job: str) -> None:
+    def __init__(
+        self, context: BoxContext, ssh: SSHConnection, *, run: str, job: str
+    ) -> None:
         super().__init__(daemon=True)
-        self._session = session
-        self._door = door
+        self._session = context
+        self._ssh = ssh
         self._of_run = run
         self._job = job
         self._over = threading.Event()
-        self._link: Link | None = None
+        self._channel: AgentChannel | None = None
         self._sayings: list[str] = []
         self._said: set[str] = set()
         self.last: Pull | None = None
@@ -126,9 +136,9 @@ class _Visitor(threading.Thread):
     def stop(self) -> None:
         """End, also in the middle of a pull: what has come is not sent again."""
         self._over.set()
-        link = self._link
-        if link is not None and self.is_alive():
-            link.process.kill()
+        channel = self._channel
+        if channel is not None and self.is_alive():
+            channel.process.kill()
         self.join(ENDING_SECONDS)
 
     def speak(self) -> None:
@@ -145,20 +155,20 @@ class _Visitor(threading.Thread):
         return f"checkpoints {_clock(self.last.at)}" if self.last else ""
 
     def _visit(self) -> None:
-        with self._door.another() as link:
-            self._link = link
+        with self._ssh.another() as channel:
+            self._channel = channel
             try:
                 if not self._over.is_set():
                     pull = take(
                         self._session,
-                        link,
+                        channel,
                         run=self._of_run,
                         job=self._job,
-                        box=self._door.box,
+                        box=self._ssh.box,
                     )
                     self.last = pull or self.last
             finally:
-                self._link = None
+                self._channel = None
 
 
 def _clock(moment: float) -> str:

@@ -23,11 +23,11 @@ from onebox.jobs.log import LONGEST, JobLog
 from onebox.providers.base import Box
 from onebox.remote import answers
 from onebox.remote.answers import ExitRecord, JobStatus, Sample
-from onebox.remote.channel import AgentError, Link
+from onebox.remote.channel import AgentChannel, AgentError
 from onebox.remote.connection import KeyRefused
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # While the job runs the connection may be gone for hours (a closed laptop);
 # it is tried again at most this far apart.
@@ -42,7 +42,7 @@ GAPS_IN_A_ROW = 100
 
 
 def run(
-    session: Session,
+    context: BoxContext,
     box: Box,
     *,
     job_id: str,
@@ -57,7 +57,7 @@ def run(
 ) -> ExitRecord:
     """Start a job, follow it to its end and return its exit record."""
     start(
-        session,
+        context,
         box,
         job_id=job_id,
         argv=argv,
@@ -66,20 +66,20 @@ def run(
         secrets=secrets,
         outputs=outputs,
     )
-    return follow(session, box, job_id, log, output, sample)
+    return follow(context, box, job_id, log, output, sample)
 
 
-def refuse_running(session: Session, latest: JobStatus | None) -> None:
+def refuse_running(context: BoxContext, latest: JobStatus | None) -> None:
     """Raise UsageError if the latest job on the box still runs."""
     if latest is not None and latest.runs:
         raise UsageError(
-            f"job {latest.job} still runs on {session.title}",
+            f"job {latest.job} still runs on {context.title}",
             next="inv logs follows it, inv cancel stops it",
         )
 
 
 def start(
-    session: Session,
+    context: BoxContext,
     box: Box,
     *,
     job_id: str,
@@ -97,31 +97,31 @@ def start(
     """
     what: dict[str, Any] = {"shell": line} if argv is None else {"argv": list(argv)}
 
-    def ask(link: Link) -> dict[str, Any]:
-        return link.ask(
+    def ask(channel: AgentChannel) -> dict[str, Any]:
+        return channel.ask(
             "start",
             job=job_id,
             env=dict(env or {}),
             secrets=dict(secrets or {}),
             outputs=list(outputs),
-            cancel_grace=session.settings.run.cancel_grace,
-            max_log=session.settings.limits.max_log,
+            cancel_grace=context.settings.run.cancel_grace,
+            max_log=context.settings.limits.max_log,
             **what,
         )
 
     try:
-        session.resuming(ask, box)
+        context.resuming(ask, box)
     except AgentError as error:
         if error.kind == "busy":
             raise UsageError(
-                f"{session.title} is busy: {error.message}",
+                f"{context.title} is busy: {error.message}",
                 next="inv logs follows it, inv cancel stops it",
             ) from error
         raise
 
 
 def follow(
-    session: Session,
+    context: BoxContext,
     box: Box,
     job_id: str,
     log: Path,
@@ -147,21 +147,21 @@ def follow(
             us in any more.
     """
     pause, out, refused = 0.2, False, 0
-    with JobLog(log, shown, session.settings.limits.max_log) as copy:
+    with JobLog(log, shown, context.settings.limits.max_log) as copy:
         while True:
             before = copy.size
             try:
-                link = session.door(box).link()
-                answer = _follow(link, job_id, copy, output, sample, gone)
-                if session.doing == "run":
+                channel = context.ssh(box).channel()
+                answer = _follow(channel, job_id, copy, output, sample, gone)
+                if context.doing == "run":
                     # Who stops the command from here on detaches from no job.
-                    session.doing = "fetch"
+                    context.doing = "fetch"
                 break
             except ConnectionLost as error:
-                session.door(box).hang_up(force=True)
+                context.ssh(box).close(force=True)
                 # A laptop without a network cannot ask the cloud either.
                 with suppress(Unclear, Throttled):
-                    session.still_there(box)
+                    context.still_there(box)
                 refused = refused + 1 if isinstance(error, KeyRefused) else 0
                 if refused == REFUSALS:
                     raise Lost(
@@ -174,7 +174,7 @@ def follow(
                     pause, out = 0.2, False
                 pause = min(pause * 2, LONGEST_PAUSE)
                 if not out:
-                    session.screen.note(
+                    context.screen.note(
                         "connection lost; trying again. A job does not end with it"
                     )
                 out = True
@@ -183,18 +183,18 @@ def follow(
     return fate(answer)
 
 
-def log_path(session: Session, job_id: str) -> Path:
+def log_path(context: BoxContext, job_id: str) -> Path:
     """Return where a job's log is kept here."""
-    return session.local_dir / "jobs" / job_id / "log"
+    return context.local_dir / "jobs" / job_id / "log"
 
 
-def log_place(session: Session, job_id: str) -> str:
+def log_place(context: BoxContext, job_id: str) -> str:
     """Say where a job's log is kept, seen from the project."""
-    return formatting.path(str(log_path(session, job_id).relative_to(session.root)))
+    return formatting.path(str(log_path(context, job_id).relative_to(context.root)))
 
 
 def bring_log(
-    session: Session,
+    context: BoxContext,
     box: Box,
     latest: JobStatus,
     output: Callable[[bytes], None] = lambda data: None,
@@ -204,16 +204,16 @@ def bring_log(
     job_id = latest.job
     if latest.state in ("none", "running") or job_id.startswith("image-"):
         return
-    limit = session.settings.limits.max_log
-    with JobLog(log_path(session, job_id), limit=limit) as copy:
+    limit = context.settings.limits.max_log
+    with JobLog(log_path(context, job_id), limit=limit) as copy:
         if copy.size < latest.log_bytes:
-            session.resuming(
-                lambda link: _follow(link, job_id, copy, output, None, gone),
+            context.resuming(
+                lambda channel: _follow(channel, job_id, copy, output, None, gone),
                 box,
             )
             copy.settle()
     if latest.record is not None:
-        receipt.keep(session, box, job_id, latest.record)
+        receipt.keep(context, box, job_id, latest.record)
 
 
 def fate(status: JobStatus) -> ExitRecord:
@@ -226,28 +226,28 @@ def fate(status: JobStatus) -> ExitRecord:
     )
 
 
-def latest(session: Session) -> JobStatus | None:
+def latest(context: BoxContext) -> JobStatus | None:
     """Return the status of the latest job, None if there was none."""
-    found: JobStatus = session.resuming(status)
+    found: JobStatus = context.resuming(status)
     return None if found.state == "none" else found
 
 
-def status(link: Link, job_id: str | None = None) -> JobStatus:
+def status(channel: AgentChannel, job_id: str | None = None) -> JobStatus:
     """Ask the agent about a job, the latest one if none is named."""
-    return JobStatus.parse(link.ask("job", job=job_id), job_id)
+    return JobStatus.parse(channel.ask("job", job=job_id), job_id)
 
 
 def _follow(
-    link: Link,
+    channel: AgentChannel,
     job_id: str,
     copy: JobLog,
     output: Callable[[bytes], None],
     sample: Callable[[Sample], None] | None,
     gone: Callable[[int], None] | None,
 ) -> JobStatus:
-    link.begin("follow", job=job_id, offset=copy.size)
+    channel.begin("follow", job=job_id, offset=copy.size)
     in_a_row = 0
-    for kind, payload in link.frames(silence=SILENCE_SECONDS):
+    for kind, payload in channel.frames(silence=SILENCE_SECONDS):
         in_a_row = in_a_row + 1 if kind == b"G" else 0
         if in_a_row > GAPS_IN_A_ROW:
             raise ProtocolError("the box sends gaps of a log, and no log")

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import Lost, Preempted
-from onebox.jobs import checkpoints, client
+from onebox.jobs import checkpoints, client, preemption
 from onebox.providers.base import Box
 from onebox.remote.answers import ExitRecord, Sample
-from onebox.jobs import preemption
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
 def watch(
-    session: Session,
+    context: BoxContext,
     box: Box,
     job_id: str,
     *,
@@ -37,14 +36,14 @@ def watch(
 
         shown: How much of its output has been shown already.
     """
-    screen = session.screen
+    screen = context.screen
     # The first moment of the job is the line's; the rest is the job's own.
     began = time.time()
     tried = f"attempt {attempt}" if attempt > 1 else ""
-    log = client.log_path(session, job_id)
+    log = client.log_path(context, job_id)
     try:
         with checkpoints.coming_home(
-            session, box, run=run or job_id, job=job_id
+            context, box, run=run or job_id, job=job_id
         ) as visitor:
 
             def sample(now: Sample) -> None:
@@ -52,10 +51,10 @@ def watch(
                 if visitor is not None:
                     visitor.speak()
                     more.append(visitor.footer)
-                screen.footer(_footer(session, box, now, began, more))
+                screen.footer(_footer(context, box, now, began, more))
 
             record = client.follow(
-                session,
+                context,
                 box,
                 job_id,
                 log,
@@ -66,8 +65,8 @@ def watch(
             )
     except (Lost, Preempted):
         screen.close_line()
-        lasted = formatting.seconds(time.time() - session.notebook.record.job_started)
-        how = preemption.taken(session, box)
+        lasted = formatting.seconds(time.time() - context.store.record.job_started)
+        how = preemption.taken(context, box)
         unknown = f"job {job_id}: how it ended is not known"
         screen.line("run", "failed", lasted, how or unknown)
         raise
@@ -76,7 +75,7 @@ def watch(
     mark = "done" if not record.code else "failed"
     screen.line("run", mark, spent, describe(record))
     if record.code:
-        screen.note(f"its log: {client.log_place(session, job_id)}")
+        screen.note(f"its log: {client.log_place(context, job_id)}")
     return record
 
 
@@ -116,26 +115,28 @@ _CAUSES = {
 
 
 def _peak(record: ExitRecord) -> str:
-    text = f" at {formatting.size(record.memory_peak)}" if record.memory_peak else ""
+    text = (
+        f" at {formatting.byte_count(record.memory_peak)}" if record.memory_peak else ""
+    )
     return f"{text} ({record.memory_largest})" if record.memory_largest else text
 
 
 def _footer(
-    session: Session,
+    context: BoxContext,
     box: Box,
     sample: Sample,
     began: float,
     more: Sequence[str] = (),
 ) -> str:
-    started = session.notebook.record.job_started or began
+    started = context.store.record.job_started or began
     spent = max(time.time() - started, 0)
     parts = [f"run  {formatting.seconds(spent)}"]
-    if box.size.hourly:
-        parts.append(formatting.money(box.size.hourly * spent / 3600))
+    if box.offer.hourly:
+        parts.append(formatting.money(box.offer.hourly * spent / 3600))
     if sample.cpu is not None and sample.cpus is not None:
         parts.append(f"{sample.cpu:.1f} of {sample.cpus} cores")
     if sample.memory and sample.memory_total:
-        total = formatting.size(sample.memory_total)
-        parts.append(f"{formatting.size(sample.memory)} of {total}")
+        total = formatting.byte_count(sample.memory_total)
+        parts.append(f"{formatting.byte_count(sample.memory)} of {total}")
     parts += [*more, "Ctrl-C detaches"]
     return "    ".join(part for part in parts if part)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 from onebox import formatting
 from onebox.jobs import follow
 from onebox.remote.answers import ExitRecord
-from onebox.store.box_store import Notebook
+from onebox.store.box_store import BoxStore
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # As they are made: what was run later comes later.
 JOB = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedJob:
     """A job that has run: its log, and its receipt if there is one."""
 
     job: str
@@ -57,26 +57,26 @@ class Ended:
         )
 
 
-def last(session: Session, *, whatever_name: bool = False) -> Ended | None:
+def last(context: BoxContext, *, whatever_name: bool = False) -> FinishedJob | None:
     """Return the latest job whose log is here, of this box's name or of any."""
-    folder = session.local_dir / "jobs"
+    folder = context.local_dir / "jobs"
     jobs = [path for path in folder.glob("*/log") if JOB.fullmatch(path.parent.name)]
-    others = set() if whatever_name else _at_others(session)
+    others = set() if whatever_name else _at_others(context)
     for log in sorted(jobs, reverse=True):
         job, paper = log.parent.name, _receipt(log.with_name("receipt.json"))
         # Receipts of earlier versions do not say whose they are.
         name = paper["box"].get("name") if paper is not None else None
-        ours = name in (None, session.settings.name) and job not in others
+        ours = name in (None, context.settings.name) and job not in others
         if whatever_name or ours:
-            return Ended(job, log, paper)
+            return FinishedJob(job, log, paper)
     return None
 
 
-def _at_others(session: Session) -> set[str]:
+def _at_others(context: BoxContext) -> set[str]:
     """Return the jobs that this project's other boxes have had last."""
-    mine = session.notebook.directory
+    mine = context.store.directory
     return {
-        Notebook(directory).record.job
+        BoxStore(directory).record.job
         for directory in mine.parent.glob("*")
         if directory != mine
     }

@@ -10,13 +10,15 @@ from onebox.providers.base import Box, BoxState
 from onebox.remote.answers import ExitRecord
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # How long a box that is going down may take to be off.
 STOPPING_SECONDS = 180.0
 
 
-def taken(session: Session, box: Box, *restless: BoxState, ended: bool = False) -> str:
+def taken(
+    context: BoxContext, box: Box, *restless: BoxState, ended: bool = False
+) -> str:
     """
     Say how a spot box was lost, "" if it was not, or if that cannot be found out.
 
@@ -30,15 +32,15 @@ def taken(session: Session, box: Box, *restless: BoxState, ended: bool = False) 
 
         ended: The job's record is here.
     """
-    if not box.size.spot or session.now() >= box.deadline:
+    if not box.offer.spot or context.now() >= box.deadline:
         return ""
     by_provider = "the provider took the box back"
     try:
-        now = at_rest(session, box, *restless)
+        now = at_rest(context, box, *restless)
     except ProviderError:
         return ""
     if now is None:
-        settled = session.now() - box.created >= session.provider.settle
+        settled = context.now() - box.created >= context.provider.settle
         return by_provider if settled else ""
     if now.state not in ("stopping", "stopped"):
         return ""
@@ -47,7 +49,7 @@ def taken(session: Session, box: Box, *restless: BoxState, ended: bool = False) 
     return "the box crashed" if now.why == "poweroff" and not ended else ""
 
 
-def by_itself(session: Session, box: Box, record: ExitRecord) -> bool:
+def by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
     """
     Tell whether a job has ended by itself, or was ended by its user.
 
@@ -55,19 +57,17 @@ def by_itself(session: Session, box: Box, record: ExitRecord) -> bool:
     only its own word tells the two apart.
     """
     if record.cause == "poweroff":
-        return not taken(session, box, "running", "stopping", ended=True)
+        return not taken(context, box, "running", "stopping", ended=True)
     return record.cause != "preempted"
 
 
-def at_rest(session: Session, box: Box, *restless: BoxState) -> Box | None:
+def at_rest(context: BoxContext, box: Box, *restless: BoxState) -> Box | None:
     """Return a box once it is off or gone, or when it has not gone down for long."""
     restless = restless or ("stopping",)
     until = time.monotonic() + STOPPING_SECONDS
-    pause = max(session.provider.pace, 0.2)
-    now = session.provider.get(box.id, box.place)
+    pause = max(context.provider.poll_interval, 0.2)
+    now = context.provider.get(box.id, box.place)
     while now is not None and now.state in restless and time.monotonic() < until:
         time.sleep(pause)
-        now = session.provider.get(box.id, box.place)
+        now = context.provider.get(box.id, box.place)
     return None if now is None or now.state == "gone" else now
-
-

@@ -25,7 +25,7 @@ from onebox.store.atomic_files import (
 from onebox.transfer.select import RECEIPT
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 NAME = RECEIPT
 GB = 1 << 30
@@ -36,14 +36,14 @@ LAST = "last.json"
 
 
 def make(
-    session: Session,
+    context: BoxContext,
     box: Box,
     job_id: str,
     command: str,
     record: ExitRecord,
 ) -> dict[str, Any]:
     """Return the receipt of a job that has ended. Times in seconds, cost in USD."""
-    size = box.size
+    size = box.offer
     return {
         "format": 1,
         "job": job_id,
@@ -57,7 +57,7 @@ def make(
         "box": {
             "id": box.id,
             "name": box.tags.name,
-            "provider": session.provider.name,
+            "provider": context.provider.name,
             "place": box.place,
             "size": size.name,
             "type": size.type,
@@ -67,7 +67,7 @@ def make(
             "price_per_hour": size.price,
             "on_demand_per_hour": size.on_demand,
             "extras_per_hour": {one.label: one.hourly for one in size.extras},
-            "egress_per_gb": session.provider.egress_rate(box.place),
+            "egress_per_gb": context.provider.egress_rate(box.place),
             "image": box.image,
         },
         "peak": {
@@ -79,70 +79,70 @@ def make(
     }
 
 
-def copy_beside(session: Session, job_id: str) -> None:
+def copy_beside(context: BoxContext, job_id: str) -> None:
     """Put the receipt of a job beside its outputs, which have been fetched."""
-    folder = session.local_dir / "jobs" / job_id
+    folder = context.local_dir / "jobs" / job_id
     with suppress(FileNotFoundError):
-        _write_beside(session, folder, (folder / NAME_HERE).read_bytes())
+        _write_beside(context, folder, (folder / NAME_HERE).read_bytes())
 
 
-def write(session: Session, job_id: str, paper: dict[str, Any]) -> None:
+def write(context: BoxContext, job_id: str, paper: dict[str, Any]) -> None:
     """Write the receipt to .onebox/jobs/<job>/, and beside the outputs."""
     if "attempts" in paper:
-        now = session.now()
-        lived = now - (session.notebook.record.created or now)
+        now = context.now()
+        lived = now - (context.store.record.created or now)
         costs = costs_of(paper, lived)
         paper["costs"] = {k: c if c is None else round(c, 6) for k, c in costs.items()}
-    paper["stages"] = {k: round(v, 3) for k, v in session.spent.items()}
+    paper["stages"] = {k: round(v, 3) for k, v in context.spent.items()}
     data = (json.dumps(paper, indent=1) + "\n").encode()
-    folder = session.local_dir / "jobs" / job_id
+    folder = context.local_dir / "jobs" / job_id
     with open_folder(folder) as opened:
         write_in(opened, NAME_HERE, data, mode=0o644)
-    _write_beside(session, folder, data)
+    _write_beside(context, folder, data)
     # With its outputs here, and only then, it need not run again.
     if "key" in paper and "outputs" in paper:
-        private_dir(session.memory)
-        write_atomically(session.memory / LAST, data, mode=0o644)
-    for place in (session.memory, folder.parent, *folder.parent.iterdir()):
+        private_dir(context.memory)
+        write_atomically(context.memory / LAST, data, mode=0o644)
+    for place in (context.memory, folder.parent, *folder.parent.iterdir()):
         clear_drafts(place, ".*.json-*")
 
 
-def outdate(session: Session, job: str) -> None:
+def outdate(context: BoxContext, job: str) -> None:
     """Forget the last good job, unless it is this one: its outputs will be others."""
-    paper = last_good(session)
+    paper = last_good(context)
     if paper is not None and paper.get("job") != job:
-        (session.memory / LAST).unlink(missing_ok=True)
+        (context.memory / LAST).unlink(missing_ok=True)
 
 
-def keep(session: Session, box: Box, job_id: str, record: ExitRecord) -> None:
+def keep(context: BoxContext, box: Box, job_id: str, record: ExitRecord) -> None:
     """Write the receipt of a job that had nobody attached, unless there is one."""
-    folder = session.local_dir / "jobs" / job_id
+    folder = context.local_dir / "jobs" / job_id
     if (folder / NAME_HERE).exists():
         return
-    known = session.notebook.record
+    known = context.store.record
     command = known.job_command if known.job == job_id else ""
-    data = json.dumps(make(session, box, job_id, command, record), indent=1) + "\n"
+    data = json.dumps(make(context, box, job_id, command, record), indent=1) + "\n"
     with open_folder(folder) as opened:
         write_in(opened, NAME_HERE, data.encode(), mode=0o644)
 
 
-def last_good(session: Session) -> dict[str, Any] | None:
+def last_good(context: BoxContext) -> dict[str, Any] | None:
     """Return the receipt of the latest job of [run] command that ended well."""
     with suppress(FileNotFoundError, ValueError):
-        paper = json.loads((session.memory / LAST).read_bytes())
+        paper = json.loads((context.memory / LAST).read_bytes())
         if isinstance(paper, dict) and isinstance(paper.get("key"), dict):
             return paper
     return None
 
 
-def show(session: Session, paper: Mapping[str, Any], created: float) -> None:
+def show(context: BoxContext, paper: Mapping[str, Any], created: float) -> None:
     """Say at the end of a chain what it all took and cost."""
     size = paper["box"]
-    text = bill(paper, session.now() - created)
-    limit = session.settings.limits.max_cost
-    spent = total(costs_of(paper, session.now() - created).values())
+    text = bill(paper, context.now() - created)
+    limit = context.settings.limits.max_cost
+    spent = total(costs_of(paper, context.now() - created).values())
     if limit is not None and spent is not None and spent > limit:
-        session.screen.warn(
+        context.screen.warn(
             f"{formatting.money(spent)} is more than [limits] max_cost = "
             f"{formatting.money(limit)}: what outputs cost is known once they are here"
         )
@@ -153,12 +153,13 @@ def show(session: Session, paper: Mapping[str, Any], created: float) -> None:
         used.append(f"{cores:.1f} of {size['cpus']} cores on average")
     if peak.get("memory"):
         used.append(
-            f"peak {formatting.size(peak['memory'])} of {formatting.size(size['memory'])}"
+            f"peak {formatting.byte_count(peak['memory'])} of "
+            f"{formatting.byte_count(size['memory'])}"
         )
-    session.screen.say()
-    session.screen.say(text)
+    context.screen.say()
+    context.screen.say(text)
     if used:
-        session.screen.say("used " + ", ".join(used))
+        context.screen.say("used " + ", ".join(used))
 
 
 def costs_of(paper: Mapping[str, Any], lived: float) -> dict[str, float | None]:
@@ -212,39 +213,39 @@ def bill(paper: Mapping[str, Any], lived: float) -> str:
     return f"{text}  ({', '.join(parts)})" if len(parts) > 1 else text
 
 
-def _write_beside(session: Session, folder: Path, data: bytes) -> None:
+def _write_beside(context: BoxContext, folder: Path, data: bytes) -> None:
     """Write the receipt that *folder* has beside the outputs, if there are any."""
-    beside = _beside(session)
+    beside = _beside(context)
     if beside is None:
         return
     try:
         write_atomically(beside / NAME, data, mode=0o644)
     except PermissionError:
         # The folder is read-only on the box, so it is here.
-        kept = formatting.path(str(folder.relative_to(session.root)))
-        session.screen.warn(
+        kept = formatting.path(str(folder.relative_to(context.root)))
+        context.screen.warn(
             f"{formatting.path(beside.name)} is read-only: the receipt is in {kept}"
         )
     clear_drafts(beside, f".{NAME}-*")
 
 
-def _beside(session: Session) -> Path | None:
-    came = session.fetched.entries if session.fetched is not None else []
-    for path in session.settings.fetch.outputs:
-        folder, top = session.into / path, os.fsencode(path.rstrip("/") + "/")
+def _beside(context: BoxContext) -> Path | None:
+    came = context.fetched.entries if context.fetched is not None else []
+    for path in context.settings.fetch.outputs:
+        folder, top = context.into / path, os.fsencode(path.rstrip("/") + "/")
         filled = any(entry.path.startswith(top) for entry in came)
         if filled and folder.is_dir() and not folder.is_symlink():
-            return folder if _is_free(session, top, came) else None
+            return folder if _is_free(context, top, came) else None
     return None
 
 
-def _is_free(session: Session, top: bytes, came: list[Entry]) -> bool:
+def _is_free(context: BoxContext, top: bytes, came: list[Entry]) -> bool:
     """Tell whether no output has the name of the receipt; warn if one has."""
     name = top + os.fsencode(NAME)
     if any(entry.path == name for entry in came):
-        session.screen.warn(
+        context.screen.warn(
             f"{formatting.path(name)} is an output of the job: its receipt is only in "
-            f"{session.local_dir.name}/jobs"
+            f"{context.local_dir.name}/jobs"
         )
         return False
     return True

@@ -20,7 +20,7 @@ from onebox.remote.answers import ExitRecord
 from onebox.store.atomic_files import private_dir, write_atomically
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 NAME = "attempts.json"
 # Causes of a job's end that are not the job's own, nor its user's.
@@ -70,7 +70,7 @@ class Run:
 
     def begun(self, job: str, box: Box) -> Run:
         """Return it with another attempt, which begins now."""
-        size = box.size
+        size = box.offer
         attempt = Attempt(
             job, box.id, size.spot, size.hourly, size.hourly_on_demand, box.created
         )
@@ -91,48 +91,48 @@ class Run:
         return list(lives.values())
 
 
-def read(session: Session) -> Run | None:
+def read(context: BoxContext) -> Run | None:
     """Return what is remembered, None if that is nothing."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads(_path(session).read_bytes())
+        told = json.loads(_path(context).read_bytes())
         tried = tuple(Attempt(**one) for one in told["attempts"])
         return Run(str(told["command"]), tried, bool(told["ended"]))
     return None
 
 
-def write(session: Session, run: Run) -> Run:
+def write(context: BoxContext, run: Run) -> Run:
     """Remember a run; it is on the disk when this returns."""
-    path = _path(session)
+    path = _path(context)
     private_dir(path.parent)
     write_atomically(path, json.dumps(asdict(run), indent=1).encode())
     return run
 
 
-def seen(session: Session, job: str, record: ExitRecord | None) -> None:
+def seen(context: BoxContext, job: str, record: ExitRecord | None) -> None:
     """Take note of a job that has ended while nobody was attached."""
-    run = read(session)
+    run = read(context)
     if run is None or run.ended or record is None:
         return
     if run.has(job) and record.cause not in TAKEN:
-        write(session, run.over(record.seconds, ended=True))
+        write(context, run.over(record.seconds, ended=True))
 
 
-def forget(session: Session) -> None:
+def forget(context: BoxContext) -> None:
     """Have the next run be one of its own."""
-    _path(session).unlink(missing_ok=True)
+    _path(context).unlink(missing_ok=True)
 
 
-def withdraw(session: Session, run: Run) -> None:
+def withdraw(context: BoxContext, run: Run) -> None:
     """Take back the last attempt: its job was refused and has never begun."""
     if run.attempts[1:]:
-        write(session, replace(run, attempts=run.attempts[:-1]))
+        write(context, replace(run, attempts=run.attempts[:-1]))
     else:
-        forget(session)
+        forget(context)
 
 
 def account(run: Run, box: Box) -> Mapping[str, Any]:
     """Return what a receipt says of all attempts together, up to now."""
-    lives = [*run.earlier(box.id), (box.size.hourly, None, time.time() - box.created)]
+    lives = [*run.earlier(box.id), (box.offer.hourly, None, time.time() - box.created)]
     costs = [cost(price, seconds) for price, _, seconds in lives]
     known = [one for one in costs if one is not None]
     return {
@@ -149,5 +149,5 @@ def cost(price: float | None, seconds: float) -> float | None:
     return None if price is None else price * max(seconds, 60.0) / 3600
 
 
-def _path(session: Session) -> Path:
-    return session.notebook.directory / NAME
+def _path(context: BoxContext) -> Path:
+    return context.store.directory / NAME

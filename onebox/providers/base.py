@@ -47,7 +47,7 @@ class Tags:
 
 
 @dataclass(frozen=True)
-class Need:
+class Requirements:
     """
     What a size asks for.
 
@@ -70,7 +70,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Size:
+class Offer:
     """
     A machine type as it can be had: *memory* in bytes, prices in USD an hour.
 
@@ -116,7 +116,7 @@ class Size:
         return costs.total(one.hourly for one in self.extras if costs.is_disk(one))
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> Size:
+    def read(cls, told: Mapping[str, Any]) -> Offer:
         """
         Return the size that `dataclasses.asdict` has written.
 
@@ -131,7 +131,7 @@ class Image:
     """
     A saved environment.
 
-    *recipe* is the recipe's hash, "" if made by hand; *size* is how many bytes are
+    *recipe* is the recipe's hash, "" if made by hand; *stored* is how many bytes are
     stored and billed, an upper bound of that with *at_most*; *disk* is the size in
     bytes of the disk that it needs, 0 if that is not known; *places*
     are the regions that hold it (empty: it is everywhere). *base* is what it was
@@ -142,7 +142,7 @@ class Image:
     name: str
     recipe: str
     created: float
-    size: int
+    stored: int
     arch: str
     tags: Tags
     places: tuple[str, ...] = ()
@@ -160,7 +160,7 @@ class HostKey:
 
 
 @dataclass(frozen=True)
-class Arming:
+class BootConfig:
     """
     What a box must know from its first moment on, without any connection.
 
@@ -190,11 +190,11 @@ class Request:
 
     box: str
     tags: Tags
-    size: Size
+    offer: Offer
     image: Image | None
     user_key: str
     host_key: HostKey = field(repr=False)
-    arming: Arming
+    arming: BootConfig
     base: str = ""
     disk: int | None = None
 
@@ -208,7 +208,7 @@ class Box:
     directory, relative to the home directory, where code and data go.
     *host* is empty for as long as a starting box has no address; *jump* is the
     ssh host to go through, as the user's own ssh knows it.
-    *host_key* is the public key that must answer; where it is *exposed* (its
+    *host_key* is the public key that must answer; where it is *bootstrap_key* (its
     private half went through user data) the first connection replaces it.
     *why* a box has stopped is said if it is known: "preempted", "deadline",
     "poweroff" or other words. A stopped box of which only the disk is left
@@ -221,7 +221,7 @@ class Box:
     id: str
     tags: Tags
     state: BoxState
-    size: Size
+    offer: Offer
     image: str
     place: str
     host: str
@@ -235,7 +235,7 @@ class Box:
     why: str = ""
     notes: tuple[str, ...] = ()
     jump: str = ""
-    exposed: bool = False
+    bootstrap_key: bool = False
     disk_only: bool = False
     rescue: bool = False
 
@@ -308,21 +308,21 @@ class Provider(abc.ABC):
 
         unseen: The regions that the last `find` could not look into, and why.
 
-        unpriced: Why the last `sizes` knows not all prices, "" if it does.
+        unpriced: Why the last `offers` knows not all prices, "" if it does.
     """
 
     name: str
     settle: float = 0.0
-    pace: float = 0.0
+    poll_interval: float = 0.0
     own_system: bool = True
     adopts: tuple[str, ...] = ()
     image_rate: float | None = None
-    off_is_free: bool = True
-    unseen: tuple[str, ...] = ()
+    stopped_is_free: bool = True
+    unreachable_regions: tuple[str, ...] = ()
     unpriced: str = ""
 
     @abc.abstractmethod
-    def sizes(self, need: Need) -> Sequence[Size]:
+    def offers(self, need: Requirements) -> Sequence[Offer]:
         """
         Return the candidates for a need, best first; at least one.
 
@@ -333,7 +333,7 @@ class Provider(abc.ABC):
             UsageError: No type of this provider fits; the nearest are named.
         """
 
-    def also_refused(self, size: Size, limit: str, other: Size) -> bool:
+    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
         """
         Tell whether a limit of the account that has refused a size refuses another.
 
@@ -356,7 +356,7 @@ class Provider(abc.ABC):
         Args:
             name: The environment's name, such as "ubuntu-24.04".
 
-            arch: The architecture, as in `Size.arch`.
+            arch: The architecture, as in `Offer.arch`.
 
         Raises:
             UsageError: There is no such environment.
@@ -478,15 +478,15 @@ class Provider(abc.ABC):
     def checks(self) -> Sequence[Check]:
         """Look for whatever would keep a box from coming up here."""
 
-    def pin(self, box: Box, host_key: str) -> Box:
+    def set_host_key(self, box: Box, host_key: str) -> Box:
         """
         Write down, with the box, that it answers with another host key now.
 
-        Only a provider whose boxes are `exposed` has anything to do here.
+        Only a provider whose boxes are `bootstrap_key` has anything to do here.
         """
         raise UsageError(f"boxes of {self.name} keep the host key they were made with")
 
-    def errand(self, box: Box) -> bytes:
+    def post_boot_script(self, box: Box) -> bytes:
         """
         Return a Python program for root to run, once, on a box that has come up.
 
@@ -495,7 +495,7 @@ class Provider(abc.ABC):
         """
         return b""
 
-    def admit(self, box: Box) -> bool:
+    def allow_my_ip(self, box: Box) -> bool:
         """
         Let this machine's present address in, and no longer its former one.
 

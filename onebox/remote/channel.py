@@ -41,7 +41,7 @@ class Silent(ConnectionLost):
     """The connection stands, but the agent neither sends nor reads."""
 
 
-class Link:
+class AgentChannel:
     """
     A running agent, reached by *argv*; requests are answered in order.
 
@@ -71,11 +71,11 @@ class Link:
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.channel = protocol.Channel(
+        self.wire = protocol.Channel(
             self.process.stdout.fileno(), self.process.stdin.fileno()
         )
         self.moved = 0
-        self.another: Callable[[], Link] | None = None
+        self.another: Callable[[], AgentChannel] | None = None
         self._under_way = False
         # Since when the write under way waits for the agent to read.
         self._writing: float | None = None
@@ -190,7 +190,7 @@ class Link:
             self.process.kill()
             self.process.wait()
 
-    def __enter__(self) -> Link:
+    def __enter__(self) -> AgentChannel:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -201,7 +201,7 @@ class Link:
             raise protocol.Closed("hung up")
         self._writing = time.monotonic()
         try:
-            self.channel.send(kind, payload)
+            self.wire.send(kind, payload)
         finally:
             self._writing = None
 
@@ -213,14 +213,14 @@ class Link:
     def _receive(self, until: float) -> tuple[bytes, bytes]:
         if self._closed.is_set():
             raise protocol.Closed("hung up")
-        frame = self.channel.ready()
+        frame = self.wire.ready()
         while frame is None:
             left = max(until - time.monotonic(), 0.0)
-            if not select.select([self.channel.read_fd], [], [], left)[0]:
+            if not select.select([self.wire.read_fd], [], [], left)[0]:
                 self._closed.set()
                 raise Silent("the box does not answer")
-            self.channel.fill()
-            frame = self.channel.ready()
+            self.wire.fill()
+            frame = self.wire.ready()
         if frame[0] not in b"AECDGLPSZ":
             raise protocol.Garbled(f"not a frame: {frame[0]!r}")
         return frame

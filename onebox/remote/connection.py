@@ -32,7 +32,7 @@ from onebox.errors import (
 from onebox.providers.base import Box
 from onebox.remote import agent_bundle
 from onebox.remote.answers import Hello
-from onebox.remote.channel import AgentError, Link, Silent
+from onebox.remote.channel import AgentChannel, AgentError, Silent
 from onebox.remote.keys import no_client
 from onebox.store.atomic_files import clear_drafts, private_dir, write_atomically
 from onebox.store.box_store import state_dir
@@ -71,7 +71,7 @@ class NoAgent(BoxFailed):
     """The box lets us in, but no agent runs there."""
 
 
-class Door:
+class SSHConnection:
     """
     The connection to one box, opened when needed and opened again when broken.
 
@@ -89,7 +89,7 @@ class Door:
         self.socket = socket_dir(os.environ) / _socket_name(box)
         # By how many seconds the box's clock was ahead of ours when we last met.
         self.ahead = 0.0
-        self._link: Link | None = None
+        self._channel: AgentChannel | None = None
         self._agent = box.agent
         self._write_known(box)
         text = _config(box, directory, identity, self.socket)
@@ -108,7 +108,7 @@ class Door:
         self.box = box
         self._write_known(box)
 
-    def link(self, *, within: float = HELLO_SECONDS) -> Link:
+    def channel(self, *, within: float = HELLO_SECONDS) -> AgentChannel:
         """
         Return the conversation with the agent; open it if there is none.
 
@@ -122,11 +122,11 @@ class Door:
 
             ConnectionLost: It could not be opened now.
         """
-        if self._link is not None and not self._link.usable:
-            self.hang_up()
-        if self._link is None:
-            self._link = self._open(within)
-        return self._link
+        if self._channel is not None and not self._channel.usable:
+            self.close()
+        if self._channel is None:
+            self._channel = self._open(within)
+        return self._channel
 
     def open_when_up(
         self,
@@ -135,7 +135,7 @@ class Door:
         tick: Callable[[], None],
         *,
         grace: float = GRACE_SECONDS,
-    ) -> Link:
+    ) -> AgentChannel:
         """
         Wait until a box that is booting lets us in.
 
@@ -156,7 +156,7 @@ class Door:
         while True:
             try:
                 left = until - time.monotonic()
-                return self.link(within=min(HELLO_SECONDS, max(left, 1.0)))
+                return self.channel(within=min(HELLO_SECONDS, max(left, 1.0)))
             except (ConnectionLost, NoAgent, ProtocolError) as error:
                 now = time.monotonic()
                 if isinstance(error, (KeyRefused, NoAgent, ProtocolError)):
@@ -174,7 +174,7 @@ class Door:
 
     def resuming(
         self,
-        step: Callable[[Link], T],
+        step: Callable[[AgentChannel], T],
         broken: Callable[[ConnectionLost, int], None],
     ) -> T:
         """
@@ -189,10 +189,10 @@ class Door:
         attempt = 0
         while True:
             try:
-                return step(self.link())
+                return step(self.channel())
             except ConnectionLost as error:
-                moved = self._link.moved if self._link is not None else 0
-                self.hang_up(force=True)
+                moved = self._channel.moved if self._channel is not None else 0
+                self.close(force=True)
                 attempt = 1 if moved >= PROGRESS_BYTES else attempt + 1
                 # Each silence lasts for minutes: that of a second agent is enough.
                 if attempt > (1 if isinstance(error, Silent) else RESUMES):
@@ -200,26 +200,26 @@ class Door:
                 broken(error, attempt)
                 time.sleep(min(0.1 * 2**attempt, LONGEST_PAUSE))
 
-    def hang_up(self, *, force: bool = False) -> None:
+    def close(self, *, force: bool = False) -> None:
         """
         Close the conversation; with *force*, the shared connection too.
 
         A connection that has stalled would otherwise be shared by the next
         attempt, and stall it as well.
         """
-        if self._link is not None:
-            self._link.close(wait=0.2 if force else 2.0)
-            self._link = None
+        if self._channel is not None:
+            self._channel.close(wait=0.2 if force else 2.0)
+            self._channel = None
         if force:
             self._end_sharing()
 
     def forget(self) -> None:
         """Close everything and remove what was kept for this box."""
-        self.hang_up(force=True)
+        self.close(force=True)
         for path in (self.config, self.directory / "known_hosts"):
             path.unlink(missing_ok=True)
 
-    def another(self, *, within: float = HELLO_SECONDS) -> Link:
+    def another(self, *, within: float = HELLO_SECONDS) -> AgentChannel:
         """Return a conversation over a connection of its own, shared by none."""
         return self._converse(within, "-o", "ControlPath=none")[0]
 
@@ -228,31 +228,31 @@ class Door:
         text = "".join(f"{box.id} {key}\n" for key in keys)
         write_atomically(self.directory / "known_hosts", text.encode())
 
-    def _open(self, within: float) -> Link:
-        link, version = self._converse(within)
-        link.another = self.another
+    def _open(self, within: float) -> AgentChannel:
+        channel, version = self._converse(within)
+        channel.another = self.another
         if version == agent_bundle.version():
-            return link
+            return channel
         # Another onebox has made the box, or the image that it is from.
-        with link:
-            link.begin("renew")
-            link.send(b"D", agent_bundle.bundle())
-            link.send(b"Z")
-            renewed = link.finish(within=within)
+        with channel:
+            channel.begin("renew")
+            channel.send(b"D", agent_bundle.bundle())
+            channel.send(b"Z")
+            renewed = channel.finish(within=within)
         if renewed.get("own") is True:
             self._agent = str(PurePosixPath(self.box.agent).parent / OWN_AGENT)
-        link, _ = self._converse(within)
-        link.another = self.another
-        return link
+        channel, _ = self._converse(within)
+        channel.another = self.another
+        return channel
 
-    def _converse(self, within: float, *options: str) -> tuple[Link, str]:
+    def _converse(self, within: float, *options: str) -> tuple[AgentChannel, str]:
         """Start the agent; return the conversation and the agent's version."""
         agent = shlex.quote(self._agent)
         with contextlib.ExitStack() as undo:
             # A file without a name: what ssh and the box say stays nowhere.
             said = undo.enter_context(tempfile.TemporaryFile(dir=self.directory))
             try:
-                link = Link(
+                channel = AgentChannel(
                     [*self.argv(*options), f"exec python3 -I -S {agent} serve"],
                     errors=said,
                 )
@@ -261,19 +261,19 @@ class Door:
             with contextlib.ExitStack() as failing:
                 if not options:
                     failing.callback(self._end_sharing)
-                failing.callback(link.close, wait=0.2)
+                failing.callback(channel.close, wait=0.2)
                 try:
-                    link.begin("hello")
-                    hello = Hello.parse(link.finish(within=within))
+                    channel.begin("hello")
+                    hello = Hello.parse(channel.finish(within=within))
                     if hello.now is not None:
                         self.ahead = hello.now - time.time()
                 except AgentError as error:
                     raise _no_agent(self.box, str(error)) from error
                 except ConnectionLost as error:
-                    code = link.process.poll()
+                    code = channel.process.poll()
                     raise _failure(self.box, code, _read_end(said), error) from error
                 failing.pop_all()
-        return link, hello.agent
+        return channel, hello.agent
 
     def _end_sharing(self) -> None:
         """End the shared connection, also one that has stalled or is frozen."""

@@ -19,42 +19,42 @@ from onebox.store.atomic_files import private_dir
 from onebox.store.box_store import config_dir, state_dir
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
-def perform(session: Session) -> None:
+def perform(context: BoxContext) -> None:
     """
     Print one line for each thing looked at.
 
     Raises:
         OneboxError: Something is wrong that would keep a run from working.
     """
-    checks = [*_own(session), *session.provider.checks(), *_lifetime(session)]
+    checks = [*_own(context), *context.provider.checks(), *_lifetime(context)]
     for check in checks:
         mark = {True: "done", False: "failed", None: "warn"}[check.ok]
-        session.screen.check(check.name, mark, check.detail)
+        context.screen.check(check.name, mark, check.detail)
         if check.next and check.ok is not True:
-            session.screen.print(f"{'':<16}   next: {check.next}")
+            context.screen.print(f"{'':<16}   next: {check.next}")
     wrong = [check.name for check in checks if check.ok is False]
     if wrong:
         raise OneboxError(f"not ready: {', '.join(wrong)}")
 
 
-def print_policy(session: Session) -> None:
+def print_policy(context: BoxContext) -> None:
     """Print the least permissions that a user of this provider needs."""
-    session.screen.print(session.provider.policy())
+    context.screen.print(context.provider.policy())
 
 
-def _lifetime(session: Session) -> Iterator[Check]:
+def _lifetime(context: BoxContext) -> Iterator[Check]:
     """Compare the life of the credentials with that of a box."""
     try:
-        end = session.provider.credentials_expire()
+        end = context.provider.credentials_expire()
     except OneboxError:
         # The provider's own check has said why there are none.
         return
     if end is None:
         return
-    now, hours = time.time(), session.settings.limits.max_hours
+    now, hours = time.time(), context.settings.limits.max_hours
     if end < now + hours * 3600:
         yield Check(
             "credentials",
@@ -65,7 +65,7 @@ def _lifetime(session: Session) -> Iterator[Check]:
         )
 
 
-def _own(session: Session) -> Iterator[Check]:
+def _own(context: BoxContext) -> Iterator[Check]:
     version = ".".join(str(n) for n in sys.version_info[:3])
     yield Check("python", True, f"{version}, {sys.executable}")
     yield _client()
@@ -76,17 +76,17 @@ def _own(session: Session) -> Iterator[Check]:
         git or "not there: .gitignore files are read by onebox itself",
     )
     for name, path in (
-        ("state", state_dir(session.environ)),
-        ("owner", config_dir(session.environ)),
+        ("state", state_dir(context.environ)),
+        ("owner", config_dir(context.environ)),
     ):
         yield _writable(name, path)
-    yield Check("owner id", True, session.owner)
+    yield Check("owner id", True, context.owner)
     try:
-        connection.socket_dir(session.environ)
-        yield Check("ssh sockets", True, str(connection.socket_dir(session.environ)))
+        connection.socket_dir(context.environ)
+        yield Check("ssh sockets", True, str(connection.socket_dir(context.environ)))
     except OneboxError as error:
         yield Check("ssh sockets", False, error.message, error.next)
-    yield _files(session)
+    yield _files(context)
 
 
 def _client() -> Check:
@@ -113,9 +113,9 @@ def _writable(name: str, path: Path) -> Check:
         return Check(name, False, f"{path}: {error.strerror}")
 
 
-def _files(session: Session) -> Check:
+def _files(context: BoxContext) -> Check:
     try:
-        config.check_files(session.settings, session.root)
+        config.check_files(context.settings, context.root)
     except OneboxError as error:
         return Check("onebox.toml", False, error.message, error.next)
     return Check("onebox.toml", True, "valid, and the files it names are there")

@@ -15,7 +15,7 @@ from onebox.transfer import fetch_outputs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onebox.context import Session
+    from onebox.context import BoxContext
     from onebox.remote.answers import ExitRecord
     from onebox.transfer.remote_manifest import Left
     from onebox.ui.progress import StageLine
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
-def reason(session: Session) -> str | None:
+def reason(context: BoxContext) -> str | None:
     """Say what of the outputs is not here, or None."""
-    box = session.box
+    box = context.box
     if box is None:
         return None
     if box.state != "running":
         return f"{box.id} is {box.state}"
-    return compare(session, session.into).missing
+    return compare(context, context.into).missing
 
 
-def compare(session: Session, into: Path) -> fetch_outputs.Verified:
+def compare(context: BoxContext, into: Path) -> fetch_outputs.Verified:
     """Compare the outputs on the box with what was fetched into a folder."""
-    compared: fetch_outputs.Verified = session.resuming(
-        lambda link: fetch_outputs.verify(
-            link,
-            roots(session),
+    compared: fetch_outputs.Verified = context.resuming(
+        lambda channel: fetch_outputs.verify(
+            channel,
+            roots(context),
             into,
-            session.memory,
-            beside=into == session.root,
+            context.memory,
+            beside=into == context.root,
         )
     )
     return compared
 
 
 def perform(
-    session: Session,
+    context: BoxContext,
     *,
     started_by: str = "fetch",
     partial: bool = False,
@@ -80,38 +80,38 @@ def perform(
     Raises:
         OutputsHeld: Not all could be brought and verified: the box is kept.
     """
-    session.lock()
-    box = session.box
+    context.lock()
+    box = context.box
     if box is None:
-        return _done_by_run(session)
+        return _done_by_run(context)
     stopped = box.state == "stopped"
     with (
-        power.off_again(session, box),
-        session.timed("fetch"),
-        session.screen.stage("fetch") as line,
+        power.off_again(context, box),
+        context.timed("fetch"),
+        context.screen.stage("fetch") as line,
     ):
         if stopped:
             if box.disk_only and not rescue:
                 raise UsageError(_only_the_disk(box), next="inv fetch --rescue")
             line.doing(f"starting {box.id} for its outputs")
-            box = power.start(session, box)
+            box = power.start(context, box)
         else:
-            box = bring_up.ready(session, box, line.doing)
+            box = bring_up.ready(context, box, line.doing)
         if started_by != "run" and not partial:
-            ended = _job_has_ended(session, box)
+            ended = _job_has_ended(context, box)
         line.doing("asking the box what there is")
-        receipt.outdate(session, session.notebook.record.job)
+        receipt.outdate(context, context.store.record.job)
         try:
-            done: fetch_outputs.Fetched = session.resuming(
-                lambda link: fetch_outputs.fetch(
-                    link,
-                    roots(session),
-                    session.into,
-                    session.memory,
+            done: fetch_outputs.Fetched = context.resuming(
+                lambda channel: fetch_outputs.fetch(
+                    channel,
+                    roots(context),
+                    context.into,
+                    context.memory,
                     line.progress,
                     unsafe_links=unsafe_links,
                     unsafe_git=unsafe_git,
-                    beside=session.into == session.root,
+                    beside=context.into == context.root,
                     beyond="" if partial else "always",
                 )
             )
@@ -126,30 +126,30 @@ def perform(
         if done.repositories:
             line.end("", f"{formatting.count(done.files, 'file')} here", mark="failed")
             raise _repositories_held(done)
-        held = None if partial else left_alone(session, done.left, ended)
+        held = None if partial else left_alone(context, done.left, ended)
         if held is not None:
-            _say(session, line, done, partial)
+            _say(context, line, done, partial)
             raise held
         if not partial:
-            session.remember(
-                fetched=done.digest or "nothing", into=session.noted(session.into)
+            context.remember(
+                fetched=done.digest or "nothing", into=context.noted(context.into)
             )
-            session.fetched, session.fetched_into = done, session.into
-            output_folders.note(session, session.into)
+            context.fetched, context.fetched_into = done, context.into
+            output_folders.note(context, context.into)
             if started_by != "run":
-                receipt.copy_beside(session, session.notebook.record.job)
-        _say(session, line, done, partial)
+                receipt.copy_beside(context, context.store.record.job)
+        _say(context, line, done, partial)
     if stopped and rescue:
-        _end_rescue(session, box)
-    elif stopped and started_by == "fetch" and "teardown" not in session.line.named:
-        power.rest(session, box)
-    _say_apart(session, done)
-    _say_kept(session, done)
+        _end_rescue(context, box)
+    elif stopped and started_by == "fetch" and "teardown" not in context.line.named:
+        power.rest(context, box)
+    _say_apart(context, done)
+    _say_kept(context, done)
     return done
 
 
 def left_alone(
-    session: Session, left: Left | None, ended: ExitRecord | None
+    context: BoxContext, left: Left | None, ended: ExitRecord | None
 ) -> OutputsHeld | None:
     """
     Return the error that keeps the box, if the job's result is outside of its outputs.
@@ -158,13 +158,14 @@ def left_alone(
     new or changed since the push. If onebox.toml says that there are no outputs, none
     are expected.
     """
-    if ended is None or ended.code or not asked_for(session):
+    if ended is None or ended.code or not asked_for(context):
         return None
     if left is None or not left.alone:
         return None
     return OutputsHeld(
-        f"the job created or changed {formatting.count(left.count, 'file')} on the box, but "
-        f"nothing in {formatting.some(roots(session))}: {_names(left)}",
+        f"the job created or changed {formatting.count(left.count, 'file')} on the "
+        "box, but "
+        f"nothing in {formatting.some(roots(context))}: {_names(left)}",
         next="name them in [fetch] outputs, then inv fetch teardown; inv teardown "
         "--discard-outputs gives them up",
     )
@@ -182,25 +183,27 @@ def _refused_links(done: fetch_outputs.Fetched) -> OutputsHeld:
         for link, target in done.refused.items()
     ]
     return OutputsHeld(
-        f"{formatting.count(len(listed), 'link')} among the outputs to a place out of the "
+        f"{formatting.count(len(listed), 'link')} among the outputs to a place out of "
+        "the "
         f"project, so the target is not here: {formatting.some(listed)}",
         next="inv fetch --unsafe-links takes them as they are; inv ssh to look",
     )
 
 
-def _say_apart(session: Session, done: fetch_outputs.Fetched) -> None:
+def _say_apart(context: BoxContext, done: fetch_outputs.Fetched) -> None:
     """Name what the job has left that has not come."""
     if done.left is not None:
-        session.screen.warn(
-            f"{formatting.count(done.left.count, 'file')} that the job created or changed "
+        context.screen.warn(
+            f"{formatting.count(done.left.count, 'file')} that the job created or "
+            "changed "
             f"outside of the outputs: {_names(done.left)}"
         )
     if done.dangling:
         names = formatting.some([formatting.path(link) for link in done.dangling])
-        session.screen.warn(f"links to nothing, left out: {names}")
+        context.screen.warn(f"links to nothing, left out: {names}")
 
 
-def _say_kept(session: Session, done: fetch_outputs.Fetched) -> None:
+def _say_kept(context: BoxContext, done: fetch_outputs.Fetched) -> None:
     """Say which files were in the way, and the names that they have now."""
     theirs: dict[str, list[str]] = {}
     for path, kept in done.kept:
@@ -209,13 +212,13 @@ def _say_kept(session: Session, done: fetch_outputs.Fetched) -> None:
             name = f"{formatting.path(path)} is now {formatting.path(kept)}"
             theirs.setdefault(other, []).append(name)
         else:
-            session.screen.warn(
+            context.screen.warn(
                 f"{formatting.path(path)} had been changed here: yours is now "
                 f"{formatting.path(kept)}"
             )
     for other, names in theirs.items():
-        session.screen.warn(
-            f"outputs of {session.settings.project}/{other} were here and are kept: "
+        context.screen.warn(
+            f"outputs of {context.settings.project}/{other} were here and are kept: "
             f"{formatting.some(names)} ([fetch] outputs_to keeps them apart)"
         )
 
@@ -229,78 +232,77 @@ def _repositories_held(done: fetch_outputs.Fetched) -> OutputsHeld:
     )
 
 
-def _done_by_run(session: Session) -> fetch_outputs.Fetched:
+def _done_by_run(context: BoxContext) -> fetch_outputs.Fetched:
     # `inv run fetch teardown`: the chain of `run` has ended the box by now.
-    done = session.fetched
+    done = context.fetched
     if done is None:
         raise UsageError(
-            f"there is no box {session.title} to fetch from",
-            running=session.siblings(),
+            f"there is no box {context.title} to fetch from",
+            running=context.siblings(),
             next="inv status",
         )
-    usual = session.into == session.usual_into
-    into = session.fetched_into if usual else session.into
-    missing = fetch_outputs.changed_here(into, session.memory)
+    usual = context.into == context.usual_into
+    into = context.fetched_into if usual else context.into
+    missing = fetch_outputs.changed_here(into, context.memory)
     if missing:
         raise UsageError(
-            f"{session.title} is gone, and these are not in {into}: {missing}",
+            f"{context.title} is gone, and these are not in {into}: {missing}",
             next="inv run --keep, then inv fetch",
         )
-    session.screen.line("fetch", "done", "up to date", "run has brought the outputs")
+    context.screen.line("fetch", "done", "up to date", "run has brought the outputs")
     return done
 
 
 def _say(
-    session: Session, line: StageLine, done: fetch_outputs.Fetched, partial: bool
+    context: BoxContext, line: StageLine, done: fetch_outputs.Fetched, partial: bool
 ) -> None:
-    there = [path for path in roots(session) if path not in done.missing]
-    where = " ".join(_shown(session, path) for path in there)
-    missing = [p for p in session.settings.fetch.outputs if p in done.missing]
-    if not roots(session):
+    there = [path for path in roots(context) if path not in done.missing]
+    where = " ".join(_shown(context, path) for path in there)
+    missing = [p for p in context.settings.fetch.outputs if p in done.missing]
+    if not roots(context):
         line.end("nothing to do", "no [fetch] outputs are configured")
     elif not done.files:
         empty = formatting.some(missing) or where
         line.end("", f"no outputs: {empty} is empty", mark="warn")
     else:
-        amount = (
-            f"{formatting.count(done.files, 'file')}, {formatting.size(done.bytes)}"
-        )
+        files = formatting.count(done.files, "file")
+        amount = f"{files}, {formatting.byte_count(done.bytes)}"
         state = "as they are now" if partial else "verified"
         extra = f" (no {formatting.some(missing)})" if missing else ""
         line.end("", f"{amount}, {state} → {where}{extra}")
 
 
 def _only_the_disk(box: Box) -> str:
-    size = box.size
+    size = box.offer
     dear = size.hourly if size.on_demand is None else size.hourly_on_demand
     return (
         f"of {box.id} only the disk is left: reading it takes another machine, "
-        f"{box.size.type} at up to {formatting.rate(dear)}, for as long as it takes"
+        f"{box.offer.type} at up to {formatting.rate(dear)}, for as long as it takes"
     )
 
 
-def _end_rescue(session: Session, box: Box) -> None:
+def _end_rescue(context: BoxContext, box: Box) -> None:
     """Say how the job ended, and have the machine off again: its disk stays."""
-    latest = client.latest(session)
-    session.hang_up()
-    session.provider.stop(box)
-    session.look_again()
+    latest = client.latest(context)
+    context.close()
+    context.provider.stop(box)
+    context.look_again()
     if latest is not None and (latest.cause or "poweroff") in run_history.TAKEN:
-        session.screen.warn(
+        context.screen.warn(
             f"job {latest.job} did not end by itself: this is what the disk held of it"
         )
-    session.screen.note(f"{box.id} is off again: inv teardown removes its disk")
+    context.screen.note(f"{box.id} is off again: inv teardown removes its disk")
 
 
-def _shown(session: Session, path: str) -> str:
-    if session.root in (session.into, *session.into.parents):
-        place = (session.into / path).relative_to(session.root)
+def _shown(context: BoxContext, path: str) -> str:
+    if context.root in (context.into, *context.into.parents):
+        place = (context.into / path).relative_to(context.root)
         return f"{place}{'/' * path.endswith('/')}"
-    return f"{session.into}/{path}"
+    return f"{context.into}/{path}"
 
 
-def _job_has_ended(session: Session, box: Box) -> ExitRecord | None:
-    latest = client.latest(session)
+def _job_has_ended(context: BoxContext, box: Box) -> ExitRecord | None:
+    latest = client.latest(context)
     if latest is None:
         return None
     if latest.runs:
@@ -308,6 +310,6 @@ def _job_has_ended(session: Session, box: Box) -> ExitRecord | None:
             f"job {latest.job} still runs, so its outputs may change",
             next="inv logs waits for it; inv fetch --partial takes them as they are",
         )
-    run_history.seen(session, latest.job, latest.record)
-    client.bring_log(session, box, latest)
+    run_history.seen(context, latest.job, latest.record)
+    client.bring_log(context, box, latest)
     return latest.record

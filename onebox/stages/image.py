@@ -13,13 +13,13 @@ from onebox.images import builder, catalog, packer, recipe, save_box, snapshot
 from onebox.providers.base import Box, Image
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # Images that somebody else has made, by the providers' own ids.
 FOREIGN = re.compile(r"ami-[0-9a-f]+|projects/[a-z0-9:.-]+/global/images/.+")
 
 
-def wanted(session: Session) -> Image | None:
+def wanted(context: BoxContext) -> Image | None:
     """
     Return the image that today's recipe asks for, if the provider holds it.
 
@@ -28,94 +28,94 @@ def wanted(session: Session) -> Image | None:
 
         UsageError: The box asked for has another architecture than the image.
     """
-    image = _wanted(session)
-    if image is not None and image.arch not in ("", recipe.arch(session)):
+    image = _wanted(context)
+    if image is not None and image.arch not in ("", recipe.arch(context)):
         # Perhaps another of the candidates can boot it; if none can it says so.
-        offers.sizes(session, image)
+        offers.find(context, image)
     return image
 
 
-def reason(session: Session) -> str | None:
+def reason(context: BoxContext) -> str | None:
     """Say why an image has to be built, or None."""
-    if not recipe.title(session) or wanted(session) is not None:
+    if not recipe.title(context) or wanted(context) is not None:
         return None
-    packer.check(session)
-    return recipe.change(session)
+    packer.check(context)
+    return recipe.change(context)
 
 
-def up_to_date(session: Session) -> str:
+def up_to_date(context: BoxContext) -> str:
     """Say what is there when there is no reason to build."""
-    image = wanted(session)
+    image = wanted(context)
     if image is None:
-        return f"no recipe: plain {recipe.base(session)}"
+        return f"no recipe: plain {recipe.base(context)}"
     day = time.strftime("%d %b", time.localtime(image.created)).lstrip("0")
-    if session.settings.image.use:
+    if context.settings.image.use:
         return f"{image.name}, saved {day}"
-    return f"{recipe.title(session)} unchanged, built {day}"
+    return f"{recipe.title(context)} unchanged, built {day}"
 
 
-def perform(session: Session, *, rebuild: bool = False) -> Image | None:
+def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     """Bring the image up to date and return it; None stands for the plain base."""
-    offers.greet(session)
-    if session.notebook.open_intents() or session.builders:
-        session.lock()
-        lifecycle.recover(session)
-    again = rebuild and bool(recipe.title(session))
-    why = "asked to" if again else reason(session)
-    offers.announce(session)
+    offers.greet(context)
+    if context.store.open_intents() or context.builders:
+        context.lock()
+        lifecycle.recover(context)
+    again = rebuild and bool(recipe.title(context))
+    why = "asked to" if again else reason(context)
+    offers.announce(context)
     if why is None:
-        session.screen.line("image", "done", "up to date", up_to_date(session))
-        image = wanted(session)
-        if image is not None and recipe.title(session):
-            snapshot.remember(session, recipe.inputs(session))
+        context.screen.line("image", "done", "up to date", up_to_date(context))
+        image = wanted(context)
+        if image is not None and recipe.title(context):
+            snapshot.remember(context, recipe.inputs(context))
         return image
-    session.lock()
-    with session.timed("image"):
-        if session.settings.image.packer:
-            return packer.build(session, why)
-        return builder.build(session, why)
+    context.lock()
+    with context.timed("image"):
+        if context.settings.image.packer:
+            return packer.build(context, why)
+        return builder.build(context, why)
 
 
-def proved(session: Session, box: Box) -> None:
+def proved(context: BoxContext, box: Box) -> None:
     """Take note that a box has come up: what its image replaces can go."""
-    catalog.replace_older(session, box)
+    catalog.replace_older(context, box)
 
 
-def save_from_box(session: Session, name: str, *, yes: bool = False) -> Image:
+def save_from_box(context: BoxContext, name: str, *, yes: bool = False) -> Image:
     """Save the live box's disk as an image called *name*."""
-    return save_box.save(session, name, yes=yes)
+    return save_box.save(context, name, yes=yes)
 
 
-def show_list(session: Session) -> None:
+def show_list(context: BoxContext) -> None:
     """Print this owner's images."""
-    catalog.show(session)
+    catalog.show(context)
 
 
-def prune(session: Session, name: str, *, everywhere: bool, yes: bool) -> None:
+def prune(context: BoxContext, name: str, *, everywhere: bool, yes: bool) -> None:
     """Remove the images that nothing asks for any more."""
     catalog.prune(
-        session, name, current=_current(session), everywhere=everywhere, yes=yes
+        context, name, current=_current(context), everywhere=everywhere, yes=yes
     )
 
 
-def _current(session: Session) -> Image | None:
+def _current(context: BoxContext) -> Image | None:
     """Return the image that onebox.toml asks for today, None if there is none."""
     try:
-        return _wanted(session)
+        return _wanted(context)
     except ConfigError:
         return None
 
 
-def _wanted(session: Session) -> Image | None:
-    settings = session.settings.image
-    mine = catalog.images(session)
+def _wanted(context: BoxContext) -> Image | None:
+    settings = context.settings.image
+    mine = catalog.images(context)
     if settings.use:
         for image in mine:
             if settings.use in (image.id, image.name):
                 return image
         if FOREIGN.fullmatch(settings.use):
             # Not ours, but the provider's: it says whether there is such a one.
-            recipe.base(session)
+            recipe.base(context)
             return None
         have = formatting.some(sorted({i.name for i in mine})) or "none"
         raise ConfigError(
@@ -123,7 +123,7 @@ def _wanted(session: Session) -> Image | None:
             f"(there are: {have})",
             next="inv image --list",
         )
-    if not recipe.title(session):
+    if not recipe.title(context):
         return None
-    today = recipe.digest(recipe.inputs(session))
+    today = recipe.digest(recipe.inputs(context))
     return next((image for image in mine if image.recipe == today), None)

@@ -9,27 +9,27 @@ from onebox.errors import UsageError
 from onebox.store.atomic_files import write_atomically
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
-def perform(session: Session, *, force: bool = False) -> None:
+def perform(context: BoxContext, *, force: bool = False) -> None:
     """
     Write onebox.toml, and have git ignore the folder of logs and receipts.
 
     Raises:
         UsageError: There is one already.
     """
-    path = session.root / "onebox.toml"
+    path = context.root / "onebox.toml"
     if path.exists() and not force:
         raise UsageError(f"{path} is there already", next="inv init --force")
-    text = config.template(session.settings.provider)
+    text = config.template(context.settings.provider)
     write_atomically(path, text.encode(), mode=0o644)
-    session.screen.line("init", "done", "written", "onebox.toml")
-    ignore = session.root / ".gitignore"
+    context.screen.line("init", "done", "written", "onebox.toml")
+    ignore = context.root / ".gitignore"
     lines = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
     if ".onebox/" not in lines:
         text = "".join(f"{line}\n" for line in [*lines, ".onebox/"])
         write_atomically(ignore, text.encode(), mode=0o644)
-        session.screen.line("init", "done", "written", ".gitignore: .onebox/")
-    there = (session.root / "job.py").exists()
-    session.screen.note(f"next: {'' if there else '[run] command, then '}inv run")
+        context.screen.line("init", "done", "written", ".gitignore: .onebox/")
+    there = (context.root / "job.py").exists()
+    context.screen.note(f"next: {'' if there else '[run] command, then '}inv run")

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING
 from onebox.boxes import offers
 from onebox.jobs import client
 from onebox.jobs.output_paths import roots
-from onebox.stages import fetch, image, preemption_recovery, provision, push, run, teardown
+from onebox.stages import (
+    fetch,
+    image,
+    preemption_recovery,
+    provision,
+    push,
+    run,
+    teardown,
+)
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
-def show(session: Session, stage: str, command: str = "") -> None:
+def show(context: BoxContext, stage: str, command: str = "") -> None:
     """
     Print one stage's line of the plan; for `run`, those of the whole chain's end.
 
@@ -27,70 +35,70 @@ def show(session: Session, stage: str, command: str = "") -> None:
     if stage not in _REASONS:
         return
     if stage in ("image", "provision"):
-        offers.announce(session)
-    why = _REASONS[stage](session)
+        offers.announce(context)
+    why = _REASONS[stage](context)
     if stage == "run" and why is not None:
-        command = command or session.settings.run.command or ""
-        why = preemption_recovery.resumes(session, command) or why
+        command = command or context.settings.run.command or ""
+        why = preemption_recovery.resumes(context, command) or why
     if why is None:
-        _line(session, stage, "done", "up to date", _UP_TO_DATE[stage](session))
+        _line(context, stage, "done", "up to date", _UP_TO_DATE[stage](context))
     else:
-        stays = push.stays_here(session) if stage == "push" else ""
+        stays = push.stays_here(context) if stage == "push" else ""
         detail = "; ".join(filter(None, [why, stays]))
-        _line(session, stage, "kept", "would run", detail)
-    if stage == "run" and why is not None and not session.line.only:
-        _end_of_chain(session)
+        _line(context, stage, "kept", "would run", detail)
+    if stage == "run" and why is not None and not context.line.only:
+        _end_of_chain(context)
 
 
-def whole(session: Session) -> None:
+def whole(context: BoxContext) -> None:
     """Print the plan of `inv run`."""
-    with session.planning():
-        session.line.begin("run", only=False, keep=False, own_command=False)
-        if run.reason(session) is None:
-            show(session, "run")
+    with context.planning():
+        context.line.begin("run", only=False, keep=False, own_command=False)
+        if run.reason(context) is None:
+            show(context, "run")
             return
         for stage in ("image", "provision", "push", "run"):
-            show(session, stage)
+            show(context, stage)
 
 
-def _end_of_chain(session: Session) -> None:
-    outputs = ", ".join(roots(session)) or "no [fetch] outputs are configured"
-    _line(session, "fetch", "kept", "would run", outputs)
-    if session.box is None and session.line.makes_for_itself:
+def _end_of_chain(context: BoxContext) -> None:
+    outputs = ", ".join(roots(context)) or "no [fetch] outputs are configured"
+    _line(context, "fetch", "kept", "would run", outputs)
+    if context.box is None and context.line.makes_for_itself:
         _line(
-            session,
+            context,
             "teardown",
             "kept",
             "would run",
             "the chain makes the box for itself",
         )
-    elif session.line.owes_teardown(session.notebook.record.ours_to_end):
+    elif context.line.owes_teardown(context.store.record.ours_to_end):
         why = "a chain has made the box for itself"
-        if "teardown" in session.line.named:
+        if "teardown" in context.line.named:
             why = "the line asks for it"
-        _line(session, "teardown", "kept", "would run", why)
+        _line(context, "teardown", "kept", "would run", why)
     else:
-        _line(session, "teardown", "done", "would not run", "the box is kept")
+        _line(context, "teardown", "done", "would not run", "the box is kept")
 
 
-def _line(session: Session, stage: str, mark: str, result: str, detail: str) -> None:
-    session.screen.plan_line(stage, mark, result, detail)
+def _line(context: BoxContext, stage: str, mark: str, result: str, detail: str) -> None:
+    context.screen.plan_line(stage, mark, result, detail)
 
 
-def _run_reason(session: Session) -> str | None:
-    why = run.reason(session)
+def _run_reason(context: BoxContext) -> str | None:
+    why = run.reason(context)
     if why is not None:
-        run.check(session)
-        if session.box is not None and session.box.state == "running":
-            client.refuse_running(session, client.latest(session))
+        run.check(context)
+        if context.box is not None and context.box.state == "running":
+            client.refuse_running(context, client.latest(context))
     return why
 
 
-def _nothing(session: Session) -> str:
+def _nothing(context: BoxContext) -> str:
     return ""
 
 
-_REASONS: dict[str, Callable[[Session], str | None]] = {
+_REASONS: dict[str, Callable[[BoxContext], str | None]] = {
     "image": image.reason,
     "provision": provision.reason,
     "push": push.reason,
@@ -98,11 +106,11 @@ _REASONS: dict[str, Callable[[Session], str | None]] = {
     "fetch": fetch.reason,
     "teardown": teardown.reason,
 }
-_UP_TO_DATE: dict[str, Callable[[Session], str]] = {
+_UP_TO_DATE: dict[str, Callable[[BoxContext], str]] = {
     "image": image.up_to_date,
     "provision": provision.up_to_date,
     "push": push.stays_here,
-    "run": lambda session: "command, code, data and image unchanged",
+    "run": lambda context: "command, code, data and image unchanged",
     "fetch": _nothing,
-    "teardown": lambda session: "nothing is there",
+    "teardown": lambda context: "nothing is there",
 }

@@ -10,11 +10,11 @@ from onebox.remote.answers import JobStatus
 from onebox.stages import fetch
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
 def fetch_outputs(
-    session: Session, box: Box, *, only: bool = False
+    context: BoxContext, box: Box, *, only: bool = False
 ) -> JobStatus | None:
     """
     Fetch the log and the outputs of the last job, unless they are here.
@@ -30,19 +30,19 @@ def fetch_outputs(
 
         OutputsHeld: Its outputs, or files beside them, cannot all be brought here.
     """
-    record = session.notebook.record
-    before = client.latest(session)
+    record = context.store.record
+    before = client.latest(context)
     if before is None or before.job.startswith("image-"):
         return None
-    client.refuse_running(session, before)
-    client.bring_log(session, box, before)
+    client.refuse_running(context, before)
+    client.bring_log(context, box, before)
     well = before.record is not None and not before.record.code
     if record.fetched or record.discarded or (only and not well):
         return before
-    session.screen.note(f"outputs of the earlier job {before.job} first")
-    into = session.root / record.job_into if record.job_into else session.usual_into
+    context.screen.note(f"outputs of the earlier job {before.job} first")
+    into = context.root / record.job_into if record.job_into else context.usual_into
     lost = before.state == "lost"
-    with session.fetching_into(str(into)):
-        fetch.perform(session, started_by="run", partial=lost, ended=before.record)
-    session.fetched_earlier = before.job
+    with context.fetching_into(str(into)):
+        fetch.perform(context, started_by="run", partial=lost, ended=before.record)
+    context.fetched_earlier = before.job
     return before

@@ -12,10 +12,10 @@ from onebox.signals import Interrupted
 from onebox.stages import image, salvage
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
-def reason(session: Session) -> str | None:
+def reason(context: BoxContext) -> str | None:
     """
     Say why a box has to be made or started, or None.
 
@@ -23,11 +23,11 @@ def reason(session: Session) -> str | None:
         UsageError: The box that is there contradicts what is asked for: there
             is never a silent second machine.
     """
-    box = session.box
+    box = context.box
     if box is None:
-        other_providers.refuse(session)
-        return f"there is no box {session.title}"
-    check(session, box)
+        other_providers.refuse(context)
+        return f"there is no box {context.title}"
+    check(context, box)
     if salvage.is_disk(box):
         return f"of {box.id} only its disk is left, which is read first"
     if box.state in ("stopped", "stopping"):
@@ -35,114 +35,114 @@ def reason(session: Session) -> str | None:
     return None
 
 
-def up_to_date(session: Session) -> str:
+def up_to_date(context: BoxContext) -> str:
     """Say which box is there when there is nothing to do."""
-    box = session.running_box()
-    up = formatting.seconds(max(session.now() - box.created, 0))
+    box = context.running_box()
+    up = formatting.seconds(max(context.now() - box.created, 0))
     return f"{box.id}, {box.place}, up {up}"
 
 
-def perform(session: Session) -> Box:
+def perform(context: BoxContext) -> Box:
     """Bring the box up and return it."""
-    offers.greet(session)
-    session.lock()
-    lifecycle.recover(session)
-    session.look_again()
-    why = reason(session)
-    offers.announce(session)
+    offers.greet(context)
+    context.lock()
+    lifecycle.recover(context)
+    context.look_again()
+    why = reason(context)
+    offers.announce(context)
     if why is None:
-        box = session.running_box()
-        if not bring_up.arrived(session, box):
+        box = context.running_box()
+        if not bring_up.arrived(context, box):
             # A command that has begun that was killed.
-            boot = session.settings.limits.boot_minutes * 60
-            box = bring_up.wait(session, box, boot, lambda text: None)
-            session.made_again(box)
-        session.screen.line("provision", "done", "up to date", up_to_date(session))
-        if not session.provider.off_is_free:
-            _say_notes(session, box)
-        _use(session, box)
+            boot = context.settings.limits.boot_minutes * 60
+            box = bring_up.wait(context, box, boot, lambda text: None)
+            context.made_again(box)
+        context.screen.line("provision", "done", "up to date", up_to_date(context))
+        if not context.provider.stopped_is_free:
+            _say_notes(context, box)
+        _use(context, box)
         return box
-    with session.timed("provision"):
-        return _bring_up(session)
+    with context.timed("provision"):
+        return _bring_up(context)
 
 
-def _bring_up(session: Session) -> Box:
-    old = session.box
-    with session.screen.stage("provision") as line:
-        boot = session.settings.limits.boot_minutes * 60
+def _bring_up(context: BoxContext) -> Box:
+    old = context.box
+    with context.screen.stage("provision") as line:
+        boot = context.settings.limits.boot_minutes * 60
         if old is not None and not salvage.is_disk(old):
             line.doing(f"starting {old.id}")
-            hours = session.settings.limits.max_hours
-            old = power.start(session, old, hours * 3600)
+            hours = context.settings.limits.max_hours
+            old = power.start(context, old, hours * 3600)
             if not old.rescue:
                 line.end("", f"{old.id} started again, {old.place}")
-                _use(session, old)
-                _say_notes(session, old)
+                _use(context, old)
+                _say_notes(context, old)
                 return old
         if old is not None:
-            salvage.finish(session, old, line)
+            salvage.finish(context, old, line)
         line.doing("making the box")
-        wanted = image.wanted(session)
-        box = lifecycle.create(session, kind="box", image=wanted, doing=line.doing)
+        wanted = image.wanted(context)
+        box = lifecycle.create(context, kind="box", image=wanted, doing=line.doing)
         try:
-            box = bring_up.wait(session, box, boot, line.doing)
-            session.made_again(box)
+            box = bring_up.wait(context, box, boot, line.doing)
+            context.made_again(box)
         except (OneboxError, Interrupted):
             line.doing("removing what was made")
-            lifecycle.remove(session, box)
-            session.notebook.forget()
-            session.look_again()
+            lifecycle.remove(context, box)
+            context.store.forget()
+            context.look_again()
             raise
         line.end("", f"{box.id}, {box.place}, host key verified")
-    image.proved(session, box)
-    _say_notes(session, box)
+    image.proved(context, box)
+    _say_notes(context, box)
     return box
 
 
-def _say_notes(session: Session, box: Box) -> None:
+def _say_notes(context: BoxContext, box: Box) -> None:
     if box.notes:
-        session.screen.note("; ".join(box.notes))
+        context.screen.note("; ".join(box.notes))
 
 
-def _use(session: Session, box: Box) -> None:
+def _use(context: BoxContext, box: Box) -> None:
     """Take the box that is there; an emptied state is filled from its tags."""
-    lifecycle.adopt(session, box)
-    if box.exposed:
-        session.made_again(bring_up.secure(session, box))
-    if session.line.box_wanted or session.line.keep:
-        session.remember(ours_to_end=False)
+    lifecycle.adopt(context, box)
+    if box.bootstrap_key:
+        context.made_again(bring_up.secure(context, box))
+    if context.line.box_wanted or context.line.keep:
+        context.remember(ours_to_end=False)
 
 
-def check(session: Session, box: Box) -> None:
+def check(context: BoxContext, box: Box) -> None:
     """Raise UsageError if the box that is there is not the one asked for."""
-    settings = session.settings
+    settings = context.settings
     end = f"inv teardown --name={settings.name}"
-    if session.given("vm") and settings.vm not in (box.size.name, box.size.type):
+    if context.given("vm") and settings.vm not in (box.offer.name, box.offer.type):
         raise UsageError(
-            f"{settings.source('vm')} asks for {settings.vm}, but {session.title} "
-            f"({box.id}) is {box.size.name}",
+            f"{settings.source('vm')} asks for {settings.vm}, but {context.title} "
+            f"({box.id}) is {box.offer.name}",
             next=f"{end}, or another box: --name=second",
         )
     spot = settings.spot
     # A machine that reads a disk is never the one that was asked for.
-    given = session.given("spot") and not box.rescue
-    if given and spot is not None and spot != box.size.spot:
-        kind = "spot" if box.size.spot else "on demand"
+    given = context.given("spot") and not box.rescue
+    if given and spot is not None and spot != box.offer.spot:
+        kind = "spot" if box.offer.spot else "on demand"
         raise UsageError(
-            f"{session.title} ({box.id}) is {kind} capacity",
+            f"{context.title} ({box.id}) is {kind} capacity",
             next=f"{end}, or another box: --name=second",
         )
     made_from = box.image
-    if image.reason(session) is not None:
+    if image.reason(context) is not None:
         raise UsageError(
-            f"{session.title} ({box.id}) was made from an older image: "
-            f"{image.reason(session)}",
+            f"{context.title} ({box.id}) was made from an older image: "
+            f"{image.reason(context)}",
             next=f"{end}; or --only to work with the box as it is",
         )
-    now = image.wanted(session)
+    now = image.wanted(context)
     if made_from != (now.id if now else ""):
         raise UsageError(
-            f"{session.title} ({box.id}) was made from another image than "
+            f"{context.title} ({box.id}) was made from another image than "
             "onebox.toml asks for now",
             next=f"{end}; or --only to work with the box as it is",
         )

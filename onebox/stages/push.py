@@ -15,61 +15,62 @@ from onebox.transfer import push_files
 if TYPE_CHECKING:
     from onebox.agent.files.hash_index import Index
     from onebox.agent.files.manifest import Entry
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
-def chosen(session: Session, known: Index | None = None) -> list[Entry]:
+def chosen(context: BoxContext, known: Index | None = None) -> list[Entry]:
     """Return the files that belong on the box; warn once of what cannot go."""
-    return project(session, known).entries
+    return project(context, known).entries
 
 
-def stays_here(session: Session) -> str:
+def stays_here(context: BoxContext) -> str:
     """Return a phrase for what is here and is not pushed, being output, or ""."""
-    return left_out(project(session))
+    return left_out(project(context))
 
 
-def digest(session: Session) -> str:
+def digest(context: BoxContext) -> str:
     """Return one hash over the code and data that are here."""
-    return push_files.digest(session.root, partial(chosen, session), _index(session))
+    return push_files.digest(context.root, partial(chosen, context), _index(context))
 
 
-def reason(session: Session) -> str | None:
+def reason(context: BoxContext) -> str | None:
     """Say what on the box differs from here, or None."""
-    box = session.box
+    box = context.box
     if box is None or box.state != "running":
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
-    files = partial(chosen, session)
-    why: str | None = session.resuming(
-        lambda link: push_files.difference(link, session.root, files, _index(session))
+    files = partial(chosen, context)
+    why: str | None = context.resuming(
+        lambda channel: push_files.difference(
+            channel, context.root, files, _index(context)
+        )
     )
     return why
 
 
-def perform(session: Session) -> None:
+def perform(context: BoxContext) -> None:
     """Bring code and data to the box; the box confirms by digest."""
-    session.lock()
+    context.lock()
     # The files that a job works with are not changed under it, nor those that it
     # has changed before they are here.
-    previous_outputs.fetch_outputs(session, bring_up.ready(session))
-    with session.timed("push"), session.screen.stage("push") as line:
+    previous_outputs.fetch_outputs(context, bring_up.ready(context))
+    with context.timed("push"), context.screen.stage("push") as line:
         line.doing("looking at what is here")
         stays = ""
 
         def files(known: Index) -> list[Entry]:
             nonlocal stays
-            found = project(session, known)
+            found = project(context, known)
             stays = left_out(found)
             return found.entries
 
-        done = session.resuming(
-            lambda link: push_files.push(
-                link, session.root, files, _index(session), line.progress
+        done = context.resuming(
+            lambda channel: push_files.push(
+                channel, context.root, files, _index(context), line.progress
             )
         )
-        session.pushed = done.digest
-        amount = (
-            f"{formatting.count(done.files, 'file')}, {formatting.size(done.bytes)}"
-        )
+        context.pushed = done.digest
+        sent = formatting.count(done.files, "file")
+        amount = f"{sent}, {formatting.byte_count(done.bytes)}"
         if not done.sent_files and not done.deleted:
             line.end("up to date", "; ".join(filter(None, [amount, stays])))
             return
@@ -82,5 +83,5 @@ def perform(session: Session) -> None:
         line.end("", "; ".join(filter(None, [detail, stays])))
 
 
-def _index(session: Session) -> Path:
-    return session.notebook.directory / "index"
+def _index(context: BoxContext) -> Path:
+    return context.store.directory / "index"

@@ -14,19 +14,25 @@ from typing import TYPE_CHECKING, Any
 from onebox import formatting
 from onebox.boxes import bring_up
 from onebox.errors import ConfigError, JobFailed, Lost, Preempted, UsageError
-from onebox.jobs import client, receipt, run_history
+from onebox.jobs import client, preemption, receipt, run_history
 from onebox.jobs.follow import watch
 from onebox.jobs.output_paths import asked_for, roots
 from onebox.jobs.run_history import Run
 from onebox.providers.base import Box
 from onebox.remote.answers import ExitRecord
 from onebox.remote.channel import AgentError
-from onebox.jobs import preemption
-from onebox.stages import fetch, image, preemption_recovery, previous_outputs, push, salvage
+from onebox.stages import (
+    fetch,
+    image,
+    preemption_recovery,
+    previous_outputs,
+    push,
+    salvage,
+)
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
 # Python keeps what it prints back until a few kilobytes are together: then the
@@ -34,28 +40,28 @@ if TYPE_CHECKING:
 LIVE = {"PYTHONUNBUFFERED": "1"}
 
 
-def reason(session: Session) -> str | None:
+def reason(context: BoxContext) -> str | None:
     """Say why the job has to run, or None: only `when = "changed"` can skip it."""
-    if session.settings.run.when != "changed":
+    if context.settings.run.when != "changed":
         return "a job always runs"
-    paper = receipt.last_good(session)
+    paper = receipt.last_good(context)
     if paper is None:
         return "it has not run to its end yet"
-    unbuilt = image.reason(session)
+    unbuilt = image.reason(context)
     if unbuilt:
         return f"image: {unbuilt}"
-    found = image.wanted(session)
-    now = _key(session, push.digest(session), found.id if found else "")
+    found = image.wanted(context)
+    now = _key(context, push.digest(context), found.id if found else "")
     before = paper["key"]
     changed = [part for part, value in now.items() if before.get(part) != value]
     if changed:
         return f"{formatting.some(changed)} changed"
-    missing = fetch_outputs.changed_here(session.into, session.memory)
+    missing = fetch_outputs.changed_here(context.into, context.memory)
     return f"outputs are not as they were fetched: {missing}" if missing else None
 
 
 def perform(
-    session: Session,
+    context: BoxContext,
     argv: Sequence[str] | None,
     *,
     line: str | None = None,
@@ -86,46 +92,46 @@ def perform(
         Preempted: The cloud took the box during the job, as often as it may.
     """
     usual = argv is None and line is None
-    if usual and reason(session) is None:
-        session.screen.line(
+    if usual and reason(context) is None:
+        context.screen.line(
             "run", "done", "up to date", "command, code, data and image unchanged"
         )
         return None
-    session.lock()
-    box = bring_up.ready(session)
-    shell = (line or command_line(session)) if argv is None else None
-    work = _Work(argv, shell, secret_values(session), usual)
-    finished = _finished(session, work.command)
-    before = previous_outputs.fetch_outputs(session, box, only=session.line.only)
+    context.lock()
+    box = bring_up.ready(context)
+    shell = (line or command_line(context)) if argv is None else None
+    work = _Work(argv, shell, secret_values(context), usual)
+    finished = _finished(context, work.command)
+    before = previous_outputs.fetch_outputs(context, box, only=context.line.only)
     record = before.record if before is not None and before.job == finished else None
     well = record is not None and (record.cause, record.code) == ("exit", 0)
-    if well and not _again(session, finished, yes):
+    if well and not _again(context, finished, yes):
         return None
-    run, anew = preemption_recovery.begin(session, work.command, before)
+    run, anew = preemption_recovery.begin(context, work.command, before)
     if anew:
-        session.screen.note(f"going on with the run of job {run.id}")
-        preemption_recovery.restore(session, run, box)
+        context.screen.note(f"going on with the run of job {run.id}")
+        preemption_recovery.restore(context, run, box)
     if detach:
-        with session.timed("run"):
-            job_id = _start(session, work, _begin(session, work, run, box), box)
-        session.line.keep = session.line.detached = True
-        _say_detached(session, box, job_id)
+        with context.timed("run"):
+            job_id = _start(context, work, _begin(context, work, run, box), box)
+        context.line.keep = context.line.detached = True
+        _say_detached(context, box, job_id)
         return None
     tries = 1
     while True:
-        run = _begin(session, work, run, box)
-        run, paper = _attempt(session, work, run, box, tries)
+        run = _begin(context, work, run, box)
+        run, paper = _attempt(context, work, run, box, tries)
         if paper is not None:
             return paper
-        box, tries = preemption_recovery.next_box(session, run, box, tries)
-        session.screen.note(f"attempt {tries} of {session.settings.limits.retries + 1}")
+        box, tries = preemption_recovery.next_box(context, run, box, tries)
+        context.screen.note(f"attempt {tries} of {context.settings.limits.retries + 1}")
 
 
-def check(session: Session) -> None:
+def check(context: BoxContext) -> None:
     """Raise OneboxError if it can be seen from here that the job cannot start."""
-    if not session.line.own_command:
-        command_line(session)
-    secret_values(session)
+    if not context.line.own_command:
+        command_line(context)
+    secret_values(context)
 
 
 @dataclass(frozen=True)
@@ -143,49 +149,49 @@ class _Work:
         return self.line if self.line is not None else shlex.join(self.argv or ())
 
 
-def _begin(session: Session, work: _Work, run: Run, box: Box) -> Run:
+def _begin(context: BoxContext, work: _Work, run: Run, box: Box) -> Run:
     """Write down, before it starts, that there is another attempt."""
     job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
-    session.begun += 1
-    session.job_state = "starting"
-    session.remember(
+    context.begun += 1
+    context.job_state = "starting"
+    context.remember(
         job=job_id,
-        job_outputs="\n".join(asked_for(session)),
+        job_outputs="\n".join(asked_for(context)),
         job_command=work.command,
         job_started=time.time(),
         fetched="",
         into="",
         job_into=""
-        if session.into == session.usual_into
-        else session.noted(session.into),
+        if context.into == context.usual_into
+        else context.noted(context.into),
         discarded=False,
     )
-    return run_history.write(session, run.begun(job_id, box))
+    return run_history.write(context, run.begun(job_id, box))
 
 
-def _start(session: Session, work: _Work, run: Run, box: Box) -> str:
+def _start(context: BoxContext, work: _Work, run: Run, box: Box) -> str:
     """Start the attempt that has been written down; return its job."""
     try:
         client.start(
-            session,
+            context,
             box,
             job_id=run.job,
             argv=work.argv,
             line=work.line,
-            env={**LIVE, **session.settings.run.env},
+            env={**LIVE, **context.settings.run.env},
             secrets=work.secrets,
-            outputs=[path for path in roots(session) if path.endswith("/")],
+            outputs=[path for path in roots(context) if path.endswith("/")],
         )
     except (UsageError, AgentError):
-        run_history.withdraw(session, run)
-        session.job_state = ""
+        run_history.withdraw(context, run)
+        context.job_state = ""
         raise
-    session.job_state = "started"
+    context.job_state = "started"
     return run.job
 
 
 def _attempt(
-    session: Session, work: _Work, run: Run, box: Box, tries: int
+    context: BoxContext, work: _Work, run: Run, box: Box, tries: int
 ) -> tuple[Run, dict[str, Any] | None]:
     """
     Run the job once, to its end if its box lives so long; bring home what it left.
@@ -195,62 +201,62 @@ def _attempt(
     """
     began = time.time()
     try:
-        with session.timed("run"):
-            _start(session, work, run, box)
-            record = watch(session, box, run.job, run=run.id, attempt=tries)
+        with context.timed("run"):
+            _start(context, work, run, box)
+            record = watch(context, box, run.job, run=run.id, attempt=tries)
     except (Lost, Preempted) as error:
-        if not preemption.taken(session, box):
+        if not preemption.taken(context, box):
             raise
-        run = run_history.write(session, run.over(time.time() - began, ended=False))
-        why = preemption_recovery.refusal(session, run, box, tries)
+        run = run_history.write(context, run.over(time.time() - began, ended=False))
+        why = preemption_recovery.refusal(context, run, box, tries)
         if why:
-            raise preemption_recovery.given_up(session, run, box, why) from error
+            raise preemption_recovery.given_up(context, run, box, why) from error
         return run, None
     lasted = record.seconds
-    by_itself = preemption.by_itself(session, box, record)
-    run = run_history.write(session, run.over(lasted, ended=by_itself))
-    paper = receipt.make(session, box, run.job, work.command, record)
+    by_itself = preemption.by_itself(context, box, record)
+    run = run_history.write(context, run.over(lasted, ended=by_itself))
+    paper = receipt.make(context, box, run.job, work.command, record)
     paper["attempts"] = run_history.account(run, box)
     # What was pushed, not what is here now: it may have been edited meanwhile.
     whole = record.cause == "exit" and not record.code
-    if work.usual and whole and session.pushed:
-        paper["key"] = _key(session, session.pushed, box.image)
-    why = preemption_recovery.refusal(session, run, box, tries)
+    if work.usual and whole and context.pushed:
+        paper["key"] = _key(context, context.pushed, box.image)
+    why = preemption_recovery.refusal(context, run, box, tries)
     if by_itself:
         try:
-            return run, _bring_home(session, run, paper, record)
+            return run, _bring_home(context, run, paper, record)
         except (Lost, Preempted):
             # Taken with its outputs on it. A job that failed stays one that did.
-            gone = preemption.taken(session, box, ended=True)
+            gone = preemption.taken(context, box, ended=True)
             if why or record.code or not gone:
                 raise
-        return run_history.write(session, run.over(lasted, ended=False)), None
+        return run_history.write(context, run.over(lasted, ended=False)), None
     if why:
-        _bring_what_there_is(session, run, box, paper)
-        raise preemption_recovery.given_up(session, run, box, why)
+        _bring_what_there_is(context, run, box, paper)
+        raise preemption_recovery.given_up(context, run, box, why)
     return run, None
 
 
 def _bring_home(
-    session: Session, run: Run, paper: dict[str, Any], ended: ExitRecord
+    context: BoxContext, run: Run, paper: dict[str, Any], ended: ExitRecord
 ) -> dict[str, Any]:
     """Fetch a finished job's outputs, write its receipt, pass on its exit code."""
-    session.paper = paper
+    context.paper = paper
     try:
-        if not session.line.only:
-            done = fetch.perform(session, started_by="run", ended=ended)
+        if not context.line.only:
+            done = fetch.perform(context, started_by="run", ended=ended)
             paper["outputs"] = {"files": done.files, "bytes": done.bytes}
     finally:
-        receipt.write(session, run.job, paper)
-    preemption_recovery.clear(session, run)
+        receipt.write(context, run.job, paper)
+    preemption_recovery.clear(context, run)
     if paper["exit"]:
         raise JobFailed(int(paper["exit"]))
     return paper
 
 
-def command_line(session: Session) -> str:
+def command_line(context: BoxContext) -> str:
     """Return [run] command. Raises ConfigError if there is none."""
-    command = session.settings.run.command
+    command = context.settings.run.command
     if not command:
         raise ConfigError(
             "there is nothing to run: onebox.toml has no [run] command",
@@ -259,45 +265,45 @@ def command_line(session: Session) -> str:
     return command
 
 
-def secret_values(session: Session) -> dict[str, str]:
+def secret_values(context: BoxContext) -> dict[str, str]:
     """Return the secrets' values. Raises UsageError if one is not set."""
-    missing = [n for n in session.settings.run.secrets if n not in session.environ]
+    missing = [n for n in context.settings.run.secrets if n not in context.environ]
     if missing:
         raise UsageError(
             f"[run] secrets: {formatting.some(missing)} is not in the environment",
             next=f"export {missing[0]}=…",
         )
-    return {name: session.environ[name] for name in session.settings.run.secrets}
+    return {name: context.environ[name] for name in context.settings.run.secrets}
 
 
 def _bring_what_there_is(
-    session: Session, run: Run, box: Box, paper: dict[str, Any]
+    context: BoxContext, run: Run, box: Box, paper: dict[str, Any]
 ) -> None:
     """Fetch from a box in its last minutes: it may go in the middle of it."""
-    session.paper = paper
+    context.paper = paper
     try:
-        salvage.last_pull(session, run, box)
-        if not session.line.only:
-            done = fetch.perform(session, started_by="run")
+        salvage.last_pull(context, run, box)
+        if not context.line.only:
+            done = fetch.perform(context, started_by="run")
             paper["outputs"] = {"files": done.files, "bytes": done.bytes}
     except (Lost, Preempted):
-        session.screen.note(f"{box.id} went before all of it was here")
+        context.screen.note(f"{box.id} went before all of it was here")
     finally:
-        receipt.write(session, run.job, paper)
+        receipt.write(context, run.job, paper)
 
 
-def _finished(session: Session, command: str) -> str:
+def _finished(context: BoxContext, command: str) -> str:
     """Return the job of this command whose outputs were not here, "" if none."""
-    record = session.notebook.record
+    record = context.store.record
     same = record.job_command == command and not record.discarded
     # The push before this may have fetched them.
-    missed = not record.fetched or session.fetched_earlier == record.job
+    missed = not record.fetched or context.fetched_earlier == record.job
     return record.job if same and missed else ""
 
 
-def _again(session: Session, job_id: str, yes: bool) -> bool:
+def _again(context: BoxContext, job_id: str, yes: bool) -> bool:
     """Say that a finished job runs again; where somebody can answer, ask."""
-    screen = session.screen
+    screen = context.screen
     ended = f"job {job_id} has ended well; its outputs are here now"
     if yes or not screen.can_ask:
         screen.note(f"{ended}; the same command runs again")
@@ -308,29 +314,29 @@ def _again(session: Session, job_id: str, yes: bool) -> bool:
     return False
 
 
-def _say_detached(session: Session, box: Box, job_id: str) -> None:
-    idle = session.settings.limits.idle_minutes
-    session.screen.line("run", "done", "started", f"job {job_id}, detached")
-    session.screen.note("come back: inv logs     stop it: inv cancel")
-    session.screen.note("then:      inv fetch teardown")
-    if box.size.spot and session.settings.limits.retries:
-        session.screen.note(
+def _say_detached(context: BoxContext, box: Box, job_id: str) -> None:
+    idle = context.settings.limits.idle_minutes
+    context.screen.line("run", "done", "started", f"job {job_id}, detached")
+    context.screen.note("come back: inv logs     stop it: inv cancel")
+    context.screen.note("then:      inv fetch teardown")
+    if box.offer.spot and context.settings.limits.retries:
+        context.screen.note(
             "should the provider take the box back, nobody is there to start the job "
             "again: inv run does"
         )
-    session.screen.note(
+    context.screen.note(
         f"the box powers itself off {idle:g} min after the job has ended, at "
         f"{formatting.clock(box.deadline, time.time())} at the latest; its disk is kept"
     )
 
 
-def _key(session: Session, files: str, made_from: str) -> dict[str, str]:
+def _key(context: BoxContext, files: str, made_from: str) -> dict[str, str]:
     """
     Return what a job's result depends on: the same key, the same result.
 
     *files* is the digest of code and data, *made_from* the box's image.
     """
-    settings = session.settings
+    settings = context.settings
     base = settings.image.use or settings.image.base
     run = json.dumps([settings.run.command, dict(settings.run.env)], sort_keys=True)
     return {

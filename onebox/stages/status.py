@@ -2,79 +2,76 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from onebox import formatting, subprocess_env
-from onebox.boxes import bring_up, other_providers
-from onebox.errors import JobFailed, Lost, OneboxError, UsageError
-from onebox.jobs import client, follow, history, log, receipt, run_history
+from onebox import formatting
+from onebox.boxes import other_providers
+from onebox.errors import OneboxError
+from onebox.jobs import client, follow, history
 from onebox.providers.base import Box
-from onebox.remote.answers import JobStatus
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 
-def perform(session: Session) -> None:
+def perform(context: BoxContext) -> None:
     """
     Print what is there of this project: boxes, jobs, costs, deadlines.
 
     With `--name` it is about that box alone. One at another provider is named, with
     what ends it. Without a box up, the end of its last job is said.
     """
-    now, one = time.time(), session.settings.source("name") == "--name"
+    now, one = time.time(), context.settings.source("name") == "--name"
     mine = [
         box
-        for box in session.provider.find(session.owner)
-        if box.tags.project == session.project
-        and (not one or box.tags.name == session.settings.name)
+        for box in context.provider.find(context.owner)
+        if box.tags.project == context.project
+        and (not one or box.tags.name == context.settings.name)
     ]
     others = [
         there
-        for there in other_providers.find(session)
-        if not one or there.name == session.settings.name
+        for there in other_providers.find(context)
+        if not one or there.name == context.settings.name
     ]
     if not mine and not others:
-        whose = session.title if one else session.settings.project
-        session.screen.print(f"{whose}: no box is up")
-        past = history.last(session, whatever_name=not one)
+        whose = context.title if one else context.settings.project
+        context.screen.print(f"{whose}: no box is up")
+        past = history.last(context, whatever_name=not one)
         if past is not None:
-            session.screen.print(f"    last job {past.job}: {past.how}")
+            context.screen.print(f"    last job {past.job}: {past.how}")
         return
     for box in sorted(mine, key=lambda box: box.tags.name):
         name = box.tags.name if box.tags.kind == "box" else f"{box.tags.name} (builder)"
         up = formatting.seconds(max(now - box.created, 0))
-        title = [f"{session.settings.project}/{name}", box.id, box.state]
-        about = [f"{box.size.name}: {box.size.type}", formatting.rate(box.size.hourly)]
+        title = [f"{context.settings.project}/{name}", box.id, box.state]
+        about = [
+            f"{box.offer.name}: {box.offer.type}",
+            formatting.rate(box.offer.hourly),
+        ]
         if box.state == "running":
             off = formatting.clock(box.deadline, now)
             about += [f"up {up}", f"powers itself off at {off}"]
         else:
             about += [f"made {up} ago", "its disk is kept"]
-        session.screen.print("   ".join(title))
-        session.screen.print(f"    {'   '.join(about)}")
-        session.screen.print(f"    job {_job(session, box)}")
+        context.screen.print("   ".join(title))
+        context.screen.print(f"    {'   '.join(about)}")
+        context.screen.print(f"    job {_job(context, box)}")
     for other in others:
-        other_providers.tell(session, other, session.screen.print)
+        other_providers.tell(context, other, context.screen.print)
 
 
-def _job(session: Session, box: Box) -> str:
+def _job(context: BoxContext, box: Box) -> str:
     if box.state != "running" or box.tags.kind != "box":
         return "-"
-    other = session if box.tags.name == session.settings.name else None
-    session = other or session.called(box.tags.name)
+    other = context if box.tags.name == context.settings.name else None
+    context = other or context.called(box.tags.name)
     try:
-        answer = client.status(session.door(box).link())
+        answer = client.status(context.ssh(box).channel())
     except OneboxError as error:
         return f"does not answer: {error.message}"
     finally:
-        session.hang_up()
+        context.close()
     if answer.state == "none":
         return "none yet"
     text = f"{answer.job} {answer.state}"

@@ -26,20 +26,20 @@ from onebox.stages import fetch, preemption_recovery
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
-    from onebox.context import Session
+    from onebox.context import BoxContext
 
 # A box whose outputs are given up is given so long to say what they are.
 ANSWER_SECONDS = 10.0
 
 
-def reason(session: Session) -> str | None:
+def reason(context: BoxContext) -> str | None:
     """Say what there is to remove, or None."""
-    box = session.box
+    box = context.box
     return None if box is None else f"{box.id} is {box.state}"
 
 
 def perform(
-    session: Session,
+    context: BoxContext,
     *,
     discard: bool = False,
     yes: bool = False,
@@ -65,177 +65,180 @@ def perform(
     Raises:
         OutputsHeld: There are outputs that are not here: what holds them stays.
     """
-    session.lock()
-    lifecycle.recover(session)
-    session.aside.clear()
-    box = session.look_again()
+    context.lock()
+    lifecycle.recover(context)
+    context.superseded.clear()
+    box = context.look_again()
     if box is None:
-        other_providers.refuse(session)
-        last = session.notebook.record.box
-        lifecycle.tidy(session, [last] if last else [])
-        session.notebook.forget()
-        session.choose_provider()
-        session.forget_door()
-        session.screen.line("teardown", "done", "up to date", "nothing is there")
-        _say_others(session)
+        other_providers.refuse(context)
+        last = context.store.record.box
+        lifecycle.tidy(context, [last] if last else [])
+        context.store.forget()
+        context.choose_provider()
+        context.forget_connection()
+        context.screen.line("teardown", "done", "up to date", "nothing is there")
+        _say_others(context)
         if end_run:
-            _end_run(session)
+            _end_run(context)
         return
-    with power.off_again(session, box):
+    with power.off_again(context, box):
         if not discard and not empty:
-            box = _read(session, box)
-        left = _remove(session, box, discard=discard, yes=yes, empty=empty)
+            box = _read(context, box)
+        left = _remove(context, box, discard=discard, yes=yes, empty=empty)
     if end_run and not left:
-        _end_run(session)
+        _end_run(context)
     if left and not after:
         raise OutputsHeld(
-            f"the job has not ended since the cloud took {formatting.some(left)}: what is "
+            f"the job has not ended since the cloud took {formatting.some(left)}: what "
+            "is "
             "on that disk is not here, so it stays",
             next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
         )
 
 
-def _say_others(session: Session) -> None:
+def _say_others(context: BoxContext) -> None:
     """Name the boxes of this project that have another name."""
     with suppress(OneboxError):
-        for box in session.provider.find(session.owner):
-            if box.tags.project == session.project:
-                session.screen.note(
-                    f"{session.settings.project}/{box.tags.name} ({box.id}) is "
+        for box in context.provider.find(context.owner):
+            if box.tags.project == context.project:
+                context.screen.note(
+                    f"{context.settings.project}/{box.tags.name} ({box.id}) is "
                     f"{box.state}: inv teardown --name={box.tags.name}"
                 )
 
 
-def _read(session: Session, box: Box) -> Box:
+def _read(context: BoxContext, box: Box) -> Box:
     """
     Fetch from a box that is off, if it has to be started to be asked anyway.
 
     Nobody is made to pay for a machine that is started only to say no.
     """
-    record = session.notebook.record
+    record = context.store.record
     known = record.box == box.id and (record.fetched or not record.job)
     if box.state != "stopped" or box.disk_only or known or record.discarded:
         return box
-    fetch.perform(session, started_by="teardown")
-    return session.look_again() or box
+    fetch.perform(context, started_by="teardown")
+    return context.look_again() or box
 
 
 def _remove(
-    session: Session, box: Box, *, discard: bool, yes: bool, empty: bool
+    context: BoxContext, box: Box, *, discard: bool, yes: bool, empty: bool
 ) -> list[str]:
     """Remove the box once nothing on it is missing here; return what has to stay."""
-    with session.timed("teardown"), session.screen.stage("teardown") as line:
-        others = session.others
+    with context.timed("teardown"), context.screen.stage("teardown") as line:
+        others = context.others
         line.doing("checking that the outputs are here")
         if not discard and not empty:
-            _outputs_are_here(session, box, line.doing)
-        elif discard and not yes and not _nothing_to_lose(session, box, others):
-            _may_discard(session, [box, *others])
+            _outputs_are_here(context, box, line.doing)
+        elif discard and not yes and not _nothing_to_lose(context, box, others):
+            _may_discard(context, [box, *others])
         # An earlier attempt's disk goes once a later one has made it worthless.
-        worthless = [o for o in others if discard or preemption_recovery.superseded(session, o)]
+        worthless = [
+            o for o in others if discard or preemption_recovery.superseded(context, o)
+        ]
         for one in [*worthless, box]:
             line.doing(f"removing {one.id}")
             with held():
                 # From here on it is one call: a key press waits for its answer.
-                lifecycle.remove(session, one)
+                lifecycle.remove(context, one)
         left = [one.id for one in others if one not in worthless]
         gone = [one.id for one in [box, *worthless]]
-        lifecycle.tidy(session, gone)
-        session.end_with_box()
+        lifecycle.tidy(context, gone)
+        context.end_with_box()
         line.end("", f"{formatting.some(gone)}: machine, disk, keys: gone")
     return left
 
 
-def _end_run(session: Session) -> None:
+def _end_run(context: BoxContext) -> None:
     """Forget the attempts at a job; say so if it had not ended."""
-    run = run_history.read(session)
-    run_history.forget(session)
+    run = run_history.read(context)
+    run_history.forget(context)
     if run is not None and run.attempts and not run.ended:
-        pull = checkpoints.pulls(session).latest(run.id)
+        pull = checkpoints.pulls(context).latest(run.id)
         kept = "" if pull is None else "; its checkpoints stay in .onebox/checkpoints"
-        session.screen.note(
+        context.screen.note(
             f"the interrupted run of job {run.id} is given up: inv run starts from "
             f"the beginning{kept}"
         )
 
 
-def settle(session: Session, error: OneboxError | None) -> None:
+def settle(context: BoxContext, error: OneboxError | None) -> None:
     """Tear down what a chain made for itself, unless something is still on it."""
-    line = session.line
+    line = context.line
     # Of any other error it is said what is still up.
     done = error is None or isinstance(error, JobFailed)
     line.stays = line.stays and done
-    if not line.owes_teardown(session.notebook.record.ours_to_end):
+    if not line.owes_teardown(context.store.record.ours_to_end):
         if error is None:
-            _end_worthless(session)
-        line.stays = line.stays or (done and _is_up(session))
+            _end_worthless(context)
+        line.stays = line.stays or (done and _is_up(context))
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
-    if isinstance(error, UsageError) and not session.line.made_box:
+    if isinstance(error, UsageError) and not context.line.made_box:
         # A line that was refused has no business with what an earlier one has left.
         return
     try:
-        _end(session, failed=error is not None)
+        _end(context, failed=error is not None)
     except OneboxError as refused:
         if error is None:
             raise
         # What came first is what the user has to hear of.
-        session.screen.note(refused.message)
+        context.screen.note(refused.message)
 
 
-def _end(session: Session, *, failed: bool) -> None:
+def _end(context: BoxContext, *, failed: bool) -> None:
     """Remove the chain's own box, and say what it all took."""
-    box, record = session.look_again(), session.notebook.record
-    if box is None and session.notebook.open_intents():
+    box, record = context.look_again(), context.store.record
+    if box is None and context.store.open_intents():
         # Removed by a command that was killed before it could write that down.
-        perform(session, end_run=False)
+        perform(context, end_run=False)
     if box is None or (box.state != "running" and record.job and not record.fetched):
         return
     # Of a box that was found by its tags alone nobody knows what is on it.
-    ours = session.line.made_box or record.ours_to_end
-    created = record.created or session.now()
+    ours = context.line.made_box or record.ours_to_end
+    created = record.created or context.now()
     empty = ours and not record.job
-    perform(session, after=failed, empty=empty, end_run=False)
-    if session.paper is not None:
-        receipt.show(session, session.paper, created)
+    perform(context, after=failed, empty=empty, end_run=False)
+    if context.paper is not None:
+        receipt.show(context, context.paper, created)
 
 
-def perform_all(session: Session, *, discard: bool, yes: bool) -> None:
+def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
     """Tear down every box of this project, each by its own rules."""
     names = sorted(
         {
             box.tags.name
-            for box in session.provider.find(session.owner)
-            if box.tags.project == session.project
+            for box in context.provider.find(context.owner)
+            if box.tags.project == context.project
         }
     )
     refused: list[OneboxError] = []
     for name in names:
         try:
-            with session.screen.about(name):
-                perform(session.called(name), discard=discard, yes=yes)
+            with context.screen.about(name):
+                perform(context.called(name), discard=discard, yes=yes)
         except OneboxError as error:
-            session.screen.note(f"{session.settings.project}/{name}: {error.message}")
+            context.screen.note(f"{context.settings.project}/{name}: {error.message}")
             refused.append(error)
-    for one in (others := other_providers.find(session)):
-        other_providers.tell(session, one, session.screen.note)
+    for one in (others := other_providers.find(context)):
+        other_providers.tell(context, one, context.screen.note)
     if refused:
         raise refused[0]
     if not names and not others:
-        lifecycle.tidy(session)
-        session.screen.line("teardown", "done", "up to date", "nothing is there")
+        lifecycle.tidy(context)
+        context.screen.line("teardown", "done", "up to date", "nothing is there")
 
 
 def _outputs_are_here(
-    session: Session, box: Box, doing: Callable[[str], None] = lambda text: None
+    context: BoxContext, box: Box, doing: Callable[[str], None] = lambda text: None
 ) -> None:
-    record = session.notebook.record
+    record = context.store.record
     if record.discarded:
         return
     if box.state == "stopped":
         if record.box == box.id and (record.fetched or not record.job):
-            _still_here(session)
+            _still_here(context)
             return
         raise OutputsHeld(
             f"of {box.id} only the disk is left, and nobody knows whether its "
@@ -243,23 +246,23 @@ def _outputs_are_here(
             next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
         )
     try:
-        box = bring_up.ready(session, box, doing)
+        box = bring_up.ready(context, box, doing)
     except (BoxFailed, ConnectionLost) as error:
         raise _silent(box, error) from error
     try:
-        latest = client.latest(session)
+        latest = client.latest(context)
         if latest is None:
             return
         if latest.runs:
             raise UsageError(
-                f"job {latest.job} still runs on {session.title} ({box.id})",
+                f"job {latest.job} still runs on {context.title} ({box.id})",
                 next="inv logs, inv cancel, or inv teardown --discard-outputs",
             )
-        into = session.root / (record.into or record.job_into or session.into)
-        compared = fetch.compare(session, into)
+        into = context.root / (record.into or record.job_into or context.into)
+        compared = fetch.compare(context, into)
         missing = compared.missing
         if not missing:
-            client.bring_log(session, box, latest)
+            client.bring_log(context, box, latest)
     except ConnectionLost as error:
         raise _silent(box, error) from error
     if missing:
@@ -267,7 +270,7 @@ def _outputs_are_here(
             f"outputs on {box.id} are not here: {missing}; nothing was removed",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
-    held = fetch.left_alone(session, compared.left, latest.record)
+    held = fetch.left_alone(context, compared.left, latest.record)
     if held is not None:
         raise held
 
@@ -280,13 +283,13 @@ def _silent(box: Box, error: OneboxError) -> OutputsHeld:
     )
 
 
-def _still_here(session: Session) -> None:
+def _still_here(context: BoxContext) -> None:
     """Raise OutputsHeld if what was fetched of a box that is off is not here now."""
-    record = session.notebook.record
+    record = context.store.record
     if not record.fetched:
         return
-    into = session.root / (record.into or session.into)
-    missing = fetch_outputs.changed_here(into, session.memory)
+    into = context.root / (record.into or context.into)
+    missing = fetch_outputs.changed_here(into, context.memory)
     if missing:
         raise OutputsHeld(
             f"outputs of {record.box} were fetched, but are not as they were in "
@@ -295,85 +298,85 @@ def _still_here(session: Session) -> None:
         )
 
 
-def _nothing_to_lose(session: Session, box: Box, others: list[Box]) -> bool:
+def _nothing_to_lose(context: BoxContext, box: Box, others: list[Box]) -> bool:
     """Tell whether all outputs are here; of a box that is silent nobody knows."""
-    record = session.notebook.record
+    record = context.store.record
     known = record.box == box.id and (record.fetched or not record.job)
-    if not all(preemption_recovery.superseded(session, other) for other in others):
+    if not all(preemption_recovery.superseded(context, other) for other in others):
         return False
     if box.state == "stopped" and not known:
         # No machine is started only to be asked.
         return False
     with suppress(OneboxError):
         if box.state != "stopped":
-            session.door(box).link(within=ANSWER_SECONDS)
-        _outputs_are_here(session, box)
+            context.ssh(box).channel(within=ANSWER_SECONDS)
+        _outputs_are_here(context, box)
         return True
     return False
 
 
-def _may_discard(session: Session, boxes: list[Box]) -> None:
+def _may_discard(context: BoxContext, boxes: list[Box]) -> None:
     ids = formatting.some([box.id for box in boxes])
     lost = f"Outputs on {ids} that are not here will be lost"
-    running = _running_job(session)
+    running = _running_job(context)
     if running:
         lost += f", and job {running}, which still runs there, ends"
-    if not session.screen.ask(f"{lost}. Type the box's id to go on:", boxes[0].id):
+    if not context.screen.ask(f"{lost}. Type the box's id to go on:", boxes[0].id):
         raise UsageError(
             f"not confirmed; {ids} and its outputs are untouched",
             next="inv teardown --discard-outputs --yes",
         )
 
 
-def _running_job(session: Session) -> str:
+def _running_job(context: BoxContext) -> str:
     """Return the job that runs on the box, "" if none does or the box is silent."""
     with suppress(OneboxError):
-        if session.box is not None and session.box.state == "running":
-            session.door(session.box).link(within=ANSWER_SECONDS)
-            latest = client.latest(session)
+        if context.box is not None and context.box.state == "running":
+            context.ssh(context.box).channel(within=ANSWER_SECONDS)
+            latest = client.latest(context)
             return latest.job if latest is not None and latest.runs else ""
     return ""
 
 
-def _end_worthless(session: Session) -> None:
+def _end_worthless(context: BoxContext) -> None:
     """Remove what earlier attempts have left, though the last one's box stays."""
-    run, record = run_history.read(session), session.notebook.record
-    if session.paper is None or run is None or not run.attempts[1:]:
+    run, record = run_history.read(context), context.store.record
+    if context.paper is None or run is None or not run.attempts[1:]:
         return
     try:
-        box = session.look_again()
+        box = context.look_again()
         if box is None or box.id != record.box or not record.fetched:
             return
-        for one in session.others:
-            if preemption_recovery.superseded(session, one):
-                with session.screen.stage("teardown") as line, held():
-                    lifecycle.remove(session, one)
+        for one in context.others:
+            if preemption_recovery.superseded(context, one):
+                with context.screen.stage("teardown") as line, held():
+                    lifecycle.remove(context, one)
                     line.end("", f"{one.id}, of an earlier attempt: gone")
-        session.look_again()
+        context.look_again()
     except OneboxError as error:
         # The job has ended well: the next teardown comes back to that disk.
-        session.screen.note(f"a disk of an earlier attempt stays: {error.message}")
+        context.screen.note(f"a disk of an earlier attempt stays: {error.message}")
 
 
-def _is_up(session: Session) -> bool:
+def _is_up(context: BoxContext) -> bool:
     """Tell whether a box that the line has used is up, with no detached job on it."""
-    if session.line.detached or session.line.dry or not session.line.box_used:
+    if context.line.detached or context.line.dry or not context.line.box_used:
         return False
     with suppress(OneboxError):
-        box = session.box
+        box = context.box
         return box is not None and box.state == "running"
     return False
 
 
-def say_kept(session: Session) -> None:
+def say_kept(context: BoxContext) -> None:
     """Say at the end of a line that it leaves a box up, if it does."""
-    box = session.box if session.line.stays else None
+    box = context.box if context.line.stays else None
     if box is not None:
         off = formatting.clock(box.deadline, time.time())
-        session.screen.line(
+        context.screen.line(
             "box",
             "kept",
             "kept",
-            f"{box.id}, {formatting.rate(box.size.hourly)}, powers itself off at "
+            f"{box.id}, {formatting.rate(box.offer.hourly)}, powers itself off at "
             f"{off}: inv teardown",
         )

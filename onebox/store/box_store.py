@@ -148,7 +148,7 @@ class Record:
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Notebook:
+class BoxStore:
     """
     The state of one box name of one project, in one directory.
 
@@ -321,14 +321,15 @@ class Notebook:
 
     def _set_aside(self) -> None:
         for n in range(1, 1000):
-            aside = self._path.with_name(f"{self._path.name}.corrupt-{n}")
-            if aside.exists():
+            superseded = self._path.with_name(f"{self._path.name}.corrupt-{n}")
+            if superseded.exists():
                 continue
             # Another process may have been quicker.
             with contextlib.suppress(FileNotFoundError):
-                self._path.replace(aside)
+                self._path.replace(superseded)
                 self._tell(
-                    f"{self._path} was damaged: it is kept as {aside.name}, and what "
+                    f"{self._path} was damaged: it is kept as {superseded.name}, and "
+                    "what "
                     "is there is looked up by its tags"
                 )
             return

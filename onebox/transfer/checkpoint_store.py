@@ -24,7 +24,7 @@ from onebox.agent.files import manifest, tree
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.errors import Busy
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.transfer import fetch_outputs
 from onebox.transfer.fsync import sync_folder
@@ -78,7 +78,7 @@ class Pulls:
 
     def take(
         self,
-        link: Link,
+        channel: AgentChannel,
         roots: Sequence[str],
         progress: Progress,
         *,
@@ -113,7 +113,7 @@ class Pulls:
             if last is not None:
                 self._share(last, draft / "files")
             done = fetch_outputs.fetch(
-                link,
+                channel,
                 roots,
                 draft / "files",
                 private_dir(self.directory / "memory"),

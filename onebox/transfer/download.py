@@ -15,9 +15,9 @@ from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.receiver import Landed, Receiver
 from onebox.agent.files.stream import Offer
-from onebox.agent.files.striping import Lanes
+from onebox.agent.files.striping import Stripes
 from onebox.errors import OutputsHeld
-from onebox.remote.channel import AgentError, Link
+from onebox.remote.channel import AgentChannel, AgentError
 from onebox.transfer.parallel_connections import Frame, Widening
 from onebox.transfer.progress import Meter, Progress
 
@@ -37,7 +37,7 @@ class Brought:
 
 
 def bring(
-    link: Link,
+    channel: AgentChannel,
     entries: list[Entry],
     seen: list[Entry],
     into: Path,
@@ -70,7 +70,8 @@ def bring(
     free = shutil.disk_usage(receiver.fd).free
     if need + need // 20 > free:
         raise OutputsHeld(
-            f"need {formatting.size(need + need // 20)}, have {formatting.size(free)} "
+            f"need {formatting.byte_count(need + need // 20)}, have "
+            f"{formatting.byte_count(free)} "
             f"on the disk of {into}"
         )
     brought = Brought()
@@ -90,7 +91,7 @@ def bring(
 
     receiver.bad.clear()
     if offers:
-        _transfer(link, offers, receiver, land, meter)
+        _transfer(channel, offers, receiver, land, meter)
     brought.bad.extend(receiver.bad)
     if not brought.bad:
         meter.finish()
@@ -98,45 +99,45 @@ def bring(
 
 
 def _transfer(
-    link: Link,
+    channel: AgentChannel,
     offers: dict[bytes, Offer],
     receiver: Receiver,
     land: Callable[[Landed], None],
     meter: Meter,
 ) -> None:
-    link.begin("send")
+    channel.begin("send")
     row_codec.send_rows(
-        link.send,
+        channel.send,
         (
             [text(path), offer.entry.size, offer.entry.mtime_ns, *offer.told()]
             for path, offer in offers.items()
         ),
     )
-    frames = link.frames(beats=True)
-    wide = Widening(link)
+    frames = channel.frames(beats=True)
+    wide = Widening(channel)
     try:
         receiver.receive(
-            _by_turns(link, frames, wide, meter), offers, land, meter.moved
+            _by_turns(channel, frames, wide, meter), offers, land, meter.moved
         )
         next(frames)
     except Hostile as error:
-        link.close()
+        channel.close()
         raise OutputsHeld(f"the box sent what cannot be taken: {error}") from error
     except AgentError as error:
         raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
     except OSError:
         # The rest of the stream is of no use: nobody will read it.
-        link.close()
+        channel.close()
         raise
     finally:
         wide.close()
 
 
 def _by_turns(
-    link: Link, first: Iterator[Frame], wide: Widening, meter: Meter
+    channel: AgentChannel, first: Iterator[Frame], wide: Widening, meter: Meter
 ) -> Callable[[], Frame]:
     """Return what waits for the next frame, from the lane whose turn it is."""
-    lanes = Lanes(first)
+    lanes = Stripes(first)
     coming: dict[bytes, Iterator[Frame]] = {}
 
     def frames() -> Frame:
@@ -152,7 +153,7 @@ def _by_turns(
         fresh = wide.lane(len(payload), meter.left)
         if fresh is not None:
             coming[fresh.name] = fresh.frames
-            link.send(b"L", fresh.name)
+            channel.send(b"L", fresh.name)
         return kind, payload
 
     return frames

@@ -24,7 +24,7 @@ from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.receiver import Receiver
 from onebox.errors import OutputsHeld
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.repositories import repositories
 from onebox.store.atomic_files import private_dir
 from onebox.transfer import displaced_outputs
@@ -71,7 +71,7 @@ class Fetched:
 
 
 def fetch(
-    link: Link,
+    channel: AgentChannel,
     roots: Sequence[str],
     into: Path,
     memory: Path,
@@ -116,7 +116,7 @@ def fetch(
             last = Last(memory)
             for _ in range(PASSES):
                 found = ask(
-                    link,
+                    channel,
                     roots,
                     hashing=False,
                     beside=beside,
@@ -134,7 +134,9 @@ def fetch(
                     Meter(progress).finish()
                     break
                 _fits_here(entries, staging)
-                came = bring(link, entries, found.here, into, known, receiver, progress)
+                came = bring(
+                    channel, entries, found.here, into, known, receiver, progress
+                )
                 if not came.bad:
                     break
             else:
@@ -193,12 +195,17 @@ class Verified:
 
 
 def verify(
-    link: Link, roots: Sequence[str], into: Path, memory: Path, *, beside: bool = False
+    channel: AgentChannel,
+    roots: Sequence[str],
+    into: Path,
+    memory: Path,
+    *,
+    beside: bool = False,
 ) -> Verified:
     """Compare the outputs on the box with what a fetch into *into* has left here."""
     private_dir(memory)
     found = ask(
-        link,
+        channel,
         roots,
         hashing=True,
         beside=beside,
@@ -233,7 +240,7 @@ def _missing(found: Found, into: Path, memory: Path) -> str | None:
     else:
         counted = formatting.count(len(missing), "folder")
     if total:
-        counted += f", {formatting.size(total)}"
+        counted += f", {formatting.byte_count(total)}"
     return f"{counted}: {listing([_with_size(e) for e in files or missing], 10)}"
 
 
@@ -263,7 +270,7 @@ def changed_here(into: Path, memory: Path) -> str | None:
 
 
 def _with_size(entry: Entry) -> str:
-    size = f" ({formatting.size(entry.size)})" if entry.kind == "f" else ""
+    size = f" ({formatting.byte_count(entry.size)})" if entry.kind == "f" else ""
     return show(entry.path) + size
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 
 from onebox.errors import OneboxError
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 
 MOST = 4
 LOOK_SECONDS = 1.0
@@ -27,24 +27,24 @@ WORTH_SECONDS = 2.0
 Frame = tuple[bytes, bytes]
 
 
-class Lane:
+class Stripe:
     """A connection that is ready to be a lane; *name* is what the box calls it."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, channel: AgentChannel) -> None:
+        self.channel = channel
         self.name = secrets.token_hex(8).encode("ascii")
-        link.begin("lane", name=self.name.decode("ascii"))
-        self.frames: Iterator[Frame] = link.frames(beats=True)
+        channel.begin("lane", name=self.name.decode("ascii"))
+        self.frames: Iterator[Frame] = channel.frames(beats=True)
         next(self.frames)
 
 
 class Widening:
-    """Watches how fast a transfer over *link* goes, and opens lanes for it."""
+    """Watches how fast a transfer over *channel* goes, and opens lanes for it."""
 
-    def __init__(self, link: Link) -> None:
-        self._another = link.another
-        self._open: list[Lane] = []
-        self._ready: Lane | None = None
+    def __init__(self, channel: AgentChannel) -> None:
+        self._another = channel.another
+        self._open: list[Stripe] = []
+        self._ready: Stripe | None = None
         self._opening: threading.Thread | None = None
         # Held to open a lane or to close them all: one that comes too late is ended.
         self._changing = threading.Lock()
@@ -53,7 +53,7 @@ class Widening:
         self._count = 0
         self._best = 0.0
 
-    def lane(self, count: int, left: int) -> Lane | None:
+    def lane(self, count: int, left: int) -> Stripe | None:
         """Count bytes that have moved; return a lane when there is a new one."""
         self._count += count
         if self._opening is not None:
@@ -87,7 +87,7 @@ class Widening:
                 return
             self._closed = True
         for lane in {*self._open, *([self._ready] if self._ready else [])}:
-            lane.link.close(wait=0.0)
+            lane.channel.close(wait=0.0)
 
     def _restart(self) -> None:
         self._since = time.monotonic()
@@ -96,16 +96,16 @@ class Widening:
     def _work(self) -> None:
         assert self._another is not None
         try:
-            link = self._another()
+            channel = self._another()
         except OneboxError:
             return
         try:
-            lane = Lane(link)
+            lane = Stripe(channel)
         except OneboxError:
-            link.close(wait=0.0)
+            channel.close(wait=0.0)
             return
         with self._changing:
             if not self._closed:
                 self._ready = lane
                 return
-        link.close(wait=0.0)
+        channel.close(wait=0.0)

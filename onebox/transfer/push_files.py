@@ -23,11 +23,11 @@ from onebox.agent.files.hash_index import Index, Unstable, read_hash
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.sender import Sender
 from onebox.agent.files.stream import Offer
-from onebox.agent.files.striping import Lanes
+from onebox.agent.files.striping import Stripes
 from onebox.errors import BoxFailed, ConnectionLost, InputError, Lost, ProtocolError
 from onebox.remote import answers
 from onebox.remote.answers import Differing, PushResult
-from onebox.remote.channel import AgentError, Link
+from onebox.remote.channel import AgentChannel, AgentError
 from onebox.store.atomic_files import private_dir
 from onebox.transfer.fetch_outputs import Fetched, Verified, changed_here, fetch, verify
 from onebox.transfer.parallel_connections import Widening
@@ -63,9 +63,11 @@ class Pushed:
     digest: str
 
 
-def difference(link: Link, root: Path, files: Files, index: Path) -> str | None:
+def difference(
+    channel: AgentChannel, root: Path, files: Files, index: Path
+) -> str | None:
     """Say how the box's files differ from ours; None if they do not."""
-    answer = _Answer(link, write=False)
+    answer = _Answer(channel, write=False)
     known = _index(index)
     entries = _local(root, files, known)
     try:
@@ -100,7 +102,7 @@ def _differing(entries: list[Entry], paths: set[bytes]) -> Iterator[str]:
 
 
 def push(
-    link: Link,
+    channel: AgentChannel,
     root: Path,
     files: Files,
     index: Path,
@@ -123,10 +125,10 @@ def push(
     """
     sent_files = sent_bytes = deleted = 0
     for _ in range(PASSES):
-        answer = _Answer(link, write=True, what=what)
+        answer = _Answer(channel, write=True, what=what)
         known = _index(index)
         entries = _local(root, files, known)
-        wide = Widening(link)
+        wide = Widening(channel)
         try:
             answer.about(entries)
             meter = Meter(progress)
@@ -134,7 +136,7 @@ def push(
             whole = answer.digest
             if not answer.equal:
                 meter = Meter(progress, answer.offers)
-                hashes, changed = _send(link, wide, root, answer, known, meter)
+                hashes, changed = _send(channel, wide, root, answer, known, meter)
                 sent_files += meter.carried
                 sent_bytes += meter.carried_bytes
                 entries = manifest.with_hashes(entries, hashes)
@@ -186,23 +188,25 @@ class _Answer:
     as far as hashes were known.
     """
 
-    def __init__(self, link: Link, *, write: bool, what: str = "pushed") -> None:
+    def __init__(
+        self, channel: AgentChannel, *, write: bool, what: str = "pushed"
+    ) -> None:
         self.gone: list[bytes] = []
         self.settle: list[bytes] = []
         self.offers: list[Offer] = []
         self.equal = False
         self.digest = ""
-        self._link = link
+        self._channel = channel
         # It looks at its files while we look at ours.
-        link.begin("push", write=write, what=what)
-        self._frames = link.frames()
+        channel.begin("push", write=write, what=what)
+        self._frames = channel.frames()
 
     def about(self, entries: list[Entry]) -> None:
         """Tell the box what is here, and take in what it says to that."""
-        link = self._link
+        channel = self._channel
         known = any(entry.sha is not None for entry in entries)
         hashes, self.digest = manifest_buckets.hashes(entries) if known else (b"", "")
-        link.send(b"D", hashes)
+        channel.send(b"D", hashes)
         fresh = entries
         by_path = {entry.path: entry for entry in entries}
         try:
@@ -217,7 +221,7 @@ class _Answer:
                 count = len(hashes) // manifest_buckets.HASH
                 differing = Differing.parse(protocol.loads(payload), count)
                 fresh = manifest_buckets.within(entries, differing.parts, hashes)
-            row_codec.send_rows(link.send, map(row_codec.pack_entry, fresh))
+            row_codec.send_rows(channel.send, map(row_codec.pack_entry, fresh))
             rows: set[tuple[bytes, str]] = set()
             for row in row_codec.receive_rows(self.next):
                 self._take(row, by_path, rows)
@@ -264,12 +268,17 @@ class _Answer:
 
 
 def _send(
-    link: Link, wide: Widening, root: Path, answer: _Answer, known: Index, meter: Meter
+    channel: AgentChannel,
+    wide: Widening,
+    root: Path,
+    answer: _Answer,
+    known: Index,
+    meter: Meter,
 ) -> tuple[dict[bytes, bytes], list[bytes]]:
     """Send what the box lacks; return the hashes, and what had changed."""
     hashes: dict[bytes, bytes] = {}
     changed = []
-    lanes = Lanes(link)
+    lanes = Stripes(channel)
 
     def send(kind: bytes, payload: bytes) -> None:
         lane = lanes.next()
@@ -277,13 +286,16 @@ def _send(
             lane.send(kind, payload)
         except ConnectionLost:
             # A lane ends with the conversation: that may have been refused.
-            if lane is not link and select.select([link.channel.read_fd], [], [], 2)[0]:
+            if (
+                lane is not channel
+                and select.select([channel.wire.read_fd], [], [], 2)[0]
+            ):
                 answer.next()
             raise
         fresh = wide.lane(len(payload), meter.left)
         if fresh is not None:
             lanes.next().send(b"L", fresh.name)
-            lanes.add(fresh.link)
+            lanes.add(fresh.channel)
 
     squeeze = Squeezer(send)
 
@@ -293,7 +305,7 @@ def _send(
 
     def moved(count: int) -> None:
         # The only thing to come now is a refusal, and there is no use in going on.
-        if meter.moved(count) and select.select([link.channel.read_fd], [], [], 0)[0]:
+        if meter.moved(count) and select.select([channel.wire.read_fd], [], [], 0)[0]:
             answer.next()
 
     sender = Sender(os.fsencode(root), write, moved)

@@ -12,7 +12,7 @@ from onebox.agent.files import manifest, manifest_buckets, row_codec
 from onebox.agent.files.manifest import Entry
 from onebox.errors import OutputsHeld
 from onebox.remote.answers import ScanResult
-from onebox.remote.channel import AgentError, Link
+from onebox.remote.channel import AgentChannel, AgentError
 from onebox.repositories import repositories, repository_of
 from onebox.transfer.install import leads_out
 from onebox.transfer.progress import listing
@@ -63,7 +63,7 @@ class Found:
 
 
 def ask(
-    link: Link,
+    channel: AgentChannel,
     roots: Sequence[str],
     *,
     hashing: bool,
@@ -90,7 +90,7 @@ def ask(
 
         into: The folder that the outputs are brought into.
     """
-    link.begin(
+    channel.begin(
         "scan",
         roots=list(roots),
         hashing=hashing,
@@ -105,8 +105,8 @@ def ask(
         hashes, digest = (
             manifest_buckets.hashes(here, times=True) if here else (b"", "")
         )
-        link.send(b"D", hashes)
-    frames = link.frames()
+        channel.send(b"D", hashes)
+    frames = channel.frames()
     try:
         rows = row_codec.receive_rows(lambda: next(frames))
         entries = [row_codec.unpack_entry(row) for row in rows]

@@ -13,7 +13,7 @@ from typing import TextIO
 from rich.console import Console
 
 
-class Quiet(Console):
+class PipeSafeConsole(Console):
     """A console that falls silent when its reader has gone, and nothing else."""
 
     def on_broken_pipe(self) -> None:

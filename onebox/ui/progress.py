@@ -42,7 +42,7 @@ class _Bar(Progress):
         yield self.make_tasks_table(self.tasks)
 
 
-class Live:
+class LiveLine:
     """A line on a console that changes while a stage runs; without one, nothing."""
 
     def __init__(self, console: Console | None) -> None:
@@ -119,10 +119,10 @@ def _transfer(files: int, of_files: int, done: int, total: int, spent: float) ->
     rate = done / spent
     parts = [
         f"{files:,}/{of_files:,} files",
-        f"{formatting.size(done)}/{formatting.size(total)}",
+        f"{formatting.byte_count(done)}/{formatting.byte_count(total)}",
     ]
     if done and spent > 0.5:
-        parts.append(f"{formatting.size(rate)}/s")
+        parts.append(f"{formatting.byte_count(rate)}/s")
         if rate > 0 and total > done:
             parts.append(f"{formatting.seconds((total - done) / rate)} left")
     return "  ".join(parts)

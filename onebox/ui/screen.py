@@ -24,8 +24,14 @@ from rich.text import Text
 from onebox import formatting
 from onebox.command_hints import Hints
 from onebox.errors import OneboxError
-from onebox.ui.console import Quiet, broken_pipes_ignored, is_tty, poured, read_together
-from onebox.ui.progress import Live, StageLine
+from onebox.ui.console import (
+    PipeSafeConsole,
+    broken_pipes_ignored,
+    is_tty,
+    poured,
+    read_together,
+)
+from onebox.ui.progress import LiveLine, StageLine
 
 NAME_WIDTH = 10
 RESULT_WIDTH = 18
@@ -42,8 +48,8 @@ class Screen:
         able = environ.get("TERM") not in ("dumb", "unknown")
         # Said outright, or FORCE_COLOR would put control codes into a pipe.
         err, out = able and is_tty(sys.stderr), able and is_tty(sys.stdout)
-        self.err = Quiet(stderr=True, highlight=False, force_terminal=err)
-        self.out = Quiet(highlight=False, force_terminal=out)
+        self.err = PipeSafeConsole(stderr=True, highlight=False, force_terminal=err)
+        self.out = PipeSafeConsole(highlight=False, force_terminal=out)
         self.live = err
         for stream in (sys.stdout, sys.stderr):
             # A name that the user's encoding lacks must not end the work.
@@ -54,7 +60,7 @@ class Screen:
         self.line_open = False
         # Without a stdout (`>&-`), 1 may be any file of ours.
         self.closed = sys.stdout is None
-        self._live = Live(self.err if err else None)
+        self._live = LiveLine(self.err if err else None)
 
     def headline(
         self,
@@ -125,7 +131,7 @@ class Screen:
         self._print(self.out, Text(text, "" if mark == "done" else STYLES[mark]))
 
     def _line(
-        self, console: Quiet, name: str, mark: str, result: str, detail: str
+        self, console: PipeSafeConsole, name: str, mark: str, result: str, detail: str
     ) -> None:
         sign = self.marks[mark]
         if not console.is_terminal:
@@ -255,7 +261,9 @@ class Screen:
     def output_gone(self, count: int) -> None:
         """Say, where they would stand, that bytes of the job's are not there."""
         self.close_line()
-        self.say(f"[onebox: {formatting.size(count)} of output are no longer there]")
+        self.say(
+            f"[onebox: {formatting.byte_count(count)} of output are no longer there]"
+        )
 
     def _indented(self, text: Text) -> None:
         if not self.live:
@@ -270,7 +278,7 @@ class Screen:
     def _say(self, text: Text) -> None:
         self._print(self.err, text)
 
-    def _print(self, console: Quiet, what: Text | Table) -> None:
+    def _print(self, console: PipeSafeConsole, what: Text | Table) -> None:
         if console is self.err:
             self.close_line()
         with broken_pipes_ignored():

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from onebox.remote.agent_bundle import bundle
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 
 
 class AgentBox:
@@ -35,7 +35,7 @@ class AgentBox:
         self.work.mkdir(parents=True)
         self.root.mkdir()
         self.pyz.write_bytes(bundle())
-        self._links: list[Link] = []
+        self._links: list[AgentChannel] = []
         now = time.time()
         self.told: dict[str, Any] = {
             "box": self.id,
@@ -70,9 +70,9 @@ class AgentBox:
         """Return the command line that starts the agent."""
         return [sys.executable, "-I", "-S", str(self.pyz), mode]
 
-    def link(self) -> Link:
+    def link(self) -> AgentChannel:
         """Connect to the agent; hung up at the end of the test at the latest."""
-        link = Link(self.command("serve"))
+        link = AgentChannel(self.command("serve"))
         self._links.append(link)
         return link
 

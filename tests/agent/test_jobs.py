@@ -17,7 +17,7 @@ import pytest
 
 from onebox.agent import box, protocol
 from onebox.agent.jobs import exec, log_stream
-from onebox.remote.channel import AgentError, Link
+from onebox.remote.channel import AgentChannel, AgentError
 
 from .conftest import AgentBox, pids, until
 
@@ -29,7 +29,9 @@ def run(box: AgentBox, job: str = "j1", **request: Any) -> tuple[bytes, dict[str
         return follow(link, job)
 
 
-def follow(link: Link, job: str, offset: int = 0) -> tuple[bytes, dict[str, Any]]:
+def follow(
+    link: AgentChannel, job: str, offset: int = 0
+) -> tuple[bytes, dict[str, Any]]:
     """Follow a job to its end; return its log from there on, and the answer."""
     log = bytearray()
     link.begin("follow", job=job, offset=offset)

@@ -21,7 +21,7 @@ import pytest
 import onebox
 from onebox.agent import processes
 from onebox.agent.jobs import exit_record
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 
 from .conftest import AgentBox, kill, until
 from .test_jobs import follow, run
@@ -212,7 +212,9 @@ def test_random_kills_never_tell_a_lie(agent_box: AgentBox) -> None:
     assert agent_box.strays() == []
 
 
-def shot(link: Link, box: AgentBox, job: str, chance: random.Random, told: str) -> None:
+def shot(
+    link: AgentChannel, box: AgentBox, job: str, chance: random.Random, told: str
+) -> None:
     """Start a job that would end with 3, kill something, and check the end."""
     victims = chance.choice([["job"], ["supervisor"], ["job", "supervisor"]])
     link.ask("start", job=job, shell="echo $$ > $ONEBOX_JOB; sleep 0.1; exit 3")
@@ -234,7 +236,7 @@ def shot(link: Link, box: AgentBox, job: str, chance: random.Random, told: str) 
         assert (end["record"]["code"], end["record"]["signal"]) in ends, told
 
 
-def over(link: Link, job: str) -> dict[str, Any] | None:
+def over(link: AgentChannel, job: str) -> dict[str, Any] | None:
     """Return what is known about a job once it no longer runs."""
     told = link.ask("job", job=job)
     return None if told["state"] == "running" else told

@@ -96,7 +96,7 @@ def test_a_box_described_anew_while_it_is_read(
         return found
 
     monkeypatch.setattr(box, "load", load_before_it_changes)
-    assert watching._Watchman(str(agent_box.root)).look() == "deadline"
+    assert watching.Watchdog(str(agent_box.root)).look() == "deadline"
 
 
 def test_setup_grace_without_a_job(agent_box: AgentBox, watch: Watch) -> None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onebox.config import VM, Settings, load, project_name, template
+from onebox.config import Settings, Size, load, project_name, template
 from onebox.config.schema import BY_PATH, BY_VARIABLE, KEYS, RESERVED, SIZES
-from onebox.config.units import say_size
+from onebox.config.units import format_bytes
 from onebox.errors import ConfigError
 from onebox.providers.digitalocean.creation import base_slug
 from onebox.providers.gcp.base_images import family
@@ -45,7 +45,7 @@ def test_nothing_is_needed(tmp_path: Path) -> None:
             assert value(got, key.path) == key.default, key.path
             assert got.source(key.path) == "default"
     assert (got.provider, got.project, got.name) == ("local", "ber-my-census-2", "main")
-    assert got.size == got.sizes["small"] == VM("small", 4, 16 * GB)
+    assert got.size == got.sizes["small"] == Size("small", 4, 16 * GB)
     assert not got.wants_spot
     assert list(root.iterdir()) == []
 
@@ -192,10 +192,10 @@ def test_sizes_add_to_the_built_in_ones(tmp_path: Path) -> None:
     )
     got = load(tmp_path, {"ONEBOX_PROVIDER": "aws"}, {"vm": "beast"})
     assert list(got.sizes) == ["small", "medium", "large", "xlarge", "beast", "odd"]
-    assert got.sizes["large"] == VM("large", 64, 256 * GB, spot=True, max_price=2)
-    assert got.sizes["odd"] == VM("odd", 3, 5 * GB)
+    assert got.sizes["large"] == Size("large", 64, 256 * GB, spot=True, max_price=2)
+    assert got.sizes["odd"] == Size("odd", 3, 5 * GB)
     types = {"aws": ("r7i.24xlarge",), "gcp": ("n2-highmem-96", "n2d-highmem-96")}
-    assert got.size == VM("beast", 0, 0, disk=1024 * GB, types=types)
+    assert got.size == Size("beast", 0, 0, disk=1024 * GB, types=types)
     assert got.source("vm.beast.disk") == "onebox.toml:7"
 
 
@@ -217,14 +217,14 @@ def test_a_providers_own_type(
 ) -> None:
     """A cloud's own type name is a size; local rehearses any of them."""
     got = load(tmp_path, {}, {"provider": provider, "vm": vm})
-    assert got.size == VM(vm, 0, 0, types=types)
+    assert got.size == Size(vm, 0, 0, types=types)
 
 
 def test_a_size_by_need(tmp_path: Path) -> None:
     """A need is a size of its own."""
     text = "cpus=64, memory=256 GB,spot=yes,disk=1TB,max_price=4"
     got = load(tmp_path, {}, {"vm": text})
-    assert got.size == VM(text, 64, 256 * GB, True, 1024 * GB, 4.0)
+    assert got.size == Size(text, 64, 256 * GB, True, 1024 * GB, 4.0)
     assert load(tmp_path, {}, {"vm": "cpus=1,memory=2"}).size.memory == 2 * GB
 
 
@@ -307,7 +307,7 @@ def test_shapes_are_those_of_the_schema(tmp_path: Path) -> None:
         for field in dataclasses.fields(shape):
             inner = getattr(shape, field.name)
             path = f"{table}.{field.name}" if table else field.name
-            if dataclasses.is_dataclass(inner) and not isinstance(inner, VM):
+            if dataclasses.is_dataclass(inner) and not isinstance(inner, Size):
                 found |= fields(inner, path)
             else:
                 found.add(path)
@@ -322,7 +322,7 @@ def test_shapes_are_those_of_the_schema(tmp_path: Path) -> None:
         "sources",
     }
     said = {key.name for key in KEYS if key.table == "vm.*"}
-    own = {field.name for field in dataclasses.fields(VM)} - {"name", "types"}
+    own = {field.name for field in dataclasses.fields(Size)} - {"name", "types"}
     assert said == own | {"aws", "gcp", "digitalocean"}
 
 
@@ -426,7 +426,7 @@ def test_settings_written_are_settings_read(
 
 def test_built_in_sizes() -> None:
     """The built-in sizes are those of the documentation."""
-    assert [(name, cpus, say_size(memory)) for name, cpus, memory in SIZES] == [
+    assert [(name, cpus, format_bytes(memory)) for name, cpus, memory in SIZES] == [
         ("small", 4, "16 GB"),
         ("medium", 16, "64 GB"),
         ("large", 64, "256 GB"),

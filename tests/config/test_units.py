@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebox.config import duration, say_size, size
+from onebox.config import format_bytes, parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from onebox.config import duration, say_size, size
 )
 def test_size_units(text: str, wanted: int) -> None:
     """Units are powers of 1024, as in the clouds' tables; none means GB."""
-    assert size(text) == wanted
+    assert parse_bytes(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_size_units(text: str, wanted: int) -> None:
 def test_no_size(text: str) -> None:
     """What is not a number and a unit is refused."""
     with pytest.raises(ValueError, match="not a size"):
-        size(text)
+        parse_bytes(text)
 
 
 @pytest.mark.parametrize(
@@ -47,17 +47,17 @@ def test_no_size(text: str) -> None:
 )
 def test_duration_units(text: str, wanted: float) -> None:
     """Durations are in s, min (m), h or d; none means seconds."""
-    assert duration(text) == wanted
+    assert parse_duration(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5 s", "5 years", "1 h 30 min", "inf"])
 def test_no_duration(text: str) -> None:
     """What is not one number and one unit is refused."""
     with pytest.raises(ValueError, match="not a"):
-        duration(text)
+        parse_duration(text)
 
 
 @given(st.integers(1, 1 << 16), st.sampled_from([10, 20, 30, 40]))
 def test_size_said_is_size_read(number: int, shift: int) -> None:
-    """`say_size` writes what `size` reads as the same number of bytes."""
-    assert size(say_size(number << shift)) == number << shift
+    """`format_bytes` writes what `size` reads as the same number of bytes."""
+    assert parse_bytes(format_bytes(number << shift)) == number << shift

@@ -73,8 +73,8 @@ def _cut(made: World, chance: random.Random, *, last: bool) -> Outcome:
         made.wrong.append(f"boxes: {made.boxes()} instead of {boxes}")
     made.check_outputs()
     made.check_decoy()
-    for aside in made.project.home.rglob("*.corrupt-*"):
-        aside.unlink()
+    for superseded in made.project.home.rglob("*.corrupt-*"):
+        superseded.unlink()
     told = f"{path.name} cut at {at}, then inv {' '.join(line)}"
     return made.outcome("state file cut", told)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import onebox
 from onebox.agent.files import manifest
-from onebox.store.box_store import Notebook
+from onebox.store.box_store import BoxStore
 
 from ..conftest import TASKS, Done, Project
 from ..ending import ends_with_us
@@ -173,8 +173,8 @@ class World:
             drafts = [path.name for path in book.glob(".*")]
             if drafts:
                 self.wrong.append(f"drafts are left: {drafts}")
-            if Notebook(book).open_intents():
-                self.wrong.append(f"open intents: {Notebook(book).open_intents()}")
+            if BoxStore(book).open_intents():
+                self.wrong.append(f"open intents: {BoxStore(book).open_intents()}")
         images = self.project.home / "local" / "images"
         for path in images.iterdir() if images.is_dir() else ():
             if not (path / "image.json").exists() or path.name[:2] != "oi":

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from onebox.providers.base import Arming, Box, HostKey, Request, Size, Tags
+from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 from onebox.providers.kernel import user_data
 from onebox.remote import agent_bundle, keys
-from onebox.remote.channel import Link
-from onebox.remote.connection import Door
+from onebox.remote.channel import AgentChannel
+from onebox.remote.connection import SSHConnection
 
 from . import Disk, Machine, Machines, missing
 from .metadata import Kind
@@ -47,7 +47,7 @@ class Made:
             id=request.box,
             tags=request.tags,
             state="running",
-            size=request.size,
+            offer=request.offer,
             image="",
             place="",
             host=self.machine.address,
@@ -61,9 +61,11 @@ class Made:
         )
 
     @contextlib.contextmanager
-    def link(self, host_key: str = "") -> Iterator[Link]:
+    def link(self, host_key: str = "") -> Iterator[AgentChannel]:
         """Log in, as soon as it lets us in."""
-        door = Door(self.box(host_key), self.folder / "door", self.folder / "identity")
+        door = SSHConnection(
+            self.box(host_key), self.folder / "door", self.folder / "identity"
+        )
         try:
             yield door.open_when_up(UP, self.alive, lambda: None)
         finally:
@@ -108,11 +110,11 @@ class Maker:
         request = Request(
             box=name,
             tags=Tags("owner", "project", "main", deadline, "0"),
-            size=Size("small", "t", 1, 1, None, None),
+            offer=Offer("small", "t", 1, 1, None, None),
             image=None,
             user_key=keys.public_half(self.identity),
             host_key=keys.new_host_key(self.folder),
-            arming=Arming(
+            arming=BootConfig(
                 deadline=deadline,
                 setup_grace=setup_grace,
                 idle_grace=600,

@@ -13,7 +13,7 @@ import pytest
 
 from onebox.errors import HostKeyMismatch
 from onebox.remote.agent_bundle import version
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 
 from . import Disk
 from .conftest import UP, Made, Maker, until
@@ -77,7 +77,7 @@ def made(ends: Ends) -> Made:
     return ends.first
 
 
-def follow(link: Link, job: str) -> tuple[bytes, dict[str, Any]]:
+def follow(link: AgentChannel, job: str) -> tuple[bytes, dict[str, Any]]:
     """Return what a job has printed, and how it ended."""
     link.begin("follow", job=job, offset=0)
     printed, end = b"", {}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Arming, HostKey, Request, Size, Tags
+from onebox.providers.base import BootConfig, HostKey, Offer, Request, Tags
 from onebox.providers.local import processes
 from onebox.providers.local.provider import Local
 
@@ -58,11 +58,11 @@ def requests(keys: Keys) -> Callable[..., Request]:
         request = Request(
             box=f"{stem}-{next(numbers):02}",
             tags=Tags(f"owner-{stem}", "project", "main", now + 3600, "0"),
-            size=Size("small", "this machine", 1, 1 << 30, 0.0, 0.0),
+            offer=Offer("small", "this machine", 1, 1 << 30, 0.0, 0.0),
             image=None,
             user_key=keys.public("user"),
             host_key=HostKey(keys.private("host"), keys.public("host")),
-            arming=Arming(now + 3600, 600, 600, AGENT),
+            arming=BootConfig(now + 3600, 600, 600, AGENT),
         )
         return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from onebox.errors import NotAllowed, ProviderError, Unclear, UsageError
-from onebox.providers.base import Image, Need, Provider, Request, Tags
+from onebox.providers.base import Image, Provider, Request, Requirements, Tags
 
 from .world import STRANGER, World
 
@@ -54,7 +54,7 @@ class ProviderContract:
 
     def test_size(self, provider: Provider) -> None:
         """There is at least one size for what is needed, with a positive shape."""
-        sizes = provider.sizes(Need("small", 1, 1 << 20))
+        sizes = provider.offers(Requirements("small", 1, 1 << 20))
         assert sizes
         assert all(size.cpus >= 1 and size.memory >= 1 << 20 for size in sizes)
 
@@ -73,7 +73,7 @@ class ProviderContract:
         assert (box.host_key == request.host_key.public) is not self.own_host_key
         assert box.host_key.startswith("ssh-ed25519 ")
         assert box.deadline == request.arming.deadline
-        assert box.size == request.size
+        assert box.offer == request.offer
         assert box.image == ""
 
     def test_create_arms_the_box(
@@ -319,15 +319,15 @@ class ProviderContract:
     ) -> None:
         """A host key that takes an exposed one's place is found with the box."""
         box = provider.create(make_request())
-        if not box.exposed:
+        if not box.bootstrap_key:
             with pytest.raises(UsageError):
-                provider.pin(box, NEW_KEY)
+                provider.set_host_key(box, NEW_KEY)
             return
-        pinned = provider.pin(box, NEW_KEY)
-        assert (pinned.host_key, pinned.exposed) == (NEW_KEY, False)
+        pinned = provider.set_host_key(box, NEW_KEY)
+        assert (pinned.host_key, pinned.bootstrap_key) == (NEW_KEY, False)
         found = provider.get(box.id)
         assert found is not None
-        assert (found.host_key, found.exposed) == (NEW_KEY, False)
+        assert (found.host_key, found.bootstrap_key) == (NEW_KEY, False)
 
     def test_console(self, provider: Provider, make_request: Make) -> None:
         """The console of a box is text, also when it says nothing."""
@@ -349,12 +349,14 @@ class CloudContract(ProviderContract):
 
     def test_sizes_fit_the_need(self, provider: Provider) -> None:
         """Every candidate has what is needed; the first one is the cheapest."""
-        sizes = provider.sizes(Need("big", 16, 64 << 30))
+        sizes = provider.offers(Requirements("big", 16, 64 << 30))
         assert sizes
         assert all(size.cpus >= 16 and size.memory >= 64 << 30 for size in sizes)
         prices = [size.price for size in sizes if size.price is not None]
         assert prices[:1] == [min(prices)]
-        [named, *_] = provider.sizes(Need("named", 1, 1, types=(sizes[0].type,)))
+        [named, *_] = provider.offers(
+            Requirements("named", 1, 1, types=(sizes[0].type,))
+        )
         assert named.type == sizes[0].type
 
     def test_only_the_caller_reaches_ssh(
@@ -370,14 +372,14 @@ class CloudContract(ProviderContract):
     ) -> None:
         """Who has moved is let in from there, and no longer from before."""
         box = provider.create(make_request())
-        assert not provider.admit(box)
+        assert not provider.allow_my_ip(box)
         before = world.here
         now = world.move()
-        assert provider.admit(box)
+        assert provider.allow_my_ip(box)
         assert world.ssh_open_to(box.id, now)
         assert not world.ssh_open_to(box.id, before)
         assert not world.ssh_open_to(box.id, STRANGER)
-        assert not provider.admit(box)
+        assert not provider.allow_my_ip(box)
 
     def test_lost_answer_is_not_the_end(
         self, provider: Provider, world: World, make_request: Make
@@ -414,7 +416,7 @@ def an_image(request: Request, name: str = "image") -> Image:
         name=name,
         recipe="0123456789abcdef",
         created=0.0,
-        size=0,
+        stored=0,
         arch="",
         tags=dataclasses.replace(request.tags, kind="image"),
     )

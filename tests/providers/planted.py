@@ -21,10 +21,10 @@ from onebox.providers.base import (
     FreeThing,
     Image,
     Leftover,
-    Need,
+    Offer,
     Provider,
     Request,
-    Size,
+    Requirements,
 )
 
 from .contract import Make, ProviderContract, remove_free_things
@@ -149,22 +149,24 @@ def _deadline_forgotten(provider: Provider, world: World) -> Calls:
 
 
 def _need_ignored(provider: Provider, world: World) -> Calls:
-    def sizes(need: Need) -> list[Size]:
-        return list(provider.sizes(replace(need, cpus=1, memory=1, types=())))
+    def offers(need: Requirements) -> list[Offer]:
+        return list(provider.offers(replace(need, cpus=1, memory=1, types=())))
 
-    return {"sizes": sizes}
+    return {"offers": offers}
 
 
 def _pin_forgets(provider: Provider, world: World) -> Calls:
-    return {"pin": lambda box, key: replace(box, host_key=key, exposed=False)}
+    return {
+        "set_host_key": lambda box, key: replace(box, host_key=key, bootstrap_key=False)
+    }
 
 
 def _admit_does_nothing(provider: Provider, world: World) -> Calls:
-    return {"admit": lambda box: True}
+    return {"allow_my_ip": lambda box: True}
 
 
 def _admit_keeps_the_old_one(provider: Provider, world: World) -> Calls:
-    return {"admit": lambda box: False}
+    return {"allow_my_ip": lambda box: False}
 
 
 def _lost_answer_raises(provider: Provider, world: World) -> Calls:
@@ -268,7 +270,7 @@ FAULTS = [
         _ONE_MACHINE,
     ),
     Fault(
-        "pin writes nothing down",
+        "set_host_key writes nothing down",
         "test_pinned_key_is_remembered",
         _pin_forgets,
         _KEEPS_KEY,

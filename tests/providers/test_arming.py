@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Arming, HostKey, Request, Size, Tags
+from onebox.providers.base import BootConfig, HostKey, Offer, Request, Tags
 from onebox.providers.kernel import user_data
 from onebox.remote import agent_bundle
 
@@ -28,11 +28,11 @@ def request(user_key: str = "ssh-ed25519 " + "A" * 68 + " me") -> Request:
     return Request(
         box="ob-0123456789abcdef",
         tags=Tags("o" * 16, "p" * 31, "n" * 31, 2e9, "10.10.10"),
-        size=Size("s", "t", 1, 1, None, None),
+        offer=Offer("s", "t", 1, 1, None, None),
         image=None,
         user_key=user_key,
         host_key=HostKey(private=PRIVATE, public="ssh-ed25519 " + "B" * 68),
-        arming=Arming(
+        arming=BootConfig(
             2e9 + 0.123456, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed()
         ),
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConfigError, NotAllowed, ProviderError
-from onebox.providers.base import Need, Request
+from onebox.providers.base import Request, Requirements
 from onebox.providers.local import images, lifecycle, processes, records
 from onebox.providers.local import provider as provider_module
 from onebox.providers.local.layout import Layout, read_json, take_lock
@@ -75,7 +75,7 @@ class TestSettings:
 
     def test_free(self, place: Path) -> None:
         """This machine costs nothing, and says so with a zero."""
-        [size] = Local({}, place).sizes(Need("large", 64, 1 << 40, spot=True))
+        [size] = Local({}, place).offers(Requirements("large", 64, 1 << 40, spot=True))
         assert (size.price, size.on_demand, size.spot) == (0.0, 0.0, True)
         assert size.name == "large"
 

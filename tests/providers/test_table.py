@@ -10,7 +10,7 @@ import toml
 
 from onebox import providers
 from onebox.errors import ConfigError, OneboxError, ProviderError
-from onebox.providers.base import Box, Need
+from onebox.providers.base import Box, Requirements
 from onebox.providers.local.provider import Local
 from onebox.providers.unexpected_errors import guarded
 
@@ -81,8 +81,8 @@ def test_a_failure_nobody_has_foreseen_names_provider_call_and_next(
 def test_what_is_foreseen_passes(tmp_path: Path) -> None:
     """Errors of ours and of the system pass as they are, and so does all else."""
     broken = guarded(Broken({}, tmp_path))
-    [size] = broken.sizes(Need("small", 1, 1))
-    assert (size.name, broken.name, broken.off_is_free) == ("small", "local", True)
+    [size] = broken.offers(Requirements("small", 1, 1))
+    assert (size.name, broken.name, broken.stopped_is_free) == ("small", "local", True)
     with pytest.raises(PermissionError):
         broken.console(None)  # type: ignore[arg-type] # it is not looked at
     with pytest.raises(OneboxError) as caught:

@@ -14,27 +14,27 @@ from ..conftest import Project
 
 def type_line(
     project: Project, cloud: Provider, *stages: ModuleType, **options: Any
-) -> runner.Session:
+) -> runner.BoxContext:
     """
     Run these stages as one `inv` line would; return its session.
 
     Args:
         options: Keywords of the stages' `perform`.
     """
-    line = runner.Line("inv", ())
-    session = runner.Session.open(str(project.root), project.environ, {}, line)
-    session.__dict__["provider"] = cloud
+    line = runner.Invocation("inv", ())
+    context = runner.BoxContext.open(str(project.root), project.environ, {}, line)
+    context.__dict__["provider"] = cloud
     try:
-        with runner.frame(session):
+        with runner.frame(context):
             for stage in stages:
                 name = stage.__name__.rpartition(".")[2]
                 line.begin(name, only=False, keep=False, own_command=False)
                 if stage is run:
-                    provision.perform(session)
-                    push.perform(session)
-                    run.perform(session, None, **options)
+                    provision.perform(context)
+                    push.perform(context)
+                    run.perform(context, None, **options)
                 else:
-                    stage.perform(session, **options)
+                    stage.perform(context, **options)
     finally:
-        session.notebook.unlock()
-    return session
+        context.store.unlock()
+    return context

@@ -15,7 +15,7 @@ from onebox.errors import BoxFailed
 from onebox.providers.base import Box
 from onebox.providers.local import processes
 from onebox.providers.local.provider import Local
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.stages import provision
 from onebox.store.box_store import local_root
 
@@ -78,7 +78,7 @@ def test_box_that_does_not_learn_its_new_deadline_is_named(
     own = json.loads(
         next(line.project.home.glob("local/boxes/*/record.json")).read_text()
     )
-    assert session.notebook.record.deadline == own["deadline"]
+    assert session.store.record.deadline == own["deadline"]
 
 
 def test_box_that_learns_its_new_deadline_is_believed(
@@ -104,20 +104,22 @@ def test_another_command_ends_the_connection(
     """
     A box whose host key is being changed is kept when its connection is ended.
     """
-    create, ask = line.cloud.create, Link.ask
+    create, ask = line.cloud.create, AgentChannel.ask
 
-    def end_it(self: Link, op: str, **what: Any) -> dict[str, Any]:
+    def end_it(self: AgentChannel, op: str, **what: Any) -> dict[str, Any]:
         if op == "hostkey_new":
-            monkeypatch.setattr(Link, "ask", ask)
+            monkeypatch.setattr(AgentChannel, "ask", ask)
             (config,) = line.project.home.glob("state/projects/*/main/ssh/config")
             (box,) = line.project.boxes()
             subprocess.run(["ssh", "-F", config, "-O", "exit", box], check=True)
             self.process.wait()
         return ask(self, op, **what)
 
-    monkeypatch.setattr(Link, "ask", end_it)
+    monkeypatch.setattr(AgentChannel, "ask", end_it)
     monkeypatch.setattr(
-        line.cloud, "create", lambda request: replace(create(request), exposed=True)
+        line.cloud,
+        "create",
+        lambda request: replace(create(request), bootstrap_key=True),
     )
     line.type(provision)
 

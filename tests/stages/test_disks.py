@@ -16,7 +16,7 @@ import pytest
 
 from onebox import runner
 from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
-from onebox.providers.base import Box, Need, Request, Size
+from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.local.provider import Local
 from onebox.stages import fetch, run, teardown
 from onebox.store.box_store import config_dir, local_root, owner
@@ -44,9 +44,9 @@ class Paid(Local):
         self.rescues: set[str] = set()
         self.disk_only = True
 
-    def sizes(self, need: Need) -> Sequence[Size]:
+    def offers(self, need: Requirements) -> Sequence[Offer]:
         """Ask money for it."""
-        return [replace(s, price=3.6, on_demand=7.2) for s in super().sizes(need)]
+        return [replace(s, price=3.6, on_demand=7.2) for s in super().offers(need)]
 
     def create(self, request: Request) -> Box:
         """Make a box, as long as there is room."""
@@ -87,11 +87,11 @@ class Line:
         self.project = project
         self.cloud = Paid(local_root(project.environ))
 
-    def type(self, *stages: ModuleType, **options: Any) -> runner.Session:
+    def type(self, *stages: ModuleType, **options: Any) -> runner.BoxContext:
         """Run these stages, as `inv` would."""
         return type_line(self.project, self.cloud, *stages, **options)
 
-    def run(self, cuts: int) -> runner.Session:
+    def run(self, cuts: int) -> runner.BoxContext:
         """Run the job; so many of its boxes are taken, each after a pull from it."""
         self.project.write("cuts", f"{cuts}")
         with power_cuts(self.project, cuts):

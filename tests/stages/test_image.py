@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from onebox.boxes import lifecycle
-from onebox.context import Session
+from onebox.context import BoxContext
 from onebox.errors import ProviderError, Unclear
 from onebox.images import recipe, snapshot
-from onebox.invocation import Line
+from onebox.invocation import Invocation
 from onebox.providers.base import Box, Image
 from onebox.providers.local.provider import Local
 from onebox.stages import image as image_stage
@@ -52,11 +52,13 @@ def memory(project: Project) -> Path:
     return path
 
 
-def opened(project: Project, monkeypatch: pytest.MonkeyPatch) -> Session:
+def opened(project: Project, monkeypatch: pytest.MonkeyPatch) -> BoxContext:
     """Return a session as `inv image` has it."""
     for name, value in project.environ.items():
         monkeypatch.setenv(name, value)
-    return Session.open(str(project.root), project.environ, {}, Line("inv image"))
+    return BoxContext.open(
+        str(project.root), project.environ, {}, Invocation("inv image")
+    )
 
 
 class TestRecipe:
@@ -199,10 +201,10 @@ class TestCrash:
         """
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", "exit 1  # never to be run\n")
-        session = opened(project, monkeypatch)
-        box = lifecycle.create(session, kind="builder", image=None)
-        session.provider.stop(box)
-        image = _killed_in_save(session, box)
+        context = opened(project, monkeypatch)
+        box = lifecycle.create(context, kind="builder", image=None)
+        context.provider.stop(box)
+        image = _killed_in_save(context, box)
 
         done = project.inv("image")
         assert 0 == done.code, done.err
@@ -210,7 +212,7 @@ class TestCrash:
         assert "up to date" in done.err
         assert [image.id] == [path.name for path in images(project)]
         assert [] == project.boxes()
-        assert not session.notebook.open_intents()
+        assert not context.store.open_intents()
 
     def test_a_save_that_cannot_be_gone_on_with(
         self, project: Project, monkeypatch: pytest.MonkeyPatch
@@ -220,10 +222,10 @@ class TestCrash:
         """
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
-        session = opened(project, monkeypatch)
-        box = lifecycle.create(session, kind="builder", image=None)
-        session.provider.delete(box)
-        image = _killed_in_save(session, box)
+        context = opened(project, monkeypatch)
+        box = lifecycle.create(context, kind="builder", image=None)
+        context.provider.delete(box)
+        image = _killed_in_save(context, box)
 
         done = project.inv("image")
         assert 0 == done.code, done.err
@@ -241,17 +243,17 @@ class TestCrash:
         """
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
-        session = opened(project, monkeypatch)
-        session.__dict__["provider"] = slow = SlowToSave({}, project.home / "local")
+        context = opened(project, monkeypatch)
+        context.__dict__["provider"] = slow = SlowToSave({}, project.home / "local")
         slow.unclear = unclear
         if unclear < 4:
-            image_stage.perform(session)
+            image_stage.perform(context)
         else:
             with pytest.raises(Unclear):
-                image_stage.perform(session)
-            assert ["save"] == [i["do"] for i in session.notebook.open_intents()]
+                image_stage.perform(context)
+            assert ["save"] == [i["do"] for i in context.store.open_intents()]
             assert 1 == len(project.boxes())
-        session.notebook.unlock()
+        context.store.unlock()
 
         done = project.inv("image")
         assert 0 == done.code, done.err
@@ -267,13 +269,13 @@ class TestCrash:
         """
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
-        session = opened(project, monkeypatch)
-        session.__dict__["provider"] = SlowToSave({}, project.home / "local")
+        context = opened(project, monkeypatch)
+        context.__dict__["provider"] = SlowToSave({}, project.home / "local")
         with pytest.raises(ProviderError, match="no room"):
-            image_stage.perform(session)
+            image_stage.perform(context)
 
         assert ([], []) == (project.boxes(), images(project))
-        assert not session.notebook.open_intents()
+        assert not context.store.open_intents()
 
 
 class SlowToSave(Local):
@@ -292,15 +294,15 @@ class SlowToSave(Local):
         return saved
 
 
-def _killed_in_save(session: Session, box: Box) -> Image:
+def _killed_in_save(context: BoxContext, box: Box) -> Image:
     """Leave the journal as a command does that is killed while it saves a builder."""
-    found = recipe.inputs(session)
+    found = recipe.inputs(context)
     digest = recipe.digest(found)
     image = snapshot.new_image(
-        session, box.tags, "x", "", recipe=digest, base=found["base"]
+        context, box.tags, "x", "", recipe=digest, base=found["base"]
     )
     with pytest.raises(KeyboardInterrupt):
-        with snapshot.begun(session, box, image, found):
+        with snapshot.begun(context, box, image, found):
             raise KeyboardInterrupt
     return image
 

@@ -17,7 +17,7 @@ import pytest
 from onebox import runner
 from onebox.boxes import last_prices, offers
 from onebox.errors import NoCapacity, OneboxError, QuotaExceeded, Unsuitable, UsageError
-from onebox.providers.base import Box, Need, Request, Size
+from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.costs import ADDRESS, Cost, disk
 from onebox.providers.local.provider import Local
 from onebox.stages import provision, run, teardown
@@ -30,22 +30,22 @@ EXTRAS = (disk(100, 0.01), Cost(ADDRESS, 0.005))
 LINK = "ask for more at https://quota.example"
 
 
-def size(type_: str, price: float | None, place: str = "r1-a", **more: object) -> Size:
+def size(type_: str, price: float | None, place: str = "r1-a", **more: object) -> Offer:
     """Return a candidate; its disk and address are billed too."""
-    one = Size("small", type_, 4, 16 << 30, price, price, place=place, extras=EXTRAS)
+    one = Offer("small", type_, 4, 16 << 30, price, price, place=place, extras=EXTRAS)
     return replace(one, **more)  # type: ignore[arg-type] # the test's own keywords
 
 
 class Market(Local):
     """A cloud with several types, some of them refused; its boxes are local ones."""
 
-    def __init__(self, root: Path, *found: Size) -> None:
+    def __init__(self, root: Path, *found: Offer) -> None:
         super().__init__({}, root)
         self.found = list(found)
         self.refusals: dict[str, OneboxError] = {}
         self.asked: list[str] = []
 
-    def sizes(self, need: Need) -> Sequence[Size]:
+    def offers(self, need: Requirements) -> Sequence[Offer]:
         """Return what is on offer."""
         return self.found
 
@@ -53,13 +53,13 @@ class Market(Local):
         """Have outputs cost."""
         return 0.09
 
-    def also_refused(self, size: Size, limit: str, other: Size) -> bool:
+    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
         """Have limits be those of a region."""
         return size.place[:2] == other.place[:2]
 
     def create(self, request: Request) -> Box:
         """Make the box, unless its type or its place is refused."""
-        one = request.size
+        one = request.offer
         self.asked.append(f"{one.type} {one.place}")
         for name in (one.type, one.place):
             if name in self.refusals:
@@ -74,7 +74,7 @@ class Line:
     project: Project
     cloud: Market
 
-    def type(self, *stages: ModuleType) -> runner.Session:
+    def type(self, *stages: ModuleType) -> runner.BoxContext:
         """Run these stages, as `inv` would."""
         return type_line(self.project, self.cloud, *stages)
 
@@ -207,10 +207,10 @@ class TestFallback:
     ) -> None:
         """After a fallback the type, its price and the new ceiling are printed."""
         line.cloud.refusals = {"m6a.xlarge": NoCapacity("none", cause="no capacity")}
-        session = line.type(provision)
+        context = line.type(provision)
         said = capsys.readouterr().err
-        assert session.box is not None
-        assert session.box.size.type == "m7i.xlarge"
+        assert context.box is not None
+        assert context.box.offer.type == "m7i.xlarge"
         after = said[said.index("obtained instead: small: m7i.xlarge") :]
         assert "$0.25/h now" in after
         assert "at most $2.12:" in after
@@ -264,14 +264,14 @@ class TestFallback:
         """max_cost holds for all attempts together, also for another type."""
         toml = line.project.read("onebox.toml")
         line.project.write("onebox.toml", f"{toml}max_cost = 2.00\n")
-        session = line.type()
-        offers.check_price(session, line.cloud.found[0])
-        session.spent_before = 0.5
+        context = line.type()
+        offers.check_price(context, line.cloud.found[0])
+        context.spent_before = 0.5
         with pytest.raises(Unsuitable, match="max_cost"):
-            offers.check_price(session, line.cloud.found[0])
-        session.spent_before = None
+            offers.check_price(context, line.cloud.found[0])
+        context.spent_before = None
         with pytest.raises(Unsuitable, match="not known"):
-            offers.check_price(session, line.cloud.found[0])
+            offers.check_price(context, line.cloud.found[0])
 
 
 class TestRefusals:
@@ -312,8 +312,8 @@ class TestRefusals:
         ]
         for one in line.cloud.found[:4]:
             line.cloud.refusals[one.place] = QuotaExceeded("a limit of 4", next=LINK)
-        session = line.type(provision)
-        assert session.box is not None
+        context = line.type(provision)
+        assert context.box is not None
         assert line.cloud.asked == ["m6a.xlarge r1-a", "m6a.xlarge r2-a"]
 
     def test_a_refusal_of_one_kind_keeps_its_class_and_advice(self, line: Line) -> None:
@@ -383,20 +383,20 @@ class TestLastPrices:
         self, line: Line, spot: bool, days: float, used: bool
     ) -> None:
         """On demand a price is good for a month, on spot for a day."""
-        session = line.type()
+        context = line.type()
         one = size("m6a.xlarge", 0.19, spot=spot)
-        last_prices.complete(session, [one])
+        last_prices.complete(context, [one])
         self.age(line, days * 86400)
-        (found,) = last_prices.complete(session, [replace(one, price=None)])
+        (found,) = last_prices.complete(context, [replace(one, price=None)])
         assert (found.price == 0.19) == used
 
     def test_a_damaged_file_of_prices_is_no_prices(self, line: Line) -> None:
         """Whatever the file holds, a box can be made."""
         self.path(line).parent.mkdir(parents=True, exist_ok=True)
         self.path(line).write_text('{"m6a.xlarge, r1-a, on demand": {"price": "x"}}')
-        session = line.type()
+        context = line.type()
         one = size("m6a.xlarge", None)
-        assert last_prices.complete(session, [one])[0].price is None
+        assert last_prices.complete(context, [one])[0].price is None
 
     def path(self, line: Line) -> Path:
         """Return where the last prices are."""
@@ -409,7 +409,7 @@ class TestLastPrices:
             row["at"] -= seconds
         self.path(line).write_text(json.dumps(told))
 
-    def unpriced(self, line: Line) -> list[Size]:
+    def unpriced(self, line: Line) -> list[Offer]:
         """Return the same candidates without any price."""
         extras = tuple(Cost(one.label, None) for one in EXTRAS)
         return [

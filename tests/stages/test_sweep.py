@@ -119,13 +119,13 @@ def test_another_sweep_meanwhile(project: Project, tmp_path: Path) -> None:
     """
     (tmp_path / "sitecustomize.py").write_text(
         "import subprocess, sys\n"
-        "from onebox.transfer import ssh\n"
-        "converse = ssh.Door._converse\n"
+        "from onebox.remote.connection import SSHConnection\n"
+        "converse = SSHConnection._converse\n"
         "def later(self, *words):\n"
         "    other = [sys.executable, '-E', '-m', 'invoke', 'sweep']\n"
         "    subprocess.run(other, check=True)\n"
         "    return converse(self, *words)\n"
-        "ssh.Door._converse = later\n"
+        "SSHConnection._converse = later\n"
     )
     project.inv("run", "--detach", "--", "sleep", "300")
     (box,) = project.boxes()

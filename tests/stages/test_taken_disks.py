@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from onebox.context import Session
+from onebox.context import BoxContext
 from onebox.errors import OneboxError, OutputsHeld
 from onebox.providers.base import Box, Request
 from onebox.providers.local.layout import Layout
@@ -138,18 +138,18 @@ def test_another_command_is_another_run(
     """
     perform, pushes = push.perform, []
 
-    def pushed(session: Session) -> None:
-        pushes.append(session)
+    def pushed(context: BoxContext) -> None:
+        pushes.append(context)
         if len(pushes) == 2:
             raise Interrupted(signal.SIGINT)
-        perform(session)
+        perform(context)
 
     monkeypatch.setattr(push, "perform", pushed)
     with pytest.raises(Interrupted):
         line.run(1)
     (disk,) = [box for box, state in line.boxes().items() if state == "stopped"]
     real = run.perform
-    monkeypatch.setattr(run, "perform", lambda session, argv: real(session, ["true"]))
+    monkeypatch.setattr(run, "perform", lambda context, argv: real(context, ["true"]))
     with pytest.raises(OneboxError):
         line.type(run)
 

@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from onebox.providers.base import Arming, Box, Size, Tags
+from onebox.providers.base import BootConfig, Box, Offer, Tags
 from onebox.providers.local import processes
 from onebox.providers.local.layout import Layout
 from onebox.providers.local.provider import Local
@@ -171,7 +171,7 @@ class Embedded(Server):
 
     def __init__(self, base: Path, keys: Keys) -> None:
         self._local = Local({}, base / "root")
-        arming = Arming(time.time() + 3600, 600, 600, bundle())
+        arming = BootConfig(time.time() + 3600, 600, 600, bundle())
         self.box = self._local.create(requests(keys)(arming=arming))
         layout = Layout(Path(self.box.agent).parents[2])
         self.home, self.root, self.log = layout.home, layout.agent, layout.log
@@ -187,7 +187,7 @@ def a_box(port: int, user: str, keys: Keys, agent: str) -> Box:
         id=f"ob-{secrets.token_hex(5)}",
         tags=Tags("owner", "project", "main", time.time() + 3600, "0"),
         state="running",
-        size=Size("small", "this machine", 1, 1 << 30, 0.0, 0.0),
+        offer=Offer("small", "this machine", 1, 1 << 30, 0.0, 0.0),
         image="",
         place="this machine",
         host="127.0.0.1",

@@ -20,7 +20,7 @@ from onebox.agent.files.manifest import Entry, scan
 from onebox.agent.files.receiver import Landed, Receiver
 from onebox.agent.files.stream import END, SAME, SEGMENT, Offer, head
 from onebox.errors import ConnectionLost
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
 
 from .conftest import AgentBox
@@ -429,7 +429,7 @@ def test_no_hole_where_something_was(tmp_path: Path, hole: str) -> None:
     assert [b"big"] == receiver.bad
 
 
-def kill_amid(link: Link, incoming: Path, over: threading.Event) -> None:
+def kill_amid(link: AgentChannel, incoming: Path, over: threading.Event) -> None:
     """Kill the agent once something is in its staging directory."""
     while not over.is_set():
         if any(incoming.glob("*")):

@@ -12,7 +12,7 @@ import pytest
 from onebox.agent.files import row_codec
 from onebox.errors import OutputsHeld, ProtocolError
 from onebox.remote import channel as links
-from onebox.remote.channel import Link, Silent
+from onebox.remote.channel import AgentChannel, Silent
 from onebox.transfer import fetch_outputs, push_files
 
 from .conftest import AgentBox
@@ -33,9 +33,9 @@ while True:
 
 
 @contextmanager
-def program(code: str) -> Iterator[Link]:
+def program(code: str) -> Iterator[AgentChannel]:
     """Give a connection to a program in the place of an agent."""
-    with Link([sys.executable, "-c", code]) as link:
+    with AgentChannel([sys.executable, "-c", code]) as link:
         yield link
         link.process.kill()
 

@@ -14,7 +14,7 @@ import pytest
 
 from onebox.agent.files import manifest, tree
 from onebox.errors import Busy, ConnectionLost, OutputsHeld
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.transfer import push_files
 from onebox.transfer.checkpoint_store import Pull, Pulls
 
@@ -42,7 +42,7 @@ class Home:
         os.utime(path, ns=(10**18, 10**18 + len(data)))
         return path
 
-    def take(self, link: Link | None = None, run: str = RUN) -> Pull | None:
+    def take(self, link: AgentChannel | None = None, run: str = RUN) -> Pull | None:
         """Pull what there is."""
         with link or self.box.link() as used:
             return self.pulls.take(
@@ -53,10 +53,10 @@ class Home:
         """Return where the newest pull's checkpoints are."""
         return self.pulls.folder(self.pulls.all()[-1]) / "ckpt"
 
-    def cut(self, limit: int) -> Link:
+    def cut(self, limit: int) -> AgentChannel:
         """Connect through what breaks after so many bytes from the box."""
         command = [sys.executable, cutter.__file__, "down", str(limit)]
-        return Link([*command, *self.box.command("serve")])
+        return AgentChannel([*command, *self.box.command("serve")])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from onebox.agent.files import manifest
 from onebox.remote import connection
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
 
 from ..conftest import Project, project
@@ -35,7 +35,7 @@ WHOLE = 30
 class Stages:
     """A project and a box at the far end of an open connection."""
 
-    def __init__(self, base: Path, server: OpenSsh, link: Link) -> None:
+    def __init__(self, base: Path, server: OpenSsh, link: AgentChannel) -> None:
         self.root = base / "project"
         self.root.mkdir()
         self.base = base
@@ -77,9 +77,11 @@ def line(tmp_path: Path) -> Iterator[tuple[Stages, Relay]]:
         try:
             with Relay(server.box.port, delay=DELAY) as relay:
                 box = server.at(relay.port)
-                door = connection.Door(box, tmp_path / "door", keys.directory / "user")
+                door = connection.SSHConnection(
+                    box, tmp_path / "door", keys.directory / "user"
+                )
                 try:
-                    yield Stages(tmp_path, server, door.link()), relay
+                    yield Stages(tmp_path, server, door.channel()), relay
                 finally:
                     door.forget()
         finally:

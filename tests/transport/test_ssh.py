@@ -25,7 +25,7 @@ from typing import Any, cast
 import pytest
 
 from onebox.agent import protocol
-from onebox.context import Session
+from onebox.context import BoxContext
 from onebox.errors import (
     BoxFailed,
     ConnectionLost,
@@ -37,7 +37,7 @@ from onebox.jobs import client as client_module
 from onebox.providers.base import Box
 from onebox.remote import agent_bundle, connection
 from onebox.remote import keys as owner_keys
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
 
 from ..ending import ends_with_us
@@ -51,7 +51,7 @@ needs_sshd = pytest.mark.skipif(
 )
 # In each of three tests, for each of two servers.
 CUTS = 6
-OpenDoor = Callable[..., connection.Door]
+OpenDoor = Callable[..., connection.SSHConnection]
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +107,11 @@ def short() -> Iterator[Path]:
 @pytest.fixture
 def open_door(keys: Keys, tmp_path: Path) -> Iterator[OpenDoor]:
     """A function that returns a new way to a box; all closed afterwards."""
-    made: list[connection.Door] = []
+    made: list[connection.SSHConnection] = []
 
-    def open_one(box: Box, *, key: str = "user") -> connection.Door:
+    def open_one(box: Box, *, key: str = "user") -> connection.SSHConnection:
         folder = tmp_path / f"door {len(made)} 100%d"
-        made.append(connection.Door(box, folder, keys.directory / key))
+        made.append(connection.SSHConnection(box, folder, keys.directory / key))
         return made[-1]
 
     yield open_one
@@ -120,7 +120,7 @@ def open_door(keys: Keys, tmp_path: Path) -> Iterator[OpenDoor]:
 
 
 @pytest.fixture
-def door(server: Server, relay: Relay, open_door: OpenDoor) -> connection.Door:
+def door(server: Server, relay: Relay, open_door: OpenDoor) -> connection.SSHConnection:
     """A way to the box, through the relay."""
     return open_door(server.at(relay.port))
 
@@ -128,10 +128,12 @@ def door(server: Server, relay: Relay, open_door: OpenDoor) -> connection.Door:
 # -- getting in ------------------------------------------------------------------
 
 
-def test_the_pinned_key_lets_us_in(door: connection.Door, server: Server) -> None:
+def test_the_pinned_key_lets_us_in(
+    door: connection.SSHConnection, server: Server
+) -> None:
     """The first connection trusts the pinned key, and it is the box that answers."""
-    assert door.link().ask("hello")["box"] == server.box.id
-    assert door.link() is door.link()
+    assert door.channel().ask("hello")["box"] == server.box.id
+    assert door.channel() is door.channel()
 
 
 def test_an_older_agent_is_renewed(server: Server, open_door: OpenDoor) -> None:
@@ -141,7 +143,7 @@ def test_an_older_agent_is_renewed(server: Server, open_door: OpenDoor) -> None:
         archive.writestr("agent/of_old.py", "")
     assert pyz.read_bytes() != agent_bundle.bundle()
 
-    told = open_door(server.box).link().ask("hello")
+    told = open_door(server.box).channel().ask("hello")
 
     assert agent_bundle.version() == told["agent"]
     assert pyz.read_bytes() == agent_bundle.bundle()
@@ -162,7 +164,7 @@ def test_another_machine_gets_nothing(
     # No more than what ssh says in the clear before it knows who answers.
     assert 0 < sent < 3000
     assert b"userauth-request" not in server.log.read_bytes()[before:]
-    open_door(server.at(relay.port)).link()
+    open_door(server.at(relay.port)).channel()
     assert relay.to_server - sent > sent
     if isinstance(server, OpenSsh):
         assert b"userauth-request" in server.log.read_bytes()[before:]
@@ -172,7 +174,7 @@ def test_a_key_that_is_refused_for_good(server: Server, open_door: OpenDoor) -> 
     """Our key may be let in a little later, but not after any time."""
     door = open_door(server.box, key="stranger")
     with pytest.raises(ConnectionLost, match="Permission denied"):
-        door.link()
+        door.channel()
     ticks: list[float] = []
     with pytest.raises(BoxFailed, match="does not accept our ssh key"):
         door.open_when_up(60, never, lambda: ticks.append(1), grace=0.2)
@@ -241,13 +243,13 @@ def test_a_stall_behind_the_handshake(
 ) -> None:
     """A box that goes mute after it was reached ends the wait, too."""
     door = open_door(server.at(relay.port))
-    door.link()
+    door.channel()
     relay.stall()
     second = open_door(server.at(relay.port))
     with pytest.raises(ConnectionLost, match="does not answer"):
         # Over the shared connection, which is the one that has stalled.
-        second.link(within=1.0)
-    assert second.link().ask("hello")["box"] == server.box.id
+        second.channel(within=1.0)
+    assert second.channel().ask("hello")["box"] == server.box.id
     assert relay.opened == 2
 
 
@@ -273,7 +275,7 @@ def test_nothing_of_the_users_takes_part(
         agent.settimeout(0)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
         door = open_door(sshd.box)
-        door.link()
+        door.channel()
         with pytest.raises(BlockingIOError):
             agent.accept()
     assert not trap.exists()
@@ -312,10 +314,10 @@ def test_no_file_of_the_users_is_opened(
 
 
 def test_a_second_process_shares_the_connection(
-    door: connection.Door, relay: Relay, keys: Keys, tmp_path: Path
+    door: connection.SSHConnection, relay: Relay, keys: Keys, tmp_path: Path
 ) -> None:
     """Another command uses the connection there is; `forget` closes it for all."""
-    door.link()
+    door.channel()
     assert client(door, keys, tmp_path, "print(door.link().ask('hello')['box'])") == [
         door.box.id
     ]
@@ -328,54 +330,54 @@ def test_a_second_process_shares_the_connection(
 
 @pytest.mark.parametrize("what", ["line", "master"])
 def test_what_has_stalled_is_not_shared_again(
-    what: str, door: connection.Door, relay: Relay
+    what: str, door: connection.SSHConnection, relay: Relay
 ) -> None:
     """After a stall of the line or of ssh itself, the next connection is a new one."""
-    door.link()
+    door.channel()
     master = int(check(door).split("pid=")[1].rstrip(")"))
     if what == "line":
         relay.stall()
     else:
         os.kill(master, signal.SIGSTOP)
     try:
-        door.hang_up(force=True)
-        assert door.link().ask("hello")["box"] == door.box.id
+        door.close(force=True)
+        assert door.channel().ask("hello")["box"] == door.box.id
         assert relay.opened == 2
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(master, signal.SIGKILL)
 
 
-def test_a_dead_line_is_noticed(door: connection.Door, relay: Relay) -> None:
+def test_a_dead_line_is_noticed(door: connection.SSHConnection, relay: Relay) -> None:
     """A line on which nothing comes any more breaks the follower's wait."""
     text = door.config.read_text()
     assert "ServerAliveInterval 15\n" in text
     text = text.replace("ServerAliveInterval 15", "ServerAliveInterval 1")
     door.config.write_text(text.replace("CountMax 4", "CountMax 2"))
     start_job(door, "j-1", "sleep 60")
-    link = door.link()
+    link = door.channel()
     link.begin("follow", job="j-1", offset=0)
     relay.stall()
     with pytest.raises(ConnectionLost, match="broke"):
         link.finish()
-    door.hang_up(force=True)
-    assert door.link().ask("cancel", job="j-1")["state"] == "exited"
+    door.close(force=True)
+    assert door.channel().ask("cancel", job="j-1")["state"] == "exited"
 
 
 def test_a_box_that_has_moved_is_not_met_at_its_old_place(
-    server: Server, door: connection.Door, relay: Relay, open_door: OpenDoor
+    server: Server, door: connection.SSHConnection, relay: Relay, open_door: OpenDoor
 ) -> None:
     """A connection is shared only with who goes to the same address and key."""
-    door.link()
+    door.channel()
     with Relay(server.box.port) as other:
         moved = open_door(server.at(other.port))
-        moved.link()
+        moved.channel()
         assert other.opened == 1
         moved.forget()
 
 
 def test_ctrl_c_does_not_reach_the_connection(
-    door: connection.Door, keys: Keys, tmp_path: Path
+    door: connection.SSHConnection, keys: Keys, tmp_path: Path
 ) -> None:
     """SIGINT to the whole of the client's process group leaves the link alone."""
     code = (
@@ -397,25 +399,25 @@ def test_ctrl_c_does_not_reach_the_connection(
 
 
 def test_a_request_half_done_is_not_mixed_with_the_next(
-    door: connection.Door, server: Server
+    door: connection.SSHConnection, server: Server
 ) -> None:
     """After an interrupted request the conversation starts anew."""
-    first = door.link()
+    first = door.channel()
     start_job(door, "j-1", "sleep 60")
     first.begin("follow", job="j-1", offset=0)
     with pytest.raises(ConnectionLost):
         first.begin("hello")
-    assert door.link() is not first
-    assert door.link().ask("hello")["box"] == server.box.id
-    door.link().ask("cancel", job="j-1")
+    assert door.channel() is not first
+    assert door.channel().ask("hello")["box"] == server.box.id
+    door.channel().ask("cancel", job="j-1")
 
 
 def test_a_link_that_was_hung_up_touches_no_other_file(
-    door: connection.Door, tmp_path: Path
+    door: connection.SSHConnection, tmp_path: Path
 ) -> None:
     """A closed link never writes into the file that has its number now."""
-    link = door.link()
-    numbers = {link.channel.read_fd, link.channel.write_fd}
+    link = door.channel()
+    numbers = {link.wire.read_fd, link.wire.write_fd}
     link.close()
     files = [(tmp_path / str(n)).open("w+b", buffering=0) for n in range(4)]
     try:
@@ -433,7 +435,7 @@ def test_a_link_that_was_hung_up_touches_no_other_file(
 
 
 def test_a_push_over_a_line_that_breaks(
-    server: Server, door: connection.Door, relay: Relay, tmp_path: Path
+    server: Server, door: connection.SSHConnection, relay: Relay, tmp_path: Path
 ) -> None:
     """However often a push is cut, the box ends with exactly our files."""
     chance = seeded()
@@ -450,7 +452,7 @@ def test_a_push_over_a_line_that_breaks(
 
 
 def test_a_fetch_over_a_line_that_breaks(
-    server: Server, door: connection.Door, relay: Relay, tmp_path: Path
+    server: Server, door: connection.SSHConnection, relay: Relay, tmp_path: Path
 ) -> None:
     """However often a fetch is cut, we end with exactly the box's files."""
     chance = seeded()
@@ -466,7 +468,7 @@ def test_a_fetch_over_a_line_that_breaks(
 
 def test_a_log_over_a_line_that_breaks(
     server: Server,
-    door: connection.Door,
+    door: connection.SSHConnection,
     relay: Relay,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -477,13 +479,13 @@ def test_a_log_over_a_line_that_breaks(
     text = chance.randbytes(8_000_000)
     (server.work / "text").write_bytes(text)
     start_job(door, "j-1", "cat text; exit 7")
-    door.hang_up(force=True)
+    door.close(force=True)
     relay.cuts = [chance.randint(1, 1_000_000) for _ in range(CUTS)]
     shown = bytearray()
     line = Attached(door)
     log = tmp_path / "logs" / "j-1.log"
     record = client_module.follow(
-        cast(Session, line), door.box, "j-1", log, shown.extend
+        cast(BoxContext, line), door.box, "j-1", log, shown.extend
     )
     assert (record.code, relay.was_cut, line.breaks) == (7, CUTS, CUTS)
     assert log.read_bytes() == text
@@ -492,7 +494,7 @@ def test_a_log_over_a_line_that_breaks(
 
 def test_an_agent_that_hangs_is_left(
     server: Server,
-    door: connection.Door,
+    door: connection.SSHConnection,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -510,7 +512,7 @@ def test_an_agent_that_hangs_is_left(
     line = Attached(door)
     try:
         record = client_module.follow(
-            cast(Session, line), door.box, "j-1", tmp_path / "log", freeze
+            cast(BoxContext, line), door.box, "j-1", tmp_path / "log", freeze
         )
     finally:
         for pid in frozen:
@@ -545,7 +547,7 @@ def test_resuming_counts_breaks_without_progress(
     breaks: list[int] = []
     moved = [10, connection.PROGRESS_BYTES, connection.PROGRESS_BYTES] + [10] * 9
 
-    def step(link: Link) -> None:
+    def step(link: AgentChannel) -> None:
         link.moved = moved[len(breaks)]
         raise ConnectionLost("cut")
 
@@ -555,13 +557,13 @@ def test_resuming_counts_breaks_without_progress(
 
 
 def test_following_over_a_long_line(
-    server: Server, door: connection.Door, relay: Relay
+    server: Server, door: connection.SSHConnection, relay: Relay
 ) -> None:
     """At 30 ms each way, lines come as they are written, and then the end."""
     relay.delay = 0.03
     wait = "while [ ! -e go-$n ]; do sleep 0.05; done"
     start_job(door, "j-1", f"for n in 1 2 3; do echo $n; {wait}; done")
-    link = door.link()
+    link = door.channel()
     link.begin("follow", job="j-1", offset=0)
     came = []
     for kind, payload in link.frames(within=60):
@@ -574,13 +576,13 @@ def test_following_over_a_long_line(
 
 
 def test_round_trips(
-    server: Server, door: connection.Door, relay: Relay, tmp_path: Path
+    server: Server, door: connection.SSHConnection, relay: Relay, tmp_path: Path
 ) -> None:
     """On a warm connection no step waits for the far end more often than needed."""
     root = tmp_path / "project"
     paths = grow(root, random.Random(1), files=20)
     index, into = tmp_path / "index", tmp_path / "into"
-    link = door.link()
+    link = door.channel()
     push_files.push(link, root, paths, index, quiet)
     (server.work / "out").mkdir()
     names = (f"j-{number}" for number in range(100))
@@ -618,31 +620,31 @@ def test_garbage_instead_of_frames(said: bytes, keys: Keys, tmp_path: Path) -> N
     """Who does not speak our frames is named at once: no wait, no traceback."""
     code = f"import sys, time; sys.stdout.buffer.write({said!r}); "
     code += "sys.stdout.flush(); time.sleep(60)"
-    with Link([sys.executable, "-c", code]) as link:
+    with AgentChannel([sys.executable, "-c", code]) as link:
         with pytest.raises(ProtocolError, match="no agent"):
             link.ask("hello")
         link.process.kill()
 
 
-def test_garbage_from_the_box(door: connection.Door, server: Server) -> None:
+def test_garbage_from_the_box(door: connection.SSHConnection, server: Server) -> None:
     """A shell that greets is named as what it is: not our agent."""
     server.pyz.write_text("print('Welcome to \\x1b[31mUbuntu')")
     with pytest.raises(ProtocolError, match=r"no agent .*Welcome to \\x1b"):
-        door.link()
+        door.channel()
     with pytest.raises(BoxFailed, match=r"no agent .*Welcome to \\x1b"):
         door.open_when_up(600, never, never, grace=0.1)
 
 
-def test_half_an_answer(door: connection.Door, server: Server) -> None:
+def test_half_an_answer(door: connection.SSHConnection, server: Server) -> None:
     """An agent that says half a frame and no more is not waited for for ever."""
     server.pyz.write_text(
         "import sys, time\nsys.stdout.write('A\\0')\nsys.stdout.flush()\ntime.sleep(60)"
     )
     with pytest.raises(ConnectionLost, match="does not answer"):
-        door.link(within=1.5)
+        door.channel(within=1.5)
 
 
-def test_no_agent_on_the_box(door: connection.Door, server: Server) -> None:
+def test_no_agent_on_the_box(door: connection.SSHConnection, server: Server) -> None:
     """A box without its agent says so at once; while it boots, after a while."""
     agent = server.pyz.rename(server.pyz.with_name("away"))
     breaks: list[int] = []
@@ -656,11 +658,13 @@ def test_no_agent_on_the_box(door: connection.Door, server: Server) -> None:
     assert link.ask("hello")["box"] == server.box.id
 
 
-def test_no_description_on_the_box(door: connection.Door, server: Server) -> None:
+def test_no_description_on_the_box(
+    door: connection.SSHConnection, server: Server
+) -> None:
     """An agent that has not been told what its box is counts as none."""
     (server.root / "box.json").rename(server.root / "away")
     with pytest.raises(BoxFailed, match=r"agent does not run.*box\.json"):
-        door.link()
+        door.channel()
 
 
 @needs_sshd
@@ -668,18 +672,18 @@ def test_no_python_on_the_box(sshd: OpenSsh, open_door: OpenDoor) -> None:
     """A box without python3 is named as such."""
     (sshd.bin / "python3").unlink()
     with pytest.raises(BoxFailed, match="python3: not found"):
-        open_door(sshd.box).link()
+        open_door(sshd.box).channel()
 
 
 def test_what_the_box_says_is_fit_for_a_terminal(
-    door: connection.Door, server: Server
+    door: connection.SSHConnection, server: Server
 ) -> None:
     """Control characters and floods on stderr reach neither screen nor disk."""
     server.pyz.write_text(
         "import sys\nsys.stderr.write('x' * 3000000 + '\\n\\x1b[2Jfatal')\nsys.exit(3)"
     )
     with pytest.raises(BoxFailed) as caught:
-        door.link()
+        door.channel()
     assert caught.value.message.endswith("run: ?[2Jfatal")
     assert {path.name for path in door.directory.iterdir()} == {
         "config",
@@ -716,7 +720,7 @@ def test_the_path_of_the_agent_is_one_word(
     odd = tmp_path / "$(touch trap) '`;&"
     sshd.root.rename(odd)
     box = dataclasses.replace(sshd.box, agent=str(odd / "agent.pyz"))
-    assert open_door(box).link().ask("hello")["box"] == sshd.box.id
+    assert open_door(box).channel().ask("hello")["box"] == sshd.box.id
     assert list(tmp_path.rglob("trap")) == []
 
 
@@ -726,7 +730,7 @@ def test_no_client(
     """Without OpenSSH's client there is one clear sentence, and what to install."""
     door = open_door(a_box(1, keys))
     monkeypatch.setenv("PATH", str(tmp_path))
-    for what in (door.link, lambda: owner_keys.identity(tmp_path / "own")):
+    for what in (door.channel, lambda: owner_keys.identity(tmp_path / "own")):
         with pytest.raises(OneboxError, match="no OpenSSH client") as caught:
             what()
         assert not isinstance(caught.value, ConnectionLost)
@@ -734,12 +738,12 @@ def test_no_client(
 
 
 def test_secrets_stay_off_the_disk_and_the_command_line(
-    door: connection.Door, server: Server
+    door: connection.SSHConnection, server: Server
 ) -> None:
     """A secret travels in a frame: no file of ours and no ssh command holds it."""
     word = secrets.token_hex(16)
     (server.work / "out").mkdir()
-    door.link().ask(
+    door.channel().ask(
         "start",
         job="j-1",
         shell="echo $WORD > out/word; sleep 60",
@@ -749,8 +753,8 @@ def test_secrets_stay_off_the_disk_and_the_command_line(
         cancel_grace=1,
     )
     for _ in range(3):
-        door.hang_up(force=True)
-        door.link()
+        door.close(force=True)
+        door.channel()
     wait_until(lambda: (server.work / "out" / "word").exists())
     for path in door.directory.iterdir():
         assert word not in path.read_text()
@@ -758,7 +762,7 @@ def test_secrets_stay_off_the_disk_and_the_command_line(
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             assert word.encode() not in path.read_bytes()
-    door.link().ask("cancel", job="j-1")
+    door.channel().ask("cancel", job="j-1")
 
 
 # -- sockets --------------------------------------------------------------------------
@@ -778,7 +782,7 @@ def test_sockets_fit_below_a_long_tmpdir(
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     named = dataclasses.replace(server.box, id="b" * 64)
     door = open_door(named)
-    door.link()
+    door.channel()
     assert door.socket.exists()
     # ssh makes the socket under a name that is 17 characters longer.
     assert len(os.fsencode(door.socket)) + 17 < 104
@@ -848,7 +852,7 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     box = dataclasses.replace(server.box, id=f"box-{'x' * 10}")
     way = open_door(box)
-    way.link()
+    way.channel()
     assert way.socket.parent == found
     assert len(way.socket.name) == 27
     assert way.socket.exists()
@@ -860,14 +864,14 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
 class Attached:
     """What `job.follow` needs of a session: the door, and somebody to tell."""
 
-    def __init__(self, door: connection.Door) -> None:
+    def __init__(self, door: connection.SSHConnection) -> None:
         self._door = door
         self.screen = self
         self.settings = SimpleNamespace(limits=SimpleNamespace(max_log=5 << 30))
         self.breaks = 0
         self.doing = ""
 
-    def door(self, box: Box) -> connection.Door:
+    def door(self, box: Box) -> connection.SSHConnection:
         """Return the way to the box."""
         return self._door
 
@@ -927,13 +931,15 @@ def tree(root: Path) -> dict[bytes, tuple[int, bytes]]:
     }
 
 
-def until_done(door: connection.Door, step: Callable[[Link], Any]) -> Any:
+def until_done(
+    door: connection.SSHConnection, step: Callable[[AgentChannel], Any]
+) -> Any:
     """Do a step again after each break, as long as the relay has cuts to make."""
     for _ in range(CUTS + 1):
         try:
-            return step(door.link())
+            return step(door.channel())
         except ConnectionLost:
-            door.hang_up(force=True)
+            door.close(force=True)
     raise AssertionError("it broke without a cut")
 
 
@@ -947,26 +953,26 @@ def fewest_turns(relay: Relay, step: Callable[[], object]) -> int:
     return min(turns)
 
 
-def run(link: Link, name: str) -> None:
+def run(link: AgentChannel, name: str) -> None:
     """Run a job that does nothing, to its end."""
     link.ask("start", job=name, argv=["true"])
     assert link.ask("follow", job=name, offset=0)["state"] == "exited"
 
 
-def reopened(door: connection.Door) -> Link:
+def reopened(door: connection.SSHConnection) -> AgentChannel:
     """Return a new conversation over the shared connection."""
-    door.hang_up()
-    return door.link()
+    door.close()
+    return door.channel()
 
 
-def start_job(door: connection.Door, name: str, line: str) -> None:
+def start_job(door: connection.SSHConnection, name: str, line: str) -> None:
     """Start a shell line as a job."""
-    door.link().ask(
+    door.channel().ask(
         "start", job=name, shell=line, env={}, secrets={}, outputs=[], cancel_grace=1
     )
 
 
-def check(door: connection.Door) -> str:
+def check(door: connection.SSHConnection) -> str:
     """Ask the shared connection whether it is there."""
     done = subprocess.run(
         door.argv("-O", "check"), capture_output=True, text=True, check=False
@@ -975,16 +981,16 @@ def check(door: connection.Door) -> str:
 
 
 def start(
-    door: connection.Door, keys: Keys, scratch: Path, code: str
+    door: connection.SSHConnection, keys: Keys, scratch: Path, code: str
 ) -> subprocess.Popen[bytes]:
     """Run code with a `door` to the same box in another process."""
     box = scratch / "box.pickle"
     box.write_bytes(pickle.dumps(door.box))
     whole = (
         "import pathlib, pickle, sys, time\n"
-        "from onebox.transfer import ssh\n"
+        "from onebox.remote.connection import SSHConnection\n"
         "box, folder, key = map(pathlib.Path, sys.argv[1:])\n"
-        f"door = ssh.Door(pickle.loads(box.read_bytes()), folder, key)\n{code}"
+        f"door = SSHConnection(pickle.loads(box.read_bytes()), folder, key)\n{code}"
     )
     words = [str(box), str(door.directory), str(keys.directory / "user")]
     return subprocess.Popen(
@@ -995,7 +1001,9 @@ def start(
     )
 
 
-def client(door: connection.Door, keys: Keys, scratch: Path, code: str) -> list[str]:
+def client(
+    door: connection.SSHConnection, keys: Keys, scratch: Path, code: str
+) -> list[str]:
     """Run code in another process to its end; return the words it prints."""
     with start(door, keys, scratch, code) as process:
         out = process.communicate()[0]

@@ -21,7 +21,7 @@ import pytest
 from onebox.agent import protocol
 from onebox.agent.files import manifest, row_codec
 from onebox.errors import BoxFailed, ConnectionLost, InputError, OutputsHeld
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.transfer import install, ledger, push_files
 
 from . import cutter
@@ -52,7 +52,7 @@ class Project:
         """Return everything here."""
         return sorted(manifest.below(os.fsencode(self.root), b""))
 
-    def push(self, link: Link | None = None) -> push_files.Pushed:
+    def push(self, link: AgentChannel | None = None) -> push_files.Pushed:
         """Push all that is here."""
         with contextlib.ExitStack() as stack:
             used = link or stack.enter_context(self.box.link())
@@ -64,7 +64,7 @@ class Project:
             return push_files.difference(link, self.root, self.paths(), self.index)
 
     def fetch(
-        self, *roots: str, link: Link | None = None, **how: Any
+        self, *roots: str, link: AgentChannel | None = None, **how: Any
     ) -> push_files.Fetched:
         """Fetch into the project."""
         with contextlib.ExitStack() as stack:
@@ -88,10 +88,10 @@ class Project:
         path.write_bytes(data)
         return path
 
-    def cut(self, direction: str, limit: int) -> Link:
+    def cut(self, direction: str, limit: int) -> AgentChannel:
         """Connect through what breaks after so many bytes."""
         command = [sys.executable, cutter.__file__, direction, str(limit)]
-        return Link([*command, *self.box.command("serve")])
+        return AgentChannel([*command, *self.box.command("serve")])
 
 
 @pytest.fixture
@@ -798,7 +798,7 @@ def busy(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def hostile_box(
     project: Project, rows: list[list[object]], stream: list[bytes]
-) -> Iterator[Link]:
+) -> Iterator[AgentChannel]:
     """A box that answers a scan with these rows, and send with this stream."""
     frames: list[tuple[bytes, bytes]] = []
     row_codec.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
@@ -821,5 +821,5 @@ def hostile_box(
         "shutil.copyfileobj(open(sys.argv[1], 'rb'), sys.stdout.buffer)\n"
         "sys.stdout.flush(); sys.stdin.buffer.read()"
     )
-    with Link([sys.executable, "-c", code, str(script)]) as link:
+    with AgentChannel([sys.executable, "-c", code, str(script)]) as link:
         yield link

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConnectionLost
-from onebox.remote.channel import Link
+from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, parallel_connections, push_files
 
 from .conftest import AgentBox
@@ -26,11 +26,11 @@ class Further:
             monkeypatch.setattr(parallel_connections, name, 0.0)
         monkeypatch.setattr(parallel_connections, "FAST", float("inf"))
         self._at = at
-        self.opened: list[Link] = []
+        self.opened: list[AgentChannel] = []
         self.link = at.link()
         self.link.another = self.another
 
-    def another(self) -> Link:
+    def another(self) -> AgentChannel:
         """Open one more."""
         self.opened.append(self._at.link())
         return self.opened[-1]

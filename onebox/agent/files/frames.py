@@ -19,7 +19,7 @@ from typing import (
 from .. import protocol
 from ..box import Box, touch
 from ..file_names import Hostile, brief
-from .striping import Lanes, join
+from .striping import Stripes, join
 
 PULSE_SECONDS = 0.2
 Frame = Tuple[bytes, bytes]
@@ -49,7 +49,7 @@ class Incoming:
 
     def __init__(self, channel: protocol.Channel, box: Box) -> None:
         self._box = box
-        self._lanes = Lanes(channel)
+        self._lanes = Stripes(channel)
         self._joined: List[socket.socket] = []
 
     def __call__(self) -> Frame:
@@ -81,7 +81,7 @@ class Outgoing:
 
     def __init__(self, channel: protocol.Channel, box: Box) -> None:
         self._box = box
-        self._lanes = Lanes(channel)
+        self._lanes = Stripes(channel)
         self._joined: List[socket.socket] = []
         self._sent_at = time.monotonic()
         self.alive = Pulse(channel, box, self._add, self._beat)

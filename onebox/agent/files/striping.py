@@ -25,26 +25,26 @@ from ..box import Box
 PIECE = 1 << 18
 NAME = re.compile(r"[0-9a-f]{16}")
 
-Lane = TypeVar("Lane")
+Stripe = TypeVar("Stripe")
 
 
-class Lanes(Generic[Lane]):
+class Stripes(Generic[Stripe]):
     """The lanes there are, by turns."""
 
-    def __init__(self, first: Lane) -> None:
+    def __init__(self, first: Stripe) -> None:
         self._lanes = [first]
         self._turn = 0
 
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def next(self) -> Lane:
+    def next(self) -> Stripe:
         """Return the lane whose turn it is."""
         lane = self._lanes[self._turn]
         self._turn = (self._turn + 1) % len(self._lanes)
         return lane
 
-    def add(self, lane: Lane) -> None:
+    def add(self, lane: Stripe) -> None:
         """Use one more from now on; the first one is next."""
         self._lanes.append(lane)
         self._turn = 0

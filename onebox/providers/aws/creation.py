@@ -17,8 +17,8 @@ from onebox.errors import (
 from onebox.providers.aws import errors, instances, metadata
 from onebox.providers.aws.base_images import Base
 from onebox.providers.aws.client import Answer, Cloud, poll
-from onebox.providers.aws.network import GroupGone, Network, Socket
-from onebox.providers.base import Size, Tags
+from onebox.providers.aws.network import GroupGone, Network, SubnetChoice
+from onebox.providers.base import Offer, Tags
 
 # What EC2 takes as user data, before it is encoded.
 USER_DATA_BYTES = 16384
@@ -40,14 +40,14 @@ class Plan:
     token: str
     type: str
     base: Base
-    socket: Socket
+    socket: SubnetChoice
     user_data: bytes
     disk: int
     disk_type: str
     spot: bool
     groups: tuple[str, ...] = ()
 
-    def words(self, said: metadata.Marks) -> dict[str, Any]:
+    def words(self, said: metadata.BoxMetadata) -> dict[str, Any]:
         """Return the plan as RunInstances takes it."""
         tags = metadata.write(said)
         kinds = (*_TAGGED, "spot-instances-request") if self.spot else _TAGGED
@@ -103,7 +103,7 @@ class Plan:
 
 
 def run_in_groups(
-    cloud: Cloud, network: Network, region: str, plan: Plan, said: metadata.Marks
+    cloud: Cloud, network: Network, region: str, plan: Plan, said: metadata.BoxMetadata
 ) -> Answer:
     """Make the machine as `run` does, in the groups that its owner's boxes are in."""
     return network.in_groups(
@@ -114,7 +114,7 @@ def run_in_groups(
     )
 
 
-def run(cloud: Cloud, region: str, plan: Plan, said: metadata.Marks) -> Answer:
+def run(cloud: Cloud, region: str, plan: Plan, said: metadata.BoxMetadata) -> Answer:
     """
     Make the machine, or return the one that this token has already made.
 
@@ -159,7 +159,7 @@ def run(cloud: Cloud, region: str, plan: Plan, said: metadata.Marks) -> Answer:
 
 
 def _made_before(
-    cloud: Cloud, region: str, said: metadata.Marks, error: ProviderError
+    cloud: Cloud, region: str, said: metadata.BoxMetadata, error: ProviderError
 ) -> Answer:
     """Return what the token has made with other words: a moved base, a new price."""
     found = poll(
@@ -175,7 +175,7 @@ def _made_before(
 
 
 def _made_in_doubt(
-    cloud: Cloud, region: str, said: metadata.Marks, error: ProviderError
+    cloud: Cloud, region: str, said: metadata.BoxMetadata, error: ProviderError
 ) -> Answer:
     """Return what a call without an answer has made, though the next was refused."""
     machine = instances.look(cloud, region, said.box).machine
@@ -199,7 +199,7 @@ def _about_settings(error: ProviderError) -> ProviderError | UsageError:
     return error
 
 
-def allowed(cloud: Cloud, region: str, plan: Plan, said: metadata.Marks) -> None:
+def allowed(cloud: Cloud, region: str, plan: Plan, said: metadata.BoxMetadata) -> None:
     """Ask whether the machine could be made, without making it. Raises if not."""
     try:
         cloud.call("ec2", "run_instances", region, **plan.words(said), DryRun=True)
@@ -208,14 +208,14 @@ def allowed(cloud: Cloud, region: str, plan: Plan, said: metadata.Marks) -> None
             raise
 
 
-def asking(region: str) -> metadata.Marks:
+def asking(region: str) -> metadata.BoxMetadata:
     """Return the marks of a machine that is only asked about."""
-    return metadata.Marks(
+    return metadata.BoxMetadata(
         box="ob-doctor",
         tags=Tags("doctor", "doctor", "doctor", 0.0, "0"),
-        size=Size("doctor", "m7i.large", 2, 8 << 30, None, None, place=region),
+        size=Offer("doctor", "m7i.large", 2, 8 << 30, None, None, place=region),
         image="",
         host_key="",
-        exposed=False,
+        bootstrap_key=False,
         deadline=0.0,
     )

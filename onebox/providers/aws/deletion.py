@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from onebox.errors import Gone, OneboxError, ProviderError
 from onebox.providers.aws import alarm, errors, instances, metadata, prices, rescue
 from onebox.providers.aws.client import Answer, Cloud, poll, wait_for
-from onebox.providers.aws.instances import Things
+from onebox.providers.aws.instances import BoxResources
 from onebox.providers.base import Box, Leftover
 
 # How long EC2 may take to end a machine.
@@ -83,16 +83,16 @@ def leftovers(cloud: Cloud, region: str, box: str, disk_type: str) -> list[Lefto
     return [one for found in cloud.together(questions) for one in found]
 
 
-def _settled(cloud: Cloud, region: str, box: Box, settle: float) -> Things:
+def _settled(cloud: Cloud, region: str, box: Box, settle: float) -> BoxResources:
     """Return what there is of a box, once all of it can be expected to show."""
 
-    def look() -> Things:
-        return Things(
+    def look() -> BoxResources:
+        return BoxResources(
             instances.of_instances(cloud, region, metadata.of_box(box.id)),
             _volumes(cloud, region, box.id),
         )
 
-    def shown() -> Things | None:
+    def shown() -> BoxResources | None:
         things = look()
         return things if any(map(instances.is_alive, things.instances)) else None
 

@@ -110,7 +110,7 @@ def adopt(cloud: Cloud, regions: Sequence[str], artifact: str, image: Image) -> 
         made.append(
             replace(
                 image,
-                size=size,
+                stored=size,
                 at_most=at_most,
                 disk=base.size,
                 arch=base.arch,
@@ -282,7 +282,7 @@ def _image(
         name=said.get(f"{metadata.PREFIX}image-name", ""),
         recipe=said.get(f"{metadata.PREFIX}recipe", ""),
         created=_epoch(str(described.get("CreationDate", ""))),
-        size=size,
+        stored=size,
         arch=base.arch,
         tags=replace(tags, kind="image"),
         places=(region,),

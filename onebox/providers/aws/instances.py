@@ -9,7 +9,7 @@ from typing import Any
 
 from onebox.providers.aws import metadata
 from onebox.providers.aws.client import Cloud
-from onebox.providers.aws.metadata import Answer, Marks
+from onebox.providers.aws.metadata import Answer, BoxMetadata
 from onebox.providers.base import Box, BoxState
 from onebox.providers.kernel import user_data
 
@@ -32,7 +32,7 @@ _BY_CALL = ("Client.UserInitiatedShutdown",)
 
 
 @dataclass(frozen=True)
-class Reach:
+class Addressing:
     """How boxes are reached, as the settings say."""
 
     private: bool
@@ -41,7 +41,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Things:
+class BoxResources:
     """What there is of one box: instances and, if asked for, volumes."""
 
     instances: Sequence[Answer]
@@ -84,13 +84,13 @@ class Things:
         return max(ended, key=lambda one: _launched(one), default=None)
 
 
-def look(cloud: Cloud, region: str, box: str) -> Things:
+def look(cloud: Cloud, region: str, box: str) -> BoxResources:
     """Ask for the instances of one box; for its volumes if no instance is alive."""
     instances = of_instances(cloud, region, metadata.of_box(box))
-    things = Things(instances)
+    things = BoxResources(instances)
     if things.machine is not None:
         return things
-    return Things(
+    return BoxResources(
         instances,
         cloud.pages(
             "describe_volumes", "Volumes", region, Filters=metadata.of_box(box)
@@ -98,7 +98,7 @@ def look(cloud: Cloud, region: str, box: str) -> Things:
     )
 
 
-def look_for_owner(cloud: Cloud, region: str, owner: str) -> list[Things]:
+def look_for_owner(cloud: Cloud, region: str, owner: str) -> list[BoxResources]:
     """Ask for all instances and volumes of one owner in a region."""
     wanted = metadata.owned_by(owner)
     instances, volumes = cloud.together(
@@ -109,7 +109,7 @@ def look_for_owner(cloud: Cloud, region: str, owner: str) -> list[Things]:
     )
     by_box, disks = metadata.groups(instances), metadata.groups(volumes)
     return [
-        Things(by_box.get(box, ()), disks.get(box, ()))
+        BoxResources(by_box.get(box, ()), disks.get(box, ()))
         for box in dict.fromkeys([*by_box, *disks])
     ]
 
@@ -122,7 +122,7 @@ def of_instances(
     return [one for reservation in found for one in reservation.get("Instances", ())]
 
 
-def box_of(things: Things, reach: Reach, now: float) -> Box | None:
+def box_of(things: BoxResources, reach: Addressing, now: float) -> Box | None:
     """
     Return what there is of one box as a box, None if there is nothing.
 
@@ -140,7 +140,7 @@ def box_of(things: Things, reach: Reach, now: float) -> Box | None:
     return box if box is None else replace(box, host="")
 
 
-def of_machine(instance: Answer, reach: Reach, now: float) -> Box | None:
+def of_machine(instance: Answer, reach: Addressing, now: float) -> Box | None:
     """Return an instance as a box, None if it is none of ours."""
     said = metadata.read(instance)
     if said is None:
@@ -150,7 +150,7 @@ def of_machine(instance: Answer, reach: Reach, now: float) -> Box | None:
         id=said.box,
         tags=said.tags,
         state=state,
-        size=replace(
+        offer=replace(
             said.size,
             type=instance.get("InstanceType", said.size.type),
             place=zone(instance),
@@ -169,7 +169,7 @@ def of_machine(instance: Answer, reach: Reach, now: float) -> Box | None:
         why=_why(instance, said, now) if state in ("stopped", "gone") else "",
         notes=_notes(said, reach),
         jump=reach.jump,
-        exposed=said.exposed,
+        bootstrap_key=said.bootstrap_key,
         rescue=said.rescue,
     )
 
@@ -217,7 +217,7 @@ def region_of(place: str) -> str:
 
 
 def _of_disk(
-    volume: Answer, last: Answer | None, reach: Reach, now: float
+    volume: Answer, last: Answer | None, reach: Addressing, now: float
 ) -> Box | None:
     said = metadata.read(volume)
     if said is None:
@@ -227,7 +227,7 @@ def _of_disk(
         id=said.box,
         tags=said.tags,
         state="stopped",
-        size=replace(said.size, place=place),
+        offer=replace(said.size, place=place),
         image=said.image,
         place=place,
         host="",
@@ -241,12 +241,12 @@ def _of_disk(
         why=_why(last, said, now) if last is not None else "",
         notes=_notes(said, reach),
         jump=reach.jump,
-        exposed=said.exposed,
+        bootstrap_key=said.bootstrap_key,
         disk_only=True,
     )
 
 
-def _host(instance: Answer, state: BoxState, reach: Reach) -> str:
+def _host(instance: Answer, state: BoxState, reach: Addressing) -> str:
     if state not in ("starting", "running"):
         return ""
     private = str(instance.get("PrivateIpAddress") or "")
@@ -257,7 +257,7 @@ def _host(instance: Answer, state: BoxState, reach: Reach) -> str:
     return public or (private if state == "running" else "")
 
 
-def _why(instance: Answer, said: Marks, now: float) -> str:
+def _why(instance: Answer, said: BoxMetadata, now: float) -> str:
     code = _code(instance)
     if code in _BY_ITSELF:
         return "deadline" if now >= said.deadline else "poweroff"
@@ -273,7 +273,7 @@ def _code(instance: Answer) -> str:
     return str(instance.get("StateReason", {}).get("Code", ""))
 
 
-def _notes(said: Marks, reach: Reach) -> tuple[str, ...]:
+def _notes(said: BoxMetadata, reach: Addressing) -> tuple[str, ...]:
     if not said.no_alarm:
         return reach.notes
     return (

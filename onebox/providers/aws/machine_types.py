@@ -13,7 +13,7 @@ from onebox.providers import costs
 from onebox.providers.aws import metadata, prices
 from onebox.providers.aws.base_images import DEFAULT_ARCH, aws_arch, uname
 from onebox.providers.aws.client import Answer, Cloud
-from onebox.providers.base import Need, Size
+from onebox.providers.base import Offer, Requirements
 from onebox.providers.costs import Cost
 
 # General, compute and memory machines since the sixth generation, with Intel, AMD
@@ -53,12 +53,12 @@ class Region:
     address: bool
 
 
-def sizes(
+def offers(
     cloud: Cloud,
     regions: Sequence[Callable[[], Region]],
-    need: Need,
+    need: Requirements,
     why: list[str] | None = None,
-) -> list[Size]:
+) -> list[Offer]:
     """
     Return the candidates for a need, best first.
 
@@ -79,7 +79,7 @@ def sizes(
     order = {name: number for number, name in enumerate(need.types)}
     unknown = float("inf")
 
-    def key(size: Size) -> tuple[bool, int, float]:
+    def key(size: Offer) -> tuple[bool, int, float]:
         price = unknown if size.price is None else size.price
         return not size.spot, order.get(size.type, 0), price
 
@@ -87,7 +87,9 @@ def sizes(
     return sorted(found, key=key)
 
 
-def _in_region(cloud: Cloud, region: Region, need: Need, why: list[str]) -> list[Size]:
+def _in_region(
+    cloud: Cloud, region: Region, need: Requirements, why: list[str]
+) -> list[Offer]:
     name, types = region.name, _types(cloud, region.name, need)
     names = [str(one["InstanceType"]) for one in types]
     gib = -(-max(need.disk or region.disk, need.image.disk if need.image else 0) >> 30)
@@ -119,13 +121,13 @@ def _in_region(cloud: Cloud, region: Region, need: Need, why: list[str]) -> list
     return found
 
 
-def _size(described: Answer, need: Need, price: float | None) -> Size:
+def _size(described: Answer, need: Requirements, price: float | None) -> Offer:
     cpu = described.get("VCpuInfo", {})
     archs = described.get("ProcessorInfo", {}).get("SupportedArchitectures", ())
     wanted = aws_arch(need.image.arch if need.image else DEFAULT_ARCH)
     arch = wanted if wanted in archs else next(iter(archs), wanted)
     cores = int(cpu.get("DefaultCores") or 0)
-    return Size(
+    return Offer(
         name=need.name,
         type=str(described["InstanceType"]),
         cpus=int(cpu.get("DefaultVCpus") or 1),
@@ -137,7 +139,7 @@ def _size(described: Answer, need: Need, price: float | None) -> Size:
     )
 
 
-def _types(cloud: Cloud, region: str, need: Need) -> list[Answer]:
+def _types(cloud: Cloud, region: str, need: Requirements) -> list[Answer]:
     if need.types:
         return _named(cloud, region, need)
     arch = need.image.arch if need.image and need.image.arch else DEFAULT_ARCH
@@ -155,7 +157,7 @@ def _types(cloud: Cloud, region: str, need: Need) -> list[Answer]:
     return fitting[:_AT_MOST]
 
 
-def _named(cloud: Cloud, region: str, need: Need) -> list[Answer]:
+def _named(cloud: Cloud, region: str, need: Requirements) -> list[Answer]:
     found = {
         str(one["InstanceType"]): one for one in _described(cloud, region, need.types)
     }
@@ -212,7 +214,7 @@ def _offered(cloud: Cloud, region: str, names: Sequence[str]) -> set[tuple[str, 
     return {(str(row["InstanceType"]), str(row["Location"])) for row in rows}
 
 
-def _patterns(need: Need, arch: str) -> list[str]:
+def _patterns(need: Requirements, arch: str) -> list[str]:
     """Return the names to look for: in each family, the smallest that is enough."""
     makers = "g" if arch == "aarch64" else "ai"
     found = []
@@ -224,7 +226,7 @@ def _patterns(need: Need, arch: str) -> list[str]:
     return found or [f"{letter}?{m}.48xlarge" for letter in _RATIOS for m in makers]
 
 
-def _fits(described: Answer, need: Need, arch: str) -> bool:
+def _fits(described: Answer, need: Requirements, arch: str) -> bool:
     family = str(described["InstanceType"]).partition(".")[0]
     cpus, memory = _shape(described)
     return bool(

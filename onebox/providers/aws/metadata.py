@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 from onebox.errors import NotAllowed
 from onebox.providers import costs
-from onebox.providers.base import Image, Request, Size, Tags
+from onebox.providers.base import Image, Offer, Request, Tags
 
 PREFIX = "onebox:"
 MANAGED = f"{PREFIX}managed"
@@ -42,15 +42,15 @@ Answer = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Marks:
+class BoxMetadata:
     """What the tags of a machine or a disk say of its box."""
 
     box: str
     tags: Tags
-    size: Size
+    size: Offer
     image: str
     host_key: str
-    exposed: bool
+    bootstrap_key: bool
     deadline: float
     user_key: str = ""
     setup_grace: float = 1800.0
@@ -60,15 +60,15 @@ class Marks:
     rescue: bool = False
 
 
-def of_request(request: Request) -> Marks:
+def of_request(request: Request) -> BoxMetadata:
     """Return the marks of the box that a request asks for."""
-    return Marks(
+    return BoxMetadata(
         box=request.box,
         tags=request.tags,
-        size=request.size,
+        size=request.offer,
         image=request.image.id if request.image else "",
         host_key=request.host_key.public,
-        exposed=True,
+        bootstrap_key=True,
         deadline=request.arming.deadline,
         user_key=" ".join(request.user_key.split()[:2]),
         setup_grace=request.arming.setup_grace,
@@ -76,7 +76,7 @@ def of_request(request: Request) -> Marks:
     )
 
 
-def write(marks: Marks) -> list[dict[str, str]]:
+def write(marks: BoxMetadata) -> list[dict[str, str]]:
     """Return marks as EC2 takes tags."""
     size = marks.size
     texts = {
@@ -89,7 +89,7 @@ def write(marks: Marks) -> list[dict[str, str]]:
         f"{PREFIX}userkey": marks.user_key,
         f"{PREFIX}setup-grace": repr(marks.setup_grace),
         f"{PREFIX}idle-grace": repr(marks.idle_grace),
-        EXPOSED: "1" if marks.exposed else "",
+        EXPOSED: "1" if marks.bootstrap_key else "",
         NO_ALARM: "1" if marks.no_alarm else "",
         SWAPPING: "1" if marks.swapping else "",
         RESCUE: "1" if marks.rescue else "",
@@ -137,17 +137,17 @@ def texts(thing: Answer) -> dict[str, str]:
     return {pair["Key"]: unescape(pair.get("Value", "")) for pair in pairs}
 
 
-def read(thing: Answer) -> Marks | None:
+def read(thing: Answer) -> BoxMetadata | None:
     """Return what the tags of a machine or a disk say; None if it is none of ours."""
     said = texts(thing)
     tags = tags_of(said)
     box = said.get(BOX, "")
     if tags is None or not box:
         return None
-    return Marks(
+    return BoxMetadata(
         box=box,
         tags=tags,
-        size=Size(
+        size=Offer(
             name=said.get(f"{PREFIX}size", ""),
             type=said.get(f"{PREFIX}type", ""),
             cpus=_whole(said.get(f"{PREFIX}cpus")) or 1,
@@ -161,7 +161,7 @@ def read(thing: Answer) -> Marks | None:
         ),
         image=said.get(IMAGE, ""),
         host_key=said.get(HOST_KEY, ""),
-        exposed=bool(said.get(EXPOSED)),
+        bootstrap_key=bool(said.get(EXPOSED)),
         deadline=number(said.get(DEADLINE)) or tags.expires,
         user_key=said.get(f"{PREFIX}userkey", ""),
         setup_grace=number(said.get(f"{PREFIX}setup-grace")) or 1800.0,
@@ -209,7 +209,7 @@ def check(what: str, present: Tags | None, wanted: Tags) -> None:
         )
 
 
-def with_deadline(marks: Marks, deadline: float) -> Marks:
+def with_deadline(marks: BoxMetadata, deadline: float) -> BoxMetadata:
     """Return the marks of a box that has another deadline now."""
     return replace(marks, deadline=deadline, tags=replace(marks.tags, expires=deadline))
 

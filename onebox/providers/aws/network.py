@@ -23,7 +23,7 @@ class GroupGone(UsageError):
 
 
 @dataclass(frozen=True)
-class Socket:
+class SubnetChoice:
     """The place in a network that a box is given."""
 
     vpc: str
@@ -52,7 +52,7 @@ class Network:
         self._cidr = str(settings.get("ssh_cidr") or "")
         self._private = bool(settings.get("private"))
         self._caller = caller
-        self._known: dict[str, list[Socket]] = {}
+        self._known: dict[str, list[SubnetChoice]] = {}
         self._ranges: dict[str, list[str]] = {}
         if self._cidr:
             self._cidr = str(ipaddress.ip_network(self._cidr, strict=False))
@@ -69,7 +69,7 @@ class Network:
             return ("its ssh port is open to the whole world (allow_world_ssh)",)
         return ()
 
-    def sockets(self, region: str) -> list[Socket]:
+    def sockets(self, region: str) -> list[SubnetChoice]:
         """
         Return the subnets that boxes of a region may be in, asked for once.
 
@@ -80,14 +80,14 @@ class Network:
             self._known[region] = self._look(region)
         return self._known[region]
 
-    def socket(self, region: str, zone: str) -> Socket:
+    def socket(self, region: str, zone: str) -> SubnetChoice:
         """Return the subnet of a zone. Raises NoCapacity if it has none."""
         for one in self.sockets(region):
             if one.zone == zone:
                 return one
         raise NoCapacity(f"there is no subnet for boxes in {zone}")
 
-    def groups(self, region: str, socket: Socket, owner: str) -> list[str]:
+    def groups(self, region: str, socket: SubnetChoice, owner: str) -> list[str]:
         """
         Return the security groups of a box: the settings', or the owner's own.
 
@@ -105,7 +105,7 @@ class Network:
     def in_groups(
         self,
         region: str,
-        socket: Socket,
+        socket: SubnetChoice,
         owner: str,
         make: Callable[[Sequence[str]], T],
     ) -> T:
@@ -175,7 +175,7 @@ class Network:
         box = metadata.texts(cards[0]).get(metadata.BOX)
         return f"{box or held or cards[0]['NetworkInterfaceId']} uses it"
 
-    def admit(self, region: str, owner: str, attached: Sequence[str]) -> bool:
+    def allow_my_ip(self, region: str, owner: str, attached: Sequence[str]) -> bool:
         """Have our group let in who may come now, and nobody else."""
         if self._group:
             return False
@@ -211,7 +211,7 @@ class Network:
             )
         return self._ranges[vpc]
 
-    def _look(self, region: str) -> list[Socket]:
+    def _look(self, region: str) -> list[SubnetChoice]:
         asked: dict[str, Any] = {
             "Filters": metadata.filters(
                 {"default-for-az": ["true"], "state": ["available"]}
@@ -234,10 +234,10 @@ class Network:
             )
         return sorted(map(self._socket, found), key=lambda one: one.zone)
 
-    def _socket(self, subnet: Answer) -> Socket:
+    def _socket(self, subnet: Answer) -> SubnetChoice:
         # A subnet that was named may be one that no public address leads to.
         leads = bool(subnet.get("MapPublicIpOnLaunch")) or not self._subnet
-        return Socket(
+        return SubnetChoice(
             vpc=str(subnet["VpcId"]),
             subnet=str(subnet["SubnetId"]),
             zone=str(subnet["AvailabilityZone"]),

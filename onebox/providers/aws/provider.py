@@ -34,10 +34,10 @@ from onebox.providers.base import (
     FreeThing,
     Image,
     Leftover,
-    Need,
+    Offer,
     Provider,
     Request,
-    Size,
+    Requirements,
 )
 from onebox.providers.kernel import public_ip, user_data
 
@@ -73,7 +73,7 @@ class AWS(Provider):
 
     name = "aws"
     settle = creation.SETTLE_SECONDS
-    pace = 2.0
+    poll_interval = 2.0
     # Snapshots are billed by what is on them, at most by their size.
     image_rate = 0.05
     adopts = ("amazon-ebs", "amazon-ebssurrogate", "amazon-chroot")
@@ -101,21 +101,21 @@ class AWS(Provider):
         self._disk = disk if isinstance(disk, int) else _DISK
         self._network = Network(self._cloud, settings, here)
         self._bases = base_images.Bases(self._cloud)
-        self._reach = instances.Reach(
+        self._reach = instances.Addressing(
             private=bool(settings.get("private")),
             jump=str(settings.get("jump") or ""),
             notes=self._network.notes,
         )
-        self._starter = rescue.Starter(
+        self._starter = rescue.Rescuer(
             self._cloud,
             self._network,
             self._bases,
             self._in_zone,
             self._disk_type,
         )
-        self.unseen: tuple[str, ...] = ()
+        self.unreachable_regions: tuple[str, ...] = ()
 
-    def sizes(self, need: Need) -> Sequence[Size]:
+    def offers(self, need: Requirements) -> Sequence[Offer]:
         """Return the types that fit, in each zone that has them, cheapest first."""
         wanted = self._regions()
         if need.image is not None and need.image.places:
@@ -129,7 +129,7 @@ class AWS(Provider):
             # A subnet is in one region.
             wanted = wanted[:1]
         why: list[str] = []
-        found = machine_types.sizes(
+        found = machine_types.offers(
             self._cloud,
             [partial(self._usable, region) for region in wanted],
             need,
@@ -138,7 +138,7 @@ class AWS(Provider):
         self.unpriced = "; ".join(dict.fromkeys(why))
         return found
 
-    def also_refused(self, size: Size, limit: str, other: Size) -> bool:
+    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
         """Tell whether a type counts against the same vCPU limit of a region."""
         return other.cpus >= size.cpus and _quota(other) == _quota(size)
 
@@ -152,27 +152,27 @@ class AWS(Provider):
 
     def create(self, request: Request) -> Box:
         """Make the box; see `Provider`. It has an address a little later."""
-        region = instances.region_of(request.size.place) or self._cloud.region
+        region = instances.region_of(request.offer.place) or self._cloud.region
         said = metadata.of_request(request)
         base = self._base_of(request, region)
-        zone = request.size.place
+        zone = request.offer.place
         if not zone or zone == region:
             zone = self._usable(region).zones[0]
         socket = self._network.socket(region, zone)
         plan = creation.Plan(
             token=request.box,
-            type=request.size.type,
+            type=request.offer.type,
             base=base,
             socket=socket,
             user_data=user_data.user_data(request, notice="ec2", packed=True),
             disk=request.disk or self._disk,
             disk_type=self._disk_type,
-            spot=request.size.spot,
+            spot=request.offer.spot,
         )
         made = creation.run_in_groups(self._cloud, self._network, region, plan, said)
         instance = str(made["InstanceId"])
         if instances.state(made) in ("pending", "running"):
-            made = self._with_alarm(region, instance, made, said, request.size.spot)
+            made = self._with_alarm(region, instance, made, said, request.offer.spot)
         box = instances.of_machine(made, self._reach, self._clock())
         if box is None:
             raise ProviderError(f"{instance} has come up without its tags")
@@ -185,12 +185,12 @@ class AWS(Provider):
         Return this owner's boxes, also those of which only the disk is left.
 
         With *everywhere*, a region that does not answer does not keep the others
-        from being told of: `unseen` says which, and why.
+        from being told of: `unreachable_regions` says which, and why.
         """
         near = list(dict.fromkeys([*self._regions(), *map(instances.region_of, also)]))
         wanted = list(dict.fromkeys([*near, *self._enabled()])) if everywhere else near
         found: list[Box] = []
-        unseen = []
+        unreachable_regions = []
         answers = self._cloud.answers(
             wanted, lambda region: instances.look_for_owner(self._cloud, region, owner)
         )
@@ -200,13 +200,15 @@ class AWS(Provider):
             except OneboxError as error:
                 if not everywhere:
                     raise
-                unseen.append(f"{region}: {error.message}")
+                unreachable_regions.append(f"{region}: {error.message}")
                 continue
             boxes = [instances.box_of(one, self._reach, self._clock()) for one in there]
             found += [box for box in boxes if box is not None and box.state != "gone"]
-        self.unseen = tuple(unseen)
-        if unseen and len(unseen) == len(wanted):
-            raise ProviderError(f"no region could be looked into: {unseen[0]}")
+        self.unreachable_regions = tuple(unreachable_regions)
+        if unreachable_regions and len(unreachable_regions) == len(wanted):
+            raise ProviderError(
+                f"no region could be looked into: {unreachable_regions[0]}"
+            )
         return found
 
     def get(self, box: str, place: str = "") -> Box | None:
@@ -326,7 +328,7 @@ class AWS(Provider):
         """Look for whatever would keep a box from coming up here."""
         return doctor.look(self._cloud, self._network, self._bases)
 
-    def pin(self, box: Box, host_key: str) -> Box:
+    def set_host_key(self, box: Box, host_key: str) -> Box:
         """Write down, in the box's tags, that it answers with another host key now."""
         region = self._region_of(box)
         things = instances.look(self._cloud, region, box.id)
@@ -341,19 +343,19 @@ class AWS(Provider):
             _resources(thing),
             {metadata.HOST_KEY: host_key, metadata.EXPOSED: ""},
         )
-        return replace(box, host_key=host_key, exposed=False)
+        return replace(box, host_key=host_key, bootstrap_key=False)
 
     def now(self) -> float:
         """Return the time by AWS's clock, once it has answered."""
         return self._clock()
 
-    def admit(self, box: Box) -> bool:
+    def allow_my_ip(self, box: Box) -> bool:
         """Let this machine's present address in, and no longer its former one."""
         region = self._region_of(box)
         machine = instances.look(self._cloud, region, box.id).machine
         groups = machine.get("SecurityGroups", ()) if machine is not None else ()
         ids = [str(group["GroupId"]) for group in groups]
-        return bool(ids) and self._network.admit(region, box.tags.owner, ids)
+        return bool(ids) and self._network.allow_my_ip(region, box.tags.owner, ids)
 
     def credentials_expire(self) -> float | None:
         """Return when the credentials end, None if they do not or nobody knows."""
@@ -368,7 +370,7 @@ class AWS(Provider):
         region: str,
         instance: str,
         made: Answer,
-        said: metadata.Marks,
+        said: metadata.BoxMetadata,
         spot: bool,
     ) -> Answer:
         """Set the cloud's own deadline; if that cannot be, write it down."""
@@ -383,7 +385,7 @@ class AWS(Provider):
     def _base_of(self, request: Request, region: str) -> base_images.Base:
         if request.image is not None:
             return images.base(self._cloud, region, request.image)
-        return self._bases.find(region, request.base, request.size.arch)
+        return self._bases.find(region, request.base, request.offer.arch)
 
     def _usable(self, region: str) -> machine_types.Region:
         """Return a region with the zones of it that boxes may be in."""
@@ -397,10 +399,10 @@ class AWS(Provider):
         public = any(socket.public for socket in there if socket.zone in zones)
         return machine_types.Region(name, zones, self._disk, self._disk_type, public)
 
-    def _in_zone(self, need: Need, zone: str) -> Sequence[Size]:
+    def _in_zone(self, need: Requirements, zone: str) -> Sequence[Offer]:
         """Return the candidates for a machine that must be in one zone."""
         region = self._region(instances.region_of(zone), (zone,))
-        return machine_types.sizes(self._cloud, [lambda: region], need)
+        return machine_types.offers(self._cloud, [lambda: region], need)
 
     def _end(self, region: str, operation: str, instance: str) -> None:
         def attempt() -> bool | None:
@@ -447,7 +449,7 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, (list, tuple)) else ()
 
 
-def _quota(size: Size) -> tuple[str, bool, str]:
+def _quota(size: Offer) -> tuple[str, bool, str]:
     """Return the region, market and families that a vCPU limit is for."""
     letters = re.match("[a-z]+", size.type)
     family = letters[0] if letters else ""

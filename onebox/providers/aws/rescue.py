@@ -24,9 +24,9 @@ from onebox.providers.aws import (
 )
 from onebox.providers.aws.client import Answer, Cloud, poll
 from onebox.providers.aws.instances import swapping
-from onebox.providers.aws.metadata import Marks
+from onebox.providers.aws.metadata import BoxMetadata
 from onebox.providers.aws.network import Network
-from onebox.providers.base import Arming, Box, HostKey, Need, Request, Size
+from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Requirements
 from onebox.providers.kernel import user_data
 
 # How long EC2 may take for one step of it.
@@ -38,13 +38,13 @@ _CPUS, _MEMORY = 2, 4 << 30
 
 
 @dataclass(frozen=True)
-class Starter:
+class Rescuer:
     """What starting needs to know beside the box."""
 
     cloud: Cloud
     network: Network
     bases: base_images.Bases
-    sizes: Callable[[Need, str], Sequence[Size]]
+    offers: Callable[[Requirements, str], Sequence[Offer]]
     disk_type: str
 
     def start(self, region: str, box: Box, deadline: float) -> bool:
@@ -73,7 +73,7 @@ class Starter:
             return not said.no_alarm
         return self._renew_and_start(region, str(machine["InstanceId"]), said)
 
-    def _renew_and_start(self, region: str, instance: str, said: Marks) -> bool:
+    def _renew_and_start(self, region: str, instance: str, said: BoxMetadata) -> bool:
         self._until(region, said.box, instance, "stopped")
         self.cloud.call(
             "ec2",
@@ -101,7 +101,9 @@ class Starter:
         self.cloud.call("ec2", "start_instances", region, InstanceIds=[instance])
         return rings
 
-    def _with_disk(self, region: str, things: instances.Things, said: Marks) -> Answer:
+    def _with_disk(
+        self, region: str, things: instances.BoxResources, said: BoxMetadata
+    ) -> Answer:
         """Return a stopped machine that has the kept disk as its only one."""
         helper = things.helper or self._launch(region, things, said)
         instance = str(helper["InstanceId"])
@@ -130,7 +132,9 @@ class Starter:
         self._attached(region, disk, "in-use")
         return self._one(region, said.box, instance)
 
-    def _launch(self, region: str, things: instances.Things, said: Marks) -> Answer:
+    def _launch(
+        self, region: str, things: instances.BoxResources, said: BoxMetadata
+    ) -> Answer:
         kept = things.kept
         if kept is None:
             raise Gone(f"there is nothing left of {said.box}")
@@ -139,12 +143,12 @@ class Starter:
         base = self.bases.find(region, base_images.DEFAULT, image_arch)
         socket = self.network.socket(region, zone)
         ended = sum(1 for one in things.instances if swapping(one))
-        need = Need(said.size.name, _CPUS, _MEMORY)
+        need = Requirements(said.size.name, _CPUS, _MEMORY)
         # It may be there and not show: whoever deletes the disk meanwhile has to wait.
         disk = [str(kept["VolumeId"])]
         tag(self.cloud, region, disk, {metadata.RESCUED: repr(self.cloud.clock())})
         refusal: OneboxError | None = None
-        for size in self.sizes(need, zone):
+        for size in self.offers(need, zone):
             plan = creation.Plan(
                 # Another one only after this one has ended.
                 token=f"{said.box}-{ended}-{size.type}"[:64],
@@ -210,7 +214,7 @@ class Starter:
 
 
 def put_alarm(
-    cloud: Cloud, region: str, said: Marks, instance: str, *, spot: bool
+    cloud: Cloud, region: str, said: BoxMetadata, instance: str, *, spot: bool
 ) -> bool:
     """Set the cloud's own deadline; tell whether that could be done."""
     seconds = said.deadline - cloud.clock()
@@ -232,7 +236,7 @@ def tag(
     cloud.call("ec2", "create_tags", region, Resources=list(resources), Tags=tags)
 
 
-def _user_data(said: Marks) -> bytes:
+def _user_data(said: BoxMetadata) -> bytes:
     """
     Return what a box is told when it starts again.
 
@@ -241,10 +245,10 @@ def _user_data(said: Marks) -> bytes:
     request = Request(
         box=said.box,
         tags=said.tags,
-        size=said.size,
+        offer=said.size,
         image=None,
         user_key=said.user_key,
         host_key=HostKey("", said.host_key),
-        arming=Arming(said.deadline, said.setup_grace, said.idle_grace, b""),
+        arming=BootConfig(said.deadline, said.setup_grace, said.idle_grace, b""),
     )
     return user_data.user_data(request, notice="ec2", packed=True)

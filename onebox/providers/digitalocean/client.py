@@ -34,7 +34,7 @@ from onebox.errors import (
     Unclear,
 )
 from onebox.providers.digitalocean import errors
-from onebox.providers.digitalocean.settings import Patience
+from onebox.providers.digitalocean.settings import Timeouts
 
 # A list of more pages than this does not end.
 PAGES = 500
@@ -58,7 +58,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
 
     def __init__(
         self,
-        patience: Patience,
+        patience: Timeouts,
         *,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.time,

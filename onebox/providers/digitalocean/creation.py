@@ -14,7 +14,7 @@ from onebox.providers.digitalocean.deadline import deadline_at_boot
 from onebox.providers.digitalocean.deletion import destroy
 from onebox.providers.digitalocean.errors import Failed
 from onebox.providers.digitalocean.instances import Droplets, check_all
-from onebox.providers.digitalocean.settings import Patience, Wishes
+from onebox.providers.digitalocean.settings import Settings, Timeouts
 from onebox.providers.kernel.user_data import user_data
 
 LARGEST_USER_DATA = 64 << 10
@@ -48,7 +48,7 @@ def base_slug(name: str) -> str:
     return _BASES[name]
 
 
-def body(request: Request, wishes: Wishes, image: str | int, key: str) -> Answer:
+def body(request: Request, wishes: Settings, image: str | int, key: str) -> Answer:
     """
     Return what the create call says; everything that arms the box is in it.
 
@@ -60,8 +60,8 @@ def body(request: Request, wishes: Wishes, image: str | int, key: str) -> Answer
         raise ProviderError(f"user data of {len(told)} bytes is too large")
     said: Answer = {
         "name": request.box,
-        "region": request.size.place or wishes.regions[0],
-        "size": request.size.type,
+        "region": request.offer.place or wishes.regions[0],
+        "size": request.offer.type,
         "image": image,
         "tags": metadata.of_box(request),
         "user_data": told.decode("ascii"),
@@ -83,7 +83,7 @@ def body(request: Request, wishes: Wishes, image: str | int, key: str) -> Answer
 def post(
     calls: Calls,
     droplets: Droplets,
-    patience: Patience,
+    patience: Timeouts,
     request: Request,
     said: Answer,
     *,
@@ -131,7 +131,7 @@ def post(
 def _look_for(
     calls: Calls,
     droplets: Droplets,
-    patience: Patience,
+    patience: Timeouts,
     request: Request,
     clock: Callable[[], float],
 ) -> list[Answer]:
@@ -147,7 +147,7 @@ def _look_for(
 
 
 def only_one(
-    calls: Calls, patience: Patience, request: Request, found: list[Answer]
+    calls: Calls, patience: Timeouts, request: Request, found: list[Answer]
 ) -> Answer:
     """Return the first of a box's droplets, and remove its doubles."""
     check_all(found, request.box, request.tags)
@@ -164,7 +164,7 @@ def check_disk(request: Request, disk: int | None, least: int) -> None:
         NoCapacity: Another size may do.
     """
     if disk is None:
-        raise NoCapacity(f"there is no size {request.size.type} any more")
+        raise NoCapacity(f"there is no size {request.offer.type} any more")
     if disk < least:
         raise NoCapacity(f"its disk of {disk} GB is too small: the image needs {least}")
     wanted = (request.disk or 0) >> 30

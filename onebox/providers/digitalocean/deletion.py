@@ -11,13 +11,13 @@ from onebox.providers.digitalocean import images, metadata, network, tag_api
 from onebox.providers.digitalocean.client import Answer, Calls
 from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import Droplets, check_all, shape
-from onebox.providers.digitalocean.settings import Patience
+from onebox.providers.digitalocean.settings import Timeouts
 
 # What a month of a gigabyte on a volume costs, in USD.
 VOLUME_PRICE = 0.10
 
 
-def delete(calls: Calls, droplets: Droplets, patience: Patience, box: Box) -> None:
+def delete(calls: Calls, droplets: Droplets, patience: Timeouts, box: Box) -> None:
     """
     Remove the droplets of a box, its doubles too, and what was theirs.
 
@@ -73,7 +73,7 @@ def leftovers(calls: Calls, droplets: Droplets, box: str) -> list[Leftover]:
     ]
 
 
-def destroy(calls: Calls, patience: Patience, number: int) -> None:
+def destroy(calls: Calls, patience: Timeouts, number: int) -> None:
     """Remove one droplet, as soon as it is not busy with something else."""
     until = time.monotonic() + patience.gone
     while True:
@@ -89,7 +89,7 @@ def destroy(calls: Calls, patience: Patience, number: int) -> None:
 
 
 def _found(
-    calls: Calls, droplets: Droplets, patience: Patience, box: Box
+    calls: Calls, droplets: Droplets, patience: Timeouts, box: Box
 ) -> list[Answer]:
     """Return the box's droplets; one that was just made may not show at once."""
     found = droplets.called(box.id)
@@ -104,7 +104,7 @@ def _found(
     return found
 
 
-def _see_gone(calls: Calls, droplets: Droplets, patience: Patience, box: str) -> None:
+def _see_gone(calls: Calls, droplets: Droplets, patience: Timeouts, box: str) -> None:
     until = time.monotonic() + patience.gone
     while droplets.called(box):
         if time.monotonic() > until:

@@ -12,7 +12,7 @@ from onebox.providers.digitalocean import errors
 from onebox.providers.digitalocean.client import Calls
 from onebox.providers.digitalocean.instances import shape
 from onebox.providers.digitalocean.machine_types import Catalogue
-from onebox.providers.digitalocean.settings import Wishes
+from onebox.providers.digitalocean.settings import Settings
 
 # What a box's whole life asks of a token.
 SCOPES = (
@@ -53,7 +53,7 @@ _WRITES = ("account/keys", "droplets", "firewalls", "tags")
 
 
 def look(
-    calls: Calls, catalogue: Catalogue, wishes: Wishes, cidr: Callable[[], str]
+    calls: Calls, catalogue: Catalogue, wishes: Settings, cidr: Callable[[], str]
 ) -> list[Check]:
     """Return one line for each thing looked at; what raises becomes a line too."""
     found: list[Check] = []
@@ -157,7 +157,7 @@ def _limit(calls: Calls) -> Check:
     return Check("droplets", True, said)
 
 
-def _region(calls: Calls, wishes: Wishes) -> Check:
+def _region(calls: Calls, wishes: Settings) -> Check:
     known = {str(one["slug"]): one for one in calls.all("regions", "regions")}
     wrong = [
         at for at in wishes.regions if at not in known or not known[at].get("available")
@@ -173,7 +173,7 @@ def _region(calls: Calls, wishes: Wishes) -> Check:
     return Check("region", True, ", ".join(wishes.regions))
 
 
-def _sizes(catalogue: Catalogue, wishes: Wishes) -> Check:
+def _sizes(catalogue: Catalogue, wishes: Settings) -> Check:
     here = [
         shape(one, None, "")
         for one in catalogue.all()
@@ -191,11 +191,11 @@ def _sizes(catalogue: Catalogue, wishes: Wishes) -> Check:
         "sizes",
         True,
         f"{len(here)}, up to {best.type} ({best.cpus} vCPU, "
-        f"{formatting.size(best.memory)}, {formatting.rate(best.price)})",
+        f"{formatting.byte_count(best.memory)}, {formatting.rate(best.price)})",
     )
 
 
-def _deadline(wishes: Wishes) -> Check:
+def _deadline(wishes: Settings) -> Check:
     if wishes.destroy_token:
         return Check(
             "deadline", True, f"boxes end themselves, by {wishes.destroy_token}"
@@ -210,7 +210,7 @@ def _deadline(wishes: Wishes) -> Check:
     return Check("deadline", False, NO_WATCHDOG, SAY_SO)
 
 
-def _reach(wishes: Wishes, cidr: Callable[[], str]) -> Check:
+def _reach(wishes: Settings, cidr: Callable[[], str]) -> Check:
     if wishes.open_to_all:
         return Check("ssh from", None, "the whole world, as allow_world_ssh says")
     return Check("ssh from", True, cidr())

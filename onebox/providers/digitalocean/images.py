@@ -17,7 +17,7 @@ from onebox.providers.digitalocean.client import Answer, Calls
 from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import check_same, moment
 from onebox.providers.digitalocean.power import wait_for
-from onebox.providers.digitalocean.settings import Patience
+from onebox.providers.digitalocean.settings import Timeouts
 
 GIGABYTE = 1 << 30
 # What a month of a gigabyte costs, in USD, and how many hours there are in one.
@@ -49,13 +49,13 @@ def as_image(snapshot: Answer) -> Image | None:
     return replace(
         image,
         created=moment(snapshot.get("created_at")),
-        size=round(float(snapshot.get("size_gigabytes") or 0) * GIGABYTE),
+        stored=round(float(snapshot.get("size_gigabytes") or 0) * GIGABYTE),
         places=tuple(str(at) for at in snapshot.get("regions") or []),
     )
 
 
 def save(
-    calls: Calls, patience: Patience, number: int, box: str, image: Image
+    calls: Calls, patience: Timeouts, number: int, box: str, image: Image
 ) -> Image:
     """
     Save the disk of a droplet that is off.
@@ -79,7 +79,7 @@ def save(
     return read
 
 
-def adopt(calls: Calls, patience: Patience, artifact: str, image: Image) -> Image:
+def adopt(calls: Calls, patience: Timeouts, artifact: str, image: Image) -> Image:
     """
     Make an image of ours of a snapshot that Packer has made.
 
@@ -105,7 +105,7 @@ def adopt(calls: Calls, patience: Patience, artifact: str, image: Image) -> Imag
     return read
 
 
-def bring(calls: Calls, patience: Patience, snapshot: Answer, region: str) -> None:
+def bring(calls: Calls, patience: Timeouts, snapshot: Answer, region: str) -> None:
     """Copy an image to a region where it is not yet, and wait until it is there."""
     number = snapshot["id"]
 
@@ -124,7 +124,7 @@ def bring(calls: Calls, patience: Patience, snapshot: Answer, region: str) -> No
     wait_for(calls, patience, path, there, patience.image)
 
 
-def delete(calls: Calls, patience: Patience, image: Image) -> None:
+def delete(calls: Calls, patience: Timeouts, image: Image) -> None:
     """Remove one image and see it gone. Raises `NotAllowed` if it is another's."""
     present = snapshot_of(calls, image.id)
     if present is None:
@@ -182,7 +182,7 @@ def _named(calls: Calls, name: str) -> list[Answer]:
     return sorted(found, key=lambda one: int(one["id"]))
 
 
-def _snapshot(calls: Calls, patience: Patience, number: int, name: str) -> None:
+def _snapshot(calls: Calls, patience: Timeouts, number: int, name: str) -> None:
     at = f"droplets/{number}/actions"
 
     def listed() -> bool:
@@ -212,7 +212,7 @@ def _snapshot(calls: Calls, patience: Patience, number: int, name: str) -> None:
 
 
 def _make_ours(
-    calls: Calls, patience: Patience, snapshot: Answer, image: Image
+    calls: Calls, patience: Timeouts, snapshot: Answer, image: Image
 ) -> Answer:
     word = metadata.of_image(image)
     tag_api.put_on(calls, word, "image", snapshot["id"])

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from onebox.errors import Gone, NotAllowed
-from onebox.providers.base import Box, BoxState, Size, Tags
+from onebox.providers.base import Box, BoxState, Offer, Tags
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.client import Answer, Calls
-from onebox.providers.digitalocean.settings import Wishes
+from onebox.providers.digitalocean.settings import Settings
 from onebox.providers.kernel.user_data import AGENT, USER, WORK
 
 MEGABYTE = 1 << 20
@@ -91,7 +91,7 @@ class Droplets:
 
 def as_box(
     droplet: Answer,
-    wishes: Wishes,
+    wishes: Settings,
     notes: tuple[str, ...],
     now: float,
 ) -> Box | None:
@@ -113,7 +113,7 @@ def as_box(
         id=marks.box,
         tags=marks.tags,
         state=state,
-        size=metadata.same_size(
+        offer=metadata.same_size(
             marks, shape(droplet.get("size") or {}, droplet, place)
         ),
         image=marks.image,
@@ -121,7 +121,7 @@ def as_box(
         host=host,
         port=22,
         user=USER,
-        host_key=marks.pinned or marks.exposed,
+        host_key=marks.pinned or marks.bootstrap_key,
         created=moment(droplet.get("created_at")),
         deadline=marks.tags.expires,
         agent=AGENT,
@@ -129,17 +129,17 @@ def as_box(
         why=("deadline" if over else "poweroff") if state == "stopped" else "",
         notes=notes,
         jump=wishes.jump,
-        exposed=not marks.pinned,
+        bootstrap_key=not marks.pinned,
     )
 
 
-def shape(size: Answer, droplet: Answer | None, place: str) -> Size:
+def shape(size: Answer, droplet: Answer | None, place: str) -> Offer:
     """Return one of the API's sizes as it is there, at today's price."""
     of = {**size, **(droplet or {})}
     told = size.get("price_hourly")
     price = float(told) if isinstance(told, (int, float)) and told > 0 else None
     slug = str(of.get("size_slug") or size.get("slug"))
-    return Size(
+    return Offer(
         name=slug,
         type=slug,
         cpus=int(of.get("vcpus") or 0),

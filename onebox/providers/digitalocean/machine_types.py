@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from onebox import formatting
 from onebox.errors import NoCapacity, UsageError
-from onebox.providers.base import Need, Size
+from onebox.providers.base import Offer, Requirements
 from onebox.providers.digitalocean.client import Answer, Calls
 from onebox.providers.digitalocean.instances import MEGABYTE, shape
 
@@ -49,8 +49,8 @@ class Catalogue:
 
 
 def candidates(
-    catalogue: Catalogue, need: Need, regions: Sequence[str], least_disk: int
-) -> list[Size]:
+    catalogue: Catalogue, need: Requirements, regions: Sequence[str], least_disk: int
+) -> list[Offer]:
     """
     Return what fits a need, best first: the cheapest, then by the user's regions.
 
@@ -76,7 +76,9 @@ def candidates(
     return [replace(shape(one, None, at), name=need.name) for one, at in large][:MOST]
 
 
-def no_spot(catalogue: Catalogue, need: Need, regions: Sequence[str]) -> UsageError:
+def no_spot(
+    catalogue: Catalogue, need: Requirements, regions: Sequence[str]
+) -> UsageError:
     """Say that there is no spot capacity, and what it costs without."""
     on_demand = replace(need, spot=False)
     best = candidates(catalogue, on_demand, regions, 0)[0]
@@ -87,7 +89,7 @@ def no_spot(catalogue: Catalogue, need: Need, regions: Sequence[str]) -> UsageEr
 
 
 def _named(
-    catalogue: Catalogue, need: Need, regions: Sequence[str]
+    catalogue: Catalogue, need: Requirements, regions: Sequence[str]
 ) -> list[tuple[Answer, str]]:
     known = {str(one["slug"]): one for one in catalogue.all()}
     for slug in need.types:
@@ -119,7 +121,7 @@ def _named(
 
 
 def _fitting(
-    catalogue: Catalogue, need: Need, regions: Sequence[str]
+    catalogue: Catalogue, need: Requirements, regions: Sequence[str]
 ) -> list[tuple[Answer, str]]:
     usual = [one for one in catalogue.all() if _usual(one)]
     here = [
@@ -136,7 +138,7 @@ def _fitting(
     if not fits:
         raise UsageError(
             f"no size of DigitalOcean in {_regions(regions)} has {need.cpus} vCPU and "
-            f"{formatting.size(need.memory)}{_nearest(here, need)}",
+            f"{formatting.byte_count(need.memory)}{_nearest(here, need)}",
             next="another --vm, or another --provider",
         )
     fits.sort(key=lambda pair: (_price(pair[0]), regions.index(pair[1])))
@@ -151,7 +153,7 @@ def _usual(size: Answer) -> bool:
     return own and not size.get("gpu_info")
 
 
-def _nearest(here: list[tuple[Answer, str]], need: Need) -> str:
+def _nearest(here: list[tuple[Answer, str]], need: Requirements) -> str:
     def missing(one: Answer) -> float:
         cpus = math.log(max(need.cpus / one["vcpus"], 1.0))
         memory = math.log(max(need.memory / (one["memory"] * MEGABYTE), 1.0))
@@ -163,9 +165,9 @@ def _nearest(here: list[tuple[Answer, str]], need: Need) -> str:
     return f"; nearest: {', '.join(shown)}" if shown else ""
 
 
-def _show(size: Size) -> str:
+def _show(size: Offer) -> str:
     return (
-        f"{size.type} ({size.cpus} vCPU, {formatting.size(size.memory)}) costs "
+        f"{size.type} ({size.cpus} vCPU, {formatting.byte_count(size.memory)}) costs "
         f"{formatting.rate(size.price)}"
     )
 

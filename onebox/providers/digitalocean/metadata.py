@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from onebox.errors import ProviderError
-from onebox.providers.base import Image, Request, Size, Tags
+from onebox.providers.base import Image, Offer, Request, Tags
 
 MANAGED = "onebox-managed"
 IMAGE = "onebox-image:"
@@ -27,11 +27,11 @@ _KEY_HEAD = b"\0\0\0\x0bssh-ed25519\0\0\0\x20"
 
 
 @dataclass(frozen=True)
-class Marks:
+class BoxMetadata:
     """
     What the tags of a droplet say.
 
-    *exposed* is the host key that went through user data, *pinned* the one that
+    *bootstrap_key* is the host key that went through user data, *pinned* the one that
     has taken its place since.
     """
 
@@ -41,7 +41,7 @@ class Marks:
     price: float | None
     on_demand: float | None
     image: str
-    exposed: str
+    bootstrap_key: str
     pinned: str
 
 
@@ -75,7 +75,7 @@ def unescape(text: str) -> str:
 
 def of_box(request: Request) -> list[str]:
     """Return the tags that a droplet is made with."""
-    tags, size = request.tags, request.size
+    tags, size = request.tags, request.offer
     said = {
         "owner": tags.owner,
         "project": tags.project,
@@ -93,7 +93,7 @@ def of_box(request: Request) -> list[str]:
     return [MANAGED, *(tag(key, value) for key, value in said.items() if value)]
 
 
-def read(words: Iterable[str]) -> Marks | None:
+def read(words: Iterable[str]) -> BoxMetadata | None:
     """Return what a droplet's tags say, None if it is none of ours."""
     said: dict[str, list[str]] = {}
     for word in words:
@@ -114,14 +114,14 @@ def read(words: Iterable[str]) -> Marks | None:
         version=one.get("version", ""),
         kind=kind,  # type: ignore[arg-type] # looked up in _KINDS
     )
-    return Marks(
+    return BoxMetadata(
         box=one["box"],
         tags=tags,
         size=one.get("size", ""),
         price=_number(one.get("price", "")),
         on_demand=_number(one.get("on-demand", "")),
         image=one.get("image", ""),
-        exposed=key_text(one.get("exposed", "")),
+        bootstrap_key=key_text(one.get("exposed", "")),
         pinned=key_text(one.get("hostkey", "")),
     )
 
@@ -188,7 +188,7 @@ def key_text(digits: str) -> str:
     return f"ssh-ed25519 {base64.b64encode(blob).decode('ascii')}"
 
 
-def same_size(marks: Marks, size: Size) -> Size:
+def same_size(marks: BoxMetadata, size: Offer) -> Offer:
     """Return the size as the tags have it: its name and what it cost when made."""
     return replace(
         size, name=marks.size or size.type, price=marks.price, on_demand=marks.on_demand

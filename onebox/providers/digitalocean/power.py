@@ -9,10 +9,10 @@ from onebox.errors import Gone, ProviderError, Unclear
 from onebox.providers.digitalocean.client import Answer, Calls
 from onebox.providers.digitalocean.errors import Already, Pending
 from onebox.providers.digitalocean.instances import Droplets
-from onebox.providers.digitalocean.settings import Patience
+from onebox.providers.digitalocean.settings import Timeouts
 
 
-def stop(calls: Calls, droplets: Droplets, patience: Patience, number: int) -> None:
+def stop(calls: Calls, droplets: Droplets, patience: Timeouts, number: int) -> None:
     """
     Shut a droplet down, pull its plug if it does not listen, and see it off.
 
@@ -41,7 +41,7 @@ def stop(calls: Calls, droplets: Droplets, patience: Patience, number: int) -> N
         calls.sleep(patience.look)
 
 
-def start(calls: Calls, droplets: Droplets, patience: Patience, number: int) -> Answer:
+def start(calls: Calls, droplets: Droplets, patience: Timeouts, number: int) -> Answer:
     """
     Power a droplet on and return it once it is active, with its address.
 
@@ -67,7 +67,7 @@ def start(calls: Calls, droplets: Droplets, patience: Patience, number: int) -> 
 
 def wait_for(
     calls: Calls,
-    patience: Patience,
+    patience: Timeouts,
     path: str,
     done: Callable[[], bool],
     seconds: float,

@@ -22,10 +22,10 @@ from onebox.providers.base import (
     FreeThing,
     Image,
     Leftover,
-    Need,
+    Offer,
     Provider,
     Request,
-    Size,
+    Requirements,
 )
 from onebox.providers.digitalocean import (
     creation,
@@ -43,7 +43,7 @@ from onebox.providers.digitalocean import (
 from onebox.providers.digitalocean.client import Answer, Calls
 from onebox.providers.digitalocean.errors import ACCOUNT, TOKEN, UnknownKey
 from onebox.providers.digitalocean.instances import Droplets, as_box, check_all
-from onebox.providers.digitalocean.settings import Patience, Wishes
+from onebox.providers.digitalocean.settings import Settings, Timeouts
 from onebox.providers.kernel import public_ip
 
 LAST_ACTIONS = 5
@@ -66,8 +66,8 @@ class DigitalOcean(Provider):
     """
 
     name = "digitalocean"
-    settle = Patience().settle
-    pace = Patience().look
+    settle = Timeouts().settle
+    poll_interval = Timeouts().look
     adopts = ("digitalocean",)
     image_rate = images.SNAPSHOT_PRICE
 
@@ -76,21 +76,21 @@ class DigitalOcean(Provider):
         settings: Mapping[str, object],
         root: Path,
         *,
-        patience: Patience | None = None,
+        patience: Timeouts | None = None,
         address: Callable[[], str] = public_ip.address,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._wishes = Wishes.of(settings)
-        self.off_is_free = bool(self._wishes.destroy_token)
-        self._patience = patience or Patience()
+        self._wishes = Settings.of(settings)
+        self.stopped_is_free = bool(self._wishes.destroy_token)
+        self._patience = patience or Timeouts()
         self._address = address
         self._environ = environ
         self._calls = Calls(self._patience)
         self._droplets = Droplets(self._calls)
         self._catalogue = machine_types.Catalogue(self._calls, self._patience.prices)
-        self.settle, self.pace = self._patience.settle, self._patience.look
+        self.settle, self.poll_interval = self._patience.settle, self._patience.look
 
-    def sizes(self, need: Need) -> Sequence[Size]:
+    def offers(self, need: Requirements) -> Sequence[Offer]:
         """Return the cheapest that fit, by price and then by region."""
         if need.spot:
             raise machine_types.no_spot(self._catalogue, need, self._wishes.regions)
@@ -103,7 +103,7 @@ class DigitalOcean(Provider):
             self._catalogue, need, self._wishes.regions, least
         )
 
-    def also_refused(self, size: Size, limit: str, other: Size) -> bool:
+    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
         """Tell whether another size is refused too: all are, or this one anywhere."""
         return limit == ACCOUNT or other.type == size.type
 
@@ -265,7 +265,7 @@ class DigitalOcean(Provider):
                 found.append(Check("destroy token", False, error.message, error.next))
         return found
 
-    def pin(self, box: Box, host_key: str) -> Box:
+    def set_host_key(self, box: Box, host_key: str) -> Box:
         """Write the box's new host key into its tags."""
         droplet = self._one(box)
         self._retag(droplet, "hostkey", metadata.key_bytes(host_key))
@@ -274,7 +274,7 @@ class DigitalOcean(Provider):
             raise Gone(f"box {box.id} is not there (any more)")
         return self._box(now)
 
-    def admit(self, box: Box) -> bool:
+    def allow_my_ip(self, box: Box) -> bool:
         """Have the box's firewall let this machine's present address in."""
         self._one(box)
         return network.ensure(self._calls, box.tags.owner, box.id, self._cidr())
@@ -287,7 +287,7 @@ class DigitalOcean(Provider):
         """Return the time by DigitalOcean's clock, once it has answered."""
         return self._calls.time()
 
-    def errand(self, box: Box) -> bytes:
+    def post_boot_script(self, box: Box) -> bytes:
         """
         Return what is to be run on a new box as root, over the verified connection.
 
@@ -296,7 +296,7 @@ class DigitalOcean(Provider):
         """
         if not self._wishes.destroy_token or box.tags.kind != "box":
             return b""
-        return self_destroy.errand(self._destroy_token(), self._calls.address)
+        return self_destroy.post_boot_script(self._destroy_token(), self._calls.address)
 
     def _post(self, request: Request, said: Answer) -> Answer:
         """Send the create call; once more if its ssh key was removed meanwhile."""
@@ -350,11 +350,11 @@ class DigitalOcean(Provider):
         if request.image is not None:
             image = self._snapshot(request.image)
             least = int(image.get("min_disk_size") or 0)
-        disk = self._catalogue.disk(request.size.type)
+        disk = self._catalogue.disk(request.offer.type)
         creation.check_disk(request, disk, least)
         if image is None:
             return creation.base_slug(request.base)
-        region = request.size.place or self._wishes.regions[0]
+        region = request.offer.place or self._wishes.regions[0]
         images.bring(self._calls, self._patience, image, region)
         return int(image["id"])
 

@@ -68,7 +68,7 @@ os.replace(path + ".new", path)
 """
 
 
-def errand(token: str, api: str) -> bytes:
+def post_boot_script(token: str, api: str) -> bytes:
     """
     Return the Python program that gives a box the means to end itself.
 

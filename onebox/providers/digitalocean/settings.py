@@ -10,7 +10,7 @@ from onebox.providers.kernel.cidr import is_world
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """
     For how long what is waited for, in seconds.
 
@@ -36,7 +36,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Settings:
     """
     The table [digitalocean] of onebox.toml.
 
@@ -53,7 +53,7 @@ class Wishes:
     destroy_token: str
 
     @classmethod
-    def of(cls, settings: Mapping[str, object]) -> Wishes:
+    def of(cls, settings: Mapping[str, object]) -> Settings:
         """
         Read the table.
 

@@ -93,7 +93,7 @@ def source(cloud: Cloud, request: Request) -> Source:
     """Return what a box is made from. Raises UsageError if it is not there."""
     if request.image is not None:
         return _of(cloud, request.image.id, images.read(cloud, request.image.id))
-    found = family(request.base, request.size.arch)
+    found = family(request.base, request.offer.arch)
     if found is None:
         return _of(cloud, request.base, _image(cloud, request.base))
     return Source(found.address, request.base or DEFAULT, found.cloud_init)

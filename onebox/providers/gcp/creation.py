@@ -56,7 +56,7 @@ def launch(
 
         NotAllowed: There is another one of that name.
     """
-    doing = f"making box {request.box} in {request.size.place}"
+    doing = f"making box {request.box} in {request.offer.place}"
     source = base_images.source(cloud, request)
     opening = rules.open(request.tags.owner)
     try:
@@ -95,7 +95,7 @@ def _insert(
             doing,
             token=request.box,
             named=True,
-            zone=request.size.place,
+            zone=request.offer.place,
             instance_resource=body(cloud, rules, request, source, now),
         )
     except Exists:
@@ -112,7 +112,7 @@ def _undo(cloud: Cloud, request: Request, error: OneboxError) -> None:
         Unclear: It is not known whether anything is left.
     """
     try:
-        clear(cloud, request.box, request.tags, request.size.place)
+        clear(cloud, request.box, request.tags, request.offer.place)
     except (NotAllowed, UsageError):
         # Somebody else's, so it stays; or who may not look, or looks in a zone that
         # is none, has made nothing either.
@@ -134,7 +134,7 @@ def _made(cloud: Cloud, request: Request, doing: str) -> Any:
                 "instances",
                 "get",
                 doing,
-                zone=request.size.place,
+                zone=request.offer.place,
                 instance=request.box,
             )
             break
@@ -161,20 +161,20 @@ def body(
     now: float,
 ) -> dict[str, Any]:
     """Return what `instances.insert` is given."""
-    zone, settings = request.size.place, cloud.settings
+    zone, settings = request.offer.place, cloud.settings
     owned = metadata.labels(request.box, request.tags)
     wanted = math.ceil((request.disk or settings.disk) / _GIB)
-    kind = machine_families.disk(request.size.type, settings.disk_type)
+    kind = machine_families.disk(request.offer.type, settings.disk_type)
     notes = []
     if kind != settings.disk_type:
-        said = f"{request.size.type} takes no {settings.disk_type}"
+        said = f"{request.offer.type} takes no {settings.disk_type}"
         notes.append(f"the disk is {kind}: {said}")
     if settings.ssh_cidr and is_world(settings.ssh_cidr):
         notes.append("its ssh port is open to the whole world (allow_world_ssh)")
     return {
         "name": request.box,
         "description": f"onebox {request.tags.project}/{request.tags.name}",
-        "machine_type": f"zones/{zone}/machineTypes/{request.size.type}",
+        "machine_type": f"zones/{zone}/machineTypes/{request.offer.type}",
         "labels": owned,
         "tags": {"items": [rules.tag(request.tags.owner)]},
         "disks": [
@@ -193,7 +193,7 @@ def body(
         ],
         "network_interfaces": [_interface(cloud, rules, zone)],
         "scheduling": scheduling(
-            request.size.type, request.size.spot, request.arming.deadline, now
+            request.offer.type, request.offer.spot, request.arming.deadline, now
         ),
         "metadata": {"items": _items(request, source, notes)},
     }

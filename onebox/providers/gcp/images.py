@@ -215,7 +215,7 @@ def _image(resource: Any) -> Image | None:
         name=str(told.get("name", resource.name)),
         recipe=str(told.get("recipe", metadata.decoded(recipe))),
         created=instances.moment(resource.creation_timestamp),
-        size=int(resource.archive_size_bytes),
+        stored=int(resource.archive_size_bytes),
         arch=_ARCHES.get(resource.architecture, ""),
         tags=tags,
         base=str(told.get("base", "")),

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from onebox.providers.base import Box, BoxState, Request, Size
+from onebox.providers.base import Box, BoxState, Offer, Request
 from onebox.providers.gcp import metadata as metadata_module
 from onebox.providers.gcp.client import last
 from onebox.providers.kernel.user_data import AGENT, USER, WORK
@@ -32,7 +32,7 @@ def record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
     """Return what the instance is to remember about itself for us."""
     return metadata_module.record(
         request.tags,
-        size=asdict(request.size),
+        size=asdict(request.offer),
         image=request.image.id if request.image else "",
         system=system,
         deadline=request.arming.deadline,
@@ -65,7 +65,7 @@ def box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
         id=instance.name,
         tags=tags,
         state=now,
-        size=_size(told.get("size"), instance, zone),
+        offer=_size(told.get("size"), instance, zone),
         image=str(told.get("image", "")),
         place=zone,
         host=_host(instance),
@@ -110,15 +110,15 @@ def _host(instance: Any) -> str:
     return ""
 
 
-def _size(told: object, instance: Any, zone: str) -> Size:
+def _size(told: object, instance: Any, zone: str) -> Offer:
     """Return the size as it was at the launch, with the price of then."""
     spot = instance.scheduling.provisioning_model == "SPOT"
     kind = last(instance.machine_type)
-    unknown = Size(kind, kind, 0, 0, None, None, spot=spot, place=zone)
+    unknown = Offer(kind, kind, 0, 0, None, None, spot=spot, place=zone)
     if not isinstance(told, Mapping):
         return unknown
     try:
-        return Size.read(told)
+        return Offer.read(told)
     except TypeError:
         # Another version's idea of a size.
         return unknown

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from onebox.errors import UsageError
 from onebox.providers import costs
-from onebox.providers.base import Need, Size
+from onebox.providers.base import Offer, Requirements
 from onebox.providers.costs import Cost
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.machine_families import FAMILIES, disk, family, plain
@@ -33,7 +33,7 @@ class _Offer:
     shared: bool
 
 
-def find(cloud: Cloud, prices: Prices, need: Need) -> list[Size]:
+def find(cloud: Cloud, prices: Prices, need: Requirements) -> list[Offer]:
     """
     Return the candidates for a need, best first.
 
@@ -52,7 +52,7 @@ def find(cloud: Cloud, prices: Prices, need: Need) -> list[Size]:
     ]
 
 
-def in_zone(cloud: Cloud, prices: Prices, zone: str, need: Need) -> list[Size]:
+def in_zone(cloud: Cloud, prices: Prices, zone: str, need: Requirements) -> list[Offer]:
     """Return all that a zone has for a need, of whatever family, in no order."""
     offers = _offers(cloud, zone, need)
     _load(cloud, prices, offers, [zone])
@@ -82,7 +82,7 @@ def _zones(cloud: Cloud) -> list[str]:
     ]
 
 
-def _offers(cloud: Cloud, zone: str, need: Need | None) -> list[_Offer]:
+def _offers(cloud: Cloud, zone: str, need: Requirements | None) -> list[_Offer]:
     if need is None:
         wanted = {}
     elif need.types:
@@ -108,7 +108,7 @@ def _offers(cloud: Cloud, zone: str, need: Need | None) -> list[_Offer]:
     ]
 
 
-def _fits(offer: _Offer, need: Need) -> bool:
+def _fits(offer: _Offer, need: Requirements) -> bool:
     if need.types:
         boots = not need.image or need.image.arch in ("", offer.arch)
         return offer.type in need.types and boots
@@ -118,13 +118,17 @@ def _fits(offer: _Offer, need: Need) -> bool:
 
 
 def _ranked(
-    cloud: Cloud, offers: Sequence[_Offer], prices: Prices, need: Need, spot: bool
-) -> list[Size]:
+    cloud: Cloud,
+    offers: Sequence[_Offer],
+    prices: Prices,
+    need: Requirements,
+    spot: bool,
+) -> list[Offer]:
     order = {offer.zone: place for place, offer in reversed(list(enumerate(offers)))}
     known = {name: place for place, name in enumerate(FAMILIES)}
     named = {name: place for place, name in enumerate(need.types)}
 
-    def rank(size: Size) -> tuple[float, ...]:
+    def rank(size: Offer) -> tuple[float, ...]:
         price = math.inf if size.price is None else size.price
         return (
             named.get(size.type, 0),
@@ -141,7 +145,9 @@ def _ranked(
     return [size for size in ranked if need.types or size.type in types]
 
 
-def _size(cloud: Cloud, offer: _Offer, prices: Prices, need: Need, spot: bool) -> Size:
+def _size(
+    cloud: Cloud, offer: _Offer, prices: Prices, need: Requirements, spot: bool
+) -> Offer:
     region, gib = region_of(offer.zone), offer.memory / (1 << 30)
     # Local disks, metal and custom shapes cost what the catalogue does not tell so.
     known = plain(offer.type)
@@ -152,7 +158,7 @@ def _size(cloud: Cloud, offer: _Offer, prices: Prices, need: Need, spot: bool) -
         return prices.hourly(offer.type, region, spot, offer.cpus, gib)
 
     found = family(offer.type)
-    return Size(
+    return Offer(
         name=need.name,
         type=offer.type,
         cpus=offer.cpus,
@@ -168,7 +174,7 @@ def _size(cloud: Cloud, offer: _Offer, prices: Prices, need: Need, spot: bool) -
 
 
 def _extras(
-    cloud: Cloud, offer: _Offer, prices: Prices, need: Need, spot: bool
+    cloud: Cloud, offer: _Offer, prices: Prices, need: Requirements, spot: bool
 ) -> tuple[Cost, ...]:
     """Return what a box on this machine costs for its disk and address."""
     settings, region = cloud.settings, region_of(offer.zone)
@@ -182,7 +188,7 @@ def _extras(
 
 
 def _nothing(
-    cloud: Cloud, zones: Sequence[str], need: Need, offers: Sequence[_Offer]
+    cloud: Cloud, zones: Sequence[str], need: Requirements, offers: Sequence[_Offer]
 ) -> UsageError:
     places = ", ".join(zones)
     if offers and need.types and need.image:
@@ -202,7 +208,7 @@ def _nothing(
     return UsageError(what, next=f"the nearest: {near}" if near else "another region")
 
 
-def _nearest(offers: Iterable[_Offer], need: Need) -> str:
+def _nearest(offers: Iterable[_Offer], need: Requirements) -> str:
     """Name three types that come closest to a need."""
 
     def distance(offer: _Offer) -> float:

@@ -16,10 +16,10 @@ from onebox.providers.base import (
     FreeThing,
     Image,
     Leftover,
-    Need,
+    Offer,
     Provider,
     Request,
-    Size,
+    Requirements,
 )
 from onebox.providers.gcp import (
     base_images,
@@ -69,7 +69,7 @@ class GCP(Provider):
 
     name = "gcp"
     settle = 120.0
-    pace = 1.0
+    poll_interval = 1.0
     adopts = ("googlecompute",)
     image_rate = 0.05
 
@@ -92,13 +92,13 @@ class GCP(Provider):
         self._owners: dict[str, str] = {}
         sdk.begin()
 
-    def sizes(self, need: Need) -> Sequence[Size]:
+    def offers(self, need: Requirements) -> Sequence[Offer]:
         """Return types times zones, the cheapest first; see `Provider`."""
         found = machine_types.find(self._cloud, self._prices, need)
         self.unpriced = self._prices.problem
         return found
 
-    def also_refused(self, size: Size, limit: str, other: Size) -> bool:
+    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
         """Tell whether a quota covers another type too: see `failures.limit`."""
         if other.cpus < size.cpus:
             return False
@@ -234,7 +234,7 @@ class GCP(Provider):
         """Return the time by Google's clock, once it has answered."""
         return self._clock()
 
-    def admit(self, box: Box) -> bool:
+    def allow_my_ip(self, box: Box) -> bool:
         """Let this machine's present address in, and no longer its former one."""
         begun = self._rules.open(box.tags.owner, anew=True)
         self._rules.wait(begun)

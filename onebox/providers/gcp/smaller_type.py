@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from onebox.errors import NoCapacity
-from onebox.providers.base import Need, Size
+from onebox.providers.base import Offer, Requirements
 from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.machine_families import plain
@@ -46,10 +46,10 @@ def start(
         begin()
 
 
-def _smallest(cloud: Cloud, prices: Prices, instance: Any) -> Size | None:
+def _smallest(cloud: Cloud, prices: Prices, instance: Any) -> Offer | None:
     kind, zone = last(instance.machine_type), last(instance.zone)
     family = kind.partition("-")[0]
-    need = Need(kind, _CPUS, _MEMORY, spot=True)
+    need = Requirements(kind, _CPUS, _MEMORY, spot=True)
     known = in_zone(cloud, prices, zone, need)
     same = [size for size in known if size.type.partition("-")[0] == family]
     fitting = [size for size in same if plain(size.type)]
@@ -57,7 +57,7 @@ def _smallest(cloud: Cloud, prices: Prices, instance: Any) -> Size | None:
     return None if smallest is None or smallest.type == kind else smallest
 
 
-def _change(cloud: Cloud, name: str, zone: str, size: Size, error: NoCapacity) -> None:
+def _change(cloud: Cloud, name: str, zone: str, size: Offer, error: NoCapacity) -> None:
     doing = f"making {name} smaller"
     at = {"zone": zone, "instance": name}
     cloud.do(

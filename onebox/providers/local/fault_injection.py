@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from onebox.config.settings import Rehearse
-from onebox.config.units import say_size
+from onebox.config.units import format_bytes
 
 
 def faults(asked: Rehearse) -> dict[str, float]:
@@ -17,7 +17,7 @@ def faults(asked: Rehearse) -> dict[str, float]:
 def notes(planned: Mapping[str, float]) -> tuple[str, ...]:
     """Say what the box is told to do, so that nobody takes it for a real fault."""
     set_here = [
-        f"{name} = {say_size(int(value)) if name == 'disk' else f'{value:g}'}"
+        f"{name} = {format_bytes(int(value)) if name == 'disk' else f'{value:g}'}"
         for name, value in planned.items()
         if name != "notice_seconds" or "notice_after" in planned
         if name != "stall_seconds" or "stall_after" in planned

@@ -32,7 +32,7 @@ ctypes.util.find_library = _find_library
 
 from . import mounts, processes, protection, sandbox
 from .layout import MARK, Layout
-from .ssh_session import DEFAULT_SIGNALS, Children, Session
+from .ssh_session import DEFAULT_SIGNALS, Children, SSHSession
 
 # Fast on both ends: AES has instructions of its own, and one machine needs no
 # post-quantum key exchange with itself, which is 40 % of a connection's cost.
@@ -109,8 +109,8 @@ class _Server(asyncssh.SSHServer):
     def validate_public_key(self, username: str, key: Any) -> bool:
         return bool(username == self._machine.user and key == self._machine.user_key)
 
-    def session_requested(self) -> Session:
-        return Session(self._machine.children)
+    def session_requested(self) -> SSHSession:
+        return SSHSession(self._machine.children)
 
     def connection_requested(
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int

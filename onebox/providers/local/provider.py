@@ -20,10 +20,10 @@ from onebox.providers.base import (
     Check,
     Image,
     Leftover,
-    Need,
+    Offer,
     Provider,
     Request,
-    Size,
+    Requirements,
 )
 from onebox.providers.kernel.clock import CLOSE_SECONDS
 from onebox.signals import held
@@ -77,10 +77,10 @@ class Local(Provider):
         self._read = _paths(settings.get("read", []))
         self._clock = clock
 
-    def sizes(self, need: Need) -> Sequence[Size]:
+    def offers(self, need: Requirements) -> Sequence[Offer]:
         """Return this machine: whatever is asked for, it is what there is."""
         return [
-            Size(
+            Offer(
                 name=need.name,
                 type="this machine",
                 cpus=host.cpus(),
@@ -236,7 +236,7 @@ class Local(Provider):
                 name=image.name,
                 recipe=image.recipe,
                 created=self.now(),
-                size=disk.size(new / "home"),
+                stored=disk.size(new / "home"),
                 arch=platform.machine(),
                 tags=image.tags,
                 base=image.base,

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from onebox import subprocess_env
 from onebox.errors import Gone, NotAllowed, ProviderError
-from onebox.providers.base import Box, BoxState, Image, Request, Size, Tags
+from onebox.providers.base import Box, BoxState, Image, Offer, Request, Tags
 
 from . import fault_injection, path_shims
 from .layout import Layout, is_locked, read_json, write_json
@@ -41,7 +41,7 @@ def write(
     new.marker.write_text(request.box, "ascii")
     record = {
         "tags": asdict(request.tags),
-        "size": asdict(request.size),
+        "size": asdict(request.offer),
         "image": request.image.id if request.image else "",
         "host_key": request.host_key.public,
         "user": user(),
@@ -154,7 +154,7 @@ def box(layout: Layout) -> Box:
         id=layout.path.name,
         tags=Tags(**record["tags"]),
         state=_state(state.get("state")) if alive else "stopped",
-        size=Size.read(size),
+        offer=Offer.read(size),
         image=record["image"],
         place="this machine",
         host="127.0.0.1" if port else "",

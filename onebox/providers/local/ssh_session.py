@@ -32,7 +32,7 @@ class Children:
 
     shell: str
     environment: Mapping[str, str]
-    sessions: dict[int, Session] = field(default_factory=dict)
+    sessions: dict[int, SSHSession] = field(default_factory=dict)
 
     def reap(self) -> None:
         """Collect what has ended and tell the sessions concerned."""
@@ -42,7 +42,7 @@ class Children:
                 session.ended(status)
 
 
-class Session(asyncssh.SSHServerSession[bytes]):
+class SSHSession(asyncssh.SSHServerSession[bytes]):
     """
     Runs one command as sshd does, byte for byte and signal for signal.
 

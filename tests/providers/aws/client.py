@@ -40,7 +40,7 @@ def live(environ: Mapping[str, str], request: Request, gate: str) -> None:
     stopped = aws.get(box.id, box.place)
     assert stopped is not None
     box = _running(aws, aws.start(stopped, time.time() + 900))
-    box = aws.pin(box, "ssh-ed25519 AAAAnew")
+    box = aws.set_host_key(box, "ssh-ed25519 AAAAnew")
     aws.delete(box)
     assert not aws.leftovers(box.id, box.place)
 

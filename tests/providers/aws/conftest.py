@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Arming, Box, HostKey, Request, Size, Tags
+from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 
 from ..sshbox import Keys
 from .account import Account
@@ -112,7 +112,7 @@ def make_request(keys: Keys) -> MakeRequest:
         request = Request(
             box=f"ob-{stem}{next(numbers):02}",
             tags=Tags(f"owner-{stem}", "project", "main", deadline, "0"),
-            size=Size(
+            offer=Offer(
                 "small",
                 "m7i.large",
                 2,
@@ -127,7 +127,7 @@ def make_request(keys: Keys) -> MakeRequest:
             image=None,
             user_key=keys.public("user"),
             host_key=HostKey(keys.private("host"), keys.public("host")),
-            arming=Arming(deadline, 2700, 1800, b"agent", b"seed"),
+            arming=BootConfig(deadline, 2700, 1800, b"agent", b"seed"),
             base="ubuntu-24.04",
         )
         return dataclasses.replace(request, **changes)  # type: ignore[arg-type]

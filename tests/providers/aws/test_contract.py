@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Box, Need, Provider, Request
+from onebox.providers.base import Box, Provider, Request, Requirements
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
@@ -82,10 +82,10 @@ class TestSpotContract:
     def test_size(self, provider: Provider, make_request: MakeRequest) -> None:
         """A spot box is one: it says so, and the spot price."""
         box = provider.create(make_request(spot=True))
-        assert (box.size.spot, box.size.price, box.size.on_demand) == (
+        assert (box.offer.spot, box.offer.price, box.offer.on_demand) == (
             True,
             0.03,
             0.1008,
         )
         provider.delete(box)
-        assert provider.sizes(Need("small", 4, 16 << 30, spot=True))[0].spot
+        assert provider.offers(Requirements("small", 4, 16 << 30, spot=True))[0].spot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onebox.providers.base import Need
+from onebox.providers.base import Requirements
 
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up
@@ -44,7 +44,7 @@ def test_calls(
     first.delete(first.create(make_request()))
     provider = make_aws()
     account.calls.clear()
-    sizes = provider.sizes(Need("small", 4, 16 << 30))
+    sizes = provider.offers(Requirements("small", 4, 16 << 30))
     box = provider.create(make_request(size=sizes[0]))
     up(provider, box, pause=2.0)
     provider.delete(box)

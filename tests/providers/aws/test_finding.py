@@ -53,9 +53,9 @@ class TestFind:
         box = up(provider, provider.create(make_request()))
         account.faults.denied.add("ec2:DescribeInstances eu-west-1")
         assert list(provider.find(box.tags.owner, everywhere=True)) == [box]
-        (unseen,) = provider.unseen
-        assert "eu-west-1" in unseen
-        assert "ec2:DescribeInstances" in unseen
+        (unreachable_regions,) = provider.unreachable_regions
+        assert "eu-west-1" in unreachable_regions
+        assert "ec2:DescribeInstances" in unreachable_regions
         with pytest.raises(NotAllowed):
             make_aws(regions=["eu-west-1"]).find(box.tags.owner)
         account.faults.clear()
@@ -131,7 +131,7 @@ class TestRemoval:
         """What is left is listed with what it costs."""
         box = up(provider, provider.create(make_request()))
         left = {one.kind: one.price for one in provider.leftovers(box.id)}
-        assert left["machine"] == box.size.price
+        assert left["machine"] == box.offer.price
         assert left["disk"] == pytest.approx(100 * 0.08 / 730)
         provider.stop(box)
         left = {one.kind: one.price for one in provider.leftovers(box.id)}
@@ -199,8 +199,8 @@ class TestPin:
     ) -> None:
         """A new host key is in the tags of machine and disk, and no longer exposed."""
         box = up(provider, provider.create(make_request()))
-        pinned = provider.pin(box, "ssh-ed25519 AAAAnew/key+==")
-        assert (pinned.host_key, pinned.exposed) == (
+        pinned = provider.set_host_key(box, "ssh-ed25519 AAAAnew/key+==")
+        assert (pinned.host_key, pinned.bootstrap_key) == (
             "ssh-ed25519 AAAAnew/key+==",
             False,
         )
@@ -210,7 +210,7 @@ class TestPin:
         assert "AAAAnew/key" in tags["onebox:hostkey"]
         assert not tags["onebox:exposed"]
         with pytest.raises(NotAllowed):
-            provider.pin(_foreign(box), "ssh-ed25519 AAAAother")
+            provider.set_host_key(_foreign(box), "ssh-ed25519 AAAAother")
         provider.delete(box)
 
 

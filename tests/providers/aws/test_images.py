@@ -220,7 +220,7 @@ class TestSaved:
         image = provider.save(stopped, an_image(make_request()))
         (listed,) = provider.images(image.tags.owner)
         for one in (image, listed):
-            assert (one.size, one.at_most) == (shelf.BLOCKS, False)
+            assert (one.stored, one.at_most) == (shelf.BLOCKS, False)
             assert one.disk == 20 << 30
         provider.delete_image(image)
         provider.delete(stopped)
@@ -243,7 +243,7 @@ class TestSaved:
         else:
             account.faults.denied.add("ec2:DescribeSnapshots")
         (listed,) = provider.images(image.tags.owner)
-        assert (listed.size, listed.at_most) == (20 << 30, True)
+        assert (listed.stored, listed.at_most) == (20 << 30, True)
         account.faults.denied.clear()
         provider.delete_image(image)
         provider.delete(stopped)

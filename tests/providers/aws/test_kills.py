@@ -69,10 +69,10 @@ def test_killed_at_any_call(
         survived += process.exitcode == 0
         # What the next command does with the intent that was written down.
         until = time.monotonic() + 2 * LAG
-        found = provider.get(request.box, request.size.place)
+        found = provider.get(request.box, request.offer.place)
         while found is None and time.monotonic() < until:
             time.sleep(0.05)
-            found = provider.get(request.box, request.size.place)
+            found = provider.get(request.box, request.offer.place)
         if found is not None:
             provider.delete(found)
         machines = account.instances(request.box)
@@ -80,7 +80,7 @@ def test_killed_at_any_call(
         assert len(plain) <= 2, what
         assert not account.alive(request.box), what
         assert not account.volumes(request.box), what
-        assert not provider.leftovers(request.box, request.size.place), what
+        assert not provider.leftovers(request.box, request.offer.place), what
         account.forget_ended()
     assert len(account.alive(decoy.id)) == 1
     provider.delete(decoy)

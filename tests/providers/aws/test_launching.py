@@ -72,7 +72,7 @@ class TestRequest:
         }
         assert not {"KeyName", "IamInstanceProfile", "UserData "} & asked.keys()
         assert set(tags_of(asked)) == {"instance", "volume", "network-interface"}
-        assert box.exposed
+        assert box.bootstrap_key
         assert box.host == ""
         provider.delete(box)
 
@@ -142,11 +142,11 @@ class TestRequest:
         """A size with any name comes back as it was."""
         request = make_request()
         size = dataclasses.replace(
-            request.size, name="cpus=64,memory=256 GB", price=None, cores=None
+            request.offer, name="cpus=64,memory=256 GB", price=None, cores=None
         )
-        box = provider.create(dataclasses.replace(request, size=size))
-        assert box.size == size
-        assert provider.find(box.tags.owner)[0].size == size
+        box = provider.create(dataclasses.replace(request, offer=size))
+        assert box.offer == size
+        assert provider.find(box.tags.owner)[0].offer == size
         provider.delete(box)
 
 
@@ -192,7 +192,7 @@ class TestFaults:
         account.faults.add("RunInstances", kind, 4)
         with pytest.raises(Unclear):
             provider.create(request)
-        found = provider.get(request.box, request.size.place)
+        found = provider.get(request.box, request.offer.place)
         assert found is not None
         assert provider.create(request).id == request.box
         assert len(account.instances(request.box)) == 1
@@ -307,9 +307,9 @@ class TestFaults:
     ) -> None:
         """A type that cannot boot the image is refused, and nothing is made."""
         request = make_request()
-        size = dataclasses.replace(request.size, type="m7g.large")
+        size = dataclasses.replace(request.offer, type="m7g.large")
         with pytest.raises(ProviderError, match="architecture"):
-            provider.create(dataclasses.replace(request, size=size))
+            provider.create(dataclasses.replace(request, offer=size))
         assert not account.instances(request.box)
 
     def test_user_data_too_large(

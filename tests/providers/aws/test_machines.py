@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Arming, Box, HostKey, Request
+from onebox.providers.base import BootConfig, Box, HostKey, Request
 from onebox.remote import agent_bundle, keys
-from onebox.remote.channel import Link
-from onebox.remote.connection import Door
+from onebox.remote.channel import AgentChannel
+from onebox.remote.connection import SSHConnection
 
 from ...conftest import Project
 from ...machines import Machines, missing
@@ -170,7 +170,7 @@ def real(
 ) -> Request:
     """Return a request for a box that is told all that a box is told."""
     until = time.time() + seconds
-    told = Arming(until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed())
+    told = BootConfig(until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed())
     public = keys.public_half(identity)
     return dataclasses.replace(request, arming=told, user_key=public, host_key=host_key)
 
@@ -186,9 +186,9 @@ def running(provider: AWS, box: Box) -> Box:
 
 
 @contextmanager
-def linked(box: Box, identity: Path, tmp_path: Path) -> Iterator[Link]:
+def linked(box: Box, identity: Path, tmp_path: Path) -> Iterator[AgentChannel]:
     """Log in on a box, as soon as it lets us in."""
-    door = Door(box, tmp_path / "door", identity)
+    door = SSHConnection(box, tmp_path / "door", identity)
     try:
         yield door.open_when_up(UP, lambda: None, lambda: None)
     finally:

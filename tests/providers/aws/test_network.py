@@ -97,12 +97,12 @@ class TestGroup:
         request = make_request()
         before, after = make_aws(ssh_cidr=None), make_aws(ssh_cidr=None, here=NOW_ME)
         box = up(before, before.create(request))
-        assert before.admit(box) is False
-        assert after.admit(box) is True
+        assert before.allow_my_ip(box) is False
+        assert after.allow_my_ip(box) is True
         assert admitted(account, request.tags.owner) == {
             ("tcp", 22, 22, f"{NOW_ME}/32")
         }
-        assert after.admit(box) is False
+        assert after.allow_my_ip(box) is False
         after.delete(box)
 
     def test_moved_before_the_next_box(
@@ -129,7 +129,7 @@ class TestGroup:
                 group(account, request.tags.owner).id, "tcp", "80", "80", [cidr]
             )
         assert len(admitted(account, request.tags.owner)) == 3
-        assert provider.admit(box) is True
+        assert provider.allow_my_ip(box) is True
         assert admitted(account, request.tags.owner) == {("tcp", 22, 22, f"{ME}/32")}
         provider.delete(box)
 
@@ -159,7 +159,7 @@ class TestGroup:
         own = backend.create_security_group("own", "own", vpc_id=vpc.id)
         provider = make_aws(security_group=own.id, ssh_cidr=None)
         box = up(provider, provider.create(make_request()))
-        assert provider.admit(box) is False
+        assert provider.allow_my_ip(box) is False
         counted = account.counted()
         assert not [name for name in counted if "SecurityGroup" in name]
         (instance,) = account.alive(box.id)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Size
+from onebox.providers.base import Offer
 
 from ...conftest import Project
 from ...conftest import project as project
@@ -114,6 +114,6 @@ def test_a_vcpu_limit_covers_the_same_region_market_and_kind_of_type(
     provider: AWS, type_: str, place: str, spot: bool, cpus: int, also: bool
 ) -> None:
     """A smaller type, another region, spot and GPU types have their own limit."""
-    refused = Size("s", "m6a.xlarge", 4, 1, None, None, place="us-east-1a")
-    other = Size("s", type_, cpus, 1, None, None, spot, place)
+    refused = Offer("s", "m6a.xlarge", 4, 1, None, None, place="us-east-1a")
+    other = Offer("s", type_, cpus, 1, None, None, spot, place)
     assert provider.also_refused(refused, "VcpuLimitExceeded", other) == also

@@ -9,7 +9,7 @@ import pytest
 
 from onebox.providers.aws import policy
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Need
+from onebox.providers.base import Requirements
 
 from ..contract import an_image, remove_free_things
 from .account import Account, Call
@@ -28,10 +28,10 @@ def whole_life(
     provider = make_aws(ssh_cidr=None)
     moved = make_aws(ssh_cidr=None, here="203.0.113.9")
     provider.checks()
-    provider.sizes(Need("small", 4, 16 << 30, spot=True, fallback=True))
+    provider.offers(Requirements("small", 4, 16 << 30, spot=True, fallback=True))
     box = up(provider, provider.create(make_request()))
-    moved.admit(box)
-    box = provider.pin(box, "ssh-ed25519 AAAAnew")
+    moved.allow_my_ip(box)
+    box = provider.set_host_key(box, "ssh-ed25519 AAAAnew")
     provider.console(box)
     provider.stop(box)
     request = make_request()

@@ -8,14 +8,14 @@ import pytest
 
 from onebox.errors import UsageError
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Image, Need, Size, Tags
+from onebox.providers.base import Image, Offer, Requirements, Tags
 
 from . import shelf
 from .account import Account
 from .conftest import MakeAws
 
 GB = 1 << 30
-LARGE = Need("large", 64, 256 * GB)
+LARGE = Requirements("large", 64, 256 * GB)
 
 
 def image(arch: str, *places: str) -> Image:
@@ -24,7 +24,7 @@ def image(arch: str, *places: str) -> Image:
     return Image("im-1", "image", "", 0.0, 0, arch, tags, places)
 
 
-def prices(sizes: list[Size]) -> list[float]:
+def prices(sizes: list[Offer]) -> list[float]:
     """Return the prices, which must be known."""
     return [size.price for size in sizes if size.price is not None]
 
@@ -32,7 +32,7 @@ def prices(sizes: list[Size]) -> list[float]:
 class TestNeeds:
     def test_cheapest_first(self, provider: AWS) -> None:
         """What fits comes by price, each type in each zone that has it."""
-        found = list(provider.sizes(LARGE))
+        found = list(provider.offers(LARGE))
         assert prices(found) == sorted(prices(found))
         assert len(prices(found)) == len(found)
         assert found[0].type == "m6a.16xlarge"
@@ -43,48 +43,50 @@ class TestNeeds:
 
     def test_families(self, provider: AWS) -> None:
         """No burstable, flexible, metal or old machine, and no other architecture."""
-        found = {size.type for size in provider.sizes(Need("small", 2, 4 * GB))}
+        found = {
+            size.type for size in provider.offers(Requirements("small", 2, 4 * GB))
+        }
         assert found
         for type_ in found:
             family = type_.partition(".")[0]
             assert family[0] in "cmr"
             assert family[1] in "6789"
             assert family[2:] in ("a", "i"), type_
-        assert {size.arch for size in provider.sizes(LARGE)} == {"x86_64"}
+        assert {size.arch for size in provider.offers(LARGE)} == {"x86_64"}
 
     def test_cores(self, provider: AWS) -> None:
         """Physical cores are told beside vCPUs: some are half, some are all of them."""
-        found = {size.type: size for size in provider.sizes(LARGE)}
+        found = {size.type: size for size in provider.offers(LARGE)}
         assert (found["m7i.16xlarge"].cpus, found["m7i.16xlarge"].cores) == (64, 32)
         assert (found["m7a.16xlarge"].cpus, found["m7a.16xlarge"].cores) == (64, 64)
 
     def test_architecture_of_the_image(self, provider: AWS) -> None:
         """An image for ARM gets a machine for ARM."""
-        found = provider.sizes(Need("s", 4, 8 * GB, image=image("aarch64")))
+        found = provider.offers(Requirements("s", 4, 8 * GB, image=image("aarch64")))
         assert {size.arch for size in found} == {"aarch64"}
         assert all(size.type[2] == "g" for size in found)
 
     def test_too_large(self, provider: AWS) -> None:
         """What no machine has is refused, and the nearest are named."""
         with pytest.raises(UsageError, match=r"r\d[ai]\.48xlarge"):
-            provider.sizes(Need("huge", 1000, 4000 * GB))
+            provider.offers(Requirements("huge", 1000, 4000 * GB))
 
     def test_zones(self, make_aws: MakeAws) -> None:
         """Only the zones of the settings, in their order where prices are the same."""
-        found = make_aws(zones=["us-east-1c", "us-east-1a"]).sizes(LARGE)
+        found = make_aws(zones=["us-east-1c", "us-east-1a"]).offers(LARGE)
         first = [size.place for size in found if size.type == found[0].type]
         assert first == ["us-east-1c", "us-east-1a"]
 
     def test_regions(self, make_aws: MakeAws) -> None:
         """More regions mean more candidates."""
-        found = make_aws(regions=["us-west-2"]).sizes(LARGE)
+        found = make_aws(regions=["us-west-2"]).offers(LARGE)
         assert {size.place[:-1] for size in found} == {"us-east-1", "us-west-2"}
 
     def test_image_elsewhere(self, make_aws: MakeAws) -> None:
         """An image is looked for only where it is."""
         provider = make_aws(regions=["us-west-2"])
-        need = Need("large", 64, 256 * GB, image=image("x86_64", "us-west-2"))
-        assert {size.place[:-1] for size in provider.sizes(need)} == {"us-west-2"}
+        need = Requirements("large", 64, 256 * GB, image=image("x86_64", "us-west-2"))
+        assert {size.place[:-1] for size in provider.offers(need)} == {"us-west-2"}
 
 
 class TestCosts:
@@ -92,7 +94,7 @@ class TestCosts:
         self, provider: AWS
     ) -> None:
         """What is billed while a box runs is in its size, each part with its label."""
-        best = provider.sizes(LARGE)[0]
+        best = provider.offers(LARGE)[0]
         assert [part.label for part in best.parts] == [
             "machine",
             "100 GB disk",
@@ -109,22 +111,22 @@ class TestCosts:
         self, provider: AWS
     ) -> None:
         """A disk that is asked for, or that the image needs, is what is billed."""
-        asked = provider.sizes(dataclasses.replace(LARGE, disk=500 * GB))[0]
+        asked = provider.offers(dataclasses.replace(LARGE, disk=500 * GB))[0]
         assert asked.extras[0].hourly == pytest.approx(500 * 0.08 / 730)
         large = dataclasses.replace(image("x86_64"), disk=200 * GB)
-        found = provider.sizes(dataclasses.replace(LARGE, image=large))[0]
+        found = provider.offers(dataclasses.replace(LARGE, image=large))[0]
         assert found.extras[0].hourly == pytest.approx(200 * 0.08 / 730)
 
     def test_a_private_box_pays_for_no_address(self, make_aws: MakeAws) -> None:
         """Without a public address there is none to be billed."""
-        best = make_aws(private=True).sizes(LARGE)[0]
+        best = make_aws(private=True).offers(LARGE)[0]
         assert [part.label for part in best.extras] == ["100 GB disk"]
 
     def test_a_cost_that_is_not_known_makes_the_sum_unknown(
         self, make_aws: MakeAws
     ) -> None:
         """A disk without a price is None in its part and in the sum, never 0."""
-        best = make_aws(disk_type="st1").sizes(LARGE)[0]
+        best = make_aws(disk_type="st1").offers(LARGE)[0]
         assert best.extras[0].hourly is None
         assert best.price is not None
         assert best.hourly is None
@@ -142,7 +144,7 @@ class TestCosts:
 class TestSpot:
     def test_by_zone(self, provider: AWS) -> None:
         """Spot has its price in each zone, which is what counts."""
-        found = list(provider.sizes(Need("large", 64, 256 * GB, spot=True)))
+        found = list(provider.offers(Requirements("large", 64, 256 * GB, spot=True)))
         assert all(size.spot for size in found)
         assert prices(found) == sorted(prices(found))
         one = [size for size in found if size.type == found[0].type]
@@ -153,8 +155,8 @@ class TestSpot:
 
     def test_fallback(self, provider: AWS) -> None:
         """On demand follows only if it may."""
-        need = Need("large", 64, 256 * GB, spot=True, fallback=True)
-        found = [size.spot for size in provider.sizes(need)]
+        need = Requirements("large", 64, 256 * GB, spot=True, fallback=True)
+        found = [size.spot for size in provider.offers(need)]
         assert found == sorted(found, reverse=True)
         assert set(found) == {True, False}
 
@@ -163,27 +165,27 @@ class TestNames:
     def test_order(self, provider: AWS) -> None:
         """Types by name come in the user's order, whatever they cost."""
         names = ("r7i.24xlarge", "m7i.large", "c7g.large")
-        found = list(provider.sizes(Need("beast", 0, 0, types=names)))
+        found = list(provider.offers(Requirements("beast", 0, 0, types=names)))
         order = list(dict.fromkeys(size.type for size in found))
         assert order == list(names)
         assert found[-1].arch == "aarch64"
 
     def test_burstable_by_name(self, provider: AWS) -> None:
         """A type is had by its name, also one that onebox would not take."""
-        found = provider.sizes(Need("t3.large", 0, 0, types=("t3.large",)))
+        found = provider.offers(Requirements("t3.large", 0, 0, types=("t3.large",)))
         assert {size.type for size in found} == {"t3.large"}
 
     def test_unknown(self, provider: AWS) -> None:
         """An unknown type is refused, and the nearest are named."""
         with pytest.raises(UsageError, match=r"m7i\.17xlarge") as raised:
-            provider.sizes(Need("x", 0, 0, types=("m7i.17xlarge",)))
+            provider.offers(Requirements("x", 0, 0, types=("m7i.17xlarge",)))
         assert "m7i.1" in raised.value.next
 
     def test_other_architecture(self, provider: AWS) -> None:
         """A type that cannot boot the image is refused before anything is made."""
-        need = Need("x", 0, 0, types=("m7g.large",), image=image("x86_64"))
+        need = Requirements("x", 0, 0, types=("m7g.large",), image=image("x86_64"))
         with pytest.raises(UsageError, match=r"aarch64.*x86_64"):
-            provider.sizes(need)
+            provider.offers(need)
 
 
 class TestPrices:
@@ -191,7 +193,7 @@ class TestPrices:
         """A price that is not on the list is not known, comes last, and is not 0."""
         shelf.UNPRICED.add("m6a.16xlarge")
         try:
-            found = list(provider.sizes(LARGE))
+            found = list(provider.offers(LARGE))
         finally:
             shelf.UNPRICED.clear()
         assert found[-1].type == "m6a.16xlarge"
@@ -204,13 +206,13 @@ class TestPrices:
     def test_not_allowed(self, provider: AWS, account: Account, action: str) -> None:
         """Who may not ask for prices gets the sizes without them."""
         account.faults.denied.add(action)
-        found = provider.sizes(Need("large", 64, 256 * GB, spot=True))
+        found = provider.offers(Requirements("large", 64, 256 * GB, spot=True))
         unknown = {size.price for size in found} == {None}
         assert unknown == (action != "pricing:GetProducts")
 
     def test_calls(self, provider: AWS, account: Account) -> None:
         """Candidates cost few calls, whatever their number."""
-        provider.sizes(Need("large", 64, 256 * GB, spot=True))
+        provider.offers(Requirements("large", 64, 256 * GB, spot=True))
         assert account.counted() == {
             "DescribeSubnets": 1,
             "DescribeInstanceTypes": 1,

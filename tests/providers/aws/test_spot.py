@@ -60,7 +60,7 @@ class TestPreempted:
             box.tags,
             box.host_key,
         )
-        assert (found.place, found.size) == (box.place, box.size)
+        assert (found.place, found.offer) == (box.place, box.offer)
         assert list(provider.find(box.tags.owner)) == [found]
         provider.delete(found)
         assert not account.volumes(box.id)
@@ -101,8 +101,8 @@ class TestRescue:
         assert (started.id, started.host_key) == (box.id, box.host_key)
         assert started.deadline == deadline
         assert started.place == box.place
-        assert not started.size.spot
-        assert started.size.cpus <= 4
+        assert not started.offer.spot
+        assert started.offer.cpus <= 4
         (machine,) = account.alive(box.id)
         ((name, held),) = machine.get_block_device_mapping
         assert (name, held.volume_id) == (machine.root_device_name, disk)
@@ -191,7 +191,7 @@ class TestRescue:
         account.faults.full.clear()
         account.faults.full.add(("m6a.large", "*", None))
         started = up(provider, provider.start(box, time.time() + 900))
-        assert started.size.type != "m6a.large"
+        assert started.offer.type != "m6a.large"
         provider.delete(started)
 
     def test_nothing_left(

@@ -70,7 +70,7 @@ class DropletWorld:
 
     def refuse(self, request: Request) -> Request:
         """Have the size sold out."""
-        self.server.world.laws.sold_out = (request.size.type,)
+        self.server.world.laws.sold_out = (request.offer.type,)
         return request
 
     def accept(self) -> None:

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Arming, Box, HostKey, Request, Size, Tags
+from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import Patience
+from onebox.providers.digitalocean.settings import Timeouts
 
 from ..sshbox import Keys
 from .server import TOKEN, Server
 
 CIDR = "203.0.113.7/32"
 # Long enough for a machine under load, where only the time limit is not the point.
-PATIENCE = Patience(
+PATIENCE = Timeouts(
     connect=5,
     read=20,
     whole=30,
@@ -65,7 +65,7 @@ def open_provider(server: Server) -> Open:
 
 
 def provider_of(
-    patience: Patience = PATIENCE,
+    patience: Timeouts = PATIENCE,
     *,
     address: Callable[[], str] = lambda: "203.0.113.7",
     environ: dict[str, str] | None = None,
@@ -95,15 +95,15 @@ def make_request(keys: Keys) -> Make:
         now = time.time()
         public = " ".join(keys.public("host").split()[:2])
         memory = 16 << 30
-        size = Size("small", "g-4vcpu-16gb", 4, memory, 0.1875, 0.1875, place="nyc3")
+        size = Offer("small", "g-4vcpu-16gb", 4, memory, 0.1875, 0.1875, place="nyc3")
         request = Request(
             box=f"ob-{stem}{next(numbers):02}",
             tags=Tags(f"owner{stem}", "project-1", "main", now + 3600, "0.1.0"),
-            size=dataclasses.replace(size, arch="x86_64"),
+            offer=dataclasses.replace(size, arch="x86_64"),
             image=None,
             user_key=keys.public("user"),
             host_key=HostKey(keys.private("host"), public),
-            arming=Arming(now + 3600, 600, 600, b"agent", b"seed"),
+            arming=BootConfig(now + 3600, 600, 600, b"agent", b"seed"),
         )
         return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
 

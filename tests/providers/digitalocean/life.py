@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from onebox.providers.base import Arming, Box, HostKey, Image, Request, Size, Tags
+from onebox.providers.base import BootConfig, Box, HostKey, Image, Offer, Request, Tags
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
@@ -21,15 +21,15 @@ BOX = "ob-life"
 def request() -> Request:
     """Return the request for the box."""
     end = time.time() + 3600
-    size = Size("small", "g-4vcpu-16gb", 4, 16 << 30, 0.1875, 0.1875, place="nyc3")
+    size = Offer("small", "g-4vcpu-16gb", 4, 16 << 30, 0.1875, 0.1875, place="nyc3")
     return Request(
         box=BOX,
         tags=Tags(OWNER, "project-1", "main", end, "0.1.0"),
-        size=replace(size, arch="x86_64"),
+        offer=replace(size, arch="x86_64"),
         image=None,
         user_key="ssh-ed25519 AAAA",
         host_key=HostKey("private", metadata.key_text("0f" * 32)),
-        arming=Arming(end, 600, 600, b"agent", b"seed"),
+        arming=BootConfig(end, 600, 600, b"agent", b"seed"),
     )
 
 
@@ -42,7 +42,7 @@ def image(box: Box) -> Image:
 def live(provider: DigitalOcean) -> None:
     """Make a box, give it its key, save it, start it again, remove everything."""
     box = when_up(provider, provider.create(request()))
-    box = provider.pin(box, metadata.key_text("0e" * 32))
+    box = provider.set_host_key(box, metadata.key_text("0e" * 32))
     provider.stop(box)
     saved = provider.save(box, image(box))
     box = provider.start(box, box.deadline + 60)

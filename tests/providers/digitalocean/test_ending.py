@@ -103,7 +103,7 @@ def box(ends: DigitalOcean, make_request: Make) -> Box:
 
 def test_delivered(machine: Machine, ends: DigitalOcean, box: Box) -> None:
     """The token comes into root's own files, and nobody becomes root afterwards."""
-    done = machine.deliver(ends.errand(box))
+    done = machine.deliver(ends.post_boot_script(box))
     assert ENDING not in done.stdout + done.stderr
     where = machine.root / "run" / "onebox-end"
     assert stat.S_IMODE(where.stat().st_mode) == 0o700
@@ -115,14 +115,14 @@ def test_delivered(machine: Machine, ends: DigitalOcean, box: Box) -> None:
     assert ENDING not in json.dumps(machine.told)
     box_json = machine.root / "lib" / "box.json"
     assert stat.S_IMODE(box_json.stat().st_mode) == 0o644
-    machine.deliver(ends.errand(box))
+    machine.deliver(ends.post_boot_script(box))
 
 
 def test_deadline(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
     """At its deadline the droplet removes itself, with a token for that alone."""
-    machine.deliver(ends.errand(box))
+    machine.deliver(ends.post_boot_script(box))
     machine.tell(**{**machine.told, "deadline": time.time() - 1})
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
     [droplet] = server.world.made
@@ -137,7 +137,7 @@ def test_idle_with_outputs(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
     """A box with outputs stays on until its deadline: off would cost as much."""
-    machine.deliver(ends.errand(box))
+    machine.deliver(ends.post_boot_script(box))
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
     with metadata_id(server.world.made[0].id) as service:
         machine.end(service)
@@ -149,7 +149,7 @@ def test_idle_without_a_job(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
     """A box on which no job was ever started has nothing to lose."""
-    machine.deliver(ends.errand(box))
+    machine.deliver(ends.post_boot_script(box))
     with metadata_id(server.world.made[0].id) as service:
         machine.end(service)
     assert not server.world.droplets
@@ -159,7 +159,7 @@ def test_no_network(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
     """If the API cannot be reached, the box is powered off at least."""
-    machine.deliver(ends.errand(box))
+    machine.deliver(ends.post_boot_script(box))
     machine.tell(**{**machine.told, "deadline": 0})
     machine.end("http://127.0.0.1:1")
     assert server.world.droplets
@@ -170,7 +170,7 @@ def test_broken_answers(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
     """A call that fails is made again."""
-    machine.deliver(ends.errand(box))
+    machine.deliver(ends.post_boot_script(box))
     machine.tell(**{**machine.told, "deadline": 0})
     server.fail("DELETE", "droplets/.*", "500 before")
     with metadata_id(server.world.made[0].id) as service:
@@ -181,8 +181,8 @@ def test_broken_answers(
 def test_builder(ends: DigitalOcean, open_provider: Open, box: Box) -> None:
     """Builders get no token, nor does a box whose owner has none to give."""
     tags = dataclasses.replace(box.tags, kind="builder")
-    assert ends.errand(dataclasses.replace(box, tags=tags)) == b""
-    assert open_provider().errand(box) == b""
+    assert ends.post_boot_script(dataclasses.replace(box, tags=tags)) == b""
+    assert open_provider().post_boot_script(box) == b""
 
 
 def metadata_id(number: int) -> AbstractContextManager[str]:

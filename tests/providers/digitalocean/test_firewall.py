@@ -50,14 +50,14 @@ def test_moving(server: Server, open_provider: Open, make_request: Make) -> None
     provider = open_provider(ssh_cidr=None, address=lambda: address[0])
     box = when_up(provider, provider.create(make_request()))
     [droplet] = server.world.made
-    assert not provider.admit(box)
+    assert not provider.allow_my_ip(box)
     address[0] = "192.0.2.9"
-    assert provider.admit(box)
+    assert provider.allow_my_ip(box)
     assert server.world.reachable(droplet, "192.0.2.9")
     assert not server.world.reachable(droplet, CALLER)
-    assert not provider.admit(box)
+    assert not provider.allow_my_ip(box)
     server.world.firewalls.clear()
-    assert provider.admit(box)
+    assert provider.allow_my_ip(box)
     assert not server.world.reachable(droplet, STRANGER)
 
 

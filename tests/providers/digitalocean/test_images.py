@@ -31,7 +31,7 @@ def wanted(box: Box, **changes: object) -> Image:
         name="census",
         recipe="0123456789abcdef",
         created=0.0,
-        size=0,
+        stored=0,
         arch="x86_64",
         tags=dataclasses.replace(box.tags, kind="image"),
         base="ubuntu-24-04-x64 1000",
@@ -47,10 +47,10 @@ def test_all_of_it(
     saved = provider.save(stopped, asked)
     [found] = open_provider().images(stopped.tags.owner)
     assert found == saved
-    made = {"created": saved.created, "size": saved.size, "places": saved.places}
+    made = {"created": saved.created, "size": saved.stored, "places": saved.places}
     assert saved == dataclasses.replace(asked, **made)  # type: ignore[arg-type]
     assert saved.places == ("nyc3",)
-    assert saved.size > 1 << 30
+    assert saved.stored > 1 << 30
 
 
 def test_running(provider: DigitalOcean, make_request: Make) -> None:
@@ -152,7 +152,7 @@ def test_other_region(
     server.world.laws.action = 0.1
     image = provider.save(stopped, wanted(stopped))
     server.fail("POST", "images/.*/actions", kind)
-    size = dataclasses.replace(make_request().size, place="fra1")
+    size = dataclasses.replace(make_request().offer, place="fra1")
     if kind == "500 before":
         # Not begun, and nobody says so: it is waited for, and that has an end.
         server.world.transfer(server.world.snapshots()[0]["id"], "fra1")

@@ -19,7 +19,7 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
-from onebox.providers.base import Need, Request
+from onebox.providers.base import Request, Requirements
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
@@ -280,16 +280,16 @@ class TestTags:
     ) -> None:
         """All of a box is found again from its droplet's tags alone."""
         size = dataclasses.replace(
-            make_request().size, name="cpus=4,memory=16 GB", price=0.15
+            make_request().offer, name="cpus=4,memory=16 GB", price=0.15
         )
         request = make_request(size=size)
         first = open_provider()
         box = when_up(first, first.create(request))
         [found] = open_provider().find(request.tags.owner)
         assert found == box
-        assert found.size == size
+        assert found.offer == size
         assert found.tags == request.tags
-        assert found.exposed
+        assert found.bootstrap_key
 
     def test_other_case(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -309,10 +309,10 @@ class TestTags:
         provider, request = open_provider(), make_request()
         box = when_up(provider, provider.create(request))
         fresh = metadata.key_text("07" * 32)
-        pinned = provider.pin(box, fresh)
-        assert pinned == dataclasses.replace(box, host_key=fresh, exposed=False)
+        pinned = provider.set_host_key(box, fresh)
+        assert pinned == dataclasses.replace(box, host_key=fresh, bootstrap_key=False)
         assert open_provider().get(box.id) == pinned
-        assert provider.pin(pinned, fresh) == pinned
+        assert provider.set_host_key(pinned, fresh) == pinned
 
 
 class TestRefused:
@@ -354,7 +354,7 @@ class TestRefused:
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
         """A size that is not in the region makes the core try another place."""
-        size = dataclasses.replace(make_request().size, place="ams2")
+        size = dataclasses.replace(make_request().offer, place="ams2")
         with pytest.raises(NoCapacity, match="Region is not available"):
             provider.create(make_request(size=size))
 
@@ -416,7 +416,7 @@ class TestDeadline:
         """Unless the user has said yes to it, no box that nobody ends is made."""
         provider = open_provider(accept_no_watchdog=False)
         with pytest.raises(ConfigError, match="bills"):
-            provider.sizes(Need("small", 4, 16 << 30))
+            provider.offers(Requirements("small", 4, 16 << 30))
         with pytest.raises(ConfigError, match="bills") as caught:
             provider.create(make_request())
         assert "accept_no_watchdog = true" in caught.value.next

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Arming, Box
+from onebox.providers.base import BootConfig, Box
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.self_destroy import WHERE
 from onebox.providers.kernel import user_data
 from onebox.remote import agent_bundle, keys
-from onebox.remote.connection import Door
+from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
 from tests.machines import Machines
 
@@ -155,7 +155,9 @@ class TestDeadline:
         identity = keys.identity(tmp_path)
         request = make_request(
             user_key=keys.public_half(identity),
-            arming=Arming(first, 900, 900, agent_bundle.bundle(), agent_bundle.seed()),
+            arming=BootConfig(
+                first, 900, 900, agent_bundle.bundle(), agent_bundle.seed()
+            ),
         )
         box = provider.create(request)
         stopped = until_state(provider, box, "stopped")
@@ -164,13 +166,13 @@ class TestDeadline:
         assert any("billed" in note for note in stopped.notes)
         second = time.time() + 3600.5
         box = provider.start(stopped, second)
-        door = Door(box, tmp_path / "door", identity)
+        door = SSHConnection(box, tmp_path / "door", identity)
         try:
             link = door.open_when_up(300, lambda: None, lambda: None)
             told = link.ask("hello")
             assert second <= float(told["deadline"]) <= second + 1
             become_root = ["sudo", "-n", "python3", "-I", "-S", "-"]
-            assert ssh(door, box, become_root, provider.errand(box)) == 0
+            assert ssh(door, box, become_root, provider.post_boot_script(box)) == 0
             # From here on nobody on the box can read the token but root.
             assert ssh(door, box, ["sudo", "-n", "true"]) != 0
             assert ssh(door, box, ["cat", f"{WHERE}/told"]) != 0
@@ -186,7 +188,7 @@ class TestDeadline:
         assert not server.world.droplets
 
 
-def ssh(door: Door, box: Box, words: list[str], told: bytes = b"") -> int:
+def ssh(door: SSHConnection, box: Box, words: list[str], told: bytes = b"") -> int:
     """Run a command on the box as its user, and return its exit code."""
     argv = ["ssh", "-F", str(door.config), box.id, *words]
     done = subprocess.run(

@@ -140,8 +140,8 @@ class TestDeadline:
         for call in (
             lambda: provider.start(other, 9e9),
             lambda: provider.stop(other),
-            lambda: provider.pin(other, box.host_key),
-            lambda: provider.admit(other),
+            lambda: provider.set_host_key(other, box.host_key),
+            lambda: provider.allow_my_ip(other),
         ):
             with pytest.raises(NotAllowed):
                 call()

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from onebox.errors import NoCapacity, UsageError
-from onebox.providers.base import Image, Need, Tags
+from onebox.providers.base import Image, Requirements, Tags
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
@@ -15,12 +15,12 @@ from .conftest import Make, Open, when_up
 from .server import Server
 
 GB = 1 << 30
-SMALL = Need("small", 4, 16 * GB)
+SMALL = Requirements("small", 4, 16 * GB)
 
 
-def offered(provider: DigitalOcean, need: Need) -> list[tuple[str, str]]:
+def offered(provider: DigitalOcean, need: Requirements) -> list[tuple[str, str]]:
     """Return types and regions, as they are to be tried."""
-    return [(size.type, size.place) for size in provider.sizes(need)]
+    return [(size.type, size.place) for size in provider.offers(need)]
 
 
 def test_cheapest(server: Server, provider: DigitalOcean) -> None:
@@ -37,7 +37,7 @@ def test_cheapest(server: Server, provider: DigitalOcean) -> None:
 
 def test_values(provider: DigitalOcean) -> None:
     """A candidate has its shape, its price, and the name of what was asked for."""
-    first = provider.sizes(SMALL)[0]
+    first = provider.offers(SMALL)[0]
     assert first.name == "small"
     assert (first.cpus, first.memory) == (4, 16 * GB)
     assert (first.price, first.on_demand, first.spot) == (0.1875, 0.1875, False)
@@ -46,7 +46,7 @@ def test_values(provider: DigitalOcean) -> None:
 
 def test_other_region_only(provider: DigitalOcean) -> None:
     """A size that only a later region has is offered there."""
-    assert offered(provider, Need("medium", 16, 64 * GB))[0] == (
+    assert offered(provider, Requirements("medium", 16, 64 * GB))[0] == (
         "g-16vcpu-64gb",
         "fra1",
     )
@@ -54,7 +54,7 @@ def test_other_region_only(provider: DigitalOcean) -> None:
 
 def test_nothing_many_times_as_dear(provider: DigitalOcean) -> None:
     """What costs more than twice the cheapest is nobody's small box."""
-    sizes = provider.sizes(SMALL)
+    sizes = provider.offers(SMALL)
     assert max(size.price or 0 for size in sizes) <= 2 * 0.1875
 
 
@@ -69,7 +69,7 @@ def test_not_to_be_had(server: Server, provider: DigitalOcean) -> None:
 def test_nothing_fits(provider: DigitalOcean) -> None:
     """Where nothing fits, the nearest three are named with their prices."""
     with pytest.raises(UsageError) as caught:
-        provider.sizes(Need("large", 64, 256 * GB))
+        provider.offers(Requirements("large", 64, 256 * GB))
     said = caught.value.message
     assert "64 vCPU and 256 GB" in said
     assert "m-32vcpu-256gb (32 vCPU, 256 GB) costs $2.00/h" in said
@@ -80,7 +80,7 @@ def test_nothing_fits(provider: DigitalOcean) -> None:
 
 def test_named(provider: DigitalOcean) -> None:
     """Named types are offered in their order, also those that no need would find."""
-    need = Need("mine", 0, 0, types=("s-1vcpu-1gb", "g-16vcpu-64gb"))
+    need = Requirements("mine", 0, 0, types=("s-1vcpu-1gb", "g-16vcpu-64gb"))
     assert offered(provider, need) == [
         ("s-1vcpu-1gb", "nyc3"),
         ("s-1vcpu-1gb", "fra1"),
@@ -91,14 +91,14 @@ def test_named(provider: DigitalOcean) -> None:
 def test_mistyped(provider: DigitalOcean) -> None:
     """A type that there is not is answered with its nearest."""
     with pytest.raises(UsageError, match="nearest: g-4vcpu-16gb"):
-        provider.sizes(Need("mine", 0, 0, types=("g-4vcpu-16g",)))
+        provider.offers(Requirements("mine", 0, 0, types=("g-4vcpu-16g",)))
 
 
 def test_elsewhere(server: Server, provider: DigitalOcean) -> None:
     """A type that is in other regions only is said to be there."""
     server.world.sizes[0]["regions"] = ["sfo3"]
     with pytest.raises(UsageError, match="not in nyc3 or fra1; it is in sfo3"):
-        provider.sizes(Need("mine", 0, 0, types=("s-1vcpu-1gb",)))
+        provider.offers(Requirements("mine", 0, 0, types=("s-1vcpu-1gb",)))
 
 
 def test_sold_out(server: Server, provider: DigitalOcean) -> None:
@@ -106,9 +106,9 @@ def test_sold_out(server: Server, provider: DigitalOcean) -> None:
     server.world.sizes[0]["regions"] = []
     server.world.sizes[-1]["regions"] = ["nyc3"]
     with pytest.raises(NoCapacity, match="c-60"):
-        provider.sizes(Need("mine", 0, 0, types=("c-60",)))
+        provider.offers(Requirements("mine", 0, 0, types=("c-60",)))
     with pytest.raises(NoCapacity, match="in no region"):
-        provider.sizes(Need("mine", 0, 0, types=("s-1vcpu-1gb",)))
+        provider.offers(Requirements("mine", 0, 0, types=("s-1vcpu-1gb",)))
 
 
 @pytest.mark.parametrize("fallback", [False, True])
@@ -116,7 +116,7 @@ def test_spot(provider: DigitalOcean, fallback: bool) -> None:
     """Spot is refused with what it costs without."""
     need = dataclasses.replace(SMALL, spot=True, fallback=fallback)
     with pytest.raises(UsageError) as caught:
-        provider.sizes(need)
+        provider.offers(need)
     said = caught.value.message
     assert "no spot capacity" in said
     assert "g-4vcpu-16gb (4 vCPU, 16 GB) costs $0.19/h" in said
@@ -130,7 +130,7 @@ def test_unknown_price(server: Server, provider: DigitalOcean, price: object) ->
         if size["slug"] == "gd-4vcpu-16gb":
             size["price_hourly"] = price
     assert offered(provider, SMALL)[0][0] == "g-4vcpu-16gb"
-    [named] = provider.sizes(Need("x", 0, 0, types=("gd-4vcpu-16gb",)))
+    [named] = provider.offers(Requirements("x", 0, 0, types=("gd-4vcpu-16gb",)))
     assert (named.price, named.on_demand) == (None, None)
 
 
@@ -142,9 +142,9 @@ def test_image_larger_than_disk(
     assert offered(provider, dataclasses.replace(SMALL, image=image)) == [
         ("gd-4vcpu-16gb", "nyc3")
     ]
-    small = Need("mine", 0, 0, types=("g-4vcpu-16gb",), image=image)
+    small = Requirements("mine", 0, 0, types=("g-4vcpu-16gb",), image=image)
     with pytest.raises(UsageError, match=r"disk of 120 GB; g-4vcpu-16gb .* has 50 GB"):
-        provider.sizes(small)
+        provider.offers(small)
     assert server.count("POST", ".*") == 0
 
 
@@ -166,7 +166,7 @@ def test_today(server: Server, open_provider: Open, make_request: Make) -> None:
         size["price_hourly"] = 9.0
     found = open_provider().get(box.id)
     assert found is not None
-    assert found.size.price == 0.1875
+    assert found.offer.price == 0.1875
 
 
 def saved(server: Server, make_request: Make, disk: int) -> Image:

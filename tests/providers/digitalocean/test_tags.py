@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebox.errors import ProviderError
-from onebox.providers.base import Arming, HostKey, Image, Request, Size, Tags
+from onebox.providers.base import BootConfig, HostKey, Image, Offer, Request, Tags
 from onebox.providers.digitalocean import metadata
 
 KEY = metadata.key_text("0f" * 32)
@@ -36,11 +36,11 @@ def test_box(
     request = Request(
         "ob-1",
         made,
-        Size(size, "c-4", 4, 8 << 30, price, on_demand),
+        Offer(size, "c-4", 4, 8 << 30, price, on_demand),
         None,
         "ssh-ed25519 AAAA",
         HostKey("private", KEY),
-        Arming(expires, 1, 1, b""),
+        BootConfig(expires, 1, 1, b""),
     )
     words = metadata.of_box(request)
     assert all(WORD.fullmatch(word) for word in words)
@@ -49,7 +49,7 @@ def test_box(
         assert marks is not None
         assert (marks.box, marks.tags, marks.size) == ("ob-1", made, size)
         assert (marks.price, marks.on_demand) == (price, on_demand)
-        assert (marks.exposed, marks.pinned) == (KEY, "")
+        assert (marks.bootstrap_key, marks.pinned) == (KEY, "")
 
 
 @given(NAMES, NAMES, NAMES, st.text("0123456789abcdef", max_size=16), TIMES)
@@ -91,7 +91,7 @@ def test_two_host_keys() -> None:
     old, new = "aa" * 32, "bb" * 32
     marks = metadata.read([*base, f"onebox-exposed:{old}", f"onebox-hostkey:{new}"])
     assert marks is not None
-    assert marks.exposed == metadata.key_text(old)
+    assert marks.bootstrap_key == metadata.key_text(old)
     assert marks.pinned == metadata.key_text(new)
 
 
@@ -110,7 +110,7 @@ def test_long_name() -> None:
 
 def test_same_size() -> None:
     """A size keeps the price of the day it was taken."""
-    size = Size("c-4", "c-4", 4, 8, 9.0, 9.0)
+    size = Offer("c-4", "c-4", 4, 8, 9.0, 9.0)
     marks = metadata.read(
         [
             *(f"onebox-{key}:1" for key in ("owner", "project", "name", "box")),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box, Request, Size
+from onebox.providers.base import Box, Offer, Request
 from onebox.providers.gcp.provider import GCP
 
 from ..conftest import requests
@@ -19,7 +19,7 @@ from .project import Project
 from .server import Google, serving
 
 ZONE = "us-central1-a"
-SIZE = Size(
+SIZE = Offer(
     "small", "n2d-standard-4", 4, 16 << 30, 0.0491, 0.169, place=ZONE, arch="x86_64"
 )
 

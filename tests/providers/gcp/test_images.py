@@ -42,7 +42,7 @@ class TestSave:
             "f" * 64,
         )
         assert saved.arch == "x86_64"
-        assert saved.size > 0
+        assert saved.stored > 0
         [call] = google.calls("images.insert")
         assert call.body["storageLocations"] == ["us-central1"]
         assert call.body["family"].startswith("onebox-")

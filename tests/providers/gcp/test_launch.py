@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from onebox.errors import ProviderError, UsageError
-from onebox.providers.base import Size
+from onebox.providers.base import Offer
 from onebox.providers.gcp.provider import GCP
 
 from ..contract import an_image
@@ -225,7 +225,9 @@ class TestBox:
         self, make_provider: MakeProvider, make_request: Make, up: Up
     ) -> None:
         """Somebody who knows nothing but the owner finds the whole box again."""
-        size = Size("large", "n2-standard-64", 64, 256 << 30, 1.474, 3.1078, True, ZONE)
+        size = Offer(
+            "large", "n2-standard-64", 64, 256 << 30, 1.474, 3.1078, True, ZONE
+        )
         request = make_request(size=size)
         tags = dataclasses.replace(
             request.tags, project="Zensus 2026 / ä", name="x" * 70, kind="builder"
@@ -235,7 +237,7 @@ class TestBox:
         assert box.tags == tags
         assert list(make_provider().find(tags.owner)) == [box]
         assert make_provider().get(box.id) == box
-        assert (box.size, box.place, box.user) == (size, ZONE, "onebox")
+        assert (box.offer, box.place, box.user) == (size, ZONE, "onebox")
         assert box.created > time.time() - 60
 
     def test_starting(
@@ -244,7 +246,7 @@ class TestBox:
         """A box runs when its host key is known: before, nobody could tell it."""
         google.project.instances.boot = 3600.0
         box = provider.create(make_request())
-        assert (box.state, box.host_key, box.exposed) == ("starting", "", False)
+        assert (box.state, box.host_key, box.bootstrap_key) == ("starting", "", False)
         assert box.host
         google.project.later.hurry()
         box = up(provider, box)
@@ -300,8 +302,8 @@ class TestBox:
         box = up(provider, provider.create(make_request()))
         google.project.instance(box.id)["metadata"]["items"] = []
         [found] = provider.find(box.tags.owner)
-        assert found.size.price is None
-        assert found.size.type == box.size.type
+        assert found.offer.price is None
+        assert found.offer.type == box.offer.type
         wanted = dataclasses.replace(box.tags, expires=float(int(box.tags.expires)))
         assert found.tags == wanted
         provider.delete(found)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Arming, Box, Request
+from onebox.providers.base import BootConfig, Box, Request
 from onebox.providers.gcp.provider import GCP
 from onebox.remote import agent_bundle, keys
-from onebox.remote.channel import Link
-from onebox.remote.connection import Door
+from onebox.remote.channel import AgentChannel
+from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
 from tests.machines import Machines
 
@@ -68,7 +68,7 @@ def make_armed(make_request: Make, identity: Path) -> Make:
     """A function that returns requests for boxes that can be used."""
 
     def make(seconds: float = 3600.0, **changes: object) -> Request:
-        arming = Arming(
+        arming = BootConfig(
             time.time() + seconds, 900, 900, agent_bundle.bundle(), agent_bundle.seed()
         )
         key = keys.public_half(identity)
@@ -89,9 +89,9 @@ def until_state(provider: GCP, box: Box, state: str) -> Box:
 
 
 @contextmanager
-def inside(box: Box, identity: Path, folder: Path) -> Iterator[Link]:
+def inside(box: Box, identity: Path, folder: Path) -> Iterator[AgentChannel]:
     """Log in to a box, whose host key is known by then."""
-    door = Door(box, folder / "door", identity)
+    door = SSHConnection(box, folder / "door", identity)
     try:
         yield door.open_when_up(UP, lambda: None, lambda: None)
     finally:

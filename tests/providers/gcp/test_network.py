@@ -165,9 +165,9 @@ class TestCaller:
         provider = GCP(table, Path("/"), sleep=hurry, address=lambda: next(addresses))
         box = provider.create(make_request())
         assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.1/32"]
-        assert provider.admit(box) is True
+        assert provider.allow_my_ip(box) is True
         assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.2/32"]
-        assert provider.admit(box) is False
+        assert provider.allow_my_ip(box) is False
 
     def test_private(
         self, google: Google, make_provider: MakeProvider, make_request: Make

@@ -134,9 +134,9 @@ class TestStart:
         started = provider.start(box, time.time() + 600)
         assert started.state == "running"
         assert started.rescue and not box.rescue
-        assert (started.size.type, started.size.cpus) == ("n2d-standard-4", 4)
-        assert (started.size.name, started.size.spot) == (box.size.name, True)
-        assert started.size.price == pytest.approx(4 * 0.00796 + 16 * 0.001067)
+        assert (started.offer.type, started.offer.cpus) == ("n2d-standard-4", 4)
+        assert (started.offer.name, started.offer.spot) == (box.offer.name, True)
+        assert started.offer.price == pytest.approx(4 * 0.00796 + 16 * 0.001067)
         assert "n2d-standard-4" in started.notes[-1]
         assert started.host_key == box.host_key
         assert started.deadline > box.created

@@ -328,9 +328,9 @@ def _python_of_nobody() -> str:
 _ATTACK = """
 import ctypes, json, os, secrets, socket, subprocess, sys, time
 from pathlib import Path
-from onebox.providers.local import Local
-from onebox.providers.base import Arming, HostKey, Need, Request, Tags
-from onebox.providers.localbox import protection
+from onebox.providers.base import BootConfig, HostKey, Request, Requirements, Tags
+from onebox.providers.local import protection
+from onebox.providers.local.provider import Local
 from tests.providers.sshbox import Keys, SshBox
 
 place = Path(sys.argv[1])
@@ -351,11 +351,11 @@ soon = time.time() + 600
 request = Request(
     f"box-of-{place.name}",
     Tags("owner", "project", "main", soon, "0"),
-    local.sizes(Need("small", 1, 1))[0],
+    local.offers(Requirements("small", 1, 1))[0],
     None,
     keys.public("user"),
     HostKey(keys.private("host"), keys.public("host")),
-    Arming(soon, 600, 600, b"import time; time.sleep(600)"),
+    BootConfig(soon, 600, 600, b"import time; time.sleep(600)"),
 )
 secret = place / "secret"
 secret.write_text("secret")

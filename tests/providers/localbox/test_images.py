@@ -27,7 +27,7 @@ class TestSavedBox:
         assert made == "[0]"
         one.local.stop(one.box)
         image = one.local.save(one.box, an_image_of(one))
-        assert image.size > 0
+        assert image.stored > 0
         one.local.delete(one.box)
         for _ in range(2):
             other = open_box(image=image)

@@ -12,7 +12,7 @@ from onebox.errors import BoxFailed
 from onebox.images import sanitize
 from onebox.providers.kernel import user_data
 from onebox.remote import keys
-from onebox.remote.connection import Door
+from onebox.remote.connection import SSHConnection
 
 from ...machines.conftest import Made, Maker, machines, maker, until
 
@@ -31,10 +31,10 @@ chown -R onebox: /home/onebox /var/lib/onebox
 """
 
 
-def door(made: Made) -> Door:
+def door(made: Made) -> SSHConnection:
     """Return a door to the box, once it lets us in."""
     with made.link():
-        return Door(made.box(), made.folder / "own", made.folder / "identity")
+        return SSHConnection(made.box(), made.folder / "own", made.folder / "identity")
 
 
 def there(made: Made, *names: str) -> list[str]:
@@ -107,7 +107,7 @@ def test_a_builder(maker: Maker) -> None:
     made = maker.make()
     way = door(made)
     made.machine.run("sh", "-ec", FILL)
-    other = Door(
+    other = SSHConnection(
         dataclasses.replace(way.box, agent="/var/lib/other/agent.pyz"),
         made.folder / "other",
         made.folder / "identity",

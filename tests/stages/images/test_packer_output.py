@@ -11,7 +11,7 @@ import pytest
 
 from onebox.errors import Busy
 from onebox.images import packer_output
-from onebox.images.packer_output import Line, Tail
+from onebox.images.packer_output import PackerLine, Tail
 
 CLOUD = """\
 1600000000,,ui,say,==> amazon-ebs: hello%!(PACKER_COMMA) world\\nnext
@@ -35,7 +35,9 @@ def test_lines() -> None:
     """Commas and line ends are what they were; other words are passed on."""
     first, *_ = packer_output.parse(CLOUD)
     assert "==> amazon-ebs: hello, world\nnext" == first.text
-    assert [Line("", "ui", ("say", "panic: x"))] == packer_output.parse("panic: x\n")
+    assert [PackerLine("", "ui", ("say", "panic: x"))] == packer_output.parse(
+        "panic: x\n"
+    )
 
 
 def test_artifact() -> None:

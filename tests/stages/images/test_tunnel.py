@@ -12,14 +12,14 @@ import pytest
 
 from onebox.errors import ConnectionLost
 from onebox.images import ssh_tunnel
-from onebox.remote.connection import Door
+from onebox.remote.connection import SSHConnection
 
 from ...providers.sshbox import Keys
 from ...transport.sshd import SSHD, OpenSsh
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
+def door(tmp_path: Path) -> Iterator[SSHConnection]:
     """A way to a box behind OpenSSH's server, as if it were another machine's."""
     if not os.access(SSHD, os.X_OK):
         pytest.skip(f"there is no {SSHD}")
@@ -27,7 +27,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
     keys = Keys.make(tmp_path / "keys")
     server = OpenSsh(tmp_path / "box", keys)
     box = dataclasses.replace(server.box, host="localhost")
-    made = Door(box, tmp_path / "door", keys.directory / "user")
+    made = SSHConnection(box, tmp_path / "door", keys.directory / "user")
     yield made
     made.forget()
     server.close()
@@ -39,7 +39,7 @@ def greeting(host: str, port: int) -> bytes:
         return connection.recv(7)
 
 
-def test_through_our_own_connection(door: Door) -> None:
+def test_through_our_own_connection(door: SSHConnection) -> None:
     """
     The box's ssh server answers at a port of this machine, until it is done.
     """
@@ -50,7 +50,7 @@ def test_through_our_own_connection(door: Door) -> None:
         greeting(host, port)
 
 
-def test_another_machine(door: Door, tmp_path: Path) -> None:
+def test_another_machine(door: SSHConnection, tmp_path: Path) -> None:
     """
     A machine with another host key gets nothing of what Packer sends.
     """
@@ -62,7 +62,7 @@ def test_another_machine(door: Door, tmp_path: Path) -> None:
 
 
 def test_another_process_is_quicker(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    door: SSHConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A port that somebody else has taken meanwhile is no way to the box.
@@ -74,7 +74,7 @@ def test_another_process_is_quicker(
                 pytest.fail("somebody else was taken for the box")
 
 
-def test_a_box_on_this_machine(door: Door) -> None:
+def test_a_box_on_this_machine(door: SSHConnection) -> None:
     """
     What is here is reached directly.
     """
