@@ -24,7 +24,7 @@ CLEARED = "\r\x1b[2K"
 HEAD = """\
 import os, sys, time
 from onebox.errors import OneboxError
-from onebox.ui import Screen
+from onebox.ui.screen import Screen
 screen = Screen(os.environ)
 """
 LONG = "word " * 22

@@ -235,7 +235,7 @@ def test_two_add_to_an_index(tmp_path: Path) -> None:
     Index(file).save()
     code = """
 import os, sys
-from onebox.agent.index import Index
+from onebox.agent.files.hash_index import Index
 file, who, path = map(os.fsencode, sys.argv[1:])
 st = os.stat(path)
 for at in range(100):
@@ -421,8 +421,8 @@ def test_ctrl_c_while_a_hash_begins() -> None:
     """A signal that comes when its thread has just begun ends the process."""
     code = """
 import signal, threading
-from onebox.agent.blocks import Sum
-from onebox.agent.stream import Hasher
+from onebox.agent.files.block_hashes import Sum
+from onebox.agent.files.stream import Hasher
 
 class Thread(threading.Thread):
     def start(self):
@@ -556,8 +556,8 @@ def test_many_files_need_little_memory(tmp_path: Path) -> None:
     """Manifests and index of 100,000 files take less than 150 MB."""
     code = """
 import os, resource, sys, types
-from onebox.agent import manifest, tables
-from onebox.agent.index import Index
+from onebox.agent.files import manifest, row_codec
+from onebox.agent.files.hash_index import Index
 file = os.fsencode(sys.argv[1]) + b"/index"
 def entries():
     for n in range(100000):
@@ -571,11 +571,11 @@ for n, entry in enumerate(entries()):
 index.save()
 index = Index(file)
 frames = []
-packed = map(tables.pack_entry, entries())
-tables.send_rows(lambda *frame: frames.append(frame), packed)
+packed = map(row_codec.pack_entry, entries())
+row_codec.send_rows(lambda *frame: frames.append(frame), packed)
 frames = iter(frames)
-rows = tables.receive_rows(lambda: next(frames))
-came = [tables.unpack_entry(row) for row in rows]
+rows = row_codec.receive_rows(lambda: next(frames))
+came = [row_codec.unpack_entry(row) for row in rows]
 assert len(came) == 100000
 manifest.check(came)
 manifest.digest(came)

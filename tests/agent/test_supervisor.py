@@ -32,7 +32,7 @@ KILLS = 50
 # the look at each of them the only one forks, and ends.
 FORKS = """
 import os, time, types
-from onebox.agent import launch, supervisor
+from onebox.agent.jobs import exec, supervisor
 
 go, begin = os.pipe()
 parent = os.fork()
@@ -46,7 +46,7 @@ here = types.SimpleNamespace(path=os.path.join, id="b")
 plan = types.SimpleNamespace(job="j")
 one = supervisor._Supervisor(here, plan, -1, -1)
 one.listen()
-one.reaper = launch.become_subreaper()
+one.reaper = exec.become_subreaper()
 
 def listed(path, listdir=os.listdir):
     os.listdir = listdir

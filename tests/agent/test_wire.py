@@ -28,22 +28,23 @@ SIZES = [
 # Receives large frames, lets some go at a time; says what pages that has taken.
 MANY = """
 import os, resource, sys, threading
-from onebox.agent import blocks, wire
+from onebox.agent import protocol
+from onebox.agent.files import block_hashes
 
 frames = int(sys.argv[1])
 near, far = os.pipe()
-channel = wire.Channel(near, far)
+channel = protocol.Channel(near, far)
 held = []
 
 def send():
-    payload = bytes(wire.CHUNK + 16)
+    payload = bytes(protocol.CHUNK + 16)
     for _ in range(frames):
         channel.send(b"D", payload)
 
 thread = threading.Thread(target=send)
 thread.start()
 channel.receive()
-blocks.keep_memory()
+block_hashes.keep_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(frames - 1):
     held.append(channel.receive()[1])

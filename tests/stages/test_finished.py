@@ -22,25 +22,25 @@ echo x >> results/times
 # Ctrl-C in the very instant in which the client knows that the job has ended.
 AT_ITS_END = """\
 import os, signal
-from onebox.stages import watching
-describe = watching.describe
+from onebox.jobs import follow
+describe = follow.describe
 def stopped(record):
     os.kill(os.getpid(), signal.SIGINT)
     return describe(record)
-watching.describe = stopped
+follow.describe = stopped
 """
 
 
 # Ctrl-C while the box is asked to start the job: before that is sent, or after.
 AT_ITS_START = """\
 import os, signal
-from onebox.stages import job
-start = job.start
+from onebox.jobs import client
+start = client.start
 def stopped(*args, **kwargs):
     if {asked}:
         start(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGINT)
-job.start = stopped
+client.start = stopped
 """
 
 

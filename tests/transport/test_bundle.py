@@ -9,7 +9,7 @@ import sys
 AT_ONCE = """
 import gc, sys
 from concurrent.futures import ThreadPoolExecutor
-from onebox.transport import bundle
+from onebox.remote import agent_bundle
 
 class Slow:
     def __init__(self):
@@ -21,13 +21,13 @@ class Slow:
 def pack(_):
     for _ in range(20):
         Slow()
-    return bundle.seed()
+    return agent_bundle.seed()
 
 gc.set_threshold(3)
 sys.setswitchinterval(1e-6)
 packed = set()
 for _ in range(30):
-    bundle.seed.cache_clear()
+    agent_bundle.seed.cache_clear()
     with ThreadPoolExecutor(4) as pool:
         packed.update(pool.map(pack, range(4)))
 print(len(packed))

@@ -22,7 +22,7 @@ MARK = "ONEBOX_BOX"
 # above it would bring in the whole of onebox, and what onebox imports.
 _RUN = (
     "import sys; sys.path += sys.argv[2].split(':')"
-    "; from localbox.{module} import main; main(sys.argv[3:])"
+    "; from local.{module} import main; main(sys.argv[3:])"
 )
 
 

@@ -45,7 +45,7 @@ def test_calls(
     provider = make_aws()
     account.calls.clear()
     sizes = provider.offers(Requirements("small", 4, 16 << 30))
-    box = provider.create(make_request(size=sizes[0]))
+    box = provider.create(make_request(offer=sizes[0]))
     up(provider, box, pause=2.0)
     provider.delete(box)
     assert not provider.leftovers(box.id)

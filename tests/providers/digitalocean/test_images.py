@@ -47,7 +47,7 @@ def test_all_of_it(
     saved = provider.save(stopped, asked)
     [found] = open_provider().images(stopped.tags.owner)
     assert found == saved
-    made = {"created": saved.created, "size": saved.stored, "places": saved.places}
+    made = {"created": saved.created, "stored": saved.stored, "places": saved.places}
     assert saved == dataclasses.replace(asked, **made)  # type: ignore[arg-type]
     assert saved.places == ("nyc3",)
     assert saved.stored > 1 << 30
@@ -156,7 +156,7 @@ def test_other_region(
     if kind == "500 before":
         # Not begun, and nobody says so: it is waited for, and that has an end.
         server.world.transfer(server.world.snapshots()[0]["id"], "fra1")
-    box = provider.create(make_request(image=image, size=size))
+    box = provider.create(make_request(image=image, offer=size))
     assert box.place == "fra1"
     assert box.image == image.id
     [found] = provider.images(stopped.tags.owner)

@@ -282,7 +282,7 @@ class TestTags:
         size = dataclasses.replace(
             make_request().offer, name="cpus=4,memory=16 GB", price=0.15
         )
-        request = make_request(size=size)
+        request = make_request(offer=size)
         first = open_provider()
         box = when_up(first, first.create(request))
         [found] = open_provider().find(request.tags.owner)
@@ -356,7 +356,7 @@ class TestRefused:
         """A size that is not in the region makes the core try another place."""
         size = dataclasses.replace(make_request().offer, place="ams2")
         with pytest.raises(NoCapacity, match="Region is not available"):
-            provider.create(make_request(size=size))
+            provider.create(make_request(offer=size))
 
     def test_disk(
         self, server: Server, provider: DigitalOcean, make_request: Make

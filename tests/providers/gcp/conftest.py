@@ -89,7 +89,7 @@ def make_request(keys: Keys) -> Make:
     make = requests(keys)
 
     def make_one(**changes: object) -> Request:
-        request = make(size=SIZE, base="ubuntu-24.04")
+        request = make(offer=SIZE, base="ubuntu-24.04")
         arming = dataclasses.replace(request.arming, seed=b"a small agent")
         request = dataclasses.replace(request, arming=arming)
         return dataclasses.replace(request, **changes)  # type: ignore[arg-type]

@@ -60,7 +60,7 @@ class TestInsert:
         self, google: Google, provider: GCP, make_request: Make, spot: bool
     ) -> None:
         """Google itself stops the box a quarter of an hour after its deadline."""
-        request = make_request(size=dataclasses.replace(SIZE, spot=spot))
+        request = make_request(offer=dataclasses.replace(SIZE, spot=spot))
         provider.create(request)
         [call] = google.calls("instances.insert")
         found = call.body["scheduling"]
@@ -92,7 +92,7 @@ class TestInsert:
     ) -> None:
         """A type with GPUs, or bare metal, is made, and started again, on demand."""
         size = dataclasses.replace(SIZE, type=type_, spot=False)
-        box = up(provider, provider.create(make_request(size=size)))
+        box = up(provider, provider.create(make_request(offer=size)))
         scheduling = google.project.instance(box.id)["scheduling"]
         assert scheduling["onHostMaintenance"] == policy
         provider.stop(box)
@@ -140,7 +140,7 @@ class TestInsert:
         provider = make_provider(disk_type="pd-ssd", disk=50 << 30)
         n4 = dataclasses.replace(SIZE, type="n4-standard-4")
         provider.create(make_request(disk=200 << 30))
-        box = provider.create(make_request(size=n4))
+        box = provider.create(make_request(offer=n4))
         assert box.notes == (
             "the disk is hyperdisk-balanced: n4-standard-4 takes no pd-ssd",
         )
@@ -179,7 +179,7 @@ class TestWrongNames:
         """A type that is not there is the user's mistake, and is named."""
         size = dataclasses.replace(SIZE, type="n2d-standard-5")
         with pytest.raises(UsageError, match="n2d-standard-5"):
-            provider.create(make_request(size=size))
+            provider.create(make_request(offer=size))
 
     def test_network(self, make_provider: MakeProvider, make_request: Make) -> None:
         """A network that is not there is the user's mistake; nothing is left."""
@@ -194,7 +194,7 @@ class TestWrongNames:
         """A zone that is not there is the user's mistake."""
         size = dataclasses.replace(SIZE, place="us-central1-z")
         with pytest.raises(UsageError, match="us-central1-z"):
-            make_provider().create(make_request(size=size))
+            make_provider().create(make_request(offer=size))
 
     def test_wrong_place(
         self, google: Google, provider: GCP, make_request: Make
@@ -228,7 +228,7 @@ class TestBox:
         size = Offer(
             "large", "n2-standard-64", 64, 256 << 30, 1.474, 3.1078, True, ZONE
         )
-        request = make_request(size=size)
+        request = make_request(offer=size)
         tags = dataclasses.replace(
             request.tags, project="Zensus 2026 / ä", name="x" * 70, kind="builder"
         )

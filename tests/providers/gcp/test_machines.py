@@ -158,7 +158,7 @@ class TestBoxes:
     ) -> None:
         """A box is warned, its job saves itself, and what it saved is kept."""
         size = dataclasses.replace(SIZE, spot=True)
-        box = provider.create(make_armed(size=size))
+        box = provider.create(make_armed(offer=size))
         box = until_state(provider, box, "running")
         with inside(box, identity, tmp_path) as link:
             link.ask("start", job="spot", shell=SAVES)

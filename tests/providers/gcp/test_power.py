@@ -20,7 +20,7 @@ from .test_launch import metadata
 def box(provider: GCP, make_request: Make, up: Up) -> Box:
     """A spot box that runs."""
     size = dataclasses.replace(SIZE, spot=True)
-    return up(provider, provider.create(make_request(size=size)))
+    return up(provider, provider.create(make_request(offer=size)))
 
 
 def settled(google: Google, provider: GCP, box: Box) -> Box:
@@ -128,7 +128,7 @@ class TestStart:
     ) -> None:
         """A spot box without room comes up small, and says so, with its disk."""
         size = dataclasses.replace(SIZE, type="n2d-standard-64", cpus=64, spot=True)
-        box = up(provider, provider.create(make_request(size=size)))
+        box = up(provider, provider.create(make_request(offer=size)))
         provider.stop(box)
         google.fail("instances.start", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
         started = provider.start(box, time.time() + 600)
@@ -149,7 +149,7 @@ class TestStart:
     ) -> None:
         """A box that finds no room at all stays, stopped, with its disk."""
         size = dataclasses.replace(SIZE, type="n2d-standard-64", spot=spot)
-        box = up(provider, provider.create(make_request(size=size)))
+        box = up(provider, provider.create(make_request(offer=size)))
         provider.stop(box)
         google.fail("instances.start", "op:ZONE_RESOURCE_POOL_EXHAUSTED", times=9)
         with pytest.raises(NoCapacity):
