@@ -57,5 +57,5 @@ def test_only_its_own_keys(agent_box: AgentBox, key: Path) -> None:
 def test_a_box_that_has_made_its_own(agent_box: AgentBox) -> None:
     """Where no key of ours went through user data there is nothing to replace."""
     with agent_box.link() as link:
-        with pytest.raises(AgentError, match="made its host keys itself"):
+        with pytest.raises(AgentError, match="generated its host keys itself"):
             link.ask("hostkey_new")

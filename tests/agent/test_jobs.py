@@ -319,11 +319,11 @@ def test_a_sample_that_is_just_written(
             latest.write_bytes(whole)
         return data
 
-    monkeypatch.setattr(box, "read", read_before_the_rest)
+    monkeypatch.setattr("onebox.agent.jobs.metrics.read", read_before_the_rest)
     far, near = socket.socketpair()
     with far, near, (latest.parent / "log").open("rb") as log:
         channel = protocol.Channel(near.fileno(), near.fileno())
-        at = box.load(str(agent_box.root))
+        at = box.Box.load(str(agent_box.root))
         log_stream.stream(channel, at, "j1", log.fileno())
         channel.send(b"Z")
         client = protocol.Channel(far.fileno(), far.fileno())

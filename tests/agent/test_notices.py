@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import box, preemption_notice
+from onebox.agent import preemption_notice
+from onebox.agent.box import Box
 
 from .conftest import AgentBox, until
 
@@ -73,14 +74,14 @@ def service() -> Iterator[Service]:
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask often: the clouds' own pauses are for minutes of notice."""
-    asking = {kind: (ask, 0.05) for kind, (ask, _) in preemption_notice.ASK.items()}
-    monkeypatch.setattr(preemption_notice, "ASK", asking)
+    asking = {kind: (ask, 0.05) for kind, (ask, _) in preemption_notice.QUERIES.items()}
+    monkeypatch.setattr(preemption_notice, "QUERIES", asking)
 
 
 def listening(agent_box: AgentBox, kind: str, address: tuple[str, int]) -> Path:
     """Begin to listen; return the file that a notice will be."""
     agent_box.describe(notice=kind)
-    preemption_notice.listen(box.load(str(agent_box.root)), address)
+    preemption_notice.listen(Box.load(str(agent_box.root)), address)
     return agent_box.root / "notice"
 
 
@@ -132,7 +133,9 @@ def test_one_that_hangs_delays_nothing(
 ) -> None:
     """A service that takes connections and says nothing keeps only its own thread."""
     monkeypatch.setattr(
-        preemption_notice, "ASK", {"ec2": (preemption_notice.ASK["ec2"][0], 3600.0)}
+        preemption_notice,
+        "QUERIES",
+        {"ec2": (preemption_notice.QUERIES["ec2"][0], 3600.0)},
     )
     with contextlib.closing(socket.socket()) as silent:
         silent.bind(("127.0.0.1", 0))

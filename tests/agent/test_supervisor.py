@@ -21,6 +21,7 @@ import pytest
 import onebox
 from onebox.agent import processes
 from onebox.agent.jobs import exit_record
+from onebox.agent.jobs.exit_record import ExitRecord
 from onebox.remote.channel import AgentChannel
 
 from .conftest import AgentBox, kill, until
@@ -32,7 +33,8 @@ KILLS = 50
 # the look at each of them the only one forks, and ends.
 FORKS = """
 import os, time, types
-from onebox.agent.jobs import exec, supervisor
+from onebox.agent import processes
+from onebox.agent.jobs import supervisor
 
 go, begin = os.pipe()
 parent = os.fork()
@@ -45,8 +47,8 @@ if not parent:
 here = types.SimpleNamespace(path=os.path.join, id="b")
 plan = types.SimpleNamespace(job="j")
 one = supervisor._Supervisor(here, plan, -1, -1)
-one.listen()
-one.reaper = exec.become_subreaper()
+one.install_signals()
+one.reaper = processes.become_subreaper()
 
 def listed(path, listdir=os.listdir):
     os.listdir = listdir
@@ -166,28 +168,28 @@ def test_a_record_is_published_once(tmp_path: Path) -> None:
     """A second end is refused, and the first one stands."""
     exit_record.prepare(str(tmp_path))
     assert exit_record.read(str(tmp_path)) is None
-    exit_record.publish(str(tmp_path), {"job": "a", "code": 1})
+    exit_record.publish(str(tmp_path), ExitRecord("a", 1))
     with pytest.raises(FileExistsError):
-        exit_record.publish(str(tmp_path), {"job": "a", "code": 0})
+        exit_record.publish(str(tmp_path), ExitRecord("a", 0))
 
 
 def test_a_record_always_fits() -> None:
     """Hundreds of survivors are cut short; the rest of the record stays whole."""
     names = [f"sleep {number} {'ü' * 60}" for number in range(300)]
-    data = exit_record.pack({"job": "a", "code": 3, "survivors": names})
+    data = exit_record.pack(ExitRecord("a", 3, survivors=tuple(names)))
 
     assert len(data) == exit_record.SIZE
     record = exit_record.unpack(data)
-    assert record["code"] == 3
-    assert record["survivors"][0] == names[0]
-    assert record["survivors"][-1].endswith(" more")
+    assert record.code == 3
+    assert record.survivors[0] == names[0]
+    assert record.survivors[-1].endswith(" more")
 
 
 @pytest.mark.parametrize("cut", range(0, exit_record.SIZE, 101))
 def test_no_part_of_a_record_passes_for_one(cut: int) -> None:
     """Written up to any byte, over an older record or none, it is damaged."""
-    old = exit_record.pack({"job": "a", "code": 0, "cause": "exit"})
-    new = exit_record.pack({"job": "a", "code": 1, "cause": "signal"})
+    old = exit_record.pack(ExitRecord("a", 0))
+    new = exit_record.pack(ExitRecord("a", 1, cause="signal"))
     for before in (b"\0" * exit_record.SIZE, b""):
         with pytest.raises(exit_record.Damaged):
             exit_record.unpack(new[:cut] + before[cut:])

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from onebox.agent import box
-from onebox.agent import watchdog as watching
+from onebox.agent.box import Box
+from onebox.agent.watchdog import Watchdog
 
 from .conftest import AgentBox, until
 from .test_jobs import follow, run
@@ -87,16 +87,17 @@ def test_a_box_described_anew_while_it_is_read(
 ) -> None:
     """What is written right after box.json was read counts from the first look on."""
     os.utime(agent_box.root / "box.json", (1000, 1000))
-    load = box.load
+    load = Box.load
 
-    def load_before_it_changes(root: str) -> box.Box:
+    def load_before_it_changes(root: str) -> Box:
         monkeypatch.undo()
-        found = load(root)
+        config = load(root)
         agent_box.describe(deadline=time.time() - 1)
-        return found
+        return config
 
-    monkeypatch.setattr(box, "load", load_before_it_changes)
-    assert watching.Watchdog(str(agent_box.root)).look() == "deadline"
+    monkeypatch.setattr(Box, "load", load_before_it_changes)
+    watchdog = Watchdog(str(agent_box.root))
+    assert watchdog.reason_to_power_off() == "deadline"
 
 
 def test_setup_grace_without_a_job(agent_box: AgentBox, watch: Watch) -> None:
@@ -111,7 +112,7 @@ def test_idle_grace_after_the_last_job(agent_box: AgentBox, watch: Watch) -> Non
     run(agent_box, shell="true")
     watch(idle_grace=1.5)
     until(agent_box.off.exists)
-    assert "nobody attached" in log(agent_box)
+    assert "no client" in log(agent_box)
 
 
 def test_somebody_attached_keeps_the_box(agent_box: AgentBox, watch: Watch) -> None:
