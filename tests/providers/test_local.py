@@ -15,9 +15,16 @@ import pytest
 
 from onebox.errors import ConfigError, NotAllowed, ProviderError
 from onebox.providers.base import Request, Requirements
-from onebox.providers.local import images, lifecycle, processes, records
-from onebox.providers.local import provider as provider_module
-from onebox.providers.local.layout import Layout, read_json, take_lock
+from onebox.providers.local import (
+    images,
+    instances,
+    locks,
+    metadata,
+    power,
+    processes,
+)
+from onebox.providers.local.layout import Layout, read_json
+from onebox.providers.local.locks import take_lock
 from onebox.providers.local.provider import Local
 from onebox.signals import Interrupted, caught
 
@@ -275,7 +282,7 @@ class TestMeanwhile:
                 one.local.stop(one.box)
             return read
 
-        monkeypatch.setattr(records, "read_json", before)
+        monkeypatch.setattr(instances, "read_json", before)
         box = one.refresh()
         assert (box.state, box.why) in (("running", ""), ("stopped", "stopped"))
         assert one.refresh().why == "stopped"
@@ -285,13 +292,13 @@ class TestMeanwhile:
     ) -> None:
         """A box that is removed while it is looked at is not there."""
         one, other = open_box(), open_box()
-        after(monkeypatch, records, "tags", lambda: one.local.delete(one.box))
+        after(monkeypatch, metadata, "tags", lambda: one.local.delete(one.box))
         assert one.local.get(one.box.id) is None
-        after(monkeypatch, records, "tags", lambda: other.local.delete(other.box))
+        after(monkeypatch, metadata, "tags", lambda: other.local.delete(other.box))
         assert not other.local.find(other.box.tags.owner)
 
     @pytest.mark.parametrize(
-        ("of", "step"), [(records, "tags"), (lifecycle, "stop"), (processes, "end")]
+        ("of", "step"), [(metadata, "tags"), (power, "stop"), (processes, "end")]
     )
     def test_removed_by_two(
         self,
@@ -313,7 +320,7 @@ class TestMeanwhile:
         one = open_box()
         one.local.stop(one.box)
         image = one.local.save(one.box, an_image_of(one))
-        after(monkeypatch, records, "image", lambda: one.local.delete_image(image))
+        after(monkeypatch, images, "image", lambda: one.local.delete_image(image))
         one.local.delete_image(image)
         assert not one.local.images(one.box.tags.owner)
 
@@ -343,7 +350,7 @@ class TestMeanwhile:
             boxes.find("somebody-else")
             assert not list((place / "root" / "boxes").iterdir())
 
-        before(monkeypatch, provider_module, "take_lock", clear)
+        before(monkeypatch, locks, "take_lock", clear)
         box = boxes.create(request)
         assert box.state == "running"
         boxes.delete(box)

@@ -80,8 +80,8 @@ class TestPaths:
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(os.path.relpath(home / "socket"))
             paths = images.save(old, home, tmp_path / "image")
-        assert sorted(paths["files"]) == ["binary", "read-only", "text"]
-        assert paths["links"] == ["absolute"]
+        assert sorted(paths.files) == ["binary", "read-only", "text"]
+        assert paths.links == ("absolute",)
         images.restore(tmp_path / "image", paths, new, new / "home")
         there = new / "home"
         assert (there / "text").read_text() == f"#!{there}/bin/python\n"

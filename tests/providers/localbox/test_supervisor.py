@@ -304,14 +304,14 @@ def test_mark_of_what_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process is found also at the moment when it becomes another program."""
     sleep = shutil.which("sleep") or "sleep"
 
-    def listing(_: Path) -> list[Path]:
+    def listing(_: str) -> list[str]:
         pid = os.posix_spawn(sleep, ["sleep", "30"], {MARK: "box-11"})
         started.append(pid)
-        return [Path(f"/proc/{pid}")]
+        return [str(pid)]
 
     for _ in range(30):
         started: list[int] = []
-        monkeypatch.setattr(Path, "iterdir", listing)
+        monkeypatch.setattr(os, "listdir", listing)
         found = processes.marked("box-11")
         monkeypatch.undo()
         for pid in started:
