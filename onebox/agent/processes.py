@@ -14,7 +14,7 @@ from typing import Dict, Iterable, List, NamedTuple, Set
 
 from .box import read
 
-# Seconds. An exec takes less than this, also on a loaded box.
+# Seconds. An exec takes less than this, even on a loaded box.
 EXEC_SECONDS = 0.2
 SET_CHILD_SUBREAPER = 36
 

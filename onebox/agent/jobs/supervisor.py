@@ -263,7 +263,7 @@ class _Supervisor:
         """End what the main process left running; return the command lines."""
         if not self.cause:
             left = self.wait_for_family(SETTLE)
-        # A stop order that arrived just now grants its full grace.
+        # If a stop order arrived meanwhile, its full grace applies.
         if self.cause:
             left = self.wait_for_family(self.kill_at - time.monotonic())
         names = [processes.command(pid) for pid in left]

@@ -1,145 +1,63 @@
-"""The record and the boot configuration of a box, which clients write."""
+"""The boot configuration of a box: written by clients, read by its two processes."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import pwd
-import re
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from importlib.util import find_spec
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onebox import subprocess_env
-from onebox.errors import ProviderError
-from onebox.providers.base import Request
-
-from . import fault_injection, path_shims
-from .instances import WORK
-from .layout import Layout, read_json, write_json
-
-_PROXY = re.compile("(https?|ftp|all|no)_proxy", re.IGNORECASE)
-
-# The libraries that the machine imports from outside the standard library.
-_LIBRARIES = ("asyncssh", "cryptography", "typing_extensions", "_cffi_backend")
+from .layout import read_json, write_json
 
 
-def write(
-    new: Layout,
-    final: Layout,
-    request: Request,
-    now: float,
-    faults: Mapping[str, float],
-    read: Sequence[str],
-) -> None:
+@dataclass(frozen=True)
+class BootConfig:
     """
-    Write a new box's files into *new*, for a box that will be at *final*.
+    What the supervisor and the machine need to boot a box.
 
-    Args:
-        read: Folders outside the box that jobs may read.
+    *deadline* is in seconds since the epoch. *faults* are the faults to inject.
+    *host_key* is the private key of the ssh server, *user_key* the public key of the
+    client. *homes* are folders to hide, *read* folders to make readable. *python_path*
+    lists the folders of the libraries that the machine imports, and *work* is the
+    project's folder in the box's home. *agent* becomes the agent's `box.json`.
     """
-    new.marker.write_text(request.box, "ascii")
-    record = {
-        "tags": asdict(request.tags),
-        "offer": asdict(request.offer),
-        "image": request.image.id if request.image else "",
-        "host_key": request.host_key.public,
-        "user": _user(),
-        "created": now,
-        "deadline": request.arming.deadline,
-        "notes": fault_injection.notes(faults),
-    }
-    write_json(new.record, record)
-    write_json(new.boot, _boot(final, request, faults, read))
+
+    box: str
+    deadline: float
+    faults: Mapping[str, float]
+    host_key: str
+    user: str
+    user_key: str
+    homes: tuple[str, ...]
+    lang: str
+    proxies: Mapping[str, str]
+    login_shell: str
+    python_path: tuple[str, ...]
+    read: tuple[str, ...]
+    work: str
+    agent: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> BootConfig:
+        """Return the configuration in a JSON object."""
+        lists = {name: tuple(value[name]) for name in ("homes", "python_path", "read")}
+        return cls(**{**value, **lists})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as a JSON object."""
+        return asdict(self)
 
 
-def renew(layout: Layout, deadline: float, faults: Mapping[str, float]) -> None:
-    """Set a stopped box's deadline, faults and proxies for its next start."""
-    boot, record = read_json(layout.boot), read_json(layout.record)
-    if boot is None or record is None:
-        raise ProviderError(f"box {layout.path.name} has lost its own files")
-    boot["deadline"] = boot["agent"]["deadline"] = deadline
-    boot["faults"] = dict(faults)
-    boot["proxies"] = _proxies()
-    record["deadline"] = record["tags"]["expires"] = deadline
-    record["notes"] = fault_injection.notes(faults)
-    write_json(layout.record, record)
-    write_json(layout.boot, boot)
-
-
-def _boot(
-    final: Layout, request: Request, faults: Mapping[str, float], read: Sequence[str]
-) -> dict[str, Any]:
-    """Return the supervisor's configuration; *agent* in it becomes box.json."""
-    arming = request.arming
-    library = _library_path()
-    return {
-        "box": request.box,
-        "deadline": arming.deadline,
-        "faults": dict(faults),
-        "host_key": request.host_key.private,
-        "user": _user(),
-        "user_key": request.user_key,
-        "homes": sorted({str(Path.home().resolve()), _passwd_home()}),
-        "lang": "C.UTF-8",
-        "proxies": _proxies(),
-        "shell": shutil.which("bash") or "/bin/sh",
-        "python_path": library,
-        "read": [*path_shims.python_folders(), *library, *read],
-        "work": WORK,
-        "agent": {
-            "box": request.box,
-            "agent": hashlib.sha256(arming.agent).hexdigest()[:12],
-            "home": str(final.home),
-            "work": str(final.home / WORK),
-            "deadline": arming.deadline,
-            "setup_grace": arming.setup_grace,
-            "idle_grace": arming.idle_grace,
-            "poweroff": [str(final.bin / "poweroff")],
-        },
-    }
-
-
-def _proxies() -> dict[str, str]:
-    """Return the user's proxy variables: a box needs the same proxies."""
-    ours = subprocess_env.environment()
-    return {name: value for name, value in ours.items() if _PROXY.fullmatch(name)}
-
-
-def _user() -> str:
-    """Return the name of the user who runs onebox, which is the box's user too."""
+def load(path: Path) -> BootConfig | None:
+    """Return the configuration in a file, None if it is missing or invalid."""
+    value = read_json(path)
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+        return None if value is None else BootConfig.parse(value)
+    except (KeyError, TypeError):
+        # Written by another version of onebox.
+        return None
 
 
-def _passwd_home() -> str:
-    try:
-        return os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        return "/"
-
-
-def _library_path() -> list[str]:
-    """Return the folders of the libraries that the machine imports."""
-    found = []
-    for name in _LIBRARIES:
-        spec = find_spec(name)
-        if spec is None or spec.origin is None:
-            if name == "asyncssh":
-                raise ProviderError(
-                    "a local box needs asyncssh, which is not installed",
-                    next="pip install asyncssh",
-                )
-            continue
-        origin = Path(spec.origin)
-        place = (
-            origin.parent.parent if spec.submodule_search_locations else origin.parent
-        )
-        if str(place) not in found:
-            found.append(str(place))
-    return found
+def save(path: Path, config: BootConfig) -> None:
+    """Write the configuration to a file."""
+    write_json(path, config.to_json())

@@ -13,7 +13,7 @@ from pathlib import Path
 from onebox.errors import ProviderError
 from onebox.providers.base import Request
 
-from . import boot_config, disk, images, path_shims, power
+from . import box_files, disk, images, path_shims, power
 from .layout import Layout, make_fifo
 from .locks import locked
 
@@ -48,7 +48,7 @@ def make(
             return False
         try:
             _empty(new)
-            boot_config.write(new, final, request, now, faults, read)
+            box_files.write(new, final, request, now, faults, read)
             _furnish(new, final, request.arming.agent)
             if image is not None:
                 _restore(image, final, new)

@@ -1,4 +1,4 @@
-"""Copy, remove and measure whole directories, whatever a job has left in them."""
+"""Copy, remove and measure directories, even if a job made them unreadable."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def remove(path: Path) -> None:
             try:
                 tree.remove(parent, os.fsencode(path.name))
             except OSError as error:
-                # Another command may have moved a directory here that was removed
-                # already.
+                # Another command may have moved a directory to this path meanwhile.
                 if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             else:

@@ -7,6 +7,7 @@ from typing import Any
 from onebox.errors import Gone
 from onebox.providers.base import Box, BoxState, Offer, Tags
 
+from . import boot_config
 from .layout import Layout, read_json
 from .locks import is_locked
 
@@ -51,8 +52,9 @@ def has_run(layout: Layout) -> bool:
 
 
 def loses_disk(layout: Layout) -> bool:
-    """Return whether the box's home is on a disk of limited size, in memory."""
-    return "disk" in (read_json(layout.boot) or {}).get("faults", {})
+    """Return whether the box's home is on a small disk in memory."""
+    boot = boot_config.load(layout.boot)
+    return boot is not None and "disk" in boot.faults
 
 
 def _state(reported: object) -> BoxState:

@@ -1,4 +1,4 @@
-"""The lock of a box: whoever holds it prepares, runs or saves the box."""
+"""The lock of a box, held while a process prepares, runs or saves the box."""
 
 from __future__ import annotations
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import ctypes.util
-import dataclasses
 import errno
 import gc
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -22,7 +20,7 @@ from typing import Any
 # asyncssh looks for two libraries that are not needed on loopback, and Python searches
 # them with ldconfig and gcc: a quarter of a box's boot time.
 _find_library, ctypes.util.find_library = ctypes.util.find_library, lambda name: None
-# Imports create no garbage, and looking for it takes a tenth of their time.
+# An import creates no garbage, but collecting it takes a tenth of the import's time.
 gc.disable()
 import asyncssh
 
@@ -31,7 +29,9 @@ gc.enable()
 ctypes.util.find_library = _find_library
 
 from ...agent.processes import become_subreaper
-from . import mounts, processes, protection, sandbox
+from . import processes
+from .boot_config import BootConfig
+from .confinement import RefusedError, confine
 from .layout import MARK, Layout
 from .ssh_session import DEFAULT_SIGNALS, Children, SSHSession
 
@@ -43,10 +43,6 @@ _EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org")
 _WINDOW_BYTES = 8 << 20
 _PACKET_BYTES = 1 << 17
 _KEEPALIVE_SECONDS = 30
-
-
-class RefusedError(Exception):
-    """The machine cannot be as configured; the message says why."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -66,11 +62,11 @@ def main(arguments: Sequence[str]) -> None:
     for inherited in (supervisor, listener):
         inherited.set_inheritable(False)
     with supervisor.makefile("rb") as lines:
-        boot = json.loads(lines.readline())
+        boot = BootConfig.parse(json.loads(lines.readline()))
     become_subreaper()
     try:
-        (layout.home / boot["work"]).mkdir(parents=True, exist_ok=True)
-        notes = _confine(layout, boot)
+        (layout.home / boot.work).mkdir(parents=True, exist_ok=True)
+        notes = confine(layout, boot)
     except (RefusedError, OSError) as error:
         supervisor.sendall(json.dumps({"refused": str(error)}).encode() + b"\n")
         return
@@ -128,19 +124,19 @@ class _Machine:
     def __init__(
         self,
         layout: Layout,
-        boot: dict[str, Any],
+        boot: BootConfig,
         supervisor: socket.socket,
         listener: socket.socket,
     ) -> None:
-        self.user: str = boot["user"]
-        self.user_key = asyncssh.import_public_key(boot["user_key"])
+        self.user = boot.user
+        self.user_key = asyncssh.import_public_key(boot.user_key)
         self.connections: set[Any] = set()
-        self.children = Children(boot["shell"], environment(layout, boot))
+        self.children = Children(boot.login_shell, environment(layout, boot))
         self._layout = layout
-        self._faults: dict[str, float] = boot["faults"]
+        self._faults = boot.faults
         self._supervisor = supervisor
         self._listener = listener
-        self._host_key = asyncssh.import_private_key(boot["host_key"])
+        self._host_key = asyncssh.import_private_key(boot.host_key)
         self._answering = True
 
     async def run(self, notes: Sequence[str]) -> None:
@@ -171,7 +167,7 @@ class _Machine:
                 if error.errno == errno.EINVAL:
                     # The supervisor has shut the socket down: the box is stopping.
                     return
-                # For example no descriptors left: try again.
+                # A temporary error, for example no descriptors left: try again.
                 _log(f"accept: {error}")
                 await asyncio.sleep(0.2)
                 continue
@@ -235,7 +231,7 @@ class _Machine:
 
     def _stall(self, seconds: float) -> None:
         _log(f"rehearsal: stalled for {seconds:g} s")
-        # This blocks the event loop on purpose, except for the supervisor's end.
+        # This blocks the event loop on purpose, but ends if the supervisor ends.
         select.select([self._supervisor], [], [], seconds)
 
     def _change_host_key(self) -> None:
@@ -256,85 +252,23 @@ class _Machine:
         )
 
 
-def environment(layout: Layout, boot: dict[str, Any]) -> dict[str, str]:
-    """Return the environment of a session; of the user's own only the proxies."""
+def environment(layout: Layout, boot: BootConfig) -> dict[str, str]:
+    """Return the environment of a session, which includes the user's proxies."""
     places = (
         f"{layout.bin}:{layout.home}/.local/bin"
         ":/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
     )
     return {
-        **boot["proxies"],
+        **boot.proxies,
         "HOME": str(layout.home),
         "PATH": places,
-        "SHELL": boot["shell"],
-        "USER": boot["user"],
-        "LOGNAME": boot["user"],
-        "LANG": boot["lang"],
+        "SHELL": boot.login_shell,
+        "USER": boot.user,
+        "LOGNAME": boot.user,
+        "LANG": boot.lang,
         "TMPDIR": str(layout.tmp),
-        MARK: boot["box"],
+        MARK: boot.box,
     }
-
-
-def _confine(layout: Layout, boot: dict[str, Any]) -> Sequence[str]:
-    """Confine this process and its children; return notes for the user."""
-    limits = sandbox.Limits(
-        box=layout.path,
-        homes=tuple(Path(home) for home in boot["homes"]),
-        write=(layout.disk, layout.power),
-        read=(layout.bin, *(Path(path) for path in boot["read"])),
-    )
-    no_view = mounts.enter(_view(layout, limits))
-    if "disk" in boot["faults"]:
-        _small_disk(layout.home, int(boot["faults"]["disk"]), no_view)
-    if not no_view:
-        mounts.drop_capabilities()
-        limits = dataclasses.replace(limits, own_tmp=True)
-    abi = sandbox.apply(limits)
-    note = protection.Protection(abi, no_view).note
-    notes = [note] if note else []
-    if abi and no_view and mounts.holds(mounts.SCRATCH[0], layout.path):
-        # A sentence for the user, not a path that is used.
-        notes.append("/tmp is out of reach, because the boxes themselves lie in it")  # noqa: S108
-    return notes
-
-
-def _view(layout: Layout, limits: sandbox.Limits) -> mounts.View:
-    # Folders in [local] read, and folders inside them, stay visible.
-    hidden = (Path("/home"), Path("/root"), Path("/run"), *sandbox.hidden(limits))
-    scratch = dict(zip(mounts.SCRATCH, (layout.tmp, layout.var_tmp)))
-    return mounts.View(
-        writable=(layout.disk,),
-        readable=(layout.power, *limits.read, *sandbox.RESOLVER),
-        hidden=tuple(
-            place
-            for place in hidden
-            if not any(mounts.holds(path, place) for path in limits.read)
-        ),
-        scratch={
-            place: own for place, own in scratch.items() if place not in limits.read
-        },
-    )
-
-
-def _small_disk(home: Path, size: int, no_view: str) -> None:
-    """Move the home directory to a disk of this many bytes."""
-    if no_view:
-        raise RefusedError(
-            "this system does not let a box have a disk of its own, so `disk` "
-            f"cannot be rehearsed here: {no_view}"
-        )
-    before = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        mounts.mount_memory(home, f"size={size},mode=755")
-        shutil.copytree(
-            f"/proc/self/fd/{before}", home, symlinks=True, dirs_exist_ok=True
-        )
-    except shutil.Error as error:
-        raise RefusedError(
-            f"the image does not fit on a disk of {size} bytes"
-        ) from error
-    finally:
-        os.close(before)
 
 
 def _reap() -> None:

@@ -28,12 +28,12 @@ SCRATCH = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the real ones
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the real one
 _TERMINALS = Path("/dev/pts")
 # ssh refuses to include files from here that do not belong to root. In an ordinary
-# user's namespace, root's files seem to belong to nobody.
+# user's namespace, root's files have an unknown owner.
 _SSH_INCLUDES = Path("/etc/ssh/ssh_config.d")
 
 _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _NOSUID, _NODEV, _NOEXEC, _BIND, _RECURSIVE = 1 << 1, 1 << 2, 1 << 3, 1 << 12, 1 << 14
-_FROM_HOST_ONLY = 1 << 19  # MS_SLAVE: what the host unmounts goes here as well
+_FROM_HOST_ONLY = 1 << 19  # MS_SLAVE: unmounted here too if the host does
 
 # Linux 5.12; the same number on every architecture.
 _MOUNT_SETATTR = 442
@@ -89,7 +89,7 @@ def mount_memory(place: Path, options: str) -> None:
 def drop_capabilities() -> None:
     """Drop the capabilities that the user namespace gave to this process."""
     if os.getuid() == 0:
-        # Root had them before; `sandbox.apply` drops most of those.
+        # Root has its own capabilities; `sandbox.apply` drops most of them.
         return
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     _check(_libc().capset(header, bytes(24)), "capset")

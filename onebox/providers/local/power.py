@@ -27,7 +27,7 @@ def start(layout: Layout, lock: int) -> None:
     box = layout.marker.read_text("ascii")
     layout.state.unlink(missing_ok=True)
     with layout.log.open("ab") as log:
-        # The supervisor daemonizes itself: this waits only until it has.
+        # The supervisor daemonizes itself; this call waits only for that.
         subprocess.run(
             command("supervisor", [], str(layout.path), str(lock)),
             stdin=subprocess.DEVNULL,
@@ -107,7 +107,7 @@ def _send_order(pipe: Path, order: str) -> None:
             return
         raise
     try:
-        # A full pipe holds enough orders. A broken one lost its reader just now.
+        # A full pipe already contains orders. A broken pipe lost its reader just now.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(handle, f"{order}\n".encode())
     finally:

@@ -8,7 +8,7 @@ from . import mounts, sandbox
 
 # The first Landlock version that confines signals and abstract sockets.
 _SCOPES_ABI = 6
-_SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - words, no path that is used
+_SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - words, not a path that is used
 _OWN = "/tmp, /var/tmp, /dev/shm and /run"  # noqa: S108 - likewise
 
 

@@ -28,7 +28,7 @@ from onebox.providers.kernel.clock import CLOSE_SECONDS
 from onebox.store.atomic_files import private_dir
 
 from . import (
-    boot_config,
+    box_files,
     creation,
     deletion,
     disk,
@@ -171,7 +171,7 @@ class Local(Provider):
         power.wait_while_stopping(layout)
         with locked(layout.lock) as lock:
             if lock is not None:
-                boot_config.renew(layout, deadline, self._faults)
+                box_files.renew(layout, deadline, self._faults)
                 power.start(layout, lock)
         power.wait_until_up(layout)
         return instances.box(layout)

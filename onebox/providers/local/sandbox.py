@@ -43,7 +43,7 @@ _ALL = _EXECUTE | _READ | _WRITE | _MAKE_DEVICE
 # The rights that a path can have if it is no directory.
 _FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 
-# ABI 6: no signals to, and no abstract Unix sockets of, anything outside.
+# ABI 6: the box cannot signal outside processes, or use their abstract sockets.
 _SCOPE_SIGNALS_AND_SOCKETS = 0b11
 
 # Without rename across directories (ABI 1) pip and git do not work.
@@ -173,7 +173,7 @@ def _device_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
 
 def _around(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
     """
-    Yield *path*, or, if it contains hidden paths, all in it that surrounds those.
+    Yield *path*, or its visible entries if it contains a hidden path.
 
     Landlock rules only add rights: a rule cannot take back what a parent's rule allows.
     """
@@ -228,7 +228,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        # The path does not exist (any more): no rule is needed.
+        # The path does not exist, so it needs no rule.
         return
     try:
         if not stat.S_ISDIR(os.fstat(handle).st_mode):

@@ -17,7 +17,7 @@ import asyncssh
 
 from . import processes
 
-# Bytes to read at once of a command's output, and the size to request for a pipe.
+# Bytes of output that are read at once, and the size that is requested for a pipe.
 _READ_BYTES = 1 << 17
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031
@@ -62,7 +62,7 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         self._input = -1
         self._pending = bytearray()
         self._input_ended = False
-        # Descriptors to read, each with whether it is standard error.
+        # The descriptors to read; the value is true for standard error.
         self._outputs: dict[int, bool] = {}
         self._paused = False
         self._over = False
@@ -317,7 +317,7 @@ def _pipe() -> tuple[int, int]:
         try:
             fcntl.fcntl(ends[0], _SET_PIPE_SIZE, _PIPE_BYTES)
         except OSError:
-            # Above the limit for ordinary users: use the default size.
+            # The size exceeds the limit for ordinary users: use the default.
             return ends
     return ends
 

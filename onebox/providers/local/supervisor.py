@@ -24,8 +24,8 @@ from typing import Any
 
 from ...agent.box import is_locked
 from ...agent.processes import become_subreaper
-from . import processes
-from .layout import MARK, Layout, read_json, write_json
+from . import boot_config, processes
+from .layout import MARK, Layout, write_json
 from .standalone import command
 
 # All times are in seconds. The agent powers a box off at its deadline. If the agent is
@@ -62,7 +62,10 @@ class _Supervisor:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._boot: dict[str, Any] = read_json(layout.boot) or {}
+        boot = boot_config.load(layout.boot)
+        if boot is None:
+            raise SystemExit(f"{layout.boot} is missing or invalid")
+        self._boot = boot
         self._directory = layout.path.stat()
         # Opened for reading and writing, so that a pipe has no end of file when its
         # last writer closes it.
@@ -101,7 +104,7 @@ class _Supervisor:
             (self._layout.agent / stale).unlink(missing_ok=True)
         write_json(
             self._layout.agent / "box.json",
-            {**self._boot["agent"], "armed": time.time(), "boot_id": boot_id},
+            {**self._boot.agent, "armed": time.time(), "boot_id": boot_id},
         )
         self._publish(state="starting", boot_id=boot_id, why="")
         self._set_timers()
@@ -109,7 +112,7 @@ class _Supervisor:
         self._start_machine(machines_end)
         with contextlib.suppress(BrokenPipeError):
             # A machine that is dead already is noticed by `_watch`.
-            machine.sendall(json.dumps(self._boot).encode() + b"\n")
+            machine.sendall(json.dumps(self._boot.to_json()).encode() + b"\n")
         return machine
 
     def _start_machine(self, machines_end: socket.socket) -> None:
@@ -118,14 +121,14 @@ class _Supervisor:
             subprocess.Popen(
                 command(
                     "machine",
-                    self._boot["python_path"],
+                    self._boot.python_path,
                     str(self._layout.path),
                     str(machines_end.fileno()),
                     str(listener),
                 ),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(machines_end.fileno(), listener),
-                env={MARK: self._boot["box"], "LANG": self._boot["lang"]},
+                env={MARK: self._boot.box, "LANG": self._boot.lang},
             )
 
     def _watch(self, machine: socket.socket) -> str:
@@ -177,12 +180,12 @@ class _Supervisor:
 
     def _set_timers(self) -> None:
         now = _now()
-        left = self._boot["deadline"] + DEADLINE_MARGIN - time.time()
+        left = self._boot.deadline + DEADLINE_MARGIN - time.time()
         self._timers = {"deadline": now + left, "boot": now + _BOOT_SECONDS}
 
     def _plan_faults(self) -> None:
         """Set the timers of the faults that affect the whole box, once it is up."""
-        now, faults = _now(), self._boot["faults"]
+        now, faults = _now(), self._boot.faults
         if "notice_after" in faults:
             self._timers["notice"] = now + faults["notice_after"]
         if "die_after" in faults:
@@ -194,7 +197,7 @@ class _Supervisor:
             return "its directory is gone"
         # Checked by both clocks: the wall clock can be set, and the other may not count
         # the time in suspend.
-        if time.time() > self._boot["deadline"] + DEADLINE_MARGIN:
+        if time.time() > self._boot.deadline + DEADLINE_MARGIN:
             return "deadline"
         now = _now()
         for name in [name for name, at in self._timers.items() if at <= now]:
@@ -211,7 +214,7 @@ class _Supervisor:
 
     def _give_notice(self) -> None:
         """Announce a preemption to the agent."""
-        seconds = self._boot["faults"]["notice_seconds"]
+        seconds = self._boot.faults["notice_seconds"]
         self._timers["preempted"] = _now() + seconds
         write_json(self._layout.agent / "notice", {"at": time.time() + seconds})
 
@@ -231,7 +234,7 @@ class _Supervisor:
                 time.sleep(0.05)
 
     def _all_processes(self) -> set[int]:
-        box = self._boot["box"]
+        box = self._boot.box
         return processes.descendants(os.getpid()) | processes.marked(box)
 
     def _exists(self) -> bool:
