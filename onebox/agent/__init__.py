@@ -1,8 +1,8 @@
 """
-The code of ours that lives on the box.
+The program that runs on the box: jobs, file transfer, watchdog.
 
-Standard library only, any Python from 3.8 on. The client imports the same
-modules, so that both ends of the connection are one implementation. `bundle`
-in `onebox.remote.agent_bundle` packs the folder into one file that
+It needs only the standard library of Python 3.8 or later. The client imports the
+same modules, so both ends of the connection share one implementation.
+`onebox.remote.agent_bundle` packs this folder into one file, which
 `python3 -I -S agent.pyz MODE` runs.
 """

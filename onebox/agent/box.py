@@ -1,9 +1,9 @@
-"""What the agent knows about the box it lives on."""
+"""The box's configuration, its hardware, and small helpers for its files."""
 
 from __future__ import annotations
 
+import fcntl
 import functools
-import hashlib
 import json
 import os
 import sys
@@ -15,15 +15,16 @@ from .protocol import Refused
 
 class Box(NamedTuple):
     """
-    The box as its startup script has described it in `box.json`.
+    The configuration of the box, which its startup script writes to `box.json`.
 
-    Times are in seconds, *armed* and *deadline* since the epoch. *root* is the
-    agent's own directory, *work* the one where code and data are and jobs run.
-    *poweroff_force* is run when the box still lives *poweroff_wait* later.
-    *boot_id* is another one after each boot. *sudo* goes before what only root
-    may do. *notice* is whose metadata service tells that the cloud takes the box
-    back ("ec2", "gce", or "" for nobody's), *host_key* the file of the ssh host
-    key that we gave the box, "" if it has made its own.
+    *root* is the agent's own directory, *work* the directory that holds code and
+    data and in which jobs run. *armed* and *deadline* are seconds since the epoch,
+    the other times are durations in seconds. If the box is still up
+    *poweroff_wait* after *poweroff* was run, *poweroff_force* is run. *boot_id*
+    changes with every boot. *sudo* is the prefix of commands that need root.
+    *notice* selects the metadata service that announces a preemption ("ec2",
+    "gce", or "" for none). *host_key* is the file of the ssh host key that came
+    with the user data, "" if the box generated its own.
     """
 
     root: str
@@ -38,48 +39,48 @@ class Box(NamedTuple):
     poweroff_force: List[str]
     poweroff_wait: float
     boot_id: str
-    sudo: List[str] = []  # noqa: RUF012 - nobody adds to it
+    sudo: List[str] = []  # noqa: RUF012 - never modified
     notice: str = ""
     host_key: str = ""
 
+    @classmethod
+    def load(cls, root: str) -> Box:
+        """Read `box.json` in *root*. Raises `Refused` if it is missing or invalid."""
+        path = os.path.join(root, "box.json")
+        try:
+            with open(path, "rb") as file:
+                config = json.loads(file.read())
+            return cls(
+                root=root,
+                id=str(config["box"]),
+                work=str(config["work"]),
+                home=str(config["home"]),
+                armed=float(config["armed"]),
+                deadline=float(config["deadline"]),
+                setup_grace=float(config["setup_grace"]),
+                idle_grace=float(config["idle_grace"]),
+                poweroff=_words(config["poweroff"]),
+                poweroff_force=_words(config.get("poweroff_force", [])),
+                poweroff_wait=float(config.get("poweroff_wait", 120.0)),
+                boot_id=str(config.get("boot_id") or _boot_id()),
+                sudo=_words(config.get("sudo", [])),
+                notice=str(config.get("notice", "")),
+                host_key=str(config.get("host_key", "")),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Refused("box", "%s cannot be used: %r" % (path, error)) from error
+
     def path(self, *names: str) -> str:
-        """Return the path of something in the agent's directory."""
+        """Return a path below the agent's directory."""
         return os.path.join(self.root, *names)
 
     def as_root(self, argv: List[str]) -> List[str]:
-        """Return the command that does this as root, whoever we are."""
+        """Return the command that runs *argv* as root."""
         return argv if os.geteuid() == 0 else [*self.sudo, *argv]
 
 
-def load(root: str) -> Box:
-    """Read the box's description. Raises `Refused` if there is none to read."""
-    path = os.path.join(root, "box.json")
-    try:
-        with open(path, "rb") as file:
-            told = json.loads(file.read())
-        return Box(
-            root=root,
-            id=str(told["box"]),
-            work=str(told["work"]),
-            home=str(told["home"]),
-            armed=float(told["armed"]),
-            deadline=float(told["deadline"]),
-            setup_grace=float(told["setup_grace"]),
-            idle_grace=float(told["idle_grace"]),
-            poweroff=[str(word) for word in told["poweroff"]],
-            poweroff_force=[str(word) for word in told.get("poweroff_force", [])],
-            poweroff_wait=float(told.get("poweroff_wait", 120.0)),
-            boot_id=str(told.get("boot_id") or _boot_id()),
-            sudo=[str(word) for word in told.get("sudo", [])],
-            notice=str(told.get("notice", "")),
-            host_key=str(told.get("host_key", "")),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused("box", "%s cannot be used: %r" % (path, error)) from error
-
-
 def facts(box: Box) -> Dict[str, Any]:
-    """Return what a client wants to know when it first meets the box."""
+    """Return the answer to `hello`: versions, clocks and hardware of the box."""
     free, total = disk(box.work)
     return {
         "agent": version(),
@@ -102,25 +103,28 @@ def facts(box: Box) -> Dict[str, Any]:
 
 @functools.lru_cache(maxsize=None)
 def version() -> str:
-    """Return the short hash of the file that this agent was started from."""
+    """Return a short hash of the file that this agent was started from."""
+    # Imported here because only `serve` needs it: it loads OpenSSL.
+    import hashlib
+
     return hashlib.sha256(read(os.path.abspath(sys.argv[0]))).hexdigest()[:12]
 
 
 def boottime() -> float:
-    """Return the seconds since boot, sleep included; no clock change moves it."""
+    """Return the seconds since boot, including suspend, unaffected by clock changes."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def cpus() -> int:
-    """Count the CPUs that a job here may use."""
+    """Return the number of CPUs that a job may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory() -> Tuple[int, int]:
-    """Return the bytes of memory in use and in all; (0, 0) if nobody tells."""
+    """Return the bytes of memory in use and in total, (0, 0) if they are unknown."""
     lines = read("/proc/meminfo").split(b"\n")
     sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines if line}
     if b"MemTotal:" in sizes:
@@ -133,7 +137,7 @@ def memory() -> Tuple[int, int]:
 
 
 def disk(path: str) -> Tuple[int, int]:
-    """Return the free bytes and all bytes of the disk that *path* is on."""
+    """Return the free and the total bytes of the file system that holds *path*."""
     try:
         stat = os.statvfs(path)
     except OSError:
@@ -141,14 +145,8 @@ def disk(path: str) -> Tuple[int, int]:
     return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
 
 
-def _boot_id() -> str:
-    # A box that is a directory of a machine boots without the machine: it has
-    # its own in box.json.
-    return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
-
-
 def touch(path: str) -> None:
-    """Set a file's time to now; make it if need be. A full disk is no reason."""
+    """Set a file's time to now, creating it if needed. Ignores errors."""
     try:
         os.utime(path)
     except OSError:
@@ -159,9 +157,34 @@ def touch(path: str) -> None:
 
 
 def read(path: str) -> bytes:
-    """Return what a small file holds, nothing if it cannot be read."""
+    """Return the content of a small file, b"" if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read()
     except OSError:
         return b""
+
+
+def is_locked(path: str) -> bool:
+    """Return whether a process holds an exclusive lock on a file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        # A shared lock, so that two concurrent checks do not see each other.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _boot_id() -> str:
+    # A local box boots without its machine, so its box.json contains a boot id.
+    return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+
+
+def _words(value: Any) -> List[str]:
+    return [str(word) for word in value]

@@ -1,31 +1,31 @@
-"""Names of files: any bytes, never trusted, shown on one line."""
+"""File names from the other end: validation, encoding, and display on one line."""
 
 from __future__ import annotations
 
-# What no part of a path may be.
+# These may not be a component of a path.
 NO_NAMES = frozenset([b"", b".", b".."])
 
-# How many characters of a path an error names.
+# Maximum number of characters of a path in an error message.
 BRIEF = 200
 
 
 class Hostile(Exception):
-    """What the other end sent breaks the rules, by mistake or on purpose."""
+    """The other end violated the protocol, by mistake or on purpose."""
 
 
 def check_path(path: bytes) -> None:
-    """Refuse a path that is absolute, climbs, or is no path. Raises `Hostile`."""
+    """Accept only a relative path without "." or "..". Raises `Hostile`."""
     if b"\0" in path or not NO_NAMES.isdisjoint(path.split(b"/")):
         raise Hostile("%s is no path inside the folder" % show(path))
 
 
 def show(path: bytes) -> str:
-    """Return a path as it can be shown on any terminal, on one line."""
+    """Return a path as printable text on one line."""
     return printable(path.decode("utf-8", "backslashreplace"))
 
 
 def brief(path: bytes) -> str:
-    """Return a path as `show` does, without the middle of a long one."""
+    """Return a path like `show`, with the middle of a long path left out."""
     shown = show(path)
     return (
         shown
@@ -35,7 +35,7 @@ def brief(path: bytes) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with every character escaped that could disturb a terminal."""
+    """Return a text with all unprintable characters escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -45,10 +45,10 @@ def printable(text: str) -> str:
 
 
 def text(name: bytes) -> str:
-    """Decode a name so that any bytes survive, under any locale."""
+    """Decode a file name of any bytes, reversibly and independent of the locale."""
     return name.decode("utf-8", "surrogateescape")
 
 
 def raw(name: str) -> bytes:
-    """Return the bytes of a name that `text` has decoded."""
+    """Encode a name that `text` decoded."""
     return name.encode("utf-8", "surrogateescape")

@@ -1,8 +1,9 @@
 """
-The agent's two lives: `serve` a client, and `watch` over the box.
+The entry point of the agent: `serve` a client, or `watch` over the box.
 
 `python3 -I -S <root>/agent.pyz serve` answers requests on stdin, in order, until
-the client hangs up. `… watch` runs from boot to power-off, for nobody.
+the client closes the connection. `… watch` runs from boot to power-off, without a
+client.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ import sys
 
 
 def main(small: bool = False) -> None:
-    """Do what the command line says: the whole of it is a constant."""
+    """Run the mode that the command line names; *small* marks the seed bundle."""
     root = os.path.dirname(os.path.abspath(sys.argv[0]))
-    # Where only root could replace the first agent, a later one lies in `files`.
+    # If only root can replace the first agent, an updated one is stored in `files`.
     if not os.path.exists(os.path.join(root, "box.json")):
         root = os.path.dirname(root)
     mode = sys.argv[1] if len(sys.argv) == 2 else ""
-    # Each mode loads its own half: a watch needs a third of the modules, so
-    # that a bundle of those alone, the *small* one, can watch from the first
-    # moment of a boot.
+    # Each mode imports only its own modules: `watch` needs a third of them, which
+    # is what the small bundle in the user data contains.
     if mode == "serve":
         from . import protocol, server
 

@@ -1,4 +1,4 @@
-"""Everything that a client can ask of the whole agent."""
+"""The table of all requests that the complete agent answers."""
 
 from __future__ import annotations
 

@@ -1,69 +1,89 @@
-"""Which processes there are, who started them, and how to end them."""
+"""
+List processes and their ancestry from /proc, and signal them.
+
+The local provider uses this module too, for the processes of a local box.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from typing import Dict, Iterable, List, NamedTuple, Set
 
 from .box import read
 
-# Becoming another program takes less than this, also on a box under load.
-EXEC = 0.2
+# Seconds. An exec takes less than this, even on a loaded box.
+EXEC_SECONDS = 0.2
+SET_CHILD_SUBREAPER = 36
 
 
 class Process(NamedTuple):
-    """A process as /proc shows it; *memory* is what of it is in RAM, in bytes."""
+    """
+    A process as /proc shows it.
+
+    *memory* is its resident memory in bytes. *ended* is true for a zombie: it
+    does not run any more, but its parent has not reaped it.
+    """
 
     pid: int
     parent: int
     memory: int
+    ended: bool
 
 
-def running() -> List[Process]:
-    """Return all processes but zombies; none where there is no /proc."""
+def listed() -> List[Process]:
+    """Return all processes, zombies included; none on a system without /proc."""
     page = os.sysconf("SC_PAGE_SIZE")
     found = []
     for pid in _pids():
-        stat = read("/proc/%d/stat" % pid)
-        # The name, in parentheses, may hold blanks and parentheses.
-        fields = stat[stat.rfind(b")") + 2 :].split()
+        fields = _stat(pid)
         if len(fields) <= 21:
             continue
-        # Of one whose first thread has ended, others may run on.
-        if fields[0] not in (b"Z", b"X") or int(fields[17]) > 1:
-            found.append(Process(pid, int(fields[1]), int(fields[21]) * page))
+        # A process whose first thread has ended looks like a zombie, but its other
+        # threads may still run.
+        ended = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+        found.append(Process(pid, int(fields[1]), int(fields[21]) * page, ended))
     return found
 
 
-def below(ancestor: int, among: Iterable[Process]) -> List[Process]:
-    """Return those that *ancestor* has started, directly or not."""
+def descendants(root: int, processes: Iterable[Process]) -> List[Process]:
+    """
+    Return the running processes among *processes* that descend from *root*.
+
+    A zombie counts as a parent: its children may have been listed before the
+    kernel gave them another parent.
+    """
     children: Dict[int, List[Process]] = {}
-    for process in among:
+    for process in processes:
         children.setdefault(process.parent, []).append(process)
     found: List[Process] = []
-    todo = [ancestor]
-    while todo:
-        born = children.pop(todo.pop(), [])
-        found += born
-        todo += [process.pid for process in born]
+    parents = [root]
+    while parents:
+        below = children.pop(parents.pop(), [])
+        found += [process for process in below if not process.ended]
+        parents += [process.pid for process in below]
     return found
 
 
 def marked(*marks: str) -> List[int]:
-    """Return who carries all these `NAME=value` in its environment, but not us."""
-    wanted = {mark.encode("utf-8", "surrogateescape") for mark in marks}
+    """
+    Return the processes whose environment contains all these `NAME=value`.
+
+    The calling process and its ancestors are left out.
+    """
+    required = {mark.encode("utf-8", "surrogateescape") for mark in marks}
     own = _ancestors(os.getpid())
     return [
         pid
         for pid in _pids()
-        if pid not in own and wanted <= set(_environment(pid).split(b"\0"))
+        if pid not in own and required <= set(_environment(pid).split(b"\0"))
     ]
 
 
 def command(pid: int) -> str:
-    """Return what a process was started with, shortened; its pid if it is gone."""
+    """Return the command line of a process, shortened; its pid if it has ended."""
     words = read("/proc/%d/cmdline" % pid) or read("/proc/%d/comm" % pid)
     text = words.replace(b"\0", b" ").decode("utf-8", "replace").strip()
     if len(text) > 80:
@@ -72,12 +92,12 @@ def command(pid: int) -> str:
 
 
 def name(pid: int) -> str:
-    """Return the name that the kernel knows a process by; nothing if it is gone."""
+    """Return the kernel's name of a process, "" if it has ended."""
     return read("/proc/%d/comm" % pid).decode("utf-8", "replace").strip()
 
 
 def send(signum: int, pids: Iterable[int]) -> None:
-    """Send a signal to processes (or groups, if negative) that may be gone."""
+    """Signal processes (or groups, if negative); ignore those that have ended."""
     for pid in pids:
         try:
             os.kill(pid, signum)
@@ -86,7 +106,7 @@ def send(signum: int, pids: Iterable[int]) -> None:
 
 
 def group(pid: int) -> List[int]:
-    """Return a process group as something to signal; nothing if it is empty."""
+    """Return a process group as a target for `send`; [] if it is empty."""
     try:
         os.kill(-pid, 0)
     except (ProcessLookupError, PermissionError):
@@ -94,19 +114,33 @@ def group(pid: int) -> List[int]:
     return [-pid]
 
 
-def ask_to_end(pids: Iterable[int]) -> None:
-    """Send TERM, and CONT so that a stopped process hears it."""
+def terminate(pids: Iterable[int]) -> None:
+    """Send SIGTERM, and SIGCONT so that a stopped process handles it."""
     pids = list(pids)
     send(signal.SIGTERM, pids)
     send(signal.SIGCONT, pids)
 
 
+def become_subreaper() -> bool:
+    """Become the parent of all orphaned descendants; return False if unsupported."""
+    if sys.platform != "linux":
+        return False
+    try:
+        # Imported here: it takes long to load, and is missing on some systems.
+        import ctypes
+
+        return bool(ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
+
+
 def adjust_oom_score(score: int) -> None:
-    """Say who should go first when memory runs out; needs root to go down."""
+    """Set how early the kernel kills this process when memory runs out."""
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(score))
     except OSError:
+        # Only root may lower the score.
         return
 
 
@@ -117,24 +151,32 @@ def _pids() -> List[int]:
         return []
 
 
+def _stat(pid: int) -> List[bytes]:
+    """Return the fields of /proc/<pid>/stat from the state on; [] if it has ended."""
+    stat = read("/proc/%d/stat" % pid)
+    # The name, in parentheses, may contain blanks and parentheses.
+    return stat[stat.rfind(b")") + 2 :].split()
+
+
 def _environment(pid: int) -> bytes:
-    """Return what a process was started with; amid an exec there is nothing yet."""
-    end = time.monotonic() + EXEC
+    """Return a process's environment; wait a moment if it is in an exec."""
+    end = time.monotonic() + EXEC_SECONDS
     while True:
-        told = read("/proc/%d/environ" % pid)
-        # What is gone, or the kernel's own, has no program.
-        if told or not os.path.exists("/proc/%d/exe" % pid):
-            return told
-        # With an argv it is past the exec, and may have been given nothing.
+        environment = read("/proc/%d/environ" % pid)
+        # A kernel thread and a process that has ended have no executable.
+        if environment or not os.path.exists("/proc/%d/exe" % pid):
+            return environment
+        # With a command line the exec is over. The environment may really be empty.
         if read("/proc/%d/cmdline" % pid) or time.monotonic() > end:
             return read("/proc/%d/environ" % pid)
         time.sleep(0.001)
 
 
 def _ancestors(pid: int) -> Set[int]:
-    parents = {process.pid: process.parent for process in running()}
+    """Return *pid* and the pids of its ancestors."""
     found: Set[int] = set()
     while pid and pid not in found:
         found.add(pid)
-        pid = parents.get(pid, 0)
+        fields = _stat(pid)
+        pid = int(fields[1]) if len(fields) > 1 else 0
     return found

@@ -1,5 +1,5 @@
 """
-Frames: how client and agent talk over one pair of pipes.
+Frames: the format in which client and agent exchange messages over two pipes.
 
 A frame is one type byte, a four-byte big-endian length and that many bytes.
 
@@ -10,16 +10,16 @@ Q     client to agent   a request: JSON object with "op"
 A     agent to client   the answer that ends the request: JSON object
 E     agent to client   the error that ends the request: {"kind", "message"}
 D     both              data of a stream
-C     both              the same, compressed by zlib
+C     both              zlib-compressed data of a stream
 Z     both              end of a stream (empty)
-S     agent to client   a JSON object on the way: a sample, a progress note
-G     agent to client   how much of a stream is left out here: {"gone": bytes}
-P     client to agent   "still here" (empty); it renews the lease
-P     agent to client   "still at work" (empty), after some seconds without a frame
-L     both              the name of a lane to be used from here on (see `lanes`)
+S     agent to client   an interim report during a request: JSON object
+G     agent to client   number of bytes that a stream skips here: {"gone": bytes}
+P     client to agent   keep-alive (empty); renews the lease
+P     agent to client   keep-alive (empty), sent when nothing else was for a while
+L     both              the name of the connection to use next (see `striping`)
 ====  ================  =====================================================
 
-JSON travels with `surrogateescape`, so a file name of any bytes survives.
+JSON uses `surrogateescape`, so it can carry file names of any bytes.
 """
 
 from __future__ import annotations
@@ -33,27 +33,28 @@ import time
 from typing import Any, Dict, Optional, Tuple, cast
 
 HEAD = struct.Struct(">cI")
-# Data is cut into pieces of this size; a longer frame is a protocol error.
+# Data is split into pieces of this size. A frame longer than LONGEST is an error.
 CHUNK = 1 << 18
 LONGEST = 1 << 26
-# A pipe that holds more makes fewer switches from one process to the next.
+# A larger pipe buffer needs fewer context switches.
 PIPE_SIZE = 1 << 20
-# Frames above this size are read in and written where they are, without a copy.
+# Larger payloads are read and written in place, without a copy.
 LARGE = 1 << 16
-# An agent at work sends a frame at least this often: silence means that it hangs.
+# During a request the agent sends a frame at least this often (seconds). A longer
+# silence means that it hangs.
 BEAT_SECONDS = 10.0
 
 
 class Closed(Exception):
-    """The other end has gone away, or what it sends is no frame."""
+    """The connection is closed, or broken."""
 
 
 class Garbled(Closed):
-    """What the other end sends is no frame: it is not who we think it is."""
+    """The other end sent no valid frame: it is not the onebox agent."""
 
 
 class Refused(Exception):
-    """The agent will not do what was asked; *kind* is for programs to read."""
+    """The agent refused a request; *kind* is machine-readable."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -65,8 +66,7 @@ class Channel:
     """
     One end of the connection, over two file descriptors.
 
-    It is not safe for use by several threads at once, except that one may read
-    while another writes.
+    It is not thread-safe, except that one thread may read while another writes.
     """
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
@@ -78,14 +78,14 @@ class Channel:
         self._most = CHUNK
         self._sent_at = time.monotonic()
         for fd in (read_fd, write_fd):
-            # What is no pipe, or may not be so big, works as it is.
+            # A socket, or a pipe that may not grow, is used as it is.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(fd, getattr(fcntl, "F_SETPIPE_SZ", 1031), PIPE_SIZE)
 
     def send(
         self, kind: bytes, payload: "bytes | bytearray | memoryview" = b""
     ) -> None:
-        """Write one frame, whole. Raises `Closed`."""
+        """Write one complete frame. Raises `Closed`."""
         self._sent_at = time.monotonic()
         head = HEAD.pack(kind, len(payload))
         if len(payload) < LARGE:
@@ -99,16 +99,16 @@ class Channel:
         self.write(memoryview(payload)[max(written - len(head), 0) :])
 
     def send_json(self, kind: bytes, value: Dict[str, Any]) -> None:
-        """Write one frame that holds a JSON object. Raises `Closed`."""
+        """Write one frame with a JSON object as payload. Raises `Closed`."""
         self.send(kind, dumps(value))
 
     def beat(self) -> None:
-        """Send "still at work" if nothing was sent for a while. Raises `Closed`."""
+        """Send a keep-alive if nothing was sent for `BEAT_SECONDS`. Raises `Closed`."""
         if time.monotonic() - self._sent_at > BEAT_SECONDS:
             self.send(b"P")
 
     def receive(self) -> Tuple[bytes, bytes]:
-        """Wait for a frame; return its type and payload. Raises `Closed`."""
+        """Wait for the next frame; return its type and payload. Raises `Closed`."""
         while True:
             frame = self.ready()
             if frame is not None:
@@ -116,12 +116,13 @@ class Channel:
             self.fill()
 
     def ready(self) -> Optional[Tuple[bytes, bytes]]:
-        """Return a frame that has already been read in, or None."""
+        """Return the next frame if it was already read completely, else None."""
         if self._large is not None:
             if self._missing:
                 return None
             frame, self._large = self._large, None
-            # More like it follow, most likely: their bytes are not for the buffer.
+            # More large frames probably follow: read only the next head into the
+            # buffer.
             self._most = HEAD.size
             return frame
         if len(self._buffer) < HEAD.size:
@@ -140,11 +141,11 @@ class Channel:
         return kind, payload
 
     def peek(self) -> bytes:
-        """Return the type of the frame that comes next, if any of it is here."""
+        """Return the type of the next frame, b"" if nothing of it was read yet."""
         return self._large[0] if self._large else bytes(self._buffer[:1])
 
     def fill(self) -> None:
-        """Read what there is, waiting for at least a byte. Raises `Closed`."""
+        """Read what is available, waiting for at least one byte. Raises `Closed`."""
         try:
             if self._missing:
                 count = os.readv(self.read_fd, [self._missing])
@@ -159,23 +160,25 @@ class Channel:
             raise Closed("end of file")
 
     def _make_room(self, kind: bytes, length: int) -> None:
-        """Have the rest of a large frame read to where it will stay."""
+        """
+        Allocate the payload of a large frame, so that `fill` reads into it directly.
+        """
         payload = bytearray(length)
-        got = len(self._buffer) - HEAD.size
-        payload[:got] = memoryview(self._buffer)[HEAD.size :]
+        count = len(self._buffer) - HEAD.size
+        payload[:count] = memoryview(self._buffer)[HEAD.size :]
         self._buffer.clear()
-        # It does all that anybody asks of the bytes of a frame.
+        # A bytearray supports every operation that users of a payload need.
         self._large = kind, cast("bytes", payload)
-        self._missing = memoryview(payload)[got:]
+        self._missing = memoryview(payload)[count:]
 
     def rest(self) -> bytes:
-        """Return what has been read beyond the last frame, and forget it."""
+        """Return and drop the bytes that were read beyond the last frame."""
         data = bytes(self._buffer)
         self._buffer.clear()
         return data
 
     def write(self, data: "bytes | bytearray | memoryview") -> None:
-        """Write bytes that are frames already. Raises `Closed`."""
+        """Write bytes that are complete frames already. Raises `Closed`."""
         view = memoryview(data)
         while view:
             try:
@@ -185,12 +188,14 @@ class Channel:
 
 
 def dumps(value: Dict[str, Any]) -> bytes:
-    """Encode a JSON object; lone surrogates (raw bytes) become escapes."""
+    """
+    Encode a JSON object in ASCII; surrogates (raw bytes of file names) are escaped.
+    """
     return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
 def loads(payload: bytes) -> Dict[str, Any]:
-    """Decode a JSON object. Raises `Closed` if it is none."""
+    """Decode a JSON object. Raises `Garbled` if the payload is no JSON object."""
     try:
         value = json.loads(payload)
     except (ValueError, RecursionError) as error:

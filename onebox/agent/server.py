@@ -1,8 +1,9 @@
 """
-What a client can ask of any agent, however small: who it is, and to be renewed.
+The request loop, and the requests that every agent answers.
 
-The agent that a box begins its life with knows no more than this, and to watch.
-The client that meets it sends the whole one.
+The user data has room for a small agent only, which answers `hello`, `renew` and
+`poweroff` and runs the watchdog. The first client to connect sends the complete
+agent with `renew`.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ import os
 import sys
 from typing import Any, Callable, Dict
 
-from . import box, protocol, watchdog
-from .box import Box
+from . import protocol, watchdog
+from .box import Box, facts, touch, version
 from .jobs import state
 
 Op = Callable[[protocol.Channel, Box, Dict[str, Any]], Dict[str, Any]]
 
 
 def serve(channel: protocol.Channel, root: str, ops: Dict[str, Op]) -> None:
-    """Answer one client's requests, in order, until it hangs up."""
-    # Now: later, another one may have been put in its place.
-    box.version()
+    """Answer one client's requests, in order, until it closes the connection."""
+    # The version is cached now: another client may replace the file later.
+    version()
     try:
         while True:
             kind, payload = channel.receive()
-            box.touch(os.path.join(root, "lease"))
+            touch(os.path.join(root, "lease"))
             if kind == b"Q":
                 answer(channel, root, ops, protocol.loads(payload))
     except protocol.Closed:
@@ -35,12 +36,12 @@ def serve(channel: protocol.Channel, root: str, ops: Dict[str, Op]) -> None:
 def answer(
     channel: protocol.Channel, root: str, ops: Dict[str, Op], request: Dict[str, Any]
 ) -> None:
-    """Answer one request, with an error frame if it is refused."""
+    """Answer one request; every failure is answered with an error frame."""
     try:
         op = ops.get(str(request.get("op")))
         if op is None:
             raise protocol.Refused("op", "there is no op %r" % request.get("op"))
-        channel.send_json(b"A", op(channel, box.load(root), request))
+        channel.send_json(b"A", op(channel, Box.load(root), request))
     except protocol.Refused as refusal:
         channel.send_json(b"E", {"kind": refusal.kind, "message": refusal.message})
     except OSError as error:
@@ -48,35 +49,37 @@ def answer(
     except protocol.Closed:
         raise
     except Exception as error:
-        # Taken for a broken line it would be tried again, for minutes and unnamed.
+        # Without an answer the client would assume a lost connection, and retry for
+        # minutes.
         import traceback
 
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = os.path.basename(place.filename), place.lineno
-        message = "the agent's own mistake: %r (%s, line %s)" % (error, *where)
+        message = "a bug in the agent: %r (%s, line %s)" % (error, *where)
         channel.send_json(b"E", {"kind": "mistake", "message": message})
 
 
 def hello(
-    channel: protocol.Channel, at: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Say what this box is and how it is."""
-    return dict(box.facts(at), job=state.latest(at))
+    """Return the facts about the box, and its latest job."""
+    return dict(facts(box), job=state.latest(box))
 
 
 def renew(
-    channel: protocol.Channel, at: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """
-    Put another version of the agent in this one's place, for the next start.
+    Replace the agent's file with the version that the client sends.
 
-    On a machine of its own this one is root's, so that no job can replace it. The
-    answer says `own` where we may not become root: the new one lies in the folder
-    `files` then, and is to be started from there.
+    The next start uses it. On a cloud machine the file belongs to root, so that no
+    job can replace it. If this user may not become root, the new version is stored
+    in the folder `files` instead, and the answer has `own` set: the client must
+    start the agent from there.
     """
     path = os.path.abspath(sys.argv[0])
     replaceable = os.access(os.path.dirname(path), os.W_OK)
-    own = path if replaceable else at.path("files", "agent.pyz")
+    own = path if replaceable else box.path("files", "agent.pyz")
     fresh = "%s.%d" % (own, os.getpid())
     os.makedirs(os.path.dirname(own), exist_ok=True)
     with open(fresh, "wb") as file:
@@ -88,27 +91,27 @@ def renew(
                 break
         file.flush()
         os.fsync(file.fileno())
-    if replaceable or not _install(at, fresh, path):
+    if replaceable or not _install(box, fresh, path):
         os.replace(fresh, own)
         return {"own": not replaceable}
     os.unlink(fresh)
     return {"own": False}
 
 
-def _install(at: Box, fresh: str, path: str) -> bool:
-    """Put a copy of a file in the place of one of root's; tell whether that is done."""
+def _install(box: Box, fresh: str, path: str) -> bool:
+    """Replace a file of root's with a copy of *fresh*; return whether it worked."""
     copy = "%s.%d" % (path, os.getpid())
     return (
-        watchdog.run(at, ["install", "-m", "644", fresh, copy])
-        and watchdog.run(at, ["sync", copy])
-        and watchdog.run(at, ["mv", "-f", copy, path])
+        watchdog.run(box, ["install", "-m", "644", fresh, copy])
+        and watchdog.run(box, ["sync", copy])
+        and watchdog.run(box, ["mv", "-f", copy, path])
     )
 
 
 def poweroff(
-    channel: protocol.Channel, at: Box, request: Dict[str, Any]
+    channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Have the box power itself off, in a moment: the answer is sent first."""
+    """Power the box off from a background process, after the answer is sent."""
     child = os.fork()
     if child:
         os.waitpid(child, 0)
@@ -119,8 +122,8 @@ def poweroff(
             null = os.open(os.devnull, os.O_RDWR)
             for fd in (0, 1, 2):
                 os.dup2(null, fd)
-            watchdog.note(at, "power off: asked for")
-            watchdog.power_off(at, "poweroff")
+            watchdog.note(box, "power off: requested by a client")
+            watchdog.power_off(box, "poweroff")
     finally:
         os._exit(0)
 

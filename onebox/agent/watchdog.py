@@ -1,10 +1,10 @@
 """
-The dead man's switch: powers the box off when its time is over or it is idle.
+The dead man's switch: power the box off at its deadline, or when it is idle.
 
-It needs no network, no credentials and no client, and nothing but `box.json`,
-the lease, and the locks of the states; the cloud's notice that it takes the box
-back comes on top, where there is one. How busy the CPUs are says nothing: a job
-that waits for a disk is not idle.
+It needs no network, no credentials and no client, only `box.json`, the lease and
+the locks of the running jobs. It also ends the job when the cloud announces a
+preemption. CPU load does not count as activity: a job that waits for a disk is
+not idle.
 """
 
 from __future__ import annotations
@@ -14,33 +14,34 @@ import fcntl
 import json
 import os
 import time
-from typing import Any, Dict, List, Set
+from typing import List, Set
 
-from . import box, preemption_notice, processes
-from .box import Box
+from . import preemption_notice, processes
+from .box import Box, boottime, read
 from .jobs import state
+from .jobs.state import StopOrder
 from .protocol import Refused
 
 POLL = 1.0
-# What a job gets to write a checkpoint before the box goes, at the most.
+# A job gets at most this many seconds to write a checkpoint before a power-off.
 LAST_GRACE = 60.0
-# The exit record must be on the disk before the cloud pulls the plug.
+# Seconds before a preemption by which the exit record must be on the disk.
 NOTICE_MARGIN = 2.0
-# Neither a dead disk nor a power-off command that hangs may keep the box on.
+# Seconds. Neither a dead disk nor a hanging power-off command may keep the box on.
 PATIENCE = 30.0
 SUCCESS = "exit status 0"
-# Who follows a job reads of its end within this time.
-LAST_WORDS = 0.5
-# A job can write nonsense into its own directory, and a box can run out of
-# everything: nothing of that may end the watch.
+# Seconds for connected clients to read the job's last output before a shutdown.
+LAST_OUTPUT = 0.5
+# Errors that the watchdog survives: a job can write nonsense into its own
+# directory, and the box can run out of any resource.
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
 
 
 def watch(root: str) -> None:
-    """Watch until the box is off, or its directory is gone."""
+    """Watch until the box is off, or until its directory is gone."""
     os.umask(0o077)
     try:
-        watchman = Watchdog(root)
+        watchdog = Watchdog(root)
     except Refused as refusal:
         raise SystemExit(refusal.message) from refusal
     lock = os.open(os.path.join(root, "watch.lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -49,78 +50,78 @@ def watch(root: str) -> None:
     except BlockingIOError:
         return
     processes.adjust_oom_score(-900)
-    preemption_notice.listen(watchman.at)
+    preemption_notice.listen(watchdog.box)
     while os.path.isdir(root):
         try:
-            before_off(watchman.at)
-            reason = watchman.look()
+            before_shutdown(watchdog.box)
+            reason = watchdog.reason_to_power_off()
         except FAULTS as fault:
-            note(watchman.at, "went wrong, still watching: %r" % fault)
+            note(watchdog.box, "error, still watching: %r" % fault)
             reason = ""
         if reason:
-            note(watchman.at, "power off: %s" % reason)
-            power_off(watchman.at, "deadline")
+            note(watchdog.box, "power off: %s" % reason)
+            power_off(watchdog.box, "deadline")
         time.sleep(POLL)
 
 
-def power_off(at: Box, cause: str) -> None:
+def power_off(box: Box, cause: str) -> None:
     """
-    End the job, power the box off, and insist; return if the box lives on.
+    End the job and power the box off, by force if needed.
 
-    *cause* is what the job's record will say.
+    Return if the box is still up after that. *cause* goes into the job's record.
     """
     try:
-        _end_job(at, cause)
+        _end_job(box, cause)
     except FAULTS as fault:
-        note(at, "the job could not be ended: %r" % fault)
+        note(box, "the job could not be ended: %r" % fault)
     _sync()
-    run(at, at.poweroff)
-    until = time.monotonic() + at.poweroff_wait
+    run(box, box.poweroff)
+    until = time.monotonic() + box.poweroff_wait
     while time.monotonic() < until:
         with contextlib.suppress(OSError):
-            before_off(at)
-        time.sleep(min(POLL, at.poweroff_wait))
-    if at.poweroff_force:
-        note(at, "the box is still on")
-        run(at, at.poweroff_force)
+            before_shutdown(box)
+        time.sleep(min(POLL, box.poweroff_wait))
+    if box.poweroff_force:
+        note(box, "the box is still on")
+        run(box, box.poweroff_force)
 
 
-def before_off(at: Box) -> None:
+def before_shutdown(box: Box) -> None:
     """
     End the job if the box shuts down, while its clients are still connected.
 
-    An orderly shutdown waits for it: it creates the file `off`, and goes on once
-    that is removed. So a client that has not read how the job ended knows that
-    the box crashed.
+    An orderly shutdown creates the file `off` and waits until it is removed here.
+    So a client whose connection breaks before the job's end knows that the box
+    crashed.
     """
-    asked = at.path("off")
-    if not os.path.exists(asked):
+    request = box.path("off")
+    if not os.path.exists(request):
         return
     try:
-        if state.running(at):
-            note(at, "the box is shutting down: the job ends")
-            _end_job(at, "poweroff")
-            time.sleep(LAST_WORDS)
+        if state.running(box):
+            note(box, "the box is shutting down: the job ends")
+            _end_job(box, "poweroff")
+            time.sleep(LAST_OUTPUT)
     finally:
-        os.unlink(asked)
+        os.unlink(request)
 
 
-def _end_job(at: Box, cause: str) -> None:
-    job = state.running(at)
+def _end_job(box: Box, cause: str) -> None:
+    job = state.running(box)
     if not job:
         return
-    grace = min(state.grace(at, job), LAST_GRACE)
-    _tell(at, job, {"cause": cause, "grace": grace})
+    grace = min(state.grace(box, job), LAST_GRACE)
+    _stop_job(box, job, StopOrder(cause, grace))
     end = time.monotonic() + grace + 5
-    while state.running(at) and time.monotonic() < end:
+    while state.running(box) and time.monotonic() < end:
         time.sleep(0.05)
 
 
-def note(at: Box, text: str) -> None:
-    """Add a line to the watch's own log."""
+def note(box: Box, text: str) -> None:
+    """Append a line to the watchdog's log."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     try:
-        with open(at.path("watch.log"), "a", encoding="utf-8") as file:
+        with open(box.path("watch.log"), "a", encoding="utf-8") as file:
             file.write("%s %s\n" % (moment, text))
     except OSError:
         return
@@ -128,81 +129,83 @@ def note(at: Box, text: str) -> None:
 
 class Watchdog:
     """
-    Remembers when there was last a sign of life, by a clock nobody can set.
+    The moment of the last sign of life, on a clock that cannot be set.
 
-    A lease's age is counted from the moment its change was seen, not from the
-    time it bears: the box's wall clock may jump when it first learns the time.
+    The age of the lease counts from the moment its change was noticed, and not from
+    its time stamp: the box's wall clock may jump when it is first synchronised.
     """
 
     def __init__(self, root: str) -> None:
-        # First: what is written while box.json is read is then read again.
-        self.box_changed = _changed(os.path.join(root, "box.json"))
-        self.at = box.load(root)
-        self.armed_at = self.alive_at = box.boottime()
-        self.lease_changed = _changed(self.at.path("lease"))
+        # Before the file is read: a change during the read is noticed later.
+        self.config_mtime = _mtime(os.path.join(root, "box.json"))
+        self.box = Box.load(root)
+        self.armed_at = self.alive_at = boottime()
+        self.lease_mtime = _mtime(self.box.path("lease"))
         self.warned: Set[str] = set()
 
-    def look(self) -> str:
-        """Return why the box must go off now, "" if it need not."""
-        now = box.boottime()
-        self.read_again(now)
-        at = self.at
-        if time.time() >= at.deadline or now - self.armed_at >= at.deadline - at.armed:
+    def reason_to_power_off(self) -> str:
+        """Return why the box must power off now, "" if it must not."""
+        now = boottime()
+        self.reload_config(now)
+        box = self.box
+        lifetime = box.deadline - box.armed
+        if time.time() >= box.deadline or now - self.armed_at >= lifetime:
             return "deadline"
-        running = state.running(self.at)
-        lease = _changed(self.at.path("lease"))
-        if running or lease != self.lease_changed:
-            self.lease_changed = lease
+        running = state.running(box)
+        lease_mtime = _mtime(box.path("lease"))
+        if running or lease_mtime != self.lease_mtime:
+            self.lease_mtime = lease_mtime
             self.alive_at = now
         if running:
-            self.pass_on_notice(running)
+            self.warn_of_preemption(running)
             return ""
         idle = now - self.alive_at
-        if state.jobs(at):
-            return "no job and nobody attached" if idle >= at.idle_grace else ""
-        return "no job ever started" if idle >= at.setup_grace else ""
+        if state.jobs(box):
+            return "no job and no client" if idle >= box.idle_grace else ""
+        return "no job ever started" if idle >= box.setup_grace else ""
 
-    def read_again(self, now: float) -> None:
-        """Take over a changed box.json; one that cannot be read changes nothing."""
-        changed = _changed(self.at.path("box.json"))
-        if changed == self.box_changed:
+    def reload_config(self, now: float) -> None:
+        """Read a changed box.json; an invalid one changes nothing."""
+        mtime = _mtime(self.box.path("box.json"))
+        if mtime == self.config_mtime:
             return
         try:
-            fresh = box.load(self.at.root)
+            fresh = Box.load(self.box.root)
         except Refused as refusal:
-            note(self.at, refusal.message)
+            note(self.box, refusal.message)
             return
         finally:
-            self.box_changed = changed
-        if fresh.armed != self.at.armed:
+            self.config_mtime = mtime
+        if fresh.armed != self.box.armed:
             self.armed_at = self.alive_at = now
-        self.at = fresh
+        self.box = fresh
 
-    def pass_on_notice(self, job: str) -> None:
-        """Tell a job, once, that the cloud takes the box back, and when."""
-        told = box.read(self.at.path("notice"))
-        if not told or job in self.warned:
+    def warn_of_preemption(self, job: str) -> None:
+        """Stop a job, once, if the cloud has announced a preemption."""
+        notice = read(self.box.path("notice"))
+        if not notice or job in self.warned:
             return
         try:
-            left = float(json.loads(told)["at"]) - time.time()
+            left = float(json.loads(notice)["at"]) - time.time()
         except (ValueError, KeyError, TypeError):
-            # Half written, or of a kind we do not know: no time to lose.
+            # Incomplete, or of an unknown format: do not wait for a better one.
             left = LAST_GRACE
         self.warned.add(job)
-        note(self.at, "notice: the box goes in %.0f s; job %s ends" % (left, job))
+        note(self.box, "preemption in %.0f s: job %s ends" % (left, job))
         grace = max(left - NOTICE_MARGIN, 0)
-        _tell(self.at, job, {"cause": "preempted", "grace": grace})
+        _stop_job(self.box, job, StopOrder("preempted", grace))
 
 
-def _tell(at: Box, job: str, order: Dict[str, Any]) -> None:
+def _stop_job(box: Box, job: str, order: StopOrder) -> None:
     """
-    Have a job end, with no more rights than it has itself.
+    Order a job to stop, with the rights of the job's own user.
 
-    The job could put a link in the place of whatever is written below its folder.
+    A job can replace any file below its folder with a link, through which root
+    would write elsewhere.
     """
-    owner = os.stat(at.path("jobs"))
+    owner = os.stat(box.path("jobs"))
     if owner.st_uid == os.geteuid():
-        state.tell(at, job, order)
+        state.order_stop(box, job, order)
         return
     pid = os.fork()
     if pid == 0:
@@ -210,13 +213,14 @@ def _tell(at: Box, job: str, order: Dict[str, Any]) -> None:
             os.setgroups([])
             os.setgid(owner.st_gid)
             os.setuid(owner.st_uid)
-            state.tell(at, job, order)
+            state.order_stop(box, job, order)
         finally:
             os._exit(0)
     _wait(pid)
 
 
-def _changed(path: str) -> int:
+def _mtime(path: str) -> int:
+    """Return a file's modification time in nanoseconds, 0 if it does not exist."""
     try:
         return os.stat(path).st_mtime_ns
     except OSError:
@@ -224,7 +228,7 @@ def _changed(path: str) -> int:
 
 
 def _sync() -> None:
-    """Have the disks written, but do not wait for one that never answers."""
+    """Flush all disks, waiting at most `PATIENCE` seconds for them."""
     try:
         pid = os.fork()
     except OSError:
@@ -237,13 +241,13 @@ def _sync() -> None:
     _wait(pid)
 
 
-def run(at: Box, argv: List[str]) -> bool:
+def run(box: Box, argv: List[str]) -> bool:
     """
-    Run a command as root, with none of our files; tell whether it succeeded.
+    Run a command as root, with /dev/null as its files; return whether it succeeded.
 
-    One that does not end within `PATIENCE` is left running, and has failed.
+    A command that does not end within `PATIENCE` is left running and has failed.
     """
-    argv = at.as_root(argv)
+    argv = box.as_root(argv)
     null = os.open(os.devnull, os.O_RDWR)
     try:
         pid = os.posix_spawnp(
@@ -253,20 +257,21 @@ def run(at: Box, argv: List[str]) -> bool:
             file_actions=[(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)],
         )
     except OSError as error:
-        note(at, "%s: %s" % (argv[0], error))
+        note(box, "%s: %s" % (argv[0], error))
         return False
     finally:
         os.close(null)
-    ended = _wait(pid)
-    note(at, "%s: %s" % (argv, ended))
-    return ended == SUCCESS
+    outcome = _wait(pid)
+    note(box, "%s: %s" % (argv, outcome))
+    return outcome == SUCCESS
 
 
 def _wait(pid: int) -> str:
+    """Wait at most `PATIENCE` for a child; return how it ended."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return "exit status %d" % status
         time.sleep(0.02)
-    return "no end in %.0f s" % PATIENCE
+    return "still running after %.0f s" % PATIENCE

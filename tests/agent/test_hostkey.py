@@ -1,4 +1,4 @@
-"""A box makes itself a new host key, and can be asked for it again."""
+"""A box generates a new host key, and the request can be repeated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .conftest import AgentBox
 
 @pytest.fixture
 def key(agent_box: AgentBox, tmp_path: Path) -> Path:
-    """The file of a box's first host key. (With sshd: see tests/machines.)"""
+    """The file of a box's first host key. (tests/machines tests this with sshd.)"""
     path = tmp_path / "host_key"
     path.write_text(new_host_key(tmp_path).private)
     path.chmod(0o600)
@@ -22,7 +22,7 @@ def key(agent_box: AgentBox, tmp_path: Path) -> Path:
     return path
 
 
-def test_asked_again_it_is_the_same(agent_box: AgentBox, key: Path) -> None:
+def test_hostkey_new_is_repeatable(agent_box: AgentBox, key: Path) -> None:
     """A client that was killed after the first answer gets the same key again."""
     first = key.read_text()
     with agent_box.link() as link:
@@ -36,16 +36,16 @@ def test_asked_again_it_is_the_same(agent_box: AgentBox, key: Path) -> None:
     assert key.with_name("host_key.new").stat().st_mode & 0o077 == 0
 
 
-def test_what_a_killed_agent_has_left(agent_box: AgentBox, key: Path) -> None:
-    """Half a key is none: another one is made."""
+def test_an_incomplete_key_is_replaced(agent_box: AgentBox, key: Path) -> None:
+    """Incomplete key files of a killed agent are replaced with a complete key."""
     for name in ("host_key.new", "host_key.draft", "host_key.draft.pub"):
         key.with_name(name).write_text("half")
     with agent_box.link() as link:
         assert link.ask("hostkey_new")["public"].startswith("ssh-ed25519 ")
 
 
-def test_only_its_own_keys(agent_box: AgentBox, key: Path) -> None:
-    """A key that the box has not made is refused, and nothing changes."""
+def test_a_key_of_another_box_is_refused(agent_box: AgentBox, key: Path) -> None:
+    """A key that this box did not generate is refused, and nothing changes."""
     first = key.read_text()
     with agent_box.link() as link:
         link.ask("hostkey_new")
@@ -54,8 +54,8 @@ def test_only_its_own_keys(agent_box: AgentBox, key: Path) -> None:
     assert key.read_text() == first
 
 
-def test_a_box_that_has_made_its_own(agent_box: AgentBox) -> None:
-    """Where no key of ours went through user data there is nothing to replace."""
+def test_a_box_that_generated_its_own_host_key_keeps_it(agent_box: AgentBox) -> None:
+    """If no host key was in the user data, there is nothing to replace."""
     with agent_box.link() as link:
-        with pytest.raises(AgentError, match="made its host keys itself"):
+        with pytest.raises(AgentError, match="generated its host keys itself"):
             link.ask("hostkey_new")

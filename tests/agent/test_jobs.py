@@ -1,4 +1,4 @@
-"""A job's life as a client sees it: started, followed, cancelled, over."""
+"""Start, follow and cancel jobs, as a client does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(box: AgentBox, job: str = "j1", **request: Any) -> tuple[bytes, dict[str
 def follow(
     link: AgentChannel, job: str, offset: int = 0
 ) -> tuple[bytes, dict[str, Any]]:
-    """Follow a job to its end; return its log from there on, and the answer."""
+    """Follow a job to its end; return its log from the offset on, and the answer."""
     log = bytearray()
     link.begin("follow", job=job, offset=offset)
     for kind, payload in link.frames():
@@ -44,8 +44,8 @@ def follow(
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 42, 125, 126, 127, 255])
-def test_exit_code_is_the_jobs_own(agent_box: AgentBox, code: int) -> None:
-    """The record holds the very code that the command ended with."""
+def test_the_record_has_the_commands_exit_code(agent_box: AgentBox, code: int) -> None:
+    """The record has the exit code with which the command ended."""
     log, end = run(agent_box, shell=f"echo out; echo err >&2; exit {code}")
 
     assert log == b"out\nerr\n"
@@ -57,8 +57,8 @@ def test_exit_code_is_the_jobs_own(agent_box: AgentBox, code: int) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
-def test_death_by_signal_is_told_apart(agent_box: AgentBox, signum: int) -> None:
-    """A job that a signal ended has code 128+n, and the signal beside it."""
+def test_a_signal_is_recorded_beside_the_code(agent_box: AgentBox, signum: int) -> None:
+    """A job that a signal ended has code 128+n, and the signal in its record."""
     _, end = run(agent_box, shell=f"kill -{int(signum)} $$")
 
     assert end["record"]["signal"] == signum
@@ -66,8 +66,8 @@ def test_death_by_signal_is_told_apart(agent_box: AgentBox, signum: int) -> None
     assert end["record"]["cause"] == "signal"
 
 
-def test_what_cannot_run_says_so_in_the_log(agent_box: AgentBox) -> None:
-    """A missing command is 127, one that may not be executed 126, as in a shell."""
+def test_a_command_that_cannot_run_is_named_in_the_log(agent_box: AgentBox) -> None:
+    """A missing command exits with 127, and one that may not be executed with 126."""
     plain = agent_box.work / "plain"
     plain.write_text("no program")
 
@@ -83,12 +83,14 @@ def test_what_cannot_run_says_so_in_the_log(agent_box: AgentBox) -> None:
     )
 
 
-def test_environment_is_clean_and_complete(
+def test_a_job_has_only_a_few_of_the_agents_variables(
     agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job sees a few of the agent's variables, its venv, its own, its secrets."""
+    """
+    A job has its own variables and secrets, its venv, and few of the agent's variables.
+    """
     monkeypatch.setenv("HOME", str(agent_box.home))
-    monkeypatch.setenv("STRAY", "of whoever started the agent")
+    monkeypatch.setenv("STRAY", "of the process that started the agent")
     monkeypatch.setenv("LC_TIME", "C")
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("NO_PROXY", "localhost")
@@ -120,8 +122,10 @@ def test_environment_is_clean_and_complete(
     assert (seen["https_proxy"], seen["NO_PROXY"]) == ("http://proxy:3128", "localhost")
 
 
-def test_the_systems_environment_is_read_as_logins_have_it(tmp_path: Path) -> None:
-    """Comments, `export` and quotes are no part of a value; nonsense is skipped."""
+def test_etc_environment_is_parsed_as_for_logins(tmp_path: Path) -> None:
+    """
+    Comments, `export` and quotes are not part of a value; invalid lines are skipped.
+    """
     file = tmp_path / "environment"
     file.write_bytes(
         b"# http_proxy=none\nhttp_proxy=http://a:1 # ours\n  export B='b c'#\n"
@@ -138,8 +142,8 @@ def test_the_systems_environment_is_read_as_logins_have_it(tmp_path: Path) -> No
     assert exec.system_environment(str(tmp_path / "none")) == {}
 
 
-def test_arguments_pass_through_untouched(agent_box: AgentBox) -> None:
-    """No shell, no quoting: the job's argv is the list that was asked for."""
+def test_arguments_are_passed_unchanged(agent_box: AgentBox) -> None:
+    """The job's argv is exactly the requested list, without a shell or quoting."""
     words = ["$HOME", "a b", "'", '"', "*", "line\nbreak", "", "-x", "\udcfe"]
     program = "import os, sys; print([os.fsencode(w) for w in sys.argv[1:]])"
 
@@ -148,8 +152,8 @@ def test_arguments_pass_through_untouched(agent_box: AgentBox) -> None:
     assert log.decode().strip() == str([os.fsencode(word) for word in words])
 
 
-def test_output_directories_are_there_when_the_job_starts(agent_box: AgentBox) -> None:
-    """A job may write into its outputs at once; a path that leads out is refused."""
+def test_output_folders_exist_when_the_job_starts(agent_box: AgentBox) -> None:
+    """Output folders exist when the job starts; a path outside `work` is refused."""
     _, end = run(agent_box, shell="touch out/deep/file", outputs=["out/deep"])
     assert end["record"]["code"] == 0
     assert (agent_box.work / "out/deep/file").exists()
@@ -161,7 +165,7 @@ def test_output_directories_are_there_when_the_job_starts(agent_box: AgentBox) -
 
 
 def test_start_twice_starts_once(agent_box: AgentBox) -> None:
-    """A second start with the same id changes nothing and answers the state."""
+    """A second start with the same id only returns the state."""
     with agent_box.link() as link, agent_box.link() as other:
         wait = "until [ -e go ]; do sleep 0.02; done"
         request = {"job": "j1", "shell": f"echo x >> count; {wait}"}
@@ -174,8 +178,8 @@ def test_start_twice_starts_once(agent_box: AgentBox) -> None:
     assert (agent_box.work / "count").read_text() == "x\n"
 
 
-def test_one_job_at_a_time(agent_box: AgentBox) -> None:
-    """While a job runs, another one is refused, and the message names the first."""
+def test_a_second_job_is_refused_while_one_runs(agent_box: AgentBox) -> None:
+    """While a job runs, another one is refused with the first job's name."""
     with agent_box.link() as link:
         link.ask("start", job="first", shell="sleep 60", cancel_grace=5)
         with pytest.raises(AgentError, match="first") as refused:
@@ -201,8 +205,10 @@ def test_one_job_at_a_time(agent_box: AgentBox) -> None:
         {"job": "j1", "shell": "true", "cancel_grace": "long"},
     ],
 )
-def test_nonsense_is_refused(agent_box: AgentBox, request_: dict[str, Any]) -> None:
-    """What cannot be run as asked is refused, and no trace of it is left."""
+def test_an_invalid_request_is_refused(
+    agent_box: AgentBox, request_: dict[str, Any]
+) -> None:
+    """An invalid request is refused, and leaves no trace."""
     with agent_box.link() as link:
         with pytest.raises(AgentError) as refused:
             link.ask("start", **request_)
@@ -210,8 +216,8 @@ def test_nonsense_is_refused(agent_box: AgentBox, request_: dict[str, Any]) -> N
         assert link.ask("job")["state"] == "none"
 
 
-def test_unknown_jobs(agent_box: AgentBox) -> None:
-    """A job that never was has the state none, and cannot be followed."""
+def test_an_unknown_job_has_the_state_none(agent_box: AgentBox) -> None:
+    """An unknown job has the state none, and cannot be followed or cancelled."""
     with agent_box.link() as link:
         assert link.ask("job", job="x")["state"] == "none"
         for op in ("follow", "cancel"):
@@ -220,8 +226,8 @@ def test_unknown_jobs(agent_box: AgentBox) -> None:
             assert refused.value.kind == "job"
 
 
-def test_log_is_the_jobs_bytes(agent_box: AgentBox) -> None:
-    """Binary garbage arrives byte for byte, from any offset."""
+def test_a_log_of_any_bytes_arrives_unchanged(agent_box: AgentBox) -> None:
+    """Binary output arrives byte for byte, from any offset."""
     garbage = secrets.token_bytes(1_000_000) + b"\0\xff\r\n\x1b[2J"
     (agent_box.work / "garbage").write_bytes(garbage)
 
@@ -238,21 +244,27 @@ def test_log_is_the_jobs_bytes(agent_box: AgentBox) -> None:
             assert refused.value.kind == "offset"
 
 
-def test_a_log_that_is_shorter_than_it_was(agent_box: AgentBox) -> None:
-    """What a power cut took from the log is no error, unless the job still runs."""
+def test_an_offset_behind_the_end_is_accepted_once_the_job_has_ended(
+    agent_box: AgentBox,
+) -> None:
+    """
+    After a power cut a log may be shorter than a client's copy, which is no error.
+    """
     with agent_box.link() as link:
         link.ask("start", job="j1", argv=["sh", "-c", "echo up; sleep 600"])
         with pytest.raises(AgentError) as refused:
             link.ask("follow", job="j1", offset=1000)
         assert "offset" == refused.value.kind
         link.ask("cancel", job="j1")
-        log, told = follow(link, "j1", 1000)
+        log, end = follow(link, "j1", 1000)
 
-    assert (b"", "exited") == (log, told["state"])
+    assert (b"", "exited") == (log, end["state"])
 
 
-def test_a_client_that_dies_loses_and_repeats_nothing(agent_box: AgentBox) -> None:
-    """50 MB, clients killed in the middle: what they got is the log, once."""
+def test_clients_that_are_killed_neither_lose_nor_repeat_a_byte(
+    agent_box: AgentBox,
+) -> None:
+    """Clients are killed during 50 MB; what they received together is the log, once."""
     program = (
         "import hashlib, os\n"
         "check = hashlib.sha256()\n"
@@ -281,8 +293,8 @@ def test_a_client_that_dies_loses_and_repeats_nothing(agent_box: AgentBox) -> No
     assert hashlib.sha256(local).hexdigest() == (agent_box.work / "sum").read_text()
 
 
-def test_follow_shows_a_line_as_it_is_printed(agent_box: AgentBox) -> None:
-    """A line reaches the client while the job runs on, and samples with it."""
+def test_follow_sends_lines_and_samples_while_the_job_runs(agent_box: AgentBox) -> None:
+    """A line reaches the client while the job runs, and samples do too."""
     with agent_box.link() as link:
         link.ask(
             "start", job="j1", shell="echo first; until [ -e go ]; do sleep 0.02; done"
@@ -303,10 +315,10 @@ def test_follow_shows_a_line_as_it_is_printed(agent_box: AgentBox) -> None:
                 assert protocol.loads(payload)["record"]["code"] == 0
 
 
-def test_a_sample_that_is_just_written(
+def test_an_incomplete_sample_is_not_sent(
     agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sample that is read half written is not sent on: it would break the line."""
+    """A sample that is read while it is written is not sent, as it is no valid JSON."""
     run(agent_box, shell="true")
     latest = agent_box.root / "jobs" / "j1" / "latest"
     whole = latest.read_bytes()
@@ -319,11 +331,11 @@ def test_a_sample_that_is_just_written(
             latest.write_bytes(whole)
         return data
 
-    monkeypatch.setattr(box, "read", read_before_the_rest)
+    monkeypatch.setattr("onebox.agent.jobs.metrics.read", read_before_the_rest)
     far, near = socket.socketpair()
     with far, near, (latest.parent / "log").open("rb") as log:
         channel = protocol.Channel(near.fileno(), near.fileno())
-        at = box.load(str(agent_box.root))
+        at = box.Box.load(str(agent_box.root))
         log_stream.stream(channel, at, "j1", log.fileno())
         channel.send(b"Z")
         client = protocol.Channel(far.fileno(), far.fileno())
@@ -331,10 +343,12 @@ def test_a_sample_that_is_just_written(
             assert frame[0] != b"S" or protocol.loads(frame[1])
 
 
-def test_following_renews_the_lease_and_ends_with_the_client(
+def test_follow_renews_the_lease_and_ends_with_the_client(
     agent_box: AgentBox,
 ) -> None:
-    """In the middle of a follow, "still here" is heard, and so is hanging up."""
+    """
+    During a follow, a keep-alive renews the lease, and a disconnect ends the agent.
+    """
     lease = agent_box.root / "lease"
     with agent_box.link() as link:
         link.ask("start", job="j1", shell="sleep 60")
@@ -349,8 +363,10 @@ def test_following_renews_the_lease_and_ends_with_the_client(
         assert link.ask("job")["state"] == "running"
 
 
-def test_cancel_ends_everything(agent_box: AgentBox) -> None:
-    """TERM first: a job that heeds it may say good-bye, and its record the cause."""
+def test_cancel_sends_sigterm_and_records_the_cause(agent_box: AgentBox) -> None:
+    """
+    A job that handles SIGTERM can print a last line, and its record has the cause.
+    """
     with agent_box.link() as link:
         link.ask(
             "start",
@@ -365,8 +381,8 @@ def test_cancel_ends_everything(agent_box: AgentBox) -> None:
     assert agent_box.strays() == []
 
 
-def test_cancel_kills_what_ignores_it(agent_box: AgentBox) -> None:
-    """After its grace a job that ignores TERM is killed, with all its children."""
+def test_cancel_kills_a_job_that_ignores_sigterm(agent_box: AgentBox) -> None:
+    """A job that ignores SIGTERM is killed after its grace, with all its children."""
     with agent_box.link() as link:
         link.ask(
             "start",
@@ -381,7 +397,7 @@ def test_cancel_kills_what_ignores_it(agent_box: AgentBox) -> None:
 
 
 def test_a_stopped_job_can_be_cancelled(agent_box: AgentBox) -> None:
-    """A job under SIGSTOP hears TERM too: it is woken for that."""
+    """A job that was stopped with SIGSTOP is continued, so that it handles SIGTERM."""
     with agent_box.link() as link:
         link.ask(
             "start", job="j1", shell="echo $$ > pid; kill -STOP $$", cancel_grace=60
@@ -393,7 +409,7 @@ def test_a_stopped_job_can_be_cancelled(agent_box: AgentBox) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="is about Linux' threads")
 def test_a_job_that_looks_like_a_zombie_can_be_cancelled(agent_box: AgentBox) -> None:
-    """A process whose first thread has ended is still there, and hears TERM."""
+    """A process whose first thread has ended still runs, and gets SIGTERM."""
     job = (
         "import ctypes, threading, time\n"
         "threading.Thread(target=time.sleep, args=(60,)).start()\n"
@@ -403,7 +419,7 @@ def test_a_job_that_looks_like_a_zombie_can_be_cancelled(agent_box: AgentBox) ->
     with agent_box.link() as link:
         link.ask("start", job="j1", argv=[sys.executable, "-c", job])
         until(lambda: link.ask("job")["log_bytes"])
-        # Such a one shows no environment either.
+        # Such a process has no environment in /proc either.
         until(lambda: not agent_box.strays())
         link.begin("cancel", job="j1")
         record = link.finish(within=60)["record"]
@@ -411,7 +427,7 @@ def test_a_job_that_looks_like_a_zombie_can_be_cancelled(agent_box: AgentBox) ->
 
 
 def test_children_that_checkpoint_get_their_grace(agent_box: AgentBox) -> None:
-    """When the shell dies of TERM at once, its child still gets the whole grace."""
+    """If the shell dies of SIGTERM at once, its child still gets the whole grace."""
     child = (
         "import signal, time\n"
         "def end(*_):\n"
@@ -430,8 +446,8 @@ def test_children_that_checkpoint_get_their_grace(agent_box: AgentBox) -> None:
     assert (agent_box.work / "checkpoint").exists()
 
 
-def test_daemons_do_not_survive_the_job(agent_box: AgentBox) -> None:
-    """What hid in sessions of its own is ended with the job, and named."""
+def test_daemons_end_with_the_job_and_are_recorded(agent_box: AgentBox) -> None:
+    """Daemons in sessions of their own end with the job, and the record names them."""
     daemon = "(setsid sh -c '(setsid sh -c \"touch on; exec sleep 71\" &); true' &)"
     wait = "until [ -e on ]; do sleep 0.02; done"
     _, end = run(agent_box, shell=f"{daemon}; {wait}; exit 4")
@@ -441,8 +457,8 @@ def test_daemons_do_not_survive_the_job(agent_box: AgentBox) -> None:
     assert agent_box.strays() == []
 
 
-def test_secrets_reach_the_job_and_nothing_else(agent_box: AgentBox) -> None:
-    """A secret's value is in no file of the agent's and in no command line."""
+def test_secrets_reach_only_the_job(agent_box: AgentBox) -> None:
+    """The value of a secret is in no file of the agent and in no command line."""
     canary = f"canary-{secrets.token_hex(8)}"
     with agent_box.link() as link:
         link.ask(

@@ -1,4 +1,4 @@
-"""The agent answers one client, in order, and lives no longer than it."""
+"""The agent answers the requests of one client, in order."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from onebox.remote.channel import AgentError
 from .conftest import AgentBox
 
 
-def test_hello_tells_what_the_box_is(agent_box: AgentBox) -> None:
-    """A first request returns the box's name, places, clocks and sizes."""
+def test_hello_returns_the_facts_about_the_box(agent_box: AgentBox) -> None:
+    """`hello` returns the box's id, folders, deadline and hardware."""
     with agent_box.link() as link:
-        told = link.ask("hello")
+        facts = link.ask("hello")
 
-    assert told["box"] == agent_box.id
-    assert told["work"] == str(agent_box.work)
-    assert told["home"] == str(agent_box.home)
-    assert told["deadline"] == agent_box.told["deadline"]
-    assert told["job"] is None
-    assert told["cpus"] >= 1
-    assert told["memory"] > 0
-    assert 0 < told["disk_free"] <= told["disk_total"]
+    assert facts["box"] == agent_box.id
+    assert facts["work"] == str(agent_box.work)
+    assert facts["home"] == str(agent_box.home)
+    assert facts["deadline"] == agent_box.told["deadline"]
+    assert facts["job"] is None
+    assert facts["cpus"] >= 1
+    assert facts["memory"] > 0
+    assert 0 < facts["disk_free"] <= facts["disk_total"]
 
 
-def test_an_agent_that_is_renewed_by_somebody_else(agent_box: AgentBox) -> None:
-    """An agent names what it is itself, not what another client has put there."""
+def test_an_agent_reports_its_own_version_after_a_renewal(agent_box: AgentBox) -> None:
+    """
+    An agent reports its own version, even if another client has replaced its file.
+    """
     with agent_box.link() as link, agent_box.link() as other:
         mine = link.ask("hello")["agent"]
         other.ask("job")
@@ -42,8 +44,8 @@ def test_an_agent_that_is_renewed_by_somebody_else(agent_box: AgentBox) -> None:
         assert other.ask("hello")["agent"] == mine
 
 
-def test_what_is_not_understood_is_refused(agent_box: AgentBox) -> None:
-    """An unknown op is an error of its own, and the next request is answered."""
+def test_an_unknown_request_is_refused(agent_box: AgentBox) -> None:
+    """An unknown request has its own error, and the next request is answered."""
     with agent_box.link() as link:
         with pytest.raises(AgentError, match="no op 'dance'") as refused:
             link.ask("dance")
@@ -52,10 +54,12 @@ def test_what_is_not_understood_is_refused(agent_box: AgentBox) -> None:
         assert link.ask("hello")["box"] == agent_box.id
 
 
-def test_a_mistake_of_its_own_is_named(agent_box: AgentBox) -> None:
-    """What nobody has foreseen ends the request, with its place, not the line."""
+def test_a_bug_in_the_agent_is_reported_with_its_place(agent_box: AgentBox) -> None:
+    """
+    An unexpected exception is answered with its place, and does not end the connection.
+    """
 
-    def stumble(channel: protocol.Channel, at: Box, request: dict[str, Any]) -> Any:
+    def stumble(channel: protocol.Channel, box: Box, request: dict[str, Any]) -> Any:
         return 1 // len(request["nothing"])
 
     near, far = os.pipe()

@@ -1,4 +1,4 @@
-"""The watch hears from the cloud that it takes the box back, and is not held up."""
+"""The agent notices that the cloud announces a preemption, and is not delayed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent import box, preemption_notice
+from onebox.agent import preemption_notice
+from onebox.agent.box import Box
 
 from .conftest import AgentBox, until
 
@@ -33,8 +34,8 @@ class Service:
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    """A service on loopback that knows of nothing yet."""
-    made = Service()
+    """A metadata service on loopback without an announcement."""
+    metadata = Service()
 
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
@@ -43,12 +44,12 @@ def service() -> Iterator[Service]:
             self.reply(200 if good else 400, "a-token")
 
         def do_GET(self) -> None:
-            made.asked.append(self.path)
+            metadata.asked.append(self.path)
             ec2 = self.headers["X-aws-ec2-metadata-token"] == "a-token"
             if not ec2 and self.headers["Metadata-Flavor"] != "Google":
                 self.reply(401, "")
-            elif self.path in made.says:
-                self.reply(200, made.says[self.path])
+            elif self.path in metadata.says:
+                self.reply(200, metadata.says[self.path])
             else:
                 self.reply(404, "no")
 
@@ -62,30 +63,34 @@ def service() -> Iterator[Service]:
             return
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made.address = ("127.0.0.1", server.server_port)
+        metadata.address = ("127.0.0.1", server.server_port)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield made
+        yield metadata
         server.shutdown()
         thread.join()
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask often: the clouds' own pauses are for minutes of notice."""
-    asking = {kind: (ask, 0.05) for kind, (ask, _) in preemption_notice.ASK.items()}
-    monkeypatch.setattr(preemption_notice, "ASK", asking)
+    """Query often: the real pauses are made for minutes of notice."""
+    asking = {kind: (ask, 0.05) for kind, (ask, _) in preemption_notice.QUERIES.items()}
+    monkeypatch.setattr(preemption_notice, "QUERIES", asking)
 
 
 def listening(agent_box: AgentBox, kind: str, address: tuple[str, int]) -> Path:
-    """Begin to listen; return the file that a notice will be."""
+    """Start the polling; return the path of the notice file."""
     agent_box.describe(notice=kind)
-    preemption_notice.listen(box.load(str(agent_box.root)), address)
+    preemption_notice.listen(Box.load(str(agent_box.root)), address)
     return agent_box.root / "notice"
 
 
-def test_ec2_tells_when(agent_box: AgentBox, service: Service) -> None:
-    """EC2's notice, asked for with a token, names the moment at which it ends."""
+def test_ec2_announces_the_moment_of_a_preemption(
+    agent_box: AgentBox, service: Service
+) -> None:
+    """
+    EC2's announcement, requested with a token, contains the moment of the preemption.
+    """
     notice = listening(agent_box, "ec2", service.address)
     until(lambda: len(service.asked) >= 3)
     assert set(service.asked) == {ACTION}
@@ -97,8 +102,12 @@ def test_ec2_tells_when(agent_box: AgentBox, service: Service) -> None:
     assert notice.stat().st_mode & 0o777 == 0o644
 
 
-def test_gce_tells_that(agent_box: AgentBox, service: Service) -> None:
-    """Google's says only that it has begun: half a minute is left."""
+def test_gce_announces_a_preemption_within_30_seconds(
+    agent_box: AgentBox, service: Service
+) -> None:
+    """
+    Google announces only that a preemption has begun: at most 30 seconds are left.
+    """
     service.says[PREEMPTED] = "FALSE"
     notice = listening(agent_box, "gce", service.address)
     until(lambda: len(service.asked) >= 3)
@@ -108,8 +117,8 @@ def test_gce_tells_that(agent_box: AgentBox, service: Service) -> None:
     assert 0 < json.loads(notice.read_text())["at"] - time.time() <= 30
 
 
-def test_nonsense_is_no_notice(agent_box: AgentBox, service: Service) -> None:
-    """What cannot be read is asked for again, until it can."""
+def test_an_invalid_answer_is_no_notice(agent_box: AgentBox, service: Service) -> None:
+    """An invalid answer is ignored, and the query is repeated until one is valid."""
     service.says[ACTION] = "<html>"
     notice = listening(agent_box, "ec2", service.address)
     until(lambda: len(service.asked) >= 2)
@@ -120,19 +129,23 @@ def test_nonsense_is_no_notice(agent_box: AgentBox, service: Service) -> None:
     until(notice.exists)
 
 
-def test_where_there_is_none_nobody_asks(agent_box: AgentBox) -> None:
-    """A box without such a cloud begins no thread."""
+def test_no_thread_runs_without_a_metadata_service(agent_box: AgentBox) -> None:
+    """On a box without such a cloud no thread is started."""
     before = set(threading.enumerate())
     listening(agent_box, "", ("127.0.0.1", 9))
     assert not set(threading.enumerate()) - before
 
 
-def test_one_that_hangs_delays_nothing(
+def test_a_hanging_service_delays_nothing(
     agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service that takes connections and says nothing keeps only its own thread."""
+    """
+    A service that accepts a connection and sends nothing blocks only its own thread.
+    """
     monkeypatch.setattr(
-        preemption_notice, "ASK", {"ec2": (preemption_notice.ASK["ec2"][0], 3600.0)}
+        preemption_notice,
+        "QUERIES",
+        {"ec2": (preemption_notice.QUERIES["ec2"][0], 3600.0)},
     )
     with contextlib.closing(socket.socket()) as silent:
         silent.bind(("127.0.0.1", 0))
@@ -144,5 +157,5 @@ def test_one_that_hangs_delays_nothing(
         )
         caller.start()
         caller.join(60)
-        # Were it to wait for an answer, it would go on asking and never return.
+        # If it waited for the answer, it would query again and never return.
         assert not caller.is_alive()

@@ -1,4 +1,4 @@
-"""A job's end is told exactly once, truly, or not at all."""
+"""A job has at most one exit record, and it is true."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 import onebox
 from onebox.agent import processes
 from onebox.agent.jobs import exit_record
+from onebox.agent.jobs.exit_record import ExitRecord
 from onebox.remote.channel import AgentChannel
 
 from .conftest import AgentBox, kill, until
@@ -28,11 +30,12 @@ from .test_jobs import follow, run
 
 KILLS = 50
 
-# A supervisor looks for what the job has left; between the list of processes and
-# the look at each of them the only one forks, and ends.
+# A supervisor lists the processes of a job. After it has read the list of pids, and
+# before it reads each process, the only process of the job forks and ends.
 FORKS = """
 import os, time, types
-from onebox.agent.jobs import exec, supervisor
+from onebox.agent import processes
+from onebox.agent.jobs import supervisor
 
 go, begin = os.pipe()
 parent = os.fork()
@@ -45,8 +48,8 @@ if not parent:
 here = types.SimpleNamespace(path=os.path.join, id="b")
 plan = types.SimpleNamespace(job="j")
 one = supervisor._Supervisor(here, plan, -1, -1)
-one.listen()
-one.reaper = exec.become_subreaper()
+one.install_signals()
+one.reaper = processes.become_subreaper()
 
 def listed(path, listdir=os.listdir):
     os.listdir = listdir
@@ -63,12 +66,12 @@ print(one.family())
 
 def supervisor(box: AgentBox, job: str) -> int:
     """Return the pid of a job's supervisor."""
-    told = json.loads((box.root / "jobs" / job / "started.json").read_text())
-    return int(told["pid"])
+    start = json.loads((box.root / "jobs" / job / "started.json").read_text())
+    return int(start["pid"])
 
 
 def test_a_dead_supervisor_is_a_lost_job(agent_box: AgentBox) -> None:
-    """Nobody saw the end, so nobody says how it was; what is left is cleared."""
+    """A job whose supervisor died is lost; cancel ends its processes."""
     with agent_box.link() as link:
         link.ask("start", job="j1", shell="echo here; sleep 81")
         until(lambda: link.ask("job")["log_bytes"])
@@ -83,10 +86,10 @@ def test_a_dead_supervisor_is_a_lost_job(agent_box: AgentBox) -> None:
         assert agent_box.strays() == []
 
 
-def test_a_supervisor_that_dies_while_it_is_asked_to_cancel(
+def test_cancel_ends_a_job_whose_supervisor_dies_meanwhile(
     agent_box: AgentBox,
 ) -> None:
-    """Whoever asked for the end gets it, though the job is lost over it."""
+    """If the supervisor dies during a cancel, the job is lost, and still ends."""
     folder = agent_box.root / "jobs" / "j1"
     with agent_box.link() as link:
         link.ask("start", job="j1", shell="touch on; sleep 85")
@@ -99,10 +102,10 @@ def test_a_supervisor_that_dies_while_it_is_asked_to_cancel(
     assert agent_box.strays() == []
 
 
-def test_the_next_job_does_not_share_the_box_with_a_lost_one(
+def test_the_processes_of_a_lost_job_end_before_the_next_job(
     agent_box: AgentBox,
 ) -> None:
-    """What a lost job left running is gone when the next one starts."""
+    """The processes of a lost job have ended when the next job starts."""
     with agent_box.link() as link:
         link.ask("start", job="j1", shell="sleep 82")
         kill(supervisor(agent_box, "j1"))
@@ -112,8 +115,10 @@ def test_the_next_job_does_not_share_the_box_with_a_lost_one(
         until(lambda: agent_box.strays() == [])
 
 
-def test_what_becomes_another_program_is_not_overlooked() -> None:
-    """For a moment in each exec a process shows no environment: it is waited for."""
+def test_a_process_in_an_exec_is_found_by_its_mark() -> None:
+    """
+    During an exec a process has no environment for a moment: the search waits for it.
+    """
     again = 'exec sh -c "$AGAIN"'
     environ = {**os.environ, "AGAIN": again, "MARK": secrets.token_hex(8)}
     with subprocess.Popen(["sh", "-c", again], env=environ) as process:
@@ -125,23 +130,21 @@ def test_what_becomes_another_program_is_not_overlooked() -> None:
             process.kill()
 
 
-def test_a_reboot_is_told_apart(agent_box: AgentBox) -> None:
-    """A job of another boot, without a record, was lost in the reboot."""
+def test_a_job_of_an_earlier_boot_is_lost_by_the_reboot(agent_box: AgentBox) -> None:
+    """A job of an earlier boot without a record was lost by the reboot."""
     with agent_box.link() as link:
         link.ask("start", job="j1", shell="sleep 83")
         started = agent_box.root / "jobs" / "j1" / "started.json"
-        told = json.loads(started.read_text())
-        kill(told["pid"])
-        started.write_text(json.dumps(dict(told, boot_id="another")))
+        start = json.loads(started.read_text())
+        kill(start["pid"])
+        started.write_text(json.dumps(dict(start, boot_id="another")))
         end = until(lambda: [e for e in [link.ask("job")] if e["state"] == "lost"])[0]
         assert end["why"] == "rebooted"
 
 
 @pytest.mark.parametrize("how", ["torn", "forged", "foreign", "empty"])
-def test_a_record_that_is_not_the_supervisors_is_none(
-    agent_box: AgentBox, how: str
-) -> None:
-    """Torn, forged, copied or empty: such a record never says success."""
+def test_a_damaged_record_is_never_accepted(agent_box: AgentBox, how: str) -> None:
+    """A torn, forged, copied or empty record is never accepted."""
     run(agent_box, "good", shell="true")
     run(agent_box, shell="exit 7")
     path = agent_box.root / "jobs" / "j1" / "exit"
@@ -163,31 +166,33 @@ def test_a_record_that_is_not_the_supervisors_is_none(
 
 
 def test_a_record_is_published_once(tmp_path: Path) -> None:
-    """A second end is refused, and the first one stands."""
+    """A second record is refused, and the first one stays."""
     exit_record.prepare(str(tmp_path))
     assert exit_record.read(str(tmp_path)) is None
-    exit_record.publish(str(tmp_path), {"job": "a", "code": 1})
+    exit_record.publish(str(tmp_path), ExitRecord("a", 1))
     with pytest.raises(FileExistsError):
-        exit_record.publish(str(tmp_path), {"job": "a", "code": 0})
+        exit_record.publish(str(tmp_path), ExitRecord("a", 0))
 
 
-def test_a_record_always_fits() -> None:
-    """Hundreds of survivors are cut short; the rest of the record stays whole."""
+def test_survivors_are_shortened_until_the_record_fits() -> None:
+    """Hundreds of survivors are shortened; the rest of the record stays complete."""
     names = [f"sleep {number} {'ü' * 60}" for number in range(300)]
-    data = exit_record.pack({"job": "a", "code": 3, "survivors": names})
+    data = exit_record.pack(ExitRecord("a", 3, survivors=tuple(names)))
 
     assert len(data) == exit_record.SIZE
     record = exit_record.unpack(data)
-    assert record["code"] == 3
-    assert record["survivors"][0] == names[0]
-    assert record["survivors"][-1].endswith(" more")
+    assert record.code == 3
+    assert record.survivors[0] == names[0]
+    assert record.survivors[-1].endswith(" more")
 
 
 @pytest.mark.parametrize("cut", range(0, exit_record.SIZE, 101))
-def test_no_part_of_a_record_passes_for_one(cut: int) -> None:
-    """Written up to any byte, over an older record or none, it is damaged."""
-    old = exit_record.pack({"job": "a", "code": 0, "cause": "exit"})
-    new = exit_record.pack({"job": "a", "code": 1, "cause": "signal"})
+def test_a_partly_written_record_is_damaged(cut: int) -> None:
+    """
+    A record that is written up to any byte, over an old record or none, is damaged.
+    """
+    old = exit_record.pack(ExitRecord("a", 0))
+    new = exit_record.pack(ExitRecord("a", 1, cause="signal"))
     for before in (b"\0" * exit_record.SIZE, b""):
         with pytest.raises(exit_record.Damaged):
             exit_record.unpack(new[:cut] + before[cut:])
@@ -197,13 +202,20 @@ def test_no_part_of_a_record_passes_for_one(cut: int) -> None:
             exit_record.unpack(mixed)
 
 
-def test_random_kills_never_tell_a_lie(agent_box: AgentBox) -> None:
-    """
-    Kill supervisor, job or both at any moment: 50 times no false success.
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"1", b"{}", b'{"job":"a","code":1}', b'{"survivors":[],"unknown":1}'],
+)
+def test_a_record_with_other_fields_is_damaged(body: bytes) -> None:
+    """A valid checksum is not enough: a record must have the fields of a record."""
+    body = body.ljust(exit_record.SIZE - 10)
+    data = body + b" %08x\n" % zlib.crc32(body)
+    with pytest.raises(exit_record.Damaged):
+        exit_record.unpack(data)
 
-    A job that was not killed ends with its own code; a killed one with the
-    signal, or lost; none stays running.
-    """
+
+def test_random_kills_never_cause_a_false_record(agent_box: AgentBox) -> None:
+    """Kill supervisor, job or both at any moment, 50 times: no record is false."""
     seed = secrets.randbits(32)
     chance = random.Random(seed)
     with agent_box.link() as link:
@@ -213,37 +225,37 @@ def test_random_kills_never_tell_a_lie(agent_box: AgentBox) -> None:
 
 
 def shot(
-    link: AgentChannel, box: AgentBox, job: str, chance: random.Random, told: str
+    link: AgentChannel, box: AgentBox, job: str, chance: random.Random, label: str
 ) -> None:
-    """Start a job that would end with 3, kill something, and check the end."""
+    """Start a job that would exit with 3, kill something, and check the end."""
     victims = chance.choice([["job"], ["supervisor"], ["job", "supervisor"]])
     link.ask("start", job=job, shell="echo $$ > $ONEBOX_JOB; sleep 0.1; exit 3")
     pids = {"supervisor": supervisor(box, job)}
     if "job" in victims:
-        said = box.work / job
-        pids["job"] = int(until(lambda: said.exists() and said.read_text()))
+        pid_file = box.work / job
+        pids["job"] = int(until(lambda: pid_file.exists() and pid_file.read_text()))
     time.sleep(chance.random() * 0.12)
     for victim in victims:
         kill(pids[victim])
     end = until(lambda: over(link, job))
     if end["state"] == "lost":
-        assert "supervisor" in victims, told
-        assert end["record"] is None, told
+        assert "supervisor" in victims, label
+        assert end["record"] is None, label
         link.ask("cancel", job=job)
     else:
-        assert end["state"] == "exited", told
+        assert end["state"] == "exited", label
         ends = [(3, None), (137, 9)] if "job" in victims else [(3, None)]
-        assert (end["record"]["code"], end["record"]["signal"]) in ends, told
+        assert (end["record"]["code"], end["record"]["signal"]) in ends, label
 
 
 def over(link: AgentChannel, job: str) -> dict[str, Any] | None:
-    """Return what is known about a job once it no longer runs."""
-    told = link.ask("job", job=job)
-    return None if told["state"] == "running" else told
+    """Return the status of a job once it no longer runs."""
+    status = link.ask("job", job=job)
+    return None if status["state"] == "running" else status
 
 
-def test_a_signal_from_outside_is_a_power_off(agent_box: AgentBox) -> None:
-    """A supervisor told to end by the system ends the job and records it so."""
+def test_sigterm_to_the_supervisor_is_a_power_off(agent_box: AgentBox) -> None:
+    """A supervisor that gets SIGTERM from the system ends the job as powered off."""
     with agent_box.link() as link:
         link.ask("start", job="j1", shell="sleep 84")
         os.kill(supervisor(agent_box, "j1"), signal.SIGTERM)
@@ -252,13 +264,17 @@ def test_a_signal_from_outside_is_a_power_off(agent_box: AgentBox) -> None:
 
 
 @pytest.mark.parametrize("shell", ["exec sleep 84", "sleep 84; exit $?"])
-def test_a_power_off_that_meets_the_job_first(agent_box: AgentBox, shell: str) -> None:
-    """When the box tells one after the other, the record still says why it ended."""
+def test_a_power_off_that_reaches_the_job_first_is_recorded(
+    agent_box: AgentBox, shell: str
+) -> None:
+    """
+    If a shutdown signals the job before the supervisor, the cause is still "poweroff".
+    """
     with agent_box.link() as link:
         link.ask("start", job="j1", shell=f"touch on; {shell}")
         until((agent_box.work / "on").exists)
         main = supervisor(agent_box, "j1")
-        # The supervisor sees each one's end by itself before it is told.
+        # The supervisor reaps each process before it gets a signal itself.
         while family := children(main):
             os.kill(family[0], signal.SIGTERM)
             until(partial(reaped, main, family[0]))
@@ -268,18 +284,18 @@ def test_a_power_off_that_meets_the_job_first(agent_box: AgentBox, shell: str) -
 
 
 def reaped(parent: int, child: int) -> bool:
-    """Tell whether a process has taken notice of its child's end."""
+    """Return whether a process has reaped its child."""
     return child not in children(parent)
 
 
 def children(pid: int) -> list[int]:
-    """Return the children of a process, those included that it has not mourned."""
+    """Return the children of a process, zombies included."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in found.split()]
 
 
-def test_who_forks_while_it_is_looked_for() -> None:
-    """What a job has left is found also if it was born after the list was made."""
+def test_a_process_that_forks_during_the_listing_is_found() -> None:
+    """A process is found even if it was born after the list was read."""
     done = subprocess.run(
         [sys.executable, "-c", FORKS],
         cwd=Path(onebox.__file__).parent.parent,
@@ -293,7 +309,7 @@ def test_who_forks_while_it_is_looked_for() -> None:
 
 @pytest.fixture
 def memory_limit() -> Iterator[Path]:
-    """The file of a cgroup with 64 MB that takes who should live in it."""
+    """The `cgroup.procs` file of a cgroup that is limited to 64 MB."""
     group = small_cgroup()
     if group is None:
         pytest.skip("no memory cgroup can be made here: that takes root and a v1 or v2")
@@ -304,7 +320,9 @@ def memory_limit() -> Iterator[Path]:
 
 
 def small_cgroup() -> Path | None:
-    """Make a cgroup with 64 MB, in either version's hierarchy, if that works."""
+    """
+    Create a cgroup with 64 MB, of either version; return None if that is impossible.
+    """
     for base, limit in (
         (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
         (Path("/sys/fs/cgroup"), "memory.max"),
@@ -322,10 +340,12 @@ def small_cgroup() -> Path | None:
 
 
 @pytest.mark.parametrize("below_a_shell", [False, True])
-def test_out_of_memory_has_a_name(
+def test_a_job_killed_for_lack_of_memory_has_the_cause_oom(
     agent_box: AgentBox, memory_limit: Path, below_a_shell: bool
 ) -> None:
-    """A job killed for want of memory says so, also when a shell reports it."""
+    """
+    A job that was killed for lack of memory has the cause "oom", even below a shell.
+    """
     (agent_box.work / "eat.py").write_text(
         "x = [bytearray(1 << 20) for _ in range(500)]"
     )
@@ -339,7 +359,7 @@ def test_out_of_memory_has_a_name(
 
 @pytest.fixture
 def small_disk(agent_box: AgentBox) -> Iterator[AgentBox]:
-    """A box that has 16 MB of disk for everything."""
+    """A box with a disk of 16 MB for everything."""
     base = agent_box.root.parent
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=16m", "onebox-test", str(base)],
@@ -356,11 +376,12 @@ def small_disk(agent_box: AgentBox) -> Iterator[AgentBox]:
 
 
 @pytest.mark.parametrize("slowly", [False, True])
-def test_a_full_disk_has_a_name(small_disk: AgentBox, slowly: bool) -> None:
+def test_a_job_that_fills_the_disk_has_the_cause_disk_full(
+    small_disk: AgentBox, slowly: bool
+) -> None:
     """
-    A job that fills the disk leaves a whole record, the cause, and some room.
-
-    Fast, it fails with the ballast still there; slowly, after that was freed.
+    A job that fills the disk has a complete record with its cause, and frees space. A
+    fast job fails while the ballast exists, and a slow one after it was released.
     """
     fill = (
         "import errno, time\n"
@@ -382,8 +403,10 @@ def test_a_full_disk_has_a_name(small_disk: AgentBox, slowly: bool) -> None:
     assert disk.f_bavail * disk.f_frsize > 1 << 20
 
 
-def test_a_job_that_prints_its_disk_full_still_ends(small_disk: AgentBox) -> None:
-    """A log that fills the disk costs log lines, never the exit record."""
+def test_a_log_that_fills_the_disk_does_not_prevent_the_record(
+    small_disk: AgentBox,
+) -> None:
+    """A log that fills the disk loses lines, but the exit record is written."""
     _, end = run(small_disk, shell="yes | head -c 40000000; exit 6")
 
     assert end["record"]["code"] == 6
@@ -391,8 +414,8 @@ def test_a_job_that_prints_its_disk_full_still_ends(small_disk: AgentBox) -> Non
     assert end["record"]["log_bytes"] == end["log_bytes"] < 16 << 20
 
 
-def test_the_box_is_measured_while_the_job_runs(agent_box: AgentBox) -> None:
-    """Samples are kept for the receipt; the record has the peaks."""
+def test_samples_and_peaks_are_measured(agent_box: AgentBox) -> None:
+    """Samples are stored for the receipt, and the record has the peaks."""
     grow = (
         "import os, time\n"
         "x = bytearray(80 << 20)\n"

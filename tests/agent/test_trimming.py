@@ -1,4 +1,4 @@
-"""A log that is longer than its limit: its beginning and its end stay, whole."""
+"""The limit of a log: its beginning and its end stay complete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .conftest import AgentBox, until
 
 LIMIT = 1 << 20
 LINE = 8
-# Each byte of it shows where it belongs, and none of it is a zero.
+# Every byte shows its own position, and none is zero as in a hole.
 LINES = b"".join(b"%07d\n" % n for n in range(800_000))
 PRINT = (
     "import sys; sys.stdout.buffer.write(b''.join(b'%%07d\\n' %% n for n in range(%d)))"
@@ -26,7 +26,9 @@ PRINT = (
 
 
 def pieces(box: AgentBox, job: str, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Follow a job to its end; return what is there of its log, and from where."""
+    """
+    Follow a job to its end; yield the existing parts of its log with their offsets.
+    """
     with box.link() as link:
         link.begin("follow", job=job, offset=offset)
         for kind, payload in link.frames():
@@ -44,8 +46,8 @@ def start(box: AgentBox, shell: str) -> Path:
     return box.root / "jobs" / "j1"
 
 
-def test_head_and_tail_stay(agent_box: AgentBox) -> None:
-    """Who comes late gets both ends, each byte in its place, and is told the rest."""
+def test_a_late_reader_gets_head_and_tail(agent_box: AgentBox) -> None:
+    """A late reader gets both ends at the right offsets, and the size of the gap."""
     folder = start(
         agent_box,
         f'python3 -c "{PRINT % 600_000}"; while [ ! -e go ]; do sleep .1; done',
@@ -68,8 +70,8 @@ def test_head_and_tail_stay(agent_box: AgentBox) -> None:
     assert record["log_gone"] == record["log_bytes"] - there
 
 
-def test_from_within_what_is_gone(agent_box: AgentBox) -> None:
-    """Who comes back to an offset that is no longer there goes on behind the gap."""
+def test_following_from_within_the_gap_continues_behind_it(agent_box: AgentBox) -> None:
+    """A reader that returns to an offset inside the gap continues behind it."""
     folder = start(
         agent_box,
         f'python3 -c "{PRINT % 400_000}"; while [ ! -e go ]; do sleep .1; done',
@@ -84,9 +86,10 @@ def test_from_within_what_is_gone(agent_box: AgentBox) -> None:
     assert sum(len(data) for _, data in more) + len(data) == 400_000 * LINE - at
 
 
-def test_who_keeps_up_loses_nothing(agent_box: AgentBox) -> None:
-    """A follower that is there as it is printed has every byte, and so its copy."""
-    # A piece is less than what stays of a log's end, and waits for the one before.
+def test_a_reader_that_keeps_up_gets_every_byte(agent_box: AgentBox) -> None:
+    """A client that follows the log while it is printed gets every byte."""
+    # Each piece is shorter than the kept end of a log, and is printed only after the
+    # previous piece has arrived.
     start(
         agent_box,
         "for n in 1 2 3 4 5 6 7 8; do "
@@ -104,8 +107,10 @@ def test_who_keeps_up_loses_nothing(agent_box: AgentBox) -> None:
     assert log_limit.gap(str(agent_box.root / "jobs" / "j1")) != (0, 0)
 
 
-def test_a_hole_is_never_taken_for_output(tmp_path: Path) -> None:
-    """However reading and trimming meet, a byte is the job's or said to be gone."""
+def test_a_hole_is_never_read_as_output(tmp_path: Path) -> None:
+    """
+    However reads and trims interleave, a byte is either output or reported as missing.
+    """
     whole = LINES[: 400_000 * LINE]
     step, limit, holes = 1 << 15, 1 << 18, 0
     for count in range(20):
@@ -122,7 +127,7 @@ def test_a_hole_is_never_taken_for_output(tmp_path: Path) -> None:
         writer = threading.Thread(target=write)
         writer.start()
         if not count:
-            # Once the reader comes too late for certain.
+            # In the first round the reader certainly comes too late.
             writer.join()
         fd = os.open(tmp_path / "log", os.O_RDONLY)
         try:
@@ -142,8 +147,8 @@ def test_a_hole_is_never_taken_for_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1, LIMIT // 2])
-def test_within_the_limit_nothing_is_touched(tmp_path: Path, cut: int) -> None:
-    """A log of the limit's size, or below, stays as it is."""
+def test_a_log_within_its_limit_is_unchanged(tmp_path: Path, cut: int) -> None:
+    """A log of at most the limit's size stays unchanged."""
     (tmp_path / "log").write_bytes(LINES[: LIMIT - cut])
     Trimmer(str(tmp_path), LIMIT).trim()
     Trimmer(str(tmp_path), 0).trim()
@@ -152,8 +157,8 @@ def test_within_the_limit_nothing_is_touched(tmp_path: Path, cut: int) -> None:
     assert log_limit.gap(str(tmp_path)) == (0, 0)
 
 
-def test_it_goes_on(tmp_path: Path) -> None:
-    """A log that grows on is trimmed on: its start stays, the rest moves along."""
+def test_a_growing_log_is_trimmed_again(tmp_path: Path) -> None:
+    """A log that keeps growing is trimmed again: its beginning stays, the gap grows."""
     for count in range(200_000, 800_000, 50_000):
         with (tmp_path / "log").open("ab") as log:
             log.write(LINES[log.tell() : count * LINE])
@@ -169,8 +174,8 @@ def test_it_goes_on(tmp_path: Path) -> None:
         assert not data[start:end].strip(b"\0")
 
 
-def test_a_disk_without_holes(tmp_path: Path) -> None:
-    """Where a disk cannot free what is in the middle of a file, the log stays whole."""
+def test_a_log_stays_whole_on_a_disk_without_holes(tmp_path: Path) -> None:
+    """If the disk cannot free the middle of a file, the log stays whole."""
     command = ["mount", "-t", "ramfs", "onebox-test", str(tmp_path)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("a disk that cannot do it takes root to mount")

@@ -1,4 +1,4 @@
-"""The box goes off by itself, in time, for the right reason and no other."""
+"""The watchdog powers the box off in time, and for no wrong reason."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from onebox.agent import box
-from onebox.agent import watchdog as watching
+from onebox.agent.box import Box
+from onebox.agent.watchdog import Watchdog
 
 from .conftest import AgentBox, until
 from .test_jobs import follow, run
@@ -23,11 +23,11 @@ Watch = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def watch(agent_box: AgentBox) -> Iterator[Watch]:
-    """Start a watch over the box, described as the arguments say."""
+    """Start a watchdog over the box, with these changes in box.json."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(**told: Any) -> subprocess.Popen[bytes]:
-        agent_box.describe(**told)
+    def start(**changes: Any) -> subprocess.Popen[bytes]:
+        agent_box.describe(**changes)
         started.append(subprocess.Popen(agent_box.command("watch")))
         return started[-1]
 
@@ -38,13 +38,13 @@ def watch(agent_box: AgentBox) -> Iterator[Watch]:
 
 
 def log(box: AgentBox) -> str:
-    """Return what the watch has written about its deeds."""
+    """Return the watchdog's log."""
     path = box.root / "watch.log"
     return path.read_text() if path.exists() else ""
 
 
 def test_deadline_ends_the_job_and_the_box(agent_box: AgentBox, watch: Watch) -> None:
-    """At its deadline the job is asked to end, recorded, and the box goes off."""
+    """At the deadline the job is terminated and recorded, and the box powers off."""
     with agent_box.link() as link:
         link.ask(
             "start", job="j1", shell="trap 'echo saved; exit 0' TERM; sleep 91 & wait"
@@ -58,18 +58,18 @@ def test_deadline_ends_the_job_and_the_box(agent_box: AgentBox, watch: Watch) ->
     assert "power off: deadline" in log(agent_box)
 
 
-def test_deadline_by_a_clock_that_nobody_sets(
+def test_the_deadline_is_also_measured_by_a_clock_that_cannot_be_set(
     agent_box: AgentBox, watch: Watch
 ) -> None:
-    """A wall clock that is years behind does not keep the box alive."""
+    """A wall clock that is years behind does not keep the box on."""
     far = time.time() + 10 * 365 * 86400
     watch(armed=far - 2, deadline=far)
     until(agent_box.off.exists)
     assert "deadline" in log(agent_box)
 
 
-def test_a_later_deadline_counts_at_once(agent_box: AgentBox, watch: Watch) -> None:
-    """A changed box.json is read again; a broken one changes nothing."""
+def test_a_changed_deadline_counts_at_once(agent_box: AgentBox, watch: Watch) -> None:
+    """A changed box.json is read again; an invalid one changes nothing."""
     now = time.time()
     watch(armed=now, deadline=now + 5)
     until((agent_box.root / "watch.lock").exists)
@@ -82,40 +82,41 @@ def test_a_later_deadline_counts_at_once(agent_box: AgentBox, watch: Watch) -> N
     until(agent_box.off.exists)
 
 
-def test_a_box_described_anew_while_it_is_read(
+def test_a_change_of_box_json_during_the_read_is_noticed(
     agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is written right after box.json was read counts from the first look on."""
+    """A box.json that changes right after it was read is read again."""
     os.utime(agent_box.root / "box.json", (1000, 1000))
-    load = box.load
+    load = Box.load
 
-    def load_before_it_changes(root: str) -> box.Box:
+    def load_before_it_changes(root: str) -> Box:
         monkeypatch.undo()
-        found = load(root)
+        config = load(root)
         agent_box.describe(deadline=time.time() - 1)
-        return found
+        return config
 
-    monkeypatch.setattr(box, "load", load_before_it_changes)
-    assert watching.Watchdog(str(agent_box.root)).look() == "deadline"
+    monkeypatch.setattr(Box, "load", load_before_it_changes)
+    watchdog = Watchdog(str(agent_box.root))
+    assert watchdog.reason_to_power_off() == "deadline"
 
 
 def test_setup_grace_without_a_job(agent_box: AgentBox, watch: Watch) -> None:
-    """A box on which no job was ever started goes off after the setup grace."""
+    """A box on which no job was ever started powers off after the setup grace."""
     watch(setup_grace=1.5)
     until(agent_box.off.exists)
     assert "no job ever started" in log(agent_box)
 
 
 def test_idle_grace_after_the_last_job(agent_box: AgentBox, watch: Watch) -> None:
-    """After a job has ended and all have left, the idle grace counts."""
+    """Without a job and a client, the box powers off after the idle grace."""
     run(agent_box, shell="true")
     watch(idle_grace=1.5)
     until(agent_box.off.exists)
-    assert "nobody attached" in log(agent_box)
+    assert "no client" in log(agent_box)
 
 
-def test_somebody_attached_keeps_the_box(agent_box: AgentBox, watch: Watch) -> None:
-    """Signs of life from a client keep an idle box on, whatever clock they bear."""
+def test_a_connected_client_keeps_the_box_on(agent_box: AgentBox, watch: Watch) -> None:
+    """Changes of the lease keep an idle box on, whatever their time stamps are."""
     run(agent_box, shell="true")
     watch(idle_grace=2.5, setup_grace=0.1)
     for number in range(12):
@@ -125,8 +126,8 @@ def test_somebody_attached_keeps_the_box(agent_box: AgentBox, watch: Watch) -> N
     until(agent_box.off.exists)
 
 
-def test_a_quiet_job_keeps_the_box(agent_box: AgentBox, watch: Watch) -> None:
-    """A job that runs is no idleness; the grace counts from its end."""
+def test_a_quiet_job_keeps_the_box_on(agent_box: AgentBox, watch: Watch) -> None:
+    """A running job keeps the box on; the idle grace counts from its end."""
     with agent_box.link() as link:
         link.ask("start", job="j1", shell="sleep 4")
     watch(idle_grace=3.5, setup_grace=0.5)
@@ -138,8 +139,10 @@ def test_a_quiet_job_keeps_the_box(agent_box: AgentBox, watch: Watch) -> None:
     assert agent_box.off.stat().st_mtime - record["ended"] > 1.4
 
 
-def test_notice_lets_the_job_save_itself(agent_box: AgentBox, watch: Watch) -> None:
-    """When the cloud takes the box back, the job gets the time that is left."""
+def test_a_job_gets_the_time_that_is_left_before_a_preemption(
+    agent_box: AgentBox, watch: Watch
+) -> None:
+    """After the announcement of a preemption, the job gets the time that is left."""
     job = (
         "import signal, time\n"
         "def save(*_):\n"
@@ -166,8 +169,8 @@ def test_notice_lets_the_job_save_itself(agent_box: AgentBox, watch: Watch) -> N
     assert "job j1" in log(agent_box)
 
 
-def test_one_watch_is_enough(agent_box: AgentBox, watch: Watch) -> None:
-    """Of two watches one ends at once, in peace."""
+def test_a_second_watchdog_ends_at_once(agent_box: AgentBox, watch: Watch) -> None:
+    """If two watchdogs are started, one of them ends at once, without an error."""
     both = [watch(), watch()]
     until(lambda: any(process.poll() is not None for process in both))
     assert [process.poll() for process in both].count(0) == 1
@@ -175,10 +178,10 @@ def test_one_watch_is_enough(agent_box: AgentBox, watch: Watch) -> None:
     assert [process.poll() for process in both].count(None) == 1
 
 
-def test_a_box_that_does_not_go_off_is_told_again(
+def test_a_box_that_stays_on_is_powered_off_again(
     agent_box: AgentBox, watch: Watch
 ) -> None:
-    """Off again after a while, by the stronger command if the box has one."""
+    """A box that is still on is powered off again, and by force if it has a command."""
     forced = agent_box.root / "forced"
     watch(
         deadline=time.time(),
@@ -189,8 +192,8 @@ def test_a_box_that_does_not_go_off_is_told_again(
     until(lambda: agent_box.off.read_bytes().count(b"off") >= 2)
 
 
-def test_poweroff_when_asked(agent_box: AgentBox) -> None:
-    """The answer comes first; then the job is ended and the box goes off."""
+def test_poweroff_answers_before_the_box_powers_off(agent_box: AgentBox) -> None:
+    """The answer comes first; then the job is ended and the box powers off."""
     agent_box.describe(poweroff_wait=0)
     with agent_box.link() as link:
         link.ask("start", job="j1", shell="sleep 93")
@@ -200,8 +203,10 @@ def test_poweroff_when_asked(agent_box: AgentBox) -> None:
     assert record["cause"] == "poweroff"
 
 
-def test_watch_ends_with_the_box(agent_box: AgentBox, watch: Watch) -> None:
-    """A box directory that is removed takes its watch with it, and nothing else."""
+def test_the_watchdog_ends_when_its_directory_is_removed(
+    agent_box: AgentBox, watch: Watch
+) -> None:
+    """If the box's directory is removed, its watchdog ends and powers nothing off."""
     process = watch()
     until((agent_box.root / "watch.lock").exists)
     agent_box.root.rename(agent_box.root.with_name("gone"))

@@ -1,4 +1,4 @@
-"""Frames of any size, and what it takes to receive many large ones."""
+"""Frames of any size, and the memory that many large ones need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZES = [
     7,
 ]
 
-# Receives large frames, lets some go at a time; says what pages that has taken.
+# Receives large frames, drops 16 at a time, and prints the number of page faults.
 MANY = """
 import os, resource, sys, threading
 from onebox.agent import protocol
@@ -56,8 +56,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.parametrize("cut", [3, 5, 70_001, 1 << 20])
-def test_every_frame_comes_as_it_was_sent(cut: int) -> None:
-    """Small and large frames come whole and in order, however they are cut."""
+def test_frames_of_any_size_arrive_unchanged(cut: int) -> None:
+    """Small and large frames arrive complete and in order, however they are split."""
     small = cut < 10
     frames = [
         (b"DC"[at % 2 : at % 2 + 1], os.urandom(size))
@@ -86,8 +86,8 @@ def test_every_frame_comes_as_it_was_sent(cut: int) -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
-def test_a_stream_of_large_frames_uses_the_same_memory_again() -> None:
-    """Each large frame has the pages of an earlier one, not new ones."""
+def test_a_stream_of_large_frames_reuses_memory() -> None:
+    """Each large frame uses the memory pages of an earlier one."""
     count = 400
     done = subprocess.run(
         [sys.executable, "-c", MANY, str(count)],

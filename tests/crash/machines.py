@@ -68,6 +68,6 @@ def crashes(chance: random.Random, count: int) -> Iterator[Outcome]:
 def _part(made: World, pid: int) -> str:
     """Say which part of our box a process is, "" if it is none."""
     words = raw(Path(f"/proc/{pid}/cmdline")).split(b"\0")
-    if len(words) < 8 or b"from local." not in words[4]:
+    if len(words) < 8 or b"onebox.providers.local." not in words[4]:
         return ""
     return "" if made.decoy.encode() in words[7] else words[5].decode()

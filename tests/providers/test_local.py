@@ -15,9 +15,16 @@ import pytest
 
 from onebox.errors import ConfigError, NotAllowed, ProviderError
 from onebox.providers.base import Request, Requirements
-from onebox.providers.local import images, lifecycle, processes, records
-from onebox.providers.local import provider as provider_module
-from onebox.providers.local.layout import Layout, read_json, take_lock
+from onebox.providers.local import (
+    images,
+    instances,
+    locks,
+    metadata,
+    power,
+    processes,
+)
+from onebox.providers.local.layout import Layout, read_json
+from onebox.providers.local.locks import take_lock
 from onebox.providers.local.provider import Local
 from onebox.signals import Interrupted, caught
 
@@ -38,7 +45,7 @@ def provider(place: Path) -> Local:
 
 @pytest.fixture
 def world(place: Path) -> LocalWorld:
-    """The folder of the boxes, past their provider."""
+    """The folder of the boxes, without the provider."""
     return LocalWorld(place / "root")
 
 
@@ -48,41 +55,46 @@ class TestContract(ProviderContract):
     def test_only_this_machine_reaches_ssh(
         self, provider: Local, world: LocalWorld, make_request: Callable[..., Request]
     ) -> None:
-        """The ssh server of a box listens at loopback, and nowhere else."""
+        """The ssh server of a box listens only on loopback."""
         box = provider.create(make_request())
         assert world.ssh_open_to(box.id, world.here)
         assert not world.ssh_open_to(box.id, STRANGER)
 
 
 class TestPlanted(PlantedFaults):
-    """The contract finds each fault of the table that there can be here."""
+    """The contract detects each planted fault that is possible for local boxes."""
 
     cloud, contract = "local", TestContract
 
 
 class TestSettings:
     @pytest.mark.parametrize("name", ["with space", "häuser", "a:b", "a'b"])
-    def test_root(self, place: Path, name: str) -> None:
-        """A root that no script can name in its first line is refused, by name."""
+    def test_a_root_with_special_characters_is_refused(
+        self, place: Path, name: str
+    ) -> None:
+        """
+        A root that scripts cannot use in their first line is refused, with the
+        variable.
+        """
         with pytest.raises(ConfigError) as caught:
             Local({}, place / name)
         assert "ONEBOX_LOCAL_ROOT" in caught.value.next
 
     def test_read_is_a_list(self, place: Path) -> None:
-        """`read` as a bare string is refused: it would be taken letter by letter."""
+        """`read` as a plain string is refused: each letter would be a folder."""
         with pytest.raises(ConfigError, match="list"):
             Local({"read": "/data"}, place)
 
-    def test_free(self, place: Path) -> None:
-        """This machine costs nothing, and says so with a zero."""
+    def test_this_machine_costs_nothing(self, place: Path) -> None:
+        """The price of this machine is zero, and not unknown."""
         [size] = Local({}, place).offers(Requirements("large", 64, 1 << 40, spot=True))
         assert (size.price, size.on_demand, size.spot) == (0.0, 0.0, True)
         assert size.name == "large"
 
 
 class TestDirectory:
-    def test_private(self, open_box: OpenBox) -> None:
-        """Nobody but us can look into a box or at its keys."""
+    def test_a_boxs_files_are_private(self, open_box: OpenBox) -> None:
+        """Only this user can read a box's directory and its keys."""
         layout = open_box().layout
         for path in (layout.path, layout.path.parent):
             assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -90,7 +102,7 @@ class TestDirectory:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     @pytest.mark.parametrize("box", ["", "../x", "a/b", ".new-x", "a b", "x" * 65])
-    def test_hostile_id(
+    def test_an_id_that_is_no_file_name_is_refused(
         self, place: Path, make_request: Callable[..., Request], box: str
     ) -> None:
         """An id that is no plain file name is refused before anything happens."""
@@ -100,8 +112,8 @@ class TestDirectory:
         with pytest.raises(ProviderError):
             local.get(box)
 
-    def test_symlink_is_no_box(self, open_box: OpenBox) -> None:
-        """A link in the place of a box is neither followed nor removed."""
+    def test_a_link_in_place_of_a_box_is_not_followed(self, open_box: OpenBox) -> None:
+        """A link in place of a box is neither followed nor removed."""
         one = open_box()
         away = one.layout.path.parent.parent / "away"
         one.layout.path.rename(away)
@@ -115,10 +127,10 @@ class TestDirectory:
             one.layout.path.unlink()
             away.rename(one.layout.path)
 
-    def test_other_directory_is_no_box(
+    def test_a_directory_without_the_boxs_marker_is_not_removed(
         self, place: Path, make_request: Callable[..., Request]
     ) -> None:
-        """A directory without the marker of this id is never removed."""
+        """A directory without the marker of this box id is never removed."""
         request = make_request()
         local = Local({}, place / "root")
         box = local.create(request)
@@ -129,8 +141,8 @@ class TestDirectory:
         layout.marker.write_text(box.id)
         local.delete(box)
 
-    def test_unreadable_directories(self, open_box: OpenBox) -> None:
-        """What a job made unreadable is removed with the rest."""
+    def test_unreadable_directories_are_removed(self, open_box: OpenBox) -> None:
+        """Directories that a job made unreadable are removed with the box."""
         one = open_box()
         one.ssh("mkdir -p a/b/c && touch a/b/c/d && chmod 000 a/b/c a/b a")
         one.local.delete(one.box)
@@ -138,8 +150,10 @@ class TestDirectory:
 
 
 class TestCrashes:
-    def test_half_made(self, place: Path, make_request: Callable[..., Request]) -> None:
-        """A half-made box is cleared away, and made whole by its own request."""
+    def test_an_unfinished_box_is_completed_or_removed(
+        self, place: Path, make_request: Callable[..., Request]
+    ) -> None:
+        """An unfinished box is completed by its own request, and removed by others."""
         request = make_request()
         local = Local({}, place / "root")
         new = Layout(place / "root" / "boxes" / f".new-{request.box}")
@@ -154,8 +168,8 @@ class TestCrashes:
         assert list(local.find(request.tags.owner)) == []
         assert not local.leftovers(request.box)
 
-    def test_half_made_by_another(self, place: Path) -> None:
-        """What somebody is making right now is not cleared away."""
+    def test_a_box_under_construction_is_not_removed(self, place: Path) -> None:
+        """A box that another command is creating right now is not removed."""
         local = Local({}, place / "root")
         new = Layout(place / "root" / "boxes" / ".new-x")
         new.path.mkdir(parents=True)
@@ -169,13 +183,15 @@ class TestCrashes:
         local.find("owner")
         assert not new.path.exists()
 
-    def test_interrupted_at_the_lock(
+    def test_an_interrupt_while_locking_leaves_nothing(
         self,
         place: Path,
         make_request: Callable[..., Request],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Ctrl-C at the moment a lock is had leaves nothing that cannot be cleared."""
+        """
+        Ctrl-C at the moment when a lock is taken leaves nothing that cannot be removed.
+        """
         local, request = Local({}, place / "root"), make_request()
         flock = fcntl.flock
 
@@ -191,16 +207,19 @@ class TestCrashes:
         assert [] == list(local.find(request.tags.owner))
         assert [] == list((place / "root" / "boxes").iterdir())
 
-    def test_never_booted(self, open_box: OpenBox) -> None:
-        """A box whose maker died before booting it is stopped, then repaired."""
+    def test_a_box_that_never_started_is_started(self, open_box: OpenBox) -> None:
+        """
+        A box whose creator died before the start is stopped, and the next create starts
+        it.
+        """
         one = open_box()
         one.local.stop(one.box)
         one.layout.state.unlink()
         assert one.refresh().state == "stopped"
         assert open_box(box=one.box.id).box.state == "running"
 
-    def test_half_deleted(self, open_box: OpenBox) -> None:
-        """What a crash left of a deleted box goes with the next look."""
+    def test_find_completes_an_interrupted_delete(self, open_box: OpenBox) -> None:
+        """The next find removes what an interrupted delete left behind."""
         one = open_box()
         one.local.stop(one.box)
         gone = one.layout.path.with_name(f".gone-{one.box.id}")
@@ -212,7 +231,7 @@ class TestCrashes:
     def test_failed_create_leaves_nothing(
         self, place: Path, make_request: Callable[..., Request]
     ) -> None:
-        """A create that fails says why, and nothing of it is left."""
+        """A failed create reports why, and leaves nothing behind."""
         request = make_request()
         image = dataclasses.replace(an_image(request), id="no-such-image")
         local = Local({}, place / "root")
@@ -220,20 +239,20 @@ class TestCrashes:
             local.create(dataclasses.replace(request, image=image))
         assert not local.leftovers(request.box)
 
-    def test_machine_fails(
+    def test_a_crash_during_boot_is_reported_with_its_error(
         self, place: Path, make_request: Callable[..., Request]
     ) -> None:
-        """A machine that dies while booting is told with its own last words."""
+        """If the machine crashes during boot, the error contains its last output."""
         request = make_request(user_key="ssh-ed25519 not-a-key")
         local = Local({}, place / "root")
         with pytest.raises(ProviderError, match="KeyImportError"):
             local.create(request)
         assert not local.leftovers(request.box)
 
-    def test_killed_while_booting(
+    def test_a_box_killed_during_boot_is_reported_as_killed(
         self, place: Path, make_request: Callable[..., Request]
     ) -> None:
-        """A box that is killed before it has said a word is told as that."""
+        """A box that is killed before it printed anything is reported as killed."""
         request = make_request()
         local = Local({"rehearse": {"boot_delay": 60}}, place / "root")
 
@@ -252,20 +271,27 @@ class TestCrashes:
 
 
 class TestMeanwhile:
-    """Another command, or the box itself, acts between two steps of ours."""
+    """Another command, or the box itself, acts between two steps of a command."""
 
-    def test_last_word_is_said(self, open_box: OpenBox) -> None:
-        """A supervisor that has only to end itself is going down, not coming up."""
+    def test_a_box_whose_supervisor_is_ending_is_stopping(
+        self, open_box: OpenBox
+    ) -> None:
+        """
+        A supervisor that has published its final state and still has the lock is
+        stopping.
+        """
         one = open_box()
         one.local.stop(one.box)
         with take(one.layout.lock):
             assert (one.refresh().state, one.refresh().why) == ("stopping", "")
         assert (one.refresh().state, one.refresh().why) == ("stopped", "stopped")
 
-    def test_stops_meanwhile(
+    def test_a_stopped_box_has_a_reason_even_if_it_stopped_just_now(
         self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A box that is seen to be off is seen with why, also if it just went off."""
+        """
+        A box that stops while its files are read is never stopped without a reason.
+        """
         one = open_box()
 
         def before(path: Path) -> dict[str, object] | None:
@@ -275,52 +301,54 @@ class TestMeanwhile:
                 one.local.stop(one.box)
             return read
 
-        monkeypatch.setattr(records, "read_json", before)
+        monkeypatch.setattr(instances, "read_json", before)
         box = one.refresh()
         assert (box.state, box.why) in (("running", ""), ("stopped", "stopped"))
         assert one.refresh().why == "stopped"
 
-    def test_removed_at_a_look(
+    def test_a_box_removed_during_get_or_find_is_gone(
         self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A box that is removed while it is looked at is not there."""
+        """A box that is removed while its files are read does not exist."""
         one, other = open_box(), open_box()
-        after(monkeypatch, records, "tags", lambda: one.local.delete(one.box))
+        after(monkeypatch, metadata, "tags", lambda: one.local.delete(one.box))
         assert one.local.get(one.box.id) is None
-        after(monkeypatch, records, "tags", lambda: other.local.delete(other.box))
+        after(monkeypatch, metadata, "tags", lambda: other.local.delete(other.box))
         assert not other.local.find(other.box.tags.owner)
 
     @pytest.mark.parametrize(
-        ("of", "step"), [(records, "tags"), (lifecycle, "stop"), (processes, "end")]
+        ("of", "step"), [(metadata, "tags"), (power, "stop"), (processes, "end")]
     )
-    def test_removed_by_two(
+    def test_two_concurrent_deletes_succeed(
         self,
         open_box: OpenBox,
         monkeypatch: pytest.MonkeyPatch,
         of: object,
         step: str,
     ) -> None:
-        """Two commands that remove a box at the same time both succeed."""
+        """Two commands that delete a box at the same time both succeed."""
         one = open_box()
         before(monkeypatch, of, step, lambda: one.local.delete(one.box))
         one.local.delete(one.box)
         assert not one.local.leftovers(one.box.id)
 
-    def test_image_removed_by_two(
+    def test_two_concurrent_image_deletes_succeed(
         self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Two commands that remove an image at the same time both succeed."""
+        """Two commands that delete an image at the same time both succeed."""
         one = open_box()
         one.local.stop(one.box)
         image = one.local.save(one.box, an_image_of(one))
-        after(monkeypatch, records, "image", lambda: one.local.delete_image(image))
+        after(monkeypatch, images, "image", lambda: one.local.delete_image(image))
         one.local.delete_image(image)
         assert not one.local.images(one.box.tags.owner)
 
-    def test_image_removed_as_it_is_used(
+    def test_an_image_removed_during_create_leaves_no_box(
         self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A box of an image that is removed right then is refused, and leaves none."""
+        """
+        If the image is deleted during a create, the create fails and leaves no box.
+        """
         one = open_box()
         one.local.stop(one.box)
         image = one.local.save(one.box, an_image_of(one))
@@ -330,28 +358,30 @@ class TestMeanwhile:
         [left] = one.local.find(one.box.tags.owner)
         assert left.id == one.box.id
 
-    def test_cleared_while_it_is_made(
+    def test_create_succeeds_if_another_command_clears_its_directory(
         self,
         place: Path,
         make_request: Callable[..., Request],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A look that takes a box just begun for a crash's does not keep it away."""
+        """
+        A create succeeds even if another command removes its directory as a crash's.
+        """
         boxes, request = Local({}, place / "root"), make_request()
 
         def clear() -> None:
             boxes.find("somebody-else")
             assert not list((place / "root" / "boxes").iterdir())
 
-        before(monkeypatch, provider_module, "take_lock", clear)
+        before(monkeypatch, locks, "take_lock", clear)
         box = boxes.create(request)
         assert box.state == "running"
         boxes.delete(box)
 
-    def test_written_while_it_is_cleared(
+    def test_leftovers_that_change_during_removal_stay_for_the_next(
         self, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Remains that somebody still writes to are left for the next look."""
+        """Leftovers to which a process still writes are left for the next find."""
         boxes, gone = Local({}, place / "root"), place / "root" / "boxes" / ".gone-x"
         gone.mkdir(parents=True)
         rmdir = os.rmdir
@@ -366,10 +396,10 @@ class TestMeanwhile:
         assert not boxes.find("owner")
         assert not gone.exists()
 
-    def test_looked_at_while_it_starts(
+    def test_checking_a_lock_does_not_prevent_a_start(
         self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Whoever looks whether a box runs keeps nobody from starting it."""
+        """A command that checks whether a box runs does not prevent its start."""
         one = open_box()
         one.local.stop(one.box)
         look = os.open(one.layout.lock, os.O_RDWR)
@@ -387,8 +417,8 @@ class TestMeanwhile:
         one.box = one.local.start(one.box, one.box.deadline)
         assert one.box.state == "running"
 
-    def test_started_while_it_stops(self, open_box: OpenBox) -> None:
-        """A box that is started while it goes down comes up once it has."""
+    def test_a_box_started_while_stopping_comes_up(self, open_box: OpenBox) -> None:
+        """A box that is started while it stops comes up once it has stopped."""
         one = open_box()
         one.ssh("(trap '' TERM HUP; sleep 299; sleep 299) >/dev/null 2>&1 & poweroff")
         wait_until(lambda: one.refresh().state != "running")
@@ -400,7 +430,7 @@ class TestMeanwhile:
 def before(
     monkeypatch: pytest.MonkeyPatch, place: object, name: str, act: Callable[[], object]
 ) -> None:
-    """Have somebody act right before a function is called the next time."""
+    """Run *act* right before the next call of a function."""
     known = getattr(place, name)
 
     def called(*args: object, **named: object) -> object:
@@ -414,7 +444,7 @@ def before(
 def after(
     monkeypatch: pytest.MonkeyPatch, place: object, name: str, act: Callable[[], object]
 ) -> None:
-    """Have somebody act right after a function has been called the next time."""
+    """Run *act* right after the next call of a function."""
     known = getattr(place, name)
 
     def called(*args: object, **named: object) -> object:
@@ -428,7 +458,7 @@ def after(
 
 @contextlib.contextmanager
 def take(path: Path) -> Iterator[None]:
-    """Hold a lock as somebody else would."""
+    """Hold a lock, as another command would."""
     lock = take_lock(path)
     assert lock is not None
     try:

@@ -1,26 +1,27 @@
-"""How a process becomes a supervisor, and how another one becomes the job."""
+"""Turn a forked process into a job's supervisor, or into the job itself."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import sys
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from .. import box, processes
+from .. import processes
+from ..box import read
 
-SET_CHILD_SUBREAPER = 36
-# Set-up and jobs are no logins, but need what it says, of proxies for example.
+# Neither the set-up nor a job is a login, but both need its variables, for example
+# for a proxy.
 ENVIRONMENT = "/etc/environment"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Plan(NamedTuple):
     """
-    What to run: *commands* are tried in turn until one can be found.
+    What a job runs, and how.
 
-    Of its log *max_log* bytes are kept, all if that is 0.
+    The first of *commands* that exists is run. The log is limited to *max_log*
+    bytes, 0 for no limit. *spec* is what is stored of the request.
     """
 
     job: str
@@ -32,9 +33,9 @@ class Plan(NamedTuple):
 
 
 def system_environment(path: str = ENVIRONMENT) -> Dict[str, str]:
-    """Return the variables that the box's system sets for every login."""
+    """Return the variables that the system sets for every login."""
     found = {}
-    for line in box.read(path).decode("utf-8", "surrogateescape").splitlines():
+    for line in read(path).decode("utf-8", "surrogateescape").splitlines():
         text = line.strip()
         if text.startswith("export "):
             text = text[len("export ") :].lstrip()
@@ -49,22 +50,26 @@ def system_environment(path: str = ENVIRONMENT) -> Dict[str, str]:
 
 
 def leave_connection(keep: Tuple[int, ...], errors: str) -> None:
-    """Let go of the client's pipes, or its ssh would wait for us."""
+    """
+    Close the client's pipes, for which its ssh would wait otherwise.
+
+    Output of this process goes to the file *errors* from then on.
+    """
     null = os.open(os.devnull, os.O_RDWR)
-    trouble = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)
-    os.dup2(trouble, 1)
-    os.dup2(trouble, 2)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     for fd in map(int, os.listdir("/dev/fd")):
         if fd > 2 and fd not in keep:
             try:
                 os.close(fd)
             except OSError:
-                continue  # the one that /dev/fd was listed with
+                continue  # the descriptor that listed /dev/fd
 
 
 def become_job(plan: Plan, work: str, log: int) -> None:
-    """Turn this process into the job; 127 if there is no such command."""
+    """Replace this process with the job; exit with 127 if the command is missing."""
     os.setsid()
     signal.set_wakeup_fd(-1)
     everything = set(signal.valid_signals())
@@ -87,16 +92,3 @@ def become_job(plan: Plan, work: str, log: int) -> None:
         code, why = 126, error.strerror or str(error)
     os.write(2, os.fsencode("onebox: %s: %s\n" % (name, why)))
     os._exit(code)
-
-
-def become_subreaper() -> bool:
-    """Have the job's orphans given to us and not to init; False if that fails."""
-    if sys.platform != "linux":
-        return False
-    try:
-        # Here and not at the top: it takes long to load, and is not everywhere.
-        import ctypes
-
-        return bool(ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-    except (ImportError, OSError, AttributeError):
-        return False

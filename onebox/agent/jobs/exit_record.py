@@ -1,9 +1,9 @@
 """
-The exit record: the one truth about how a job ended.
+The exit record of a job: written once, and never torn.
 
-It is a kibibyte of JSON, blanks and a checksum. The room for it is taken when
-the job starts, so that a full disk cannot keep it from being written, and it
-gets its name by `link`, so that it is there whole or not at all, and only once.
+It is JSON padded to one kibibyte, with a checksum. Its disk space is allocated
+when the job starts, so that a full disk cannot prevent it. It is published with
+`link`, so that it appears complete or not at all, and only once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from typing import Any, Dict, List, Optional
+from typing import NamedTuple, Optional, Tuple
 
 SIZE = 1024
 PREPARED = ".exit.pre"
@@ -19,24 +19,53 @@ NAME = "exit"
 
 
 class Damaged(Exception):
-    """What stands in the record's place was not written by a supervisor."""
+    """The file in place of the record was not written by a supervisor."""
+
+
+class ExitRecord(NamedTuple):
+    """
+    How a job ended and what it used.
+
+    *code* is the exit code as a shell shows it, *signal* the signal that ended the
+    main process, *cause* why the job ended ("exit", "signal", "cancel", "oom", …).
+    *log_gone* of the *log_bytes* were dropped from the log. *started* and *ended*
+    are seconds since the epoch; *seconds* is measured by a clock that cannot be
+    set. Memory is in bytes; *memory_largest* names the process that used most of
+    it. *survivors* are the commands that the main process left running.
+    """
+
+    job: str
+    code: int
+    signal: Optional[int] = None
+    cause: str = "exit"
+    log_bytes: int = 0
+    log_gone: int = 0
+    boot_id: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    memory_peak: int = 0
+    memory_largest: str = ""
+    box_memory_peak: int = 0
+    survivors: Tuple[str, ...] = ()
 
 
 def prepare(directory: str) -> None:
-    """Take the room that the record will need."""
+    """Allocate the disk space of the record."""
     _overwrite(os.path.join(directory, PREPARED), b"\0" * SIZE)
     sync(directory)
 
 
-def publish(directory: str, record: Dict[str, Any]) -> None:
-    """Write the record for good. Raises `FileExistsError` if there is one."""
+def publish(directory: str, record: ExitRecord) -> None:
+    """Write the record durably. Raises `FileExistsError` if one exists."""
     prepared = os.path.join(directory, PREPARED)
     _overwrite(prepared, pack(record))
     os.link(prepared, os.path.join(directory, NAME))
     sync(directory)
 
 
-def read(directory: str) -> Optional[Dict[str, Any]]:
+def read(directory: str) -> Optional[ExitRecord]:
     """Return the record, None if there is none yet. Raises `Damaged`."""
     try:
         with open(os.path.join(directory, NAME), "rb") as file:
@@ -48,15 +77,15 @@ def read(directory: str) -> Optional[Dict[str, Any]]:
     return unpack(data)
 
 
-def pack(record: Dict[str, Any]) -> bytes:
+def pack(record: ExitRecord) -> bytes:
     """Encode a record; its list of survivors is shortened until it fits."""
-    names: List[str] = list(record.get("survivors", []))
+    names = record.survivors
     kept = len(names)
     while True:
         if kept < len(names):
-            left = len(names) - kept
-            record = dict(record, survivors=[*names[:kept], "and %d more" % left])
-        body = json.dumps(record, separators=(",", ":")).encode("ascii")
+            rest = "and %d more" % (len(names) - kept)
+            record = record._replace(survivors=(*names[:kept], rest))
+        body = json.dumps(record._asdict(), separators=(",", ":")).encode("ascii")
         if len(body) <= SIZE - 10 or not kept:
             break
         kept -= 1
@@ -64,22 +93,21 @@ def pack(record: Dict[str, Any]) -> bytes:
     return body + b" %08x\n" % zlib.crc32(body)
 
 
-def unpack(data: bytes) -> Dict[str, Any]:
+def unpack(data: bytes) -> ExitRecord:
     """Decode a record. Raises `Damaged`."""
     body, check = data[: SIZE - 10], data[SIZE - 10 :]
     if check != b" %08x\n" % zlib.crc32(body):
         raise Damaged("the checksum is wrong")
     try:
-        record = json.loads(body)
-    except ValueError as error:
+        fields = json.loads(body)
+        fields["survivors"] = tuple(fields["survivors"])
+        return ExitRecord(**fields)
+    except (ValueError, TypeError, KeyError) as error:
         raise Damaged(str(error)) from error
-    if not isinstance(record, dict):
-        raise Damaged("not an object")
-    return record
 
 
 def sync(directory: str) -> None:
-    """Make the names in a directory last."""
+    """Make the names in a directory durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""What a client may ask about jobs: start one, see it, follow it, cancel it."""
+"""The requests about jobs: start, status, follow and cancel."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from .. import processes
 from ..box import Box
 from ..protocol import Channel, Refused
 from . import exec, log_stream, metrics, state, supervisor
+from .state import StopOrder
 
-# What a job inherits of the agent's own environment.
-KEPT = re.compile(
+# Variables that a job inherits from the agent's own environment.
+INHERITED = re.compile(
     r"(HOME|USER|LOGNAME|LANG|PATH|TERM|SHELL|TMPDIR|ONEBOX_.*|LC_.*"
     r"|(?i:(https?|ftp|all|no)_proxy))",
     re.DOTALL,
@@ -25,79 +26,85 @@ KEPT = re.compile(
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def start(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Start a job, unless it has been started before or another one runs."""
+def start(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Start a job, unless it was started before. Refused while another job runs."""
     job = str(request.get("job"))
     if not state.JOB.fullmatch(job):
         raise Refused("argument", "a job cannot be called %r" % job)
-    plan = _plan(at, job, request)
-    os.makedirs(at.path("jobs"), mode=0o700, exist_ok=True)
-    with _starting(at) as guard:
-        known = state.jobs(at)
-        if job not in known:
-            _make_room(channel, at, known)
-            _make_directories(at, request)
-            trouble = supervisor.detach(at, plan, guard)
-            if trouble:
-                raise Refused("start", "job %s did not start: %s" % (job, trouble))
-    return {"job": job, "state": state.state(at, job)[0]}
+    plan = _plan(box, job, request)
+    os.makedirs(box.path("jobs"), mode=0o700, exist_ok=True)
+    with _start_lock(box) as guard:
+        existing = state.jobs(box)
+        if job not in existing:
+            _make_room(channel, box, existing)
+            _make_directories(box, request)
+            problem = supervisor.detach(box, plan, guard)
+            if problem:
+                raise Refused("start", "job %s did not start: %s" % (job, problem))
+    return {"job": job, "state": state.read(box, job).state}
 
 
-def look(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Say how a job is doing, the latest one if none is named."""
-    asked = request.get("job")
-    return _describe(at, state.latest(at) if asked is None else str(asked))
+def status(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the status of a job, by default of the latest."""
+    job = request.get("job")
+    return _status(box, state.latest(box) if job is None else str(job))
 
 
-def follow(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Send the log from an offset on, as it grows, until the job is over."""
-    job = _known(at, request)
+def follow(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Send the log from an offset on, as it grows, until the job has ended."""
+    job = _existing_job(box, request)
     offset = request.get("offset", 0)
-    fd = os.open(at.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(box.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
-        # What a power cut has taken from a log came to the client before.
-        most = size if state.state(at, job)[0] == "running" else sys.maxsize
-        if not isinstance(offset, int) or not 0 <= offset <= most:
+        # A power cut may have shortened the log of an ended job after the client
+        # received its end: then a larger offset is correct.
+        limit = size if state.read(box, job).state == "running" else sys.maxsize
+        if not isinstance(offset, int) or not 0 <= offset <= limit:
             raise Refused("offset", "the log ends at %d, not at %r" % (size, offset))
         os.lseek(fd, min(offset, size), os.SEEK_SET)
-        log_stream.stream(channel, at, job, fd)
+        log_stream.stream(channel, box, job, fd)
     finally:
         os.close(fd)
-    return _describe(at, job)
+    return _status(box, job)
 
 
-def cancel(channel: Channel, at: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """End a job and all that it has started; answer when it is over."""
-    job = _known(at, request)
-    state.tell(at, job, {"cause": str(request.get("cause", "cancel"))})
-    while state.state(at, job)[0] == "running":
-        log_stream.listen(channel, at, 0.02)
-    # Its supervisor may have died since it was told, and have ended nothing.
-    if state.state(at, job)[0] == "lost":
-        _end_strays(channel, at, job, state.grace(at, job))
-    return _describe(at, job)
+def cancel(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Stop a job and all its processes; answer when they have ended."""
+    job = _existing_job(box, request)
+    state.order_stop(box, job, StopOrder(str(request.get("cause", "cancel"))))
+    while state.read(box, job).state == "running":
+        log_stream.listen(channel, box, 0.02)
+    # The supervisor may have died after it received the order.
+    if state.read(box, job).state == "lost":
+        _end_strays(channel, box, job, state.grace(box, job))
+    return _status(box, job)
 
 
-def _describe(at: Box, job: Optional[str]) -> Dict[str, Any]:
-    """Return all that is known about a job."""
-    now, record, why = state.state(at, job) if job else ("none", None, "")
-    directory = at.path("jobs", job or "")
+OPS = {"start": start, "job": status, "follow": follow, "cancel": cancel}
+
+
+def _status(box: Box, job: Optional[str]) -> Dict[str, Any]:
+    """Return the answer about a job: its state, record, log size and latest sample."""
+    now = state.read(box, job) if job else state.JobState("none")
+    directory = box.path("jobs", job or "")
+    begun = state.read_start(directory)
+    sample = metrics.latest(directory)
     return {
         "job": job,
-        "state": now,
-        "record": record,
-        "why": why,
-        "alive": now == "lost" and bool(state.strays(at, str(job))),
-        "started": state.started(directory).get("at"),
-        "log_bytes": _stat(directory, "log")[0],
-        "sample": metrics.latest(directory),
-        "heartbeat_age": _stat(directory, "heartbeat")[1],
+        "state": now.state,
+        "record": now.record._asdict() if now.record else None,
+        "why": now.why,
+        "alive": now.state == "lost" and bool(state.strays(box, str(job))),
+        "started": begun.at if begun else None,
+        "log_bytes": _size_and_age(directory, "log")[0],
+        "sample": sample._asdict() if sample else None,
+        "heartbeat_age": _size_and_age(directory, "heartbeat")[1],
     }
 
 
-def _stat(directory: str, name: str) -> Tuple[int, Optional[float]]:
-    """Return a file's size and age; (0, None) if it is not there."""
+def _size_and_age(directory: str, name: str) -> Tuple[int, Optional[float]]:
+    """Return a file's size and age in seconds, (0, None) if it does not exist."""
     try:
         stat = os.stat(os.path.join(directory, name))
     except OSError:
@@ -105,22 +112,21 @@ def _stat(directory: str, name: str) -> Tuple[int, Optional[float]]:
     return stat.st_size, max(0.0, time.time() - stat.st_mtime)
 
 
-OPS = {"start": start, "job": look, "follow": follow, "cancel": cancel}
-
-
-def _known(at: Box, request: Dict[str, Any]) -> str:
+def _existing_job(box: Box, request: Dict[str, Any]) -> str:
+    """Return the requested job, by default the latest. Raises `Refused`."""
     job = request.get("job")
     if job is None:
-        job = state.latest(at)
-    if job is None or state.state(at, str(job))[0] == "none":
+        job = state.latest(box)
+    if job is None or state.read(box, str(job)).state == "none":
         raise Refused("job", "there is no job %s on this box" % (job or "yet"))
     return str(job)
 
 
-# Starting
+# Starting a job
 
 
-def _plan(at: Box, job: str, request: Dict[str, Any]) -> exec.Plan:
+def _plan(box: Box, job: str, request: Dict[str, Any]) -> exec.Plan:
+    """Return what to run. Raises `Refused` if the request is invalid."""
     env = _strings(request, "env")
     secrets = _strings(request, "secrets")
     grace = request.get("cancel_grace", state.GRACE)
@@ -135,7 +141,7 @@ def _plan(at: Box, job: str, request: Dict[str, Any]) -> exec.Plan:
     elif isinstance(argv, list) and argv and shell is None:
         commands = [[str(word) for word in argv]]
     else:
-        raise Refused("argument", "a job is either argv or shell")
+        raise Refused("argument", "a job has either argv or shell")
     spec = {
         "job": job,
         "argv": argv,
@@ -146,8 +152,8 @@ def _plan(at: Box, job: str, request: Dict[str, Any]) -> exec.Plan:
         "cancel_grace": grace,
         "max_log": max_log,
     }
-    environment = dict(_base(at), **env)
-    environment.update(secrets, ONEBOX_JOB=job, ONEBOX_BOX=at.id)
+    environment = dict(_base_environment(box), **env)
+    environment.update(secrets, ONEBOX_JOB=job, ONEBOX_BOX=box.id)
     return exec.Plan(
         job=job,
         commands=[[_bytes(word) for word in words] for words in commands],
@@ -158,11 +164,13 @@ def _plan(at: Box, job: str, request: Dict[str, Any]) -> exec.Plan:
     )
 
 
-def _base(at: Box) -> Dict[str, str]:
-    """Return the environment of every job: the system's, little of ours, its venv."""
+def _base_environment(box: Box) -> Dict[str, str]:
+    """Return the environment of every job: system, agent (in part) and venv."""
     base = exec.system_environment()
-    base.update((name, os.environ[name]) for name in os.environ if KEPT.fullmatch(name))
-    base.setdefault("HOME", at.home)
+    base.update(
+        (name, os.environ[name]) for name in os.environ if INHERITED.fullmatch(name)
+    )
+    base.setdefault("HOME", box.home)
     base.setdefault("PATH", PATH)
     venv = os.path.join(base["HOME"], ".venv")
     if os.path.isdir(os.path.join(venv, "bin")):
@@ -172,11 +180,12 @@ def _base(at: Box) -> Dict[str, str]:
 
 
 def _strings(request: Dict[str, Any], name: str) -> Dict[str, str]:
+    """Return a table of variables from the request. Raises `Refused`."""
     values = request.get(name, {})
     if not isinstance(values, dict):
         raise Refused("argument", "%s is not a table" % name)
     for key, value in values.items():
-        # The value is nobody's business: it may be a secret.
+        # The message must not contain the value: it may be a secret.
         if not key or "=" in key or not isinstance(value, str):
             raise Refused("argument", "%s: %r cannot be set" % (name, key))
     return values
@@ -188,14 +197,15 @@ def _bytes(text: str) -> bytes:
     except UnicodeEncodeError as error:
         raise Refused("argument", "the command or env is not text") from error
     if b"\0" in data:
-        raise Refused("argument", "the command or env holds a NUL byte")
+        raise Refused("argument", "the command or env contains a NUL byte")
     return data
 
 
 @contextlib.contextmanager
-def _starting(at: Box) -> Iterator[int]:
-    """Hold the lock that lets one client at a time start a job."""
-    fd = os.open(at.path("jobs", ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _start_lock(box: Box) -> Iterator[int]:
+    """Hold the lock under which one client at a time starts a job."""
+    path = box.path("jobs", ".lock")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd
@@ -203,45 +213,50 @@ def _starting(at: Box) -> Iterator[int]:
         os.close(fd)
 
 
-def _make_room(channel: Channel, at: Box, known: List[str]) -> None:
-    """See that no other job is in the way, nor what a lost one left running."""
-    busy = state.running(at)
+def _make_room(channel: Channel, box: Box, existing: List[str]) -> None:
+    """
+    Remove what lost jobs and failed starts left behind.
+
+    Raises `Refused` if another job runs.
+    """
+    busy = state.running(box)
     if busy:
         raise Refused("busy", "job %s is running" % busy)
-    for name in os.listdir(at.path("jobs")):
+    for name in os.listdir(box.path("jobs")):
         if name.startswith(".new-"):
-            _discard(at.path("jobs", name))
-    for job in known:
-        if state.state(at, job)[0] == "lost":
-            _end_strays(channel, at, job, 0.0)
+            _discard(box.path("jobs", name))
+    for job in existing:
+        if state.read(box, job).state == "lost":
+            _end_strays(channel, box, job, 0.0)
 
 
-def _make_directories(at: Box, request: Dict[str, Any]) -> None:
+def _make_directories(box: Box, request: Dict[str, Any]) -> None:
+    """Create the work directory and the output folders. Raises `Refused`."""
     for name in [".", *request.get("outputs", [])]:
         path = os.path.normpath(str(name))
         if os.path.isabs(path) or path.split("/")[0] == "..":
             raise Refused("path", "%s is not inside the work directory" % name)
         try:
-            os.makedirs(os.path.join(at.work, path), exist_ok=True)
+            os.makedirs(os.path.join(box.work, path), exist_ok=True)
         except OSError as error:
             raise Refused("path", "%s: %s" % (name, error.strerror)) from error
 
 
 def _discard(directory: str) -> None:
-    """Remove what a supervisor that died in its first moments has left."""
+    """Remove the directory of a supervisor that died before its job started."""
     with contextlib.suppress(OSError):
         for name in os.listdir(directory):
             os.unlink(os.path.join(directory, name))
         os.rmdir(directory)
 
 
-def _end_strays(channel: Channel, at: Box, job: str, grace: float) -> None:
-    """End what a job whose supervisor has died has left running."""
+def _end_strays(channel: Channel, box: Box, job: str, grace: float) -> None:
+    """End the processes of a job whose supervisor has died."""
     end = time.monotonic() + grace
-    left = state.strays(at, job)
-    processes.ask_to_end(left)
+    left = state.strays(box, job)
+    processes.terminate(left)
     while left and time.monotonic() < end + supervisor.UNKILLABLE:
         if time.monotonic() >= end:
             processes.send(signal.SIGKILL, left)
-        log_stream.listen(channel, at, 0.05)
-        left = state.strays(at, job)
+        log_stream.listen(channel, box, 0.05)
+        left = state.strays(box, job)

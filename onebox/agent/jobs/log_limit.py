@@ -1,10 +1,10 @@
 """
-Keep a log within a limit: its beginning and its latest part stay.
+Limit the size of a job's log: keep its beginning and its latest part.
 
-The job writes into its log by itself, so no byte of it can be moved. What lies
-in between is freed where it is: a hole is left, and every offset stays what it
-was. A small file beside the log says where the hole is, and says so before the
-first byte is gone: who has read anything looks there afterwards.
+The job itself writes to the log, so no byte of it can move. The middle is freed
+with a hole in the file, and every offset stays valid. The file `gap.json` holds
+the range of the hole, and is written before the hole is made. A reader checks it
+after each read, and so never takes the zeros of a hole for output.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import os
 import sys
 from typing import Tuple
 
-from .. import box
+from ..box import read
 
 NAME = "gap.json"
 KEEP_SIZE, PUNCH_HOLE = 1, 2
-# Nothing is ever written so far behind a log's end.
+# Bytes behind the end of a log at which no output is ever written.
 BEYOND = 1 << 40
 
 
 class Trimmer:
-    """Keeps the log of a job's directory within *limit* bytes; 0 is no limit."""
+    """Keeps the log in a job's directory within *limit* bytes; 0 is no limit."""
 
     def __init__(self, directory: str, limit: int) -> None:
         self._directory = directory
@@ -31,7 +31,7 @@ class Trimmer:
         self._able = limit > 0 and sys.platform == "linux"
 
     def trim(self) -> None:
-        """Free what is too much, if this disk can do that, and has room to say so."""
+        """Free the middle of the log if it exceeds the limit and the disk can."""
         if not self._able:
             return
         log = os.path.join(self._directory, "log")
@@ -42,18 +42,19 @@ class Trimmer:
                 return
             fd = os.open(log, os.O_WRONLY | os.O_CLOEXEC)
             try:
+                # A hole behind the end tests whether the file system can do it.
                 self._able = free(fd, size + BEYOND, 1)
                 if self._able:
-                    # More than has to go, so that it is not done every second.
+                    # Free more than needed, so that it does not happen every second.
                     start, end = self._limit // 2, size - self._limit * 3 // 8
-                    self._note(start, end)
+                    self._write_gap(start, end)
                     free(fd, start, end - start)
             finally:
                 os.close(fd)
         except OSError:
-            return  # the next time, perhaps
+            return  # for example a full disk: the next call tries again
 
-    def _note(self, start: int, end: int) -> None:
+    def _write_gap(self, start: int, end: int) -> None:
         fresh = os.path.join(self._directory, "." + NAME)
         with open(fresh, "w", encoding="ascii") as file:
             json.dump([start, end], file)
@@ -63,10 +64,10 @@ class Trimmer:
 
 
 def gap(directory: str) -> Tuple[int, int]:
-    """Return from where to where a job's log is no longer there; (0, 0) if it is."""
-    told = box.read(os.path.join(directory, NAME))
+    """Return the start and the end of the log's hole, (0, 0) if there is none."""
+    data = read(os.path.join(directory, NAME))
     try:
-        start, end = json.loads(told or b"[0, 0]")
+        start, end = json.loads(data or b"[0, 0]")
     except (ValueError, TypeError):
         return 0, 0
     return int(start), int(end)
@@ -74,10 +75,10 @@ def gap(directory: str) -> Tuple[int, int]:
 
 def skip(directory: str, log: int, count: int) -> Tuple[int, int]:
     """
-    Tell apart what has just been read from a log and what is no longer there.
+    Check the last *count* bytes that were read from a log for the hole.
 
-    Of the *count* bytes so many are the job's; after those, so many of the log
-    are gone. If any are, it goes on being read behind them.
+    Return how many of them are output, and how many bytes of the log are missing
+    after those. If any are missing, the log's position is moved behind the hole.
     """
     start, end = gap(directory)
     upto = os.lseek(log, 0, os.SEEK_CUR)
@@ -90,9 +91,9 @@ def skip(directory: str, log: int, count: int) -> Tuple[int, int]:
 
 
 def free(fd: int, start: int, count: int) -> bool:
-    """Make a hole in a file; say whether the disk can do that."""
+    """Free a range of a file; return False if the file system cannot."""
     try:
-        # Here and not at the top: it takes long to load, and is seldom needed.
+        # Imported here: it takes long to load, and is rarely needed.
         import ctypes
 
         libc = ctypes.CDLL(None)

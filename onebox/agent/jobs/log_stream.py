@@ -1,4 +1,4 @@
-"""Send a log while it grows, at once and without asking for it all the time."""
+"""Send a job's log to the client while it grows, without polling where possible."""
 
 from __future__ import annotations
 
@@ -7,56 +7,57 @@ import os
 import select
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, List, Optional
 
-from .. import box, protocol
-from ..box import Box
+from .. import protocol
+from ..box import Box, touch
 from ..protocol import CHUNK, Channel
 from . import exit_record, log_limit, metrics, state
 
-# What is printed within this time travels together.
+# Output that is printed within this time (seconds) is sent together.
 GATHER = 0.003
-# Without inotify: how long to sleep when there is nothing new, at the most.
+# Without inotify: the longest pause between two checks of a quiet log.
 LONGEST_NAP = 0.015
-LOOK = 1.0
+# Seconds between two samples, and between two checks that the supervisor lives.
+CHECK = 1.0
 IN_MODIFY, IN_CREATE, IN_ONESHOT = 0x2, 0x100, 1 << 31
 IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
 
 
-def stream(channel: Channel, at: Box, job: str, log: int) -> None:
+def stream(channel: Channel, box: Box, job: str, log: int) -> None:
     """
-    Send what *log* holds from its position on, until the job is over.
+    Send *log* from its current position on, until the job has ended.
 
-    A sample goes along about once a second, and a word where some is gone.
+    A sample is sent about once a second, and a "G" frame for each missing range.
     """
-    directory = at.path("jobs", job)
+    directory = box.path("jobs", job)
     changes = Changes(directory)
     try:
-        _stream(channel, at, job, log, changes)
+        _stream(channel, box, job, log, changes)
     finally:
         changes.close()
 
 
-def listen(channel: Channel, at: Box, seconds: float, *others: int) -> None:
+def listen(channel: Channel, box: Box, seconds: float, *others: int) -> None:
     """
-    Wait, at the most until one of *others* can be read.
+    Wait for at most *seconds*, or until one of the descriptors *others* is readable.
 
-    Any byte from the client renews its lease. Raises `Closed` when it hangs up.
+    Data from the client renews its lease. Raises `Closed` if the client disconnects.
     """
     channel.beat()
     ready = select.select([channel.read_fd, *others], [], [], max(seconds, 0.0))[0]
     if channel.read_fd in ready:
         channel.fill()
-        box.touch(at.path("lease"))
+        touch(box.path("lease"))
 
 
-def _stream(channel: Channel, at: Box, job: str, log: int, changes: Changes) -> None:
-    directory = at.path("jobs", job)
+def _stream(channel: Channel, box: Box, job: str, log: int, changes: Changes) -> None:
+    directory = box.path("jobs", job)
     view = memoryview(bytearray(CHUNK))
-    nap, over, look_at = GATHER, False, 0.0
-    told: Optional[Dict[str, Any]] = None
+    nap, over, check_at = GATHER, False, 0.0
+    sent: Optional[metrics.Sample] = None
     while True:
-        changes.forget()
+        changes.clear()
         count = os.readv(log, [view])
         gone = 0
         if count:
@@ -69,37 +70,38 @@ def _stream(channel: Channel, at: Box, job: str, log: int, changes: Changes) -> 
             channel.send(b"G", protocol.dumps({"gone": gone}))
             continue
         now = time.monotonic()
-        if now >= look_at:
-            look_at = now + LOOK
+        if now >= check_at:
+            check_at = now + CHECK
             sample = metrics.latest(directory)
-            if sample and sample != told:
-                told = sample
-                channel.send_json(b"S", sample)
-            # Only the lock tells of a supervisor that was killed.
-            over = state.state(at, job)[0] != "running"
+            if sample and sample != sent:
+                sent = sample
+                channel.send_json(b"S", sample._asdict())
+            # A supervisor that was killed leaves no record: only its lock shows it.
+            over = state.read(box, job).state != "running"
         else:
             over = os.path.exists(os.path.join(directory, exit_record.NAME))
-        # Whatever was written before the end was seen is read after it.
+        # After `over` is set, the loop reads until nothing is left.
         if over or count == CHUNK:
-            listen(channel, at, 0.0)
+            listen(channel, box, 0.0)
         elif count:
             nap = GATHER
-            listen(channel, at, nap)
+            listen(channel, box, nap)
         elif changes.arm():
-            # Of what was written just before that, nothing will tell.
+            # inotify misses writes made before it was armed.
             new = os.fstat(log).st_size > os.lseek(log, 0, os.SEEK_CUR)
-            listen(channel, at, 0.0 if new else look_at - now, *changes.fds)
+            listen(channel, box, 0.0 if new else check_at - now, *changes.fds)
         else:
-            listen(channel, at, nap)
+            listen(channel, box, nap)
             nap = min(nap * 1.2, LONGEST_NAP)
 
 
 class Changes:
     """
-    Has the kernel tell when the log grows or the record appears, if it can.
+    Notifications of a growing log and of new files in its directory, by inotify.
 
-    Of the log it tells once each time it is asked to: telling of every write
-    would slow down a job that prints much by half.
+    *fds* is empty where inotify is unavailable. The log is watched for one write at
+    a time: a notification of every write would halve the speed of a job that prints
+    much.
     """
 
     def __init__(self, directory: str) -> None:
@@ -107,7 +109,7 @@ class Changes:
         self._log = os.fsencode(directory + "/log")
         if sys.platform != "linux":
             return
-        # Here and not at the top: it takes long to load, and is not everywhere.
+        # Imported here: it takes long to load, and is missing on some systems.
         with contextlib.suppress(ImportError, OSError, AttributeError):
             import ctypes
 
@@ -120,19 +122,19 @@ class Changes:
                     self.close()
 
     def arm(self) -> bool:
-        """Ask to be told once when the log grows; say whether that can be had."""
+        """Request a notification of the log's next write; return False if it fails."""
         if self.fds and self._add(self.fds[0], self._log, IN_MODIFY | IN_ONESHOT) < 0:
             self.close()
         return bool(self.fds)
 
-    def forget(self) -> None:
-        """Take in what has been told so far."""
+    def clear(self) -> None:
+        """Read and drop the pending notifications."""
         for fd in self.fds:
             with contextlib.suppress(BlockingIOError):
                 os.read(fd, 1 << 16)
 
     def close(self) -> None:
-        """Ask for nothing more."""
+        """Stop all notifications."""
         for fd in self.fds:
             os.close(fd)
         self.fds.clear()

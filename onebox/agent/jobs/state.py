@@ -1,147 +1,177 @@
 """
-What can be known about jobs from their directories, by anybody, at any time.
+The state of jobs, read from their directories.
 
-A job's state is never written down as such: it follows from its exit record
-and from the lock that its supervisor holds.
+A state is never stored: it follows from the exit record and from the lock that
+the job's supervisor holds. So any process can read it at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import signal
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
-from .. import box, processes
-from ..box import Box
+from .. import processes
+from ..box import Box, is_locked
+from ..box import read as read_file
 from . import exit_record
+from .exit_record import ExitRecord
 
 JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GRACE = 30.0
 
 
-def latest(at: Box) -> Optional[str]:
-    """Name the job that was started last, None if there has been none."""
-    return max(
-        jobs(at),
-        key=lambda job: float(started(at.path("jobs", job)).get("at", 0)),
-        default=None,
-    )
+class JobState(NamedTuple):
+    """
+    The state of a job: "none", "running", "exited" or "lost".
+
+    *record* is set if the job exited, *why* is the reason of a lost job.
+    """
+
+    state: str
+    record: Optional[ExitRecord] = None
+    why: str = ""
 
 
-def next_start(at: Box, now: float) -> float:
-    """Return when a job starts, after all before it, whatever the clock says."""
-    before = [float(started(at.path("jobs", job)).get("at", 0)) for job in jobs(at)]
-    return max([now, *(moment + 0.001 for moment in before)])
+class Start(NamedTuple):
+    """The start of a job: the supervisor's pid, the boot, and the time (epoch)."""
+
+    pid: int
+    boot_id: str
+    at: float
 
 
-def first_start(at: Box) -> int:
-    """Return when the first job was started, by the disk's clock; 0 before that."""
+class StopOrder(NamedTuple):
+    """
+    An order to stop a job.
+
+    *cause* goes into the exit record; *grace* is the time in seconds between
+    SIGTERM and SIGKILL, None for the job's own.
+    """
+
+    cause: str
+    grace: Optional[float] = None
+
+
+def latest(box: Box) -> Optional[str]:
+    """Return the job that was started last, None if there was none."""
+    return max(jobs(box), key=lambda job: _start_time(box, job), default=None)
+
+
+def next_start(box: Box, now: float) -> float:
+    """Return a start time after those of all jobs, even if the clock went back."""
+    return max([now, *(_start_time(box, job) + 0.001 for job in jobs(box))])
+
+
+def first_start(box: Box) -> int:
+    """Return when the first job was started (ns, by the disk's clock), or 0."""
     moments = []
-    for job in jobs(at):
+    for job in jobs(box):
         with contextlib.suppress(OSError):
-            st = os.stat(at.path("jobs", job, "started.json"))
+            st = os.stat(box.path("jobs", job, "started.json"))
             moments.append(st.st_mtime_ns)
     return min(moments, default=0)
 
 
-def running(at: Box) -> Optional[str]:
-    """Name the job that runs now, if one does."""
-    for job in jobs(at):
-        # Most have ended: one look at the file system is enough for those.
-        ended = os.path.exists(at.path("jobs", job, exit_record.NAME))
-        if not ended and state(at, job)[0] == "running":
+def running(box: Box) -> Optional[str]:
+    """Return the job that is running, None if there is none."""
+    for job in jobs(box):
+        # Most jobs have ended: the existence of the record is enough for those.
+        ended = os.path.exists(box.path("jobs", job, exit_record.NAME))
+        if not ended and read(box, job).state == "running":
             return job
     return None
 
 
-def tell(at: Box, job: str, order: Dict[str, Any]) -> str:
-    """
-    Have a job end; return the state that it was in.
-
-    *order* is the cause, and the seconds of grace if they are not the job's.
-    """
-    directory = at.path("jobs", job)
-    now = state(at, job)[0]
-    known = started(directory)
-    if now == "running" and known.get("boot_id") == at.boot_id:
+def order_stop(box: Box, job: str, order: StopOrder) -> None:
+    """Make the supervisor of a running job stop it; other jobs are left alone."""
+    directory = box.path("jobs", job)
+    start = read_start(directory)
+    if read(box, job).state != "running" or not start:
+        return
+    if start.boot_id == box.boot_id:
         fresh = os.path.join(directory, ".cancel.%d" % os.getpid())
         # On a full disk the cause is lost, but the job still ends.
         with contextlib.suppress(OSError):
             with open(fresh, "w", encoding="ascii") as file:
-                json.dump(order, file)
+                json.dump(order._asdict(), file)
             os.replace(fresh, os.path.join(directory, "cancel"))
-        processes.send(signal.SIGTERM, [int(known["pid"])])
-    return now
+        processes.send(signal.SIGTERM, [start.pid])
 
 
-def state(at: Box, job: str) -> Tuple[str, Optional[Dict[str, Any]], str]:
-    """Return the state, the exit record, and for a lost job the reason."""
-    directory = at.path("jobs", job)
+def read_stop_order(directory: str) -> StopOrder:
+    """Return the last stop order; without one, the SIGTERM was the system's."""
+    if not os.path.exists(os.path.join(directory, "cancel")):
+        return StopOrder("poweroff")
+    order = _load(directory, "cancel")
+    grace = order.get("grace")
+    return StopOrder(
+        str(order.get("cause", "cancel")), None if grace is None else float(grace)
+    )
+
+
+def read(box: Box, job: str) -> JobState:
+    """Return the state of a job."""
+    directory = box.path("jobs", job)
     if not os.path.isdir(directory) or not JOB.fullmatch(job):
-        return "none", None, ""
+        return JobState("none")
     try:
         record = exit_record.read(directory)
-        if record is None and _held(directory):
-            return "running", None, ""
-        # It may have been published between the two looks.
+        if record is None and is_locked(os.path.join(directory, "lock")):
+            return JobState("running")
+        # The record may have been published between the two checks.
         record = record or exit_record.read(directory)
     except exit_record.Damaged as damage:
-        return "lost", None, "exit record damaged: %s" % damage
+        return JobState("lost", why="exit record damaged: %s" % damage)
     if record is None:
-        rebooted = started(directory).get("boot_id") != at.boot_id
-        return "lost", None, "rebooted" if rebooted else "supervisor died"
-    if record.get("job") != job:
-        return "lost", None, "exit record damaged: it is another job's"
-    return "exited", record, ""
+        start = read_start(directory)
+        same_boot = start is not None and start.boot_id == box.boot_id
+        return JobState("lost", why="supervisor died" if same_boot else "rebooted")
+    if record.job != job:
+        return JobState("lost", why="exit record damaged: it is another job's")
+    return JobState("exited", record)
 
 
-def jobs(at: Box) -> List[str]:
-    """Name all jobs there have been, in no order."""
+def jobs(box: Box) -> List[str]:
+    """Return the ids of all jobs, in no order."""
     try:
-        names = os.listdir(at.path("jobs"))
+        names = os.listdir(box.path("jobs"))
     except FileNotFoundError:
         return []
     return [name for name in names if JOB.fullmatch(name)]
 
 
-def grace(at: Box, job: str) -> float:
-    """Return the seconds that a job gets to end by itself."""
-    return float(_load(at.path("jobs", job), "spec.json").get("cancel_grace", GRACE))
+def grace(box: Box, job: str) -> float:
+    """Return the seconds that a job has between SIGTERM and SIGKILL."""
+    return float(_load(box.path("jobs", job), "spec.json").get("cancel_grace", GRACE))
 
 
-def started(directory: str) -> Dict[str, Any]:
-    """Return when a job was started, by which process, and in which boot."""
-    return _load(directory, "started.json")
-
-
-def strays(at: Box, job: str) -> List[int]:
-    """Return what a job whose supervisor has died has left running."""
-    return processes.marked("ONEBOX_JOB=" + job, "ONEBOX_BOX=" + at.id)
-
-
-def _held(directory: str) -> bool:
-    """Tell whether the supervisor lives: the kernel knows by its lock."""
+def read_start(directory: str) -> Optional[Start]:
+    """Return when and by which supervisor a job was started, None if unknown."""
+    start = _load(directory, "started.json")
     try:
-        fd = os.open(os.path.join(directory, "lock"), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        # Shared, so that two who look at once do not take each other for it.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+        return Start(int(start["pid"]), str(start["boot_id"]), float(start["at"]))
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def strays(box: Box, job: str) -> List[int]:
+    """Return the processes of a job whose supervisor has died."""
+    return processes.marked("ONEBOX_JOB=" + job, "ONEBOX_BOX=" + box.id)
+
+
+def _start_time(box: Box, job: str) -> float:
+    start = read_start(box.path("jobs", job))
+    return start.at if start else 0.0
 
 
 def _load(directory: str, name: str) -> Dict[str, Any]:
+    """Return the JSON object in a file, {} if there is none."""
     try:
-        told = json.loads(box.read(os.path.join(directory, name)))
+        value = json.loads(read_file(os.path.join(directory, name)))
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -1,10 +1,11 @@
 """
-The inside of a local box: a directory, and two processes that make it a machine.
+The provider `local`: a box is a directory of this machine and two processes.
 
-* `supervisor` is what a cloud's control plane is to a VM: it starts the box,
-  keeps its deadline, and ends every process of it. Jobs cannot signal it.
-* `machine` is the VM: an ssh server and whatever runs in the box, confined.
+* `supervisor` acts as a cloud's control plane: it starts the box, enforces its
+  deadline, and ends all its processes. Jobs cannot signal it.
+* `machine` acts as the VM: an ssh server and the processes of the box, confined.
 
-Both run without the rest of onebox (see `layout.command`), so that they start
-quickly and stay small: modules here that they use import only each other.
+Both processes run without the rest of onebox (see `standalone`), so that they
+start quickly and stay small. The modules that they use import only each other and
+`onebox.agent`.
 """

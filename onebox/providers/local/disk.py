@@ -1,4 +1,4 @@
-"""Copy and remove whole directories, whatever a job has left in them."""
+"""Copy, remove and measure directories, even if a job made them unreadable."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from onebox import subprocess_env
 from onebox.agent.files import manifest, tree
 from onebox.errors import ProviderError
 
-# How often a directory is emptied that another command changes meanwhile.
+# Maximum number of attempts, in case another command changes the directory meanwhile.
 ATTEMPTS = 20
 
 
 def remove(path: Path) -> None:
     """
-    Remove a file or a directory for good, also what a job has made unreadable.
+    Remove a file or directory, even if a job has made it unreadable.
 
-    Another command may be removing it as well.
+    Another command may remove it at the same time.
     """
     try:
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -32,7 +32,7 @@ def remove(path: Path) -> None:
             try:
                 tree.remove(parent, os.fsencode(path.name))
             except OSError as error:
-                # The other command may have moved a folder to where this one has been.
+                # Another command may have moved a directory to this path meanwhile.
                 if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             else:
@@ -43,18 +43,17 @@ def remove(path: Path) -> None:
 
 def copy(entries: Sequence[Path], into: Path) -> None:
     """
-    Copy files and directories, as they are, sharing blocks where the disk can.
+    Copy files and directories with all attributes, sharing blocks if the disk can.
 
-    Never as hard links: who writes to the one copy in place must not change the
-    other.
+    Hard links are not used: a later write to one copy must not change the other.
 
     Raises:
-        ProviderError: They could not all be copied.
+        ProviderError: Not everything could be copied.
     """
     if not entries:
         return
     paths = [str(entry) for entry in entries]
-    # GNU's, macOS's and everybody's way to ask for it, in this order.
+    # The options of GNU, of macOS, and of any other cp, tried in this order.
     problem = ""
     for options in (["-a", "--reflink=auto"], ["-Rpc"], ["-Rp"]):
         done = subprocess.run(
@@ -67,17 +66,18 @@ def copy(entries: Sequence[Path], into: Path) -> None:
         )
         if done.returncode == 0:
             return
-        # The first refusal is of the copy or of the option; a later cp tells.
+        # A failure may concern the option or the copy itself: a later cp shows which.
         problem = done.stderr.strip().splitlines()[-1] if done.stderr else "cp failed"
     raise ProviderError(f"copying to {into} failed: {problem}")
 
 
 def size(path: Path) -> int:
-    """Return how many bytes lie in a directory."""
-    found = manifest.walk(os.fsencode(path), b"", unreadable=[])
+    """Return the total size in bytes of the files in a directory."""
+    walked = manifest.walk(os.fsencode(path), b"", unreadable=[])
     total = 0
-    for name in found.paths:
-        # A Path for each of 100,000 files costs more than the look itself.
+    for name in walked.paths:
+        # A Path object for each of 100,000 files would take longer than the stat
+        # itself.
         st = os.lstat(os.path.join(os.fsencode(path), name))  # noqa: PTH118 - bytes
         total += 0 if stat.S_ISDIR(st.st_mode) else st.st_size
     return total

@@ -1,4 +1,4 @@
-"""The faults that a local box is told to have: the table [local.rehearse]."""
+"""The faults that a box injects, from the table [local.rehearse]."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from onebox.config.settings import Rehearse
 from onebox.config.units import format_bytes
 
 
-def faults(asked: Rehearse) -> dict[str, float]:
-    """Return what a box is to have: seconds, and bytes for *disk*."""
-    return {name: value for name, value in asdict(asked).items() if value is not None}
+def faults(settings: Rehearse) -> dict[str, float]:
+    """Return the faults that are set: seconds, and bytes for *disk*."""
+    return {
+        name: value for name, value in asdict(settings).items() if value is not None
+    }
 
 
-def notes(planned: Mapping[str, float]) -> tuple[str, ...]:
-    """Say what the box is told to do, so that nobody takes it for a real fault."""
-    set_here = [
+def notes(faults: Mapping[str, float]) -> tuple[str, ...]:
+    """Return notes that name the faults, so that users do not take them for real."""
+    named = [
         f"{name} = {format_bytes(int(value)) if name == 'disk' else f'{value:g}'}"
-        for name, value in planned.items()
-        if name != "notice_seconds" or "notice_after" in planned
-        if name != "stall_seconds" or "stall_after" in planned
+        for name, value in faults.items()
+        if name != "notice_seconds" or "notice_after" in faults
+        if name != "stall_seconds" or "stall_after" in faults
     ]
-    told = [f"rehearsal: {', '.join(set_here)}"] if set_here else []
-    if "disk" in planned:
-        told.append("its disk is lost at stop and cannot be saved as an image")
-    return tuple(told)
+    found = [f"rehearsal: {', '.join(named)}"] if named else []
+    if "disk" in faults:
+        found.append("its disk is lost at stop and cannot be saved as an image")
+    return tuple(found)

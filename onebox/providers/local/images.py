@@ -1,10 +1,10 @@
 """
-Images of local boxes: a copy of the home directory, and what in it is a path.
+Save and restore images of local boxes: a copy of the home directory.
 
-Virtual environments write the path they were made at into their scripts. A box's
-home lies at another path than the one its image was made in, but the paths are
-of equal length, since box ids are. So each image remembers which files and links
-hold the old path, and the copy gets the new one in its place, byte for byte.
+Virtual environments contain the absolute path of their folder, and a new box's home
+has another path than the box that was saved. Box ids are of equal length, and so
+are these paths. So an image lists the files and links that contain the old path,
+and a restore replaces it in the copy, byte for byte.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from onebox.agent.files import manifest
 from onebox.errors import ProviderError
+from onebox.providers.base import Image, Tags
 
 from . import disk
+from .layout import read_json, write_json
 
-# Of the box, not of the environment: code and data, keys, what was typed.
+# These belong to the box and not to its environment: project, keys, shell history.
 _LEFT_OUT = (
     "work",
     ".ssh",
@@ -34,8 +36,40 @@ _LEFT_OUT = (
 )
 
 
-def save(box: Path, home: Path, into: Path) -> dict[str, Any]:
-    """Copy the home of the box at *box* to *into*; return what to remember."""
+@dataclass(frozen=True)
+class SavedPaths:
+    """The *files* and *links* of an image that contain *source*, its box's path."""
+
+    source: str
+    files: tuple[str, ...]
+    links: tuple[str, ...]
+
+
+def describe(folder: Path, image: Image, paths: SavedPaths) -> None:
+    """Write the description of an image into its folder."""
+    write_json(folder / "image.json", {**asdict(image), "paths": asdict(paths)})
+
+
+def image(folder: Path) -> Image | None:
+    """Return the image in a folder, None if there is no complete one."""
+    saved = read_json(folder / "image.json")
+    if saved is None:
+        return None
+    del saved["paths"]
+    return Image(**{**saved, "tags": Tags(**saved["tags"]), "places": ()})
+
+
+def paths(folder: Path) -> SavedPaths | None:
+    """Return which files of an image contain its box's path, None without an image."""
+    saved = read_json(folder / "image.json")
+    if saved is None:
+        return None
+    found = saved["paths"]
+    return SavedPaths(found["source"], tuple(found["files"]), tuple(found["links"]))
+
+
+def save(box: Path, home: Path, into: Path) -> SavedPaths:
+    """Copy *home* of the box at *box* to *into*; return what contains its path."""
     into.mkdir(parents=True)
     entries = [entry for entry in home.iterdir() if entry.name not in _LEFT_OUT]
     disk.copy([entry for entry in entries if not _is_special(entry)], into)
@@ -51,31 +85,31 @@ def save(box: Path, home: Path, into: Path) -> dict[str, Any]:
                 links.append(name)
         elif path.is_file() and _contains(path, needle):
             files.append(name)
-    return {"source": str(box), "files": files, "links": links}
+    return SavedPaths(str(box), tuple(files), tuple(links))
 
 
-def restore(image: Path, remembered: dict[str, Any], box: Path, home: Path) -> None:
+def restore(saved_home: Path, paths: SavedPaths, box: Path, home: Path) -> None:
     """
-    Copy the saved home at *image* to *home*, for the box that will be at *box*.
+    Copy the home of an image to *home*, for a box that will be at *box*.
 
     Raises:
-        ProviderError: It cannot be copied, or paths in it cannot be changed.
+        ProviderError: The image is gone, or its paths cannot be replaced.
     """
     try:
-        entries = list(image.iterdir())
+        entries = list(saved_home.iterdir())
     except FileNotFoundError as error:
-        raise ProviderError(f"image {image.parent.name} has been removed") from error
+        name = saved_home.parent.name
+        raise ProviderError(f"image {name} has been removed") from error
     disk.copy(entries, home)
-    old, new = os.fsencode(remembered["source"]), os.fsencode(box)
-    files, links = remembered["files"], remembered["links"]
-    if files and len(old) != len(new):
+    old, new = os.fsencode(paths.source), os.fsencode(box)
+    if paths.files and len(old) != len(new):
         raise ProviderError(
-            f"the image holds {len(files)} files with the path {remembered['source']}, "
+            f"the image has {len(paths.files)} files with the path {paths.source}, "
             f"and {box} is not as long: build it again"
         )
-    for name in files:
+    for name in paths.files:
         _replace(home / name, old, new)
-    for name in links:
+    for name in paths.links:
         link = home / name
         target = os.fsencode(link.readlink()).replace(old, new)
         link.unlink()
@@ -88,6 +122,7 @@ def _walk(path: Path) -> Iterator[Path]:
 
 
 def _is_special(path: Path) -> bool:
+    """Return whether a path is neither file, directory nor link."""
     kind = path.lstat().st_mode
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISLNK(kind))
 
@@ -100,7 +135,7 @@ def _contains(path: Path, needle: bytes) -> bool:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 return content.find(needle) >= 0
     except PermissionError:
-        # Not even its owner may read it: no program's path is in there.
+        # A file that even its owner cannot read contains no program's path.
         return False
 
 
@@ -109,5 +144,5 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
     path.chmod(before.st_mode | stat.S_IRUSR | stat.S_IWUSR)
     path.write_bytes(path.read_bytes().replace(old, new))
     path.chmod(before.st_mode)
-    # Python's compiled files are trusted as long as their source looks unchanged.
+    # Python ignores a compiled file if its source has another modification time.
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

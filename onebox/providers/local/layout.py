@@ -1,29 +1,17 @@
-"""Where everything of a box lies on disk, and how its files are written."""
+"""The paths of a box's files, and how its JSON files are written."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import stat
-import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# In the environment of every process of a box.
+# Variable with the box's id, in the environment of every process of the box.
 MARK = "ONEBOX_BOX"
-
-# The two processes import this folder as a package of its own: the packages
-# above it would bring in the whole of onebox, and what onebox imports.
-_RUN = (
-    "import sys; sys.path += sys.argv[2].split(':')"
-    "; from local.{module} import main; main(sys.argv[3:])"
-)
 
 
 @dataclass(frozen=True)
@@ -31,59 +19,63 @@ class Layout:
     """
     The files of one box.
 
-    Only what lies on *disk* may be written from inside, and *bin* read.
+    Processes in the box can write only to *disk* and *power*, and read *bin*.
     """
 
     path: Path
 
     @property
     def marker(self) -> Path:
-        """The file that makes the directory a box: it holds the box's id."""
+        """A file with the box's id, which identifies the directory as a box."""
         return self.path / "box-id"
 
     @property
     def record(self) -> Path:
-        """What the client that made the box wants remembered: tags, size, image."""
+        """The client's data about the box: tags, offer, image, host key."""
         return self.path / "record.json"
 
     @property
     def boot(self) -> Path:
-        """What the supervisor needs to boot: keys, deadline, faults to rehearse."""
+        """The supervisor's configuration: keys, deadline, faults to inject."""
         return self.path / "boot.json"
 
     @property
     def state(self) -> Path:
-        """What the supervisor says of the box: state, port, why it stopped."""
+        """The supervisor's report: state, port, and why the box stopped."""
         return self.path / "state.json"
 
     @property
     def lock(self) -> Path:
-        """Held while somebody prepares or runs the box: held means alive."""
+        """
+        Locked while a process prepares, runs or saves the box: locked means alive.
+        """
         return self.path / "lock"
 
     @property
     def control(self) -> Path:
-        """The pipe for orders from outside."""
+        """A named pipe for orders from clients."""
         return self.path / "control"
 
     @property
     def power(self) -> Path:
-        """The pipe for what `poweroff` and its like inside the box ask for."""
+        """A named pipe to which `poweroff` and similar commands in the box write."""
         return self.path / "power"
 
     @property
     def log(self) -> Path:
-        """What both processes say: the box's console."""
+        """The output of both processes: the box's console."""
         return self.path / "supervisor.log"
 
     @property
     def bin(self) -> Path:
-        """First in the box's PATH: its python3, and commands made harmless."""
+        """First in the box's PATH: its python3, and replacements for power commands."""
         return self.path / "bin"
 
     @property
     def disk(self) -> Path:
-        """All that the box may write, in one mount: files are renamed across it."""
+        """
+        The parent of all that the box may write; one mount, so files can be renamed.
+        """
         return self.path / "disk"
 
     @property
@@ -93,12 +85,12 @@ class Layout:
 
     @property
     def tmp(self) -> Path:
-        """The box's TMPDIR, and its /tmp where it has one of its own."""
+        """The box's TMPDIR, and its /tmp if it has a mount namespace."""
         return self.disk / "tmp"
 
     @property
     def var_tmp(self) -> Path:
-        """The box's /var/tmp, where it has one of its own."""
+        """The box's /var/tmp if it has a mount namespace."""
         return self.disk / "var-tmp"
 
     @property
@@ -108,12 +100,12 @@ class Layout:
 
     @property
     def saving(self) -> Path:
-        """An image of the box while it is being written."""
+        """An image of the box while it is being saved."""
         return self.path / "saving"
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON file that is there whole or not at all, for our user alone."""
+    """Write a JSON file atomically, readable only by this user."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
@@ -127,7 +119,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON file's object, None if there is none."""
+    """Return the object in a JSON file, None if it is missing or invalid."""
     try:
         value = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -135,65 +127,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def take_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock, None if it cannot be had now."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except FileNotFoundError:
-        # The directory has just been removed by who had it.
-        return None
-    try:
-        _lock(handle)
-        # The file may have been removed, or replaced, before it was locked.
-        same = os.path.samestat(os.fstat(handle), path.stat())
-    except (BlockingIOError, FileNotFoundError):
-        same = False
-    if same:
-        return handle
-    os.close(handle)
-    return None
-
-
-def _lock(handle: int) -> None:
-    """Lock a file. Raises BlockingIOError if somebody else has; a look is no lock."""
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        # `is_locked` of another process is in the way, if this gets through.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        fcntl.flock(handle, fcntl.LOCK_UN)
-        time.sleep(0.001)
-
-
-def is_locked(path: Path) -> bool:
-    """Say whether somebody holds the lock."""
-    try:
-        handle = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 def make_fifo(path: Path) -> None:
-    """Make a named pipe, unless it is there."""
+    """Create a named pipe, unless it exists."""
     try:
         os.mkfifo(path, 0o600)
     except FileExistsError:
         if not stat.S_ISFIFO(path.lstat().st_mode):
             raise
-
-
-def command(module: str, path: Sequence[str], *arguments: str) -> list[str]:
-    """Return the command that runs a module of this folder, alone, by our Python."""
-    above = str(Path(__file__).resolve().parent.parent)
-    places = ":".join([*path, above])
-    code = _RUN.format(module=module)
-    # -I and -S: neither the user's PYTHON* variables nor .pth files take part.
-    return [sys.executable, "-I", "-S", "-c", code, module, places, *arguments]

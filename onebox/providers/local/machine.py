@@ -1,17 +1,15 @@
-"""The machine of a local box: an ssh server, and whatever runs in the box."""
+"""The machine of a local box: an ssh server, and the processes of the box."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 import ctypes.util
-import dataclasses
 import errno
 import gc
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -19,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# asyncssh asks for two libraries that loopback has no use for, and Python looks
-# for one with ldconfig and gcc: a quarter of all the time that a box takes to boot.
+# asyncssh looks for two libraries that are not needed on loopback, and Python searches
+# them with ldconfig and gcc: a quarter of a box's boot time.
 _find_library, ctypes.util.find_library = ctypes.util.find_library, lambda name: None
-# Nothing of what an import makes is garbage: a tenth of its time goes into looking.
+# An import creates no garbage, but collecting it takes a tenth of the import's time.
 gc.disable()
 import asyncssh
 
@@ -30,64 +28,65 @@ gc.freeze()
 gc.enable()
 ctypes.util.find_library = _find_library
 
-from . import mounts, processes, protection, sandbox
+from ...agent.processes import become_subreaper
+from . import processes
+from .boot_config import BootConfig
+from .confinement import RefusedError, confine
 from .layout import MARK, Layout
 from .ssh_session import DEFAULT_SIGNALS, Children, SSHSession
 
-# Fast on both ends: AES has instructions of its own, and one machine needs no
-# post-quantum key exchange with itself, which is 40 % of a connection's cost.
+# Fast on both ends: CPUs have instructions for AES. A machine needs no post-quantum key
+# exchange with itself, which is 40 % of the cost of a connection.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
 _EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org")
-# Big enough that neither side ever waits for the other's bookkeeping.
+# Large enough that neither side waits for an update of the window.
 _WINDOW_BYTES = 8 << 20
 _PACKET_BYTES = 1 << 17
 _KEEPALIVE_SECONDS = 30
 
 
-class RefusedError(Exception):
-    """The machine cannot be what was asked for; the sentence says why."""
-
-
 def main(arguments: Sequence[str]) -> None:
     """
-    Be the machine of a box, until the supervisor or this process ends.
+    Run as the machine of a box, until the supervisor or this process ends.
 
-    *arguments*: the box's directory, the descriptor of the line to the
-    supervisor and that of the listening socket. The first thing to come over
-    the line is what to boot; the first to go is how it went; its end, at any
-    time, is the end of the supervisor.
+    *arguments*: the box's directory, the descriptor of the socket to the supervisor,
+    and
+    that of the listening socket. The supervisor first sends the boot configuration;
+    this
+    process answers with its success or failure. When the supervisor ends, the socket is
+    closed, and this process ends too.
     """
     layout = Layout(Path(arguments[0]))
-    line = socket.socket(fileno=int(arguments[1]))
+    supervisor = socket.socket(fileno=int(arguments[1]))
     listener = socket.socket(fileno=int(arguments[2]))
-    for one in (line, listener):
-        one.set_inheritable(False)
-    with line.makefile("rb") as lines:
-        boot = json.loads(lines.readline())
-    processes.adopt_orphans()
+    for inherited in (supervisor, listener):
+        inherited.set_inheritable(False)
+    with supervisor.makefile("rb") as lines:
+        boot = BootConfig.parse(json.loads(lines.readline()))
+    become_subreaper()
     try:
-        (layout.home / boot["work"]).mkdir(parents=True, exist_ok=True)
-        notes = _confine(layout, boot)
+        (layout.home / boot.work).mkdir(parents=True, exist_ok=True)
+        notes = confine(layout, boot)
     except (RefusedError, OSError) as error:
-        line.sendall(json.dumps({"refused": str(error)}).encode() + b"\n")
+        supervisor.sendall(json.dumps({"refused": str(error)}).encode() + b"\n")
         return
     os.chdir(layout.home)
     os.umask(0o022)
     try:
-        asyncio.run(_Machine(layout, boot, line, listener).run(notes))
+        asyncio.run(_Machine(layout, boot, supervisor, listener).run(notes))
     finally:
-        # The supervisor may be gone: then nobody else finds a daemon that hides
-        # its mark, so whoever asks us to end has to wait for this.
+        # If the supervisor is gone, only this process can find a daemon that cleared
+        # its environment. A command that ends this process must wait for this.
         processes.end(lambda: processes.descendants(os.getpid()), each_round=_reap)
-    # Whoever tears the box down waits for this process: what Python would take
-    # apart now, module by module, ends with it anyway.
+    # Exit without Python's cleanup: the command that stops the box waits for this
+    # process.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 class _Server(asyncssh.SSHServer):
-    """Lets in the one key, and remembers who is connected."""
+    """Accepts the box's one user key, and tracks the open connections."""
 
     def __init__(self, machine: _Machine) -> None:
         self._machine = machine
@@ -115,71 +114,71 @@ class _Server(asyncssh.SSHServer):
     def connection_requested(
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
     ) -> bool:
-        # `ssh -L`, for a notebook or a dashboard of the job's.
+        # `ssh -L`, for example for a notebook of the job.
         return True
 
 
 class _Machine:
-    """Accepts connections, and makes the faults that concern them."""
+    """Accepts connections, and injects the faults that concern them."""
 
     def __init__(
         self,
         layout: Layout,
-        boot: dict[str, Any],
-        line: socket.socket,
+        boot: BootConfig,
+        supervisor: socket.socket,
         listener: socket.socket,
     ) -> None:
-        self.user: str = boot["user"]
-        self.user_key = asyncssh.import_public_key(boot["user_key"])
+        self.user = boot.user
+        self.user_key = asyncssh.import_public_key(boot.user_key)
         self.connections: set[Any] = set()
-        self.children = Children(boot["shell"], environment(layout, boot))
+        self.children = Children(boot.login_shell, environment(layout, boot))
         self._layout = layout
-        self._faults: dict[str, float] = boot["faults"]
-        self._line = line
+        self._faults = boot.faults
+        self._supervisor = supervisor
         self._listener = listener
-        self._host_key = asyncssh.import_private_key(boot["host_key"])
+        self._host_key = asyncssh.import_private_key(boot.host_key)
         self._answering = True
 
     async def run(self, notes: Sequence[str]) -> None:
-        """Serve until the supervisor is gone."""
+        """Serve until the supervisor ends."""
         loop = asyncio.get_running_loop()
         over = loop.create_future()
         loop.add_signal_handler(signal.SIGCHLD, self.children.reap)
-        # Nothing more is said over the line: readable means ended.
-        loop.add_reader(self._line, over.cancel)
-        # Not loop.add_signal_handler: that one ends with the loop, too early.
+        # The supervisor sends nothing more: readable means that it has ended.
+        loop.add_reader(self._supervisor, over.cancel)
+        # Not loop.add_signal_handler, whose handler would end with the loop, too early.
         signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(over.cancel))
         self._plan_faults(loop)
         self._start_agent()
         self._listener.setblocking(False)
         accepting = loop.create_task(self._accept(loop))
         ready = {"ready": True, "notes": list(notes)}
-        self._line.sendall(json.dumps(ready).encode() + b"\n")
+        self._supervisor.sendall(json.dumps(ready).encode() + b"\n")
         await asyncio.wait([over])
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         accepting.cancel()
 
     async def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
-        guests: set[asyncio.Task[None]] = set()
+        clients: set[asyncio.Task[None]] = set()
         while True:
             try:
                 connection, _ = await loop.sock_accept(self._listener)
             except OSError as error:
                 if error.errno == errno.EINVAL:
-                    # The supervisor has closed the door: the box goes down.
+                    # The supervisor has shut the socket down: the box is stopping.
                     return
-                # Out of descriptors, perhaps.
-                _say(f"accept: {error}")
+                # A temporary error, for example no descriptors left: try again.
+                _log(f"accept: {error}")
                 await asyncio.sleep(0.2)
                 continue
             if not self._answering:
                 connection.close()
                 continue
-            guest = loop.create_task(self._greet(connection))
-            guests.add(guest)
-            guest.add_done_callback(guests.discard)
+            client = loop.create_task(self._serve(connection))
+            clients.add(client)
+            client.add_done_callback(clients.discard)
 
-    async def _greet(self, connection: socket.socket) -> None:
+    async def _serve(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             await asyncssh.run_server(
@@ -198,9 +197,10 @@ class _Machine:
                 gss_host=None,
             )
         except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
-            _say(f"a connection failed: {error}")
+            _log(f"a connection failed: {error}")
 
     def _plan_faults(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Schedule the faults that concern connections."""
         faults = self._faults
         if "boot_delay" in faults:
             self._answering = False
@@ -218,7 +218,7 @@ class _Machine:
         self._answering = True
 
     def _drop(self) -> None:
-        _say(f"rehearsal: {len(self.connections)} connections cut")
+        _log(f"rehearsal: {len(self.connections)} connections cut")
         for connection in list(self.connections):
             connection.abort()
 
@@ -230,12 +230,12 @@ class _Machine:
         loop.call_later(seconds, self._drop_every, loop, seconds)
 
     def _stall(self, seconds: float) -> None:
-        _say(f"rehearsal: stalled for {seconds:g} s")
-        # Blocking the loop is the point; the supervisor's end still counts.
-        select.select([self._line], [], [], seconds)
+        _log(f"rehearsal: stalled for {seconds:g} s")
+        # This blocks the event loop on purpose, but ends if the supervisor ends.
+        select.select([self._supervisor], [], [], seconds)
 
     def _change_host_key(self) -> None:
-        _say("rehearsal: another host key from now on")
+        _log("rehearsal: another host key from now on")
         self._host_key = asyncssh.generate_private_key("ssh-ed25519")
 
     def _start_agent(self) -> None:
@@ -252,92 +252,30 @@ class _Machine:
         )
 
 
-def environment(layout: Layout, boot: dict[str, Any]) -> dict[str, str]:
-    """Return the whole environment of a session: of the user's own, proxies alone."""
+def environment(layout: Layout, boot: BootConfig) -> dict[str, str]:
+    """Return the environment of a session, which includes the user's proxies."""
     places = (
         f"{layout.bin}:{layout.home}/.local/bin"
         ":/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
     )
     return {
-        **boot["proxies"],
+        **boot.proxies,
         "HOME": str(layout.home),
         "PATH": places,
-        "SHELL": boot["shell"],
-        "USER": boot["user"],
-        "LOGNAME": boot["user"],
-        "LANG": boot["lang"],
+        "SHELL": boot.login_shell,
+        "USER": boot.user,
+        "LOGNAME": boot.user,
+        "LANG": boot.lang,
         "TMPDIR": str(layout.tmp),
-        MARK: boot["box"],
+        MARK: boot.box,
     }
-
-
-def _confine(layout: Layout, boot: dict[str, Any]) -> Sequence[str]:
-    """Confine this process and what it starts; return what the user should know."""
-    limits = sandbox.Limits(
-        box=layout.path,
-        homes=tuple(Path(home) for home in boot["homes"]),
-        write=(layout.disk, layout.power),
-        read=(layout.bin, *(Path(path) for path in boot["read"])),
-    )
-    no_view = mounts.enter(_view(layout, limits))
-    if "disk" in boot["faults"]:
-        _small_disk(layout.home, int(boot["faults"]["disk"]), no_view)
-    if not no_view:
-        mounts.drop_capabilities()
-        limits = dataclasses.replace(limits, own_tmp=True)
-    abi = sandbox.apply(limits)
-    note = protection.Protection(abi, no_view).note
-    notes = [note] if note else []
-    if abi and no_view and mounts.holds(mounts.SCRATCH[0], layout.path):
-        # No path is used here: it is a sentence for the user.
-        notes.append("/tmp is out of reach, because the boxes themselves lie in it")  # noqa: S108
-    return notes
-
-
-def _view(layout: Layout, limits: sandbox.Limits) -> mounts.View:
-    # A folder that [local] read names, or one in it, stays as it is.
-    hidden = (Path("/home"), Path("/root"), Path("/run"), *sandbox.hidden(limits))
-    scratch = dict(zip(mounts.SCRATCH, (layout.tmp, layout.var_tmp)))
-    return mounts.View(
-        writable=(layout.disk,),
-        readable=(layout.power, *limits.read, *sandbox.RESOLVER),
-        hidden=tuple(
-            place
-            for place in hidden
-            if not any(mounts.holds(path, place) for path in limits.read)
-        ),
-        scratch={
-            place: own for place, own in scratch.items() if place not in limits.read
-        },
-    )
-
-
-def _small_disk(home: Path, size: int, no_view: str) -> None:
-    """Put the home directory, as it is, on a disk of this many bytes."""
-    if no_view:
-        raise RefusedError(
-            "this system does not let a box have a disk of its own, so `disk` "
-            f"cannot be rehearsed here: {no_view}"
-        )
-    before = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        mounts.mount_memory(home, f"size={size},mode=755")
-        shutil.copytree(
-            f"/proc/self/fd/{before}", home, symlinks=True, dirs_exist_ok=True
-        )
-    except shutil.Error as error:
-        raise RefusedError(
-            f"the image does not fit on a disk of {size} bytes"
-        ) from error
-    finally:
-        os.close(before)
 
 
 def _reap() -> None:
     processes.reap()
 
 
-def _say(sentence: str) -> None:
-    """Write a line to the box's console, which is our standard error."""
+def _log(sentence: str) -> None:
+    """Write a line to the box's console, which is standard error."""
     sys.stderr.write(f"{sentence}\n")
     sys.stderr.flush()

@@ -1,12 +1,12 @@
 """
-A view of the file system for one box: read-only, with directories of its own.
+A mount namespace for one box: read-only, with some directories of its own.
 
-The box's processes get a mount namespace, and an ordinary user a user namespace
-around it. Everything is mounted read-only there, which also covers what Landlock
-does not: modes, owners and times of files. /tmp, /var/tmp, /dev/shm and the
-terminals are the box's own; homes, other boxes and /run are empty. Without
-namespaces (macOS, many containers, Ubuntu's AppArmor rule) there is no such view,
-and Landlock alone confines the box.
+The processes of a box get a mount namespace and, unless they are root's, a user
+namespace around it. Everything in it is mounted read-only. That also protects what
+Landlock does not: modes, owners and times of files. The box has its own /tmp,
+/var/tmp, /dev/shm and terminals; homes, other boxes and /run are empty. Where
+namespaces are not available (macOS, many containers, Ubuntu's AppArmor rule), only
+Landlock confines the box.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .layout import command
+from .standalone import command
 
-# What a box has of its own, mounted over the machine's.
+# The machine's directories over which a box mounts its own.
 SCRATCH = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the real ones
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the real one
 _TERMINALS = Path("/dev/pts")
-# ssh refuses a file that it includes from here and that is not root's. In a user
-# namespace of an ordinary user, root's files seem to be nobody's.
+# ssh refuses to include files from here that do not belong to root. In an ordinary
+# user's namespace, root's files have an unknown owner.
 _SSH_INCLUDES = Path("/etc/ssh/ssh_config.d")
 
 _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _NOSUID, _NODEV, _NOEXEC, _BIND, _RECURSIVE = 1 << 1, 1 << 2, 1 << 3, 1 << 12, 1 << 14
-_FROM_HOST_ONLY = 1 << 19  # MS_SLAVE: what the host unmounts goes here as well
+_FROM_HOST_ONLY = 1 << 19  # MS_SLAVE: unmounted here too if the host does
 
 # Linux 5.12; the same number on every architecture.
 _MOUNT_SETATTR = 442
@@ -44,9 +44,11 @@ _CAPABILITY_VERSION = 0x20080522
 @dataclass(frozen=True)
 class View:
     """
-    What a box sees: *writable* and *readable* directories also in *hidden* ones.
+    The file system as a box sees it.
 
-    *scratch* are directories of the box that appear at the paths they stand for.
+    *hidden* directories are empty, except for the *writable* and *readable* ones in
+    them.
+    *scratch* maps a directory of the machine to the box's own, which replaces it.
     """
 
     writable: tuple[Path, ...]
@@ -57,36 +59,37 @@ class View:
 
 def enter(view: View) -> str:
     """
-    Give this process, which has one thread, that view; return why it could not.
+    Give this single-threaded process that view; return why it failed, or "".
 
-    It is tried in a child first: nobody leaves a user namespace again.
+    It is tried in a child process first, because a process cannot leave a user
+    namespace.
     """
-    return _in_child(lambda: _enter(view)) or _done(lambda: _enter(view))
+    return _in_child(lambda: _enter(view)) or _failure_of(lambda: _enter(view))
 
 
 def why_not() -> str:
-    """Return why this system gives a box no view of its own, "" if it does."""
-    # In a process of its own: the one that asks may have several threads.
+    """Return why boxes on this system get no mount namespace, "" if they do."""
+    # A separate process, because the calling process may have several threads.
     done = subprocess.run(
         command("mounts", []), capture_output=True, text=True, check=False
     )
-    return done.stdout.strip() if not done.returncode else "it cannot be tried out"
+    return done.stdout.strip() if not done.returncode else "the test failed"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print why a box would get no view of its own here, nothing if it would."""
+    """Print why a box on this system gets no mount namespace, nothing if it does."""
     sys.stdout.write(_in_child(lambda: _enter(View((), (), (), {}))))
 
 
 def mount_memory(place: Path, options: str) -> None:
-    """Mount an empty file system that lives in memory. Raises `OSError`."""
+    """Mount an empty file system in memory. Raises `OSError`."""
     _mount(b"onebox", place, b"tmpfs", _NOSUID | _NODEV, options)
 
 
 def drop_capabilities() -> None:
-    """Give up what a user namespace has given to this process."""
+    """Drop the capabilities that the user namespace gave to this process."""
     if os.getuid() == 0:
-        # Root's are its own; `confine.apply` takes most of them from its jobs.
+        # Root has its own capabilities; `sandbox.apply` drops most of them.
         return
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     _check(_libc().capset(header, bytes(24)), "capset")
@@ -101,7 +104,7 @@ def _enter(view: View) -> None:
         if _is_directory(place)
     }
     hidden = _outermost([*view.hidden, *scratch]) - set(scratch)
-    # Opened before something is mounted over them.
+    # Opened before other file systems are mounted over them.
     own = {place: _open(path) for place, path in scratch.items()}
     sources = {path: _open(path) for path in _kept(view, {*hidden, *scratch})}
     _set_read_only(Path("/"), on=True, below=True)
@@ -123,20 +126,20 @@ def _enter(view: View) -> None:
 
 
 def _kept(view: View, covered: Iterable[Path]) -> list[Path]:
-    """Return what has to be mounted again, what lies further up first."""
+    """Return the paths to mount again over *covered*, parents first."""
     named = {*view.writable, *view.readable}
-    # A program may know a directory by the one name or by the other.
-    wanted = {*named, *(Path(os.path.realpath(path)) for path in named)}
+    # A program may use either name of a directory.
+    candidates = {*named, *(Path(os.path.realpath(path)) for path in named)}
     return sorted(
         path
-        for path in wanted
+        for path in candidates
         if _stat(path) is not None
-        and (path in view.writable or any(holds(one, path) for one in covered))
+        and (path in view.writable or any(holds(cover, path) for cover in covered))
     )
 
 
 def _mount_devices() -> None:
-    """Mount shared memory and terminals of the box's own."""
+    """Mount the box's own shared memory and terminals."""
     if _is_directory(_SHARED_MEMORY):
         mount_memory(_SHARED_MEMORY, "mode=1777")
     if _is_directory(_TERMINALS):
@@ -158,17 +161,17 @@ def _unshare() -> None:
 
 
 def _outermost(paths: Iterable[Path]) -> set[Path]:
-    """Return the real directories among these that lie in no other one of them."""
+    """Return the real directories among *paths* that are in no other of them."""
     real = {Path(os.path.realpath(path)) for path in paths if _is_directory(path)}
     return {
         path
         for path in real
-        if not any(path != one and holds(one, path) for one in real)
+        if not any(path != other and holds(other, path) for other in real)
     }
 
 
 def holds(path: Path, inner: Path) -> bool:
-    """Tell whether *inner* is *path* or lies in it."""
+    """Return whether *inner* is *path* or lies in it."""
     return path == inner or path in inner.parents
 
 
@@ -177,7 +180,7 @@ def _open(path: Path) -> int:
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """Return what a path leads to; None if nothing, or nothing that we may see."""
+    """Return the stat of a path's target, None if it is missing or inaccessible."""
     try:
         return path.stat()
     except OSError:
@@ -185,12 +188,12 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _is_directory(path: Path) -> bool:
-    found = _stat(path)
-    return found is not None and stat.S_ISDIR(found.st_mode)
+    st = _stat(path)
+    return st is not None and stat.S_ISDIR(st.st_mode)
 
 
 def _make_point(path: Path, source: int) -> None:
-    """Make what *source* can be mounted on, unless it is there."""
+    """Create a mount point for *source*, unless it exists."""
     if os.path.lexists(path):
         return
     if stat.S_ISDIR(os.fstat(source).st_mode):
@@ -236,13 +239,13 @@ def _libc() -> ctypes.CDLL:
 
 
 def _in_child(attempt: Callable[[], None]) -> str:
-    """Return why *attempt* fails, which is made in a child of this process."""
+    """Run *attempt* in a child process; return why it failed, or ""."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        why = "it ended at once"
+        why = "the child process ended at once"
         try:
-            why = _done(attempt)
+            why = _failure_of(attempt)
         finally:
             os.write(write_end, why.encode("utf-8", "replace")[:4000])
             os._exit(0)
@@ -253,7 +256,8 @@ def _in_child(attempt: Callable[[], None]) -> str:
     return why
 
 
-def _done(attempt: Callable[[], None]) -> str:
+def _failure_of(attempt: Callable[[], None]) -> str:
+    """Run *attempt*; return why it failed, or ""."""
     try:
         attempt()
     except OSError as error:

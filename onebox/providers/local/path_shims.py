@@ -1,8 +1,8 @@
 """
-The commands of <box>/bin, which come first in the PATH of a box.
+The commands in a box's `bin` folder, which come first in its PATH.
 
-A job that was written for a cloud box may end with `sudo shutdown -h now`. In a
-local box this must stop the box, and never the laptop it is a directory of.
+A job that was written for a cloud machine may end with `sudo shutdown -h now`. In a
+local box this must stop the box, and never the user's own machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shlex
 import sys
 from pathlib import Path
 
-# `init 0` and `telinit 6` ask for the same as `poweroff` and `reboot`.
+# `init 0` and `telinit 6` mean the same as `poweroff` and `reboot`.
 _SCRIPTS = {
     "poweroff": "ask poweroff 0",
     "halt": "ask poweroff 0",
@@ -47,7 +47,7 @@ now|+0) ask $what 0 ;;
   echo "shutdown: the local box stops in $seconds s; shutdown -c cancels" >&2
   ask $what $seconds ;;
 esac
-echo "shutdown: the local box knows 'now' and '+minutes', not '$when'" >&2
+echo "shutdown: the local box supports 'now' and '+minutes', not '$when'" >&2
 exit 1""",
     "sudo": """while [ $# -gt 0 ]; do
   case "$1" in
@@ -79,27 +79,28 @@ ask() {{
 
 
 def write(into: Path, power: Path) -> None:
-    """Write the commands of a box, which order its end through the pipe *power*."""
+    """Write the commands of a box; they send their orders through the pipe *power*."""
     into.mkdir(mode=0o700, exist_ok=True)
     head = _HEAD.format(power=shlex.quote(str(power)))
     for name, body in _SCRIPTS.items():
         _write_program(into / name, f"{head}{body}\n")
-    # A script and not a link: what sees its own name as .../bin/python3 would
-    # make virtual environments that lead here, and to no standard library.
+    # A script and not a link: a Python that sees its own name as .../bin/python3 would
+    # create virtual environments that refer to this folder, which has no standard
+    # library.
     run = f'#!/bin/sh\nexec {shlex.quote(base_python())} "$@"\n'
     for name in ("python3", "python"):
         _write_program(into / name, run)
 
 
 def base_python() -> str:
-    """Return the interpreter that the one we run by was made from."""
-    # In a virtual environment, sys.executable leads through the user's project.
+    """Return the real interpreter, outside of any virtual environment."""
+    # In a virtual environment, sys.executable is a path in the user's project.
     base = getattr(sys, "_base_executable", "") or sys.executable
     return os.path.realpath(base)
 
 
-def needed() -> list[str]:
-    """Return the directories that the box must read for its Python to work."""
+def python_folders() -> list[str]:
+    """Return the folders that the box must be able to read for its Python to work."""
     return sorted({sys.prefix, sys.base_prefix, sys.base_exec_prefix})
 
 

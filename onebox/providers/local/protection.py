@@ -1,4 +1,4 @@
-"""What a job in a box on this machine can and cannot reach, in words."""
+"""What a job in a local box can and cannot reach, in words."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from dataclasses import dataclass
 
 from . import mounts, sandbox
 
-# The first Landlock that keeps signals and abstract sockets in the box.
+# The first Landlock version that confines signals and abstract sockets.
 _SCOPES_ABI = 6
-_SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - words, no path that is used
+_SHARED = "/tmp, /var/tmp and /dev/shm"  # noqa: S108 - words, not a path that is used
 _OWN = "/tmp, /var/tmp, /dev/shm and /run"  # noqa: S108 - likewise
 
 
 @dataclass(frozen=True)
 class Protection:
     """
-    What confines a box: the ABI of Landlock (0: none), and a view of its own.
+    What confines a box.
 
-    *no_view* is why it has no view of the file system of its own, "" if it has.
+    *landlock* is Landlock's ABI version, 0 without Landlock. *no_view* is why the box
+    has
+    no mount namespace, "" if it has one.
     """
 
     landlock: int
@@ -25,12 +27,12 @@ class Protection:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is out of reach that can be."""
+        """Whether the box is confined as much as onebox can."""
         return self.landlock >= _SCOPES_ABI and not self.no_view
 
     @property
     def note(self) -> str:
-        """A short sentence for a new box; "" if its confinement is complete."""
+        """A note for a new box, "" if its confinement is complete."""
         if self.complete:
             return ""
         return "a job is confined only in part here: inv doctor lists what it reaches"
@@ -67,8 +69,8 @@ class Protection:
 
     def describe(self) -> str:
         """Return one line for `inv doctor`."""
-        kept, reached = "; ".join(self.out_of_reach), "; ".join(self.in_reach)
-        parts = [f"a job cannot reach: {kept}"] if kept else []
+        blocked, reached = "; ".join(self.out_of_reach), "; ".join(self.in_reach)
+        parts = [f"a job cannot reach: {blocked}"] if blocked else []
         parts.append(f"it can reach: {reached}")
         if self.landlock < sandbox.OLDEST_ABI:
             parts.append("no Landlock here (Linux 5.19 or later)")
@@ -80,5 +82,5 @@ class Protection:
 
 
 def here() -> Protection:
-    """Return what a box made on this machine now is confined by."""
+    """Return the confinement of a box that is created on this machine now."""
     return Protection(sandbox.landlock_abi(), mounts.why_not())

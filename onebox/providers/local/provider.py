@@ -1,4 +1,4 @@
-"""The provider `local`: boxes that are directories of this machine, for nothing."""
+"""The provider `local`: boxes that are directories of this machine, at no cost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +25,37 @@ from onebox.providers.base import (
     Requirements,
 )
 from onebox.providers.kernel.clock import CLOSE_SECONDS
-from onebox.signals import held
 from onebox.store.atomic_files import private_dir
 
 from . import (
+    box_files,
+    creation,
+    deletion,
     disk,
+    doctor,
     fault_injection,
     host,
     images,
-    lifecycle,
-    processes,
-    records,
+    instances,
+    metadata,
+    power,
 )
-from .layout import Layout, take_lock, write_json
+from .layout import Layout
+from .locks import locked
 
 CONSOLE_LINES = 40
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# What may stand in PATH, in a script's first line, and in a shell unquoted.
+# Characters that PATH, the first line of a script and an unquoted shell word allow.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=,~-]+")
 
 
 class Local(Provider):
     """
-    Boxes below *root*, as *settings* (the table [local]) wants them.
+    Boxes below *root*, with the *settings* of the table [local].
 
     Raises:
-        ConfigError: The root or a setting cannot be used.
+        ConfigError: The root or a setting is invalid.
     """
 
     name = "local"
@@ -78,7 +81,7 @@ class Local(Provider):
         self._clock = clock
 
     def offers(self, need: Requirements) -> Sequence[Offer]:
-        """Return this machine: whatever is asked for, it is what there is."""
+        """Return this machine, whatever the requirements are."""
         return [
             Offer(
                 name=need.name,
@@ -93,117 +96,110 @@ class Local(Provider):
         ]
 
     def egress_rate(self, place: str) -> float | None:
-        """Return what a GB costs that stays on this machine: nothing."""
+        """Return 0: nothing leaves this machine."""
         return 0.0
 
     def base(self, name: str = "", arch: str = "") -> str:
-        """Name this machine's system and Python, which every box is made of."""
+        """Return the name of this machine's system and Python."""
         return host.base()
 
     def now(self) -> float:
-        """Return the kernel's time: programs such as faketime change only our own."""
-        here, there = self._clock(), host.clock()
-        return there if abs(there - here) > CLOSE_SECONDS else here
+        """Return the kernel's time, which programs such as faketime do not change."""
+        ours, kernel = self._clock(), host.clock()
+        return kernel if abs(kernel - ours) > CLOSE_SECONDS else ours
 
     def create(self, request: Request) -> Box:
-        """Make the box; see `Provider`. A half-made one is made whole."""
-        final, new = self._layout(request.box), self._layout(request.box, ".new-")
-        patience = time.monotonic() + lifecycle.UP_SECONDS
+        """Create the box, or complete and start an unfinished one; see `Provider`."""
+        final = self._layout(request.box)
+        deadline = time.monotonic() + power.UP_SECONDS
         while not os.path.lexists(final.path):
-            if self._make(new, final, request):
+            if self._make(final, request):
                 break
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 raise Unclear(f"another onebox command is making box {request.box}")
             time.sleep(0.005)
         else:
-            records.check_owner(final, request.tags)
-            with _locked(final.lock) as lock:
-                if lock is not None and not records.has_run(final):
-                    lifecycle.start(final, lock)
+            metadata.check_owner(final, request.tags)
+            with locked(final.lock) as lock:
+                if lock is not None and not instances.has_run(final):
+                    power.start(final, lock)
         try:
-            lifecycle.wait_until_up(final)
+            power.wait_until_up(final)
         except Unclear:
             raise
         except ProviderError:
-            self._remove(final)
+            deletion.remove(final)
             raise
-        return records.box(final)
+        return instances.box(final)
 
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return this owner's boxes; clear away what a crash left half done."""
+        """Return this owner's boxes; remove what crashed commands left behind."""
         found = []
         for path in self._entries("boxes"):
             layout = Layout(path)
-            tags = records.tags(layout)
-            # On a full disk not even a lock can be made, and what was killed just
-            # now may still write: it can wait.
-            if path.name.startswith(".gone-"):
+            tags = metadata.tags(layout)
+            # A removal can fail: on a full disk no lock can be created, and a process
+            # that was just killed may still write. The next call tries again.
+            if path.name.startswith(metadata.DELETED):
                 with contextlib.suppress(OSError):
                     disk.remove(path)
-            elif path.name.startswith(".new-"):
+            elif path.name.startswith(metadata.NEW):
                 if tags is None or tags.owner == owner:
                     with contextlib.suppress(OSError):
-                        _clear(layout)
+                        deletion.clear_unfinished(layout)
             elif tags is not None and tags.owner == owner:
                 # Another command may just have removed it.
                 with contextlib.suppress(Gone):
-                    found.append(records.box(layout))
+                    found.append(instances.box(layout))
         return found
 
     def get(self, box: str, place: str = "") -> Box | None:
-        """Return this box as it is now, None once it is certainly gone."""
+        """Return this box as it is now, None if it does not exist."""
         layout = self._layout(box)
         try:
-            return records.box(layout) if records.tags(layout) is not None else None
+            return instances.box(layout) if metadata.tags(layout) is not None else None
         except Gone:
-            # Removed between the two looks.
+            # Another command removed it between the two reads.
             return None
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Boot a stopped box again, with the home directory as it was."""
+        """Start a stopped box again; its home directory is unchanged."""
         layout = self._layout(box.id)
-        records.check_owner(layout, box.tags)
-        lifecycle.wait_while_stopping(layout)
-        with _locked(layout.lock) as lock:
+        metadata.check_owner(layout, box.tags)
+        power.wait_while_stopping(layout)
+        with locked(layout.lock) as lock:
             if lock is not None:
-                records.renew(layout, deadline, self._faults)
-                lifecycle.start(layout, lock)
-        lifecycle.wait_until_up(layout)
-        return records.box(layout)
+                box_files.renew(layout, deadline, self._faults)
+                power.start(layout, lock)
+        power.wait_until_up(layout)
+        return instances.box(layout)
 
     def stop(self, box: Box) -> None:
-        """Stop the box and wait until it has; its disk stays."""
+        """Stop the box and wait until it has stopped; its disk stays."""
         layout = self._layout(box.id)
         with contextlib.suppress(Gone):
-            records.check_owner(layout, box.tags)
-            lifecycle.stop(layout, box.id, "stopped")
+            metadata.check_owner(layout, box.tags)
+            power.stop(layout, box.id, "stopped")
 
     def delete(self, box: Box) -> None:
-        """Remove this one box, its processes and its directory."""
+        """Remove this box, its processes and its directory."""
         layout = self._layout(box.id)
         with contextlib.suppress(Gone):
-            records.check_owner(layout, box.tags)
-        self._remove(layout)
+            metadata.check_owner(layout, box.tags)
+        deletion.remove(layout)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Return what there still is of this box: directories, processes."""
-        paths = [self._layout(box, prefix).path for prefix in ("", ".new-", ".gone-")]
-        found = [
-            Leftover("directory", str(path), 0.0)
-            for path in paths
-            if os.path.lexists(path)
-        ]
-        pids = sorted(processes.marked(box))
-        return [*found, *(Leftover("process", str(pid), 0.0) for pid in pids)]
+        """Return the directories and processes that exist of this box."""
+        return deletion.leftovers(self._layout(box))
 
     def images(self, owner: str) -> Sequence[Image]:
         """Return this owner's images, newest first."""
         found = []
         for path in self._entries("images"):
-            image = records.image(path)
-            if path.name.startswith(".gone-"):
+            image = images.image(path)
+            if path.name.startswith(metadata.DELETED):
                 with contextlib.suppress(OSError):
                     disk.remove(path)
             elif image is not None and image.tags.owner == owner:
@@ -213,21 +209,22 @@ class Local(Provider):
     def save(self, box: Box, image: Image) -> Image:
         """Save a stopped box's home, without `work`, as an image."""
         layout, final = self._layout(box.id), self._image_path(image.id)
-        records.check_owner(layout, box.tags)
-        present = records.image(final)
+        metadata.check_owner(layout, box.tags)
+        present = images.image(final)
         if present is not None:
-            records.check_same(f"image {image.id}", present.tags, image.tags)
+            metadata.check_same(f"image {image.id}", present.tags, image.tags)
             return present
-        if records.loses_disk(layout):
+        if instances.loses_disk(layout):
             raise ProviderError(
                 f"box {box.id} has a rehearsed disk, which it loses when it stops: "
                 "it cannot be saved as an image"
             )
         self._make_private(final.parent)
-        with _locked(layout.lock) as lock:
+        with locked(layout.lock) as lock:
             if lock is None:
                 raise ProviderError(f"box {box.id} must be stopped before it is saved")
-            # In the box: whoever removes it after a crash removes this as well.
+            # Saved in the box's directory, so that after a crash it is removed with
+            # the box.
             new = layout.saving
             disk.remove(new)
             paths = images.save(layout.path, layout.home, new / "home")
@@ -241,83 +238,48 @@ class Local(Provider):
                 tags=image.tags,
                 base=image.base,
             )
-            write_json(new / "image.json", {**asdict(saved), "paths": paths})
+            images.describe(new, saved, paths)
             new.rename(final)
         return saved
 
     def delete_image(self, image: Image) -> None:
-        """Remove this one image; already gone is fine."""
+        """Remove this image, if it exists."""
         path = self._image_path(image.id)
-        present = records.image(path)
+        present = images.image(path)
         if present is not None:
-            records.check_same(f"image {image.id}", present.tags, image.tags)
-            gone = path.with_name(f".gone-{image.id}")
-            _put_away(path, gone)
-            disk.remove(gone)
+            metadata.check_same(f"image {image.id}", present.tags, image.tags)
+            deleted = path.with_name(f"{metadata.DELETED}{image.id}")
+            deletion.put_away(path, deleted)
+            disk.remove(deleted)
 
     def console(self, box: Box) -> str:
-        """Return the last lines that the box's two processes have said."""
-        return lifecycle.console(self._layout(box.id), CONSOLE_LINES)
+        """Return the last lines of the box's console."""
+        return power.console(self._layout(box.id), CONSOLE_LINES)
 
     def checks(self) -> Sequence[Check]:
-        """Look for whatever would keep a box from coming up here."""
-        return host.checks(self._root)
+        """Return the checks of what a box on this machine needs."""
+        return doctor.checks(self._root)
 
-    def _make(self, new: Layout, final: Layout, request: Request) -> bool:
-        """Make and start the box; say no if another makes it, or clears it away."""
+    def _make(self, final: Layout, request: Request) -> bool:
+        """Create and start the box; return False if another command creates it."""
         self._make_private(final.path.parent)
-        new.path.mkdir(mode=0o700, exist_ok=True)
-        with _locked(new.lock) as lock:
-            if lock is None:
-                return False
-            try:
-                self._prepare(new, final, request)
-                new.path.rename(final.path)
-            except BaseException:
-                disk.remove(new.path)
-                raise
-            lifecycle.start(final, lock)
-        return True
-
-    def _prepare(self, new: Layout, final: Layout, request: Request) -> None:
-        """Write all of the box at *new*, for a life at *final*."""
-        for left in new.path.iterdir():
-            # A crash's. The lock is ours, and must stay the file that it is.
-            if left != new.lock:
-                disk.remove(left) if left.is_dir() else left.unlink()
-        records.write(new, final, request, self.now(), self._faults, self._read)
-        lifecycle.furnish(new, final, request.arming.agent)
-        if request.image is None:
-            return
-        saved = self._image_path(request.image.id)
-        paths = records.image_paths(saved)
-        if paths is None:
-            raise ProviderError(f"there is no image {request.image.id} here")
-        images.restore(saved / "home", paths, final.path, new.home)
-
-    def _remove(self, layout: Layout) -> None:
-        box = layout.path.name
-        gone, new = self._layout(box, ".gone-").path, self._layout(box, ".new-")
-        if os.path.lexists(layout.path):
-            lifecycle.stop(layout, box, "deleted")
-            # From here on the box is gone, whatever happens to us.
-            _put_away(layout.path, gone)
-        processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
-        disk.remove(gone)
-        if not _clear(new):
-            raise Unclear(f"another onebox command is making box {box}")
+        new = Layout(final.path.with_name(f"{metadata.NEW}{request.box}"))
+        image = self._image_path(request.image.id) if request.image else None
+        return creation.make(
+            new, final, request, image, self.now(), self._faults, self._read
+        )
 
     def _make_private(self, folder: Path) -> None:
-        """Make a folder of the root's that only this user can enter or replace."""
+        """Create a folder below the root that only this user can enter or replace."""
         private_dir(folder)
         folder.chmod(0o700)
-        # An older version made the root as open as the user's umask was.
+        # An older version created the root with the permissions of the user's umask.
         mode = stat.S_IMODE(self._root.stat().st_mode)
         if mode & 0o022 and not mode & stat.S_ISVTX:
             self._root.chmod(mode & ~0o022)
 
-    def _layout(self, box: str, prefix: str = "") -> Layout:
-        return Layout(self._root / "boxes" / f"{prefix}{_plain_id(box)}")
+    def _layout(self, box: str) -> Layout:
+        return Layout(self._root / "boxes" / _plain_id(box))
 
     def _image_path(self, image: str) -> Path:
         return self._root / "images" / _plain_id(image)
@@ -329,58 +291,23 @@ class Local(Provider):
             return []
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int | None]:
-    """Hold the lock, if nobody else does, and let go of it after."""
-    lock = None
-    try:
-        # Lost between the taking and the noting, it would be held until we end.
-        with held():
-            lock = take_lock(path)
-        yield lock
-    finally:
-        if lock is not None:
-            os.close(lock)
-
-
-def _clear(left: Layout) -> bool:
-    """Remove what a crash has left; say no if somebody is still at work there."""
-    if not left.path.is_dir():
-        return True
-    gone = left.path.with_name(left.path.name.replace("new", "gone", 1))
-    with _locked(left.lock) as lock:
-        if lock is None:
-            return False
-        # Whole, and with its lock: whoever makes the box anew starts on nothing.
-        _put_away(left.path, gone)
-    disk.remove(gone)
-    return True
-
-
-def _put_away(path: Path, gone: Path) -> None:
-    """Move to *gone* what is to be removed, unless another command just has."""
-    disk.remove(gone)
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(gone)
-
-
 def _plain_id(text: str) -> str:
-    """Return an id that is one plain file name. Raises `ProviderError`."""
+    """Return an id that is a plain file name. Raises `ProviderError`."""
     if not _ID.fullmatch(text):
         raise ProviderError(f"{text!r} cannot be the id of a box or an image")
     return text
 
 
 def _table(settings: Mapping[str, object], name: str) -> dict[str, Any]:
-    """Return a table of the settings, which the configuration has checked."""
+    """Return a table of the settings, which the configuration has validated."""
     table = settings.get(name, {})
     assert isinstance(table, Mapping)
     return dict(table)
 
 
 def _paths(value: object) -> tuple[str, ...]:
-    """Return the folders of [local] read, under the names they go by."""
+    """Return the folders in [local] read, each by its own and by its real path."""
     if not isinstance(value, (list, tuple)):
         raise ConfigError("[local] read must be a list of paths")
-    named = [str(Path(str(one)).expanduser().absolute()) for one in value]
-    return tuple(dict.fromkeys([*named, *map(os.path.realpath, named)]))
+    paths = [str(Path(str(path)).expanduser().absolute()) for path in value]
+    return tuple(dict.fromkeys([*paths, *map(os.path.realpath, paths)]))

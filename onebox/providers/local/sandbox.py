@@ -1,10 +1,10 @@
 """
-Keep what runs in a box away from the user's files and processes, by Landlock.
+Confine the processes of a box with Landlock: no access to the user's files.
 
-A guard rail against accidents (`rm -rf ~`, `pkill python`, `sudo poweroff`), not
-a jail for hostile code. It is also fidelity: a job that leans on a file of the
-laptop fails here, as it would in the cloud. `mounts` comes before it, where the
-kernel lets us, and covers what Landlock does not.
+This protects against accidents (`rm -rf ~`, `pkill python`, `sudo poweroff`), not
+against hostile code. It is also fidelity: a job that depends on a file of this machine
+fails here, as it would in the cloud. Where the kernel allows it, the mount namespace of
+`mounts` is entered first, which covers what Landlock does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .mounts import SCRATCH, holds
 _NO_NEW_PRIVS = 38
 _CAPBSET_DROP = 24
 
-# The numbers of these three are the same on every architecture.
+# These numbers are the same on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_QUESTION = 1
 _RULE_PATH_BENEATH = 1
@@ -40,42 +40,42 @@ _TRUNCATE = 1 << 14  # ABI 3
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _WRITE_FILE | _REMOVE | _MAKE | _REFER | _TRUNCATE
 _ALL = _EXECUTE | _READ | _WRITE | _MAKE_DEVICE
-# What may be allowed on a path that is no directory.
+# The rights that a path can have if it is no directory.
 _FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 
-# ABI 6: no signals to, and no abstract Unix sockets of, anything outside.
+# ABI 6: the box cannot signal outside processes, or use their abstract sockets.
 _SCOPE_SIGNALS_AND_SOCKETS = 0b11
 
-# Without rename across directories (ABI 1), pip and git do not work.
+# Without rename across directories (ABI 1) pip and git do not work.
 OLDEST_ABI = 2
 
-# Directories whose content is the system's, also where a home lies in one of
-# them (/var/lib/jenkins): only the home itself is hidden then.
+# Directories that belong to the system. Where a home lies in one of them
+# (/var/lib/jenkins), only that home is hidden.
 _SYSTEM = ("bin", "etc", "lib", "lib32", "lib64", "opt", "sbin", "usr", "var")
 _NEVER = ("home", "root", "run", "dev", "tmp", "lost+found")
-# What /etc/resolv.conf leads to. The rest of /run is sockets of the system's.
+# Targets of /etc/resolv.conf. The rest of /run is sockets of the system.
 _RUN = ("systemd/resolve", "resolvconf", "NetworkManager/resolv.conf", "connman")
 RESOLVER = tuple(Path("/run", name) for name in _RUN)
-# Memory, the kernel's log, and terminals that are no pseudo-terminals.
+# Memory, the kernel's log, and terminals other than pseudo-terminals.
 _DEVICES_NEVER = re.compile("mem|kmem|port|kmsg|initctl|console|log|tty.+|vcs.*|hvc.*")
 
-# By their absolute path, these would reach past the box's own commands of these
-# names; as root, or in a desktop session, they do power the machine off.
+# A job could call these by their absolute path, past the box's own commands. Run by
+# root, or in a desktop session, they power the machine off.
 _POWER_PROGRAMS = ("halt", "poweroff", "reboot", "shutdown", "systemctl", "telinit")
 
-# Capabilities that root in the box has no use for, as numbered by the kernel:
-# NET_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, SYS_BOOT, SYS_TIME,
-# MKNOD, MAC_OVERRIDE, MAC_ADMIN, SYSLOG, PERFMON (which reads other processes'
-# memory past Landlock), BPF, CHECKPOINT_RESTORE.
+# Capabilities that root in the box does not need, as numbered by the kernel: NET_ADMIN,
+# SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, SYS_BOOT, SYS_TIME, MKNOD, MAC_OVERRIDE,
+# MAC_ADMIN, SYSLOG, PERFMON (which reads other processes' memory past Landlock), BPF,
+# CHECKPOINT_RESTORE.
 _CAPABILITIES = (12, 16, 17, 19, 21, 22, 25, 27, 32, 33, 34, 38, 39, 40)
 
 
 @dataclass(frozen=True)
 class Limits:
     """
-    What a box may reach: whole directories to *write* or to *read*.
+    The directories that a box may *write* (and read) or only *read*.
 
-    *own_tmp* says that /tmp and /var/tmp are the box's own.
+    With *own_tmp*, /tmp and /var/tmp are the box's own.
     """
 
     box: Path
@@ -86,7 +86,7 @@ class Limits:
 
 
 def landlock_abi() -> int:
-    """Return the version of Landlock in this kernel, 0 if there is none."""
+    """Return the version of Landlock in this kernel, 0 if it has none."""
     if not sys.platform.startswith("linux"):
         return 0
     return max(0, _syscall(_CREATE_RULESET, 0, 0, _VERSION_QUESTION))
@@ -96,7 +96,9 @@ def apply(limits: Limits) -> int:
     """
     Confine this process and all that it will start; return the Landlock ABI.
 
-    Without Landlock (an old kernel, macOS, gVisor) the rest still applies.
+    Without Landlock (an old kernel, macOS, gVisor) only capabilities and set-uid
+    programs
+    are disabled, and 0 is returned.
     """
     if not sys.platform.startswith("linux"):
         return 0
@@ -104,7 +106,7 @@ def apply(limits: Limits) -> int:
     if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs was refused")
     for capability in _CAPABILITIES:
-        # Refused unless we are root; then there is nothing to drop.
+        # Only root may drop these; other users do not have them.
         libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0)
     abi = landlock_abi()
     if abi < OLDEST_ABI:
@@ -126,29 +128,17 @@ def apply(limits: Limits) -> int:
 
 
 def hidden(limits: Limits) -> tuple[Path, ...]:
-    """Return what the box must not see: the user's homes and all other boxes."""
+    """Return the directories to hide: the user's homes, and the root of all boxes."""
     homes = (home for home in limits.homes if not _is_system(home))
     return (*homes, limits.box.parent.parent)
 
 
 def _rules(limits: Limits) -> Iterator[tuple[Path, int]]:
-    unseen, blocked = hidden(limits), _power_programs()
-    for top in _entries(Path("/")):
-        if top.name in _NEVER or top.is_symlink():
-            continue
-        if top.name not in _SYSTEM and any(holds(top, home) for home in limits.homes):
-            continue
-        for path in _around(top, unseen):
-            yield path, _READ
-        for path in _around(top, (*unseen, *blocked)):
-            yield path, _EXECUTE
+    """Yield each path that the box may use, with its rights."""
+    yield from _system_rules(limits)
+    yield from _device_rules(limits)
     for path in RESOLVER:
         yield path, _READ
-    yield Path("/dev"), _READ_DIR
-    for device in _entries(Path("/dev")):
-        if not _DEVICES_NEVER.fullmatch(device.name) and not _is_disk(device):
-            for path in _around(device, unseen):
-                yield path, _READ | _WRITE | _EXECUTE
     for path in SCRATCH:
         if limits.own_tmp or not holds(path, limits.box):
             yield path, _EXECUTE | _READ | _WRITE
@@ -158,15 +148,38 @@ def _rules(limits: Limits) -> Iterator[tuple[Path, int]]:
         yield path, _EXECUTE | _READ | _WRITE
 
 
+def _system_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
+    """Allow to read and run the system, except homes, boxes and power commands."""
+    invisible, blocked = hidden(limits), _power_programs()
+    for top in _entries(Path("/")):
+        if top.name in _NEVER or top.is_symlink():
+            continue
+        if top.name not in _SYSTEM and any(holds(top, home) for home in limits.homes):
+            continue
+        for path in _around(top, invisible):
+            yield path, _READ
+        for path in _around(top, (*invisible, *blocked)):
+            yield path, _EXECUTE
+
+
+def _device_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
+    """Allow to use devices, except disks, memory and the system's terminals."""
+    yield Path("/dev"), _READ_DIR
+    for device in _entries(Path("/dev")):
+        if not _DEVICES_NEVER.fullmatch(device.name) and not _is_disk(device):
+            for path in _around(device, hidden(limits)):
+                yield path, _READ | _WRITE | _EXECUTE
+
+
 def _around(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
     """
-    Yield *path*, or, if it holds something hidden, what lies in it beside that.
+    Yield *path*, or its visible entries if it contains a hidden path.
 
-    Landlock can only add: a rule cannot take back what one further up allows.
+    Landlock rules only add rights: a rule cannot take back what a parent's rule allows.
     """
     if path in hidden:
         return
-    if not any(holds(path, one) for one in hidden):
+    if not any(holds(path, inner) for inner in hidden):
         yield path
         return
     for entry in _entries(path):
@@ -175,7 +188,7 @@ def _around(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
 
 
 def _is_system(home: Path) -> bool:
-    """Say whether a "home" is a directory of the system's: nobody's is /."""
+    """Return whether a "home" is a system directory, such as / for the user nobody."""
     if home == Path("/"):
         return True
     inside = len(home.parts) > 1 and home.parts[1] in _SYSTEM
@@ -200,12 +213,12 @@ def _is_disk(path: Path) -> bool:
 
 
 def _power_programs() -> tuple[Path, ...]:
-    """Return the real files behind the commands that power a machine off."""
+    """Return the real files of the commands that power a machine off."""
     found = set()
     for name in _POWER_PROGRAMS:
         for folder in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
             program = shutil.which(name, path=folder)
-            # In busybox one file is every command: it must stay usable.
+            # In busybox one file is every command, so it must stay usable.
             if program and "busybox" not in os.path.realpath(program):
                 found.add(Path(program).resolve())
     return tuple(found)
@@ -215,7 +228,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        # Not there, or gone since it was listed: nothing to allow.
+        # The path does not exist, so it needs no rule.
         return
     try:
         if not stat.S_ISDIR(os.fstat(handle).st_mode):
@@ -230,7 +243,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
 def _syscall(number: int, *arguments: int | bytes) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     passed = [
-        ctypes.c_char_p(one) if isinstance(one, bytes) else ctypes.c_long(one)
-        for one in arguments
+        ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_long(value)
+        for value in arguments
     ]
     return int(libc.syscall(ctypes.c_long(number), *passed))

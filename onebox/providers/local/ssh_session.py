@@ -1,4 +1,4 @@
-"""One session of the box's ssh server: a command, or a shell, and its streams."""
+"""A session of the box's ssh server: a command or shell, and its streams."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ import asyncssh
 
 from . import processes
 
-# One read of a command's output; also what a pipe is asked to hold.
+# Bytes of output that are read at once, and the size that is requested for a pipe.
 _READ_BYTES = 1 << 17
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031
-# Python ignores two in itself, the supervisor others; a command must get all of
-# them as usual.
+# A command must start with the default signal handlers, but Python ignores two signals,
+# and the supervisor others.
 DEFAULT_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 @dataclass
 class Children:
-    """The commands under way; whoever reaps children reports their end here."""
+    """The running commands, by pid."""
 
     shell: str
     environment: Mapping[str, str]
     sessions: dict[int, SSHSession] = field(default_factory=dict)
 
     def reap(self) -> None:
-        """Collect what has ended and tell the sessions concerned."""
+        """Reap the children that have ended, and notify their sessions."""
         for pid, status in processes.reap().items():
             session = self.sessions.pop(pid, None)
             if session is not None:
@@ -44,11 +44,12 @@ class Children:
 
 class SSHSession(asyncssh.SSHServerSession[bytes]):
     """
-    Runs one command as sshd does, byte for byte and signal for signal.
+    Runs one command as sshd does: same bytes, same signals.
 
-    The channel is closed when the command has ended *and* its output has been
-    read to the end; when the connection breaks, the command's pipes are closed,
-    and it lives on until it notices.
+    The channel is closed when the command has ended *and* its output has been read to
+    the
+    end. If the connection breaks, the pipes of the command are closed, and the command
+    runs on until it notices.
     """
 
     def __init__(self, children: Children) -> None:
@@ -61,29 +62,29 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         self._input = -1
         self._pending = bytearray()
         self._input_ended = False
-        # Descriptor to read, and whether it is standard error.
+        # The descriptors to read; the value is true for standard error.
         self._outputs: dict[int, bool] = {}
         self._paused = False
         self._over = False
         self._channel: Any = None
 
     def connection_made(self, chan: Any) -> None:
-        """Take the channel."""
+        """Store the channel."""
         self._channel = chan
 
     def pty_requested(
         self, term_type: str, term_size: tuple[int, int, int, int], term_modes: object
     ) -> bool:
-        """Note that a terminal is wanted."""
+        """Accept the request for a terminal."""
         self._terminal = (term_type, term_size)
         return True
 
     def shell_requested(self) -> bool:
-        """Agree to an interactive shell."""
+        """Accept an interactive shell."""
         return True
 
     def exec_requested(self, command: str) -> bool:
-        """Agree to a command."""
+        """Accept a command."""
         self._command = command
         return True
 
@@ -96,7 +97,10 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             self._channel.exit(126)
 
     def data_received(self, data: bytes, datatype: object) -> None:
-        """Pass bytes on to the command; a full pipe holds the client back."""
+        """
+        Write input to the command; while its pipe is full, stop reading from the
+        client.
+        """
         if self._input < 0 or self._over:
             return
         if self._pending:
@@ -109,20 +113,20 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             self._loop.add_writer(self._input, self._writable)
 
     def eof_received(self) -> bool:
-        """Close the command's standard input; its output goes on."""
+        """Close the command's standard input; the output stays open."""
         self._input_ended = True
         if not self._pending:
             self._end_input()
         return True
 
     def pause_writing(self) -> None:
-        """Stop reading output: the client is behind."""
+        """Stop reading output, because the client is slow."""
         self._paused = True
         for handle in self._outputs:
             self._loop.remove_reader(handle)
 
     def resume_writing(self) -> None:
-        """Go on reading output."""
+        """Continue to read output."""
         self._paused = False
         for handle in self._outputs:
             self._loop.add_reader(handle, self._readable, handle)
@@ -146,7 +150,7 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
                 return
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the pipes. A command that reads or writes them will notice."""
+        """Close the pipes; the command notices when it next uses them."""
         self._over = True
         for handle in list(self._outputs):
             self._close_output(handle)
@@ -154,7 +158,9 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         self._children.sessions.pop(self._pid, None)
 
     def ended(self, status: int) -> None:
-        """Note how the command ended; its output may not all be read yet."""
+        """
+        Store the command's wait status; its output may not be read completely yet.
+        """
         self._status = status
         self._drain_terminal()
         self._finish()
@@ -167,7 +173,8 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             environment["TERM"] = kind
             outer, inner = os.openpty()
             _resize(outer, size)
-            # Opening it as the leader of a new session makes it the terminal.
+            # A session leader that opens a terminal gets it as its controlling
+            # terminal.
             actions = [(os.POSIX_SPAWN_OPEN, 0, os.ttyname(inner), os.O_RDWR, 0)]
             actions += [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
             theirs, self._input = [inner], outer
@@ -215,7 +222,7 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         except BlockingIOError:
             return view
         except OSError:
-            # The command has closed its input; what still comes is dropped.
+            # The command has closed its input: drop the rest.
             self._close_input()
             return memoryview(b"")
         return view
@@ -227,14 +234,14 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             if self._input >= 0:
                 self._loop.remove_writer(self._input)
             self._channel.resume_reading()
-            # That may have brought the last of the data, and the end after it,
-            # at once: then there is something to write again.
+            # `resume_reading` may deliver more data, and the end of the input, at once:
+            # then there is something to write again.
             if self._input_ended and not self._pending:
                 self._end_input()
 
     def _end_input(self) -> None:
         if self._terminal and self._input >= 0:
-            # A terminal has no end of file of its own: it is a control key.
+            # A terminal signals the end of the input with a control character, Ctrl-D.
             self._write(b"\x04")
         else:
             self._close_input()
@@ -245,17 +252,17 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         self._loop.remove_writer(self._input)
         os.close(self._input)
         self._input = -1
-        # Not cleared in place: a write may be looking at it.
+        # Replaced and not cleared: a write may hold a view of it.
         self._pending = bytearray()
 
     def _readable(self, handle: int) -> bool:
-        """Pass on what can be read; say whether there was something."""
+        """Forward available output; return whether there was any."""
         try:
             data = os.read(handle, _READ_BYTES)
         except BlockingIOError:
             return False
         except OSError:
-            # EIO: nobody holds the other side of the terminal any more.
+            # EIO: no process has the terminal open any more.
             data = b""
         if not data:
             self._close_output(handle)
@@ -267,14 +274,17 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             else:
                 self._channel.write(data)
         except BrokenPipeError:
-            # The client has closed the channel; while input waits for the command,
-            # this is heard of before `connection_lost`.
+            # The client has closed the channel. While input waits for the command, this
+            # error comes before `connection_lost`.
             self._close_output(handle)
             return False
         return True
 
     def _drain_terminal(self) -> None:
-        """Read what the terminal still holds: it ends with the command."""
+        """
+        Read the rest of the terminal's output: a terminal session ends with its
+        command.
+        """
         if not self._terminal:
             return
         for handle in list(self._outputs):
@@ -307,7 +317,7 @@ def _pipe() -> tuple[int, int]:
         try:
             fcntl.fcntl(ends[0], _SET_PIPE_SIZE, _PIPE_BYTES)
         except OSError:
-            # Above what the system allows a user: the usual size does as well.
+            # The size exceeds the limit for ordinary users: use the default.
             return ends
     return ends
 
@@ -322,7 +332,7 @@ def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name[3:]
     except ValueError:
-        # A real-time signal: ssh has no name for it.
+        # A real-time signal, for which ssh has no name.
         return "USR1"
 
 

@@ -1,15 +1,14 @@
 """
-The supervisor of a local box: what a cloud's control plane is to a VM.
+The supervisor of a local box, which acts as a cloud's control plane.
 
-It is not confined, and the box cannot signal it. It holds the lock that means
-"alive", boots the machine, and ends everything when told to, when the deadline
-has passed, when the machine dies, or when the box's directory is gone.
+It is not confined, and the box cannot signal it. It holds the lock that means "alive",
+starts the machine, and ends all processes of the box: when a client orders it, after
+the deadline, when the machine dies, or when the box's directory is removed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -23,46 +22,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import processes
-from .layout import MARK, Layout, command, read_json, write_json
+from ...agent.box import is_locked
+from ...agent.processes import become_subreaper
+from . import boot_config, processes
+from .layout import MARK, Layout, write_json
+from .standalone import command
 
-# The agent ends a box at its deadline. Should it be dead, this is how much later
-# the provider's own layer does, as a cloud's maximum run time would.
+# All times are in seconds. The agent powers a box off at its deadline. If the agent is
+# dead, the supervisor does so this much later, like a cloud's maximum run time.
 DEADLINE_MARGIN = 15 * 60.0
-# How often the clocks, and the directory, are looked at.
+# How often the clocks and the directory are checked.
 _TICK = 1.0
 _BOOT_SECONDS = 60.0
-# More than the watch gives a job to end.
+# More than the watchdog gives a job to end.
 _JOB_SECONDS = 75.0
 
 
 def main(arguments: Sequence[str]) -> None:
     """
-    Run the box in this directory until it stops.
+    Run the box in a directory until it stops.
 
-    *arguments*: the directory and the descriptor that holds its lock.
+    *arguments*: the directory, and the descriptor that holds its lock.
     """
     layout, lock = Layout(Path(arguments[0])), int(arguments[1])
     os.set_inheritable(lock, False)
-    # Whoever started us waits for this process, and not for the box.
+    # The client waits for this process to end, and not for the box.
     if os.fork():
         os._exit(0)
     os.setsid()
     os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    processes.adopt_orphans()
+    become_subreaper()
     _Supervisor(layout).run()
 
 
 class _Supervisor:
-    """One box from boot to stop; a reboot is a second machine, same supervisor."""
+    """Runs a box from boot to stop; a reboot starts a second machine."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._boot: dict[str, Any] = read_json(layout.boot) or {}
+        boot = boot_config.load(layout.boot)
+        if boot is None:
+            raise SystemExit(f"{layout.boot} is missing or invalid")
+        self._boot = boot
         self._directory = layout.path.stat()
-        # Both ends open, so that a pipe never ends when its last writer goes.
+        # Opened for reading and writing, so that a pipe has no end of file when its
+        # last writer closes it.
         self._control = os.open(layout.control, os.O_RDWR | os.O_NONBLOCK)
         self._power = os.open(layout.power, os.O_RDWR | os.O_NONBLOCK)
         self._wake, wake = os.pipe()
@@ -76,115 +82,122 @@ class _Supervisor:
         self._timers: dict[str, float] = {}
 
     def run(self) -> None:
-        """Boot, watch, and when it is over say why."""
+        """Boot, watch until the box stops, and publish why it stopped."""
         why = "reboot"
         while why == "reboot":
-            with self._boot_machine() as line:
-                why = self._watch(line)
-                _say(f"the box goes down: {why}")
+            with self._boot_machine() as machine:
+                why = self._watch(machine)
+                _log(f"the box goes down: {why}")
                 if why in ("poweroff", "reboot"):
                     self._end_job()
                 if why != "reboot":
-                    _close_door(self._listener)
+                    _refuse_connections(self._listener)
                 self._publish(state="stopping")
-                processes.end(self._everything, each_round=_reap)
+                processes.end(self._all_processes, each_round=_reap)
         refused = why.partition("refused: ")[2]
         self._publish(state="failed" if refused else "stopped", why=refused or why)
 
     def _boot_machine(self) -> socket.socket:
-        """Start the machine; return the line to it."""
+        """Start the machine; return the socket to it."""
         boot_id = str(uuid.uuid4())
         for stale in ("lease", "notice", "off"):
             (self._layout.agent / stale).unlink(missing_ok=True)
         write_json(
             self._layout.agent / "box.json",
-            {**self._boot["agent"], "armed": time.time(), "boot_id": boot_id},
+            {**self._boot.agent, "armed": time.time(), "boot_id": boot_id},
         )
         self._publish(state="starting", boot_id=boot_id, why="")
         self._set_timers()
-        line, theirs = socket.socketpair()
-        self._start_machine(theirs)
+        machine, machines_end = socket.socketpair()
+        self._start_machine(machines_end)
         with contextlib.suppress(BrokenPipeError):
-            # Dead already? Then the line has ended, and that is acted upon.
-            line.sendall(json.dumps(self._boot).encode() + b"\n")
-        return line
+            # A machine that is dead already is noticed by `_watch`.
+            machine.sendall(json.dumps(self._boot.to_json()).encode() + b"\n")
+        return machine
 
-    def _start_machine(self, theirs: socket.socket) -> None:
+    def _start_machine(self, machines_end: socket.socket) -> None:
         listener = self._listener.fileno()
-        with theirs:
+        with machines_end:
             subprocess.Popen(
                 command(
                     "machine",
-                    self._boot["python_path"],
+                    self._boot.python_path,
                     str(self._layout.path),
-                    str(theirs.fileno()),
+                    str(machines_end.fileno()),
                     str(listener),
                 ),
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), listener),
-                env={MARK: self._boot["box"], "LANG": self._boot["lang"]},
+                pass_fds=(machines_end.fileno(), listener),
+                env={MARK: self._boot.box, "LANG": self._boot.lang},
             )
 
-    def _watch(self, line: socket.socket) -> str:
-        """Return why the box is over, as soon as it is."""
-        said = b""
+    def _watch(self, machine: socket.socket) -> str:
+        """Wait until the box must stop; return why."""
+        answer = b""
         while True:
             wait = min([_TICK, *(at - _now() for at in self._timers.values())])
-            watched: list[Any] = [line, self._control, self._power, self._wake]
+            watched: list[Any] = [machine, self._control, self._power, self._wake]
             ready = select.select(watched, [], [], max(0.0, wait))[0]
             if self._wake in ready:
                 numbers = os.read(self._wake, 4096)
                 processes.reap()
                 if signal.SIGTERM in numbers:
                     return "the supervisor was asked to end"
-            if line in ready:
-                news = _hear(line)
-                if not news:
+            if machine in ready:
+                received = _receive(machine)
+                if not received:
                     return "the machine crashed"
-                said += news
-                if said.endswith(b"\n"):
-                    answer = json.loads(said)
-                    if "refused" in answer:
-                        return f"refused: {answer['refused']}"
-                    self._timers.pop("boot", None)
-                    self._plan_faults()
-                    port = self._listener.getsockname()[1]
-                    self._publish(state="running", port=port, notes=answer["notes"])
+                answer += received
+                if answer.endswith(b"\n"):
+                    refusal = self._handle_answer(json.loads(answer))
+                    if refusal:
+                        return f"refused: {refusal}"
             for order in _lines(self._control, ready):
                 return order
             for order in _lines(self._power, ready):
-                self._ask_power(order)
-            due = self._due()
+                self._handle_power_order(order)
+            due = self._handle_timers()
             if due:
                 return due
 
-    def _ask_power(self, order: str) -> None:
-        """Take what `shutdown` and its like in the box say: a word and seconds."""
+    def _handle_answer(self, answer: dict[str, Any]) -> str:
+        """Publish that the machine is up; return why it refused to start, or ""."""
+        if "refused" in answer:
+            return str(answer["refused"])
+        self._timers.pop("boot", None)
+        self._plan_faults()
+        port = self._listener.getsockname()[1]
+        self._publish(state="running", port=port, notes=answer["notes"])
+        return ""
+
+    def _handle_power_order(self, order: str) -> None:
+        """Handle an order from the box, such as "poweroff 60": command and seconds."""
         what, _, seconds = order.partition(" ")
-        for old in ("poweroff", "reboot"):
-            self._timers.pop(old, None)
+        for previous in ("poweroff", "reboot"):
+            self._timers.pop(previous, None)
         if what in ("poweroff", "reboot") and seconds.isdigit():
             self._timers[what] = _now() + int(seconds)
 
     def _set_timers(self) -> None:
         now = _now()
-        left = self._boot["deadline"] + DEADLINE_MARGIN - time.time()
+        left = self._boot.deadline + DEADLINE_MARGIN - time.time()
         self._timers = {"deadline": now + left, "boot": now + _BOOT_SECONDS}
 
     def _plan_faults(self) -> None:
-        """Set the clocks of what is to happen to a box that is up."""
-        now, faults = _now(), self._boot["faults"]
+        """Set the timers of the faults that affect the whole box, once it is up."""
+        now, faults = _now(), self._boot.faults
         if "notice_after" in faults:
             self._timers["notice"] = now + faults["notice_after"]
         if "die_after" in faults:
             self._timers["die"] = now + faults["die_after"]
 
-    def _due(self) -> str:
-        """Act on what is due; return why the box is over, "" if it is not."""
-        if not self._stands():
+    def _handle_timers(self) -> str:
+        """Act on expired timers; return why the box must stop, or ""."""
+        if not self._exists():
             return "its directory is gone"
-        # Both clocks: one may be set, the other may not count a suspended night.
-        if time.time() > self._boot["deadline"] + DEADLINE_MARGIN:
+        # Checked by both clocks: the wall clock can be set, and the other may not count
+        # the time in suspend.
+        if time.time() > self._boot.deadline + DEADLINE_MARGIN:
             return "deadline"
         now = _now()
         for name in [name for name, at in self._timers.items() if at <= now]:
@@ -192,94 +205,82 @@ class _Supervisor:
             if name == "notice":
                 self._give_notice()
             elif name == "die":
-                self._die()
+                self._cut_power()
             elif name == "boot":
-                return "refused: the machine did not come up within a minute"
+                return "refused: the machine did not start within a minute"
             else:
-                return {"taken": "preempted"}.get(name, name)
+                return name
         return ""
 
     def _give_notice(self) -> None:
-        seconds = self._boot["faults"]["notice_seconds"]
-        self._timers["taken"] = _now() + seconds
+        """Announce a preemption to the agent."""
+        seconds = self._boot.faults["notice_seconds"]
+        self._timers["preempted"] = _now() + seconds
         write_json(self._layout.agent / "notice", {"at": time.time() + seconds})
 
-    def _die(self) -> None:
-        """Go as in a power cut: nobody is asked, nothing is written down."""
-        processes.end(self._everything, grace=0.0, each_round=_reap)
+    def _cut_power(self) -> None:
+        """End everything as in a power cut: no signals first, nothing is written."""
+        processes.end(self._all_processes, grace=0.0, each_round=_reap)
         os._exit(1)
 
     def _end_job(self) -> None:
-        """Have the watch end the job while clients are connected, as on a cloud."""
-        asked, watch = self._layout.agent / "off", self._layout.agent / "watch.lock"
+        """Let the watchdog end the job while clients are connected, as on a cloud."""
+        request, lock = self._layout.agent / "off", self._layout.agent / "watch.lock"
         until = _now() + _JOB_SECONDS
-        if self._stands() and _held(watch):
-            write_json(asked, {})
-            while asked.exists() and _held(watch) and _now() < until:
+        if self._exists() and is_locked(str(lock)):
+            write_json(request, {})
+            while request.exists() and is_locked(str(lock)) and _now() < until:
                 processes.reap()
                 time.sleep(0.05)
 
-    def _everything(self) -> set[int]:
-        box = self._boot["box"]
+    def _all_processes(self) -> set[int]:
+        box = self._boot.box
         return processes.descendants(os.getpid()) | processes.marked(box)
 
-    def _stands(self) -> bool:
+    def _exists(self) -> bool:
+        """Return whether the box's directory is still the one that was started."""
         try:
             return os.path.samestat(self._layout.path.stat(), self._directory)
         except OSError:
             return False
 
-    def _publish(self, **news: Any) -> None:
-        self._state.update(news)
-        if self._stands():
+    def _publish(self, **changes: Any) -> None:
+        """Update the state file."""
+        self._state.update(changes)
+        if self._exists():
             write_json(self._layout.state, self._state)
 
 
-def _hear(line: socket.socket) -> bytes:
-    """Read from the machine; nothing means that it has ended."""
+def _receive(machine: socket.socket) -> bytes:
+    """Read from the machine; return b"" if it has ended."""
     try:
-        return line.recv(65536)
+        return machine.recv(65536)
     except ConnectionResetError:
-        # It ended without having read all that we said.
+        # It ended before it read the whole boot configuration.
         return b""
 
 
-def _held(lock: Path) -> bool:
-    """Tell whether a process holds a lock; one that does not exist is free."""
-    try:
-        fd = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def _close_door(listener: socket.socket) -> None:
-    """Refuse connections from now on, though the machine still holds the socket."""
+def _refuse_connections(listener: socket.socket) -> None:
+    """Refuse connections from now on, though the machine also has the socket open."""
     try:
         listener.shutdown(socket.SHUT_RDWR)
     except OSError:
-        # Only Linux can do this to a listening socket; elsewhere the door
-        # closes a moment later, with the machine.
+        # Only Linux can shut a listening socket down. Elsewhere it is closed a moment
+        # later, with the machine.
         return
     finally:
         listener.close()
 
 
 def _lines(pipe: int, ready: Sequence[Any]) -> list[str]:
-    """Return the whole lines in a pipe; an order is short, so never in parts."""
+    """Return the lines in a pipe; an order is short, so it is never split."""
     if pipe not in ready:
         return []
     return os.read(pipe, 65536).decode("utf-8", "replace").split("\n")[:-1]
 
 
 def _now() -> float:
-    """Return seconds on a clock that nobody sets, and that runs in suspend."""
+    """Return seconds on a clock that cannot be set and that runs during suspend."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -287,8 +288,8 @@ def _reap() -> None:
     processes.reap()
 
 
-def _say(sentence: str) -> None:
-    """Write a line to the box's console, which is our standard error."""
+def _log(sentence: str) -> None:
+    """Write a line to the box's console, which is standard error."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S")
     sys.stderr.write(f"{stamp} {sentence}\n")
     sys.stderr.flush()

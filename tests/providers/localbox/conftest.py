@@ -1,4 +1,4 @@
-"""One box that several tests of a module share: they do it no harm."""
+"""A box that the tests of a module share: they must not change it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ needs_landlock = pytest.mark.skipif(
 
 @pytest.fixture
 def user_home(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's home: a directory with a secret in it."""
+    """The user's home, with a secret in it."""
     home = place / "user"
     home.mkdir()
     home.joinpath("secret").write_text("the secret")
@@ -37,14 +37,16 @@ def user_home(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def inside(user_home: Path, keys: Keys) -> Iterator[SshBox]:
-    """A box of the user with that home; its root lies in the home, as usual."""
+    """A box of the user with that home; the boxes lie in the home, as usual."""
     for open_box in boxes(user_home, keys):
         yield open_box()
 
 
 @needs_landlock
 class TestFiles:
-    def test_home_of_the_user(self, inside: SshBox, user_home: Path) -> None:
+    def test_a_job_cannot_touch_the_users_home(
+        self, inside: SshBox, user_home: Path
+    ) -> None:
         """A job can neither list, read, change nor remove the user's files."""
         for attack in (
             f"ls {user_home}",
@@ -62,20 +64,20 @@ class TestFiles:
         assert user_home.joinpath("secret").read_text() == "the secret"
         assert user_home.joinpath("secret").stat().st_mtime > 10**9 + 10**8
 
-    def test_real_homes(self, inside: SshBox) -> None:
+    def test_root_and_home_are_out_of_reach(self, inside: SshBox) -> None:
         """/root and /home are out of reach, wherever the user's own home is."""
         for path in ("/root", "/home"):
             if Path(path).is_dir():
                 assert "Permission denied" in inside.out(f"ls {path}")
 
-    def test_system(self, inside: SshBox) -> None:
+    def test_the_system_is_read_only(self, inside: SshBox) -> None:
         """The system can be read and run, but not changed."""
         assert inside.ssh("ls /etc /usr/bin >/dev/null && sh -c true").returncode == 0
         for path in ("/etc", "/usr/local/bin", "/var/lib"):
             assert "[1]" in inside.out(f"touch {path}/onebox-was-here")
             assert not Path(path, "onebox-was-here").exists()
 
-    def test_own_files(self, inside: SshBox) -> None:
+    def test_a_job_cannot_change_the_boxs_own_files(self, inside: SshBox) -> None:
         """The box's own records, keys, lock and commands cannot be changed."""
         box = inside.layout
         before = box.record.read_bytes()
@@ -97,15 +99,17 @@ class TestFiles:
         assert box.lock.exists()
         assert inside.refresh().state == "running"
 
-    def test_what_is_allowed(self, inside: SshBox) -> None:
-        """Home, the box's and the system's tmp and shared memory can be written."""
+    def test_home_tmp_and_shared_memory_are_writable(self, inside: SshBox) -> None:
+        """The box's home, /tmp and shared memory can be written."""
         command = "touch $HOME/a $TMPDIR/b && mkdir $HOME/c && mv $TMPDIR/b $HOME/c"
         command += " && f=$(mktemp /tmp/onebox-XXXXXX) && rm $f"
         command += " && echo x > /dev/null && f=$(mktemp /dev/shm/XXXXXX) && rm $f"
         assert inside.out(command) == "[0]"
 
-    def test_read_setting(self, open_box: OpenBox, user_home: Path) -> None:
-        """What `read` names can be read, and still not be written."""
+    def test_folders_in_read_are_readable_and_not_writable(
+        self, open_box: OpenBox, user_home: Path
+    ) -> None:
+        """Folders in `read` can be read and not written."""
         data = user_home / "data"
         data.mkdir()
         data.joinpath("rows").write_text("1,2,3")
@@ -115,8 +119,10 @@ class TestFiles:
         assert data.joinpath("rows").read_text() == "1,2,3"
         assert "[1]" in one.out(f"cat {user_home}/secret")
 
-    def test_read_setting_of_a_link(self, open_box: OpenBox, user_home: Path) -> None:
-        """A folder that `read` names by a link is found by that name, too."""
+    def test_a_linked_folder_in_read_is_found_by_its_link(
+        self, open_box: OpenBox, user_home: Path
+    ) -> None:
+        """A folder that `read` names through a link is found by that name too."""
         data = user_home.parent / "rows"
         data.mkdir()
         data.joinpath("rows").write_text("1,2,3")
@@ -124,8 +130,10 @@ class TestFiles:
         one = open_box({"read": ["~/data"]})
         assert one.out(f"cat {user_home}/data/rows") == "1,2,3[0]"
 
-    def test_boxes_in_tmp(self, tmp_path: Path, keys: Keys) -> None:
-        """Boxes that lie in /tmp itself are kept apart, and can write to /tmp."""
+    def test_boxes_in_tmp_are_hidden_from_each_other(
+        self, tmp_path: Path, keys: Keys
+    ) -> None:
+        """Boxes in /tmp itself are hidden from each other, and can write to /tmp."""
         if Path("/tmp") not in tmp_path.parents:
             pytest.skip("temporary directories are elsewhere")
         for open_box in boxes(tmp_path, keys):
@@ -140,8 +148,10 @@ class TestFiles:
 
 @pytest.mark.skipif(ABI < 6, reason="signals need Linux 6.12")
 class TestProcesses:
-    def test_kill(self, inside: SshBox) -> None:
-        """A job cannot end, or look into, a process outside the box."""
+    def test_a_job_cannot_signal_processes_outside_its_box(
+        self, inside: SshBox
+    ) -> None:
+        """A job cannot end or inspect a process outside the box."""
         with subprocess.Popen(["sleep", "300"]) as victim:
             try:
                 assert "[1]" in inside.out(f"kill -9 {victim.pid}")
@@ -151,8 +161,8 @@ class TestProcesses:
             finally:
                 victim.kill()
 
-    def test_kill_all(self, inside: SshBox) -> None:
-        """`kill -9 -1` ends the box, as a crash would, and nothing beside it."""
+    def test_kill_all_ends_only_the_box(self, inside: SshBox) -> None:
+        """`kill -9 -1` ends the box, as a crash would, and nothing else."""
         with subprocess.Popen(["sleep", "300"]) as victim:
             try:
                 inside.ssh("kill -9 -1")
@@ -166,8 +176,10 @@ class TestProcesses:
 
 @needs_landlock
 class TestPower:
-    def test_real_programs(self, inside: SshBox) -> None:
-        """The real poweroff and its like cannot be started by their full path."""
+    def test_the_systems_power_commands_cannot_be_run(self, inside: SshBox) -> None:
+        """
+        The system's poweroff and similar programs cannot be run by their full path.
+        """
         for name in ("poweroff", "halt", "reboot", "shutdown", "systemctl"):
             for folder in ("/sbin", "/usr/sbin", "/bin", "/usr/bin"):
                 program = Path(folder, name)
@@ -175,20 +187,22 @@ class TestPower:
                     continue
                 assert "Permission denied[126]" in inside.out(f"{program} --help")
 
-    def test_no_new_rights(self, inside: SshBox) -> None:
-        """No program started in the box can gain rights by being set-uid."""
+    def test_set_uid_programs_gain_no_rights(self, inside: SshBox) -> None:
+        """A set-uid program in the box gains no rights."""
         status = inside.out("grep NoNewPrivs /proc/self/status")
         assert status.split() == ["NoNewPrivs:", "1[0]"]
 
     @pytest.mark.skipif(not shutil.which("sudo"), reason="no sudo here")
-    def test_real_sudo(self, inside: SshBox) -> None:
-        """The real sudo, called by its path, gives nothing that was not there."""
+    def test_the_systems_sudo_gives_no_rights(self, inside: SshBox) -> None:
+        """The system's sudo, called by its path, gives no additional rights."""
         look = "grep CapEff /proc/self/status"
-        said = inside.out(f"{shutil.which('sudo')} -n {look}")
-        assert said == inside.out(look) or "no new privileges" in said
+        output = inside.out(f"{shutil.which('sudo')} -n {look}")
+        assert output == inside.out(look) or "no new privileges" in output
 
-    def test_capabilities(self, inside: SshBox) -> None:
-        """Nobody in the box may reboot, load modules or mount: not even root."""
+    def test_not_even_root_may_reboot_load_modules_or_mount(
+        self, inside: SshBox
+    ) -> None:
+        """Not even root in the box may reboot, load modules or mount."""
         status = inside.ssh("grep -E 'CapEff' /proc/self/status").stdout
         effective = int(status.split()[1], 16)
         for capability in (16, 17, 21, 22, 27):
@@ -196,16 +210,18 @@ class TestPower:
 
 
 class TestProtection:
-    def test_note(self, inside: SshBox) -> None:
-        """A box has a note only if something is in a job's reach that need not be."""
+    def test_an_incomplete_confinement_is_noted(self, inside: SshBox) -> None:
+        """A box has a note exactly if its confinement is incomplete."""
         found = protection.here()
         assert list(inside.box.notes) == ([found.note] if found.note else [])
         assert bool(found.note) != found.complete
 
     @pytest.mark.parametrize("abi", range(8))
     @pytest.mark.parametrize("no_view", ["", "Operation not permitted"])
-    def test_every_kernel(self, abi: int, no_view: str) -> None:
-        """For every kernel it is listed what is in reach, and nothing twice."""
+    def test_each_item_is_either_in_or_out_of_reach(
+        self, abi: int, no_view: str
+    ) -> None:
+        """For every kernel, no item is listed both as in reach and as out of reach."""
         found = protection.Protection(abi, no_view)
         kept, reached = set(found.out_of_reach), set(found.in_reach)
         assert not kept & reached
@@ -218,7 +234,7 @@ class TestProtection:
 
 @dataclass(frozen=True)
 class Case:
-    """Who makes the box, and whether the kernel lets them have namespaces."""
+    """The user who creates the box, and whether the kernel allows namespaces."""
 
     user: int
     namespaces: bool
@@ -240,19 +256,21 @@ def _cases() -> list[object]:
 
 
 @pytest.mark.parametrize("case", _cases())
-def test_every_user_with_and_without_namespaces(
+def test_doctor_is_right_with_and_without_namespaces(
     place: Path, keys: Keys, case: Case
 ) -> None:
-    """What doctor calls out of reach is; a box runs too where namespaces are denied."""
-    told = _attacked(place, keys, case)
-    found = protection.Protection(ABI, told["no_view"])
+    """
+    What doctor lists as out of reach is out of reach, with and without namespaces.
+    """
+    seen = _attacked(place, keys, case)
+    found = protection.Protection(ABI, seen["no_view"])
     if not case.namespaces:
         assert found.no_view
-    assert told["state"] == "running"
-    assert told["terminal"] == "mine"
-    assert told["disk_of_its_own"] == bool(not found.no_view)
-    assert told["notes"] == ([found.note] if found.note else [])
-    assert told["leftovers"] == []
+    assert seen["state"] == "running"
+    assert seen["terminal"] == "mine"
+    assert seen["disk_of_its_own"] == bool(not found.no_view)
+    assert seen["notes"] == ([found.note] if found.note else [])
+    assert seen["leftovers"] == []
     kept = " ".join(found.out_of_reach)
     for attack, phrase in (
         ("read", "home folder"),
@@ -267,11 +285,11 @@ def test_every_user_with_and_without_namespaces(
         ("kill", "processes"),
     ):
         if phrase in kept:
-            assert told["attacks"][attack] == "nothing happened", attack
+            assert seen["attacks"][attack] == "nothing happened", attack
 
 
 def _attacked(place: Path, keys: Keys, case: Case) -> dict[str, Any]:
-    """Make a box as this user, let a job in it attack, and return what came of it."""
+    """Create a box as this user, run an attack in it, and return what happened."""
     shutil.copytree(keys.directory, place / "keys")
     script = place / "script.py"
     script.write_text(_ATTACK)
@@ -307,7 +325,7 @@ def _attacked(place: Path, keys: Keys, case: Case) -> dict[str, Any]:
 
 
 def _python_of_nobody() -> str:
-    """Return an interpreter that an ordinary user can start, with asyncssh."""
+    """Return a Python with asyncssh that an ordinary user can start."""
     libraries = [path for path in sys.path if path.endswith("-packages")]
     for python in (sys.executable, "/usr/bin/python3"):
         try:

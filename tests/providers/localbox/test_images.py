@@ -14,8 +14,13 @@ from .test_rehearse import an_image_of
 
 
 class TestSavedBox:
-    def test_virtual_environment(self, open_box: OpenBox) -> None:
-        """Programs of a virtual environment work in every box made of the image."""
+    def test_a_virtual_environment_works_in_each_box_of_the_image(
+        self, open_box: OpenBox
+    ) -> None:
+        """
+        Programs of a virtual environment work in every box that is created from the
+        image.
+        """
         one = open_box()
         code = "print(__import__('sys').prefix)"
         made = one.out(
@@ -42,8 +47,10 @@ class TestSavedBox:
             assert not (home / "work" / "data").exists()
         one.local.delete_image(image)
 
-    def test_boxes_are_apart(self, open_box: OpenBox) -> None:
-        """What a box writes in place changes neither its image nor other boxes."""
+    def test_a_write_in_a_box_changes_neither_the_image_nor_other_boxes(
+        self, open_box: OpenBox
+    ) -> None:
+        """A write in place changes neither the image nor other boxes of it."""
         one = open_box()
         one.ssh("echo original > ~/file")
         one.local.stop(one.box)
@@ -54,16 +61,20 @@ class TestSavedBox:
         assert (one.layout.home / "file").read_text() == "original\n"
         one.local.delete_image(image)
 
-    def test_running(self, open_box: OpenBox) -> None:
-        """A running box cannot be saved: its files may be half written."""
+    def test_a_running_box_cannot_be_saved(self, open_box: OpenBox) -> None:
+        """A running box cannot be saved, because its files may be incomplete."""
         one = open_box()
         with pytest.raises(ProviderError, match="must be stopped"):
             one.local.save(one.box, an_image_of(one))
 
 
 class TestPaths:
-    def test_round_trip(self, tmp_path: Path) -> None:
-        """The old path is replaced in text, binary and links, and nowhere else."""
+    def test_the_old_path_is_replaced_in_text_binaries_and_links(
+        self, tmp_path: Path
+    ) -> None:
+        """
+        The old path is replaced in text files, binaries and links, and nowhere else.
+        """
         old, new = tmp_path / "boxes" / "old", tmp_path / "boxes" / "new"
         for home in (old / "home", new / "home"):
             home.mkdir(parents=True)
@@ -80,8 +91,8 @@ class TestPaths:
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(os.path.relpath(home / "socket"))
             paths = images.save(old, home, tmp_path / "image")
-        assert sorted(paths["files"]) == ["binary", "read-only", "text"]
-        assert paths["links"] == ["absolute"]
+        assert sorted(paths.files) == ["binary", "read-only", "text"]
+        assert paths.links == ("absolute",)
         images.restore(tmp_path / "image", paths, new, new / "home")
         there = new / "home"
         assert (there / "text").read_text() == f"#!{there}/bin/python\n"
@@ -95,8 +106,8 @@ class TestPaths:
         assert not (there / "socket").exists()
         assert (home / "text").read_text() == f"#!{home}/bin/python\n"
 
-    def test_other_length(self, tmp_path: Path) -> None:
-        """Into a path of another length no program can be moved: it is refused."""
+    def test_a_path_of_another_length_is_refused(self, tmp_path: Path) -> None:
+        """Binaries cannot be moved to a path of another length, so that is refused."""
         home = tmp_path / "old" / "home"
         home.mkdir(parents=True)
         (home / "text").write_text(f"#!{home}/bin/python\n")
@@ -106,8 +117,8 @@ class TestPaths:
         with pytest.raises(ProviderError, match="not as long"):
             images.restore(tmp_path / "image", paths, target, target)
 
-    def test_strange_names(self, tmp_path: Path) -> None:
-        """File names of any bytes survive."""
+    def test_file_names_of_any_bytes_survive(self, tmp_path: Path) -> None:
+        """File names of any bytes survive saving and restoring."""
         home = tmp_path / "old" / "home"
         home.mkdir(parents=True)
         name = os.fsdecode(b"-n \xff\n'")

@@ -19,19 +19,19 @@ from ..sshbox import SshBox, wait_until
 
 
 def rehearsed(open_box: OpenBox, **faults: object) -> SshBox:
-    """Return a box with these faults."""
+    """Return a box that injects these faults."""
     return open_box({"rehearse": faults})
 
 
 class TestFaults:
-    def test_boot_delay(self, open_box: OpenBox) -> None:
-        """A slow boot: ssh is turned away until then, and comes in after."""
+    def test_boot_delay_refuses_ssh_until_it_is_over(self, open_box: OpenBox) -> None:
+        """ssh is refused until the boot delay is over, and works after it."""
         assert rehearsed(open_box, boot_delay=3600).ssh("true").returncode == 255
         one = rehearsed(open_box, boot_delay=0.5)
         wait_until(lambda: one.ssh("true").returncode == 0)
 
-    def test_notice(self, open_box: OpenBox) -> None:
-        """Preemption: first the notice with its moment, then the box is taken."""
+    def test_a_notice_comes_before_the_preemption(self, open_box: OpenBox) -> None:
+        """A preemption is announced with its moment, and then the box stops."""
         began = time.time()
         one = rehearsed(open_box, notice_after=0.5, notice_seconds=1.0)
         notice = one.layout.agent / "notice"
@@ -41,14 +41,16 @@ class TestFaults:
         box = one.wait_for("stopped")
         assert box.why == "preempted"
 
-    def test_slow_to_boot(self, open_box: OpenBox) -> None:
-        """A box comes up before it is taken, however long it takes to boot."""
+    def test_a_box_is_up_before_it_is_preempted(self, open_box: OpenBox) -> None:
+        """The time until a preemption counts from the moment when the box is up."""
         one = rehearsed(open_box, notice_after=0, notice_seconds=0)
         assert one.wait_for("stopped").why == "preempted"
 
-    def test_drop_once(self, open_box: OpenBox) -> None:
-        """A drop breaks the connection, not the job; a new connection works."""
-        # On a machine so slow that ssh gets in after the drop, it comes later.
+    def test_a_drop_breaks_the_connection_and_not_the_box(
+        self, open_box: OpenBox
+    ) -> None:
+        """A drop breaks the connection; the box runs on, and a new connection works."""
+        # On a slow machine ssh may connect only after the drop: try a later one.
         for seconds in (1.5, 6.0, 24.0):
             one = rehearsed(open_box, drop_after=seconds)
             done = one.ssh("touch ~/in; sleep 30")
@@ -58,14 +60,14 @@ class TestFaults:
         assert one.ssh("echo back").stdout == b"back\n"
         assert one.refresh().state == "running"
 
-    def test_drop_again(self, open_box: OpenBox) -> None:
-        """Drops come again and again."""
+    def test_drops_repeat(self, open_box: OpenBox) -> None:
+        """With `drop_every` connections are dropped again and again."""
         one = rehearsed(open_box, drop_every=1.0)
         assert [one.ssh("sleep 30").returncode for _ in range(2)] == [255, 255]
 
-    def test_stall(self, open_box: OpenBox) -> None:
-        """In a stall no byte moves; afterwards everything that waited goes on."""
-        # On a machine so slow that ssh gets in after the stall, it comes later.
+    def test_a_stall_delays_bytes_and_loses_none(self, open_box: OpenBox) -> None:
+        """During a stall no byte is transferred; afterwards all of them arrive."""
+        # On a slow machine ssh may connect only after the stall: try a later one.
         for seconds in (1.0, 6.0, 24.0):
             one = rehearsed(open_box, stall_after=seconds, stall_seconds=3.0)
             over = time.monotonic() + seconds + 5.0
@@ -73,8 +75,12 @@ class TestFaults:
                 return
         pytest.fail("no stall was seen")
 
-    def test_death(self, open_box: OpenBox) -> None:
-        """A power cut: nobody is asked, nothing is written down, all is gone."""
+    def test_a_power_cut_ends_everything_without_a_signal(
+        self, open_box: OpenBox
+    ) -> None:
+        """
+        A power cut ends all processes without SIGTERM; only the directory is left.
+        """
         one = rehearsed(open_box, die_after=1.5)
         done = one.ssh("trap 'echo asked > ~/asked' TERM; sleep 30")
         assert done.returncode == 255
@@ -82,29 +88,36 @@ class TestFaults:
         assert not (one.layout.home / "asked").exists()
         wait_until(lambda: len(one.local.leftovers(one.box.id)) == 1)
 
-    def test_host_key(self, open_box: OpenBox) -> None:
-        """From then on another key answers, and the client refuses it."""
+    def test_a_changed_host_key_is_refused_by_ssh(self, open_box: OpenBox) -> None:
+        """After `host_key_after` another host key is used, and ssh refuses it."""
         one = rehearsed(open_box, host_key_after=1.0)
         wait_until(lambda: b"HAS CHANGED" in one.ssh("true").stderr)
 
-    def test_several(self, open_box: OpenBox) -> None:
-        """Faults can be combined, and each is told in the box's notes."""
+    def test_faults_can_be_combined_and_are_noted(self, open_box: OpenBox) -> None:
+        """Faults can be combined, and the box's notes name each of them."""
         one = rehearsed(open_box, boot_delay=0.1, drop_after=600)
-        said = "rehearsal: boot_delay = 0.1, drop_after = 600"
-        assert said in one.box.notes
+        note = "rehearsal: boot_delay = 0.1, drop_after = 600"
+        assert note in one.box.notes
 
 
 class TestDisk:
-    def test_full(self, open_box: OpenBox) -> None:
-        """A small disk is full when it is, and only it."""
+    def test_a_small_disk_gets_full(self, open_box: OpenBox) -> None:
+        """
+        A box with a small disk gets "No space left on device", with the right total
+        size.
+        """
         one = _with_disk(open_box, 4_000_000)
         done = one.ssh("head -c 9000000 /dev/zero > work/big")
         assert b"No space left on device" in done.stderr
         total = one.ssh("df -P -B1 ~ | awk 'NR==2 {print $2}'").stdout
         assert 3_900_000 < int(total) < 4_100_000
 
-    def test_is_lost(self, open_box: OpenBox) -> None:
-        """Such a disk cannot be saved, is lost at stop, and the notes say so."""
+    def test_a_small_disk_is_lost_at_stop_and_cannot_be_saved(
+        self, open_box: OpenBox
+    ) -> None:
+        """
+        A small disk is lost when the box stops and cannot be saved, as the notes say.
+        """
         one = _with_disk(open_box, 4_000_000)
         assert any("lost at stop" in note for note in one.box.notes)
         one.ssh("touch ~/file")
@@ -115,7 +128,7 @@ class TestDisk:
 
 
 def an_image_of(one: SshBox) -> Image:
-    """Return what this box would be saved as."""
+    """Return the image to save a box as."""
     tags = dataclasses.replace(one.box.tags, kind="image")
     return Image(f"im-{one.box.id}", "image", "hash", 0.0, 0, "", tags)
 
@@ -129,8 +142,8 @@ def _with_disk(open_box: OpenBox, size: int) -> SshBox:
         pytest.skip(error.message)
 
 
-def test_a_box_has_the_faults_that_the_settings_hold(project: Project) -> None:
-    """One parser reads [local.rehearse]: the box gets its numbers as they are."""
+def test_a_box_gets_the_faults_of_the_settings_unchanged(project: Project) -> None:
+    """The values of [local.rehearse] reach the boot configuration unchanged."""
     text = '[local.rehearse]\nstall_after = 600\ndisk = "100 MB"\n'
     project.write("onebox.toml", text)
     settings = config.load(project.root, project.environ, {})
@@ -148,7 +161,7 @@ def test_a_box_has_the_faults_that_the_settings_hold(project: Project) -> None:
 
 
 def _stall_was_seen(one: SshBox, over: float) -> bool:
-    """Count on the box, and read here; check that what lags behind comes later."""
+    """Count on the box and read the numbers here; return whether they fell behind."""
     count, enough = one.layout.home / "count", one.layout.home / "enough"
     loop = "i=0; while [ ! -e enough ]; do i=$((i+1)); echo $i; echo $i > new; "
     loop += "mv new count; sleep 0.05; done"

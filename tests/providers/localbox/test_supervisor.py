@@ -30,8 +30,10 @@ STUBBORN += ">/dev/null 2>&1 </dev/null &)"
 
 
 class TestStopping:
-    def test_daemon(self, open_box: OpenBox) -> None:
-        """A daemon that ignores SIGTERM and hides its origin ends with its box."""
+    def test_a_stubborn_daemon_ends_with_its_box(self, open_box: OpenBox) -> None:
+        """
+        A daemon that ignores SIGTERM and cleared its environment ends with its box.
+        """
         one = open_box()
         one.ssh(STUBBORN)
         stubborn = _tree(one)
@@ -40,7 +42,7 @@ class TestStopping:
         one.local.delete(one.box)
         assert not [pid for pid in stubborn if _lives(pid)]
 
-    def test_last_words(self, open_box: OpenBox) -> None:
+    def test_a_job_has_time_to_save_after_sigterm(self, open_box: OpenBox) -> None:
         """A job gets SIGTERM, and time to write a last line."""
         one = open_box()
         one.ssh(
@@ -51,8 +53,8 @@ class TestStopping:
         one.local.stop(one.box)
         assert (one.layout.home / "last").read_text() == "saved\n"
 
-    def test_stopped_job(self, open_box: OpenBox) -> None:
-        """A job that is suspended acts on SIGTERM as well."""
+    def test_a_suspended_job_handles_sigterm(self, open_box: OpenBox) -> None:
+        """A suspended job is continued, so that it handles SIGTERM."""
         one = open_box()
         program = "trap 'echo saved > ~/last; exit' TERM; echo $$ > ~/pid; "
         program += "while :; do sleep 0.05; done"
@@ -65,8 +67,11 @@ class TestStopping:
         assert (one.layout.home / "last").read_text() == "saved\n"
         assert not _lives(pid)
 
-    def test_supervisor_killed(self, open_box: OpenBox) -> None:
-        """With the supervisor killed, the machine ends by itself; delete finds all."""
+    def test_a_box_without_its_supervisor_ends(self, open_box: OpenBox) -> None:
+        """
+        If the supervisor is killed, the machine ends by itself; a delete finds the
+        rest.
+        """
         one = open_box()
         one.ssh("sleep 299 >/dev/null 2>&1 &")
         one.ssh(STUBBORN)
@@ -76,10 +81,10 @@ class TestStopping:
         one.local.delete(one.box)
         wait_until(lambda: not [pid for pid in everything if _lives(pid)])
 
-    def test_supervisor_ends_as_it_is_told(
+    def test_a_supervisor_that_ends_during_an_order_is_no_error(
         self, open_box: OpenBox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A supervisor that ends while an order is on its way has obeyed it."""
+        """A delete succeeds if the supervisor ends while it receives the order."""
         one = open_box()
         supervisor = _supervisor(one)
         write, broken = os.write, []
@@ -101,8 +106,8 @@ class TestStopping:
         assert broken
         assert one.local.get(one.box.id) is None
 
-    def test_both_killed(self, open_box: OpenBox) -> None:
-        """With supervisor and machine killed at once, delete finds the orphans."""
+    def test_delete_finds_orphans_of_a_killed_box(self, open_box: OpenBox) -> None:
+        """If supervisor and machine are killed at once, a delete ends the orphans."""
         one = open_box()
         orphan = int(one.ssh("sleep 299 >/dev/null 2>&1 & echo $!").stdout)
         supervisor = _supervisor(one)
@@ -115,8 +120,10 @@ class TestStopping:
         one.local.delete(one.box)
         assert not _lives(orphan)
 
-    def test_machine_killed(self, open_box: OpenBox) -> None:
-        """With the machine killed, the box has crashed: stopped, nothing left."""
+    def test_a_box_without_its_machine_has_crashed(self, open_box: OpenBox) -> None:
+        """
+        If the machine is killed, the box is stopped as crashed, and nothing is left.
+        """
         one = open_box()
         one.ssh("sleep 299 >/dev/null 2>&1 &")
         [machine] = _by_word("machine", one)
@@ -125,14 +132,16 @@ class TestStopping:
         assert "crashed" in box.why
         assert not processes.marked(box.id)
 
-    def test_directory_removed(self, open_box: OpenBox) -> None:
-        """A box whose directory is removed under it ends itself."""
+    def test_a_box_ends_when_its_directory_is_removed(self, open_box: OpenBox) -> None:
+        """A box ends by itself when its directory is removed."""
         one = open_box()
         shutil.rmtree(one.layout.path)
         wait_until(lambda: not processes.marked(one.box.id))
         assert one.local.get(one.box.id) is None
 
-    def test_deadline(self, open_box: OpenBox) -> None:
+    def test_the_supervisor_enforces_the_deadline_if_the_agent_does_not(
+        self, open_box: OpenBox
+    ) -> None:
         """A box whose agent does nothing stops some time after its deadline."""
         one = open_box()
         one.local.stop(one.box)
@@ -155,16 +164,20 @@ class TestPower:
             "sudo init 0",
         ],
     )
-    def test_stops_the_box(self, open_box: OpenBox, command: str) -> None:
-        """What powers a cloud box off stops a local one, and only that."""
+    def test_power_commands_stop_only_the_box(
+        self, open_box: OpenBox, command: str
+    ) -> None:
+        """
+        A command that powers a cloud machine off stops a local box, and only that.
+        """
         one = open_box()
         one.ssh(command)
         box = one.wait_for("stopped")
         assert "poweroff" in box.why
         assert one.ssh("true").returncode == 255
 
-    def test_later(self, open_box: OpenBox) -> None:
-        """A shutdown for later can be taken back; an unknown time is refused."""
+    def test_a_delayed_shutdown_can_be_cancelled(self, open_box: OpenBox) -> None:
+        """A delayed shutdown can be cancelled; an unsupported time is refused."""
         one = open_box()
         assert one.ssh("shutdown +1").returncode == 0
         assert one.ssh("shutdown -c").returncode == 0
@@ -173,16 +186,16 @@ class TestPower:
         assert b"'+minutes', not '23:00'" in refused.stderr
         assert one.refresh().state == "running"
 
-    def test_other_sudo(self, open_box: OpenBox) -> None:
-        """Any other sudo is refused, with a reason and a code of its own."""
+    def test_sudo_is_refused_for_other_commands(self, open_box: OpenBox) -> None:
+        """Any other use of sudo is refused, with a reason and its own exit code."""
         one = open_box()
         done = one.ssh("sudo apt-get install x")
         assert done.returncode == 87
         assert done.stderr == b"sudo: there is no root in the local box\n"
         assert one.ssh("systemctl restart x").returncode == 1
 
-    def test_reboot(self, open_box: OpenBox) -> None:
-        """A reboot keeps disk, port and deadline; the boot id is another one."""
+    def test_a_reboot_keeps_disk_port_and_deadline(self, open_box: OpenBox) -> None:
+        """A reboot keeps disk, port and deadline, and changes the boot id."""
         one = open_box()
         pid = int(
             one.ssh("echo kept > ~/file; sleep 299 >/dev/null 2>&1 & echo $!").stdout
@@ -202,22 +215,24 @@ class TestPower:
 
 
 class TestBooting:
-    def test_agent(self, open_box: OpenBox) -> None:
-        """At boot the box starts its agent, which finds what it must know."""
+    def test_the_agent_starts_with_its_configuration(self, open_box: OpenBox) -> None:
+        """The box starts its agent at boot, with a complete box.json."""
         one = open_box()
         wait_until(lambda: "agent.pyz\x00watch" in "".join(_commands(_tree(one))))
-        told = _agent_json(one)
-        assert told["box"] == one.box.id
-        assert told["home"] == str(one.layout.home)
-        assert told["work"] == str(one.layout.home / one.box.work)
-        assert told["deadline"] == one.box.deadline
-        assert (told["setup_grace"], told["idle_grace"]) == (600, 600)
-        assert Path(told["poweroff"][0]).exists()
-        assert abs(told["armed"] - time.time()) < 600
+        config = _agent_json(one)
+        assert config["box"] == one.box.id
+        assert config["home"] == str(one.layout.home)
+        assert config["work"] == str(one.layout.home / one.box.work)
+        assert config["deadline"] == one.box.deadline
+        assert (config["setup_grace"], config["idle_grace"]) == (600, 600)
+        assert Path(config["poweroff"][0]).exists()
+        assert abs(config["armed"] - time.time()) < 600
         assert one.box.agent == str(one.layout.agent / "agent.pyz")
 
-    def test_restart(self, open_box: OpenBox) -> None:
-        """A box that starts again has its disk, a new boot id, and no old notice."""
+    def test_a_restart_keeps_the_disk_and_removes_old_notices(
+        self, open_box: OpenBox
+    ) -> None:
+        """A restarted box has its disk, a new boot id, and no old notice or lease."""
         one = open_box()
         one.ssh("echo kept > ~/file; touch ~/../onebox/notice ~/../onebox/lease")
         before = _agent_json(one)
@@ -231,13 +246,15 @@ class TestBooting:
         assert not (one.layout.agent / "notice").exists()
         assert not (one.layout.agent / "lease").exists()
 
-    def test_start_running(self, open_box: OpenBox) -> None:
-        """Starting a box that runs changes nothing."""
+    def test_starting_a_running_box_changes_nothing(self, open_box: OpenBox) -> None:
+        """Starting a running box changes nothing."""
         one = open_box()
         assert one.local.start(one.box, 0.0) == one.box
 
-    def test_outlives_its_maker(self, open_box: OpenBox) -> None:
-        """The box is nobody's child: it does not end with who made it."""
+    def test_a_box_outlives_the_command_that_created_it(
+        self, open_box: OpenBox
+    ) -> None:
+        """The supervisor is not a child of the command that created the box."""
         one = open_box()
         supervisor = _supervisor(one)
         assert supervisor not in processes.descendants(os.getpid())
@@ -245,12 +262,12 @@ class TestBooting:
 
 
 def _agent_json(one: SshBox) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((one.layout.agent / "box.json").read_bytes())
-    return told
+    config: dict[str, Any] = json.loads((one.layout.agent / "box.json").read_bytes())
+    return config
 
 
 def _lives(pid: int) -> bool:
-    """Say whether a process runs: one that only waits to be reaped does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
@@ -287,8 +304,8 @@ def _commands(pids: set[int]) -> list[str]:
     return found
 
 
-def test_mark_is_exact() -> None:
-    """Processes of a box whose id only begins alike are not taken for its own."""
+def test_a_longer_box_id_with_the_same_beginning_is_another_box() -> None:
+    """A process is found by the exact id of its box, and not by a prefix of it."""
     pid = os.posix_spawn(
         shutil.which("sleep") or "sleep", ["sleep", "30"], {MARK: "box-10"}
     )
@@ -300,18 +317,18 @@ def test_mark_is_exact() -> None:
         os.waitpid(pid, 0)
 
 
-def test_mark_of_what_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process is found also at the moment when it becomes another program."""
+def test_a_process_is_found_during_its_exec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is found even in the moment of its exec."""
     sleep = shutil.which("sleep") or "sleep"
 
-    def listing(_: Path) -> list[Path]:
+    def listing(_: str) -> list[str]:
         pid = os.posix_spawn(sleep, ["sleep", "30"], {MARK: "box-11"})
         started.append(pid)
-        return [Path(f"/proc/{pid}")]
+        return [str(pid)]
 
     for _ in range(30):
         started: list[int] = []
-        monkeypatch.setattr(Path, "iterdir", listing)
+        monkeypatch.setattr(os, "listdir", listing)
         found = processes.marked("box-11")
         monkeypatch.undo()
         for pid in started:
@@ -320,8 +337,8 @@ def test_mark_of_what_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found == set(started)
 
 
-def test_remains_that_cannot_be_cleared(open_box: OpenBox) -> None:
-    """What a crash has left, and a full disk keeps from going, hides no box."""
+def test_leftovers_that_cannot_be_removed_hide_no_box(open_box: OpenBox) -> None:
+    """Leftovers of a crash that cannot be removed, as on a full disk, hide no box."""
     one = open_box()
     left = Layout(one.layout.path.with_name(f".new-{one.box.id}"))
     left.lock.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What the contract's tests see of local boxes, past their provider."""
+"""Access to local boxes for the contract tests, without the provider."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LocalWorld:
         self.lost = 0
 
     def ssh_open_to(self, box: str, source: str) -> bool:
-        """Look at which addresses the port of the box is listened at."""
+        """Return whether the port of the box's ssh server is open to an address."""
         port = int(json.loads(self._layout(box).state.read_bytes())["port"])
         lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
         places = [line.split()[1].split(":") for line in lines if " 0A " in line]
@@ -30,26 +30,26 @@ class LocalWorld:
         return bool(heard) and (heard != {"0100007F"} or source.startswith("127."))
 
     def told(self, box: str) -> str:
-        """Return what the supervisor boots the box by."""
+        """Return the box's boot configuration as text."""
         return self._layout(box).boot.read_text()
 
     def deadline_on(self, box: str) -> float | None:
-        """Read it where both the supervisor and the agent do."""
+        """Return the deadline of both supervisor and agent, None if they differ."""
         boot = json.loads(self.told(box) or "{}")
         found = {boot.get("deadline"), boot.get("agent", {}).get("deadline")}
         return found.pop() if len(found) == 1 else None
 
     def mark(self, box: str, word: str) -> None:
-        """Write the word into the home directory."""
+        """Write a word to a file in the home directory."""
         (self._layout(box).home / "mark").write_text(word)
 
     def booted_from(self, box: str) -> str:
-        """Read the word in the home directory."""
+        """Return the word in the home directory."""
         path = self._layout(box).home / "mark"
         return path.read_text() if path.exists() else ""
 
     def belongings(self, box: str) -> set[str]:
-        """Return directories, and the process that supervises the box."""
+        """Return the box's directories and the process of its supervisor."""
         folder = self.root / "boxes"
         paths = [folder / f"{prefix}{box}" for prefix in ("", ".new-", ".gone-")]
         found = {str(path) for path in paths if path.exists()}
@@ -57,46 +57,46 @@ class LocalWorld:
         return found | {pid for pid in pids if _supervises(pid)}
 
     def walls(self, owner: str) -> set[str]:
-        """There are none."""
+        """Return nothing: local boxes have no firewalls."""
         return set()
 
     def packed(self) -> str:
-        """Packer makes no images for local boxes."""
+        """Not supported: Packer builds no images for local boxes."""
         raise NotImplementedError
 
     def lose_next_answer(self) -> None:
-        """There are no answers that could be lost."""
+        """Not supported: there are no responses to lose."""
         raise NotImplementedError
 
     def refuse(self, request: Request) -> Request:
-        """Ask for an image that is not there."""
+        """Return the request with an image that does not exist."""
         return replace(request, image=an_image(request, "no-such-image"))
 
     def accept(self) -> None:
-        """Only that one request is refused."""
+        """Do nothing: only that one request is refused."""
 
     def move(self) -> str:
-        """Loopback is everywhere the same."""
+        """Not supported: loopback is the same everywhere."""
         raise NotImplementedError
 
     def open_to_all(self, box: str) -> None:
-        """Its ssh server binds to loopback, and to nothing that could be opened."""
+        """Not supported: the ssh server listens only on loopback."""
         raise NotImplementedError
 
     def take_off_walls(self, box: str) -> None:
-        """There are none."""
+        """Not supported: local boxes have no firewalls."""
         raise NotImplementedError
 
     def tell(self, box: str, told: str) -> None:
-        """Replace what the supervisor boots the box by."""
+        """Replace the box's boot configuration."""
         self._layout(box).boot.write_text(told)
 
     def boot_plain(self, box: str) -> None:
-        """Empty the home directory of what the image has put there."""
+        """Remove the word that the image put into the home directory."""
         (self._layout(box).home / "mark").unlink(missing_ok=True)
 
     def leave_behind(self, owner: str, box: str) -> None:
-        """Leave a half-made directory."""
+        """Create an unfinished box's directory, as a crash would leave it."""
         (self.root / "boxes" / f".new-{box}" / "home").mkdir(parents=True)
 
     def _layout(self, box: str) -> Layout:
@@ -104,7 +104,7 @@ class LocalWorld:
 
 
 def _supervises(pid: str) -> bool:
-    """Tell whether a process is a box's supervisor, which lives as long as it runs."""
+    """Return whether a process is a box's supervisor."""
     try:
         return b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

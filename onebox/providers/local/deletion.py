@@ -1,0 +1,68 @@
+"""
+Remove a box: its processes, then its directory.
+
+The directory is first renamed, with the prefix `.gone-`. From then on the box does
+not exist any more, even if the removal is interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from onebox.errors import Unclear
+from onebox.providers.base import Leftover
+
+from . import disk, power, processes
+from .layout import Layout
+from .locks import locked
+from .metadata import DELETED, NEW
+
+
+def remove(layout: Layout) -> None:
+    """Remove a box, and what is left of creating or deleting it. Raises `Unclear`."""
+    box = layout.path.name
+    deleted = layout.path.with_name(f"{DELETED}{box}")
+    if os.path.lexists(layout.path):
+        power.stop(layout, box, "deleted")
+        put_away(layout.path, deleted)
+    processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
+    disk.remove(deleted)
+    if not clear_unfinished(Layout(layout.path.with_name(f"{NEW}{box}"))):
+        raise Unclear(f"another onebox command is making box {box}")
+
+
+def leftovers(layout: Layout) -> Sequence[Leftover]:
+    """Return the directories and processes that exist of a box."""
+    box = layout.path.name
+    paths = [layout.path.with_name(f"{prefix}{box}") for prefix in ("", NEW, DELETED)]
+    found = [
+        Leftover("directory", str(path), 0.0) for path in paths if os.path.lexists(path)
+    ]
+    pids = sorted(processes.marked(box))
+    return [*found, *(Leftover("process", str(pid), 0.0) for pid in pids)]
+
+
+def clear_unfinished(unfinished: Layout) -> bool:
+    """Remove an unfinished box; return False if a command is still creating it."""
+    path = unfinished.path
+    if not path.is_dir():
+        return True
+    deleted = path.with_name(path.name.replace(NEW, DELETED, 1))
+    with locked(unfinished.lock) as lock:
+        if lock is None:
+            return False
+        # Moved together with its lock, so that a concurrent create starts from an
+        # empty directory.
+        put_away(path, deleted)
+    disk.remove(deleted)
+    return True
+
+
+def put_away(path: Path, deleted: Path) -> None:
+    """Rename a directory to *deleted*, unless another command just did."""
+    disk.remove(deleted)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(deleted)
