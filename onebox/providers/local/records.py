@@ -16,6 +16,8 @@ from typing import Any, cast
 from onebox import subprocess_env
 from onebox.errors import Gone, NotAllowed, ProviderError
 from onebox.providers.base import Box, BoxState, Image, Offer, Request, Tags
+from onebox.providers.kernel.metadata import check_owner as check_identity
+from onebox.providers.kernel.metadata import identity
 
 from . import fault_injection, path_shims
 from .layout import Layout, is_locked, read_json, write_json
@@ -130,13 +132,8 @@ def check_owner(layout: Layout, expected: Tags) -> None:
 
 
 def check_same(what: str, present: Tags, expected: Tags) -> None:
-    """Compare whose a thing is. Raises `NotAllowed`."""
-    for name in ("owner", "project", "name", "kind"):
-        if getattr(present, name) != getattr(expected, name):
-            raise NotAllowed(
-                f"{what} belongs to {name} {getattr(present, name)!r}, "
-                f"not {getattr(expected, name)!r}: it was not touched"
-            )
+    """Raise NotAllowed unless both have the same owner, project, name and kind."""
+    check_identity(what, identity(present), identity(expected))
 
 
 def box(layout: Layout) -> Box:

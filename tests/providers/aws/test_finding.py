@@ -208,7 +208,7 @@ class TestPin:
         (volume,) = account.volumes(box.id)
         tags = {tag["key"]: tag["value"] for tag in volume.get_tags()}
         assert "AAAAnew/key" in tags["onebox:hostkey"]
-        assert not tags["onebox:exposed"]
+        assert not tags["onebox:bootstrap-key"]
         with pytest.raises(NotAllowed):
             provider.set_host_key(_foreign(box), "ssh-ed25519 AAAAother")
         provider.delete(box)

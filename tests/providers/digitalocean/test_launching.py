@@ -25,6 +25,7 @@ from onebox.providers.digitalocean.provider import DigitalOcean
 
 from ..contract import an_image
 from .conftest import PATIENCE, Make, Open, when_up
+from .life import public_key
 from .server import ENDING, READ_ONLY, TOKEN, Server
 
 AFTER = ["500 after", "html after", "cut after", "half", "hang after"]
@@ -308,7 +309,7 @@ class TestTags:
         """The key that a box has given itself is in its tags, and not exposed."""
         provider, request = open_provider(), make_request()
         box = when_up(provider, provider.create(request))
-        fresh = metadata.key_text("07" * 32)
+        fresh = public_key(7)
         pinned = provider.set_host_key(box, fresh)
         assert pinned == dataclasses.replace(box, host_key=fresh, bootstrap_key=False)
         assert open_provider().get(box.id) == pinned
