@@ -15,9 +15,10 @@ from onebox.errors import (
 )
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.kernel.ranking import DEFAULT_ARCH as DEFAULT_ARCH
+from onebox.providers.kernel.ranking import uname
 
 DEFAULT = "ubuntu-24.04"
-DEFAULT_ARCH = "x86_64"
 
 # Who may publish what: a stranger's image may carry any name.
 _CANONICAL = "099720109477"
@@ -48,16 +49,6 @@ class Base:
     arch: str
     root: str
     size: int
-
-
-def uname(arch: str) -> str:
-    """
-    Return what `uname -m` says for an architecture of AWS's.
-
-    >>> uname("arm64"), uname("x86_64")
-    ('aarch64', 'x86_64')
-    """
-    return {aws: ours for ours, aws in _AWS_ARCH.items()}.get(arch, arch)
 
 
 def aws_arch(arch: str) -> str:

@@ -110,7 +110,7 @@ class TestCandidates:
         """Where nothing fits, the nearest are named: never a silent smaller box."""
         with pytest.raises(UsageError) as caught:
             provider.offers(Requirements("huge", 60, 1 << 40))
-        assert "n2d-standard-64 (64 vCPU, 256 GB)" in caught.value.next
+        assert "n2d-standard-64 (64 vCPU, 256 GB)" in caught.value.message
 
     def test_no_such_type(self, provider: GCP) -> None:
         """A type that is not there is named, with those most like it."""
