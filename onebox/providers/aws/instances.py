@@ -171,9 +171,9 @@ def is_spot(instance: Answer) -> bool:
     return instance.get("InstanceLifecycle") == "spot"
 
 
-def swapping(thing: Answer) -> bool:
+def swapping(resource: Answer) -> bool:
     """Return whether an instance waits for a kept disk, or a disk for its removal."""
-    return bool(metadata.texts(thing).get(metadata.SWAPPING))
+    return bool(metadata.texts(resource).get(metadata.SWAPPING))
 
 
 def zone(instance: Answer) -> str:

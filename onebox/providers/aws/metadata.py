@@ -61,15 +61,15 @@ def as_list(texts: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": k, "Value": escape(v)} for k, v in texts.items() if v]
 
 
-def texts(thing: Answer) -> dict[str, str]:
+def texts(resource: Answer) -> dict[str, str]:
     """Return the tags of an object that EC2 described, by their full names."""
-    pairs = thing.get("Tags") or thing.get("TagSet") or ()
+    pairs = resource.get("Tags") or resource.get("TagSet") or ()
     return {pair["Key"]: ALPHABET.decode(pair.get("Value", "")) for pair in pairs}
 
 
-def read(thing: Answer) -> BoxMetadata | None:
+def read(resource: Answer) -> BoxMetadata | None:
     """Return the metadata of an instance or volume, None if it is not onebox's."""
-    return BoxMetadata.from_pairs(_pairs(texts(thing)))
+    return BoxMetadata.from_pairs(_pairs(texts(resource)))
 
 
 def rescued(volume: Answer) -> float:
@@ -82,9 +82,9 @@ def tags_of(texts: Mapping[str, str]) -> Tags | None:
     return kernel.read_tags(_pairs(texts))
 
 
-def owner_of(thing: Answer) -> str:
+def owner_of(resource: Answer) -> str:
     """Return the owner in an object's tags, "" if it is not onebox's."""
-    found = texts(thing)
+    found = texts(resource)
     return found.get(OWNER, "") if found.get(MANAGED) == "1" else ""
 
 
@@ -124,13 +124,13 @@ def escape(text: str) -> str:
     return ALPHABET.encode(text)
 
 
-def groups(things: Iterable[Answer]) -> dict[str, list[Answer]]:
+def groups(resources: Iterable[Answer]) -> dict[str, list[Answer]]:
     """Return objects by the box that they belong to, without those of no box."""
     by_box: dict[str, list[Answer]] = {}
-    for thing in things:
-        box = texts(thing).get(BOX)
+    for resource in resources:
+        box = texts(resource).get(BOX)
         if box:
-            by_box.setdefault(box, []).append(thing)
+            by_box.setdefault(box, []).append(resource)
     return by_box
 
 

@@ -39,14 +39,14 @@ _TAGGED_REQUEST = {"StringEquals": {"aws:RequestTag/onebox:managed": "1"}}
 def document() -> str:
     """Return the policy as IAM expects it."""
     statements = [
-        _allow("Look", _READING, ["*"]),
+        _allow("Read", _READING, ["*"]),
         _allow(
-            "BasesByName",
+            "ReadBaseImages",
             ["ssm:GetParameters"],
             ["arn:aws:ssm:*::parameter/aws/service/*"],
         ),
         _allow(
-            "MakeMachines",
+            "CreateInstances",
             ["ec2:RunInstances"],
             [_ec2("instance")],
             {
@@ -57,19 +57,19 @@ def document() -> str:
             },
         ),
         _allow(
-            "MakeDisks",
+            "CreateVolumes",
             ["ec2:RunInstances"],
             [_ec2("volume")],
             {**_TAGGED_REQUEST, "Bool": {"ec2:Encrypted": "true"}},
         ),
         _allow(
-            "MakeWhatBelongsToMachines",
+            "CreateAttachedResources",
             ["ec2:RunInstances"],
             [_ec2("network-interface"), _ec2("spot-instances-request")],
             _TAGGED_REQUEST,
         ),
         _allow(
-            "MakeMachinesFromAndIn",
+            "CreateInstancesFromAndIn",
             ["ec2:RunInstances"],
             [
                 "arn:aws:ec2:*::image/*",
@@ -81,29 +81,29 @@ def document() -> str:
             ],
         ),
         _allow(
-            "SaveMachines", ["ec2:CreateImage"], [_ec2("instance")], _TAGGED_RESOURCE
+            "SaveInstances", ["ec2:CreateImage"], [_ec2("instance")], _TAGGED_RESOURCE
         ),
         _allow(
-            "SaveAs",
+            "CreateImages",
             ["ec2:CreateImage"],
             [_ec2("image", ""), _ec2("image"), _ec2("snapshot", ""), _ec2("snapshot")],
             _TAGGED_REQUEST,
         ),
         _allow(
-            "MakeGroups",
+            "CreateSecurityGroups",
             ["ec2:CreateSecurityGroup"],
             [_ec2("security-group")],
             _TAGGED_REQUEST,
         ),
-        _allow("MakeGroupsIn", ["ec2:CreateSecurityGroup"], [_ec2("vpc")]),
+        _allow("CreateSecurityGroupsIn", ["ec2:CreateSecurityGroup"], [_ec2("vpc")]),
         _allow(
-            "TagWhatIsMade",
+            "TagOnCreate",
             ["ec2:CreateTags"],
             ["arn:aws:ec2:*:*:*/*"],
             {"StringEquals": {"ec2:CreateAction": list(_CREATING)}},
         ),
         _allow(
-            "TagWhatIsOurs",
+            "TagOwned",
             ["ec2:CreateTags"],
             [_ec2("instance"), _ec2("volume")],
             {
@@ -112,7 +112,7 @@ def document() -> str:
             },
         ),
         _allow(
-            "ChangeAndRemoveOurs",
+            "ChangeAndDeleteOwned",
             [
                 "ec2:AttachVolume",
                 "ec2:AuthorizeSecurityGroupIngress",
@@ -135,12 +135,12 @@ def document() -> str:
             _TAGGED_RESOURCE,
         ),
         _allow(
-            "Deadlines",
+            "Alarms",
             ["cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"],
             ["arn:aws:cloudwatch:*:*:alarm:onebox-*"],
         ),
         _allow(
-            "RolesOfAmazonsOwn",
+            "ServiceLinkedRoles",
             ["iam:CreateServiceLinkedRole"],
             ["arn:aws:iam::*:role/aws-service-role/*"],
             {
@@ -162,15 +162,15 @@ def _allow(
     resources: Sequence[str],
     condition: object = None,
 ) -> dict[str, object]:
-    found: dict[str, object] = {
+    statement: dict[str, object] = {
         "Sid": name,
         "Effect": "Allow",
         "Action": list(actions),
         "Resource": list(resources),
     }
     if condition is not None:
-        found["Condition"] = condition
-    return found
+        statement["Condition"] = condition
+    return statement
 
 
 def _ec2(kind: str, account: str = "*") -> str:

@@ -57,7 +57,7 @@ _MOVE_TOO = ("e2", "n1", "f1", "g1", "m1", "m2", "m3")
 
 
 def moves(type_: str) -> bool:
-    """Return whether Google migrates a running instance of this type to another host."""
+    """Return whether Google can migrate a running instance of this type."""
     known = family(type_) is not None or type_.partition("-")[0] in _MOVE_TOO
     return known and not type_.endswith("-metal")
 

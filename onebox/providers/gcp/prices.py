@@ -71,7 +71,7 @@ class Prices:
         regions: Iterable[str],
         disks: Iterable[str] = (),
     ) -> None:
-        """Request the prices of families and disks; a failure leaves them unknown."""
+        """Request these prices; a failure leaves them unknown."""
         regions = list(regions)
         wanted = {
             (family, region, spot, part)
@@ -91,7 +91,7 @@ class Prices:
         settings = self._cloud.settings
         if settings.endpoint and not settings.billing_endpoint:
             self.problem = (
-                "with [gcp] endpoint, the price catalogue needs an endpoint too: "
+                "with [gcp] endpoint, the catalogue needs an endpoint too: "
                 "[gcp] billing_endpoint"
             )
             return
@@ -122,7 +122,7 @@ class Prices:
         return None if month is None else month * gib / costs.HOURS_A_MONTH
 
     def address(self, spot: bool) -> float | None:
-        """Return the price of a public address in USD an hour, None if it is unknown."""
+        """Return the hourly price of a public address in USD, None if it is unknown."""
         return self._known.get(("", _GLOBAL, spot, "Address"))
 
     def _pages(self) -> Iterator[Mapping[str, Any]]:

@@ -54,9 +54,9 @@ def _ask(service: str, seconds: float) -> str:
     """Return the address in a service's answer, "" if there is none."""
     # S310 warns of file: addresses; these are constants of this module.
     head = {"User-Agent": "onebox"}
-    request = urllib.request.Request(service, headers=head)  # noqa: S310 - ours
+    request = urllib.request.Request(service, headers=head)  # noqa: S310 - constants
     try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - ours
+        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - constants
             text = answer.read(64).decode("ascii", "replace")
         return str(ipaddress.IPv4Address(text.strip()))
     except urllib.error.HTTPError as error:
