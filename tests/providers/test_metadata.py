@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from onebox.errors import NotAllowed, ProviderError
 from onebox.providers.base import Offer, Tags
 from onebox.providers.costs import Cost
+from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import (
-    Alphabet,
     BoxMetadata,
     check_owner,
     check_same_owner,

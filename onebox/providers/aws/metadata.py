@@ -12,6 +12,7 @@ from typing import Any
 
 from onebox.providers.base import Image, Request, Tags
 from onebox.providers.kernel import metadata as kernel
+from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import BoxMetadata as BoxMetadata
 
 PREFIX = "onebox:"
@@ -30,7 +31,7 @@ SWAPPING = f"{PREFIX}swapping"
 RESCUED = f"{PREFIX}rescued"
 
 # The characters that the tags of every AWS service accept; `=` escapes the others.
-ALPHABET = kernel.Alphabet(string.ascii_letters + string.digits + " +._:/@-", "=", 256)
+ALPHABET = Alphabet(string.ascii_letters + string.digits + " +._:/@-", "=", 256)
 
 Answer = Mapping[str, Any]
 

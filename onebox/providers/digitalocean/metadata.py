@@ -14,6 +14,7 @@ from dataclasses import replace
 from onebox.errors import ProviderError
 from onebox.providers.base import Image, Offer, Request, Tags
 from onebox.providers.kernel import metadata as kernel
+from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import BoxMetadata
 
 PREFIX = "onebox-"
@@ -21,7 +22,7 @@ MANAGED = f"{PREFIX}managed"
 IMAGE = f"{PREFIX}image:"
 LONGEST = 255
 # The longest key of a pair takes 22 of a tag's 255 characters.
-ALPHABET = kernel.Alphabet(string.ascii_lowercase + string.digits + "-", "_", 233)
+ALPHABET = Alphabet(string.ascii_lowercase + string.digits + "-", "_", 233)
 
 # The API returns the other pairs with the droplet itself, and a tag costs a call to
 # remove.

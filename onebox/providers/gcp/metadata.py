@@ -15,12 +15,13 @@ from collections.abc import Mapping
 
 from onebox.providers.base import Image, Tags
 from onebox.providers.kernel import metadata as kernel
+from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import BoxMetadata
 
 RECORD = "onebox"
 PREFIX = "onebox-"
 EXPIRES = f"{PREFIX}expires"
-ALPHABET = kernel.Alphabet(string.ascii_lowercase + string.digits + "-", "_", 63, True)
+ALPHABET = Alphabet(string.ascii_lowercase + string.digits + "-", "_", 63, True)
 # The pairs that are labels too; a record alone proves none of them.
 _LABELLED = ("managed", "owner", "project", "name", "kind", "version", "box")
 
