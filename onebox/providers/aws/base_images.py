@@ -114,7 +114,7 @@ class Bases:
             if image.get("OwnerId") == owner
         ]
         if not found:
-            # Another region may have it.
+            # Unsuitable, not UsageError: another region may have the image.
             raise Unsuitable(
                 f"there is no image {name} for {arch} in {region}",
                 next="another [image] base, such as ubuntu-24.04 or debian-12",

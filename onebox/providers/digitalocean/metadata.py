@@ -21,11 +21,10 @@ PREFIX = "onebox-"
 MANAGED = f"{PREFIX}managed"
 IMAGE = f"{PREFIX}image:"
 LONGEST = 255
-# The longest key of a pair takes 22 of a tag's 255 characters.
+# The longest key of a pair takes 21 of a tag's 255 characters.
 ALPHABET = Alphabet(string.ascii_lowercase + string.digits + "-", "_", 233)
 
-# The API returns the other pairs with the droplet itself, and a tag costs a call to
-# remove.
+# The droplet itself has the other values, and each tag takes a call to delete.
 _STORED = (
     *("owner", "project", "name", "kind", "box", "expires", "version"),
     *("size", "bootstrap-key", "hostkey", "price", "on-demand", "image"),

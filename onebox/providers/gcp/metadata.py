@@ -41,7 +41,7 @@ def labels(box: str, tags: Tags) -> dict[str, str]:
     return {
         **_identity(box, tags),
         f"{PREFIX}version": encoded(tags.version),
-        # Whole seconds: a label has no full stop.
+        # Whole seconds, because a label cannot hold a full stop.
         EXPIRES: str(int(tags.expires)),
     }
 

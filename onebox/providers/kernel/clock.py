@@ -6,8 +6,8 @@ import email.utils
 import time
 from collections.abc import Callable
 
-# A Date is in whole seconds, and the answer takes time to arrive, so a difference
-# below this is none.
+# Smaller differences are ignored: a Date is in whole seconds, and the answer takes
+# time to arrive.
 CLOSE_SECONDS = 5.0
 
 

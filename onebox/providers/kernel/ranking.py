@@ -13,7 +13,7 @@ from onebox.providers.base import Offer, Requirements
 DEFAULT_ARCH = "x86_64"
 _UNAME = {"arm64": "aarch64"}
 _NEAREST = 3
-# How alike two names must be (1: equal) for one to be a typing mistake of the other.
+# difflib's similarity (1: equal) from which a name may be meant as the other.
 _ALIKE = 0.6
 
 

@@ -194,7 +194,7 @@ class TestRemoval:
 
 
 class TestPin:
-    def test_pin(
+    def test_a_new_host_key_replaces_the_bootstrap_key(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """A new host key is in the tags of machine and disk, and no longer exposed."""

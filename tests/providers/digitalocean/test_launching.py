@@ -305,7 +305,9 @@ class TestTags:
         assert box.host_key == request.host_key.public
         assert provider.get(box.id) == box
 
-    def test_pin(self, server: Server, open_provider: Open, make_request: Make) -> None:
+    def test_a_new_host_key_replaces_the_bootstrap_key(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
         """The key that a box has given itself is in its tags, and not exposed."""
         provider, request = open_provider(), make_request()
         box = when_up(provider, provider.create(request))
