@@ -14,7 +14,7 @@ from onebox.config.schema import KEYS
 from onebox.config.settings import Settings
 from onebox.config.sizes import choose, sizes
 from onebox.config.wording import show
-from onebox.providers.kernel.cidr import is_world
+from onebox.providers.kernel.ssh_access import is_world
 from onebox.store.private_paths import own_folder_near
 
 _Shape = TypeVar("_Shape")

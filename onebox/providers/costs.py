@@ -1,4 +1,4 @@
-"""What a box costs beside its machine: labelled parts, in USD an hour."""
+"""The parts of what a box costs, each with a label and its price in USD an hour."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 MACHINE = "machine"
 ADDRESS = "public IPv4"
 
-# What clouds take a month for, when they bill by the month.
+# The hours of a month, by which clouds convert monthly prices.
 HOURS_A_MONTH = 730
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One part of what a box costs; *hourly* is None where it is not known."""
+    """One part of what a box costs; *hourly* is None if it is unknown."""
 
     label: str
     hourly: float | None
@@ -22,7 +22,7 @@ class Cost:
 
 def disk(gib: float, hourly: float | None) -> Cost:
     """
-    Return the cost of a disk; its label says how large it is.
+    Return the cost of a disk, with its size in the label.
 
     >>> disk(100, 0.01)
     Cost(label='100 GB disk', hourly=0.01)
@@ -31,36 +31,37 @@ def disk(gib: float, hourly: float | None) -> Cost:
 
 
 def is_disk(cost: Cost) -> bool:
-    """Tell whether this is billed also while the box is off."""
+    """Return whether a cost is billed also while the box is stopped."""
     return cost.label.endswith(" disk")
 
 
 def total(parts: Iterable[float | None]) -> float | None:
     """
-    Return a sum, None if any part of it is not known.
+    Return a sum, None if a part of it is unknown.
 
     >>> total([1.0, 0.5]), total([1.0, None]), total([])
     (1.5, None, 0.0)
     """
     known = list(parts)
-    return None if None in known else sum((one for one in known if one), 0.0)
+    return None if None in known else sum((part for part in known if part), 0.0)
 
 
 def to_text(costs: Iterable[Cost]) -> str:
     """
-    Write costs as one tag of a cloud object.
+    Return costs as the value of one tag.
 
     >>> to_text([disk(100, 0.01), Cost("public IPv4", None)])
     '100 GB disk=0.01/public IPv4='
     """
     return "/".join(
-        f"{one.label}={'' if one.hourly is None else repr(one.hourly)}" for one in costs
+        f"{cost.label}={'' if cost.hourly is None else repr(cost.hourly)}"
+        for cost in costs
     )
 
 
 def from_text(text: str) -> tuple[Cost, ...]:
     """
-    Read costs from a tag; a part that cannot be read is not known.
+    Return the costs in the value of a tag; an unreadable part is unknown.
 
     >>> from_text("8 GB disk=0.01/public IPv4=")
     (Cost(label='8 GB disk', hourly=0.01), Cost(label='public IPv4', hourly=None))
@@ -71,18 +72,18 @@ def from_text(text: str) -> tuple[Cost, ...]:
     return tuple(Cost(label, _number(hourly)) for label, _, hourly in pairs)
 
 
-def from_json(told: object) -> tuple[Cost, ...]:
+def from_json(value: object) -> tuple[Cost, ...]:
     """
-    Read costs from JSON.
+    Return the costs in parsed JSON.
 
     >>> from_json([{"label": "disk", "hourly": 0.01}, "x"])
     (Cost(label='disk', hourly=0.01),)
     """
-    rows = told if isinstance(told, (list, tuple)) else ()
+    rows = value if isinstance(value, (list, tuple)) else ()
     return tuple(
-        Cost(str(one.get("label", "")), _number(one.get("hourly")))
-        for one in rows
-        if isinstance(one, Mapping)
+        Cost(str(row.get("label", "")), _number(row.get("hourly")))
+        for row in rows
+        if isinstance(row, Mapping)
     )
 
 

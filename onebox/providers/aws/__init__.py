@@ -1,19 +1,20 @@
 """
-The parts of the provider `aws`, each one concern of EC2's.
+The provider `aws`: boxes on EC2.
 
-* cloud      the account: credentials, region, one call at a time, again if unclear
-* problems   what an error of AWS's means
-* marks      whose a machine or a disk is, and what box it is, in its tags
-* machines   what EC2 says of instances and volumes, as boxes
-* bases      which machine image a name means
-* network    subnets, the security group, who may come in
-* catalogue  which types fit, where they are, in what order
-* prices     what they cost now
-* launching  the one call that makes a machine
-* alarms     the cloud's own deadline
-* rescue     a machine for a disk whose own is gone
-* removal    deleting, and the proof of it
-* images     saved environments
-* checks     what doctor looks at
-* policy     the least permissions for all of this
+* provider       the contract, on top of the modules below
+* client         calls to AWS, repeated when their outcome is unclear
+* errors         the meaning of AWS's errors
+* metadata       the tags of instances, volumes and images
+* instances      instances and volumes, read as boxes
+* base_images    the AMI that a base name stands for
+* network        subnets and the security group
+* machine_types  the instance types that fit a size
+* prices         the prices of instances, disks and addresses
+* creation       the call that creates an instance
+* alarm          the deadline that the cloud enforces
+* rescue         a new instance for a disk that outlived its own
+* deletion       deleting a box, and finding what is left of it
+* images         saved images
+* doctor         the checks of `inv doctor`
+* policy         the least permissions that all of this needs
 """

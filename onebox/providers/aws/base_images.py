@@ -1,4 +1,4 @@
-"""Which machine image a name means: in this region, for this architecture, now."""
+"""The AMI that a base name stands for in a region, for an architecture, today."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from onebox.errors import (
 )
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.kernel.ranking import DEFAULT_ARCH as DEFAULT_ARCH
+from onebox.providers.kernel.ranking import uname
 
 DEFAULT = "ubuntu-24.04"
-DEFAULT_ARCH = "x86_64"
 
-# Who may publish what: a stranger's image may carry any name.
+# The accounts of the publishers: anyone may publish an image of any name.
 _CANONICAL = "099720109477"
 _DEBIAN = "136693071363"
 _CODE_NAMES = {
@@ -28,7 +29,7 @@ _CODE_NAMES = {
     "24.04": "noble",
     "26.04": "resolute",
 }
-# What `uname -m` says, and what AWS says for it.
+# The names of AWS and of the publishers for what `uname -m` prints.
 _AWS_ARCH = {"x86_64": "x86_64", "aarch64": "arm64"}
 _VENDOR_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -38,9 +39,10 @@ _AMI = re.compile(r"ami-[0-9a-f]{8,17}")
 @dataclass(frozen=True)
 class Base:
     """
-    A machine image to start from.
+    An AMI that a box starts from.
 
-    *arch* is as `uname -m` says it, *size* of its disk in bytes.
+    *arch* is what `uname -m` prints, *root* the name of the root device, *size* the
+    size of its disk in bytes.
     """
 
     ami: str
@@ -50,23 +52,13 @@ class Base:
     size: int
 
 
-def uname(arch: str) -> str:
-    """
-    Return what `uname -m` says for an architecture of AWS's.
-
-    >>> uname("arm64"), uname("x86_64")
-    ('aarch64', 'x86_64')
-    """
-    return {aws: ours for ours, aws in _AWS_ARCH.items()}.get(arch, arch)
-
-
 def aws_arch(arch: str) -> str:
-    """Return AWS's word for an architecture."""
+    """Return the name that AWS uses for an architecture."""
     return _AWS_ARCH.get(arch, arch)
 
 
 class Bases:
-    """The machine images that boxes start from; each one is asked for once."""
+    """The AMIs that boxes start from; each is looked up once."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -74,14 +66,14 @@ class Bases:
 
     def find(self, region: str, name: str, arch: str) -> Base:
         """
-        Return what a name means: a distribution's, or an image's own id.
+        Return the AMI for a distribution's name or an AMI's id.
 
         Args:
-            name: Such as "ubuntu-24.04", "debian-12" or "ami-…"; also what `text`
-                has made of it, which in its own region means the same image.
+            name: Such as "ubuntu-24.04", "debian-12" or "ami-…", or a result of
+                `text`, which names the same AMI in the first region.
 
         Raises:
-            UsageError: There is no such image here.
+            UsageError: There is no such image in this region.
         """
         word, _, rest = (name or DEFAULT).partition(" ")
         own = _AMI.fullmatch(word)
@@ -122,7 +114,7 @@ class Bases:
             if image.get("OwnerId") == owner
         ]
         if not found:
-            # Another region may have it.
+            # Unsuitable, not UsageError: another region may have the image.
             raise Unsuitable(
                 f"there is no image {name} for {arch} in {region}",
                 next="another [image] base, such as ubuntu-24.04 or debian-12",
@@ -131,11 +123,11 @@ class Bases:
         return of_image(newest, name)
 
     def _parameter(self, region: str, names: list[str]) -> str:
-        """Return the newest one that is published, "" if that is not known."""
+        """Return the id of the newest published AMI, "" if it is unknown."""
         try:
             answer = self._cloud.call("ssm", "get_parameters", region, Names=names)
         except (NotAllowed, ProviderError):
-            # Not everybody may ask; DescribeImages knows as much.
+            # Not every user may call ssm; DescribeImages finds the same images.
             return ""
         values = {one["Name"]: one["Value"] for one in answer.get("Parameters", ())}
         return next((str(values[name]) for name in names if name in values), "")
@@ -164,13 +156,13 @@ class Bases:
 
     def _missing(self, region: str, text: str) -> UsageError | NoCapacity:
         if region != self._cloud.region:
-            # A candidate of another region than the image's: not this one, then.
+            # An AMI exists in one region, so try the next offer.
             return NoCapacity(text)
         return UsageError(text, next="see [image] in onebox.toml; ids differ by region")
 
 
 def text(base: Base) -> str:
-    """Return what a base is, exactly, in words."""
+    """Return a base as text that names exactly one AMI."""
     arch = _VENDOR_ARCH.get(base.arch, base.arch)
     return (
         f"{base.name} {arch} {base.ami}"
@@ -180,7 +172,7 @@ def text(base: Base) -> str:
 
 
 def of_image(image: Answer, name: str) -> Base:
-    """Return an image that EC2 has described as a base."""
+    """Return an image in the form of EC2 as a base."""
     root = str(image.get("RootDeviceName") or "/dev/sda1")
     sizes = [
         int(mapping.get("Ebs", {}).get("VolumeSize") or 0)
@@ -197,7 +189,7 @@ def of_image(image: Answer, name: str) -> Base:
 
 
 def _source(name: str, arch: str) -> tuple[list[str], str, str]:
-    """Return where a distribution publishes: parameters, account, name pattern."""
+    """Return a distribution's ssm parameters, publisher's account and name pattern."""
     kind, _, version = name.partition("-")
     if kind == "ubuntu" and version in _CODE_NAMES:
         stem = f"/aws/service/canonical/ubuntu/server/{version}/stable/current/{arch}"

@@ -1,4 +1,4 @@
-"""What EC2 says of instances and volumes, read as boxes."""
+"""EC2 instances and volumes, read as boxes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from onebox.providers.aws import metadata
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.metadata import Answer, BoxMetadata
 from onebox.providers.base import Box, BoxState
-from onebox.providers.kernel import user_data
 
 _STATES: dict[str, BoxState] = {
     "pending": "starting",
@@ -21,19 +20,19 @@ _STATES: dict[str, BoxState] = {
     "stopped": "stopped",
     "terminated": "gone",
 }
-# What ended a machine, in words, by EC2's own code for it.
+# EC2's code for what ended an instance, and the reason that onebox reports.
 _REASONS = {
     "Server.InsufficientInstanceCapacity": "no capacity",
     "Server.ScheduledStop": "scheduled retirement",
 }
-_TAKEN = ("Server.SpotInstanceTermination", "Server.SpotInstanceShutdown")
-_BY_ITSELF = ("Client.InstanceInitiatedShutdown",)
-_BY_CALL = ("Client.UserInitiatedShutdown",)
+_PREEMPTED = ("Server.SpotInstanceTermination", "Server.SpotInstanceShutdown")
+_POWERED_OFF = ("Client.InstanceInitiatedShutdown",)
+_STOPPED = ("Client.UserInitiatedShutdown",)
 
 
 @dataclass(frozen=True)
 class Addressing:
-    """How boxes are reached, as the settings say."""
+    """How ssh reaches the boxes, by the settings."""
 
     private: bool
     jump: str
@@ -42,30 +41,30 @@ class Addressing:
 
 @dataclass(frozen=True)
 class BoxResources:
-    """What there is of one box: instances and, if asked for, volumes."""
+    """The instances of one box and, if it has no live instance, its volumes."""
 
     instances: Sequence[Answer]
     volumes: Sequence[Answer] = ()
 
     @property
     def machine(self) -> Answer | None:
-        """Return the machine that the box is, None if there is only a disk."""
+        """Return the live instance, None if only a disk is left."""
         alive = [one for one in self.instances if is_alive(one) and not swapping(one)]
         return max(alive, key=lambda one: _launched(one), default=None)
 
     @property
     def helper(self) -> Answer | None:
-        """Return the machine that is about to be given the kept disk."""
+        """Return the live instance that waits for the kept disk."""
         alive = [one for one in self.instances if is_alive(one) and swapping(one)]
         return max(alive, key=lambda one: _launched(one), default=None)
 
     @property
     def kept(self) -> Answer | None:
-        """Return the disk that outlived its machine."""
+        """Return the disk that outlived its instance."""
         known = {one["InstanceId"] for one in self.instances}
         for volume in self.volumes:
             if swapping(volume):
-                # The helper's own, which goes once the kept one takes its place.
+                # The helper's own disk, which is deleted once the kept one replaces it.
                 continue
             held = [
                 attached
@@ -79,17 +78,17 @@ class BoxResources:
 
     @property
     def last(self) -> Answer | None:
-        """Return the machine that has ended last."""
+        """Return the instance that was terminated last."""
         ended = [one for one in self.instances if not is_alive(one)]
         return max(ended, key=lambda one: _launched(one), default=None)
 
 
 def look(cloud: Cloud, region: str, box: str) -> BoxResources:
-    """Ask for the instances of one box; for its volumes if no instance is alive."""
+    """Return the instances of one box, and its volumes if no instance is alive."""
     instances = of_instances(cloud, region, metadata.of_box(box))
-    things = BoxResources(instances)
-    if things.machine is not None:
-        return things
+    resources = BoxResources(instances)
+    if resources.machine is not None:
+        return resources
     return BoxResources(
         instances,
         cloud.pages(
@@ -99,12 +98,12 @@ def look(cloud: Cloud, region: str, box: str) -> BoxResources:
 
 
 def look_for_owner(cloud: Cloud, region: str, owner: str) -> list[BoxResources]:
-    """Ask for all instances and volumes of one owner in a region."""
-    wanted = metadata.owned_by(owner)
+    """Return the instances and volumes of one owner in a region, by box."""
+    filters = metadata.owned_by(owner)
     instances, volumes = cloud.together(
         [
-            lambda: of_instances(cloud, region, wanted),
-            lambda: cloud.pages("describe_volumes", "Volumes", region, Filters=wanted),
+            lambda: of_instances(cloud, region, filters),
+            lambda: cloud.pages("describe_volumes", "Volumes", region, Filters=filters),
         ]
     )
     by_box, disks = metadata.groups(instances), metadata.groups(volumes)
@@ -115,93 +114,81 @@ def look_for_owner(cloud: Cloud, region: str, owner: str) -> list[BoxResources]:
 
 
 def of_instances(
-    cloud: Cloud, region: str, wanted: Sequence[Mapping[str, object]]
+    cloud: Cloud, region: str, filters: Sequence[Mapping[str, object]]
 ) -> list[Answer]:
-    """Return the instances that these filters select, also ended ones."""
-    found = cloud.pages("describe_instances", "Reservations", region, Filters=wanted)
+    """Return the instances that these filters select, terminated ones included."""
+    found = cloud.pages("describe_instances", "Reservations", region, Filters=filters)
     return [one for reservation in found for one in reservation.get("Instances", ())]
 
 
-def box_of(things: BoxResources, reach: Addressing, now: float) -> Box | None:
+def box_of(resources: BoxResources, addressing: Addressing, now: float) -> Box | None:
     """
-    Return what there is of one box as a box, None if there is nothing.
+    Return the box that these resources are, None if nothing of it is left.
 
-    Of a machine that ended and left nothing, nothing is returned, unless EC2 itself
-    gave up on it: then why it did.
+    A terminated instance without a disk is None too, unless EC2 terminated it for a
+    reason of its own: then the box is "gone", with that reason.
     """
-    if things.machine is not None:
-        return of_machine(things.machine, reach, now)
-    disk, last = things.kept, things.last
+    if resources.machine is not None:
+        return of_machine(resources.machine, addressing, now)
+    disk, last = resources.kept, resources.last
     if disk is not None:
-        return _of_disk(disk, last, reach, now)
-    if last is None or _code(last) in ("", *_BY_CALL, *_BY_ITSELF, *_TAKEN):
+        return _of_disk(disk, last, addressing, now)
+    if last is None or _code(last) in ("", *_STOPPED, *_POWERED_OFF, *_PREEMPTED):
         return None
-    box = of_machine(last, reach, now)
+    box = of_machine(last, addressing, now)
     return box if box is None else replace(box, host="")
 
 
-def of_machine(instance: Answer, reach: Addressing, now: float) -> Box | None:
-    """Return an instance as a box, None if it is none of ours."""
-    said = metadata.read(instance)
-    if said is None:
+def of_machine(instance: Answer, addressing: Addressing, now: float) -> Box | None:
+    """Return an instance as a box, None if it is not onebox's."""
+    stored = metadata.read(instance)
+    if stored is None:
         return None
     state = _STATES.get(instance.get("State", {}).get("Name", ""), "starting")
-    return Box(
-        id=said.box,
-        tags=said.tags,
+    return stored.to_box(
         state=state,
         offer=replace(
-            said.size,
-            type=instance.get("InstanceType", said.size.type),
+            stored.size,
+            type=instance.get("InstanceType", stored.size.type),
             place=zone(instance),
             spot=is_spot(instance),
         ),
-        image=said.image,
-        place=zone(instance),
-        host=_host(instance, state, reach),
-        port=22,
-        user=user_data.USER,
-        host_key=said.host_key,
         created=_created(instance),
-        deadline=said.deadline,
-        agent=user_data.AGENT,
-        work=user_data.WORK,
-        why=_why(instance, said, now) if state in ("stopped", "gone") else "",
-        notes=_notes(said, reach),
-        jump=reach.jump,
-        bootstrap_key=said.bootstrap_key,
-        rescue=said.rescue,
+        host=_host(instance, state, addressing),
+        why=_why(instance, stored, now) if state in ("stopped", "gone") else "",
+        notes=_notes(stored, addressing),
+        jump=addressing.jump,
     )
 
 
 def is_alive(instance: Answer) -> bool:
-    """Tell whether an instance has not ended for good."""
+    """Return whether an instance is not terminated."""
     return bool(instance.get("State", {}).get("Name") != "terminated")
 
 
 def is_spot(instance: Answer) -> bool:
-    """Tell whether an instance is spot capacity."""
+    """Return whether an instance is spot capacity."""
     return instance.get("InstanceLifecycle") == "spot"
 
 
-def swapping(thing: Answer) -> bool:
-    """Tell whether an instance waits for a kept disk, or a disk to make way for it."""
-    return bool(metadata.texts(thing).get(metadata.SWAPPING))
+def swapping(resource: Answer) -> bool:
+    """Return whether an instance waits for a kept disk, or a disk for its removal."""
+    return bool(metadata.texts(resource).get(metadata.SWAPPING))
 
 
 def zone(instance: Answer) -> str:
-    """Return the zone that an instance is in."""
+    """Return the zone of an instance."""
     return str(instance.get("Placement", {}).get("AvailabilityZone", ""))
 
 
 def state(instance: Answer) -> str:
-    """Return the state of an instance, in EC2's words."""
+    """Return the state of an instance, by EC2's name."""
     return str(instance.get("State", {}).get("Name", ""))
 
 
 def region_of(place: str) -> str:
     """
-    Return the region that a zone is in; a region is its own.
+    Return the region of a zone; the region of a region is itself.
 
     >>> region_of("us-east-1c"), region_of("eu-west-3"), region_of("")
     ('us-east-1', 'eu-west-3', '')
@@ -217,53 +204,40 @@ def region_of(place: str) -> str:
 
 
 def _of_disk(
-    volume: Answer, last: Answer | None, reach: Addressing, now: float
+    volume: Answer, last: Answer | None, addressing: Addressing, now: float
 ) -> Box | None:
-    said = metadata.read(volume)
-    if said is None:
+    stored = metadata.read(volume)
+    if stored is None:
         return None
-    place = str(volume.get("AvailabilityZone", ""))
-    return Box(
-        id=said.box,
-        tags=said.tags,
+    return stored.to_box(
         state="stopped",
-        offer=replace(said.size, place=place),
-        image=said.image,
-        place=place,
-        host="",
-        port=22,
-        user=user_data.USER,
-        host_key=said.host_key,
+        offer=replace(stored.size, place=str(volume.get("AvailabilityZone", ""))),
         created=_seconds(volume.get("CreateTime")),
-        deadline=said.deadline,
-        agent=user_data.AGENT,
-        work=user_data.WORK,
-        why=_why(last, said, now) if last is not None else "",
-        notes=_notes(said, reach),
-        jump=reach.jump,
-        bootstrap_key=said.bootstrap_key,
+        why=_why(last, stored, now) if last is not None else "",
+        notes=_notes(stored, addressing),
+        jump=addressing.jump,
         disk_only=True,
     )
 
 
-def _host(instance: Answer, state: BoxState, reach: Addressing) -> str:
+def _host(instance: Answer, state: BoxState, addressing: Addressing) -> str:
     if state not in ("starting", "running"):
         return ""
     private = str(instance.get("PrivateIpAddress") or "")
     public = str(instance.get("PublicIpAddress") or "")
-    if reach.private:
+    if addressing.private:
         return private
-    # One that runs without a public address is in a subnet that gives none.
+    # An instance that runs without a public address is in a private subnet.
     return public or (private if state == "running" else "")
 
 
-def _why(instance: Answer, said: BoxMetadata, now: float) -> str:
+def _why(instance: Answer, stored: BoxMetadata, now: float) -> str:
     code = _code(instance)
-    if code in _BY_ITSELF:
-        return "deadline" if now >= said.deadline else "poweroff"
-    if code in _BY_CALL:
-        return "deadline" if now >= said.deadline else "stopped"
-    if code in _TAKEN:
+    if code in _POWERED_OFF:
+        return "deadline" if now >= stored.deadline else "poweroff"
+    if code in _STOPPED:
+        return "deadline" if now >= stored.deadline else "stopped"
+    if code in _PREEMPTED:
         return "preempted"
     message = instance.get("StateReason", {}).get("Message", "")
     return _REASONS.get(code) or str(message).partition(": ")[2] or code
@@ -273,17 +247,17 @@ def _code(instance: Answer) -> str:
     return str(instance.get("StateReason", {}).get("Code", ""))
 
 
-def _notes(said: BoxMetadata, reach: Addressing) -> tuple[str, ...]:
-    if not said.no_alarm:
-        return reach.notes
+def _notes(stored: BoxMetadata, addressing: Addressing) -> tuple[str, ...]:
+    if not stored.no_alarm:
+        return addressing.notes
     return (
-        *reach.notes,
-        "only the box itself keeps its deadline: no alarm could be set",
+        *addressing.notes,
+        "only the box itself enforces its deadline: no alarm could be set",
     )
 
 
 def _created(instance: Answer) -> float:
-    # The time of launch changes with every start, that of the first interface not.
+    # LaunchTime changes with every start, but the first interface stays attached.
     times = [
         _seconds(card.get("Attachment", {}).get("AttachTime"))
         for card in instance.get("NetworkInterfaces", ())

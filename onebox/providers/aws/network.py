@@ -1,17 +1,17 @@
-"""Where a box is plugged in, and who may knock at its ssh port."""
+"""The subnets of boxes, and the security group that opens ssh to this machine."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from onebox.errors import Gone, NoCapacity, NotAllowed, ProviderError, UsageError
+from onebox.errors import Gone, NoCapacity, ProviderError, UsageError
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.base import FreeThing
-from onebox.providers.kernel.cidr import is_world
+from onebox.providers.kernel.metadata import check_same_owner
+from onebox.providers.kernel.ssh_access import SSHAccess
 
 SSH = 22
 
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 
 class GroupGone(UsageError):
-    """The security group that a machine was to be in is not there (any more)."""
+    """The security group that an instance was to be in does not exist (any more)."""
 
 
 @dataclass(frozen=True)
 class SubnetChoice:
-    """The place in a network that a box is given."""
+    """The subnet of a box, and whether the box gets a public address there."""
 
     vpc: str
     subnet: str
@@ -34,13 +34,13 @@ class SubnetChoice:
 
 class Network:
     """
-    The network of boxes, as the settings [aws] want it.
+    The network of boxes, from the table [aws] of onebox.toml.
 
     Args:
-        caller: What tells this machine's own address.
+        caller: Returns this machine's public address.
 
     Raises:
-        UsageError: From where ssh comes is not known.
+        ConfigError: ssh comes from a jump host whose address is not known.
     """
 
     def __init__(
@@ -49,35 +49,32 @@ class Network:
         self._cloud = cloud
         self._subnet = str(settings.get("subnet") or "")
         self._group = str(settings.get("security_group") or "")
-        self._cidr = str(settings.get("ssh_cidr") or "")
         self._private = bool(settings.get("private"))
-        self._caller = caller
+        self._access = SSHAccess(
+            "aws",
+            ssh_cidr=str(settings.get("ssh_cidr") or ""),
+            private=self._private,
+            # The rules of the user's own group are the user's.
+            jump="" if self._group else str(settings.get("jump") or ""),
+            my_ip=caller,
+        )
         self._known: dict[str, list[SubnetChoice]] = {}
         self._ranges: dict[str, list[str]] = {}
-        if self._cidr:
-            self._cidr = str(ipaddress.ip_network(self._cidr, strict=False))
-        elif settings.get("jump") and not self._private and not self._group:
-            raise UsageError(
-                "[aws] jump is set, and nobody knows from where it comes",
-                next="set ssh_cidr to the jump host's own address, or private = true",
-            )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what the user should know of each box."""
-        if self._cidr and is_world(self._cidr):
-            return ("its ssh port is open to the whole world (allow_world_ssh)",)
-        return ()
+        """Return the notes that each box gets."""
+        return self._access.notes
 
     def sockets(self, region: str) -> list[SubnetChoice]:
         """
-        Return the subnets that boxes of a region may be in, asked for once.
+        Return the subnets that boxes of a region may be in; cached.
 
         Raises:
-            UsageError: There are none, or the one of the settings is not there.
+            UsageError: There are none, or the subnet of the settings does not exist.
         """
         if region not in self._known:
-            self._known[region] = self._look(region)
+            self._known[region] = self._describe_subnets(region)
         return self._known[region]
 
     def socket(self, region: str, zone: str) -> SubnetChoice:
@@ -91,15 +88,15 @@ class Network:
         """
         Return the security groups of a box: the settings', or the owner's own.
 
-        There is one of ours for each owner and VPC. It costs nothing, and goes with
-        the owner's last box.
+        onebox creates one group for each owner and VPC. It is free, and is deleted
+        with the owner's last box.
         """
         if self._group:
             return [self._group]
         present = self._ours(region, socket.vpc, owner) or self._create(
             region, socket.vpc, owner
         )
-        self._admit_only(region, present, self._who(region, socket.vpc))
+        self._admit_only(region, present, self._networks(region, socket.vpc))
         return [str(present["GroupId"])]
 
     def in_groups(
@@ -110,10 +107,10 @@ class Network:
         make: Callable[[Sequence[str]], T],
     ) -> T:
         """
-        Have a machine made in the groups of a box.
+        Return what *make* creates in the groups of a box.
 
-        Another command of the same owner may remove our group meanwhile, with what
-        was the last box until then: once more, in that case.
+        Another command of the same owner may delete the group in between, together
+        with the last box until then. In that case, create both again.
         """
         try:
             return make(self.groups(region, socket, owner))
@@ -123,7 +120,7 @@ class Network:
         return make(self.groups(region, socket, owner))
 
     def free_things(self, region: str, owner: str) -> list[FreeThing]:
-        """Return our groups in a region, each with what uses it."""
+        """Return the owner's groups in a region, each with what uses it."""
         found = self._cloud.pages(
             "describe_security_groups",
             "SecurityGroups",
@@ -137,10 +134,12 @@ class Network:
 
     def remove_free(self, region: str, owner: str, group: str) -> None:
         """
-        Remove one of our groups; already gone is fine, one in use EC2 keeps.
+        Delete one of the owner's groups; a group that is gone is no error.
 
         Raises:
-            NotAllowed: It is not this owner's; it was not touched.
+            NotAllowed: It belongs to another owner; it was not touched.
+
+            ProviderError: An instance uses it.
         """
         found = self._cloud.pages(
             "describe_security_groups",
@@ -149,9 +148,7 @@ class Network:
             Filters=metadata.filters({"group-id": [group]}),
         )
         for one in found:
-            present = metadata.tags_of(metadata.texts(one))
-            if present is None or present.owner != owner:
-                raise NotAllowed(f"{group} is not this owner's; it was not touched")
+            check_same_owner(group, metadata.owner_of(one), owner)
             try:
                 self._cloud.call("ec2", "delete_security_group", region, GroupId=group)
             except Gone:
@@ -159,10 +156,10 @@ class Network:
             except ProviderError as error:
                 if errors.code(error) != "DependencyViolation":
                     raise
-                raise ProviderError("a machine still uses it") from error
+                raise ProviderError("an instance still uses it") from error
 
     def _used_by(self, region: str, group: str) -> str:
-        """Say what is in a group, "" if nothing is."""
+        """Return which instance uses a group, "" if none does."""
         cards = self._cloud.pages(
             "describe_network_interfaces",
             "NetworkInterfaces",
@@ -176,7 +173,7 @@ class Network:
         return f"{box or held or cards[0]['NetworkInterfaceId']} uses it"
 
     def allow_my_ip(self, region: str, owner: str, attached: Sequence[str]) -> bool:
-        """Have our group let in who may come now, and nobody else."""
+        """Open the owner's group to the networks of now alone; return if it changed."""
         if self._group:
             return False
         found = self._cloud.pages(
@@ -187,18 +184,21 @@ class Network:
                 {"group-id": attached, "group-name": [_name(owner)]}
             ),
         )
-        # Whoever calls is not let in: the address may have changed since.
+        # Refresh: this machine's address may have changed.
         changes = [
-            self._admit_only(region, one, self._who(region, one["VpcId"]))
+            self._admit_only(
+                region, one, self._networks(region, one["VpcId"], refresh=True)
+            )
             for one in found
         ]
         return any(changes)
 
-    def _who(self, region: str, vpc: str) -> list[str]:
-        if self._cidr:
-            return [self._cidr]
-        if not self._private:
-            return [f"{self._caller()}/32"]
+    def _networks(
+        self, region: str, vpc: str, *, refresh: bool = False
+    ) -> Sequence[str]:
+        """Return the networks to let in: of all private ones, only the VPC's own."""
+        if not self._access.is_private:
+            return self._access.networks(refresh=refresh)
         if vpc not in self._ranges:
             found = self._cloud.pages("describe_vpcs", "Vpcs", region, VpcIds=[vpc])
             self._ranges[vpc] = sorted(
@@ -211,7 +211,7 @@ class Network:
             )
         return self._ranges[vpc]
 
-    def _look(self, region: str) -> list[SubnetChoice]:
+    def _describe_subnets(self, region: str) -> list[SubnetChoice]:
         asked: dict[str, Any] = {
             "Filters": metadata.filters(
                 {"default-for-az": ["true"], "state": ["available"]}
@@ -228,20 +228,20 @@ class Network:
             ) from error
         if not found:
             raise UsageError(
-                f"{region} has no default VPC to put boxes in",
+                f"{region} has no default VPC for boxes",
                 next='set subnet = "subnet-…" under [aws], or: '
                 "aws ec2 create-default-vpc",
             )
         return sorted(map(self._socket, found), key=lambda one: one.zone)
 
     def _socket(self, subnet: Answer) -> SubnetChoice:
-        # A subnet that was named may be one that no public address leads to.
-        leads = bool(subnet.get("MapPublicIpOnLaunch")) or not self._subnet
+        # A subnet of the settings may assign no public addresses.
+        assigns = bool(subnet.get("MapPublicIpOnLaunch")) or not self._subnet
         return SubnetChoice(
             vpc=str(subnet["VpcId"]),
             subnet=str(subnet["SubnetId"]),
             zone=str(subnet["AvailabilityZone"]),
-            public=leads and not self._private,
+            public=assigns and not self._private,
         )
 
     def _ours(self, region: str, vpc: str, owner: str) -> Answer | None:
@@ -267,31 +267,32 @@ class Network:
                 ],
             )
         except ProviderError as error:
-            # Another command of ours, or a lost answer's own.
+            # Created by another command, or by a call whose response was lost.
             present = self._ours(region, vpc, owner)
             if errors.code(error) != "InvalidGroup.Duplicate" or present is None:
                 raise
             return present
         return {"GroupId": made["GroupId"], "IpPermissions": []}
 
-    def _admit_only(self, region: str, group: Answer, who: Sequence[str]) -> bool:
+    def _admit_only(self, region: str, group: Answer, networks: Sequence[str]) -> bool:
+        """Open a group's ssh port to these networks alone; return if it changed."""
         rules = group.get("IpPermissions", ())
         present = {
             (_key(rule), str(cidr["CidrIp"]))
             for rule in rules
             for cidr in rule.get("IpRanges", ())
         }
-        wanted = {(("tcp", SSH, SSH), cidr) for cidr in who}
+        wanted = {(("tcp", SSH, SSH), cidr) for cidr in networks}
         new = [_rule(key, cidr) for key, cidr in sorted(wanted - present)]
         old = [_rule(key, cidr) for key, cidr in sorted(present - wanted)]
-        # Nor are other networks let in, of any other kind.
+        # Rules of every other kind are removed too.
         old += [
             {**_ports(_key(rule)), kind: rule[kind]}
             for rule in rules
             for kind in ("Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")
             if rule.get(kind)
         ]
-        # The new ones first: never is nobody let in who should be.
+        # The new rules come first, so this machine is never locked out.
         self._change(region, group, "authorize", new, "Duplicate")
         self._change(region, group, "revoke", old, "NotFound")
         return bool(new or old)

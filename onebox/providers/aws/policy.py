@@ -1,8 +1,8 @@
 """
-The least permissions for all that is done here, as an IAM policy.
+The least permissions that onebox needs on AWS, as an IAM policy.
 
-What looks is allowed everywhere; what makes, only with the tag that says whose it
-is; what changes or removes, only where that tag is.
+Reading is allowed everywhere. Creating requires onebox's tag in the request, and
+changing or deleting requires it on the resource.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-_LOOKING = (
+_READING = (
     "ec2:DescribeAvailabilityZones",
     "ec2:DescribeImages",
     "ec2:DescribeInstanceTypeOfferings",
@@ -32,44 +32,44 @@ _LOOKING = (
     "sts:GetCallerIdentity",
 )
 _CREATING = ("RunInstances", "CreateImage", "CreateSecurityGroup")
-_OURS = {"StringEquals": {"aws:ResourceTag/onebox:managed": "1"}}
-_TO_BE_OURS = {"StringEquals": {"aws:RequestTag/onebox:managed": "1"}}
+_TAGGED_RESOURCE = {"StringEquals": {"aws:ResourceTag/onebox:managed": "1"}}
+_TAGGED_REQUEST = {"StringEquals": {"aws:RequestTag/onebox:managed": "1"}}
 
 
 def document() -> str:
-    """Return the policy, as IAM takes it."""
+    """Return the policy as IAM expects it."""
     statements = [
-        _allow("Look", _LOOKING, ["*"]),
+        _allow("Read", _READING, ["*"]),
         _allow(
-            "BasesByName",
+            "ReadBaseImages",
             ["ssm:GetParameters"],
             ["arn:aws:ssm:*::parameter/aws/service/*"],
         ),
         _allow(
-            "MakeMachines",
+            "CreateInstances",
             ["ec2:RunInstances"],
             [_ec2("instance")],
             {
                 "StringEquals": {
-                    **_TO_BE_OURS["StringEquals"],
+                    **_TAGGED_REQUEST["StringEquals"],
                     "ec2:MetadataHttpTokens": "required",
                 }
             },
         ),
         _allow(
-            "MakeDisks",
+            "CreateVolumes",
             ["ec2:RunInstances"],
             [_ec2("volume")],
-            {**_TO_BE_OURS, "Bool": {"ec2:Encrypted": "true"}},
+            {**_TAGGED_REQUEST, "Bool": {"ec2:Encrypted": "true"}},
         ),
         _allow(
-            "MakeWhatBelongsToMachines",
+            "CreateAttachedResources",
             ["ec2:RunInstances"],
             [_ec2("network-interface"), _ec2("spot-instances-request")],
-            _TO_BE_OURS,
+            _TAGGED_REQUEST,
         ),
         _allow(
-            "MakeMachinesFromAndIn",
+            "CreateInstancesFromAndIn",
             ["ec2:RunInstances"],
             [
                 "arn:aws:ec2:*::image/*",
@@ -80,37 +80,39 @@ def document() -> str:
                 _ec2("security-group"),
             ],
         ),
-        _allow("SaveMachines", ["ec2:CreateImage"], [_ec2("instance")], _OURS),
         _allow(
-            "SaveAs",
+            "SaveInstances", ["ec2:CreateImage"], [_ec2("instance")], _TAGGED_RESOURCE
+        ),
+        _allow(
+            "CreateImages",
             ["ec2:CreateImage"],
             [_ec2("image", ""), _ec2("image"), _ec2("snapshot", ""), _ec2("snapshot")],
-            _TO_BE_OURS,
+            _TAGGED_REQUEST,
         ),
         _allow(
-            "MakeGroups",
+            "CreateSecurityGroups",
             ["ec2:CreateSecurityGroup"],
             [_ec2("security-group")],
-            _TO_BE_OURS,
+            _TAGGED_REQUEST,
         ),
-        _allow("MakeGroupsIn", ["ec2:CreateSecurityGroup"], [_ec2("vpc")]),
+        _allow("CreateSecurityGroupsIn", ["ec2:CreateSecurityGroup"], [_ec2("vpc")]),
         _allow(
-            "TagWhatIsMade",
+            "TagOnCreate",
             ["ec2:CreateTags"],
             ["arn:aws:ec2:*:*:*/*"],
             {"StringEquals": {"ec2:CreateAction": list(_CREATING)}},
         ),
         _allow(
-            "TagWhatIsOurs",
+            "TagOwned",
             ["ec2:CreateTags"],
             [_ec2("instance"), _ec2("volume")],
             {
-                **_OURS,
+                **_TAGGED_RESOURCE,
                 "ForAllValues:StringLike": {"aws:TagKeys": ["onebox:*"]},
             },
         ),
         _allow(
-            "ChangeAndRemoveOurs",
+            "ChangeAndDeleteOwned",
             [
                 "ec2:AttachVolume",
                 "ec2:AuthorizeSecurityGroupIngress",
@@ -130,15 +132,15 @@ def document() -> str:
                 "arn:aws:ec2:*::image/*",
                 "arn:aws:ec2:*::snapshot/*",
             ],
-            _OURS,
+            _TAGGED_RESOURCE,
         ),
         _allow(
-            "Deadlines",
+            "Alarms",
             ["cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"],
             ["arn:aws:cloudwatch:*:*:alarm:onebox-*"],
         ),
         _allow(
-            "RolesOfAmazonsOwn",
+            "ServiceLinkedRoles",
             ["iam:CreateServiceLinkedRole"],
             ["arn:aws:iam::*:role/aws-service-role/*"],
             {
@@ -160,15 +162,15 @@ def _allow(
     resources: Sequence[str],
     condition: object = None,
 ) -> dict[str, object]:
-    found: dict[str, object] = {
+    statement: dict[str, object] = {
         "Sid": name,
         "Effect": "Allow",
         "Action": list(actions),
         "Resource": list(resources),
     }
     if condition is not None:
-        found["Condition"] = condition
-    return found
+        statement["Condition"] = condition
+    return statement
 
 
 def _ec2(kind: str, account: str = "*") -> str:

@@ -1,15 +1,15 @@
 """
-What machines, disks and addresses cost. What is not known is None, never 0.
+The prices of instances, disks and addresses. An unknown price is None, never 0.
 
-Machines and disks are asked for; these list prices are not in any API that onebox
-may call, so they stand here with their source:
+The prices of instances and disks come from AWS's price list. These prices are in no
+API that onebox may call, so they are constants, with their source:
 
 * a public IPv4 address: $0.005 an hour in every region, in use or not, since
   2024-02-01 (AWS News Blog, "AWS Public IPv4 Address Charge", 2023-07-28)
 * to the internet: $0.09 a GB for the first 10 TB a month, from regions of the
   United States, Canada and Europe (EC2 on-demand pricing, "Data Transfer", as of
   2026). The account's first 100 GB a month are free, and are not deducted here.
-  Other regions are dearer, by how much is not known here.
+  Prices of other regions are higher, and unknown here.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from onebox.errors import OneboxError
 from onebox.providers import costs
 from onebox.providers.aws.client import Cloud
 
-# The price list is kept in few regions, and tells of all of them.
+# The price list service runs in few regions, and covers all of them.
 _LIST_REGION = "us-east-1"
-# The service takes so many types in a question, and answers with so many rows.
+# The limits of one request: types in its filter, and rows in its answer.
 _AT_MOST = 20
 _ROWS = 100
 _ADDRESS = 0.005
@@ -36,10 +36,10 @@ def on_demand(
     cloud: Cloud, region: str, types: Sequence[str], why: list[str]
 ) -> dict[str, float]:
     """
-    Return the hourly prices of Linux machines, of those types that have one.
+    Return the hourly prices of Linux instances, by type; an unknown one is left out.
 
     Args:
-        why: Takes the reason if the price list cannot be read.
+        why: Receives the reason if the price list cannot be read.
     """
     chunks = [types[i : i + _AT_MOST] for i in range(0, len(types), _AT_MOST)]
     found = cloud.each(chunks, lambda chunk: _asked(cloud, region, chunk, why))
@@ -49,7 +49,7 @@ def on_demand(
 def spot(
     cloud: Cloud, region: str, types: Sequence[str], why: list[str]
 ) -> dict[tuple[str, str], float]:
-    """Return the present spot prices, by type and zone; *why* as in `on_demand`."""
+    """Return the current spot prices, by type and zone; *why* as in `on_demand`."""
     try:
         rows = cloud.pages(
             "describe_spot_price_history",
@@ -57,7 +57,7 @@ def spot(
             region,
             InstanceTypes=list(types),
             ProductDescriptions=["Linux/UNIX"],
-            # From now on: that is the last price before it, one for each zone.
+            # A start of now returns the current price of each zone, and no history.
             StartTime=datetime.fromtimestamp(cloud.clock(), timezone.utc),
         )
     except OneboxError as error:
@@ -76,7 +76,7 @@ def spot(
 def disk(
     cloud: Cloud, region: str, kind: str, size: float, why: list[str] | None = None
 ) -> float | None:
-    """Return what a disk of so many GiB costs an hour; *why* as in `on_demand`."""
+    """Return the hourly price of a disk of *size* GiB; *why* as in `on_demand`."""
     rows = _rows(
         cloud,
         [] if why is None else why,
@@ -91,18 +91,18 @@ def disk(
 
 
 def address() -> float:
-    """Return what a public IPv4 address costs an hour (source: see the module)."""
+    """Return the hourly price of a public IPv4 address (source: see the module)."""
     return _ADDRESS
 
 
 def egress(region: str) -> float | None:
-    """Return what a GB to the internet costs at most (source: see the module)."""
+    """Return the highest price of a GB to the internet (source: see the module)."""
     return _EGRESS.get(region.partition("-")[0])
 
 
 def positive(value: object) -> float | None:
     """
-    Return a price, None for anything that cannot be one.
+    Return a value as a price, None if it is not a positive number.
 
     >>> positive("3.2256"), positive("0.0000"), positive("-1"), positive("x")
     (3.2256, None, None, None)
@@ -153,14 +153,14 @@ def _rows(cloud: Cloud, why: list[str], wanted: dict[str, Sequence[str]]) -> lis
             MaxResults=_ROWS,
         )
     except OneboxError as error:
-        # Without the list nothing is wrong but that the price is not known.
+        # An unknown price is no reason to fail.
         why.append(error.message)
         return []
     return list(answer.get("PriceList", ()))
 
 
 def _prices(rows: Sequence[str], unit: str, attribute: str) -> dict[str, float]:
-    """Read prices from rows; what two rows say differently is not known."""
+    """Return the prices in rows; a name with two different prices has none."""
     found: dict[str, set[float]] = {}
     for row in rows:
         for name, price in _of_row(row, unit, attribute):
@@ -177,11 +177,11 @@ def _of_row(row: str, unit: str, attribute: str) -> list[tuple[str, float]]:
             for term in product["terms"]["OnDemand"].values()
             for dimension in term["priceDimensions"].values()
         ]
-        said = [
+        hourly = [
             positive(one["pricePerUnit"]["USD"])
             for one in dimensions
             if one.get("unit") == unit
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
-    return [(name, price) for price in said if price]
+    return [(name, price) for price in hourly if price]

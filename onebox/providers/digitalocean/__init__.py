@@ -1,1 +1,1 @@
-"""The parts of the provider `digitalocean`: one file for each thing it does."""
+"""The provider `digitalocean`: boxes that are droplets, one concern a module."""

@@ -1,9 +1,9 @@
 """
-Tell a box its deadline at every boot, though its user data never changes.
+The deadline of a droplet, which the box reads at every boot.
 
-The deadline is a tag of the droplet, which the metadata service shows: a start
-with a new deadline changes the tag first. Where the service does not answer, the
-deadline that the box was made with holds.
+User data never changes, so the deadline is in a tag of the droplet, which the
+metadata service shows. A start with a new deadline changes the tag first. If the
+service does not answer, the deadline at creation applies.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from onebox.providers.base import Request
 _ASK = """\
 deadline=$(python3 -I -S - {deadline} <<'end'
 import math, re, sys, time, urllib.request
-made = int(sys.argv[1])
+created = int(sys.argv[1])
 found = []
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({{}}))
 url = "http://169.254.169.254/metadata/v1/tags/"
-for _ in range(20 if time.time() > made - 600 else 3):
+for _ in range(20 if time.time() > created - 600 else 3):
     try:
-        told = opener.open(url, timeout=3).read(1 << 16).decode("ascii", "replace")
+        tags = opener.open(url, timeout=3).read(1 << 16).decode("ascii", "replace")
     except (OSError, ValueError):
         time.sleep(1)
         continue
-    for text in re.findall(r"(?im)^onebox-expires:([0-9]+(?:_2e[0-9]+)?)\\s*$", told):
+    for text in re.findall(r"(?im)^onebox-expires:([0-9]+(?:_2e[0-9]+)?)\\s*$", tags):
         found.append(math.ceil(float(text.lower().replace("_2e", "."))))
     break
-print(max(found or [made]))
+print(max(found or [created]))
 end
 )
 [ -n "$deadline" ] || deadline={deadline}
@@ -36,5 +36,5 @@ end
 
 
 def deadline_at_boot(request: Request) -> str:
-    """Return shell that sets `deadline`, for `arming.user_data`."""
+    """Return shell that sets `deadline`, for `user_data.user_data`."""
     return _ASK.format(deadline=math.ceil(request.arming.deadline))

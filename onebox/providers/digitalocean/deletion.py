@@ -41,7 +41,7 @@ def delete(calls: Calls, droplets: Droplets, patience: Timeouts, box: Box) -> No
     for volume in _volumes(calls, box.id):
         with suppress(Gone):
             calls.delete(f"volumes/{volume['id']}")
-    keys = ("box", "expires", "exposed", "hostkey", "image")
+    keys = ("box", "expires", "bootstrap-key", "hostkey", "image")
     wanted = tuple(f"onebox-{key}:" for key in keys)
     tag_api.forget(calls, sorted(word for word in own if word.startswith(wanted)))
 

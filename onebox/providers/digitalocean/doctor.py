@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from onebox import formatting
@@ -53,7 +53,10 @@ _WRITES = ("account/keys", "droplets", "firewalls", "tags")
 
 
 def look(
-    calls: Calls, catalogue: Catalogue, wishes: Settings, cidr: Callable[[], str]
+    calls: Calls,
+    catalogue: Catalogue,
+    wishes: Settings,
+    networks: Callable[[], Sequence[str]],
 ) -> list[Check]:
     """Return one line for each thing looked at; what raises becomes a line too."""
     found: list[Check] = []
@@ -64,7 +67,7 @@ def look(
         ("region", partial(_region, calls, wishes)),
         ("sizes", partial(_sizes, catalogue, wishes)),
         ("deadline", partial(_deadline, wishes)),
-        ("ssh from", partial(_reach, wishes, cidr)),
+        ("ssh from", partial(_reach, wishes, networks)),
     )
     for name, check in steps:
         try:
@@ -210,10 +213,10 @@ def _deadline(wishes: Settings) -> Check:
     return Check("deadline", False, NO_WATCHDOG, SAY_SO)
 
 
-def _reach(wishes: Settings, cidr: Callable[[], str]) -> Check:
+def _reach(wishes: Settings, networks: Callable[[], Sequence[str]]) -> Check:
     if wishes.open_to_all:
         return Check("ssh from", None, "the whole world, as allow_world_ssh says")
-    return Check("ssh from", True, cidr())
+    return Check("ssh from", True, ", ".join(networks()))
 
 
 NO_WATCHDOG = (

@@ -1,136 +1,89 @@
 """
-Write all that belongs to a box or an image into DigitalOcean's plain tags.
+The tags of droplets and snapshots: ownership, and what DigitalOcean does not record.
 
-A tag there is one word of letters, digits, `-`, `_` and `:`, whose case is that
-of whoever used it first. So values are written in small letters, and whatever
-else there is as `_` and two hex digits a byte.
+A tag is one word of `a-z 0-9 - _ :`. Its case is that of the first person who used
+it, so values are written in small letters and read in any case.
 """
 
 from __future__ import annotations
 
-import base64
-import re
+import string
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from onebox.errors import ProviderError
 from onebox.providers.base import Image, Offer, Request, Tags
+from onebox.providers.kernel import metadata as kernel
+from onebox.providers.kernel.alphabet import Alphabet
+from onebox.providers.kernel.metadata import BoxMetadata
 
-MANAGED = "onebox-managed"
-IMAGE = "onebox-image:"
+PREFIX = "onebox-"
+MANAGED = f"{PREFIX}managed"
+IMAGE = f"{PREFIX}image:"
 LONGEST = 255
+# The longest key of a pair takes 21 of a tag's 255 characters.
+ALPHABET = Alphabet(string.ascii_lowercase + string.digits + "-", "_", 233)
 
-_ESCAPED = re.compile(r"_([0-9a-f]{2})")
-_KINDS = ("box", "builder", "image")
-# "ssh-ed25519" and its length, the length of the key: what comes before its bytes.
-_KEY_HEAD = b"\0\0\0\x0bssh-ed25519\0\0\0\x20"
-
-
-@dataclass(frozen=True)
-class BoxMetadata:
-    """
-    What the tags of a droplet say.
-
-    *bootstrap_key* is the host key that went through user data, *pinned* the one that
-    has taken its place since.
-    """
-
-    box: str
-    tags: Tags
-    size: str
-    price: float | None
-    on_demand: float | None
-    image: str
-    bootstrap_key: str
-    pinned: str
+# The droplet itself has the other values, and each tag takes a call to delete.
+_STORED = (
+    *("owner", "project", "name", "kind", "box", "expires", "version"),
+    *("size", "bootstrap-key", "hostkey", "price", "on-demand", "image"),
+)
 
 
 def tag(key: str, value: str) -> str:
-    """Return the tag that says that *key* is *value*."""
-    text = f"onebox-{key}:{escape(value)}"
-    if len(text) > LONGEST:
-        raise ProviderError(f"{key} {value!r} is too long for a tag of DigitalOcean")
-    return text
+    """Return the tag that stores a pair."""
+    return f"{PREFIX}{key}:{escape(value)}"
 
 
 def escape(value: str) -> str:
     """
-    Write any text in the characters that a tag may have.
+    Return a text in the characters of a tag.
 
     >>> escape("0.1"), escape("Ob-1")
     ('0_2e1', '_4fb-1')
     """
-    plain = re.compile(r"[a-z0-9-]")
-    return "".join(
-        c if plain.fullmatch(c) else "".join(f"_{b:02x}" for b in c.encode("utf-8"))
-        for c in value
-    )
+    return ALPHABET.encode(value)
 
 
 def unescape(text: str) -> str:
-    """Read what `escape` has written."""
-    raw = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
-    return raw.encode("latin-1", "replace").decode("utf-8", "replace")
+    """Return the text that `escape` encoded."""
+    return ALPHABET.decode(text)
 
 
 def of_box(request: Request) -> list[str]:
-    """Return the tags that a droplet is made with."""
-    tags, size = request.tags, request.offer
-    said = {
-        "owner": tags.owner,
-        "project": tags.project,
-        "name": tags.name,
-        "kind": tags.kind,
-        "box": request.box,
-        "expires": repr(request.arming.deadline),
-        "version": tags.version,
-        "size": size.name,
-        "exposed": key_bytes(request.host_key.public),
-        "price": "" if size.price is None else repr(size.price),
-        "on-demand": "" if size.on_demand is None else repr(size.on_demand),
-        "image": request.image.id if request.image else "",
-    }
-    return [MANAGED, *(tag(key, value) for key, value in said.items() if value)]
+    """Return the tags of the droplet that a request creates."""
+    pairs = BoxMetadata.of_request(request).with_deadline(request.arming.deadline)
+    stored = pairs.to_pairs()
+    return [MANAGED, *(tag(key, stored[key]) for key in _STORED if key in stored)]
 
 
 def read(words: Iterable[str]) -> BoxMetadata | None:
-    """Return what a droplet's tags say, None if it is none of ours."""
-    said: dict[str, list[str]] = {}
+    """Return the metadata in a droplet's tags, None if it is not onebox's."""
+    pairs: dict[str, str] = {}
     for word in words:
-        key, colon, value = word.lower().partition(":")
-        if colon and key.startswith("onebox-"):
-            said.setdefault(key[len("onebox-") :], []).append(unescape(value))
-    one = {key: values[0] for key, values in said.items()}
-    kind, expires = one.get("kind", ""), said.get("expires", [])
-    whole = ("owner", "project", "name", "box")
-    if kind not in _KINDS or not expires or any(not one.get(key) for key in whole):
+        key, _, value = word.lower().partition(":")
+        if not key.startswith(PREFIX):
+            continue
+        key, value = key[len(PREFIX) :], unescape(value)
+        if key == "expires" and key in pairs:
+            # A start was interrupted after it had set the new deadline.
+            value = max(value, pairs[key], key=lambda text: kernel.number(text) or 0.0)
+        elif key in pairs:
+            continue
+        pairs[key] = value
+    if MANAGED[len(PREFIX) :] in pairs:
+        pairs["managed"] = "1"
+    if "expires" not in pairs:
         return None
-    tags = Tags(
-        owner=one["owner"],
-        project=one["project"],
-        name=one["name"],
-        # Two of them: a start was interrupted that had renewed it.
-        expires=max(_number(text) or 0.0 for text in expires),
-        version=one.get("version", ""),
-        kind=kind,  # type: ignore[arg-type] # looked up in _KINDS
-    )
-    return BoxMetadata(
-        box=one["box"],
-        tags=tags,
-        size=one.get("size", ""),
-        price=_number(one.get("price", "")),
-        on_demand=_number(one.get("on-demand", "")),
-        image=one.get("image", ""),
-        bootstrap_key=key_text(one.get("exposed", "")),
-        pinned=key_text(one.get("hostkey", "")),
-    )
+    return BoxMetadata.from_pairs(pairs)
 
 
 def of_image(image: Image) -> str:
     """
-    Return the one tag that makes a snapshot an image of ours.
+    Return the one tag that makes a snapshot an image of onebox.
 
-    It is one, so that there is no moment at which half of it is there.
+    It is a single tag, so the image is never half marked.
     """
     tags = image.tags
     parts = (
@@ -154,49 +107,24 @@ def of_image(image: Image) -> str:
 
 
 def read_image(words: Iterable[str]) -> Image | None:
-    """Return the image that a snapshot's tags tell of, None if it is none of ours."""
+    """Return the image that a snapshot's tags describe, None if it is not onebox's."""
     for word in words:
         parts = word.lower().split(":")
         if parts[0] + ":" == IMAGE and len(parts) == 10:
             owner, project, name, id, recipe, label, version, expires, base = (
                 unescape(part) for part in parts[1:]
             )
-            tags = Tags(
-                owner, project, name, _number(expires) or 0.0, version, kind="image"
-            )
+            moment = kernel.number(expires) or 0.0
+            tags = Tags(owner, project, name, moment, version, kind="image")
             return Image(id, label, recipe, 0.0, 0, "x86_64", tags, base=base)
     return None
 
 
-def key_bytes(public: str) -> str:
-    """Return an OpenSSH ed25519 public key as the hex digits of its 32 bytes."""
-    words = public.split()
-    try:
-        blob = base64.b64decode(words[1]) if len(words) > 1 else b""
-    except ValueError:
-        blob = b""
-    if not blob.startswith(_KEY_HEAD) or len(blob) != len(_KEY_HEAD) + 32:
-        raise ProviderError(f"{public[:40]!r} is no ed25519 public key")
-    return blob[len(_KEY_HEAD) :].hex()
-
-
-def key_text(digits: str) -> str:
-    """Return the OpenSSH public key of these hex digits, "" if they are none."""
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        return ""
-    blob = _KEY_HEAD + bytes.fromhex(digits)
-    return f"ssh-ed25519 {base64.b64encode(blob).decode('ascii')}"
-
-
-def same_size(marks: BoxMetadata, size: Offer) -> Offer:
-    """Return the size as the tags have it: its name and what it cost when made."""
+def same_size(stored: BoxMetadata, offer: Offer) -> Offer:
+    """Return a droplet's offer with the name and the prices of its creation."""
     return replace(
-        size, name=marks.size or size.type, price=marks.price, on_demand=marks.on_demand
+        offer,
+        name=stored.size.name or offer.type,
+        price=stored.size.price,
+        on_demand=stored.size.on_demand,
     )
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

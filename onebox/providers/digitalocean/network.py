@@ -1,52 +1,50 @@
 """
-Let nobody but the caller reach a box's ssh port.
+The firewall of a box, which opens its ssh port to this machine alone.
 
-Each box has a firewall of its own, which is there before the box and goes with
-it: so boxes with other settings, or at the same moment, never share a rule. Its
-name is the owner's and the box's; the API refuses a second one of that name.
+Each box has a firewall of its own, which is created before the box and deleted
+after it, so boxes with other settings never share a rule. Its name holds owner and
+box; the API refuses a second firewall of that name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
-from onebox.errors import Gone, NotAllowed, ProviderError
+from onebox.errors import Gone, ProviderError
 from onebox.providers.base import FreeThing
 from onebox.providers.digitalocean import metadata, tag_api
 from onebox.providers.digitalocean.client import Answer, Calls
 from onebox.providers.digitalocean.errors import Conflict
 from onebox.providers.digitalocean.instances import moment
+from onebox.providers.kernel.metadata import check_same_owner
 
 _ANYWHERE = {"addresses": ["0.0.0.0/0", "::/0"]}
-# A firewall without a box is older than this only if a crash has left it.
+# A create takes less than an hour, so an older firewall without a box is left over
+# from a crash.
 STALE_SECONDS = 3600.0
 
 
-def ensure(calls: Calls, owner: str, box: str, cidr: str) -> bool:
-    """
-    Have the box's firewall let in *cidr* and nobody else.
-
-    Returns whether anything had to change.
-    """
+def ensure(calls: Calls, owner: str, box: str, networks: Sequence[str]) -> bool:
+    """Open the box's ssh port to these networks alone; return if anything changed."""
     found = of_box(calls, box)
     if not found:
         tag_api.ensure(calls, metadata.tag("box", box))
         try:
-            calls.post("firewalls", _rules(owner, box, cidr), again=True)
+            calls.post("firewalls", _rules(owner, box, networks), again=True)
             return True
         except Conflict:
             found = of_box(calls, box)
     for double in found[1:]:
         _delete(calls, double)
-    if found and not _lets_in(found[0], cidr):
-        calls.put(f"firewalls/{found[0]['id']}", _rules(owner, box, cidr))
+    if found and not _lets_in(found[0], networks):
+        calls.put(f"firewalls/{found[0]['id']}", _rules(owner, box, networks))
         return True
     return False
 
 
 def of_box(calls: Calls, box: str) -> list[Answer]:
-    """Return the firewall that was made for this box, if it is there; or doubles."""
+    """Return the firewalls of this box; more than one after a lost response."""
     return [
         one
         for one in calls.all("firewalls", "firewalls")
@@ -55,7 +53,7 @@ def of_box(calls: Calls, box: str) -> list[Answer]:
 
 
 def remove(calls: Calls, box: str) -> None:
-    """Remove the box's firewall; already gone is fine."""
+    """Delete the box's firewall; one that is gone is no error."""
     for one in of_box(calls, box):
         _delete(calls, one)
 
@@ -64,17 +62,17 @@ def remove_stale(
     calls: Calls, owner: str, boxes: Callable[[], Collection[str]]
 ) -> None:
     """
-    Remove the firewalls that a crash has left before there was a box.
+    Delete the firewalls of boxes that a crash kept from being created.
 
     Args:
-        boxes: Tells the ids of the owner's boxes, which keep theirs.
+        boxes: Returns the ids of the owner's boxes, whose firewalls stay.
     """
     old = [
         one
         for one in calls.all("firewalls", "firewalls")
         if _is_ours(one) and _owner(one) == owner and _age(calls, one) > STALE_SECONDS
     ]
-    # Most of the time there are none, and nobody need be asked.
+    # Skip the API call in the common case.
     live = boxes() if old else ()
     for one in old:
         if _box(one) not in live:
@@ -85,12 +83,12 @@ def of_owner(
     calls: Calls, owner: str, live: Collection[str], gone: Collection[str]
 ) -> list[FreeThing]:
     """
-    Return the owner's firewalls, each with the reason for which it has to stay.
+    Return the owner's firewalls, each with the reason why it must stay, if any.
 
     Args:
         live: The ids of the owner's boxes.
 
-        gone: The ids of boxes that will certainly not be made any more.
+        gone: The ids of boxes that are certainly not being created.
     """
     found = []
     for one in calls.all("firewalls", "firewalls"):
@@ -100,17 +98,17 @@ def of_owner(
         if box in live:
             why = f"{box} uses it"
         elif box not in gone and _age(calls, one) <= STALE_SECONDS:
-            why = f"{box} may be on its way; not so an hour after it was made"
+            why = f"{box} may still be created; after an hour, it is not"
         found.append(FreeThing("firewall", str(one["id"]), why=why))
     return found
 
 
 def remove_one(calls: Calls, owner: str, id: str, live: Collection[str]) -> None:
     """
-    Remove a firewall of the owner's that no box needs; already gone is fine.
+    Delete a firewall that no box needs; one that is gone is no error.
 
     Raises:
-        NotAllowed: It is not the owner's, or not only for a box.
+        NotAllowed: It belongs to another owner, or is not only for a box.
 
         ProviderError: A box needs it.
     """
@@ -118,8 +116,7 @@ def remove_one(calls: Calls, owner: str, id: str, live: Collection[str]) -> None
         found = calls.get(f"firewalls/{id}")["firewall"]
     except Gone:
         return
-    if not _is_ours(found) or _owner(found) != owner:
-        raise NotAllowed(f"firewall {id} is not this owner's; it was not touched")
+    check_same_owner(f"firewall {id}", _owner(found) if _is_ours(found) else "", owner)
     box = _box(found)
     if box in live:
         raise ProviderError(f"{box} uses it")
@@ -136,7 +133,7 @@ def _owner(found: Answer) -> str:
 
 
 def _age(calls: Calls, found: Answer) -> float:
-    # One whose age is not told is not old.
+    # Without a known age it counts as new.
     made = moment(found.get("created_at"))
     return calls.time() - made if made else 0.0
 
@@ -147,7 +144,7 @@ def _delete(calls: Calls, found: Answer) -> None:
 
 
 def _is_ours(found: Answer) -> bool:
-    """Tell whether it is named as ours are, and is for that box's tag alone."""
+    """Return whether a firewall has onebox's name, and only its box's tag."""
     parts = str(found.get("name", "")).split(".")
     carried = [str(word).lower() for word in found.get("tags") or []]
     return (
@@ -162,12 +159,12 @@ def _name(owner: str, box: str) -> str:
     return f"onebox.{owner}.{box}"
 
 
-def _rules(owner: str, box: str, cidr: str) -> Answer:
+def _rules(owner: str, box: str, networks: Sequence[str]) -> Answer:
     every = {"ports": "1-65535", "destinations": _ANYWHERE}
     return {
         "name": _name(owner, box),
         "inbound_rules": [
-            {"protocol": "tcp", "ports": "22", "sources": {"addresses": [cidr]}}
+            {"protocol": "tcp", "ports": "22", "sources": {"addresses": [*networks]}}
         ],
         "outbound_rules": [
             {"protocol": "tcp", **every},
@@ -179,7 +176,8 @@ def _rules(owner: str, box: str, cidr: str) -> Answer:
     }
 
 
-def _lets_in(found: Answer, cidr: str) -> bool:
+def _lets_in(found: Answer, networks: Sequence[str]) -> bool:
+    """Return whether a firewall lets in these networks to ssh, and nothing else."""
     rules = found.get("inbound_rules") or []
     if len(rules) != 1:
         return False
@@ -189,6 +187,6 @@ def _lets_in(found: Answer, cidr: str) -> bool:
     return (
         rule.get("protocol") == "tcp"
         and rule.get("ports") == "22"
-        and sources.get("addresses") == [cidr]
+        and sorted(sources.get("addresses") or []) == sorted(networks)
         and not others
     )

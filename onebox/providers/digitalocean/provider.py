@@ -45,6 +45,7 @@ from onebox.providers.digitalocean.errors import ACCOUNT, TOKEN, UnknownKey
 from onebox.providers.digitalocean.instances import Droplets, as_box, check_all
 from onebox.providers.digitalocean.settings import Settings, Timeouts
 from onebox.providers.kernel import public_ip
+from onebox.providers.kernel.ssh_access import SSHAccess
 
 LAST_ACTIONS = 5
 TAG_STAYS = "to remove it could take it off a box that is being made"
@@ -83,7 +84,13 @@ class DigitalOcean(Provider):
         self._wishes = Settings.of(settings)
         self.stopped_is_free = bool(self._wishes.destroy_token)
         self._patience = patience or Timeouts()
-        self._address = address
+        self._access = SSHAccess(
+            self.name,
+            ssh_cidr=self._wishes.cidr,
+            private=self._wishes.private,
+            jump=self._wishes.jump,
+            my_ip=address,
+        )
         self._environ = environ
         self._calls = Calls(self._patience)
         self._droplets = Droplets(self._calls)
@@ -257,7 +264,9 @@ class DigitalOcean(Provider):
 
     def checks(self) -> Sequence[Check]:
         """Look for whatever would keep a box from coming up; never raises."""
-        found = doctor.look(self._calls, self._catalogue, self._wishes, self._cidr)
+        found = doctor.look(
+            self._calls, self._catalogue, self._wishes, self._access.networks
+        )
         try:
             self._check_deadline()
         except OneboxError as error:
@@ -268,7 +277,7 @@ class DigitalOcean(Provider):
     def set_host_key(self, box: Box, host_key: str) -> Box:
         """Write the box's new host key into its tags."""
         droplet = self._one(box)
-        self._retag(droplet, "hostkey", metadata.key_bytes(host_key))
+        self._retag(droplet, "hostkey", " ".join(host_key.split()[:2]))
         now = self._droplets.numbered(int(droplet["id"]))
         if now is None:
             raise Gone(f"box {box.id} is not there (any more)")
@@ -277,7 +286,8 @@ class DigitalOcean(Provider):
     def allow_my_ip(self, box: Box) -> bool:
         """Have the box's firewall let this machine's present address in."""
         self._one(box)
-        return network.ensure(self._calls, box.tags.owner, box.id, self._cidr())
+        networks = self._access.networks(refresh=True)
+        return network.ensure(self._calls, box.tags.owner, box.id, networks)
 
     def policy(self) -> str:
         """Return the scopes that the token needs."""
@@ -311,9 +321,9 @@ class DigitalOcean(Provider):
 
     def _wall_off(self, request: Request) -> None:
         """Make the firewall; where that fails there is certainly no droplet."""
-        box, cidr = request.box, self._cidr()
+        box, networks = request.box, self._access.networks()
         try:
-            network.ensure(self._calls, request.tags.owner, box, cidr)
+            network.ensure(self._calls, request.tags.owner, box, networks)
         except Unclear as error:
             with suppress(ProviderError):
                 network.remove(self._calls, box)
@@ -367,12 +377,6 @@ class DigitalOcean(Provider):
             )
         return found
 
-    def _cidr(self) -> str:
-        if self._wishes.cidr:
-            return self._wishes.cidr
-        address = self._address()
-        return f"{address}/128" if ":" in address else f"{address}/32"
-
     def _remove_stale(self, owner: str) -> None:
         # What is left by a crash may stay a little longer if this fails.
         with suppress(ProviderError):
@@ -421,6 +425,4 @@ class DigitalOcean(Provider):
                 "nothing but inv teardown or inv sweep ends that (inv sweep "
                 "--print-cron)",
             ]
-        if self._wishes.open_to_all:
-            notes.append("the whole world may reach its ssh port")
-        return tuple(notes)
+        return (*notes, *self._access.notes)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onebox.errors import ConfigError
-from onebox.providers.kernel.cidr import is_world
+from onebox.providers.kernel.ssh_access import is_world
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,11 @@ class Settings:
 
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> Settings:
-        """
-        Read the table.
-
-        Raises:
-            ConfigError: Two of its settings do not go together.
-        """
+        """Return the settings in the table [digitalocean]."""
         first = _text(settings, "region") or "nyc3"
         more = settings.get("regions") or ()
         assert isinstance(more, (list, tuple))
-        wishes = cls(
+        return cls(
             regions=tuple(dict.fromkeys([first, *(str(one) for one in more)])),
             cidr=_text(settings, "ssh_cidr"),
             private=bool(settings.get("private")),
@@ -72,13 +66,6 @@ class Settings:
             accept_no_watchdog=bool(settings.get("accept_no_watchdog")),
             destroy_token=_text(settings, "destroy_token"),
         )
-        if (wishes.jump or wishes.private) and not wishes.cidr:
-            raise ConfigError(
-                "[digitalocean] jump and private want ssh_cidr too: the box sees the "
-                "address of the host in between, not this machine's",
-                next='ssh_cidr = "10.0.0.0/8", or the address of the jump host',
-            )
-        return wishes
 
     @property
     def open_to_all(self) -> bool:

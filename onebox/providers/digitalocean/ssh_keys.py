@@ -1,10 +1,10 @@
 """
-Name the owner's ssh key in the create call: without one a password is mailed.
+The ssh key that a create call must name: without one, a password is mailed.
 
-The box itself has the key from its user data; DigitalOcean only wants to know one.
-There is one of ours for each owner, made when it is needed and removed with the
-owner's last box. The name says whose it is; a key of the same bytes that the user
-has registered under another name is used as it is, and stays.
+The box gets the key from its user data, so this registration only prevents the
+mail. onebox registers one key for each owner, and removes it when the owner has no
+box left. Its name holds the owner. If the user has registered the same key under
+another name, that registration is used and stays.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import base64
 import hashlib
 from contextlib import suppress
 
-from onebox.errors import Gone, NotAllowed, ProviderError
+from onebox.errors import Gone, ProviderError
 from onebox.providers.digitalocean.client import Answer, Calls
 from onebox.providers.digitalocean.errors import Conflict
+from onebox.providers.kernel.metadata import check_same_owner
 
 
 def ensure(calls: Calls, owner: str, public: str) -> str:
-    """Have the key in the account; return the fingerprint that it is known by."""
+    """Register the key in the account if it is not yet; return its fingerprint."""
     known = fingerprint(public)
     try:
         calls.get(f"account/keys/{known}")
     except Gone:
         words = " ".join(public.split()[:2])
-        # Another command of ours, or a lost answer's own, may have been faster.
+        # Registered by another command, or by a call whose response was lost.
         with suppress(Conflict):
             body = {"name": _name(owner), "public_key": words}
             calls.post("account/keys", body, again=True)
@@ -40,21 +41,20 @@ def of_owner(calls: Calls, owner: str) -> list[Answer]:
 
 def remove(calls: Calls, owner: str, id: str) -> None:
     """
-    Remove one key of the owner's; already gone is fine.
+    Remove one of the owner's keys; a key that is gone is no error.
 
     Raises:
-        NotAllowed: It was not registered for this owner.
+        NotAllowed: It was registered for another owner.
     """
     with suppress(Gone):
         found = calls.get(f"account/keys/{id}")["ssh_key"]
-        if found.get("name") != _name(owner):
-            raise NotAllowed(f"ssh key {id} is not this owner's; it was not touched")
+        check_same_owner(f"ssh key {id}", str(found.get("name")), _name(owner))
         calls.delete(f"account/keys/{id}")
 
 
 def fingerprint(public: str) -> str:
     """
-    Return what DigitalOcean knows a public key by.
+    Return the MD5 fingerprint by which the API identifies a public key.
 
     >>> fingerprint("ssh-ed25519 AAAA")
     '69:3e:9a:f8:4d:3d:fc:c7:1e:64:0e:00:5b:dc:5e:2e'
@@ -62,7 +62,7 @@ def fingerprint(public: str) -> str:
     try:
         blob = base64.b64decode(public.split()[1], validate=True)
     except (IndexError, ValueError):
-        raise ProviderError(f"{public[:40]!r} is no ssh public key") from None
+        raise ProviderError(f"{public[:40]!r} is not an ssh public key") from None
     digits = hashlib.md5(blob, usedforsecurity=False).hexdigest()
     return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
 

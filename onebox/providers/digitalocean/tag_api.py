@@ -1,4 +1,4 @@
-"""Put tags on things and take them off again; leave none behind that means nothing."""
+"""The calls that add tags to droplets and images, and remove unused tags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["droplet", "image"]
 
 
 def ensure(calls: Calls, word: str) -> None:
-    """Have a tag there; one that is there already may be refused, and is fine."""
+    """Create a tag; the API may refuse one that exists, which is no error."""
     try:
         calls.post("tags", {"name": word}, again=True)
     except (NotAllowed, Throttled, Unclear):
@@ -26,28 +26,28 @@ def ensure(calls: Calls, word: str) -> None:
 
 
 def put_on(calls: Calls, word: str, kind: Kind, number: int | str) -> None:
-    """Tag a droplet or an image; it may bear the tag already."""
+    """Tag a droplet or an image; it may have the tag already."""
     ensure(calls, word)
     calls.post(f"tags/{word}/resources", _resource(kind, number), again=True)
 
 
 def take_off(calls: Calls, word: str, kind: Kind, number: int | str) -> None:
-    """Untag a droplet or an image; it may have lost the tag already."""
+    """Remove a tag from a droplet or an image; it may be removed already."""
     with suppress(Gone):
         calls.delete(f"tags/{word}/resources", _resource(kind, number))
 
 
 def forget(calls: Calls, words: Iterable[str]) -> None:
-    """Remove tags that nothing bears any more, as far as the token may."""
+    """Delete tags that no object has any more, if the token permits it."""
     for word in words:
-        # One that stays costs nothing.
+        # A tag that stays is free.
         with suppress(ProviderError):
             if calls.get(f"tags/{word}")["tag"]["resources"]["count"] == 0:
                 calls.delete(f"tags/{word}")
 
 
 def is_there(calls: Calls, word: str) -> bool:
-    """Tell whether there is such a tag."""
+    """Return whether a tag exists."""
     with suppress(Gone):
         calls.get(f"tags/{word}")
         return True

@@ -1,1 +1,1 @@
-"""What the provider `gcp` is made of: one concern of Compute Engine a file."""
+"""The provider `gcp`: boxes on Compute Engine, one concern a module."""

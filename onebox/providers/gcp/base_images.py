@@ -1,4 +1,4 @@
-"""Find what a box starts from: an environment, somebody's image, one of ours."""
+"""What the disk of a box is created from: a base name, an image, or a saved one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ _KNOWN = "ubuntu-24.04, ubuntu-22.04, debian-12 or debian-13"
 @dataclass(frozen=True)
 class Family:
     """
-    An image family of Google's.
+    A public image family of Google.
 
-    *cloud_init* says whether its images read user data; without, they run a
-    startup script.
+    With *cloud_init* its images read user data, otherwise they run a startup script.
     """
 
     project: str
@@ -32,17 +31,17 @@ class Family:
 
     @property
     def address(self) -> str:
-        """Return the address that stands for the family's newest image."""
+        """Return the path that stands for the family's newest image."""
         return f"projects/{self.project}/global/images/family/{self.name}"
 
 
 @dataclass(frozen=True)
 class Source:
     """
-    What a box's disk is made from.
+    What a box's disk is created from.
 
-    *system* is the environment that it all began with, as far as it is known;
-    *size* what the disk has at least, in GiB.
+    *system* is the base name that the image began with, "" if it is unknown, and
+    *size* the least size of the disk in GiB.
     """
 
     address: str
@@ -52,14 +51,14 @@ class Source:
 
 
 def family(name: str, arch: str = "") -> Family | None:
-    """Return the family of an environment's name, None if it is not one's."""
+    """Return the image family of a base name, None if it is not a base name."""
     name = name or DEFAULT
     arm = arch in ("aarch64", "arm64")
     ubuntu, debian = _UBUNTU.fullmatch(name), _DEBIAN.fullmatch(name)
     if ubuntu:
         year, month = ubuntu.groups()
         lts = "-lts" if month == "04" and int(year) % 2 == 0 else ""
-        # Only since 24.04 does the family of amd64 say so.
+        # The names of amd64 families have a suffix only since 24.04.
         suffix = "-arm64" if arm else "-amd64" if int(year) >= 24 else ""
         return Family("ubuntu-os-cloud", f"ubuntu-{year}{month}{lts}{suffix}", True)
     if debian:
@@ -73,7 +72,7 @@ def exactly(cloud: Cloud, name: str, arch: str) -> str:
     Return the project and name of the image that a base stands for today.
 
     Raises:
-        UsageError: There is no such environment, nor such an image.
+        UsageError: There is no base and no image of this name.
     """
     found = family(name, arch)
     if found is None:
@@ -90,7 +89,7 @@ def exactly(cloud: Cloud, name: str, arch: str) -> str:
 
 
 def source(cloud: Cloud, request: Request) -> Source:
-    """Return what a box is made from. Raises UsageError if it is not there."""
+    """Return what a box is created from. Raises UsageError if it does not exist."""
     if request.image is not None:
         return _of(cloud, request.image.id, images.read(cloud, request.image.id))
     found = family(request.base, request.offer.arch)
@@ -104,13 +103,13 @@ def _image(cloud: Cloud, name: str) -> Any:
         return images.read(cloud, name)
     except UsageError as error:
         raise UsageError(
-            f"Google Cloud has no environment and no image {name!r}",
+            f"Google Cloud has no base and no image {name!r}",
             next=f"[image] base: {_KNOWN}; or [image] use, an image's address",
         ) from error
 
 
 def _of(cloud: Cloud, name: str, image: Any) -> Source:
-    """Return an image as a source; what it once was decides how it is armed."""
+    """Return an image as a source; its origin decides whether it has cloud-init."""
     system = str(metadata.read_record(image.description).get("system", ""))
     known = " ".join([system or f"{image.family} {image.name}", *image.licenses])
     return Source(

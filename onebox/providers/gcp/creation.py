@@ -30,7 +30,6 @@ from onebox.providers.gcp.client import Cloud, Exists
 from onebox.providers.gcp.deletion import clear
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import user_data
-from onebox.providers.kernel.cidr import is_world
 
 # How much later than the box itself Google stops it; and what Google allows.
 _GRACE_SECONDS = 900
@@ -169,8 +168,7 @@ def body(
     if kind != settings.disk_type:
         said = f"{request.offer.type} takes no {settings.disk_type}"
         notes.append(f"the disk is {kind}: {said}")
-    if settings.ssh_cidr and is_world(settings.ssh_cidr):
-        notes.append("its ssh port is open to the whole world (allow_world_ssh)")
+    notes += rules.access.notes
     return {
         "name": request.box,
         "description": f"onebox {request.tags.project}/{request.tags.name}",

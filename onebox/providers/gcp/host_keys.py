@@ -1,11 +1,11 @@
 """
-Learn a box's host key from the box itself, through Google.
+The host key of a box, which the box publishes through Google.
 
-The guest (cloud-init, or Google's agent) makes its own key and publishes it as a
-guest attribute: no private key travels, and nobody has to trust a first
-connection. Guest attributes can be written by any process of the box, at any
-time; so the first key that is seen becomes a label, which only the account's own
-people can change, and from then on the label counts.
+The guest (cloud-init, or Google's agent) generates the key and publishes its public
+half as a guest attribute. So no private key is sent, and no client has to trust a
+first connection. Any process of the box can change a guest attribute at any time.
+So onebox stores the first key that it sees in a label, which only people of the
+project can change, and reads the label from then on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEAD = struct.pack(">I", len(_TYPE)) + _TYPE + struct.pack(">I", 32)
 
 
 def known(instance: Any) -> str:
-    """Return the host key in OpenSSH's format, as it was first seen, or ""."""
+    """Return the host key in an instance's label, "" if none is stored yet."""
     label = instance.labels.get(LABEL, "")
     if not label:
         return ""
@@ -38,10 +38,10 @@ def known(instance: Any) -> str:
 
 def find(cloud: Cloud, instance: Any) -> tuple[str, str]:
     """
-    Return the host key of a running instance, "" until it has told.
+    Return the host key of a running instance, "" until it is published.
 
-    Beside it: why it cannot be asked for, should that not be permitted. The box can
-    be removed all the same.
+    The second value is the reason why the key cannot be read, "" if it can. Without
+    the permission to read it, a box can still be deleted.
     """
     key = known(instance)
     if key or instance.status != "RUNNING":
@@ -49,7 +49,10 @@ def find(cloud: Cloud, instance: Any) -> tuple[str, str]:
     try:
         key = _published(cloud, instance)
     except NotAllowed as error:
-        return "", f"its host key cannot be read, so nobody logs in: {error.message}"
+        return (
+            "",
+            f"its host key cannot be read, so ssh cannot connect: {error.message}",
+        )
     if key:
         _keep(cloud, instance, key)
     return key, ""
@@ -60,13 +63,13 @@ def _published(cloud: Cloud, instance: Any) -> str:
         found = cloud.ask(
             "instances",
             "get_guest_attributes",
-            f"asking for the host key of {instance.name}",
+            f"reading the host key of {instance.name}",
             zone=last(instance.zone),
             instance=instance.name,
             query_path="hostkeys/",
         )
     except Gone:
-        # Not yet: the guest is still booting.
+        # The guest is still booting.
         return ""
     for item in found.query_value.items:
         if item.key == _TYPE.decode():
@@ -80,14 +83,14 @@ def _published(cloud: Cloud, instance: Any) -> str:
 
 
 def _keep(cloud: Cloud, instance: Any, key: str) -> None:
-    """Write the key down with the instance, unless somebody else does just now."""
+    """Store the key in a label, unless another command changes the labels now."""
     raw = base64.b64decode(key.split()[1])[len(_HEAD) :]
     label = base64.b32encode(raw).decode().rstrip("=").lower()
     try:
         cloud.change(
             "instances",
             "set_labels",
-            f"writing down the host key of {instance.name}",
+            f"storing the host key of {instance.name}",
             token=f"{instance.id} {instance.label_fingerprint} {label}",
             zone=last(instance.zone),
             instance=instance.name,
@@ -97,7 +100,7 @@ def _keep(cloud: Cloud, instance: Any, key: str) -> None:
             },
         )
     except (ProviderError, Exists):
-        # Who may only look can still connect; else the next look tries again.
+        # A user who may only read can still connect, and the next call tries again.
         return
 
 

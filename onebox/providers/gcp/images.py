@@ -212,7 +212,7 @@ def _image(resource: Any) -> Image | None:
     recipe = resource.labels.get("onebox-recipe", "")
     return Image(
         id=resource.name,
-        name=str(told.get("name", resource.name)),
+        name=told.get("image-name", resource.name),
         recipe=str(told.get("recipe", metadata.decoded(recipe))),
         created=instances.moment(resource.creation_timestamp),
         stored=int(resource.archive_size_bytes),
@@ -224,13 +224,7 @@ def _image(resource: Any) -> Image | None:
 
 
 def _record(image: Image, system: str) -> str:
-    return metadata.record(
-        image.tags,
-        name=image.name,
-        recipe=image.recipe,
-        base=image.base,
-        system=system,
-    )
+    return metadata.image_record(image, system)
 
 
 def _labels(image: Image) -> dict[str, str]:

@@ -1,16 +1,16 @@
-"""Read a box out of an instance: what Compute Engine says, and what we told it."""
+"""Compute Engine instances, read as boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from onebox.providers.base import Box, BoxState, Offer, Request
+from onebox.providers.base import Box, BoxState, Request
 from onebox.providers.gcp import metadata as metadata_module
 from onebox.providers.gcp.client import last
-from onebox.providers.kernel.user_data import AGENT, USER, WORK
+from onebox.providers.kernel.metadata import BoxMetadata
 
 _STATES: dict[str, BoxState] = {
     "PENDING": "starting",
@@ -29,64 +29,63 @@ _STATES: dict[str, BoxState] = {
 
 
 def record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
-    """Return what the instance is to remember about itself for us."""
-    return metadata_module.record(
-        request.tags,
-        size=asdict(request.offer),
-        image=request.image.id if request.image else "",
+    """Return the record of the instance that a request creates."""
+    # The guest makes its own host key, see `host_keys`; the keys are in user data.
+    box = replace(
+        BoxMetadata.of_request(request),
         system=system,
-        deadline=request.arming.deadline,
-        notes=list(notes),
+        notes=tuple(notes),
+        host_key="",
+        bootstrap_key=False,
+        user_key="",
     )
+    return metadata_module.box_record(box)
 
 
 def state(instance: Any) -> BoxState:
-    """Return the state of an instance in our words; an unknown one is not final."""
+    """Return the state of an instance; an unknown state counts as starting."""
     return _STATES.get(str(instance.status), "starting")
 
 
 def box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
     """
-    Return the box that an instance is, None if it is none of onebox's.
+    Return an instance as a box, None if it is not onebox's.
 
-    A running one whose host key is not known yet is still starting: nobody can
-    tell it from an impostor.
+    A running instance without a known host key is still starting: a client could
+    not tell it from an impostor.
     """
-    told = read_record(instance)
-    tags = metadata_module.tags(instance.labels, told)
-    if tags is None:
+    stored = read(instance)
+    if stored is None:
         return None
     now = state(instance)
     if now == "running" and not host_key:
         now = "starting"
-    zone = last(instance.zone)
-    deadline = told.get("deadline")
-    return Box(
-        id=instance.name,
-        tags=tags,
+    offer = replace(
+        stored.size,
+        name=stored.size.name or last(instance.machine_type),
+        type=last(instance.machine_type),
+        spot=instance.scheduling.provisioning_model == "SPOT",
+        place=last(instance.zone),
+    )
+    return stored.to_box(
         state=now,
-        offer=_size(told.get("size"), instance, zone),
-        image=str(told.get("image", "")),
-        place=zone,
-        host=_host(instance),
-        port=22,
-        user=USER,
-        host_key=host_key,
+        offer=offer,
         created=moment(instance.creation_timestamp),
-        deadline=deadline if isinstance(deadline, float) else tags.expires,
-        agent=AGENT,
-        work=WORK,
+        host=_host(instance),
+        host_key=host_key,
         why=why if now in ("stopping", "stopped") else "",
-        notes=tuple(str(note) for note in told.get("notes", ())),
-        rescue=told.get("rescue") is True,
     )
 
 
-def read_record(instance: Any) -> dict[str, Any]:
-    """Return what we have told the instance about itself."""
-    return metadata_module.read_record(
-        metadata(instance).get(metadata_module.RECORD, "")
-    )
+def read(instance: Any) -> BoxMetadata | None:
+    """Return the metadata of an instance, None if it is not onebox's."""
+    return metadata_module.read(instance.labels, read_record(instance))
+
+
+def read_record(instance: Any) -> dict[str, str]:
+    """Return the pairs in an instance's record, which its labels may contradict."""
+    text = metadata(instance).get(metadata_module.RECORD, "")
+    return metadata_module.read_record(text)
 
 
 def metadata(instance: Any) -> dict[str, str]:
@@ -95,7 +94,7 @@ def metadata(instance: Any) -> dict[str, str]:
 
 
 def moment(timestamp: str) -> float:
-    """Return seconds since the epoch, 0 for a time that is not known."""
+    """Return seconds since the epoch, 0 for an empty timestamp."""
     if not timestamp:
         return 0.0
     # Python before 3.11 does not read a Z.
@@ -108,17 +107,3 @@ def _host(instance: Any) -> str:
             return str(access.nat_i_p)
         return str(interface.network_i_p)
     return ""
-
-
-def _size(told: object, instance: Any, zone: str) -> Offer:
-    """Return the size as it was at the launch, with the price of then."""
-    spot = instance.scheduling.provisioning_model == "SPOT"
-    kind = last(instance.machine_type)
-    unknown = Offer(kind, kind, 0, 0, None, None, spot=spot, place=zone)
-    if not isinstance(told, Mapping):
-        return unknown
-    try:
-        return Offer.read(told)
-    except TypeError:
-        # Another version's idea of a size.
-        return unknown

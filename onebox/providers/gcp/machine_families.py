@@ -1,9 +1,9 @@
 """
-Know the families of machine types that a size may be looked for in.
+The families of machine types that onebox offers, and what it knows of each.
 
-No shared cores, no bursting, no accelerators: what a job gets is what it asked
-for. A type that is named is taken whatever its family; what is not known of it
-then is not guessed.
+None has shared cores, bursting or accelerators, so a job gets what its size
+requires. A type that the user names is offered from any family; its unknown
+properties are then not guessed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Family:
     """
     A family of machine types.
 
-    *sku* begins the descriptions of what it costs in Google's price catalogue;
-    *threads* is how many vCPUs share a core; *disks* are the kinds it boots from.
+    *sku* is how descriptions of its prices begin in Google's price catalogue,
+    *threads* the number of vCPUs on a core, *disks* the kinds that it boots from.
     """
 
     sku: str
@@ -31,7 +31,7 @@ class Family:
     arch: str = "x86_64"
 
 
-# Those first that are to be had first where prices are not known.
+# The order decides between offers whose prices are unknown.
 FAMILIES: Mapping[str, Family] = {
     "n2d": Family("N2D AMD Instance", 2, _PERSISTENT),
     "n2": Family("N2 Instance", 2, _PERSISTENT),
@@ -50,14 +50,14 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-# These move to another host while they run as well, though no size is looked for in
-# them. GPUs, TPUs, bare metal and the HPC families do not, and who does not is
-# refused at its create unless it says so.
+# Families that are not offered, but support live migration too. GPUs, TPUs, bare
+# metal and the HPC families do not, and Google refuses to create an instance of them
+# with the maintenance policy MIGRATE.
 _MOVE_TOO = ("e2", "n1", "f1", "g1", "m1", "m2", "m3")
 
 
 def moves(type_: str) -> bool:
-    """Tell whether Google moves a running machine of this type to another host."""
+    """Return whether Google can migrate a running instance of this type."""
     known = family(type_) is not None or type_.partition("-")[0] in _MOVE_TOO
     return known and not type_.endswith("-metal")
 
@@ -68,12 +68,12 @@ def family(type_: str) -> Family | None:
 
 
 def plain(type_: str) -> bool:
-    """Tell whether a type is one of a listed family, without disks or metal."""
+    """Return whether a type is of a listed family, without local disks or metal."""
     parts = type_.split("-")
     return family(type_) is not None and len(parts) == 3 and parts[2].isdigit()
 
 
 def disk(type_: str, wanted: str) -> str:
-    """Return the kind of boot disk for a type: the wanted one if it takes that."""
+    """Return the kind of boot disk for a type: *wanted* if the type supports it."""
     found = family(type_)
     return wanted if found is None or wanted in found.disks else found.disks[0]

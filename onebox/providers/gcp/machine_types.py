@@ -1,10 +1,10 @@
-"""Find the machine types that fit a need, in the zones where they can be had."""
+"""The machine types of Google Cloud that fit a size, as offers in each zone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from onebox.errors import UsageError
 from onebox.providers import costs
@@ -14,59 +14,41 @@ from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.machine_families import FAMILIES, disk, family, plain
 from onebox.providers.gcp.prices import Prices
 from onebox.providers.gcp.settings import region_of
+from onebox.providers.kernel import ranking
 
-# So many types are offered, each in every zone: whoever finds no room in all of
-# these wants to think again rather than wait.
+# At most so many types are offered, each in every zone: if none of these has
+# capacity, the user should know that soon.
 _MOST_TYPES = 8
-_ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
-
-
-@dataclass(frozen=True)
-class _Offer:
-    """A machine type in one zone; *memory* in bytes."""
-
-    type: str
-    zone: str
-    cpus: int
-    memory: int
-    arch: str
-    shared: bool
+_ARCHES = ("X86_64", "ARM64")
 
 
 def find(cloud: Cloud, prices: Prices, need: Requirements) -> list[Offer]:
     """
-    Return the candidates for a need, best first.
+    Return the offers for a size, best first.
 
     Raises:
-        UsageError: Nothing fits; what comes nearest is named.
+        UsageError: No type fits; the message names the nearest.
     """
     zones = _zones(cloud)
-    offers = [offer for zone in zones for offer in _offers(cloud, zone, need)]
+    offers = [offer for zone in zones for offer in _in_zone(cloud, zone, need)]
     fitting = [offer for offer in offers if _fits(offer, need)]
     if not fitting:
-        raise _nothing(cloud, zones, need, offers)
-    _load(cloud, prices, fitting, zones)
-    models = (True, False) if need.spot and need.fallback else (need.spot,)
-    return [
-        size for spot in models for size in _ranked(cloud, fitting, prices, need, spot)
+        raise _no_fit(cloud, zones, need, offers)
+    order = list(FAMILIES)
+    # Where prices are unknown, the order of the families decides.
+    fitting.sort(
+        key=lambda offer: order.index(_name(offer)) if family(offer.type) else 0
+    )
+    priced = [
+        ranking.ranked(_priced(cloud, prices, fitting, need, spot), need)
+        for spot in ranking.markets(need)
     ]
+    return [offer for part in priced for offer in _first_types(part, need)]
 
 
 def in_zone(cloud: Cloud, prices: Prices, zone: str, need: Requirements) -> list[Offer]:
-    """Return all that a zone has for a need, of whatever family, in no order."""
-    offers = _offers(cloud, zone, need)
-    _load(cloud, prices, offers, [zone])
-    return [_size(cloud, offer, prices, need, need.spot) for offer in offers]
-
-
-def _load(
-    cloud: Cloud, prices: Prices, offers: Sequence[_Offer], zones: Sequence[str]
-) -> None:
-    prices.load(
-        dict.fromkeys(offer.type.partition("-")[0] for offer in offers),
-        dict.fromkeys(map(region_of, zones)),
-        {disk(offer.type, cloud.settings.disk_type) for offer in offers},
-    )
+    """Return all types of a zone that are large enough, of any family, unordered."""
+    return _priced(cloud, prices, _in_zone(cloud, zone, need), need, need.spot)
 
 
 def _zones(cloud: Cloud) -> list[str]:
@@ -82,151 +64,113 @@ def _zones(cloud: Cloud) -> list[str]:
     ]
 
 
-def _offers(cloud: Cloud, zone: str, need: Requirements | None) -> list[_Offer]:
+def _in_zone(cloud: Cloud, zone: str, need: Requirements | None) -> list[Offer]:
+    """Return the types of a zone that have a name or are large enough, unpriced."""
     if need is None:
-        wanted = {}
+        fields = {}
     elif need.types:
-        wanted = {"filter": " OR ".join(f'(name = "{name}")' for name in need.types)}
+        fields = {"filter": " OR ".join(f'(name = "{name}")' for name in need.types)}
     else:
         least = math.ceil(need.memory / (1 << 20))
         enough = f"(guestCpus >= {need.cpus}) AND (memoryMb >= {least})"
-        wanted = {"filter": enough}
+        fields = {"filter": enough}
     found = cloud.list(
-        "machine_types", f"looking at machine types in {zone}", zone=zone, **wanted
+        "machine_types", f"looking at machine types in {zone}", zone=zone, **fields
     )
     return [
-        _Offer(
-            one.name,
-            zone,
-            one.guest_cpus,
-            one.memory_mb << 20,
-            _ARCHES.get(one.architecture, "") or _arch(one.name),
-            one.is_shared_cpu,
+        Offer(
+            name=need.name if need else "",
+            type=one.name,
+            cpus=one.guest_cpus,
+            memory=one.memory_mb << 20,
+            price=None,
+            on_demand=None,
+            place=zone,
+            arch=_arch(one.name, one.architecture),
         )
         for one in found
         if one.deprecated.state not in ("OBSOLETE", "DELETED")
     ]
 
 
-def _fits(offer: _Offer, need: Requirements) -> bool:
+def _fits(offer: Offer, need: Requirements) -> bool:
     if need.types:
         boots = not need.image or need.image.arch in ("", offer.arch)
         return offer.type in need.types and boots
-    enough = offer.cpus >= need.cpus and offer.memory >= need.memory
-    arch = (need.image.arch if need.image else "") or "x86_64"
-    return enough and plain(offer.type) and not offer.shared and offer.arch == arch
+    return plain(offer.type) and ranking.fits(offer, need)
 
 
-def _ranked(
+def _first_types(offers: Sequence[Offer], need: Requirements) -> list[Offer]:
+    types = list(dict.fromkeys(offer.type for offer in offers))[:_MOST_TYPES]
+    return [offer for offer in offers if need.types or offer.type in types]
+
+
+def _priced(
     cloud: Cloud,
-    offers: Sequence[_Offer],
     prices: Prices,
+    offers: Sequence[Offer],
     need: Requirements,
     spot: bool,
 ) -> list[Offer]:
-    order = {offer.zone: place for place, offer in reversed(list(enumerate(offers)))}
-    known = {name: place for place, name in enumerate(FAMILIES)}
-    named = {name: place for place, name in enumerate(need.types)}
-
-    def rank(size: Offer) -> tuple[float, ...]:
-        price = math.inf if size.price is None else size.price
-        return (
-            named.get(size.type, 0),
-            price,
-            size.cpus,
-            size.memory,
-            known.get(size.type.partition("-")[0], 0),
-            order[size.place],
-        )
-
-    found = [_size(cloud, offer, prices, need, spot) for offer in offers]
-    ranked = sorted(found, key=rank)
-    types = list(dict.fromkeys(size.type for size in ranked))[:_MOST_TYPES]
-    return [size for size in ranked if need.types or size.type in types]
-
-
-def _size(
-    cloud: Cloud, offer: _Offer, prices: Prices, need: Requirements, spot: bool
-) -> Offer:
-    region, gib = region_of(offer.zone), offer.memory / (1 << 30)
-    # Local disks, metal and custom shapes cost what the catalogue does not tell so.
-    known = plain(offer.type)
-
-    def price(spot: bool) -> float | None:
-        if not known:
-            return None
-        return prices.hourly(offer.type, region, spot, offer.cpus, gib)
-
-    found = family(offer.type)
-    return Offer(
-        name=need.name,
-        type=offer.type,
-        cpus=offer.cpus,
-        memory=offer.memory,
-        price=price(spot),
-        on_demand=price(False),
-        spot=spot,
-        place=offer.zone,
-        cores=offer.cpus // found.threads if found else None,
-        arch=offer.arch,
-        extras=_extras(cloud, offer, prices, need, spot),
+    """Return offers with the prices of machine, disk and address."""
+    settings = cloud.settings
+    prices.load(
+        dict.fromkeys(map(_name, offers)),
+        dict.fromkeys(region_of(offer.place) for offer in offers),
+        {disk(offer.type, settings.disk_type) for offer in offers},
     )
-
-
-def _extras(
-    cloud: Cloud, offer: _Offer, prices: Prices, need: Requirements, spot: bool
-) -> tuple[Cost, ...]:
-    """Return what a box on this machine costs for its disk and address."""
-    settings, region = cloud.settings, region_of(offer.zone)
     least = need.image.disk if need.image else 0
-    gib = math.ceil(max(need.disk or settings.disk, least) / (1 << 30))
-    kind = disk(offer.type, settings.disk_type)
-    found = [costs.disk(gib, prices.disk(kind, region, gib))]
-    if not settings.private:
-        found.append(Cost(costs.ADDRESS, prices.address(spot)))
-    return tuple(found)
+    disk_gib = math.ceil(max(need.disk or settings.disk, least) / (1 << 30))
+    found = []
+    for offer in offers:
+        region, gib = region_of(offer.place), offer.memory / (1 << 30)
+        kind, listed = disk(offer.type, settings.disk_type), family(offer.type)
+        extras = [costs.disk(disk_gib, prices.disk(kind, region, disk_gib))]
+        if not settings.private:
+            extras.append(Cost(costs.ADDRESS, prices.address(spot)))
+        # The catalogue has no exact price for local disks, metal and custom shapes.
+        price, on_demand = (
+            prices.hourly(offer.type, region, market, offer.cpus, gib)
+            if plain(offer.type)
+            else None
+            for market in (spot, False)
+        )
+        found.append(
+            replace(
+                offer,
+                spot=spot,
+                price=price,
+                on_demand=on_demand,
+                cores=offer.cpus // listed.threads if listed else None,
+                extras=tuple(extras),
+            )
+        )
+    return found
 
 
-def _nothing(
-    cloud: Cloud, zones: Sequence[str], need: Requirements, offers: Sequence[_Offer]
+def _no_fit(
+    cloud: Cloud, zones: Sequence[str], need: Requirements, offers: Iterable[Offer]
 ) -> UsageError:
     places = ", ".join(zones)
-    if offers and need.types and need.image:
-        return UsageError(
-            f"the image {need.image.name} is for {need.image.arch}, and "
-            f"{', '.join(need.types)} is not",
-            next="another --vm, or an image built on such a machine",
-        )
+    arches = {offer.arch for offer in offers}
+    if arches and need.types:
+        return ranking.wrong_arch(need.types, ", ".join(sorted(arches)), need)
+    every = _in_zone(cloud, zones[0], None) if zones else []
     if need.types:
-        what = f"{' or '.join(need.types)} cannot be had in {places}"
-    else:
-        what = (
-            f"no machine type in {places} has {need.cpus} vCPU and "
-            f"{need.memory / (1 << 30):.0f} GB"
-        )
-    near = _nearest(_offers(cloud, zones[0], None) if zones else (), need)
-    return UsageError(what, next=f"the nearest: {near}" if near else "another region")
+        names = " or ".join(need.types)
+        return ranking.no_such_type(places, names, [offer.type for offer in every])
+    arch = ranking.arch_of(need)
+    usual = [offer for offer in every if plain(offer.type) and offer.arch == arch]
+    return ranking.no_fit(places, need, usual)
 
 
-def _nearest(offers: Iterable[_Offer], need: Requirements) -> str:
-    """Name three types that come closest to a need."""
-
-    def distance(offer: _Offer) -> float:
-        cpus = abs(math.log2(offer.cpus / max(need.cpus, 1)))
-        return cpus + abs(math.log2(max(offer.memory, 1) / max(need.memory, 1)))
-
-    def alike(offer: _Offer) -> float:
-        wanted = need.types[0].split("-")
-        return -sum(a == b for a, b in zip(offer.type.split("-"), wanted))
-
-    fair = [offer for offer in offers if plain(offer.type) and not offer.shared]
-    fair.sort(key=alike if need.types else distance)
-    return ", ".join(
-        f"{offer.type} ({offer.cpus} vCPU, {offer.memory / (1 << 30):.0f} GB)"
-        for offer in fair[:3]
-    )
+def _name(offer: Offer) -> str:
+    """Return the name of an offer's family."""
+    return offer.type.partition("-")[0]
 
 
-def _arch(type_: str) -> str:
-    found = family(type_)
-    return found.arch if found else "x86_64"
+def _arch(type_: str, architecture: str) -> str:
+    if architecture in _ARCHES:
+        return ranking.uname(architecture)
+    listed = family(type_)
+    return listed.arch if listed else ranking.DEFAULT_ARCH

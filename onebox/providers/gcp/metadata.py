@@ -1,118 +1,110 @@
 """
-Write whose an object is into its labels, and read it there again.
+The labels and the record of Google Cloud objects: ownership and box metadata.
 
-A label holds up to 63 of `a-z 0-9 - _`. Anything else is written as `_` and two
-hexadecimal digits a byte; what gets too long ends in a hash, and is kept in full
-in the object's own record (a metadata item of an instance, an image's
-description), which is believed only as far as it agrees with the labels.
+A label holds up to 63 of `a-z 0-9 - _`, too few for many names. So an instance
+(in a metadata item) and an image (in its description) also keep all pairs in full,
+as a JSON record. Labels can only be changed by people of the project, so a pair of
+the record counts only if it agrees with its label.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
+import string
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, Literal, cast
 
-from onebox.providers.base import Tags
+from onebox.providers.base import Image, Tags
+from onebox.providers.kernel import metadata as kernel
+from onebox.providers.kernel.alphabet import Alphabet
+from onebox.providers.kernel.metadata import BoxMetadata
 
 RECORD = "onebox"
-EXPIRES = "onebox-expires"
-_LONGEST = 63
-_FIELDS = ("owner", "project", "name", "kind", "version")
-# What a delete must find as it was.
-_IDENTITY = ("owner", "project", "name")
+PREFIX = "onebox-"
+EXPIRES = f"{PREFIX}expires"
+ALPHABET = Alphabet(string.ascii_lowercase + string.digits + "-", "_", 63, True)
+# The pairs that are labels too; a record alone proves none of them.
+_LABELLED = ("managed", "owner", "project", "name", "kind", "version", "box")
 
 
 def encoded(text: str) -> str:
-    """Return a text as a label holds it: different texts stay different."""
-    plain = "".join(
-        chr(byte) if chr(byte) in _PLAIN else f"_{byte:02x}" for byte in text.encode()
-    )
-    if len(plain) <= _LONGEST:
-        return plain
-    return plain[:40] + "_h" + hashlib.sha256(text.encode()).hexdigest()[:20]
+    """Return a text as the value of a label; different texts stay different."""
+    return ALPHABET.encode(text)
 
 
 def decoded(label: str) -> str:
-    """Return what a label says; the beginning of it, if that was too long."""
-    whole = re.sub(
-        rb"_([0-9a-f]{2})",
-        lambda found: bytes([int(found[1], 16)]),
-        label.partition("_h")[0].encode(),
-    )
-    return whole.decode(errors="replace")
+    """Return the text in a label, or its beginning if the text was too long."""
+    return ALPHABET.decode(label)
 
 
 def labels(box: str, tags: Tags) -> dict[str, str]:
     """Return all labels of an object that belongs to this box."""
     return {
-        "onebox-managed": "1",
-        "onebox-box": encoded(box),
+        **_identity(box, tags),
+        f"{PREFIX}version": encoded(tags.version),
+        # Whole seconds, because a label cannot hold a full stop.
         EXPIRES: str(int(tags.expires)),
-        **{f"onebox-{name}": encoded(getattr(tags, name)) for name in _FIELDS},
     }
 
 
 def belongs(found: Mapping[str, str], box: str, tags: Tags) -> bool:
-    """Tell whether labels are those of this box: its id, owner, project and name."""
-    wanted = labels(box, tags)
-    names = ("managed", "box", *_IDENTITY)
-    return all(found.get(f"onebox-{n}") == wanted[f"onebox-{n}"] for n in names)
+    """Return whether labels are those of this box of this owner."""
+    return kernel.is_owned(found, _identity(box, tags))
 
 
 def same(one: Tags, other: Tags) -> bool:
-    """Tell whether two tags speak of the same box of the same owner."""
-    return all(getattr(one, name) == getattr(other, name) for name in _IDENTITY)
+    """Return whether two objects have the same owner, project, name and kind."""
+    return kernel.is_owned(kernel.identity(one), kernel.identity(other))
 
 
-def tags(found: Mapping[str, str], record: Mapping[str, Any]) -> Tags | None:
-    """Return whose an object is, None if it is not one of onebox's."""
-    if found.get("onebox-managed") != "1" or "onebox-owner" not in found:
-        return None
-    told = record.get("tags")
-    told = told if isinstance(told, dict) else {}
-
-    def one(name: str) -> str:
-        label, full = found.get(f"onebox-{name}", ""), told.get(name)
-        agrees = isinstance(full, str) and encoded(full) == label
-        return str(full) if agrees else decoded(label)
-
-    expires = told.get("expires")
-    if not isinstance(expires, (int, float)):
-        label = found.get(EXPIRES, "")
-        expires = float(label) if label.isdigit() else 0.0
-    kind = cast('Literal["box", "builder", "image"]', one("kind"))
-    return Tags(
-        owner=one("owner"),
-        project=one("project"),
-        name=one("name"),
-        expires=float(expires),
-        version=one("version"),
-        kind=kind if kind in ("box", "builder", "image") else "box",
-    )
+def pairs(labels: Mapping[str, str], record: Mapping[str, str]) -> dict[str, str]:
+    """Return an object's pairs: those of its record, corrected by its labels."""
+    found = dict(record)
+    for key in _LABELLED:
+        label = labels.get(f"{PREFIX}{key}")
+        if label is None:
+            found.pop(key, None)
+        elif key not in found or encoded(found[key]) != label:
+            found[key] = decoded(label)
+    found.setdefault("expires", labels.get(EXPIRES, ""))
+    return found
 
 
-def record(owner: Tags, **more: Any) -> str:
-    """Return the text that keeps what labels cannot."""
-    return json.dumps({"tags": asdict(owner), **more}, sort_keys=True)
+def read(labels: Mapping[str, str], record: Mapping[str, str]) -> BoxMetadata | None:
+    """Return the metadata of a box, None if the object is not onebox's."""
+    return BoxMetadata.from_pairs(pairs(labels, record))
 
 
-def read_record(text: str) -> dict[str, Any]:
-    """Return what a record says; nothing if it is not one of ours."""
+def tags(labels: Mapping[str, str], record: Mapping[str, str]) -> Tags | None:
+    """Return whose an object is, None if it is not onebox's."""
+    return kernel.read_tags(pairs(labels, record))
+
+
+def box_record(metadata: BoxMetadata) -> str:
+    """Return the record of a box's instance."""
+    return json.dumps(metadata.to_pairs(), sort_keys=True)
+
+
+def image_record(image: Image, system: str) -> str:
+    """Return the record of an image; *system* names the image it began with."""
+    return json.dumps({**kernel.image_pairs(image), "system": system}, sort_keys=True)
+
+
+def read_record(text: str) -> dict[str, str]:
+    """Return the pairs of a record, none if it is not one of onebox's."""
     try:
         found = json.loads(text)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 def owned_by(owner: str, *more: str) -> str:
-    """Return the filter that lists what belongs to one owner."""
+    """Return the filter that lists the objects of one owner."""
     parts = ['labels.onebox-managed = "1"', f'labels.onebox-owner = "{encoded(owner)}"']
     return " AND ".join(f"({part})" for part in (*parts, *more))
 
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+def _identity(box: str, tags: Tags) -> dict[str, str]:
+    pairs = kernel.identity(tags, box).items()
+    return {f"{PREFIX}{key}": encoded(value) for key, value in pairs}

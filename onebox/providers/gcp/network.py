@@ -1,34 +1,32 @@
 """
-Let only this machine reach ssh, and take the rules away with the last box.
+The firewall rules that open ssh to this machine alone.
 
-Google's default network lets the whole world in on port 22, at the lowest
-priority; so an allowing rule closes nothing. Two rules on a network tag of the
-owner's boxes do: one that lets the caller in, and a weaker one that keeps
-everybody else out. Rules are free. They belong to an owner and a network, and
-each box of that owner wears the tag.
+Google's default network lets everyone reach port 22, at the lowest priority, so a
+rule that allows more closes nothing. Two rules for a network tag close it: one
+allows this machine, and a weaker one denies everyone else. Rules are free. They
+belong to an owner and a network, and every box of that owner carries the tag.
 
-A box may be made while another command removes the rules with what was the last
-box until then. Both look again afterwards, and either puts the rules back.
+Another command may delete the rules with the owner's last box while a box is being
+created. Both commands look again afterwards, and create the rules again if needed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import json
 import re
 from collections.abc import Callable
 from typing import Any
 
-from onebox.errors import Gone, NotAllowed, ProviderError, UsageError
+from onebox.errors import Gone, ProviderError
 from onebox.providers.gcp import metadata
 from onebox.providers.gcp.client import Cloud, Exists, last
+from onebox.providers.kernel.metadata import check_same_owner
+from onebox.providers.kernel.ssh_access import SSHAccess
 
 ALLOW_PRIORITY = 800
 DENY_PRIORITY = 900
-# Whoever can reach a private address is inside already.
-_INSIDE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 _WORLD = ("0.0.0.0/0",)
 
 
@@ -38,23 +36,32 @@ class Rules:
 
     Args:
         address: Returns this machine's public address.
+
+    Raises:
+        ConfigError: ssh comes from a jump host whose address is not known.
     """
 
     def __init__(self, cloud: Cloud, address: Callable[[], str]) -> None:
         self._cloud = cloud
-        self._address = address
-        self._sources: tuple[str, ...] = ()
+        settings = cloud.settings
+        self.access = SSHAccess(
+            "gcp",
+            ssh_cidr=settings.ssh_cidr,
+            private=settings.private,
+            jump=settings.jump,
+            my_ip=address,
+        )
 
     @property
     def network(self) -> str:
-        """Return the network's address."""
-        said = self._cloud.settings.network
-        if "/" in said:
-            return said
-        return f"projects/{self._cloud.project}/global/networks/{said}"
+        """Return the network's path, as the API expects it."""
+        name = self._cloud.settings.network
+        if "/" in name:
+            return name
+        return f"projects/{self._cloud.project}/global/networks/{name}"
 
     def tag(self, owner: str) -> str:
-        """Return the network tag that an owner's boxes wear."""
+        """Return the network tag of an owner's boxes."""
         plain = re.fullmatch(r"[a-z0-9]{1,20}", owner)
         short = hashlib.sha256(owner.encode()).hexdigest()[:16]
         name = owner if plain else short
@@ -64,16 +71,18 @@ class Rules:
 
     def open(self, owner: str, *, anew: bool = False) -> list[Any]:
         """
-        Begin to bring the two rules to what they must be; return the operations.
+        Begin to create or correct the two rules; return the operations.
 
         Args:
-            anew: Ask again for this machine's address.
+            anew: Look this machine's address up again.
+
+        Raises:
+            UsageError: This machine's address is not certain.
         """
-        if anew:
-            self._sources = ()
+        networks = self.access.networks(refresh=anew)
         present = self._present(owner)
         begun = []
-        for rule in self._wanted(owner):
+        for rule in self._wanted(owner, networks):
             found = present.get(rule["name"])
             if found is None:
                 begun += self._change("insert", rule)
@@ -82,12 +91,12 @@ class Rules:
         return begun
 
     def wait(self, begun: list[Any]) -> None:
-        """Wait until rules that were begun are in force."""
+        """Wait until these operations are done, and the rules in force."""
         for operation in begun:
             self._cloud.wait(operation, "opening ssh for this machine")
 
     def close(self, owner: str) -> None:
-        """Remove the rules if the owner has no box any more."""
+        """Delete the rules if the owner has no box."""
         if any_box(self._cloud, owner):
             return
         for name in self._present(owner):
@@ -101,7 +110,7 @@ class Rules:
             self.wait(self.open(owner))
 
     def of_owner(self, owner: str) -> list[str]:
-        """Return the names of the owner's rules, also those for other networks."""
+        """Return the names of the owner's rules, for whatever network."""
         listed = self._cloud.list(
             "firewalls", "looking at firewall rules", **self._place()
         )
@@ -109,34 +118,34 @@ class Rules:
 
     def remove_one(self, owner: str, name: str) -> None:
         """
-        Remove one of the owner's rules; already gone is fine.
+        Delete one of the owner's rules; a rule that is gone is no error.
 
         Raises:
-            NotAllowed: It is not this owner's; it was not touched.
+            NotAllowed: It belongs to another owner; it was not touched.
 
-            ProviderError: A box of the owner's may need it.
+            ProviderError: A box of the owner may need it.
         """
         doing = f"removing rule {name}"
         found = self._cloud.list(
             "firewalls", doing, filter=f'name = "{name}"', **self._place()
         )
         for rule in found:
-            if _owner(rule) != owner:
-                raise NotAllowed(f"rule {name} is not this owner's; it stays")
+            check_same_owner(f"rule {name}", _owner(rule), owner)
             why = used_by(self._cloud, owner)
             if why:
                 raise ProviderError(why)
             with contextlib.suppress(Gone):
                 self._cloud.do("firewalls", "delete", doing, **self._at(name))
         if any_box(self._cloud, owner):
-            # Another command has begun one meanwhile.
+            # Another command has begun to create a box in between.
             self.wait(self.open(owner))
 
     def left(self, owner: str) -> list[str]:
-        """Return the names of the owner's rules that there still are."""
+        """Return the names of the rules that still exist."""
         return list(self._present(owner))
 
-    def _wanted(self, owner: str) -> list[dict[str, Any]]:
+    def _wanted(self, owner: str, networks: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Return the two rules, as the API expects them."""
         tag = self.tag(owner)
         common = {
             "description": json.dumps({"onebox": 1, "owner": owner}),
@@ -152,7 +161,7 @@ class Rules:
                 "name": f"{tag}-allow",
                 "priority": ALLOW_PRIORITY,
                 "allowed": ssh,
-                "source_ranges": list(self._from()),
+                "source_ranges": list(networks),
             },
             {
                 **common,
@@ -162,24 +171,6 @@ class Rules:
                 "source_ranges": list(_WORLD),
             },
         ]
-
-    def _from(self) -> tuple[str, ...]:
-        """Return who may reach ssh. Raises UsageError if that cannot be known."""
-        if not self._sources:
-            settings = self._cloud.settings
-            if settings.ssh_cidr:
-                self._sources = (settings.ssh_cidr,)
-            elif settings.private:
-                self._sources = _INSIDE
-            elif settings.jump:
-                raise UsageError(
-                    "ssh comes from the jump host, whose address is not known",
-                    next='set [gcp] ssh_cidr = "the jump host\'s address/32", or '
-                    "private = true",
-                )
-            else:
-                self._sources = (str(ipaddress.ip_network(self._address())),)
-        return self._sources
 
     def _present(self, owner: str) -> dict[str, Any]:
         tag = self.tag(owner)
@@ -196,17 +187,17 @@ class Rules:
         }
 
     def _change(self, method: str, rule: dict[str, Any], **more: Any) -> list[Any]:
-        doing = f"making rule {rule['name']}"
+        doing = f"creating rule {rule['name']}"
         fields = {"firewall_resource": rule, **more, **self._place()}
         try:
             begun = self._cloud.change("firewalls", method, doing, named=True, **fields)
         except Exists:
-            # Another command of the same owner has just made it, from the same place.
+            # Another command of this owner has just created it, for this machine too.
             return []
         except Gone:
             if method == "insert":
                 raise
-            # Another command has just removed it, with its own last box.
+            # Another command has just deleted it, with its own last box.
             return self._change("insert", rule)
         return [begun]
 
@@ -214,13 +205,13 @@ class Rules:
         return {"firewall": name, **self._place()}
 
     def _place(self) -> dict[str, str]:
-        """Return the project that the network is in, if it is shared by another."""
+        """Return the network's project as a field, if another project shares it."""
         shared = re.search(r"projects/([^/]+)/", self.network)
         return {"project": shared[1]} if shared else {}
 
 
 def used_by(cloud: Cloud, owner: str) -> str:
-    """Say which instance of the owner's needs the rules, "" if there is none."""
+    """Return which instance of the owner needs the rules, "" if none does."""
     found = cloud.everywhere(
         "instances", "looking for other boxes", filter=metadata.owned_by(owner)
     )
@@ -229,20 +220,21 @@ def used_by(cloud: Cloud, owner: str) -> str:
 
 
 def any_box(cloud: Cloud, owner: str) -> bool:
-    """Tell whether the owner has any instance, in any zone."""
+    """Return whether the owner has any instance, in any zone."""
     return bool(used_by(cloud, owner))
 
 
 def _owner(rule: Any) -> str:
-    """Return whose a rule is, as its description says; "" if it is none of ours."""
+    """Return the owner in a rule's description, "" if the rule is not onebox's."""
     with contextlib.suppress(ValueError):
-        told = json.loads(rule.description)
-        if isinstance(told, dict) and told.get("onebox"):
-            return str(told.get("owner", ""))
+        record = json.loads(rule.description)
+        if isinstance(record, dict) and record.get("onebox"):
+            return str(record.get("owner", ""))
     return ""
 
 
 def _agrees(found: Any, wanted: dict[str, Any]) -> bool:
+    """Return whether a rule needs no correction."""
     ports = [
         (one.I_p_protocol, list(one.ports)) for one in (*found.allowed, *found.denied)
     ]

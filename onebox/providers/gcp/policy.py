@@ -1,4 +1,4 @@
-"""List the least that somebody must be permitted to use onebox on Google Cloud."""
+"""The least permissions that onebox needs on Google Cloud."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ PERMISSIONS = (
 
 
 def policy() -> str:
-    """Return them as the file that `gcloud iam roles create` takes."""
+    """Return a role with these permissions, as `gcloud iam roles create` expects it."""
     head = (
         "# gcloud iam roles create onebox --project=PROJECT --file=THIS_FILE\n"
         "title: onebox\n"
-        "description: Make, use and remove boxes; no service account is attached.\n"
+        "description: Create, use and delete boxes; no service account is attached.\n"
         "stage: GA\n"
         "includedPermissions:\n"
     )

@@ -108,10 +108,10 @@ def why(cloud: Cloud, instance: Any) -> str:
         return ""
     if _PREEMPTED in kinds:
         return "preempted"
-    deadline = instances.read_record(instance).get("deadline")
+    stored = instances.read(instance)
     if "stop" in kinds:
         return "stopped"
-    if isinstance(deadline, float) and stopped >= deadline - _CLOSE_SECONDS:
+    if stored is not None and stopped >= stored.deadline - _CLOSE_SECONDS:
         return "deadline"
     return "poweroff" if instances.state(instance) == "stopped" else ""
 
@@ -134,18 +134,16 @@ def _kinds(cloud: Cloud, instance: Any, since: float) -> list[str]:
 def _items(instance: Any, deadline: float) -> list[dict[str, str]]:
     """Return the instance's metadata with another deadline in it."""
     items = instances.metadata(instance)
-    told = metadata.read_record(items.get(metadata.RECORD, ""))
-    before = told.get("deadline")
-    if not isinstance(before, float):
+    stored = instances.read(instance)
+    if stored is None:
         raise ProviderError(
-            f"{instance.name} does not say when it was to end: it is not started",
+            f"the deadline of {instance.name} is not recorded: it is not started",
             next="inv teardown, then inv run",
         )
-    told["tags"] = {**told.get("tags", {}), "expires": deadline}
-    items[metadata.RECORD] = json.dumps({**told, "deadline": deadline}, sort_keys=True)
+    items[metadata.RECORD] = metadata.box_record(stored.with_deadline(deadline))
     for key in _ARMED:
         if key in items:
-            items[key] = _rearmed(items[key], before, deadline, instance.name)
+            items[key] = _rearmed(items[key], stored.deadline, deadline, instance.name)
     return [{"key": key, "value": value} for key, value in items.items()]
 
 

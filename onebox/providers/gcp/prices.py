@@ -1,16 +1,16 @@
 """
-Read what a machine costs from Google's price catalogue.
+The prices of machines, disks and addresses in Google's price catalogue.
 
-The catalogue knows no machine types, only what a core-hour and a GiB-hour of a
-family cost in a region, told apart by their descriptions. What does not read
-exactly as expected has no price here: unknown is None, never 0.
+The catalogue has no machine types, only the prices of a core-hour and a GiB-hour of
+each family in a region, which differ by their descriptions. An entry that does not
+read exactly as expected has no price: unknown is None, never 0.
 
-Disks and public addresses are in the catalogue too, under "Balanced PD Capacity",
-"External IP Charge on a Standard VM" and the like: the last tier counts, without
-what an account has free. What leaves for the internet is not read from there: from
-the regions of North America and Europe it costs $0.12 a GB at most, for the first
-TB a month, in the Premium Tier that Google gives by default (VPC network pricing,
-as of 2026); from other regions it is dearer, by how much is not known here.
+Disks and public addresses are in the catalogue too, as "Balanced PD Capacity",
+"External IP Charge on a Standard VM" and the like. Their last tier counts, because
+the first may be the free part of an account. Traffic to the internet is a constant:
+from North America and Europe it costs at most $0.12 a GB, for the first TB a month,
+in the Premium Tier, which is Google's default (VPC network pricing, as of 2026).
+Prices of other regions are higher, and unknown here.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ _ADDRESSES = {
 _GLOBAL = "global"
 _EGRESS = {"us": 0.12, "northamerica": 0.12, "europe": 0.12}
 
-# family or kind of disk, region, spot, and "Core", "Ram", "Disk" or "Address"
+# Family or kind of disk, region, spot, and "Core", "Ram", "Disk" or "Address".
 _Key = tuple[str, str, bool, str]
 
 
 class Prices:
     """
-    The prices of machines, asked for once.
+    The prices of the catalogue; each is requested once.
 
     Attributes:
-        problem: Why there are none, if that is so.
+        problem: Why prices are unknown, "" if they are not.
     """
 
     def __init__(self, cloud: Cloud) -> None:
@@ -71,7 +71,7 @@ class Prices:
         regions: Iterable[str],
         disks: Iterable[str] = (),
     ) -> None:
-        """Ask for families and disks in these regions; what fails leaves no price."""
+        """Request these prices; a failure leaves them unknown."""
         regions = list(regions)
         wanted = {
             (family, region, spot, part)
@@ -91,7 +91,7 @@ class Prices:
         settings = self._cloud.settings
         if settings.endpoint and not settings.billing_endpoint:
             self.problem = (
-                "with [gcp] endpoint, the price catalogue needs an address too: "
+                "with [gcp] endpoint, the catalogue needs an endpoint too: "
                 "[gcp] billing_endpoint"
             )
             return
@@ -108,7 +108,7 @@ class Prices:
     def hourly(
         self, type_: str, region: str, spot: bool, cpus: int, gib: float
     ) -> float | None:
-        """Return what a type costs in USD an hour, None if that is not known."""
+        """Return the price of a type in USD an hour, None if it is unknown."""
         name = type_.partition("-")[0]
         core = self._known.get((name, region, spot, "Core"))
         ram = self._known.get((name, region, spot, "Ram"))
@@ -117,12 +117,12 @@ class Prices:
         return round(cpus * core + gib * ram, 6)
 
     def disk(self, kind: str, region: str, gib: float) -> float | None:
-        """Return what a disk costs in USD an hour, None if that is not known."""
+        """Return the price of a disk in USD an hour, None if it is unknown."""
         month = self._known.get((kind, region, False, "Disk"))
         return None if month is None else month * gib / costs.HOURS_A_MONTH
 
     def address(self, spot: bool) -> float | None:
-        """Return what a public address costs in USD an hour, None if not known."""
+        """Return the hourly price of a public address in USD, None if it is unknown."""
         return self._known.get(("", _GLOBAL, spot, "Address"))
 
     def _pages(self) -> Iterator[Mapping[str, Any]]:
@@ -143,18 +143,18 @@ class Prices:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    # Also of a page that is not what it is documented to be.
+    # The last three are for a page that differs from its documentation.
     return (*sdk.failures(), OneboxError, ValueError, TypeError, AttributeError)
 
 
 def _with_jwt(credentials: Any) -> Any:
-    """Return credentials that sign for themselves, if they are a key that can."""
+    """Return credentials that sign their own token, if they are of such a kind."""
     signing = getattr(credentials, "with_always_use_jwt_access", None)
     return signing(True) if signing else credentials
 
 
 def egress(region: str) -> float | None:
-    """Return what a GB to the internet costs at most (source: see the module)."""
+    """Return the highest price of a GB to the internet (source: see the module)."""
     return _EGRESS.get(region.partition("-")[0])
 
 
@@ -164,7 +164,7 @@ def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:
         if named is None:
             continue
         name, spot, part = named
-        # An address is one everywhere, and its description says which usage it is.
+        # The price of an address is global, and its description names the usage.
         regions = [_GLOBAL] if part == "Address" else sku.get("serviceRegions", ())
         usage = sku.get("category", {}).get("usageType")
         if part != "Address" and usage != _USAGE[spot]:
@@ -176,7 +176,7 @@ def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:
 
 
 def _named(description: str) -> tuple[str, bool, str] | None:
-    """Return what a description is about: a name, spot or not, and which part."""
+    """Return the name, the market and the part that a description is about."""
     if description in _ADDRESSES:
         return "", _ADDRESSES[description], "Address"
     disk = _DISK.fullmatch(description)
@@ -190,11 +190,11 @@ def _named(description: str) -> tuple[str, bool, str] | None:
 
 def _price(sku: Mapping[str, Any], unit: str) -> float | None:
     try:
-        told = sku["pricingInfo"][-1]["pricingExpression"]
-        # The last tier is what counts: a free first one may stand before it.
-        price = told["tieredRates"][-1]["unitPrice"]
+        expression = sku["pricingInfo"][-1]["pricingExpression"]
+        # The last tier counts: the first may be the free part of an account.
+        price = expression["tieredRates"][-1]["unitPrice"]
         amount = int(price.get("units", 0)) + int(price.get("nanos", 0)) / 1e9
     except (KeyError, IndexError, TypeError, ValueError):
         return None
-    right = told.get("usageUnit") == unit and price.get("currencyCode") == "USD"
+    right = expression.get("usageUnit") == unit and price.get("currencyCode") == "USD"
     return amount if right and amount > 0 else None

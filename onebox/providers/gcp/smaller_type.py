@@ -7,9 +7,8 @@ so it comes up as the smallest of these, and says so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from onebox.errors import NoCapacity
@@ -71,13 +70,16 @@ def _change(cloud: Cloud, name: str, zone: str, size: Offer, error: NoCapacity) 
     )
     instance = cloud.ask("instances", "get", doing, **at)
     items = instances.metadata(instance)
-    told = metadata.read_record(items.get(metadata.RECORD, ""))
-    before = told.get("size", {}).get("name", size.name)
-    note = f"it is a {size.type} now: {error.message}"
-    told["size"] = asdict(replace(size, name=before))
-    told["rescue"] = True
-    told["notes"] = [*told.get("notes", ()), note]
-    items[metadata.RECORD] = json.dumps(told, sort_keys=True)
+    stored = instances.read(instance)
+    if stored is not None:
+        note = f"it is a {size.type} now: {error.message}"
+        changed = replace(
+            stored,
+            size=replace(size, name=stored.size.name),
+            notes=(*stored.notes, note),
+            rescue=True,
+        )
+        items[metadata.RECORD] = metadata.box_record(changed)
     cloud.do(
         "instances",
         "set_metadata",

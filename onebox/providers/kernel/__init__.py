@@ -1,1 +1,1 @@
-"""What all cloud providers share."""
+"""The mechanisms that all clouds share."""

@@ -1,4 +1,4 @@
-"""The time by a cloud's own clock, as the answers of its API give it."""
+"""The time by a cloud's own clock, taken from the Date of its API's answers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import email.utils
 import time
 from collections.abc import Callable
 
-# The date of an answer is in whole seconds, and the answer takes its time.
+# Smaller differences are ignored: a Date is in whole seconds, and the answer takes
+# time to arrive.
 CLOSE_SECONDS = 5.0
 
 
 class ServerClock:
     """
-    This machine's clock, corrected by the date of a server's latest answer.
+    This machine's clock, corrected by the Date of a server's latest answer.
 
     Args:
-        clock: Returns the time here (epoch seconds).
+        clock: Returns the time of this machine (epoch seconds).
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -27,7 +28,7 @@ class ServerClock:
         return self._clock() + self._ahead
 
     def heard(self, date: str | None) -> None:
-        """Correct the clock by an answer's Date; one that is malformed is ignored."""
+        """Correct the clock by an answer's Date; a malformed one is ignored."""
         try:
             there = email.utils.parsedate_to_datetime(date or "").timestamp()
         except (TypeError, ValueError, OverflowError):

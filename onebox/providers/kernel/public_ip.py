@@ -1,4 +1,4 @@
-"""Find out under which address this machine reaches the world."""
+"""The public IPv4 address of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 from onebox.errors import UsageError
 
-# Asked over TLS. They answer with the address, as text, and nothing else.
+# Each answers a TLS request with the client's address as text, and nothing else.
 SERVICES = (
     "https://checkip.amazonaws.com/",
     "https://api.ipify.org/",
@@ -23,40 +23,40 @@ SECONDS = 5.0
 
 def address(services: Sequence[str] = SERVICES, seconds: float = SECONDS) -> str:
     """
-    Return this machine's own IPv4 address, as two of the services agree on it.
+    Return this machine's public IPv4 address, once two services agree on it.
 
     Raises:
-        UsageError: No two of them agree: whom to let in has to be said.
+        UsageError: No two services agree, so the user must set `ssh_cidr`.
     """
-    said: SimpleQueue[str] = SimpleQueue()
+    answers: SimpleQueue[str] = SimpleQueue()
     for service in services:
-        # Neither here nor at the end of the process is a slow one waited for.
+        # A daemon thread: neither this call nor the exit waits for a slow service.
         threading.Thread(
-            target=lambda service=service: said.put(_ask(service, seconds)),
+            target=lambda service=service: answers.put(_ask(service, seconds)),
             daemon=True,
         ).start()
-    answers: list[str] = []
+    seen: list[str] = []
     for _ in services:
-        found = said.get()
-        if found in answers:
-            return found
-        if found:
-            answers.append(found)
-    text = " and ".join(answers) if answers else "nothing"
+        answer = answers.get()
+        if answer in seen:
+            return answer
+        if answer:
+            seen.append(answer)
+    text = " and ".join(seen) if seen else "nothing"
     raise UsageError(
         f"this machine's public address is not certain: {len(services)} services "
-        f"were asked, and said {text}",
+        f"answered {text}",
         next='set ssh_cidr = "your.address/32" in the provider\'s table',
     )
 
 
 def _ask(service: str, seconds: float) -> str:
-    """Return the address that a service tells, "" if it tells none."""
-    # The addresses are of our own code: none of them names a file (S310).
+    """Return the address in a service's answer, "" if there is none."""
+    # S310 warns of file: addresses; these are constants of this module.
     head = {"User-Agent": "onebox"}
-    request = urllib.request.Request(service, headers=head)  # noqa: S310 - ours
+    request = urllib.request.Request(service, headers=head)  # noqa: S310 - constants
     try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - ours
+        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - constants
             text = answer.read(64).decode("ascii", "replace")
         return str(ipaddress.IPv4Address(text.strip()))
     except urllib.error.HTTPError as error:

@@ -1,11 +1,11 @@
 """
-What a cloud's box is told in the call that creates it: to arm itself, and how.
+The user data of a box: it enforces the deadline from the first boot on.
 
-At every boot, before ssh answers, the box writes down what it is and until when,
-and starts what will power it off: the watch (see `onebox.agent.watchdog`), and
-beside it a timer of systemd's own, should the watch or its Python be broken.
-Their units live below /run, so that an image saved from a box holds none of
-them. Whatever else an image holds of the box that it was saved from is removed.
+At every boot, before sshd starts, the script writes the box's id and deadline, and
+starts two mechanisms that power the box off: the watchdog (`onebox.agent.watchdog`),
+and a systemd timer in case the watchdog or its Python is broken. Their units are
+below /run, so an image that is saved from a box does not contain them. The script
+also removes the other traces of the box that an image was saved from.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ WORK = "work"
 ROOT = "/var/lib/onebox"
 AGENT = f"{ROOT}/agent.pyz"
 HOST_KEY = "/etc/ssh/onebox_host_key"
-# By how much systemd's own timer comes after the deadline: what the watch needs
-# at the most to let a job save itself and have the disks written.
+# How many seconds the systemd timer is later than the deadline: the longest time that
+# the watchdog needs to let a job save its state and to flush the disks.
 LATE = 100.0
-# A clock that is years behind must not keep a box on for years. No deadline is
-# further away than this (see `limits.max_hours`).
+# No deadline is further away than this (see `limits.max_hours`), so a clock that is
+# years behind cannot keep a box on for years.
 LONGEST = 14 * 86400
 
 
@@ -45,21 +45,21 @@ def user_data(
     until: str = "",
 ) -> bytes:
     """
-    Return what cloud-init is given as user data; for one request always the same.
+    Return the user data for cloud-init; the same bytes for the same request.
 
-    EC2 takes 16,384 bytes, which it keeps far below when packed; DigitalOcean
-    takes 64 KiB, and Google 256 KiB.
+    The limits are 16,384 bytes on EC2 (the packed form is far below), 64 KiB on
+    DigitalOcean and 256 KiB on Google Cloud.
 
     Args:
-        notice: Whose metadata service tells that the cloud takes the box back.
+        notice: The metadata service that announces a preemption.
 
-        host_key: Let sshd answer with the request's key, and with no other.
-            Without, the box makes its own, which cloud-init tells the cloud if
-            it has a place for that (Google's guest attributes).
+        host_key: Make the request's key the only host key of sshd. Otherwise the box
+            generates its own, and cloud-init publishes it where the cloud supports
+            that (Google's guest attributes).
 
-        packed: Compress it, where the cloud takes bytes that are no text (EC2).
+        packed: Compress the result; only EC2 accepts bytes that are not text.
 
-        late: By how many seconds systemd's own timer comes after the deadline.
+        late: How many seconds the systemd timer is later than the deadline.
 
         until: Shell that sets the variable `deadline` (whole seconds) at every
             boot, for clouds where user data never changes.
@@ -68,28 +68,28 @@ def user_data(
     script += _user(request)
     script += _host_key(request) if host_key else ""
     script += _sshd(HOST_KEY if host_key else "/etc/ssh/ssh_host_ed25519_key")
-    told = {
-        # Of all modules the first, and the one that runs at every boot.
+    config = {
+        # bootcmd is the first module, and runs at every boot.
         "bootcmd": [_without_comments(script)],
         "ssh_deletekeys": True,
         "ssh_genkeytypes": ["ed25519"],
     }
-    # JSON is YAML in which nothing needs to be escaped twice.
-    text = f"#cloud-config\n{json.dumps(told, indent=0)}\n".encode("ascii")
+    # JSON is valid YAML, and needs no second escaping.
+    text = f"#cloud-config\n{json.dumps(config, indent=0)}\n".encode("ascii")
     return gzip.compress(text, 9, mtime=0) if packed else text
 
 
 def _without_comments(script: str) -> str:
-    """Return a script without its comment lines: every byte of user data counts."""
+    """Return a script without its comment lines, to stay below the size limits."""
     lines = script.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("# "))
 
 
 def startup_script(request: Request, *, notice: Notice, late: float = LATE) -> str:
     """
-    Return what a Google image without cloud-init runs at every boot.
+    Return the startup script for a Google image without cloud-init.
 
-    Its host keys it makes itself, and publishes as guest attributes.
+    The image generates its host keys itself, and publishes them as guest attributes.
     """
     return (
         "#!/bin/sh\n"
@@ -104,25 +104,25 @@ def _arming(
     notice: Notice,
     host_key: bool,
     late: float,
-    told_until: bool = False,
+    reads_deadline: bool = False,
 ) -> str:
     arming = request.arming
-    deadline = "deadline" if told_until else str(math.ceil(arming.deadline))
-    told = {
+    deadline = "deadline" if reads_deadline else str(math.ceil(arming.deadline))
+    config = {
         "box": request.box,
         "work": f"{HOME}/{WORK}",
         "home": HOME,
-        **({} if told_until else {"deadline": arming.deadline}),
+        **({} if reads_deadline else {"deadline": arming.deadline}),
         "setup_grace": arming.setup_grace,
         "idle_grace": arming.idle_grace,
-        # Never halt: a halted EC2 instance runs on, and is billed.
+        # Not halt: a halted EC2 instance stays running, and is billed.
         "poweroff": ["systemctl", "poweroff"],
         "poweroff_force": ["systemctl", "poweroff", "-ff"],
         "sudo": ["sudo", "-n"],
         "notice": notice,
         "host_key": HOST_KEY if host_key else "",
     }
-    # A disk that starts again, in another machine, holds its agent already.
+    # Without a seed: a disk that starts in another machine holds its agent already.
     seed = gzip.compress(arming.seed, 9, mtime=0) if arming.seed else b""
     return _ARM.format(
         deadline=deadline,
@@ -132,10 +132,10 @@ def _arming(
         home=HOME,
         work=WORK,
         box=shlex.quote(request.box),
-        # Without the brace: what only the box knows is put in front.
-        told=shlex.quote(json.dumps(told)[1:]),
+        # Without the opening brace: the script inserts the time of the boot.
+        config=shlex.quote(json.dumps(config)[1:]),
         armed='\'{"armed": %s, "deadline": %s, %s\\n\' $now $deadline'
-        if told_until
+        if reads_deadline
         else "'{\"armed\": %s, %s\\n' $now",
         seed=base64.b64encode(seed).decode("ascii"),
     )
@@ -161,8 +161,8 @@ def _sshd(host_key: str) -> str:
     return _SSHD.format(line=line)
 
 
-# The timer comes first, and needs nothing but systemd: whatever goes wrong after
-# it, the box ends. `armed` is now, so that a reboot does not prolong anything.
+# The timer comes first and needs only systemd, so the box ends whatever fails later.
+# `armed` is the time of this boot, so that a reboot does not prolong anything.
 _ARM = """\
 # onebox: arm this box, at every boot.
 umask 022
@@ -174,7 +174,7 @@ left=$(({deadline} - now))
 [ $left -ge 0 ] || left=0
 cat >$units/onebox-deadline.service <<'end'
 [Unit]
-Description=onebox: power off, should the watch not have done so
+Description=onebox: power off, if the watchdog has not
 DefaultDependencies=no
 [Service]
 Type=oneshot
@@ -203,8 +203,8 @@ Restart=always
 RestartSec=2
 OOMScoreAdjust=-900
 end
-# Clients are told how the job ended before a shutdown ends their sessions: units
-# are stopped in the reverse order of their start.
+# Units are stopped in the reverse order of their start. So clients receive the exit
+# record of the job before a shutdown ends their sessions.
 cat >$units/onebox-off.service <<'end'
 [Unit]
 Description=onebox: end the job first
@@ -234,8 +234,8 @@ systemctl daemon-reload
 systemctl restart --no-block onebox-deadline.timer
 systemctl stop --no-block apt-daily.timer apt-daily-upgrade.timer
 systemctl kill -s HUP systemd-logind 2>/dev/null
-# What an image holds of the box that it was saved from; its work only if that is
-# certainly another box's.
+# Remove the traces of the box that the image was saved from; its work directory only
+# if a record shows that it belongs to another box.
 if ! grep -qsF {box} {root}/box.json; then
 grep -qsF '"box"' {root}/box.json && rm -rf {home}/{work}
 rm -rf {root}
@@ -246,12 +246,12 @@ seed={seed}
 [ -z "$seed" ] || for it in watch agent; do
 echo $seed | base64 -d | gzip -d >{root}/$it.new && mv -f {root}/$it.new {root}/$it.pyz
 done
-printf {armed} {told} >{root}/box.new
+printf {armed} {config} >{root}/box.new
 mv -f {root}/box.new {root}/box.json
 systemctl restart --no-block onebox-watch.service onebox-off.service
 """
 
-# A password of * is none that could be typed, but no locked account either.
+# No password can match *, and unlike ! it does not lock the account.
 _USER = """\
 id -u {user} >/dev/null 2>&1 || useradd -m -d {home} -U -s /bin/bash -p '*' {user}
 mkdir -p {home}/.ssh {home}/{work}
@@ -259,7 +259,7 @@ echo {key} >{home}/.ssh/authorized_keys
 chmod 700 {home}/.ssh
 chmod 600 {home}/.ssh/authorized_keys
 chown {user}: {home} {home}/.ssh {home}/.ssh/authorized_keys {home}/{work}
-# The folder and the programs in it stay root's: no job may replace what root runs.
+# The folder and its programs belong to root, so no job can replace what root runs.
 cd {root}
 mkdir -p files jobs
 touch lease hostkey.lock watch.log
@@ -268,8 +268,8 @@ echo '{user} ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-{user}
 chmod 440 /etc/sudoers.d/90-{user}
 """
 
-# Once for each box: it may have made itself another one since. Its name is one
-# that neither cloud-init nor the image touches.
+# Written once for each box, because the client rotates the key later. The name is
+# one that neither cloud-init nor the image uses.
 _HOST_KEY = """\
 if [ ! -s {file} ] || [ "$(cat {file}.box 2>/dev/null)" != {box} ]; then
 rm -f {file}*
@@ -279,7 +279,7 @@ echo {box} >{file}.box
 fi
 """
 
-# The first value that sshd reads is the one that counts; of host keys all do.
+# sshd uses the first value that it reads for an option, but every HostKey.
 _SSHD = """\
 conf=/etc/ssh/sshd_config
 every="Include $conf.d/*.conf"

@@ -6,6 +6,8 @@ import os
 
 from onebox.errors import Gone, NotAllowed
 from onebox.providers.base import Tags
+from onebox.providers.kernel.metadata import check_owner as check_identity
+from onebox.providers.kernel.metadata import identity
 
 from .layout import Layout, read_json
 
@@ -50,10 +52,5 @@ def check_owner(layout: Layout, expected: Tags) -> None:
 
 
 def check_same(what: str, present: Tags, expected: Tags) -> None:
-    """Compare the tags of an object with the expected. Raises `NotAllowed`."""
-    for name in ("owner", "project", "name", "kind"):
-        if getattr(present, name) != getattr(expected, name):
-            raise NotAllowed(
-                f"{what} belongs to {name} {getattr(present, name)!r}, "
-                f"not {getattr(expected, name)!r}: it was not touched"
-            )
+    """Raise NotAllowed unless both have the same owner, project, name and kind."""
+    check_identity(what, identity(present), identity(expected))

@@ -194,7 +194,7 @@ class TestRemoval:
 
 
 class TestPin:
-    def test_pin(
+    def test_a_new_host_key_replaces_the_bootstrap_key(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """A new host key is in the tags of machine and disk, and no longer exposed."""
@@ -208,7 +208,7 @@ class TestPin:
         (volume,) = account.volumes(box.id)
         tags = {tag["key"]: tag["value"] for tag in volume.get_tags()}
         assert "AAAAnew/key" in tags["onebox:hostkey"]
-        assert not tags["onebox:exposed"]
+        assert not tags["onebox:bootstrap-key"]
         with pytest.raises(NotAllowed):
             provider.set_host_key(_foreign(box), "ssh-ed25519 AAAAother")
         provider.delete(box)

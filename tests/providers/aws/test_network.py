@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from onebox.errors import NoCapacity, UsageError
+from onebox.errors import ConfigError, NoCapacity, UsageError
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.provider import AWS
 
@@ -182,10 +182,13 @@ class TestSubnet:
         assert admitted(account, box.tags.owner) == {("tcp", 22, 22, vpc.cidr_block)}
         provider.delete(box)
 
-    def test_jump_from_nowhere(self, make_aws: MakeAws) -> None:
-        """A jump host whose address nobody knows cannot be let in."""
-        with pytest.raises(UsageError, match="jump"):
+    def test_a_jump_host_without_a_known_address_is_refused(
+        self, make_aws: MakeAws
+    ) -> None:
+        """Its address has to be in ssh_cidr: it cannot be looked up."""
+        with pytest.raises(ConfigError, match="jump") as caught:
             make_aws(ssh_cidr=None, jump="bastion")
+        assert "set [aws] ssh_cidr" in caught.value.next
 
     def test_given(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account

@@ -82,13 +82,26 @@ def test_whole_world(server: Server, open_provider: Open, make_request: Make) ->
     assert server.world.reachable(server.world.made[0], STRANGER)
 
 
-@pytest.mark.parametrize("setting", [{"jump": "me@bastion"}, {"private": True}])
-def test_host_in_between(setting: dict[str, object]) -> None:
-    """With a host in between, its address has to be said: ours is of no use."""
-    table = {**SETTINGS, **setting}
+def test_a_jump_host_without_a_known_address_is_refused() -> None:
+    """Its address has to be in ssh_cidr: it cannot be looked up."""
+    table = {**SETTINGS, "jump": "me@bastion"}
     del table["ssh_cidr"]
-    with pytest.raises(ConfigError, match="ssh_cidr"):
+    with pytest.raises(ConfigError, match="jump") as caught:
         DigitalOcean(table, Path("/"))
+    assert "set [digitalocean] ssh_cidr" in caught.value.next
+
+
+@pytest.mark.parametrize("jump", ["", "me@bastion"])
+def test_a_private_box_is_open_to_private_networks(
+    server: Server, open_provider: Open, make_request: Make, jump: str
+) -> None:
+    """Its clients, and the jump host, have private addresses themselves."""
+    provider = open_provider(ssh_cidr=None, private=True, jump=jump)
+    provider.create(make_request())
+    [droplet] = server.world.made
+    assert server.world.reachable(droplet, "10.10.0.7")
+    assert not server.world.reachable(droplet, STRANGER)
+    assert not server.world.reachable(droplet, CALLER)
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "half"])

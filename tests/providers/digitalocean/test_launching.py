@@ -25,6 +25,7 @@ from onebox.providers.digitalocean.provider import DigitalOcean
 
 from ..contract import an_image
 from .conftest import PATIENCE, Make, Open, when_up
+from .life import public_key
 from .server import ENDING, READ_ONLY, TOKEN, Server
 
 AFTER = ["500 after", "html after", "cut after", "half", "hang after"]
@@ -304,11 +305,13 @@ class TestTags:
         assert box.host_key == request.host_key.public
         assert provider.get(box.id) == box
 
-    def test_pin(self, server: Server, open_provider: Open, make_request: Make) -> None:
+    def test_a_new_host_key_replaces_the_bootstrap_key(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
         """The key that a box has given itself is in its tags, and not exposed."""
         provider, request = open_provider(), make_request()
         box = when_up(provider, provider.create(request))
-        fresh = metadata.key_text("07" * 32)
+        fresh = public_key(7)
         pinned = provider.set_host_key(box, fresh)
         assert pinned == dataclasses.replace(box, host_key=fresh, bootstrap_key=False)
         assert open_provider().get(box.id) == pinned

@@ -66,14 +66,16 @@ def test_not_to_be_had(server: Server, provider: DigitalOcean) -> None:
     assert offered(provider, SMALL)[0] == ("gd-4vcpu-16gb", "nyc3")
 
 
-def test_nothing_fits(provider: DigitalOcean) -> None:
+def test_when_nothing_fits_the_nearest_three_are_named_with_prices(
+    provider: DigitalOcean,
+) -> None:
     """Where nothing fits, the nearest three are named with their prices."""
     with pytest.raises(UsageError) as caught:
         provider.offers(Requirements("large", 64, 256 * GB))
     said = caught.value.message
     assert "64 vCPU and 256 GB" in said
-    assert "m-32vcpu-256gb (32 vCPU, 256 GB) costs $2.00/h" in said
-    assert said.count("costs") == 3
+    assert "m-32vcpu-256gb (32 vCPU, 256 GB, $2.00/h)" in said
+    assert said.count("/h)") == 3
     assert "gpu" not in said
     assert "c-60" not in said
 
@@ -88,10 +90,13 @@ def test_named(provider: DigitalOcean) -> None:
     ]
 
 
-def test_mistyped(provider: DigitalOcean) -> None:
-    """A type that there is not is answered with its nearest."""
-    with pytest.raises(UsageError, match="nearest: g-4vcpu-16gb"):
+def test_a_mistyped_type_is_answered_with_a_similar_name(
+    provider: DigitalOcean,
+) -> None:
+    """The user may have meant it."""
+    with pytest.raises(UsageError, match="no machine type g-4vcpu-16g") as caught:
         provider.offers(Requirements("mine", 0, 0, types=("g-4vcpu-16g",)))
+    assert "g-4vcpu-16gb" in caught.value.next
 
 
 def test_elsewhere(server: Server, provider: DigitalOcean) -> None:
@@ -112,14 +117,16 @@ def test_sold_out(server: Server, provider: DigitalOcean) -> None:
 
 
 @pytest.mark.parametrize("fallback", [False, True])
-def test_spot(provider: DigitalOcean, fallback: bool) -> None:
+def test_a_spot_size_is_refused_with_the_price_on_demand(
+    provider: DigitalOcean, fallback: bool
+) -> None:
     """Spot is refused with what it costs without."""
     need = dataclasses.replace(SMALL, spot=True, fallback=fallback)
     with pytest.raises(UsageError) as caught:
         provider.offers(need)
     said = caught.value.message
     assert "no spot capacity" in said
-    assert "g-4vcpu-16gb (4 vCPU, 16 GB) costs $0.19/h" in said
+    assert "g-4vcpu-16gb (4 vCPU, 16 GB, $0.19/h)" in said
     assert "--no-spot" in caught.value.next
 
 

@@ -13,15 +13,24 @@ from onebox.errors import ProviderError
 from onebox.providers.base import BootConfig, HostKey, Image, Offer, Request, Tags
 from onebox.providers.digitalocean import metadata
 
-KEY = metadata.key_text("0f" * 32)
+from .life import public_key
+
+KEY = public_key(15)
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 TIMES = st.floats(0, 4e9)
 PRICES = st.none() | st.floats(1e-6, 1e4)
 WORD = re.compile(r"[a-z0-9_:-]{1,255}")
+IDENTITY = ("owner", "project", "name", "box")
+TAGGED = [
+    "onebox-managed",
+    *(f"onebox-{key}:1" for key in IDENTITY),
+    "onebox-kind:box",
+    "onebox-expires:12_2e5",
+]
 
 
 @given(NAMES, NAMES, NAMES, NAMES, NAMES, TIMES, PRICES, PRICES)
-def test_box(
+def test_tags_in_any_case_and_order_are_read_as_they_were_written(
     owner: str,
     project: str,
     name: str,
@@ -31,11 +40,11 @@ def test_box(
     price: float | None,
     on_demand: float | None,
 ) -> None:
-    """Whatever the names and numbers: legal tags, in any case, say the same again."""
-    made = Tags(owner, project, name, expires, version, kind="builder")
+    """Whatever the names and numbers are, the tags are legal and read back."""
+    tags = Tags(owner, project, name, expires, version, kind="builder")
     request = Request(
         "ob-1",
-        made,
+        tags,
         Offer(size, "c-4", 4, 8 << 30, price, on_demand),
         None,
         "ssh-ed25519 AAAA",
@@ -45,18 +54,20 @@ def test_box(
     words = metadata.of_box(request)
     assert all(WORD.fullmatch(word) for word in words)
     for variant in (words, [word.upper() for word in words], words[::-1]):
-        marks = metadata.read([*variant, "web", "onebox-colour:red"])
-        assert marks is not None
-        assert (marks.box, marks.tags, marks.size) == ("ob-1", made, size)
-        assert (marks.price, marks.on_demand) == (price, on_demand)
-        assert (marks.bootstrap_key, marks.pinned) == (KEY, "")
+        stored = metadata.read([*variant, "web", "onebox-colour:red"])
+        assert stored is not None
+        assert (stored.box, stored.tags, stored.size.name) == ("ob-1", tags, size)
+        assert (stored.size.price, stored.size.on_demand) == (price, on_demand)
+        assert (stored.host_key, stored.bootstrap_key) == (KEY, True)
 
 
 @given(NAMES, NAMES, NAMES, st.text("0123456789abcdef", max_size=16), TIMES)
-def test_image(owner: str, name: str, id: str, recipe: str, expires: float) -> None:
-    """All of an image is in one legal tag, or it is refused."""
-    made = Tags(owner, "p", "n", expires, "0.1", kind="image")
-    image = Image(id, name, recipe, 0.0, 0, "x86_64", made, base="debian-12-x64 17")
+def test_an_image_is_one_legal_tag_or_is_refused(
+    owner: str, name: str, id: str, recipe: str, expires: float
+) -> None:
+    """All that describes an image fits into one tag, or the image is refused."""
+    tags = Tags(owner, "p", "n", expires, "0.1", kind="image")
+    image = Image(id, name, recipe, 0.0, 0, "x86_64", tags, base="debian-12-x64 17")
     try:
         word = metadata.of_image(image)
     except ProviderError as error:
@@ -66,60 +77,52 @@ def test_image(owner: str, name: str, id: str, recipe: str, expires: float) -> N
     assert metadata.read_image(["web", word.upper()]) == image
 
 
-@pytest.mark.parametrize("missing", ["owner", "project", "name", "kind", "box"])
-def test_incomplete(missing: str) -> None:
-    """A droplet that lacks one of the tags that say whose it is is none of ours."""
-    words = [
-        "onebox-owner:o",
-        "onebox-project:p",
-        "onebox-name:n",
-        "onebox-kind:box",
-        "onebox-box:b",
-        "onebox-expires:12_2e5",
-    ]
-    marks = metadata.read(words)
-    assert marks is not None
-    assert marks.tags.expires == 12.5
-    assert metadata.read([w for w in words if missing not in w]) is None
-    assert metadata.read([w.replace("kind:box", "kind:cat") for w in words]) is None
+@pytest.mark.parametrize(
+    "missing", [*IDENTITY, "kind", "expires", "managed"], ids=lambda key: f"{key}"
+)
+def test_a_droplet_without_one_of_its_identity_tags_is_not_onebox_s(
+    missing: str,
+) -> None:
+    """A droplet whose owner, box or deadline is not recorded is not read as a box."""
+    stored = metadata.read(TAGGED)
+    assert stored is not None
+    assert stored.tags.expires == 12.5
+    prefix = f"onebox-{missing}"
+    assert metadata.read([w for w in TAGGED if not w.startswith(prefix)]) is None
+    assert metadata.read([w.replace("kind:box", "kind:cat") for w in TAGGED]) is None
 
 
-def test_two_host_keys() -> None:
-    """The key that the box has given itself counts, not the one it was made with."""
-    words = ["owner", "project", "name", "box", "expires"]
-    base = [f"onebox-{word}:1" for word in words] + ["onebox-kind:box"]
-    old, new = "aa" * 32, "bb" * 32
-    marks = metadata.read([*base, f"onebox-exposed:{old}", f"onebox-hostkey:{new}"])
-    assert marks is not None
-    assert marks.bootstrap_key == metadata.key_text(old)
-    assert marks.pinned == metadata.key_text(new)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_key_that_the_box_made_itself_replaces_the_bootstrap_key(
+    reverse: bool,
+) -> None:
+    """A rotation that was interrupted between two tag calls still counts."""
+    old, new = public_key(10), public_key(11)
+    words = [metadata.tag("bootstrap-key", old), metadata.tag("hostkey", new)]
+    stored = metadata.read([*TAGGED, *(words[::-1] if reverse else words)])
+    assert stored is not None
+    assert (stored.host_key, stored.bootstrap_key) == (new, False)
 
 
-@pytest.mark.parametrize("key", ["", "ssh-ed25519", "ssh-rsa AAAAB3NzaC1yc2E=", "a b!"])
-def test_no_key(key: str) -> None:
-    """What is no ed25519 key is refused, not mangled."""
-    with pytest.raises(ProviderError, match="no ed25519"):
-        metadata.key_bytes(key)
+@given(st.binary(min_size=32, max_size=32))
+def test_every_host_key_fits_into_a_tag(seed: bytes) -> None:
+    """However many capitals a key has, its tag is legal and reads back."""
+    for fill in {*seed, 0xFB, 0xFF}:
+        word = metadata.tag("bootstrap-key", public_key(fill))
+        assert WORD.fullmatch(word)
+        assert metadata.unescape(word.partition(":")[2]) == public_key(fill)
 
 
-def test_long_name() -> None:
-    """A name that no tag can hold is refused."""
+def test_a_name_that_no_tag_can_hold_is_refused() -> None:
+    """A name is never cut: two boxes could share the rest."""
     with pytest.raises(ProviderError, match="too long"):
         metadata.tag("name", "x" * 256)
 
 
-def test_same_size() -> None:
-    """A size keeps the price of the day it was taken."""
-    size = Offer("c-4", "c-4", 4, 8, 9.0, 9.0)
-    marks = metadata.read(
-        [
-            *(f"onebox-{key}:1" for key in ("owner", "project", "name", "box")),
-            "onebox-kind:box",
-            "onebox-expires:1",
-            "onebox-size:small",
-            "onebox-price:0_2e5",
-        ]
-    )
-    assert marks is not None
-    kept = dataclasses.replace(size, name="small", price=0.5, on_demand=None)
-    assert metadata.same_size(marks, size) == kept
+def test_an_offer_keeps_the_price_of_the_day_the_box_was_created() -> None:
+    """Prices come from the tags; an unknown one stays unknown."""
+    offer = Offer("c-4", "c-4", 4, 8, 9.0, 9.0)
+    stored = metadata.read([*TAGGED, "onebox-size:small", "onebox-price:0_2e5"])
+    assert stored is not None
+    kept = dataclasses.replace(offer, name="small", price=0.5, on_demand=None)
+    assert metadata.same_size(stored, offer) == kept

@@ -3,12 +3,14 @@ from __future__ import annotations
 import dataclasses
 import re
 import string
+from typing import Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebox.providers.base import Tags
+from onebox.providers.base import Offer, Tags
 from onebox.providers.gcp import metadata
+from onebox.providers.kernel.metadata import BoxMetadata
 
 ANY = st.text(max_size=80)
 TAGS = st.builds(
@@ -23,48 +25,62 @@ TAGS = st.builds(
 
 
 @given(ANY)
-def test_legal(text: str) -> None:
-    """Whatever a text holds, its label is one that Google takes."""
+def test_the_label_of_any_text_is_legal(text: str) -> None:
+    """A label has at most 63 characters of those that Google accepts."""
     assert re.fullmatch(r"[-_a-z0-9]{0,63}", metadata.encoded(text))
 
 
 @given(ANY, ANY)
-def test_different(one: str, other: str) -> None:
-    """Different texts have different labels."""
+def test_different_texts_have_different_labels(one: str, other: str) -> None:
+    """A text that is too long is cut, but a hash keeps its label unique."""
     assert (metadata.encoded(one) == metadata.encoded(other)) == (one == other)
 
 
 @given(st.text(alphabet=string.printable, max_size=20))
-def test_readable(text: str) -> None:
-    """A label of a text that is short enough can be read back."""
+def test_a_label_of_a_short_text_is_read_back(text: str) -> None:
+    """Nothing is lost as long as the label is not cut."""
     assert metadata.decoded(metadata.encoded(text)) == text
 
 
-@given(TAGS)
-def test_tags(tags: Tags) -> None:
-    """Tags are read from labels and record as they were written."""
-    told = metadata.read_record(metadata.record(tags))
-    found = metadata.labels("ob-1", tags)
-    assert metadata.tags(found, told) == tags
-    assert metadata.belongs(found, "ob-1", tags)
+def metadata_of(tags: Tags, box: str = "ob-1") -> BoxMetadata:
+    """Return the metadata of a box with these tags."""
+    offer = Offer("small", "n2-standard-4", 4, 16 << 30, 0.19, None)
+    return BoxMetadata(box, tags, offer, "", "", False, tags.expires)
+
+
+def record(tags: Tags, box: str = "ob-1") -> dict[str, str]:
+    """Return the pairs in the record of a box with these tags."""
+    return metadata.read_record(metadata.box_record(metadata_of(tags, box)))
 
 
 @given(TAGS)
-def test_record_is_not_believed(tags: Tags) -> None:
-    """A record that says otherwise than the labels does not count."""
+def test_metadata_is_read_from_labels_and_record_as_it_was_written(tags: Tags) -> None:
+    """The record keeps in full what a label cuts."""
+    labels = metadata.labels("ob-1", tags)
+    assert metadata.read(labels, record(tags)) == metadata_of(tags)
+    assert metadata.tags(labels, record(tags)) == tags
+    assert metadata.belongs(labels, "ob-1", tags)
+
+
+@given(TAGS)
+def test_a_record_that_contradicts_the_labels_does_not_count(tags: Tags) -> None:
+    """Only people of the project can change labels, so labels win."""
     other = dataclasses.replace(tags, owner=tags.owner + "x")
-    told = metadata.read_record(metadata.record(other))
-    found = metadata.tags(metadata.labels("ob-1", tags), told)
+    found = metadata.read(metadata.labels("ob-1", tags), record(other, "ob-2"))
     assert found is not None
-    assert found.owner != other.owner
+    assert found.tags.owner != other.owner
+    assert found.box == "ob-1"
 
 
 @given(TAGS)
-def test_belongs(tags: Tags) -> None:
-    """Another owner, project, name or id is another box."""
-    found = metadata.labels("ob-1", tags)
-    assert not metadata.belongs(found, "ob-2", tags)
+def test_another_owner_project_name_kind_or_id_is_another_box(tags: Tags) -> None:
+    """Every part of the identity is compared."""
+    labels = metadata.labels("ob-1", tags)
+    assert not metadata.belongs(labels, "ob-2", tags)
     for name in ("owner", "project", "name"):
         other = dataclasses.replace(tags, **{name: getattr(tags, name) + "x"})
-        assert not metadata.belongs(found, "ob-1", other)
+        assert not metadata.belongs(labels, "ob-1", other)
+    kind: Literal["box", "builder"] = "builder" if tags.kind == "box" else "box"
+    other = dataclasses.replace(tags, kind=kind)
+    assert not metadata.belongs(labels, "ob-1", other)
     assert not metadata.belongs({}, "ob-1", tags)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from onebox.errors import UsageError
+from onebox.errors import ConfigError
 from onebox.providers.gcp import network
 from onebox.providers.gcp.provider import GCP
 
@@ -176,11 +176,13 @@ class TestCaller:
         make_provider(private=True, ssh_cidr=None).create(make_request())
         assert "10.0.0.0/8" in rules(google)["allow"]["sourceRanges"]
 
-    def test_jump(self, make_provider: MakeProvider, make_request: Make) -> None:
-        """Nobody can tell the jump host's address: it has to be said."""
-        with pytest.raises(UsageError) as caught:
-            make_provider(jump="bastion", ssh_cidr=None).create(make_request())
-        assert "ssh_cidr" in caught.value.next
+    def test_a_jump_host_without_a_known_address_is_refused(
+        self, make_provider: MakeProvider
+    ) -> None:
+        """Its address has to be in ssh_cidr: it cannot be looked up."""
+        with pytest.raises(ConfigError, match="jump") as caught:
+            make_provider(jump="bastion", ssh_cidr=None)
+        assert "set [gcp] ssh_cidr" in caught.value.next
 
     def test_world(
         self, google: Google, make_provider: MakeProvider, make_request: Make

@@ -106,11 +106,11 @@ class TestCandidates:
         with pytest.raises(UsageError, match="us-middle9"):
             make_provider(region="us-middle9").offers(SMALL)
 
-    def test_nothing_fits(self, provider: GCP) -> None:
-        """Where nothing fits, the nearest are named: never a silent smaller box."""
+    def test_when_nothing_fits_the_nearest_are_named(self, provider: GCP) -> None:
+        """A smaller box is never offered silently."""
         with pytest.raises(UsageError) as caught:
             provider.offers(Requirements("huge", 60, 1 << 40))
-        assert "n2d-standard-64 (64 vCPU, 256 GB)" in caught.value.next
+        assert "n2d-standard-64 (64 vCPU, 256 GB)" in caught.value.message
 
     def test_no_such_type(self, provider: GCP) -> None:
         """A type that is not there is named, with those most like it."""

@@ -1,0 +1,127 @@
+"""The order of offers, and the message when no offer fits."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+
+from onebox import formatting
+from onebox.errors import UsageError
+from onebox.providers.base import Offer, Requirements
+
+DEFAULT_ARCH = "x86_64"
+_UNAME = {"arm64": "aarch64"}
+_NEAREST = 3
+# difflib's similarity (1: equal) from which a name may be meant as the other.
+_ALIKE = 0.6
+
+
+def uname(arch: str) -> str:
+    """
+    Return an architecture of a cloud by the name that `uname -m` prints.
+
+    >>> uname("arm64"), uname("ARM64"), uname("X86_64")
+    ('aarch64', 'aarch64', 'x86_64')
+    """
+    return _UNAME.get(arch.lower(), arch.lower())
+
+
+def arch_of(requirements: Requirements) -> str:
+    """Return the architecture that a box must have: its image's, or the default."""
+    image = requirements.image
+    return image.arch if image and image.arch else DEFAULT_ARCH
+
+
+def markets(requirements: Requirements) -> tuple[bool, ...]:
+    """Return the markets to offer, best first: True for spot, False for on demand."""
+    if requirements.spot and requirements.fallback:
+        return (True, False)
+    return (requirements.spot,)
+
+
+def fits(offer: Offer, requirements: Requirements) -> bool:
+    """Return whether an offer has enough of all that a size requires."""
+    return (
+        offer.cpus >= requirements.cpus
+        and offer.memory >= requirements.memory
+        and offer.arch == arch_of(requirements)
+    )
+
+
+def price(offer: Offer) -> float:
+    """Return an offer's price for sorting: an unknown price comes last."""
+    return math.inf if offer.price is None else offer.price
+
+
+def ranked(offers: Iterable[Offer], requirements: Requirements) -> list[Offer]:
+    """
+    Return offers, best first: spot, the order of named types, price, size.
+
+    Offers that are equal in all of these keep their order, which is that of the
+    user's regions and zones.
+    """
+    named = {name: place for place, name in enumerate(requirements.types)}
+    return sorted(
+        offers,
+        key=lambda offer: (
+            not offer.spot,
+            named.get(offer.type, 0),
+            price(offer),
+            offer.cpus,
+            offer.memory,
+        ),
+    )
+
+
+def show(offer: Offer) -> str:
+    """Return a type with its size, and its price if that is known, for a message."""
+    size = f"{offer.cpus} vCPU, {formatting.byte_count(offer.memory)}"
+    cost = "" if offer.price is None else f", {formatting.rate(offer.price)}"
+    return f"{offer.type} ({size}{cost})"
+
+
+def no_fit(
+    where: str, requirements: Requirements, offers: Iterable[Offer]
+) -> UsageError:
+    """
+    Return the error for a size that no offer fits; it names the nearest offers.
+
+    Args:
+        offers: All that could be offered; the nearest lack least.
+    """
+
+    def lack(offer: Offer) -> tuple[float, ...]:
+        cpus = max(requirements.cpus / max(offer.cpus, 1), 1.0)
+        memory = max(requirements.memory / max(offer.memory, 1), 1.0)
+        return math.log(cpus) + math.log(memory), price(offer), offer.cpus
+
+    by_type = {offer.type: offer for offer in sorted(offers, key=lack, reverse=True)}
+    nearest = ", ".join(map(show, list(reversed(by_type.values()))[:_NEAREST]))
+    return UsageError(
+        f"no {arch_of(requirements)} machine type in {where} has {requirements.cpus} "
+        f"vCPU and {formatting.byte_count(requirements.memory)}"
+        + (f"; the nearest are {nearest}" if nearest else ""),
+        next="a smaller size, another region, or another --provider",
+    )
+
+
+def no_such_type(where: str, name: str, known: Iterable[str]) -> UsageError:
+    """Return the error for a type that a cloud does not have; it names similar ones."""
+    near = difflib.get_close_matches(name, sorted(known), _NEAREST, _ALIKE)
+    return UsageError(
+        f"{where} has no machine type {name}",
+        next=f"did you mean {', '.join(near)}?" if near else "another --vm or region",
+    )
+
+
+def wrong_arch(
+    types: Sequence[str], arch: str, requirements: Requirements
+) -> UsageError:
+    """Return the error for named types of which none can boot the image."""
+    image = requirements.image
+    name = image.name if image else "the image"
+    return UsageError(
+        f"{', '.join(types)}: {arch}, but image {name} is for {arch_of(requirements)}",
+        next="another --vm, or an image of that architecture",
+    )

@@ -1,0 +1,111 @@
+"""The networks that may reach the ssh port of a box."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable
+
+from onebox.errors import ConfigError
+
+# The widest prefix that can be one person's own network: 10.0.0.0/8 is one, and the
+# largest public allocations are as wide.
+_WIDEST = {4: 8, 6: 16}
+_UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+# A client that reaches a box's private address has one of these itself.
+PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+# All candidates of one create are tried within this time; after a run of hours, this
+# machine may have another address.
+ADDRESS_SECONDS = 300.0
+WORLD_NOTE = "its ssh port is open to the whole world (allow_world_ssh)"
+
+
+def is_world(cidr: str) -> bool:
+    """
+    Return whether a network in CIDR notation is too wide to be anyone's own.
+
+    >>> is_world("0.0.0.0/1"), is_world("10.0.0.0/8"), is_world("2000::/3")
+    (True, False, True)
+    """
+    network = ipaddress.ip_network(cidr, strict=False)
+    if isinstance(network, ipaddress.IPv6Network):
+        if network.subnet_of(_MAPPED):
+            # IPv4 addresses in IPv6 notation.
+            return network.prefixlen - _MAPPED.prefixlen < _WIDEST[4]
+        if network.subnet_of(_UNIQUE_LOCAL):
+            return False
+    return network.prefixlen < _WIDEST[network.version]
+
+
+class SSHAccess:
+    """
+    The networks that may reach ssh, from the settings of one provider.
+
+    `ssh_cidr` decides if it is set. Otherwise a box with only a private address is
+    open to private networks, and every other box to this machine alone.
+
+    Args:
+        table: The provider's table in onebox.toml, for messages.
+
+        my_ip: Returns this machine's public address.
+
+        clock: Returns a time in seconds.
+
+    Attributes:
+        is_private: Whether private networks are let in, and nothing else.
+
+    Raises:
+        ConfigError: ssh comes from a jump host whose address is not known.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        *,
+        ssh_cidr: str,
+        private: bool,
+        jump: str,
+        my_ip: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fixed: tuple[str, ...] = ()
+        self._my_ip = my_ip
+        self._clock = clock
+        self._address = ""
+        self._looked_up = 0.0
+        self.is_world = bool(ssh_cidr) and is_world(ssh_cidr)
+        self.is_private = private and not ssh_cidr
+        if ssh_cidr:
+            self._fixed = (str(ipaddress.ip_network(ssh_cidr, strict=False)),)
+        elif private:
+            self._fixed = PRIVATE_NETWORKS
+        elif jump:
+            raise ConfigError(
+                f"[{table}] jump is set, but the address that its host connects from "
+                "is not known",
+                next=f'set [{table}] ssh_cidr = "the jump host\'s address/32", or '
+                "private = true",
+            )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return the note that each box gets if everyone may reach its ssh port."""
+        return (WORLD_NOTE,) if self.is_world else ()
+
+    def networks(self, *, refresh: bool = False) -> tuple[str, ...]:
+        """
+        Return the networks to let in.
+
+        Args:
+            refresh: Look this machine's address up again: it may have changed.
+
+        Raises:
+            UsageError: This machine's address is not certain.
+        """
+        if self._fixed:
+            return self._fixed
+        old = self._clock() - self._looked_up > ADDRESS_SECONDS
+        if not self._address or old or refresh:
+            self._address, self._looked_up = self._my_ip(), self._clock()
+        return (str(ipaddress.ip_network(self._address)),)
