@@ -5,7 +5,7 @@ A Makefile-style collection of Invoke tasks. In a project's `tasks.py`:
 
     from onebox import *
 
-or, under a namespace beside tasks of your own:
+or, in a namespace beside your own tasks:
 
     ns = Collection(train, box=onebox.ns)
 """
@@ -16,11 +16,11 @@ import sys
 
 __version__ = "0.1.0"
 
-# Invoke switches bytecode off, and some installers (uv) and editable installs
-# leave none: then these modules would be compiled anew at every `inv`.
+# Invoke disables writing bytecode, and uv and editable installs write none: without
+# this, every `inv` would compile these modules again.
 _before, sys.dont_write_bytecode = (
     sys.dont_write_bytecode,
-    # What the user has switched off by variable or flag stays off.
+    # It stays disabled if the user has disabled it by variable or flag.
     bool(sys.flags.dont_write_bytecode),
 )
 
@@ -46,7 +46,7 @@ from onebox.tasks import (
 
 sys.dont_write_bytecode = _before
 
-# Not `ns`: a star import would make it the importing module's whole collection.
+# Without `ns`: after a star import, Invoke would use it as the module's collection.
 __all__ = [
     "OneboxError",
     "cancel",

@@ -1,8 +1,9 @@
 """
-The options of a command line as a whole: each flag speaks for every stage on it.
+The flags that every stage takes, such as `--vm`: one value for the whole line.
 
-Invoke parses them with the task that they stand behind, and copies tasks and
-arguments freely; so what was said is kept here until the line begins.
+Invoke parses a flag together with the task it follows, and copies tasks and
+arguments between parsing and execution. The values are therefore kept in
+`FlagStore` until the first stage runs.
 """
 
 from __future__ import annotations
@@ -13,80 +14,85 @@ from typing import Any, ClassVar
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 
-OPTIONS = {
+SHARED_FLAGS = {
     "vm": "Size of the box: a name from onebox.toml, or the provider's own type.",
-    "provider": "Where the box is made: local, aws, gcp, digitalocean.",
-    "name": "Which box of this project, when there are several.",
-    "spot": "Take spot capacity, which is cheaper and may be taken back.",
+    "provider": "Where to create the box: local, aws, gcp, digitalocean.",
+    "name": "Name of the box, for a project with several boxes.",
+    "spot": "Use spot capacity: cheaper, but the provider may take the box back.",
 }
 
 
 class FlagStore:
     """
-    What the command line under way has said so far.
+    The shared flags of the command line that Invoke is parsing.
 
-    It is a module's global because Invoke copies tasks and arguments freely
-    between parsing and execution; only function bodies keep their identity.
+    The values live on the class because no object survives from parsing to
+    execution: Invoke copies tasks and arguments.
     """
 
-    options: ClassVar[dict[str, Any]] = {}
-    # onebox's own stages on it; a user's task may be called `provision` too.
-    named: ClassVar[list[str]] = []
+    values: ClassVar[dict[str, Any]] = {}
 
     @classmethod
-    def begin(cls) -> None:
-        """Forget what was said: another line begins."""
-        cls.options = {}
-        cls.named = []
+    def clear(cls) -> None:
+        """Forget all values, before another command line is parsed."""
+        cls.values = {}
+
+    @classmethod
+    def take(cls) -> dict[str, Any]:
+        """Return the values and forget them: the next line starts empty."""
+        values = cls.values
+        cls.clear()
+        return values
 
 
 class SharedArgument(Argument):
-    """A flag that speaks for every stage on the command line."""
+    """A flag whose value holds for every stage on the command line."""
 
     def __deepcopy__(self, memo: object) -> SharedArgument:
-        # Invoke copies every argument of every task twice at each start; there
-        # is nothing inside this one that could be shared by mistake.
+        # Invoke deep-copies every argument of every task twice at each start.
+        # The attributes of this class are immutable, so a shallow copy is enough.
         return copy.copy(self)
 
     def set_value(self, value: Any, cast: bool = True) -> None:
-        """Keep the value for the line. Raises Exit when it is contradicted."""
+        """Store the value for the line. Raises Exit if the line has another one."""
         name = str(self.names[0])
         if isinstance(value, str) and (not value or value.startswith("-")):
-            # Invoke would take `--vm --dry` as the size "--dry", and run.
-            raise contradiction(f"--{name} needs a value, not {value!r}")
+            # Invoke would parse `--vm --dry` as the size "--dry", and run the job.
+            raise usage_exit(f"--{name} needs a value, got {value!r}")
         super().set_value(value, cast)
-        seen = FlagStore.options.setdefault(name, self.value)
-        if seen != self.value:
-            raise contradiction(
-                f"--{_flag(name, seen)} and --{_flag(name, self.value)}"
+        first = FlagStore.values.setdefault(name, self.value)
+        if first != self.value:
+            raise usage_exit(
+                f"conflicting flags: --{_spelled(name, first)} and "
+                f"--{_spelled(name, self.value)}"
             )
 
 
 class NoSpot(SharedArgument):
-    """`--no-spot`: the same option, said no to."""
+    """The flag `--no-spot`, which sets `spot` to False."""
 
     def __init__(self) -> None:
         super().__init__(
             name="no-spot",
             kind=bool,
             attr_name="no_spot",
-            help="Take on-demand capacity.",
+            help="Use on-demand capacity.",
         )
 
     def set_value(self, value: Any, cast: bool = True) -> None:
-        """Keep False as the line's value of `spot`."""
+        """Store False as the line's value of `spot`."""
         Argument.set_value(self, value, cast)
-        if FlagStore.options.setdefault("spot", not value) == bool(value):
-            raise contradiction("--spot and --no-spot")
+        if FlagStore.values.setdefault("spot", not value) == bool(value):
+            raise usage_exit("conflicting flags: --spot and --no-spot")
 
 
-def contradiction(message: str) -> Exit:
-    """Return what ends a line that contradicts itself."""
-    FlagStore.begin()
-    return Exit(f"onebox: the line contradicts itself: {message}", code=64)
+def usage_exit(message: str) -> Exit:
+    """Return the exception that ends a wrong command line with exit code 64."""
+    FlagStore.clear()
+    return Exit(f"onebox: {message}", code=64)
 
 
-def _flag(name: str, value: Any) -> str:
+def _spelled(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return name if value else f"no-{name}"
     return f"{name}={value}"

@@ -1,4 +1,4 @@
-"""What one command line asks for, beside its options: the rules of who stays."""
+"""What one command line asks for, and whether the box is torn down at its end."""
 
 from __future__ import annotations
 
@@ -10,39 +10,43 @@ from dataclasses import dataclass, field, replace
 @dataclass
 class Invocation:
     """
-    What is known so far of the command line under way.
+    The command line under way.
+
+    A box is temporary if the chain created it only to run a job: the chain tears it
+    down at its end.
 
     Attributes:
-        command: The line as it was typed.
+        command: The command line as typed.
 
-        named: Every stage of onebox's own on it, in order.
+        stages: The onebox stages on the line, in order.
 
-        keep: `--keep` was said: whatever is there stays.
+        keep: Whether to keep the box at the end (`--keep`).
 
-        keep_builder: `image --keep` was said: a builder whose set-up fails stays.
+        keep_builder: Whether to keep a builder whose set-up fails (`image --keep`).
 
-        only: The stage under way works alone, on what is there.
+        only: Whether the current stage runs without the stages it needs (`--only`).
 
-        own_command: The line brings its own command to run.
+        own_command: Whether the line has its own command to run, after `--`.
 
-        box_wanted: The user asked for the box itself, not only for what is
-            done on it.
+        box_wanted: Whether the user asked for the box itself (`provision`), not
+            only for a job on it.
 
-        job_wanted: A job is to run: the chain that brings it up owes the end.
+        job_wanted: Whether the line runs a job, so that a temporary box is torn
+            down at its end.
 
-        made_box: The box was made by this line.
+        made_box: Whether this line created the box.
 
-        dry: It is a copy that a plan works on: nothing is owed at its end.
+        dry: Whether this is the copy that a plan works on, which owes nothing.
 
-        stays: A box is left up, so far: to be said when nothing comes after.
+        leaves_box: Whether a box is still up after the last chain of the line.
 
-        box_used: A stage on the line has worked with the box, not only looked at it.
+        box_used: Whether a stage of the line has changed or read the box.
 
-        detached: A job was left running, and the user was told how to come back.
+        detached: Whether a job was left running, with instructions printed.
     """
 
     command: str
-    named: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
     keep: bool = False
     keep_builder: bool = False
     only: bool = False
@@ -51,21 +55,22 @@ class Invocation:
     job_wanted: bool = False
     made_box: bool = False
     dry: bool = False
-    stays: bool = False
+    leaves_box: bool = False
     box_used: bool = False
     detached: bool = False
-    _needs: int = field(default=0, repr=False)
+    # How many stages deep the current one was called as a need of another stage.
+    _need_depth: int = field(default=0, repr=False)
 
     def supposed(self) -> Invocation:
-        """Return a copy, for a plan: what it assumes is not asked for by the line."""
+        """Return a copy for a plan: the stages it begins do not change the line."""
         return replace(self, dry=True)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
-        """Take note of a stage that begins."""
+        """Record that a stage begins; *stage* is "" for a user's own."""
         self.own_command = own_command
         self.keep = self.keep or keep
         self.box_used = self.box_used or stage in ("provision", "push", "run", "fetch")
-        if self._needs:
+        if self._need_depth:
             return
         self.only = only
         if stage == "provision":
@@ -75,31 +80,32 @@ class Invocation:
 
     @contextmanager
     def as_need(self) -> Iterator[None]:
-        """Mark the stages called in here as wanted by another stage."""
-        self._needs += 1
+        """Mark the stages called in this block as needs, not the user's request."""
+        self._need_depth += 1
         try:
             yield
         finally:
-            self._needs -= 1
+            self._need_depth -= 1
 
     def box_ended(self) -> None:
-        """Take note that the box is gone: what was said of it holds for no other."""
-        self.keep = self.box_wanted = self.made_box = self.stays = False
+        """Record that the box is gone: requests to keep it do not hold for another."""
+        self.keep = self.box_wanted = self.made_box = self.leaves_box = False
 
     @property
     def makes_for_itself(self) -> bool:
-        """Tell whether a box made now is the chain's own, not the user's wish."""
-        return not (self.keep or self.box_wanted or "provision" in self.named)
+        """Return whether a box created now is temporary."""
+        return not (self.keep or self.box_wanted or "provision" in self.stages)
 
-    def owes_teardown(self, ours_to_end: bool) -> bool:
+    def owes_teardown(self, earlier_temporary: bool) -> bool:
         """
-        Tell whether the box goes when the chain is through.
+        Return whether the chain must tear down the box at its end.
 
-        *ours_to_end* says that an earlier chain made the box for itself, and
-        was interrupted before it could end it.
+        Args:
+            earlier_temporary: Whether an earlier chain created the box as temporary
+                and was interrupted before it could tear it down.
         """
         if self.keep or not self.job_wanted:
             return False
-        if "teardown" in self.named:
+        if "teardown" in self.stages:
             return True
-        return self.makes_for_itself and (self.made_box or ours_to_end)
+        return self.makes_for_itself and (self.made_box or earlier_temporary)

@@ -1,10 +1,10 @@
 """
-Stages as Invoke tasks: here, and in `options`, is what knows Invoke's insides.
+Stages as Invoke tasks; only this module and `flags` depend on Invoke's internals.
 
-A stage brings up what it needs before it runs, does so once per command line,
-and takes part in the options that belong to the line as a whole: `--vm`,
-`--provider`, `--name`, `--spot`. Invoke's own `pre=` cannot do that: it hands no
-arguments on, and would run `provision` twice in `inv provision run`.
+A stage brings up the stages it needs, runs once per command line, and takes the
+flags of the whole line: `--vm`, `--provider`, `--name`, `--spot`. Invoke's own
+`pre=` does neither: it passes no arguments on, and `inv provision run` would run
+`provision` twice.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from __future__ import annotations
 import atexit
 import importlib
 import inspect
-import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
 from invoke.exceptions import Exit
@@ -25,34 +24,35 @@ from invoke.executor import Executor
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from onebox.flags import OPTIONS, FlagStore, NoSpot, SharedArgument, contradiction
+from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
     from onebox.context import BoxContext
 
-ONLY_HELP = "Run this stage alone, on what is there."
+ONLY_HELP = "Run this stage alone, without the stages it needs."
 
 
-# Task takes the type that its body returns: a stage has bodies of any.
+# Task is generic in the type its body returns, which differs from stage to stage.
 class Stage(Task):  # type: ignore[type-arg]
     """
-    A task of the chain, or a user's own on top of it.
+    A task that brings up the stages it needs and takes the shared flags.
 
     Args:
         needs: The stages that must be up to date before this one runs.
 
-        own: Whether this is one of onebox's own, which `--dry` replaces by its
-            line of the plan.
+        builtin: Whether this is one of onebox's own stages. `--dry` prints their
+            line of the plan instead of running them.
 
-        on_box: Whether what it does goes with the box, so that a new box needs
-            it anew.
+        on_box: Whether the result is lost with the box, so that the stage runs
+            again for a new box.
 
-        before_job: Whether a job needs it anew: files may have been edited since.
+        before_job: Whether the stage runs again before each job, because files
+            may have been edited.
 
-        each_time: Whether it is done as often as it is called: what it finds is
-            another thing each time.
+        each_time: Whether the stage runs at every call, even if it ran before on
+            the same line.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Stage(Task):  # type: ignore[type-arg]
         body: Callable[..., Any],
         *args: Any,
         needs: Iterable[Stage] = (),
-        own: bool = False,
+        builtin: bool = False,
         on_box: bool = False,
         before_job: bool = False,
         each_time: bool = False,
@@ -68,55 +68,39 @@ class Stage(Task):  # type: ignore[type-arg]
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
         self.needs = tuple(needs)
-        self.own = own
+        self.builtin = builtin
         self.on_box = on_box
         self.before_job = before_job
         self.each_time = each_time
-        # A user's task may have parameters of these names: they are its own.
+        # A user's task may have a parameter such as `name`: it is not a shared flag.
         self.signature = inspect.signature(body)
-        self._pre: list[Any] = []
         super().__init__(body, *args, **kwargs)
 
-    @property
-    def pre(self) -> list[Any]:
-        """
-        Return Invoke's own pre-tasks.
-
-        Invoke asks every task of a line for them before the first one runs: so
-        a stage knows what else the user has asked for.
-        """
-        if self.own:
-            FlagStore.named.append(self.name)
-        return self._pre
-
-    @pre.setter
-    def pre(self, tasks: list[Any]) -> None:
-        self._pre = tasks
-
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Return this task's own flags, then the ones shared by the line."""
-        FlagStore.begin()
-        # Invoke takes the texts out of there: a second program would have none.
-        texts = dict(self.help)
+        """Return this task's own flags, then the shared ones."""
+        # Invoke calls this for every task before it parses a command line.
+        FlagStore.clear()
+        # Invoke pops the help texts: a second program in this process needs them too.
+        help_texts = dict(self.help)
         arguments = list(super().get_arguments(ignore_unknown_help))
-        self.help = texts
-        taken = {name for argument in arguments for name in argument.names}
-        if self.needs and "only" not in taken:
+        self.help = help_texts
+        own_names = {name for argument in arguments for name in argument.names}
+        if self.needs and "only" not in own_names:
             arguments.append(
                 Argument(name="only", kind=bool, default=False, help=ONLY_HELP)
             )
-        for name, text in OPTIONS.items():
-            if name in taken:
+        for name, text in SHARED_FLAGS.items():
+            if name in own_names:
                 continue
             kind = bool if name == "spot" else str
             arguments.append(SharedArgument(name=name, kind=kind, help=text))
-        if not taken & {"spot", "no-spot"}:
+        if not own_names & {"spot", "no-spot"}:
             arguments.append(NoSpot())
         return arguments
 
     def __call__(self, c: Context, *args: Any, **kwargs: Any) -> Any:
         """
-        Run the stage once per line and set of options, after what it needs.
+        Run the stage after the stages it needs; return an earlier result if it ran.
 
         Raises:
             invoke.Exit: It failed; the message has been printed, the code is
@@ -124,106 +108,80 @@ class Stage(Task):  # type: ignore[type-arg]
         """
         shared = {
             name: kwargs.pop(name, None)
-            for name in ("only", "no_spot", *OPTIONS)
+            for name in ("only", "no_spot", *SHARED_FLAGS)
             if name not in self.signature.parameters
         }
         only = bool(shared.get("only"))
-        given = {
-            name: value for name in OPTIONS if (value := shared.get(name)) is not None
+        flags = {
+            name: value
+            for name in SHARED_FLAGS
+            if (value := shared.get(name)) is not None
         }
-        line = _Chains.of(c)
-        with line.using(given), line.context(c) as context:
-            # Invoke passes every flag of a stage that is on the line, and none of
-            # one that is another's `pre`: it is the same stage all the same.
+        contexts = _Contexts.of(c)
+        with contexts.using(flags), contexts.entered(c) as context:
+            # Invoke passes the defaults of a stage on the line, but not those of a
+            # stage in another task's `pre`. With defaults applied, both are equal.
             bound = self.signature.bind(c, *args, **kwargs)
             bound.apply_defaults()
             command = bound.arguments.get("command", "")
-            if self.own and not isinstance(command, str):
-                raise contradiction(
-                    f"run(c, command={command!r}): wants one line of text"
-                )
-            said = _freeze(tuple(bound.arguments.values())[1:])
-            since = (context.ended * self.on_box, context.begun * self.before_job)
-            key = (self.body, context.key, said, only, *since)
+            if self.builtin and not isinstance(command, str):
+                raise usage_exit(f"run(c, command={command!r}): expected a string")
+            arguments = _freeze(tuple(bound.arguments.values())[1:])
+            # A stage runs again after its box has gone, or a job has started.
+            generation = (
+                context.ended if self.on_box else 0,
+                context.begun if self.before_job else 0,
+            )
+            key = (self.body, context.key, arguments, only, generation)
             if self.each_time or key not in context.done:
-                given = bound.arguments
-                context.done[key] = self._run(c, context, only, given, args, kwargs)
+                context.done[key] = self._run(c, context, only, bound)
             return context.done[key]
 
     def _run(
-        self,
-        c: Context,
-        context: BoxContext,
-        only: bool,
-        given: Mapping[str, Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        self, c: Context, context: BoxContext, only: bool, bound: inspect.BoundArguments
     ) -> Any:
-        # `run` asks whether its outputs are where they are to be put.
-        into = given["into"] if self._own_name == "run" else ""
-        if c.config.run.dry:
-            with context.planning(), context.fetching_into(into):
-                return self._show(c, context, only, given, args, kwargs)
-        self._begin(c, context, only, given)
-        with context.fetching_into(into):
-            with self._own_failures():
-                wanted = not only and _core().wants(context, self._own_name)
-            if wanted:
-                self._bring_up_needs(c, context)
-            with self._own_failures():
-                return super().__call__(c, *args, **kwargs)
+        """Bring up the needs and run the body; with `--dry`, print the plan."""
+        arguments = bound.arguments
+        is_run = self.builtin and self.name == "run"
+        dry = c.config.run.dry
+        # Whether `run` is up to date depends on the outputs in the folder of --into.
+        into = arguments["into"] if is_run else ""
+        with (
+            context.planning() if dry else nullcontext(),
+            context.fetching_into(into),
+        ):
+            context.line.begin(
+                self.name if self.builtin else "",
+                only=only,
+                # `image --keep` is about the builder, `run --keep` about the box.
+                keep=is_run and arguments["keep"],
+                own_command=bool(c.remainder or (is_run and arguments["command"])),
+            )
+            if not only and (dry or self._wants_needs(context)):
+                with context.line.as_need():
+                    for need in self.needs:
+                        need(c)
+            with self._system_errors():
+                if dry and self.builtin:
+                    command = arguments["command"] if is_run else ""
+                    command = command or shlex.join(remainder_of(c))
+                    return _runner().show_plan(context, self.name, command)
+                return super().__call__(*bound.args, **bound.kwargs)
+
+    def _wants_needs(self, context: BoxContext) -> bool:
+        with self._system_errors():
+            stage_name = self.name if self.builtin else ""
+            return bool(_runner().wants_needs(context, stage_name))
 
     @contextmanager
-    def _own_failures(self) -> Iterator[None]:
-        """Turn what the system refuses one of onebox's own stages into an error."""
+    def _system_errors(self) -> Iterator[None]:
+        """Turn an OSError of one of onebox's own stages into a OneboxError."""
         try:
             yield
         except OSError as error:
-            if not self.own:
+            if not self.builtin:
                 raise
-            raise _core().system_failed(error) from error
-
-    def _show(
-        self,
-        c: Context,
-        context: BoxContext,
-        only: bool,
-        given: Mapping[str, Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
-        """Print the stage's line of the plan; the body of a user's own still runs."""
-        self._begin(c, context, only, given)
-        if not only:
-            self._bring_up_needs(c, context)
-        if self.own:
-            command = given["command"] if self.name == "run" else ""
-            command = command or shlex.join(remainder_of(c))
-            with self._own_failures():
-                return _core().show_plan(context, self.name, command)
-        return super().__call__(c, *args, **kwargs)
-
-    def _begin(
-        self, c: Context, context: BoxContext, only: bool, given: Mapping[str, Any]
-    ) -> None:
-        own = self._own_name
-        context.line.begin(
-            own,
-            only=only,
-            # `image --keep` keeps the builder, and no more than that.
-            keep=bool(own == "run" and given["keep"]),
-            own_command=bool(c.remainder or (own == "run" and given["command"])),
-        )
-
-    def _bring_up_needs(self, c: Context, context: BoxContext) -> None:
-        with context.line.as_need():
-            for need in self.needs:
-                need(c)
-
-    @property
-    def _own_name(self) -> str:
-        """Return the name of a stage of onebox's own, "" for a user's."""
-        return self.name if self.own else ""
+            raise _runner().system_failed(error) from error
 
 
 @overload
@@ -241,31 +199,31 @@ def stage(*needs: Any, **options: Any) -> Any:
     Keyword options are those of `invoke.task`.
     """
 
-    def made(body: Callable[..., Any]) -> Stage:
+    def decorate(body: Callable[..., Any]) -> Stage:
         return Stage(body, needs=needs, **options)
 
     if len(needs) == 1 and not isinstance(needs[0], Task) and callable(needs[0]):
         body, needs = needs[0], ()
-        return made(body)
-    return made
+        return decorate(body)
+    return decorate
 
 
-def session_of(c: Context) -> BoxContext:
-    """Return the session of the stage that is running in this context."""
-    return _Chains.of(c).current()
+def context_of(c: Context) -> BoxContext:
+    """Return the box context of the stage that runs with this Invoke context."""
+    return _Contexts.of(c).current()
 
 
-def load(stage: str) -> Any:
-    """Return the module that does a stage's work; not before it is needed."""
-    return _imported(f".stages.{stage}")
+def stage_module(name: str) -> Any:
+    """Import and return the module of `onebox.stages` that does a stage's work."""
+    return _import_module(f".stages.{name}")
 
 
 def remainder_of(c: Context) -> list[str]:
     """
-    Return what stands behind `--`, each word as it was typed.
+    Return the words after `--`, each as it was typed.
 
-    Invoke joins the words with spaces, which loses the quoting, so they are
-    taken from argv where the two agree.
+    Invoke joins the words with spaces, which loses the quoting. The words are
+    therefore read from `sys.argv` if they match what Invoke parsed.
     """
     if not c.remainder:
         return []
@@ -279,120 +237,142 @@ def remainder_of(c: Context) -> list[str]:
         raise Exit(f"onebox: after --: {error}", code=64) from error
 
 
-class _Chains:
-    """The sessions of one command line, and which options hold at the moment."""
+class _Contexts:
+    """
+    The box contexts of one command line, one for each set of shared flags.
+
+    Most lines have one. A user's task makes more of them with keywords, as in
+    `run(c, name="second")`.
+    """
 
     def __init__(self) -> None:
-        # Taken away from there: the next line in this process has its own.
-        self.of_line, self.named = FlagStore.options, tuple(FlagStore.named)
-        FlagStore.begin()
-        self.tasks = _called()
-        self.options: list[dict[str, Any]] = []
-        self.sessions: dict[Any, BoxContext] = {}
-        # Only then no task is left that could end a box: a plain one may call ours.
-        atexit.register(self.say_kept)
-        self.running: list[BoxContext] = []
+        self._line_flags = FlagStore.take()
+        self._task_names, self._stages = _read_executor()
+        # The flags in force: one entry for each stage that is running.
+        self._flags: list[dict[str, Any]] = []
+        self._contexts: dict[Any, BoxContext] = {}
+        self._running: list[BoxContext] = []
+        # Only at exit is it certain that no later task of the line removes a box.
+        atexit.register(self._print_kept_boxes)
 
     @classmethod
-    def of(cls, c: Context) -> _Chains:
-        found = getattr(c.config, "_onebox", None)
-        if not isinstance(found, cls):
-            found = cls()
-            # The config object is the one thing that all tasks of a line share.
-            c.config._set(_onebox=found)
-        return found
+    def of(cls, c: Context) -> _Contexts:
+        """Return those of the command line that *c* belongs to."""
+        contexts = getattr(c.config, "_onebox", None)
+        if not isinstance(contexts, cls):
+            contexts = cls()
+            # `Executor.execute` passes one config object to all tasks of a line; it
+            # makes a new Context for each.
+            c.config._set(_onebox=contexts)
+        return contexts
 
     @contextmanager
-    def using(self, given: dict[str, Any]) -> Iterator[None]:
-        # A keyword beats the line; inside a stage, the enclosing stage's hold.
-        base = self.options[-1] if self.options else self.of_line
-        self.options.append({**base, **given})
+    def using(self, flags: dict[str, Any]) -> Iterator[None]:
+        """Apply a stage's keywords over the caller's flags, or over the line's."""
+        base = self._flags[-1] if self._flags else self._line_flags
+        self._flags.append({**base, **flags})
         try:
             yield
         finally:
-            self.options.pop()
+            self._flags.pop()
 
     def current(self) -> BoxContext:
-        return self.running[-1]
-
-    def say_kept(self) -> None:
-        """Say at the line's end which boxes it leaves up."""
-        if self.sessions:
-            _core().say_kept(self.sessions.values())
+        """Return the context of the stage that is running."""
+        return self._running[-1]
 
     @contextmanager
-    def context(self, c: Context) -> Iterator[BoxContext]:
-        """Give the session for the options that hold, and settle what it owes."""
-        core = _core()
-        key = _freeze(self.options[-1])
-        if key not in self.sessions:
-            with _exits(core, None, c):
-                self.sessions[key] = core.BoxContext.open(
-                    root=_root(c),
-                    environ=os.environ,
-                    flags=self.options[-1],
-                    line=core.Invocation(_command_line(), self.named),
-                    tasks=self.tasks,
-                )
-        context = self.sessions[key]
-        outermost = context not in self.running
-        self.running.append(context)
+    def entered(self, c: Context) -> Iterator[BoxContext]:
+        """Enter the context for the flags in force; settle it after its last stage."""
+        context = self._opened(c)
+        outermost = context not in self._running
+        self._running.append(context)
         try:
             if outermost:
-                with _exits(core, context, c), core.frame(context):
+                with self._exit_code(context), _runner().frame(context):
                     yield context
             else:
                 yield context
         finally:
-            self.running.pop()
+            self._running.pop()
+
+    def _opened(self, c: Context) -> BoxContext:
+        flags = self._flags[-1]
+        key = _freeze(flags)
+        if key not in self._contexts:
+            runner = _runner()
+            with self._exit_code(None):
+                self._contexts[key] = runner.BoxContext.open(
+                    root=_root(c),
+                    environ=os.environ,
+                    flags=flags,
+                    line=runner.Invocation(_command_line(), self._stages),
+                    tasks=self._task_names,
+                )
+        return self._contexts[key]
+
+    def _exit_code(self, context: BoxContext | None) -> AbstractContextManager[None]:
+        """Print errors of onebox and make their exit code that of `inv`."""
+        manager: AbstractContextManager[None] = _runner().exit_code(
+            context, os.environ, self._task_names
+        )
+        return manager
+
+    def _print_kept_boxes(self) -> None:
+        if self._contexts:
+            _runner().print_kept_boxes(self._contexts.values())
 
 
-@contextmanager
-def _exits(core: Any, context: BoxContext | None, c: Context) -> Iterator[None]:
-    """Turn our errors into Invoke's exit, with the line that explains them."""
-    try:
-        yield
-    except core.OneboxError as error:
-        if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
-            logging.getLogger("invoke").debug("onebox failed", exc_info=True)
-        core.report(error, context, os.environ, _Chains.of(c).tasks)
-        raise Exit(code=error.code) from error
-    except core.Interrupted as stop:
-        raise Exit(code=stop.code) from stop
-
-
-def _called() -> dict[str, str]:
+def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
     """
-    Return what each of our own tasks is called on the command line.
+    Return the command-line name of each onebox stage, and the stages on this line.
 
-    That is in the collection, which Invoke shows to nobody but its executor: so
-    that one is looked for among our callers. Without any, all keep their names.
+    A stage's name on the command line, such as `box.run`, is in the collection.
+    Invoke passes neither the collection nor the other tasks of the line to a task
+    (`Executor.execute` in invoke/executor.py), so they are read from the frame of
+    the executor that called it. Both are empty if a stage is called from Python
+    alone.
     """
-    found: dict[str, str] = {}
     frame = inspect.currentframe()
     while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, Executor):
-            names = caller.collection.task_names
-            for name in sorted(names, key=lambda name: name.count(".")):
-                task = caller.collection[name]
-                if isinstance(task, Stage) and task.own:
-                    found.setdefault(task.name, name)
-            break
+        executor = frame.f_locals.get("self")
+        if isinstance(executor, Executor) and frame.f_code is Executor.execute.__code__:
+            requested = frame.f_locals["tasks"]
+            return _names_in_collection(executor), _builtin_calls(executor, requested)
         frame = frame.f_back
-    return found
+    return {}, ()
 
 
-def _core() -> Any:
-    return _imported(".runner")
+def _names_in_collection(executor: Executor) -> dict[str, str]:
+    """Return the name each onebox stage is called by; the shortest if it has two."""
+    names: dict[str, str] = {}
+    for name in sorted(
+        executor.collection.task_names, key=lambda name: name.count(".")
+    ):
+        task = executor.collection[name]
+        if isinstance(task, Stage) and task.builtin:
+            names.setdefault(task.name, name)
+    return names
 
 
-def _imported(module: str) -> Any:
+def _builtin_calls(executor: Executor, requested: Iterable[Any]) -> tuple[str, ...]:
+    """Return the onebox stages among the tasks of the line and their `pre` tasks."""
+    calls = executor.expand_calls(executor.normalize(tuple(requested)))
+    tasks = [call.task for call in calls]
+    return tuple(
+        task.name for task in tasks if isinstance(task, Stage) and task.builtin
+    )
+
+
+def _runner() -> Any:
+    return _import_module(".runner")
+
+
+def _import_module(module: str) -> Any:
     """
-    Import what a running stage needs: not before one runs.
+    Import a module when a stage runs, so that `inv --list` costs what Invoke costs.
 
-    `inv --list` must cost what Invoke itself costs. Invoke also turns bytecode
-    off; ours is compiled once, not at every start, unless the user has said no.
+    Invoke disables writing bytecode. It is enabled for onebox's own modules, which
+    would else be compiled at every start, unless the user has disabled it.
     """
     before = sys.dont_write_bytecode
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
@@ -404,7 +384,7 @@ def _imported(module: str) -> Any:
 
 def _root(c: Context) -> str:
     prefix = getattr(c.config, "_project_prefix", None)
-    return str(prefix or os.getcwd())  # noqa: PTH109 - pathlib costs import time
+    return str(prefix or os.getcwd())  # noqa: PTH109 - importing pathlib costs time
 
 
 def _command_line() -> str:
@@ -412,6 +392,7 @@ def _command_line() -> str:
 
 
 def _freeze(value: Any) -> Any:
+    """Return a hashable copy of nested mappings and lists."""
     if isinstance(value, Mapping):
         return tuple(sorted((name, _freeze(item)) for name, item in value.items()))
     if isinstance(value, (list, tuple)):

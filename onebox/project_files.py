@@ -1,4 +1,4 @@
-"""Select what of the project goes to a box, and print a warning for what cannot."""
+"""Select the project files that go to a box; warn about files that cannot."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 
-def selected(
+def select_files(
     context: BoxContext,
     code: Sequence[str],
     data: Sequence[str],
     outputs: Sequence[str] = (),
-    known: Index | None = None,
+    index: Index | None = None,
 ) -> Selection:
     """
-    Return the selection; each of its warnings is printed once.
+    Select files by patterns of code and data; print each warning once per line.
 
     Raises:
-        UsageError: The project is no folder to push from: a home folder, or one
-            that holds onebox's own key.
+        UsageError: The project is not a folder to push from: a home folder, or a
+            folder that holds onebox's own key.
     """
-    why = private_paths.no_project(context.root, context.environ)
-    if why is not None:
+    reason = private_paths.no_project(context.root, context.environ)
+    if reason is not None:
         raise UsageError(
-            f"{why}: nothing of it is pushed",
-            next="put onebox.toml and tasks.py into a folder of the project's own",
+            f"{reason}: nothing in it is pushed",
+            next="move onebox.toml and tasks.py to a folder of their own",
         )
-    found = select(context.root, code, data, outputs, known)
-    for warning in found.warnings:
+    selection = select(context.root, code, data, outputs, index)
+    for warning in selection.warnings:
         if warning not in context.warned:
             context.warned.add(warning)
             context.screen.warn(warning)
-    return found
+    return selection
 
 
-def project(context: BoxContext, known: Index | None = None) -> Selection:
-    """Return what `[push]` selects of the project; see `selected`."""
+def select_project(context: BoxContext, index: Index | None = None) -> Selection:
+    """Select the files that `[push]` names; see `select_files`."""
     push = context.settings.push
     outputs = [*roots(context), *output_folders.noted(context)]
-    return selected(context, push.code, push.data, outputs, known)
+    return select_files(context, push.code, push.data, outputs, index)
 
 
-def left_out(selection: Selection) -> str:
-    """Return a phrase for the outputs that are here and are not pushed, or ""."""
+def describe_left_out(selection: Selection) -> str:
+    """Return a phrase that names the local outputs that are not pushed, or ""."""
     if not selection.left_out:
         return ""
-    listed = [
-        f"{formatting.path(one.path)} ({formatting.count(one.files, 'file')})"
-        for one in selection.left_out
+    names = [
+        f"{formatting.path(folder.path)} ({formatting.count(folder.files, 'file')})"
+        for folder in selection.left_out
     ]
-    return f"outputs not pushed: {formatting.some(listed)}"
+    return f"outputs not pushed: {formatting.some(names)}"

@@ -1,4 +1,8 @@
-"""Names of version control's own folders: they can configure programs to run."""
+"""
+Recognize the folders of version control, such as `.git`, in a list of paths.
+
+Their configuration can name programs that git, or a shell's prompt, then runs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 _LIKELY = re.compile(rb"(?:^|/)(?:[.\x80-\xff]|git~1)", re.IGNORECASE)
 REPOSITORIES = frozenset([".git", "git~1", ".hg", ".jj", ".sl"])
-# What git wants to find in a folder, to take it for a repository.
+# A folder with these entries is a bare repository to git.
 BARE = frozenset([b"head", b"objects", b"refs"])
 GIT_NEEDS = BARE | {b"commondir"}
 # HFS+ ignores these characters in names, so that ".g\u200cit" is ".git" there.
@@ -17,14 +21,14 @@ IGNORED_BY_HFS = dict.fromkeys(
 
 
 def is_repository(name: bytes) -> bool:
-    """Return whether some file system takes this name for a repository's folder."""
+    """Return whether any file system reads this name as a repository folder's."""
     text = name.decode("utf-8", "replace").translate(IGNORED_BY_HFS)
-    # NTFS drops dots and spaces at the end, and a stream's name.
+    # NTFS ignores trailing dots and spaces, and a stream name after a colon.
     return text.partition(":")[0].rstrip(". ").casefold() in REPOSITORIES
 
 
 def repository_of(path: bytes) -> bytes | None:
-    """Return the topmost repository folder (or `.git` file) in a path, if any."""
+    """Return the topmost repository folder (or `.git` file) in a path, or None."""
     if _LIKELY.search(path) is None:
         return None
     parts = path.split(b"/")
@@ -38,15 +42,15 @@ def repositories(
     paths: Iterable[bytes], here: Callable[[bytes], bool] = lambda path: False
 ) -> Callable[[bytes], bytes | None]:
     """
-    Return what returns the repository that one of these paths lies in, or None.
+    Return a function that returns the repository a path lies in, or None.
 
-    Git takes any folder for a repository that has what it needs (a bare one), so
-    that a shell's prompt in it runs what is configured there.
+    It also recognizes bare repositories among *paths*: any folder with the entries
+    that git looks for.
 
     Args:
-        here: Tells whether a path exists where these are to be put.
+        here: Returns whether a path exists at the destination already.
     """
-    bare = _bare(paths, here)
+    bare = _bare_repositories(paths, here)
     if not bare:
         return repository_of
 
@@ -61,22 +65,24 @@ def repositories(
     return find
 
 
-def _bare(paths: Iterable[bytes], here: Callable[[bytes], bool]) -> frozenset[bytes]:
-    found: dict[bytes, set[bytes]] = {}
+def _bare_repositories(
+    paths: Iterable[bytes], here: Callable[[bytes], bool]
+) -> frozenset[bytes]:
+    entries: dict[bytes, set[bytes]] = {}
     for path in paths:
         folder, _, name = path.rpartition(b"/")
-        # Some file systems fold case.
-        part = name.lower()
-        if part in GIT_NEEDS:
-            found.setdefault(folder, set()).add(part)
-    for folder, names in found.items():
-        # An earlier fetch may have brought the rest.
+        # Lower case, because some file systems ignore case.
+        entry = name.lower()
+        if entry in GIT_NEEDS:
+            entries.setdefault(folder, set()).add(entry)
+    for folder, names in entries.items():
+        # An earlier fetch may have brought the other entries.
         for name in (b"HEAD", b"objects", b"refs", b"commondir"):
             if here(folder + b"/" + name):
                 names.add(name.lower())
     return frozenset(
         folder
-        for folder, names in found.items()
-        # In a linked work tree's folder a file names where the rest is.
+        for folder, names in entries.items()
+        # In the folder of a linked work tree, `commondir` names the repository.
         if b"head" in names and (b"commondir" in names or names >= BARE)
     )

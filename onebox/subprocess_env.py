@@ -1,4 +1,4 @@
-"""What the programs that we start inherit: our environment without the secrets."""
+"""The environment of programs that onebox starts: ours without the secrets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _secrets: set[str] = set()
 
 
 def hide(names: Iterable[str]) -> None:
-    """Keep these variables from every program that onebox itself starts."""
-    # The values go to the job over the connection. ssh and git need none of them,
-    # and a shared connection's ssh lives on after us.
+    """Hide these variables from every program that onebox starts."""
+    # The job receives the values over the connection. ssh and git do not need them,
+    # and the ssh process of a shared connection outlives this command.
     _secrets.update(names)
 
 
 def environment() -> dict[str, str]:
-    """Return what a program of ours may see."""
+    """Return the environment for a program that onebox starts."""
     return {name: value for name, value in os.environ.items() if name not in _secrets}

@@ -1,8 +1,8 @@
 """
-The tasks: thin, in the order of the pipeline.
+The Invoke tasks, in the order of the pipeline; the work is in `onebox.stages`.
 
-`from onebox import image, provision, push, run, fetch, teardown` makes them a
-project's own; `Collection(train, box=onebox.ns)` gives them a namespace.
+`from onebox import image, provision, push, run, fetch, teardown` adds them to a
+project's tasks.py; `Collection(train, box=onebox.ns)` adds them as `box.run` etc.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from onebox.plugin import Stage, load, remainder_of, session_of
+from onebox.plugin import Stage, context_of, remainder_of, stage_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 def _stage(*needs: Stage, **options: Any) -> Callable[[Callable[..., Any]], Stage]:
-    def made(body: Callable[..., Any]) -> Stage:
-        return Stage(body, needs=needs, own=True, **options)
+    def decorate(body: Callable[..., Any]) -> Stage:
+        return Stage(body, needs=needs, builtin=True, **options)
 
-    return made
+    return decorate
 
 
 @_stage(
     help={
-        "from-box": "Save the live box's disk instead of running the recipe.",
-        "as": "Name of the image that --from-box saves, or that --prune removes.",
-        "list": "Print the images there are, and what they cost.",
-        "prune": "Remove the images that nothing asks for any more.",
-        "all": "Prune in all of your projects.",
+        "from-box": "Save the disk of the live box instead of building the recipe.",
+        "as": "Name of the image that --from-box saves or --prune removes.",
+        "list": "Print your images and their monthly cost.",
+        "prune": "Remove images that a newer one replaces.",
+        "all": "With --prune: in all of your projects.",
         "rebuild": "Build even if the recipe is unchanged.",
-        "keep": "Leave the builder box up if its set-up fails.",
-        "yes": "Answer yes to questions.",
+        "keep": "Keep the builder box if its set-up fails.",
+        "yes": "Answer yes to all questions.",
     }
 )
 def image(
@@ -50,38 +50,38 @@ def image(
     keep: bool = False,
     yes: bool = False,
 ) -> Any:
-    """Package the job's environment; nothing to do if its recipe is unchanged."""
-    context, stages = session_of(c), load("image")
+    """Build the image with the job's environment; skip if its recipe is unchanged."""
+    context, module = context_of(c), stage_module("image")
     if list:
-        return stages.show_list(context)
+        return module.show_list(context)
     if prune:
-        return stages.prune(context, as_, everywhere=all, yes=yes)
+        return module.prune(context, as_, everywhere=all, yes=yes)
     if from_box:
-        return stages.save_from_box(context, as_, yes=yes)
+        return module.save_from_box(context, as_, yes=yes)
     context.line.keep_builder = keep
-    return stages.perform(context, rebuild=rebuild)
+    return module.perform(context, rebuild=rebuild)
 
 
 @_stage(image, on_box=True)
 def provision(c: Context) -> Any:
-    """Have a box of this size, made from this image; it stays until teardown."""
-    return load("provision").perform(session_of(c))
+    """Create or reuse the box; it stays up until `inv teardown`."""
+    return stage_module("provision").perform(context_of(c))
 
 
 @_stage(provision, on_box=True, before_job=True)
 def push(c: Context) -> Any:
-    """Have code and data on the box, exactly as they are here."""
-    return load("push").perform(session_of(c))
+    """Copy code and data to the box; delete there what was deleted here."""
+    return stage_module("push").perform(context_of(c))
 
 
 @_stage(
     push,
     help={
-        "keep": "Leave the box up when the chain is through.",
-        "detach": "Start the job and return; `inv logs` comes back to it.",
-        "command": "A shell line to run instead of [run] command.",
-        "into": "Folder to put the outputs in, instead of the usual one.",
-        "yes": "Answer yes to questions.",
+        "keep": "Keep the box up after the job.",
+        "detach": "Start the job and return; `inv logs` follows it.",
+        "command": "Shell command to run instead of [run] command.",
+        "into": "Folder for the outputs, instead of the usual one.",
+        "yes": "Answer yes to all questions.",
     },
 )
 def run(
@@ -92,20 +92,20 @@ def run(
     yes: bool = False,
     into: str = "",
 ) -> Any:
-    """Run the job on a box: the whole chain, or `inv run -- any command`."""
-    return load("run").perform(
-        session_of(c), _words(c), line=command or None, detach=detach, yes=yes
+    """Run the job and fetch its outputs; `inv run -- COMMAND` runs another."""
+    return stage_module("run").perform(
+        context_of(c), _remainder(c), line=command or None, detach=detach, yes=yes
     )
 
 
 @_stage(
     each_time=True,
     help={
-        "into": "Folder to put the outputs in, instead of the usual one.",
-        "partial": "Fetch although the job still runs, or its fate is unknown.",
-        "unsafe-links": "Also make links that lead out of the project.",
-        "unsafe-git": "Also bring .git folders, whose programs git would run here.",
-        "rescue": "Pay for a machine to read the disk of a box that was taken.",
+        "into": "Folder for the outputs, instead of the usual one.",
+        "partial": "Fetch even if the job still runs or its outcome is unknown.",
+        "unsafe-links": "Also create links that point out of the project.",
+        "unsafe-git": "Also fetch .git folders, although git runs programs they name.",
+        "rescue": "Pay for a machine that reads the disk of a preempted box.",
     },
 )
 def fetch(
@@ -116,11 +116,14 @@ def fetch(
     unsafe_git: bool = False,
     rescue: bool = False,
 ) -> Any:
-    """Have the outputs here, verified byte for byte."""
-    context = session_of(c)
-    told = context.store.record.job_into
-    with context.fetching_into(into or (str(context.root / told) if told else "")):
-        return load("fetch").perform(
+    """Fetch the outputs, verified byte for byte."""
+    context = context_of(c)
+    job_into = context.store.record.job_into
+    if not into and job_into:
+        # The folder that `inv run --into` named for this job.
+        into = str(context.root / job_into)
+    with context.fetching_into(into):
+        return stage_module("fetch").perform(
             context,
             partial=partial,
             unsafe_links=unsafe_links,
@@ -132,49 +135,49 @@ def fetch(
 @_stage(
     each_time=True,
     help={
-        "discard-outputs": "Give up outputs that are not here.",
-        "all": "All boxes of this project, whatever their name.",
-        "yes": "Do not ask.",
+        "discard-outputs": "Delete outputs that are not fetched.",
+        "all": "Remove all boxes of this project.",
+        "yes": "Answer yes to all questions.",
     },
 )
 def teardown(
     c: Context, discard_outputs: bool = False, all: bool = False, yes: bool = False
 ) -> Any:
-    """Remove the box, once its outputs are here, and prove that it is gone."""
-    context, stages = session_of(c), load("teardown")
+    """Remove the box after its outputs are fetched, and verify that it is gone."""
+    context, module = context_of(c), stage_module("teardown")
     if all:
-        return stages.perform_all(context, discard=discard_outputs, yes=yes)
-    return stages.perform(context, discard=discard_outputs, yes=yes)
+        return module.perform_all(context, discard=discard_outputs, yes=yes)
+    return module.perform(context, discard=discard_outputs, yes=yes)
 
 
 @_stage(each_time=True)
 def plan(c: Context) -> Any:
-    """Say what `inv run` would do, and why; change nothing."""
-    return load("plan").whole(session_of(c))
+    """Print what `inv run` would do, and why; change nothing."""
+    return stage_module("plan").show_run(context_of(c))
 
 
 @_stage(each_time=True)
 def status(c: Context) -> Any:
     """Print the boxes and jobs of this project."""
-    return load("status").perform(session_of(c))
+    return stage_module("status").perform(context_of(c))
 
 
 @_stage(each_time=True)
 def logs(c: Context) -> Any:
-    """Come back to the job: its output so far, then live; its exit code is ours."""
-    return load("logs").perform(session_of(c))
+    """Show the job's output, follow it live, and exit with its exit code."""
+    return stage_module("logs").perform(context_of(c))
 
 
 @_stage(each_time=True)
 def cancel(c: Context) -> Any:
-    """Stop the job: TERM, some time to save, KILL. The box stays."""
-    return load("cancel").perform(session_of(c))
+    """Stop the job: SIGTERM, a grace period, SIGKILL. The box stays up."""
+    return stage_module("cancel").perform(context_of(c))
 
 
 @_stage(each_time=True)
 def ssh(c: Context) -> Any:
     """Open a shell on the box, or run a command: `inv ssh -- htop`."""
-    code = load("ssh").perform(session_of(c), _words(c))
+    code = stage_module("ssh").perform(context_of(c), _remainder(c))
     if code:
         raise Exit(code=code)
     return None
@@ -184,34 +187,34 @@ def ssh(c: Context) -> Any:
     each_time=True,
     help={
         "yes": "Remove what has expired.",
-        "print-cron": "Print a line for crontab that sweeps every hour.",
+        "print-cron": "Print a crontab line that runs the sweep every hour.",
     },
 )
 def sweep(c: Context, yes: bool = False, print_cron: bool = False) -> Any:
-    """Print everything of this owner, in every project; remove what has expired."""
-    context, stages = session_of(c), load("sweep")
+    """List your boxes in every project and region; with --yes, remove expired ones."""
+    context, module = context_of(c), stage_module("sweep")
     if print_cron:
-        return stages.print_cron(context)
-    return stages.perform(context, yes=yes)
+        return module.print_cron(context)
+    return module.perform(context, yes=yes)
 
 
 @_stage(
     each_time=True,
-    help={"policy": "Print the least permissions that the provider needs."},
+    help={"policy": "Print the least permissions onebox needs at the provider."},
 )
 def doctor(c: Context, policy: bool = False) -> Any:
-    """Look for whatever would keep a run from working here."""
-    context, stages = session_of(c), load("doctor")
-    return stages.print_policy(context) if policy else stages.perform(context)
+    """Check everything that a run needs on this machine and at the provider."""
+    context, module = context_of(c), stage_module("doctor")
+    return module.print_policy(context) if policy else module.perform(context)
 
 
-@_stage(each_time=True, help={"force": "Replace the onebox.toml that is there."})
+@_stage(each_time=True, help={"force": "Replace an existing onebox.toml."})
 def init(c: Context, force: bool = False) -> Any:
     """Write a short onebox.toml to start from."""
-    return load("init").perform(session_of(c), force=force)
+    return stage_module("init").perform(context_of(c), force=force)
 
 
-def _words(c: Context) -> Sequence[str] | None:
+def _remainder(c: Context) -> Sequence[str] | None:
     return remainder_of(c) or None
 
 

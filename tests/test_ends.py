@@ -25,7 +25,7 @@ class TestOnlySaid:
         done = project.inv(*line)
 
         assert 0 == done.code, done.err
-        assert "a chain has made the box for itself" in done.out
+        assert "an earlier chain created the box for its job only" in done.out
         assert [box] == project.boxes()
 
     @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
@@ -86,7 +86,7 @@ class TestOutputsElsewhere:
         assert "reslts/model" in done.err
         assert 1 == len(project.boxes())
         project.write("onebox.toml", CHANGED)
-        assert "it has not run to its end yet" in project.inv("plan").out
+        assert "it has not succeeded yet" in project.inv("plan").out
         project.write("onebox.toml", TOML.replace("results/", "reslts/"))
         assert 0 == project.inv("fetch", "teardown").code
         assert "1\n" == project.read("reslts/model")
@@ -265,7 +265,7 @@ def test_command_that_is_no_text(project: Project) -> None:
     done = project.inv("work")
 
     assert 64 == done.code
-    assert "wants one line of text" in done.err
+    assert "expected a string" in done.err
     assert [] == project.boxes()
 
 

@@ -223,7 +223,7 @@ class TestOutputs:
         assert 73 == done.code
         assert "need 9.4 TB, have " in done.err
         assert "is still up: no charge, powers itself off at" in done.err
-        assert "  next: mend it, then inv fetch" in done.err
+        assert "  next: fix it, then inv fetch" in done.err
         assert [] == list((project.root / "results").glob("*"))
         assert 1 == len(project.boxes())
 
@@ -404,7 +404,7 @@ class TestCtrlC:
         assert [] == project.boxes()
         assert "no box is left" in down.err
         done = project.inv("teardown")
-        assert (0, True) == (done.code, "nothing is there" in done.err)
+        assert (0, True) == (done.code, "no box is left" in done.err)
 
 
 class TestLinks:

@@ -30,8 +30,8 @@ class TestSpell:
             ("inv logs", "inv logs --name=b"),
             ("then: inv fetch teardown", "then: inv fetch teardown --name=b"),
             (
-                "come back: inv logs     stop it: inv cancel",
-                "come back: inv logs --name=b     stop it: inv cancel --name=b",
+                "follow it: inv logs     stop it: inv cancel",
+                "follow it: inv logs --name=b     stop it: inv cancel --name=b",
             ),
             (
                 "inv fetch --rescue teardown, or inv teardown --discard-outputs",
@@ -97,7 +97,7 @@ class TestLine:
         """
         begun = project.inv("run", "--name=b", "--detach")
 
-        assert "come back: inv logs --name=b     stop it: inv cancel --name=b" in (
+        assert "follow it: inv logs --name=b     stop it: inv cancel --name=b" in (
             begun.err
         )
         assert "inv fetch teardown --name=b" in begun.err
@@ -114,7 +114,7 @@ class TestLine:
         """
         project.write("onebox.toml", 'name = "b"\n[run]\ncommand = "sh job.sh"\n')
 
-        assert "come back: inv logs   " in project.inv("run", "--detach").err
+        assert "follow it: inv logs   " in project.inv("run", "--detach").err
         other = project.inv("logs", "--name=main")
         assert "next: inv provision --name=main, or" in other.err
 
@@ -128,7 +128,7 @@ class TestLine:
         begun = project.inv(*line.split())
 
         assert 0 == begun.code, begun.err
-        assert "come back: inv box.logs     stop it: inv box.cancel" in begun.err
+        assert "follow it: inv box.logs     stop it: inv box.cancel" in begun.err
         assert "inv box.fetch box.teardown" in begun.err
         assert "inv box.fetch box.teardown" in project.inv("box.logs").err
 

@@ -129,7 +129,7 @@ class TestChanged:
         project.inv("teardown")
 
     def test_cancelled_with_exit_0(self, project: Project) -> None:
-        """A job that was told to end has not run to its end, whatever its code."""
+        """A job that was told to end has not succeeded, whatever its code."""
         project.write("onebox.toml", CHANGED)
         project.write("job.sh", "trap 'exit 0' TERM\necho up\nsleep 60 & wait\n")
         line = project.start("run")
@@ -138,7 +138,7 @@ class TestChanged:
         assert 0 == line.wait(60)
 
         project.write("job.sh", "trap 'exit 0' TERM\necho up\nsleep 60 & wait\n")
-        assert "has not run to its end" in project.inv("plan").out
+        assert "has not succeeded" in project.inv("plan").out
 
     def test_image_of_another_day(self, project: Project) -> None:
         """Where the image is not today's, the job is not up to date."""

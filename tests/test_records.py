@@ -150,7 +150,7 @@ class TestRemoval:
         done = project.inv("teardown")
 
         assert 0 == done.code, done.err
-        assert "nothing is there" in done.err
+        assert "no box is left" in done.err
         assert "looking for it" not in done.err
         assert {} == cloud.world.firewalls
         assert [] == store(project).open_intents()

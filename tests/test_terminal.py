@@ -65,7 +65,7 @@ def test_ctrl_c_detaches(project: Project) -> None:
         child.expect_exact("epoch 1")
         child.expect_exact("Ctrl-C detaches")
         child.sendintr()
-        child.expect_exact("detached; the job goes on")
+        child.expect_exact("detached; the job continues")
         child.expect_exact("inv logs")
         assert 130 == ended(child)
     with terminal(project, "logs") as child:

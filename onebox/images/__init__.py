@@ -1,1 +1,1 @@
-"""How images are built (recipe, saved box, Packer), listed and pruned."""
+"""Build, save, list and remove images of a job's environment."""

@@ -1,4 +1,4 @@
-"""Build an image on a box of its own: boot, push, set up, clean, save, gone."""
+"""Build an image on a builder box: boot, push, set up, clean, save, remove."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A set-up talks at once, and nobody answers its questions.
-QUIET = {"PYTHONUNBUFFERED": "1", "DEBIAN_FRONTEND": "noninteractive"}
-# How often files are pushed again because they change meanwhile.
-PASSES = 5
+# A set-up script has no terminal: its output must not be buffered, and apt must not
+# ask questions.
+SCRIPT_ENV = {"PYTHONUNBUFFERED": "1", "DEBIAN_FRONTEND": "noninteractive"}
+# How often files are pushed again because they changed during the push.
+PUSHES = 5
 
 
 class Builder:
     """
-    A builder box at work: what is done on it is shown, timed and logged.
+    A builder box, with a log; each step is shown and timed.
 
     Attributes:
-        box: The builder.
+        box: The builder box.
 
-        inputs: What the recipe is made of, as it was pushed.
+        inputs: The inputs of the recipe, as they were pushed.
 
-        spent: How long each step has taken, in seconds.
+        seconds: How long each step took.
     """
 
     def __init__(
@@ -51,34 +52,34 @@ class Builder:
         self.box = box
         self.inputs = inputs
         self.log = log
-        self.spent: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
     def step(self, name: str) -> Iterator[StageLine]:
-        """Show a step while it is under way, and how long it took."""
+        """Show a step's line while the block runs, then how long it took."""
         began = time.monotonic()
         try:
             with self.context.screen.stage(f"  {name}") as line:
                 yield line
         finally:
-            self.spent[name] = time.monotonic() - began
+            self.seconds[name] = time.monotonic() - began
 
     def boot(self) -> None:
-        """Wait until the builder lets us in."""
+        """Wait until the builder is reachable and its first boot has ended."""
         minutes = self.context.settings.limits.boot_minutes
-        size = self.box.offer
+        offer = self.box.offer
         with self.step("boot") as line:
             self.box = bring_up.wait(self.context, self.box, minutes * 60, line.doing)
-            line.doing("waiting for its first boot to end")
+            line.doing("waiting until its first boot has ended")
             on_box(self.context, self.box, sanitize.prepare)
-            about = f"{self.box.id}, {size.type}, {formatting.rate(size.hourly)}"
-            line.end("", about)
+            rate = formatting.rate(offer.hourly)
+            line.end("", f"{self.box.id}, {offer.type}, {rate}")
 
     def push(self) -> None:
-        """Bring the recipe's files to the box; what counts is what is there then."""
+        """Push the recipe's files; push again if they changed meanwhile."""
         context = self.context
         with self.step("push") as line:
-            for _ in range(PASSES):
+            for _ in range(PUSHES):
                 self.inputs = recipe.inputs(context)
                 context.resuming(lambda channel: self._push(channel, line), self.box)
                 if recipe.inputs(context) == self.inputs:
@@ -88,20 +89,30 @@ class Builder:
     def run(
         self,
         name: str,
-        what: str,
+        title: str,
         *,
         argv: Sequence[str] | None = None,
         line: str | None = None,
     ) -> None:
         """
-        Run a command on the box, its output passed on as it comes.
+        Run a command on the box and show its output live.
+
+        Args:
+            name: The step's name.
+
+            title: The command's name in messages.
+
+            argv: The command as words.
+
+            line: The command as a shell line.
 
         Raises:
             BoxFailed: Its exit code was not 0.
         """
         context, began = self.context, time.monotonic()
-        part = self.log.path.with_suffix(f".{name}")
-        part.unlink(missing_ok=True)
+        # The output of this command alone; `self.log` has that of all steps.
+        own_log = self.log.path.with_suffix(f".{name}")
+        own_log.unlink(missing_ok=True)
         try:
             record = client.run(
                 context,
@@ -109,35 +120,36 @@ class Builder:
                 job_id=f"image-{name}-{recipe.digest(self.inputs)}",
                 argv=argv,
                 line=line,
-                env={**QUIET, **context.settings.image.env},
-                log=part,
+                env={**SCRIPT_ENV, **context.settings.image.env},
+                log=own_log,
                 output=self.log.add,
-                sample=lambda now: self.log.footer(name, began),
+                sample=lambda _: self.log.footer(name, began),
             )
         finally:
             self.log.close_line()
-            part.unlink(missing_ok=True)
-            self.spent[name] = time.monotonic() - began
-        lasted = formatting.seconds(self.spent[name])
+            own_log.unlink(missing_ok=True)
+            self.seconds[name] = time.monotonic() - began
+        duration = formatting.seconds(self.seconds[name])
         if not record.code:
-            context.screen.line(f"  {name}", "done", lasted, what)
+            context.screen.line(f"  {name}", "done", duration, title)
             return
-        context.screen.line(f"  {name}", "failed", lasted, f"exit {record.code}")
-        raise self.log.failure(f"{what} failed with exit {record.code}")
+        context.screen.line(f"  {name}", "failed", duration, f"exit {record.code}")
+        raise self.log.failure(f"{title} failed with exit {record.code}")
 
     def save(self, name: str) -> Image:
-        """Clean the box, stop it and save its disk."""
+        """Clean the box, stop it and save its disk as an image."""
         context = self.context
         hello: Hello = context.resuming(
             lambda channel: Hello.parse(channel.ask("hello")), self.box
         )
         with self.step("clean") as line:
             warn_of_secrets(context, self.box)
-            on_box(context, self.box, partial(sanitize.clean, living=False))
+            on_box(context, self.box, partial(sanitize.clean, keep_box=False))
             context.forget_connection()
             line.doing(f"stopping {self.box.id}")
             context.provider.stop(self.box)
-            line.end("", sanitize.said(system=context.provider.own_system))
+            removed = sanitize.describe(system=context.provider.own_system)
+            line.end("", removed)
         with self.step("save") as line:
             line.doing("saving the disk")
             image = snapshot.new_image(
@@ -149,7 +161,7 @@ class Builder:
                 base=self.inputs["base"],
             )
             saved = snapshot.save(context, self.box, image, self.inputs)
-            line.end("", f"{saved.id}, {catalog.size(saved)}")
+            line.end("", f"{saved.id}, {catalog.stored_size(saved)}")
         return saved
 
     def _push(self, channel: AgentChannel, line: StageLine) -> None:
@@ -160,16 +172,17 @@ class Builder:
 
 
 class Log:
-    """What a build says: on the screen, and in a file that is kept."""
+    """The output of a build: shown on the screen and kept in a file."""
 
     def __init__(self, context: BoxContext, path: Path) -> None:
         self.path = path
         self._screen = context.screen
+        # Whether the last output did not end with a newline.
         self._open = False
         self._file: IO[bytes] = path.open("wb")
 
     def add(self, data: bytes) -> None:
-        """Take what was said, as bytes."""
+        """Write output to the screen and the file."""
         if data:
             self._file.write(data)
             self._file.flush()
@@ -177,22 +190,22 @@ class Log:
             self._open = not data.endswith(b"\n")
 
     def footer(self, name: str, began: float) -> None:
-        """Say below the output that work goes on, unless a line is open."""
+        """Show the step and its duration below the output, unless a line is open."""
         if not self._open:
-            lasted = formatting.seconds(time.monotonic() - began)
-            self._screen.footer(f"  {name:<8} {lasted}")
+            duration = formatting.seconds(time.monotonic() - began)
+            self._screen.footer(f"  {name:<8} {duration}")
 
     def close_line(self) -> None:
-        """End the line that was left open."""
+        """End the line that the output left open."""
         self._screen.clear_footer()
         if self._open:
             self.add(b"\n")
 
     def failure(self, text: str) -> BoxFailed:
-        """Return the error of a step that failed: its last lines stand above."""
+        """Return the error of a step that failed; its output is on the screen."""
         return BoxFailed(
-            f"{text} (all of its output: {formatting.path(str(self.path))})",
-            next="mend it and run the same command again; --keep leaves the builder up",
+            f"{text} (full output: {formatting.path(str(self.path))})",
+            next="fix it, then run the same command again; --keep keeps the builder",
         )
 
     def close(self) -> None:
@@ -201,84 +214,87 @@ class Log:
 
 
 def build(
-    context: BoxContext, why: str, work: Callable[[Builder], None] | None = None
+    context: BoxContext,
+    why: str,
+    set_up: Callable[[Builder], None] | None = None,
 ) -> Image:
     """
-    Build today's recipe on a builder box and return the image.
+    Build the current recipe on a builder box and return the image.
 
     Args:
-        why: The reason for it, for the last line.
+        why: The reason to build, for the last line.
 
-        work: What is done on the box, instead of set-up and Python.
+        set_up: Sets up the box instead of the set-up script and Python.
     """
     began = time.monotonic()
     try:
-        with _bench(context) as bench:
-            bench.boot()
-            bench.push()
-            (work or _set_up)(bench)
-            image = bench.save(context.settings.project)
+        with _builder(context) as builder:
+            builder.boot()
+            builder.push()
+            (set_up or _set_up)(builder)
+            image = builder.save(context.settings.project)
     except BaseException:
-        lasted = formatting.seconds(time.monotonic() - began)
-        context.screen.line("image", "failed", lasted, why)
+        duration = formatting.seconds(time.monotonic() - began)
+        context.screen.line("image", "failed", duration, why)
         raise
-    lasted = formatting.seconds(time.monotonic() - began)
-    detail = f"built: {why}; {catalog.size(image)}"
-    context.screen.line("image", "done", lasted, detail)
+    duration = formatting.seconds(time.monotonic() - began)
+    detail = f"built: {why}; {catalog.stored_size(image)}"
+    context.screen.line("image", "done", duration, detail)
     return image
 
 
 def open_log(context: BoxContext, inputs: Mapping[str, str]) -> Log:
-    """Begin the log of a build; it is kept below .onebox."""
+    """Create the log of a build, in the project's .onebox folder."""
     folder = private_dir(context.local_dir / "images")
     return Log(context, folder / f"{recipe.digest(inputs)}.log")
 
 
 def on_box(context: BoxContext, box: Box, step: Callable[..., T]) -> T:
-    """Do a step of cleaning over the box's door; again if the connection breaks."""
+    """Run a step of `sanitize` over SSH, retrying on connection loss."""
     system = context.provider.own_system
-    done: T = context.resuming(
+    result: T = context.resuming(
         lambda channel: step(context.ssh(box), system=system), box
     )
-    return done
+    return result
 
 
 def warn_of_secrets(context: BoxContext, box: Box) -> bool:
-    """Name the files on a box that look like secrets; tell whether there are any."""
-    found = on_box(context, box, sanitize.secrets)
-    if found:
-        names = formatting.some([formatting.path(name) for name in found], 10)
-        context.screen.warn(f"the image will hold what looks like secrets: {names}")
-    return bool(found)
+    """Warn about files that look like secrets; return whether there are any."""
+    files = on_box(context, box, sanitize.find_secrets)
+    if files:
+        names = formatting.some([formatting.path(name) for name in files], 10)
+        context.screen.warn(f"the image will contain what looks like secrets: {names}")
+    return bool(files)
 
 
-def _set_up(bench: Builder) -> None:
-    image = bench.context.settings.image
+def _set_up(builder: Builder) -> None:
+    image = builder.context.settings.image
     if image.setup:
-        bench.run("setup", image.setup, argv=["bash", f"./{image.setup}"])
-    if python_env.wanted(image):
-        bench.run("python", python_env.title(image), argv=python_env.argv(image))
+        builder.run("setup", image.setup, argv=["bash", f"./{image.setup}"])
+    if python_env.is_requested(image):
+        builder.run("python", python_env.title(image), argv=python_env.argv(image))
 
 
 @contextmanager
-def _bench(context: BoxContext) -> Iterator[Builder]:
-    """Give a builder box; it is gone afterwards, unless kept after a failure."""
+def _builder(context: BoxContext) -> Iterator[Builder]:
+    """Create a builder box; remove it at the end, unless it is kept after a failure."""
     inputs = recipe.inputs(context)
     log = open_log(context, inputs)
     try:
         box = lifecycle.create(context, kind="builder", image=None)
-        bench = Builder(context, box, inputs, log)
+        builder = Builder(context, box, inputs, log)
         try:
-            yield bench
+            yield builder
         except OneboxError as error:
             if snapshot.is_open(context):
                 error.running = (
-                    f"the builder {box.id} is off and stays: the next inv image goes on"
+                    f"the builder {box.id} is off and stays: the next inv image "
+                    "resumes the save"
                 )
             elif context.line.keep or context.line.keep_builder:
-                error.running = _kept(context, box)
+                error.running = _keep(context, box)
             else:
-                error.running = _removed(context, box)
+                error.running = _remove_after_failure(context, box)
             raise
         except BaseException:
             lifecycle.remove(context, box)
@@ -288,21 +304,22 @@ def _bench(context: BoxContext) -> Iterator[Builder]:
         log.close()
 
 
-def _removed(context: BoxContext, box: Box) -> str:
-    """Remove the builder after a failure; say what is left of it, if anything."""
+def _remove_after_failure(context: BoxContext, box: Box) -> str:
+    """Remove the builder; return a sentence if that failed, else ""."""
     try:
         lifecycle.remove(context, box)
     except OneboxError as error:
-        return f"the builder {box.id} is still there: {error.message}"
+        return f"the builder {box.id} could not be removed: {error.message}"
     return ""
 
 
-def _kept(context: BoxContext, box: Box) -> str:
+def _keep(context: BoxContext, box: Box) -> str:
+    """Record the builder as kept; return how to reach it and when it goes."""
     context.remember(kept_builder=box.id)
-    now = context.provider.get(box.id, box.place) or box
-    off = formatting.clock(now.deadline, time.time())
+    current = context.provider.get(box.id, box.place) or box
+    off = formatting.clock(current.deadline, time.time())
     rate = formatting.rate(box.offer.hourly)
     text = f"the builder {box.id} is kept: {rate}, off at {off}"
-    if now.host and now.state == "running":
-        text += f"\n        ssh -F {context.ssh(now).config} {box.id}"
+    if current.host and current.state == "running":
+        text += f"\n        ssh -F {context.ssh(current).config} {box.id}"
     return f"{text}\n        the next inv image removes it"

@@ -1,4 +1,4 @@
-"""The images there are: list them, remove the ones that nothing asks for."""
+"""List the owner's images, and remove those that newer ones replace."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ GB = 1 << 30
 
 
 def images(context: BoxContext) -> list[Image]:
-    """Return this owner's images, newest first; the provider is asked once."""
+    """Return this owner's images, newest first; one query for each command line."""
     if context.images is None:
         context.images = list(context.provider.images(context.owner))
     return context.images
 
 
 def show(context: BoxContext) -> None:
-    """Print what there is, what it costs and which boxes were made from it."""
-    mine = images(context)
-    if not mine:
+    """Print the images with their monthly cost and the boxes created from them."""
+    own_images = images(context)
+    if not own_images:
         context.screen.print("no images yet")
         return
-    now, users = time.time(), _users(context)
+    now, users = time.time(), _boxes_by_image(context)
     rows = [
         (
             image.name,
             image.id,
             image.tags.project,
-            size(image),
+            stored_size(image),
             formatting.seconds(max(now - image.created, 0)),
-            price(context, image),
+            monthly_price(context, image),
             "recipe" if image.recipe else "by hand",
             formatting.some(users.get(image.id, [])) or "-",
         )
-        for image in mine
+        for image in own_images
     ]
     head = ("name", "id", "project", "size", "age", "a month", "from", "used by")
     context.screen.table(head, rows)
 
 
-def price(context: BoxContext, image: Image) -> str:
-    """Write what an image costs a month; a bound is labelled as one."""
+def monthly_price(context: BoxContext, image: Image) -> str:
+    """Return an image's price for a month; "at most" marks an upper bound."""
     rate = context.provider.image_rate
-    cost = formatting.money(None if rate is None else rate * image.stored / GB)
-    return f"at most {cost}" if image.at_most and rate else cost
+    price = formatting.money(None if rate is None else rate * image.stored / GB)
+    return f"at most {price}" if image.at_most and rate else price
 
 
-def size(image: Image) -> str:
-    """Write how much of an image is stored; a bound is labelled as one."""
+def stored_size(image: Image) -> str:
+    """Return how many bytes of an image are stored; "at most" marks a bound."""
     text = formatting.byte_count(image.stored)
     return f"at most {text}" if image.at_most else text
 
@@ -70,119 +70,126 @@ def prune(
     yes: bool,
 ) -> None:
     """
-    Remove the images that nothing asks for any more, after a question.
+    Remove the images that newer ones replace, after a confirmation.
+
+    An image that a box was created from stays.
 
     Args:
-        name: Remove the images of this name (or id) and no others, also those
-            that were saved by hand.
+        name: Remove only the images of this name or id, including those saved by
+            hand. "" removes the replaced images and all of this recipe.
 
-        current: What onebox.toml asks for, which stays.
+        current: The image that onebox.toml names, which stays.
 
-        everywhere: In every project of this owner.
+        everywhere: Prune in every project of this owner.
+
+        yes: Do not ask.
 
     Raises:
-        UsageError: The answer was no, or nobody can be asked.
+        UsageError: The user did not confirm, or there is no terminal to ask.
     """
     context.lock()
-    mine = list(context.provider.images(context.owner))
-    users = _users(context)
-    keep = {current.id} if current else set()
-    old = _named(mine, name) if name else [*_outdated(context, mine), *expendable(mine)]
-    found = [
+    own_images = list(context.provider.images(context.owner))
+    users = _boxes_by_image(context)
+    kept = {current.id} if current else set()
+    if name:
+        candidates = _named(own_images, name)
+    else:
+        candidates = [*_of_this_recipe(context, own_images), *replaced(own_images)]
+    removable = [
         image
-        for image in dict.fromkeys(old)
-        if image.id not in users and image.id not in keep
+        for image in dict.fromkeys(candidates)
+        if image.id not in users and image.id not in kept
         if everywhere or image.tags.project == context.project
     ]
-    if not found:
+    if not removable:
         context.screen.print("there is no image to remove")
         return
-    for image in found:
+    for image in removable:
+        price = monthly_price(context, image)
         context.screen.print(
-            f"{image.name}  {image.id}  {size(image)}  {price(context, image)} a month"
+            f"{image.name}  {image.id}  {stored_size(image)}  {price} a month"
         )
-    count = formatting.count(len(found), "image")
+    count = formatting.count(len(removable), "image")
     if not yes and not context.screen.ask(
         f"Remove {count} for good? Type yes to do so:", "yes"
     ):
         raise UsageError("no image was removed", next="inv image --prune --yes")
-    for image in found:
+    for image in removable:
         snapshot.remove(context, image)
     context.screen.line("image", "done", "removed", count)
 
 
-def expendable(mine: Sequence[Image]) -> list[Image]:
+def replaced(own_images: Sequence[Image]) -> list[Image]:
     """
-    Return the images that a newer one stands in for.
+    Return the images that a newer one replaces.
 
-    Of a recipe's images the newest of each architecture stays; so does, of those
-    saved by hand, the newest of each name: nobody could build that one again.
+    The newest image of each recipe and architecture stays, and so does the newest of
+    each name saved by hand: it cannot be built again.
     """
-    seen, found = set(), []
-    for image in sorted(mine, key=lambda image: image.created, reverse=True):
+    newest, older = set(), []
+    for image in sorted(own_images, key=lambda image: image.created, reverse=True):
         tags = image.tags
-        what = "" if image.recipe else image.name
-        which = (tags.project, tags.name, image.arch, bool(image.recipe), what)
-        if which in seen:
-            found.append(image)
-        seen.add(which)
-    return found
+        name = "" if image.recipe else image.name
+        series = (tags.project, tags.name, image.arch, bool(image.recipe), name)
+        if series in newest:
+            older.append(image)
+        newest.add(series)
+    return older
 
 
-def replace_older(context: BoxContext, box: Box) -> None:
+def remove_replaced(context: BoxContext, box: Box) -> None:
     """
-    Remove the older images of the recipe that a box, which answers, was made from.
+    Remove older images of the recipe that *box* was created from, once it is up.
 
-    What another box was made from stays. A failure is told, and does no harm: the
-    next box made from the image tries again.
+    An image that another box was created from stays. A failure is only a warning:
+    the next box created from the image tries again.
     """
-    mine = images(context)
-    image = next((one for one in mine if one.id == box.image), None)
+    own_images = images(context)
+    image = next((image for image in own_images if image.id == box.image), None)
     if image is None or not image.recipe:
         return
-    tags = image.tags
     older = [
-        one
-        for one in mine
-        if one.recipe and one.created < image.created
-        if (one.arch, one.tags.project, one.tags.name)
-        == (image.arch, tags.project, tags.name)
+        other
+        for other in own_images
+        if other.recipe and other.created < image.created
+        if (other.arch, other.tags.project, other.tags.name)
+        == (image.arch, image.tags.project, image.tags.name)
     ]
     if not older:
         return
     try:
-        users = _users(context)
-        gone = [one for one in older if one.id not in users]
-        for one in gone:
-            snapshot.remove(context, one)
+        users = _boxes_by_image(context)
+        unused = [other for other in older if other.id not in users]
+        for other in unused:
+            snapshot.remove(context, other)
     except OneboxError as error:
-        context.screen.warn(f"an older image is left: {error.message}")
+        context.screen.warn(f"an older image could not be removed: {error.message}")
         return
-    if gone:
-        ids = formatting.some([one.id for one in gone])
-        context.screen.note(f"{ids}: removed, {image.id} has taken its place")
+    if unused:
+        ids = formatting.some([other.id for other in unused])
+        context.screen.note(f"{ids}: removed, {image.id} replaces it")
 
 
-def _outdated(context: BoxContext, mine: Sequence[Image]) -> list[Image]:
-    """Return the images of this recipe, as it is today or was before."""
+def _of_this_recipe(context: BoxContext, own_images: Sequence[Image]) -> list[Image]:
+    """Return the images of this project's recipe, in its current and older states."""
     arch, name = recipe.arch(context), context.settings.name
     return [
         image
-        for image in mine
+        for image in own_images
         if image.recipe and image.arch == arch
         if (image.tags.project, image.tags.name) == (context.project, name)
     ]
 
 
-def _named(mine: Sequence[Image], name: str) -> list[Image]:
-    found = [image for image in mine if name in (image.name, image.id)]
-    if not found:
+def _named(own_images: Sequence[Image], name: str) -> list[Image]:
+    named = [image for image in own_images if name in (image.name, image.id)]
+    if not named:
         raise UsageError(f"there is no image {name}", next="inv image --list")
-    return found
+    return named
 
 
-def _users(context: BoxContext) -> dict[str, list[str]]:
-    """Return which boxes were made from each image: its id to their titles."""
+def _boxes_by_image(context: BoxContext) -> dict[str, list[str]]:
+    """Return the titles of the boxes created from each image, by the image's id."""
     users: dict[str, list[str]] = {}
     for box in context.provider.find(context.owner, everywhere=True):
         if box.image:

@@ -1,9 +1,9 @@
 """
-Build an image with the user's own Packer and the user's own template.
+Build an image with the user's own Packer and template.
 
-A template with a `null` source is run against a builder box of ours, whose disk is
-then saved: that works at every provider. Any other one builds an image in the
-cloud by itself, which is then made one of ours.
+A template with a `null` source runs on a builder box of onebox, whose disk is then
+saved: this works at every provider. A template with a cloud's own source builds an
+image in the cloud, which is then tagged as ours.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from onebox.store.box_store import config_dir
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# A zone is a region and one letter more: us-east-1c, us-central1-a.
+# A zone is a region and a letter: us-east-1c, us-central1-a.
 _ZONE = re.compile(r"(.*[0-9])-?[a-z]")
-# How the clouds name an image within what they call a base.
-_IMAGE = re.compile(
+# The name of a base image as Google, Amazon or DigitalOcean gives it.
+_BASE_IMAGE = re.compile(
     r"^(?P<project>[^/ ]+)/(?P<name>[^/ ]+)$"
     r"|(?P<ami>ami-[0-9a-f]{8,})|^(?P<slug>[a-z0-9-]+)(?= [0-9]+$)"
 )
@@ -49,72 +49,75 @@ _IMAGE = re.compile(
 
 def check(context: BoxContext) -> None:
     """
-    See that today's template can be built here, if there is one.
+    Check that the template, if there is one, can be built at this provider.
 
     Raises:
-        ConfigError: It cannot at this provider, or the variables are wrong.
+        ConfigError: It cannot be built here, or the variables are wrong.
 
         OneboxError: Packer is missing or too old.
     """
     if not context.settings.image.packer:
         return
-    found = _template(context)
-    packer_template.values(found, {}, context.settings.image.vars)
+    template = _template(context)
+    packer_template.variables_file(template, {}, context.settings.image.vars)
     provider = context.provider
-    strange = sorted(found.builders - {*provider.adopts, packer_template.NULL})
-    if strange:
+    unsupported = sorted(template.builders - {*provider.adopts, packer_template.NULL})
+    if unsupported:
         raise ConfigError(
-            f"[image] packer: {found.name} builds {formatting.some(strange)}, which "
-            f"provider {provider.name} cannot start boxes from",
-            next='a source "null" works everywhere: it is run on a builder box',
+            f"[image] packer: {template.name} builds {formatting.some(unsupported)}, "
+            f"which provider {provider.name} cannot start boxes from",
+            next='a source "null" works everywhere: it runs on a builder box',
         )
     packer_program.version(context)
 
 
 def build(context: BoxContext, why: str) -> Image:
     """
-    Build today's template and return the image.
+    Build the template and return the image.
+
+    Args:
+        why: The reason to build, for the last line.
 
     Raises:
-        ConfigError: Packer refuses the template; nothing has been made yet.
+        ConfigError: Packer refuses the template; no machine was created.
 
-        BoxFailed: The build failed; its own words say why.
+        BoxFailed: The build failed.
     """
-    found = recipe.inputs(context)
-    log = builder.open_log(context, found)
+    inputs = recipe.inputs(context)
+    log = builder.open_log(context, inputs)
     try:
-        _validate(context, found, log)
+        _validate(context, inputs, log)
         if not _template(context).on_a_box:
-            return _in_the_cloud(context, why, found, log)
+            return _build_in_cloud(context, why, inputs, log)
     finally:
         log.close()
-    return builder.build(context, why, _on_a_box)
+    return builder.build(context, why, _run_on_box)
 
 
-def _on_a_box(bench: Builder) -> None:
-    """Run the template against the builder box."""
-    context, box, began = bench.context, bench.box, time.monotonic()
-    # While Packer works, this conversation tells the box that somebody is here.
+def _run_on_box(box_builder: Builder) -> None:
+    """Run a `null` template against the builder box."""
+    context, box, began = box_builder.context, box_builder.box, time.monotonic()
+    # An open agent channel keeps the box from powering itself off as idle.
     context.ssh(box).channel()
     try:
-        # Packer compares no host keys.
-        with ssh_tunnel.to(context.ssh(box), box) as (host, port):
-            ours = _way_in(context, host, port, box.user)
-            _run(context, bench.inputs, bench.log, ours)
+        # Packer does not check the host key: the tunnel's connection has checked it.
+        with ssh_tunnel.forward(context.ssh(box), box) as (host, port):
+            values = _ssh_values(context, host, port, box.user)
+            _run(context, box_builder.inputs, box_builder.log, values)
     finally:
-        bench.spent["packer"] = time.monotonic() - began
+        box_builder.seconds["packer"] = time.monotonic() - began
 
 
-def _way_in(context: BoxContext, host: str, port: int, user: str) -> dict[str, Any]:
+def _ssh_values(context: BoxContext, host: str, port: int, user: str) -> dict[str, Any]:
+    """Return the values of the variables for the builder's SSH endpoint."""
     key = keys.identity(config_dir(context.environ))
-    values = (host, port, user, str(key))
-    return dict(zip(packer_template.BOX, values))
+    return dict(zip(packer_template.SSH_VARIABLES, (host, port, user, str(key))))
 
 
-def _in_the_cloud(
-    context: BoxContext, why: str, found: Mapping[str, str], log: Log
+def _build_in_cloud(
+    context: BoxContext, why: str, inputs: Mapping[str, str], log: Log
 ) -> Image:
-    """Have Packer build an image in the cloud, and make it one of ours."""
+    """Run a template that builds an image in the cloud, then adopt the image."""
     began = time.monotonic()
     image = snapshot.new_image(
         context,
@@ -128,82 +131,90 @@ def _in_the_cloud(
         ),
         context.settings.project,
         recipe.arch(context),
-        recipe=recipe.digest(found),
-        base=found["base"],
+        recipe=recipe.digest(inputs),
+        base=inputs["base"],
     )
-    output = _output(context, found)
-    what = {
+    intent = {
         "image": asdict(image),
-        "inputs": found,
-        "output": str(output),
+        "inputs": inputs,
+        "output": str(_output_file(context, inputs)),
         "provider": context.provider.name,
     }
     try:
-        with context.store.intent("packer", **what) as outcome:
+        with context.store.intent("packer", **intent) as outcome:
             try:
-                artifact = _run(context, found, log, {"image_name": image.id})
+                artifact = _run(context, inputs, log, {"image_name": image.id})
             except (OneboxError, Interrupted):
-                # It has ended by itself, and has cleaned up or named what is left.
+                # Packer has ended, and has cleaned up or reported what is left.
                 outcome["undone"] = True
                 raise
-            made = snapshot.adopt(context, artifact, image, found)
+            adopted = snapshot.adopt(context, artifact, image, inputs)
     except BaseException:
-        lasted = formatting.seconds(time.monotonic() - began)
-        context.screen.line("image", "failed", lasted, why)
+        duration = formatting.seconds(time.monotonic() - began)
+        context.screen.line("image", "failed", duration, why)
         raise
-    lasted = formatting.seconds(time.monotonic() - began)
+    duration = formatting.seconds(time.monotonic() - began)
     detail = f"built by Packer: {why}; {artifact}"
-    context.screen.line("image", "done", lasted, detail)
-    return made
+    context.screen.line("image", "done", duration, detail)
+    return adopted
 
 
 def _validate(context: BoxContext, inputs: Mapping[str, str], log: Log) -> None:
-    """Have Packer fetch its plugins and look at the template, before it costs."""
-    found, program = _template(context), packer_program.program(context)
-    ours = {"image_name": "validated", **_way_in(context, "127.0.0.1", 22, "nobody")}
-    file = _variables(context, found, inputs, ours)
-    if found.hcl and packer_program.version(context) >= packer_program.WITH_INIT:
-        packer_program.step(context, log, [program, "init", found.name])
-    tail = [f"-var-file={file}", found.name]
-    packer_program.step(context, log, [program, "validate", "-machine-readable", *tail])
+    """Run `packer init` and `packer validate`, before a machine costs money."""
+    template, program = _template(context), packer_program.program(context)
+    values = {
+        "image_name": "validated",
+        **_ssh_values(context, "127.0.0.1", 22, "nobody"),
+    }
+    file = _write_variables(context, template, inputs, values)
+    if template.hcl and packer_program.version(context) >= packer_program.WITH_INIT:
+        packer_program.run_command(context, log, [program, "init", template.name])
+    packer_program.run_command(
+        context,
+        log,
+        [program, "validate", "-machine-readable", f"-var-file={file}", template.name],
+    )
 
 
 def _run(
-    context: BoxContext, inputs: Mapping[str, str], log: Log, ours: Mapping[str, Any]
+    context: BoxContext, inputs: Mapping[str, str], log: Log, values: Mapping[str, Any]
 ) -> str:
     """
-    Run Packer to its end; return the id of the image that it has built, or "".
+    Run `packer build`; return the id of the image in the cloud, "" on a builder box.
+
+    Args:
+        values: The variables that only this run has.
 
     Raises:
-        BoxFailed: It failed; its own words say why.
+        BoxFailed: The build failed.
     """
-    found, program = _template(context), packer_program.program(context)
-    tail = [f"-var-file={_variables(context, found, inputs, ours)}", found.name]
+    template, program = _template(context), packer_program.program(context)
+    file = _write_variables(context, template, inputs, values)
     began = time.time()
-    output = _output(context, inputs)
-    argv = [program, "build", "-machine-readable", *tail]
+    output = _output_file(context, inputs)
+    argv = [program, "build", "-machine-readable", f"-var-file={file}", template.name]
     code = packer_program.follow(context, log, argv, output)
     lines = packer_output.read(output)
-    lasted = formatting.seconds(time.time() - began)
-    packer_program.say_leftovers(context, lines)
+    duration = formatting.seconds(time.time() - began)
+    packer_program.warn_of_leftovers(context, lines)
     if code:
-        context.screen.line("  packer", "failed", lasted, f"exit {code}")
-        raise _failure(log, f"{found.name} failed", lines)
-    context.screen.line("  packer", "done", lasted, found.name)
+        context.screen.line("  packer", "failed", duration, f"exit {code}")
+        raise _failure(log, f"{template.name} failed", lines)
+    context.screen.line("  packer", "done", duration, template.name)
     artifact = packer_output.artifact(lines)
-    if not artifact and not found.on_a_box:
+    if not artifact and not template.on_a_box:
         manifest = context.root / packer_output.MANIFEST
         artifact = packer_output.artifact_of_manifest(manifest, began)
         if not artifact:
-            raise log.failure(f"{found.name} has built no image that Packer names")
+            raise log.failure(f"Packer reports no image built by {template.name}")
     return artifact
 
 
 def _failure(log: Log, text: str, lines: list[packer_output.PackerLine]) -> BoxFailed:
     error = log.failure(text)
-    why = packer_output.errors(lines)
-    if why:
-        error.message = f"{text}: {formatting.some(why)} (all of it: {log.path})"
+    messages = packer_output.errors(lines)
+    if messages:
+        error.message = f"{text}: {formatting.some(messages)} (full output: {log.path})"
     return error
 
 
@@ -213,13 +224,13 @@ def _template(context: BoxContext) -> Template:
     return packer_template.read(context.root, name)
 
 
-def _variables(
+def _write_variables(
     context: BoxContext,
-    found: Template,
+    template: Template,
     inputs: Mapping[str, str],
-    ours: Mapping[str, Any],
+    values: Mapping[str, Any],
 ) -> Path:
-    """Write the file of variables; it stays, to run Packer by hand with it."""
+    """Write the variables file; it is kept, so that Packer can be run by hand."""
     place = offers.find_for_builder(context)[0].place
     zone = _ZONE.fullmatch(place)
     tags = {
@@ -231,37 +242,39 @@ def _variables(
     }
     common = {
         "region": zone[1] if zone else place,
-        **source(inputs["base"]),
+        **base_image_values(inputs["base"]),
         "tags": {f"onebox:{name}": value for name, value in tags.items()},
-        # As Google takes them.
+        # A label of Google's has no colon.
         "labels": {f"onebox-{name}": value for name, value in tags.items()},
     }
-    path = _output(context, inputs).with_suffix(".pkrvars.json")
-    users = context.settings.image.vars
-    write_atomically(path, packer_template.values(found, {**common, **ours}, users))
+    path = _output_file(context, inputs).with_suffix(".pkrvars.json")
+    user_values = context.settings.image.vars
+    data = packer_template.variables_file(template, {**common, **values}, user_values)
+    write_atomically(path, data)
     return path
 
 
-def source(base: str) -> dict[str, Any]:
+def base_image_values(base: str) -> dict[str, Any]:
     """
-    Return what a builder of that cloud's calls the base.
+    Return the variables that name the base image for the cloud's own builder.
 
-    >>> source("ubuntu-24.04 amd64 ami-0123456789abcdef0")["source_image"]
+    >>> base_image_values("ubuntu-24.04 amd64 ami-0123456789abcdef0")["source_image"]
     'ami-0123456789abcdef0'
-    >>> source("ubuntu-24-04-x64 12345")["source_image"]
+    >>> base_image_values("ubuntu-24-04-x64 12345")["source_image"]
     'ubuntu-24-04-x64'
-    >>> source("debian-cloud/debian-12-v1")
+    >>> base_image_values("debian-cloud/debian-12-v1")
     {'source_image': 'debian-12-v1', 'source_image_project_id': ['debian-cloud']}
     """
-    found = _IMAGE.search(base)
-    if found is None:
+    match = _BASE_IMAGE.search(base)
+    if match is None:
         return {"source_image": base}
-    if found["project"]:
-        project = [found["project"]]
-        return {"source_image": found["name"], "source_image_project_id": project}
-    return {"source_image": found["ami"] or found["slug"]}
+    if match["project"]:
+        project = [match["project"]]
+        return {"source_image": match["name"], "source_image_project_id": project}
+    return {"source_image": match["ami"] or match["slug"]}
 
 
-def _output(context: BoxContext, inputs: Mapping[str, str]) -> Path:
+def _output_file(context: BoxContext, inputs: Mapping[str, str]) -> Path:
+    """Return the file that Packer's output goes to."""
     folder = private_dir(context.local_dir / "images")
     return folder / f"{recipe.digest(inputs)}.packer"

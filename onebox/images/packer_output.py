@@ -1,8 +1,9 @@
 """
-Read what Packer says with -machine-readable, from the file that it writes it to.
+Read Packer's machine-readable output from the file it is written to.
 
-A file, and not a pipe: Packer goes on when we are killed, and what it has built is
-found there by the next command. Whoever holds the lock on that file is at work.
+The output goes to a file instead of a pipe: Packer continues if onebox is killed, and
+the next command finds the image it has built. Packer's process holds a lock on the
+file while it runs.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from pathlib import Path
 from onebox.errors import Busy
 
 MANIFEST = "packer-manifest.json"
-POLL = 0.1
+POLL_SECONDS = 0.1
 
-# Packer names what it could not remove, and asks to have that done by hand.
+# Packer's messages about resources it could not remove.
 _LEFT = re.compile(r"manually|could not be (?:deleted|removed)|leftover", re.IGNORECASE)
+# The ids of the `null` and `file` builders, whose artifacts are not images.
 _NO_IMAGES = ("fnoeding.null", "packer.file")
 _ESCAPES = {r"\n": "\n", r"\r": "\r", "%!(PACKER_COMMA)": ","}
 _ESCAPED = re.compile("|".join(map(re.escape, _ESCAPES)))
@@ -31,7 +33,7 @@ _ESCAPED = re.compile("|".join(map(re.escape, _ESCAPES)))
 
 @dataclass(frozen=True)
 class PackerLine:
-    """One line: whom it is about ("" if nobody), of what *kind*, and its *data*."""
+    """One line: the build it is about ("" if none), its *kind*, and its *data*."""
 
     target: str
     kind: str
@@ -39,61 +41,57 @@ class PackerLine:
 
     @property
     def text(self) -> str:
-        """What a person is to read of it, "" if nothing."""
+        """Return the part for the user, "" if there is none."""
         return self.data[1] if self.kind == "ui" and len(self.data) > 1 else ""
 
 
 def parse(text: str) -> list[PackerLine]:
-    """Read whole lines; what is none of Packer's is passed on as text to read."""
-    found = []
-    for line in text.splitlines():
-        parts = line.split(",")
+    """Parse whole lines; a line in another format becomes text for the user."""
+    lines = []
+    for raw_line in text.splitlines():
+        parts = raw_line.split(",")
         if len(parts) < 3 or not parts[0].isdigit():
-            found.append(PackerLine("", "ui", ("say", line)))
+            lines.append(PackerLine("", "ui", ("say", raw_line)))
             continue
-        data = tuple(_ESCAPED.sub(lambda m: _ESCAPES[m[0]], one) for one in parts[3:])
-        found.append(PackerLine(parts[1], parts[2], data))
-    return found
+        data = tuple(_ESCAPED.sub(lambda m: _ESCAPES[m[0]], part) for part in parts[3:])
+        lines.append(PackerLine(parts[1], parts[2], data))
+    return lines
 
 
 def read(path: Path) -> list[PackerLine]:
-    """Return all that a finished Packer has said."""
+    """Return the whole output of a finished Packer."""
     with suppress(FileNotFoundError):
         return parse(path.read_text("utf-8", "replace"))
     return []
 
 
 class Tail:
-    """Reads what is added to the file; goes on where it was when interrupted."""
+    """Follows the output file; after an interrupt it continues where it was."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._place = 0
+        self._offset = 0
 
     def lines(self, running: Callable[[], bool]) -> Iterator[PackerLine]:
-        """Yield the lines as they come, until Packer no longer runs."""
+        """Yield the lines as they are written, until Packer has ended."""
         with self._path.open("rb") as file:
-            file.seek(self._place)
+            file.seek(self._offset)
             while True:
-                # Asked first: what it says before its end is read after that.
+                # Checked before the read, so that the last lines are not missed.
                 last = not running()
                 for line in file:
                     if not line.endswith(b"\n") and not last:
                         break
-                    self._place += len(line)
+                    self._offset += len(line)
                     yield from parse(line.decode("utf-8", "replace"))
                 if last:
                     return
-                file.seek(self._place)
-                time.sleep(POLL)
+                file.seek(self._offset)
+                time.sleep(POLL_SECONDS)
 
 
 def artifact(lines: list[PackerLine]) -> str:
-    """
-    Return the id of the last image that was built, "" if none was.
-
-    The `null` and `file` builders' artifacts are no images.
-    """
+    """Return the id of the last image that was built, "" if none was."""
     ids: dict[tuple[str, str], str] = {}
     builders: dict[tuple[str, str], str] = {}
     for line in lines:
@@ -103,47 +101,55 @@ def artifact(lines: list[PackerLine]) -> str:
                 ids[key] = line.data[2]
             elif line.data[1] == "builder-id":
                 builders[key] = line.data[2]
-    found = [
+    images = [
         id
         for key, id in ids.items()
         if id not in ("", "Null", "File") and builders.get(key) not in _NO_IMAGES
     ]
-    return found[-1] if found else ""
+    return images[-1] if images else ""
 
 
 def artifact_of_manifest(path: Path, since: float) -> str:
-    """Return the id that a manifest written after *since* (epoch) tells of, or ""."""
+    """
+    Return the image id in a manifest of Packer's post-processor, or "".
+
+    Args:
+        since: An older manifest is ignored (epoch seconds).
+    """
     try:
         if path.stat().st_mtime < since:
             return ""
-        told = json.loads(path.read_bytes())
-        latest = told["last_run_uuid"]
-        built = [b for b in told["builds"] if b["packer_run_uuid"] == latest]
-        return str(built[-1]["artifact_id"])
+        manifest = json.loads(path.read_bytes())
+        latest = manifest["last_run_uuid"]
+        builds = [b for b in manifest["builds"] if b["packer_run_uuid"] == latest]
+        return str(builds[-1]["artifact_id"])
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return ""
 
 
 def leftovers(lines: list[PackerLine]) -> list[str]:
-    """Return the sentences in which Packer names what it has left behind."""
+    """Return Packer's messages about resources it could not remove."""
     texts = [line.text for line in lines if line.text]
     return list(dict.fromkeys(text for text in texts if _LEFT.search(text)))
 
 
 def errors(lines: list[PackerLine]) -> list[str]:
-    """Return what went wrong, in Packer's own words."""
-    told = [line.data[0] for line in lines if line.kind == "error" and line.data]
-    # What scripts write to stderr is told like Packer's own errors.
-    said = [line.text for line in lines if line.text and line.data[0] == "error"]
-    return [" ".join(text.split()) for text in told or said[-1:]]
+    """Return Packer's error messages."""
+    own = [line.data[0] for line in lines if line.kind == "error" and line.data]
+    # Packer marks what scripts write to stderr like its own errors. The last of these
+    # lines is the best guess if Packer has no error of its own.
+    marked = [line.text for line in lines if line.text and line.data[0] == "error"]
+    return [" ".join(text.split()) for text in own or marked[-1:]]
 
 
 def lock(path: Path) -> int:
     """
-    Open a file for Packer to write to; the lock goes to it with the descriptor.
+    Create the output file and lock it; return its descriptor.
+
+    Packer inherits the descriptor, and with it the lock.
 
     Raises:
-        Busy: Another Packer has just begun to write to it.
+        Busy: Another Packer writes to the file.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -153,15 +159,15 @@ def lock(path: Path) -> int:
         os.close(fd)
         if isinstance(error, BlockingIOError):
             raise Busy(
-                "busy: another onebox command has begun to build this image",
-                next="inv image, once that one has ended",
+                "busy: another onebox command builds this image",
+                next="inv image, after that one has ended",
             ) from None
         raise
     return fd
 
 
 def wait_for_end(path: Path, waiting: Callable[[], None]) -> None:
-    """Wait until no Packer writes to the file any more; say once that we wait."""
+    """Wait until no Packer writes to the file; call *waiting* first if one does."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

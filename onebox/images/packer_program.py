@@ -1,4 +1,4 @@
-"""Run HashiCorp's Packer, the user's own: find it, follow it, interrupt it."""
+"""Find, run, follow and interrupt the user's own Packer."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from onebox.signals import held
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# HCL2 came with 1.5 and was whole enough with 1.6; older JSON templates than that
-# nobody has.
+# Packer 1.5 introduced HCL2, 1.6 made it usable, 1.7 added `packer init`.
 OLDEST = (1, 6, 0)
 WITH_INIT = (1, 7, 0)
 HOW_TO_GET_IT = "https://developer.hashicorp.com/packer/install, or apt install packer"
@@ -30,7 +29,7 @@ HOW_TO_GET_IT = "https://developer.hashicorp.com/packer/install, or apt install 
 def version(context: BoxContext) -> tuple[int, ...]:
     """Return Packer's version. Raises OneboxError if it is missing or too old."""
     try:
-        done = subprocess.run(
+        output = subprocess.run(
             [program(context), "version", "-machine-readable"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -39,30 +38,29 @@ def version(context: BoxContext) -> tuple[int, ...]:
             timeout=60,
             check=False,
             env=_environment(context),
-        )
-        said = done.stdout
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
-        said = ""
-    match = re.search(r",version,([0-9]+)\.([0-9]+)\.([0-9]+)", said)
+        output = ""
+    match = re.search(r",version,([0-9]+)\.([0-9]+)\.([0-9]+)", output)
     if match is None:
-        # Others have a program of this name: cracklib's waits for a word list.
+        # Cracklib has a program of this name, which waits for a word list.
         raise OneboxError(
             "[image] packer: the packer in PATH is not HashiCorp's Packer",
             next=HOW_TO_GET_IT,
         )
-    found = tuple(int(part) for part in match.groups())
-    if found < OLDEST:
+    numbers = tuple(int(part) for part in match.groups())
+    if numbers < OLDEST:
         raise OneboxError(
-            f"[image] packer: Packer {'.'.join(match.groups())} is too old, "
-            f"{'.'.join(map(str, OLDEST))} is the oldest that will do",
+            f"[image] packer: Packer {'.'.join(match.groups())} is too old; "
+            f"{'.'.join(map(str, OLDEST))} or newer is required",
             next=HOW_TO_GET_IT,
         )
-    return found
+    return numbers
 
 
-def step(context: BoxContext, log: Log, argv: list[str]) -> None:
-    """Run one of Packer's short commands; what it says is shown if it fails."""
-    done = subprocess.run(
+def run_command(context: BoxContext, log: Log, argv: list[str]) -> None:
+    """Run a short Packer command; show its output if it fails."""
+    process = subprocess.run(
         argv,
         cwd=context.root,
         stdin=subprocess.DEVNULL,
@@ -72,57 +70,56 @@ def step(context: BoxContext, log: Log, argv: list[str]) -> None:
         env=_environment(context),
         start_new_session=True,
     )
-    if done.returncode:
-        lines = packer_output.parse(done.stdout.decode("utf-8", "replace"))
-        for line in lines:
+    if process.returncode:
+        for line in packer_output.parse(process.stdout.decode("utf-8", "replace")):
             show(log, line)
         log.close_line()
         raise ConfigError(
             f"[image] packer: packer {argv[1]} refuses {argv[-1]} (see above)",
-            next="mend it and run the same command again",
+            next="fix it, then run the same command again",
         )
 
 
 def follow(context: BoxContext, log: Log, argv: list[str], output: Path) -> int:
     """
-    Run the build, its words passed on as they come; return its exit code.
+    Run the build and show its output live; return its exit code.
 
-    An interrupt is passed on to Packer once, and its clean-up waited for. It has
-    a session of its own, so that it gets no other from the terminal.
+    Packer runs in a session of its own, so that Ctrl-C in the terminal does not reach
+    it. An interrupt is forwarded to it once, and then its clean-up is awaited.
     """
     process: subprocess.Popen[bytes] | None = None
     began = time.monotonic()
     tail = packer_output.Tail(output)
 
-    def runs() -> bool:
+    def running() -> bool:
         return process is not None and process.poll() is None
 
     try:
-        # An interrupt in the middle of its start must not leave it to itself.
+        # An interrupt during the start would leave a Packer that onebox does not know.
         with held():
-            process = _started(context, argv, output)
-        for line in tail.lines(runs):
+            process = _start(context, argv, output)
+        for line in tail.lines(running):
             show(log, line)
             log.footer("packer", began)
     except BaseException:
         if process is None:
             raise
-        if runs():
-            context.screen.note("Packer is told to stop, and cleans up")
-            # To all of its processes, as a terminal does: the first of them, which
-            # watches over the second, ignores it.
+        if running():
+            context.screen.note("stopping Packer; it cleans up")
+            # To the process group, as a terminal does: Packer's first process, which
+            # supervises the second one, ignores the signal.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
-        for line in tail.lines(runs):
+        for line in tail.lines(running):
             show(log, line)
-        say_leftovers(context, packer_output.read(output))
+        warn_of_leftovers(context, packer_output.read(output))
         raise
     finally:
         log.close_line()
     return process.wait()
 
 
-def _started(
+def _start(
     context: BoxContext, argv: list[str], output: Path
 ) -> subprocess.Popen[bytes]:
     fd = packer_output.lock(output)
@@ -140,35 +137,37 @@ def _started(
         os.close(fd)
 
 
-def say_leftovers(context: BoxContext, lines: list[packer_output.PackerLine]) -> None:
-    """Repeat what Packer says that it could not remove."""
-    for left in packer_output.leftovers(lines):
-        context.screen.warn(f"Packer leaves this to you: {' '.join(left.split())}")
+def warn_of_leftovers(
+    context: BoxContext, lines: list[packer_output.PackerLine]
+) -> None:
+    """Print Packer's messages about resources it could not remove."""
+    for message in packer_output.leftovers(lines):
+        context.screen.warn(f"Packer left this behind: {' '.join(message.split())}")
 
 
 def show(log: Log, line: packer_output.PackerLine) -> None:
-    """Pass on what a line says to its reader."""
+    """Print the text of a line, if it has any."""
     if line.text:
         log.add(f"{line.text.rstrip()}\n".encode())
 
 
 def program(context: BoxContext) -> str:
-    """Return where Packer is. Raises OneboxError if it is nowhere in PATH."""
-    found = shutil.which("packer", path=context.environ.get("PATH"))
-    if found is None:
+    """Return Packer's path. Raises OneboxError if it is not in PATH."""
+    path = shutil.which("packer", path=context.environ.get("PATH"))
+    if path is None:
         raise OneboxError(
             "[image] packer: Packer is not installed here", next=HOW_TO_GET_IT
         )
-    return found
+    return path
 
 
 def _environment(context: BoxContext) -> dict[str, str]:
     return {
-        # All of it: it is the user's own program, and its credentials may be among
-        # [run] secrets.
+        # With the [run] secrets: Packer is the user's own program, and they may hold
+        # its credentials.
         **context.environ,
         **context.settings.image.env,
-        # It would ask its makers for a newer version.
+        # Packer would ask HashiCorp's server for a newer version.
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
     }

@@ -1,4 +1,4 @@
-"""Read of a Packer template what onebox must know: its variables and its builders."""
+"""Read the variables and the builders of a Packer template; write its variables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from onebox.config.wording import suggest
 from onebox.errors import ConfigError, InputError
 
-# The builder that builds nothing: it runs its provisioners on a machine that is
-# there, which is where a builder box of ours comes in.
+# Packer's `null` builder creates no machine: it runs the provisioners on an existing
+# one, here on a builder box of onebox.
 NULL = "null"
-# By these a template with that builder learns which machine, and how to get in.
-BOX = ("ssh_host", "ssh_port", "ssh_username", "ssh_private_key_file")
+# The variables through which a `null` template receives the builder's SSH endpoint.
+SSH_VARIABLES = ("ssh_host", "ssh_port", "ssh_username", "ssh_private_key_file")
 
 _COMMENT = re.compile(r"/\*.*?\*/|^\s*(?:#|//).*?$", re.DOTALL | re.MULTILINE)
 _VARIABLE = re.compile(r'^\s*variable\s+"([^"]+)"', re.MULTILINE)
@@ -28,9 +28,16 @@ _SOURCE = re.compile(r'^\s*source\s+"([^"]+)"\s+"[^"]+"', re.MULTILINE)
 @dataclass(frozen=True)
 class Template:
     """
-    A template: its *variables* and the types of its *builders*.
+    The parts of a Packer template that onebox uses.
 
-    *hcl* tells whether it is one of Packer's newer language, in either writing.
+    Attributes:
+        name: The file's name.
+
+        hcl: Whether it is HCL2, in native or in JSON syntax; else legacy JSON.
+
+        variables: The names of the declared variables.
+
+        builders: The types of the builders.
     """
 
     name: str
@@ -40,30 +47,31 @@ class Template:
 
     @property
     def on_a_box(self) -> bool:
-        """Whether it runs on a machine that is there, and not on one of its own."""
+        """Return whether it runs on a builder box of onebox."""
         return NULL in self.builders
 
 
 def read(root: Path, name: str) -> Template:
     """
-    Read the template.
+    Read a template.
 
     Raises:
         InputError: It cannot be read.
 
-        ConfigError: It builds nothing, or in two ways at once.
+        ConfigError: It has no source, or a `null` source beside another one.
     """
     variables: Iterable[str]
     builders: Iterable[str]
     try:
         text = (root / name).read_text("utf-8")
         if name.endswith(".pkr.json"):
-            told = json.loads(text)
-            variables, builders = told.get("variable", {}), told.get("source", {})
+            document = json.loads(text)
+            variables = document.get("variable", {})
+            builders = document.get("source", {})
         elif name.endswith(".json"):
-            told = json.loads(text)
-            variables = told.get("variables", {})
-            builders = [one["type"] for one in told.get("builders", [])]
+            document = json.loads(text)
+            variables = document.get("variables", {})
+            builders = [builder["type"] for builder in document.get("builders", [])]
         else:
             text = _COMMENT.sub("", text)
             blocks = "\n".join(_VARIABLES.findall(text))
@@ -72,45 +80,57 @@ def read(root: Path, name: str) -> Template:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"[image] packer: {name} cannot be read: {error}") from error
     hcl = name.endswith((".hcl", ".pkr.json"))
-    found = Template(name, hcl, frozenset(variables), frozenset(builders))
-    if not found.builders:
+    template = Template(name, hcl, frozenset(variables), frozenset(builders))
+    _check(template)
+    return template
+
+
+def _check(template: Template) -> None:
+    name = template.name
+    if not template.builders:
         raise ConfigError(f"[image] packer: {name} has no source, so it builds nothing")
-    if found.on_a_box and len(found.builders) > 1:
-        others = ", ".join(sorted(found.builders - {NULL}))
+    if not template.on_a_box:
+        return
+    if len(template.builders) > 1:
+        others = ", ".join(sorted(template.builders - {NULL}))
         raise ConfigError(
-            f"[image] packer: {name} has a null source beside {others}; an image is "
-            "built in one way"
+            f"[image] packer: {name} has a null source and also {others}; only one "
+            "source is supported"
         )
-    missing = [one for one in BOX if one not in found.variables]
-    if found.on_a_box and missing:
+    missing = [name for name in SSH_VARIABLES if name not in template.variables]
+    if missing:
         raise ConfigError(
-            f"[image] packer: {name} has a null source, and no variable {missing[0]}: "
-            "its source must take the builder box from the variables " + ", ".join(BOX)
+            f"[image] packer: {name} has a null source, but no variable {missing[0]}: "
+            "its source must use the variables " + ", ".join(SSH_VARIABLES)
         )
-    return found
 
 
-def values(
-    template: Template, ours: Mapping[str, Any], users: Mapping[str, str]
+def variables_file(
+    template: Template, values: Mapping[str, Any], user_values: Mapping[str, str]
 ) -> bytes:
     """
-    Return the file of variables that Packer is given: the declared ones of ours.
+    Return the JSON file of variables for Packer.
+
+    Args:
+        values: The values onebox provides. Only declared variables are written.
+
+        user_values: The values of [image] vars, which win.
 
     Raises:
-        ConfigError: The user names a variable that the template does not declare.
+        ConfigError: The template does not declare a variable of [image] vars.
     """
-    for name in users:
+    for name in user_values:
         if name not in template.variables:
             raise ConfigError(
                 f"[image] vars: {template.name} declares no variable {name}"
                 + suggest(name, sorted(template.variables))
             )
-    chosen = {name: ours[name] for name in ours if name in template.variables}
-    chosen.update(users)
+    declared = {name: values[name] for name in values if name in template.variables}
+    declared.update(user_values)
     if not template.hcl:
-        # The older language has texts alone.
-        chosen = {
+        # A legacy template has string variables only.
+        declared = {
             name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in chosen.items()
+            for name, value in declared.items()
         }
-    return json.dumps(chosen, indent=1, sort_keys=True).encode()
+    return json.dumps(declared, indent=1, sort_keys=True).encode()

@@ -1,8 +1,8 @@
 """
-What an image is made of: its inputs, their hash, and which of them has changed.
+The recipe of an image: its inputs, their hash, and which of them has changed.
 
-The hash is how an image is found at the provider; the inputs are remembered here,
-only to be able to say which one has changed since.
+The hash identifies the image at the provider. The inputs are also stored on this
+machine, so that a message can name the one that has changed.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from onebox import formatting
 from onebox.boxes import offers
 from onebox.errors import InputError
 from onebox.images import snapshot
-from onebox.project_files import selected
+from onebox.project_files import select_files
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# A list of requirements can lead to others.
-_OTHERS = re.compile(
+# Lines of a requirements file that include another file.
+_INCLUDES = re.compile(
     r"^\s*(?:-r|-c|--requirement|--constraint)[ =]?\s*([^\s#]+)", re.MULTILINE
 )
 
 
 def title(context: BoxContext) -> str:
-    """Return what the recipe is called in sentences, "" if there is none."""
+    """Return the recipe's name in messages, "" if onebox.toml has no recipe."""
     image = context.settings.image
-    named = image.packer or image.setup or image.requirements
-    return named or (f"Python {image.python}" if image.python else "")
+    file = image.packer or image.setup or image.requirements
+    return file or (f"Python {image.python}" if image.python else "")
 
 
 def base(context: BoxContext) -> str:
-    """Ask the provider what a box starts from that is not made from our image."""
+    """Return the provider's base image, which a box without our image boots from."""
     image = context.settings.image
     return context.provider.base(image.use or image.base, arch(context))
 
@@ -48,9 +48,9 @@ def arch(context: BoxContext) -> str:
 
 
 def inputs(context: BoxContext) -> dict[str, str]:
-    """Return what the recipe is made of: name of each input → its hash."""
+    """Return the hash of each input of the recipe, by the input's name."""
     image = context.settings.image
-    found = {
+    hashes = {
         "[image] base": image.base,
         "base": base(context),
         "architecture": arch(context),
@@ -64,31 +64,32 @@ def inputs(context: BoxContext) -> dict[str, str]:
         ("[image] vars", dict(image.vars)),
     ):
         if value:
-            found[name] = _digest(json.dumps(value, sort_keys=True).encode())
+            hashes[name] = _digest(json.dumps(value, sort_keys=True).encode())
     for file in files(context):
         path = context.root / file.decode("utf-8", "surrogateescape")
         if path.is_symlink():
-            found[formatting.path(file)] = "l" + _digest(bytes(path.readlink()))
+            hashes[formatting.path(file)] = "l" + _digest(bytes(path.readlink()))
         elif path.is_file():
             mode = "x" if path.stat().st_mode & 0o100 else "-"
-            found[formatting.path(file)] = mode + _digest(path.read_bytes())
-    return found
+            hashes[formatting.path(file)] = mode + _digest(path.read_bytes())
+    return hashes
 
 
-def digest(found: Mapping[str, str]) -> str:
-    """Return the hash that a recipe with these inputs is known by: 16 hex digits."""
-    return _digest(json.dumps(found, sort_keys=True).encode())[:16]
+def digest(hashes: Mapping[str, str]) -> str:
+    """Return the hash of a recipe with these inputs: 16 hex digits."""
+    return _digest(json.dumps(hashes, sort_keys=True).encode())[:16]
 
 
 def files(context: BoxContext) -> list[bytes]:
-    """Return the project's files that the recipe needs, relative to the project."""
+    """Return the paths of the recipe's files, relative to the project."""
     image = context.settings.image
     names = [image.setup, image.packer, *image.include, *_requirements(context)]
-    return selected(context, [], [name for name in names if name]).paths
+    selection = select_files(context, [], [name for name in names if name])
+    return list(selection.paths)
 
 
 def change(context: BoxContext) -> str:
-    """Say why there is no image of today's recipe: what has changed since the last."""
+    """Return why the current recipe has no image: what changed since the last one."""
     before = snapshot.remembered(context)
     if not before:
         return f"{title(context)} has not been built yet"
@@ -98,15 +99,13 @@ def change(context: BoxContext) -> str:
         changed.discard("base")
     if changed == {"base"}:
         return "base has a newer build"
-    return (
-        f"{formatting.some(sorted(changed))} changed"
-        if changed
-        else "the image is gone"
-    )
+    if not changed:
+        return "the image is gone"
+    return f"{formatting.some(sorted(changed))} changed"
 
 
 def _requirements(context: BoxContext) -> Iterator[str]:
-    """Return the file of requirements, and what it leads to."""
+    """Yield the requirements file and the files that uv reads with it."""
     name = context.settings.image.requirements
     if not name:
         return
@@ -114,7 +113,9 @@ def _requirements(context: BoxContext) -> Iterator[str]:
     if PurePosixPath(name).name == "uv.lock":
         project = folder / "pyproject.toml"
         if not (context.root / project).is_file():
-            raise InputError(f"[image] requirements: there is no {project} with {name}")
+            raise InputError(
+                f"[image] requirements: {project} does not exist, and {name} needs it"
+            )
         yield str(project)
     if (context.root / folder / ".python-version").is_file():
         yield str(folder / ".python-version")
@@ -123,14 +124,14 @@ def _requirements(context: BoxContext) -> Iterator[str]:
         name = waiting.pop()
         path = context.root / name
         if name in seen or ".." in PurePosixPath(name).parts or not path.is_file():
-            # What leaves the project, or is an address, is uv's to refuse or find.
+            # uv reads or refuses addresses and files outside of the project.
             continue
         seen.add(name)
         yield name
         if path.suffix not in (".toml", ".lock"):
             here = PurePosixPath(name).parent
             text = path.read_text("utf-8", "replace")
-            waiting += [str(here / other) for other in _OTHERS.findall(text)]
+            waiting += [str(here / other) for other in _INCLUDES.findall(text)]
 
 
 def _digest(data: bytes) -> str:

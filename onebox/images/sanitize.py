@@ -1,10 +1,10 @@
 """
-Make a box fit to be copied: what is its own, and not the environment's, goes.
+Prepare a box's disk for an image: remove keys, histories, logs and host identity.
 
-The scripts go to the box on stdin of a shell, not as a job: the last of them takes
-away the folder that jobs live in. What concerns the system runs through sudo, and
-only where the box has a system to itself; it looks for the box's own name there
-first, so that it can never be another machine's.
+The scripts go to a shell's stdin over SSH, not to a job: the last one removes the
+folder that jobs live in. Changes to the system run through sudo, and only on a box
+that has a system to itself. They first check for the box's own id, so that they never
+change another machine.
 """
 
 from __future__ import annotations
@@ -19,99 +19,104 @@ from onebox.errors import BoxFailed, ConnectionLost
 from onebox.providers.base import Box
 from onebox.remote.connection import SSHConnection
 
-# How long such a script may take. Cloud-init can be busy for minutes.
-SECONDS = 900.0
+# How long a script may take. Cloud-init can be busy for minutes after a boot.
+TIMEOUT_SECONDS = 900.0
 
 
 def prepare(ssh: SSHConnection, *, system: bool) -> None:
     """
-    Have the system keep its hands off its packages, and wait for its first boot.
+    Stop automatic package updates, and wait until the first boot has ended.
 
     Args:
-        system: The box has a system to itself; so in all that follows.
+        system: Whether the box has a system to itself; the same in all functions
+            below.
     """
     if system:
         _run(ssh, _as_root(ssh.box, _PREPARE))
 
 
-def clean(ssh: SSHConnection, *, system: bool, living: bool) -> None:
+def clean(ssh: SSHConnection, *, system: bool, keep_box: bool) -> None:
     """
-    Remove keys, histories, caches, and whatever makes this machine this machine.
+    Remove keys, histories, caches and the machine's identity.
 
     Args:
-        living: The box goes on afterwards: what it needs to come up again stays
-            (host key, agent, jobs, code and data), and a box made from the image
-            removes it before its ssh server starts.
+        keep_box: Whether the box is used again afterwards. Its host key, agent, jobs,
+            code and data then stay, and a box created from the image removes them
+            before its ssh server starts.
     """
     box, script = ssh.box, _HOME
     if system:
-        part = _SYSTEM
-        if not living:
+        root_script = _SYSTEM
+        if not keep_box:
             script += f"rm -rf {shlex.quote(box.work)}\n"
-            part += _MACHINE.format(root=shlex.quote(_root(box)))
-        script += _as_root(box, part)
+            root_script += _MACHINE.format(root=shlex.quote(_agent_folder(box)))
+        script += _as_root(box, root_script)
     _run(ssh, script)
 
 
-def said(*, system: bool) -> str:
-    """Say what cleaning takes away."""
+def describe(*, system: bool) -> str:
+    """Return a phrase for what `clean` removes."""
     if system:
         return "keys, histories, caches, logs, host keys, machine-id"
     return "histories, caches"
 
 
-def secrets(ssh: SSHConnection, *, system: bool) -> list[str]:
-    """Return the files that an image would hold and that look like secrets."""
+def find_secrets(ssh: SSHConnection, *, system: bool) -> list[str]:
+    """Return the files that look like secrets and would be in an image."""
     own, work = "" if system else "yes", shlex.quote(ssh.box.work)
-    script = _LOOK.format(own=own, work=work)
+    script = _FIND_SECRETS.format(own=own, work=work)
     if system:
         script = _as_root(ssh.box, script)
     return sorted(set(_run(ssh, script).splitlines()))
 
 
-def _root(box: Box) -> str:
+def _agent_folder(box: Box) -> str:
     return str(PurePosixPath(box.agent).parent)
 
 
 def _as_root(box: Box, script: str) -> str:
-    return _ROOT.format(
+    return _AS_ROOT.format(
         box=shlex.quote(box.id),
-        record=shlex.quote(f"{_root(box)}/box.json"),
+        record=shlex.quote(f"{_agent_folder(box)}/box.json"),
         script=shlex.quote(script),
     )
 
 
 def _run(ssh: SSHConnection, script: str) -> str:
-    """Run a script that may be run twice; return what it has printed."""
+    """
+    Run a script on the box and return its output.
+
+    The script must be safe to run twice: it is repeated if the connection breaks.
+    """
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [*ssh.argv(), "exec sh -s"],
             input=script.encode(),
             capture_output=True,
             check=False,
-            timeout=SECONDS,
+            timeout=TIMEOUT_SECONDS,
             env=subprocess_env.environment(),
-            # Ctrl-C is ours to handle.
+            # In a session of its own, Ctrl-C does not reach ssh: we handle it.
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
         raise BoxFailed(
-            f"{ssh.box.id} was not ready for an image within {SECONDS:.0f} s",
-            next="the same command again",
+            f"{ssh.box.id} was not ready for an image within {TIMEOUT_SECONDS:.0f} s",
+            next="run the same command again",
         ) from error
-    if done.returncode == 255:
+    if process.returncode == 255:
         raise ConnectionLost("the connection to the box broke")
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    if process.returncode:
+        lines = process.stderr.decode("utf-8", "replace").strip().splitlines()
         raise BoxFailed(
-            f"{ssh.box.id} could not be made ready for an image (exit "
-            f"{done.returncode})"
-            + "".join(f"\n    {printable(line[:400])}" for line in said[-5:])
+            f"{ssh.box.id} could not be prepared for an image (exit "
+            f"{process.returncode})"
+            + "".join(f"\n    {printable(line[:400])}" for line in lines[-5:])
         )
-    return done.stdout.decode("utf-8", "replace")
+    return process.stdout.decode("utf-8", "replace")
 
 
-_ROOT = """\
+_AS_ROOT = """\
 if ! grep -qsF {box} {record}; then
 echo 'this machine is not the box' >&2
 exit 3
@@ -123,7 +128,7 @@ sudo -n sh -c {script} || exit
 fi
 """
 
-# Timers that install packages take apt's lock, and restart services at will.
+# The timers of automatic updates take apt's lock and restart services.
 _PREPARE = """\
 for it in apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service; do
 systemctl mask --now $it
@@ -143,7 +148,7 @@ _HISTORIES = (
     " .sqlite_history .mysql_history .rediscli_history .lesshst .viminfo .wget-hsts"
 )
 
-# A local box's own TMPDIR is below its folder; /tmp is everybody's.
+# Without /tmp: a local box shares it with the machine, and has a TMPDIR of its own.
 _HOME = f"""\
 cd || exit
 rm -rf {_HISTORIES} .cache/pip .cache/uv
@@ -165,8 +170,8 @@ find /tmp /var/tmp -mindepth 1 -maxdepth 1 -exec rm -rf {{}} +
 sync
 """
 
-# The agent's folder comes last: with it goes the watch, and from then on only
-# systemd's own timer, which is below /run, ends the box at its deadline.
+# The agent's folder is removed last, because the watchdog is in it. From then on only
+# a systemd timer below /run powers the box off at its deadline.
 _MACHINE = """\
 rm -rf /var/lib/dhcp/* /var/lib/systemd/random-seed
 if command -v journalctl >/dev/null; then
@@ -182,7 +187,7 @@ rm -rf {root}
 sync
 """
 
-_LOOK = """\
+_FIND_SECRETS = """\
 homes=$HOME
 [ -n "{own}" ] || homes="/root /home/*"
 for home in $homes; do

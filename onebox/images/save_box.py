@@ -1,4 +1,4 @@
-"""Save a box that was set up by hand as an image, and have the box go on."""
+"""Save the disk of a live box as an image; the box is stopped and started again."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def save(context: BoxContext, name: str, *, yes: bool) -> Image:
     """
     Save the live box's disk as an image called *name*.
 
-    The box is stopped for it and started again.
+    The box is stopped for the save and started again.
 
     Args:
-        yes: Do not ask, although there are files that look like secrets.
+        yes: Do not ask before saving files that look like secrets.
 
     Raises:
-        UsageError: There is no such box, its job still runs, no usable name was
-            given, or the user does not want an image with secrets in it.
+        UsageError: There is no box, its job still runs, the name is not valid, or
+            the user does not want an image with secrets.
     """
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"--from-box needs a name for the image, not {name!r}",
+            f"--from-box needs a name for the image, got {name!r}",
             next="inv image --from-box --as=my-environment",
         )
     context.running_box()
@@ -43,21 +43,23 @@ def save(context: BoxContext, name: str, *, yes: bool) -> Image:
     lifecycle.recover(context)
     context.look_again()
     box = bring_up.ready(context)
-    running = client.latest(context)
-    if running is not None and running.state == "running":
+    latest = client.latest(context)
+    if latest is not None and latest.state == "running":
         raise UsageError(
-            f"job {running.job} still runs on {context.title}",
+            f"job {latest.job} still runs on {context.title}",
             next="inv logs, or inv cancel",
         )
     hello: Hello = context.resuming(lambda channel: Hello.parse(channel.ask("hello")))
     if builder.warn_of_secrets(context, box) and not yes:
-        _may_hold_secrets(context, name)
+        _confirm_secrets(context, name)
+    # A box is created from an image of ours or from the provider's base image.
+    base = box.image or recipe.base(context)
     image = snapshot.new_image(
-        context, box.tags, name, hello.arch, recipe="", base=_base(context, box)
+        context, box.tags, name, hello.arch, recipe="", base=base
     )
     with context.timed("image"), context.screen.stage("image") as line:
         line.doing(f"cleaning {box.id}")
-        builder.on_box(context, box, partial(sanitize.clean, living=True))
+        builder.on_box(context, box, partial(sanitize.clean, keep_box=True))
         line.doing(f"stopping {box.id}")
         context.forget_connection()
         try:
@@ -70,24 +72,19 @@ def save(context: BoxContext, name: str, *, yes: bool) -> Image:
             raise
         line.doing("starting the box again")
         _start(context, box)
-        line.end("", f"{name}: {catalog.size(image)}, from {box.id}")
+        line.end("", f"{name}: {catalog.stored_size(image)}, from {box.id}")
     context.screen.note(f'use it: [image] use = "{name}" in onebox.toml')
     return image
 
 
-def _may_hold_secrets(context: BoxContext, name: str) -> None:
+def _confirm_secrets(context: BoxContext, name: str) -> None:
     if context.screen.can_ask and not context.screen.ask(
-        f"Whoever uses {name} can read them. Type yes to save it with them:", "yes"
+        f"Everyone who uses {name} can read them. Type yes to save it with them:", "yes"
     ):
         raise UsageError(
             "no image was saved",
             next="remove them on the box (inv ssh), or --yes",
         )
-
-
-def _base(context: BoxContext, box: Box) -> str:
-    """Return what the box was made from: an image of ours, or the plain system."""
-    return box.image or recipe.base(context)
 
 
 def _start(context: BoxContext, box: Box) -> None:

@@ -1,4 +1,9 @@
-"""Make an image of what stands there; a crash leaves it whole, or not at all."""
+"""
+Save a stopped box's disk as an image, or remove an image, with a journal.
+
+After a crash the next command completes what the journal has as open, or undoes it:
+no incomplete image stays.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +25,17 @@ from onebox.store.box_store import random_id
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# How often a save is asked for again that a provider cannot see the end of. Each
-# time it waits as long as it thinks right.
-PATIENCE = 3
-# What a crash can interrupt here, as the journal calls it.
+# How often a save without a clear answer is requested again. Each request waits as
+# long as the provider's module finds right.
+SAVE_RETRIES = 3
+# The operations of this module in the journal.
 INTENTS = ("save", "adopt", "packer", "unsave")
 
 
 def new_image(
     context: BoxContext, tags: Tags, name: str, arch: str, *, recipe: str, base: str
 ) -> Image:
-    """Return what an image is going to be; its id is decided here."""
+    """Return the description of an image to save, with a new id."""
     return Image(
         id=f"oi-{random_id()}",
         name=name,
@@ -49,74 +54,74 @@ def save(
     """
     Save a stopped box's disk as an image.
 
-    What is half made is removed if that fails, or is interrupted by the user.
+    After a failure or Ctrl-C the incomplete image is removed.
 
     Args:
-        inputs: What the recipe was made of, to be remembered with the image.
+        inputs: The inputs of the recipe, to be stored on this machine.
     """
-    with begun(context, box, image, inputs) as outcome:
+    with save_intent(context, box, image, inputs) as outcome:
         try:
-            saved = _patiently(context, box, image)
+            saved = _save_with_retries(context, box, image)
         except (OneboxError, Interrupted) as error:
             if not isinstance(error, Unclear):
-                # Should this fail, the intent stays open and is seen to later.
+                # If the removal fails, the intent stays open for the next command.
                 context.provider.delete_image(image)
                 outcome["undone"] = True
             raise
-    _saved(context, inputs)
+    _update_local_state(context, inputs)
     return saved
 
 
 @contextmanager
-def begun(
+def save_intent(
     context: BoxContext, box: Box, image: Image, inputs: Mapping[str, str] | None
 ) -> Iterator[dict[str, Any]]:
-    """Have it in the journal that a box is being saved, until the body has ended."""
-    what = {
+    """Record in the journal that a box is being saved, while the block runs."""
+    intent = {
         "image": asdict(image),
         "inputs": dict(inputs or {}),
         "box": box.id,
         "place": box.place,
         "provider": context.provider.name,
     }
-    with context.store.intent("save", **what) as outcome:
+    with context.store.intent("save", **intent) as outcome:
         yield outcome
 
 
 def is_open(context: BoxContext) -> bool:
-    """Tell whether a save was begun of which nobody knows yet how it ended."""
+    """Return whether the journal has a save whose outcome is unknown."""
     return any(intent["do"] == "save" for intent in context.store.open_intents())
 
 
 def adopt(
     context: BoxContext, artifact: str, image: Image, inputs: Mapping[str, str]
 ) -> Image:
-    """Make an image of ours of one that Packer has built."""
-    what = {
+    """Tag an image that Packer has built as ours."""
+    intent = {
         "artifact": artifact,
         "image": asdict(image),
         "inputs": dict(inputs),
         "provider": context.provider.name,
     }
-    with context.store.intent("adopt", **what):
+    with context.store.intent("adopt", **intent):
         adopted = context.provider.adopt_image(artifact, image)
-    _saved(context, inputs)
+    _update_local_state(context, inputs)
     return adopted
 
 
 def remove(context: BoxContext, image: Image) -> None:
-    """Remove an image, and whatever its provider keeps for it."""
-    what = {"image": asdict(image), "provider": context.provider.name}
-    with context.store.intent("unsave", **what):
+    """Remove an image and its resources at the provider."""
+    intent = {"image": asdict(image), "provider": context.provider.name}
+    with context.store.intent("unsave", **intent):
         context.provider.delete_image(image)
     context.images = None
 
 
 def finish(context: BoxContext, intent: Mapping[str, Any]) -> None:
-    """Go on with what an earlier command was interrupted at; at worst, undo it."""
+    """Complete the operation of an interrupted command, or undo it."""
     if not isinstance(intent.get("image"), dict):
         return
-    image = _image(intent["image"])
+    image = _parse_image(intent["image"])
     if intent["do"] == "unsave":
         context.provider.delete_image(image)
         return
@@ -124,81 +129,83 @@ def finish(context: BoxContext, intent: Mapping[str, Any]) -> None:
         f"an earlier command was interrupted while it saved {image.name}"
     )
     try:
-        if _finished(context, intent, image):
-            _saved(context, intent.get("inputs"))
+        if _complete(context, intent, image):
+            _update_local_state(context, intent.get("inputs"))
         else:
             context.provider.delete_image(image)
             context.images = None
     except Unclear:
         raise
     except OneboxError as error:
-        context.screen.warn(f"{image.name} is given up: {error.message}")
+        context.screen.warn(f"{image.name} is not saved: {error.message}")
         context.provider.delete_image(image)
 
 
 def remember(context: BoxContext, inputs: Mapping[str, str]) -> None:
-    """Write down what the image that there is was made of, unless that is known."""
+    """Store the inputs of the current image on this machine, if they are new."""
     if inputs != remembered(context):
-        path = _memory(context)
+        path = _inputs_file(context)
         private_dir(path.parent)
         write_atomically(path, json.dumps(dict(inputs), indent=1).encode())
 
 
 def remembered(context: BoxContext) -> dict[str, str]:
-    """Return what the latest image known here was made of, nothing if that is lost."""
+    """Return the stored inputs of the latest image, empty if there are none."""
     with suppress(FileNotFoundError, ValueError):
-        found = json.loads(_memory(context).read_bytes())
-        if isinstance(found, dict):
-            return found
+        inputs = json.loads(_inputs_file(context).read_bytes())
+        if isinstance(inputs, dict):
+            return inputs
     return {}
 
 
-def _memory(context: BoxContext) -> Path:
+def _inputs_file(context: BoxContext) -> Path:
     return context.store.directory / "recipe.json"
 
 
-def _patiently(context: BoxContext, box: Box, image: Image) -> Image:
-    """Save a box; where no clear answer comes, ask for the same image again."""
-    for _ in range(PATIENCE):
+def _save_with_retries(context: BoxContext, box: Box, image: Image) -> Image:
+    """Save a box; without a clear answer, request the same image again."""
+    for _ in range(SAVE_RETRIES):
         try:
             return context.provider.save(box, image)
         except Unclear as error:
-            context.screen.note(f"{error.message}; asking again")
+            context.screen.note(f"{error.message}; trying again")
     return context.provider.save(box, image)
 
 
-def _finished(context: BoxContext, intent: Mapping[str, Any], image: Image) -> bool:
+def _complete(context: BoxContext, intent: Mapping[str, Any], image: Image) -> bool:
+    """Complete an interrupted save; return False if it has to be undone."""
     provider = context.provider
-    if any(one.id == image.id for one in provider.images(context.owner)):
+    if any(saved.id == image.id for saved in provider.images(context.owner)):
         return True
     if intent["do"] == "adopt":
         provider.adopt_image(str(intent["artifact"]), image)
         return True
     if intent["do"] == "packer":
-        raw = Path(str(intent["output"]))
+        output = Path(str(intent["output"]))
         packer_output.wait_for_end(
-            raw, lambda: context.screen.note("Packer is still at work: waiting for it")
+            output, lambda: context.screen.note("Packer still runs: waiting for it")
         )
-        artifact = packer_output.artifact(packer_output.read(raw))
+        artifact = packer_output.artifact(packer_output.read(output))
         if artifact:
             provider.adopt_image(artifact, image)
         return bool(artifact)
     box = provider.get(str(intent["box"]), str(intent.get("place", "")))
     if box is None or box.state not in ("stopping", "stopped"):
-        # What runs is not clean any more.
+        # A box that has booted again is not clean.
         return False
     provider.stop(box)
-    _patiently(context, box, image)
+    _save_with_retries(context, box, image)
     return True
 
 
-def _saved(context: BoxContext, inputs: Mapping[str, str] | None) -> None:
+def _update_local_state(context: BoxContext, inputs: Mapping[str, str] | None) -> None:
     context.images = None
     if inputs:
         remember(context, inputs)
 
 
-def _image(told: Mapping[str, Any]) -> Image:
+def _parse_image(fields: Mapping[str, Any]) -> Image:
+    """Return the image whose `asdict` is in the journal."""
     return Image(
-        **{**told, "tags": Tags(**told["tags"]), "places": tuple(told["places"])}
+        **{**fields, "tags": Tags(**fields["tags"]), "places": tuple(fields["places"])}
     )

@@ -1,4 +1,4 @@
-"""Let a program that knows nothing of host keys reach a box over our connection."""
+"""Forward a local port to a box's SSH server, for a program that checks no host key."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from onebox.errors import ConnectionLost
 from onebox.providers.base import Box
 from onebox.remote.connection import SSHConnection
 
-UP_SECONDS = 30.0
+OPEN_SECONDS = 30.0
 
 
 @contextmanager
-def to(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
+def forward(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
     """
-    Give an address at which the box's own ssh server answers.
+    Yield a host and port at which the box's SSH server answers.
 
-    What goes there goes through a connection of ours, which has verified the box's
-    host key and knows the way, also through a jump host. A box on this machine is
-    reached directly.
+    The traffic goes through a connection of ours, which has verified the box's host
+    key and may lead through a jump host. A box on this machine is reached directly.
 
     Raises:
         ConnectionLost: The connection could not be opened.
     """
-    if _is_here(box.host) and not box.jump:
+    if _is_loopback(box.host) and not box.jump:
         yield box.host, box.port
         return
     port = _free_port()
@@ -38,7 +37,8 @@ def to(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
         ssh.argv(
             *("-N", "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"),
             *("-L", f"127.0.0.1:{port}:127.0.0.1:{box.port}"),
-            # Said once the port is ours: another process may have been quicker.
+            # ssh prints this after it has bound the port. Another process may have
+            # taken the port first, and would answer a connection attempt.
             *("-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo open"),
         ),
         stdin=subprocess.DEVNULL,
@@ -57,12 +57,12 @@ def to(ssh: SSHConnection, box: Box) -> Iterator[tuple[str, int]]:
 
 def _wait_until_open(process: subprocess.Popen[bytes], box: Box) -> None:
     assert process.stdout is not None
-    said, _, _ = select.select([process.stdout], [], [], UP_SECONDS)
-    if not said or not os.read(process.stdout.fileno(), 100):
-        raise ConnectionLost(f"no way to {box.id} could be opened for Packer")
+    readable, _, _ = select.select([process.stdout], [], [], OPEN_SECONDS)
+    if not readable or not os.read(process.stdout.fileno(), 100):
+        raise ConnectionLost(f"the SSH tunnel to {box.id} for Packer did not open")
 
 
-def _is_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

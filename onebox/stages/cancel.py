@@ -13,21 +13,20 @@ if TYPE_CHECKING:
 
 
 def perform(context: BoxContext) -> None:
-    """Stop the job: TERM, the grace time, KILL; return when it has ended."""
+    """Stop the job with SIGTERM and, after the grace period, SIGKILL; wait for it."""
     box = bring_up.ready(context)
-    answer = client.latest(context)
-    if answer is None or not answer.runs:
+    latest = client.latest(context)
+    if latest is None or not latest.runs:
         context.screen.line("cancel", "done", "up to date", "no job is running")
         return
     with context.screen.stage("cancel") as line:
-        line.doing(
-            f"{answer.job}: TERM, then up to {context.settings.run.cancel_grace:g} s"
+        grace = context.settings.run.cancel_grace
+        line.doing(f"{latest.job}: SIGTERM, then SIGKILL after {grace:g} s")
+        answer = context.resuming(
+            lambda channel: channel.ask("cancel", job=latest.job, cause="cancel"), box
         )
-        ended = context.resuming(
-            lambda channel: channel.ask("cancel", job=answer.job, cause="cancel"), box
-        )
-        status = JobStatus.parse(ended, answer.job)
+        status = JobStatus.parse(answer, latest.job)
         record = client.fate(status)
         run_history.seen(context, status.job, record)
-        line.end("", f"{answer.job}: {follow.describe(record)}")
+        line.end("", f"{latest.job}: {follow.describe(record)}")
     context.screen.note("then: inv fetch teardown")

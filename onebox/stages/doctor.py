@@ -1,4 +1,4 @@
-"""Look for whatever would keep a run from working here."""
+"""Check everything that a run needs on this machine and at the provider."""
 
 from __future__ import annotations
 
@@ -24,33 +24,37 @@ if TYPE_CHECKING:
 
 def perform(context: BoxContext) -> None:
     """
-    Print one line for each thing looked at.
+    Print one line for each check.
 
     Raises:
-        OneboxError: Something is wrong that would keep a run from working.
+        OneboxError: A check failed: a run would fail too.
     """
-    checks = [*_own(context), *context.provider.checks(), *_lifetime(context)]
+    checks = [
+        *_local_checks(context),
+        *context.provider.checks(),
+        *_credentials_check(context),
+    ]
     for check in checks:
         mark = {True: "done", False: "failed", None: "warn"}[check.ok]
         context.screen.check(check.name, mark, check.detail)
         if check.next and check.ok is not True:
             context.screen.print(f"{'':<16}   next: {check.next}")
-    wrong = [check.name for check in checks if check.ok is False]
-    if wrong:
-        raise OneboxError(f"not ready: {', '.join(wrong)}")
+    failed = [check.name for check in checks if check.ok is False]
+    if failed:
+        raise OneboxError(f"not ready: {', '.join(failed)}")
 
 
 def print_policy(context: BoxContext) -> None:
-    """Print the least permissions that a user of this provider needs."""
+    """Print the least permissions that onebox needs at this provider."""
     context.screen.print(context.provider.policy())
 
 
-def _lifetime(context: BoxContext) -> Iterator[Check]:
-    """Compare the life of the credentials with that of a box."""
+def _credentials_check(context: BoxContext) -> Iterator[Check]:
+    """Warn if the credentials expire before a box's deadline."""
     try:
         end = context.provider.credentials_expire()
     except OneboxError:
-        # The provider's own check has said why there are none.
+        # The provider's own check reports missing credentials.
         return
     if end is None:
         return
@@ -59,39 +63,39 @@ def _lifetime(context: BoxContext) -> Iterator[Check]:
         yield Check(
             "credentials",
             None,
-            f"they end at {formatting.clock(end, now)}, before a box's deadline "
+            f"they expire at {formatting.clock(end, now)}, before a box's deadline "
             f"({hours:g} h from now): a teardown after that needs new ones",
             "log in again just before a long run",
         )
 
 
-def _own(context: BoxContext) -> Iterator[Check]:
+def _local_checks(context: BoxContext) -> Iterator[Check]:
     version = ".".join(str(n) for n in sys.version_info[:3])
     yield Check("python", True, f"{version}, {sys.executable}")
-    yield _client()
+    yield _check_ssh()
     git = shutil.which("git")
     yield Check(
         "git",
         True if git else None,
-        git or "not there: .gitignore files are read by onebox itself",
+        git or "not installed: onebox reads .gitignore files itself",
     )
     for name, path in (
         ("state", state_dir(context.environ)),
         ("owner", config_dir(context.environ)),
     ):
-        yield _writable(name, path)
+        yield _check_writable(name, path)
     yield Check("owner id", True, context.owner)
     try:
         connection.socket_dir(context.environ)
         yield Check("ssh sockets", True, str(connection.socket_dir(context.environ)))
     except OneboxError as error:
         yield Check("ssh sockets", False, error.message, error.next)
-    yield _files(context)
+    yield _check_configuration(context)
 
 
-def _client() -> Check:
+def _check_ssh() -> Check:
     try:
-        said = subprocess.run(
+        version = subprocess.run(
             ["ssh", "-V"],
             capture_output=True,
             text=True,
@@ -102,10 +106,10 @@ def _client() -> Check:
         return Check(
             "ssh", False, "there is no OpenSSH client", "apt install openssh-client"
         )
-    return Check("ssh", True, said)
+    return Check("ssh", True, version)
 
 
-def _writable(name: str, path: Path) -> Check:
+def _check_writable(name: str, path: Path) -> Check:
     try:
         with tempfile.TemporaryFile(dir=private_dir(path)):
             return Check(name, True, str(path))
@@ -113,9 +117,9 @@ def _writable(name: str, path: Path) -> Check:
         return Check(name, False, f"{path}: {error.strerror}")
 
 
-def _files(context: BoxContext) -> Check:
+def _check_configuration(context: BoxContext) -> Check:
     try:
         config.check_files(context.settings, context.root)
     except OneboxError as error:
         return Check("onebox.toml", False, error.message, error.next)
-    return Check("onebox.toml", True, "valid, and the files it names are there")
+    return Check("onebox.toml", True, "valid, and the files it names exist")

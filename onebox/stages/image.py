@@ -1,4 +1,4 @@
-"""Package the job's environment: whether it is up to date, and what is done if not."""
+"""Build the image with the job's environment if its recipe has changed."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from onebox.providers.base import Box, Image
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# Images that somebody else has made, by the providers' own ids.
+# Ids of images that onebox did not create: Amazon's and Google's.
 FOREIGN = re.compile(r"ami-[0-9a-f]+|projects/[a-z0-9:.-]+/global/images/.+")
 
 
-def wanted(context: BoxContext) -> Image | None:
+def find(context: BoxContext) -> Image | None:
     """
-    Return the image that today's recipe asks for, if the provider holds it.
+    Return the image of the current recipe, None if it is not built or not needed.
 
     Raises:
-        ConfigError: `use` names an image that there is not.
+        ConfigError: `use` names an image that does not exist.
 
-        UsageError: The box asked for has another architecture than the image.
+        UsageError: The image and the requested box have different architectures.
     """
-    image = _wanted(context)
+    image = _find(context)
     if image is not None and image.arch not in ("", recipe.arch(context)):
-        # Perhaps another of the candidates can boot it; if none can it says so.
+        # Another offer may boot the image. If none can, this raises.
         offers.find(context, image)
     return image
 
 
 def reason(context: BoxContext) -> str | None:
-    """Say why an image has to be built, or None."""
-    if not recipe.title(context) or wanted(context) is not None:
+    """Return why an image has to be built, None if it exists or is not needed."""
+    if not recipe.title(context) or find(context) is not None:
         return None
     packer.check(context)
     return recipe.change(context)
 
 
-def up_to_date(context: BoxContext) -> str:
-    """Say what is there when there is no reason to build."""
-    image = wanted(context)
+def describe_up_to_date(context: BoxContext) -> str:
+    """Return a phrase for the image that a box boots from."""
+    image = find(context)
     if image is None:
         return f"no recipe: plain {recipe.base(context)}"
     day = time.strftime("%d %b", time.localtime(image.created)).lstrip("0")
@@ -55,17 +55,20 @@ def up_to_date(context: BoxContext) -> str:
 
 
 def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
-    """Bring the image up to date and return it; None stands for the plain base."""
+    """Bring the image up to date; return it, None for the provider's base image."""
     offers.greet(context)
     if context.store.open_intents() or context.builders:
         context.lock()
         lifecycle.recover(context)
-    again = rebuild and bool(recipe.title(context))
-    why = "asked to" if again else reason(context)
+    if rebuild and recipe.title(context):
+        why: str | None = "--rebuild"
+    else:
+        why = reason(context)
     offers.announce(context)
     if why is None:
-        context.screen.line("image", "done", "up to date", up_to_date(context))
-        image = wanted(context)
+        detail = describe_up_to_date(context)
+        context.screen.line("image", "done", "up to date", detail)
+        image = find(context)
         if image is not None and recipe.title(context):
             snapshot.remember(context, recipe.inputs(context))
         return image
@@ -76,9 +79,9 @@ def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
         return builder.build(context, why)
 
 
-def proved(context: BoxContext, box: Box) -> None:
-    """Take note that a box has come up: what its image replaces can go."""
-    catalog.replace_older(context, box)
+def remove_replaced(context: BoxContext, box: Box) -> None:
+    """Remove the images that a box's image replaces, now that the box is up."""
+    catalog.remove_replaced(context, box)
 
 
 def save_from_box(context: BoxContext, name: str, *, yes: bool = False) -> Image:
@@ -92,38 +95,32 @@ def show_list(context: BoxContext) -> None:
 
 
 def prune(context: BoxContext, name: str, *, everywhere: bool, yes: bool) -> None:
-    """Remove the images that nothing asks for any more."""
-    catalog.prune(
-        context, name, current=_current(context), everywhere=everywhere, yes=yes
-    )
-
-
-def _current(context: BoxContext) -> Image | None:
-    """Return the image that onebox.toml asks for today, None if there is none."""
+    """Remove the images that newer ones replace; see `catalog.prune`."""
     try:
-        return _wanted(context)
+        current = _find(context)
     except ConfigError:
-        return None
+        current = None
+    catalog.prune(context, name, current=current, everywhere=everywhere, yes=yes)
 
 
-def _wanted(context: BoxContext) -> Image | None:
+def _find(context: BoxContext) -> Image | None:
     settings = context.settings.image
-    mine = catalog.images(context)
+    images = catalog.images(context)
     if settings.use:
-        for image in mine:
+        for image in images:
             if settings.use in (image.id, image.name):
                 return image
         if FOREIGN.fullmatch(settings.use):
-            # Not ours, but the provider's: it says whether there is such a one.
+            # Not our image but the provider's: this raises if it does not exist.
             recipe.base(context)
             return None
-        have = formatting.some(sorted({i.name for i in mine})) or "none"
+        names = formatting.some(sorted({image.name for image in images})) or "none"
         raise ConfigError(
-            f"[image] use = {settings.use!r}: there is no such image of yours "
-            f"(there are: {have})",
+            f"[image] use = {settings.use!r}: you have no such image "
+            f"(your images: {names})",
             next="inv image --list",
         )
     if not recipe.title(context):
         return None
-    today = recipe.digest(recipe.inputs(context))
-    return next((image for image in mine if image.recipe == today), None)
+    digest = recipe.digest(recipe.inputs(context))
+    return next((image for image in images if image.recipe == digest), None)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 def perform(context: BoxContext, *, force: bool = False) -> None:
     """
-    Write onebox.toml, and have git ignore the folder of logs and receipts.
+    Write onebox.toml, and add the folder of logs and receipts to .gitignore.
 
     Raises:
-        UsageError: There is one already.
+        UsageError: onebox.toml exists, and *force* is not set.
     """
     path = context.root / "onebox.toml"
     if path.exists() and not force:
-        raise UsageError(f"{path} is there already", next="inv init --force")
+        raise UsageError(f"{path} exists already", next="inv init --force")
     text = config.template(context.settings.provider)
     write_atomically(path, text.encode(), mode=0o644)
     context.screen.line("init", "done", "written", "onebox.toml")
@@ -31,5 +31,6 @@ def perform(context: BoxContext, *, force: bool = False) -> None:
         text = "".join(f"{line}\n" for line in [*lines, ".onebox/"])
         write_atomically(ignore, text.encode(), mode=0o644)
         context.screen.line("init", "done", "written", ".gitignore: .onebox/")
-    there = (context.root / "job.py").exists()
-    context.screen.note(f"next: {'' if there else '[run] command, then '}inv run")
+    # The template's [run] command is `python job.py`.
+    has_job = (context.root / "job.py").exists()
+    context.screen.note(f"next: {'' if has_job else '[run] command, then '}inv run")

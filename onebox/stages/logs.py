@@ -15,28 +15,31 @@ if TYPE_CHECKING:
 
 def perform(context: BoxContext) -> None:
     """
-    Follow the job from where the local log ends; its exit code is ours.
+    Print the job's output and follow it until the job ends.
 
-    A finished job's log is printed whole, also when its box is gone.
+    If the box is gone, the local log of its last job is printed.
+
+    Raises:
+        JobFailed: The job's exit code is not 0; it becomes that of `inv logs`.
     """
     if context.box is None:
-        past = history.last(context)
-        if past is not None:
-            _replay(context, past)
+        finished = history.last(context)
+        if finished is not None:
+            _replay(context, finished)
             return
     box = bring_up.ready(context)
-    answer = client.latest(context)
-    if answer is None:
+    latest = client.latest(context)
+    if latest is None:
         raise UsageError(f"no job has run on {context.title} yet", next="inv run")
-    job_id = answer.job
+    job_id = latest.job
     path = client.log_path(context, job_id)
     shown = 0
     with suppress(FileNotFoundError):
         shown = log.replay(path, context.screen.output, context.screen.output_gone)
     context.doing, context.job_state = "run", "started"
-    told = run_history.read(context)
-    of_run = told.id if told is not None and told.has(job_id) else job_id
-    record = follow.watch(context, box, job_id, run=of_run, shown=shown)
+    run = run_history.read(context)
+    run_id = run.id if run is not None and run.has(job_id) else job_id
+    record = follow.watch(context, box, job_id, run=run_id, shown=shown)
     receipt.keep(context, box, job_id, record)
     run_history.seen(context, job_id, record)
     context.screen.note("then: inv fetch teardown")
@@ -44,22 +47,25 @@ def perform(context: BoxContext) -> None:
         raise JobFailed(record.code)
 
 
-def _replay(context: BoxContext, past: history.FinishedJob) -> None:
+def _replay(context: BoxContext, finished: history.FinishedJob) -> None:
     """
-    Print a job's log as it is kept here; its exit code is ours.
+    Print the local log of a finished job.
 
     Raises:
-        Lost: Nothing here says how it ended.
+        JobFailed: The job's exit code was not 0.
+
+        Lost: The outcome of the job is not recorded on this machine.
     """
     screen = context.screen
     screen.note(
-        f"there is no box {context.title}: job {past.job}, from "
-        f"{client.log_place(context, past.job)}"
+        f"there is no box {context.title}: job {finished.job}, from "
+        f"{client.log_place(context, finished.job)}"
     )
-    log.replay(past.log, screen.output, screen.output_gone)
+    log.replay(finished.log, screen.output, screen.output_gone)
     screen.close_line()
-    if past.code is None:
-        raise Lost(f"job {past.job}: {past.how}", next="inv run")
-    screen.line("run", "failed" if past.code else "done", past.spent, past.how)
-    if past.code:
-        raise JobFailed(past.code)
+    if finished.code is None:
+        raise Lost(f"job {finished.job}: {finished.how}", next="inv run")
+    mark = "failed" if finished.code else "done"
+    screen.line("run", mark, finished.spent, finished.how)
+    if finished.code:
+        raise JobFailed(finished.code)

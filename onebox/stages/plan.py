@@ -1,4 +1,4 @@
-"""Say what would happen, and why; change nothing."""
+"""Print what each stage would do, and why; change nothing."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 
 def show(context: BoxContext, stage: str, command: str = "") -> None:
     """
-    Print one stage's line of the plan; for `run`, those of the whole chain's end.
+    Print one stage's line of the plan; after `run`, also its fetch and teardown.
 
     Args:
-        command: What `run` would run, if that is not [run] command.
+        command: The command that `run` would run, if it is not [run] command.
 
     Raises:
-        OneboxError: The stage would be refused; the run would say the same.
+        OneboxError: The stage itself would fail with this error.
     """
     if stage not in _REASONS:
         return
     if stage in ("image", "provision"):
         offers.announce(context)
-    why = _REASONS[stage](context)
-    if stage == "run" and why is not None:
+    reason = _REASONS[stage](context)
+    if stage == "run" and reason is not None:
         command = command or context.settings.run.command or ""
-        why = preemption_recovery.resumes(context, command) or why
-    if why is None:
-        _line(context, stage, "done", "up to date", _UP_TO_DATE[stage](context))
+        reason = preemption_recovery.describe_resume(context, command) or reason
+    if reason is None:
+        _print_line(context, stage, "done", "up to date", _UP_TO_DATE[stage](context))
     else:
-        stays = push.stays_here(context) if stage == "push" else ""
-        detail = "; ".join(filter(None, [why, stays]))
-        _line(context, stage, "kept", "would run", detail)
-    if stage == "run" and why is not None and not context.line.only:
-        _end_of_chain(context)
+        left_out = push.describe_left_out(context) if stage == "push" else ""
+        detail = "; ".join(filter(None, [reason, left_out]))
+        _print_line(context, stage, "kept", "would run", detail)
+    if stage == "run" and reason is not None and not context.line.only:
+        _show_end_of_chain(context)
 
 
-def whole(context: BoxContext) -> None:
+def show_run(context: BoxContext) -> None:
     """Print the plan of `inv run`."""
     with context.planning():
         context.line.begin("run", only=False, keep=False, own_command=False)
@@ -61,41 +61,35 @@ def whole(context: BoxContext) -> None:
             show(context, stage)
 
 
-def _end_of_chain(context: BoxContext) -> None:
+def _show_end_of_chain(context: BoxContext) -> None:
+    """Print what follows the job: the fetch, and whether the box is torn down."""
     outputs = ", ".join(roots(context)) or "no [fetch] outputs are configured"
-    _line(context, "fetch", "kept", "would run", outputs)
+    _print_line(context, "fetch", "kept", "would run", outputs)
     if context.box is None and context.line.makes_for_itself:
-        _line(
-            context,
-            "teardown",
-            "kept",
-            "would run",
-            "the chain makes the box for itself",
-        )
-    elif context.line.owes_teardown(context.store.record.ours_to_end):
-        why = "a chain has made the box for itself"
-        if "teardown" in context.line.named:
-            why = "the line asks for it"
-        _line(context, "teardown", "kept", "would run", why)
+        reason = "the chain creates the box for this job only"
+    elif not context.line.owes_teardown(context.store.record.ours_to_end):
+        _print_line(context, "teardown", "done", "would not run", "the box is kept")
+        return
+    elif "teardown" in context.line.stages:
+        reason = "teardown is on the command line"
     else:
-        _line(context, "teardown", "done", "would not run", "the box is kept")
+        reason = "an earlier chain created the box for its job only"
+    _print_line(context, "teardown", "kept", "would run", reason)
 
 
-def _line(context: BoxContext, stage: str, mark: str, result: str, detail: str) -> None:
+def _print_line(
+    context: BoxContext, stage: str, mark: str, result: str, detail: str
+) -> None:
     context.screen.plan_line(stage, mark, result, detail)
 
 
 def _run_reason(context: BoxContext) -> str | None:
-    why = run.reason(context)
-    if why is not None:
+    reason = run.reason(context)
+    if reason is not None:
         run.check(context)
         if context.box is not None and context.box.state == "running":
             client.refuse_running(context, client.latest(context))
-    return why
-
-
-def _nothing(context: BoxContext) -> str:
-    return ""
+    return reason
 
 
 _REASONS: dict[str, Callable[[BoxContext], str | None]] = {
@@ -107,10 +101,10 @@ _REASONS: dict[str, Callable[[BoxContext], str | None]] = {
     "teardown": teardown.reason,
 }
 _UP_TO_DATE: dict[str, Callable[[BoxContext], str]] = {
-    "image": image.up_to_date,
-    "provision": provision.up_to_date,
-    "push": push.stays_here,
+    "image": image.describe_up_to_date,
+    "provision": provision.describe_up_to_date,
+    "push": push.describe_left_out,
     "run": lambda context: "command, code, data and image unchanged",
-    "fetch": _nothing,
-    "teardown": lambda context: "nothing is there",
+    "fetch": lambda context: "",
+    "teardown": lambda context: "no box is left",
 }

@@ -1,11 +1,11 @@
 """
-Have a job's next attempt ready when the cloud has taken the box of the last one.
+Restart a job on a new box after the cloud has preempted its spot box.
 
-The rule that keeps every result: while the box still answers, its checkpoints
-and outputs come here, and then it goes. The disk of a box that is off is read
-where that costs nothing. Where it would take another paid machine the disk
-stays, beside the next box, until the job has ended by itself and its outputs are
-here; the next attempt goes on from the last checkpoints that were pulled.
+No result is lost. While the preempted box still answers, its checkpoints and
+outputs are fetched, and then it is removed. The disk of a stopped box is read where
+that costs nothing. Where reading it would cost another machine, the disk stays until
+the job has ended and its outputs are fetched. The next attempt resumes from the last
+checkpoints that were pulled.
 """
 
 from __future__ import annotations
@@ -34,53 +34,54 @@ if TYPE_CHECKING:
     from onebox.ui.progress import StageLine
 
 
-def begin(
-    context: BoxContext, command: str, before: JobStatus | None
+def resume_or_begin(
+    context: BoxContext, command: str, last_job: JobStatus | None
 ) -> tuple[Run, bool]:
     """
-    Return the run that a job belongs to, and whether it starts on an empty box.
+    Return the run that a new job belongs to, and whether it resumes on a new box.
 
-    It is that of an earlier line if the cloud has taken the box of the same
-    command, and nothing has ended that since.
+    An earlier run of the same command is resumed if the cloud preempted its last
+    attempt. Otherwise a new run begins.
 
     Args:
-        before: The status of the latest job on this box, if there was one.
+        last_job: The status of the latest job on this box, None if there is none.
     """
-    told = run_history.read(context)
-    if told is None or told.ended or told.command != command or not told.attempts:
+    run = run_history.read(context)
+    if run is None or run.ended or run.command != command or not run.attempts:
         return Run(command), False
-    if before is None:
-        return told, True
-    unended = before.state == "lost" or before.cause in run_history.TAKEN
-    if told.has(before.job) and unended:
-        return told, False
+    if last_job is None:
+        return run, True
+    unended = last_job.state == "lost" or last_job.cause in run_history.TAKEN
+    if run.has(last_job.job) and unended:
+        return run, False
     return Run(command), False
 
 
-def resumes(context: BoxContext, command: str) -> str:
-    """Say from where a job would go on if it ran now, "" if from its beginning."""
-    box, before = context.box, None
+def describe_resume(context: BoxContext, command: str) -> str:
+    """Return where a job would resume from, "" if it starts from the beginning."""
+    box, last_job = context.box, None
     if box is not None and box.state == "running":
-        before = client.latest(context)
-    run, anew = begin(context, command, before)
+        last_job = client.latest(context)
+    run, on_new_box = resume_or_begin(context, command, last_job)
     if not run.attempts:
         return ""
-    if not anew or (box is not None and box.state != "running" and not box.disk_only):
-        return f"goes on with the run of job {run.id}, from what is on its box"
+    stopped = box is not None and box.state != "running" and not box.disk_only
+    if not on_new_box or stopped:
+        return f"resumes the run of job {run.id} from what is on its box"
     pull = checkpoints.pulls(context).latest(run.id)
     if pull is None:
-        return f"starts again: no checkpoints of job {run.id} have come here"
-    return f"goes on with the run of job {run.id}, from {checkpoints.describe(pull)}"
+        return f"starts again: no checkpoints of job {run.id} were pulled"
+    return f"resumes the run of job {run.id} from {checkpoints.describe(pull)}"
 
 
-def refusal(context: BoxContext, run: Run, box: Box, tries: int) -> str:
-    """Say why a job is not started again, "" if it is."""
+def restart_refusal(context: BoxContext, run: Run, box: Box, attempts: int) -> str:
+    """Return why a preempted job is not restarted, "" if it is."""
     limits = context.settings.limits
     if not box.offer.spot:
-        return "only jobs on spot capacity are started again"
+        return "only jobs on spot capacity are restarted"
     if context.line.only:
-        return "--only starts nothing again"
-    if tries > limits.retries:
+        return "--only restarts nothing"
+    if attempts > limits.retries:
         return f"[limits] retries = {limits.retries}"
     spent = run_history.account(run, box)["cost"]
     if limits.max_cost is None:
@@ -96,166 +97,175 @@ def refusal(context: BoxContext, run: Run, box: Box, tries: int) -> str:
     return ""
 
 
-def next_box(context: BoxContext, run: Run, box: Box, tries: int) -> tuple[Box, int]:
+def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Box, int]:
     """
-    See to the box that was taken, and have another one ready for the job.
+    Save what is on the preempted box, then create the box for the next attempt.
 
-    Returns the box, and which attempt it is for: a box can be taken before its
-    job has begun.
+    Returns:
+        The new box, and the number of the attempt: a box that is preempted before
+        its job has started counts as one.
 
     Raises:
-        Preempted: There have been as many attempts as there may be.
+        Preempted: The limit of attempts or cost is reached.
 
-        NoCapacity: There is no room for the next one now.
+        NoCapacity: No offer has capacity now.
     """
     if not context.line.owes_teardown(context.store.record.ours_to_end):
-        # It was not the chain's to end; nor is the one in its place.
+        # The user owns this box, so its replacement must survive the run too.
         context.line.box_wanted = True
     _leave(context, run, box)
     while True:
-        tries += 1
-        # The next box may be of another type, and dearer: all together count.
+        attempts += 1
+        # The limit of cost holds for all attempts together.
         context.spent_before = run_history.account(run, box)["cost"]
         try:
             provision.perform(context)
             push.perform(context)
-            fresh = context.running_box()
-            restore(context, run, fresh)
-            return fresh, tries
+            new_box = context.running_box()
+            restore(context, run, new_box)
+            return new_box, attempts
         except NoCapacity as error:
-            error.next = f"{_goes_on(context, run)}, once there is room; {error.next}"
+            resume = _resume_command(context, run)
+            error.next = f"{resume}, once there is capacity; {error.next}"
             raise
         except (Lost, Preempted):
-            fresh_one = context.look_again()
-            if fresh_one is not None:
-                if not preemption.taken(context, fresh_one):
+            lost_box = context.look_again()
+            if lost_box is not None:
+                if not preemption.taken(context, lost_box):
                     raise
-                box = fresh_one
-                # No job has begun on it.
+                box = lost_box
+                # No job has started on this box: its disk holds nothing.
                 _remove(context, box)
-            why = refusal(context, run, box, tries)
-            if why:
-                raise given_up(context, run, box, why) from None
-            context.screen.note("taken back before the job had begun; once more")
+            refusal = restart_refusal(context, run, box, attempts)
+            if refusal:
+                raise given_up(context, run, box, refusal) from None
+            context.screen.note("preempted before the job started; trying again")
 
 
 def restore(context: BoxContext, run: Run, box: Box) -> None:
-    """Put the run's newest checkpoints on an empty box, or say that there are none."""
+    """Copy the run's newest checkpoints to a new box; note if there are none."""
     with context.timed("restore"):
         pull = checkpoints.put_back(context, box, run.id)
     if pull is None:
-        why = "no checkpoints have come here"
+        why = "no checkpoints were pulled"
         if not context.settings.fetch.checkpoints:
-            why = "[fetch] checkpoints names none"
-        context.screen.note(f"{why}: the job starts from its beginning")
+            why = "[fetch] checkpoints is not set"
+        context.screen.note(f"{why}: the job starts from the beginning")
 
 
-def given_up(context: BoxContext, run: Run, box: Box, why: str) -> Preempted:
-    """Return the error that ends a run whose box was taken, and what is to do now."""
+def given_up(context: BoxContext, run: Run, box: Box, refusal: str) -> Preempted:
+    """Return the error for a preempted job that is not restarted."""
     try:
-        now = context.provider.get(box.id, box.place)
+        current = context.provider.get(box.id, box.place)
     except ProviderError:
-        now = box
-    pull = checkpoints.pulls(context).latest(run.id)
-    crashed = now is not None and now.why == "poweroff"
-    how = "crashed" if crashed else "was taken back by the provider"
-    text = f"{context.title} ({box.id}) {how}"
+        current = box
+    crashed = current is not None and current.why == "poweroff"
+    cause = "crashed" if crashed else "was taken back by the provider"
+    text = f"{context.title} ({box.id}) {cause}"
     if box.offer.spot:
-        text += f", and the job is not started again ({why})"
+        text += f", and the job is not restarted ({refusal})"
+    pull = checkpoints.pulls(context).latest(run.id)
     if pull is not None:
         folder = checkpoints.pulls(context).folder(pull)
         where = formatting.path(str(folder.relative_to(context.root)))
         text += f"\n    {checkpoints.describe(pull)} are in {where}"
-    next_ = _goes_on(context, run)
-    stay = sorted(context.superseded)
-    if now is not None and now.state in ("stopping", "stopped"):
-        stay.append(box.id)
-    if stay:
-        text += f"\n    {formatting.some(stay)}: the disk is kept"
-        next_ = f"inv fetch --rescue brings what its disk holds; {next_}"
-    return Preempted(text, next=next_)
+    next_command = _resume_command(context, run)
+    kept_disks = sorted(context.superseded)
+    if current is not None and current.state in ("stopping", "stopped"):
+        kept_disks.append(box.id)
+    if kept_disks:
+        text += f"\n    {formatting.some(kept_disks)}: the disk is kept"
+        next_command = f"inv fetch --rescue fetches from the disk; {next_command}"
+    return Preempted(text, next=next_command)
 
 
-def superseded(context: BoxContext, box: Box) -> bool:
-    """Tell whether what an earlier attempt has left there is of no use any more."""
+def is_superseded(context: BoxContext, box: Box) -> bool:
+    """Return whether a disk is of an earlier attempt at a job that has ended."""
     run = run_history.read(context)
     if run is None or not run.ended:
         return False
-    # The last attempt's own box may hold the only copy of its outputs.
+    # The box of the last attempt may hold the only copy of the outputs.
     boxes = [attempt.box for attempt in run.attempts]
     return box.id in boxes and box.id != boxes[-1]
 
 
-def clear(context: BoxContext, run: Run) -> None:
-    """Remove what earlier attempts have left here: the job has ended without it."""
+def remove_kept_outputs(context: BoxContext, run: Run) -> None:
+    """Remove the local outputs of earlier attempts, now that the job has ended."""
     for attempt in run.attempts[:-1]:
+        folder = salvage.kept_folder(context, attempt.job)
         for name in ("outputs", "outputs-memory"):
-            shutil.rmtree(salvage.kept(context, attempt.job) / name, ignore_errors=True)
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _leave(context: BoxContext, run: Run, box: Box) -> None:
-    """Bring here what the box that was taken holds, if it can be had; then end it."""
+    """
+    Save what is on the preempted box, then remove it, or keep its disk.
+
+    Raises:
+        OutputsHeld: The box still runs, and not all outputs could be fetched.
+    """
     with context.timed("recover"), context.screen.stage("recover") as line:
-        now = context.provider.get(box.id, box.place)
-        here = False
-        if now is not None and now.state == "running":
-            here = salvage.bring_all(context, run, now, line)
-            if not here:
-                line.doing(f"waiting for {box.id} to be off")
-        now = now if here else preemption.at_rest(context, box, "running", "stopping")
-        if now is not None and not here and now.state == "running":
+        current = context.provider.get(box.id, box.place)
+        saved = False
+        if current is not None and current.state == "running":
+            saved = salvage.save_all(context, run, current, line)
+        if not saved:
+            line.doing(f"waiting until {box.id} is off")
+            current = preemption.at_rest(context, box, "running", "stopping")
+        if current is not None and not saved and current.state == "running":
             raise OutputsHeld(
-                f"{box.id} was to be taken back and still runs, and not all of its "
-                "outputs are here; it is kept",
+                f"{box.id} had a preemption notice and still runs, and not all of its "
+                "outputs are fetched; it is kept",
                 next="inv fetch, then inv run",
             )
-        if now is not None and now.state == "stopped" and now.offer.price == 0:
-            here = _read_disk(context, run, now, line)
-        if now is not None and not here:
-            # It stays written down until there is another: should all this end
-            # here, the next line takes it for what it is, and ends it.
+        stopped = current is not None and current.state == "stopped"
+        if current is not None and stopped and current.offer.price == 0:
+            saved = _read_free_disk(context, run, current, line)
+        if current is not None and not saved:
+            # The record keeps this box until the next one exists. If this command is
+            # killed before, the next one recognizes the box and removes it.
             context.superseded.add(box.id)
-            _look_anew(context)
-            line.end("", f"{box.id} stays, for its disk, until the job has ended")
+            _expect_new_box(context)
+            line.end("", f"the disk of {box.id} is kept until the job has ended")
         else:
             line.doing(f"removing {box.id}")
-            _remove(context, now or box)
+            _remove(context, current or box)
             pull = checkpoints.pulls(context).latest(run.id)
-            have = f"{checkpoints.describe(pull)}; " if pull else ""
-            line.end("", f"{have}{box.id} is gone")
+            pulled = f"{checkpoints.describe(pull)}; " if pull else ""
+            line.end("", f"{pulled}{box.id} is gone")
 
 
-def _read_disk(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
-    """Start a box that costs nothing once more, for what its disk holds."""
-    line.doing(f"starting {box.id} for what its disk holds")
+def _read_free_disk(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
+    """Start a box that costs nothing to read its disk; return whether it was read."""
+    line.doing(f"starting {box.id} to read its disk")
     try:
         box = power.start(context, box)
     except (Lost, Preempted, BoxFailed, ProviderError):
         return False
-    here = salvage.bring_all(context, run, box, line)
-    now = context.provider.get(box.id, box.place)
-    if not here and now is not None and now.state == "running":
-        # Beside it there will be the next one.
+    saved = salvage.save_all(context, run, box, line)
+    current = context.provider.get(box.id, box.place)
+    if not saved and current is not None and current.state == "running":
+        # Stop it: the next attempt has a box of its own.
         context.forget_connection()
-        context.provider.stop(now)
-    return here
+        context.provider.stop(current)
+    return saved
 
 
 def _remove(context: BoxContext, box: Box) -> None:
     lifecycle.remove(context, box)
     context.store.forget()
-    _look_anew(context)
+    _expect_new_box(context)
 
 
-def _look_anew(context: BoxContext) -> None:
-    """Have the next box be another one: asked for anew, and said anew."""
+def _expect_new_box(context: BoxContext) -> None:
+    """Forget the old box, so that the next one is requested and announced as new."""
     context.forget_connection()
     context.forget_look()
     context.offers.clear()
     context.ended += 1
 
 
-def _goes_on(context: BoxContext, run: Run) -> str:
+def _resume_command(context: BoxContext, run: Run) -> str:
     if checkpoints.pulls(context).latest(run.id) is None:
         return "inv run"
-    return "inv run goes on from them (inv teardown before it: from the beginning)"
+    return "inv run resumes from them (after inv teardown: from the beginning)"

@@ -1,4 +1,4 @@
-"""Fetch the outputs of a box's last job, before anything is written over them."""
+"""Fetch the outputs of a box's last job before a push or a job overwrites them."""
 
 from __future__ import annotations
 
@@ -17,32 +17,36 @@ def fetch_outputs(
     context: BoxContext, box: Box, *, only: bool = False
 ) -> JobStatus | None:
     """
-    Fetch the log and the outputs of the last job, unless they are here.
+    Fetch the log and the outputs of the last job, unless they were fetched.
 
     Args:
-        only: A stage works alone: of a job that failed, leave the outputs there.
+        only: Leave the outputs of a failed job on the box (`--only`).
 
     Returns:
-        The status of that job, None if none has run on this box.
+        The status of that job, None if no job has run on this box.
 
     Raises:
         UsageError: The job still runs.
 
-        OutputsHeld: Its outputs, or files beside them, cannot all be brought here.
+        OutputsHeld: Its outputs, or files beside them, cannot all be fetched.
     """
     record = context.store.record
-    before = client.latest(context)
-    if before is None or before.job.startswith("image-"):
+    last_job = client.latest(context)
+    if last_job is None or last_job.job.startswith("image-"):
         return None
-    client.refuse_running(context, before)
-    client.bring_log(context, box, before)
-    well = before.record is not None and not before.record.code
-    if record.fetched or record.discarded or (only and not well):
-        return before
-    context.screen.note(f"outputs of the earlier job {before.job} first")
+    client.refuse_running(context, last_job)
+    client.bring_log(context, box, last_job)
+    succeeded = last_job.record is not None and not last_job.record.code
+    if record.fetched or record.discarded or (only and not succeeded):
+        return last_job
+    context.screen.note(f"fetching the outputs of the earlier job {last_job.job} first")
     into = context.root / record.job_into if record.job_into else context.usual_into
-    lost = before.state == "lost"
     with context.fetching_into(str(into)):
-        fetch.perform(context, started_by="run", partial=lost, ended=before.record)
-    context.fetched_earlier = before.job
-    return before
+        fetch.perform(
+            context,
+            caller="run",
+            partial=last_job.state == "lost",
+            ended=last_job.record,
+        )
+    context.fetched_earlier = last_job.job
+    return last_job

@@ -1,4 +1,4 @@
-"""Have a box of the right size, made from the right image, ready for ssh."""
+"""Create, start or reuse the box, and wait until it is reachable over ssh."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def reason(context: BoxContext) -> str | None:
     """
-    Say why a box has to be made or started, or None.
+    Return why a box has to be created or started, None if one is up.
 
     Raises:
-        UsageError: The box that is there contradicts what is asked for: there
-            is never a silent second machine.
+        UsageError: The existing box contradicts the request. onebox never creates a
+            second box for it silently.
     """
     box = context.box
     if box is None:
@@ -29,21 +29,21 @@ def reason(context: BoxContext) -> str | None:
         return f"there is no box {context.title}"
     check(context, box)
     if salvage.is_disk(box):
-        return f"of {box.id} only its disk is left, which is read first"
+        return f"only the disk of {box.id} is left; it is read first"
     if box.state in ("stopped", "stopping"):
         return f"{box.id} is {box.state}"
     return None
 
 
-def up_to_date(context: BoxContext) -> str:
-    """Say which box is there when there is nothing to do."""
+def describe_up_to_date(context: BoxContext) -> str:
+    """Return a phrase for the box that is up."""
     box = context.running_box()
-    up = formatting.seconds(max(context.now() - box.created, 0))
-    return f"{box.id}, {box.place}, up {up}"
+    age = formatting.seconds(max(context.now() - box.created, 0))
+    return f"{box.id}, {box.place}, up {age}"
 
 
 def perform(context: BoxContext) -> Box:
-    """Bring the box up and return it."""
+    """Bring up the box and return it."""
     offers.greet(context)
     context.lock()
     lifecycle.recover(context)
@@ -51,61 +51,66 @@ def perform(context: BoxContext) -> Box:
     why = reason(context)
     offers.announce(context)
     if why is None:
-        box = context.running_box()
-        if not bring_up.arrived(context, box):
-            # A command that has begun that was killed.
-            boot = context.settings.limits.boot_minutes * 60
-            box = bring_up.wait(context, box, boot, lambda text: None)
-            context.made_again(box)
-        context.screen.line("provision", "done", "up to date", up_to_date(context))
-        if not context.provider.stopped_is_free:
-            _say_notes(context, box)
-        _use(context, box)
-        return box
+        return _reuse(context, context.running_box())
     with context.timed("provision"):
         return _bring_up(context)
 
 
+def _reuse(context: BoxContext, box: Box) -> Box:
+    if not bring_up.arrived(context, box):
+        # The command that created it was killed before the box was reachable.
+        boot_seconds = context.settings.limits.boot_minutes * 60
+        box = bring_up.wait(context, box, boot_seconds, lambda text: None)
+        context.made_again(box)
+    context.screen.line("provision", "done", "up to date", describe_up_to_date(context))
+    if not context.provider.stopped_is_free:
+        _print_notes(context, box)
+    _adopt(context, box)
+    return box
+
+
 def _bring_up(context: BoxContext) -> Box:
+    """Start the stopped box or create a new one."""
     old = context.box
     with context.screen.stage("provision") as line:
-        boot = context.settings.limits.boot_minutes * 60
         if old is not None and not salvage.is_disk(old):
             line.doing(f"starting {old.id}")
             hours = context.settings.limits.max_hours
             old = power.start(context, old, hours * 3600)
+            # The provider may start a smaller machine that can only read the disk.
             if not old.rescue:
                 line.end("", f"{old.id} started again, {old.place}")
-                _use(context, old)
-                _say_notes(context, old)
+                _adopt(context, old)
+                _print_notes(context, old)
                 return old
         if old is not None:
-            salvage.finish(context, old, line)
-        line.doing("making the box")
-        wanted = image.wanted(context)
-        box = lifecycle.create(context, kind="box", image=wanted, doing=line.doing)
+            salvage.read_and_remove(context, old, line)
+        line.doing("creating the box")
+        boot_image = image.find(context)
+        box = lifecycle.create(context, kind="box", image=boot_image, doing=line.doing)
         try:
-            box = bring_up.wait(context, box, boot, line.doing)
+            boot_seconds = context.settings.limits.boot_minutes * 60
+            box = bring_up.wait(context, box, boot_seconds, line.doing)
             context.made_again(box)
         except (OneboxError, Interrupted):
-            line.doing("removing what was made")
+            line.doing("removing the new box")
             lifecycle.remove(context, box)
             context.store.forget()
             context.look_again()
             raise
         line.end("", f"{box.id}, {box.place}, host key verified")
-    image.proved(context, box)
-    _say_notes(context, box)
+    image.remove_replaced(context, box)
+    _print_notes(context, box)
     return box
 
 
-def _say_notes(context: BoxContext, box: Box) -> None:
+def _print_notes(context: BoxContext, box: Box) -> None:
     if box.notes:
         context.screen.note("; ".join(box.notes))
 
 
-def _use(context: BoxContext, box: Box) -> None:
-    """Take the box that is there; an emptied state is filled from its tags."""
+def _adopt(context: BoxContext, box: Box) -> None:
+    """Record the box as this project's; an empty record is filled from its tags."""
     lifecycle.adopt(context, box)
     if box.bootstrap_key:
         context.made_again(bring_up.secure(context, box))
@@ -114,35 +119,49 @@ def _use(context: BoxContext, box: Box) -> None:
 
 
 def check(context: BoxContext, box: Box) -> None:
-    """Raise UsageError if the box that is there is not the one asked for."""
+    """Raise UsageError if the existing box is not the requested one."""
+    _check_size(context, box)
+    _check_spot(context, box)
+    _check_image(context, box)
+
+
+def _check_size(context: BoxContext, box: Box) -> None:
     settings = context.settings
-    end = f"inv teardown --name={settings.name}"
     if context.given("vm") and settings.vm not in (box.offer.name, box.offer.type):
         raise UsageError(
-            f"{settings.source('vm')} asks for {settings.vm}, but {context.title} "
+            f"{settings.source('vm')} requests {settings.vm}, but {context.title} "
             f"({box.id}) is {box.offer.name}",
-            next=f"{end}, or another box: --name=second",
+            next=f"{_teardown(context)}, or another box: --name=second",
         )
-    spot = settings.spot
-    # A machine that reads a disk is never the one that was asked for.
-    given = context.given("spot") and not box.rescue
-    if given and spot is not None and spot != box.offer.spot:
-        kind = "spot" if box.offer.spot else "on demand"
+
+
+def _check_spot(context: BoxContext, box: Box) -> None:
+    spot = context.settings.spot
+    # A rescue machine reads a disk only: whether it is spot does not matter.
+    requested = context.given("spot") and not box.rescue
+    if requested and spot is not None and spot != box.offer.spot:
+        kind = "spot" if box.offer.spot else "on-demand"
         raise UsageError(
             f"{context.title} ({box.id}) is {kind} capacity",
-            next=f"{end}, or another box: --name=second",
+            next=f"{_teardown(context)}, or another box: --name=second",
         )
-    made_from = box.image
-    if image.reason(context) is not None:
+
+
+def _check_image(context: BoxContext, box: Box) -> None:
+    change = image.reason(context)
+    if change is not None:
         raise UsageError(
-            f"{context.title} ({box.id}) was made from an older image: "
-            f"{image.reason(context)}",
-            next=f"{end}; or --only to work with the box as it is",
+            f"{context.title} ({box.id}) was created from an older image: {change}",
+            next=f"{_teardown(context)}; or --only to use the box as it is",
         )
-    now = image.wanted(context)
-    if made_from != (now.id if now else ""):
+    current = image.find(context)
+    if box.image != (current.id if current else ""):
         raise UsageError(
-            f"{context.title} ({box.id}) was made from another image than "
-            "onebox.toml asks for now",
-            next=f"{end}; or --only to work with the box as it is",
+            f"{context.title} ({box.id}) was created from another image than "
+            "onebox.toml names now",
+            next=f"{_teardown(context)}; or --only to use the box as it is",
         )
+
+
+def _teardown(context: BoxContext) -> str:
+    return f"inv teardown --name={context.settings.name}"

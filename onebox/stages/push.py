@@ -1,4 +1,4 @@
-"""Have code and data on the box, exactly as they are here."""
+"""Copy code and data to the box; delete there what was deleted here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebox import formatting
+from onebox import formatting, project_files
 from onebox.boxes import bring_up
-from onebox.project_files import left_out, project
+from onebox.project_files import select_project
 from onebox.stages import previous_outputs
 from onebox.transfer import push_files
 
@@ -18,70 +18,72 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 
-def chosen(context: BoxContext, known: Index | None = None) -> list[Entry]:
-    """Return the files that belong on the box; warn once of what cannot go."""
-    return project(context, known).entries
+def project_entries(context: BoxContext, index: Index | None = None) -> list[Entry]:
+    """Return the files that belong on the box; warn once about unusable ones."""
+    return select_project(context, index).entries
 
 
-def stays_here(context: BoxContext) -> str:
-    """Return a phrase for what is here and is not pushed, being output, or ""."""
-    return left_out(project(context))
+def describe_left_out(context: BoxContext) -> str:
+    """Return a phrase that names the local outputs that are not pushed, or ""."""
+    return project_files.describe_left_out(select_project(context))
 
 
 def digest(context: BoxContext) -> str:
-    """Return one hash over the code and data that are here."""
-    return push_files.digest(context.root, partial(chosen, context), _index(context))
+    """Return one hash over the local code and data."""
+    entries = partial(project_entries, context)
+    return push_files.digest(context.root, entries, _index(context))
 
 
 def reason(context: BoxContext) -> str | None:
-    """Say what on the box differs from here, or None."""
+    """Return how the box's files differ from the local ones, None if they match."""
     box = context.box
     if box is None or box.state != "running":
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
-    files = partial(chosen, context)
-    why: str | None = context.resuming(
+    entries = partial(project_entries, context)
+    difference: str | None = context.resuming(
         lambda channel: push_files.difference(
-            channel, context.root, files, _index(context)
+            channel, context.root, entries, _index(context)
         )
     )
-    return why
+    return difference
 
 
 def perform(context: BoxContext) -> None:
-    """Bring code and data to the box; the box confirms by digest."""
+    """Push code and data; the box confirms them by a digest."""
     context.lock()
-    # The files that a job works with are not changed under it, nor those that it
-    # has changed before they are here.
+    # A push must not change the files of a running job, nor overwrite outputs that
+    # are not fetched.
     previous_outputs.fetch_outputs(context, bring_up.ready(context))
     with context.timed("push"), context.screen.stage("push") as line:
-        line.doing("looking at what is here")
-        stays = ""
+        line.doing("reading the project's files")
+        left_out = ""
 
-        def files(known: Index) -> list[Entry]:
-            nonlocal stays
-            found = project(context, known)
-            stays = left_out(found)
-            return found.entries
+        def entries(index: Index) -> list[Entry]:
+            nonlocal left_out
+            selection = select_project(context, index)
+            left_out = project_files.describe_left_out(selection)
+            return selection.entries
 
-        done = context.resuming(
+        pushed = context.resuming(
             lambda channel: push_files.push(
-                channel, context.root, files, _index(context), line.progress
+                channel, context.root, entries, _index(context), line.progress
             )
         )
-        context.pushed = done.digest
-        sent = formatting.count(done.files, "file")
-        amount = f"{sent}, {formatting.byte_count(done.bytes)}"
-        if not done.sent_files and not done.deleted:
-            line.end("up to date", "; ".join(filter(None, [amount, stays])))
+        context.pushed = pushed.digest
+        count = formatting.count(pushed.files, "file")
+        amount = f"{count}, {formatting.byte_count(pushed.bytes)}"
+        if not pushed.sent_files and not pushed.deleted:
+            line.end("up to date", "; ".join(filter(None, [amount, left_out])))
             return
         changes = []
-        if done.sent_files < done.files:
-            changes.append(f"{done.sent_files:,} changed")
-        if done.deleted:
-            changes.append(f"{done.deleted:,} deleted")
+        if pushed.sent_files < pushed.files:
+            changes.append(f"{pushed.sent_files:,} changed")
+        if pushed.deleted:
+            changes.append(f"{pushed.deleted:,} deleted")
         detail = ", ".join([amount, *changes])
-        line.end("", "; ".join(filter(None, [detail, stays])))
+        line.end("", "; ".join(filter(None, [detail, left_out])))
 
 
 def _index(context: BoxContext) -> Path:
+    """Return the file that caches the hashes of local files."""
     return context.store.directory / "index"

@@ -1,4 +1,4 @@
-"""Run the job on the box, with its output here and its exit code as ours."""
+"""Run the job on the box: start it, follow it, fetch its outputs, write its receipt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from onebox.jobs.follow import watch
 from onebox.jobs.output_paths import asked_for, roots
 from onebox.jobs.run_history import Run
 from onebox.providers.base import Box
-from onebox.remote.answers import ExitRecord
+from onebox.remote.answers import ExitRecord, JobStatus
 from onebox.remote.channel import AgentError
 from onebox.stages import (
     fetch,
@@ -35,29 +35,38 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 
-# Python keeps what it prints back until a few kilobytes are together: then the
-# live output would come in lumps. `env = { PYTHONUNBUFFERED = "" }` undoes it.
+# Python buffers a few kilobytes of output when it writes to a pipe, which would delay
+# the live output. `env = { PYTHONUNBUFFERED = "" }` restores the buffer.
 LIVE = {"PYTHONUNBUFFERED": "1"}
 
 
 def reason(context: BoxContext) -> str | None:
-    """Say why the job has to run, or None: only `when = "changed"` can skip it."""
+    """Return why the job has to run, None if `when = "changed"` allows to skip it."""
     if context.settings.run.when != "changed":
         return "a job always runs"
-    paper = receipt.last_good(context)
-    if paper is None:
-        return "it has not run to its end yet"
-    unbuilt = image.reason(context)
-    if unbuilt:
-        return f"image: {unbuilt}"
-    found = image.wanted(context)
-    now = _key(context, push.digest(context), found.id if found else "")
-    before = paper["key"]
-    changed = [part for part, value in now.items() if before.get(part) != value]
+    last_receipt = receipt.last_good(context)
+    if last_receipt is None:
+        return "it has not succeeded yet"
+    image_reason = image.reason(context)
+    if image_reason:
+        return f"image: {image_reason}"
+    boot_image = image.find(context)
+    current = _inputs(
+        context, push.digest(context), boot_image.id if boot_image else ""
+    )
+    before = last_receipt["key"]
+    changed = [name for name, value in current.items() if before.get(name) != value]
     if changed:
         return f"{formatting.some(changed)} changed"
     missing = fetch_outputs.changed_here(context.into, context.memory)
-    return f"outputs are not as they were fetched: {missing}" if missing else None
+    return f"outputs have changed since the fetch: {missing}" if missing else None
+
+
+def check(context: BoxContext) -> None:
+    """Raise OneboxError if the job cannot start, for a reason visible from here."""
+    if not context.line.own_command:
+        configured_command(context)
+    secret_values(context)
 
 
 def perform(
@@ -69,192 +78,62 @@ def perform(
     yes: bool = False,
 ) -> dict[str, Any] | None:
     """
-    Run the job and bring its outputs home; return the receipt.
+    Run the job and fetch its outputs; return the receipt.
 
-    A job that has ended well on this box, with outputs that are not here, is
-    fetched first; then it runs again, unless somebody is asked and says no.
+    If the same command has succeeded on this box and its outputs are not fetched,
+    they are fetched first. Then the user is asked whether to run it again; without a
+    terminal it runs.
 
-    When the cloud takes a spot box, another one is made and the job runs again
-    there, from its last checkpoints.
+    If the cloud preempts a spot box, the job is restarted on another box, from its
+    last checkpoints.
 
     Args:
         argv: The command as words.
 
-        line: The command as a shell line; without either it is [run] command.
+        line: The command as a shell line. Without both, [run] command runs.
 
         detach: Return once the job has started.
 
-        yes: Do not ask whether a finished job is to run again.
+        yes: Run a finished command again without asking.
 
     Raises:
-        JobFailed: The job's own exit code is not 0. Log and outputs are here.
+        JobFailed: The job's own exit code is not 0. Log and outputs are fetched.
 
-        Preempted: The cloud took the box during the job, as often as it may.
+        Preempted: The cloud preempted the box, and the job is not restarted.
     """
-    usual = argv is None and line is None
-    if usual and reason(context) is None:
+    configured = argv is None and line is None
+    if configured and reason(context) is None:
         context.screen.line(
             "run", "done", "up to date", "command, code, data and image unchanged"
         )
         return None
     context.lock()
     box = bring_up.ready(context)
-    shell = (line or command_line(context)) if argv is None else None
-    work = _Work(argv, shell, secret_values(context), usual)
-    finished = _finished(context, work.command)
-    before = previous_outputs.fetch_outputs(context, box, only=context.line.only)
-    record = before.record if before is not None and before.job == finished else None
-    well = record is not None and (record.cause, record.code) == ("exit", 0)
-    if well and not _again(context, finished, yes):
+    shell_line = (line or configured_command(context)) if argv is None else None
+    command = _Command(argv, shell_line, secret_values(context), configured)
+    unfetched_job = _unfetched_job(context, command.line)
+    last_job = previous_outputs.fetch_outputs(context, box, only=context.line.only)
+    if _has_succeeded(last_job, unfetched_job) and not _confirm_rerun(
+        context, unfetched_job, yes
+    ):
         return None
-    run, anew = preemption_recovery.begin(context, work.command, before)
-    if anew:
-        context.screen.note(f"going on with the run of job {run.id}")
+    run, on_new_box = preemption_recovery.resume_or_begin(
+        context, command.line, last_job
+    )
+    if on_new_box:
+        context.screen.note(f"resuming the run of job {run.id}")
         preemption_recovery.restore(context, run, box)
     if detach:
         with context.timed("run"):
-            job_id = _start(context, work, _begin(context, work, run, box), box)
+            run = _record_attempt(context, command, run, box)
+            _start(context, command, run, box)
         context.line.keep = context.line.detached = True
-        _say_detached(context, box, job_id)
+        _print_detached(context, box, run.job)
         return None
-    tries = 1
-    while True:
-        run = _begin(context, work, run, box)
-        run, paper = _attempt(context, work, run, box, tries)
-        if paper is not None:
-            return paper
-        box, tries = preemption_recovery.next_box(context, run, box, tries)
-        context.screen.note(f"attempt {tries} of {context.settings.limits.retries + 1}")
+    return _run_attempts(context, command, run, box)
 
 
-def check(context: BoxContext) -> None:
-    """Raise OneboxError if it can be seen from here that the job cannot start."""
-    if not context.line.own_command:
-        command_line(context)
-    secret_values(context)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What is to run: words, or a line of shell; *usual* if it is [run] command."""
-
-    argv: Sequence[str] | None
-    line: str | None
-    secrets: Mapping[str, str] = field(repr=False)
-    usual: bool
-
-    @property
-    def command(self) -> str:
-        """Return it as a line that a shell would take."""
-        return self.line if self.line is not None else shlex.join(self.argv or ())
-
-
-def _begin(context: BoxContext, work: _Work, run: Run, box: Box) -> Run:
-    """Write down, before it starts, that there is another attempt."""
-    job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
-    context.begun += 1
-    context.job_state = "starting"
-    context.remember(
-        job=job_id,
-        job_outputs="\n".join(asked_for(context)),
-        job_command=work.command,
-        job_started=time.time(),
-        fetched="",
-        into="",
-        job_into=""
-        if context.into == context.usual_into
-        else context.noted(context.into),
-        discarded=False,
-    )
-    return run_history.write(context, run.begun(job_id, box))
-
-
-def _start(context: BoxContext, work: _Work, run: Run, box: Box) -> str:
-    """Start the attempt that has been written down; return its job."""
-    try:
-        client.start(
-            context,
-            box,
-            job_id=run.job,
-            argv=work.argv,
-            line=work.line,
-            env={**LIVE, **context.settings.run.env},
-            secrets=work.secrets,
-            outputs=[path for path in roots(context) if path.endswith("/")],
-        )
-    except (UsageError, AgentError):
-        run_history.withdraw(context, run)
-        context.job_state = ""
-        raise
-    context.job_state = "started"
-    return run.job
-
-
-def _attempt(
-    context: BoxContext, work: _Work, run: Run, box: Box, tries: int
-) -> tuple[Run, dict[str, Any] | None]:
-    """
-    Run the job once, to its end if its box lives so long; bring home what it left.
-
-    Returns the receipt, or None if the cloud has taken the box and the job is to
-    run again.
-    """
-    began = time.time()
-    try:
-        with context.timed("run"):
-            _start(context, work, run, box)
-            record = watch(context, box, run.job, run=run.id, attempt=tries)
-    except (Lost, Preempted) as error:
-        if not preemption.taken(context, box):
-            raise
-        run = run_history.write(context, run.over(time.time() - began, ended=False))
-        why = preemption_recovery.refusal(context, run, box, tries)
-        if why:
-            raise preemption_recovery.given_up(context, run, box, why) from error
-        return run, None
-    lasted = record.seconds
-    by_itself = preemption.by_itself(context, box, record)
-    run = run_history.write(context, run.over(lasted, ended=by_itself))
-    paper = receipt.make(context, box, run.job, work.command, record)
-    paper["attempts"] = run_history.account(run, box)
-    # What was pushed, not what is here now: it may have been edited meanwhile.
-    whole = record.cause == "exit" and not record.code
-    if work.usual and whole and context.pushed:
-        paper["key"] = _key(context, context.pushed, box.image)
-    why = preemption_recovery.refusal(context, run, box, tries)
-    if by_itself:
-        try:
-            return run, _bring_home(context, run, paper, record)
-        except (Lost, Preempted):
-            # Taken with its outputs on it. A job that failed stays one that did.
-            gone = preemption.taken(context, box, ended=True)
-            if why or record.code or not gone:
-                raise
-        return run_history.write(context, run.over(lasted, ended=False)), None
-    if why:
-        _bring_what_there_is(context, run, box, paper)
-        raise preemption_recovery.given_up(context, run, box, why)
-    return run, None
-
-
-def _bring_home(
-    context: BoxContext, run: Run, paper: dict[str, Any], ended: ExitRecord
-) -> dict[str, Any]:
-    """Fetch a finished job's outputs, write its receipt, pass on its exit code."""
-    context.paper = paper
-    try:
-        if not context.line.only:
-            done = fetch.perform(context, started_by="run", ended=ended)
-            paper["outputs"] = {"files": done.files, "bytes": done.bytes}
-    finally:
-        receipt.write(context, run.job, paper)
-    preemption_recovery.clear(context, run)
-    if paper["exit"]:
-        raise JobFailed(int(paper["exit"]))
-    return paper
-
-
-def command_line(context: BoxContext) -> str:
+def configured_command(context: BoxContext) -> str:
     """Return [run] command. Raises ConfigError if there is none."""
     command = context.settings.run.command
     if not command:
@@ -266,75 +145,250 @@ def command_line(context: BoxContext) -> str:
 
 
 def secret_values(context: BoxContext) -> dict[str, str]:
-    """Return the secrets' values. Raises UsageError if one is not set."""
-    missing = [n for n in context.settings.run.secrets if n not in context.environ]
+    """Return the values of [run] secrets. Raises UsageError if one is not set."""
+    names = context.settings.run.secrets
+    missing = [name for name in names if name not in context.environ]
     if missing:
         raise UsageError(
             f"[run] secrets: {formatting.some(missing)} is not in the environment",
             next=f"export {missing[0]}=…",
         )
-    return {name: context.environ[name] for name in context.settings.run.secrets}
+    return {name: context.environ[name] for name in names}
 
 
-def _bring_what_there_is(
-    context: BoxContext, run: Run, box: Box, paper: dict[str, Any]
+@dataclass(frozen=True)
+class _Command:
+    """
+    What to run: words or a line of shell.
+
+    Attributes:
+        argv: The words, None if it is a line of shell.
+
+        shell_line: The line of shell, None if it is words.
+
+        secrets: The values of [run] secrets.
+
+        configured: Whether it is [run] command.
+    """
+
+    argv: Sequence[str] | None
+    shell_line: str | None
+    secrets: Mapping[str, str] = field(repr=False)
+    configured: bool
+
+    @property
+    def line(self) -> str:
+        """Return the command as a line of shell."""
+        if self.shell_line is not None:
+            return self.shell_line
+        return shlex.join(self.argv or ())
+
+
+def _run_attempts(
+    context: BoxContext, command: _Command, run: Run, box: Box
+) -> dict[str, Any]:
+    """Run the job until an attempt is not preempted; return the receipt."""
+    attempt = 1
+    while True:
+        run = _record_attempt(context, command, run, box)
+        run, job_receipt = _run_attempt(context, command, run, box, attempt)
+        if job_receipt is not None:
+            return job_receipt
+        box, attempt = preemption_recovery.next_box(context, run, box, attempt)
+        attempts = context.settings.limits.retries + 1
+        context.screen.note(f"attempt {attempt} of {attempts}")
+
+
+def _record_attempt(context: BoxContext, command: _Command, run: Run, box: Box) -> Run:
+    """Record an attempt before it starts, so that a crash cannot lose its job."""
+    job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
+    context.begun += 1
+    context.job_state = "starting"
+    usual = context.into == context.usual_into
+    context.remember(
+        job=job_id,
+        job_outputs="\n".join(asked_for(context)),
+        job_command=command.line,
+        job_started=time.time(),
+        fetched="",
+        into="",
+        job_into="" if usual else context.noted(context.into),
+        discarded=False,
+    )
+    return run_history.write(context, run.begun(job_id, box))
+
+
+def _start(context: BoxContext, command: _Command, run: Run, box: Box) -> None:
+    """Start the recorded attempt."""
+    try:
+        client.start(
+            context,
+            box,
+            job_id=run.job,
+            argv=command.argv,
+            line=command.shell_line,
+            env={**LIVE, **context.settings.run.env},
+            secrets=command.secrets,
+            outputs=[path for path in roots(context) if path.endswith("/")],
+        )
+    except (UsageError, AgentError):
+        run_history.withdraw(context, run)
+        context.job_state = ""
+        raise
+    context.job_state = "started"
+
+
+def _run_attempt(
+    context: BoxContext, command: _Command, run: Run, box: Box, attempt: int
+) -> tuple[Run, dict[str, Any] | None]:
+    """
+    Run the job once and fetch its outputs.
+
+    Returns:
+        The run, and the receipt: None if the cloud preempted the box and the job has
+        to be restarted.
+
+    Raises:
+        JobFailed: The job's own exit code is not 0.
+
+        Preempted: The cloud preempted the box, and the job is not restarted.
+    """
+    began = time.time()
+    try:
+        with context.timed("run"):
+            _start(context, command, run, box)
+            record = watch(context, box, run.job, run=run.id, attempt=attempt)
+    except (Lost, Preempted) as error:
+        if not preemption.taken(context, box):
+            raise
+        run = run_history.write(context, run.over(time.time() - began, ended=False))
+        refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
+        if refusal:
+            raise preemption_recovery.given_up(context, run, box, refusal) from error
+        return run, None
+    ended_by_itself = preemption.by_itself(context, box, record)
+    run = run_history.write(context, run.over(record.seconds, ended=ended_by_itself))
+    job_receipt = _make_receipt(context, command, run, box, record)
+    refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
+    if not ended_by_itself:
+        if refusal:
+            _fetch_before_preemption(context, run, box, job_receipt)
+            raise preemption_recovery.given_up(context, run, box, refusal)
+        return run, None
+    try:
+        return run, _finish(context, run, job_receipt, record)
+    except (Lost, Preempted):
+        # The box went before its outputs were fetched. A failed job is not restarted.
+        preempted = preemption.taken(context, box, ended=True)
+        if refusal or record.code or not preempted:
+            raise
+    run = run_history.write(context, run.over(record.seconds, ended=False))
+    return run, None
+
+
+def _make_receipt(
+    context: BoxContext, command: _Command, run: Run, box: Box, record: ExitRecord
+) -> dict[str, Any]:
+    job_receipt = receipt.make(context, box, run.job, command.line, record)
+    job_receipt["attempts"] = run_history.account(run, box)
+    succeeded = record.cause == "exit" and not record.code
+    if command.configured and succeeded and context.pushed:
+        # The digest of the push: local files may have been edited since.
+        job_receipt["key"] = _inputs(context, context.pushed, box.image)
+    return job_receipt
+
+
+def _finish(
+    context: BoxContext, run: Run, job_receipt: dict[str, Any], ended: ExitRecord
+) -> dict[str, Any]:
+    """
+    Fetch a finished job's outputs and write its receipt.
+
+    Raises:
+        JobFailed: The job's exit code is not 0.
+    """
+    context.paper = job_receipt
+    try:
+        if not context.line.only:
+            fetched = fetch.perform(context, caller="run", ended=ended)
+            job_receipt["outputs"] = {"files": fetched.files, "bytes": fetched.bytes}
+    finally:
+        receipt.write(context, run.job, job_receipt)
+    preemption_recovery.remove_kept_outputs(context, run)
+    if job_receipt["exit"]:
+        raise JobFailed(int(job_receipt["exit"]))
+    return job_receipt
+
+
+def _fetch_before_preemption(
+    context: BoxContext, run: Run, box: Box, job_receipt: dict[str, Any]
 ) -> None:
-    """Fetch from a box in its last minutes: it may go in the middle of it."""
-    context.paper = paper
+    """Fetch from a box that the cloud is about to stop; it may stop meanwhile."""
+    context.paper = job_receipt
     try:
         salvage.last_pull(context, run, box)
         if not context.line.only:
-            done = fetch.perform(context, started_by="run")
-            paper["outputs"] = {"files": done.files, "bytes": done.bytes}
+            fetched = fetch.perform(context, caller="run")
+            job_receipt["outputs"] = {"files": fetched.files, "bytes": fetched.bytes}
     except (Lost, Preempted):
-        context.screen.note(f"{box.id} went before all of it was here")
+        context.screen.note(f"{box.id} was gone before all outputs were fetched")
     finally:
-        receipt.write(context, run.job, paper)
+        receipt.write(context, run.job, job_receipt)
 
 
-def _finished(context: BoxContext, command: str) -> str:
-    """Return the job of this command whose outputs were not here, "" if none."""
+def _unfetched_job(context: BoxContext, command: str) -> str:
+    """Return the last job, if it ran this command and its outputs were not fetched."""
     record = context.store.record
     same = record.job_command == command and not record.discarded
-    # The push before this may have fetched them.
-    missed = not record.fetched or context.fetched_earlier == record.job
-    return record.job if same and missed else ""
+    # The push of this line may just have fetched them.
+    unfetched = not record.fetched or context.fetched_earlier == record.job
+    return record.job if same and unfetched else ""
 
 
-def _again(context: BoxContext, job_id: str, yes: bool) -> bool:
-    """Say that a finished job runs again; where somebody can answer, ask."""
+def _has_succeeded(last_job: JobStatus | None, job_id: str) -> bool:
+    """Return whether the last job is *job_id* and has exited with 0."""
+    if last_job is None or last_job.job != job_id or last_job.record is None:
+        return False
+    return (last_job.record.cause, last_job.record.code) == ("exit", 0)
+
+
+def _confirm_rerun(context: BoxContext, job_id: str, yes: bool) -> bool:
+    """Ask whether to run a finished command again; without a terminal, run it."""
     screen = context.screen
-    ended = f"job {job_id} has ended well; its outputs are here now"
+    ended = f"job {job_id} has succeeded; its outputs are fetched now"
     if yes or not screen.can_ask:
         screen.note(f"{ended}; the same command runs again")
         return True
     if screen.ask(f"{ended}. Type yes to run the same command again:", "yes"):
         return True
-    screen.line("run", "done", "up to date", f"job {job_id} has ended well")
+    screen.line("run", "done", "up to date", f"job {job_id} has succeeded")
     return False
 
 
-def _say_detached(context: BoxContext, box: Box, job_id: str) -> None:
+def _print_detached(context: BoxContext, box: Box, job_id: str) -> None:
     idle = context.settings.limits.idle_minutes
     context.screen.line("run", "done", "started", f"job {job_id}, detached")
-    context.screen.note("come back: inv logs     stop it: inv cancel")
+    context.screen.note("follow it: inv logs     stop it: inv cancel")
     context.screen.note("then:      inv fetch teardown")
     if box.offer.spot and context.settings.limits.retries:
         context.screen.note(
-            "should the provider take the box back, nobody is there to start the job "
-            "again: inv run does"
+            "a detached job is not restarted if the provider takes the box back: "
+            "inv run restarts it"
         )
     context.screen.note(
-        f"the box powers itself off {idle:g} min after the job has ended, at "
+        f"the box powers itself off {idle:g} min after the job ends, at "
         f"{formatting.clock(box.deadline, time.time())} at the latest; its disk is kept"
     )
 
 
-def _key(context: BoxContext, files: str, made_from: str) -> dict[str, str]:
+def _inputs(context: BoxContext, files: str, image_id: str) -> dict[str, str]:
     """
-    Return what a job's result depends on: the same key, the same result.
+    Return hashes of all that a job's result depends on.
 
-    *files* is the digest of code and data, *made_from* the box's image.
+    Args:
+        files: The digest of code and data.
+
+        image_id: The image that the box boots from, "" for the provider's base.
     """
     settings = context.settings
     base = settings.image.use or settings.image.base
@@ -342,5 +396,5 @@ def _key(context: BoxContext, files: str, made_from: str) -> dict[str, str]:
     return {
         "command": hashlib.sha256(run.encode()).hexdigest()[:16],
         "code or data": files,
-        "image": made_from or base,
+        "image": image_id or base,
     }

@@ -1,4 +1,4 @@
-"""Bring here what the disk of a box holds that the cloud has taken, then remove it."""
+"""Save what is on a preempted box, while it still answers or from its disk."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.ui.progress import StageLine
 
-# A final pull waits so long for one of another terminal's to end.
+# How long the last pull of checkpoints waits for one of another terminal to end.
 OTHERS_SECONDS = 10.0
 
 
 def is_disk(box: Box) -> bool:
-    """Tell whether a box has no machine of the size that it was made with."""
+    """Return whether only the disk of a box is left, or a machine that reads it."""
     return box.disk_only or box.rescue
 
 
-def finish(context: BoxContext, box: Box, line: StageLine) -> None:
+def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
     """
-    Bring here what the disk of a box holds, then remove the box.
+    Fetch what the disk of a box holds, then remove the box.
 
-    No job runs on the machine that it takes to read a disk: it is smaller than what
-    was asked for.
+    The machine that reads the disk is smaller than the requested size, so no job
+    runs on it.
 
     Raises:
-        OutputsHeld: Not all of it could be brought here: the disk stays.
+        OutputsHeld: Some outputs could not be fetched: the disk stays.
     """
     record = context.store.record
     if not context.line.owes_teardown(record.ours_to_end):
-        # It was not the chain's to end; nor is the one in its place.
+        # The user owns this box, so its replacement must survive the run too.
         context.line.box_wanted = True
     if record.box != box.id or record.job:
-        _read(context, box, line)
+        _read_disk(context, box, line)
     line.doing(f"removing {box.id}")
     lifecycle.remove(context, box)
     context.store.forget()
@@ -52,12 +52,13 @@ def finish(context: BoxContext, box: Box, line: StageLine) -> None:
 
 def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool:
     """
-    Bring the checkpoints here once more, from a box that still answers.
-
-    Tells whether they are here; a pull that has not ended may be in the way.
+    Pull the checkpoints a last time, while the box still answers.
 
     Args:
-        job_id: Whose they are; the run's last job's if "".
+        job_id: The job whose checkpoints to pull; the run's last one if "".
+
+    Returns:
+        Whether they were pulled; False if a pull of another terminal is running.
     """
     if not context.settings.fetch.checkpoints:
         return True
@@ -79,51 +80,52 @@ def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool
     return True
 
 
-def bring_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
-    """Fetch checkpoints, outputs, the log's rest; tell whether all of it is here."""
-    line.doing(f"fetching what {box.id} has")
+def save_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
+    """Fetch checkpoints, log and outputs of the last attempt; return if all came."""
+    line.doing(f"fetching from {box.id}")
     screen = context.screen
     try:
         pulled = last_pull(context, run, box)
-        told = context.resuming(lambda channel: client.status(channel, run.job), box)
-        client.bring_log(context, box, told, screen.output, screen.output_gone)
-        return _bring_outputs(context, run.job, box, line) and pulled
+        status = context.resuming(lambda channel: client.status(channel, run.job), box)
+        client.bring_log(context, box, status, screen.output, screen.output_gone)
+        return _keep_outputs(context, run.job, box, line) and pulled
     except (Lost, Preempted, BoxFailed):
-        # It was taken in the middle of it.
+        # The box went down during the fetch.
         return False
 
 
-def kept(context: BoxContext, job_id: str) -> Path:
-    """Return the folder of what is kept here of a job."""
+def kept_folder(context: BoxContext, job_id: str) -> Path:
+    """Return the local folder for what is kept of a job."""
     return context.local_dir / "jobs" / job_id
 
 
-def _read(context: BoxContext, box: Box, line: StageLine) -> None:
-    """Have a machine read the disk; if that fails it is switched off again."""
+def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
+    """Start a machine that reads the disk, and fetch; stop the machine on failure."""
     if box.state != "running":
         line.doing(f"starting a machine to read the disk of {box.id}")
         box = power.start(context, box)
     context.screen.note(
-        f"of {box.id} only its disk is left: a {box.offer.type} reads it, "
-        f"{formatting.rate(box.offer.price)}, and goes"
+        f"only the disk of {box.id} is left: a temporary {box.offer.type} reads it, "
+        f"{formatting.rate(box.offer.price)}"
     )
     try:
-        if not _bring(context, box, line):
+        if not _fetch_all(context, box, line):
             raise OutputsHeld(
-                f"what the disk of {box.id} holds could not all be brought here; it "
-                "is kept",
-                next="inv run once more, or inv fetch --rescue",
+                f"not everything on the disk of {box.id} could be fetched; it is kept",
+                next="inv run, or inv fetch --rescue",
             )
     except OneboxError:
         context.close()
-        # What came first is what the user has to hear of; the box has a deadline.
+        # If this fails too, the box powers itself off at its deadline. The first
+        # error is the one to report.
         with suppress(OneboxError):
             context.provider.stop(box)
         context.forget_look()
         raise
 
 
-def _bring(context: BoxContext, box: Box, line: StageLine) -> bool:
+def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
+    """Fetch what the last job left on a disk; return whether all of it came."""
     latest = client.latest(context)
     if latest is None or latest.job.startswith("image-"):
         return True
@@ -131,28 +133,32 @@ def _bring(context: BoxContext, box: Box, line: StageLine) -> bool:
     run_history.seen(context, job_id, latest.record)
     run, record = run_history.read(context), context.store.record
     if run is not None and run.has(job_id) and not run.ended:
-        line.doing(f"fetching what {box.id} has")
+        line.doing(f"fetching from {box.id}")
         client.bring_log(context, box, latest)
-        here = _bring_outputs(context, job_id, box, line)
-        return _bring_checkpoints(context, run, box, job_id) and here
+        fetched = _keep_outputs(context, job_id, box, line)
+        return _pull_checkpoints(context, run, box, job_id) and fetched
     client.bring_log(context, box, latest)
     if not (record.fetched or record.discarded):
-        context.screen.note(f"outputs of the earlier job {job_id} first")
-        fetch.perform(context, started_by="run", partial=latest.state == "lost")
+        context.screen.note(f"fetching the outputs of the earlier job {job_id} first")
+        fetch.perform(context, caller="run", partial=latest.state == "lost")
     return True
 
 
-def _bring_checkpoints(context: BoxContext, run: Run, box: Box, job_id: str) -> bool:
-    """Pull a job's checkpoints, unless those of a later attempt are here."""
+def _pull_checkpoints(context: BoxContext, run: Run, box: Box, job_id: str) -> bool:
+    """Pull a job's checkpoints, unless those of a later attempt were pulled."""
     if job_id != run.job and checkpoints.pulls(context).latest(run.id) is not None:
         return True
     return last_pull(context, run, box, job_id)
 
 
-def _bring_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -> bool:
-    """Keep the outputs of an attempt aside: they are not those of the run."""
-    folder = kept(context, job_id)
-    done: fetch_outputs.Fetched = context.resuming(
+def _keep_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -> bool:
+    """
+    Fetch the outputs of an interrupted attempt to a folder of their own.
+
+    The usual folder is for the outputs of a finished job.
+    """
+    folder = kept_folder(context, job_id)
+    fetched: fetch_outputs.Fetched = context.resuming(
         lambda channel: fetch_outputs.fetch(
             channel,
             context.settings.fetch.outputs,
@@ -162,4 +168,4 @@ def _bring_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) 
         ),
         box,
     )
-    return not done.refused and not done.repositories
+    return not fetched.refused and not fetched.repositories

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 def perform(context: BoxContext, argv: Sequence[str]) -> int:
     """
-    Give the terminal to a shell, or a command, on the box; return its exit code.
+    Attach the terminal to a shell, or a command, on the box; return its exit code.
 
-    The lease is renewed meanwhile: somebody is attached.
+    Meanwhile the box's idle lease is renewed, so that it does not power itself off.
     """
     box = bring_up.ready(context)
     ssh = context.ssh(box)
-    # As long as this conversation is open, its own thread renews the lease.
+    # The thread of an open agent channel renews the lease.
     ssh.channel()
     options = ["-t"] if os.isatty(0) and os.isatty(1) else []
-    # One word is a line for the box's shell, as with ssh itself; several are
-    # the words of one command.
-    words_of_it = [argv[0] if len(argv) == 1 else shlex.join(argv)] if argv else []
+    # As with ssh itself, one word is a line for the box's shell; several words are
+    # one command, quoted.
+    command = [argv[0] if len(argv) == 1 else shlex.join(argv)] if argv else []
     return subprocess.call(
-        [*ssh.argv(*options), *words_of_it], env=subprocess_env.environment()
+        [*ssh.argv(*options), *command], env=subprocess_env.environment()
     )

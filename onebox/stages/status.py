@@ -17,68 +17,76 @@ if TYPE_CHECKING:
 
 def perform(context: BoxContext) -> None:
     """
-    Print what is there of this project: boxes, jobs, costs, deadlines.
+    Print each box of this project with its cost, deadline and job.
 
-    With `--name` it is about that box alone. One at another provider is named, with
-    what ends it. Without a box up, the end of its last job is said.
+    With `--name`, only the box of that name. A box at another provider is printed
+    with the command that removes it. Without a box, the outcome of the last job is
+    printed.
     """
-    now, one = time.time(), context.settings.source("name") == "--name"
-    mine = [
+    one_name = context.settings.source("name") == "--name"
+    boxes = [
         box
         for box in context.provider.find(context.owner)
         if box.tags.project == context.project
-        and (not one or box.tags.name == context.settings.name)
+        and (not one_name or box.tags.name == context.settings.name)
     ]
-    others = [
-        there
-        for there in other_providers.find(context)
-        if not one or there.name == context.settings.name
+    elsewhere = [
+        box
+        for box in other_providers.find(context)
+        if not one_name or box.name == context.settings.name
     ]
-    if not mine and not others:
-        whose = context.title if one else context.settings.project
-        context.screen.print(f"{whose}: no box is up")
-        past = history.last(context, whatever_name=not one)
-        if past is not None:
-            context.screen.print(f"    last job {past.job}: {past.how}")
+    if not boxes and not elsewhere:
+        _print_last_job(context, one_name=one_name)
         return
-    for box in sorted(mine, key=lambda box: box.tags.name):
-        name = box.tags.name if box.tags.kind == "box" else f"{box.tags.name} (builder)"
-        up = formatting.seconds(max(now - box.created, 0))
-        title = [f"{context.settings.project}/{name}", box.id, box.state]
-        about = [
-            f"{box.offer.name}: {box.offer.type}",
-            formatting.rate(box.offer.hourly),
-        ]
-        if box.state == "running":
-            off = formatting.clock(box.deadline, now)
-            about += [f"up {up}", f"powers itself off at {off}"]
-        else:
-            about += [f"made {up} ago", "its disk is kept"]
-        context.screen.print("   ".join(title))
-        context.screen.print(f"    {'   '.join(about)}")
-        context.screen.print(f"    job {_job(context, box)}")
-    for other in others:
+    for box in sorted(boxes, key=lambda box: box.tags.name):
+        _print_box(context, box)
+    for other in elsewhere:
         other_providers.tell(context, other, context.screen.print)
 
 
-def _job(context: BoxContext, box: Box) -> str:
+def _print_last_job(context: BoxContext, *, one_name: bool) -> None:
+    title = context.title if one_name else context.settings.project
+    context.screen.print(f"{title}: no box is up")
+    finished = history.last(context, whatever_name=not one_name)
+    if finished is not None:
+        context.screen.print(f"    last job {finished.job}: {finished.how}")
+
+
+def _print_box(context: BoxContext, box: Box) -> None:
+    now = time.time()
+    name = box.tags.name if box.tags.kind == "box" else f"{box.tags.name} (builder)"
+    age = formatting.seconds(max(now - box.created, 0))
+    title = [f"{context.settings.project}/{name}", box.id, box.state]
+    details = [f"{box.offer.name}: {box.offer.type}", formatting.rate(box.offer.hourly)]
+    if box.state == "running":
+        off = formatting.clock(box.deadline, now)
+        details += [f"up {age}", f"powers itself off at {off}"]
+    else:
+        details += [f"created {age} ago", "its disk is kept"]
+    context.screen.print("   ".join(title))
+    context.screen.print(f"    {'   '.join(details)}")
+    context.screen.print(f"    job {_describe_job(context, box)}")
+
+
+def _describe_job(context: BoxContext, box: Box) -> str:
+    """Return a phrase for the state of a box's latest job, asked over ssh."""
     if box.state != "running" or box.tags.kind != "box":
         return "-"
-    other = context if box.tags.name == context.settings.name else None
-    context = other or context.called(box.tags.name)
+    if box.tags.name != context.settings.name:
+        context = context.called(box.tags.name)
     try:
-        answer = client.status(context.ssh(box).channel())
+        status = client.status(context.ssh(box).channel())
     except OneboxError as error:
-        return f"does not answer: {error.message}"
+        return f"unknown: the box does not answer ({error.message})"
     finally:
         context.close()
-    if answer.state == "none":
+    if status.state == "none":
         return "none yet"
-    text = f"{answer.job} {answer.state}"
-    if answer.record is not None:
-        text += f", {follow.describe(answer.record)}"
-    elif answer.state == "lost":
-        text += f": {answer.why}"
-    elif answer.started:
-        text += f" {formatting.seconds(max(time.time() - answer.started, 0))}"
+    text = f"{status.job} {status.state}"
+    if status.record is not None:
+        text += f", {follow.describe(status.record)}"
+    elif status.state == "lost":
+        text += f": {status.why}"
+    elif status.started:
+        text += f" {formatting.seconds(max(time.time() - status.started, 0))}"
     return text

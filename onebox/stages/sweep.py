@@ -23,215 +23,242 @@ from onebox.store.box_store import config_dir, providers_used, state_dir
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# A box is removed only this long after its deadline: by then it has had every
-# chance to power itself off, and its owner to fetch.
+# A box expires this long after its deadline. By then it should have powered itself
+# off, and its owner has had time to fetch.
 AFTER_DEADLINE_SECONDS = 3600.0
-# Of a box that is off only the disk is paid for, cents a day where an hour of the
-# box is dollars: what the job has left on it is kept so long.
+# A box that is off expires this long after its deadline. Only its disk is paid for:
+# cents a day, where a running box costs dollars an hour.
 KEPT_DISK_SECONDS = 7 * 86400.0
-# A job that still runs although the deadline is over is asked for so long.
+# How long an expired box may take to report whether a job still runs.
 ANSWER_SECONDS = 15.0
 
 
-@dataclass
-class _Found:
+@dataclass(frozen=True)
+class _Verdict:
+    """A box and whether it has *expired*, with the text for the table."""
+
     provider: Provider
     box: Box
-    verdict: str
+    text: str
     expired: bool
 
 
 def perform(context: BoxContext, *, yes: bool) -> None:
     """
-    Print what there is, with age, cost and verdict; with *yes*, remove the expired.
+    Print all boxes with age, cost and verdict; with *yes*, remove the expired.
 
-    What costs nothing is listed as well, and goes once no box uses it.
+    Resources that cost nothing, such as firewall rules, are printed too, and removed
+    if no box uses them.
 
-    It looks in every region of every provider that this machine has used. What
-    is not expired is `teardown`'s to remove, in its own project. A box on which a
-    job still runs is left alone, whatever its deadline says.
+    The sweep covers every region of every provider that this machine has used. A box
+    that has not expired is removed only by `inv teardown` in its project. A box on
+    which a job runs stays, even after its deadline.
 
     Raises:
-        OneboxError: Something expired is left, or a provider could not be asked.
+        OneboxError: An expired box could not be removed, or a provider or region
+            could not be queried.
     """
-    found, silent = _look(context)
-    free = _free(context, silent)
-    if found:
-        _print(context, found)
-    if free:
-        _print_free(context, free)
-    if not (found or free or silent):
-        context.screen.print("nothing of yours is there")
-    expired = [one for one in found if one.expired]
-    if found and not expired:
+    verdicts, unreachable = _judge_boxes(context)
+    free_resources = _find_free(context, unreachable)
+    if verdicts:
+        _print(context, verdicts)
+    if free_resources:
+        _print_free(context, free_resources)
+    if not (verdicts or free_resources or unreachable):
+        context.screen.print("you have no boxes and no other resources")
+    expired = [verdict for verdict in verdicts if verdict.expired]
+    if verdicts and not expired:
         context.screen.say("nothing has expired; inv teardown removes a live box")
     elif expired and not yes:
         boxes = formatting.count(len(expired), "box", "boxes")
-        context.screen.say(f"{boxes} expired; outputs on them go too")
+        context.screen.say(f"{boxes} expired; their outputs would be deleted too")
         context.screen.say("  next: inv sweep --yes removes them")
     failed = _remove(context, expired) if yes else []
     if yes:
-        # Anew: what a box has used until now may go.
-        _remove_free(context, _free(context, []))
-    elif any(not thing.why for _, thing in free):
-        context.screen.say("some of it costs nothing and is of no use any more")
-        context.screen.say("  next: inv sweep --yes removes that as well")
+        # Queried again: the boxes that used these may be gone now.
+        _remove_free(context, _find_free(context, []))
+    elif any(not resource.why for _, resource in free_resources):
+        context.screen.say("some resources cost nothing and are no longer used")
+        context.screen.say("  next: inv sweep --yes removes them too")
     if failed:
         raise OneboxError(
-            f"not removed: {formatting.some(failed)}", next="inv sweep --yes once more"
+            f"not removed: {formatting.some(failed)}", next="inv sweep --yes"
         )
-    if silent:
+    if unreachable:
         raise OneboxError(
-            f"not looked at: {formatting.some(silent)}", next="inv doctor --provider=…"
+            f"not checked: {formatting.some(unreachable)}",
+            next="inv doctor --provider=…",
         )
 
 
 def print_cron(context: BoxContext) -> None:
-    """Print a line for crontab that sweeps every hour, whatever this machine does."""
+    """Print a crontab line that runs the sweep every hour."""
     inv = shutil.which("inv") or f"{sys.executable} -m invoke"
     log = state_dir(context.environ) / "sweep.log"
     root, log_ = shlex.quote(str(context.root)), shlex.quote(str(log))
-    # A percent sign ends a crontab's command.
     line = f"17 * * * * cd {root} && {inv} sweep --yes >>{log_} 2>&1"
+    # In a crontab, an unescaped percent sign ends the command.
     context.screen.print(line.replace("%", r"\%"))
     context.screen.note("add it with: crontab -e; cloud credentials must be in a file")
 
 
-def _look(context: BoxContext) -> tuple[list[_Found], list[str]]:
-    found, silent = [], []
-    for name in _used(context):
+def _judge_boxes(context: BoxContext) -> tuple[list[_Verdict], list[str]]:
+    """Return a verdict for each box, and the providers and regions without answer."""
+    verdicts: list[_Verdict] = []
+    unreachable: list[str] = []
+    for name in _used_providers(context):
         try:
             provider = context.provider_called(name)
             boxes = provider.find(context.owner, everywhere=True)
         except OneboxError as error:
-            silent.append(f"{name} ({error.message})")
+            unreachable.append(f"{name} ({error.message})")
             continue
-        found += [_judge(context, provider, box) for box in boxes]
-        silent += [f"{name} {region}" for region in provider.unreachable_regions]
-    return found, silent
+        verdicts += [_judge(context, provider, box) for box in boxes]
+        unreachable += [f"{name} {region}" for region in provider.unreachable_regions]
+    return verdicts, unreachable
 
 
-def _free(context: BoxContext, silent: list[str]) -> list[tuple[Provider, FreeThing]]:
-    """Return what costs nothing, at every provider that was ever used."""
+def _find_free(
+    context: BoxContext, unreachable: list[str]
+) -> list[tuple[Provider, FreeThing]]:
+    """
+    Return the resources that cost nothing, at every provider ever used.
+
+    A provider that does not answer is added to *unreachable*.
+    """
     found: list[tuple[Provider, FreeThing]] = []
-    for name in _used(context):
-        # One that cannot be asked has been told of with its boxes.
-        if any(one.startswith(f"{name} (") for one in silent):
+    for name in _used_providers(context):
+        if any(entry.startswith(f"{name} (") for entry in unreachable):
             continue
         try:
             provider = context.provider_called(name)
-            things = provider.free_things(context.owner, everywhere=True)
+            resources = provider.free_things(context.owner, everywhere=True)
         except OneboxError as error:
-            silent.append(f"{name} ({error.message})")
+            unreachable.append(f"{name} ({error.message})")
             continue
-        found += [(provider, thing) for thing in things]
+        found += [(provider, resource) for resource in resources]
     return found
 
 
-def _print_free(context: BoxContext, found: list[tuple[Provider, FreeThing]]) -> None:
+def _print_free(
+    context: BoxContext, free_resources: list[tuple[Provider, FreeThing]]
+) -> None:
     rows = [
-        (provider.name, thing.kind, thing.id, thing.place, thing.why or "of no use")
-        for provider, thing in found
+        (
+            provider.name,
+            resource.kind,
+            resource.id,
+            resource.place,
+            resource.why or "unused",
+        )
+        for provider, resource in free_resources
     ]
     head = ("provider", "free of charge", "id", "place", "why it stays")
     context.screen.table(head, rows)
 
 
-def _remove_free(context: BoxContext, found: list[tuple[Provider, FreeThing]]) -> None:
-    for provider, thing in found:
-        if thing.why:
+def _remove_free(
+    context: BoxContext, free_resources: list[tuple[Provider, FreeThing]]
+) -> None:
+    for provider, resource in free_resources:
+        if resource.why:
             continue
-        what = f"{thing.kind} {thing.id}"
-        why = lifecycle.remove_free(provider, context.owner, thing)
-        if why:
-            context.screen.line("sweep", "kept", f"{what}: {why}", "")
+        title = f"{resource.kind} {resource.id}"
+        problem = lifecycle.remove_free(provider, context.owner, resource)
+        if problem:
+            context.screen.line("sweep", "kept", f"{title}: {problem}", "")
         else:
-            context.screen.line("sweep", "done", "removed", what)
+            context.screen.line("sweep", "done", "removed", title)
 
 
-def _used(context: BoxContext) -> list[str]:
-    """Return the configured provider, and all that a box was ever made at."""
+def _used_providers(context: BoxContext) -> list[str]:
+    """Return the configured provider and all at which a box was ever created."""
     before = providers_used(state_dir(context.environ))
     used = {"local", context.settings.provider, *before}
     return [name for name in providers.PROVIDERS if name in used]
 
 
-def _judge(context: BoxContext, provider: Provider, box: Box) -> _Found:
+def _judge(context: BoxContext, provider: Provider, box: Box) -> _Verdict:
     now = provider.now()
     off = box.state in ("stopped", "stopping") and provider.stopped_is_free
     end = box.deadline + (KEPT_DISK_SECONDS if off else AFTER_DEADLINE_SECONDS)
     if now > end:
-        spared = _spared(context, box, end) if box.state == "running" else ""
-        if spared:
-            return _Found(provider, box, spared, False)
-        return _Found(provider, box, "expired", True)
+        spared = _reason_to_spare(context, box, end) if box.state == "running" else ""
+        return _Verdict(provider, box, spared or "expired", expired=not spared)
     if off:
-        return _Found(
-            provider, box, f"disk kept until {formatting.clock(end, now)}", False
-        )
-    return _Found(provider, box, f"off at {formatting.clock(box.deadline, now)}", False)
+        text = f"disk kept until {formatting.clock(end, now)}"
+    else:
+        text = f"off at {formatting.clock(box.deadline, now)}"
+    return _Verdict(provider, box, text, expired=False)
 
 
-def _spared(context: BoxContext, box: Box, end: float) -> str:
-    """Ask a running box why it must not go: for its job, or by its own clock."""
+def _reason_to_spare(context: BoxContext, box: Box, end: float) -> str:
+    """
+    Ask a running box why it must stay: a job runs, or its clock shows an earlier time.
+
+    Return "" if it must not, or does not answer: a box that is silent this long after
+    its deadline has no live job.
+    """
     folder = private_dir(state_dir(context.environ) / "sweep")
     clear_drafts(folder, ".*")
-    # A door and a connection of our own: another command may be using the
-    # project's, and another sweep may ask at the same time.
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as own:
+    # A separate ssh connection: the project's may be in use by another command, and
+    # another sweep may run at the same time.
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as own_folder:
         identity = keys.identity(config_dir(context.environ))
-        ssh = connection.SSHConnection(box, Path(own), identity)
+        ssh = connection.SSHConnection(box, Path(own_folder), identity)
         try:
             with ssh.another(within=ANSWER_SECONDS) as channel:
                 channel.begin("job", job=None)
                 answer = channel.finish(within=ANSWER_SECONDS)
                 if JobStatus.parse(answer).state == "running":
-                    return "over its deadline, but a job runs"
+                    return "past its deadline, but a job runs"
         except OneboxError:
-            # So long after its deadline, a box that does not answer is no live job's.
             return ""
         if time.time() + ssh.ahead <= end:
-            return f"not over yet: {formatting.clock_differs(ssh.ahead)} the box's"
+            return f"not expired: {formatting.clock_differs(ssh.ahead)} the box's"
         return ""
 
 
-def _print(context: BoxContext, found: list[_Found]) -> None:
+def _print(context: BoxContext, verdicts: list[_Verdict]) -> None:
     rows = []
-    for one in found:
-        box, age = one.box, max(one.provider.now() - one.box.created, 0)
+    for verdict in verdicts:
+        box = verdict.box
+        age = max(verdict.provider.now() - box.created, 0)
         price = box.offer.hourly
         rows.append(
             (
-                one.provider.name,
+                verdict.provider.name,
                 f"{box.tags.project}/{box.tags.name}",
                 box.id,
                 box.place,
                 box.state,
                 formatting.seconds(age),
                 formatting.money(None if price is None else price * age / 3600),
-                one.verdict,
+                verdict.text,
             )
         )
     head = ("provider", "box of", "id", "place", "state", "age", "cost so far")
     context.screen.table((*head, "verdict"), rows)
 
 
-def _remove(context: BoxContext, expired: list[_Found]) -> list[str]:
-    """Remove each, after a second look: it may have changed since the first one."""
+def _remove(context: BoxContext, expired: list[_Verdict]) -> list[str]:
+    """Remove boxes that are still expired; return the ids and errors of the rest."""
     failed = []
-    for one in expired:
+    for verdict in expired:
+        provider, box_id = verdict.provider, verdict.box.id
         try:
-            box = one.provider.get(one.box.id, one.box.place)
+            box = provider.get(box_id, verdict.box.place)
             if box is None:
                 continue
-            again = _judge(context, one.provider, box)
-            if not again.expired:
-                context.screen.line("sweep", "kept", again.verdict, box.id)
+            # The box may have changed since the table was printed.
+            current = _judge(context, provider, box)
+            if not current.expired:
+                context.screen.line("sweep", "kept", current.text, box_id)
                 continue
-            one.provider.delete(box)
-            lifecycle.see_gone(one.provider, box.id, box.place)
+            provider.delete(box)
+            lifecycle.see_gone(provider, box_id, box.place)
         except OneboxError as error:
-            failed.append(f"{one.box.id}: {error.message}")
+            failed.append(f"{box_id}: {error.message}")
             continue
-        context.screen.line("sweep", "done", "removed", box.id)
+        context.screen.line("sweep", "done", "removed", box_id)
     return failed

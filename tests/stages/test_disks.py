@@ -128,7 +128,7 @@ def test_stays_until_the_job_has_ended(
 
     first, second = starts(said.out)
     assert 0 == first < second
-    assert "stays, for its disk, until the job has ended" in said.err
+    assert "is kept until the job has ended" in said.err
     assert 0 == line.cloud.started
     assert {} == line.boxes()
     assert f"{second + 4}\n" == line.project.read("ckpt/step")
@@ -157,7 +157,7 @@ def test_stays_after_the_last_retry(
     assert 1 == line.cloud.started
     assert ["stopped"] * 3 == list(line.boxes().values())
     assert int(line.project.read("ckpt/step")) >= pulled(line.project) > 0
-    with pytest.raises(OutputsHeld, match="the job has not ended since"):
+    with pytest.raises(OutputsHeld, match="its job has not ended since"):
         line.type(teardown)
     assert 2 == len(line.boxes())
     line.type(teardown, discard=True, yes=True)
@@ -172,7 +172,7 @@ def test_no_room_for_the_next(line: Line, capfd: pytest.CaptureFixture[str]) -> 
     with pytest.raises(NoCapacity) as full:
         line.run(1)
 
-    assert "inv run goes on from them" in full.value.next
+    assert "inv run resumes from them" in full.value.next
     assert ["stopped"] == list(line.boxes().values())
     line.cloud.room = 9
     line.type(run)

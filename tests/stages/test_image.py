@@ -302,7 +302,7 @@ def _killed_in_save(context: BoxContext, box: Box) -> Image:
         context, box.tags, "x", "", recipe=digest, base=found["base"]
     )
     with pytest.raises(KeyboardInterrupt):
-        with snapshot.begun(context, box, image, found):
+        with snapshot.save_intent(context, box, image, found):
             raise KeyboardInterrupt
     return image
 

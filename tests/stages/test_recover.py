@@ -186,26 +186,24 @@ class TestTaken:
         give_notice(project)
 
         assert 75 == line.wait(60), project.err
-        assert "inv run goes on from them" in project.err
+        assert "inv run resumes from them" in project.err
         assert [] == project.boxes()
         (job,) = jobs(project)
         step = pulled(project)
         assert step >= 4
         for plan in (("plan",), ("--dry", "run")):
             planned = project.inv(*plan)
-            assert f"goes on with the run of job {job}, from checkpoints of" in (
-                planned.out
-            )
+            assert f"resumes the run of job {job}, from checkpoints of" in (planned.out)
         other = project.inv("--dry", "run", "--", "true")
-        assert "goes on with" not in other.out
+        assert "resumes the run" not in other.out
         project.write("job.sh", JOB)
         again = project.inv("run", spot)
 
         assert 0 == again.code, again.err
-        assert f"going on with the run of job {job}" in again.err
+        assert f"resuming the run of job {job}" in again.err
         assert [step] == starts(again.out)
         assert [] == project.boxes()
-        assert "goes on with" not in project.inv("plan").out
+        assert "resumes the run" not in project.inv("plan").out
 
     @pytest.mark.parametrize("words", [("teardown",), ("run", "--", "true")])
     def test_user_ends_an_interrupted_run(
@@ -223,8 +221,8 @@ class TestTaken:
 
         assert 0 == done.code, done.err
         if words == ("teardown",):
-            assert "is given up: inv run starts from the beginning" in done.err
-        assert "goes on with" not in project.inv("plan").out
+            assert "is abandoned: inv run starts from the beginning" in done.err
+        assert "resumes the run" not in project.inv("plan").out
         project.write("job.sh", JOB.replace("-lt 10", "-lt 3"))
         assert [0] == starts(project.inv("run").out)
 
@@ -332,7 +330,7 @@ class TestTaken:
         with (pulls / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             project.cut_power()
-            project.until("stays, for its disk")
+            project.until("is kept until the job has ended")
 
         assert 0 == line.wait(60), project.err
         assert f"{box}: checkpoints are being pulled already" in project.err
@@ -355,7 +353,7 @@ class TestTaken:
         project.cut_power()
 
         assert 0 == line.wait(60), project.err
-        assert f"{old} stays, for its disk, until the job has ended" in project.err
+        assert f"the disk of {old} is kept until the job has ended" in project.err
         assert f"{old}, of an earlier attempt: gone" in project.err
         assert "1\n" == project.read("results/x")
         assert 1 == len(project.boxes())
@@ -405,7 +403,7 @@ class TestNotTaken:
         prepare(project)
         done = project.inv("run", "--detach")
         assert 0 == done.code
-        assert "nobody is there to start the job again" in done.err
+        assert "a detached job is not restarted" in done.err
         (box,) = boxes(project)
         while not (box.home / "work/ckpt/step").exists():
             time.sleep(0.1)
@@ -477,7 +475,7 @@ class TestInterrupted:
         line.send_signal(signal.SIGINT)
 
         assert 130 == line.wait(30)
-        assert "detached; the job goes on" in project.err
+        assert "detached; the job continues" in project.err
         (box,) = boxes(project)
         (box.home / "work/enough").touch()
         assert 0 == project.inv("logs").code

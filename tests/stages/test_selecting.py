@@ -71,7 +71,7 @@ class TestRepositories:
         done = project.inv("run")
 
         assert 73 == done.code, done.err
-        assert "version control runs programs that it configures" in done.err
+        assert "version control runs programs that these configure" in done.err
         assert "results/m\n" in done.err
         assert "1\n" == project.read("results/x")
         assert not (project.root / "results" / "m").exists()
@@ -157,7 +157,7 @@ class TestNoProject:
             done = project.inv("run", env={variable: place})
 
             assert 64 == done.code, done.err
-            assert "nothing of it is pushed" in done.err
+            assert "nothing in it is pushed" in done.err
         assert [] == project.boxes()
 
     def test_what_is_up_can_still_be_ended(self, project: Project) -> None:

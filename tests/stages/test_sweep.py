@@ -110,7 +110,7 @@ def test_heeds_the_clock_of_the_box(
     sweep.perform(session, yes=True)
 
     assert ["running"] == list(line.boxes().values())
-    assert "not over yet" in capfd.readouterr().out
+    assert "not expired" in capfd.readouterr().out
 
 
 def test_another_sweep_meanwhile(project: Project, tmp_path: Path) -> None:

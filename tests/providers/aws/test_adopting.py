@@ -127,7 +127,7 @@ def test_killed_while_packer_builds(packed: Project, account: Account) -> None:
     done = packed.inv("image")
 
     assert 0 == done.code, done.err
-    assert "Packer is still at work" in done.err
+    assert "Packer still runs" in done.err
     assert "image.pkr.hcl unchanged" in done.err
     assert ["RunInstances", "CreateImage"] == actions(
         account, "RunInstances", "CreateImage"

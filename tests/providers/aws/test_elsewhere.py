@@ -42,7 +42,7 @@ def test_a_box_at_another_provider(on_aws: Project) -> None:
         assert f"census/here ({box}) is on local, no charge" in said
         assert "inv teardown --name=here --provider=local" in said
         assert "no box is up" not in told.out
-        assert "nothing is there" not in told.err
+        assert "no box is left" not in told.err
     assert f"census/here   {box}" in on_aws.inv("status", "--name=here").out
     assert box not in on_aws.inv("status", "--name=main").out
     assert [box] == on_aws.boxes()

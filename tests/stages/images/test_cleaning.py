@@ -63,8 +63,8 @@ def test_a_box_that_goes_on(maker: Maker) -> None:
     before = made.scan()
 
     sanitize.prepare(way, system=True)
-    found = sanitize.secrets(way, system=True)
-    sanitize.clean(way, system=True, living=True)
+    found = sanitize.find_secrets(way, system=True)
+    sanitize.clean(way, system=True, keep_box=True)
     way.forget()
 
     assert ["/home/onebox/.aws/credentials", "/home/onebox/work/.env"] == found
@@ -113,12 +113,12 @@ def test_a_builder(maker: Maker) -> None:
         made.folder / "identity",
     )
     with pytest.raises(BoxFailed, match="this machine is not the box"):
-        sanitize.clean(other, system=True, living=False)
+        sanitize.clean(other, system=True, keep_box=False)
     other.forget()
     assert made.machine.run("cat", "/etc/machine-id")
 
     sanitize.prepare(way, system=True)
-    sanitize.clean(way, system=True, living=False)
+    sanitize.clean(way, system=True, keep_box=False)
     way.forget()
 
     gone = [
@@ -145,6 +145,6 @@ def test_the_scripts_are_plain_shell() -> None:
     """
     Every script is one that the system's own shell can read.
     """
-    for name in ("_PREPARE", "_HOME", "_SYSTEM", "_MACHINE", "_LOOK"):
+    for name in ("_PREPARE", "_HOME", "_SYSTEM", "_MACHINE", "_FIND_SECRETS"):
         script = getattr(sanitize, name).replace("{{", "{").replace("}}", "}")
         subprocess.run(["sh", "-n"], input=script.encode(), check=True)

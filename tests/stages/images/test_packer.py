@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from onebox.images import builder, packer, packer_program
-from onebox.images.packer_template import BOX
+from onebox.images.packer_template import SSH_VARIABLES
 from onebox.signals import Interrupted, caught
 
 from ...conftest import Project
@@ -28,7 +28,7 @@ include = ["data.txt"]
 vars = {{ release = "2026.1" }}
 {RUN}"""
 HCL = (
-    "".join(f'variable "{name}" {{ type = string }}\n' for name in BOX)
+    "".join(f'variable "{name}" {{ type = string }}\n' for name in SSH_VARIABLES)
     + """
 variable "release" { type = string }
 variable "tags" { type = map(string) }
@@ -52,12 +52,12 @@ build {
 """
 )
 OLD = {
-    "variables": dict.fromkeys(BOX),
+    "variables": dict.fromkeys(SSH_VARIABLES),
     "builders": [
         {
             "type": "null",
             "communicator": "ssh",
-            **{name: f"{{{{user `{name}`}}}}" for name in BOX},
+            **{name: f"{{{{user `{name}`}}}}" for name in SSH_VARIABLES},
         }
     ],
     "provisioners": [{"type": "shell", "inline": ["echo by json >~/made"]}],
@@ -174,7 +174,7 @@ def test_interrupted(packed: Project) -> None:
     process.send_signal(signal.SIGINT)
 
     assert 130 == process.wait(60)
-    assert "Packer is told to stop" in packed.err
+    assert "stopping Packer" in packed.err
     assert "Cleanly cancelled builds after being interrupted" in packed.err
     assert [] == packed.boxes()
 

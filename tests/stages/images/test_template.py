@@ -10,7 +10,7 @@ import pytest
 from onebox.errors import ConfigError, InputError
 from onebox.images import packer_template
 
-WAY = "".join(f'variable "{name}" {{}}\n' for name in packer_template.BOX)
+WAY = "".join(f'variable "{name}" {{}}\n' for name in packer_template.SSH_VARIABLES)
 HCL = """\
 # variable "commented" {}
 /* variable "out" {
@@ -40,12 +40,12 @@ def test_hcl(tmp_path: Path) -> None:
 def test_json(tmp_path: Path) -> None:
     """JSON, of the older language and of HCL2."""
     old = {
-        "variables": dict.fromkeys([*packer_template.BOX, "a"], ""),
+        "variables": dict.fromkeys([*packer_template.SSH_VARIABLES, "a"], ""),
         "builders": [{"type": "null"}],
     }
     (tmp_path / "t.json").write_text(json.dumps(old))
     found = packer_template.read(tmp_path, "t.json")
-    assert {*packer_template.BOX, "a"} == found.variables
+    assert {*packer_template.SSH_VARIABLES, "a"} == found.variables
     assert found.on_a_box and not found.hcl
 
     new = {"variable": {"a": {}}, "source": {"amazon-ebs": {"it": {}}}}
@@ -83,11 +83,11 @@ def test_values() -> None:
     ours = {"region": "here", "ssh_port": 22, "tags": {"a": "b"}}
     declared = frozenset({"ssh_port", "tags", "mine"})
     new = packer_template.Template("t", True, declared, frozenset())
-    told = json.loads(packer_template.values(new, ours, {"mine": "x"}))
+    told = json.loads(packer_template.variables_file(new, ours, {"mine": "x"}))
     assert {"ssh_port": 22, "tags": {"a": "b"}, "mine": "x"} == told
 
     old = packer_template.Template("t", False, declared, frozenset())
-    told = json.loads(packer_template.values(old, ours, {}))
+    told = json.loads(packer_template.variables_file(old, ours, {}))
     assert {"ssh_port": "22", "tags": '{"a": "b"}'} == told
     with pytest.raises(ConfigError, match="declares no variable min, did you mean"):
-        packer_template.values(new, ours, {"min": "x"})
+        packer_template.variables_file(new, ours, {"min": "x"})

@@ -43,7 +43,7 @@ def test_through_our_own_connection(door: SSHConnection) -> None:
     """
     The box's ssh server answers at a port of this machine, until it is done.
     """
-    with ssh_tunnel.to(door, door.box) as (host, port):
+    with ssh_tunnel.forward(door, door.box) as (host, port):
         assert ("127.0.0.1", b"SSH-2.0") == (host, greeting(host, port))
         assert door.box.port != port
     with pytest.raises(OSError):
@@ -57,7 +57,7 @@ def test_another_machine(door: SSHConnection, tmp_path: Path) -> None:
     stranger = (tmp_path / "keys" / "stranger.pub").read_text()
     door.expect(dataclasses.replace(door.box, host_key=stranger))
     with pytest.raises(ConnectionLost):
-        with ssh_tunnel.to(door, door.box):
+        with ssh_tunnel.forward(door, door.box):
             pytest.fail("it was let through")
 
 
@@ -70,7 +70,7 @@ def test_another_process_is_quicker(
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         monkeypatch.setattr(ssh_tunnel, "_free_port", lambda: somebody.getsockname()[1])
         with pytest.raises(ConnectionLost):
-            with ssh_tunnel.to(door, door.box):
+            with ssh_tunnel.forward(door, door.box):
                 pytest.fail("somebody else was taken for the box")
 
 
@@ -79,5 +79,5 @@ def test_a_box_on_this_machine(door: SSHConnection) -> None:
     What is here is reached directly.
     """
     box = dataclasses.replace(door.box, host="127.0.0.1")
-    with ssh_tunnel.to(door, box) as way:
+    with ssh_tunnel.forward(door, box) as way:
         assert ("127.0.0.1", box.port) == way

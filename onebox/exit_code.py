@@ -1,0 +1,167 @@
+"""
+Turn an error or an interrupt into a message and the exit code of `inv`.
+
+A failed job's exit code becomes that of `inv`; each other error has the code that
+`onebox.errors` lists; a signal gives 128 + its number.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from invoke.exceptions import Exit
+
+from onebox import formatting
+from onebox.command_hints import Hints
+from onebox.context import BoxContext
+from onebox.errors import JobFailed, OneboxError
+from onebox.providers.base import Box
+from onebox.signals import Interrupted
+from onebox.ui.screen import Screen
+
+
+@contextmanager
+def exit_code(
+    context: BoxContext | None,
+    environ: Mapping[str, str],
+    task_names: Mapping[str, str],
+) -> Iterator[None]:
+    """
+    Print a OneboxError and raise Invoke's Exit with its exit code.
+
+    Args:
+        context: The box's context; None while it is being opened.
+
+        task_names: The name of each onebox task in this project.
+    """
+    try:
+        yield
+    except OneboxError as error:
+        # Shown by `inv --debug`.
+        logging.getLogger("invoke").debug("onebox failed", exc_info=True)
+        _report(error, context, environ, task_names)
+        raise Exit(code=error.code) from error
+    except Interrupted as stop:
+        raise Exit(code=stop.code) from stop
+
+
+def system_failed(error: OSError) -> OneboxError:
+    """Return an error of the operating system, such as a full disk, as ours."""
+    where = (
+        f": {formatting.path(os.fsdecode(error.filename))}" if error.filename else ""
+    )
+    return OneboxError(
+        f"{error.strerror or error}{where}",
+        next="fix it, then run the same command again",
+    )
+
+
+def _report(
+    error: OneboxError,
+    context: BoxContext | None,
+    environ: Mapping[str, str],
+    task_names: Mapping[str, str],
+) -> None:
+    """Print an error, with what still runs and what to type next."""
+    if context is None:
+        Screen(environ, Hints(task_names)).error(error)
+        return
+    if isinstance(error, JobFailed):
+        # The line of `run` has reported it; the exit code is the job's own.
+        return
+    if not error.running:
+        error.running = _still_running(context)
+    context.screen.close_line()
+    context.screen.error(error)
+
+
+def report_interrupt(context: BoxContext) -> None:
+    """Print what an interrupted chain leaves, and what to type next."""
+    screen = context.screen
+    screen.close_line()
+    context.superseded.clear()
+    try:
+        box = context.look_again()
+    except (OneboxError, OSError) as error:
+        # Without an answer it is not proven that no box is left.
+        screen.say(f"onebox: {left_by_record(context)}")
+        screen.say(f"        its current state is unknown: {error}")
+        screen.say("  next: inv status")
+        return
+    if box is None:
+        screen.say("onebox: stopped; no box is left")
+        return
+    if context.doing == "run" and context.job_state == "started":
+        _report_detached(context, box)
+        return
+    if context.doing == "run" and context.job_state == "starting":
+        screen.say(
+            f"onebox: stopped while job {context.store.record.job} was being "
+            "started; it may run"
+        )
+        screen.say(f"        {_left(context, box)}")
+        screen.say("  next: inv logs follows it; inv run, if it does not run")
+        return
+    screen.say(f"onebox: stopped during {context.doing or 'the command'}")
+    screen.say(f"        {_left(context, box)}")
+    screen.say(f"  next: {_how_to_resume(context)}")
+
+
+def _how_to_resume(context: BoxContext) -> str:
+    """Return the command that resumes the interrupted stage."""
+    if context.doing == "teardown":
+        return "inv teardown"
+    if context.doing == "fetch":
+        # Not the same command: `inv run` would run the finished job again.
+        temporary = context.store.record.ours_to_end
+        return f"inv fetch{' teardown' * context.line.owes_teardown(temporary)}"
+    return "the same command resumes; inv teardown removes the box"
+
+
+def _report_detached(context: BoxContext, box: Box) -> None:
+    screen, idle = context.screen, context.settings.limits.idle_minutes
+    cost = formatting.rate(box.offer.hourly)
+    off = formatting.clock(box.deadline, time.time())
+    screen.say(f"onebox: detached; the job continues on {box.id} ({cost})")
+    screen.say("        follow it:    inv logs")
+    screen.say("        stop the job: inv cancel")
+    screen.say("        then:         inv fetch teardown")
+    screen.say(f"        the box powers itself off {idle:g} min after the job ends,")
+    screen.say(f"        at {off} at the latest; its disk is kept")
+
+
+def _still_running(context: BoxContext) -> str:
+    """Return a sentence about the box that is left, "" if none is."""
+    context.superseded.clear()
+    # The cause of the error, such as a full disk, may make this query fail too.
+    with suppress(OneboxError, OSError):
+        box = context.look_again()
+        return "" if box is None else _left(context, box)
+    record = context.store.record
+    return f"{record.box} may still be up" if record.box else ""
+
+
+def _left(context: BoxContext, box: Box) -> str:
+    if box.state == "stopped":
+        return f"{context.title} ({box.id}) is stopped; its disk is kept"
+    off = formatting.clock(box.deadline, time.time())
+    return (
+        f"{context.title} ({box.id}) is still up: {formatting.rate(box.offer.hourly)}, "
+        f"powers itself off at {off}"
+    )
+
+
+def left_by_record(context: BoxContext) -> str:
+    """Return a sentence about the box that is left, without asking the provider."""
+    record = context.store.record
+    if not record.box:
+        return "stopped; no box of this line is left"
+    return (
+        f"stopped; {context.title} ({record.box}) is left, "
+        f"{formatting.rate(record.price)}, powers itself off at "
+        f"{formatting.clock(record.deadline, time.time())}"
+    )

@@ -1,0 +1,182 @@
+"""
+Check that a job's outputs are here; if not, raise OutputsHeld and keep the box.
+
+A fetch checks what it could not bring, a teardown everything on the box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onebox import formatting
+from onebox.boxes import bring_up
+from onebox.errors import (
+    BoxFailed,
+    ConnectionLost,
+    OneboxError,
+    OutputsHeld,
+    UsageError,
+)
+from onebox.jobs import client
+from onebox.jobs.output_paths import asked_for, roots
+from onebox.providers.base import Box
+from onebox.transfer import fetch_outputs
+
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
+    from onebox.remote.answers import ExitRecord
+    from onebox.transfer.remote_manifest import Left
+
+# How many files outside of the outputs a message names.
+SHOWN = 3
+
+
+def compare(context: BoxContext, into: Path) -> fetch_outputs.Verified:
+    """Compare the outputs on the box with those fetched into a folder."""
+    compared: fetch_outputs.Verified = context.resuming(
+        lambda channel: fetch_outputs.verify(
+            channel,
+            roots(context),
+            into,
+            context.memory,
+            beside=into == context.root,
+        )
+    )
+    return compared
+
+
+def check_box(
+    context: BoxContext, box: Box, doing: Callable[[str], None] = lambda text: None
+) -> None:
+    """
+    Check that the box can be removed without losing outputs.
+
+    Args:
+        doing: Is called with what the check is waiting for.
+
+    Raises:
+        OutputsHeld: Outputs are missing here, or the box cannot be asked.
+
+        UsageError: The job still runs.
+    """
+    record = context.store.record
+    if record.discarded:
+        return
+    if box.state == "stopped":
+        if record.box == box.id and (record.fetched or not record.job):
+            _check_fetched_folder(context)
+            return
+        raise OutputsHeld(
+            f"only the disk of {box.id} is left, and it is unknown whether its "
+            "outputs are fetched; nothing was removed",
+            next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
+        )
+    try:
+        box = bring_up.ready(context, box, doing)
+    except (BoxFailed, ConnectionLost) as error:
+        raise _no_answer(box, error) from error
+    try:
+        latest = client.latest(context)
+        if latest is None:
+            return
+        if latest.runs:
+            raise UsageError(
+                f"job {latest.job} still runs on {context.title} ({box.id})",
+                next="inv logs, inv cancel, or inv teardown --discard-outputs",
+            )
+        into = context.root / (record.into or record.job_into or context.into)
+        compared = compare(context, into)
+        missing = compared.missing
+        if not missing:
+            client.bring_log(context, box, latest)
+    except ConnectionLost as error:
+        raise _no_answer(box, error) from error
+    if missing:
+        raise OutputsHeld(
+            f"outputs on {box.id} are not fetched: {missing}; nothing was removed",
+            next="inv fetch teardown, or inv teardown --discard-outputs",
+        )
+    unnamed = unnamed_outputs(context, compared.left, latest.record)
+    if unnamed is not None:
+        raise unnamed
+
+
+def unnamed_outputs(
+    context: BoxContext, left: Left | None, ended: ExitRecord | None
+) -> OutputsHeld | None:
+    """
+    Return an error if the job wrote its result outside of the configured outputs.
+
+    That is likely if the job succeeded, its outputs have nothing new, and other
+    files are new or changed since the push. Return None if onebox.toml configures no
+    outputs.
+    """
+    if ended is None or ended.code or not asked_for(context):
+        return None
+    if left is None or not left.alone:
+        return None
+    return OutputsHeld(
+        f"the job created or changed {formatting.count(left.count, 'file')} on the "
+        f"box, but nothing in {formatting.some(roots(context))}: {name_files(left)}",
+        next="name them in [fetch] outputs, then inv fetch teardown; inv teardown "
+        "--discard-outputs deletes them",
+    )
+
+
+def refused_links(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
+    """Return an error if outputs are links that point out of the project."""
+    if not fetched.refused:
+        return None
+    links = [
+        f"{formatting.path(link)} → {formatting.path(target)}"
+        for link, target in fetched.refused.items()
+    ]
+    return OutputsHeld(
+        f"{formatting.count(len(links), 'link')} among the outputs to a place out of "
+        f"the project, so the target is not fetched: {formatting.some(links)}",
+        next="inv fetch --unsafe-links creates them anyway; inv ssh to look",
+    )
+
+
+def refused_repositories(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
+    """Return an error if outputs are in a repository such as `.git`."""
+    if not fetched.repositories:
+        return None
+    names = formatting.some([formatting.path(path) for path in fetched.repositories])
+    return OutputsHeld(
+        f"not fetched, because version control runs programs that these configure: "
+        f"{names}",
+        next="inv fetch --unsafe-git fetches them too; or remove them: inv ssh",
+    )
+
+
+def name_files(left: Left) -> str:
+    """Return the first few names of the files outside of the outputs."""
+    shown = [formatting.path(path) for path in left.names[:SHOWN]]
+    more = left.count - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _no_answer(box: Box, error: OneboxError) -> OutputsHeld:
+    return OutputsHeld(
+        f"{box.id} does not answer ({error.message}), so it is unknown whether its "
+        "outputs are fetched; nothing was removed",
+        next="inv teardown later, or inv teardown --discard-outputs",
+    )
+
+
+def _check_fetched_folder(context: BoxContext) -> None:
+    """Raise OutputsHeld if files fetched from a stopped box have changed or gone."""
+    record = context.store.record
+    if not record.fetched:
+        return
+    into = context.root / (record.into or context.into)
+    missing = fetch_outputs.changed_here(into, context.memory)
+    if missing:
+        raise OutputsHeld(
+            f"outputs of {record.box} were fetched, but have changed since in "
+            f"{into}: {missing}; nothing was removed",
+            next="inv fetch teardown, or inv teardown --discard-outputs",
+        )
