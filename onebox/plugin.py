@@ -144,7 +144,7 @@ class Stage(Task):  # type: ignore[type-arg]
                 )
             said = _freeze(tuple(bound.arguments.values())[1:])
             since = (context.ended * self.on_box, context.begun * self.before_job)
-            key = (self.body, context.key, said, only, *since)
+            key = (self.body, said, only, *since)
             if self.each_time or key not in context.done:
                 given = bound.arguments
                 context.done[key] = self._run(c, context, only, given, args, kwargs)

@@ -144,7 +144,7 @@ def _in_the_cloud(
                 artifact = _run(context, found, log, {"image_name": image.id})
             except (OneboxError, Interrupted):
                 # It has ended by itself, and has cleaned up or named what is left.
-                outcome["undone"] = True
+                outcome.undone = True
                 raise
             made = snapshot.adopt(context, artifact, image, found)
     except BaseException:

@@ -16,6 +16,7 @@ from onebox.providers.base import Box, Image, Tags
 from onebox.signals import Interrupted
 from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.box_store import random_id
+from onebox.store.journal import Intent, Outcome
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -61,7 +62,7 @@ def save(
             if not isinstance(error, Unclear):
                 # Should this fail, the intent stays open and is seen to later.
                 context.provider.delete_image(image)
-                outcome["undone"] = True
+                outcome.undone = True
             raise
     _saved(context, inputs)
     return saved
@@ -70,7 +71,7 @@ def save(
 @contextmanager
 def begun(
     context: BoxContext, box: Box, image: Image, inputs: Mapping[str, str] | None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Outcome]:
     """Have it in the journal that a box is being saved, until the body has ended."""
     what = {
         "image": asdict(image),
@@ -85,7 +86,7 @@ def begun(
 
 def is_open(context: BoxContext) -> bool:
     """Tell whether a save was begun of which nobody knows yet how it ended."""
-    return any(intent["do"] == "save" for intent in context.store.open_intents())
+    return any(intent.action == "save" for intent in context.store.open_intents())
 
 
 def adopt(
@@ -112,12 +113,12 @@ def remove(context: BoxContext, image: Image) -> None:
     context.images = None
 
 
-def finish(context: BoxContext, intent: Mapping[str, Any]) -> None:
+def finish(context: BoxContext, intent: Intent) -> None:
     """Go on with what an earlier command was interrupted at; at worst, undo it."""
-    if not isinstance(intent.get("image"), dict):
+    if not isinstance(intent.details.get("image"), dict):
         return
-    image = _image(intent["image"])
-    if intent["do"] == "unsave":
+    image = _image(intent.details["image"])
+    if intent.action == "unsave":
         context.provider.delete_image(image)
         return
     context.screen.note(
@@ -125,7 +126,7 @@ def finish(context: BoxContext, intent: Mapping[str, Any]) -> None:
     )
     try:
         if _finished(context, intent, image):
-            _saved(context, intent.get("inputs"))
+            _saved(context, intent.details.get("inputs"))
         else:
             context.provider.delete_image(image)
             context.images = None
@@ -167,15 +168,15 @@ def _patiently(context: BoxContext, box: Box, image: Image) -> Image:
     return context.provider.save(box, image)
 
 
-def _finished(context: BoxContext, intent: Mapping[str, Any], image: Image) -> bool:
+def _finished(context: BoxContext, intent: Intent, image: Image) -> bool:
     provider = context.provider
     if any(one.id == image.id for one in provider.images(context.owner)):
         return True
-    if intent["do"] == "adopt":
-        provider.adopt_image(str(intent["artifact"]), image)
+    if intent.action == "adopt":
+        provider.adopt_image(str(intent.details["artifact"]), image)
         return True
-    if intent["do"] == "packer":
-        raw = Path(str(intent["output"]))
+    if intent.action == "packer":
+        raw = Path(str(intent.details["output"]))
         packer_output.wait_for_end(
             raw, lambda: context.screen.note("Packer is still at work: waiting for it")
         )
@@ -183,7 +184,7 @@ def _finished(context: BoxContext, intent: Mapping[str, Any], image: Image) -> b
         if artifact:
             provider.adopt_image(artifact, image)
         return bool(artifact)
-    box = provider.get(str(intent["box"]), str(intent.get("place", "")))
+    box = provider.get(intent.box, intent.place)
     if box is None or box.state not in ("stopping", "stopped"):
         # What runs is not clean any more.
         return False

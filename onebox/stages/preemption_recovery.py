@@ -82,7 +82,7 @@ def refusal(context: BoxContext, run: Run, box: Box, tries: int) -> str:
         return "--only starts nothing again"
     if tries > limits.retries:
         return f"[limits] retries = {limits.retries}"
-    spent = run_history.account(run, box)["cost"]
+    spent = run_history.account(run, box).cost
     if limits.max_cost is None:
         return ""
     hourly = box.offer.hourly
@@ -115,7 +115,7 @@ def next_box(context: BoxContext, run: Run, box: Box, tries: int) -> tuple[Box, 
     while True:
         tries += 1
         # The next box may be of another type, and dearer: all together count.
-        context.spent_before = run_history.account(run, box)["cost"]
+        context.spent_before = run_history.account(run, box).cost
         try:
             provision.perform(context)
             push.perform(context)

@@ -8,8 +8,8 @@ import secrets as randomness
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
@@ -17,6 +17,7 @@ from onebox.errors import ConfigError, JobFailed, Lost, Preempted, UsageError
 from onebox.jobs import client, preemption, receipt, run_history
 from onebox.jobs.follow import watch
 from onebox.jobs.output_paths import asked_for, roots
+from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_history import Run
 from onebox.providers.base import Box
 from onebox.remote.answers import ExitRecord
@@ -44,15 +45,15 @@ def reason(context: BoxContext) -> str | None:
     """Say why the job has to run, or None: only `when = "changed"` can skip it."""
     if context.settings.run.when != "changed":
         return "a job always runs"
-    paper = receipt.last_good(context)
-    if paper is None:
+    good = receipt.last_good(context)
+    if good is None:
         return "it has not run to its end yet"
     unbuilt = image.reason(context)
     if unbuilt:
         return f"image: {unbuilt}"
     found = image.wanted(context)
     now = _key(context, push.digest(context), found.id if found else "")
-    before = paper["key"]
+    before = good.key or {}
     changed = [part for part, value in now.items() if before.get(part) != value]
     if changed:
         return f"{formatting.some(changed)} changed"
@@ -67,7 +68,7 @@ def perform(
     line: str | None = None,
     detach: bool = False,
     yes: bool = False,
-) -> dict[str, Any] | None:
+) -> Receipt | None:
     """
     Run the job and bring its outputs home; return the receipt.
 
@@ -120,9 +121,9 @@ def perform(
     tries = 1
     while True:
         run = _begin(context, work, run, box)
-        run, paper = _attempt(context, work, run, box, tries)
-        if paper is not None:
-            return paper
+        run, done = _attempt(context, work, run, box, tries)
+        if done is not None:
+            return done
         box, tries = preemption_recovery.next_box(context, run, box, tries)
         context.screen.note(f"attempt {tries} of {context.settings.limits.retries + 1}")
 
@@ -192,7 +193,7 @@ def _start(context: BoxContext, work: _Work, run: Run, box: Box) -> str:
 
 def _attempt(
     context: BoxContext, work: _Work, run: Run, box: Box, tries: int
-) -> tuple[Run, dict[str, Any] | None]:
+) -> tuple[Run, Receipt | None]:
     """
     Run the job once, to its end if its box lives so long; bring home what it left.
 
@@ -215,16 +216,24 @@ def _attempt(
     lasted = record.seconds
     by_itself = preemption.by_itself(context, box, record)
     run = run_history.write(context, run.over(lasted, ended=by_itself))
-    paper = receipt.make(context, box, run.job, work.command, record)
-    paper["attempts"] = run_history.account(run, box)
     # What was pushed, not what is here now: it may have been edited meanwhile.
     whole = record.cause == "exit" and not record.code
+    key = None
     if work.usual and whole and context.pushed:
-        paper["key"] = _key(context, context.pushed, box.image)
+        key = _key(context, context.pushed, box.image)
+    draft = receipt.make(
+        context,
+        box,
+        run.job,
+        work.command,
+        record,
+        attempts=run_history.account(run, box),
+        key=key,
+    )
     why = preemption_recovery.refusal(context, run, box, tries)
     if by_itself:
         try:
-            return run, _bring_home(context, run, paper, record)
+            return run, _bring_home(context, run, draft, record)
         except (Lost, Preempted):
             # Taken with its outputs on it. A job that failed stays one that did.
             gone = preemption.taken(context, box, ended=True)
@@ -232,26 +241,26 @@ def _attempt(
                 raise
         return run_history.write(context, run.over(lasted, ended=False)), None
     if why:
-        _bring_what_there_is(context, run, box, paper)
+        _bring_what_there_is(context, run, box, draft)
         raise preemption_recovery.given_up(context, run, box, why)
     return run, None
 
 
 def _bring_home(
-    context: BoxContext, run: Run, paper: dict[str, Any], ended: ExitRecord
-) -> dict[str, Any]:
+    context: BoxContext, run: Run, draft: Receipt, ended: ExitRecord
+) -> Receipt:
     """Fetch a finished job's outputs, write its receipt, pass on its exit code."""
-    context.paper = paper
+    context.chain.receipt = draft
     try:
         if not context.line.only:
             done = fetch.perform(context, started_by="run", ended=ended)
-            paper["outputs"] = {"files": done.files, "bytes": done.bytes}
+            draft = replace(draft, outputs=OutputCount(done.files, done.bytes))
     finally:
-        receipt.write(context, run.job, paper)
+        written = context.chain.receipt = receipt.write(context, draft)
     preemption_recovery.clear(context, run)
-    if paper["exit"]:
-        raise JobFailed(int(paper["exit"]))
-    return paper
+    if written.exit:
+        raise JobFailed(written.exit)
+    return written
 
 
 def command_line(context: BoxContext) -> str:
@@ -277,19 +286,19 @@ def secret_values(context: BoxContext) -> dict[str, str]:
 
 
 def _bring_what_there_is(
-    context: BoxContext, run: Run, box: Box, paper: dict[str, Any]
+    context: BoxContext, run: Run, box: Box, draft: Receipt
 ) -> None:
     """Fetch from a box in its last minutes: it may go in the middle of it."""
-    context.paper = paper
+    context.chain.receipt = draft
     try:
         salvage.last_pull(context, run, box)
         if not context.line.only:
             done = fetch.perform(context, started_by="run")
-            paper["outputs"] = {"files": done.files, "bytes": done.bytes}
+            draft = replace(draft, outputs=OutputCount(done.files, done.bytes))
     except (Lost, Preempted):
         context.screen.note(f"{box.id} went before all of it was here")
     finally:
-        receipt.write(context, run.job, paper)
+        context.chain.receipt = receipt.write(context, draft)
 
 
 def _finished(context: BoxContext, command: str) -> str:

@@ -200,8 +200,8 @@ def _end(context: BoxContext, *, failed: bool) -> None:
     created = record.created or context.now()
     empty = ours and not record.job
     perform(context, after=failed, empty=empty, end_run=False)
-    if context.paper is not None:
-        receipt.show(context, context.paper, created)
+    if context.chain.receipt is not None:
+        receipt.show(context, context.chain.receipt, created)
 
 
 def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
@@ -341,7 +341,7 @@ def _running_job(context: BoxContext) -> str:
 def _end_worthless(context: BoxContext) -> None:
     """Remove what earlier attempts have left, though the last one's box stays."""
     run, record = run_history.read(context), context.store.record
-    if context.paper is None or run is None or not run.attempts[1:]:
+    if context.chain.receipt is None or run is None or not run.attempts[1:]:
         return
     try:
         box = context.look_again()
