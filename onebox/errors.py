@@ -1,30 +1,28 @@
 """
-What can go wrong, and the exit code that says so.
+The errors of onebox and their exit codes, which follow sysexits.h.
 
-* OneboxError                70  something of ours failed
+* OneboxError                70  an internal step failed
   x UsageError               64  the command line contradicts itself or the box
-    + Unsuitable             64  this candidate will not do; another may
-  x InputError               66  a local file is missing or cannot be read
+    + Unsuitable             64  this offer cannot be used; another one may be
+  x InputError               66  a local file is missing or unreadable
   x ConfigError              78  onebox.toml or an ONEBOX_* variable is wrong
-  x StateError               78  our own state cannot be used as it is
-  x Busy                     75  another onebox command holds this box
-  x Preempted                75  the cloud took the box back
-  x OutputsHeld              73  outputs are not all here, so the box is kept
-  x Lost                     74  the fate of the job or of the box is not known
-    + ConnectionLost         74  the connection broke; what runs, runs on
-    + ProtocolError          76  the box sent what no agent of ours sends
-  x HostKeyMismatch          76  somebody else answers under the box's address
-  x BoxFailed                70  the box did not come up or a set-up step failed
+  x StateError               78  the state directory is unusable
+  x Busy                     75  another onebox command holds the lock of the box
+  x Preempted                75  the cloud took the spot box back
+  x OutputsHeld              73  some outputs were not fetched, so the box is kept
+  x Lost                     74  the outcome of the job or the box is unknown
+    + ConnectionLost         74  the connection broke; the job keeps running
+    + ProtocolError          76  the box sent a message that is not valid
+  x HostKeyMismatch          76  another machine answers at the box's address
+  x BoxFailed                70  the box did not boot, or a set-up step failed
   x ProviderError            70  the provider refused a call
-    + NoCapacity             75  none of this size to be had now
-    + QuotaExceeded          69  the account may not have this much
-    + NotAllowed             77  credentials missing, expired or too weak
-    + Throttled              75  too many calls; later
-    + Gone                   70  the thing asked for does not exist (any more)
+    + NoCapacity             75  the provider has no capacity for this offer
+    + QuotaExceeded          69  a quota of the account is exceeded
+    + NotAllowed             77  credentials are missing, expired or insufficient
+    + Throttled              75  the provider limits the rate of calls
+    + Gone                   70  the object does not exist
     + Unclear                74  the call may or may not have taken effect
-  x JobFailed                 ?  the job's own code, passed on as it is
-
-Codes are those of sysexits.h.
+  x JobFailed                 ?  the job failed; the exit code is the job's
 """
 
 from __future__ import annotations
@@ -32,17 +30,17 @@ from __future__ import annotations
 
 class OneboxError(Exception):
     """
-    Something failed that the user has to know about.
+    A failure that is reported to the user.
 
     Args:
-        message: What happened, to which box: one plain sentence.
+        message: What happened, and to which box, in one sentence.
 
-        next: The command, or the two, to type now.
+        next: The command to type next, or two commands.
 
-        running: What still runs and what it costs, if anything does.
+        running: What is still running and what it costs, "" if nothing is.
 
-        cause: The same in few words that name no machine type, place or id: equal
-            causes of several candidates are shown as one.
+        cause: A short form of the message without machine type, place or id, so that
+            equal causes of several offers can be shown once.
     """
 
     code = 70
@@ -58,93 +56,93 @@ class OneboxError(Exception):
 
 
 class UsageError(OneboxError):
-    """The command line contradicts itself, or the box that is there."""
+    """The command line contradicts itself or the existing box."""
 
     code = 64
 
 
 class Unsuitable(UsageError):
-    """One candidate cannot serve, or costs more than is allowed; another may do."""
+    """One offer cannot be used or exceeds a limit; another offer may be used."""
 
 
 class InputError(OneboxError):
-    """A file of the user's is missing, unreadable or not what it should be."""
+    """A file of the user is missing, unreadable or invalid."""
 
     code = 66
 
 
 class ConfigError(OneboxError):
-    """onebox.toml or an ONEBOX_* variable cannot be used as written."""
+    """onebox.toml or an ONEBOX_* variable has an invalid value."""
 
     code = 78
 
 
 class StateError(OneboxError):
-    """Our own state was written by a newer version, or cannot be used."""
+    """The state directory was written by a newer version, or is unusable."""
 
     code = 78
 
 
 class Busy(OneboxError):
-    """Another onebox command is working on this box right now."""
+    """Another onebox command holds the lock of this box."""
 
     code = 75
 
 
 class Preempted(OneboxError):
-    """The cloud took a spot box back before the job had ended."""
+    """The cloud took a spot box back before the job ended."""
 
     code = 75
 
 
 class OutputsHeld(OneboxError):
-    """Outputs could not all be brought here and verified, so the box stays."""
+    """Some outputs were not fetched and verified, so the box is kept."""
 
     code = 73
 
 
 class Lost(OneboxError):
-    """Nobody can say how the job ended."""
+    """The outcome of the job or the box is unknown."""
 
     code = 74
 
 
 class ConnectionLost(Lost):
-    """The connection to the box broke; the job on it is not affected."""
+    """The connection to the box broke; the job keeps running."""
 
 
 class ProtocolError(Lost):
-    """The box sent what no agent of ours sends; nothing of it was used."""
+    """The box sent a message that is not valid; it was discarded."""
 
     code = 76
 
 
 class HostKeyMismatch(OneboxError):
-    """The machine that answers is not the box: nothing was sent to it."""
+    """The machine at the box's address has another host key; nothing was sent to it."""
 
     code = 76
 
 
 class BoxFailed(OneboxError):
-    """The box did not come up, or a step of its set-up failed."""
+    """The box did not boot, or a step of its set-up failed."""
 
 
 class ProviderError(OneboxError):
-    """The provider refused a call, for a reason that has no class of its own."""
+    """The provider refused a call for a reason without an error class of its own."""
 
 
 class NoCapacity(ProviderError):
-    """The provider has none of this size at the moment."""
+    """The provider has no capacity for this offer at the moment."""
 
     code = 75
 
 
 class QuotaExceeded(ProviderError):
     """
-    The account's limits do not allow it.
+    A quota of the account is exceeded.
 
     Args:
-        limit: The limit's name, as the provider has it.
+        limit: The provider's name of the quota.
     """
 
     code = 69
@@ -163,29 +161,29 @@ class QuotaExceeded(ProviderError):
 
 
 class NotAllowed(ProviderError):
-    """Credentials are missing, expired, or do not permit the call."""
+    """Credentials are missing, expired or insufficient for the call."""
 
     code = 77
 
 
 class Throttled(ProviderError):
-    """The provider asks for fewer calls."""
+    """The provider limits the rate of calls."""
 
     code = 75
 
 
 class Gone(ProviderError):
-    """What was asked for does not exist (any more)."""
+    """The object does not exist, or no longer exists."""
 
 
 class Unclear(ProviderError):
-    """No clear answer came: the call may or may not have taken effect."""
+    """The answer was lost: the call may or may not have taken effect."""
 
     code = 74
 
 
 class JobFailed(OneboxError):
-    """The job ended with a code other than 0: the code is passed on as it is."""
+    """The job ended with an exit code other than 0, which becomes ours."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"the job ended with exit {code}")

@@ -1,28 +1,27 @@
-"""How numbers, times and names are written for people."""
+"""Format numbers, times and names for messages."""
 
 from __future__ import annotations
 
 import time
 
-# Memory and disk as the clouds' own tables count them: 1 GB = 2**30 bytes.
+# Clouds list memory and disks in units of 2**30 bytes and call them GB.
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-# How many characters of a path are written.
+# Longer paths are shortened in the middle.
 LONGEST_PATH = 200
 
-
-# Two clocks that differ by no more are taken for right.
+# Two clocks count as equal if they differ by at most this many seconds.
 CLOCK_SECONDS = 60.0
 
 
 def clock_differs(ahead: float) -> str:
-    """Say by how much this machine's clock differs from one that is *ahead* of it."""
+    """Return the start of a sentence: how far our clock is from one *ahead* of it."""
     where = "behind" if ahead > 0 else "ahead of"
     return f"this machine's clock is {seconds(abs(ahead))} {where}"
 
 
 def byte_count(count: float) -> str:
     """
-    Write a number of bytes.
+    Format a number of bytes.
 
     >>> byte_count(0), byte_count(1536), byte_count(256 * 2**30)
     ('0 B', '1.5 kB', '256 GB')
@@ -38,7 +37,7 @@ def byte_count(count: float) -> str:
 
 def seconds(count: float) -> str:
     """
-    Write a duration.
+    Format a duration.
 
     >>> seconds(0.234), seconds(41), seconds(842), seconds(7384)
     ('0.2 s', '41 s', '14:02', '2:03:04')
@@ -56,7 +55,7 @@ def seconds(count: float) -> str:
 
 def age(count: float) -> str:
     """
-    Write how old something is.
+    Format an age.
 
     >>> age(20), age(600), age(3 * 3600), age(50 * 3600)
     ('1 min', '10 min', '3 h', '2 days')
@@ -69,7 +68,7 @@ def age(count: float) -> str:
 
 def money(dollars: float | None) -> str:
     """
-    Write a price or a cost; what is not known is "?", never 0.
+    Format a price or a cost in USD; None, which means unknown, is "$?".
 
     >>> money(None), money(0), money(0.234), money(0.0004), money(1234.5)
     ('$?', '$0', '$0.23', '$0.0004', '$1,234.50')
@@ -89,7 +88,7 @@ def money(dollars: float | None) -> str:
 
 def rate(dollars: float | None) -> str:
     """
-    Write a price an hour.
+    Format an hourly price.
 
     >>> rate(None), rate(0), rate(3.2256)
     ('$?/h', 'no charge', '$3.23/h')
@@ -99,7 +98,7 @@ def rate(dollars: float | None) -> str:
 
 def count(number: int, singular: str, plural: str = "") -> str:
     """
-    Write a number with its noun.
+    Format a number with its noun.
 
     >>> count(1, "file"), count(1204, "file"), count(2, "box", "boxes")
     ('1 file', '1,204 files', '2 boxes')
@@ -109,7 +108,7 @@ def count(number: int, singular: str, plural: str = "") -> str:
 
 
 def clock(moment: float, now: float) -> str:
-    """Write a moment (epoch seconds) in local time, with the day if not today."""
+    """Format a time (epoch seconds) as local time, with the day if it is not today."""
     then, today = time.localtime(moment), time.localtime(now)
     if then[:3] == today[:3]:
         return time.strftime("%H:%M", then)
@@ -118,7 +117,7 @@ def clock(moment: float, now: float) -> str:
 
 def path(name: bytes | str) -> str:
     """
-    Write a file name so that it cannot disturb a terminal; a long one is cut.
+    Format a path without control characters; a long path is shortened.
 
     >>> path("a b"), path(b"new\\nline")
     ('a b', "'new\\\\nline'")
@@ -133,7 +132,7 @@ def path(name: bytes | str) -> str:
 
 def some(names: list[str], limit: int = 3) -> str:
     """
-    Write the first few of many names.
+    Format a list of names; all after the first *limit* are only counted.
 
     >>> some(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'

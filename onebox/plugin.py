@@ -132,7 +132,7 @@ class Stage(Task):  # type: ignore[type-arg]
                 context.ended if self.on_box else 0,
                 context.begun if self.before_job else 0,
             )
-            key = (self.body, context.key, arguments, only, generation)
+            key = (self.body, arguments, only, generation)
             if self.each_time or key not in context.done:
                 context.done[key] = self._run(c, context, only, bound)
             return context.done[key]

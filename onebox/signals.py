@@ -1,8 +1,8 @@
 """
-Ctrl-C, TERM and HUP as one exception, at moments when it can do no harm.
+Raise Ctrl-C, TERM and HUP as one exception, but not inside a critical section.
 
-Invoke installs no handlers of its own: a TERM would end the process without
-any `finally`, and a Ctrl-C inside a subprocess is not an exit code of 130.
+Invoke installs no signal handlers: TERM would end the process without running any
+`finally`, and a Ctrl-C during a subprocess would not lead to exit code 130.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-# A closed terminal sends HUP and TERM, a wrapper passes on the Ctrl-C that we got
-# as well: what comes this close together is one wish, not two.
+# Signals this close together count as one: a closed terminal sends HUP and TERM, and
+# a wrapper forwards a Ctrl-C that the terminal has also sent to us.
 ONE_PRESS_SECONDS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """The user, or the system, wants us to stop; *code* is 128 + the signal."""
+    """A signal asks this process to stop; *code* is 128 + the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -33,7 +33,7 @@ class Interrupted(BaseException):
 
 
 class _Watch:
-    """Which signals have come, and whether one may be raised right now."""
+    """The signals that have arrived, and whether one may be raised now."""
 
     count = 0
     first = 0.0
@@ -45,14 +45,14 @@ class _Watch:
 @contextlib.contextmanager
 def caught(last_words: Callable[[], str]) -> Iterator[None]:
     """
-    Raise `Interrupted` at the first signal; end the process at the second.
+    Raise `Interrupted` at the first signal; exit at once at the second.
 
-    One that comes when the process is already ending is not heeded: it would
-    change the exit code.
+    After that, while Python exits, signals are ignored: they would change the exit
+    code.
 
     Args:
-        last_words: Gives the one line that the second Ctrl-C prints: which box
-            is left, what it costs and when it stops by itself.
+        last_words: Returns the line to print at the second signal: which box is left,
+            its price and its deadline.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -62,34 +62,34 @@ def caught(last_words: Callable[[], str]) -> Iterator[None]:
     if outer is None:
         _Watch.count = 0
     for number in SIGNALS:
-        # `nohup inv run` asked for HUP to be ignored: it stays so.
+        # Under `nohup`, HUP is ignored and must stay ignored.
         if before[number] is not signal.SIG_IGN or number != signal.SIGHUP:
             signal.signal(number, _arrive)
     try:
         yield
     except Interrupted:
         if outer is None:
-            atexit.register(_heed_no_more)
+            atexit.register(_ignore_signals)
         raise
     finally:
         _Watch.last_words = outer
         for number, handler in before.items():
-            # None: it was not Python that had set it.
+            # None means that a handler in C was installed; it cannot be restored.
             if handler is not None:
                 signal.signal(number, handler)
 
 
-def _heed_no_more() -> None:
-    # Python's own last act but one is to have signals kill it.
+def _ignore_signals() -> None:
+    # While it exits, Python restores the default handlers, which kill the process.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Keep a signal back until the body, a few milliseconds, has ended."""
+    """Delay a signal until the body has ended; the body takes milliseconds."""
     if threading.current_thread() is not threading.main_thread():
-        # Signals are the main thread's: it must not wait for this one.
+        # Python delivers signals to the main thread only, so nothing must be delayed.
         yield
         return
     _Watch.depth += 1
@@ -111,12 +111,12 @@ def _arrive(number: int, frame: FrameType | None) -> None:
     if _Watch.count > 1:
         try:
             words = _Watch.last_words() if _Watch.last_words else ""
-            # Without a stderr, 2 may be any file of ours.
+            # If stderr is closed, descriptor 2 may be any file.
             if sys.stderr is not None:
                 text = f"\nonebox: {words}\n" if words else "\n"
                 os.write(2, text.encode("utf-8", "replace"))
         finally:
-            # At once means whatever else fails.
+            # Exit even if the line above fails.
             os._exit(128 + number)
     if _Watch.depth:
         _Watch.waiting = number

@@ -197,7 +197,7 @@ class TestLine:
         _cut(box)
 
         assert 74 == line.wait(60)
-        assert f"{box} does not let us in any more" in project.err
+        assert f"{box} no longer accepts our key" in project.err
         assert "job " in project.err
         assert "is still up" in project.err
         ours.write_bytes(kept)
@@ -289,7 +289,7 @@ class TestBox:
         assert "lost: rebooted" in project.inv("status").out
         done = project.inv("logs")
         assert (74, "up\n") == (done.code, done.out)
-        assert "nobody knows how job" in done.err
+        assert "the outcome of job" in done.err
         assert 73 == project.inv("teardown").code
         assert 0 == project.inv("fetch", "teardown").code
         assert "x\n" == project.read("results/x")
@@ -397,7 +397,7 @@ class TestCtrlC:
         Ctrl-C while a box is removed waits for that one call, then stops.
         """
         project.inv("provision")
-        removing = ("onebox.boxes.lifecycle", "see_gone", "True")
+        removing = ("onebox.boxes.delete", "wait_until_gone", "True")
         down = project.inv("teardown", env=_interrupted(tmp_path, *removing))
 
         assert 130 == down.code

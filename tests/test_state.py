@@ -392,11 +392,11 @@ class TestIntents:
         with store.intent("create", box="ob-1", size="m7i.large"):
             (seen,) = BoxStore(store.directory).open_intents()
             assert ("create", "ob-1", "m7i.large") == (
-                seen["do"],
-                seen["box"],
-                seen["size"],
+                seen.action,
+                seen.box,
+                seen.details["size"],
             )
-            assert abs(time.time() - seen["at"]) < 60
+            assert abs(time.time() - seen.at) < 60
         assert [] == store.open_intents()
 
     def test_failed_body(self, store: BoxStore) -> None:
@@ -405,10 +405,10 @@ class TestIntents:
         """
         open_intent(store, "create", box="ob-1")
         with pytest.raises(KeyError), store.intent("create", box="ob-2") as outcome:
-            outcome["undone"] = True
+            outcome.undone = True
             raise KeyError
 
-        assert ["ob-1"] == [intent["box"] for intent in store.open_intents()]
+        assert ["ob-1"] == [intent.box for intent in store.open_intents()]
 
     def test_dealt_with(self, store: BoxStore) -> None:
         """
@@ -419,7 +419,7 @@ class TestIntents:
         _, second, _ = store.open_intents()
         store.close_intent(second, "removed")
 
-        assert ["ob-1", "ob-3"] == [i["box"] for i in store.open_intents()]
+        assert ["ob-1", "ob-3"] == [i.box for i in store.open_intents()]
 
     def test_cut_at_every_byte(self, store: BoxStore) -> None:
         """
@@ -429,7 +429,7 @@ class TestIntents:
         ends: list[tuple[int, list[str]]] = [(0, [])]
 
         def note() -> None:
-            boxes = [str(intent["box"]) for intent in store.open_intents()]
+            boxes = [str(intent.box) for intent in store.open_intents()]
             ends.append((path.stat().st_size, boxes))
 
         open_intent(store, "create", box="ob-1")
@@ -445,11 +445,11 @@ class TestIntents:
             path.write_bytes(whole[:cut])
             # All but the newline of a line is enough to be sure of it.
             wanted = next(boxes for end, boxes in reversed(ends) if end <= cut + 1)
-            found = [intent["box"] for intent in store.open_intents()]
+            found = [intent.box for intent in store.open_intents()]
             assert wanted == found, cut
             if cut % 7 == 0:
                 open_intent(store, "create", box="after")
-                found = [intent["box"] for intent in store.open_intents()]
+                found = [intent.box for intent in store.open_intents()]
                 assert [*wanted, "after"] == found, cut
 
     def test_bytes_changed(self, store: BoxStore) -> None:
@@ -464,7 +464,7 @@ class TestIntents:
             changed = bytearray(whole)
             changed[place] ^= 1
             path.write_bytes(changed)
-            found = [intent["box"] for intent in store.open_intents()]
+            found = [intent.box for intent in store.open_intents()]
             assert ["ob-2"] == found, place
 
     def test_two_processes(self, store: BoxStore) -> None:
@@ -485,7 +485,7 @@ class TestIntents:
         for process in both:
             ended(process)
 
-        found = [intent["box"] for intent in store.open_intents()]
+        found = [intent.box for intent in store.open_intents()]
         assert {f"{name}-{n}" for name in "ab" for n in range(1, 40, 2)} == set(found)
         assert 40 == len(found)
 
@@ -499,10 +499,10 @@ class TestIntents:
             with largest_file(size + room), pytest.raises(StateError, match="journal"):
                 with store.intent("create", box="ob-2", pad="x" * 100):
                     pytest.fail("begun")
-            assert ["ob-1"] == [i["box"] for i in store.open_intents()]
+            assert ["ob-1"] == [i.box for i in store.open_intents()]
             size = (store.directory / "journal").stat().st_size
         open_intent(store, "create", box="ob-3")
-        assert ["ob-1", "ob-3"] == [i["box"] for i in store.open_intents()]
+        assert ["ob-1", "ob-3"] == [i.box for i in store.open_intents()]
 
 
 class TestLock:
@@ -589,7 +589,7 @@ class TestLock:
             fcntl.flock(fd, how)
             signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr("onebox.store.box_store.fcntl.flock", interrupted)
+        monkeypatch.setattr("onebox.store.lock.fcntl.flock", interrupted)
         with pytest.raises(Interrupted), caught(str):
             store.lock("inv run")
         with pytest.raises(Busy):
@@ -718,7 +718,7 @@ class TestCrash:
             record = store.record
             assert int(record.job) in (seen, seen + 1)
             assert "x" * int(record.job) == record.job_command
-            left = [int(intent["box"]) for intent in store.open_intents()]
+            left = [int(intent.box) for intent in store.open_intents()]
             assert left in ([], [seen + 1])
             for intent in store.open_intents():
                 store.close_intent(intent, "seen to")
@@ -797,7 +797,7 @@ class Life(RuleBasedStateMachine):
         name = str(self.count)
         try:
             with self.book.intent("create", box=name) as outcome:
-                outcome["undone"] = how == "undone"
+                outcome.undone = how == "undone"
                 if how != "done":
                     raise KeyError
         except KeyError:
@@ -809,7 +809,7 @@ class Life(RuleBasedStateMachine):
     def deal_with(self, data: st.DataObject) -> None:
         """A later command sees to what was left."""
         name = data.draw(st.sampled_from(self.open))
-        (intent,) = [i for i in self.book.open_intents() if i["box"] == name]
+        (intent,) = [i for i in self.book.open_intents() if i.box == name]
         self.book.close_intent(intent, "seen to")
         self.open.remove(name)
 
@@ -848,7 +848,7 @@ class Life(RuleBasedStateMachine):
     def is_right(self) -> None:
         """What is remembered is what happened."""
         assert self.wanted == self.book.record
-        assert self.open == [intent["box"] for intent in self.book.open_intents()]
+        assert self.open == [intent.box for intent in self.book.open_intents()]
 
 
 TestLife = Life.TestCase

@@ -1,1 +1,1 @@
-"""The life of a box: offers, creation, readiness, power and removal."""
+"""Boxes: offers, create, wait, power and delete."""

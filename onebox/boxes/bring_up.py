@@ -1,4 +1,4 @@
-"""Wait until a box lets us in, and see to it that its host key is known to nobody."""
+"""Wait until a new box accepts connections, then prepare it for its first job."""
 
 from __future__ import annotations
 
@@ -6,133 +6,143 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onebox import formatting, subprocess_env
 from onebox.agent.file_names import printable
+from onebox.boxes import host_key
 from onebox.errors import BoxFailed
 from onebox.providers.base import Box
-from onebox.remote import answers
 from onebox.remote.answers import Hello
-from onebox.remote.channel import AgentError
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-ERRAND_SECONDS = 60.0
-# How much of a line is quoted that a box has printed.
+POST_BOOT_SECONDS = 60.0
+# How many characters of a line of the box's console are quoted.
 LONGEST_LINE = 400
-# A box that was started again takes so long at most to learn its new deadline.
+# A restarted box reads its new deadline from the provider while it boots.
 DEADLINE_SECONDS = 60.0
 
+Doing = Callable[[str], None]
 
-def wait(
-    context: BoxContext, box: Box, seconds: float, doing: Callable[[str], None]
-) -> Box:
+# The old name, until stages/provision.py imports it from `host_key`.
+secure = host_key.replace_bootstrap_key
+
+
+def wait(context: BoxContext, box: Box, seconds: float, doing: Doing) -> Box:
     """
-    Wait until the box lets us in, and see to all that it needs from then on.
+    Wait until a new box accepts connections, then prepare it.
+
+    The clocks are compared, the bootstrap host key is replaced, and the provider's
+    post-boot script runs.
+
+    Args:
+        seconds: How long the box may take to boot.
+
+        doing: Called with a description of what is waited for.
 
     Returns:
-        The box as it is by then, with its address.
+        The box with its address.
 
     Raises:
-        BoxFailed: It did not come up; what its console said last is quoted.
+        BoxFailed: The box did not come up; the message quotes its console.
     """
-    box = _open(context, box, seconds, doing)
-    _compare_clocks(context, box)
-    box = secure(context, box)
-    _run_errand(context, box)
+    box = _wait_for_ssh(context, box, seconds, doing)
+    _check_clock(context, box)
+    box = host_key.replace_bootstrap_key(context, box)
+    _run_post_boot_script(context, box)
     if context.store.record.box == box.id:
-        context.remember(arrived=True)
+        context.store.update(arrived=True)
     return box
 
 
 def arrived(context: BoxContext, box: Box) -> bool:
-    """Tell whether a box has come up, as far as is known here."""
+    """Return whether a box is on and has finished booting, as far as is known here."""
     record = context.store.record
     has_address = bool(box.host and box.host_key)
-    unseen = record.box == box.id and not record.arrived
-    return box.state == "running" and has_address and not unseen
+    is_booting = record.box == box.id and not record.arrived
+    return box.state == "running" and has_address and not is_booting
 
 
 def ready(
-    context: BoxContext,
-    box: Box | None = None,
-    doing: Callable[[str], None] = lambda text: None,
+    context: BoxContext, box: Box | None = None, doing: Doing = lambda text: None
 ) -> Box:
     """
-    Return the box once it lets us in: the command that has made it may be gone.
+    Return the box once it accepts connections.
+
+    The command that created it may have been killed while the box booted.
+
+    Args:
+        box: The box, the current one if None.
 
     Raises:
-        UsageError: There is none, or it is off.
+        UsageError: There is no box, or it is off.
 
-        BoxFailed: It did not come up.
+        BoxFailed: The box did not come up.
     """
-    box = box or context.running_box()
+    box = box or context.boxes.running()
     if arrived(context, box):
         return box
-    boot = context.settings.limits.boot_minutes * 60
-    box = _open(context, box, boot, doing)
-    context.made_again(box)
+    box = _wait_for_ssh(context, box, context.settings.limits.boot_minutes * 60, doing)
+    context.boxes.set_current(box)
     return box
 
 
-def _open(
-    context: BoxContext, box: Box, seconds: float, doing: Callable[[str], None]
-) -> Box:
-    """Wait until the box lets us in with the host key that it was made with."""
+def _wait_for_ssh(context: BoxContext, box: Box, seconds: float, doing: Doing) -> Box:
+    """Wait until the box accepts a connection with the host key it was created with."""
     began = time.monotonic()
+    poll_interval = context.provider.poll_interval
 
     def waited() -> str:
         return f"{time.monotonic() - began:.0f} s"
 
     try:
         while not (box.host and box.host_key):
-            doing(f"waiting for {box.id} to have an address, {waited()}")
+            doing(f"waiting for the address of {box.id}, {waited()}")
             if time.monotonic() - began > seconds:
                 raise BoxFailed(f"{box.id} had no address after {seconds:.0f} s")
-            time.sleep(max(context.provider.poll_interval, 0.2))
-            box = context.look_at(box)
+            time.sleep(max(poll_interval, 0.2))
+            box = context.liveness.refresh(box)
         context.ssh(box).open_when_up(
             seconds,
-            _now_and_then(
-                context.provider.poll_interval, lambda: context.still_there(box)
-            ),
+            # Each check is an API call.
+            _at_most_every(2 * poll_interval, lambda: context.liveness.check(box)),
             lambda: doing(f"waiting for ssh on {box.host}, {waited()}"),
         )
     except BoxFailed as error:
         console = context.provider.console(box).strip().splitlines()[-5:]
-        said = "".join(f"\n    {printable(line[:LONGEST_LINE])}" for line in console)
-        raise BoxFailed(f"{error.message}{said}", next=error.next) from error
+        lines = [f"\n    {printable(line[:LONGEST_LINE])}" for line in console]
+        raise BoxFailed(error.message + "".join(lines), next=error.next) from error
     return box
 
 
-def _compare_clocks(context: BoxContext, box: Box) -> None:
-    """Warn of a clock that differs from the box's: its deadline goes by that."""
+def _check_clock(context: BoxContext, box: Box) -> None:
+    """Warn if the provider's clock and the box's differ: that shifts the deadline."""
     ahead = context.ssh(box).ahead
-    off = time.time() + ahead - context.now()
-    if abs(off) > formatting.CLOCK_SECONDS:
-        then = "earlier" if off > 0 else "later"
+    difference = time.time() + ahead - context.now()
+    if abs(difference) > formatting.CLOCK_SECONDS:
+        shift = "earlier" if difference > 0 else "later"
         context.screen.warn(
             f"{formatting.clock_differs(ahead)} the box's: {box.id} powers itself off "
-            f"{formatting.seconds(abs(off))} {then} than max_hours says; set it"
+            f"{formatting.seconds(abs(difference))} {shift} than max_hours says; set it"
         )
 
 
 def check_deadline(context: BoxContext, box: Box) -> Box:
     """
-    Return a box that was started again with the deadline that it goes by itself.
+    Return a restarted box with the deadline that it has actually armed.
 
-    It learns its new one while it boots, from its provider. One that does not is
-    named: it is what counts.
+    The box reads its new deadline from the provider while it boots. If it keeps the
+    old one, that one takes effect, so the user is warned.
     """
     until = time.monotonic() + DEADLINE_SECONDS
     while True:
         hello: Hello = context.resuming(
             lambda channel: Hello.parse(channel.ask("hello")), box
         )
-        own = hello.deadline
-        if own is None or abs(own - box.deadline) <= formatting.CLOCK_SECONDS:
+        armed = hello.deadline
+        if armed is None or abs(armed - box.deadline) <= formatting.CLOCK_SECONDS:
             return box
         if time.monotonic() > until:
             break
@@ -140,84 +150,50 @@ def check_deadline(context: BoxContext, box: Box) -> Box:
     now = time.time()
     context.screen.warn(
         f"{box.id} has not taken its new deadline over: it powers itself off at "
-        f"{formatting.clock(own, now)}, not at {formatting.clock(box.deadline, now)}"
+        f"{formatting.clock(armed, now)}, not at {formatting.clock(box.deadline, now)}"
     )
-    return replace(box, deadline=own)
+    return replace(box, deadline=armed)
 
 
-def secure(context: BoxContext, box: Box) -> Box:
-    """
-    Have the box answer with a host key that never left it, if it does not yet.
-
-    The first one went through user data, which others may be able to read. The
-    new one is written down here before the box uses it, and with the box after:
-    so a crash in between locks nobody out.
-    """
-    if not box.bootstrap_key:
-        return box
-    ssh = context.ssh(box)
-
-    def ask(op: str, **what: str) -> dict[str, Any]:
-        # Another command that finds no agent there yet ends the shared connection.
-        return ssh.resuming(
-            lambda channel: channel.ask(op, **what),
-            lambda error, attempt: context.still_there(box),
-        )
-
-    try:
-        fresh = answers.public_key(ask("hostkey_new"))
-        if box.tags.kind == "box":
-            context.remember(host_key=fresh)
-        ssh.expect(replace(box, host_key=f"{box.host_key}\n{fresh}"))
-        ask("hostkey_use", public=fresh)
-    except AgentError as error:
-        context.screen.warn(f"{box.id} keeps its first host key: {error.message}")
-        return box
-    box = context.provider.set_host_key(box, fresh)
-    ssh.expect(box)
-    return box
-
-
-def _run_errand(context: BoxContext, box: Box) -> None:
-    """Have root do on the box what its provider wants done there, with its secrets."""
-    program = context.provider.post_boot_script(box)
-    if not program:
+def _run_post_boot_script(context: BoxContext, box: Box) -> None:
+    """Run the provider's post-boot script as root; it may contain secrets."""
+    script = context.provider.post_boot_script(box)
+    if not script:
         return
+    # Not over the shared connection, which another command may close.
+    ssh = context.ssh(box).argv("-o", "ControlPath=none")
     try:
-        done = subprocess.run(
-            # Alone: another command may end the connection that all share.
-            [
-                *context.ssh(box).argv("-o", "ControlPath=none"),
-                "sudo -n python3 -I -S -",
-            ],
-            input=program,
+        process = subprocess.run(
+            [*ssh, "sudo -n python3 -I -S -"],
+            input=script,
             capture_output=True,
             check=False,
-            timeout=ERRAND_SECONDS,
+            timeout=POST_BOOT_SECONDS,
             env=subprocess_env.environment(),
         )
     except subprocess.TimeoutExpired as error:
-        raise _endless(box, f"no answer within {ERRAND_SECONDS:.0f} s") from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise _endless(box, printable("".join(said)[:LONGEST_LINE]))
+        why = f"no answer within {POST_BOOT_SECONDS:.0f} s"
+        raise _post_boot_failed(box, why) from error
+    if process.returncode:
+        lines = process.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise _post_boot_failed(box, printable("".join(lines[-1:])[:LONGEST_LINE]))
 
 
-def _endless(box: Box, why: str) -> BoxFailed:
+def _post_boot_failed(box: Box, why: str) -> BoxFailed:
     return BoxFailed(
-        f"{box.id} could not be made to end itself: {why}",
-        next="inv run once more, or accept_no_watchdog = true",
+        f"{box.id} could not be set up to remove itself at its deadline: {why}",
+        next="inv run again, or accept_no_watchdog = true",
     )
 
 
-def _now_and_then(poll_interval: float, look: Callable[[], None]) -> Callable[[], None]:
-    """Return *look*, done at most every few seconds where each look is a call."""
+def _at_most_every(seconds: float, check: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls *check*, but not more often than that."""
     last = time.monotonic()
 
-    def sometimes() -> None:
+    def throttled() -> None:
         nonlocal last
-        if time.monotonic() - last >= 2 * poll_interval:
+        if time.monotonic() - last >= seconds:
             last = time.monotonic()
-            look()
+            check()
 
-    return sometimes
+    return throttled

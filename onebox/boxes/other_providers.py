@@ -1,11 +1,13 @@
-"""Boxes of this project at another provider than the one that is asked."""
+"""Boxes of this project at a provider other than the one in use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from onebox import formatting
+from onebox.boxes.provider_choice import box_exists
 from onebox.errors import OneboxError, UsageError
 from onebox.providers.base import Box
 from onebox.store.box_store import BoxStore, Record
@@ -14,21 +16,31 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 
-class BoxAtOtherProvider(NamedTuple):
-    """A box that was made at another provider; *box* is None if that is silent."""
+@dataclass(frozen=True)
+class BoxAtOtherProvider:
+    """
+    A recorded box at another provider.
+
+    Attributes:
+        name: The `--name` of the box.
+
+        box: The box as its provider returns it, None if the provider did not answer.
+
+        error: The provider's error if it did not answer.
+    """
 
     name: str
     record: Record
     box: Box | None
-    silence: str = ""
+    error: str = ""
 
 
 def refuse(context: BoxContext) -> None:
-    """Raise UsageError if the box of this name is at another provider."""
+    """Raise UsageError if the box of this name exists at another provider."""
     record = context.store.record
     if not record.box or record.provider in ("", context.provider.name):
         return
-    if context.exists(record):
+    if box_exists(record, context.settings, context.environ):
         raise UsageError(
             f"{context.settings.source('provider')} asks for {context.provider.name}, "
             f"but {context.title} ({record.box}) is on {record.provider}",
@@ -38,43 +50,41 @@ def refuse(context: BoxContext) -> None:
 
 
 def find(context: BoxContext) -> list[BoxAtOtherProvider]:
-    """Return the boxes of this project that other providers have, or may have."""
-    found = []
-    for folder in sorted(context.store.directory.parent.glob("*")):
-        if not folder.is_dir():
+    """Return the boxes of this project that exist, or may exist, elsewhere."""
+    boxes = []
+    for directory in sorted(context.store.directory.parent.glob("*")):
+        if not directory.is_dir():
             continue
-        ours = folder == context.store.directory
-        store = context.store if ours else BoxStore(folder, context.screen.warn)
+        is_ours = directory == context.store.directory
+        store = context.store if is_ours else BoxStore(directory, context.screen.warn)
         record = _record(context, store)
         if not record.box or record.provider in ("", context.provider.name):
             continue
         try:
-            provider = context.provider_called(record.provider)
+            provider = context.load_provider(record.provider)
             box = provider.get(record.box, record.place)
         except OneboxError as error:
-            found.append(BoxAtOtherProvider(folder.name, record, None, error.message))
+            boxes.append(
+                BoxAtOtherProvider(directory.name, record, None, error.message)
+            )
             continue
         if box is not None and box.state != "gone":
-            found.append(BoxAtOtherProvider(folder.name, record, box))
-    return found
+            boxes.append(BoxAtOtherProvider(directory.name, record, box))
+    return boxes
 
 
 def tell(
-    context: BoxContext, one: BoxAtOtherProvider, line: Callable[[str], None]
+    context: BoxContext, other: BoxAtOtherProvider, line: Callable[[str], None]
 ) -> None:
-    """Say that a box is, or may be, at another provider, and what ends it."""
-    record = one.record
-    what = f"{context.settings.project}/{one.name} ({record.box})"
-    is_there = "is" if one.box is not None else "may be"
-    rate = formatting.rate(record.price if one.box is None else one.box.offer.hourly)
-    silence = f"; it does not answer: {one.silence}" if one.silence else ""
-    line(f"{what} {is_there} on {record.provider}, {rate}{silence}")
-    line(
-        "    to end it: "
-        + context.screen.hints.spell(
-            f"inv teardown --name={one.name} --provider={record.provider}"
-        )
-    )
+    """Print a box at another provider, its price, and the command that removes it."""
+    record = other.record
+    title = f"{context.settings.project}/{other.name} ({record.box})"
+    verb = "is" if other.box is not None else "may be"
+    price = record.price if other.box is None else other.box.offer.hourly
+    error = f"; it does not answer: {other.error}" if other.error else ""
+    line(f"{title} {verb} on {record.provider}, {formatting.rate(price)}{error}")
+    command = f"inv teardown --name={other.name} --provider={record.provider}"
+    line(f"    to remove it: {context.screen.hints.spell(command)}")
 
 
 def _record(context: BoxContext, store: BoxStore) -> Record:

@@ -1,4 +1,4 @@
-"""Start a stopped box again, for as long as it is needed; power it off after."""
+"""Start a stopped box for a limited time, and power it off again."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from onebox.boxes import bring_up, lifecycle
+from onebox.boxes import bring_up
+from onebox.boxes.create import adopt
 from onebox.errors import OneboxError
 from onebox.providers.base import Box
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# A box that is started again only for its outputs needs no more than this.
+# Deadline of a box that is started only to fetch its outputs.
 RESCUE_SECONDS = 1800.0
 
 
 def start(context: BoxContext, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
-    """Start a stopped box again, for a limited time, and wait until it is up."""
-    until = context.now() + seconds
+    """Start a stopped box with a deadline *seconds* from now; wait until it is up."""
+    deadline = context.now() + seconds
     if context.store.record.box == box.id:
-        context.remember(arrived=False)
+        context.store.update(arrived=False)
     with context.store.intent("start", box=box.id):
-        box = context.provider.start(box, until)
-    context.made_again(box)
-    box = bring_up.wait(
-        context, box, context.settings.limits.boot_minutes * 60, lambda text: None
-    )
+        box = context.provider.start(box, deadline)
+    context.boxes.set_current(box)
+    boot_seconds = context.settings.limits.boot_minutes * 60
+    box = bring_up.wait(context, box, boot_seconds, lambda text: None)
     box = bring_up.check_deadline(context, box)
-    context.made_again(box)
-    lifecycle.adopt(context, box)
+    context.boxes.set_current(box)
+    adopt(context, box)
     return box
 
 
 @contextmanager
 def off_again(context: BoxContext, box: Box) -> Iterator[None]:
-    """Have a box that was off before off again, if what is done with it fails."""
+    """Power the box off if the body fails and the box was stopped before."""
     try:
         yield
     except BaseException:
@@ -46,7 +46,7 @@ def off_again(context: BoxContext, box: Box) -> Iterator[None]:
 
 
 def rest(context: BoxContext, box: Box) -> None:
-    """Power a box off that was started only to be read, and say so."""
+    """Power off a box that was started only to be read; its disk stays."""
     context.close()
     try:
         now = context.provider.get(box.id, box.place)
@@ -57,5 +57,5 @@ def rest(context: BoxContext, box: Box) -> None:
         context.screen.warn(f"{box.id} may still be on: {error.message}")
         return
     finally:
-        context.forget_look()
+        context.boxes.invalidate()
     context.screen.note(f"{box.id} is off again: inv teardown removes its disk")

@@ -1,4 +1,4 @@
-"""The candidates that were refused: which need no try, and why, each cause once."""
+"""The refused offers of one create: which to skip, and each cause once."""
 
 from __future__ import annotations
 
@@ -10,102 +10,104 @@ from onebox import formatting
 from onebox.errors import NoCapacity, OneboxError, QuotaExceeded, Unsuitable
 from onebox.providers.base import Offer, Provider
 
-_BOX = re.compile(r"\bob-[0-9a-z]+\b")
+_BOX_ID = re.compile(r"\bob-[0-9a-z]+\b")
 
 
 @dataclass
-class Refusals:
+class RefusedOffers:
     """
-    The refusals of one create, in order.
+    The offers that one create has tried in vain, in order.
 
     Attributes:
-        refused: Each candidate with the error that it was refused with.
+        refused: Each offer with the error of its attempt.
     """
 
     provider: Provider
     refused: list[tuple[Offer, OneboxError]] = field(default_factory=list)
 
-    def covers(self, size: Offer) -> bool:
-        """
-        Tell whether a limit that has refused another candidate refuses this one.
+    def add(self, offer: Offer, error: OneboxError) -> None:
+        """Add an offer with the error of its attempt."""
+        self.refused.append((offer, error))
 
-        It is then counted as refused, and need not be asked for.
+    def skip(self, offer: Offer) -> bool:
         """
-        for before, error in self.refused:
+        Return whether a quota that refused an earlier offer refuses this one too.
+
+        If so, the offer is added and needs no API call.
+        """
+        for earlier, error in self.refused:
             if isinstance(error, QuotaExceeded) and self.provider.also_refused(
-                before, error.limit, size
+                earlier, error.limit, offer
             ):
-                self.refused.append((size, error))
+                self.add(offer, error)
                 return True
         return False
 
     def rows(self) -> list[str]:
-        """Return one row for each cause, with the candidates that it refused."""
+        """Return one row for each cause, with the offers that it refused."""
         groups: dict[tuple[object, ...], list[tuple[Offer, OneboxError]]] = {}
-        for size, error in self.refused:
-            key = (type(error), size.spot, error.cause or _plain(size, error.message))
-            groups.setdefault(key, []).append((size, error))
+        for offer, error in self.refused:
+            cause = error.cause or _without_names(offer, error.message)
+            key = (type(error), offer.spot, cause)
+            groups.setdefault(key, []).append((offer, error))
         return [
-            f"{_which([size for size, _ in group])}: "
+            f"{_describe([offer for offer, _ in group])}: "
             f"{group[0][1].cause or group[0][1].message}"
             for group in groups.values()
         ]
 
-    def error(self, name: str, option: str) -> OneboxError:
+    def error(self, size_name: str, option: str) -> OneboxError:
         """
-        Return the error of a create that no candidate has come of.
+        Return the error of a create for which every offer was refused.
 
         Args:
-            name: The size's name.
-
-            option: What chooses another size, such as "--vm".
+            option: The option that selects another size, such as "--vm".
         """
         errors = list(dict.fromkeys(error for _, error in self.refused))
         if len(errors) == 1 and not isinstance(errors[0], NoCapacity):
             return errors[0]
-        count = formatting.count(len(self.refused), "candidate")
-        table = "".join(f"\n    {row}" for row in self.rows())
-        kinds = {type(error) for error in errors}
-        kind: type[OneboxError] = NoCapacity
-        if len(kinds) == 1 and kinds <= {QuotaExceeded, Unsuitable}:
-            (kind,) = kinds
-        return kind(
-            f"none of {count} for {name} can be had:{table}",
-            next=self._next(errors, option),
+        rows = "".join(f"\n    {row}" for row in self.rows())
+        error_types = {type(error) for error in errors}
+        error_type: type[OneboxError] = NoCapacity
+        if len(error_types) == 1 and error_types <= {QuotaExceeded, Unsuitable}:
+            (error_type,) = error_types
+        count = formatting.count(len(self.refused), "offer")
+        return error_type(
+            f"no capacity for {size_name}: none of {count} is available:{rows}",
+            next=self._advice(errors, option),
         )
 
-    def _next(self, errors: Sequence[OneboxError], option: str) -> str:
-        """Return what each refusal advises, each advice once."""
+    def _advice(self, errors: Sequence[OneboxError], option: str) -> str:
+        """Return the advice of all errors, without duplicates."""
         usual = f"another {option}, more zones or regions in onebox.toml, or later"
-        found = [
+        advice = [
             usual if isinstance(error, NoCapacity) else error.next for error in errors
         ]
-        return "; ".join(one for one in dict.fromkeys(found) if one)
+        return "; ".join(text for text in dict.fromkeys(advice) if text)
 
 
-def _plain(size: Offer, message: str) -> str:
-    """Return a message without what names the candidate: equal causes are equal."""
-    for name in (size.type, size.place):
+def _without_names(offer: Offer, message: str) -> str:
+    """Replace type, place and box id by "…", so that equal causes compare equal."""
+    for name in (offer.type, offer.place):
         if name:
             message = message.replace(name, "…")
-    return _BOX.sub("…", message)
+    return _BOX_ID.sub("…", message)
 
 
-def _which(sizes: Sequence[Offer]) -> str:
+def _describe(offers: Sequence[Offer]) -> str:
     """
-    Name candidates in a few words.
+    Describe offers in a few words.
 
-    >>> one = Size("s", "t1", 1, 1, None, None, place="a")
-    >>> two = Size("s", "t1", 1, 1, None, None, True, place="b")
-    >>> _which([one]), _which([two, two, two])
+    >>> a = Offer("s", "t1", 1, 1, None, None, place="a")
+    >>> b = Offer("s", "t1", 1, 1, None, None, True, place="b")
+    >>> _describe([a]), _describe([b, b, b])
     ('t1 in a', 't1 in b, spot')
-    >>> _which([one, two])
+    >>> _describe([a, b])
     't1 in 2 zones'
     """
-    types = list(dict.fromkeys(size.type for size in sizes))
-    places = list(dict.fromkeys(size.place for size in sizes if size.place))
+    types = list(dict.fromkeys(offer.type for offer in offers))
+    places = list(dict.fromkeys(offer.place for offer in offers if offer.place))
     text = types[0] if len(types) == 1 else f"{types[0]} and {len(types) - 1} more"
     if places:
-        where = places[0] if len(places) == 1 else f"{len(places)} zones"
-        text += f" in {where}"
-    return f"{text}, spot" if all(size.spot for size in sizes) else text
+        text += f" in {places[0] if len(places) == 1 else f'{len(places)} zones'}"
+    return f"{text}, spot" if all(offer.spot for offer in offers) else text

@@ -186,7 +186,7 @@ class Log:
         if data:
             self._file.write(data)
             self._file.flush()
-            self._screen.said(data)
+            self._screen.setup_output(data)
             self._open = not data.endswith(b"\n")
 
     def footer(self, name: str, began: float) -> None:

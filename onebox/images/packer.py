@@ -146,7 +146,7 @@ def _build_in_cloud(
                 artifact = _run(context, inputs, log, {"image_name": image.id})
             except (OneboxError, Interrupted):
                 # Packer has ended, and has cleaned up or reported what is left.
-                outcome["undone"] = True
+                outcome.undone = True
                 raise
             adopted = snapshot.adopt(context, artifact, image, inputs)
     except BaseException:

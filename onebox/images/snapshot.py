@@ -21,6 +21,7 @@ from onebox.providers.base import Box, Image, Tags
 from onebox.signals import Interrupted
 from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.box_store import random_id
+from onebox.store.journal import Intent, Outcome
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -66,7 +67,7 @@ def save(
             if not isinstance(error, Unclear):
                 # If the removal fails, the intent stays open for the next command.
                 context.provider.delete_image(image)
-                outcome["undone"] = True
+                outcome.undone = True
             raise
     _update_local_state(context, inputs)
     return saved
@@ -75,7 +76,7 @@ def save(
 @contextmanager
 def save_intent(
     context: BoxContext, box: Box, image: Image, inputs: Mapping[str, str] | None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Outcome]:
     """Record in the journal that a box is being saved, while the block runs."""
     intent = {
         "image": asdict(image),
@@ -90,7 +91,7 @@ def save_intent(
 
 def is_open(context: BoxContext) -> bool:
     """Return whether the journal has a save whose outcome is unknown."""
-    return any(intent["do"] == "save" for intent in context.store.open_intents())
+    return any(intent.action == "save" for intent in context.store.open_intents())
 
 
 def adopt(
@@ -117,12 +118,12 @@ def remove(context: BoxContext, image: Image) -> None:
     context.images = None
 
 
-def finish(context: BoxContext, intent: Mapping[str, Any]) -> None:
+def finish(context: BoxContext, intent: Intent) -> None:
     """Complete the operation of an interrupted command, or undo it."""
-    if not isinstance(intent.get("image"), dict):
+    if not isinstance(intent.details.get("image"), dict):
         return
-    image = _parse_image(intent["image"])
-    if intent["do"] == "unsave":
+    image = _parse_image(intent.details["image"])
+    if intent.action == "unsave":
         context.provider.delete_image(image)
         return
     context.screen.note(
@@ -130,7 +131,7 @@ def finish(context: BoxContext, intent: Mapping[str, Any]) -> None:
     )
     try:
         if _complete(context, intent, image):
-            _update_local_state(context, intent.get("inputs"))
+            _update_local_state(context, intent.details.get("inputs"))
         else:
             context.provider.delete_image(image)
             context.images = None
@@ -172,16 +173,16 @@ def _save_with_retries(context: BoxContext, box: Box, image: Image) -> Image:
     return context.provider.save(box, image)
 
 
-def _complete(context: BoxContext, intent: Mapping[str, Any], image: Image) -> bool:
+def _complete(context: BoxContext, intent: Intent, image: Image) -> bool:
     """Complete an interrupted save; return False if it has to be undone."""
     provider = context.provider
     if any(saved.id == image.id for saved in provider.images(context.owner)):
         return True
-    if intent["do"] == "adopt":
-        provider.adopt_image(str(intent["artifact"]), image)
+    if intent.action == "adopt":
+        provider.adopt_image(str(intent.details["artifact"]), image)
         return True
-    if intent["do"] == "packer":
-        output = Path(str(intent["output"]))
+    if intent.action == "packer":
+        output = Path(str(intent.details["output"]))
         packer_output.wait_for_end(
             output, lambda: context.screen.note("Packer still runs: waiting for it")
         )
@@ -189,7 +190,7 @@ def _complete(context: BoxContext, intent: Mapping[str, Any], image: Image) -> b
         if artifact:
             provider.adopt_image(artifact, image)
         return bool(artifact)
-    box = provider.get(str(intent["box"]), str(intent.get("place", "")))
+    box = provider.get(intent.box, intent.place)
     if box is None or box.state not in ("stopping", "stopped"):
         # A box that has booted again is not clean.
         return False

@@ -1,1 +1,1 @@
-"""Jobs on a box: start, follow, receipt, history, and recovery from preemption."""
+"""Jobs on a box: start, follow, receipt, history and preemption."""

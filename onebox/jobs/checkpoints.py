@@ -1,4 +1,4 @@
-"""Bring checkpoints home while a job runs, and put them back where it goes on."""
+"""Pull checkpoints while a job runs, and push them back for its next attempt."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from onebox.transfer.checkpoint_store import Pull, Pulls
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# How long a pull under way may take to end when the job has.
-ENDING_SECONDS = 3.0
+# How long to wait, after the job has ended, for a pull under way to stop.
+STOP_SECONDS = 3.0
 
 
 def pulls(context: BoxContext) -> Pulls:
-    """Return what has been pulled of this box name's jobs."""
+    """Return the store of the checkpoints of this box name's jobs."""
     name = context.settings.name
     return Pulls(context.local_dir / "checkpoints" / name)
 
@@ -40,44 +40,45 @@ def take(
     box: Box,
     wait: float = 0.0,
 ) -> Pull | None:
-    """Bring the checkpoints here as they are now; see `Pulls.take`."""
+    """Pull the present checkpoints; see `Pulls.take`."""
     roots = context.settings.fetch.checkpoints
     return pulls(context).take(
-        channel, roots, _silent, run=run, job=job, box=box.id, wait=wait
+        channel, roots, _no_progress, run=run, job=job, box=box.id, wait=wait
     )
 
 
 @contextmanager
 def coming_home(
     context: BoxContext, box: Box, *, run: str, job: str
-) -> Iterator[_Visitor | None]:
-    """Pull checkpoints every `[fetch] every`, for as long as the body runs."""
+) -> Iterator[CheckpointPuller | None]:
+    """Pull the checkpoints every `[fetch] every` seconds while the body runs."""
     if not context.settings.fetch.checkpoints:
         yield None
         return
-    visitor = _Visitor(context, context.ssh(box), run=run, job=job)
-    visitor.start()
+    puller = CheckpointPuller(context, context.ssh(box), run=run, job=job)
+    puller.start()
     try:
-        yield visitor
+        yield puller
     finally:
-        visitor.stop()
-        visitor.speak()
+        puller.stop()
+        puller.show_warnings()
 
 
 def put_back(context: BoxContext, box: Box, run: str) -> Pull | None:
     """
-    Put the newest pull of a run where its next attempt looks for it.
+    Push the newest checkpoints of a run to the box of its next attempt.
 
-    Returns which one it was, None if there is none: then the job starts from its
-    beginning.
+    Returns:
+        The pull that they are from. None means that there is none: the job starts
+        from its beginning.
     """
-    mine = pulls(context)
-    pull = mine.latest(run)
+    store = pulls(context)
+    pull = store.latest(run)
     if pull is None:
         return None
-    files = mine.folder(pull)
+    files = store.folder(pull)
     paths = manifest.below(os.fsencode(files), b"")
-    index = mine.directory / "memory" / "restored.index"
+    index = store.directory / "memory" / "restored.index"
     with context.screen.stage("restore") as line:
         context.resuming(
             lambda channel: push_files.push(
@@ -90,79 +91,81 @@ def put_back(context: BoxContext, box: Box, run: str) -> Pull | None:
 
 
 def describe(pull: Pull) -> str:
-    """Say what a pull holds, and when that was so."""
+    """Return the time and the size of a pull."""
     amount = (
         f"{formatting.count(pull.files, 'file')}, {formatting.byte_count(pull.bytes)}"
     )
     return f"checkpoints of {_clock(pull.at)}: {amount}"
 
 
-class _Visitor(threading.Thread):
+class CheckpointPuller(threading.Thread):
     """
-    Pulls again and again, over connections of its own beside the log's.
+    A thread that pulls a job's checkpoints at intervals, over its own connections.
 
-    What it has to say waits until the thread that owns the screen lets it speak.
+    Only the main thread may print, so warnings wait for `show_warnings`.
     """
 
     def __init__(
         self, context: BoxContext, ssh: SSHConnection, *, run: str, job: str
     ) -> None:
         super().__init__(daemon=True)
-        self._session = context
+        self._context = context
         self._ssh = ssh
-        self._of_run = run
+        # `Thread.run` takes the name that `take` has for the id.
+        self._run_id = run
         self._job = job
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._channel: AgentChannel | None = None
-        self._sayings: list[str] = []
-        self._said: set[str] = set()
+        self._warnings: list[str] = []
+        self._shown: set[str] = set()
         self.last: Pull | None = None
 
     def run(self) -> None:
-        """Pull, wait, and pull again."""
-        every = pause = self._session.settings.fetch.every
-        while not self._over.wait(pause):
+        """Pull at intervals until `stop` is called."""
+        interval = pause = self._context.settings.fetch.every
+        while not self._stopped.wait(pause):
             began = time.monotonic()
             try:
-                # Of a box that is gone the log's own connection tells; and another
-                # terminal's pull is as good as ours.
+                # If the box is gone, the connection of the log reports it. If the
+                # store is busy, another terminal pulls the same checkpoints.
                 with suppress(ConnectionLost, Busy):
-                    self._visit()
+                    self._pull()
             except OneboxError as error:
-                self._sayings.append(f"checkpoints stay as they were: {error.message}")
-            # A pull that takes its time must not leave the job no bandwidth.
-            pause = max(every - (time.monotonic() - began), every / 4)
+                self._warnings.append(f"checkpoints are not updated: {error.message}")
+            # Even if a pull takes longer than the interval, leave the job a quarter of
+            # it without competing traffic.
+            pause = max(interval - (time.monotonic() - began), interval / 4)
 
     def stop(self) -> None:
-        """End, also in the middle of a pull: what has come is not sent again."""
-        self._over.set()
+        """Stop, also during a pull: the next one resumes with the files it has."""
+        self._stopped.set()
         channel = self._channel
         if channel is not None and self.is_alive():
             channel.process.kill()
-        self.join(ENDING_SECONDS)
+        self.join(STOP_SECONDS)
 
-    def speak(self) -> None:
-        """Say what went wrong, each thing once."""
-        while self._sayings:
-            text = self._sayings.pop(0)
-            if text not in self._said:
-                self._said.add(text)
-                self._session.screen.warn(text)
+    def show_warnings(self) -> None:
+        """Print the warnings so far, each one once."""
+        while self._warnings:
+            text = self._warnings.pop(0)
+            if text not in self._shown:
+                self._shown.add(text)
+                self._context.screen.warn(text)
 
     @property
     def footer(self) -> str:
-        """What to say of it in the line below the job's output."""
+        """Return the time of the last pull, for the footer of the job."""
         return f"checkpoints {_clock(self.last.at)}" if self.last else ""
 
-    def _visit(self) -> None:
+    def _pull(self) -> None:
         with self._ssh.another() as channel:
             self._channel = channel
             try:
-                if not self._over.is_set():
+                if not self._stopped.is_set():
                     pull = take(
-                        self._session,
+                        self._context,
                         channel,
-                        run=self._of_run,
+                        run=self._run_id,
                         job=self._job,
                         box=self._ssh.box,
                     )
@@ -175,5 +178,5 @@ def _clock(moment: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(moment))
 
 
-def _silent(files: int, of_files: int, done: int, total: int) -> None:
+def _no_progress(files: int, of_files: int, done: int, total: int) -> None:
     return

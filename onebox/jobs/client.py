@@ -1,4 +1,4 @@
-"""Talk to the agent about one job: start it, follow its log, end it."""
+"""Start a job on a box, follow its log, and return its exit record."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ from onebox.remote.connection import KeyRefused
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# While the job runs the connection may be gone for hours (a closed laptop);
-# it is tried again at most this far apart.
+# The longest pause between two attempts to reconnect. A connection can be down for
+# hours while the job runs, for example on a closed laptop.
 LONGEST_PAUSE = 30.0
-# The agent sends a sample each second: one that is silent for so long hangs,
-# even if ssh itself still answers.
+# The agent sends a sample each second. Without one for this long it hangs, even if
+# ssh still answers.
 SILENCE_SECONDS = 60.0
-# A box that says no to our key this often in a row has been changed.
+# After this many refusals of our key in a row, the box's authorized_keys must have
+# been changed.
 REFUSALS = 6
-# Between two gaps of a log there is nearly always a part of it.
+# A log nearly always has data between two gaps. An agent that sends more gaps than
+# this in a row is not ours.
 GAPS_IN_A_ROW = 100
 
 
@@ -70,7 +72,7 @@ def run(
 
 
 def refuse_running(context: BoxContext, latest: JobStatus | None) -> None:
-    """Raise UsageError if the latest job on the box still runs."""
+    """Raise UsageError if the latest job on the box is still running."""
     if latest is not None and latest.runs:
         raise UsageError(
             f"job {latest.job} still runs on {context.title}",
@@ -90,12 +92,17 @@ def start(
     outputs: Sequence[str] = (),
 ) -> None:
     """
-    Start a job on the box; doing it twice with the same id starts one.
+    Start a job on the box. A second call with the same id has no effect.
+
+    Args:
+        argv: The command as words; *line* is used if it is None.
+
+        line: The command as a shell line.
 
     Raises:
-        UsageError: Another job runs there.
+        UsageError: Another job is running on the box.
     """
-    what: dict[str, Any] = {"shell": line} if argv is None else {"argv": list(argv)}
+    command = {"shell": line} if argv is None else {"argv": list(argv)}
 
     def ask(channel: AgentChannel) -> dict[str, Any]:
         return channel.ask(
@@ -106,7 +113,7 @@ def start(
             outputs=list(outputs),
             cancel_grace=context.settings.run.cancel_grace,
             max_log=context.settings.limits.max_log,
-            **what,
+            **command,
         )
 
     try:
@@ -131,65 +138,68 @@ def follow(
     shown: int | None = None,
 ) -> ExitRecord:
     """
-    Bring a job's log here as it grows, and return its exit record.
+    Copy a job's log here as it grows, and return its exit record.
 
-    The size of the local log is the offset that is asked for, so that neither
-    a broken connection nor a later command loses or repeats a byte.
+    The offset in each request is the size of the local copy, so no byte is lost or
+    repeated after a broken connection or by a later command.
 
     Args:
-        gone: Is told in their place how many bytes of a long log are no longer on
-            the box.
+        output: Called with each part of the log.
 
-        shown: How much of the log has been shown; all that is here if None.
+        sample: Called with each sample of the box's load.
+
+        gone: Called with the number of bytes at each gap: the box has dropped them
+            because the log was too long.
+
+        shown: How many bytes have been shown; all bytes of the local copy if None.
 
     Raises:
-        Lost: The fate of the job is not known, the box is gone, or it does not let
-            us in any more.
+        Lost: The exit code is unknown, the box is gone, or it refuses our key.
     """
-    pause, out, refused = 0.2, False, 0
+    pause, is_down, refused = 0.2, False, 0
     with JobLog(log, shown, context.settings.limits.max_log) as copy:
         while True:
             before = copy.size
             try:
                 channel = context.ssh(box).channel()
                 answer = _follow(channel, job_id, copy, output, sample, gone)
-                if context.doing == "run":
-                    # Who stops the command from here on detaches from no job.
-                    context.doing = "fetch"
+                if context.chain.stage == "run":
+                    # The job has ended: a Ctrl-C from here on interrupts the fetch.
+                    context.chain.stage = "fetch"
                 break
             except ConnectionLost as error:
                 context.ssh(box).close(force=True)
-                # A laptop without a network cannot ask the cloud either.
+                # Without a network, the provider cannot be reached either.
                 with suppress(Unclear, Throttled):
-                    context.still_there(box)
+                    context.liveness.check(box)
                 refused = refused + 1 if isinstance(error, KeyRefused) else 0
                 if refused == REFUSALS:
                     raise Lost(
-                        f"{box.id} does not let us in any more: {error.message}; "
+                        f"{box.id} no longer accepts our key: {error.message}; "
                         f"job {job_id} may still be running on it",
                         next="was its authorized_keys changed? inv logs tries again; "
                         "inv teardown --discard-outputs gives the box up",
                     ) from error
                 if copy.size > before:
-                    pause, out = 0.2, False
+                    pause, is_down = 0.2, False
                 pause = min(pause * 2, LONGEST_PAUSE)
-                if not out:
+                if not is_down:
                     context.screen.note(
-                        "connection lost; trying again. A job does not end with it"
+                        "connection lost; trying again. The job keeps running"
                     )
-                out = True
+                is_down = True
                 time.sleep(pause)
         copy.settle()
     return fate(answer)
 
 
 def log_path(context: BoxContext, job_id: str) -> Path:
-    """Return where a job's log is kept here."""
+    """Return the path of the local copy of a job's log."""
     return context.local_dir / "jobs" / job_id / "log"
 
 
 def log_place(context: BoxContext, job_id: str) -> str:
-    """Say where a job's log is kept, seen from the project."""
+    """Return the path of a job's log relative to the project, for messages."""
     return formatting.path(str(log_path(context, job_id).relative_to(context.root)))
 
 
@@ -200,7 +210,7 @@ def bring_log(
     output: Callable[[bytes], None] = lambda data: None,
     gone: Callable[[int], None] | None = None,
 ) -> None:
-    """Have the rest of a job's log here that was over when nobody was attached."""
+    """Copy the rest of the log of a job that ended while no client was connected."""
     job_id = latest.job
     if latest.state in ("none", "running") or job_id.startswith("image-"):
         return
@@ -217,23 +227,23 @@ def bring_log(
 
 
 def fate(status: JobStatus) -> ExitRecord:
-    """Return the exit record of a job that is over. Raises Lost without one."""
+    """Return the exit record of a job that has ended. Raises Lost if it has none."""
     if status.record is not None:
         return status.record
     raise Lost(
-        f"nobody knows how job {status.job} ended: {status.why or status.state}",
-        next="inv fetch --partial brings what there is; inv logs shows its output",
+        f"the outcome of job {status.job} is unknown: {status.why or status.state}",
+        next="inv fetch --partial fetches its files; inv logs shows its output",
     )
 
 
 def latest(context: BoxContext) -> JobStatus | None:
     """Return the status of the latest job, None if there was none."""
-    found: JobStatus = context.resuming(status)
-    return None if found.state == "none" else found
+    job: JobStatus = context.resuming(status)
+    return None if job.state == "none" else job
 
 
 def status(channel: AgentChannel, job_id: str | None = None) -> JobStatus:
-    """Ask the agent about a job, the latest one if none is named."""
+    """Return the status of a job, the latest one if *job_id* is None."""
     return JobStatus.parse(channel.ask("job", job=job_id), job_id)
 
 
@@ -250,9 +260,9 @@ def _follow(
     for kind, payload in channel.frames(silence=SILENCE_SECONDS):
         in_a_row = in_a_row + 1 if kind == b"G" else 0
         if in_a_row > GAPS_IN_A_ROW:
-            raise ProtocolError("the box sends gaps of a log, and no log")
+            raise ProtocolError("the box sends gaps of a log, but no log")
         if kind == b"D":
-            # Here first, then on the screen: what was shown is never missing.
+            # Write before printing: every byte on the screen is in the local copy.
             copy.add(payload)
             output(payload)
         elif kind == b"G":

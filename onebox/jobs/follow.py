@@ -1,4 +1,4 @@
-"""Watch a job while it runs, and say how it ended."""
+"""Show a job while it runs, and describe how it ended."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from onebox.remote.answers import ExitRecord, Sample
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
+_CAUSES = {
+    "cancel": "cancelled",
+    "preempted": "the provider took the box back",
+    "deadline": "the deadline had come",
+    "poweroff": "the box was powered off",
+}
+
 
 def watch(
     context: BoxContext,
@@ -27,31 +34,33 @@ def watch(
     shown: int = 0,
 ) -> ExitRecord:
     """
-    Show a job's output from where the local log ends; return its record.
+    Show a job's output until it ends, and return its exit record.
 
-    Its checkpoints come here meanwhile.
+    Meanwhile its checkpoints are pulled.
 
     Args:
-        run: The first job of the run that this one is an attempt of.
+        run: The id of the run that the job is an attempt of; the job's own if "".
 
-        shown: How much of its output has been shown already.
+        attempt: The number of the attempt.
+
+        shown: How many bytes of the output have been shown already.
     """
     screen = context.screen
-    # The first moment of the job is the line's; the rest is the job's own.
+    # Used in the footer until the start time of the job is recorded.
     began = time.time()
-    tried = f"attempt {attempt}" if attempt > 1 else ""
+    attempt_text = f"attempt {attempt}" if attempt > 1 else ""
     log = client.log_path(context, job_id)
     try:
         with checkpoints.coming_home(
             context, box, run=run or job_id, job=job_id
-        ) as visitor:
+        ) as puller:
 
-            def sample(now: Sample) -> None:
-                more = [tried]
-                if visitor is not None:
-                    visitor.speak()
-                    more.append(visitor.footer)
-                screen.footer(_footer(context, box, now, began, more))
+            def show_sample(sample: Sample) -> None:
+                more = [attempt_text]
+                if puller is not None:
+                    puller.show_warnings()
+                    more.append(puller.footer)
+                screen.footer(_footer(context, box, sample, began, more))
 
             record = client.follow(
                 context,
@@ -59,7 +68,7 @@ def watch(
                 job_id,
                 log,
                 screen.output,
-                sample,
+                show_sample,
                 screen.output_gone,
                 shown,
             )
@@ -71,16 +80,15 @@ def watch(
         screen.line("run", "failed", lasted, how or unknown)
         raise
     screen.close_line()
-    spent = formatting.seconds(record.seconds)
     mark = "done" if not record.code else "failed"
-    screen.line("run", mark, spent, describe(record))
+    screen.line("run", mark, formatting.seconds(record.seconds), describe(record))
     if record.code:
         screen.note(f"its log: {client.log_place(context, job_id)}")
     return record
 
 
 def describe(record: ExitRecord) -> str:
-    """Say how a job ended, in a few words."""
+    """Return how a job ended, in a few words."""
     cause, code = record.cause, record.code
     text = f"exit {code}"
     if cause == "oom":
@@ -88,10 +96,10 @@ def describe(record: ExitRecord) -> str:
     elif cause == "disk-full":
         text += ", the box's disk is full"
     elif cause == "signal":
-        text += f", killed by {_name(record.signal or code - 128)}"
+        text += f", killed by {_signal_name(record.signal or code - 128)}"
     elif cause == "exit" and 128 < code < 128 + signal.NSIG:
-        # A shell says so when a command in it was killed.
-        text += f" ({_name(code - 128)})"
+        # A shell returns 128 + the signal that killed its last command.
+        text += f" ({_signal_name(code - 128)})"
     elif cause != "exit":
         text += f", {_CAUSES.get(cause, cause)}"
     if record.survivors:
@@ -99,22 +107,15 @@ def describe(record: ExitRecord) -> str:
     return text
 
 
-def _name(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
 
 
-_CAUSES = {
-    "cancel": "cancelled",
-    "preempted": "the provider took the box back",
-    "deadline": "the deadline had come",
-    "poweroff": "the box was powered off",
-}
-
-
 def _peak(record: ExitRecord) -> str:
+    """Return the memory that a job used at most, and the process that used most."""
     text = (
         f" at {formatting.byte_count(record.memory_peak)}" if record.memory_peak else ""
     )
@@ -128,6 +129,7 @@ def _footer(
     began: float,
     more: Sequence[str] = (),
 ) -> str:
+    """Return the line below the output: time, cost, load, and *more*."""
     started = context.store.record.job_started or began
     spent = max(time.time() - started, 0)
     parts = [f"run  {formatting.seconds(spent)}"]

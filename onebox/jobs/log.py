@@ -1,4 +1,4 @@
-"""A job's log as it is kept here: what the job has printed, byte by byte."""
+"""The local copy of a job's log."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ from onebox.store.atomic_files import (
 
 GAPS = "gaps.json"
 PIECE = 1 << 20
-# Longer than any log, and no longer than a file may be.
+# A log is never longer, and ext4 with 4 KiB blocks holds files up to 1 << 44.
 LONGEST = 1 << 43
 MOST_GAPS = 1000
-# By how much a copy may be over its limit where a disk makes no holes.
+# How far a copy may exceed its limit on a file system that cannot punch holes.
 MARGIN = 1 << 20
 
 
 class JobLog:
     """
-    The copy of a log that is still growing.
+    A local copy of a log that is still growing.
 
-    Its size says how much of the box's is known here. What was no longer there
-    when it was asked for is a hole in it, and named in a file beside it.
+    Offsets in the copy are those of the log. Bytes that the box has dropped are a
+    hole in the file, listed in `GAPS` beside it.
 
     Args:
-        begin: From where on the log is added to; from its end if None.
+        begin: The offset at which to continue; the end of the copy if None.
 
-        limit: As many bytes are kept, as on the box: the beginning and the latest
-            part. A box may send more than it keeps itself. 0 is no limit.
+        limit: How many bytes to keep: the beginning and the latest part, as on the
+            box. 0 means no limit. A box can send more than it keeps.
     """
 
     def __init__(self, path: Path, begin: int | None = None, limit: int = 0) -> None:
         self._path = path
         with ExitStack() as opened:
-            # The folder has the job's name, which came from a box.
+            # The folder is named after the job id, which comes from the box, so it
+            # must not be a link to another folder.
             self._folder = opened.enter_context(open_folder(path.parent))
-            # At its place, not at the end: another terminal that follows the same
-            # job writes the same bytes there, and either may end before the other.
+            # No O_APPEND: another terminal that follows the same job writes the same
+            # bytes at the same offsets, and either may be ahead.
             self._file = open_in(self._folder, path, os.O_RDWR | os.O_CREAT)
             opened.callback(os.close, self._file)
             self._opened = opened.pop_all()
-        self._at = self._known if begin is None else begin
+        self._at = self._file_size if begin is None else begin
         self._limit = limit
-        self._held = self._kept()
+        self._kept = self._kept_bytes()
 
     def __enter__(self) -> JobLog:
         return self
@@ -71,62 +72,62 @@ class JobLog:
 
     @property
     def size(self) -> int:
-        """Return how far the log is known to whoever reads it here."""
+        """Return the offset of the next byte."""
         return self._at
 
     @property
-    def _known(self) -> int:
+    def _file_size(self) -> int:
         return os.fstat(self._file).st_size
 
     def add(self, data: bytes) -> None:
-        """Write down what the job has printed next."""
-        known, end = self._known, self._at + len(data)
-        if self._at <= known < end:
-            if self._limit and self._held > self._limit:
+        """Append the next part of the log."""
+        size, end = self._file_size, self._at + len(data)
+        if self._at <= size < end:
+            if self._limit and self._kept > self._limit:
                 self._trim()
-            # A disk that makes no holes: the rest is shown, but not kept.
-            if not self._limit or self._held <= self._limit + MARGIN:
-                os.lseek(self._file, known, os.SEEK_SET)
-                write_all(self._file, data[known - self._at :])
-                self._held += end - known
+            # If the file system cannot punch holes, the rest is shown but not kept.
+            if not self._limit or self._kept <= self._limit + MARGIN:
+                os.lseek(self._file, size, os.SEEK_SET)
+                write_all(self._file, data[size - self._at :])
+                self._kept += end - size
         self._at = end
 
     def skip(self, count: int) -> None:
-        """Leave out what is no longer there. Raises ProtocolError."""
+        """Skip *count* bytes that the box has dropped. Raises ProtocolError."""
         before = self._at
         self._at += count
-        if self._known <= before:
-            self._leave_out()
+        if self._file_size <= before:
+            self._make_hole()
 
     def settle(self) -> None:
-        """Have all of it on the disk."""
-        if self._at > self._known:
-            self._leave_out()
+        """Flush the copy to disk."""
+        if self._at > self._file_size:
+            self._make_hole()
         os.fsync(self._file)
 
-    def _leave_out(self) -> None:
-        """Make what is missing here up to now a hole."""
-        begin = self._known
-        # Said before it is so: a hole that nobody knows of would be the job's.
-        self._note(begin, begin, self._at)
-        # A byte, and no truncation: another terminal may be further by now.
+    def _make_hole(self) -> None:
+        """Extend the file by a hole up to the present offset."""
+        begin = self._file_size
+        # List the gap first: zeros without an entry would look like output.
+        self._add_gap(begin, begin, self._at)
+        # Write one byte instead of truncating: another terminal may be ahead.
         os.pwrite(self._file, b"\0", self._at - 1)
 
     def _trim(self) -> None:
-        """Free the middle of the copy, if this disk can make a hole in a file."""
-        size = self._known
+        """Free the middle of the copy, if the file system can punch holes."""
+        size = self._file_size
         begin, end = self._limit // 2, size - self._limit * 3 // 8
         if begin < end and log_limit.free(self._file, size + log_limit.BEYOND, 1):
-            self._note(size, begin, end)
+            self._add_gap(size, begin, end)
             log_limit.free(self._file, begin, end - begin)
-        self._held = self._kept()
+        self._kept = self._kept_bytes()
 
-    def _kept(self) -> int:
-        size = self._known
+    def _kept_bytes(self) -> int:
+        size = self._file_size
         return size - sum(end - begin for begin, end in _gaps(self._path, size))
 
-    def _note(self, size: int, begin: int, end: int) -> None:
-        """Add one more to the gaps among the first *size* bytes."""
+    def _add_gap(self, size: int, begin: int, end: int) -> None:
+        """Add a gap to those in the first *size* bytes, and store the list."""
         gaps: list[tuple[int, int]] = []
         for first, last in sorted([*_gaps(self._path, size), (begin, end)]):
             if gaps and first <= gaps[-1][1]:
@@ -142,10 +143,12 @@ def replay(
     path: Path, output: Callable[[bytes], None], gone: Callable[[int], None]
 ) -> int:
     """
-    Print a log as far as it is known here, and return how far that is.
+    Print the local copy of a log, and return its size.
 
     Args:
-        gone: Is told in their place how many bytes were no longer there.
+        output: Called with each part.
+
+        gone: Called with the number of bytes at each gap.
     """
     with os.fdopen(_open(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -160,10 +163,10 @@ def replay(
 
 def _gaps(path: Path, size: int) -> list[tuple[int, int]]:
     """Return the gaps in the first *size* bytes of a log."""
-    # One that a bad disk has damaged costs the word, not the log.
+    # Without the list, the log is still readable; its gaps are zeros.
     with suppress(FileNotFoundError, ValueError, TypeError):
         gaps = json.loads(path.with_name(GAPS).read_bytes())
-        # One that was noted but not made ends where the log does.
+        # After a crash, a listed gap may not have been made: it ends with the file.
         return [(begin, min(end, size)) for begin, end in gaps if begin < size]
     return []
 

@@ -1,4 +1,4 @@
-"""Tell whether a box was preempted: the provider took its spot capacity back."""
+"""Find out whether a spot box was preempted: the provider took its capacity back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onebox.remote.answers import ExitRecord
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# How long a box that is going down may take to be off.
+# How long a box that shuts down may take to be off.
 STOPPING_SECONDS = 180.0
 
 
@@ -20,41 +20,42 @@ def taken(
     context: BoxContext, box: Box, *restless: BoxState, ended: bool = False
 ) -> str:
     """
-    Say how a spot box was lost, "" if it was not, or if that cannot be found out.
+    Return how a spot box was lost, "" if it was not or if that is unknown.
 
-    One that is off or gone without a word has been taken, unless its own deadline
-    had come. In an orderly shutdown the job's record comes here before the
-    connection breaks. So if a box has shut down by itself and there is no record,
-    its system has crashed; if there is one, the job or its user has shut it down.
+    A spot box that is off or gone counts as preempted, unless its deadline had
+    passed or the provider gives another reason. If the box shut down by itself, the
+    exit record decides: an orderly shutdown delivers it before the connection
+    breaks. With a record, the job or its user shut the box down; without one, the
+    operating system crashed.
 
     Args:
-        restless: States that will not last: to be waited for.
+        restless: The states to wait out; "stopping" if there are none.
 
-        ended: The job's record is here.
+        ended: The job's exit record has been received.
     """
     if not box.offer.spot or context.now() >= box.deadline:
         return ""
-    by_provider = "the provider took the box back"
+    preempted = "the provider took the box back"
     try:
         now = at_rest(context, box, *restless)
     except ProviderError:
         return ""
     if now is None:
-        settled = context.now() - box.created >= context.provider.settle
-        return by_provider if settled else ""
+        is_listed = context.now() - box.created >= context.provider.settle
+        return preempted if is_listed else ""
     if now.state not in ("stopping", "stopped"):
         return ""
     if now.why in ("", "preempted"):
-        return by_provider
+        return preempted
     return "the box crashed" if now.why == "poweroff" and not ended else ""
 
 
 def by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
     """
-    Tell whether a job has ended by itself, or was ended by its user.
+    Return whether a job exited by itself or was ended by its user.
 
-    A cloud that gives no notice shuts the box down like anybody else does: then
-    only its own word tells the two apart.
+    A preemption without notice looks like any other shutdown on the box, so for
+    cause "poweroff" the provider is asked.
     """
     if record.cause == "poweroff":
         return not taken(context, box, "running", "stopping", ended=True)
@@ -62,7 +63,7 @@ def by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
 
 
 def at_rest(context: BoxContext, box: Box, *restless: BoxState) -> Box | None:
-    """Return a box once it is off or gone, or when it has not gone down for long."""
+    """Return a box once it has left the given states, or after `STOPPING_SECONDS`."""
     restless = restless or ("stopping",)
     until = time.monotonic() + STOPPING_SECONDS
     pause = max(context.provider.poll_interval, 0.2)

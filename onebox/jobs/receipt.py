@@ -1,4 +1,4 @@
-"""What a job took and cost: a few lines on the screen, and JSON beside its outputs."""
+"""The receipt of a job: what it took and cost, on the screen and as JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onebox import formatting
 from onebox.agent.files.manifest import Entry
 from onebox.jobs import run_history
+from onebox.jobs.run_history import Account, EarlierBox
 from onebox.providers.base import Box
 from onebox.providers.costs import MACHINE, total
 from onebox.remote.answers import ExitRecord
@@ -27,12 +29,121 @@ from onebox.transfer.select import RECEIPT
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
+FORMAT = 1
+# The file name of the receipt beside the outputs.
 NAME = RECEIPT
 GB = 1 << 30
-# Its name in the folder of the job, below .onebox.
+# Its file name in the job's folder, below .onebox.
 NAME_HERE = "receipt.json"
-# The receipt of the latest job whose outputs this box name has brought here.
+# The receipt of the latest job of this box name that succeeded and was fetched.
 LAST = "last.json"
+
+
+@dataclass(frozen=True)
+class ReceiptBox:
+    """
+    The box that a job ran on; prices in USD.
+
+    *name* is the `--name` of the box, *extras_per_hour* the hourly price of each part
+    beside the machine.
+    """
+
+    id: str
+    name: str
+    provider: str
+    place: str
+    size: str
+    type: str
+    cpus: int
+    memory: int
+    spot: bool
+    price_per_hour: float | None
+    on_demand_per_hour: float | None
+    extras_per_hour: Mapping[str, float | None]
+    egress_per_gb: float | None
+    image: str
+
+
+@dataclass(frozen=True)
+class OutputCount:
+    """The number of files and bytes that were fetched."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most memory that a job used, in bytes, and its CPU time in seconds."""
+
+    memory: int | None = None
+    cpu_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """
+    What one job took and cost; times in seconds, costs in USD.
+
+    Attributes:
+        exit: The job's exit code; *cause* and *signal* are those of its exit record.
+
+        attempts: All attempts of the run, None if no client waited for the job.
+
+        key: What the result depends on. It is set if [run] command has succeeded,
+            and a later run with the same key can be skipped.
+
+        outputs: The fetched outputs, None if they were not fetched.
+
+        costs: The cost of each part.
+
+        stages: How long each stage took.
+    """
+
+    job: str
+    command: str
+    exit: int
+    cause: str
+    signal: int | None
+    started: float
+    ended: float
+    seconds: float
+    box: ReceiptBox
+    peak: Peak
+    log_bytes: int
+    log_gone: int
+    attempts: Account | None = None
+    key: Mapping[str, str] | None = None
+    outputs: OutputCount | None = None
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Return the receipt as JSON, without the fields that are not set."""
+        values = {name: v for name, v in asdict(self).items() if v not in (None, {})}
+        values.setdefault("signal", None)
+        return (json.dumps({"format": FORMAT, **values}, indent=1) + "\n").encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Receipt:
+        """
+        Return the receipt in a file.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: The file is damaged.
+        """
+        document: dict[str, Any] = json.loads(data)
+        values = {f.name: document[f.name] for f in fields(cls) if f.name in document}
+        values["box"] = ReceiptBox(**document["box"])
+        values["peak"] = Peak(**document["peak"])
+        if "attempts" in values:
+            account = dict(document["attempts"])
+            earlier = tuple(EarlierBox(**box) for box in account.pop("earlier"))
+            jobs = tuple(account.pop("jobs"))
+            values["attempts"] = Account(**account, jobs=jobs, earlier=earlier)
+        if "outputs" in values:
+            values["outputs"] = OutputCount(**document["outputs"])
+        return cls(**values)
 
 
 def make(
@@ -41,170 +152,175 @@ def make(
     job_id: str,
     command: str,
     record: ExitRecord,
-) -> dict[str, Any]:
-    """Return the receipt of a job that has ended. Times in seconds, cost in USD."""
-    size = box.offer
-    return {
-        "format": 1,
-        "job": job_id,
-        "command": command,
-        "exit": record.code,
-        "cause": record.cause,
-        "signal": record.signal,
-        "started": record.started,
-        "ended": record.ended,
-        "seconds": round(record.seconds, 3),
-        "box": {
-            "id": box.id,
-            "name": box.tags.name,
-            "provider": context.provider.name,
-            "place": box.place,
-            "size": size.name,
-            "type": size.type,
-            "cpus": size.cpus,
-            "memory": size.memory,
-            "spot": size.spot,
-            "price_per_hour": size.price,
-            "on_demand_per_hour": size.on_demand,
-            "extras_per_hour": {one.label: one.hourly for one in size.extras},
-            "egress_per_gb": context.provider.egress_rate(box.place),
-            "image": box.image,
-        },
-        "peak": {
-            "memory": record.memory_peak,
-            "cpu_seconds": record.cpu_seconds,
-        },
-        "log_bytes": record.log_bytes,
-        "log_gone": record.log_gone,
-    }
+    *,
+    attempts: Account | None = None,
+    key: Mapping[str, str] | None = None,
+) -> Receipt:
+    """Return the receipt of a job that has ended."""
+    offer = box.offer
+    return Receipt(
+        job=job_id,
+        command=command,
+        exit=record.code,
+        cause=record.cause,
+        signal=record.signal,
+        started=record.started,
+        ended=record.ended,
+        seconds=round(record.seconds, 3),
+        box=ReceiptBox(
+            id=box.id,
+            name=box.tags.name,
+            provider=context.provider.name,
+            place=box.place,
+            size=offer.name,
+            type=offer.type,
+            cpus=offer.cpus,
+            memory=offer.memory,
+            spot=offer.spot,
+            price_per_hour=offer.price,
+            on_demand_per_hour=offer.on_demand,
+            extras_per_hour={extra.label: extra.hourly for extra in offer.extras},
+            egress_per_gb=context.provider.egress_rate(box.place),
+            image=box.image,
+        ),
+        peak=Peak(record.memory_peak, record.cpu_seconds),
+        log_bytes=record.log_bytes,
+        log_gone=record.log_gone,
+        attempts=attempts,
+        key=key,
+    )
+
+
+def write(context: BoxContext, receipt: Receipt) -> Receipt:
+    """
+    Write a receipt to .onebox/jobs/<job>/ and beside the outputs.
+
+    Returns:
+        The receipt with the costs and the stages up to now.
+    """
+    if receipt.attempts is not None:
+        now = context.now()
+        lifetime = now - (context.store.record.created or now)
+        costs = costs_of(receipt, lifetime)
+        rounded = {k: c if c is None else round(c, 6) for k, c in costs.items()}
+        receipt = replace(receipt, costs=rounded)
+    stages = {name: round(s, 3) for name, s in context.chain.stage_seconds.items()}
+    receipt = replace(receipt, stages=stages)
+    data = receipt.encode()
+    folder = context.local_dir / "jobs" / receipt.job
+    with open_folder(folder) as opened:
+        write_in(opened, NAME_HERE, data, mode=0o644)
+    _write_beside(context, folder, data)
+    # Only a job whose outputs were fetched can be skipped the next time.
+    if receipt.key is not None and receipt.outputs is not None:
+        private_dir(context.memory)
+        write_atomically(context.memory / LAST, data, mode=0o644)
+    for place in (context.memory, folder.parent, *folder.parent.iterdir()):
+        clear_drafts(place, ".*.json-*")
+    return receipt
 
 
 def copy_beside(context: BoxContext, job_id: str) -> None:
-    """Put the receipt of a job beside its outputs, which have been fetched."""
+    """Copy a job's receipt beside its outputs, which were just fetched."""
     folder = context.local_dir / "jobs" / job_id
     with suppress(FileNotFoundError):
         _write_beside(context, folder, (folder / NAME_HERE).read_bytes())
 
 
-def write(context: BoxContext, job_id: str, paper: dict[str, Any]) -> None:
-    """Write the receipt to .onebox/jobs/<job>/, and beside the outputs."""
-    if "attempts" in paper:
-        now = context.now()
-        lived = now - (context.store.record.created or now)
-        costs = costs_of(paper, lived)
-        paper["costs"] = {k: c if c is None else round(c, 6) for k, c in costs.items()}
-    paper["stages"] = {k: round(v, 3) for k, v in context.spent.items()}
-    data = (json.dumps(paper, indent=1) + "\n").encode()
-    folder = context.local_dir / "jobs" / job_id
-    with open_folder(folder) as opened:
-        write_in(opened, NAME_HERE, data, mode=0o644)
-    _write_beside(context, folder, data)
-    # With its outputs here, and only then, it need not run again.
-    if "key" in paper and "outputs" in paper:
-        private_dir(context.memory)
-        write_atomically(context.memory / LAST, data, mode=0o644)
-    for place in (context.memory, folder.parent, *folder.parent.iterdir()):
-        clear_drafts(place, ".*.json-*")
-
-
-def outdate(context: BoxContext, job: str) -> None:
-    """Forget the last good job, unless it is this one: its outputs will be others."""
-    paper = last_good(context)
-    if paper is not None and paper.get("job") != job:
+def outdate(context: BoxContext, job_id: str) -> None:
+    """Forget the last good job unless it is this one, whose outputs replace its own."""
+    receipt = last_good(context)
+    if receipt is not None and receipt.job != job_id:
         (context.memory / LAST).unlink(missing_ok=True)
 
 
 def keep(context: BoxContext, box: Box, job_id: str, record: ExitRecord) -> None:
-    """Write the receipt of a job that had nobody attached, unless there is one."""
+    """Write a receipt for a job that no client has waited for, if it has none."""
     folder = context.local_dir / "jobs" / job_id
     if (folder / NAME_HERE).exists():
         return
-    known = context.store.record
-    command = known.job_command if known.job == job_id else ""
-    data = json.dumps(make(context, box, job_id, command, record), indent=1) + "\n"
+    state = context.store.record
+    command = state.job_command if state.job == job_id else ""
+    receipt = make(context, box, job_id, command, record)
     with open_folder(folder) as opened:
-        write_in(opened, NAME_HERE, data.encode(), mode=0o644)
+        write_in(opened, NAME_HERE, receipt.encode(), mode=0o644)
 
 
-def last_good(context: BoxContext) -> dict[str, Any] | None:
-    """Return the receipt of the latest job of [run] command that ended well."""
-    with suppress(FileNotFoundError, ValueError):
-        paper = json.loads((context.memory / LAST).read_bytes())
-        if isinstance(paper, dict) and isinstance(paper.get("key"), dict):
-            return paper
+def read(path: Path) -> Receipt | None:
+    """Return the receipt in a file, None if the file is missing or damaged."""
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Receipt.decode(path.read_bytes())
     return None
 
 
-def show(context: BoxContext, paper: Mapping[str, Any], created: float) -> None:
-    """Say at the end of a chain what it all took and cost."""
-    size = paper["box"]
-    text = bill(paper, context.now() - created)
+def last_good(context: BoxContext) -> Receipt | None:
+    """Return the receipt of the latest job of [run] command that succeeded."""
+    receipt = read(context.memory / LAST)
+    return receipt if receipt is not None and receipt.key is not None else None
+
+
+def show(context: BoxContext, receipt: Receipt, created: float) -> None:
+    """Print at the end of a chain what it took and cost; *created* is the box's."""
+    lifetime = context.now() - created
     limit = context.settings.limits.max_cost
-    spent = total(costs_of(paper, context.now() - created).values())
+    spent = total(costs_of(receipt, lifetime).values())
     if limit is not None and spent is not None and spent > limit:
         context.screen.warn(
             f"{formatting.money(spent)} is more than [limits] max_cost = "
-            f"{formatting.money(limit)}: what outputs cost is known once they are here"
+            f"{formatting.money(limit)}: the egress cost of outputs is known only "
+            "once they are here"
         )
-    peak = paper["peak"]
-    used = []
-    if peak.get("cpu_seconds") and paper["seconds"] > 0:
-        cores = peak["cpu_seconds"] / paper["seconds"]
-        used.append(f"{cores:.1f} of {size['cpus']} cores on average")
-    if peak.get("memory"):
-        used.append(
-            f"peak {formatting.byte_count(peak['memory'])} of "
-            f"{formatting.byte_count(size['memory'])}"
+    usage = []
+    if receipt.peak.cpu_seconds and receipt.seconds > 0:
+        cores = receipt.peak.cpu_seconds / receipt.seconds
+        usage.append(f"{cores:.1f} of {receipt.box.cpus} cores on average")
+    if receipt.peak.memory:
+        usage.append(
+            f"peak {formatting.byte_count(receipt.peak.memory)} of "
+            f"{formatting.byte_count(receipt.box.memory)}"
         )
     context.screen.say()
-    context.screen.say(text)
-    if used:
-        context.screen.say("used " + ", ".join(used))
+    context.screen.say(bill(receipt, lifetime))
+    if usage:
+        context.screen.say("used " + ", ".join(usage))
 
 
-def costs_of(paper: Mapping[str, Any], lived: float) -> dict[str, float | None]:
+def costs_of(receipt: Receipt, lifetime: float) -> dict[str, float | None]:
     """
-    Return what a run has cost, part by part, in USD.
+    Return the cost of each part of a run in USD.
 
-    Outputs are counted at the list price, without what an account has free.
+    Outputs are charged at the list price: an account's free allowance is unknown.
 
     Args:
-        lived: For how many seconds the last box has been there.
+        lifetime: The age of the last box in seconds.
     """
-    box = paper["box"]
-    rates = {MACHINE: box["price_per_hour"], **box["extras_per_hour"]}
-    found = {name: run_history.cost(rate, lived) for name, rate in rates.items()}
-    earlier = paper["attempts"]["earlier"]
+    box = receipt.box
+    rates = {MACHINE: box.price_per_hour, **box.extras_per_hour}
+    costs = {name: run_history.cost(rate, lifetime) for name, rate in rates.items()}
+    earlier = _earlier_boxes(receipt)
     if earlier:
-        found["earlier boxes"] = total(
-            run_history.cost(rate, seconds) for rate, _, seconds in earlier
+        costs["earlier boxes"] = total(
+            run_history.cost(each.price, each.seconds) for each in earlier
         )
-    count = paper.get("outputs", {}).get("bytes", 0)
-    rate = box["egress_per_gb"]
-    found["outputs"] = None if rate is None and count else (rate or 0) * count / GB
-    return found
+    count = receipt.outputs.bytes if receipt.outputs is not None else 0
+    rate = box.egress_per_gb
+    costs["outputs"] = None if rate is None and count else (rate or 0) * count / GB
+    return costs
 
 
-def bill(paper: Mapping[str, Any], lived: float) -> str:
-    """Return in one line what a run has cost; *lived* as in `costs_of`."""
-    size, earlier = paper["box"], paper["attempts"]["earlier"]
-    spent = lived + sum(seconds for _, _, seconds in earlier)
-    costs = costs_of(paper, lived)
-    if size["price_per_hour"] == 0 and not earlier:
-        return f"no charge, {formatting.seconds(spent)} on the box"
-    text = f"{formatting.money(total(costs.values()))} in {formatting.seconds(spent)}"
-    would = total(
-        run_history.cost(rate, seconds)
-        for rate, seconds in (
-            (
-                total([size["on_demand_per_hour"], *size["extras_per_hour"].values()]),
-                lived,
-            ),
-            *((dear, seconds) for _, dear, seconds in earlier),
-        )
-    )
-    if size["spot"] and would:
-        text += f" · on demand it would have been {formatting.money(would)}"
+def bill(receipt: Receipt, lifetime: float) -> str:
+    """Return one line with the cost of a run; *lifetime* as in `costs_of`."""
+    box, earlier = receipt.box, _earlier_boxes(receipt)
+    seconds = lifetime + sum(each.seconds for each in earlier)
+    costs = costs_of(receipt, lifetime)
+    if box.price_per_hour == 0 and not earlier:
+        return f"no charge, {formatting.seconds(seconds)} on the box"
+    text = f"{formatting.money(total(costs.values()))} in {formatting.seconds(seconds)}"
+    hourly = total([box.on_demand_per_hour, *box.extras_per_hour.values()])
+    boxes = [(hourly, lifetime), *((each.on_demand, each.seconds) for each in earlier)]
+    on_demand = total(run_history.cost(rate, lived) for rate, lived in boxes)
+    if box.spot and on_demand:
+        text += f" · on demand it would have been {formatting.money(on_demand)}"
     if earlier:
         text += f", in {len(earlier) + 1} boxes"
     parts = [
@@ -213,15 +329,19 @@ def bill(paper: Mapping[str, Any], lived: float) -> str:
     return f"{text}  ({', '.join(parts)})" if len(parts) > 1 else text
 
 
+def _earlier_boxes(receipt: Receipt) -> tuple[EarlierBox, ...]:
+    return receipt.attempts.earlier if receipt.attempts is not None else ()
+
+
 def _write_beside(context: BoxContext, folder: Path, data: bytes) -> None:
-    """Write the receipt that *folder* has beside the outputs, if there are any."""
-    beside = _beside(context)
+    """Write a receipt into the output folder, if the fetch has put files there."""
+    beside = _output_folder(context)
     if beside is None:
         return
     try:
         write_atomically(beside / NAME, data, mode=0o644)
     except PermissionError:
-        # The folder is read-only on the box, so it is here.
+        # The folder has the mode that it has on the box, which may be read-only.
         kept = formatting.path(str(folder.relative_to(context.root)))
         context.screen.warn(
             f"{formatting.path(beside.name)} is read-only: the receipt is in {kept}"
@@ -229,20 +349,22 @@ def _write_beside(context: BoxContext, folder: Path, data: bytes) -> None:
     clear_drafts(beside, f".{NAME}-*")
 
 
-def _beside(context: BoxContext) -> Path | None:
-    came = context.fetched.entries if context.fetched is not None else []
+def _output_folder(context: BoxContext) -> Path | None:
+    """Return the first output folder with fetched files, None if it is taken."""
+    fetched = context.chain.fetched
+    entries = fetched.entries if fetched is not None else []
     for path in context.settings.fetch.outputs:
         folder, top = context.into / path, os.fsencode(path.rstrip("/") + "/")
-        filled = any(entry.path.startswith(top) for entry in came)
-        if filled and folder.is_dir() and not folder.is_symlink():
-            return folder if _is_free(context, top, came) else None
+        has_files = any(entry.path.startswith(top) for entry in entries)
+        if has_files and folder.is_dir() and not folder.is_symlink():
+            return folder if _is_free(context, top, entries) else None
     return None
 
 
-def _is_free(context: BoxContext, top: bytes, came: list[Entry]) -> bool:
-    """Tell whether no output has the name of the receipt; warn if one has."""
+def _is_free(context: BoxContext, top: bytes, entries: list[Entry]) -> bool:
+    """Return whether no output has the receipt's name; warn if one has."""
     name = top + os.fsencode(NAME)
-    if any(entry.path == name for entry in came):
+    if any(entry.path == name for entry in entries):
         context.screen.warn(
             f"{formatting.path(name)} is an output of the job: its receipt is only in "
             f"{context.local_dir.name}/jobs"

@@ -1,19 +1,18 @@
 """
-What is remembered of one run of a job over all of its attempts.
+The attempts of one run: a command, and every job that was started for it.
 
-It lies in a file of its own beside the record of the box: the record goes with
-its box, and this is what is left when the cloud has taken that.
+They are stored beside the box's record, not in it: the record is emptied with its
+box, and the attempts are needed after the cloud has preempted that box.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onebox.providers.base import Box
 from onebox.remote.answers import ExitRecord
@@ -23,13 +22,28 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 NAME = "attempts.json"
-# Causes of a job's end that are not the job's own, nor its user's.
+# Causes after which a job has not ended by itself and was not ended by its user.
 TAKEN = ("preempted", "poweroff")
+# Clouds bill at least this long.
+LEAST_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One job of the run, and what its box cost until *until* (epoch seconds)."""
+    """
+    One job of a run and the box that it ran on.
+
+    Attributes:
+        price: The hourly cost of the box in USD, None if it is unknown.
+
+        on_demand: The hourly cost of the same box on demand.
+
+        created: When the box was created (epoch seconds).
+
+        until: When the attempt ended (epoch seconds), 0 while it runs.
+
+        seconds: How long the job ran.
+    """
 
     job: str
     box: str
@@ -42,21 +56,50 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class EarlierBox:
+    """An earlier box of a run: hourly costs in USD and lifetime in seconds."""
+
+    price: float | None
+    on_demand: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Account:
+    """
+    The sum over all attempts of a run, up to now.
+
+    Attributes:
+        boxes: The number of boxes.
+
+        seconds: How long the jobs ran in total.
+
+        cost: The cost of all boxes in USD, None if a price is unknown.
+    """
+
+    jobs: tuple[str, ...]
+    boxes: int
+    seconds: float
+    cost: float | None
+    earlier: tuple[EarlierBox, ...] = ()
+
+
+@dataclass(frozen=True)
 class Run:
     """
-    A command, and every attempt at it so far.
+    A command and its attempts, oldest first.
 
-    *ended* says that the job has ended by itself, well or not, or that the user
-    has ended it: then nothing is left to go on with.
+    *ended* means that there is nothing to resume: the job has exited, with any code,
+    or the user has ended it.
     """
 
     command: str
-    attempts: tuple[Attempt, ...] = field(default=())
+    attempts: tuple[Attempt, ...] = ()
     ended: bool = False
 
     @property
     def id(self) -> str:
-        """Return the run's name: its first job's."""
+        """Return the id of the run, which is that of its first job."""
         return self.attempts[0].job if self.attempts else ""
 
     @property
@@ -65,43 +108,45 @@ class Run:
         return self.attempts[-1].job
 
     def has(self, job: str) -> bool:
-        """Tell whether a job is an attempt of this run."""
+        """Return whether a job is an attempt of this run."""
         return any(attempt.job == job for attempt in self.attempts)
 
     def begun(self, job: str, box: Box) -> Run:
-        """Return it with another attempt, which begins now."""
-        size = box.offer
+        """Return the run with a further attempt, which begins now."""
+        offer = box.offer
         attempt = Attempt(
-            job, box.id, size.spot, size.hourly, size.hourly_on_demand, box.created
+            job, box.id, offer.spot, offer.hourly, offer.hourly_on_demand, box.created
         )
         return replace(self, attempts=(*self.attempts, attempt), ended=False)
 
     def over(self, seconds: float, *, ended: bool) -> Run:
-        """Return it with its last attempt over, after so many seconds of the job."""
+        """Return the run with its last attempt ended, after *seconds* of the job."""
         last = replace(self.attempts[-1], until=time.time(), seconds=seconds)
         return replace(self, attempts=(*self.attempts[:-1], last), ended=ended)
 
-    def earlier(self, box: str) -> list[tuple[float | None, float | None, float]]:
-        """Return price, on-demand price and seconds of each box before this one."""
-        lives: dict[str, tuple[float | None, float | None, float]] = {}
-        for one in self.attempts:
-            until = max(one.until, one.created)
-            if one.box != box:
-                lives[one.box] = (one.price, one.on_demand, until - one.created)
-        return list(lives.values())
+    def earlier(self, box_id: str) -> tuple[EarlierBox, ...]:
+        """Return the boxes of this run other than *box_id*."""
+        boxes = {}
+        for attempt in self.attempts:
+            if attempt.box != box_id:
+                seconds = max(attempt.until, attempt.created) - attempt.created
+                boxes[attempt.box] = EarlierBox(
+                    attempt.price, attempt.on_demand, seconds
+                )
+        return tuple(boxes.values())
 
 
 def read(context: BoxContext) -> Run | None:
-    """Return what is remembered, None if that is nothing."""
+    """Return the latest run of this box name, None if there is none."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads(_path(context).read_bytes())
-        tried = tuple(Attempt(**one) for one in told["attempts"])
-        return Run(str(told["command"]), tried, bool(told["ended"]))
+        document = json.loads(_path(context).read_bytes())
+        attempts = tuple(Attempt(**values) for values in document["attempts"])
+        return Run(str(document["command"]), attempts, bool(document["ended"]))
     return None
 
 
 def write(context: BoxContext, run: Run) -> Run:
-    """Remember a run; it is on the disk when this returns."""
+    """Store a run and return it; it is on disk when this returns."""
     path = _path(context)
     private_dir(path.parent)
     write_atomically(path, json.dumps(asdict(run), indent=1).encode())
@@ -109,7 +154,7 @@ def write(context: BoxContext, run: Run) -> Run:
 
 
 def seen(context: BoxContext, job: str, record: ExitRecord | None) -> None:
-    """Take note of a job that has ended while nobody was attached."""
+    """Store that a job has ended while no client was connected."""
     run = read(context)
     if run is None or run.ended or record is None:
         return
@@ -118,35 +163,36 @@ def seen(context: BoxContext, job: str, record: ExitRecord | None) -> None:
 
 
 def forget(context: BoxContext) -> None:
-    """Have the next run be one of its own."""
+    """Remove the stored run, so that the next job begins a new one."""
     _path(context).unlink(missing_ok=True)
 
 
 def withdraw(context: BoxContext, run: Run) -> None:
-    """Take back the last attempt: its job was refused and has never begun."""
+    """Remove the last attempt: the box has refused to start its job."""
     if run.attempts[1:]:
         write(context, replace(run, attempts=run.attempts[:-1]))
     else:
         forget(context)
 
 
-def account(run: Run, box: Box) -> Mapping[str, Any]:
-    """Return what a receipt says of all attempts together, up to now."""
-    lives = [*run.earlier(box.id), (box.offer.hourly, None, time.time() - box.created)]
-    costs = [cost(price, seconds) for price, _, seconds in lives]
-    known = [one for one in costs if one is not None]
-    return {
-        "jobs": [attempt.job for attempt in run.attempts],
-        "boxes": len(lives),
-        "seconds": round(sum(attempt.seconds for attempt in run.attempts), 3),
-        "cost": round(sum(known), 6) if len(known) == len(costs) else None,
-        "earlier": run.earlier(box.id),
-    }
+def account(run: Run, box: Box) -> Account:
+    """Return what all attempts took and cost together; *box* is the present one."""
+    earlier = run.earlier(box.id)
+    current = EarlierBox(box.offer.hourly, None, time.time() - box.created)
+    costs = [cost(each.price, each.seconds) for each in (*earlier, current)]
+    known = [each for each in costs if each is not None]
+    return Account(
+        jobs=tuple(attempt.job for attempt in run.attempts),
+        boxes=len(costs),
+        seconds=round(sum(attempt.seconds for attempt in run.attempts), 3),
+        cost=round(sum(known), 6) if len(known) == len(costs) else None,
+        earlier=earlier,
+    )
 
 
-def cost(price: float | None, seconds: float) -> float | None:
-    """Return what so much time costs: clouds bill a minute at least."""
-    return None if price is None else price * max(seconds, 60.0) / 3600
+def cost(hourly: float | None, seconds: float) -> float | None:
+    """Return the cost of a time in USD; at least a minute is billed."""
+    return None if hourly is None else hourly * max(seconds, LEAST_SECONDS) / 3600
 
 
 def _path(context: BoxContext) -> Path:

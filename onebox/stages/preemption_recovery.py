@@ -83,7 +83,7 @@ def restart_refusal(context: BoxContext, run: Run, box: Box, attempts: int) -> s
         return "--only restarts nothing"
     if attempts > limits.retries:
         return f"[limits] retries = {limits.retries}"
-    spent = run_history.account(run, box)["cost"]
+    spent = run_history.account(run, box).cost
     if limits.max_cost is None:
         return ""
     hourly = box.offer.hourly
@@ -117,7 +117,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
     while True:
         attempts += 1
         # The limit of cost holds for all attempts together.
-        context.spent_before = run_history.account(run, box)["cost"]
+        context.spent_before = run_history.account(run, box).cost
         try:
             provision.perform(context)
             push.perform(context)

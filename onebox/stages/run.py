@@ -8,8 +8,8 @@ import secrets as randomness
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import bring_up
@@ -17,6 +17,7 @@ from onebox.errors import ConfigError, JobFailed, Lost, Preempted, UsageError
 from onebox.jobs import client, preemption, receipt, run_history
 from onebox.jobs.follow import watch
 from onebox.jobs.output_paths import asked_for, roots
+from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_history import Run
 from onebox.providers.base import Box
 from onebox.remote.answers import ExitRecord, JobStatus
@@ -54,7 +55,7 @@ def reason(context: BoxContext) -> str | None:
     current = _inputs(
         context, push.digest(context), boot_image.id if boot_image else ""
     )
-    before = last_receipt["key"]
+    before = last_receipt.key or {}
     changed = [name for name, value in current.items() if before.get(name) != value]
     if changed:
         return f"{formatting.some(changed)} changed"
@@ -76,7 +77,7 @@ def perform(
     line: str | None = None,
     detach: bool = False,
     yes: bool = False,
-) -> dict[str, Any] | None:
+) -> Receipt | None:
     """
     Run the job and fetch its outputs; return the receipt.
 
@@ -186,7 +187,7 @@ class _Command:
 
 def _run_attempts(
     context: BoxContext, command: _Command, run: Run, box: Box
-) -> dict[str, Any]:
+) -> Receipt:
     """Run the job until an attempt is not preempted; return the receipt."""
     attempt = 1
     while True:
@@ -240,7 +241,7 @@ def _start(context: BoxContext, command: _Command, run: Run, box: Box) -> None:
 
 def _run_attempt(
     context: BoxContext, command: _Command, run: Run, box: Box, attempt: int
-) -> tuple[Run, dict[str, Any] | None]:
+) -> tuple[Run, Receipt | None]:
     """
     Run the job once and fetch its outputs.
 
@@ -288,52 +289,59 @@ def _run_attempt(
 
 def _make_receipt(
     context: BoxContext, command: _Command, run: Run, box: Box, record: ExitRecord
-) -> dict[str, Any]:
-    job_receipt = receipt.make(context, box, run.job, command.line, record)
-    job_receipt["attempts"] = run_history.account(run, box)
+) -> Receipt:
     succeeded = record.cause == "exit" and not record.code
+    key = None
     if command.configured and succeeded and context.pushed:
         # The digest of the push: local files may have been edited since.
-        job_receipt["key"] = _inputs(context, context.pushed, box.image)
-    return job_receipt
+        key = _inputs(context, context.pushed, box.image)
+    return receipt.make(
+        context,
+        box,
+        run.job,
+        command.line,
+        record,
+        attempts=run_history.account(run, box),
+        key=key,
+    )
 
 
 def _finish(
-    context: BoxContext, run: Run, job_receipt: dict[str, Any], ended: ExitRecord
-) -> dict[str, Any]:
+    context: BoxContext, run: Run, draft: Receipt, ended: ExitRecord
+) -> Receipt:
     """
     Fetch a finished job's outputs and write its receipt.
 
     Raises:
         JobFailed: The job's exit code is not 0.
     """
-    context.paper = job_receipt
+    context.chain.receipt = draft
     try:
         if not context.line.only:
             fetched = fetch.perform(context, caller="run", ended=ended)
-            job_receipt["outputs"] = {"files": fetched.files, "bytes": fetched.bytes}
+            draft = replace(draft, outputs=OutputCount(fetched.files, fetched.bytes))
     finally:
-        receipt.write(context, run.job, job_receipt)
+        written = context.chain.receipt = receipt.write(context, draft)
     preemption_recovery.remove_kept_outputs(context, run)
-    if job_receipt["exit"]:
-        raise JobFailed(int(job_receipt["exit"]))
-    return job_receipt
+    if written.exit:
+        raise JobFailed(written.exit)
+    return written
 
 
 def _fetch_before_preemption(
-    context: BoxContext, run: Run, box: Box, job_receipt: dict[str, Any]
+    context: BoxContext, run: Run, box: Box, draft: Receipt
 ) -> None:
     """Fetch from a box that the cloud is about to stop; it may stop meanwhile."""
-    context.paper = job_receipt
+    context.chain.receipt = draft
     try:
         salvage.last_pull(context, run, box)
         if not context.line.only:
             fetched = fetch.perform(context, caller="run")
-            job_receipt["outputs"] = {"files": fetched.files, "bytes": fetched.bytes}
+            draft = replace(draft, outputs=OutputCount(fetched.files, fetched.bytes))
     except (Lost, Preempted):
         context.screen.note(f"{box.id} was gone before all outputs were fetched")
     finally:
-        receipt.write(context, run.job, job_receipt)
+        context.chain.receipt = receipt.write(context, draft)
 
 
 def _unfetched_job(context: BoxContext, command: str) -> str:

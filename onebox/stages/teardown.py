@@ -250,8 +250,8 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
     created = record.created or context.now()
     unused = recorded and not record.job
     perform(context, after_failure=failed, unused=unused, end_run=False)
-    if context.paper is not None:
-        receipt.show(context, context.paper, created)
+    if context.chain.receipt is not None:
+        receipt.show(context, context.chain.receipt, created)
 
 
 def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
@@ -298,7 +298,7 @@ def _running_job(context: BoxContext) -> str:
 def _remove_superseded(context: BoxContext) -> None:
     """Remove the disks of earlier attempts; the box of the last attempt stays."""
     run, record = run_history.read(context), context.store.record
-    if context.paper is None or run is None or not run.attempts[1:]:
+    if context.chain.receipt is None or run is None or not run.attempts[1:]:
         return
     try:
         box = context.look_again()

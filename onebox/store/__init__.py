@@ -1,1 +1,1 @@
-"""State on this machine: the box record, its journal, and atomic files."""
+"""State on this machine: paths, identity, and each box's record, journal and lock."""

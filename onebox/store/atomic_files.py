@@ -1,4 +1,4 @@
-"""Write files so that a crash at any instant leaves the old or the new, never half."""
+"""Atomic file writes: after a crash a file is the old or the new one, complete."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pathlib import Path
 from onebox.errors import StateError
 from onebox.signals import held
 
+# A younger draft may belong to a command that still runs.
 OLD_SECONDS = 3600.0
 NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def private_dir(path: Path) -> Path:
-    """Make a directory that only this user can enter, and its parents."""
+    """Create a directory, and its parents, with access for this user only."""
     if not path.is_dir():
         private_dir(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
@@ -32,7 +33,7 @@ def open_folder(path: Path) -> Iterator[int]:
     Yield the descriptor of a private folder; create it if it does not exist.
 
     Raises:
-        StateError: It is a link, or no folder: files would be written elsewhere.
+        StateError: The path is a link or a file: we would write outside the folder.
     """
     private_dir(path.parent)
     with contextlib.suppress(FileExistsError):
@@ -54,7 +55,7 @@ def open_in(folder: int, path: Path, flags: int) -> int:
     Open the file *path* by its name in an open folder.
 
     Raises:
-        StateError: It is a link: another file would be read or written.
+        StateError: The file is a link: we would read or write another file.
     """
     try:
         return os.open(path.name, flags | NO_LINK, 0o666, dir_fd=folder)
@@ -65,15 +66,15 @@ def open_in(folder: int, path: Path, flags: int) -> int:
 
 
 def not_ours(path: Path, what: str) -> StateError:
-    """Return the error for what is a link where a file of ours has to be."""
+    """Return the error for a link in the place of a file or folder of onebox."""
     return StateError(
-        f"{path} is no {what}, and nothing is written through a link",
+        f"{path} is not a {what}, and onebox does not write through a link",
         next="remove it, then run the same command again",
     )
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file so that after a crash it is either the old or the new."""
+    """Replace a file; after a crash it is either the old or the new one."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         write_in(folder, path.name, data, mode)
@@ -82,7 +83,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def write_in(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file in an open folder, as `write_atomically` does."""
+    """Replace a file in an open folder; see `write_atomically`."""
     with held():
         draft = f".{name}-{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK
@@ -104,9 +105,9 @@ def write_in(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
 
 def clear_drafts(directory: Path, pattern: str) -> None:
     """
-    Remove what commands that were killed an hour ago, or earlier, left half done.
+    Remove drafts that killed commands left behind.
 
-    What is younger may be the work of one that still runs.
+    Drafts younger than `OLD_SECONDS` stay.
     """
     for path in directory.glob(pattern):
         with contextlib.suppress(OSError):
@@ -119,14 +120,26 @@ def clear_drafts(directory: Path, pattern: str) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write every byte, however few the system takes at a time."""
+    """Write all bytes, in as many calls as the system needs."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raise an OSError of the body as a StateError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"{error.filename or path}: {error.strerror}",
+            next="free some space, or fix the permissions; then run it again",
+        ) from error
+
+
 def sync_dir(path: Path) -> None:
-    """Bring a directory's own entries to the disk."""
+    """Flush a directory's entries to disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""Folders and files that must not leave this machine."""
+"""Folders and files that must not leave this machine: credentials, keys and state."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from onebox.store.box_store import config_dir, local_root, state_dir
+from onebox.store.paths import config_dir, local_root, state_dir
 
-# Where programs keep keys, tokens and passwords, below a home folder or anywhere else.
+# Files and folders in which programs keep keys, tokens and passwords. They match in
+# every folder, not only in a home folder.
 _FOLDERS = (
     *(".ssh", ".aws", ".azure", ".gnupg", ".kube", ".oci", ".password-store"),
     *(".kaggle", ".config/gcloud", ".config/doctl", ".config/gh", ".config/onebox"),
@@ -34,13 +35,13 @@ _CREDENTIALS = re.compile(
 
 
 def credentials_in(path: bytes) -> bytes | None:
-    """Return the credential folder or file that a path is or lies in, if any."""
+    """Return the part of a path up to a credential file or folder in it, if any."""
     match = _CREDENTIALS.search(path)
     return path[: match.end()] if match else None
 
 
 def own_folders(environ: Mapping[str, str]) -> dict[str, Path]:
-    """Return where onebox keeps its key, its state and its local boxes."""
+    """Return the folders of onebox's key, state and local boxes, by description."""
     return {
         "onebox's own key": config_dir(environ),
         "onebox's state": state_dir(environ),
@@ -49,7 +50,7 @@ def own_folders(environ: Mapping[str, str]) -> dict[str, Path]:
 
 
 def own_folder_near(path: Path, environ: Mapping[str, str]) -> tuple[str, Path] | None:
-    """Return the first of onebox's own folders that holds *path* or lies in it."""
+    """Return the first of onebox's own folders that contains *path* or lies in it."""
     real = path.resolve()
     for name, folder in own_folders(environ).items():
         place = folder.resolve()
@@ -59,7 +60,7 @@ def own_folder_near(path: Path, environ: Mapping[str, str]) -> tuple[str, Path] 
 
 
 def no_project(root: Path, environ: Mapping[str, str]) -> str | None:
-    """Return why a folder must not be pushed as a project, None if it may be."""
+    """Return the reason not to push a folder as a project, None if there is none."""
     real = root.resolve()
     for home in _homes(real, environ):
         if real == home:
@@ -78,10 +79,10 @@ def holds(outer: Path, inner: Path) -> bool:
 
 
 def _homes(root: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the homes of the user, of the account, and of the folder's owner."""
+    """Yield the home folders of the user, the account and the owner of *root*."""
     if Path(environ.get("HOME", "")).is_absolute():
         yield Path(environ["HOME"]).resolve()
     for uid in dict.fromkeys((os.getuid(), root.stat().st_uid)):
-        # An account of a container need not have an entry.
+        # In a container, the account may have no entry in the password file.
         with suppress(KeyError):
             yield Path(pwd.getpwuid(uid).pw_dir).resolve()

@@ -1,10 +1,10 @@
 """
-Which project a folder is: the same one after it is renamed, another one in a copy.
+The id of the project in a folder: it survives a rename, and a copy gets another one.
 
-The id of a project is made from the folder's path. Once a box is made, the id and
-the path are written down in the folder, which keeps them when it is moved, and the
-path in the state directory, so that a new project in the old place gets another id.
-Two files that can be lost: then the path decides.
+The id is derived from the folder's path. When the first box is created, two files
+record it: one in the project folder, with the id and the path, which moves with the
+folder; and one in the state directory, with the path, so that a new project in the
+old place gets another id. If either file is lost, the path decides.
 """
 
 from __future__ import annotations
@@ -24,55 +24,58 @@ def project_id(root: Path, name: str, state: Path) -> str:
     Return the id of the project in a folder.
 
     Args:
-        name: What the project is called; no two folders share an id for that.
+        name: The project's name, which is the readable part of the id.
 
         state: The state directory.
     """
-    place = root.resolve()
-    known, before = _mark(place)
-    if known and (before == place or _mark(before)[0] != known):
-        if before != place:
-            note(place, known, state)
-        return known
+    folder = root.resolve()
+    recorded_id, recorded_folder = _mark(folder)
+    moved = recorded_folder != folder
+    # In a copy, the original folder still holds the same id.
+    if recorded_id and not (moved and _mark(recorded_folder)[0] == recorded_id):
+        if moved:
+            note(folder, recorded_id, state)
+        return recorded_id
     salt = 0
     while True:
-        own = _id(place, name, salt)
-        here = _place(own, state)
-        if here in (None, place) or _mark(here)[0] != own:
-            return own
-        # That project has been moved away from here.
+        candidate = _id(folder, name, salt)
+        owner = _folder(candidate, state)
+        if owner in (None, folder) or _mark(owner)[0] != candidate:
+            return candidate
+        # The project with this id has moved from here to another folder.
         salt += 1
 
 
 def note(root: Path, project: str, state: Path) -> None:
-    """Write down which project a folder is, for when it is found elsewhere."""
-    place = root.resolve()
-    if _mark(place) == (project, place) and _place(project, state) == place:
+    """Record the id of the project in a folder, in that folder and in the state."""
+    folder = root.resolve()
+    if _mark(folder) == (project, folder) and _folder(project, state) == folder:
         return
-    told = json.dumps({"project": project, "path": str(place)}).encode()
-    # What cannot be written costs no more than a rename would have without it.
+    mark = json.dumps({"project": project, "path": str(folder)}).encode()
+    # Without these files only a rename of the folder loses the id.
     with suppress(OSError):
-        private_dir((place / MARK).parent)
-        write_atomically(place / MARK, told)
+        private_dir((folder / MARK).parent)
+        write_atomically(folder / MARK, mark)
         private_dir(state / "roots")
-        write_atomically(state / "roots" / project, str(place).encode())
+        write_atomically(state / "roots" / project, str(folder).encode())
 
 
-def _id(place: Path, name: str, salt: int) -> str:
-    text = f"{place}\0{salt}" if salt else str(place)
+def _id(folder: Path, name: str, salt: int) -> str:
+    text = f"{folder}\0{salt}" if salt else str(folder)
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{name[:24]}-{digest[:6]}"
 
 
-def _mark(place: Path) -> tuple[str, Path]:
-    """Return what is written in a folder; "" for the id if that is nothing."""
+def _mark(folder: Path) -> tuple[str, Path]:
+    """Return the id and the path recorded in a folder; "" for the id without them."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads((place / MARK).read_bytes())
-        return str(told["project"]), Path(told["path"])
-    return "", place
+        mark = json.loads((folder / MARK).read_bytes())
+        return str(mark["project"]), Path(mark["path"])
+    return "", folder
 
 
-def _place(project: str, state: Path) -> Path | None:
+def _folder(project: str, state: Path) -> Path | None:
+    """Return the folder that the state directory records for a project."""
     with suppress(OSError, ValueError):
         return Path((state / "roots" / project).read_bytes().decode("utf-8"))
     return None

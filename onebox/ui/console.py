@@ -1,4 +1,4 @@
-"""Two streams for people and programs, of which the reader may go away."""
+"""Consoles and writes that survive a reader that closes the pipe."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rich.console import Console
 
 
 class PipeSafeConsole(Console):
-    """A console that falls silent when its reader has gone, and nothing else."""
+    """A console that stops printing when its reader closes the pipe."""
 
     def on_broken_pipe(self) -> None:
-        """Take in that nobody reads it any more."""
+        """Stop printing; discard what is still buffered."""
         self.quiet = True
-        # What is still in the buffer must not fail at Python's own end.
-        hole = os.open(os.devnull, os.O_WRONLY)
+        # Python flushes the buffer when it exits, which would raise again.
+        devnull = os.open(os.devnull, os.O_WRONLY)
         with contextlib.suppress(OSError, ValueError):
-            os.dup2(hole, self.file.fileno())
-        os.close(hole)
+            os.dup2(devnull, self.file.fileno())
+        os.close(devnull)
 
     def plain(self, text: str) -> None:
-        """Print a line as it is, without control codes."""
-        # rich would make spaces of the tabs between the cells of a table.
+        """Print a line without control codes."""
+        # rich would replace the tabs between the cells of a table by spaces.
         if self.quiet or self.file is None:
             return
         try:
@@ -38,18 +38,18 @@ class PipeSafeConsole(Console):
 
 
 def read_together() -> bool:
-    """Tell whether stdout and stderr may come to stand in one text."""
+    """Return whether stdout and stderr may end up in the same text."""
     try:
         out, err = os.fstat(1), os.fstat(2)
     except OSError:
         return False
-    # What is behind a pipe may be the terminal, or a log of both.
+    # The other end of a pipe may write to the terminal, or to a log of both.
     piped = stat.S_ISFIFO(out.st_mode) or stat.S_ISSOCK(out.st_mode)
     return piped or os.path.samestat(out, err)
 
 
-def poured(fd: int, data: bytes) -> bool:
-    """Write all of it, however long that takes; say no if nobody reads it."""
+def write_fully(fd: int, data: bytes) -> bool:
+    """Write all bytes, waiting as needed; return False if the reader has gone."""
     view = memoryview(data)
     while view:
         try:
@@ -62,13 +62,13 @@ def poured(fd: int, data: bytes) -> bool:
 
 
 def is_tty(stream: TextIO | None) -> bool:
-    """Tell whether a stream is there, and a terminal."""
+    """Return whether a stream exists and is a terminal."""
     return stream is not None and stream.isatty()
 
 
 @contextlib.contextmanager
 def broken_pipes_ignored() -> Iterator[None]:
-    """Go on where a terminal or pipe has been closed: the log has it all."""
+    """Ignore a closed terminal or pipe: the log file still has all output."""
     try:
         yield
     except OSError:

@@ -1,4 +1,4 @@
-"""The one live line of a stage that is under way, on a terminal."""
+"""The live line of the stage that is running, on a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onebox.ui.console import broken_pipes_ignored
 
 @dataclass
 class StageLine:
-    """The line of the stage that is under way; say how it ended with `end`."""
+    """The line of the running stage; call `end` to set its result."""
 
     doing: Callable[[str], None]
     progress: Callable[[int, int, int, int], None]
@@ -27,12 +27,12 @@ class StageLine:
     detail: str = ""
 
     def end(self, result: str = "", detail: str = "", mark: str = "done") -> None:
-        """Set what the finished line says; no *result* means the time it took."""
+        """Set the text of the finished line; "" as *result* means the time it took."""
         self.result, self.detail, self.mark = result, detail, mark
 
 
 class _Bar(Progress):
-    """A bar that shows, at each of its refreshes, how long it has been there."""
+    """A progress bar that updates its elapsed time at each refresh."""
 
     began = 0.0
 
@@ -43,7 +43,7 @@ class _Bar(Progress):
 
 
 class LiveLine:
-    """A line on a console that changes while a stage runs; without one, nothing."""
+    """A line on a console that changes while a stage runs; without a console, none."""
 
     def __init__(self, console: Console | None) -> None:
         self._console = console
@@ -51,7 +51,7 @@ class LiveLine:
 
     @contextlib.contextmanager
     def line(self, name: str, began: float) -> Iterator[StageLine]:
-        """Give what a stage tells how it goes; the line stays until `stop`."""
+        """Yield the line that a stage updates; it is removed at the end."""
         if self._console is None:
             yield StageLine(lambda text: None, lambda *counts: None)
             return
@@ -84,11 +84,12 @@ class LiveLine:
             self.stop()
 
     @contextlib.contextmanager
-    def still(self) -> Iterator[bool]:
+    def paused(self) -> Iterator[bool]:
         """
-        Draw nothing meanwhile: what is typed or printed would be drawn over.
+        Remove the line during the body, which prints or reads input.
 
-        It gives whether something was drawn, and will be again.
+        Yields:
+            Whether there was a line; it is drawn again afterwards.
         """
         bar = self._bar
         if bar is None:
@@ -101,7 +102,7 @@ class LiveLine:
             bar.start()
 
     def stop(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._bar is not None:
             with _drawing():
                 bar, self._bar = self._bar, None
@@ -110,7 +111,7 @@ class LiveLine:
 
 @contextlib.contextmanager
 def _drawing() -> Iterator[None]:
-    """Begin or end to draw, as a whole: half begun it would hide the cursor."""
+    """Delay signals while drawing starts or stops: rich hides the cursor in between."""
     with held(), broken_pipes_ignored():
         yield
 

@@ -1,10 +1,10 @@
 """
-The screen: all that onebox says goes through it.
+The screen: the only module that prints.
 
-What onebox itself says goes to stderr; what a command is asked to print (a
-plan, a status, a list) and the job's own bytes go to stdout, so that
-`inv run > job.log` is the job's output and nothing else. On a terminal one live
-line shows what happens; elsewhere each event is one line without control codes.
+Messages go to stderr. Requested output (a plan, a status, a list) and the job's own
+bytes go to stdout, so that `inv run > job.log` contains only the job's output. On a
+terminal one live line shows the progress; elsewhere each event is one line without
+control codes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from onebox.ui.console import (
     PipeSafeConsole,
     broken_pipes_ignored,
     is_tty,
-    poured,
     read_together,
+    write_fully,
 )
 from onebox.ui.progress import LiveLine, StageLine
 
@@ -41,24 +41,24 @@ STYLES = {"done": "green", "failed": "bold red", "kept": "yellow", "warn": "yell
 
 
 class Screen:
-    """Where onebox talks to its user; *hints* spells the commands that it names."""
+    """The output to the user; *hints* spells the commands in messages."""
 
     def __init__(self, environ: Mapping[str, str], hints: Hints | None = None) -> None:
         self.hints = hints or Hints()
-        able = environ.get("TERM") not in ("dumb", "unknown")
-        # Said outright, or FORCE_COLOR would put control codes into a pipe.
-        err, out = able and is_tty(sys.stderr), able and is_tty(sys.stdout)
+        capable = environ.get("TERM") not in ("dumb", "unknown")
+        # Set force_terminal: else FORCE_COLOR would put control codes into a pipe.
+        err, out = capable and is_tty(sys.stderr), capable and is_tty(sys.stdout)
         self.err = PipeSafeConsole(stderr=True, highlight=False, force_terminal=err)
         self.out = PipeSafeConsole(highlight=False, force_terminal=out)
         self.live = err
         for stream in (sys.stdout, sys.stderr):
-            # A name that the user's encoding lacks must not end the work.
+            # A file name that the encoding cannot represent must not raise.
             if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
                 stream.reconfigure(errors="backslashreplace")
-        self.marks = MARKS if _says_unicode(self.err) else PLAIN_MARKS
+        self.marks = MARKS if _supports_unicode(self.err) else PLAIN_MARKS
         self.footer_shown = False
         self.line_open = False
-        # Without a stdout (`>&-`), 1 may be any file of ours.
+        # If stdout is closed (`>&-`), descriptor 1 may be any file.
         self.closed = sys.stdout is None
         self._live = LiveLine(self.err if err else None)
 
@@ -71,12 +71,12 @@ class Screen:
         whole: bool = True,
     ) -> None:
         """
-        Say what is about to happen, where, and what it may cost at most.
+        Print the headline of a box: what it is, and below that what it can cost.
 
         Args:
-            begun: Its first line stands already: these follow.
+            begun: The first line is printed already; continue below it.
 
-            whole: It ends with these lines.
+            whole: End the headline with an empty line.
         """
         first = "   ".join(part for part in title if part)
         self._say(Text.assemble(("        " if begun else "onebox  ", "bold"), first))
@@ -87,7 +87,7 @@ class Screen:
 
     @contextlib.contextmanager
     def about(self, name: str) -> Iterator[None]:
-        """Speak of another box meanwhile; so does an error that comes of it."""
+        """Make hints in the body name another box, also those of its errors."""
         usual, self.hints = self.hints, replace(self.hints, name=name)
         try:
             yield
@@ -100,7 +100,7 @@ class Screen:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[StageLine]:
-        """Show a stage while it runs, and leave one line when it has ended."""
+        """Show a stage while the body runs, then print its result as one line."""
         began = time.monotonic()
         self.close_line()
         with self._live.line(f"{name:<{NAME_WIDTH}}", began) as line:
@@ -126,7 +126,7 @@ class Screen:
         self._line(self.out, name, mark, result, detail)
 
     def check(self, name: str, mark: str, detail: str) -> None:
-        """Print one line of what the doctor saw, to stdout."""
+        """Print one check of the doctor, to stdout."""
         text = f"{name:<16} {self.marks[mark]} {self.hints.spell(detail)}"
         self._print(self.out, Text(text, "" if mark == "done" else STYLES[mark]))
 
@@ -147,18 +147,18 @@ class Screen:
         self._print(console, grid)
 
     def note(self, text: str) -> None:
-        """Say one thing worth knowing."""
+        """Print a note."""
         self.clear_footer()
         self._indented(Text(self.hints.spell(text)))
 
     def warn(self, text: str) -> None:
-        """Say one thing that the user should not miss."""
+        """Print a warning."""
         self.clear_footer()
         text = f"{self.marks['warn']} {self.hints.spell(text)}"
         self._indented(Text(text, STYLES["warn"]))
 
     def error(self, error: OneboxError) -> None:
-        """Say what went wrong, what still runs and what to type next."""
+        """Print an error, what is still running, and the command to type next."""
         self.clear_footer()
         self._say(Text(f"onebox: {error.message}", STYLES["failed"]))
         if error.running:
@@ -167,16 +167,16 @@ class Screen:
             self._say(Text(f"  next: {self.hints.spell(error.next)}"))
 
     def say(self, text: str = "") -> None:
-        """Print a plain line of our own."""
+        """Print a plain line to stderr."""
         self.clear_footer()
         self._say(Text(self.hints.spell(text)))
 
     def print(self, text: str = "") -> None:
-        """Print a line of what the command was asked for, to stdout."""
+        """Print a line of requested output, to stdout."""
         self._print(self.out, Text(text))
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table of what the command was asked for, to stdout."""
+        """Print a table of requested output, to stdout."""
         if not self.out.is_terminal:
             for row in [head, *rows]:
                 self._print(self.out, Text("\t".join(row)))
@@ -190,55 +190,55 @@ class Screen:
 
     @property
     def can_ask(self) -> bool:
-        """Tell whether somebody sits at a terminal who could answer."""
+        """Return whether a user at a terminal can answer a question."""
         return bool(sys.stdin and sys.stdin.isatty() and self.live)
 
-    def ask(self, question: str, wanted: str) -> bool:
-        """Ask for a typed word; without a terminal the answer is no."""
+    def ask(self, question: str, expected: str) -> bool:
+        """Return whether the user types the expected word; False without a terminal."""
         if not self.can_ask:
             return False
         self.clear_footer()
-        with self._live.still():
+        with self._live.paused():
             self._say(Text(question))
             try:
-                return input("> ").strip() == wanted
+                return input("> ").strip() == expected
             except EOFError:
                 return False
 
     def output(self, data: bytes) -> None:
         """
-        Pass on the job's own bytes, untouched.
+        Write the job's own bytes to stdout, unchanged.
 
-        A reader that has gone away (`inv run | head`) sets *closed*: from then
-        on nothing is written, and the job is not disturbed.
+        If the reader closes the pipe (`inv run | head`), `closed` is set and nothing
+        more is written. The job continues.
         """
         if self.closed or not data:
             return
         self.clear_footer()
         with broken_pipes_ignored():
-            # What a user's task has printed before stays before.
+            # A user's task may have printed text that is still buffered.
             sys.stdout.flush()
-        with self._live.still() as drawn:
-            if not poured(1, data):
+        with self._live.paused() as drawn:
+            if not write_fully(1, data):
                 self.closed, self.line_open = True, False
                 return
             self.line_open = not data.endswith(b"\n")
             if drawn:
                 self.close_line()
 
-    def said(self, data: bytes) -> None:
+    def setup_output(self, data: bytes) -> None:
         """
-        Pass on what a set-up says, untouched: to stderr, it is no job's output.
+        Write the output of a set-up script to stderr, unchanged.
 
-        A line that is left open must be closed before anything else is printed.
+        The caller ends an incomplete line before anything else is printed.
         """
         self.clear_footer()
-        # Without a stderr, 2 may be any file of ours.
+        # If stderr is closed, descriptor 2 may be any file.
         if sys.stderr is not None and not self.err.quiet:
-            self.err.quiet = not poured(2, data)
+            self.err.quiet = not write_fully(2, data)
 
     def footer(self, text: str) -> None:
-        """Show how the job is doing, below its output; a terminal only."""
+        """Show the state of the job below its output; on a terminal only."""
         if not self.live or (self.line_open and self.out.is_terminal):
             return
         columns = max(self.err.width - 1, 20)
@@ -246,20 +246,20 @@ class Screen:
         self.footer_shown = True
 
     def clear_footer(self) -> None:
-        """Take the footer away, so that a line can be printed in its place."""
+        """Remove the footer, so that a line can be printed in its place."""
         if self.footer_shown:
             self._raw("\r\x1b[2K")
             self.footer_shown = False
 
     def close_line(self) -> None:
-        """Begin a new line if the job's last one was left open."""
+        """Start a new line if the job's output did not end with a newline."""
         self.clear_footer()
         if self.line_open and sys.stderr is not None and read_together():
             self._raw("\n")
         self.line_open = False
 
     def output_gone(self, count: int) -> None:
-        """Say, where they would stand, that bytes of the job's are not there."""
+        """Print, in place of the job's output, how many bytes of it were dropped."""
         self.close_line()
         self.say(
             f"[onebox: {formatting.byte_count(count)} of output are no longer there]"
@@ -278,14 +278,14 @@ class Screen:
     def _say(self, text: Text) -> None:
         self._print(self.err, text)
 
-    def _print(self, console: PipeSafeConsole, what: Text | Table) -> None:
+    def _print(self, console: PipeSafeConsole, content: Text | Table) -> None:
         if console is self.err:
             self.close_line()
         with broken_pipes_ignored():
-            if isinstance(what, Text) and not console.is_terminal:
-                console.plain(what.plain)
+            if isinstance(content, Text) and not console.is_terminal:
+                console.plain(content.plain)
             else:
-                console.print(what)
+                console.print(content)
         self.closed = self.closed or self.out.quiet
 
     def _raw(self, text: str) -> None:
@@ -297,7 +297,7 @@ def _dim(text: str, console: Console) -> str:
     return text if console.no_color else f"\x1b[2m{text}\x1b[0m"
 
 
-def _says_unicode(console: Console) -> bool:
+def _supports_unicode(console: Console) -> bool:
     try:
         "".join(MARKS.values()).encode(console.encoding)
     except (UnicodeEncodeError, LookupError):

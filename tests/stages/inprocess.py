@@ -23,7 +23,7 @@ def type_line(
     """
     line = runner.Invocation("inv", ())
     context = runner.BoxContext.open(str(project.root), project.environ, {}, line)
-    context.__dict__["provider"] = cloud
+    context.use_provider(cloud)
     try:
         with runner.frame(context):
             for stage in stages:

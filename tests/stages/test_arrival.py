@@ -25,11 +25,11 @@ from .test_disks import Line, Paid, line
 __all__ = ["line"]
 
 
-def test_an_errand_without_an_answer(
+def test_a_box_is_removed_if_its_post_boot_script_does_not_answer(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    A box that falls silent over what its provider wants done there goes again.
+    A box that does not answer during its post-boot script is removed.
     """
 
     def freeze(box: Box) -> bytes:
@@ -40,10 +40,12 @@ def test_an_errand_without_an_answer(
         send(signal.SIGCONT, processes.marked(box.id))
         Local.delete(line.cloud, box)
 
-    monkeypatch.setattr(bring_up, "ERRAND_SECONDS", 2.0)
+    monkeypatch.setattr(bring_up, "POST_BOOT_SECONDS", 2.0)
     monkeypatch.setattr(line.cloud, "delete", delete)
-    monkeypatch.setattr(line.cloud, "errand", freeze)
-    with pytest.raises(BoxFailed, match="end itself: no answer within 2 s"):
+    monkeypatch.setattr(line.cloud, "post_boot_script", freeze)
+    with pytest.raises(
+        BoxFailed, match="set up to remove itself at its deadline: no answer within 2 s"
+    ):
         line.type(provision)
 
     assert {} == line.boxes()

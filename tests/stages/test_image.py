@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.boxes import lifecycle
+from onebox.boxes.create import create
 from onebox.context import BoxContext
 from onebox.errors import ProviderError, Unclear
 from onebox.images import recipe, snapshot
@@ -202,7 +202,7 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", "exit 1  # never to be run\n")
         context = opened(project, monkeypatch)
-        box = lifecycle.create(context, kind="builder", image=None)
+        box = create(context, kind="builder", image=None)
         context.provider.stop(box)
         image = _killed_in_save(context, box)
 
@@ -223,7 +223,7 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
         context = opened(project, monkeypatch)
-        box = lifecycle.create(context, kind="builder", image=None)
+        box = create(context, kind="builder", image=None)
         context.provider.delete(box)
         image = _killed_in_save(context, box)
 
@@ -244,14 +244,15 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
         context = opened(project, monkeypatch)
-        context.__dict__["provider"] = slow = SlowToSave({}, project.home / "local")
+        slow = SlowToSave({}, project.home / "local")
+        context.use_provider(slow)
         slow.unclear = unclear
         if unclear < 4:
             image_stage.perform(context)
         else:
             with pytest.raises(Unclear):
                 image_stage.perform(context)
-            assert ["save"] == [i["do"] for i in context.store.open_intents()]
+            assert ["save"] == [i.action for i in context.store.open_intents()]
             assert 1 == len(project.boxes())
         context.store.unlock()
 
@@ -270,7 +271,7 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
         context = opened(project, monkeypatch)
-        context.__dict__["provider"] = SlowToSave({}, project.home / "local")
+        context.use_provider(SlowToSave({}, project.home / "local"))
         with pytest.raises(ProviderError, match="no room"):
             image_stage.perform(context)
 

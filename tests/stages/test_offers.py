@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from onebox import runner
-from onebox.boxes import last_prices, offers
+from onebox.boxes import offers, price_cache
 from onebox.errors import NoCapacity, OneboxError, QuotaExceeded, Unsuitable, UsageError
 from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.costs import ADDRESS, Cost, disk
@@ -249,12 +249,12 @@ class TestFallback:
         expected = (
             nullcontext()
             if answer == "yes"
-            else pytest.raises(UsageError, match="no box was made")
+            else pytest.raises(UsageError, match="no box was created")
         )
         with expected, terminal.in_use():
             line.type(provision)
         said = terminal.shown()
-        assert said.count("Type yes to go on with it") == 1
+        assert said.count("Type yes to continue with it") == 1
         assert "m7i.xlarge costs $0.27/h instead of $0.21/h" in said
         assert ("m7i.xlarge r1-a" in line.cloud.asked) == (answer == "yes")
 
@@ -266,11 +266,11 @@ class TestFallback:
         line.project.write("onebox.toml", f"{toml}max_cost = 2.00\n")
         context = line.type()
         offers.check_price(context, line.cloud.found[0])
-        context.spent_before = 0.5
+        context.chain.spent_before = 0.5
         with pytest.raises(Unsuitable, match="max_cost"):
             offers.check_price(context, line.cloud.found[0])
-        context.spent_before = None
-        with pytest.raises(Unsuitable, match="not known"):
+        context.chain.spent_before = None
+        with pytest.raises(Unsuitable, match="is unknown"):
             offers.check_price(context, line.cloud.found[0])
 
 
@@ -385,9 +385,9 @@ class TestLastPrices:
         """On demand a price is good for a month, on spot for a day."""
         context = line.type()
         one = size("m6a.xlarge", 0.19, spot=spot)
-        last_prices.complete(context, [one])
+        price_cache.complete(context, [one])
         self.age(line, days * 86400)
-        (found,) = last_prices.complete(context, [replace(one, price=None)])
+        (found,) = price_cache.complete(context, [replace(one, price=None)])
         assert (found.price == 0.19) == used
 
     def test_a_damaged_file_of_prices_is_no_prices(self, line: Line) -> None:
@@ -396,7 +396,7 @@ class TestLastPrices:
         self.path(line).write_text('{"m6a.xlarge, r1-a, on demand": {"price": "x"}}')
         context = line.type()
         one = size("m6a.xlarge", None)
-        assert last_prices.complete(context, [one])[0].price is None
+        assert price_cache.complete(context, [one])[0].price is None
 
     def path(self, line: Line) -> Path:
         """Return where the last prices are."""

@@ -862,21 +862,21 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
 
 
 class Attached:
-    """What `job.follow` needs of a session: the door, and somebody to tell."""
+    """The part of a BoxContext that `client.follow` uses."""
 
     def __init__(self, door: connection.SSHConnection) -> None:
         self._door = door
-        self.screen = self
+        self.screen = self.liveness = self
         self.settings = SimpleNamespace(limits=SimpleNamespace(max_log=5 << 30))
         self.breaks = 0
-        self.doing = ""
+        self.chain = SimpleNamespace(stage="")
 
-    def door(self, box: Box) -> connection.SSHConnection:
-        """Return the way to the box."""
+    def ssh(self, box: Box) -> connection.SSHConnection:
+        """Return the connection to the box."""
         return self._door
 
-    def still_there(self, box: Box) -> None:
-        """Say that the box runs; each time it is asked for is a break."""
+    def check(self, box: Box) -> None:
+        """Report the box as running; each call follows a broken connection."""
         self.breaks += 1
 
     def note(self, text: str) -> None:

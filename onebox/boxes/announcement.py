@@ -1,0 +1,255 @@
+"""Announce which box a command uses and what it can cost until its deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onebox import formatting
+from onebox.boxes.offers import (
+    check_price,
+    deadline,
+    find,
+    is_allowed,
+    rank,
+    why_unpriced,
+)
+from onebox.errors import UsageError
+from onebox.providers.base import Offer
+
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
+
+
+@dataclass
+class Announced:
+    """
+    What this command has announced so far.
+
+    Attributes:
+        greeted: The first line, without prices, is printed.
+
+        boxes: The number of boxes whose headline is printed.
+
+        offer: The offer in the latest headline.
+
+        dearer_accepted: The user has agreed to a dearer offer.
+
+        clock_warned: The warning about this machine's clock is printed.
+    """
+
+    greeted: bool = False
+    boxes: int = 0
+    offer: Offer | None = None
+    dearer_accepted: bool = False
+    clock_warned: bool = False
+
+
+def greet(context: BoxContext) -> None:
+    """Print project, provider and size, before the provider's SDK is loaded."""
+    provider_name = context.provider_name
+    announced = context.chain.announced
+    if announced.greeted or provider_name == "local":
+        return
+    announced.greeted = True
+    title = [context.title, provider_name, context.settings.vm]
+    context.screen.headline(title, [], whole=False)
+    # The SDK continues to load in the background while the files are listed.
+    _ = context.provider
+
+
+def announce(context: BoxContext) -> None:
+    """
+    Print once per box what it is and what it can cost at most.
+
+    Raises:
+        UsageError: The best offer exceeds a limit.
+    """
+    greet(context)
+    box = context.box
+    if box is not None and box.state == "running" and not box.rescue:
+        _headline(context, box.offer, box.deadline, "when it was made")
+        return
+    best, *others = find(context)
+    _check_clock(context)
+    check_price(context, best)
+    others = [offer for offer in others if is_allowed(context, offer)]
+    _headline(context, best, deadline(context), others=others)
+
+
+def announce_obtained(context: BoxContext, offer: Offer) -> None:
+    """Print the offer that a box was created from, unless it is the announced one."""
+    announced = context.chain.announced
+    before, announced.offer = announced.offer, offer
+    if before is not None and (before.type, before.spot, before.hourly) == (
+        offer.type,
+        offer.spot,
+        offer.hourly,
+    ):
+        return
+    title = _title(offer, "now")
+    if before is not None:
+        title[0] = f"obtained instead: {title[0]}"
+    context.screen.headline(title, _cost_lines(context, offer, deadline(context)))
+
+
+def confirm_dearer(context: BoxContext, offer: Offer) -> None:
+    """
+    Ask the user before a box is created that is dearer than the announced one.
+
+    There is no question if a limit bounds the price, if on-demand capacity replaces
+    spot (`spot_fallback` has allowed that), or if there is no terminal: the headline
+    has named the highest price.
+
+    Raises:
+        UsageError: The user declined.
+    """
+    announced, limits = context.chain.announced, context.settings.limits
+    expected = announced.offer
+    price_limits = (limits.max_price, limits.max_cost, context.settings.size.max_price)
+    if (
+        expected is None
+        or announced.dearer_accepted
+        or offer.spot != expected.spot
+        or rank(offer) <= rank(expected)
+        or price_limits != (None, None, None)
+        or not context.screen.can_ask
+    ):
+        return
+    ceiling = _cost_lines(context, offer, deadline(context))[0]
+    question = (
+        f"{expected.type} is not available; {offer.type} costs "
+        f"{formatting.rate(offer.hourly)} instead of "
+        f"{formatting.rate(expected.hourly)} ({ceiling}). Type yes to continue with "
+        "it, or with a dearer one:"
+    )
+    if not context.screen.ask(question, "yes"):
+        raise UsageError(
+            f"no box was created: {expected.type} is not available, {offer.type} "
+            "costs more",
+            next="later, another --vm, or [limits] max_price",
+        )
+    announced.dearer_accepted = True
+
+
+def _check_clock(context: BoxContext) -> None:
+    """Warn if this machine's clock is wrong. Deadlines use the provider's clock."""
+    ahead = context.now() - time.time()
+    announced = context.chain.announced
+    if abs(ahead) > formatting.CLOCK_SECONDS and not announced.clock_warned:
+        announced.clock_warned = True
+        context.screen.warn(
+            f"{formatting.clock_differs(ahead)} that of the boxes: set it; deadlines "
+            "go by theirs"
+        )
+
+
+def _headline(
+    context: BoxContext,
+    offer: Offer,
+    deadline: float,
+    priced: str = "now",
+    others: Sequence[Offer] = (),
+) -> None:
+    """Print the offer and its costs, unless that is done for this box."""
+    announced = context.chain.announced
+    announced.offer = offer
+    if announced.boxes > context.chain.ended_boxes:
+        return
+    announced.boxes = context.chain.ended_boxes + 1
+    subject = f"{context.title}   {context.provider.name}"
+    title = ["" if announced.greeted else subject, *_title(offer, priced)]
+    costs = _cost_lines(context, offer, deadline, others)
+    context.screen.headline(title, costs, begun=announced.greeted)
+
+
+def _title(offer: Offer, priced: str) -> list[str]:
+    """Return the parts of a headline that describe an offer."""
+    cores = f" ({offer.cores} cores)" if offer.cores else ""
+    return [
+        f"{offer.name}: {offer.type}" if offer.name != offer.type else offer.type,
+        offer.place,
+        f"{offer.cpus} vCPU{cores}",
+        formatting.byte_count(offer.memory),
+        _price(offer, priced),
+    ]
+
+
+def _price(offer: Offer, priced: str) -> str:
+    """Return an offer's hourly price, its age, and what spot saves."""
+    if offer.price is None or offer.price == 0:
+        return formatting.rate(offer.price)
+    if offer.priced:
+        priced = f"{formatting.age(time.time() - offer.priced)} ago"
+    text = f"{formatting.rate(offer.price)} {priced}"
+    if not offer.spot:
+        return text
+    text = f"spot {text}"
+    if offer.on_demand:
+        saved = 100 * (1 - offer.price / offer.on_demand)
+        text += f"  (on demand {formatting.money(offer.on_demand)}, -{saved:.0f} %)"
+    return text
+
+
+def _cost_lines(
+    context: BoxContext, offer: Offer, deadline: float, others: Sequence[Offer] = ()
+) -> list[str]:
+    """
+    Return the lines below a headline: highest cost, its parts, unknown prices.
+
+    Args:
+        others: The offers that are tried if this one is not available.
+    """
+    hours = max(deadline - context.now(), 0) / 3600
+    off = f"powers itself off at {formatting.clock(deadline, context.now())}"
+    if offer.price == 0:
+        return [f"{off}, whatever happens here"]
+    ceiling = formatting.money(_product(offer.hourly, hours))
+    ceiling += _dearer(offer, others, hours)
+    if context.provider.stopped_is_free:
+        first = f"at most {ceiling}: {off}, whatever happens here"
+    else:
+        first = f"{ceiling} until then: {off}, but is billed until it is removed"
+    lines = [first, _parts(context, offer, hours)]
+    if offer.hourly is None:
+        lines.append(f"$? is not known: {why_unpriced(context)}")
+    elif offer.priced:
+        age = formatting.age(time.time() - offer.priced)
+        lines.append(f"prices are {age} old: {why_unpriced(context)}")
+    return lines
+
+
+def _dearer(offer: Offer, others: Sequence[Offer], hours: float) -> str:
+    """Return the cost of the dearest other offer, "" if none is dearer."""
+    rates = [other.hourly for other in others]
+    if offer.hourly is None or not rates:
+        return ""
+    known_rates = [rate for rate in rates if rate is not None]
+    if len(known_rates) < len(rates):
+        return ", or $? on another type"
+    highest = max(known_rates)
+    if highest <= offer.hourly:
+        return ""
+    cost = formatting.money(highest * hours)
+    return f", or {cost} if only a dearer type is available"
+
+
+def _parts(context: BoxContext, offer: Offer, hours: float) -> str:
+    costs = [
+        f"{part.label} {formatting.money(_product(part.hourly, hours))}"
+        for part in offer.parts
+    ]
+    text = ", ".join(costs)
+    egress = context.provider.egress_rate(offer.place)
+    if egress != 0:
+        text += f"; outputs {formatting.money(egress)} a GB at most"
+    stopped = offer.hourly_stopped
+    if stopped != 0 and context.provider.stopped_is_free:
+        text += f"; off, its disk {formatting.rate(stopped)} until inv teardown"
+    return text
+
+
+def _product(rate: float | None, hours: float) -> float | None:
+    return None if rate is None else rate * hours

@@ -1,0 +1,191 @@
+"""Create a box or a builder from the first offer that is available."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from onebox import __version__
+from onebox.boxes import announcement, delete, offers
+from onebox.boxes.refused_offers import RefusedOffers
+from onebox.errors import (
+    NoCapacity,
+    OneboxError,
+    QuotaExceeded,
+    StateError,
+    Unclear,
+    Unsuitable,
+)
+from onebox.providers.base import BootConfig, Box, Image, Offer, Request, Tags
+from onebox.remote import agent_bundle, keys
+from onebox.signals import Interrupted
+from onebox.store import project_id
+from onebox.store.identity import note_provider, random_id
+from onebox.store.paths import config_dir, state_dir
+
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
+
+Kind = Literal["box", "builder"]
+
+
+def create(
+    context: BoxContext,
+    *,
+    kind: Kind,
+    image: Image | None,
+    doing: Callable[[str], None] = lambda text: None,
+) -> Box:
+    """
+    Create a box, trying each offer in turn.
+
+    An intent is journaled before each call. A box, unlike a builder, is recorded
+    before its intent is closed, so that after a crash at any instant the record or
+    the journal names it.
+
+    Args:
+        doing: Called with a description of each attempt.
+
+    Raises:
+        NoCapacity: No offer is available; the message has each cause once.
+
+        QuotaExceeded: The account's quotas refuse every offer.
+
+        UsageError: Every offer exceeds a limit, or the request is invalid.
+    """
+    is_builder = kind == "builder"
+    size = context.settings.builder if is_builder else context.settings.size
+    refused = RefusedOffers(context.provider)
+    for offer in (
+        offers.find_for_builder(context) if is_builder else offers.find(context, image)
+    ):
+        if refused.skip(offer):
+            continue
+        try:
+            offers.check_price(context, offer, size)
+            if not is_builder:
+                announcement.confirm_dearer(context, offer)
+            doing(f"asking for {offer.type} {offer.place}".rstrip())
+            box = _create(context, kind, image, offer)
+        except (NoCapacity, QuotaExceeded, Unsuitable) as error:
+            refused.add(offer, error)
+            continue
+        for row in refused.rows():
+            context.screen.note(row)
+        if not is_builder:
+            announcement.announce_obtained(context, offer)
+        return box
+    # Remove what the attempts have in common, such as a firewall.
+    delete.remove_unused(context)
+    raise refused.error(size.name, "[image] size" if is_builder else "--vm")
+
+
+def adopt(
+    context: BoxContext, box: Box, *, ours_to_end: bool = False, arrived: bool = True
+) -> None:
+    """
+    Record a box as the one of this name; of the recorded box, update the deadline.
+
+    Args:
+        ours_to_end: A chain created the box for itself and must tear it down.
+
+        arrived: The box has finished booting.
+    """
+    if context.store.record.box == box.id:
+        context.store.update(deadline=box.deadline)
+        return
+    context.store.forget()
+    context.store.update(
+        box=box.id,
+        provider=context.provider.name,
+        place=box.place,
+        vm=box.offer.name,
+        price=box.offer.hourly,
+        on_demand=box.offer.hourly_on_demand,
+        created=box.created,
+        deadline=box.deadline,
+        image=box.image,
+        ours_to_end=ours_to_end,
+        arrived=arrived,
+    )
+
+
+def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) -> Box:
+    """Create a box from one offer; undo the call if it is interrupted or unrecorded."""
+    request = _request(context, kind, image, offer)
+    state = state_dir(context.environ)
+    note_provider(state, context.provider.name)
+    if context.settings.source("project") == "default":
+        project_id.note(context.root, context.project, state)
+    ours_to_end = kind == "box" and context.invocation.makes_for_itself
+    try:
+        with context.store.intent(
+            "create",
+            box=request.box,
+            provider=context.provider.name,
+            kind=kind,
+            type=offer.type,
+            place=offer.place,
+            ours_to_end=ours_to_end,
+        ) as outcome:
+            try:
+                box = context.provider.create(request)
+                if kind == "box":
+                    context.invocation.made_box = True
+                    context.boxes.set_current(box)
+                    adopt(context, box, ours_to_end=ours_to_end, arrived=False)
+                return box
+            except Interrupted:
+                # The first Ctrl-C removes the box; a second one exits at once.
+                _undo(context, request.box, offer.place)
+                outcome.undone = True
+                raise
+            except OneboxError as error:
+                # Every other error means that the provider created nothing.
+                outcome.undone = not isinstance(error, (StateError, Unclear))
+                raise
+    except StateError:
+        # The box could not be recorded, for example because the disk is full.
+        _undo(context, request.box, offer.place)
+        raise
+
+
+def _request(
+    context: BoxContext, kind: Kind, image: Image | None, offer: Offer
+) -> Request:
+    settings = context.settings
+    size = settings.builder if kind == "builder" else settings.size
+    deadline = offers.deadline(context)
+    key_dir = config_dir(context.environ)
+    return Request(
+        box=f"ob-{random_id()}",
+        tags=Tags(
+            owner=context.owner,
+            project=context.project,
+            name=settings.name,
+            expires=deadline,
+            version=__version__,
+            kind=kind,
+        ),
+        offer=offer,
+        image=image,
+        user_key=keys.public_half(keys.identity(key_dir)),
+        host_key=keys.new_host_key(key_dir),
+        arming=BootConfig(
+            deadline=deadline,
+            setup_grace=settings.limits.setup_minutes * 60,
+            idle_grace=settings.limits.idle_minutes * 60,
+            agent=agent_bundle.bundle(),
+            seed=agent_bundle.seed(),
+        ),
+        base=settings.image.use or settings.image.base,
+        disk=size.disk,
+    )
+
+
+def _undo(context: BoxContext, box_id: str, place: str) -> None:
+    """Delete the box of an interrupted create call, once it is listed."""
+    box = context.boxes.wait_until_listed(box_id, place, context.now())
+    if box is not None:
+        context.provider.delete(box)
+    context.store.forget_box(box_id)

@@ -1,0 +1,100 @@
+"""Delete a box until nothing of it is left, and remove unused free objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from onebox import formatting
+from onebox.errors import OneboxError
+from onebox.providers.base import Box, FreeThing, Leftover, Provider
+
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
+
+# How long the parts of a deleted box may still be listed.
+GONE_SECONDS = 300.0
+
+
+def delete(context: BoxContext, box: Box) -> None:
+    """
+    Delete a box and wait until nothing billable of it is left.
+
+    The box is forgotten as soon as the delete call returns: no later command looks
+    for it, even if this one is interrupted.
+
+    Raises:
+        OneboxError: Parts of the box are left; the message has their prices.
+    """
+    context.forget_connection()
+    with context.store.intent(
+        "delete",
+        box=box.id,
+        kind=box.tags.kind,
+        provider=context.provider.name,
+        place=box.place,
+        created=box.created,
+        seen=context.boxes.was_seen(box.id),
+        tags=asdict(box.tags),
+    ):
+        context.provider.delete(box)
+        context.store.forget_box(box.id)
+        wait_until_gone(context.provider, box.id, box.place)
+
+
+def wait_until_gone(provider: Provider, box_id: str, place: str) -> None:
+    """
+    Wait until nothing billable is left of a deleted box.
+
+    Raises:
+        OneboxError: Parts of the box are left; the message has their prices.
+    """
+    until = time.monotonic() + GONE_SECONDS
+    left = provider.leftovers(box_id, place)
+    while left and time.monotonic() < until:
+        time.sleep(max(provider.poll_interval, 0.5))
+        left = provider.leftovers(box_id, place)
+    if left:
+        raise OneboxError(
+            f"{box_id} was deleted, but there is still: {list_leftovers(left)}",
+            next="inv teardown again, then inv sweep",
+        )
+
+
+def list_leftovers(left: Sequence[Leftover]) -> str:
+    """Return kind, id and price of what is left of a box."""
+    return formatting.some(
+        [f"{part.kind} {part.id} ({formatting.rate(part.price)})" for part in left]
+    )
+
+
+def remove_unused(context: BoxContext, gone: Collection[str] = ()) -> None:
+    """
+    Remove the free objects that no box of this owner uses; name those that stay.
+
+    Args:
+        gone: The ids of boxes that are known not to exist.
+    """
+    try:
+        free_objects = context.provider.free_things(context.owner, gone)
+    except OneboxError as error:
+        context.screen.note(f"unused free objects were not removed: {error.message}")
+        return
+    kept = []
+    for item in free_objects:
+        why = item.why or remove_free(context.provider, context.owner, item)
+        if why:
+            kept.append(f"{item.kind} {item.id}: {why}")
+    if kept:
+        context.screen.note(f"free of charge, and stays: {formatting.some(kept)}")
+
+
+def remove_free(provider: Provider, owner: str, item: FreeThing) -> str:
+    """Remove one free object; return the reason if it cannot be removed, else ""."""
+    try:
+        provider.remove_free(owner, item)
+    except OneboxError as error:
+        return error.message
+    return ""

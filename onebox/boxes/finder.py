@@ -1,0 +1,245 @@
+"""Find this project's boxes at the provider, and cache the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+
+from onebox.errors import OneboxError, UsageError
+from onebox.providers.base import Box, Provider
+from onebox.store.box_store import BoxStore
+from onebox.ui.screen import Screen
+
+
+@dataclass(frozen=True)
+class BoxName:
+    """The tags that identify a box: *title* is how messages name it."""
+
+    owner: str
+    project: str
+    name: str
+    title: str
+
+
+class BoxFinder:
+    """
+    The boxes of one name of one project, as the provider lists them.
+
+    The list is cached until `invalidate` or `refresh`.
+
+    Args:
+        superseded: The ids of boxes that another box has replaced although their
+            disks still exist. The caller may change the set.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        store: BoxStore,
+        name: BoxName,
+        screen: Screen,
+        superseded: Collection[str] = (),
+    ) -> None:
+        self._provider = provider
+        self._store = store
+        self._name = name
+        self._screen = screen
+        self._superseded = superseded
+        self._opened = time.monotonic()
+        self._seen: set[str] = set()
+        self._listed: list[Box] | None = None
+        # Once the box is determined, a change of `superseded` does not affect it.
+        self._current: Box | None = None
+        self._determined = False
+
+    @property
+    def current(self) -> Box | None:
+        """
+        Return the box of this name, None if there is none.
+
+        Raises:
+            OneboxError: More than one box of this name is on.
+        """
+        if not self._determined:
+            self._current = self._find_current()
+            self._determined = True
+        return self._current
+
+    def _find_current(self) -> Box | None:
+        boxes = [
+            box
+            for box in self._list()
+            if box.tags.kind == "box" and box.id not in self._superseded
+        ]
+        # Preempted boxes can be stopped beside the one that replaced them.
+        live = [box for box in boxes if box.state != "stopped"]
+        if len(live) > 1:
+            ids = ", ".join(box.id for box in live)
+            raise OneboxError(
+                f"there are {len(live)} boxes called {self._name.title}: {ids}",
+                next="inv sweep",
+            )
+        return max(live or boxes, key=lambda box: box.created, default=None)
+
+    @property
+    def preempted(self) -> list[Box]:
+        """Return the stopped boxes of this name beside the current one."""
+        current = self.current
+        current_id = current.id if current is not None else ""
+        return [
+            box
+            for box in self._list()
+            if (box.tags.kind, box.state) == ("box", "stopped") and box.id != current_id
+        ]
+
+    @property
+    def builders(self) -> list[Box]:
+        """Return the boxes of this name on which images are built."""
+        return [box for box in self._list() if box.tags.kind == "builder"]
+
+    def running(self) -> Box:
+        """Return the current box. Raises UsageError unless it is on."""
+        box = self.current
+        if box is None:
+            raise UsageError(
+                f"there is no box {self._name.title}",
+                running=self.siblings(),
+                next="inv provision, or inv run",
+            )
+        if box.state not in ("running", "starting"):
+            raise UsageError(
+                f"{self._name.title} ({box.id}) is {box.state}; its disk is kept",
+                next="inv fetch brings its outputs, inv teardown removes it",
+            )
+        return box
+
+    def siblings(self) -> str:
+        """Return one line for each box of this project with another name."""
+        lines = {}
+        project, _, _ = self._name.title.rpartition("/")
+        # The lines are a hint: without an answer of the provider there are none.
+        with suppress(OneboxError):
+            for box in self._provider.find(self._name.owner):
+                name, is_on = box.tags.name, box.state in ("running", "starting")
+                if (
+                    (box.tags.kind, box.tags.project) == ("box", self._name.project)
+                    and name != self._name.name
+                    and box.state != "gone"
+                ):
+                    state = "up" if is_on else box.state
+                    command = "inv logs" if is_on else "inv fetch teardown"
+                    lines[name] = (
+                        f"{project}/{name} is {state}: {command} --name={name}"
+                    )
+        return "\n        ".join(lines[name] for name in sorted(lines))
+
+    def refresh(self) -> Box | None:
+        """List the boxes again and return the current one."""
+        self.invalidate()
+        return self.current
+
+    def invalidate(self) -> None:
+        """Drop the cached list: the next use lists the boxes again."""
+        self._listed, self._determined = None, False
+
+    def set_current(self, box: Box) -> None:
+        """Cache a box that was just created or started as the current one."""
+        self._current, self._determined = box, True
+
+    def was_seen(self, box_id: str) -> bool:
+        """Return whether the provider has returned this box to this command."""
+        return box_id in self._seen
+
+    def note_seen(self, box_id: str) -> None:
+        """Note that the provider has returned this box."""
+        self._seen.add(box_id)
+
+    def provider_time(self, local_time: float) -> float:
+        """Convert a time of this machine's clock to the provider's clock."""
+        return local_time + self._provider.now() - time.time()
+
+    def may_be_unlisted(self, created: float) -> bool:
+        """Return whether a box created then may be missing from the lists."""
+        return may_be_unlisted(self._provider, created, self._opened)
+
+    def wait_until_listed(self, box_id: str, place: str, created: float) -> Box | None:
+        """
+        Poll for a box; return None once it is too old to be missing from the lists.
+
+        Args:
+            created: When it was created (epoch seconds by the provider's clock).
+        """
+        box = self._provider.get(box_id, place)
+        if box is None and self.may_be_unlisted(created):
+            wait = self._provider.settle
+            self._screen.note(
+                f"{box_id} may have been created: looking for it for up to {wait:.0f} s"
+            )
+        while box is None and self.may_be_unlisted(created):
+            time.sleep(max(self._provider.poll_interval, 0.2))
+            box = self._provider.get(box_id, place)
+        if box is not None:
+            self.note_seen(box_id)
+        return box
+
+    def _list(self) -> list[Box]:
+        if self._listed is None:
+            self._listed = self._find_all()
+        return self._listed
+
+    def _find_all(self) -> list[Box]:
+        places = {place for place, _ in self._expected().values() if place}
+        boxes = [
+            box
+            for box in self._provider.find(self._name.owner, sorted(places))
+            if (box.tags.project, box.tags.name)
+            == (self._name.project, self._name.name)
+            and box.state != "gone"
+        ]
+        listed = {box.id for box in boxes}
+        self._seen |= listed
+        # Read the intents again: the provider's clock is known only after a call.
+        for box_id, (place, created) in self._expected().items():
+            if box_id not in listed and self.may_be_unlisted(created):
+                box = self.wait_until_listed(box_id, place, created)
+                boxes += [box] if box and box.state != "gone" else []
+        return boxes
+
+    def _expected(self) -> dict[str, tuple[str, float]]:
+        """
+        Return the place and the creation time of each box that may exist.
+
+        These are the recorded box and the boxes of open intents. A box whose delete
+        began after it was listed does not lag: if it is missing, it is gone.
+        """
+        here, record = self._provider.name, self._store.record
+        expected = {}
+        if record.box and record.provider in ("", here):
+            expected[record.box] = (record.place, record.created)
+        for intent in self._store.open_intents():
+            if not intent.box or not intent.concerns(here):
+                continue
+            if intent.action == "create":
+                created = self.provider_time(intent.at)
+                expected[intent.box] = (intent.place, created)
+            elif intent.action == "delete" and intent.seen:
+                expected[intent.box] = (intent.place, 0.0)
+        return expected
+
+
+def may_be_unlisted(provider: Provider, created: float, opened: float) -> bool:
+    """
+    Return whether a provider's lists may still lack a box created then.
+
+    Args:
+        created: Epoch seconds by the provider's clock.
+
+        opened: When this command began (monotonic seconds).
+    """
+    age = provider.now() - created
+    if age < 0:
+        # The clock was set back, possibly by hours. Count from our own start instead.
+        age = time.monotonic() - opened
+    return age < provider.settle

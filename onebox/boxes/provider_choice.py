@@ -1,0 +1,94 @@
+"""Choose the provider of a box, load it, and cache its answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from onebox import config, providers
+from onebox.boxes.finder import may_be_unlisted
+from onebox.errors import OneboxError
+from onebox.providers.base import Image, Offer, Provider
+from onebox.store.box_store import BoxStore
+from onebox.store.paths import local_root
+from onebox.store.record import Record
+
+
+@dataclass
+class ProviderCache:
+    """
+    What the provider has answered to this command.
+
+    Attributes:
+        offers: The offers for the box's size, by the id of the image it boots.
+
+        images: The owner's images, None until they are listed.
+    """
+
+    offers: dict[str, list[Offer]] = field(default_factory=dict)
+    images: list[Image] | None = None
+
+
+def load(name: str, settings: config.Settings, environ: Mapping[str, str]) -> Provider:
+    """Return a provider, configured by its own table of onebox.toml."""
+    # State that a newer version wrote may name a provider that we do not have.
+    known = name in providers.PROVIDERS
+    table = _without_none(asdict(getattr(settings, name))) if known else {}
+    return providers.load(name, table, local_root(environ))
+
+
+def choose(
+    settings: config.Settings, environ: Mapping[str, str], store: BoxStore
+) -> str:
+    """
+    Return the name of the provider to use; the configured one is not loaded for it.
+
+    It is the configured provider, unless the recorded box exists at another one, or
+    an action there was interrupted.
+    """
+    configured, record = settings.provider, store.record
+    if settings.source("provider").startswith(("--", "ONEBOX_")):
+        return configured
+    recorded = record.provider if record.box else ""
+    if recorded and (recorded == configured or _may_exist(record, settings, environ)):
+        return recorded
+    interrupted = (intent.provider for intent in store.open_intents())
+    return next(filter(None, interrupted), configured)
+
+
+def box_exists(
+    record: Record, settings: config.Settings, environ: Mapping[str, str]
+) -> bool:
+    """
+    Ask the provider of the recorded box whether the box exists.
+
+    A box that may be missing from the provider's lists counts as existing.
+
+    Raises:
+        OneboxError: The provider did not answer.
+    """
+    provider = load(record.provider, settings, environ)
+    box = provider.get(record.box, record.place)
+    if box is None:
+        return may_be_unlisted(provider, record.created, time.monotonic())
+    return box.state != "gone"
+
+
+def _may_exist(
+    record: Record, settings: config.Settings, environ: Mapping[str, str]
+) -> bool:
+    try:
+        return box_exists(record, settings, environ)
+    except OneboxError:
+        return True
+
+
+def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the keys without a value, so that the provider's defaults apply."""
+    return {
+        name: _without_none(value) if isinstance(value, Mapping) else value
+        for name, value in table.items()
+        if value is not None
+    }

@@ -1,0 +1,84 @@
+"""What a chain of stages has done with its box so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onebox.boxes.announcement import Announced
+
+if TYPE_CHECKING:
+    from onebox.jobs.receipt import Receipt
+    from onebox.transfer.fetch_outputs import Fetched
+
+
+@dataclass
+class ChainState:
+    """
+    The progress of one command line on one box.
+
+    Attributes:
+        results: The results of the stages that have run, by stage and arguments.
+
+        stage: The stage under way, or the last one.
+
+        stage_seconds: How long each stage took.
+
+        announced: What the user has been shown of the box and its price.
+
+        warned: The warnings that were printed, each of which is printed once.
+
+        files_checked: The code and data have been checked before a box is created.
+
+        ended_boxes: The number of boxes that were removed.
+
+        started_jobs: The number of jobs that were started.
+
+        job_state: "" before the job, "starting" while the box is asked to start it,
+            "started" after that.
+
+        superseded: The ids of preempted boxes whose disks stay for now, and which
+            another box has replaced.
+
+        spent_before: The cost of the run's earlier attempts in USD, None if unknown.
+
+        pushed_digest: The digest of the code and data that were pushed.
+
+        fetched: The result of the latest fetch, and the folder it went *fetched_into*.
+
+        fetched_earlier_job: The job of an earlier command whose outputs were fetched.
+
+        receipt: The receipt of the job.
+    """
+
+    fetched_into: Path
+    results: dict[Any, Any] = field(default_factory=dict)
+    stage: str = ""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    announced: Announced = field(default_factory=Announced)
+    warned: set[str] = field(default_factory=set)
+    files_checked: bool = False
+    ended_boxes: int = 0
+    started_jobs: int = 0
+    job_state: str = ""
+    superseded: set[str] = field(default_factory=set)
+    spent_before: float | None = 0.0
+    pushed_digest: str = ""
+    fetched: Fetched | None = None
+    fetched_earlier_job: str = ""
+    receipt: Receipt | None = None
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time that the body takes to the stage's."""
+        began = time.monotonic()
+        self.stage = stage
+        try:
+            yield
+        finally:
+            spent = self.stage_seconds.get(stage, 0) + time.monotonic() - began
+            self.stage_seconds[stage] = spent

@@ -1,0 +1,159 @@
+"""The journal: what onebox is about to create or delete, on disk before each call."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from onebox.signals import held
+from onebox.store.atomic_files import disk_errors, private_dir, sync_dir, write_all
+from onebox.store.identity import random_id
+
+
+@dataclass(frozen=True)
+class Intent:
+    """
+    One action on a cloud object, journaled before it begins.
+
+    Attributes:
+        id: A random id that links the action to its result.
+
+        action: "create", "delete" or "start" for a box; "save", "adopt", "unsave" or
+            "packer" for an image.
+
+        at: When it was journaled (epoch seconds by this machine's clock).
+
+        provider: The provider that is called, "" if the line does not name it.
+
+        box: The id of the box.
+
+        place: The zone or region of the box.
+
+        kind: "box" or "builder".
+
+        ours_to_end: See `Record.ours_to_end`.
+
+        created: When the box was created (epoch seconds by the provider's clock).
+
+        seen: The provider had listed the box before the action began.
+
+        tags: The tags of the box.
+
+        details: Every other field of the line, as the caller passed it.
+    """
+
+    id: str
+    action: str
+    at: float
+    provider: str = ""
+    box: str = ""
+    place: str = ""
+    kind: str = "box"
+    ours_to_end: bool = False
+    created: float = 0.0
+    seen: bool = False
+    tags: Mapping[str, Any] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, line: Mapping[str, Any]) -> Intent:
+        """Return the intent in one line of the journal."""
+        known = {name: line[name] for name in _FIELDS if name in line}
+        return cls(**known, details={k: v for k, v in line.items() if k not in _FIELDS})
+
+    def concerns(self, provider: str) -> bool:
+        """Return whether the action is on an object of this provider."""
+        return self.provider in ("", provider)
+
+
+_FIELDS = {f.name for f in fields(Intent)} - {"details"}
+
+
+@dataclass
+class Outcome:
+    """The result of an intent whose body fails: *undone* if no object is left."""
+
+    undone: bool = False
+
+
+class Journal:
+    """
+    The intents of one box, in an append-only file.
+
+    Each line starts with the CRC-32 of its text. A line that a crash cut short does
+    not match its checksum and is ignored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextlib.contextmanager
+    def intent(self, action: str, **values: Any) -> Iterator[Outcome]:
+        """
+        Journal an action before the body runs, and its result afterwards.
+
+        If the body raises, the intent stays open, unless the body has set `undone`.
+        """
+        intent_id = random_id(8)
+        self._append({"id": intent_id, "action": action, "at": time.time(), **values})
+        outcome = Outcome()
+        try:
+            yield outcome
+        except BaseException:
+            if outcome.undone:
+                self._append({"id": intent_id, "result": "undone"})
+            raise
+        self._append({"id": intent_id, "result": "done"})
+
+    def open_intents(self) -> list[Intent]:
+        """Return the intents without a result, oldest first."""
+        intents: dict[str, Intent] = {}
+        for line in self._lines():
+            if "action" in line:
+                intents[line["id"]] = Intent.parse(line)
+            else:
+                intents.pop(line["id"], None)
+        return list(intents.values())
+
+    def close(self, intent: Intent, result: str) -> None:
+        """Journal the result of an open intent."""
+        self._append({"id": intent.id, "result": result})
+
+    def clear(self) -> None:
+        """Remove the journal, unless an intent in it is open."""
+        if not self.open_intents():
+            self._path.unlink(missing_ok=True)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        text = json.dumps(line, separators=(",", ":"))
+        data = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+        with disk_errors(self._path), held():
+            private_dir(self._path.parent)
+            is_new = not self._path.exists()
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                # Start a new line if a crash cut the last one short.
+                size = os.fstat(fd).st_size
+                if size and os.pread(fd, 1, size - 1) != b"\n":
+                    data = b"\n" + data
+                write_all(fd, data)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            if is_new:
+                sync_dir(self._path.parent)
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        with disk_errors(self._path):
+            raw = self._path.read_bytes() if self._path.exists() else b""
+        for line in raw.split(b"\n"):
+            checksum, _, text = line.partition(b" ")
+            if text and checksum == b"%08x" % zlib.crc32(text):
+                yield json.loads(text)

@@ -1,0 +1,124 @@
+"""The record of one box: the values in state.json, checked as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """
+    The last known state of the box of one name.
+
+    Attributes:
+        box: The id of the box, "" if there is none.
+
+        place: The zone or region in which the box was created.
+
+        host_key: The public host key that the box was last instructed to use.
+
+        vm: The name of its size.
+
+        price: Its price in USD an hour, None if it is unknown.
+
+        on_demand: Its on-demand price in USD an hour, None if it is unknown.
+
+        created, deadline: Epoch seconds by the provider's clock.
+
+        ours_to_end: A chain created the box for itself and must tear it down.
+
+        job: The id of the latest job.
+
+        job_outputs: The output paths of the latest job, one a line.
+
+        job_into: The folder for its outputs, "" for the default folder.
+
+        fetched: The digest of its outputs that were fetched and verified, "" if they
+            were not.
+
+        into: The folder that they were fetched into.
+
+        discarded: The user has given up its outputs.
+
+        kept_builder: The builder that `image --keep` left up.
+
+        arrived: The box has finished booting. It is False from the create call until
+            then.
+
+        unknown: The fields that this version does not know; they are written back
+            unchanged.
+    """
+
+    box: str = ""
+    provider: str = ""
+    place: str = ""
+    host_key: str = ""
+    vm: str = ""
+    price: float | None = None
+    on_demand: float | None = None
+    created: float = 0.0
+    deadline: float = 0.0
+    ours_to_end: bool = False
+    image: str = ""
+    job: str = ""
+    job_command: str = ""
+    job_outputs: str = ""
+    job_into: str = ""
+    job_started: float = 0.0
+    fetched: str = ""
+    into: str = ""
+    discarded: bool = False
+    kept_builder: str = ""
+    arrived: bool = True
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Record:
+        """Return the record in a document that `is_valid` has accepted."""
+        values = {k: v for k, v in document.items() if k != "format"}
+        known = {name: values.pop(name) for name in _DEFAULTS if name in values}
+        return cls(**known, unknown=values)
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON document that holds this record."""
+        values = asdict(self)
+        values.update(values.pop("unknown"))
+        return {"format": FORMAT, **values}
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Record) if f.name != "unknown"}
+
+
+def is_valid(document: Any) -> bool:
+    """
+    Return whether a JSON document is a record whose values have the right types.
+
+    The values of a document in a newer format are not checked.
+    """
+    if not isinstance(document, dict):
+        return False
+    version = document.get("format", FORMAT)
+    if not isinstance(version, int) or isinstance(version, bool):
+        return False
+    return is_newer(document) or all(
+        _has_type_of(document[name], default)
+        for name, default in _DEFAULTS.items()
+        if name in document
+    )
+
+
+def is_newer(document: Mapping[str, Any]) -> bool:
+    """Return whether a newer version of onebox wrote the document."""
+    return bool(document.get("format", FORMAT) > FORMAT)
+
+
+def _has_type_of(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if default is None:
+        return value is None or isinstance(value, (int, float))
+    return isinstance(value, (int, float) if isinstance(default, float) else str)
