@@ -17,7 +17,7 @@ from onebox.providers.base import Box, Offer, Provider, Tags
 def known() -> Box:
     """Read the box that the bench has written down."""
     told = json.loads(Path(os.environ["BENCH_BOX"]).read_text())
-    told["tags"], told["size"] = Tags(**told["tags"]), Offer(**told["size"])
+    told["tags"], told["offer"] = Tags(**told["tags"]), Offer(**told["offer"])
     return Box(**told)
 
 

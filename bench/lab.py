@@ -194,7 +194,7 @@ class Lab:
                 owner(config_dir(self.environ)), "bench", "main", now + 86400, "1"
             ),
             state="running",
-            size=Offer("small", "bench", 1, 1 << 30, 0.0, 0.0),
+            offer=Offer("small", "bench", 1, 1 << 30, 0.0, 0.0),
             image="",
             place="here",
             host="127.0.0.1",
@@ -225,7 +225,7 @@ class Ours:
 
     def warm(self) -> None:
         """Have the connection open."""
-        self._door.link()
+        self._door.channel()
 
     def push(self) -> None:
         """Do what the push stage does."""

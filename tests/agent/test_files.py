@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from onebox.agent.file_names import Hostile
 from onebox.agent.files import manifest, row_codec, tree
+from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index
-from onebox.agent.files.in_place import changing_name
 from onebox.agent.files.manifest import Entry
+from onebox.agent.files.previous_version import changing_name
 from onebox.agent.files.receiver import Landed, Receiver
 from onebox.agent.files.sender import Sender
-from onebox.agent.files.stream import Offer
 from onebox.remote.channel import AgentError
 
 from .conftest import AgentBox
@@ -76,7 +76,7 @@ def test_nothing_lies_below_a_link(tmp_path: Path) -> None:
 
 def test_devices_doubles_and_strangers_are_refused() -> None:
     """Only files, folders and links, each once, and only what was asked for."""
-    with pytest.raises(Hostile, match="device"):
+    with pytest.raises(Hostile, match="no file, folder or link"):
         manifest.check([Entry(b"a", "c", 0o644)])
     with pytest.raises(Hostile, match="twice"):
         manifest.check([Entry(b"a", "f", 0o644), Entry(b"a", "f", 0o644)])
@@ -421,8 +421,8 @@ def test_ctrl_c_while_a_hash_begins() -> None:
     """A signal that comes when its thread has just begun ends the process."""
     code = """
 import signal, threading
-from onebox.agent.files.block_hashes import Sum
-from onebox.agent.files.stream import Hasher
+from onebox.agent.files.block_hashes import HashSum
+from onebox.agent.files.content_stream import Hasher
 
 class Thread(threading.Thread):
     def start(self):
@@ -432,7 +432,7 @@ class Thread(threading.Thread):
 # Whoever runs the tests in the background has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread = Thread
-Hasher(Sum(0), threaded=True)
+Hasher(HashSum(0), threaded=True)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -93,6 +93,6 @@ def test_nonsense(told: bytes) -> None:
     """
     What is no hashes of parts is known as such.
     """
-    assert not manifest_buckets.makes_sense(told)
-    assert manifest_buckets.makes_sense(manifest_buckets.hashes([])[0])
-    assert manifest_buckets.makes_sense(manifest_buckets.hashes(entries(COUNT))[0])
+    assert not manifest_buckets.are_valid(told)
+    assert manifest_buckets.are_valid(manifest_buckets.hashes([])[0])
+    assert manifest_buckets.are_valid(manifest_buckets.hashes(entries(COUNT))[0])

@@ -14,11 +14,17 @@ import pytest
 
 from onebox.agent.file_names import Hostile
 from onebox.agent.files import block_hashes
-from onebox.agent.files.hash_index import Index, read_hash
-from onebox.agent.files.in_place import Take, changing_name
+from onebox.agent.files.content_stream import (
+    END,
+    SEGMENT,
+    UNCHANGED,
+    Offer,
+    record_head,
+)
+from onebox.agent.files.hash_index import Index, hash_file
 from onebox.agent.files.manifest import Entry, scan
+from onebox.agent.files.previous_version import MoveToStaging, changing_name
 from onebox.agent.files.receiver import Landed, Receiver
-from onebox.agent.files.stream import END, SAME, SEGMENT, Offer, head
 from onebox.errors import ConnectionLost
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
@@ -38,7 +44,7 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 def quiet(*numbers: int) -> None:
-    """Take progress and say nothing."""
+    """MoveToStaging progress and say nothing."""
 
 
 def write(path: Path, data: bytes, mtime: int) -> None:
@@ -110,8 +116,8 @@ def test_the_hash_is_one(tmp_path: Path, size: int) -> None:
     """
     data = os.urandom(size)
     write(tmp_path / "file", data, 1_000_000_001)
-    found = read_hash(os.fsencode(tmp_path / "file"))
-    whole = block_hashes.Sum(size)
+    found = hash_file(os.fsencode(tmp_path / "file"))
+    whole = block_hashes.HashSum(size)
     for at in range(0, size, 300_007):
         whole.update(data[at : at + 300_007])
 
@@ -126,7 +132,11 @@ def test_what_the_receiver_never_offered(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(SIZE))
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer = Offer(Entry(b"big", "f", 0o644, SIZE))
-    record = head(b"big", 0) + SEGMENT.pack(0, SAME | SIZE) + END.pack(0, 0, b"-", b"")
+    record = (
+        record_head(b"big", 0)
+        + SEGMENT.pack(0, UNCHANGED | SIZE)
+        + END.pack(0, 0, b"-", b"")
+    )
     frames = iter([(b"D", record), (b"Z", b"")])
 
     with pytest.raises(Hostile):
@@ -143,7 +153,7 @@ def test_a_file_that_has_changed_meanwhile(tmp_path: Path, new: bytes) -> None:
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer, sha = offered(receiver, tmp_path)
     old.write_bytes(new)
-    landed = pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha)
+    landed = pour(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha)
 
     assert ([b"big"], []) == (receiver.bad, landed)
 
@@ -156,7 +166,7 @@ def test_the_older_file_is_as_it_was_offered(tmp_path: Path) -> None:
     write(old, os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer, sha = offered(receiver, tmp_path)
-    landed = pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha)
+    landed = pour(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha)
 
     assert ([], offer.blocks) == (receiver.bad, landed[0].blocks)
     name = landed[0].name
@@ -180,7 +190,7 @@ def test_only_whole_blocks_are_the_same(
     offer = offer._replace(entry=offer.entry._replace(size=SIZE + 3 * MIB))
 
     with pytest.raises(Hostile):
-        pour(receiver, offer, SEGMENT.pack(begin, SAME | length), sha)
+        pour(receiver, offer, SEGMENT.pack(begin, UNCHANGED | length), sha)
 
 
 def test_the_older_file_is_changed_itself(agent_box: AgentBox, tmp_path: Path) -> None:
@@ -265,7 +275,9 @@ def test_a_file_that_is_replaced_as_it_is_taken(tmp_path: Path) -> None:
         (tmp_path / "other").replace(tmp_path / "big")
         taking(path, name)
 
-    assert [] == pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha, take=take)
+    assert [] == pour(
+        receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha, take=take
+    )
     assert [b"big"] == receiver.bad
 
 
@@ -280,7 +292,7 @@ def test_what_is_left_and_what_is_in_its_place(tmp_path: Path) -> None:
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer, sha = offered(receiver, tmp_path)
     take = taker(receiver, tmp_path)
-    (landed,) = pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha, take=take)
+    (landed,) = pour(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha, take=take)
 
     assert landed.name is not None
     assert old == (tmp_path / "staging" / os.fsdecode(landed.name)).read_bytes()
@@ -299,7 +311,7 @@ def test_what_is_left_may_be_changed(tmp_path: Path, mode: int) -> None:
     offer = receiver.offer(Entry(b"big", "f", 0o644, SIZE))
 
     assert blocks_of(new) == offer.blocks
-    assert 0 == receiver.room(offer)
+    assert 0 == receiver.disk_needed(offer)
     assert 0o600 == left.stat().st_mode & 0o7777
 
 
@@ -314,7 +326,9 @@ def test_the_room_that_a_change_takes(tmp_path: Path) -> None:
     index = Index()
     scan(os.fsencode(tmp_path), [b"alone", b"twice"], index, hashing=True)
     rooms = [
-        receiver.room(receiver.compared(Offer(Entry(name, "f", 0, SIZE + 5)), index))
+        receiver.disk_needed(
+            receiver.with_blocks(Offer(Entry(name, "f", 0, SIZE + 5)), index)
+        )
         for name in (b"alone", b"twice", b"none")
     ]
 
@@ -339,9 +353,9 @@ def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
     offer = again.offer(offer.entry)
     assert blocks_of(new[:first] + old[first:]) == offer.blocks
     rest = new[first:]
-    segments = SEGMENT.pack(0, SAME | first)
+    segments = SEGMENT.pack(0, UNCHANGED | first)
     segments += SEGMENT.pack(first, len(rest)) + rest if rest else b""
-    whole = block_hashes.Sum(SIZE)
+    whole = block_hashes.HashSum(SIZE)
     whole.update(new)
     (landed,) = pour(again, offer, segments, whole.digest())
     assert landed.name is not None
@@ -420,7 +434,7 @@ def test_no_hole_where_something_was(tmp_path: Path, hole: str) -> None:
     offer, _ = offered(receiver, tmp_path)
     data = os.urandom(MIB)
     at = SIZE - MIB if hole == "inside" else 0
-    whole = block_hashes.Sum(SIZE)
+    whole = block_hashes.HashSum(SIZE)
     whole.update(data.rjust(SIZE, b"\0") if at else data.ljust(SIZE, b"\0"))
     segments = SEGMENT.pack(at, MIB) + data
     take = taker(receiver, tmp_path)
@@ -439,13 +453,13 @@ def kill_amid(link: AgentChannel, incoming: Path, over: threading.Event) -> None
 
 def blocks_of(data: bytes) -> bytes:
     """Return the hashes of the blocks of a big file."""
-    whole = block_hashes.Sum(len(data))
+    whole = block_hashes.HashSum(len(data))
     whole.update(data)
     whole.digest()
     return whole.blocks
 
 
-def taker(receiver: Receiver, folder: Path) -> Take:
+def taker(receiver: Receiver, folder: Path) -> MoveToStaging:
     """Return what takes a file in a folder out of its place."""
 
     def take(path: bytes, name: bytes) -> None:
@@ -458,7 +472,7 @@ def offered(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
     """Return the offer of the file "big" as an older version, and its hash."""
     index = Index()
     entry = scan(os.fsencode(folder), [b"big"], index, hashing=True).entries[0]
-    offer = receiver.compared(Offer(entry._replace(sha=None)), index)
+    offer = receiver.with_blocks(Offer(entry._replace(sha=None)), index)
     assert offer.blocks
     assert entry.sha is not None
     return offer, entry.sha
@@ -470,12 +484,12 @@ def pour(
     segments: bytes,
     sha: bytes,
     *,
-    take: Take | None = None,
+    take: MoveToStaging | None = None,
     cut: bool = False,
 ) -> list[Landed]:
     """Have the receiver take in one record, or its begin; return what has landed."""
     path = offer.entry.path
-    record = head(path, 0) + segments
+    record = record_head(path, 0) + segments
     frames = [(b"D", record if cut else record + END.pack(0, 0, b"+", sha))]
     coming = iter([*frames, (b"Z", b"")])
 

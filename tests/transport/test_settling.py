@@ -23,10 +23,10 @@ def test_a_few_files_are_brought_there_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     fd = opened(tmp_path)
     try:
-        assert not fsync.settle_disk(fd, fsync.MANY - 1)
-        fsync.settle(fd, [b"a"])
+        assert not fsync.sync_file_system(fd, fsync.MANY - 1)
+        fsync.sync_files(fd, [b"a"])
         with pytest.raises(FileNotFoundError):
-            fsync.settle(fd, [b"a", b"gone"])
+            fsync.sync_files(fd, [b"a", b"gone"])
     finally:
         os.close(fd)
 
@@ -38,7 +38,7 @@ def test_one_call_is_for_disks_of_this_machine_alone() -> None:
     """
     fd = opened(Path("/proc"))
     try:
-        assert not fsync.settle_disk(fd, 10**6)
+        assert not fsync.sync_file_system(fd, 10**6)
     finally:
         os.close(fd)
 
@@ -50,8 +50,8 @@ def test_one_call_is_enough_for_many(tmp_path: Path) -> None:
     """
     fd = opened(tmp_path)
     try:
-        if not fsync.settle_disk(fd, fsync.MANY):
+        if not fsync.sync_file_system(fd, fsync.MANY):
             pytest.skip("not on this kind of disk, or not by this kernel")
-        fsync.settle(fd, [b"not there"] * fsync.MANY)
+        fsync.sync_files(fd, [b"not there"] * fsync.MANY)
     finally:
         os.close(fd)

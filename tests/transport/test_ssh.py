@@ -35,7 +35,7 @@ from onebox.errors import (
 )
 from onebox.jobs import client as client_module
 from onebox.providers.base import Box
-from onebox.remote import agent_bundle, connection
+from onebox.remote import agent_bundle, connection, control_socket
 from onebox.remote import keys as owner_keys
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
@@ -318,9 +318,9 @@ def test_a_second_process_shares_the_connection(
 ) -> None:
     """Another command uses the connection there is; `forget` closes it for all."""
     door.channel()
-    assert client(door, keys, tmp_path, "print(door.link().ask('hello')['box'])") == [
-        door.box.id
-    ]
+    assert client(
+        door, keys, tmp_path, "print(door.channel().ask('hello')['box'])"
+    ) == [door.box.id]
     assert relay.opened == 1
     assert stat.S_ISSOCK(door.socket.stat().st_mode)
     door.forget()
@@ -384,10 +384,10 @@ def test_ctrl_c_does_not_reach_the_connection(
         # Whoever runs the tests in the background has them ignore it.
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "door.link()\n"
+        "door.channel()\n"
         "try: print('up', flush=True); time.sleep(60)\n"
-        "except KeyboardInterrupt: print(door.link().ask('hello')['box'])\n"
-        "print(door.link().process.poll())"
+        "except KeyboardInterrupt: print(door.channel().ask('hello')['box'])\n"
+        "print(door.channel().process.poll())"
     )
     with start(door, keys, tmp_path, code) as process:
         assert process.stdout is not None
@@ -621,7 +621,7 @@ def test_garbage_instead_of_frames(said: bytes, keys: Keys, tmp_path: Path) -> N
     code = f"import sys, time; sys.stdout.buffer.write({said!r}); "
     code += "sys.stdout.flush(); time.sleep(60)"
     with AgentChannel([sys.executable, "-c", code]) as link:
-        with pytest.raises(ProtocolError, match="no agent"):
+        with pytest.raises(ProtocolError, match="not the onebox agent"):
             link.ask("hello")
         link.process.kill()
 
@@ -629,9 +629,9 @@ def test_garbage_instead_of_frames(said: bytes, keys: Keys, tmp_path: Path) -> N
 def test_garbage_from_the_box(door: connection.SSHConnection, server: Server) -> None:
     """A shell that greets is named as what it is: not our agent."""
     server.pyz.write_text("print('Welcome to \\x1b[31mUbuntu')")
-    with pytest.raises(ProtocolError, match=r"no agent .*Welcome to \\x1b"):
+    with pytest.raises(ProtocolError, match=r"not the onebox agent .*Welcome to \\x1b"):
         door.channel()
-    with pytest.raises(BoxFailed, match=r"no agent .*Welcome to \\x1b"):
+    with pytest.raises(BoxFailed, match=r"not the onebox agent .*Welcome to \\x1b"):
         door.open_when_up(600, never, never, grace=0.1)
 
 
@@ -831,7 +831,7 @@ def test_sockets_lie_below_state_where_all_of_tmp_is_taken(
 ) -> None:
     """Where another user has taken every name in /tmp, the state directory serves."""
     monkeypatch.setattr(tempfile, "tempdir", str(short))
-    monkeypatch.setattr(connection, "_SHARED_TMP", short)
+    monkeypatch.setattr(control_socket, "SHARED_TMP", short)
     spoil(connection.socket_dir({}), "open")
     environ = {"ONEBOX_STATE": str(short / "state")}
     assert connection.socket_dir(environ) == short / "state" / "ssh"
@@ -845,10 +845,10 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
     server: Server, open_door: OpenDoor, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ssh makes its socket in the longest folder that we would choose."""
-    runtime = short / ("r" * (connection._SOCKET_DIR_BYTES - len(f"{short}//onebox")))
+    runtime = short / ("r" * (control_socket.FOLDER_BYTES - len(f"{short}//onebox")))
     runtime.mkdir()
     found = connection.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
-    assert len(str(found)) == connection._SOCKET_DIR_BYTES
+    assert len(str(found)) == control_socket.FOLDER_BYTES
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     box = dataclasses.replace(server.box, id=f"box-{'x' * 10}")
     way = open_door(box)
@@ -862,7 +862,7 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
 
 
 class Attached:
-    """What `job.follow` needs of a session: the door, and somebody to tell."""
+    """The parts of a BoxContext that `client.follow` uses."""
 
     def __init__(self, door: connection.SSHConnection) -> None:
         self._door = door
@@ -871,8 +871,8 @@ class Attached:
         self.breaks = 0
         self.doing = ""
 
-    def door(self, box: Box) -> connection.SSHConnection:
-        """Return the way to the box."""
+    def ssh(self, box: Box) -> connection.SSHConnection:
+        """Return the connection to the box."""
         return self._door
 
     def still_there(self, box: Box) -> None:

@@ -22,7 +22,7 @@ class Further:
     """Opens further connections to the agent's box, and remembers them."""
 
     def __init__(self, at: AgentBox, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("LOOK_SECONDS", "GAIN", "WORTH_SECONDS"):
+        for name in ("MEASURE_SECONDS", "GAIN", "WORTH_SECONDS"):
             monkeypatch.setattr(parallel_connections, name, 0.0)
         monkeypatch.setattr(parallel_connections, "FAST", float("inf"))
         self._at = at
@@ -63,7 +63,7 @@ def test_push(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
 
     assert data == (agent_box.work / "big").read_bytes()
     assert [True] * (parallel_connections.MOST - 1) == further.carried()
-    assert [] == list((agent_box.root / "files").glob("lane-*"))
+    assert [] == list((agent_box.root / "files").glob("stripe-*"))
 
 
 def test_fetch(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_closing_twice_ends_at_once(
     """
     The second close of the same lanes does nothing, and waits for nothing.
     """
-    wide = parallel_connections.Widening(further.link)
+    wide = parallel_connections.ParallelConnections(further.link)
     wide.close()
     second = threading.Thread(target=wide.close, daemon=True)
     second.start()
