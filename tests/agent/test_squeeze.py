@@ -31,7 +31,7 @@ class Line:
         return self.now
 
 
-def test_comes_back_as_it_was() -> None:
+def test_compressed_block_arrives_byte_for_byte() -> None:
     """
     What is compressed on the way arrives byte for byte, and is shorter.
     """
@@ -44,7 +44,7 @@ def test_comes_back_as_it_was() -> None:
     assert TEXT == decompress(payload)
 
 
-def test_leaves_alone_what_gets_no_shorter() -> None:
+def test_incompressible_block_is_sent_as_it_is() -> None:
     """
     Blocks that cannot be compressed go as they are, on the slowest line too.
     """
@@ -58,7 +58,9 @@ def test_leaves_alone_what_gets_no_shorter() -> None:
 
 
 @pytest.mark.parametrize(("rate", "kind"), [(2.5e6, b"C"), (125e6, b"D")])
-def test_goes_by_the_rate(rate: float, kind: bytes) -> None:
+def test_only_a_slow_connection_gets_compressed_blocks(
+    rate: float, kind: bytes
+) -> None:
     """
     A slow line gets compressed blocks, a fast one plain ones, once it is known.
     """
@@ -74,7 +76,7 @@ def test_goes_by_the_rate(rate: float, kind: bytes) -> None:
 @pytest.mark.parametrize(
     "packed", [b"", b"noise", zlib.compress(TEXT)[:-5], zlib.compress(TEXT) + b"more"]
 )
-def test_refuses_noise(packed: bytes) -> None:
+def test_incomplete_compressed_frame_is_refused(packed: bytes) -> None:
     """
     A frame that is not one whole compressed block is refused.
     """
@@ -82,7 +84,7 @@ def test_refuses_noise(packed: bytes) -> None:
         decompress(packed)
 
 
-def test_refuses_what_would_fill_memory() -> None:
+def test_frame_that_decompresses_to_too_much_is_refused() -> None:
     """
     A small frame cannot become more than a frame may be.
     """
