@@ -1,4 +1,4 @@
-"""What the command itself costs: its start, and a whole cycle on the local box."""
+"""Measure the command itself: its start, its memory, a whole cycle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import data
 from lab import Lab
-from measure import Row, Way, alternately, say
+from measure import Row, Way, alternately, log
 
 JOB = "mkdir -p results && date > results/when"
 SCRIPT = """\
@@ -30,7 +30,7 @@ def listing(rounds: int) -> Iterator[Row]:
     with Lab.open(0) as lab:
         bare = lab.base / "bare"
         bare.mkdir()
-        # One task: with none at all Invoke says that it is an error.
+        # One task, because Invoke fails without any.
         (bare / "tasks.py").write_text(
             "from invoke import task\n\n\n@task\ndef nothing(c):\n    pass\n"
         )
@@ -103,15 +103,15 @@ def cycle(rounds: int) -> Iterator[Row]:
 
 
 def memory(count: int) -> Iterator[Row]:
-    """Measure how much memory `inv push` and `inv fetch` of many files take at most."""
+    """Measure the peak memory of `inv push` and `inv fetch` of many files."""
     with Lab.open(0) as lab, lab.ours():
         for word, folder in (("push", lab.data), ("fetch", lab.work / "results")):
             data.empty(folder)
             folder.rmdir()
             data.many_files(folder, count, 20)
             for what in ("", ", 1 changed"):
-                say(f"    inv {word}{what}")
-                peak = _ended(lab.inv(word), lab.project, lab).ru_maxrss / 1024
+                log(f"    inv {word}{what}")
+                peak = _run(lab.inv(word), lab.project, lab).ru_maxrss / 1024
                 data.change_some(folder, 1)
                 yield Row(
                     f"memory-{word}",
@@ -125,12 +125,12 @@ def memory(count: int) -> Iterator[Row]:
 
 
 def _cpu(argv: list[str], folder: Path, lab: Lab) -> float:
-    usage = _ended(argv, folder, lab)
+    usage = _run(argv, folder, lab)
     return (usage.ru_utime + usage.ru_stime) * 1000
 
 
-def _ended(argv: list[str], folder: Path, lab: Lab) -> resource.struct_rusage:
-    """Run a command to its end; return what it has used."""
+def _run(argv: list[str], folder: Path, lab: Lab) -> resource.struct_rusage:
+    """Run a command; return its resource usage."""
     with subprocess.Popen(
         argv,
         cwd=folder,

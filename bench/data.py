@@ -1,4 +1,4 @@
-"""Files to move: random ones, half compressible ones, and changes to them."""
+"""Create files to transfer, random or half compressible, and change them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ WORDS = b"the quick brown fox jumps over the lazy dog 0123456789 lorem ipsum ".s
 
 
 def one_file(folder: Path, size: int) -> None:
-    """Make one file that nothing can compress."""
+    """Create one incompressible file."""
     folder.mkdir(parents=True)
     with (folder / "big.bin").open("wb") as file:
         left = size
         while left:
             left -= file.write(os.urandom(min(MIB, left)))
-    settle(folder)
+    age(folder)
 
 
 def many_files(folder: Path, count: int, size: int, *, half: bool = False) -> None:
-    """Make many files in folders of 100; *half* of each is text, or nothing."""
-    source = random.Random(count)  # noqa: S311 - any bytes will do
+    """Create many files in folders of 100; with *half*, half of each is text."""
+    source = random.Random(count)  # noqa: S311 - not for security
     for at in range(count):
         path = folder / f"d{at // 100:03}" / f"file{at:05}.dat"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,32 +35,32 @@ def many_files(folder: Path, count: int, size: int, *, half: bool = False) -> No
             text = b" ".join(source.choices(WORDS, k=size // 8))
             data += text[: size - len(data)].ljust(size - len(data), b".")
         path.write_bytes(data)
-    settle(folder)
+    age(folder)
 
 
 def change_some(folder: Path, count: int) -> None:
-    """Change that many of the files, spread over all of them."""
+    """Change *count* of the files, evenly spread."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files[:: len(files) // count][:count]:
         data = os.urandom(path.stat().st_size)
         path.write_bytes(data)
-    settle(folder)
+    age(folder)
 
 
 def change_middle(folder: Path, size: int) -> None:
-    """Change a part in the middle of the one file."""
+    """Change *size* bytes in the middle of the one file."""
     with (folder / "big.bin").open("r+b") as file:
         file.seek(file.seek(0, os.SEEK_END) // 2 + 12345)
         file.write(os.urandom(size))
-    settle(folder)
+    age(folder)
 
 
-def settle(folder: Path) -> None:
+def age(folder: Path) -> None:
     """
-    Let new files look a minute old.
+    Set the times of new files to a minute ago.
 
-    What has just been written may be written again within one tick of the
-    clock, so no tool trusts its time; a user's files are older than that.
+    No tool trusts the mtime of a file that was just written, because it may be written
+    again within one tick of the clock. A user's files are older.
     """
     now = time.time_ns()
     for path in folder.rglob("*"):
@@ -69,7 +69,7 @@ def settle(folder: Path) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Remove all that is in a folder."""
+    """Remove everything in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.is_dir():
@@ -79,17 +79,17 @@ def empty(folder: Path) -> None:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Tell whether two folders hold the same files."""
+    """Return whether two folders have the same files."""
     return _sums(one) == _sums(other)
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    found = {}
+    sums = {}
     for path in folder.rglob("*"):
         if path.is_file():
             whole = hashlib.sha256()
             with path.open("rb") as file:
                 while block := file.read(MIB):
                     whole.update(block)
-            found[str(path.relative_to(folder))] = whole.hexdigest()
-    return found
+            sums[str(path.relative_to(folder))] = whole.hexdigest()
+    return sums

@@ -1,4 +1,4 @@
-"""`inv`, with the box of the bench in the place of one that a provider made."""
+"""Run `inv` with the bench's box instead of one from a provider."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from onebox import providers
 from onebox.providers.base import Box, Offer, Provider, Tags
 
 
-def known() -> Box:
-    """Read the box that the bench has written down."""
-    told = json.loads(Path(os.environ["BENCH_BOX"]).read_text())
-    told["tags"], told["size"] = Tags(**told["tags"]), Offer(**told["size"])
-    return Box(**told)
+def bench_box() -> Box:
+    """Return the box that `lab` has described in a file."""
+    values = json.loads(Path(os.environ["BENCH_BOX"]).read_text())
+    values["tags"], values["offer"] = Tags(**values["tags"]), Offer(**values["offer"])
+    return Box(**values)
 
 
 def load(name: str, settings: Mapping[str, object], root: Path) -> Provider:
-    """Return the local provider, which here knows of one box only."""
+    """Return the local provider, with the bench's box as its only one."""
     from onebox.providers.local.provider import Local
 
-    class Builder(Local):
+    class BenchProvider(Local):
         def find(
             self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
         ) -> Sequence[Box]:
-            return [known()]
+            return [bench_box()]
 
         def get(self, box: str, place: str = "") -> Box:
-            return known()
+            return bench_box()
 
-    return Builder(settings, root)
+    return BenchProvider(settings, root)
 
 
 if __name__ == "__main__":

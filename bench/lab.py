@@ -1,4 +1,4 @@
-"""A box behind a real OpenSSH server on loopback, ours and the peers' ways to it."""
+"""A box behind a real OpenSSH server on loopback, for onebox and for its peers."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ outputs = ["results/"]
 
 class Lab:
     """
-    A scratch directory with a project, a box, and a server in front of the box.
+    A scratch directory with a project, a box, and an ssh server for the box.
 
     Attributes:
-        project: The project; its data is what is pushed.
+        project: The project folder.
 
-        data: What is pushed.
+        data: The folder that is pushed.
 
-        results: Where outputs come.
+        results: The folder that outputs are fetched to.
 
         home: The home directory of the box; `work` is in it.
 
-        peers: Where peers put what they push and fetch.
+        peers: The folder that peers copy to.
     """
 
     def __init__(self, base: Path) -> None:
@@ -78,7 +78,6 @@ class Lab:
             "ONEBOX_LOCAL_ROOT": str(base / "local"),
             "BENCH_BOX": str(base / "box.json"),
         }
-        # A new name for the agent's file each time: its own modules are cached.
         (self.root / "agent.pyz").write_bytes(bundle())
         self.identity = keys.identity(config_dir(self.environ))
         self.box = self._describe()
@@ -88,7 +87,7 @@ class Lab:
     @classmethod
     @contextlib.contextmanager
     def open(cls, need: int) -> Iterator[Lab]:
-        """Make the lab, in memory if there is room for *need* bytes."""
+        """Create the lab, in memory if *need* bytes fit there."""
         with tempfile.TemporaryDirectory(prefix="ob-", dir=_room(need)) as base:
             lab = cls(Path(base).resolve())
             server = subprocess.Popen(
@@ -104,19 +103,19 @@ class Lab:
 
     @contextlib.contextmanager
     def ours(self, port: int | None = None) -> Iterator[Ours]:
-        """Give onebox's way to the box, by another port if need be."""
+        """Yield onebox's stages, over a connection to the box or to another port."""
         box = dataclasses.replace(self.box, port=port or self.box.port)
         self._publish(box)
-        door = connection.SSHConnection(box, self.state / "ssh", self.identity)
+        ssh = connection.SSHConnection(box, self.state / "ssh", self.identity)
         try:
-            yield Ours(self, door)
+            yield Ours(self, ssh)
         finally:
-            door.close(force=True)
+            ssh.close(force=True)
             self._publish(self.box)
 
     @contextlib.contextmanager
     def peer(self, port: int | None = None) -> Iterator[Peer]:
-        """Give a user's way to the same machine: plain ssh."""
+        """Yield the commands of a user, over plain ssh to the same machine."""
         with tempfile.TemporaryDirectory(prefix="obp-") as scratch:
             known = Path(scratch, "known")
             known.write_text(f"bench {self.box.host_key}\n")
@@ -135,18 +134,18 @@ class Lab:
                 peer.close_master()
 
     def forget(self) -> None:
-        """Make box and memory as if nothing had ever been pushed or fetched."""
+        """Remove all traces of earlier transfers."""
         for folder in (self.work, self.root / "files", self.peers, self.results):
             empty(folder)
         empty(self.project / ".onebox")
         self.index.unlink(missing_ok=True)
 
     def inv(self, *words: str) -> list[str]:
-        """Return the `inv` line that takes our box for this project's."""
+        """Return an `inv` command line that uses the bench's box."""
         return [sys.executable, str(Path(__file__).with_name("inv.py")), *words]
 
     def run_inv(self, *words: str) -> None:
-        """Run such a line to its end."""
+        """Run such a command line."""
         done = subprocess.run(
             self.inv(*words),
             cwd=self.project,
@@ -176,7 +175,7 @@ class Lab:
             f'SetEnv HOME="{self.home}"\n'
         )
         now = time.time()
-        told = {
+        description = {
             "box": "ob-bench",
             "work": str(self.work),
             "home": str(self.home),
@@ -186,7 +185,7 @@ class Lab:
             "idle_grace": 86400,
             "poweroff": ["true"],
         }
-        (self.root / "box.json").write_text(json.dumps(told))
+        (self.root / "box.json").write_text(json.dumps(description))
         me = subprocess.check_output(["id", "-un"], text=True).strip()
         box = Box(
             id="ob-bench",
@@ -194,7 +193,7 @@ class Lab:
                 owner(config_dir(self.environ)), "bench", "main", now + 86400, "1"
             ),
             state="running",
-            size=Offer("small", "bench", 1, 1 << 30, 0.0, 0.0),
+            offer=Offer("small", "bench", 1, 1 << 30, 0.0, 0.0),
             image="",
             place="here",
             host="127.0.0.1",
@@ -213,40 +212,40 @@ class Lab:
 
 
 class Ours:
-    """onebox's own stages, over a connection that is open as in a chain."""
+    """onebox's stages, over a connection that stays open as in a chain."""
 
-    def __init__(self, lab: Lab, door: connection.SSHConnection) -> None:
+    def __init__(self, lab: Lab, ssh: connection.SSHConnection) -> None:
         self._lab = lab
-        self._door = door
+        self._ssh = ssh
 
     def cool(self) -> None:
-        """Have no connection open."""
-        self._door.close(force=True)
+        """Close the connection."""
+        self._ssh.close(force=True)
 
     def warm(self) -> None:
-        """Have the connection open."""
-        self._door.link()
+        """Open the connection."""
+        self._ssh.channel()
 
     def push(self) -> None:
-        """Do what the push stage does."""
+        """Push as the push stage does."""
         lab = self._lab
 
         def files(known: Index) -> list[Entry]:
             return select(lab.project, [], ["data/"], ["results/"], known).entries
 
-        self._door.resuming(
-            lambda link: push_files.push(
-                link, lab.project, files, lab.index, lambda *numbers: None
+        self._ssh.resuming(
+            lambda channel: push_files.push(
+                channel, lab.project, files, lab.index, lambda *numbers: None
             ),
             _never,
         )
 
     def fetch(self) -> None:
-        """Do what the fetch stage does."""
+        """Fetch as the fetch stage does."""
         lab = self._lab
-        self._door.resuming(
-            lambda link: fetch_outputs.fetch(
-                link,
+        self._ssh.resuming(
+            lambda channel: fetch_outputs.fetch(
+                channel,
                 ["results/"],
                 lab.project,
                 lab.project / ".onebox",
@@ -257,13 +256,13 @@ class Ours:
 
 
 class Peer:
-    """What a user would type: ssh, tar and rsync."""
+    """The commands that a user would type: ssh, tar and rsync."""
 
     def __init__(self, config: Path) -> None:
         self.ssh = ["ssh", "-F", str(config)]
 
     def open_master(self) -> None:
-        """Open a connection that the next commands share."""
+        """Open the connection that the next commands share."""
         subprocess.run(
             [*self.ssh, "-M", "-N", "-f", "-o", "ControlPersist=600", *FAST, "bench"],
             check=True,
@@ -271,7 +270,7 @@ class Peer:
         )
 
     def close_master(self) -> None:
-        """Close it, if there is one."""
+        """Close the shared connection, if it is open."""
         subprocess.run(
             [*self.ssh, "-O", "exit", "bench"], capture_output=True, check=False
         )
@@ -279,7 +278,7 @@ class Peer:
     def tar_up(
         self, source: Path, target: Path, *options: str, filter: str = ""
     ) -> None:
-        """Push with tar; *filter* is a program that compresses."""
+        """Push with tar; *filter* is a compression program."""
         target.mkdir(parents=True, exist_ok=True)
         pack = f"| {filter}" if filter else ""
         unpack = f"{filter} -d |" if filter else ""
@@ -289,7 +288,7 @@ class Peer:
     def tar_down(
         self, source: Path, target: Path, *options: str, filter: str = ""
     ) -> None:
-        """Fetch with tar."""
+        """Fetch with tar; *filter* is a compression program."""
         target.mkdir(parents=True, exist_ok=True)
         pack = f"| {filter}" if filter else ""
         unpack = f"| {filter} -d" if filter else ""
@@ -312,7 +311,7 @@ class Peer:
 
 @functools.cache
 def has(program: str) -> bool:
-    """Tell whether a program is installed here."""
+    """Return whether a program is installed."""
     return shutil.which(program) is not None
 
 

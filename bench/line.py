@@ -1,11 +1,11 @@
 """
-A long or narrow line: a TCP relay with a bandwidth and a delay.
+Simulate a slow or long network line: a TCP relay with a bandwidth and a delay.
 
-Run as a program of its own, so that it shares no interpreter with what is
-measured: `python line.py PORT BITS_PER_SECOND ROUND_TRIP_SECONDS`; 0 bits mean
-no limit. It prints the port that it listens on. All connections share the
-bandwidth, in each direction. The delay comes after the bandwidth, as on a wire;
-what TCP itself adds on a real one (slow start, losses) is not there.
+It runs as a program of its own, so that it shares no interpreter with the measured
+code: `python line.py PORT BITS_PER_SECOND ROUND_TRIP_SECONDS`; 0 bits mean no limit. It
+prints the port that it listens on. All connections share the bandwidth of a direction.
+The delay comes after the bandwidth, as on a wire. TCP's slow start and losses are not
+simulated.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PIECE = 1 << 16
-# What a router on the way would hold: so long a pause is caught up with.
+# After a pause the line catches up this much, like the buffer of a router.
 BURST_SECONDS = 0.01
-# More than this many pieces on the way stop the sender, as a full window does.
+# This many pieces in flight stop the sender, like a full TCP window.
 MOST_PIECES = 1024
 
 
-class Stripe:
-    """One direction of the line, shared by all connections."""
+class Throttle:
+    """The bandwidth of one direction, shared by all connections."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -36,7 +36,7 @@ class Stripe:
         self._free = 0.0
 
     def pass_through(self, count: int) -> float:
-        """Wait until so many bytes have gone through; return when that was."""
+        """Wait until *count* bytes have passed; return that time."""
         now = time.monotonic()
         if not self._rate:
             return now
@@ -50,7 +50,7 @@ class Stripe:
 
 @contextlib.contextmanager
 def line(port: int, *, bits: float = 0, round_trip: float = 0) -> Iterator[int]:
-    """Lay a line to a port of this machine; give the port of its near end."""
+    """Start a line to a port of this machine; yield the port of its near end."""
     relay = subprocess.Popen(
         [sys.executable, Path(__file__), str(port), str(bits), str(round_trip)],
         stdin=subprocess.PIPE,
@@ -64,7 +64,7 @@ def line(port: int, *, bits: float = 0, round_trip: float = 0) -> Iterator[int]:
 
 
 def ceiling(count: int = 1 << 28) -> float:
-    """Return how many bytes a second a line without limits carries here."""
+    """Return the bytes per second of a line without limits on this machine."""
     sink = socket.create_server(("127.0.0.1", 0))
     with sink, line(sink.getsockname()[1]) as port:
         near = socket.create_connection(("127.0.0.1", port))
@@ -84,7 +84,7 @@ def serve(port: int, bits: float, round_trip: float) -> None:
     """Relay connections until stdin is closed."""
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
-    up, down = Stripe(bits / 8), Stripe(bits / 8)
+    up, down = Throttle(bits / 8), Throttle(bits / 8)
 
     def accept() -> None:
         while True:
@@ -96,11 +96,11 @@ def serve(port: int, bits: float, round_trip: float) -> None:
                 continue
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for source, sink, lane in ((near, far, up), (far, near, down)):
+            for source, sink, throttle in ((near, far, up), (far, near, down)):
                 pieces: queue.Queue[tuple[float, bytes]] = queue.Queue(MOST_PIECES)
                 for target, arguments in (
-                    (_take, (source, lane, round_trip / 2, pieces)),
-                    (_give, (sink, pieces)),
+                    (_receive, (source, throttle, round_trip / 2, pieces)),
+                    (_deliver, (sink, pieces)),
                 ):
                     threading.Thread(target=target, args=arguments, daemon=True).start()
 
@@ -108,9 +108,9 @@ def serve(port: int, bits: float, round_trip: float) -> None:
     sys.stdin.read()
 
 
-def _take(
+def _receive(
     source: socket.socket,
-    lane: Stripe,
+    throttle: Throttle,
     delay: float,
     pieces: queue.Queue[tuple[float, bytes]],
 ) -> None:
@@ -119,12 +119,12 @@ def _take(
             data = source.recv(PIECE)
         except OSError:
             data = b""
-        pieces.put((lane.pass_through(len(data)) + delay, data))
+        pieces.put((throttle.pass_through(len(data)) + delay, data))
         if not data:
             return
 
 
-def _give(sink: socket.socket, pieces: queue.Queue[tuple[float, bytes]]) -> None:
+def _deliver(sink: socket.socket, pieces: queue.Queue[tuple[float, bytes]]) -> None:
     while True:
         due, data = pieces.get()
         wait = due - time.monotonic()
@@ -136,7 +136,7 @@ def _give(sink: socket.socket, pieces: queue.Queue[tuple[float, bytes]]) -> None
                 return
             sink.sendall(data)
         except OSError:
-            # Whoever sends is told by the other direction; this one runs dry.
+            # The sender learns it from the other direction; discard the rest.
             while pieces.get()[1]:
                 pass
             return

@@ -1,4 +1,4 @@
-"""Run ways of doing one thing in turn, and compare their medians."""
+"""Run several ways of doing one thing alternately, and compare their medians."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Way:
     """
     One way of doing something: *work* is timed, *before* is not.
 
-    If *work* returns a number, that is the measurement instead of the time.
+    A number that *work* returns is used instead of the time.
     """
 
     name: str
@@ -25,9 +25,9 @@ class Way:
 @dataclass(frozen=True)
 class Row:
     """
-    What one case came to: the medians of ours and of the peer's.
+    The result of one case: the medians of onebox and of its peer.
 
-    *beside* is shown with it, such as what the whole command took.
+    *beside* are further measurements to show, such as that of the whole command.
     """
 
     case: str
@@ -42,41 +42,41 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Ours over theirs, or over what is wanted where that is no peer."""
+        """Return onebox divided by the peer, or by a fixed limit."""
         return self.ours / self.theirs if self.theirs else float("inf")
 
     @property
     def reached(self) -> bool:
-        """Tell whether the target is reached."""
+        """Return whether the target is reached."""
         if self.more_is_better:
             return self.ratio >= self.target
         return self.ratio <= self.target
 
 
 def alternately(rounds: int, ways: Sequence[Way]) -> list[float]:
-    """Return each way's median over some rounds; each round turns the order."""
-    taken: list[list[float]] = [[] for _ in ways]
+    """Return the median of each way; each round reverses the order."""
+    values: list[list[float]] = [[] for _ in ways]
     for count in range(rounds):
         order = range(len(ways)) if count % 2 == 0 else range(len(ways))[::-1]
         for at in order:
             way = ways[at]
             way.before()
             began = time.perf_counter()
-            told = way.work()
+            value = way.work()
             spent = time.perf_counter() - began
-            taken[at].append(spent if told is None else told)
+            values[at].append(spent if value is None else value)
             if rounds < 10:
-                say(f"    {way.name:<28} {taken[at][-1]:9.3f}")
-    return [statistics.median(values) for values in taken]
+                log(f"    {way.name:<28} {values[at][-1]:9.3f}")
+    return [statistics.median(measured) for measured in values]
 
 
-def say(text: str) -> None:
-    """Tell on stderr how far things have got."""
+def log(text: str) -> None:
+    """Print progress to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Lay the rows out as a Markdown table that can be read as it is."""
+    """Return the rows as an aligned Markdown table."""
     cells = [("case", "against", "onebox", "peer", "ratio", "target", "", "beside")]
     for row in rows:
         sign = "≥" if row.more_is_better else "≤"
@@ -102,6 +102,6 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def number(value: float, unit: str) -> str:
-    """Write a measurement with as many digits as mean anything."""
+    """Return a measurement with its significant digits and unit."""
     digits = 0 if value >= 1000 else 2 if value >= 1 else 3
     return f"{value:,.{digits}f} {unit}"

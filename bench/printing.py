@@ -1,4 +1,4 @@
-"""A job that prints: how soon a line is here, how many lines, at what cost."""
+"""Measure a job that prints: the delay of a line, the rate, the cost for the job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ open("elapsed", "w").write(str(time.perf_counter() - began))
 
 
 def latency(count: int, rounds: int) -> Iterator[Row]:
-    """Measure how long a printed line takes to the terminal."""
+    """Measure how long a printed line takes to reach the terminal."""
     with Lab.open(0) as lab, lab.ours() as ours, lab.peer() as peer:
         (lab.work / "stamps.py").write_text(STAMPS.format(count=count))
         peer.open_master()
@@ -65,7 +65,7 @@ def latency(count: int, rounds: int) -> Iterator[Row]:
 
 
 def lines(count: int, rounds: int) -> Iterator[Row]:
-    """Measure how much longer a job takes for printing to us, not to a file."""
+    """Measure how much longer a job takes that prints to onebox instead of a file."""
     with Lab.open(0) as lab, lab.ours() as ours:
         (lab.work / "lines.py").write_text(LINES.format(count=count))
         ours.warm()
@@ -85,7 +85,7 @@ def lines(count: int, rounds: int) -> Iterator[Row]:
 
 
 def terminal(count: int, rounds: int) -> Iterator[Row]:
-    """Measure how many lines a second come to a terminal."""
+    """Measure how many lines per second reach a terminal."""
     with Lab.open(0) as lab, lab.ours() as ours, lab.peer() as peer:
         peer.open_master()
         ours.warm()
@@ -124,7 +124,7 @@ def terminal(count: int, rounds: int) -> Iterator[Row]:
 
 
 def _terminal(argv: Sequence[str], lab: Lab) -> Iterator[tuple[float, bytes]]:
-    """Run a command on a terminal; yield what comes there, and when."""
+    """Run a command on a terminal; yield its output with the times."""
     ours, its = os.openpty()
     process = subprocess.Popen(
         argv, cwd=lab.project, env=lab.environ, stdin=its, stdout=its, stderr=its
@@ -135,7 +135,7 @@ def _terminal(argv: Sequence[str], lab: Lab) -> Iterator[tuple[float, bytes]]:
             try:
                 text = os.read(ours, 1 << 16)
             except OSError:
-                # This is how Linux says that nobody has the other end any more.
+                # Linux reports EIO when the other end is closed.
                 break
             if not text:
                 break

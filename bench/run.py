@@ -1,10 +1,10 @@
 """
-Measure onebox against what a user would type instead.
+Measure onebox against the commands that a user would type instead.
 
     python bench/run.py [case …] [--rounds N] [--small] [--write]
 
-Ours and theirs run in turn, in one go, against a real OpenSSH server on this
-machine; the table shows medians. Only the ratios mean anything.
+onebox and its peers run alternately against a real OpenSSH server on this machine. The
+table shows medians; only the ratios can be compared between machines.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-# Beside this file; onebox itself is the one that is installed, or this checkout's.
+# onebox is the installed one, or else that of this checkout.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 import commands
 import printing
 import transfers
 from lab import SSHD
-from measure import Row, say, table
+from measure import Row, log, table
 
 RESULTS = Path(__file__).with_name("results.md")
 
@@ -40,48 +40,56 @@ def main() -> None:
     parser.add_argument(
         "case",
         nargs="*",
-        help="default: all; push, fetch or big mean all of their kind",
+        help="default: all; push, fetch or big select all of that kind",
     )
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument("--small", action="store_true", help="just to see it run")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="a part of the sizes, such as 0.1"
+        "--small", action="store_true", help="1/32 of the sizes, to see that it runs"
     )
-    parser.add_argument("--no-inv", action="store_true", help="stages alone")
-    parser.add_argument("--write", action="store_true", help=f"into {RESULTS.name} too")
     parser.add_argument(
-        "--names", action="store_true", help="say which cases there are"
+        "--scale", type=float, default=1.0, help="a factor for the sizes, such as 0.1"
     )
-    told = parser.parse_args()
-    # Ended from outside, it still takes its server and its files away.
+    parser.add_argument(
+        "--no-inv",
+        action="store_true",
+        help="measure the stages without the inv command",
+    )
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--names", action="store_true", help="list the cases")
+    options = parser.parse_args()
+    # On SIGTERM, stop the server and remove the files too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    cases = _cases(1 / 32 if told.small else told.scale, told.rounds, not told.no_inv)
-    if told.names:
+    cases = _cases(
+        1 / 32 if options.small else options.scale, options.rounds, not options.no_inv
+    )
+    if options.names:
         print("\n".join(cases))
         return
     if not Path(SSHD).exists():
         raise SystemExit(f"{SSHD} is missing: apt install openssh-server rsync zstd")
-    chosen = [name for name in cases if not told.case or _meant(name, told.case)]
+    chosen = [
+        name for name in cases if not options.case or _is_selected(name, options.case)
+    ]
     if not chosen:
-        raise SystemExit(f"no such case; there are: {', '.join(cases)}")
+        raise SystemExit(f"no such case; the cases are: {', '.join(cases)}")
     rows: list[Row] = []
     for name in chosen:
-        say(f"{name}, {time.strftime('%H:%M:%S')}")
+        log(f"{name}, {time.strftime('%H:%M:%S')}")
         rows += cases[name]()
     text = table(rows)
     print(text)
-    if told.write:
+    if options.write:
         RESULTS.write_text(_report(text))
 
 
-def _meant(name: str, words: list[str]) -> bool:
-    """Tell whether a case is named, or all of its kind are: push, fetch, big."""
+def _is_selected(name: str, words: list[str]) -> bool:
+    """Return whether a case is named, or its direction (push) or work (big) is."""
     kind, _, work = name.partition("-")
     return name in words or kind in words or work in words
 
 
 def _cases(
-    part: float, rounds: int, whole: bool
+    part: float, rounds: int, with_inv: bool
 ) -> dict[str, Callable[[], Iterator[Row]]]:
     scale = transfers.FULL.part(part)
     cases: dict[str, Callable[[], Iterator[Row]]] = {
@@ -91,7 +99,7 @@ def _cases(
     for transfer in transfers.TRANSFERS:
         for direction in transfer.directions:
             cases[f"{direction}-{transfer.name}"] = partial(
-                transfers.measure, transfer, direction, scale, rounds, whole
+                transfers.measure, transfer, direction, scale, rounds, with_inv
             )
     cases["memory"] = partial(commands.memory, int(100_000 * part))
     count = int(1_000_000 * part)
@@ -106,8 +114,8 @@ def _report(text: str) -> str:
     return (
         f"# What `{line}` measured\n\n"
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPUs, {platform.system()}, "
-        f"Python {platform.python_version()}; medians of rounds in turn. "
-        f"Only the ratios mean anything.\n\n{text}\n"
+        f"Python {platform.python_version()}; medians of alternate rounds. "
+        f"Only the ratios can be compared between machines.\n\n{text}\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Push and fetch against tar and rsync over ssh, on loopback and on slow lines."""
+"""Measure push and fetch against tar and rsync, on loopback and on slow lines."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 import data
 from lab import FAST, Lab, Ours, Peer, has
 from line import ceiling, line
-from measure import Row, Way, alternately, say
+from measure import Row, Way, alternately, log
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is moved: *big* bytes in one file, *many* files, *thin* bytes."""
+    """Bytes of a big file, bytes on a thin (slow) line, the number of small files."""
 
     big: int
     thin: int
     many: int
 
     def part(self, share: float) -> Scale:
-        """Return a scale of which everything is a part of this one's."""
+        """Return a scale with this share of each amount."""
         return Scale(
             *(max(int(whole * share), 1) for whole in (self.big, self.thin, self.many))
         )
@@ -34,13 +34,13 @@ class Scale:
 
 FULL = Scale(big=2048 * MIB, thin=64 * MIB, many=10_000)
 
-# Copies from a folder to a folder, the first of them on the machine it starts at.
+# Copies a folder to a folder. True means a push, from this machine to the far one.
 Copy = Callable[[Peer, bool, Path, Path], None]
 
 
 @dataclass(frozen=True)
 class Against:
-    """A peer and how much longer than it we may take. No *copy*: the line itself."""
+    """A peer, and the highest ratio to it. Without *copy*, the line is the peer."""
 
     name: str
     target: float
@@ -53,8 +53,8 @@ class Transfer:
     """
     One row of the table.
 
-    *change* alters what was moved before; None moves all of it anew. *also* is
-    measured beside, by direction: what a user would not type, but what limits us.
+    *change* changes the files before each transfer; with None, everything is sent
+    again. *also* are further measurements by direction, which show a limit of onebox.
     """
 
     name: str
@@ -89,7 +89,7 @@ def _rsync(*options: str) -> Copy:
 
 
 def _cp(peer: Peer, up: bool, source: Path, target: Path) -> None:
-    """Copy on this machine: what it costs that a file comes to its place at once."""
+    """Copy on this machine: the cost of replacing a file atomically."""
     fresh = target.with_name(f"{target.name}.new")
     subprocess.run(["cp", "-r", source, fresh], check=True)
     data.empty(target)
@@ -193,14 +193,14 @@ TRANSFERS = [
 
 
 def measure(
-    transfer: Transfer, direction: str, scale: Scale, rounds: int, whole: bool
+    transfer: Transfer, direction: str, scale: Scale, rounds: int, with_inv: bool
 ) -> Iterator[Row]:
-    """Measure one transfer; with *whole*, the `inv` command beside the stage."""
+    """Measure one transfer; with *with_inv*, also the `inv` command."""
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab.open(need=4 * scale.big))
         port = None
         if transfer.bits or transfer.round_trip:
-            say(f"    the relay alone carries {ceiling() * 8 / 1e9:.1f} Gbit/s")
+            log(f"    the relay alone carries {ceiling() * 8 / 1e9:.1f} Gbit/s")
             port = stack.enter_context(
                 line(
                     lab.box.port,
@@ -210,7 +210,9 @@ def measure(
             )
         peer = stack.enter_context(lab.peer(port))
         ours = stack.enter_context(lab.ours(port))
-        yield from _compare(transfer, direction, scale, rounds, whole, lab, peer, ours)
+        yield from _compare(
+            transfer, direction, scale, rounds, with_inv, lab, peer, ours
+        )
 
 
 def _compare(
@@ -218,7 +220,7 @@ def _compare(
     direction: str,
     scale: Scale,
     rounds: int,
-    whole: bool,
+    with_inv: bool,
     lab: Lab,
     peer: Peer,
     ours: Ours,
@@ -248,7 +250,7 @@ def _compare(
             target = lab.peers / str(count)
             work = partial(one.copy, peer, up, source, target)
             ways.append(Way(one.name, work, before))
-    if whole:
+    if with_inv:
         ways.append(Way(f"inv {direction}", lambda: lab.run_inv(direction), before))
     if transfer.change is not None:
         for way in ways:
@@ -257,7 +259,7 @@ def _compare(
     if not transfer.bits:
         ways[0].work()
         if not data.same(source, lab.work / "data" if up else lab.results):
-            raise AssertionError("what has come is not what was sent")
+            raise AssertionError("the copy differs from the original")
     total = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     beside = [(one.name, times[one.name]) for one in also]
     beside += [(way.name, times[way.name]) for way in ways if way.name[:4] == "inv "]
@@ -275,7 +277,7 @@ def _compare(
 
 
 def _forget(lab: Lab, up: bool) -> None:
-    """Make both ends as if nothing had ever been moved."""
+    """Remove all traces of earlier transfers at both ends."""
     folders = [lab.root / "files", lab.peers, lab.project / ".onebox"]
     for folder in [*folders, lab.work if up else lab.results]:
         data.empty(folder)

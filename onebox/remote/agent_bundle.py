@@ -1,4 +1,4 @@
-"""Pack the agent into the one file that goes to the box."""
+"""Pack the agent into one file for the box."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 MAIN = "from agent.main import main\n\nmain()\n"
 SMALL = "from agent.main import main\n\nmain(small=True)\n"
-# What it takes to watch, to greet a client, and to be sent the whole agent.
+# The modules of the small agent: the watchdog, and receiving the whole agent.
 SEED = (
     "__init__",
     "box",
@@ -27,13 +27,13 @@ SEED = (
     "server",
     "watchdog",
 )
-# Two threads that parse at once make Python 3.11 lose count: a SystemError.
+# In Python 3.11, ast.parse in two threads at a time raises SystemError.
 _PARSING = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
 def bundle() -> bytes:
-    """Return the agent as a zip archive that python3 runs; same in, same out."""
+    """Return the agent as a zip archive that python3 runs; its bytes reproduce."""
     files = {"__main__.py": MAIN}
     folder = _folder()
     for path in sorted(folder.rglob("*.py")):
@@ -45,19 +45,19 @@ def bundle() -> bytes:
 @functools.lru_cache(maxsize=1)
 def seed() -> bytes:
     """
-    Return as small an agent as a box can begin its life with.
+    Return the small agent that user data carries for the first boot.
 
-    It is not compressed within: as a whole it can be made much smaller.
+    Its files are not compressed, because the user data as a whole compresses better.
     """
     files = {"__main__.py": SMALL}
     for name in SEED:
         text = (_folder() / f"{name}.py").read_text("utf-8")
-        files[f"agent/{name}.py"] = _bare(text)
+        files[f"agent/{name}.py"] = _stripped(text)
     return _zip(files, zipfile.ZIP_STORED)
 
 
 def version() -> str:
-    """Return a short hash of the agent, by which both ends compare theirs."""
+    """Return a short hash of the agent, which both ends compare."""
     return hashlib.sha256(bundle()).hexdigest()[:12]
 
 
@@ -69,14 +69,14 @@ def _zip(files: Mapping[str, str], method: int) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
         for name, text in files.items():
-            # A fixed date: the same sources give the same bytes.
+            # A fixed date, so that the same sources give the same bytes.
             info = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
             archive.writestr(info, text, method, 9)
     return out.getvalue()
 
 
-def _bare(text: str) -> str:
-    """Return a module without its comments and docstrings."""
+def _stripped(text: str) -> str:
+    """Return the source of a module without comments and docstrings."""
     with _PARSING:
         module = ast.parse(text)
     for node in ast.walk(module):

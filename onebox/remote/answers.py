@@ -1,32 +1,22 @@
 """
-The answers of the agent as frozen values, checked once, where they arrive.
+The agent's answers as frozen values, checked where they arrive.
 
-A job may have replaced the agent of its box, so that no answer is trusted: ids
-follow one pattern, numbers have bounds, and texts are escaped for a terminal. What
-breaks a rule raises `ProtocolError`.
+A job may have replaced the agent of its box, so no answer is trusted: ids match one
+pattern, numbers have bounds, and texts are escaped for a terminal. Every function and
+`parse` method raises ProtocolError for an invalid answer, if it names no other error.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from onebox.agent.file_names import Hostile, printable, raw, show
+from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.manifest import Entry
-from onebox.agent.files.stream import Offer
-from onebox.agent.jobs import state
-from onebox.errors import ProtocolError
+from onebox.remote.json_fields import LATEST, MOST_TEXTS, Fields
 
-# No size, offset or count of a real box is larger.
-LARGEST = (1 << 63) - 1
-# Seconds, since the epoch or of anything: the year 5138.
-LATEST = 1e11
-# How many characters of a text are used, and how many items of a list.
-LONGEST_TEXT = 2000
-MOST_TEXTS = 100
 STATES = ("none", "running", "exited", "lost")
 CAUSE = re.compile(r"[a-z][a-z-]{0,31}")
 PUBLIC_KEY = re.compile(r"ssh-[a-z0-9-]{1,32} [A-Za-z0-9+/]{16,1024}={0,2}")
@@ -38,11 +28,11 @@ class ExitRecord:
     """
     How a job ended.
 
-    *code* is the exit code as a shell shows it, *cause* why the job ended ("exit",
-    "signal", "oom", …), *signal* the signal that ended its main process. Of
-    *log_bytes* of output *log_gone* were dropped by the box. *memory_peak* is in
-    bytes, *memory_largest* names the process that used most of it. *survivors* are
-    the commands that the job left running.
+    *code* is the exit code as a shell reports it, *cause* the reason ("exit", "signal",
+    "oom", …), *signal* the signal that ended the main process. The job wrote
+    *log_bytes* of output, of which the box dropped *log_gone*. *memory_peak* is in
+    bytes; *memory_largest* names the process that used most of it. *survivors* are
+    commands that the job left running.
     """
 
     job: str
@@ -65,33 +55,31 @@ class ExitRecord:
 
     @classmethod
     def parse(cls, value: object) -> ExitRecord:
-        """Check an exit record. Raises ProtocolError."""
-        told = Fields(value, "exit record")
+        """Return the exit record in an answer."""
+        fields = Fields(value, "exit record")
         return cls(
-            job=told.job("job"),
-            code=told.integer("code", most=255),
-            cause=told.matching("cause", CAUSE),
-            signal=told.integer_or_none("signal", most=128),
-            started=told.number("started"),
-            ended=told.number("ended"),
-            log_bytes=told.integer("log_bytes"),
-            # Records of earlier versions have none of these.
-            log_gone=told.integer_or_none("log_gone") or 0,
-            cpu_seconds=told.number_or_none("cpu_seconds"),
-            memory_peak=told.integer_or_none("memory_peak"),
-            memory_largest=told.text("memory_largest"),
-            survivors=told.texts("survivors"),
+            job=fields.job("job"),
+            code=fields.integer("code", most=255),
+            cause=fields.matching("cause", CAUSE),
+            signal=fields.integer_or_none("signal", most=128),
+            started=fields.number("started"),
+            ended=fields.number("ended"),
+            log_bytes=fields.integer("log_bytes"),
+            log_gone=fields.integer_or_none("log_gone") or 0,
+            cpu_seconds=fields.number_or_none("cpu_seconds"),
+            memory_peak=fields.integer_or_none("memory_peak"),
+            memory_largest=fields.text("memory_largest"),
+            survivors=fields.texts("survivors"),
         )
 
 
 @dataclass(frozen=True)
 class JobStatus:
     """
-    What the agent knows about a job.
+    The state of a job: "none", "running", "exited" or "lost".
 
-    *state* is "none", "running", "exited" or "lost"; *record* is set exactly if it is
-    "exited". *why* is the reason of a lost job; *alive* means that processes of a lost
-    job still run.
+    *record* is set if and only if the state is "exited". *why* is the reason for a lost
+    job; *alive* means that processes of a lost job still run.
     """
 
     job: str
@@ -104,45 +92,45 @@ class JobStatus:
 
     @property
     def runs(self) -> bool:
-        """Tell whether the job runs, or processes that it left when it was lost."""
+        """Return whether the job runs, or processes of a lost job do."""
         return self.state == "running" or self.alive
 
     @property
     def cause(self) -> str:
-        """Return why the job ended, "" if that is not known."""
+        """Return why the job ended, "" if that is unknown."""
         return "" if self.record is None else self.record.cause
 
     @classmethod
     def parse(cls, value: object, job: str | None = None) -> JobStatus:
         """
-        Check the answer about a job. Raises ProtocolError.
+        Return the status in an answer.
 
         Args:
-            job: The job that was asked for, None for the latest one.
+            job: The requested job, None for the latest one.
         """
-        told = Fields(value, "job status")
-        state = told.one_of("state", STATES)
+        fields = Fields(value, "job status")
+        state = fields.one_of("state", STATES)
         if state == "none":
             return cls(job or "", state)
         status = cls(
-            job=told.job("job"),
+            job=fields.job("job"),
             state=state,
-            record=ExitRecord.parse(told["record"]) if state == "exited" else None,
-            why=told.text("why"),
-            alive=told.flag("alive"),
-            started=told.number_or_none("started"),
-            log_bytes=told.integer("log_bytes"),
+            record=ExitRecord.parse(fields["record"]) if state == "exited" else None,
+            why=fields.text("why"),
+            alive=fields.flag("alive"),
+            started=fields.number_or_none("started"),
+            log_bytes=fields.integer("log_bytes"),
         )
         if job is not None and status.job != job:
-            raise told.wrong(f"it is about {status.job}, not {job}")
+            raise fields.invalid(f"it is about {status.job}, not {job}")
         if status.record is not None and status.record.job != status.job:
-            raise told.wrong(f"its record is that of {status.record.job}")
+            raise fields.invalid(f"its record is that of {status.record.job}")
         return status
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a box uses at a moment: CPUs and bytes; None where it is not known."""
+    """The current use of a box, in CPUs and bytes; None if unknown."""
 
     cpu: float | None = None
     cpus: int | None = None
@@ -151,22 +139,22 @@ class Sample:
 
     @classmethod
     def parse(cls, value: object) -> Sample:
-        """Check a sample. Raises ProtocolError."""
-        told = Fields(value, "sample")
+        """Return the sample in an answer."""
+        fields = Fields(value, "sample")
         return cls(
-            cpu=told.number_or_none("cpu", least=-LATEST),
-            cpus=told.integer_or_none("cpus"),
-            memory=told.integer_or_none("memory"),
-            memory_total=told.integer_or_none("memory_total"),
+            cpu=fields.number_or_none("cpu", least=-LATEST),
+            cpus=fields.integer_or_none("cpus"),
+            memory=fields.integer_or_none("memory"),
+            memory_total=fields.integer_or_none("memory_total"),
         )
 
 
 @dataclass(frozen=True)
 class Hello:
     """
-    What a client learns when it meets the box: versions, machine, clock.
+    The first answer of an agent: its version, the machine, the box's clock.
 
-    *deadline* is the moment (epoch) at which the box itself means to power off.
+    *deadline* is the time (epoch seconds) at which the box powers itself off.
     """
 
     agent: str
@@ -176,32 +164,19 @@ class Hello:
 
     @classmethod
     def parse(cls, value: object) -> Hello:
-        """Check the first answer of an agent. Raises ProtocolError."""
-        told = Fields(value, "hello")
+        """Return the first answer of an agent."""
+        fields = Fields(value, "hello")
         return cls(
-            agent=told.matching("agent", WORD),
-            arch=told.matching("arch", WORD),
-            now=told.number_or_none("now"),
-            deadline=told.number_or_none("deadline"),
+            agent=fields.matching("agent", WORD),
+            arch=fields.matching("arch", WORD),
+            now=fields.number_or_none("now"),
+            deadline=fields.number_or_none("deadline"),
         )
 
 
 @dataclass(frozen=True)
-class Differing:
-    """The parts of a manifest that differ on the box."""
-
-    parts: tuple[int, ...]
-
-    @classmethod
-    def parse(cls, value: object, count: int) -> Differing:
-        """Check which of *count* parts differ. Raises ProtocolError."""
-        told = Fields(value, "list of parts")
-        return cls(told.integers("parts", count, most=count - 1))
-
-
-@dataclass(frozen=True)
 class PushResult:
-    """What the box says at the end of a push."""
+    """The answer that ends a push; *deleted* counts the removed files."""
 
     equal: bool
     digest: str
@@ -209,27 +184,26 @@ class PushResult:
 
     @classmethod
     def parse(cls, value: object) -> PushResult:
-        """Check the answer to a push. Raises ProtocolError."""
-        told = Fields(value, "answer to a push")
+        """Return the answer to a push."""
+        fields = Fields(value, "answer to a push")
         return cls(
-            equal=told.flag("equal"),
-            digest=told.text("digest"),
-            deleted=told.integer("deleted"),
+            equal=fields.flag("equal"),
+            digest=fields.text("digest"),
+            deleted=fields.integer("deleted"),
         )
 
 
 @dataclass(frozen=True)
 class ScanResult:
     """
-    What the box says at the end of a scan.
+    The answer that ends a scan of the outputs; `agent.files.file_ops` has the details.
 
-    *parts* are the parts of the manifest that were sent; *missing* names the roots
-    that do not exist, *nowhere* the links that lead to no file or folder. *made* is
-    False if no output is new or changed since the push, *left* counts such files
-    outside of the outputs.
+    *buckets* are those of the manifest that were sent. *missing* are roots that do not
+    exist, *nowhere* links to no file or folder. *made* is whether any output is new or
+    changed since the push; *left* counts such files outside of the outputs.
     """
 
-    parts: tuple[int, ...]
+    buckets: tuple[int, ...]
     missing: tuple[str, ...]
     special: tuple[bytes, ...]
     unreadable: tuple[bytes, ...]
@@ -241,199 +215,92 @@ class ScanResult:
 
     @classmethod
     def parse(cls, value: object, roots: frozenset[str], count: int) -> ScanResult:
-        """Check the answer to a scan of *roots*. Raises ProtocolError."""
-        told = Fields(value, "answer to a scan")
-        missing = told.names("missing")
-        strange = [name for name in missing if name not in roots]
-        if strange:
-            raise told.wrong(f"{printable(strange[0])} was not asked for")
+        """
+        Return the answer to a scan of *roots*.
+
+        Args:
+            count: How many bucket hashes were sent.
+        """
+        fields = Fields(value, "answer to a scan")
+        missing = fields.names("missing")
+        unknown = [name for name in missing if name not in roots]
+        if unknown:
+            raise fields.invalid(f"{printable(unknown[0])} was not asked for")
         return cls(
-            parts=told.integers("parts", count, most=count - 1) if count else (),
+            buckets=_buckets(fields, count) if count else (),
             missing=missing,
-            special=told.paths("special"),
-            unreadable=told.paths("unreadable"),
-            unstable=told.paths("unstable"),
-            nowhere=told.paths("nowhere"),
-            made=told.flag("made"),
-            left=told.integer_or_none("left") or 0,
-            left_names=told.paths("left_names")[:MOST_TEXTS],
+            special=fields.paths("special"),
+            unreadable=fields.paths("unreadable"),
+            unstable=fields.paths("unstable"),
+            nowhere=fields.paths("nowhere"),
+            made=fields.flag("made"),
+            left=fields.integer_or_none("left") or 0,
+            left_names=fields.paths("left_names")[:MOST_TEXTS],
         )
 
 
+def buckets(value: object, count: int) -> tuple[int, ...]:
+    """Return the buckets of a manifest that differ, of *count* that were sent."""
+    return _buckets(Fields(value, "list of buckets"), count)
+
+
 def refusal(value: object) -> tuple[str, str]:
-    """Check why the agent refused: the kind and the message. Raises ProtocolError."""
-    told = Fields(value, "refusal")
-    return told.text("kind"), told.text("message")
+    """Return the kind and the message of an error answer."""
+    fields = Fields(value, "refusal")
+    return fields.text("kind"), fields.text("message")
 
 
 def push_row(row: object) -> tuple[bytes, str, list[Any]]:
     """
-    Check a row of what the box lacks: path, kind, and what it has of the file.
+    Return a row about a file of a push: path, kind, and the values of an offer.
 
     Raises:
-        Hostile: It is no such row.
+        Hostile: The row is invalid.
     """
     if not isinstance(row, list) or len(row) not in (2, 6):
-        raise Hostile("no row of a list of files")
-    path, kind, *rest = row
+        raise Hostile("an invalid row")
+    path, kind, *offered = row
     if not isinstance(path, str) or kind not in ("gone", "settle", "lack"):
-        raise Hostile("no row of a list of files")
+        raise Hostile("an invalid row")
     try:
-        return raw(path), kind, rest
+        return raw(path), kind, offered
     except UnicodeEncodeError as error:
-        raise Hostile("no path") from error
+        raise Hostile("an invalid path") from error
 
 
-def offer(entry: Entry, rest: list[Any]) -> Offer:
+def offer(entry: Entry, values: list[Any]) -> Offer:
     """
-    Check what the box has of a file already. Raises Hostile.
+    Return the box's offer for a file.
 
     Args:
-        rest: Offset, hash, whether that is a whole file, hashes of blocks; or nothing.
+        values: Offset, hash, whether the file is complete, block hashes; or nothing.
+
+    Raises:
+        Hostile: The offer is invalid.
     """
-    found = Offer(entry)
     if entry.kind != "f":
         raise Hostile(f"{show(entry.path)} is no file")
-    if not rest:
-        return found
-    offset, sha, whole, blocks = rest
+    if not values:
+        return Offer(entry)
+    offset, sha, whole, blocks = values
     typed = isinstance(sha, str) and isinstance(blocks, str) and type(whole) is bool
     if not typed or type(offset) is not int or not 0 <= offset <= entry.size:
-        raise Hostile(f"{show(entry.path)}: no offset and hash")
+        raise Hostile(f"invalid offset or hash of {show(entry.path)}")
     try:
-        return found.taken(offset, sha, whole, blocks)
+        return Offer.from_json(entry, offset, sha, whole, blocks)
     except ValueError as error:
-        raise Hostile(f"{show(entry.path)}: no hash") from error
+        raise Hostile(f"invalid hash of {show(entry.path)}") from error
 
 
 def public_key(value: object) -> str:
-    """Check the host key in an answer. Raises ProtocolError."""
+    """Return the public host key in an answer."""
     return Fields(value, "answer about a host key").matching("public", PUBLIC_KEY)
 
 
 def gone(value: object, most: int) -> int:
-    """Check how many bytes of a log no longer exist. Raises ProtocolError."""
+    """Return how many bytes of a log were dropped, at most *most*."""
     return Fields(value, "note on a log").integer("gone", least=1, most=most)
 
 
-class Fields:
-    """The fields of a JSON object from a box, each checked as it is read."""
-
-    def __init__(self, value: object, what: str) -> None:
-        self._what = what
-        if not isinstance(value, dict):
-            raise self.wrong("it is no object")
-        self._value: Mapping[str, Any] = value
-
-    def __getitem__(self, name: str) -> object:
-        return self._value.get(name)
-
-    def wrong(self, why: str) -> ProtocolError:
-        """Return the error that says what is wrong with the object."""
-        return ProtocolError(
-            f"the box sent no valid {self._what}: {why}",
-            next="inv ssh looks at the box; inv teardown --discard-outputs gives it up",
-        )
-
-    def job(self, name: str) -> str:
-        """Return the id of a job: it names files here."""
-        return self.matching(name, state.JOB)
-
-    def matching(self, name: str, pattern: re.Pattern[str]) -> str:
-        """Return a text that follows a pattern."""
-        value = self[name]
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise self._refused(name)
-        return value
-
-    def one_of(self, name: str, words: tuple[str, ...]) -> str:
-        """Return a text that is one of some words."""
-        value = self[name]
-        if not isinstance(value, str) or value not in words:
-            raise self._refused(name)
-        return value
-
-    def text(self, name: str) -> str:
-        """Return a text as it can be shown on any terminal; "" if it is absent."""
-        value = self[name]
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise self._refused(name)
-        return printable(value[:LONGEST_TEXT])
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Return texts as they can be shown on any terminal."""
-        return tuple(
-            printable(text[:LONGEST_TEXT]) for text in self.names(name)[:MOST_TEXTS]
-        )
-
-    def names(self, name: str) -> tuple[str, ...]:
-        """Return texts as they are; none if they are absent."""
-        value = self[name]
-        if value is None:
-            return ()
-        if not isinstance(value, list):
-            raise self._refused(name)
-        if not all(isinstance(text, str) for text in value):
-            raise self._refused(name)
-        return tuple(value)
-
-    def paths(self, name: str) -> tuple[bytes, ...]:
-        """Return paths, of any bytes; none if they are absent."""
-        try:
-            return tuple(raw(path) for path in self.names(name))
-        except UnicodeEncodeError as error:
-            raise self._refused(name) from error
-
-    def flag(self, name: str) -> bool:
-        """Return a truth value; False if it is absent."""
-        value = self[name]
-        if value is not None and not isinstance(value, bool):
-            raise self._refused(name)
-        return bool(value)
-
-    def integer(self, name: str, *, least: int = 0, most: int = LARGEST) -> int:
-        """Return a whole number within bounds."""
-        value = self[name]
-        if type(value) is not int or not least <= value <= most:
-            raise self._refused(name)
-        return value
-
-    def integer_or_none(self, name: str, *, most: int = LARGEST) -> int | None:
-        """Return a whole number within bounds, None if it is absent."""
-        return None if self[name] is None else self.integer(name, most=most)
-
-    def integers(self, name: str, count: int, *, most: int) -> tuple[int, ...]:
-        """Return at most *count* whole numbers within bounds."""
-        value = self[name]
-        if not isinstance(value, list) or len(value) > count:
-            raise self._refused(name)
-        if not all(type(one) is int and 0 <= one <= most for one in value):
-            raise self._refused(name)
-        return tuple(value)
-
-    def number(self, name: str, *, least: float = 0.0, most: float = LATEST) -> float:
-        """Return a finite number within bounds."""
-        value = self[name]
-        if type(value) not in (int, float) or not isinstance(value, (int, float)):
-            raise self._refused(name)
-        if not least <= value <= most or not math.isfinite(value):
-            raise self._refused(name)
-        return float(value)
-
-    def number_or_none(self, name: str, *, least: float = 0.0) -> float | None:
-        """Return a finite number within bounds, None if it is absent."""
-        return None if self[name] is None else self.number(name, least=least)
-
-    def _refused(self, name: str) -> ProtocolError:
-        value = self[name]
-        if isinstance(value, str):
-            shown = f'"{printable(value[:80])}"'
-        elif isinstance(value, (dict, list)):
-            shown = "a list" if isinstance(value, list) else "an object"
-        elif type(value) is int and abs(value) > LARGEST:
-            shown = "a huge number"
-        else:
-            shown = str(value)
-        return self.wrong(f"{name} is {shown}")
+def _buckets(fields: Fields, count: int) -> tuple[int, ...]:
+    return fields.integers("buckets", count, most=count - 1)

@@ -1,4 +1,4 @@
-"""One conversation with the agent on the box, over any command that reaches it."""
+"""A request channel to the agent on the box, over any command that reaches it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from onebox.agent import protocol
 from onebox.errors import ConnectionLost, Lost, OneboxError, ProtocolError
 from onebox.remote import answers
 
-# A follower that sends this often keeps the lease (see agent.watch) alive.
+# "Still here" is sent this often; it renews the lease (see `agent.watchdog`).
 PING_SECONDS = 10.0
-# An agent at work sends a frame every `wire.BEAT_SECONDS`, and reads what it is
-# sent: one that does neither for so long hangs, even if ssh itself still answers.
+# A working agent sends a frame every `protocol.BEAT_SECONDS` and reads all frames. If
+# it does neither for this long it hangs, even if ssh itself still answers.
 SILENCE_SECONDS = 180.0
-# What an answer in JSON may take, and what comes before it.
+# The longest JSON answer, and the longest JSON frame before an answer, in bytes.
 LONGEST_ANSWER = 1 << 24
 LONGEST_NOTE = 1 << 16
-# As many "still at work", or other frames of nothing, as eleven days bring.
+# As many empty frames such as "still at work" as arrive in eleven days.
 MOST_BEATS = 100_000
-# What is skipped before an answer that nothing comes before.
+# Frames that `finish` skips before the answer.
 MOST_SKIPPED = 10_000
 
 
 class AgentError(OneboxError):
-    """The agent understood the request and refused it; *kind* says why."""
+    """The agent refused a request; *kind* is the reason, for programs."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -38,28 +38,28 @@ class AgentError(OneboxError):
 
 
 class Silent(ConnectionLost):
-    """The connection stands, but the agent neither sends nor reads."""
+    """The connection is open, but the agent neither sends nor reads."""
 
 
 class AgentChannel:
     """
-    A running agent, reached by *argv*; requests are answered in order.
+    A channel to an agent that *argv* starts; requests are answered in order.
 
-    While it is open, a thread tells the agent every few seconds that somebody
-    is still here. Any break raises `ConnectionLost`, and the link is then dead:
-    the caller opens another one and asks the box how far things got. What is no
-    frame raises `ProtocolError`: trying again would be of no use.
+    A thread renews the lease every few seconds while the channel is open. A broken
+    connection raises `ConnectionLost`; then the channel is unusable, and the caller
+    opens another one and asks the box for the state of its work. Invalid frames raise
+    `ProtocolError`: a new attempt would not help.
 
     Attributes:
-        moved: How many bytes of data have gone either way.
+        moved: How many bytes of data were sent and received.
 
-        another: Opens one more connection of its own to the same agent, where
-            that is possible.
+        another: Opens a further connection to the same agent, None if that is
+            impossible.
     """
 
     def __init__(self, argv: Sequence[str], *, errors: IO[bytes] | None = None) -> None:
-        # A session of its own: Ctrl-C in the terminal is for us to handle, not
-        # for the ssh process that carries the conversation.
+        # In its own session, so that Ctrl-C in the terminal reaches only onebox and
+        # not the ssh process.
         self.process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -77,8 +77,8 @@ class AgentChannel:
         self.moved = 0
         self.another: Callable[[], AgentChannel] | None = None
         self._under_way = False
-        # Since when the write under way waits for the agent to read.
-        self._writing: float | None = None
+        # When the current write began; it may wait for the agent to read.
+        self._write_began: float | None = None
         self._stuck = False
         self._sending = threading.Lock()
         self._closed = threading.Event()
@@ -86,7 +86,7 @@ class AgentChannel:
 
     @property
     def usable(self) -> bool:
-        """Tell whether it can take a request: not broken, none half done."""
+        """Return whether a request can be sent: not broken, none under way."""
         return not self._closed.is_set() and not self._under_way
 
     def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
@@ -96,21 +96,21 @@ class AgentChannel:
         Raises:
             AgentError: The agent refused.
 
-            ConnectionLost: The connection broke; the fate of the request is
-                not known.
+            ConnectionLost: The connection broke; whether the request was carried out
+                is unknown.
         """
         self.begin(op, **arguments)
         return self.finish()
 
     def begin(self, op: str, **arguments: Any) -> None:
-        """Send a request whose data or events follow."""
+        """Send a request; the caller then sends its data and reads its frames."""
         if self._under_way:
-            raise ConnectionLost("an earlier request was broken off half way")
+            raise ConnectionLost("an earlier request is incomplete")
         self._under_way = True
         self.send(b"Q", protocol.dumps({"op": op, **arguments}))
 
     def send(self, kind: bytes, payload: bytes | bytearray | memoryview = b"") -> None:
-        """Send one frame of the request under way."""
+        """Send a frame of the current request."""
         try:
             with self._sending:
                 self._send(kind, payload)
@@ -127,14 +127,15 @@ class AgentChannel:
         beats: bool = False,
     ) -> Iterator[tuple[bytes, bytes]]:
         """
-        Yield the frames of the request under way, up to its answer ("A").
-
-        An answer that takes longer than *within* seconds, or *silence* that lasts
-        as long, breaks the connection.
+        Yield the frames of the current request, up to its answer ("A").
 
         Args:
-            beats: Yield "still at work" (P), too: where lanes take turns each frame
-                counts.
+            within: The most seconds until the answer; then ConnectionLost is raised.
+
+            silence: The most seconds without a frame; likewise.
+
+            beats: Also yield "still at work" (P). With several stripes the order of
+                all frames matters.
         """
         silence = SILENCE_SECONDS if silence is None else silence
         end = math.inf if within is None else time.monotonic() + within
@@ -142,20 +143,18 @@ class AgentChannel:
         while True:
             try:
                 kind, payload = self._receive(min(end, time.monotonic() + silence))
-                told = self._json(kind, payload) if kind in b"AEGS" else {}
+                value = self._json(kind, payload) if kind in b"AEGS" else {}
                 if kind in b"CDP" and not payload:
                     count += 1
                     if count > MOST_BEATS:
-                        raise protocol.Garbled(
-                            "frames without an end, and nothing in them"
-                        )
+                        raise protocol.Garbled("too many empty frames")
                 if kind == b"P" and not beats:
                     continue
             except protocol.Closed as error:
                 raise self._lost(error) from error
             self._under_way = kind not in b"AE"
             if kind == b"E":
-                raise AgentError(*answers.refusal(told))
+                raise AgentError(*answers.refusal(value))
             if kind in b"CD":
                 self.moved += len(payload)
             yield kind, payload
@@ -163,26 +162,25 @@ class AgentChannel:
                 return
 
     def finish(self, *, within: float | None = None) -> dict[str, Any]:
-        """Return the answer of the request under way; skip what comes before."""
+        """Return the answer of the current request; skip the frames before it."""
         for count, (kind, payload) in enumerate(self.frames(within=within)):
             if kind == b"A":
                 return protocol.loads(payload)
             if count > MOST_SKIPPED:
                 break
         self._closed.set()
-        raise ProtocolError("the box sends without an end, and no answer")
+        raise ProtocolError("the box sends too many frames and no answer")
 
     def close(self, *, wait: float = 2.0) -> None:
-        """Hang up. The agent's process ends; jobs on the box do not."""
+        """Close the connection. The agent's process ends; jobs on the box go on."""
         self._closed.set()
-        # Not while the other thread is about to write: the number of a closed
-        # descriptor may be another file's a moment later. Should it be stuck in
-        # its write, that one write is all it still does.
-        unused = self._sending.acquire(timeout=wait)
+        # Wait for the other thread's write: the number of a closed descriptor may
+        # soon belong to another file. If that write hangs, it is the thread's last.
+        acquired = self._sending.acquire(timeout=wait)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
-        if unused:
+        if acquired:
             self._sending.release()
         try:
             self.process.wait(wait)
@@ -198,12 +196,12 @@ class AgentChannel:
 
     def _send(self, kind: bytes, payload: bytes | bytearray | memoryview = b"") -> None:
         if self._closed.is_set():
-            raise protocol.Closed("hung up")
-        self._writing = time.monotonic()
+            raise protocol.Closed("the channel is closed")
+        self._write_began = time.monotonic()
         try:
             self.wire.send(kind, payload)
         finally:
-            self._writing = None
+            self._write_began = None
 
     def _json(self, kind: bytes, payload: bytes) -> dict[str, Any]:
         if len(payload) > (LONGEST_ANSWER if kind == b"A" else LONGEST_NOTE):
@@ -212,7 +210,7 @@ class AgentChannel:
 
     def _receive(self, until: float) -> tuple[bytes, bytes]:
         if self._closed.is_set():
-            raise protocol.Closed("hung up")
+            raise protocol.Closed("the channel is closed")
         frame = self.wire.ready()
         while frame is None:
             left = max(until - time.monotonic(), 0.0)
@@ -229,12 +227,11 @@ class AgentChannel:
         self._closed.set()
         if isinstance(why, protocol.Garbled):
             return ProtocolError(
-                f"what answers is no agent of ours ({why})",
-                next="does ssh, or the box's shell, print something of its own? "
-                "inv ssh to look",
+                f"the remote side is not the onebox agent ({why})",
+                next="inv ssh shows whether the box's shell prints something by itself",
             )
         if self._stuck:
-            return Silent("the box does not take what it is sent")
+            return Silent("the box does not read what it is sent")
         try:
             code = self.process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -243,9 +240,9 @@ class AgentChannel:
 
     def _keep_alive(self) -> None:
         while not self._closed.wait(PING_SECONDS):
-            since = self._writing
+            since = self._write_began
             if since is not None and time.monotonic() - since > SILENCE_SECONDS:
-                # The write fails at once, in the thread that waits for it.
+                # This makes the hanging write fail in its thread.
                 self._stuck = True
                 self.process.kill()
                 return

@@ -1,4 +1,4 @@
-"""The ssh keys: the owner's own, and the one that a new box will answer with."""
+"""The ssh keys: the owner's identity, and the host keys of new boxes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from onebox.errors import OneboxError
 from onebox.providers.base import HostKey
 from onebox.store.atomic_files import clear_drafts, private_dir
 
-# How what is only half a key, or half an owner's id, is called.
+# The prefix of incomplete files; the owner's id uses it too.
 DRAFT = ".draft-"
 
 
 def identity(directory: Path) -> Path:
-    """Return the owner's private ssh key; make it the first time."""
+    """Return the path of the owner's private ssh key; create it the first time."""
     path = private_dir(directory) / "identity"
     clear_drafts(directory, f"{DRAFT}*")
     if not path.exists():
         with tempfile.TemporaryDirectory(prefix=DRAFT, dir=directory) as scratch:
             draft = Path(scratch) / "identity"
             _keygen(draft, "onebox")
-            # No public half beside it: ssh would offer that one, were it ever
-            # another key's, and the private one holds it anyway.
+            # ssh would offer a public key file beside it, even one of another key. The
+            # private key includes its public half.
             path.with_suffix(".pub").unlink(missing_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.link(draft, path)
@@ -35,13 +35,13 @@ def identity(directory: Path) -> Path:
 
 
 def public_half(path: Path) -> str:
-    """Return the public key that belongs to a private one."""
+    """Return the public key of a private key."""
     done = _ssh_keygen(["-y", "-f", str(path)])
     return done.strip()
 
 
 def new_host_key(directory: Path) -> HostKey:
-    """Make the host key that a new box will answer with; it passes through here."""
+    """Return a new host key for a box; no copy stays on this machine."""
     with tempfile.TemporaryDirectory(
         prefix=DRAFT, dir=private_dir(directory)
     ) as scratch:
@@ -52,7 +52,7 @@ def new_host_key(directory: Path) -> HostKey:
 
 
 def no_client(program: str) -> OneboxError:
-    """Return the error of a machine on which OpenSSH's client is missing."""
+    """Return the error for a missing OpenSSH client."""
     return OneboxError(
         f"there is no OpenSSH client on this machine ({program} is missing)",
         next="install it, for example: apt install openssh-client",

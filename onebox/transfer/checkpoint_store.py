@@ -1,10 +1,9 @@
 """
 Keep the last two pulls of a running job's checkpoints.
 
-A pull is made beside the ones that are there, and takes its place among them
-only when every file of it is here and verified: one that breaks off, or that
-the client is killed in, harms none. Files that have not changed are shared by
-the pulls, and are not sent again.
+A pull is made in a folder of its own, which gets its final name when every file is
+there and verified: a broken connection or a crash damages no earlier pull. Pulls share
+unchanged files by hard links, and these are not sent again.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from onebox.transfer import fetch_outputs
 from onebox.transfer.fsync import sync_folder
 from onebox.transfer.progress import Progress
 
-KEPT = 2
-ABOUT = "pull.json"
-# Not under its final name yet.
+MOST_PULLS = 2
+DESCRIPTION = "pull.json"
+# The folder of a pull that is not complete.
 DRAFT = "next"
 
 
@@ -41,8 +40,9 @@ class Pull:
     """
     One complete pull.
 
-    *run* is the id of the first job of its run, *job* that of the attempt it is
-    from; *at* is when it was last seen to be what the box has.
+    *run* is the id of the first job of its run, *job* that of the attempt it is from.
+    *at* is the time (epoch seconds) when the box last had the same files. *kept_out*
+    are files that kept changing and are missing or older.
     """
 
     number: int
@@ -57,23 +57,23 @@ class Pull:
 
 
 class Pulls:
-    """The pulls of one box name, in a directory of their own."""
+    """The pulls of one box name, each in a numbered folder of *directory*."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def all(self) -> list[Pull]:
         """Return the complete pulls, oldest first."""
-        found = [_read(self.directory / name / ABOUT) for name in self._numbers()]
-        return sorted((pull for pull in found if pull), key=lambda pull: pull.number)
+        pulls = [_read(self.directory / name) for name in self._numbers()]
+        return sorted((pull for pull in pulls if pull), key=lambda pull: pull.number)
 
     def latest(self, run: str) -> Pull | None:
-        """Return the newest pull of a run, whichever of its attempts it is from."""
-        mine = [pull for pull in self.all() if pull.run == run]
-        return mine[-1] if mine else None
+        """Return the newest pull of a run, from any of its attempts."""
+        pulls = [pull for pull in self.all() if pull.run == run]
+        return pulls[-1] if pulls else None
 
     def folder(self, pull: Pull) -> Path:
-        """Return where the files of a pull are, under the same paths as on the box."""
+        """Return the folder with the files of a pull, under their paths on the box."""
         return self.directory / str(pull.number) / "files"
 
     def take(
@@ -88,57 +88,57 @@ class Pulls:
         wait: float = 0.0,
     ) -> Pull | None:
         """
-        Bring what is below *roots* on the box here, and return the newest pull.
+        Pull the files below *roots* from the box; return the newest pull.
 
-        A file that is written to meanwhile stays as it was in the pull before,
-        or is left out. A pull that finds nothing takes the place of none. None
-        is returned if there is no pull yet.
+        A file that keeps changing stays as in the last pull, or is left out. If the
+        box has no files, the last pull of the same run is returned, else None.
 
         Args:
-            wait: How many seconds another pull under way may take to end.
+            wait: How many seconds to wait for another pull to end.
 
         Raises:
-            Busy: Another one is under way.
+            Busy: Another pull is under way.
 
-            OutputsHeld: Not all could be brought; the pulls are as they were.
+            OutputsHeld: Not all files could be fetched; earlier pulls are unchanged.
 
-            ConnectionLost: The same; what had come is not sent again.
+            ConnectionLost: The same; a new call continues the download.
         """
-        with fetch_outputs.holding(), self._alone(wait):
-            before = self.all()
-            last = before[-1] if before else None
+        with fetch_outputs.reporting_held(), self._lock(wait):
+            pulls = self.all()
+            last = pulls[-1] if pulls else None
             draft = self.directory / DRAFT
             self._remove(DRAFT)
             private_dir(draft / "files")
             if last is not None:
-                self._share(last, draft / "files")
-            done = fetch_outputs.fetch(
+                self._link_files(last, draft / "files")
+            fetched = fetch_outputs.fetch(
                 channel,
                 roots,
                 draft / "files",
                 private_dir(self.directory / "memory"),
                 progress,
-                while_written=True,
+                skip_unstable=True,
             )
-            # Another run's file is no earlier state of this one's.
-            as_before = done.unstable if last is not None and last.run == run else []
-            _settle(draft / "files", done.entries, as_before)
+            # Only a pull of the same run has an earlier state of the same file.
+            same_run = last is not None and last.run == run
+            as_before = fetched.unstable if same_run else []
+            _tidy(draft / "files", fetched.entries, as_before)
             pull = Pull(
                 number=last.number + 1 if last else 1,
                 run=run,
                 job=job,
                 box=box,
                 at=time.time(),
-                files=done.files,
-                bytes=done.bytes,
-                digest=done.digest,
-                kept_out=tuple(os.fsdecode(path) for path in sorted(done.unstable)),
+                files=fetched.files,
+                bytes=fetched.bytes,
+                digest=fetched.digest,
+                kept_out=tuple(os.fsdecode(path) for path in sorted(fetched.unstable)),
             )
-            if not done.files:
+            if not fetched.files:
                 self._remove(DRAFT)
-                return last if last is not None and last.run == run else None
-            if last is not None and _same(pull, last):
-                # As it was: it must not push out the one before it.
+                return last if same_run else None
+            if last is not None and _are_equal(pull, last):
+                # An equal pull must not push out the one before: update the last one.
                 pull = Pull(**{**asdict(pull), "number": last.number})
                 _write(self.directory / str(last.number), pull)
                 self._remove(DRAFT)
@@ -146,13 +146,13 @@ class Pulls:
             _write(draft, pull)
             draft.rename(self.directory / str(pull.number))
             sync_folder(self.directory)
-            for number in self._numbers()[:-KEPT]:
+            for number in self._numbers()[:-MOST_PULLS]:
                 self._remove(number)
             return pull
 
-    def _share(self, last: Pull, into: Path) -> None:
-        """Have the files of the last pull in another folder, without a copy."""
-        base, known = self.folder(last), self._index()
+    def _link_files(self, last: Pull, into: Path) -> None:
+        """Create the files of the last pull in another folder, as hard links."""
+        base, index = self.folder(last), self._index()
         for path in sorted(manifest.below(os.fsencode(base), b"")):
             old, new = base / os.fsdecode(path), into / os.fsdecode(path)
             st = old.lstat()
@@ -162,22 +162,22 @@ class Pulls:
             if stat.S_ISLNK(st.st_mode):
                 new.symlink_to(old.readlink())
                 continue
-            sha = known.get(path, st)
+            sha = index.get(path, st)
             try:
                 os.link(old, new)
             except OSError:
-                # Not every disk can have one file under two names.
+                # This disk does not support hard links.
                 shutil.copy2(old, new)
             if sha is not None:
-                known.put(path, new.lstat(), sha)
-        known.save()
+                index.put(path, new.lstat(), sha)
+        index.save()
 
     def _index(self) -> Index:
         memory = private_dir(self.directory / "memory")
         return Index(os.fsencode(memory / fetch_outputs.INDEX))
 
     @contextlib.contextmanager
-    def _alone(self, wait: float) -> Iterator[None]:
+    def _lock(self, wait: float) -> Iterator[None]:
         private_dir(self.directory)
         fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         until = time.monotonic() + wait
@@ -208,25 +208,25 @@ class Pulls:
             os.close(fd)
 
 
-def _settle(base: Path, entries: Sequence[Entry], as_before: Sequence[bytes]) -> None:
-    """Leave exactly what the box has, with its modes, and some files as they were."""
-    wanted = {entry.path for entry in entries}.union(as_before)
+def _tidy(base: Path, entries: Sequence[Entry], as_before: Sequence[bytes]) -> None:
+    """Remove what is not on the box, except *as_before*; set the modes of folders."""
+    paths = {entry.path for entry in entries}.union(as_before)
     root = os.fsencode(base)
-    holder = tree.Tree(root)
+    files = tree.Tree(root)
     try:
         for path in sorted(manifest.below(root, b""), reverse=True):
-            if path not in wanted:
-                holder.forget()
-                folder, name = holder.parent(path, make=False)
+            if path not in paths:
+                files.forget()
+                folder, name = files.parent(path, make=False)
                 tree.remove(folder, name)
         for entry in reversed(entries):
             if entry.kind == "d":
-                holder.chmod(entry.path, entry.mode)
+                files.chmod(entry.path, entry.mode)
     finally:
-        holder.close()
+        files.close()
 
 
-def _same(one: Pull, other: Pull) -> bool:
+def _are_equal(one: Pull, other: Pull) -> bool:
     return (one.run, one.job, one.digest, one.kept_out) == (
         other.run,
         other.job,
@@ -236,12 +236,14 @@ def _same(one: Pull, other: Pull) -> bool:
 
 
 def _write(folder: Path, pull: Pull) -> None:
-    write_atomically(folder / ABOUT, json.dumps(asdict(pull), indent=1).encode())
+    description = json.dumps(asdict(pull), indent=1).encode()
+    write_atomically(folder / DESCRIPTION, description)
 
 
-def _read(path: Path) -> Pull | None:
+def _read(folder: Path) -> Pull | None:
+    """Return the pull in a folder, None if it has no valid description."""
     try:
-        told = json.loads(path.read_bytes())
-        return Pull(**{**told, "kept_out": tuple(told["kept_out"])})
+        values = json.loads((folder / DESCRIPTION).read_bytes())
+        return Pull(**{**values, "kept_out": tuple(values["kept_out"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None

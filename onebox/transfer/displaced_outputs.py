@@ -1,4 +1,4 @@
-"""Outputs of one box that the fetch of another has moved out of its way."""
+"""Outputs of one box that a fetch from another box has moved out of its way."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from onebox.agent import file_names
 from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
-from onebox.transfer.ledger import Remembered
+from onebox.transfer.ledger import Ledger
 
-NAME = "displaced.jsonl"
+FILE = "displaced.jsonl"
 
 
 def note(
-    memory: Path, into: Path, kept: Iterable[tuple[bytes, bytes]], known: Index
+    memory: Path, into: Path, kept: Iterable[tuple[bytes, bytes]], index: Index
 ) -> dict[bytes, str]:
     """
-    Tell the boxes whose outputs were moved where they are now.
+    Note for each box where its displaced outputs are now.
 
     Args:
-        memory: That of the box whose outputs have taken their places.
+        memory: The memory folder of the box whose outputs were installed.
 
-        kept: Each path, and the name that what was there has now.
+        kept: The displaced paths, each with its new name.
 
     Returns:
-        The name of the box whose outputs they were, by path.
+        The names of the boxes whose outputs were displaced, by path.
     """
     others = [
-        (folder, Remembered(folder))
+        (folder, Ledger(folder))
         for folder in sorted(memory.parent.iterdir())
         if folder != memory and folder.is_dir()
     ]
-    found = {}
+    owners = {}
     for path, now in kept:
-        for folder, remembered in others:
-            moved = _entries(into, now, path, known)
-            if moved and all(remembered.is_ours(entry) for entry in moved):
-                found[path] = folder.name
-                with (folder / NAME).open("a", encoding="ascii") as out:
+        for folder, ledger in others:
+            moved = _entries(into, now, path, index)
+            if moved and all(ledger.is_ours(entry) for entry in moved):
+                owners[path] = folder.name
+                with (folder / FILE).open("a", encoding="ascii") as out:
                     row = [
-                        _way(into, folder),
+                        _relative(into, folder),
                         file_names.text(path),
                         file_names.text(now),
                     ]
@@ -52,38 +52,38 @@ def note(
                     out.flush()
                     os.fsync(out.fileno())
                 break
-    return found
+    return owners
 
 
-def entries(memory: Path, into: Path, known: Index) -> dict[bytes, Entry]:
-    """Return what is elsewhere of this box's outputs, by the path that it had."""
-    found = {}
-    # What a crash has cut off, or somebody has removed, is not here.
+def entries(memory: Path, into: Path, index: Index) -> dict[bytes, Entry]:
+    """Return the displaced outputs of this box, by their original paths."""
+    displaced = {}
+    # A file that is missing or cut off by a crash ends the list.
     with contextlib.suppress(OSError, ValueError, TypeError):
-        for line in (memory / NAME).read_text("ascii").splitlines():
+        for line in (memory / FILE).read_text("ascii").splitlines():
             folder, path, now = json.loads(line)
-            if folder == _way(into, memory):
-                moved = _entries(into, file_names.raw(now), file_names.raw(path), known)
-                found.update({entry.path: entry for entry in moved})
-    return found
+            if folder == _relative(into, memory):
+                moved = _entries(into, file_names.raw(now), file_names.raw(path), index)
+                displaced.update({entry.path: entry for entry in moved})
+    return displaced
 
 
 def forget(memory: Path) -> None:
-    """Take note that all outputs of this box are in their own places."""
-    (memory / NAME).unlink(missing_ok=True)
+    """Note that all outputs of this box are at their own paths."""
+    (memory / FILE).unlink(missing_ok=True)
 
 
-def _way(into: Path, memory: Path) -> str:
-    """Name a folder so that the project may be moved."""
+def _relative(into: Path, memory: Path) -> str:
+    """Return a relative path, so that the project can be moved."""
     return os.path.relpath(into, memory)
 
 
-def _entries(into: Path, now: bytes, path: bytes, known: Index) -> list[Entry]:
-    """Return what is below a name, as if it were below another one."""
+def _entries(into: Path, now: bytes, path: bytes, index: Index) -> list[Entry]:
+    """Return the entries at and below *now*, as if they were at *path*."""
     base = os.fsencode(into)
-    found = manifest.scan(base, manifest.below(base, now), known, hashing=True)
+    scanned = manifest.scan(base, manifest.below(base, now), index, hashing=True)
     return [
         entry._replace(path=path + entry.path[len(now) :])
-        for entry in found.entries
+        for entry in scanned.entries
         if entry.kind != "d"
     ]

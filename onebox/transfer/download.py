@@ -1,4 +1,4 @@
-"""Receive into a staging directory what the box has and this machine lacks."""
+"""Download the outputs that differ from the files here into a staging directory."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from pathlib import Path
 from onebox import formatting
 from onebox.agent.file_names import Hostile, text
 from onebox.agent.files import manifest, row_codec
+from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.receiver import Landed, Receiver
-from onebox.agent.files.stream import Offer
 from onebox.agent.files.striping import Stripes
 from onebox.errors import OutputsHeld
 from onebox.remote.channel import AgentChannel, AgentError
-from onebox.transfer.parallel_connections import Frame, Widening
+from onebox.transfer.parallel_connections import Frame, ParallelConnections
 from onebox.transfer.progress import Meter, Progress
 
 
 @dataclass(frozen=True)
-class Brought:
+class Downloaded:
     """
-    What has come: its hashes, and its names in the staging directory, by path.
+    The downloaded files, by path: hashes, names in the staging directory, block hashes.
 
-    *blocks* are the hashes of big files' blocks; *bad* did not come as announced.
+    *hashes* also has the files here that the box has confirmed as equal. *bad* are
+    files that changed on the box before they were sent.
     """
 
     hashes: dict[bytes, bytes] = field(default_factory=dict)
@@ -36,66 +37,89 @@ class Brought:
     bad: list[bytes] = field(default_factory=list)
 
 
-def bring(
+def download(
     channel: AgentChannel,
     entries: list[Entry],
-    seen: list[Entry],
+    here: list[Entry],
     into: Path,
-    known: Index,
+    index: Index,
     receiver: Receiver,
     progress: Progress,
-) -> Brought:
-    """Receive what is not here; *seen* has been found here a moment ago."""
-    offers: dict[bytes, Offer] = {}
-    base = os.fsencode(into)
-    here = {entry.path: entry for entry in seen}
-    paths = (entry.path for entry in entries if entry.path not in here)
-    found = manifest.scan(base, paths, known, hashing=False)
-    here.update((entry.path, entry) for entry in found.entries)
-    for entry in entries:
-        mine = here.get(entry.path)
-        # What the box has as it is here is the very entry that was found here.
-        if entry.kind == "f" and entry is not mine:
-            sha = _local_hash(base, mine, entry, known)
-            if sha is None or (entry.sha is not None and entry.sha != sha):
-                offer = receiver.offer(entry)
-            elif entry.sha is None:
-                offer = Offer(entry, entry.size, sha, whole=True)
-            else:
-                continue
-            if mine is not None:
-                offer = receiver.compared(offer, known)
-            offers[entry.path] = offer
+) -> Downloaded:
+    """
+    Download the files among *entries* that are not here.
+
+    Args:
+        here: Files that were scanned here a moment ago.
+
+        into: The folder of the files here; *index* has their hashes.
+
+    Raises:
+        OutputsHeld: The disk is too small, or the box cannot send a file.
+    """
+    offers = _offers(entries, here, into, index, receiver)
     need = sum(o.entry.size - o.offset for o in offers.values())
+    need += need // 20
     free = shutil.disk_usage(receiver.fd).free
-    if need + need // 20 > free:
+    if need > free:
         raise OutputsHeld(
-            f"need {formatting.byte_count(need + need // 20)}, have "
-            f"{formatting.byte_count(free)} "
-            f"on the disk of {into}"
+            f"need {formatting.byte_count(need)}, have "
+            f"{formatting.byte_count(free)} on the disk of {into}"
         )
-    brought = Brought()
+    downloaded = Downloaded()
     meter = Meter(progress, list(offers.values()))
 
     def land(landed: Landed) -> None:
         entry = landed.entry
         meter.done += 1
         assert entry.sha is not None
-        brought.hashes[entry.path] = entry.sha
+        downloaded.hashes[entry.path] = entry.sha
         if landed.name is not None:
             os.fchmod(landed.fd, entry.mode)
             os.utime(landed.fd, ns=(entry.mtime_ns, entry.mtime_ns))
-            brought.staged[entry.path] = landed.name
+            downloaded.staged[entry.path] = landed.name
         if landed.blocks:
-            brought.blocks[entry.path] = landed.blocks
+            downloaded.blocks[entry.path] = landed.blocks
 
     receiver.bad.clear()
     if offers:
         _transfer(channel, offers, receiver, land, meter)
-    brought.bad.extend(receiver.bad)
-    if not brought.bad:
+    downloaded.bad.extend(receiver.bad)
+    if not downloaded.bad:
         meter.finish()
-    return brought
+    return downloaded
+
+
+def _offers(
+    entries: list[Entry],
+    here: list[Entry],
+    into: Path,
+    index: Index,
+    receiver: Receiver,
+) -> dict[bytes, Offer]:
+    """Return the files whose contents or hashes are needed, by path."""
+    base = os.fsencode(into)
+    local = {entry.path: entry for entry in here}
+    other_paths = (entry.path for entry in entries if entry.path not in local)
+    scanned = manifest.scan(base, other_paths, index, hashing=False)
+    local.update((entry.path, entry) for entry in scanned.entries)
+    offers: dict[bytes, Offer] = {}
+    for entry in entries:
+        mine = local.get(entry.path)
+        # An unchanged file has the very entry that was scanned here.
+        if entry.kind != "f" or entry is mine:
+            continue
+        sha = _local_hash(base, mine, entry, index)
+        if sha is None or (entry.sha is not None and entry.sha != sha):
+            offer = receiver.offer(entry)
+        elif entry.sha is None:
+            offer = Offer(entry, entry.size, sha, whole=True)
+        else:
+            continue
+        if mine is not None:
+            offer = receiver.with_blocks(offer, index)
+        offers[entry.path] = offer
+    return offers
 
 
 def _transfer(
@@ -109,63 +133,69 @@ def _transfer(
     row_codec.send_rows(
         channel.send,
         (
-            [text(path), offer.entry.size, offer.entry.mtime_ns, *offer.told()]
+            [text(path), offer.entry.size, offer.entry.mtime_ns, *offer.to_json()]
             for path, offer in offers.items()
         ),
     )
     frames = channel.frames(beats=True)
-    wide = Widening(channel)
+    connections = ParallelConnections(channel)
     try:
         receiver.receive(
-            _by_turns(channel, frames, wide, meter), offers, land, meter.moved
+            _striped_frames(channel, frames, connections, meter),
+            offers,
+            land,
+            meter.moved,
         )
         next(frames)
     except Hostile as error:
         channel.close()
-        raise OutputsHeld(f"the box sent what cannot be taken: {error}") from error
+        raise OutputsHeld(f"invalid outputs from the box: {error}") from error
     except AgentError as error:
         raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
     except OSError:
-        # The rest of the stream is of no use: nobody will read it.
+        # The rest of the stream will not be read, so the channel cannot be used again.
         channel.close()
         raise
     finally:
-        wide.close()
+        connections.close()
 
 
-def _by_turns(
-    channel: AgentChannel, first: Iterator[Frame], wide: Widening, meter: Meter
+def _striped_frames(
+    channel: AgentChannel,
+    first: Iterator[Frame],
+    connections: ParallelConnections,
+    meter: Meter,
 ) -> Callable[[], Frame]:
-    """Return what waits for the next frame, from the lane whose turn it is."""
-    lanes = Stripes(first)
-    coming: dict[bytes, Iterator[Frame]] = {}
+    """Return a function that waits for the next frame, over all connections."""
+    stripes = Stripes(first)
+    announced: dict[bytes, Iterator[Frame]] = {}
 
     def frames() -> Frame:
         while True:
-            kind, payload = next(lanes.next())
+            kind, payload = next(stripes.next())
             if kind == b"P":
                 continue
             if kind != b"L":
                 break
-            if payload not in coming:
-                raise Hostile("a lane that nobody has opened")
-            lanes.add(coming.pop(payload))
-        fresh = wide.lane(len(payload), meter.left)
-        if fresh is not None:
-            coming[fresh.name] = fresh.frames
-            channel.send(b"L", fresh.name)
+            if payload not in announced:
+                raise Hostile("an unknown stripe")
+            stripes.add(announced.pop(payload))
+        extra = connections.count(len(payload), meter.left)
+        if extra is not None:
+            announced[extra.name] = extra.frames
+            channel.send(b"L", extra.name)
         return kind, payload
 
     return frames
 
 
 def _local_hash(
-    base: bytes, mine: Entry | None, entry: Entry, known: Index
+    base: bytes, mine: Entry | None, entry: Entry, index: Index
 ) -> bytes | None:
-    """Return the hash of the file that is here, if it could be the same."""
+    """Return the hash of the file here, None if its size or kind differs."""
     if mine is None or (mine.kind, mine.size) != ("f", entry.size):
         return None
     if mine.sha is not None:
         return mine.sha
-    hashed = manifest.scan(base, [entry.path], known, hashing=True)
-    return hashed.entries[0].sha if hashed.entries else None
+    scanned = manifest.scan(base, [entry.path], index, hashing=True)
+    return scanned.entries[0].sha if scanned.entries else None

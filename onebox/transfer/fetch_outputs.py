@@ -1,9 +1,9 @@
 """
-Bring the outputs here: all of them, verified, or none under its final name.
+Fetch the outputs: install all of them verified, or none.
 
-Contents are received into a staging directory that outlives connections and
-processes. Only when every byte of every file is here and hashes to what the box
-says are the files moved to their places.
+Files are downloaded into a staging directory that survives broken connections and
+crashes. They are installed when every file is there and has the hash that the box
+reports.
 """
 
 from __future__ import annotations
@@ -28,14 +28,21 @@ from onebox.remote.channel import AgentChannel
 from onebox.repositories import repositories
 from onebox.store.atomic_files import private_dir
 from onebox.transfer import displaced_outputs
-from onebox.transfer.download import Brought, bring
-from onebox.transfer.fsync import settle
-from onebox.transfer.install import Placing, collisions, folds_case, leads_out
-from onebox.transfer.ledger import Last, Remembered
+from onebox.transfer.download import Downloaded, download
+from onebox.transfer.fsync import sync_files
+from onebox.transfer.install import Installer, collisions, folds_case, leads_out
+from onebox.transfer.ledger import LastFetch, Ledger
 from onebox.transfer.progress import Meter, Progress, listing
-from onebox.transfer.remote_manifest import STAGING, Found, Left, ask, without
+from onebox.transfer.remote_manifest import (
+    STAGING,
+    Left,
+    RemoteManifest,
+    request_manifest,
+    without,
+)
 
 Name = bytes
+# How often files that change during the download are downloaded again.
 PASSES = 3
 INDEX = "fetched.index"
 
@@ -43,16 +50,32 @@ INDEX = "fetched.index"
 @dataclass(frozen=True)
 class Fetched:
     """
-    What a fetch came to.
+    The result of a fetch.
 
-    *kept* are files that had been changed here, with the names they have now, and
-    *theirs* the box of which some of these are outputs, by their path; *refused* are
-    links that lead out, with their targets, *dangling* such links that lead to nothing
-    on the box either, *missing* roots that are not on the box, *repositories* folders
-    such as `.git` that were left out and are not here as they are there, *skipped*
-    things that are no files, *unstable* files that were left out because they did not
-    hold still. *entries* are what is here now, *left* is what the job has left outside
-    of the outputs.
+    Attributes:
+        files: The number of files and links; *bytes* is their size.
+
+        kept: Files that the user had changed here, each with its new name.
+
+        refused: Links that lead out of the outputs, with their targets; left out.
+
+        missing: Roots that are not on the box.
+
+        digest: The digest of the manifest of the outputs.
+
+        repositories: Folders such as `.git` that were left out and differ from here.
+
+        skipped: Paths that are no files, or that outputs may not have.
+
+        unstable: Files that were left out because they kept changing.
+
+        entries: The outputs that are here now.
+
+        theirs: The kept files that are outputs of another box, with that box's name.
+
+        dangling: Links that lead out, to no file or folder of the box; left out.
+
+        left: New and changed files outside of the outputs, if they were searched.
     """
 
     files: int
@@ -78,88 +101,88 @@ def fetch(
     progress: Progress,
     unsafe_links: bool = False,
     unsafe_git: bool = False,
-    while_written: bool = False,
+    skip_unstable: bool = False,
     beside: bool = False,
     beyond: str = "",
 ) -> Fetched:
     """
-    Bring everything below *roots* on the box to the same paths below *into*.
+    Fetch everything below *roots* on the box to the same paths below *into*.
 
-    A link to what is no output comes as what it leads to.
+    A link to a path that is no output is replaced by what it leads to.
 
     Args:
-        memory: Where to remember what was fetched, and to keep what has come
-            until all is here.
+        memory: The folder for the index, the ledger and partial downloads.
 
-        unsafe_links: Make links that lead out of *into*, too.
+        unsafe_links: Also create links that lead out of *into*.
 
-        unsafe_git: Bring `.git` folders and their like, too: git runs programs
-            that they configure.
+        unsafe_git: Also fetch `.git` folders and similar. Git runs programs that are
+            configured in them.
 
-        while_written: Leave out what is being written to, instead of giving up.
+        skip_unstable: Leave out files that keep changing instead of raising.
 
-        beside: See `ask`, as for *beyond*.
+        beside: See `request_manifest`; the same for *beyond*.
 
     Raises:
-        OutputsHeld: Not all could be brought, or nothing may be placed here. If
-            it came in the middle of the transfer, the link is closed.
+        OutputsHeld: The outputs cannot be fetched or installed completely. In the
+            middle of a transfer, the channel is closed.
 
-        ConnectionLost: Call again over a new link: it goes on from there.
+        ConnectionLost: A call with a new channel continues the download.
     """
-    with holding(), _alone(into, memory):
-        # Loaded once the box is at work.
+    with reporting_held(), _lock(into, memory):
+        # Loaded when it is needed, while the box scans its files.
         index = functools.cache(functools.partial(Index, os.fsencode(memory / INDEX)))
         staging = _staging(into, memory)
+        last_fetch = LastFetch(memory)
         with contextlib.closing(
             Receiver(os.fsencode(staging), os.fsencode(into), keep=-1)
         ) as receiver:
-            last = Last(memory)
             for _ in range(PASSES):
-                found = ask(
+                remote = request_manifest(
                     channel,
                     roots,
                     hashing=False,
                     beside=beside,
                     beyond=beyond,
-                    mine=lambda: last.look(into, index()),
-                    repositories=unsafe_git,
+                    last_fetch=lambda: last_fetch.entries(into, index()),
+                    with_repositories=unsafe_git,
                     into=os.fsencode(into),
                 )
-                known = index()
-                refused = {} if unsafe_links else leads_out(found.entries)
-                entries = without(found.entries, refused)
-                came = Brought()
-                digest = found.digest if entries is found.entries else ""
-                if found.same:
+                refused = {} if unsafe_links else leads_out(remote.entries)
+                entries = without(remote.entries, refused)
+                downloaded = Downloaded()
+                digest = remote.digest if entries is remote.entries else ""
+                if remote.same:
                     Meter(progress).finish()
                     break
-                _fits_here(entries, staging)
-                came = bring(
-                    channel, entries, found.here, into, known, receiver, progress
+                _check_names(entries, staging)
+                downloaded = download(
+                    channel, entries, remote.here, into, index(), receiver, progress
                 )
-                if not came.bad:
+                if not downloaded.bad:
                     break
             else:
-                if not while_written:
+                if not skip_unstable:
+                    names = [show(path) for path in downloaded.bad]
                     raise OutputsHeld(
                         "these outputs are still being written to on the box: "
-                        + listing([show(path) for path in came.bad])
+                        + listing(names)
                     )
-                entries = without(entries, came.bad)
-            entries = manifest.with_hashes(entries, came.hashes)
-            came.hashes.clear()
+                entries = without(entries, downloaded.bad)
+            entries = manifest.with_hashes(entries, downloaded.hashes)
+            downloaded.hashes.clear()
             kept, theirs = [], {}
-            if not found.same:
-                last.save(found.entries)
-                # What was found here is what a fetch has put here.
-                before = set(map(id, found.here))
+            if not remote.same:
+                last_fetch.save(remote.entries)
+                # An unchanged file has the very entry that was scanned here.
+                before = set(map(id, remote.here))
                 fresh = [entry for entry in entries if id(entry) not in before]
-                found.entries.clear()
-                found.here.clear()
-                kept = _place(entries, fresh, into, memory, known, receiver, came)
-                theirs = (
-                    displaced_outputs.note(memory, into, kept, known) if kept else {}
+                remote.entries.clear()
+                remote.here.clear()
+                kept = _install(
+                    entries, fresh, into, memory, index(), receiver, downloaded
                 )
+                if kept:
+                    theirs = displaced_outputs.note(memory, into, kept, index())
             displaced_outputs.forget(memory)
             receiver.clean()
         if staging.parent == into:
@@ -169,25 +192,25 @@ def fetch(
             bytes=sum(entry.size for entry in entries),
             kept=kept,
             refused=refused,
-            missing=found.missing,
+            missing=remote.missing,
             digest=digest or manifest.digest(entries),
-            repositories=_held_repositories(into, found.repositories),
-            skipped=found.skipped,
-            unstable=came.bad,
+            repositories=_differing_repositories(into, remote.repositories),
+            skipped=remote.skipped,
+            unstable=downloaded.bad,
             entries=entries,
             theirs=theirs,
-            dangling=found.dangling,
-            left=found.left,
+            dangling=remote.dangling,
+            left=remote.left,
         )
 
 
 @dataclass(frozen=True)
 class Verified:
     """
-    How the outputs on the box compare with what is here.
+    The outputs on the box compared with the files here.
 
-    *missing* says which of them are not here byte for byte, None if all are. *left*
-    is what the job has left elsewhere, if the outputs hold nothing new.
+    *missing* names the outputs that are not here byte for byte, None if all are. *left*
+    are changed files elsewhere, if no output is new or changed.
     """
 
     missing: str | None
@@ -202,71 +225,69 @@ def verify(
     *,
     beside: bool = False,
 ) -> Verified:
-    """Compare the outputs on the box with what a fetch into *into* has left here."""
+    """Compare the outputs on the box with the files below *into*."""
     private_dir(memory)
-    found = ask(
+    remote = request_manifest(
         channel,
         roots,
         hashing=True,
         beside=beside,
         beyond="if-empty",
-        # What a fetch leaves out by default is not here either.
-        repositories=True,
+        # Repositories that a fetch leaves out by default count as missing.
+        with_repositories=True,
     )
-    return Verified(_missing(found, into, memory), found.left)
+    return Verified(_missing(remote, into, memory), remote.left)
 
 
-def _missing(found: Found, into: Path, memory: Path) -> str | None:
-    if found.unstable:
-        return f"being written to: {listing([show(p) for p in found.unstable])}"
-    known = Index(os.fsencode(memory / INDEX))
-    here = manifest.scan(
-        os.fsencode(into), [e.path for e in found.entries], known, hashing=True
+def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
+    if remote.unstable:
+        return f"being written to: {listing([show(p) for p in remote.unstable])}"
+    index = Index(os.fsencode(memory / INDEX))
+    scanned = manifest.scan(
+        os.fsencode(into), [e.path for e in remote.entries], index, hashing=True
     )
-    local = {entry.path: entry for entry in here.entries}
-    missing = [e for e in found.entries if not _here(e, local)]
+    local = {entry.path: entry for entry in scanned.entries}
+    missing = [e for e in remote.entries if not _is_here(e, local)]
     if missing:
-        elsewhere = displaced_outputs.entries(memory, into, known)
-        missing = [e for e in missing if not _here(e, elsewhere)]
-    known.save()
+        elsewhere = displaced_outputs.entries(memory, into, index)
+        missing = [e for e in missing if not _is_here(e, elsewhere)]
+    index.save()
     if not missing:
         return None
-    total = sum(e.size for e in missing)
     files = [e for e in missing if e.kind != "d"]
-    # Folders are worth a word only where nothing else is missing.
+    # Folders are listed only if no file is missing.
     if files:
-        of = sum(e.kind != "d" for e in found.entries)
+        of = sum(e.kind != "d" for e in remote.entries)
         counted = f"{len(files):,} of {formatting.count(of, 'file')}"
     else:
         counted = formatting.count(len(missing), "folder")
-    if total:
-        counted += f", {formatting.byte_count(total)}"
+    total_bytes = sum(e.size for e in missing)
+    if total_bytes:
+        counted += f", {formatting.byte_count(total_bytes)}"
     return f"{counted}: {listing([_with_size(e) for e in files or missing], 10)}"
 
 
 def changed_here(into: Path, memory: Path) -> str | None:
-    """Say which files of the last fetch are no longer here as they were, or None."""
-    remembered = Remembered(memory)
-    known = Index(os.fsencode(memory / INDEX))
-    # Where it is not known what came last, all that ever came counts.
-    last = Last(memory).paths()
-    paths = [path for path in remembered.paths() if not last or path in last]
-    here = manifest.scan(os.fsencode(into), paths, known, hashing=True)
-    local = {entry.path: entry for entry in here.entries}
-    lacking = [
-        path
-        for path in paths
-        if path not in local or not remembered.is_ours(local[path])
+    """Return the files of the last fetch that have changed here since, or None."""
+    ledger = Ledger(memory)
+    index = Index(os.fsencode(memory / INDEX))
+    # If the last fetch is unknown, check every file ever fetched.
+    last = LastFetch(memory).paths()
+    paths = [path for path in ledger.paths() if not last or path in last]
+    scanned = manifest.scan(os.fsencode(into), paths, index, hashing=True)
+    local = {entry.path: entry for entry in scanned.entries}
+    changed = [
+        path for path in paths if path not in local or not ledger.is_ours(local[path])
     ]
-    if lacking:
-        elsewhere = displaced_outputs.entries(memory, into, known)
-        lacking = [
+    if changed:
+        elsewhere = displaced_outputs.entries(memory, into, index)
+        changed = [
             path
-            for path in lacking
-            if path not in elsewhere or not remembered.is_ours(elsewhere[path])
+            for path in changed
+            if path not in elsewhere or not ledger.is_ours(elsewhere[path])
         ]
-    known.save()
-    return listing([show(path) for path in lacking]) or None
+    index.save()
+    return listing([show(path) for path in changed]) or None
 
 
 def _with_size(entry: Entry) -> str:
@@ -274,77 +295,82 @@ def _with_size(entry: Entry) -> str:
     return show(entry.path) + size
 
 
-def _here(entry: Entry, local: dict[bytes, Entry]) -> bool:
+def _is_here(entry: Entry, local: dict[bytes, Entry]) -> bool:
     mine = local.get(entry.path)
     return mine is not None and manifest.same_content(entry, mine)
 
 
-def _place(
+def _install(
     entries: list[Entry],
     fresh: list[Entry],
     into: Path,
     memory: Path,
-    known: Index,
+    index: Index,
     receiver: Receiver,
-    came: Brought,
+    downloaded: Downloaded,
 ) -> list[tuple[bytes, bytes]]:
-    settle(receiver.fd, sorted(came.staged.values()))
-    remembered = Remembered(memory)
-    # Should the next moments end with a crash, what is in place is ours all the same.
-    remembered.add(fresh)
-    remembered.save()
+    """Install the entries, of which *fresh* are new; return the files kept aside."""
+    sync_files(receiver.fd, sorted(downloaded.staged.values()))
+    ledger = Ledger(memory)
+    # First the ledger: after a crash the installed files must be known as ours.
+    ledger.add(fresh)
+    ledger.save()
     with contextlib.closing(
-        Placing(into, known, remembered, receiver.fd, came.staged)
-    ) as placing:
-        placing.place(entries, came.blocks)
-    remembered.settle(entries)
-    remembered.save()
-    known.save()
-    return placing.kept
+        Installer(into, index, ledger, receiver.fd, downloaded.staged)
+    ) as installer:
+        installer.install(entries, downloaded.blocks)
+    ledger.settle(entries)
+    ledger.save()
+    index.save()
+    return installer.kept
 
 
-def _held_repositories(into: Path, entries: list[Entry]) -> list[Name]:
-    """Return the repositories of which something is not here, judged by times."""
+def _differing_repositories(into: Path, entries: list[Entry]) -> list[Name]:
+    """Return the repositories that differ from the ones here, judged by mtime."""
     paths = [entry.path for entry in entries]
-    here = manifest.scan(os.fsencode(into), paths, Index(), hashing=False)
-    known = {_shape(entry) for entry in here.entries}
-    holder = repositories(
+    scanned = manifest.scan(os.fsencode(into), paths, Index(), hashing=False)
+    here = {_without_content(entry) for entry in scanned.entries}
+    find_repository = repositories(
         paths, lambda path: os.path.lexists(os.fsencode(into) + b"/" + path)
     )
-    held = {holder(e.path) for e in entries if _shape(e) not in known}
-    return sorted(path for path in held if path is not None)
+    differing = {
+        find_repository(entry.path)
+        for entry in entries
+        if _without_content(entry) not in here
+    }
+    return sorted(path for path in differing if path is not None)
 
 
-def _shape(entry: Entry) -> tuple[Name, str, int, int, Name]:
+def _without_content(entry: Entry) -> tuple[Name, str, int, int, Name]:
     return entry.path, entry.kind, entry.size, entry.mtime_ns, entry.target
 
 
-def _fits_here(entries: list[Entry], staging: Path) -> None:
+def _check_names(entries: list[Entry], staging: Path) -> None:
+    """Raise OutputsHeld if this disk ignores case and names differ only by that."""
     if not folds_case(staging):
         return
     clashes = collisions([entry.path for entry in entries])
     if clashes:
-        raise OutputsHeld(
-            "names that are one and the same on this disk: "
-            + listing([" and ".join(map(show, names)) for names in clashes], 10)
-        )
+        names = [" and ".join(map(show, group)) for group in clashes]
+        raise OutputsHeld(f"names that are equal on this disk: {listing(names, 10)}")
 
 
 def _staging(into: Path, memory: Path) -> Path:
+    """Return the staging directory; it must be on the same disk as *into*."""
     if into.stat().st_dev == memory.stat().st_dev:
         return memory / "incoming"
     return into / STAGING
 
 
 @contextlib.contextmanager
-def _alone(into: Path, memory: Path) -> Iterator[None]:
-    """Wait for other fetches: of this box, and of others into the same folder."""
+def _lock(into: Path, memory: Path) -> Iterator[None]:
+    """Wait for other fetches from this box, and for others into the same folder."""
     into.mkdir(parents=True, exist_ok=True)
     private_dir(memory)
     with (memory / "fetch.lock").open("ab") as lock:
         place = os.open(into, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            # A disk of another machine may know no locks.
+            # A network file system may not support locks.
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 fcntl.flock(place, fcntl.LOCK_EX)
@@ -354,14 +380,14 @@ def _alone(into: Path, memory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def holding() -> Iterator[None]:
-    """Turn what can go wrong with local files into a reason to keep the box."""
+def reporting_held() -> Iterator[None]:
+    """Turn errors of local files into OutputsHeld, so that the box is kept."""
     try:
         yield
     except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
         name = error.filename
         where = (
             f": {brief(os.fsencode(name))}" if isinstance(name, (str, bytes)) else ""
         )
-        raise OutputsHeld(f"the outputs cannot be put here: {what}{where}") from error
+        raise OutputsHeld(f"the outputs cannot be put here: {reason}{where}") from error

@@ -1,4 +1,4 @@
-"""Ask git what it tracks, without running anything that a repository configures."""
+"""List the files that git tracks, without running programs of the repository."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from onebox import subprocess_env
 from onebox.errors import InputError
 
 GITLINK = b"160000"
-# Git's own sentences, in its C locale, for a folder that is no work tree.
+# Git's messages, in the C locale, for a folder that is no work tree.
 NO_REPOSITORY = (b"not a git repository", b"must be run in a work tree")
-# In a hook these name another repository than the one of this folder.
-ELSEWHERE = (
+# In a git hook these variables name another repository.
+OTHER_REPOSITORY = (
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -23,9 +23,9 @@ ELSEWHERE = (
     "GIT_NOGLOB_PATHSPECS",
     "GIT_ICASE_PATHSPECS",
 )
-# A repository's own configuration can name programs: a file monitor, hooks, and, to
-# fetch a missing object of a partial clone, whatever a remote's protocol runs. (A
-# listing applies no filter and no external diff.)
+# A repository's configuration can name programs: a file monitor, hooks, and the
+# remote helper that fetches a missing object of a partial clone. (A listing applies no
+# filter and no external diff.)
 SETTINGS = ("core.fsmonitor=", "core.hooksPath=/dev/null")
 RUN_NOTHING = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
 
@@ -34,14 +34,14 @@ def list_files(
     base: bytes, tops: Iterable[bytes], skip: Callable[[bytes], bool]
 ) -> tuple[set[bytes], set[bytes], set[bytes]] | None:
     """
-    List the files below *tops* as git sees them; None outside a repository.
+    List the files below *tops*, including those of inner repositories.
 
     Args:
-        skip: Returns whether an inner repository is not to be looked into.
+        skip: Returns whether to skip an inner repository.
 
     Returns:
-        What git tracks, what it would add, and the inner repositories that were
-        skipped.
+        The tracked files, the files that `git add` would add, and the skipped inner
+        repositories. None outside a repository and without git.
 
     Raises:
         InputError: Git cannot read the repository.
@@ -59,12 +59,12 @@ def list_files(
         about, _, path = line.partition(b"\t")
         (inner if about.startswith(GITLINK) else tracked).add(path)
     for path in fresh:
-        # A repository of its own ends with a slash.
+        # Git lists an inner repository with a slash at the end.
         (inner if path.endswith(b"/") else others).add(path.rstrip(b"/"))
     skipped = {folder for folder in inner if skip(folder)}
     for folder in inner - skipped:
         within = os.path.join(base, folder)
-        # A link could lead to a folder that is to be skipped.
+        # A link could lead to a folder that must be skipped.
         real = os.path.join(os.path.realpath(base), folder)
         if os.path.realpath(within) != real:
             continue
@@ -72,8 +72,8 @@ def list_files(
             continue
         listed = list_files(within, [b""], _below(folder, skip))
         if listed is not None:
-            for found, more in zip((tracked, others, skipped), listed):
-                found.update(folder + b"/" + path for path in more)
+            for paths, inner_paths in zip((tracked, others, skipped), listed):
+                paths.update(folder + b"/" + path for path in inner_paths)
     return tracked, others, skipped
 
 
@@ -87,7 +87,7 @@ def _ls_files(
     environment = {
         name: value
         for name, value in subprocess_env.environment().items()
-        if name not in ELSEWHERE
+        if name not in OTHER_REPOSITORY
     }
     environment.update(
         RUN_NOTHING, LC_ALL="C", GIT_OPTIONAL_LOCKS="0", GIT_LITERAL_PATHSPECS="1"
@@ -107,5 +107,6 @@ def _ls_files(
         return [path for path in done.stdout.split(b"\0") if path]
     if any(sentence in done.stderr for sentence in NO_REPOSITORY):
         return None
-    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    raise InputError(f"git cannot list the code: {said[0] if said else 'no reason'}")
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    reason = lines[0] if lines else f"exit {done.returncode}"
+    raise InputError(f"git cannot list the code: {reason}")

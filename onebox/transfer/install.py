@@ -1,4 +1,4 @@
-"""Move fetched files to their places, and keep what is the user's."""
+"""Install fetched files at their paths, without overwriting files of the user."""
 
 from __future__ import annotations
 
@@ -16,54 +16,65 @@ from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.tree import Tree, remove
-from onebox.transfer.fsync import settle_disk
-from onebox.transfer.ledger import Remembered
+from onebox.transfer.fsync import sync_file_system
+from onebox.transfer.ledger import Ledger
 
-# As many links as Linux itself follows before it calls them a loop.
+# Linux follows this many links before it reports a loop.
 MOST_LINKS = 40
 
 
-class Placing:
+class Installer:
     """
-    Puts files from the staging directory in their places.
+    Moves files from the staging directory to their paths below *into*.
 
-    *staged* has the name there of each path; mode and times are set already.
-    *kept* lists what the user had changed, with the name it has now.
+    A file that the user has changed gets another name first; *kept* lists its path and
+    its new name.
+
+    Args:
+        staging: The open staging directory.
+
+        staged: The names in it, by path; mode and times are set already.
     """
 
     def __init__(
         self,
         into: Path,
-        known: Index,
-        remembered: Remembered,
+        index: Index,
+        ledger: Ledger,
         staging: int,
         staged: dict[bytes, bytes],
     ) -> None:
         self._into = os.fsencode(into)
-        self._known = known
-        self._remembered = remembered
+        self._index = index
+        self._ledger = ledger
         self._staging = staging
         self._staged = staged
         self._tree = Tree(self._into, self._clear)
-        self._made: set[bytes] = set()
+        self._new_folders: set[bytes] = set()
         self.kept: list[tuple[bytes, bytes]] = []
 
-    def place(self, entries: Sequence[Entry], blocks: Mapping[bytes, bytes]) -> None:
-        """Place everything, and have it on the disk; remember the hashes of blocks."""
-        made = [entry for entry in entries if entry.kind == "d" and self._make(entry)]
-        self._made.update(entry.path for entry in made)
-        opened = [entry for entry in entries if entry.kind == "d" and self._open(entry)]
+    def install(self, entries: Sequence[Entry], blocks: Mapping[bytes, bytes]) -> None:
+        """
+        Install all entries; they are on the disk on return.
+
+        Args:
+            blocks: Block hashes to add to the index, by path.
+        """
+        folders = [entry for entry in entries if entry.kind == "d"]
+        created = [entry for entry in folders if self._create_folder(entry)]
+        self._new_folders.update(entry.path for entry in created)
+        opened = [entry for entry in folders if self._make_writable(entry)]
         for entry in entries:
             if entry.kind == "f":
                 staged = self._staged.get(entry.path)
                 if staged is None:
-                    self._keep(entry)
+                    self._check_unchanged(entry)
                 else:
-                    self._file(entry, staged)
-                    self._know(entry, blocks.get(entry.path, b""))
+                    self._install_file(entry, staged)
+                    self._add_to_index(entry, blocks.get(entry.path, b""))
             elif entry.kind == "l":
-                self._link(entry)
-        for entry in reversed(made + opened):
+                self._install_link(entry)
+        for entry in reversed(created + opened):
             self._tree.chmod(entry.path, entry.mode)
         self._sync(entries)
 
@@ -71,65 +82,71 @@ class Placing:
         """Close the folder."""
         self._tree.close()
 
-    def _make(self, entry: Entry) -> bool:
+    def _create_folder(self, entry: Entry) -> bool:
         with contextlib.suppress(OSError):
             if stat.S_ISDIR(self._tree.stat(entry.path).st_mode):
                 return False
         self._tree.folder(entry.path)
         return True
 
-    def _open(self, entry: Entry) -> bool:
-        """Let files into a folder that is closed because the box has it so."""
-        if entry.mode & 0o700 == 0o700 or entry.path in self._made:
+    def _make_writable(self, entry: Entry) -> bool:
+        """Make a folder writable for now whose mode on the box is read-only."""
+        if entry.mode & 0o700 == 0o700 or entry.path in self._new_folders:
             return False
         mode = stat.S_IMODE(self._tree.stat(entry.path).st_mode)
-        # Or open: a crash came between this and its own mode.
+        # The second mode is left by a crash before the folder's own mode was restored.
         if mode not in (entry.mode, entry.mode | 0o700):
             return False
         self._tree.chmod(entry.path, entry.mode | 0o700)
         return True
 
-    def _file(self, entry: Entry, staged: bytes) -> None:
-        # As it is at this very moment: it may have become the user's. In a folder
-        # that was made just now there is nothing of theirs.
-        new = entry.path.rpartition(b"/")[0] in self._made
-        here = None if new else self._look(entry.path)
+    def _install_file(self, entry: Entry, staged: bytes) -> None:
+        # Scan again, because the user may have changed the file during the download.
+        # A folder that was just created has no file of the user.
+        new = entry.path.rpartition(b"/")[0] in self._new_folders
+        here = None if new else self._scan(entry.path)
         if here is not None and not (
-            manifest.same_content(here, entry) or self._remembered.is_ours(here)
+            manifest.same_content(here, entry) or self._ledger.is_ours(here)
         ):
             self._clear(*self._tree.parent(entry.path), entry.path)
         try:
             self._tree.place(entry.path, self._staging, staged)
         except OSError as error:
-            # The name in the staging directory says nothing to the user.
+            # The message names the output, not its name in the staging directory.
             raise OSError(error.errno, error.strerror, entry.path) from error
 
-    def _keep(self, entry: Entry) -> None:
+    def _check_unchanged(self, entry: Entry) -> None:
+        """
+        Set mode and times of a file that was not downloaded because it is equal.
+
+        Raises:
+            OSError: The file was changed or removed meanwhile.
+        """
         here: os.stat_result | None = None
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             folder, name = self._tree.parent(entry.path, make=False)
             here = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        known = here and self._known.get(entry.path, here)
-        if here is None or (known or self._read(entry.path)) != entry.sha:
+        sha = here and self._index.get(entry.path, here)
+        if here is None or (sha or self._hash(entry.path)) != entry.sha:
             raise OSError(errno.ESTALE, "changed while being fetched", entry.path)
         now = (stat.S_IMODE(here.st_mode), here.st_mtime_ns)
         if now != (entry.mode, entry.mtime_ns):
             os.chmod(name, entry.mode, dir_fd=folder)
             times = (entry.mtime_ns, entry.mtime_ns)
             os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
-            self._know(entry)
+            self._add_to_index(entry)
 
-    def _read(self, path: bytes) -> bytes | None:
-        found = self._look(path)
-        return found.sha if found is not None else None
+    def _hash(self, path: bytes) -> bytes | None:
+        here = self._scan(path)
+        return here.sha if here is not None else None
 
-    def _know(self, entry: Entry, blocks: bytes = b"") -> None:
+    def _add_to_index(self, entry: Entry, blocks: bytes = b"") -> None:
         assert entry.sha is not None
-        self._known.put(entry.path, self._tree.stat(entry.path), entry.sha, blocks)
+        self._index.put(entry.path, self._tree.stat(entry.path), entry.sha, blocks)
 
-    def _link(self, entry: Entry) -> None:
+    def _install_link(self, entry: Entry) -> None:
         folder, name = self._tree.parent(entry.path)
-        here = self._look(entry.path)
+        here = self._scan(entry.path)
         if here is not None and (here.kind, here.target) == ("l", entry.target):
             return
         if here is not None:
@@ -137,13 +154,13 @@ class Placing:
         self._tree.link(entry.path, entry.target, self._staging)
 
     def _clear(self, folder: int, name: bytes, path: bytes) -> None:
-        """Get something out of the way: what is ours goes, what is not is kept."""
+        """Remove what a fetch installed at a path; rename what the user has there."""
         if self._all_ours(path):
             remove(folder, name)
             return
         free = name + b"~"
         count = 1
-        while _taken(folder, free):
+        while _exists(folder, free):
             count += 1
             free = name + b"~%d" % count
         os.rename(name, free, src_dir_fd=folder, dst_dir_fd=folder)
@@ -151,55 +168,56 @@ class Placing:
         self.kept.append((path, above + b"/" + free if above else free))
 
     def _all_ours(self, path: bytes) -> bool:
-        found = manifest.scan(
-            self._into, manifest.below(self._into, path), self._known, hashing=True
+        scanned = manifest.scan(
+            self._into, manifest.below(self._into, path), self._index, hashing=True
         )
-        if found.special or found.unreadable or found.unstable:
+        if scanned.special or scanned.unreadable or scanned.unstable:
             return False
         return all(
-            entry.kind == "d" or self._remembered.is_ours(entry)
-            for entry in found.entries
+            entry.kind == "d" or self._ledger.is_ours(entry)
+            for entry in scanned.entries
         )
 
-    def _look(self, path: bytes) -> Entry | None:
+    def _scan(self, path: bytes) -> Entry | None:
+        """Return what is at a path, hashed; kind "?" if it cannot be read."""
         try:
             self._tree.stat(path)
         except FileNotFoundError:
             return None
-        found = manifest.scan(self._into, [path], self._known, hashing=True)
-        if found.special or found.unreadable:
+        scanned = manifest.scan(self._into, [path], self._index, hashing=True)
+        if scanned.special or scanned.unreadable:
             return Entry(path, "?", 0)
-        return found.entries[0] if found.entries else None
+        return scanned.entries[0] if scanned.entries else None
 
     def _sync(self, entries: Sequence[Entry]) -> None:
         folders = {entry.path.rpartition(b"/")[0] for entry in entries}
         folders.update(entry.path for entry in entries if entry.kind == "d")
         for folder in list(folders):
-            folders.update(_above(folder))
+            folders.update(_ancestors(folder))
         folders.add(b"")
-        if settle_disk(self._tree.base, len(folders)):
+        if sync_file_system(self._tree.base, len(folders)):
             return
         for folder in sorted(folders, reverse=True):
             os.fsync(self._tree.folder(folder, make=False))
 
 
 def leads_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
-    """Return the links that lead out of the tree, by whatever way: path and target."""
+    """Return the links that lead out of the tree, directly or through other links."""
     links = {entry.path: entry.target for entry in entries if entry.kind == "l"}
     return {path: links[path] for path in sorted(links) if not _stays(path, links)}
 
 
 def collisions(paths: Iterable[bytes]) -> list[list[bytes]]:
-    """Return the groups of paths that a disk which folds case takes for one."""
+    """Return the groups of paths that are equal on a disk that ignores case."""
     groups: dict[str, set[bytes]] = {}
     for path in paths:
-        for name in [path, *_above(path)]:
+        for name in [path, *_ancestors(path)]:
             groups.setdefault(_folded(name), set()).add(name)
     return sorted(sorted(names) for names in groups.values() if len(names) > 1)
 
 
 def folds_case(folder: Path) -> bool:
-    """Say whether big and small letters are the same to this disk; ask it."""
+    """Return whether the disk of a folder ignores case, by creating a file there."""
     probe = folder / f"Case-{secrets.token_hex(4)}"
     probe.touch()
     try:
@@ -209,7 +227,7 @@ def folds_case(folder: Path) -> bool:
 
 
 def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
-    """Follow a link through all the others, as the system would."""
+    """Follow a link through all others; return False if it leaves the tree."""
     here: list[bytes] = []
     ahead = path.split(b"/")[::-1]
     followed = 0
@@ -227,7 +245,7 @@ def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
         if target is None:
             continue
         followed += 1
-        # A loop leads nowhere, so not out either.
+        # A loop leads nowhere, so it does not leave the tree either.
         if followed > MOST_LINKS:
             return True
         if target.startswith(b"/"):
@@ -242,13 +260,13 @@ def _folded(path: bytes) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
-def _above(path: bytes) -> Iterator[bytes]:
+def _ancestors(path: bytes) -> Iterator[bytes]:
     while b"/" in path:
         path = path.rpartition(b"/")[0]
         yield path
 
 
-def _taken(folder: int, name: bytes) -> bool:
+def _exists(folder: int, name: bytes) -> bool:
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

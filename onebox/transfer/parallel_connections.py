@@ -1,8 +1,8 @@
 """
-Further connections to the box, as long as each one makes a transfer faster.
+Open further connections to the box for as long as each makes a transfer faster.
 
-Nobody knows beforehand what limits a line. So after a second one more connection
-is opened beside those there are, and if the bytes then go faster, another one.
+What limits a transfer is not known in advance. After one second a second connection is
+opened, and if the transfer is faster with it, another one.
 """
 
 from __future__ import annotations
@@ -15,47 +15,53 @@ from collections.abc import Iterator
 from onebox.errors import OneboxError
 from onebox.remote.channel import AgentChannel
 
+# Connections in all.
 MOST = 4
-LOOK_SECONDS = 1.0
-# What another connection has to bring for the next one to be tried.
+MEASURE_SECONDS = 1.0
+# How much faster a new connection must make the transfer for another one to be tried.
 GAIN = 1.2
-# Above this it is no window that limits, but processors and disks.
+# At this rate (bytes per second) processors and disks are the limit, not ssh's window.
 FAST = 100e6
-# What is left must take this long, for making a connection takes a while too.
+# A new connection takes time to open: the rest must take at least this long.
 WORTH_SECONDS = 2.0
 
 Frame = tuple[bytes, bytes]
 
 
-class Stripe:
-    """A connection that is ready to be a lane; *name* is what the box calls it."""
+class ExtraConnection:
+    """A further connection, ready to carry frames; *name* identifies it to the box."""
 
     def __init__(self, channel: AgentChannel) -> None:
         self.channel = channel
         self.name = secrets.token_hex(8).encode("ascii")
-        channel.begin("lane", name=self.name.decode("ascii"))
+        channel.begin("stripe", name=self.name.decode("ascii"))
         self.frames: Iterator[Frame] = channel.frames(beats=True)
         next(self.frames)
 
 
-class Widening:
-    """Watches how fast a transfer over *channel* goes, and opens lanes for it."""
+class ParallelConnections:
+    """Measures a transfer over *channel*, and opens further connections for it."""
 
     def __init__(self, channel: AgentChannel) -> None:
         self._another = channel.another
-        self._open: list[Stripe] = []
-        self._ready: Stripe | None = None
+        self._open: list[ExtraConnection] = []
+        self._ready: ExtraConnection | None = None
         self._opening: threading.Thread | None = None
-        # Held to open a lane or to close them all: one that comes too late is ended.
-        self._changing = threading.Lock()
+        # Protects _closed and _ready: a connection that opens after `close` is closed.
+        self._lock = threading.Lock()
         self._closed = False
         self._since = time.monotonic()
         self._count = 0
         self._best = 0.0
 
-    def lane(self, count: int, left: int) -> Stripe | None:
-        """Count bytes that have moved; return a lane when there is a new one."""
-        self._count += count
+    def count(self, moved: int, left: int) -> ExtraConnection | None:
+        """
+        Count transferred bytes; return a connection when a new one is ready.
+
+        Args:
+            left: How many bytes of the transfer are missing.
+        """
+        self._count += moved
         if self._opening is not None:
             if self._opening.is_alive():
                 return None
@@ -67,45 +73,45 @@ class Widening:
             self._open.append(self._ready)
             return self._ready
         spent = time.monotonic() - self._since
-        if self._another is not None and spent >= LOOK_SECONDS:
+        if self._another is not None and spent >= MEASURE_SECONDS:
             rate = self._count / spent
             self._restart()
-            slow = rate < GAIN * self._best
-            if slow or rate > FAST or len(self._open) + 1 >= MOST:
+            no_gain = rate < GAIN * self._best
+            if no_gain or rate > FAST or len(self._open) + 1 >= MOST:
                 self._another = None
             elif left > rate * WORTH_SECONDS:
                 self._ready = None
-                self._opening = threading.Thread(target=self._work, daemon=True)
+                self._opening = threading.Thread(target=self._open_one, daemon=True)
                 self._opening.start()
             self._best = rate
         return None
 
     def close(self) -> None:
-        """End the lanes: all that they were to carry has been acknowledged."""
-        with self._changing:
+        """Close the further connections; the box has received all their frames."""
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
-        for lane in {*self._open, *([self._ready] if self._ready else [])}:
-            lane.channel.close(wait=0.0)
+        for extra in {*self._open, *([self._ready] if self._ready else [])}:
+            extra.channel.close(wait=0.0)
 
     def _restart(self) -> None:
         self._since = time.monotonic()
         self._count = 0
 
-    def _work(self) -> None:
+    def _open_one(self) -> None:
         assert self._another is not None
         try:
             channel = self._another()
         except OneboxError:
             return
         try:
-            lane = Stripe(channel)
+            extra = ExtraConnection(channel)
         except OneboxError:
             channel.close(wait=0.0)
             return
-        with self._changing:
+        with self._lock:
             if not self._closed:
-                self._ready = lane
+                self._ready = extra
                 return
         channel.close(wait=0.0)

@@ -1,18 +1,25 @@
-"""How far a transfer has got, and names for the sentences about it."""
+"""The progress of a transfer."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-from onebox.agent.files.stream import Offer
+from onebox.agent.files.content_stream import Offer
 
+# Called with the files and the bytes that are there, each followed by the total:
+# files, all files, bytes, all bytes.
 Progress = Callable[[int, int, int, int], None]
 INTERVAL = 0.05
 
 
 class Meter:
-    """Counts what has moved, and tells *progress* about 20 times a second."""
+    """
+    Counts the bytes of a transfer, and calls *progress* about 20 times a second.
+
+    *done* is the number of finished files. *carried* and *carried_bytes* count what was
+    really sent.
+    """
 
     def __init__(
         self,
@@ -29,11 +36,7 @@ class Meter:
         self.done = self.carried = self.carried_bytes = 0
 
     def moved(self, count: int) -> bool:
-        """
-        Count bytes that are there now, sent or found to be there already.
-
-        Return whether it was time to tell.
-        """
+        """Count bytes that are there now; return whether *progress* was called."""
         self._moved += count
         now = self._now()
         if now < self._next:
@@ -45,14 +48,14 @@ class Meter:
 
     @property
     def left(self) -> int:
-        """Return how many bytes are still to come."""
+        """Return how many bytes are missing."""
         return self.bytes - self._moved
 
     def finish(self) -> None:
-        """Say that all of it is there."""
+        """Report that everything is there."""
         self._progress(self.files, self.files, self.bytes, self.bytes)
 
 
 def listing(names: Sequence[str], most: int = 3) -> str:
-    """Return the first few names, and a sign that there are more."""
+    """Return the first *most* names, with "…" if there are more."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")

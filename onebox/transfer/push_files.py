@@ -1,8 +1,8 @@
 """
-Make the box's files equal to ours, judged by manifest.
+Make the files on the box equal to the local ones, compared by manifest.
 
-Nothing changed costs one round trip, a change at most three. A connection that
-breaks raises `ConnectionLost`; the same call over a new link goes on from there.
+A push without changes takes one round trip, any other at most three. A broken
+connection raises `ConnectionLost`; the same call over a new channel continues.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from onebox import formatting
 from onebox.agent import protocol
 from onebox.agent.file_names import Hostile, show
 from onebox.agent.files import manifest, manifest_buckets, row_codec
-from onebox.agent.files.compression import Squeezer
-from onebox.agent.files.hash_index import Index, Unstable, read_hash
+from onebox.agent.files.compression import Compressor
+from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.hash_index import Index, Unstable, hash_file
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.sender import Sender
-from onebox.agent.files.stream import Offer
 from onebox.agent.files.striping import Stripes
 from onebox.errors import BoxFailed, ConnectionLost, InputError, Lost, ProtocolError
 from onebox.remote import answers
-from onebox.remote.answers import Differing, PushResult
+from onebox.remote.answers import PushResult
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.store.atomic_files import private_dir
 from onebox.transfer.fetch_outputs import Fetched, Verified, changed_here, fetch, verify
-from onebox.transfer.parallel_connections import Widening
+from onebox.transfer.parallel_connections import ParallelConnections
 from onebox.transfer.progress import Meter, Progress, listing
 
 __all__ = [
@@ -46,14 +46,20 @@ __all__ = [
     "verify",
 ]
 
+# How often files that change during the push are sent again.
 PASSES = 3
-# Paths, or what chooses files and says what of them is known.
+# Paths, or a function that selects files and returns their entries.
 Files = Union[Sequence[bytes], Callable[[Index], list[Entry]]]
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push came to; *files* and *bytes* are all that belongs there."""
+    """
+    The result of a push.
+
+    *files* and *bytes* count everything that was selected, *sent_files* and
+    *sent_bytes* what was transferred.
+    """
 
     files: int
     bytes: int
@@ -66,39 +72,39 @@ class Pushed:
 def difference(
     channel: AgentChannel, root: Path, files: Files, index: Path
 ) -> str | None:
-    """Say how the box's files differ from ours; None if they do not."""
-    answer = _Answer(channel, write=False)
-    known = _index(index)
-    entries = _local(root, files, known)
+    """Return how the box's files differ from the local ones, None if they do not."""
+    conversation = _Conversation(channel, write=False)
+    hash_index = _load_index(index)
+    entries = _local_entries(root, files, hash_index)
     try:
-        answer.about(entries)
-        if answer.equal:
+        conversation.compare(entries)
+        if conversation.equal:
             return None
-        differing = set(answer.settle)
-        for offer in answer.offers:
-            if not _equal(root, offer, known):
+        differing = set(conversation.settle)
+        for offer in conversation.offers:
+            if not _is_equal(root, offer, hash_index):
                 differing.add(offer.entry.path)
-        answer.end()
+        conversation.finish()
     finally:
-        known.save()
-    gone = [show(path) for path in answer.gone]
-    reasons = [*_differing(entries, differing)]
+        hash_index.save()
+    gone = [show(path) for path in conversation.gone]
+    reasons = [*_describe(entries, differing)]
     if gone:
         reasons.append(f"{len(gone):,} deleted: {listing(gone)}")
     return "; ".join(reasons) or None
 
 
-def _differing(entries: list[Entry], paths: set[bytes]) -> Iterator[str]:
-    """Say which files differ, or which folders where no file does."""
+def _describe(entries: list[Entry], paths: set[bytes]) -> Iterator[str]:
+    """Yield a phrase for the files that differ, or for folders if no file does."""
     files = [e.path for e in entries if e.kind != "d"]
     names = [path for path in files if path in paths]
-    what = f"{len(names):,} of {formatting.count(len(files), 'file')}"
+    counted = f"{len(names):,} of {formatting.count(len(files), 'file')}"
     if not names:
         names = sorted(paths)
-        what = formatting.count(len(names), "folder")
+        counted = formatting.count(len(names), "folder")
     if names:
         verb = "differs" if len(names) == 1 else "differ"
-        yield f"{what} {verb}: {listing([show(path) for path in names])}"
+        yield f"{counted} {verb}: {listing([show(path) for path in names])}"
 
 
 def push(
@@ -110,54 +116,55 @@ def push(
     what: str = "pushed",
 ) -> Pushed:
     """
-    Bring these files to the box, remove what an earlier push left beyond them.
+    Send these files to the box, and remove other files of an earlier push there.
 
     Args:
-        files: They are chosen while the box looks at what it has.
+        files: A function is called while the box scans its files.
 
-        what: They are "pushed", or "restored" from what an earlier box has left:
-            neither removes what came as the other.
+        what: "pushed" for the project's files, "restored" for checkpoints from an
+            earlier box: a push of one kind never removes files of the other.
 
     Raises:
-        InputError: Files kept changing while they were sent; it names them.
+        InputError: Files kept changing while they were sent; the error names them.
 
-        ConnectionLost: Call again over a new link: it goes on from there.
+        ConnectionLost: A call with a new channel continues the push.
     """
     sent_files = sent_bytes = deleted = 0
     for _ in range(PASSES):
-        answer = _Answer(channel, write=True, what=what)
-        known = _index(index)
-        entries = _local(root, files, known)
-        wide = Widening(channel)
+        conversation = _Conversation(channel, write=True, what=what)
+        hash_index = _load_index(index)
+        entries = _local_entries(root, files, hash_index)
+        connections = ParallelConnections(channel)
         try:
-            answer.about(entries)
+            conversation.compare(entries)
             meter = Meter(progress)
             changed: list[bytes] = []
-            whole = answer.digest
-            if not answer.equal:
-                meter = Meter(progress, answer.offers)
-                hashes, changed = _send(channel, wide, root, answer, known, meter)
+            digest = conversation.digest
+            if not conversation.equal:
+                meter = Meter(progress, conversation.offers)
+                contents = _Contents(conversation, connections, root, meter)
+                hashes, changed = contents.send(hash_index)
                 sent_files += meter.carried
                 sent_bytes += meter.carried_bytes
                 entries = manifest.with_hashes(entries, hashes)
-                whole = manifest.digest(entries)
-            told = answer.end()
+                digest = manifest.digest(entries)
+            result = conversation.finish()
         finally:
-            wide.close()
-            known.save()
-        deleted += told.deleted
-        # Equal in all its parts the box is, though what it was told to be may be old.
-        if not changed and (told.equal or told.digest == whole):
+            connections.close()
+            hash_index.save()
+        deleted += result.deleted
+        # An equal box may report the digest of an older push with the same files.
+        if not changed and (result.equal or result.digest == digest):
             meter.finish()
-            known.keep(entry.path for entry in entries)
-            known.save()
+            hash_index.retain(entry.path for entry in entries)
+            hash_index.save()
             return Pushed(
                 files=sum(entry.kind != "d" for entry in entries),
                 bytes=sum(entry.size for entry in entries),
                 sent_files=sent_files,
                 sent_bytes=sent_bytes,
                 deleted=deleted,
-                digest=whole,
+                digest=digest,
             )
     if changed:
         raise InputError(
@@ -167,193 +174,196 @@ def push(
 
 
 def digest(root: Path, files: Files, index: Path) -> str:
-    """Return one hash over these files as they are here, whatever a box has."""
-    known = _index(index)
-    paths = [entry.path for entry in _local(root, files, known)]
-    found = manifest.scan(os.fsencode(root), paths, known, hashing=True)
-    known.save()
-    if found.unstable:
-        names = list(map(show, found.unstable))
+    """Return the digest of the local files."""
+    hash_index = _load_index(index)
+    paths = [entry.path for entry in _local_entries(root, files, hash_index)]
+    scanned = manifest.scan(os.fsencode(root), paths, hash_index, hashing=True)
+    hash_index.save()
+    if scanned.unstable:
+        names = list(map(show, scanned.unstable))
         raise InputError(f"being written to while read: {listing(names)}")
-    _readable(found)
-    return manifest.digest(found.entries)
+    _check_readable(scanned)
+    return manifest.digest(scanned.entries)
 
 
-class _Answer:
+class _Conversation:
     """
-    What the box says to our manifest: *equal*, or what it lacks.
+    One exchange of manifests with the box.
 
-    *offers* are files to send, *settle* what it can see to itself, *gone* what
-    it has from an earlier push and we no longer have. *digest* is our manifest's,
-    as far as hashes were known.
+    After `compare`, *equal* is whether the box has the same files. If not, *offers* are
+    files to send, *settle* are entries that the box changes without contents, and
+    *gone* are files of an earlier push that are not selected any more. *digest* is that
+    of the local manifest as far as its hashes are known.
     """
 
     def __init__(
         self, channel: AgentChannel, *, write: bool, what: str = "pushed"
     ) -> None:
+        self.channel = channel
         self.gone: list[bytes] = []
         self.settle: list[bytes] = []
         self.offers: list[Offer] = []
         self.equal = False
         self.digest = ""
-        self._channel = channel
-        # It looks at its files while we look at ours.
+        self._result: PushResult | None = None
+        # The box scans its files while the caller scans the local ones.
         channel.begin("push", write=write, what=what)
         self._frames = channel.frames()
 
-    def about(self, entries: list[Entry]) -> None:
-        """Tell the box what is here, and take in what it says to that."""
-        channel = self._channel
-        known = any(entry.sha is not None for entry in entries)
-        hashes, self.digest = manifest_buckets.hashes(entries) if known else (b"", "")
+    def compare(self, entries: list[Entry]) -> None:
+        """Send the local manifest, and receive what the box lacks of it."""
+        channel = self.channel
+        hashes = b""
+        if any(entry.sha is not None for entry in entries):
+            hashes, self.digest = manifest_buckets.hashes(entries)
         channel.send(b"D", hashes)
         fresh = entries
-        by_path = {entry.path: entry for entry in entries}
         try:
-            if known:
-                kind, payload = self.next()
+            if hashes:
+                kind, payload = self.next_frame()
                 if kind == b"A":
                     self._result = PushResult.parse(protocol.loads(payload))
                     self.equal = True
                     return
                 if kind != b"S":
-                    raise Hostile(f"a {kind!r} frame")
+                    raise Hostile(f"unexpected frame {kind!r}")
                 count = len(hashes) // manifest_buckets.HASH
-                differing = Differing.parse(protocol.loads(payload), count)
-                fresh = manifest_buckets.within(entries, differing.parts, hashes)
+                buckets = answers.buckets(protocol.loads(payload), count)
+                fresh = manifest_buckets.within(entries, buckets, hashes)
             row_codec.send_rows(channel.send, map(row_codec.pack_entry, fresh))
-            rows: set[tuple[bytes, str]] = set()
-            for row in row_codec.receive_rows(self.next):
-                self._take(row, by_path, rows)
+            self._receive_rows(entries)
         except Hostile as error:
-            raise ProtocolError(f"the box sent no list of files: {error}") from error
+            raise ProtocolError(
+                f"the box sent an invalid list of files: {error}"
+            ) from error
 
-    def next(self) -> tuple[bytes, bytes]:
-        """Wait for the next frame."""
+    def next_frame(self) -> tuple[bytes, bytes]:
+        """Wait for the next frame from the box."""
         try:
             return next(self._frames)
         except AgentError as error:
-            raise _refusal(error) from error
+            if error.kind == "disk":
+                raise BoxFailed(error.message) from error
+            raise
 
-    def end(self) -> PushResult:
+    def finish(self) -> PushResult:
         """Return the answer that ends the conversation."""
-        if not self.equal:
-            kind, payload = self.next()
+        if self._result is None:
+            kind, payload = self.next_frame()
             if kind != b"A":
-                raise ProtocolError(f"the box sent a {kind!r} frame for an answer")
-            self.equal = True
+                raise ProtocolError(f"expected an answer from the box, got {kind!r}")
             self._result = PushResult.parse(protocol.loads(payload))
         return self._result
 
-    def _take(
+    def _receive_rows(self, entries: list[Entry]) -> None:
+        by_path = {entry.path: entry for entry in entries}
+        seen: set[tuple[bytes, str]] = set()
+        for row in row_codec.receive_rows(self.next_frame):
+            path, kind, offered = answers.push_row(row)
+            if (path, kind) in seen:
+                raise Hostile(f"{show(path)} appears twice")
+            seen.add((path, kind))
+            entry = by_path.get(path)
+            if kind == "gone":
+                self.gone.append(path)
+            elif entry is None:
+                raise Hostile(f"{show(path)} was not pushed")
+            elif kind == "settle":
+                self.settle.append(path)
+            else:
+                self.offers.append(answers.offer(entry, offered))
+
+
+class _Contents:
+    """Sends the contents that the box lacks, over one or more connections."""
+
+    def __init__(
         self,
-        row: object,
-        by_path: dict[bytes, Entry],
-        rows: set[tuple[bytes, str]],
+        conversation: _Conversation,
+        connections: ParallelConnections,
+        root: Path,
+        meter: Meter,
     ) -> None:
-        path, kind, rest = answers.push_row(row)
-        if (path, kind) in rows:
-            raise Hostile(f"{show(path)} comes twice")
-        rows.add((path, kind))
-        if kind == "gone":
-            self.gone.append(path)
-            return
-        entry = by_path.get(path)
-        if entry is None:
-            raise Hostile(f"{show(path)} is no file of ours")
-        if kind == "settle":
-            self.settle.append(path)
-        else:
-            self.offers.append(answers.offer(entry, rest))
+        self._conversation = conversation
+        self._channel = conversation.channel
+        self._connections = connections
+        self._root = os.fsencode(root)
+        self._meter = meter
+        self._stripes = Stripes(conversation.channel)
+        self._compressor = Compressor(self._send_frame)
 
+    def send(self, index: Index) -> tuple[dict[bytes, bytes], list[bytes]]:
+        """Send all offered files; return their hashes, and the files that changed."""
+        hashes: dict[bytes, bytes] = {}
+        changed = []
+        sender = Sender(self._root, self._write, self._moved)
+        for offer in self._conversation.offers:
+            hashed = sender.send(offer)
+            self._meter.done += 1
+            if hashed is None:
+                changed.append(offer.entry.path)
+                continue
+            index.put(offer.entry.path, *hashed)
+            hashes[offer.entry.path] = hashed.sha
+            self._meter.carried += not (offer.whole and offer.sha == hashed.sha)
+        sender.flush()
+        self._stripes.next().send(b"Z")
+        return hashes, changed
 
-def _send(
-    channel: AgentChannel,
-    wide: Widening,
-    root: Path,
-    answer: _Answer,
-    known: Index,
-    meter: Meter,
-) -> tuple[dict[bytes, bytes], list[bytes]]:
-    """Send what the box lacks; return the hashes, and what had changed."""
-    hashes: dict[bytes, bytes] = {}
-    changed = []
-    lanes = Stripes(channel)
+    def _write(self, payload: bytes) -> None:
+        self._compressor(payload)
+        self._meter.carried_bytes += len(payload)
 
-    def send(kind: bytes, payload: bytes) -> None:
-        lane = lanes.next()
+    def _send_frame(self, kind: bytes, payload: bytes) -> None:
+        stripe = self._stripes.next()
         try:
-            lane.send(kind, payload)
+            stripe.send(kind, payload)
         except ConnectionLost:
-            # A lane ends with the conversation: that may have been refused.
-            if (
-                lane is not channel
-                and select.select([channel.wire.read_fd], [], [], 2)[0]
-            ):
-                answer.next()
+            # The box closes further connections when it refuses the push: then its
+            # refusal, on the first one, is the better error.
+            if stripe is not self._channel and self._has_frame(wait=2):
+                self._conversation.next_frame()
             raise
-        fresh = wide.lane(len(payload), meter.left)
-        if fresh is not None:
-            lanes.next().send(b"L", fresh.name)
-            lanes.add(fresh.channel)
+        extra = self._connections.count(len(payload), self._meter.left)
+        if extra is not None:
+            self._stripes.next().send(b"L", extra.name)
+            self._stripes.add(extra.channel)
 
-    squeeze = Squeezer(send)
+    def _moved(self, count: int) -> None:
+        # A frame that comes now can only be a refusal.
+        if self._meter.moved(count) and self._has_frame(wait=0):
+            self._conversation.next_frame()
 
-    def write(payload: bytes) -> None:
-        squeeze(payload)
-        meter.carried_bytes += len(payload)
-
-    def moved(count: int) -> None:
-        # The only thing to come now is a refusal, and there is no use in going on.
-        if meter.moved(count) and select.select([channel.wire.read_fd], [], [], 0)[0]:
-            answer.next()
-
-    sender = Sender(os.fsencode(root), write, moved)
-    for offer in answer.offers:
-        sent = sender.send(offer)
-        meter.done += 1
-        if sent is None:
-            changed.append(offer.entry.path)
-            continue
-        known.put(offer.entry.path, *sent)
-        hashes[offer.entry.path] = sent.sha
-        meter.carried += not (offer.whole and offer.sha == sent.sha)
-    sender.flush()
-    lanes.next().send(b"Z")
-    return hashes, changed
+    def _has_frame(self, wait: float) -> bool:
+        return bool(select.select([self._channel.wire.read_fd], [], [], wait)[0])
 
 
-def _equal(root: Path, offer: Offer, known: Index) -> bool:
+def _is_equal(root: Path, offer: Offer, index: Index) -> bool:
+    """Return whether the box has a complete file with the hash of the local one."""
     if not offer.whole:
         return False
     try:
-        found = read_hash(os.fsencode(root) + b"/" + offer.entry.path)
+        hashed = hash_file(os.fsencode(root) + b"/" + offer.entry.path)
     except (OSError, Unstable):
         return False
-    known.put(offer.entry.path, *found)
-    return found.sha == offer.sha
+    index.put(offer.entry.path, *hashed)
+    return hashed.sha == offer.sha
 
 
-def _local(root: Path, files: Files, known: Index) -> list[Entry]:
+def _local_entries(root: Path, files: Files, index: Index) -> list[Entry]:
     if callable(files):
-        return files(known)
-    found = manifest.scan(os.fsencode(root), files, known, hashing=False)
-    _readable(found)
-    return found.entries
+        return files(index)
+    scanned = manifest.scan(os.fsencode(root), files, index, hashing=False)
+    _check_readable(scanned)
+    return scanned.entries
 
 
-def _readable(found: manifest.Scan) -> None:
-    if found.unreadable:
-        names = list(map(show, found.unreadable))
+def _check_readable(scanned: manifest.Scan) -> None:
+    if scanned.unreadable:
+        names = list(map(show, scanned.unreadable))
         raise InputError(f"cannot be read: {listing(names, 5)} ({len(names)} in all)")
 
 
-def _index(file: Path) -> Index:
+def _load_index(file: Path) -> Index:
     private_dir(file.parent)
     return Index(os.fsencode(file))
-
-
-def _refusal(error: AgentError) -> Exception:
-    if error.kind == "disk":
-        return BoxFailed(error.message)
-    return error

@@ -1,4 +1,4 @@
-"""Ask the box what outputs it has, and take nothing for granted in what it says."""
+"""Request the manifest of the outputs from the box, and check all of it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from onebox.repositories import repositories, repository_of
 from onebox.transfer.install import leads_out
 from onebox.transfer.progress import listing
 
-# Where contents wait below the project, if its own state is on another disk.
+# The staging folder in the project, if onebox's state is on another disk.
 STAGING = ".onebox-incoming"
-# What no output may touch, whatever the box says.
+# Outputs from the box may never be written to these.
 NOT_OUTPUTS = (b".onebox", STAGING.encode())
 
 
@@ -28,8 +28,8 @@ class Left:
     """
     The files outside of the outputs that are new or changed since the push.
 
-    *names* are the first few of *count*. *alone* means that the outputs hold nothing
-    that is new or changed.
+    *names* are the first few of *count*. *alone* means that no output is new or
+    changed.
     """
 
     count: int
@@ -38,16 +38,30 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Found:
+class RemoteManifest:
     """
-    What the box has: all its *entries*, checked.
+    The outputs on the box.
 
-    *missing* roots are not there, *skipped* are no files or not for us, *unstable*
-    files did not hold still. *repositories* is what was left out because it lies
-    in a `.git` folder or its like. *dangling* are links that lead out of the outputs
-    to no file or folder; they are not among the entries. *here* is what was found here
-    of the last fetch; *same* means that nothing has changed since; *digest* is of all
-    entries then, if it is known. *left* is None if there was no reason to look for it.
+    Attributes:
+        entries: All outputs, checked.
+
+        missing: Roots that do not exist.
+
+        skipped: Paths that are no files, or that outputs may not have.
+
+        unstable: Files that were written to while they were hashed.
+
+        here: The files of the last fetch as they are here now.
+
+        same: Whether the outputs equal *here*.
+
+        digest: The digest of *entries*, "" if it is not known.
+
+        repositories: Entries left out because they are in a `.git` folder or similar.
+
+        dangling: Links that lead out of the outputs to no file or folder; left out.
+
+        left: None if changed files outside of the outputs were not searched.
     """
 
     entries: list[Entry]
@@ -62,50 +76,95 @@ class Found:
     left: Left | None = None
 
 
-def ask(
+def request_manifest(
     channel: AgentChannel,
     roots: Sequence[str],
     *,
     hashing: bool,
     beside: bool = False,
     beyond: str = "",
-    mine: Callable[[], list[Entry]] | None = None,
-    repositories: bool = False,
+    last_fetch: Callable[[], list[Entry]] | None = None,
+    with_repositories: bool = False,
     into: bytes = b"",
-) -> Found:
+) -> RemoteManifest:
     """
-    Return the box's manifest, once it is known to harm nobody.
+    Return the manifest of the outputs, checked and filtered.
 
     Args:
-        beside: The project's own files are where the outputs are brought, so that
-            links to them need not bring what they lead to.
+        hashing: Include the hashes of all files.
 
-        beyond: Look for files outside of the outputs "always", or "if-empty": if the
-            outputs hold nothing new.
+        beside: The outputs are fetched into the project, which has the pushed files:
+            links to those need not bring what they lead to.
 
-        mine: Finds out what it is if nothing has changed since the last time,
-            while the box looks, and spares it from sending that again.
+        beyond: Search new and changed files outside of the outputs "always", or
+            "if-empty": if no output is new or changed.
 
-        repositories: Take what lies in a `.git` folder or its like, too.
+        last_fetch: Returns the files of the last fetch as they are here now. It is
+            called while the box scans; the box sends only what differs.
 
-        into: The folder that the outputs are brought into.
+        with_repositories: Include `.git` folders and similar.
+
+        into: The folder that the outputs are fetched into.
+
+    Raises:
+        OutputsHeld: The box cannot read its outputs, or its answer is invalid.
     """
     channel.begin(
         "scan",
         roots=list(roots),
         hashing=hashing,
-        unless=mine is not None,
+        unless=last_fetch is not None,
         beside=beside,
         beyond=beyond,
     )
     here: list[Entry] = []
     hashes, digest = b"", ""
-    if mine is not None:
-        here = mine()
-        hashes, digest = (
-            manifest_buckets.hashes(here, times=True) if here else (b"", "")
-        )
+    if last_fetch is not None:
+        here = last_fetch()
+        if here:
+            hashes, digest = manifest_buckets.hashes(here, times=True)
         channel.send(b"D", hashes)
+    entries, result = _receive(channel, roots, here, hashes)
+    if result.unreadable:
+        names = [show(path) for path in result.unreadable]
+        raise OutputsHeld(f"not readable on the box: {listing(names)}")
+    excluded, in_repositories = _excluded(
+        entries, into, with_repositories=with_repositories
+    )
+    entries = without(entries, [*excluded, *(entry.path for entry in in_repositories)])
+    nowhere = frozenset(result.nowhere)
+    dangling = [p for p in leads_out(entries) if p in nowhere] if nowhere else []
+    entries = without(entries, dangling)
+    # Set-user-id bits from a machine that runs jobs have no place here.
+    if any(e.mode & 0o7000 for e in entries):
+        entries = [e._replace(mode=e.mode & 0o777) for e in entries]
+    left = None
+    if result.left:
+        left = Left(result.left, [*result.left_names], alone=not result.made)
+    return RemoteManifest(
+        entries,
+        missing=[*result.missing],
+        skipped=[*result.special, *excluded],
+        unstable=[*result.unstable],
+        here=here,
+        same=bool(hashes) and not result.buckets,
+        digest=digest if entries is here else "",
+        repositories=in_repositories,
+        dangling=dangling,
+        left=left,
+    )
+
+
+def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
+    """Return the entries that are at none of these paths."""
+    removed = frozenset(paths)
+    return [e for e in entries if e.path not in removed] if removed else entries
+
+
+def _receive(
+    channel: AgentChannel, roots: Sequence[str], here: list[Entry], hashes: bytes
+) -> tuple[list[Entry], ScanResult]:
+    """Receive the manifest: *here* itself if all its bucket hashes are equal."""
     frames = channel.frames()
     try:
         rows = row_codec.receive_rows(lambda: next(frames))
@@ -113,62 +172,27 @@ def ask(
         count = len(hashes) // manifest_buckets.HASH
         kind, payload = next(frames)
         if kind != b"A":
-            raise Hostile(f"a {kind!r} frame after its list of files")
-        told = ScanResult.parse(protocol.loads(payload), frozenset(roots), count)
-        same = bool(hashes) and not told.parts
-        if same:
-            entries = here
-        else:
-            if hashes:
-                entries = manifest_buckets.merged(here, entries, told.parts, hashes)
-            manifest.check(entries, [_top(root) for root in roots])
+            raise Hostile(f"unexpected frame {kind!r} after the list of files")
+        result = ScanResult.parse(protocol.loads(payload), frozenset(roots), count)
+        if hashes and not result.buckets:
+            return here, result
+        if hashes:
+            entries = manifest_buckets.merged(here, entries, result.buckets, hashes)
+        manifest.check(entries, [_root_path(root) for root in roots])
     except Hostile as error:
-        raise OutputsHeld(f"the box sent what cannot be taken: {error}") from error
+        raise OutputsHeld(f"invalid outputs from the box: {error}") from error
     except AgentError as error:
         raise OutputsHeld(f"the box cannot send its outputs: {error}") from error
-    if told.unreadable:
-        raise OutputsHeld(
-            "not readable on the box: " + listing([show(p) for p in told.unreadable])
-        )
-    apart, inner = _not_for_us(entries, into, take=repositories)
-    entries = without(entries, [*apart, *(entry.path for entry in inner)])
-    nowhere = frozenset(told.nowhere)
-    dangling = [p for p in leads_out(entries) if p in nowhere] if nowhere else []
-    entries = without(entries, dangling)
-    # A set-user-id bit is worth nothing here, coming from a machine that runs jobs.
-    if any(e.mode & 0o7000 for e in entries):
-        entries = [e._replace(mode=e.mode & 0o777) for e in entries]
-    if entries is not here:
-        digest = ""
-    special, unstable = [*told.special, *apart], [*told.unstable]
-    left = Left(told.left, [*told.left_names], alone=not told.made)
-    return Found(
-        entries,
-        [*told.missing],
-        special,
-        unstable,
-        here,
-        same,
-        digest,
-        inner,
-        dangling,
-        left if told.left else None,
-    )
+    return entries, result
 
 
-def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
-    """Return the entries that are at none of these paths."""
-    apart = frozenset(paths)
-    return [e for e in entries if e.path not in apart] if apart else entries
-
-
-def _not_for_us(
-    entries: list[Entry], into: bytes, *, take: bool
+def _excluded(
+    entries: list[Entry], into: bytes, *, with_repositories: bool
 ) -> tuple[list[bytes], list[Entry]]:
-    """Return the paths that are never outputs, and what lies in a repository."""
-    apart: list[bytes] = []
-    inner: list[Entry] = []
-    holder = repositories(
+    """Return the paths that are never outputs, and the entries in repositories."""
+    excluded: list[bytes] = []
+    in_repositories: list[Entry] = []
+    find_repository = repositories(
         (entry.path for entry in entries),
         lambda path: os.path.lexists(into + b"/" + path),
     )
@@ -176,12 +200,12 @@ def _not_for_us(
         top = entry.path.split(b"/", 1)[0]
         # A repository at the top is the project's own.
         if top.lower() in NOT_OUTPUTS or repository_of(top) is not None:
-            apart.append(entry.path)
-        elif not take and holder(entry.path) is not None:
-            inner.append(entry)
-    return apart, inner
+            excluded.append(entry.path)
+        elif not with_repositories and find_repository(entry.path) is not None:
+            in_repositories.append(entry)
+    return excluded, in_repositories
 
 
-def _top(root: str) -> bytes:
-    top = raw(root).rstrip(b"/")
-    return b"" if top == b"." else top
+def _root_path(root: str) -> bytes:
+    path = raw(root).rstrip(b"/")
+    return b"" if path == b"." else path

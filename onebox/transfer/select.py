@@ -1,4 +1,4 @@
-"""Which files of the project belong on the box."""
+"""Select the files of the project that are pushed to the box."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from onebox.transfer.gitignore import tracked_without_git
 from onebox.transfer.progress import listing
 
 OWN = b".onebox"
-# What a run writes beside its outputs: on a box it would be an output of the job's.
+# Written here beside the outputs; on the box it would count as an output of the job.
 RECEIPT = "onebox-receipt.json"
 ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An output folder or file of which *files* are here and are not pushed."""
+    """An output folder or file that is here; its *files* are not pushed."""
 
     path: bytes
     files: int
@@ -37,10 +37,10 @@ class LeftOut:
 @dataclass(frozen=True)
 class Selection:
     """
-    What belongs on the box, sorted by path, and what the user should know of it.
+    The selected entries, sorted by path, with warnings for the user.
 
-    Folders are among it only where they lie below `data`. A file's hash is there
-    only if it was known. *left_out* are the outputs that are here and stay here.
+    Folders are selected only below `data`. A file's entry has a hash only if the index
+    had it. *left_out* are outputs that are here and are not pushed.
     """
 
     entries: list[Entry]
@@ -61,37 +61,36 @@ def select(
     known: Index | None = None,
 ) -> Selection:
     """
-    Choose the files, links and data folders that a push brings to the box.
+    Select the files, links and data folders to push.
 
-    Credentials are left out, unless *code* or *data* names them.
+    Files that hold credentials are left out, unless *code* or *data* names them.
 
     Args:
-        code: Of these paths, what git would track.
+        code: Paths of which everything that git would track is selected.
 
-        data: These paths, with all that is below them.
+        data: Paths of which everything is selected.
 
-        outputs: What lies below these is no code, unless git tracks it or *code*
-            names it.
+        outputs: Paths that are no code, unless git tracks them or *code* names them.
 
-        known: Where hashes are known from.
+        known: The index in which hashes are looked up.
 
     Raises:
-        InputError: A path is not there or leads out of *root*, or some files
-            cannot be read; all of them are named before anything is sent.
+        InputError: A path is missing or leads out of *root*, or files cannot be read;
+            the error names all of them.
     """
     base = os.fsencode(root)
-    chosen: set[bytes] = set()
+    paths: set[bytes] = set()
     tops = [_top(root, name) for name in code]
     results = [_inside(name) for name in outputs]
     if tops:
-        chosen.update(_code(base, tops, results))
+        paths.update(_code(base, tops, results))
     for name in data:
-        chosen.update(_data(base, _top(root, name)))
+        paths.update(_data(base, _top(root, name)))
         tops.append(_inside(name))
-    chosen.difference_update(_receipts(results))
-    paths, credentials = _without_credentials(chosen, tops)
-    found = manifest.scan(base, paths, known or Index(), hashing=False)
-    selection = _checked(base, found)
+    paths.difference_update(_receipts(results))
+    allowed, credentials = _without_credentials(paths, tops)
+    scanned = manifest.scan(base, allowed, known or Index(), hashing=False)
+    selection = _checked(base, scanned)
     if credentials:
         names = formatting.some([show(path) for path in credentials], 5)
         selection.warnings.append(
@@ -103,6 +102,8 @@ def select(
 
 
 def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
+    """Return the files below *tops* that git tracks or would add."""
+
     def is_output(path: bytes) -> bool:
         return any(
             _below(path, output)
@@ -110,7 +111,8 @@ def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
             for output in outputs
         )
 
-    # A job could have configured a repository there to run what it likes.
+    # Git must not enter repositories in outputs: a job may have configured them to
+    # run programs.
     def is_below_output(path: bytes) -> bool:
         return any(_below(path, output) for output in outputs)
 
@@ -118,42 +120,47 @@ def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
     if listed is None:
         return {path for path in tracked_without_git(base, tops) if not is_output(path)}
     tracked, others, skipped = listed
-    named = [folder for folder in sorted(skipped) if not is_output(folder)]
-    others.update(tracked_without_git(base, named))
+    as_code = [folder for folder in sorted(skipped) if not is_output(folder)]
+    others.update(tracked_without_git(base, as_code))
     return tracked.union(path for path in others if not is_output(path))
 
 
 def _receipts(outputs: list[bytes]) -> set[bytes]:
-    """Return where the receipts of earlier runs are."""
+    """Return the possible paths of receipts of earlier runs."""
     return {output + b"/" + RECEIPT.encode() for output in outputs}
 
 
 def _without_credentials(
     paths: set[bytes], named: list[bytes]
 ) -> tuple[list[bytes], list[bytes]]:
-    """Return the paths that may leave this machine, and what holds credentials."""
-    meant = [top for top in named if private_paths.credentials_in(top) is not None]
-    kept: list[bytes] = []
+    """
+    Return the paths that may be pushed, and files and folders with credentials.
+
+    *named* are the paths that the user has configured.
+    """
+    allowed_tops = [top for top in named if private_paths.credentials_in(top)]
+    allowed: list[bytes] = []
     credentials: set[bytes] = set()
     for path in paths:
         if _below(path, OWN):
             continue
         secret = private_paths.credentials_in(path)
-        if secret is None or any(_below(path, top) for top in meant):
-            kept.append(path)
+        if secret is None or any(_below(path, top) for top in allowed_tops):
+            allowed.append(path)
         else:
             credentials.add(secret)
-    return kept, sorted(credentials)
+    return allowed, sorted(credentials)
 
 
 def _left_out(
-    base: bytes, outputs: list[bytes], chosen: set[bytes]
+    base: bytes, outputs: list[bytes], selected: set[bytes]
 ) -> Iterator[LeftOut]:
+    """Yield the outputs that are here and not selected; each file counts once."""
     seen: set[bytes] = set()
     for output in outputs:
         count = 0
         for path in _files(base, output):
-            if path not in chosen and path not in seen:
+            if path not in selected and path not in seen:
                 seen.add(path)
                 count += 1
         if count:
@@ -162,7 +169,7 @@ def _left_out(
 
 
 def _files(base: bytes, top: bytes) -> Iterator[bytes]:
-    """Yield what is no folder at or below a path; what cannot be read is skipped."""
+    """Yield the files and links at and below a path; unreadable folders are skipped."""
     full = os.path.join(base, top)
     if os.path.islink(full) or not os.path.isdir(full):
         if os.path.lexists(full):
@@ -188,28 +195,32 @@ def _data(base: bytes, top: bytes) -> list[bytes]:
         raise InputError(f"cannot be read: {show(name)}") from error
 
 
-def _checked(base: bytes, found: manifest.Scan) -> Selection:
+def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
+    """Return the selection with its warnings. Raises InputError."""
     prefix = os.path.join(base, b"")
-    closed = found.unreadable
-    warnings = [f"{show(path)} is no file, so it stays here" for path in found.special]
-    for entry in found.entries:
+    unreadable = scanned.unreadable
+    warnings = [
+        f"{show(path)} is no file, so it is not pushed" for path in scanned.special
+    ]
+    for entry in scanned.entries:
         if entry.kind == "l":
             if _leaves(entry.path, entry.target):
-                there = "is a link that leads out of the project"
-                warnings.append(f"{show(entry.path)} {there}")
-        # For the owner it is the owner's bit that counts, and nothing else.
+                path = show(entry.path)
+                warnings.append(f"{path} is a link that leads out of the project")
+        # Most files are readable for all, and need no system call.
         elif entry.mode & ALL_READ != ALL_READ and not os.access(
             prefix + entry.path, os.R_OK
         ):
-            closed.append(entry.path)
-    if closed:
-        names = [show(path) for path in sorted(closed)]
+            unreadable.append(entry.path)
+    if unreadable:
+        names = [show(path) for path in sorted(unreadable)]
         count = f" ({len(names)} in all)" if len(names) > 5 else ""
         raise InputError(f"cannot be read: {listing(names, 5)}{count}")
-    return Selection(found.entries, warnings)
+    return Selection(scanned.entries, warnings)
 
 
 def _top(root: Path, name: str) -> bytes:
+    """Return a configured path relative to *root*. Raises InputError if missing."""
     top = _inside(name)
     if not os.path.lexists(os.path.join(os.fsencode(root), top)):
         raise InputError(f"{name} is not there, in {root}")
@@ -217,6 +228,7 @@ def _top(root: Path, name: str) -> bytes:
 
 
 def _inside(name: str) -> bytes:
+    """Return a configured path in plain form. Raises InputError if it leads out."""
     parts = os.fsencode(name).split(b"/")
     if name.startswith("/") or b".." in parts or "\0" in name:
         raise InputError(f"{name} is no path inside the project")
@@ -228,5 +240,6 @@ def _below(path: bytes, top: bytes) -> bool:
 
 
 def _leaves(path: bytes, target: bytes) -> bool:
-    above = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    return above.startswith((b"/", b"../")) or above == b".."
+    """Return whether a link with this target leads out of the project."""
+    place = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return place.startswith((b"/", b"../")) or place == b".."

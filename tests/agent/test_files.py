@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from onebox.agent.file_names import Hostile
 from onebox.agent.files import manifest, row_codec, tree
+from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index
-from onebox.agent.files.in_place import changing_name
 from onebox.agent.files.manifest import Entry
+from onebox.agent.files.previous_version import changing_name
 from onebox.agent.files.receiver import Landed, Receiver
 from onebox.agent.files.sender import Sender
-from onebox.agent.files.stream import Offer
 from onebox.remote.channel import AgentError
 
 from .conftest import AgentBox
@@ -76,7 +76,7 @@ def test_nothing_lies_below_a_link(tmp_path: Path) -> None:
 
 def test_devices_doubles_and_strangers_are_refused() -> None:
     """Only files, folders and links, each once, and only what was asked for."""
-    with pytest.raises(Hostile, match="device"):
+    with pytest.raises(Hostile, match="no file, folder or link"):
         manifest.check([Entry(b"a", "c", 0o644)])
     with pytest.raises(Hostile, match="twice"):
         manifest.check([Entry(b"a", "f", 0o644), Entry(b"a", "f", 0o644)])
@@ -149,8 +149,8 @@ def test_a_damaged_index_is_forgotten(tmp_path: Path) -> None:
     assert Index(os.fsencode(file)).get(b"f", other.stat()) is None
 
 
-def test_an_index_is_added_to(tmp_path: Path) -> None:
-    """Few news take few bytes; the file does not grow without an end."""
+def test_index_is_appended_to_and_does_not_grow_forever(tmp_path: Path) -> None:
+    """Changed rows are appended; the file is rewritten before it doubles."""
     file = os.fsencode(tmp_path / "index")
     old = aged(tmp_path)
     names = [b"%d" % at for at in range(3000)]
@@ -174,8 +174,10 @@ def test_an_index_is_added_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("adding", [False, True])
-def test_what_an_index_has_forgotten(tmp_path: Path, *, adding: bool) -> None:
-    """A path that is forgotten stays so, though the file still holds its row."""
+def test_path_removed_from_the_index_stays_removed(
+    tmp_path: Path, *, adding: bool
+) -> None:
+    """A removed path stays removed, although the file still has its old row."""
     file = os.fsencode(tmp_path / "index")
     old = aged(tmp_path)
     st = old.stat()
@@ -193,8 +195,8 @@ def test_what_an_index_has_forgotten(tmp_path: Path, *, adding: bool) -> None:
     assert again.get(b"young", st) is None
 
 
-def test_big_rows_of_an_index(tmp_path: Path) -> None:
-    """A file of which the blocks change does not leave all of its old ones."""
+def test_index_drops_outdated_block_hashes(tmp_path: Path) -> None:
+    """Replaced block hashes do not accumulate in the file."""
     file = os.fsencode(tmp_path / "index")
     old = aged(tmp_path)
     for at in range(40):
@@ -204,8 +206,8 @@ def test_big_rows_of_an_index(tmp_path: Path) -> None:
         assert (tmp_path / "index").stat().st_size < 4 * 640_000
 
 
-def test_an_index_that_cannot_be_written(tmp_path: Path) -> None:
-    """What cannot be remembered, on a full disk, is no reason to give up."""
+def test_index_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
+    """An index that cannot be saved, on a full disk, raises no error."""
     old = aged(tmp_path)
     for adding in (False, True):
         index = Index(os.fsencode(tmp_path / "none" / "index"), adding=adding)
@@ -213,8 +215,8 @@ def test_an_index_that_cannot_be_written(tmp_path: Path) -> None:
         index.save()
 
 
-def test_damage_to_an_index_is_mended(tmp_path: Path) -> None:
-    """What is added after damage is known again, once the index was loaded."""
+def test_damaged_index_is_rewritten(tmp_path: Path) -> None:
+    """Rows appended after a damaged index was loaded and saved are found again."""
     file = tmp_path / "index"
     old = aged(tmp_path)
     file.write_bytes(b"onebox index 2\nwhatever")
@@ -228,8 +230,8 @@ def test_damage_to_an_index_is_mended(tmp_path: Path) -> None:
         assert b"x" * 32 == Index(os.fsencode(file)).get(b"f", old.stat())
 
 
-def test_two_add_to_an_index(tmp_path: Path) -> None:
-    """Neither of two processes that add something hides what the other has added."""
+def test_two_processes_can_append_to_an_index(tmp_path: Path) -> None:
+    """Rows that two processes append at the same time are all found."""
     file = os.fsencode(tmp_path / "index")
     old = aged(tmp_path)
     Index(file).save()
@@ -257,8 +259,8 @@ for at in range(100):
     assert all(index.get(name, old.stat()) for name in names)
 
 
-def test_an_index_cut_anywhere(tmp_path: Path) -> None:
-    """What stood there before the last part began is known; the next save mends it."""
+def test_index_cut_anywhere_keeps_its_earlier_rows(tmp_path: Path) -> None:
+    """Rows before the last batch are loaded, and the next save repairs the file."""
     file = os.fsencode(tmp_path / "index")
     old = aged(tmp_path)
     st = old.stat()
@@ -309,7 +311,7 @@ def test_no_file_lands_through_a_link(tmp_path: Path) -> None:
     assert list(outside.iterdir()) == []
 
 
-def test_a_folder_that_somebody_else_makes(
+def test_folder_created_by_another_process_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder that appears when it is about to be made is as good as ours."""
@@ -421,8 +423,8 @@ def test_ctrl_c_while_a_hash_begins() -> None:
     """A signal that comes when its thread has just begun ends the process."""
     code = """
 import signal, threading
-from onebox.agent.files.block_hashes import Sum
-from onebox.agent.files.stream import Hasher
+from onebox.agent.files.block_hashes import HashSum
+from onebox.agent.files.content_stream import Hasher
 
 class Thread(threading.Thread):
     def start(self):
@@ -432,7 +434,7 @@ class Thread(threading.Thread):
 # Whoever runs the tests in the background has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread = Thread
-Hasher(Sum(0), threaded=True)
+Hasher(HashSum(0), threaded=True)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -480,7 +482,7 @@ def test_a_garbled_stream_is_an_error_of_ours(at: int, junk: bytes) -> None:
             ]
 
 
-def test_a_partial_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_partial_file_is_continued(tmp_path: Path) -> None:
     """After a break a large file resumes; a partial that is wrong starts over."""
     (tmp_path / "big").write_bytes(os.urandom(12 << 20))
     offers = [Offer(entry) for entry in look(tmp_path)]
@@ -536,8 +538,8 @@ def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -
     assert list(agent_box.work.iterdir()) == []
 
 
-def test_who_only_looks_leaves_alone_what_is_staged(agent_box: AgentBox) -> None:
-    """A file that another push is just changing is not touched by a look."""
+def test_comparison_leaves_the_staging_directory_alone(agent_box: AgentBox) -> None:
+    """A comparison does not touch a file that another push is changing."""
     entry = Entry(b"big", "f", 0o644, 9 << 20, OLD, b"", b"x" * 32)
     staged = agent_box.root / "files" / "incoming" / os.fsdecode(changing_name(b"big"))
     staged.parent.mkdir(parents=True)

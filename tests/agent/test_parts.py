@@ -20,9 +20,9 @@ def entries(count: int) -> list[Entry]:
     ]
 
 
-def test_equal() -> None:
+def test_equal_manifests_have_no_differing_bucket() -> None:
     """
-    Equal manifests have no part that differs, whatever their times, unless asked.
+    Equal manifests have no differing bucket; times count only on request.
     """
     mine = entries(COUNT)
     later = [entry._replace(mtime_ns=entry.mtime_ns + 1) for entry in mine]
@@ -34,9 +34,9 @@ def test_equal() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 1000, COUNT])
-def test_merged(count: int) -> None:
+def test_merge_of_differing_buckets_gives_the_other_manifest(count: int) -> None:
     """
-    With the entries of the parts that differ, either end has what the other has.
+    Replacing the entries of differing buckets gives the other end's manifest.
     """
     chance = random.Random(count)
     mine = entries(count)
@@ -55,9 +55,9 @@ def test_merged(count: int) -> None:
         assert len(fresh) < COUNT / 3
 
 
-def test_unknown_is_never_equal() -> None:
+def test_bucket_with_an_unknown_hash_is_never_equal() -> None:
     """
-    A file that neither end has read is not taken for the same.
+    A file that neither end has hashed does not count as equal.
     """
     mine = entries(COUNT)
     mine[7] = mine[7]._replace(sha=None)
@@ -68,9 +68,9 @@ def test_unknown_is_never_equal() -> None:
 
 
 @pytest.mark.parametrize("field", ["kind", "mode", "size", "target", "sha"])
-def test_sees_all_that_counts(field: str) -> None:
+def test_any_difference_of_an_entry_changes_its_bucket_only(field: str) -> None:
     """
-    Whatever of one entry is another, its part differs, and no other.
+    A difference in any field of an entry changes its bucket and no other.
     """
     mine = entries(COUNT)
     other: dict[str, Any] = {
@@ -89,10 +89,10 @@ def test_sees_all_that_counts(field: str) -> None:
 
 
 @pytest.mark.parametrize("told", [b"", b"x" * 15, b"x" * 17, b"x" * 257 * 16])
-def test_nonsense(told: bytes) -> None:
+def test_invalid_bucket_hashes_are_detected(told: bytes) -> None:
     """
-    What is no hashes of parts is known as such.
+    Bytes that cannot be bucket hashes are detected.
     """
-    assert not manifest_buckets.makes_sense(told)
-    assert manifest_buckets.makes_sense(manifest_buckets.hashes([])[0])
-    assert manifest_buckets.makes_sense(manifest_buckets.hashes(entries(COUNT))[0])
+    assert not manifest_buckets.are_valid(told)
+    assert manifest_buckets.are_valid(manifest_buckets.hashes([])[0])
+    assert manifest_buckets.are_valid(manifest_buckets.hashes(entries(COUNT))[0])

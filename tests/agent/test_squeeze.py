@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from onebox.agent.file_names import Hostile
-from onebox.agent.files.compression import SWALLOWED, Squeezer, unsqueeze
+from onebox.agent.files.compression import BUFFERED, Compressor, decompress
 
 TEXT = b"epoch 1/3 loss 0.41, and so on\n" * 8000
 
@@ -31,25 +31,25 @@ class Line:
         return self.now
 
 
-def test_comes_back_as_it_was() -> None:
+def test_compressed_block_arrives_byte_for_byte() -> None:
     """
     What is compressed on the way arrives byte for byte, and is shorter.
     """
     line = Line(1e6)
-    Squeezer(line.send, line.clock)(TEXT)
+    Compressor(line.send, line.clock)(TEXT)
     kind, payload = line.sent[0]
 
     assert b"C" == kind
     assert len(payload) < len(TEXT) // 2
-    assert TEXT == unsqueeze(payload)
+    assert TEXT == decompress(payload)
 
 
-def test_leaves_alone_what_gets_no_shorter() -> None:
+def test_incompressible_block_is_sent_as_it_is() -> None:
     """
     Blocks that cannot be compressed go as they are, on the slowest line too.
     """
     line = Line(1e5)
-    squeeze = Squeezer(line.send, line.clock)
+    squeeze = Compressor(line.send, line.clock)
     block = os.urandom(1 << 18)
     for _ in range(50):
         squeeze(block)
@@ -58,13 +58,15 @@ def test_leaves_alone_what_gets_no_shorter() -> None:
 
 
 @pytest.mark.parametrize(("rate", "kind"), [(2.5e6, b"C"), (125e6, b"D")])
-def test_goes_by_the_rate(rate: float, kind: bytes) -> None:
+def test_only_a_slow_connection_gets_compressed_blocks(
+    rate: float, kind: bytes
+) -> None:
     """
     A slow line gets compressed blocks, a fast one plain ones, once it is known.
     """
     line = Line(rate)
-    squeeze = Squeezer(line.send, line.clock)
-    for _ in range(2 * SWALLOWED // len(TEXT)):
+    squeeze = Compressor(line.send, line.clock)
+    for _ in range(2 * BUFFERED // len(TEXT)):
         squeeze(os.urandom(len(TEXT)))
     squeeze(TEXT)
 
@@ -74,17 +76,17 @@ def test_goes_by_the_rate(rate: float, kind: bytes) -> None:
 @pytest.mark.parametrize(
     "packed", [b"", b"noise", zlib.compress(TEXT)[:-5], zlib.compress(TEXT) + b"more"]
 )
-def test_refuses_noise(packed: bytes) -> None:
+def test_incomplete_compressed_frame_is_refused(packed: bytes) -> None:
     """
     A frame that is not one whole compressed block is refused.
     """
     with pytest.raises(Hostile):
-        unsqueeze(packed)
+        decompress(packed)
 
 
-def test_refuses_what_would_fill_memory() -> None:
+def test_frame_that_decompresses_to_too_much_is_refused() -> None:
     """
     A small frame cannot become more than a frame may be.
     """
     with pytest.raises(Hostile):
-        unsqueeze(zlib.compress(bytes(1 << 27)))
+        decompress(zlib.compress(bytes(1 << 27)))

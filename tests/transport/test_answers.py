@@ -42,7 +42,7 @@ PARSERS: list[Callable[[object], object]] = [
     answers.JobStatus.parse,
     answers.Sample.parse,
     answers.Hello.parse,
-    lambda value: answers.Differing.parse(value, 5),
+    lambda value: answers.buckets(value, 5),
     answers.PushResult.parse,
     lambda value: answers.ScanResult.parse(value, frozenset(["results"]), 5),
     answers.public_key,
@@ -52,7 +52,7 @@ NAMES = [
     *RECORD,
     *STATUS,
     *("why", "alive", "survivors", "memory_peak", "memory_largest", "cpu", "cpus"),
-    *("agent", "arch", "now", "parts", "equal", "digest", "deleted", "gone"),
+    *("agent", "arch", "now", "buckets", "equal", "digest", "deleted", "gone"),
     *("missing", "special", "unreadable", "unstable", "public", "memory"),
 ]
 

@@ -14,11 +14,17 @@ import pytest
 
 from onebox.agent.file_names import Hostile
 from onebox.agent.files import block_hashes
-from onebox.agent.files.hash_index import Index, read_hash
-from onebox.agent.files.in_place import Take, changing_name
+from onebox.agent.files.content_stream import (
+    END,
+    SEGMENT,
+    UNCHANGED,
+    Offer,
+    record_head,
+)
+from onebox.agent.files.hash_index import Index, hash_file
 from onebox.agent.files.manifest import Entry, scan
+from onebox.agent.files.previous_version import MoveToStaging, changing_name
 from onebox.agent.files.receiver import Landed, Receiver
-from onebox.agent.files.stream import END, SAME, SEGMENT, Offer, head
 from onebox.errors import ConnectionLost
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
@@ -38,7 +44,7 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 def quiet(*numbers: int) -> None:
-    """Take progress and say nothing."""
+    """MoveToStaging progress and say nothing."""
 
 
 def write(path: Path, data: bytes, mtime: int) -> None:
@@ -49,7 +55,9 @@ def write(path: Path, data: bytes, mtime: int) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_push(agent_box: AgentBox, tmp_path: Path, change: str) -> None:
+def test_push_of_a_changed_big_file_sends_the_blocks_that_differ(
+    agent_box: AgentBox, tmp_path: Path, change: str
+) -> None:
     """
     A push of a changed file sends the blocks that differ, and all arrives.
     """
@@ -66,7 +74,9 @@ def test_push(agent_box: AgentBox, tmp_path: Path, change: str) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_fetch(agent_box: AgentBox, tmp_path: Path, change: str) -> None:
+def test_fetch_of_a_changed_big_file_brings_the_blocks_that_differ(
+    agent_box: AgentBox, tmp_path: Path, change: str
+) -> None:
     """
     A fetch of a changed file brings the blocks that differ, and all arrives.
     """
@@ -104,14 +114,14 @@ def test_holes_stay_holes(agent_box: AgentBox, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "size", [0, 5, block_hashes.BIG, block_hashes.BIG + 1, SIZE, SIZE + 5]
 )
-def test_the_hash_is_one(tmp_path: Path, size: int) -> None:
+def test_threads_and_pieces_give_the_same_hash(tmp_path: Path, size: int) -> None:
     """
     A file has one hash, whether it is read by threads or comes in pieces.
     """
     data = os.urandom(size)
     write(tmp_path / "file", data, 1_000_000_001)
-    found = read_hash(os.fsencode(tmp_path / "file"))
-    whole = block_hashes.Sum(size)
+    found = hash_file(os.fsencode(tmp_path / "file"))
+    whole = block_hashes.HashSum(size)
     for at in range(0, size, 300_007):
         whole.update(data[at : at + 300_007])
 
@@ -119,14 +129,18 @@ def test_the_hash_is_one(tmp_path: Path, size: int) -> None:
     assert (hashlib.sha256(data).digest() == found.sha) == (size <= block_hashes.BIG)
 
 
-def test_what_the_receiver_never_offered(tmp_path: Path) -> None:
+def test_sender_cannot_use_blocks_that_were_not_offered(tmp_path: Path) -> None:
     """
-    A sender cannot have the receiver read what it did not offer.
+    A sender cannot refer to blocks that the receiver did not offer.
     """
     (tmp_path / "big").write_bytes(bytes(SIZE))
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer = Offer(Entry(b"big", "f", 0o644, SIZE))
-    record = head(b"big", 0) + SEGMENT.pack(0, SAME | SIZE) + END.pack(0, 0, b"-", b"")
+    record = (
+        record_head(b"big", 0)
+        + SEGMENT.pack(0, UNCHANGED | SIZE)
+        + END.pack(0, 0, b"-", b"")
+    )
     frames = iter([(b"D", record), (b"Z", b"")])
 
     with pytest.raises(Hostile):
@@ -134,29 +148,31 @@ def test_what_the_receiver_never_offered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("new", [b"short", bytes(SIZE)])
-def test_a_file_that_has_changed_meanwhile(tmp_path: Path, new: bytes) -> None:
+def test_new_version_is_refused_if_the_previous_one_has_changed(
+    tmp_path: Path, new: bytes
+) -> None:
     """
-    If the old file is not as it was offered, the new one does not land.
+    If the previous version has changed since the offer, the new one is refused.
     """
     old = tmp_path / "big"
     write(old, os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer, sha = offered(receiver, tmp_path)
     old.write_bytes(new)
-    landed = pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha)
+    landed = pour(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha)
 
     assert ([b"big"], []) == (receiver.bad, landed)
 
 
-def test_the_older_file_is_as_it_was_offered(tmp_path: Path) -> None:
+def test_unchanged_blocks_are_not_read_again(tmp_path: Path) -> None:
     """
-    What has stayed the same is taken from the older file without reading it here.
+    Unchanged blocks come from the previous version, by their known hashes.
     """
     old = tmp_path / "big"
     write(old, os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer, sha = offered(receiver, tmp_path)
-    landed = pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha)
+    landed = pour(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha)
 
     assert ([], offer.blocks) == (receiver.bad, landed[0].blocks)
     name = landed[0].name
@@ -168,11 +184,11 @@ def test_the_older_file_is_as_it_was_offered(tmp_path: Path) -> None:
     ("begin", "length"),
     [(5, MIB), (MIB, MIB + 5), (0, SIZE + MIB), (SIZE, MIB), (MIB - 1, SIZE)],
 )
-def test_only_whole_blocks_are_the_same(
+def test_unchanged_ranges_must_be_whole_blocks(
     tmp_path: Path, begin: int, length: int
 ) -> None:
     """
-    A sender can have only such parts taken from the older file as have a hash.
+    A sender may refer only to whole blocks, which have a hash.
     """
     write(tmp_path / "big", os.urandom(SIZE + 5), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
@@ -180,10 +196,10 @@ def test_only_whole_blocks_are_the_same(
     offer = offer._replace(entry=offer.entry._replace(size=SIZE + 3 * MIB))
 
     with pytest.raises(Hostile):
-        pour(receiver, offer, SEGMENT.pack(begin, SAME | length), sha)
+        pour(receiver, offer, SEGMENT.pack(begin, UNCHANGED | length), sha)
 
 
-def test_the_older_file_is_changed_itself(agent_box: AgentBox, tmp_path: Path) -> None:
+def test_push_changes_a_big_file_in_place(agent_box: AgentBox, tmp_path: Path) -> None:
     """
     A push takes no room for a second copy, and leaves nothing beside the file.
     """
@@ -201,9 +217,11 @@ def test_the_older_file_is_changed_itself(agent_box: AgentBox, tmp_path: Path) -
     assert [] == list((agent_box.root / "files" / "incoming").iterdir())
 
 
-def test_another_name_of_the_older_file(agent_box: AgentBox, tmp_path: Path) -> None:
+def test_file_with_another_hard_link_is_copied_not_changed(
+    agent_box: AgentBox, tmp_path: Path
+) -> None:
     """
-    What the job has kept of its input under another name stays as it is.
+    A hard link that the job made to its input keeps the old contents.
     """
     link = agent_box.link()
     old = os.urandom(SIZE)
@@ -219,7 +237,9 @@ def test_another_name_of_the_older_file(agent_box: AgentBox, tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_an_older_file_of_another_user(agent_box: AgentBox, tmp_path: Path) -> None:
+def test_file_of_another_user_is_replaced_not_changed(
+    agent_box: AgentBox, tmp_path: Path
+) -> None:
     """
     A file whose mode and times are not ours to set is replaced, not changed.
     """
@@ -236,9 +256,9 @@ def test_an_older_file_of_another_user(agent_box: AgentBox, tmp_path: Path) -> N
     assert os.geteuid() == there.stat().st_uid
 
 
-def test_a_file_that_cannot_be_sent_stays(tmp_path: Path) -> None:
+def test_file_stays_if_its_new_version_cannot_be_sent(tmp_path: Path) -> None:
     """
-    What is in its place goes only when something has come for it.
+    The file in its place is replaced only by a complete new version.
     """
     write(tmp_path / "big", os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
@@ -250,9 +270,9 @@ def test_a_file_that_cannot_be_sent_stays(tmp_path: Path) -> None:
     assert (tmp_path / "big").exists()
 
 
-def test_a_file_that_is_replaced_as_it_is_taken(tmp_path: Path) -> None:
+def test_file_that_is_replaced_while_it_is_moved_is_refused(tmp_path: Path) -> None:
     """
-    What somebody puts there at the last moment is not taken for what was offered.
+    A file that replaces the offered one at the last moment is not used.
     """
     old = os.urandom(SIZE)
     write(tmp_path / "big", old, 1_000_000_001)
@@ -265,11 +285,13 @@ def test_a_file_that_is_replaced_as_it_is_taken(tmp_path: Path) -> None:
         (tmp_path / "other").replace(tmp_path / "big")
         taking(path, name)
 
-    assert [] == pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha, take=take)
+    assert [] == pour(
+        receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha, take=take
+    )
     assert [b"big"] == receiver.bad
 
 
-def test_what_is_left_and_what_is_in_its_place(tmp_path: Path) -> None:
+def test_offered_blocks_are_those_of_the_file_that_is_opened(tmp_path: Path) -> None:
     """
     The blocks that were offered are those of the file that is opened for them.
     """
@@ -280,16 +302,18 @@ def test_what_is_left_and_what_is_in_its_place(tmp_path: Path) -> None:
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer, sha = offered(receiver, tmp_path)
     take = taker(receiver, tmp_path)
-    (landed,) = pour(receiver, offer, SEGMENT.pack(0, SAME | SIZE), sha, take=take)
+    (landed,) = pour(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha, take=take)
 
     assert landed.name is not None
     assert old == (tmp_path / "staging" / os.fsdecode(landed.name)).read_bytes()
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o000])
-def test_what_is_left_may_be_changed(tmp_path: Path, mode: int) -> None:
+def test_interrupted_file_with_a_read_only_mode_is_continued(
+    tmp_path: Path, mode: int
+) -> None:
     """
-    A file that was killed with its own mode already is opened all the same.
+    A file that was interrupted after its mode was set can be opened.
     """
     new = os.urandom(SIZE)
     left = tmp_path / "staging" / os.fsdecode(changing_name(b"big"))
@@ -299,13 +323,13 @@ def test_what_is_left_may_be_changed(tmp_path: Path, mode: int) -> None:
     offer = receiver.offer(Entry(b"big", "f", 0o644, SIZE))
 
     assert blocks_of(new) == offer.blocks
-    assert 0 == receiver.room(offer)
+    assert 0 == receiver.disk_needed(offer)
     assert 0o600 == left.stat().st_mode & 0o7777
 
 
-def test_the_room_that_a_change_takes(tmp_path: Path) -> None:
+def test_change_in_place_needs_only_the_growth_on_the_disk(tmp_path: Path) -> None:
     """
-    What may be changed takes what it grows by; what has to be copied, its size.
+    A change in place needs the growth of the file; a copy needs its size.
     """
     for name in ("alone", "twice"):
         write(tmp_path / name, os.urandom(SIZE), 1_000_000_001)
@@ -314,7 +338,9 @@ def test_the_room_that_a_change_takes(tmp_path: Path) -> None:
     index = Index()
     scan(os.fsencode(tmp_path), [b"alone", b"twice"], index, hashing=True)
     rooms = [
-        receiver.room(receiver.compared(Offer(Entry(name, "f", 0, SIZE + 5)), index))
+        receiver.disk_needed(
+            receiver.with_blocks(Offer(Entry(name, "f", 0, SIZE + 5)), index)
+        )
         for name in (b"alone", b"twice", b"none")
     ]
 
@@ -322,9 +348,11 @@ def test_the_room_that_a_change_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [3 * MIB, SIZE])
-def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
+def test_interrupted_change_continues_and_is_never_visible(
+    tmp_path: Path, first: int
+) -> None:
     """
-    Nobody sees a file half changed, and the next attempt sends no block twice.
+    A half changed file is never in its place; no block is sent twice.
     """
     old, new = os.urandom(SIZE), os.urandom(SIZE)
     write(tmp_path / "big", old, 1_000_000_001)
@@ -339,9 +367,9 @@ def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
     offer = again.offer(offer.entry)
     assert blocks_of(new[:first] + old[first:]) == offer.blocks
     rest = new[first:]
-    segments = SEGMENT.pack(0, SAME | first)
+    segments = SEGMENT.pack(0, UNCHANGED | first)
     segments += SEGMENT.pack(first, len(rest)) + rest if rest else b""
-    whole = block_hashes.Sum(SIZE)
+    whole = block_hashes.HashSum(SIZE)
     whole.update(new)
     (landed,) = pour(again, offer, segments, whole.digest())
     assert landed.name is not None
@@ -349,9 +377,11 @@ def test_a_change_that_breaks_off(tmp_path: Path, first: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_history(agent_box: AgentBox, tmp_path: Path, seed: int) -> None:
+def test_push_makes_files_equal_after_any_history(
+    agent_box: AgentBox, tmp_path: Path, seed: int
+) -> None:
     """
-    Whatever happens to a file here, there and on its way: a whole push makes it equal.
+    After any changes and broken transfers, a complete push makes both ends equal.
     """
     chance = random.Random(seed)
     here, there = tmp_path / "big", agent_box.work / "big"
@@ -389,7 +419,9 @@ def test_any_history(agent_box: AgentBox, tmp_path: Path, seed: int) -> None:
     assert left
 
 
-def test_a_change_that_cannot_be_sent(agent_box: AgentBox, tmp_path: Path) -> None:
+def test_file_that_changes_while_it_is_sent_keeps_its_received_blocks(
+    agent_box: AgentBox, tmp_path: Path
+) -> None:
     """
     A file that changes while it is sent is not sent anew as a whole.
     """
@@ -411,16 +443,16 @@ def test_a_change_that_cannot_be_sent(agent_box: AgentBox, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("hole", ["inside", "at the end"])
-def test_no_hole_where_something_was(tmp_path: Path, hole: str) -> None:
+def test_gap_in_a_file_changed_in_place_is_no_hole(tmp_path: Path, hole: str) -> None:
     """
-    A sender that leaves out a part of a file that is changed has not sent zeros.
+    A gap in a file that is changed in place does not stand for zeros.
     """
     write(tmp_path / "big", os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer, _ = offered(receiver, tmp_path)
     data = os.urandom(MIB)
     at = SIZE - MIB if hole == "inside" else 0
-    whole = block_hashes.Sum(SIZE)
+    whole = block_hashes.HashSum(SIZE)
     whole.update(data.rjust(SIZE, b"\0") if at else data.ljust(SIZE, b"\0"))
     segments = SEGMENT.pack(at, MIB) + data
     take = taker(receiver, tmp_path)
@@ -439,13 +471,13 @@ def kill_amid(link: AgentChannel, incoming: Path, over: threading.Event) -> None
 
 def blocks_of(data: bytes) -> bytes:
     """Return the hashes of the blocks of a big file."""
-    whole = block_hashes.Sum(len(data))
+    whole = block_hashes.HashSum(len(data))
     whole.update(data)
     whole.digest()
     return whole.blocks
 
 
-def taker(receiver: Receiver, folder: Path) -> Take:
+def taker(receiver: Receiver, folder: Path) -> MoveToStaging:
     """Return what takes a file in a folder out of its place."""
 
     def take(path: bytes, name: bytes) -> None:
@@ -458,7 +490,7 @@ def offered(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
     """Return the offer of the file "big" as an older version, and its hash."""
     index = Index()
     entry = scan(os.fsencode(folder), [b"big"], index, hashing=True).entries[0]
-    offer = receiver.compared(Offer(entry._replace(sha=None)), index)
+    offer = receiver.with_blocks(Offer(entry._replace(sha=None)), index)
     assert offer.blocks
     assert entry.sha is not None
     return offer, entry.sha
@@ -470,12 +502,12 @@ def pour(
     segments: bytes,
     sha: bytes,
     *,
-    take: Take | None = None,
+    take: MoveToStaging | None = None,
     cut: bool = False,
 ) -> list[Landed]:
     """Have the receiver take in one record, or its begin; return what has landed."""
     path = offer.entry.path
-    record = head(path, 0) + segments
+    record = record_head(path, 0) + segments
     frames = [(b"D", record if cut else record + END.pack(0, 0, b"+", sha))]
     coming = iter([*frames, (b"Z", b"")])
 

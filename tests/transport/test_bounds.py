@@ -64,7 +64,7 @@ def test_agent_that_reads_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(links, "PING_SECONDS", 0.1)
     with program(HANGS) as link:
         link.begin("push")
-        with pytest.raises(Silent, match="does not take"):
+        with pytest.raises(Silent, match="does not read"):
             link.send(b"D", bytes(8 << 20))
 
 
@@ -98,5 +98,8 @@ def test_endless_list_of_files_is_refused(
 def test_frames_of_nothing_without_an_end_are_refused() -> None:
     """Frames that bring nothing are no sign of life without an end."""
     code = "import sys\nwhile True: sys.stdout.buffer.write(b'P\\0\\0\\0\\0' * 1000)"
-    with program(code) as link, pytest.raises(ProtocolError, match="without an end"):
+    with (
+        program(code) as link,
+        pytest.raises(ProtocolError, match="too many empty frames"),
+    ):
         link.ask("hello")

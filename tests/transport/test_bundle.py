@@ -34,7 +34,7 @@ print(len(packed))
 """
 
 
-def test_several_threads() -> None:
+def test_threads_that_pack_at_once_get_the_same_agent() -> None:
     """
     Machines that are made at once begin with one and the same agent.
     """

@@ -47,7 +47,7 @@ def room(box: AgentBox, pages: int) -> Iterator[None]:
         filling.unlink()
 
 
-def test_push(project: Project) -> None:
+def test_push_to_a_nearly_full_disk_is_complete_or_refused(project: Project) -> None:
     """A push into any room is whole, or refused for want of it; then it goes on."""
     fates = set()
     for pages in range(0, 26, 3):
@@ -70,7 +70,7 @@ def test_push(project: Project) -> None:
     assert fates == {"refused", "whole"}
 
 
-def test_job(project: Project) -> None:
+def test_job_on_a_nearly_full_disk_is_recorded_or_refused(project: Project) -> None:
     """With any room a job runs and is recorded, or is refused for want of it."""
     fates = set()
     for pages in range(24):

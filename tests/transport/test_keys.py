@@ -38,9 +38,9 @@ def test_no_other_keys_public_half_stays(tmp_path: Path) -> None:
     assert listed[0] == listed[1]
 
 
-def test_one_identity(tmp_path: Path) -> None:
+def test_identity_is_created_once_and_private(tmp_path: Path) -> None:
     """
-    The key is made once, private to its owner, and the same ever after.
+    The key is created once, readable by its owner only, and reused.
     """
     first = keys.identity(tmp_path).read_bytes()
 

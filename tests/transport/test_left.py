@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.transfer.remote_manifest import Left, ask
+from onebox.transfer.remote_manifest import Left, request_manifest
 
 from .conftest import AgentBox
 from .test_sync import Project, age
@@ -27,7 +27,9 @@ def left(project: Project, *roots: str, beyond: str = "always") -> Left | None:
     """Return what the box has outside of the outputs."""
     with project.box.link() as link:
         asked = roots or ("out",)
-        return ask(link, asked, hashing=False, beside=True, beyond=beyond).left
+        return request_manifest(
+            link, asked, hashing=False, beside=True, beyond=beyond
+        ).left
 
 
 @pytest.mark.parametrize("how", ["longer", "as long", "link", "touched", "gone"])

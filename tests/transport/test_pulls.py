@@ -86,7 +86,7 @@ def test_a_pull_is_what_the_box_has(home: Home) -> None:
     assert snapshot(home.ckpt) == snapshot(home.folder())
 
 
-def test_the_last_two_are_kept(home: Home) -> None:
+def test_the_last_two_pulls_are_kept(home: Home) -> None:
     """A pull is exactly what there was; what the job removes is in the one before."""
     for step in range(4):
         home.write(f"step-{step}", os.urandom(100))
@@ -104,7 +104,7 @@ def test_the_last_two_are_kept(home: Home) -> None:
     assert {"4", "5", "lock", "memory"} == names
 
 
-def test_what_has_not_changed_is_not_sent_again(home: Home) -> None:
+def test_unchanged_files_are_shared_and_not_sent_again(home: Home) -> None:
     """A second pull moves the new file alone, and shares the others with the first."""
     home.write("big", os.urandom(4 << 20))
     home.take()
@@ -134,7 +134,7 @@ def test_an_equal_pull_pushes_none_out(home: Home) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 300, 100_000, 2_000_000])
-def test_a_half_pull_harms_none(home: Home, limit: int) -> None:
+def test_interrupted_pull_damages_no_earlier_one(home: Home, limit: int) -> None:
     """A connection that breaks leaves the pulls as they are; the next one goes on."""
     home.write("model", b"first" * 1000)
     home.take()
@@ -152,7 +152,7 @@ def test_a_half_pull_harms_none(home: Home, limit: int) -> None:
         assert link.moved < 2_500_000
 
 
-def test_what_is_written_to_stays_as_it_was(home: Home) -> None:
+def test_file_that_keeps_changing_stays_as_in_the_last_pull(home: Home) -> None:
     """A file that does not hold still is the last pull's; the others are new."""
     home.write("log", b"old")
     home.write("model", b"1")
@@ -167,7 +167,9 @@ def test_what_is_written_to_stays_as_it_was(home: Home) -> None:
     assert b"old" == (home.folder() / "log").read_bytes()
 
 
-def test_what_is_written_to_is_no_other_runs(home: Home) -> None:
+def test_file_of_another_run_does_not_replace_one_that_keeps_changing(
+    home: Home,
+) -> None:
     """What another run had under that name is no state of this one."""
     home.write("log", b"other run's")
     home.take(run="other")
@@ -178,7 +180,7 @@ def test_what_is_written_to_is_no_other_runs(home: Home) -> None:
     assert ["model"] == [path.name for path in home.folder().iterdir()]
 
 
-def test_nothing_takes_the_place_of_none(home: Home) -> None:
+def test_empty_folder_does_not_replace_a_pull(home: Home) -> None:
     """No folder yet is no error; a folder found empty does not replace what we have."""
     assert home.take() is None
     home.write("model", b"1")
@@ -192,7 +194,7 @@ def test_nothing_takes_the_place_of_none(home: Home) -> None:
     assert home.pulls.latest("another") is None
 
 
-def test_links_out_are_left_out(home: Home) -> None:
+def test_pull_leaves_out_links_that_lead_out(home: Home) -> None:
     """A link that leads out of the box's folder comes into no pull."""
     home.write("model", b"1")
     (home.ckpt / "out").symlink_to("/etc/passwd")
@@ -213,7 +215,7 @@ def test_a_checkpoint_that_is_a_link_is_pulled(home: Home) -> None:
     assert b"2" == (home.folder() / "newest").read_bytes()
 
 
-def test_what_cannot_be_taken_is_said(home: Home) -> None:
+def test_error_of_the_local_disk_is_raised_and_pulls_stay(home: Home) -> None:
     """Where the disk here refuses, the pulls stay, and the reason is raised."""
     home.write("model", b"1")
     home.take()
@@ -226,7 +228,7 @@ def test_what_cannot_be_taken_is_said(home: Home) -> None:
     assert b"1" == (home.folder() / "model").read_bytes()
 
 
-def test_pulls_are_removed_meanwhile(
+def test_removal_of_the_pulls_ends_the_current_one_only(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who removes the pulls while one is made ends that one, and not the next."""
@@ -247,7 +249,7 @@ def test_pulls_are_removed_meanwhile(
     assert b"1" == (home.folder() / "model").read_bytes()
 
 
-def test_one_at_a_time(home: Home) -> None:
+def test_second_pull_at_the_same_time_is_refused(home: Home) -> None:
     """While another terminal pulls, this one does not."""
     home.write("model", b"1")
     home.take()
@@ -256,7 +258,9 @@ def test_one_at_a_time(home: Home) -> None:
     assert home.take() is not None
 
 
-def test_put_back_beside_what_is_pushed(home: Home, tmp_path: Path) -> None:
+def test_checkpoints_and_project_stay_when_the_other_is_pushed(
+    home: Home, tmp_path: Path
+) -> None:
     """Checkpoints and project each stay when the other is pushed again."""
     home.write("model", os.urandom(1000), 0o600)
     home.write("sub/state", b"s")

@@ -88,7 +88,7 @@ def line(tmp_path: Path) -> Iterator[tuple[Stages, Relay]]:
             server.close()
 
 
-def test_a_stage(line: tuple[Stages, Relay]) -> None:
+def test_each_stage_takes_at_most_four_round_trips(line: tuple[Stages, Relay]) -> None:
     """
     On a warm connection no stage takes more than four round trips.
     """
@@ -110,7 +110,7 @@ def test_a_stage(line: tuple[Stages, Relay]) -> None:
     assert (1, 1) == (took["push again"], took["fetch again"])
 
 
-def test_all_of_it(project: Project, tmp_path: Path) -> None:
+def test_inv_run_takes_at_most_30_round_trips(project: Project, tmp_path: Path) -> None:
     """
     `inv run` on a fresh box takes at most 30 round trips, handshakes included.
     """

@@ -38,7 +38,7 @@ ignores = st.dictionaries(
 @example(files=["a/b/x.o", "b"], rules={"": "a/**\n!a/b/\n[[:alpha:]]"})
 @given(files=st.lists(paths, max_size=12), rules=ignores)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-def test_without_git_its_answer_is_the_same(
+def test_selection_without_git_equals_that_of_git(
     files: list[str], rules: dict[str, str]
 ) -> None:
     """The walker chooses exactly what git chooses, whatever the patterns are."""
@@ -83,7 +83,7 @@ def test_what_git_tracks_but_is_deleted_stays_away(tmp_path: Path) -> None:
     assert select(tmp_path, ["."], [], []).paths == [b"here"]
 
 
-def test_results_are_no_code(tmp_path: Path) -> None:
+def test_outputs_are_code_only_if_git_tracks_them(tmp_path: Path) -> None:
     """Below an outputs path only what git tracks is code."""
     git(tmp_path, "init", "-q")
     grow(tmp_path, ["out/.keep", "main"], {})
@@ -95,7 +95,7 @@ def test_results_are_no_code(tmp_path: Path) -> None:
     assert chosen == [b"main", b"out/.keep", b"output"]
 
 
-def test_results_are_no_code_without_git(tmp_path: Path) -> None:
+def test_outputs_are_no_code_without_git(tmp_path: Path) -> None:
     """Outside a repository nothing below an outputs path is code."""
     grow(tmp_path, ["out/result", "main"], {})
 
@@ -137,7 +137,7 @@ def test_submodules_are_followed(tmp_path: Path) -> None:
     ]
 
 
-def test_a_hook_does_not_lead_astray(
+def test_git_variables_of_a_hook_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GIT_DIR in the environment, as in a hook, is not this project's."""
@@ -171,7 +171,7 @@ def test_paths_have_to_be_there_and_inside(tmp_path: Path, name: str) -> None:
             select(tmp_path, code, data, [])
 
 
-def test_unreadable_files_are_all_told_at_once() -> None:
+def test_unreadable_files_are_all_named_at_once() -> None:
     """One error names the first five unreadable files and counts them."""
     # Root reads everything, so another user has to look.
     code = (
@@ -198,7 +198,7 @@ def test_unreadable_files_are_all_told_at_once() -> None:
     )
 
 
-def test_what_is_no_file_stays_here(tmp_path: Path) -> None:
+def test_pipes_and_sockets_are_not_pushed(tmp_path: Path) -> None:
     """Pipes and sockets are skipped, with a warning each."""
     grow(tmp_path, ["data/x"], {})
     os.mkfifo(tmp_path / "data" / "pipe")
@@ -217,7 +217,7 @@ def test_what_is_no_file_stays_here(tmp_path: Path) -> None:
     ]
 
 
-def test_links_that_lead_out_are_told(tmp_path: Path) -> None:
+def test_link_that_leads_out_is_pushed_with_a_warning(tmp_path: Path) -> None:
     """A link goes as a link; one that leaves the project is worth a warning."""
     (tmp_path / "in").symlink_to("x/../y")
     (tmp_path / "out").symlink_to("../y")

@@ -16,42 +16,42 @@ def opened(folder: Path) -> int:
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def test_a_few_files_are_brought_there_one_by_one(tmp_path: Path) -> None:
+def test_few_files_are_synced_one_by_one(tmp_path: Path) -> None:
     """
-    For a few files the rest of the disk does not have to be waited for.
+    For a few files, other data on the disk is not waited for.
     """
     (tmp_path / "a").write_text("1")
     fd = opened(tmp_path)
     try:
-        assert not fsync.settle_disk(fd, fsync.MANY - 1)
-        fsync.settle(fd, [b"a"])
+        assert not fsync.sync_file_system(fd, fsync.MANY - 1)
+        fsync.sync_files(fd, [b"a"])
         with pytest.raises(FileNotFoundError):
-            fsync.settle(fd, [b"a", b"gone"])
+            fsync.sync_files(fd, [b"a", b"gone"])
     finally:
         os.close(fd)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such call")
-def test_one_call_is_for_disks_of_this_machine_alone() -> None:
+def test_syncfs_is_used_for_local_file_systems_only() -> None:
     """
-    Where the kernel cannot vouch for the disk, each file is brought there by itself.
+    On other file systems, each file is synced by itself.
     """
     fd = opened(Path("/proc"))
     try:
-        assert not fsync.settle_disk(fd, 10**6)
+        assert not fsync.sync_file_system(fd, 10**6)
     finally:
         os.close(fd)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such call")
-def test_one_call_is_enough_for_many(tmp_path: Path) -> None:
+def test_syncfs_is_used_for_many_files(tmp_path: Path) -> None:
     """
-    Where one call does it for a disk, no file is looked at; an error is one of ours.
+    With one call for the file system, no file is opened.
     """
     fd = opened(tmp_path)
     try:
-        if not fsync.settle_disk(fd, fsync.MANY):
+        if not fsync.sync_file_system(fd, fsync.MANY):
             pytest.skip("not on this kind of disk, or not by this kernel")
-        fsync.settle(fd, [b"not there"] * fsync.MANY)
+        fsync.sync_files(fd, [b"not there"] * fsync.MANY)
     finally:
         os.close(fd)

@@ -35,7 +35,7 @@ from onebox.errors import (
 )
 from onebox.jobs import client as client_module
 from onebox.providers.base import Box
-from onebox.remote import agent_bundle, connection
+from onebox.remote import agent_bundle, connection, control_socket
 from onebox.remote import keys as owner_keys
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
@@ -238,7 +238,7 @@ def test_the_wait_ends_when_the_box_is_gone(keys: Keys, open_door: OpenDoor) -> 
         open_door(box).open_when_up(3600, gone, never)
 
 
-def test_a_stall_behind_the_handshake(
+def test_wait_ends_for_a_box_that_is_silent_after_the_handshake(
     server: Server, relay: Relay, open_door: OpenDoor
 ) -> None:
     """A box that goes mute after it was reached ends the wait, too."""
@@ -318,9 +318,9 @@ def test_a_second_process_shares_the_connection(
 ) -> None:
     """Another command uses the connection there is; `forget` closes it for all."""
     door.channel()
-    assert client(door, keys, tmp_path, "print(door.link().ask('hello')['box'])") == [
-        door.box.id
-    ]
+    assert client(
+        door, keys, tmp_path, "print(door.channel().ask('hello')['box'])"
+    ) == [door.box.id]
     assert relay.opened == 1
     assert stat.S_ISSOCK(door.socket.stat().st_mode)
     door.forget()
@@ -384,10 +384,10 @@ def test_ctrl_c_does_not_reach_the_connection(
         # Whoever runs the tests in the background has them ignore it.
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "door.link()\n"
+        "door.channel()\n"
         "try: print('up', flush=True); time.sleep(60)\n"
-        "except KeyboardInterrupt: print(door.link().ask('hello')['box'])\n"
-        "print(door.link().process.poll())"
+        "except KeyboardInterrupt: print(door.channel().ask('hello')['box'])\n"
+        "print(door.channel().process.poll())"
     )
     with start(door, keys, tmp_path, code) as process:
         assert process.stdout is not None
@@ -556,7 +556,7 @@ def test_resuming_counts_breaks_without_progress(
     assert breaks == [1, 1, 1, 2, 3, 4, 5]
 
 
-def test_following_over_a_long_line(
+def test_log_is_followed_live_over_a_slow_connection(
     server: Server, door: connection.SSHConnection, relay: Relay
 ) -> None:
     """At 30 ms each way, lines come as they are written, and then the end."""
@@ -575,7 +575,7 @@ def test_following_over_a_long_line(
     assert protocol.loads(payload)["record"]["code"] == 0
 
 
-def test_round_trips(
+def test_steps_on_an_open_connection_take_no_extra_round_trip(
     server: Server, door: connection.SSHConnection, relay: Relay, tmp_path: Path
 ) -> None:
     """On a warm connection no step waits for the far end more often than needed."""
@@ -616,26 +616,32 @@ def test_round_trips(
         b"\xff" * 9000,
     ],
 )
-def test_garbage_instead_of_frames(said: bytes, keys: Keys, tmp_path: Path) -> None:
+def test_anything_but_frames_is_named_at_once(
+    said: bytes, keys: Keys, tmp_path: Path
+) -> None:
     """Who does not speak our frames is named at once: no wait, no traceback."""
     code = f"import sys, time; sys.stdout.buffer.write({said!r}); "
     code += "sys.stdout.flush(); time.sleep(60)"
     with AgentChannel([sys.executable, "-c", code]) as link:
-        with pytest.raises(ProtocolError, match="no agent"):
+        with pytest.raises(ProtocolError, match="not the onebox agent"):
             link.ask("hello")
         link.process.kill()
 
 
-def test_garbage_from_the_box(door: connection.SSHConnection, server: Server) -> None:
+def test_shell_that_prints_a_greeting_is_named(
+    door: connection.SSHConnection, server: Server
+) -> None:
     """A shell that greets is named as what it is: not our agent."""
     server.pyz.write_text("print('Welcome to \\x1b[31mUbuntu')")
-    with pytest.raises(ProtocolError, match=r"no agent .*Welcome to \\x1b"):
+    with pytest.raises(ProtocolError, match=r"not the onebox agent .*Welcome to \\x1b"):
         door.channel()
-    with pytest.raises(BoxFailed, match=r"no agent .*Welcome to \\x1b"):
+    with pytest.raises(BoxFailed, match=r"not the onebox agent .*Welcome to \\x1b"):
         door.open_when_up(600, never, never, grace=0.1)
 
 
-def test_half_an_answer(door: connection.SSHConnection, server: Server) -> None:
+def test_incomplete_frame_ends_the_wait(
+    door: connection.SSHConnection, server: Server
+) -> None:
     """An agent that says half a frame and no more is not waited for for ever."""
     server.pyz.write_text(
         "import sys, time\nsys.stdout.write('A\\0')\nsys.stdout.flush()\ntime.sleep(60)"
@@ -644,7 +650,9 @@ def test_half_an_answer(door: connection.SSHConnection, server: Server) -> None:
         door.channel(within=1.5)
 
 
-def test_no_agent_on_the_box(door: connection.SSHConnection, server: Server) -> None:
+def test_missing_agent_is_reported_after_the_grace_time_of_a_boot(
+    door: connection.SSHConnection, server: Server
+) -> None:
     """A box without its agent says so at once; while it boots, after a while."""
     agent = server.pyz.rename(server.pyz.with_name("away"))
     breaks: list[int] = []
@@ -658,7 +666,7 @@ def test_no_agent_on_the_box(door: connection.SSHConnection, server: Server) -> 
     assert link.ask("hello")["box"] == server.box.id
 
 
-def test_no_description_on_the_box(
+def test_agent_without_a_description_counts_as_none(
     door: connection.SSHConnection, server: Server
 ) -> None:
     """An agent that has not been told what its box is counts as none."""
@@ -668,14 +676,14 @@ def test_no_description_on_the_box(
 
 
 @needs_sshd
-def test_no_python_on_the_box(sshd: OpenSsh, open_door: OpenDoor) -> None:
+def test_box_without_python_is_named(sshd: OpenSsh, open_door: OpenDoor) -> None:
     """A box without python3 is named as such."""
     (sshd.bin / "python3").unlink()
     with pytest.raises(BoxFailed, match="python3: not found"):
         open_door(sshd.box).channel()
 
 
-def test_what_the_box_says_is_fit_for_a_terminal(
+def test_messages_of_the_box_are_escaped_and_bounded(
     door: connection.SSHConnection, server: Server
 ) -> None:
     """Control characters and floods on stderr reach neither screen nor disk."""
@@ -724,7 +732,7 @@ def test_the_path_of_the_agent_is_one_word(
     assert list(tmp_path.rglob("trap")) == []
 
 
-def test_no_client(
+def test_missing_openssh_client_names_what_to_install(
     keys: Keys, open_door: OpenDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without OpenSSH's client there is one clear sentence, and what to install."""
@@ -831,7 +839,7 @@ def test_sockets_lie_below_state_where_all_of_tmp_is_taken(
 ) -> None:
     """Where another user has taken every name in /tmp, the state directory serves."""
     monkeypatch.setattr(tempfile, "tempdir", str(short))
-    monkeypatch.setattr(connection, "_SHARED_TMP", short)
+    monkeypatch.setattr(control_socket, "SHARED_TMP", short)
     spoil(connection.socket_dir({}), "open")
     environ = {"ONEBOX_STATE": str(short / "state")}
     assert connection.socket_dir(environ) == short / "state" / "ssh"
@@ -845,10 +853,10 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
     server: Server, open_door: OpenDoor, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ssh makes its socket in the longest folder that we would choose."""
-    runtime = short / ("r" * (connection._SOCKET_DIR_BYTES - len(f"{short}//onebox")))
+    runtime = short / ("r" * (control_socket.FOLDER_BYTES - len(f"{short}//onebox")))
     runtime.mkdir()
     found = connection.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
-    assert len(str(found)) == connection._SOCKET_DIR_BYTES
+    assert len(str(found)) == control_socket.FOLDER_BYTES
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     box = dataclasses.replace(server.box, id=f"box-{'x' * 10}")
     way = open_door(box)
@@ -862,7 +870,7 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
 
 
 class Attached:
-    """The part of a BoxContext that `client.follow` uses."""
+    """The parts of a BoxContext that `client.follow` uses."""
 
     def __init__(self, door: connection.SSHConnection) -> None:
         self._door = door

@@ -132,7 +132,7 @@ def test_nothing_changed_is_one_round_trip(project: Project) -> None:
     assert (done.files, done.sent_files, done.sent_bytes) == (3, 0, 0)
 
 
-def test_one_digest_however_it_comes(project: Project) -> None:
+def test_same_files_have_one_digest_at_both_ends(project: Project) -> None:
     """Moved or there already, from here or there: the same files have one digest."""
     for name in "abc":
         age(project.write(f"out/{name}", name.encode()))
@@ -478,7 +478,7 @@ def test_a_changing_output_holds_the_box(project: Project) -> None:
     assert project.verify() is None
 
 
-def test_one_fetch_after_the_other(project: Project) -> None:
+def test_fetch_waits_for_a_fetch_into_the_same_folder(project: Project) -> None:
     """While the outputs of another box come here, this fetch waits for them."""
     project.job("out/a")
     project.fetch()
@@ -507,7 +507,9 @@ def test_a_changing_input_is_named(project: Project) -> None:
     assert project.difference() is None
 
 
-def test_too_little_space_is_told_before(project: Project) -> None:
+def test_outputs_larger_than_the_disk_are_refused_before_the_transfer(
+    project: Project,
+) -> None:
     """An output larger than the disk is refused with both numbers."""
     with project.job("out/huge").open("r+b") as file:
         file.truncate(1 << 43)
@@ -517,7 +519,9 @@ def test_too_little_space_is_told_before(project: Project) -> None:
     assert not (project.root / "out").exists()
 
 
-def test_a_full_box_is_told_before(project: Project) -> None:
+def test_push_larger_than_the_disk_is_refused_before_it_starts(
+    project: Project,
+) -> None:
     """A push larger than the box's disk is refused before it starts."""
     with project.write("huge").open("r+b") as file:
         file.truncate(1 << 43)
@@ -527,7 +531,9 @@ def test_a_full_box_is_told_before(project: Project) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "changed", "folder"])
-def test_changed_here_while_the_rest_comes(project: Project, how: str) -> None:
+def test_output_that_changes_here_during_a_fetch_is_reported(
+    project: Project, how: str
+) -> None:
     """An output that was here and is no longer is not said to be; then it comes."""
     project.job("out/deep/kept", b"1")
     project.job("out/new", b"1")
@@ -552,13 +558,13 @@ def test_changed_here_while_the_rest_comes(project: Project, how: str) -> None:
     assert project.verify() is None
 
 
-def test_what_was_left_half_placed_is_ours(project: Project) -> None:
-    """A crash among the renames makes nobody's file out of an output."""
+def test_output_of_an_interrupted_install_is_known_as_ours(project: Project) -> None:
+    """After a crash during an install, both versions of an output count as ours."""
     project.job("out/a", b"1")
     project.fetch()
     project.job("out/a", b"2")
     project.fetch()
-    ours = ledger.Remembered(project.memory)
+    ours = ledger.Ledger(project.memory)
     before = manifest.Entry(b"out/a", "f", 0o644, 1, 0, b"", sha256(b"1"))
     ours.settle([before])
     ours.add([before._replace(sha=sha256(b"2"))])
@@ -568,21 +574,21 @@ def test_what_was_left_half_placed_is_ours(project: Project) -> None:
     assert project.fetch().kept == []
 
 
-def test_memory_of_fetches_is_added_to(project: Project) -> None:
-    """News are added at the end of the file, which does not grow without an end."""
+def test_ledger_is_appended_to_and_does_not_grow_forever(project: Project) -> None:
+    """Changed rows are appended; the file is rewritten before it doubles."""
     entries = [
         manifest.Entry(b"out/%d" % at, "f", 0o644, 1, 0, b"", sha256(b"0"))
         for at in range(100)
     ]
     project.memory.mkdir()
-    ours = ledger.Remembered(project.memory)
+    ours = ledger.Ledger(project.memory)
     ours.settle(entries)
     ours.save()
-    file = project.memory / "fetched.jsonl"
+    file = project.memory / "fetched.ledger"
     sizes = [file.stat().st_size]
     for at in range(1, 150):
         entries[7] = entries[7]._replace(sha=sha256(b"%d" % -at))
-        ours = ledger.Remembered(project.memory)
+        ours = ledger.Ledger(project.memory)
         ours.settle(entries)
         ours.save()
         sizes.append(file.stat().st_size)
@@ -590,22 +596,22 @@ def test_memory_of_fetches_is_added_to(project: Project) -> None:
     assert sizes[0] < sizes[1] < sizes[0] * 1.05
     assert max(sizes) < 2.1 * sizes[0]
     assert sizes[-1] < sizes[-100]
-    again = ledger.Remembered(project.memory)
+    again = ledger.Ledger(project.memory)
     assert all(again.is_ours(entry) for entry in entries)
     assert not again.is_ours(entries[7]._replace(sha=sha256(b"3")))
 
 
-def test_memory_of_fetches_cut_anywhere(project: Project) -> None:
-    """What stood there before the last line began is known; the next save mends it."""
+def test_ledger_cut_anywhere_keeps_its_earlier_rows(project: Project) -> None:
+    """Rows before the last batch are loaded, and the next save repairs the file."""
     entries = [
         manifest.Entry(b"out/%d" % at, "f", 0o644, 1, 0, b"", sha256(b"0"))
         for at in range(9)
     ]
     project.memory.mkdir()
-    ours = ledger.Remembered(project.memory)
+    ours = ledger.Ledger(project.memory)
     ours.settle(entries)
     ours.save()
-    file = project.memory / "fetched.jsonl"
+    file = project.memory / "fetched.ledger"
     before = file.stat().st_size
     fresh = entries[3]._replace(sha=sha256(b"1"))
     ours.add([fresh])
@@ -614,13 +620,13 @@ def test_memory_of_fetches_cut_anywhere(project: Project) -> None:
 
     for end in range(before, len(whole)):
         file.write_bytes(whole[:end])
-        cut = ledger.Remembered(project.memory)
+        cut = ledger.Ledger(project.memory)
         assert all(cut.is_ours(entry) for entry in entries)
         other = entries[4]._replace(sha=sha256(b"2"))
         for more in (fresh, other):
             cut.add([more])
             cut.save()
-        mended = ledger.Remembered(project.memory)
+        mended = ledger.Ledger(project.memory)
         assert all(mended.is_ours(entry) for entry in [*entries, fresh, other])
 
 
@@ -644,7 +650,7 @@ def test_names_that_collide_are_found() -> None:
 )
 def test_a_hostile_box_is_refused(project: Project, row: list[object]) -> None:
     """Nothing is taken from a box that names paths it was not asked for."""
-    with hostile_box(project, [row], []) as link, refused("cannot be taken"):
+    with hostile_box(project, [row], []) as link, refused("invalid outputs"):
         project.fetch(link=link)
 
     assert list(project.root.iterdir()) == []
@@ -656,7 +662,7 @@ def test_a_file_through_a_link_is_refused(project: Project, tmp_path: Path) -> N
         ["out", "l", 0o777, 0, 0, str(tmp_path), None],
         ["out/x", "f", 0o644, 1, 0, "", None],
     ]
-    with hostile_box(project, rows, []) as link, refused("cannot be taken"):
+    with hostile_box(project, rows, []) as link, refused("invalid outputs"):
         project.fetch(link=link, unsafe_links=True)
 
     assert not (tmp_path / "x").exists()
@@ -667,7 +673,7 @@ def test_a_stream_of_something_else_is_refused(project: Project) -> None:
     rows = [["out", "f", 0o644, 1, 0, "", None]]
     with (
         hostile_box(project, rows, [b'["../x",0]\n' + bytes(100)]) as link,
-        refused("cannot be taken"),
+        refused("invalid outputs"),
     ):
         project.fetch(link=link)
 

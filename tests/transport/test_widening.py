@@ -22,7 +22,7 @@ class Further:
     """Opens further connections to the agent's box, and remembers them."""
 
     def __init__(self, at: AgentBox, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("LOOK_SECONDS", "GAIN", "WORTH_SECONDS"):
+        for name in ("MEASURE_SECONDS", "GAIN", "WORTH_SECONDS"):
             monkeypatch.setattr(parallel_connections, name, 0.0)
         monkeypatch.setattr(parallel_connections, "FAST", float("inf"))
         self._at = at
@@ -51,7 +51,9 @@ def further(agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch) -> Further:
     return Further(agent_box, monkeypatch)
 
 
-def test_push(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
+def test_push_over_several_connections_arrives_byte_for_byte(
+    further: Further, agent_box: AgentBox, tmp_path: Path
+) -> None:
     """
     What is pushed over several connections is on the box, byte for byte.
     """
@@ -63,10 +65,12 @@ def test_push(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
 
     assert data == (agent_box.work / "big").read_bytes()
     assert [True] * (parallel_connections.MOST - 1) == further.carried()
-    assert [] == list((agent_box.root / "files").glob("lane-*"))
+    assert [] == list((agent_box.root / "files").glob("stripe-*"))
 
 
-def test_fetch(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
+def test_fetch_over_several_connections_arrives_byte_for_byte(
+    further: Further, agent_box: AgentBox, tmp_path: Path
+) -> None:
     """
     What is fetched over several connections is here, byte for byte.
     """
@@ -82,7 +86,7 @@ def test_fetch(further: Further, agent_box: AgentBox, tmp_path: Path) -> None:
     assert further.link.usable
 
 
-def test_one_of_them_breaks(
+def test_push_continues_after_a_further_connection_breaks(
     further: Further, agent_box: AgentBox, tmp_path: Path
 ) -> None:
     """
@@ -110,9 +114,9 @@ def test_closing_twice_ends_at_once(
     further: Further, agent_box: AgentBox, tmp_path: Path
 ) -> None:
     """
-    The second close of the same lanes does nothing, and waits for nothing.
+    A second close does nothing and does not wait.
     """
-    wide = parallel_connections.Widening(further.link)
+    wide = parallel_connections.ParallelConnections(further.link)
     wide.close()
     second = threading.Thread(target=wide.close, daemon=True)
     second.start()

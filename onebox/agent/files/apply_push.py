@@ -1,11 +1,10 @@
-"""What was pushed to this box, and how the next push makes it equal."""
+"""Make the work folder equal to the client's manifest."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
 import signal
 import stat
@@ -26,37 +25,30 @@ from .. import protocol
 from ..box import Box, disk, read
 from ..file_names import text
 from . import manifest
-from .frames import Frame
-from .hash_index import Index, Unstable, read_hash
+from .content_stream import Offer
+from .frame_streams import Frame
+from .hash_index import Index, Unstable, hash_file
 from .manifest import Entry
+from .push_record import (
+    UNKNOWN,
+    PushRecord,
+    mark,
+    own_file,
+    read_record,
+    write_record,
+)
 from .receiver import WORTH_KEEPING, Landed, Receiver
-from .stream import Offer
 from .tree import Tree
 
 LOCK_SECONDS = 20.0
-FORMAT = b"2"
-# What the record of a push has of a path whose contents are not known.
-UNKNOWN = b""
-Found = Dict[bytes, Optional[Entry]]
-
-
-class Record(NamedTuple):
-    """
-    What a push has left: the mark of each path, and the digest of all of it.
-
-    The *digest* is "" while a push is under way. A mark names the contents of a file
-    or the target of a link; `mark` makes it.
-    """
-
-    marks: Dict[bytes, bytes]
-    digest: str
 
 
 class Plan(NamedTuple):
     """
-    What is to be done to make the work folder equal to a manifest.
+    The changes that make the work folder equal to *entries*.
 
-    *settle* are entries that need no contents: folders, links, modes.
+    *offers* are files whose contents are needed. *settle* are folders, links and modes,
+    which need none. *gone* are paths to be removed.
     """
 
     entries: List[Entry]
@@ -64,173 +56,182 @@ class Plan(NamedTuple):
     settle: List[Entry]
     gone: List[bytes]
 
+    def rows(self) -> Iterator[List[Any]]:
+        """Yield the plan as rows for the client."""
+        for path in self.gone:
+            yield [text(path), "gone"]
+        for entry in self.settle:
+            yield [text(entry.path), "settle"]
+        for path, offer in self.offers.items():
+            yield [text(path), "lack", *offer.to_json()]
 
-def plan_for(
-    box: Box,
-    entries: List[Entry],
-    before: Found,
-    index: Index,
-    receiver: Receiver,
-    alive: Callable[[], None],
-) -> Plan:
-    """
-    Find out what the work folder lacks of a manifest.
 
-    *before* are the paths that an earlier push has left, and what is there now.
+class Push:
     """
-    work = os.fsencode(box.work)
-    plan = Plan(entries, {}, [], [])
-    wanted = {entry.path for entry in entries}
-    fresh = wanted.difference(before)
-    here = manifest.scan(work, fresh, index, hashing=False, alive=alive)
-    have = {**before, **{entry.path: entry for entry in here.entries}}
-    plan.gone.extend(path for path in before if path not in wanted and have[path])
-    for entry in entries:
-        mine = have.get(entry.path)
-        if entry.kind != "f":
-            if mine is None or not manifest.same(mine, entry):
+    One push to this box.
+
+    *record* is the record of the last push of this *kind*, *before* has what is at its
+    paths now, None for missing ones.
+    """
+
+    def __init__(self, box: Box, kind: str, alive: Callable[[], None]) -> None:
+        self.record = read_record(box, kind)
+        self._box = box
+        self._kind = kind
+        self._alive = alive
+        self._work = os.fsencode(box.work)
+        self._index = Index(own_file(box, kind + ".index"))
+        scanned = self._scan(self.record.marks)
+        self.before: Dict[bytes, Optional[Entry]] = {
+            **dict.fromkeys(self.record.marks),
+            **{entry.path: entry for entry in scanned},
+        }
+
+    @property
+    def present(self) -> List[Entry]:
+        """Return the entries of the last push that are here, in any state."""
+        return [entry for entry in self.before.values() if entry is not None]
+
+    def plan(self, entries: List[Entry], receiver: Receiver) -> Plan:
+        """Return the changes that make the work folder equal to these entries."""
+        plan = Plan(entries, {}, [], [])
+        paths = {entry.path for entry in entries}
+        other_entries = self._scan(paths.difference(self.before))
+        here = {**self.before, **{entry.path: entry for entry in other_entries}}
+        plan.gone.extend(
+            path for path in self.before if path not in paths and here[path]
+        )
+        for entry in entries:
+            mine = here.get(entry.path)
+            if entry.kind == "f":
+                self._plan_file(plan, entry, mine, receiver)
+            elif mine is None or not manifest.same(mine, entry):
                 plan.settle.append(entry)
-            continue
+        return plan
+
+    def check_space(self, plan: Plan, receiver: Receiver) -> None:
+        """Refuse a push that the disk cannot hold, before it starts."""
+        need = sum(receiver.disk_needed(offer) for offer in plan.offers.values())
+        free = disk(self._box.work)[0]
+        if need > free:
+            raise protocol.Refused(
+                "disk",
+                "the box's disk has %d bytes free, %d are needed" % (free, need),
+            )
+
+    def apply(
+        self, plan: Plan, receiver: Receiver, frames: Callable[[], Frame]
+    ) -> Dict[str, Any]:
+        """Receive the files of the plan and make its changes; return the answer."""
+        # A push that breaks off leaves files; the record must name all of them.
+        paths = sorted({entry.path for entry in plan.entries}.union(self.before))
+        record = PushRecord(dict.fromkeys(paths, UNKNOWN), "")
+        write_record(self._box, self._kind, record)
+        tree = Tree(self._work)
+        try:
+            hashes = self._change(tree, plan, receiver, frames)
+        finally:
+            tree.close()
+        bad = [text(path) for path in receiver.bad]
+        digest = ""
+        if not bad:
+            entries = manifest.with_hashes(plan.entries, hashes)
+            digest = manifest.digest(entries)
+            marks = {entry.path: mark(entry) for entry in entries}
+            write_record(self._box, self._kind, PushRecord(marks, digest))
+            self._index.retain(entry.path for entry in plan.entries)
+            receiver.clean()
+        return {"equal": False, "digest": digest, "bad": bad, "deleted": len(plan.gone)}
+
+    def save_index(self) -> None:
+        """Save the hashes that were computed."""
+        self._index.save()
+
+    def _scan(self, paths: Iterable[bytes]) -> List[Entry]:
+        """Return the entries at these paths without reading files."""
+        scanned = manifest.scan(
+            self._work, paths, self._index, hashing=False, alive=self._alive
+        )
+        return scanned.entries
+
+    def _plan_file(
+        self, plan: Plan, entry: Entry, mine: Optional[Entry], receiver: Receiver
+    ) -> None:
         sha = None
         if mine is not None and (mine.kind, mine.size) == ("f", entry.size):
-            sha = mine.sha or _hash(work, entry.path, index, alive)
+            sha = mine.sha or self._hash(entry.path)
         if sha is None or (entry.sha is not None and entry.sha != sha):
-            offer = receiver.offer(entry, alive)
+            offer = receiver.offer(entry, self._alive)
             if mine is not None:
-                offer = receiver.compared(offer, index)
+                offer = receiver.with_blocks(offer, self._index)
             plan.offers[entry.path] = offer
-            continue
-        if entry.sha is None and mine is not None:
+            return
+        if entry.sha is None:
+            # Only the client can tell whether its file is equal.
             offer = Offer(entry, entry.size, sha, whole=True)
-            plan.offers[entry.path] = receiver.compared(offer, index)
+            plan.offers[entry.path] = receiver.with_blocks(offer, self._index)
         if mine is not None and mine.mode != entry.mode:
             plan.settle.append(entry)
-    return plan
 
+    def _hash(self, path: bytes) -> Optional[bytes]:
+        try:
+            hashed = hash_file(os.path.join(self._work, path), self._alive)
+        except (OSError, Unstable):
+            return None
+        self._index.put(path, *hashed)
+        return hashed.sha
 
-def lacking(plan: Plan) -> Iterator[List[Any]]:
-    """Yield what the client has to know: paths gone, settled, and contents lacking."""
-    for path in plan.gone:
-        yield [text(path), "gone"]
-    for entry in plan.settle:
-        yield [text(entry.path), "settle"]
-    for path, offer in plan.offers.items():
-        yield [text(path), "lack", *offer.told()]
-
-
-def check_space(box: Box, plan: Plan, receiver: Receiver) -> None:
-    """Refuse a push that the disk cannot hold, before it starts."""
-    need = sum(receiver.room(offer) for offer in plan.offers.values())
-    free = disk(box.work)[0]
-    if need > free:
-        raise protocol.Refused(
-            "disk", "the box's disk has %d bytes free, %d are needed" % (free, need)
-        )
-
-
-def carry_out(
-    box: Box,
-    plan: Plan,
-    paths: Iterable[bytes],
-    index: Index,
-    receiver: Receiver,
-    frames: Callable[[], Frame],
-    what: str,
-) -> Dict[str, Any]:
-    """Receive what is lacking, put all in its place, and say what is there now."""
-    # From here on whatever breaks off leaves files of ours that this list names.
-    every = sorted({entry.path for entry in plan.entries}.union(paths))
-    _remember(box, what, Record(dict.fromkeys(every, UNKNOWN), ""))
-    tree = Tree(os.fsencode(box.work))
-    try:
-        for path in reversed(plan.gone):
-            tree.remove(path)
-        _settle(tree, plan, receiver.fd)
+    def _change(
+        self, tree: Tree, plan: Plan, receiver: Receiver, frames: Callable[[], Frame]
+    ) -> Dict[bytes, bytes]:
+        """Make the changes of the plan; return the hashes of the received files."""
         hashes: Dict[bytes, bytes] = {}
 
         def land(landed: Landed) -> None:
-            st = _land(tree, landed, receiver.fd)
+            st = _install(tree, landed, receiver.fd)
             sha = landed.entry.sha
             assert sha is not None
             hashes[landed.entry.path] = sha
-            index.put(landed.entry.path, st, sha, landed.blocks)
+            self._index.put(landed.entry.path, st, sha, landed.blocks)
 
-        def take(path: bytes, name: bytes) -> None:
+        def move_to_staging(path: bytes, name: bytes) -> None:
             folder, here = tree.parent(path, make=False)
             os.rename(here, name, src_dir_fd=folder, dst_dir_fd=receiver.fd)
 
-        receiver.receive(frames, plan.offers, land, take=take)
+        for path in reversed(plan.gone):
+            tree.remove(path)
+        _settle(tree, plan, receiver.fd)
+        receiver.receive(frames, plan.offers, land, take=move_to_staging)
         for entry in reversed(plan.entries):
             if entry.kind == "d":
                 tree.chmod(entry.path, entry.mode)
-    finally:
-        tree.close()
-    bad = [text(path) for path in receiver.bad]
-    digest = ""
-    if not bad:
-        entries = manifest.with_hashes(plan.entries, hashes)
-        digest = manifest.digest(entries)
-        marks = {entry.path: mark(entry) for entry in entries}
-        _remember(box, what, Record(marks, digest))
-        index.keep(entry.path for entry in plan.entries)
-        receiver.clean()
-    return {"equal": False, "digest": digest, "bad": bad, "deleted": len(plan.gone)}
-
-
-def look(
-    box: Box, paths: Iterable[bytes], index: Index, alive: Callable[[], None]
-) -> Found:
-    """Return what is now at each of these paths; read no file for it."""
-    work = os.fsencode(box.work)
-    here = manifest.scan(work, paths, index, hashing=False, alive=alive)
-    found: Found = dict.fromkeys(paths)
-    found.update((entry.path, entry) for entry in here.entries)
-    return found
-
-
-def pushed(box: Box, what: str) -> Record:
-    """Return what a push has left in the work folder."""
-    data = read(box.path("files", what))
-    if not data.endswith(b"\0end"):
-        return Record({}, "")
-    first, *rest = data.split(b"\0")[:-1]
-    if first == FORMAT:
-        return Record(dict(zip(rest[1::2], rest[2::2])), rest[0].decode("ascii"))
-    # An older agent's has paths alone: without a digest the next push renews it.
-    return Record(dict.fromkeys(rest, UNKNOWN), "")
-
-
-def mark(entry: Entry) -> bytes:
-    """Return what tells the contents of an entry from others'."""
-    if entry.kind == "f":
-        return b"f%d %s" % (entry.size, (entry.sha or b"").hex().encode("ascii"))
-    return entry.kind.encode("ascii") + entry.target
+        return hashes
 
 
 def receiver_for(box: Box, *, write: bool) -> Receiver:
-    """Return a receiver that stages on the disk that the work folder is on."""
+    """Return a receiver whose staging directory is on the disk of the work folder."""
     staging = box.path("files", "incoming")
     if os.stat(box.root).st_dev != os.stat(box.work).st_dev:
         staging = os.path.join(box.work, ".onebox", "incoming")
-    # What is staged there is another push's that may be under way, unless we write.
+    # Without *write*, partial files belong to another push that may be under way.
     keep = WORTH_KEEPING if write else sys.maxsize
     return Receiver(os.fsencode(staging), os.fsencode(box.work), keep)
 
 
 @contextlib.contextmanager
-def alone(box: Box) -> Iterator[None]:
+def push_lock(box: Box) -> Iterator[None]:
     """
-    Keep out other pushes to this box; the newest connection wins.
+    Allow one push to this box at a time; the newest connection wins.
 
-    A connection that broke can leave its agent behind, waiting for frames that
-    will never come. Nobody reads its answers, so it is ended.
+    A broken connection can leave an agent that waits for frames forever. It is killed,
+    because no client reads its answers any more.
     """
     fd = os.open(
         box.path("files", "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
     )
     try:
         end = time.monotonic() + LOCK_SECONDS
-        while not _locked(fd):
+        while not _lock(fd):
             pid = os.pread(fd, 20, 0)
             if pid.isdigit() and os.fsencode(box.root) in read(
                 "/proc/%d/cmdline" % int(pid)
@@ -248,17 +249,13 @@ def alone(box: Box) -> Iterator[None]:
         os.close(fd)
 
 
-def own(box: Box, name: str) -> bytes:
-    """Return the path of a file of ours."""
-    return os.fsencode(box.path("files", name))
-
-
 def _settle(tree: Tree, plan: Plan, staging: int) -> None:
+    """Create folders and links, and set the modes of files that are here already."""
     for entry in plan.entries:
         if entry.kind == "d":
             fd = tree.folder(entry.path)
             mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            # Files have to get in; the folder's own mode comes last.
+            # Files must be written to it first; the folder's own mode is set last.
             if mode & 0o700 != 0o700:
                 os.fchmod(fd, mode | 0o700)
     for entry in plan.settle:
@@ -268,7 +265,8 @@ def _settle(tree: Tree, plan: Plan, staging: int) -> None:
             tree.chmod(entry.path, entry.mode)
 
 
-def _land(tree: Tree, landed: Landed, staging: int) -> os.stat_result:
+def _install(tree: Tree, landed: Landed, staging: int) -> os.stat_result:
+    """Move a received file to its place, with mode and times; return its state."""
     entry = landed.entry
     times = (entry.mtime_ns, entry.mtime_ns)
     if landed.name is not None:
@@ -282,29 +280,7 @@ def _land(tree: Tree, landed: Landed, staging: int) -> os.stat_result:
     return tree.stat(entry.path)
 
 
-def _hash(
-    work: bytes, path: bytes, index: Index, alive: Callable[[], None]
-) -> "bytes | None":
-    full = os.path.join(work, path)
-    try:
-        found = read_hash(full, alive)
-    except (OSError, Unstable):
-        return None
-    index.put(path, *found)
-    return found.sha
-
-
-def _remember(box: Box, what: str, record: Record) -> None:
-    file = box.path("files", what)
-    rows = itertools.chain.from_iterable(record.marks.items())
-    with open(file + ".new", "wb") as out:
-        out.write(b"\0".join([FORMAT, record.digest.encode("ascii"), *rows, b"end"]))
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(file + ".new", file)
-
-
-def _locked(fd: int) -> bool:
+def _lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

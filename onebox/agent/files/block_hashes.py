@@ -1,12 +1,12 @@
 """
-The hash of a file, and of the blocks of a big one.
+The hash of a file, and the hashes of the 1 MiB blocks of a big file.
 
-Up to a size it is the SHA-256 of the file. Of a bigger file it is the SHA-256 of
-its blocks' SHA-256s, one after the other: several threads can work on that, and
-a block that is known not to have changed need not be read.
+The hash of a file of at most 8 MiB is its SHA-256. The hash of a bigger file is the
+SHA-256 of its blocks' SHA-256s in order: several threads can compute it, and a block
+that is known to be unchanged need not be read.
 
-Blocks count as the same at the same place only: files that change in their middle
-or grow at their end are found, what has moved within a file is not.
+Blocks are compared at the same offset only. Changes in the middle of a file and growth
+at its end are found; data that has moved within a file is not.
 """
 
 from __future__ import annotations
@@ -23,30 +23,34 @@ Data = Union[bytes, bytearray, memoryview]
 BLOCK = 1 << 20
 BIG = 8 << 20
 DIGEST = 32
-# So much of a block's hash is told: enough for an accident never to happen, and
-# the hash of the whole file decides.
-SUM = 8
-# So many blocks in all, for what is said of them has to stay short.
-MOST = 1 << 17
+# Bytes of each block hash that travel. 8 make an accidental match practically
+# impossible, and the hash of the whole file decides in the end.
+SHORT_DIGEST = 8
+# Blocks of all files whose hashes may travel: 1 MiB of short hashes.
+MOST_BLOCKS = 1 << 17
 THREADS = min(4, os.cpu_count() or 1)
-# More than all blocks that are under way at a time.
-UNDER_WAY = 16 << 20
-# The kernel cannot copy between these two by itself.
+# More than the memory of all blocks that are in use at a time.
+IN_USE = 16 << 20
+# Errors by which the kernel reports that it cannot copy between two files.
 UNABLE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 
-class Sum:
-    """The hash of a file of *size* bytes under way; *blocks* are its blocks' hashes."""
+class HashSum:
+    """
+    Computes the hash of a file of *size* bytes.
+
+    After `digest`, *blocks* holds the hashes of a big file's blocks.
+    """
 
     def __init__(self, size: int) -> None:
         self.blocks = b""
         self._big = size > BIG
         self._part = hashlib.sha256()
         self._filled = 0
-        self._ended = bytearray()
+        self._digests = bytearray()
 
     def update(self, data: Data) -> None:
-        """Go on with these bytes."""
+        """Add the next bytes of the file."""
         if not self._big:
             self._part.update(data)
             return
@@ -56,63 +60,65 @@ class Sum:
             self._part.update(piece)
             self._filled += len(piece)
             if self._filled == BLOCK:
-                self._ended += self._part.digest()
+                self._digests += self._part.digest()
                 self._part = hashlib.sha256()
                 self._filled = 0
             view = view[len(piece) :]
 
-    def known(self, digests: Data) -> None:
-        """Go on with blocks of which the hashes are known, after whole blocks."""
+    def add_digests(self, digests: Data) -> None:
+        """Add the next blocks by their hashes; all before must be whole blocks."""
         assert self._big
         assert not self._filled
-        self._ended += digests
+        self._digests += digests
 
     def digest(self) -> bytes:
-        """Return the hash of what has come so far."""
+        """Return the hash of the bytes so far."""
         if not self._big:
             return self._part.digest()
         last = self._part.digest() if self._filled else b""
-        self.blocks = bytes(self._ended) + last
+        self.blocks = bytes(self._digests) + last
         return hashlib.sha256(self.blocks).digest()
 
 
 @functools.lru_cache(maxsize=None)
 def keep_memory() -> None:
     """
-    Have what one block's memory was be the next one's.
+    Make glibc reuse the memory of one block for the next.
 
-    glibc gives a block of more than 128 KiB back to the kernel, and has the next
-    one's pages made and cleared anew, until something bigger has been let go.
+    glibc returns blocks above 128 KiB to the kernel, which then clears new pages for
+    each block. Freeing one bigger allocation raises that limit.
     """
-    bytes(UNDER_WAY)
+    bytes(IN_USE)
 
 
 def read(fd: int, size: int) -> Iterator[Tuple[bytes, bytes]]:
-    """Yield a file's blocks and their hashes; several threads read ahead."""
+    """Yield the blocks of a file with their hashes; threads read ahead."""
     keep_memory()
     waiting: Deque[Future[Tuple[bytes, bytes]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         for at in range(0, size, BLOCK):
-            waiting.append(pool.submit(_read, fd, at, min(BLOCK, size - at)))
+            waiting.append(pool.submit(_read_block, fd, at, min(BLOCK, size - at)))
             if len(waiting) > 2 * THREADS:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def told(digests: bytes) -> bytes:
-    """Return what is said of blocks that have these hashes."""
-    return b"".join(digests[at : at + SUM] for at in range(0, len(digests), DIGEST))
+def shortened(digests: bytes) -> bytes:
+    """Return the short form of block hashes, as it travels."""
+    return b"".join(
+        digests[at : at + SHORT_DIGEST] for at in range(0, len(digests), DIGEST)
+    )
 
 
-def at(told: bytes, place: int) -> bytes:
-    """Return what has been said of the block that begins at *place*."""
-    number = place // BLOCK * SUM
-    return told[number : number + SUM]
+def short_digest_at(short_digests: bytes, offset: int) -> bytes:
+    """Return the short hash of the block that begins at *offset*, b"" if absent."""
+    number = offset // BLOCK * SHORT_DIGEST
+    return short_digests[number : number + SHORT_DIGEST]
 
 
-def filled(fd: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
-    """Yield where a file has data between two places, as begin and end."""
+def data_ranges(fd: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
+    """Yield the ranges between two offsets that are data and not holes."""
     st = os.fstat(fd)
     if not hasattr(os, "SEEK_DATA") or st.st_blocks * 512 >= st.st_size:
         yield start, end
@@ -124,7 +130,7 @@ def filled(fd: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
             after = os.lseek(fd, begin, os.SEEK_HOLE)
         except OSError as error:
             if error.errno != errno.ENXIO:
-                # The file system does not know about holes.
+                # This file system does not support holes.
                 yield at, end
             return
         if begin < end:
@@ -132,18 +138,18 @@ def filled(fd: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
         at = after
 
 
-def copy(source: int, target: int, at: int, count: int) -> int:
-    """Copy up to so many bytes to the same place in another file; return how many."""
+def copy(source: int, target: int, offset: int, count: int) -> int:
+    """Copy up to *count* bytes to the same offset in another file; return how many."""
     if hasattr(os, "copy_file_range"):
         try:
-            return os.copy_file_range(source, target, count, at, at)
+            return os.copy_file_range(source, target, count, offset, offset)
         except OSError as error:
             if error.errno not in UNABLE:
                 raise
-    data = os.pread(source, min(count, BLOCK), at)
-    return os.pwrite(target, data, at)
+    data = os.pread(source, min(count, BLOCK), offset)
+    return os.pwrite(target, data, offset)
 
 
-def _read(fd: int, at: int, count: int) -> Tuple[bytes, bytes]:
-    block = os.pread(fd, count, at)
+def _read_block(fd: int, offset: int, count: int) -> Tuple[bytes, bytes]:
+    block = os.pread(fd, count, offset)
     return block, hashlib.sha256(block).digest()

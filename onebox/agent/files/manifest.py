@@ -1,9 +1,8 @@
 """
-What a tree of files consists of, and how one end tells the other.
+The manifest of a tree of files: scan a folder, compare and check entries.
 
-Two trees are equal when path, type, mode, link target, size and SHA-256 of
-everything in them are; times are carried along, but not compared. Names are
-bytes, whatever the locale.
+Two trees are equal if path, type, mode, link target, size and SHA-256 of all their
+entries are equal. Times are stored but not compared. Names are bytes.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ from typing import (
 )
 
 from ..file_names import Hostile, brief, check_path, show
-from .hash_index import Alive, Index, Unstable, read_hash
+from .hash_index import Alive, Index, Unstable, hash_file
 
-ROWS = 256
-# No path in a folder is longer: Linux takes none that is.
+# Paths between two calls of *alive*.
+ALIVE_EVERY = 256
+# Linux accepts no longer path.
 LONGEST_PATH = 4096
 
 
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     """
     One file ("f"), directory ("d") or link ("l").
 
-    *sha* is None as long as nobody has read the file.
+    *sha* is None if the hash of the file is not known.
     """
 
     path: bytes
@@ -47,10 +47,10 @@ class Entry(NamedTuple):
 
 class Scan(NamedTuple):
     """
-    What was found, sorted, and what could not be.
+    The result of a scan: the *entries* sorted by path, and what could not be read.
 
     *special* are pipes, sockets and devices; *unstable* are files that were
-    written to while they were read.
+    written to while they were hashed.
     """
 
     entries: List[Entry]
@@ -69,25 +69,31 @@ def scan(
     through: AbstractSet[bytes] = frozenset(),
 ) -> Scan:
     """
-    Look at these paths below *base*; one that is not there is left out.
+    Return the entries at these paths below *base*; missing paths are skipped.
 
-    A path that leads through a link is not there, unless the link is in *through*:
-    such a link counts as what it leads to. Hashes come from *index* where it knows
-    them, and from reading the files if *hashing* is set.
+    A path below a link counts as missing.
+
+    Args:
+        index: Where hashes are looked up.
+
+        hashing: Read the files whose hashes are not in the index.
+
+        through: Links that are replaced by what they lead to.
     """
     found = Scan([], [], [], [])
+    # Which paths are folders, reached without following other links.
     real: Dict[bytes, bool] = {b"": True, **dict.fromkeys(through, True)}
     prefix = os.path.join(base, b"")
     for count, path in enumerate(sorted(set(paths))):
-        if count % ROWS == 0:
+        if count % ALIVE_EVERY == 0:
             alive()
         folder = path.rpartition(b"/")[0]
         follow = path in through
-        reached = follow or real.get(folder)
-        if not (_reached(prefix, folder, real) if reached is None else reached):
+        is_real = follow or real.get(folder)
+        if not (_is_real_folder(prefix, folder, real) if is_real is None else is_real):
             continue
         try:
-            _look(prefix + path, path, index, hashing, alive, found, follow)
+            _scan_path(prefix + path, path, index, hashing, alive, found, follow)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
@@ -96,7 +102,7 @@ def scan(
 
 
 class Walk(NamedTuple):
-    """All *paths* below a folder, itself included; which of them are *links*."""
+    """All *paths* at and below a folder, and which of them are *links*."""
 
     paths: List[bytes]
     links: List[bytes]
@@ -104,10 +110,10 @@ class Walk(NamedTuple):
 
 def below(base: bytes, root: bytes) -> List[bytes]:
     """
-    Return *root* and every path below it, links not followed.
+    Return *root* and every path below it, without following links.
 
     Raises:
-        OSError: A directory cannot be read; its name is in the error.
+        OSError: A folder cannot be read; the error names it.
     """
     return walk(base, root).paths
 
@@ -121,18 +127,18 @@ def walk(
     unreadable: Optional[List[bytes]] = None,
 ) -> Walk:
     """
-    Walk through everything below *root*, links not followed.
+    Return everything at and below *root*, without following links.
 
     Args:
-        follow: If *root* is a link, walk through the folder that it leads to.
+        follow: If *root* is a link, walk the folder that it leads to.
 
-        skip: Folders and files to leave out, with all that is in them.
+        skip: Paths to leave out, with everything below them.
 
-        unreadable: Add folders that cannot be read to this list; by default the
+        unreadable: A list to which unreadable folders are added; by default the
             first one raises.
 
     Raises:
-        OSError: A directory cannot be read; its name is in the error.
+        OSError: A folder cannot be read; the error names it.
     """
     full = os.path.join(base, root) if root else base
     found = Walk([root] if root else [], [])
@@ -145,18 +151,18 @@ def walk(
     while folders:
         folder = folders.pop()
         try:
-            listed = os.scandir(os.path.join(base, folder) if folder else base)
+            scanned = os.scandir(os.path.join(base, folder) if folder else base)
         except (FileNotFoundError, NotADirectoryError):
             if folder == root:
                 raise
-            # A job that runs may remove or replace its folders while we look.
+            # A running job may remove or replace its folders meanwhile.
             continue
         except OSError:
             if unreadable is None:
                 raise
             unreadable.append(folder)
             continue
-        with listed as items:
+        with scanned as items:
             for item in items:
                 path = folder + b"/" + item.name if folder else item.name
                 if path in skip:
@@ -170,23 +176,23 @@ def walk(
 
 
 def digest(entries: Iterable[Entry]) -> str:
-    """Return one hash over all that counts of a sorted, fully hashed manifest."""
+    """Return one hash of a sorted manifest in which all hashes are known."""
     whole = hashlib.sha256()
     for entry in entries:
-        whole.update(line(entry))
+        whole.update(entry_bytes(entry))
     return whole.hexdigest()
 
 
-def line(entry: Entry) -> bytes:
-    """Return all that counts of an entry, in bytes."""
+def entry_bytes(entry: Entry) -> bytes:
+    """Return everything of an entry that is compared, as bytes to be hashed."""
     path, kind, mode, size, _, target, sha = entry
-    known = b"+" + sha if sha else b"-"
+    marked_sha = b"+" + sha if sha else b"-"
     numbers = b"%o %d" % (mode, size)
-    return b"\0".join((kind.encode("ascii"), numbers, path, target, known, b""))
+    return b"\0".join((kind.encode("ascii"), numbers, path, target, marked_sha, b""))
 
 
 def with_hashes(entries: Iterable[Entry], hashes: Dict[bytes, bytes]) -> List[Entry]:
-    """Return a manifest in which the files at these paths have these hashes."""
+    """Return the manifest with these hashes set, by path."""
     return [
         entry._replace(sha=hashes[entry.path]) if entry.path in hashes else entry
         for entry in entries
@@ -194,12 +200,12 @@ def with_hashes(entries: Iterable[Entry], hashes: Dict[bytes, bytes]) -> List[En
 
 
 def same(one: Entry, other: Entry) -> bool:
-    """Say whether two entries are equal in all that counts."""
+    """Return whether two entries are equal."""
     return one.mode == other.mode and same_content(one, other)
 
 
 def same_content(one: Entry, other: Entry) -> bool:
-    """Say whether two entries are equal but for their modes."""
+    """Return whether two entries are equal except for their modes."""
     return (
         one.kind == other.kind
         and one.size == other.size
@@ -210,14 +216,15 @@ def same_content(one: Entry, other: Entry) -> bool:
 
 def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None:
     """
-    Refuse a manifest that could name anything outside its base, or twice.
+    Check a manifest from the other end: each path once, sorted, inside the base.
 
-    With *roots*, everything has to be one of them or below one.
+    Args:
+        roots: Every path must be one of these or below one.
 
     Raises:
-        Hostile: It names the path.
+        Hostile: A path breaks a rule; the error names it.
     """
-    holders: Dict[bytes, bool] = {b"": True}
+    folders: Dict[bytes, bool] = {b"": True}
     kinds = {entry.path: entry.kind for entry in entries}
     tops = None if roots is None else set(roots)
     below = tuple(top and top + b"/" for top in tops or ())
@@ -225,22 +232,24 @@ def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None
     for entry in entries:
         path = entry.path
         if path <= last:
-            raise Hostile("%s comes twice or out of order" % show(path))
+            raise Hostile("%s appears twice or out of order" % show(path))
         last = path
         if len(path) > LONGEST_PATH:
             raise Hostile("%s is too long" % brief(path))
         check_path(path)
         if entry.kind not in ("f", "d", "l"):
-            raise Hostile("%s is a device or worse" % show(path))
+            raise Hostile("%s is no file, folder or link" % show(path))
         folder = path.rpartition(b"/")[0]
-        held = holders.get(folder)
-        if not (_held(folder, kinds, holders) if held is None else held):
-            raise Hostile("%s leads through something that is no folder" % show(path))
+        is_folder = folders.get(folder)
+        if is_folder is None:
+            is_folder = _all_folders(folder, kinds, folders)
+        if not is_folder:
+            raise Hostile("%s lies below something that is no folder" % show(path))
         if tops is not None and path not in tops and not path.startswith(below):
             raise Hostile("%s was not asked for" % show(path))
 
 
-def _look(
+def _scan_path(
     full: bytes,
     path: bytes,
     index: Index,
@@ -255,7 +264,7 @@ def _look(
         sha = index.get(path, st)
         if sha is None and hashing:
             try:
-                st, sha, blocks = read_hash(full, alive, follow=follow)
+                st, sha, blocks = hash_file(full, alive, follow=follow)
                 index.put(path, st, sha, blocks)
             except Unstable:
                 found.unstable.append(path)
@@ -265,16 +274,17 @@ def _look(
     elif stat.S_ISDIR(st.st_mode):
         found.entries.append(Entry(path, "d", mode))
     elif stat.S_ISLNK(st.st_mode):
-        # Some systems have modes on links; nothing ever looks at them.
+        # Some systems have modes on links, which have no effect.
         found.entries.append(Entry(path, "l", 0o777, target=os.readlink(full)))
     else:
         found.special.append(path)
 
 
-def _reached(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bool:
-    unknown = _up_to_known(folder, real)
+def _is_real_folder(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bool:
+    """Return whether a path is a folder with no link on the way; note it in *real*."""
+    unknown = _unknown_ancestors(folder, real)
     known = real[unknown[-1].rpartition(b"/")[0]] if unknown else real[folder]
-    # From the top down, and not by recursion: a job can nest folders by the thousand.
+    # A loop from the top down, because a job can nest thousands of folders.
     for path in reversed(unknown):
         if known:
             try:
@@ -285,17 +295,20 @@ def _reached(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bool:
     return known
 
 
-def _held(folder: bytes, kinds: Dict[bytes, str], holders: Dict[bytes, bool]) -> bool:
-    unknown = _up_to_known(folder, holders)
-    known = holders[unknown[-1].rpartition(b"/")[0]] if unknown else holders[folder]
+def _all_folders(
+    folder: bytes, kinds: Dict[bytes, str], folders: Dict[bytes, bool]
+) -> bool:
+    """Return whether no ancestor is a file or link; note it in *folders*."""
+    unknown = _unknown_ancestors(folder, folders)
+    known = folders[unknown[-1].rpartition(b"/")[0]] if unknown else folders[folder]
     for path in reversed(unknown):
         known = known and kinds.get(path, "d") == "d"
-        holders[path] = known
+        folders[path] = known
     return known
 
 
-def _up_to_known(folder: bytes, known: Dict[bytes, bool]) -> List[bytes]:
-    """Return a folder and those above it, up to the first that is known."""
+def _unknown_ancestors(folder: bytes, known: Dict[bytes, bool]) -> List[bytes]:
+    """Return a folder and its ancestors up to the first one in *known*."""
     unknown = []
     while folder not in known:
         unknown.append(folder)

@@ -1,8 +1,8 @@
 """
-Compare two manifests part by part, so that only the parts that differ travel.
+Compare two manifests bucket by bucket, so that only buckets that differ travel.
 
-Which part a path is in, its CRC says. How many parts there are is seen from the
-length of their hashes: about one for every few dozen entries.
+The CRC of a path chooses its bucket. A manifest has about one bucket for each 32
+entries, at most 256; the other end sees their number from the length of the hashes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import hashlib
 import zlib
 from typing import Callable, Iterable, List, Tuple
 
-from .manifest import Entry, line
+from .manifest import Entry, entry_bytes
 
 HASH = 16
-# Says of a part that the contents of some file in it are not known.
+# The hash of a bucket with a file whose contents are not known. It equals no other.
 UNKNOWN = bytes(HASH)
 ENTRIES = 32
 MOST = 256
@@ -22,64 +22,74 @@ MOST = 256
 
 def hashes(entries: List[Entry], *, times: bool = False) -> Tuple[bytes, str]:
     """
-    Return the hashes of a manifest's parts, and its digest.
+    Return the hashes of a manifest's buckets, and the manifest's digest.
 
-    With *times*, they count in the parts as well.
+    Args:
+        times: Include modification times in the hashes of the buckets.
     """
-    whole = hashlib.sha256()
-    told = _hashes(entries, min(len(entries) // ENTRIES + 1, MOST), times, whole.update)
-    return told, whole.hexdigest()
+    digest = hashlib.sha256()
+    count = min(len(entries) // ENTRIES + 1, MOST)
+    return _hashes(entries, count, times, digest.update), digest.hexdigest()
 
 
-def makes_sense(told: bytes) -> bool:
-    """Say whether something can be the hashes of parts."""
-    return 0 < len(told) <= MOST * HASH and not len(told) % HASH
+def are_valid(bucket_hashes: bytes) -> bool:
+    """Return whether bytes from the other end can be bucket hashes."""
+    length = len(bucket_hashes)
+    return 0 < length <= MOST * HASH and not length % HASH
 
 
-def differing(entries: List[Entry], told: bytes, *, times: bool = False) -> List[int]:
-    """Return the parts that were told which may not be so here."""
-    if not told:
+def differing(
+    entries: List[Entry], bucket_hashes: bytes, *, times: bool = False
+) -> List[int]:
+    """Return the buckets that may differ from the other end's; [] without hashes."""
+    if not bucket_hashes:
         return []
-    mine = _split(_hashes(entries, len(told) // HASH, times))
-    both = zip(range(len(mine)), mine, _split(told))
-    return [part for part, one, other in both if one == UNKNOWN or one != other]
+    mine = _split(_hashes(entries, len(bucket_hashes) // HASH, times))
+    pairs = zip(range(len(mine)), mine, _split(bucket_hashes))
+    return [bucket for bucket, one, other in pairs if one == UNKNOWN or one != other]
 
 
-def within(entries: List[Entry], parts: Iterable[int], told: bytes) -> List[Entry]:
-    """Return the entries that are in some of the parts that were told."""
-    some = frozenset(parts)
-    count = len(told) // HASH
-    return [entry for entry in entries if zlib.crc32(entry.path) % count in some]
+def within(
+    entries: List[Entry], buckets: Iterable[int], bucket_hashes: bytes
+) -> List[Entry]:
+    """Return the entries that are in these buckets."""
+    chosen = frozenset(buckets)
+    count = len(bucket_hashes) // HASH
+    return [entry for entry in entries if zlib.crc32(entry.path) % count in chosen]
 
 
 def merged(
-    known: List[Entry], fresh: List[Entry], parts: Iterable[int], told: bytes
+    known: List[Entry],
+    fresh: List[Entry],
+    buckets: Iterable[int],
+    bucket_hashes: bytes,
 ) -> List[Entry]:
-    """Return the manifest that is *fresh* in these parts, and as *known* elsewhere."""
-    others = frozenset(range(len(told) // HASH)).difference(parts)
-    return sorted(within(known, others, told) + fresh)
+    """Return the manifest with *fresh* in these buckets and *known* in the others."""
+    others = frozenset(range(len(bucket_hashes) // HASH)).difference(buckets)
+    return sorted(within(known, others, bucket_hashes) + fresh)
 
 
 def _hashes(
     entries: List[Entry],
     count: int,
     times: bool,
-    also: Callable[[bytes], object] = lambda told: None,
+    also: Callable[[bytes], object] = lambda data: None,
 ) -> bytes:
+    """Return the bucket hashes; *also* is called with the bytes of each entry."""
     sums = [hashlib.sha256() for _ in range(count)]
     unknown = set()
     for entry in entries:
-        part = zlib.crc32(entry.path) % count
-        told = line(entry)
-        also(told)
-        sums[part].update(b"%b%d" % (told, entry.mtime_ns) if times else told)
+        bucket = zlib.crc32(entry.path) % count
+        data = entry_bytes(entry)
+        also(data)
+        sums[bucket].update(b"%b%d" % (data, entry.mtime_ns) if times else data)
         if entry.sha is None and entry.kind == "f":
-            unknown.add(part)
+            unknown.add(bucket)
     return b"".join(
-        UNKNOWN if part in unknown else whole.digest()[:HASH]
-        for part, whole in enumerate(sums)
+        UNKNOWN if bucket in unknown else whole.digest()[:HASH]
+        for bucket, whole in enumerate(sums)
     )
 
 
-def _split(whole: bytes) -> List[bytes]:
-    return [whole[at : at + HASH] for at in range(0, len(whole), HASH)]
+def _split(bucket_hashes: bytes) -> List[bytes]:
+    return [bucket_hashes[at : at + HASH] for at in range(0, len(bucket_hashes), HASH)]

@@ -1,4 +1,4 @@
-"""Receive the contents of files, and keep what breaks off for the next attempt."""
+"""Receive files into a staging directory; keep partial files for the next attempt."""
 
 from __future__ import annotations
 
@@ -17,42 +17,33 @@ from typing import (
 
 from ..file_names import Hostile, show
 from . import block_hashes
-from .block_hashes import BLOCK, DIGEST, Data, Sum
-from .hash_index import Alive, Index, State, Unstable, read_hash, state
-from .in_place import (
-    FLAGS,
-    Older,
-    Take,
-    changing_name,
-    may_be_taken,
-    open_changing,
-    take_out,
-)
+from .block_hashes import BLOCK, DIGEST, HashSum
+from .content_reader import ContentReader, Segment, read_segment
+from .content_stream import END, SMALL, STATUS, ContentStream, Moved, Offer
+from .hash_index import Alive, FileState, Index, Unstable, file_state, hash_file
 from .manifest import Entry
-from .stream import (
-    END,
-    ENDED,
-    SAME,
-    SEGMENT,
-    SMALL,
-    WORTH_A_THREAD,
-    Hasher,
-    Inflow,
-    Moved,
-    Offer,
+from .previous_version import (
+    FLAGS,
+    MoveToStaging,
+    PreviousVersion,
+    can_move,
+    changing_name,
+    move_to_staging,
+    open_changing,
 )
 from .tree import remove
 
-# The partial of a file above this size is worth keeping when the line breaks.
+# Partial files above this size are kept when the connection breaks.
 WORTH_KEEPING = 8 << 20
 
 
 class Landed(NamedTuple):
     """
-    A file that has come whole: *name* in the staging directory, open as *fd*.
+    A file that was received completely: *name* in the staging directory, open as *fd*.
 
-    Mode and times are still to be set. Without a name it was there already, and
-    only its hash has come. *blocks* are the hashes of a big file's blocks.
+    Its mode and times are not set yet. A *name* of None means that the file was in its
+    place already and only its hash was received. *blocks* are the block hashes of a
+    big file.
     """
 
     entry: Entry
@@ -61,12 +52,24 @@ class Landed(NamedTuple):
     blocks: bytes = b""
 
 
+Land = Callable[[Landed], None]
+
+
+class _Callbacks(NamedTuple):
+    land: Land
+    moved: Moved
+    move_to_staging: Optional[MoveToStaging]
+
+
 class Receiver:
     """
-    Receives files into a staging directory, and hands each one on when whole.
+    Receives files into a staging directory and passes on each complete one.
 
-    Files above *keep* bytes have names there that the next attempt finds again.
-    What stays the same in a big file is taken from the one below *base*.
+    Args:
+        base: The folder in which previous versions of big files are.
+
+        keep: Files above this size get a name in the staging directory that the next
+            attempt finds again.
     """
 
     def __init__(
@@ -77,47 +80,48 @@ class Receiver:
         self.fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._base = os.path.join(base, b"")
         self._keep = keep
-        self._blocks = block_hashes.MOST
-        self._kept: Dict[bytes, Sum] = {}
-        self._old: Dict[bytes, State] = {}
-        # Of these it is known which blocks the older file has: it is in the
-        # staging directory already, or may be taken there.
+        self._blocks_left = block_hashes.MOST_BLOCKS
+        # Hashes of the partial files that were offered.
+        self._partial_sums: Dict[bytes, HashSum] = {}
+        # States of the previous versions whose block hashes were offered. Some are in
+        # the staging directory already, others can be moved there.
+        self._previous: Dict[bytes, FileState] = {}
         self._changing: Set[bytes] = set()
-        self._takeable: Set[bytes] = set()
-        # What earlier attempts have left.
-        self._left = set(map(os.fsencode, os.listdir(self.fd)))
+        self._movable: Set[bytes] = set()
+        self._found_names = set(map(os.fsencode, os.listdir(self.fd)))
         self.bad: List[bytes] = []
 
     def offer(self, entry: Entry, alive: Alive = lambda: None) -> Offer:
-        """Say what an earlier attempt has left here of this file."""
-        if entry.size <= self._keep or not self._left:
+        """Return what an earlier attempt has received of this file."""
+        if entry.size <= self._keep or not self._found_names:
             return Offer(entry)
-        if entry.size > block_hashes.BIG and changing_name(entry.path) in self._left:
+        changing = changing_name(entry.path) in self._found_names
+        if entry.size > block_hashes.BIG and changing:
             return self._changing_offer(entry, alive)
         name = partial_name(entry)
-        if name not in self._left:
+        if name not in self._found_names:
             return Offer(entry)
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.fd)
         except OSError:
             return Offer(entry)
         try:
-            whole = Sum(entry.size)
+            hash_sum = HashSum(entry.size)
             at = 0
             while at < entry.size:
                 block = os.pread(fd, min(BLOCK, entry.size - at), at)
                 if not block:
                     break
-                whole.update(block)
+                hash_sum.update(block)
                 at += len(block)
                 alive()
         finally:
             os.close(fd)
-        self._kept[entry.path] = whole
-        return Offer(entry, at, whole.digest())
+        self._partial_sums[entry.path] = hash_sum
+        return Offer(entry, at, hash_sum.digest())
 
-    def compared(self, offer: Offer, known: Index) -> Offer:
-        """Add to an offer what is known of the blocks of the file in its place."""
+    def with_blocks(self, offer: Offer, index: Index) -> Offer:
+        """Return the offer with the block hashes of the file that is in its place."""
         entry = offer.entry
         begun = offer.blocks or (offer.offset and not offer.whole)
         if entry.size <= block_hashes.BIG or begun:
@@ -126,51 +130,55 @@ class Receiver:
             st = os.lstat(self._base + entry.path)
         except OSError:
             return offer
-        if may_be_taken(st):
-            self._takeable.add(entry.path)
-        return self._with_blocks(offer, st, known.blocks(entry.path, st))
+        if can_move(st):
+            self._movable.add(entry.path)
+        return self._add_blocks(offer, st, index.blocks(entry.path, st))
 
-    def room(self, offer: Offer) -> int:
-        """Return how much more of the disk a file takes, at least."""
+    def disk_needed(self, offer: Offer) -> int:
+        """Return how many more bytes of the disk a file takes, at least."""
         path, size = offer.entry.path, offer.entry.size
         if not offer.blocks:
             return size - offer.offset
-        if path in self._changing or path in self._takeable:
-            return max(size - self._old[path][0], 0)
+        if path in self._changing or path in self._movable:
+            return max(size - self._previous[path][0], 0)
         return size
 
     def receive(
         self,
         frames: Callable[[], Tuple[bytes, bytes]],
         offers: Dict[bytes, Offer],
-        land: Callable[[Landed], None],
+        land: Land,
         moved: Moved = lambda count: None,
-        take: Optional[Take] = None,
+        take: Optional[MoveToStaging] = None,
     ) -> None:
         """
-        Take in the records of these files, up to the Z frame.
+        Receive these files, up to the Z frame; incomplete ones are listed in `bad`.
 
-        What did not come as promised is in `bad` afterwards. With *take*, a big
-        file is taken out of its place and changed, where that is possible.
+        Args:
+            land: Is called with each complete file.
+
+            take: Moves a previous version to the staging directory, to change it
+                there. Without it, unchanged blocks are copied.
 
         Raises:
-            Hostile: What comes was not asked for, or makes no sense.
+            Hostile: A record was not asked for, or breaks the format.
         """
-        flow = Inflow(frames)
-        left = dict(offers)
+        callbacks = _Callbacks(land, moved, take)
+        stream = ContentStream(frames)
+        missing = dict(offers)
         while True:
-            begun = flow.head()
-            if begun is None:
+            record = stream.next_record()
+            if record is None:
                 break
-            path, start = begun
-            offer = left.pop(path, None)
+            path, start = record
+            offer = missing.pop(path, None)
             if offer is None or start not in (0, offer.offset):
                 raise Hostile("%s was not asked for" % show(path))
             if start and offer.whole:
-                self._confirm(flow, offer, land, moved)
+                self._confirm(stream, offer, callbacks)
             else:
-                self._one(flow, offer, start, land, moved, take)
-        self.bad.extend(left)
+                self._receive_file(stream, offer, start, callbacks)
+        self.bad.extend(missing)
 
     def clean(self) -> None:
         """Remove everything that is in the staging directory."""
@@ -178,214 +186,128 @@ class Receiver:
             remove(self.fd, os.fsencode(name))
 
     def close(self) -> None:
-        """Close the staging directory; what is in it stays."""
+        """Close the staging directory; its files stay."""
         os.close(self.fd)
 
     def _confirm(
-        self,
-        flow: Inflow,
-        offer: Offer,
-        land: Callable[[Landed], None],
-        moved: Moved,
+        self, stream: ContentStream, offer: Offer, callbacks: _Callbacks
     ) -> None:
-        _, length, status, sha = END.unpack(flow.exactly(END.size))
+        """Read the record of a file that the sender found to be equal."""
+        _, length, status, sha = END.unpack(stream.read(END.size))
         if length or status != b"+" or sha != offer.sha:
             raise Hostile("%s is not what was offered" % show(offer.entry.path))
-        moved(offer.entry.size)
-        land(Landed(offer.entry._replace(sha=sha), -1, None))
+        callbacks.moved(offer.entry.size)
+        callbacks.land(Landed(offer.entry._replace(sha=sha), -1, None))
 
-    def _one(
-        self,
-        flow: Inflow,
-        offer: Offer,
-        start: int,
-        land: Callable[[Landed], None],
-        moved: Moved,
-        take: Optional[Take],
+    def _receive_file(
+        self, stream: ContentStream, offer: Offer, start: int, callbacks: _Callbacks
     ) -> None:
         entry = offer.entry
         name = partial_name(entry) if entry.size > self._keep else b"small"
-        begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
-        if not length and offer.blocks:
-            # It cannot be sent as it was announced: what is in its place stays.
-            flow.exactly(ENDED.size)
+        first = read_segment(stream)
+        if not first.length and offer.blocks:
+            # The sender could not send the file: the one in its place stays.
+            stream.read(STATUS.size)
             self.bad.append(entry.path)
             return
-        older = self._older(offer, take)
+        previous = self._open_previous(offer, callbacks.move_to_staging)
         try:
-            if older is not None and older.name:
-                name, fd = older.name, os.dup(older.fd)
+            in_place = previous is not None and bool(previous.name)
+            if previous is not None and in_place:
+                name, fd = previous.name, os.dup(previous.fd)
             else:
-                fd = self._again(name, entry, start) if start else self._create(name)
+                fd = self._reopen(name, entry, start) if start else self._create(name)
             try:
-                first = begin, length
-                if entry.size <= SMALL and not start:
-                    sha, sums = _small(flow, entry, fd, first, moved), b""
-                else:
-                    sha, sums = self._large(flow, offer, start, fd, older, first, moved)
-                changed = older is not None and bool(older.name)
+                reader = ContentReader(stream, entry, fd, callbacks.moved, previous)
+                sha, blocks = self._read(reader, entry, first, start, fd)
                 if sha is None or (entry.sha is not None and sha != entry.sha):
-                    # Of an older one most may be right: the next attempt will see.
-                    if not changed:
+                    # Most of a file changed in place may be right: the next attempt
+                    # compares its blocks again.
+                    if not in_place:
                         remove(self.fd, name)
                     self.bad.append(entry.path)
                     return
-                if changed:
-                    # Its times must not reach the disk before its contents.
+                if in_place:
+                    # The new mtime must not reach the disk before the contents.
                     os.fsync(fd)
-                land(Landed(entry._replace(sha=sha), fd, name, sums))
+                callbacks.land(Landed(entry._replace(sha=sha), fd, name, blocks))
             finally:
                 os.close(fd)
         finally:
-            if older is not None:
-                os.close(older.fd)
+            if previous is not None:
+                os.close(previous.fd)
+
+    def _read(
+        self,
+        reader: ContentReader,
+        entry: Entry,
+        first: Segment,
+        start: int,
+        fd: int,
+    ) -> Tuple[Optional[bytes], bytes]:
+        """Return the hash of the received file, None if incomplete, and its blocks."""
+        if entry.size <= SMALL and not start:
+            return reader.read_small(first), b""
+        hash_sum = self._partial_sums.pop(entry.path, None)
+        if not start or hash_sum is None:
+            hash_sum = HashSum(entry.size)
+        sha = reader.read_large(first, start, hash_sum)
+        if entry.size != os.fstat(fd).st_size:
+            os.ftruncate(fd, entry.size)
+        return sha, hash_sum.blocks
 
     def _create(self, name: bytes) -> int:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL
         try:
             return os.open(name, flags, 0o600, dir_fd=self.fd)
         except FileExistsError:
-            # Never into a file that an older attempt still has open.
+            # A new file: an earlier attempt may still have the old one open.
             remove(self.fd, name)
             return os.open(name, flags, 0o600, dir_fd=self.fd)
 
-    def _again(self, name: bytes, entry: Entry, start: int) -> int:
-        # What was whole may have a mode already that lets nobody write.
+    def _reopen(self, name: bytes, entry: Entry, start: int) -> int:
+        # A file that is complete may already have a mode without write permission.
         flags = os.O_RDWR if start < entry.size else os.O_RDONLY
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
 
-    def _large(
-        self,
-        flow: Inflow,
-        offer: Offer,
-        start: int,
-        fd: int,
-        older: Optional[Older],
-        first: Tuple[int, int],
-        moved: Moved,
-    ) -> Tuple[Optional[bytes], bytes]:
-        entry = offer.entry
-        whole = self._kept.pop(entry.path, None)
-        if not start or whole is None:
-            whole = Sum(entry.size)
-        else:
-            moved(start)
-        sha = self._body(flow, entry, start, fd, older, first, whole, moved)
-        if entry.size != os.fstat(fd).st_size:
-            os.ftruncate(fd, entry.size)
-        return sha, whole.blocks
-
-    def _body(
-        self,
-        flow: Inflow,
-        entry: Entry,
-        start: int,
-        fd: int,
-        older: Optional[Older],
-        first: Tuple[int, int],
-        whole: Sum,
-        moved: Moved,
-    ) -> Optional[bytes]:
-        hasher = Hasher(whole, threaded=entry.size - start > WORTH_A_THREAD)
-        at = start
-        ok = True
-        # A hole is no hole where something was before.
-        may_skip = older is None or not older.name
-        try:
-            begin, length = first
-            while length:
-                same = length & SAME
-                length &= ~SAME
-                if begin < at or begin + length > entry.size:
-                    raise Hostile("%s overflows" % show(entry.path))
-                ok = ok and (begin == at or may_skip)
-                hasher.zeros(begin - at, moved)
-                at = begin
-                if same:
-                    if older is None:
-                        raise Hostile("%s is not here" % show(entry.path))
-                    hasher.known(older.known(at, length))
-                    ok = older.keep(fd, at, length, moved) and ok
-                    at += length
-                    length = 0
-                while length:
-                    piece = flow.some(length)
-                    hasher.update(piece)
-                    _write(fd, piece, at)
-                    at += len(piece)
-                    length -= len(piece)
-                    moved(len(piece))
-                begin, length = SEGMENT.unpack(flow.exactly(SEGMENT.size))
-            status, told = ENDED.unpack(flow.exactly(ENDED.size))
-            if status == b"+":
-                ok = ok and (at == entry.size or may_skip)
-                hasher.zeros(entry.size - at, moved)
-        finally:
-            sha = hasher.digest()
-        ok = ok and (older is None or older.is_sound())
-        return sha if ok and status == b"+" and sha == told else None
-
-    def _older(self, offer: Offer, take: Optional[Take]) -> Optional[Older]:
-        """Return the file of which the blocks were offered, if any were."""
+    def _open_previous(
+        self, offer: Offer, move: Optional[MoveToStaging]
+    ) -> Optional[PreviousVersion]:
+        """Return the file whose block hashes were offered, None if there were none."""
         if not offer.blocks:
             return None
         path = offer.entry.path
-        file, was = self._base + path, self._old[path]
+        file, offered = self._base + path, self._previous[path]
         if path in self._changing:
             name = changing_name(path)
-            return Older(open_changing(self.fd, name), offer, was, name)
-        if take is not None and path in self._takeable:
+            fd = open_changing(self.fd, name)
+            return PreviousVersion(fd, offer, offered, name)
+        if move is not None and path in self._movable:
             with contextlib.suppress(OSError):
-                return take_out(file, self.fd, offer, was, take)
-        return Older(os.open(file, os.O_RDONLY | FLAGS), offer, was)
+                return move_to_staging(file, self.fd, offer, offered, move)
+        return PreviousVersion(os.open(file, os.O_RDONLY | FLAGS), offer, offered)
 
     def _changing_offer(self, entry: Entry, alive: Alive) -> Offer:
-        """Say what an earlier attempt has left of a file that was being changed."""
+        """Return the blocks of a file that an earlier attempt was changing in place."""
         name = changing_name(entry.path)
         try:
             os.close(open_changing(self.fd, name))
-            found = read_hash(self._staging + name, alive)
+            hashed = hash_file(self._staging + name, alive)
         except (OSError, Unstable):
             remove(self.fd, name)
             return Offer(entry)
         self._changing.add(entry.path)
-        return self._with_blocks(Offer(entry), found.st, found.blocks)
+        return self._add_blocks(Offer(entry), hashed.st, hashed.blocks)
 
-    def _with_blocks(self, offer: Offer, st: os.stat_result, digests: bytes) -> Offer:
-        self._blocks -= len(digests) // DIGEST
-        if not digests or self._blocks < 0:
+    def _add_blocks(self, offer: Offer, st: os.stat_result, digests: bytes) -> Offer:
+        self._blocks_left -= len(digests) // DIGEST
+        if not digests or self._blocks_left < 0:
             return offer
-        self._old[offer.entry.path] = state(st)
+        self._previous[offer.entry.path] = file_state(st)
         return offer._replace(blocks=digests)
 
 
-def _small(
-    flow: Inflow, entry: Entry, fd: int, first: Tuple[int, int], moved: Moved
-) -> Optional[bytes]:
-    """Take in a file that comes in one piece."""
-    data = memoryview(b"")
-    begin, length = first
-    if length:
-        if begin or length != entry.size:
-            raise Hostile("%s is not as long as it was" % show(entry.path))
-        data = flow.exactly(length)
-        if any(SEGMENT.unpack(flow.exactly(SEGMENT.size))):
-            raise Hostile("%s overflows" % show(entry.path))
-        _write(fd, data, 0)
-        moved(length)
-    status, told = ENDED.unpack(flow.exactly(ENDED.size))
-    sha = hashlib.sha256(data).digest()
-    whole = status == b"+" and len(data) == entry.size
-    return sha if whole and sha == told else None
-
-
 def partial_name(entry: Entry) -> bytes:
-    """Return the name under which the partial of exactly this file is kept."""
+    """Return the staging name of a partial file, unique to path, size and mtime."""
     key = b"%b\0%d %d" % (entry.path, entry.size, entry.mtime_ns)
     return b"partial-" + hashlib.sha256(key).hexdigest()[:40].encode("ascii")
-
-
-def _write(fd: int, data: Data, at: int) -> None:
-    count = os.pwrite(fd, data, at)
-    while count < len(data):
-        count += os.pwrite(fd, memoryview(data)[count:], at + count)

@@ -1,4 +1,4 @@
-"""Manifests and other long lists on their way, compressed, in D frames."""
+"""Encode manifests and other long lists as compressed rows in D frames."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .block_hashes import BLOCK
 from .manifest import Entry
 
 ROWS = 256
-# No more than this are received, of no more bytes: a list without end would take
-# all memory. A file takes a kilobyte of the client's, from here to its place.
+# Limits of a received list, which could otherwise fill the memory. One file takes
+# about a kilobyte of the client's memory until it is installed.
 MOST_ROWS = 2_000_000
 MOST_BYTES = 1 << 30
-# Far above what 256 rows of the longest possible names take.
+# Far more than 256 rows with the longest possible names take.
 LONGEST_LINE = 1 << 24
-# One object for each mode, not one for each file.
+# Files with equal modes share one integer object, which saves memory.
 MODES: Dict[int, int] = {}
 
 
@@ -49,7 +49,7 @@ def send_rows(send: Callable[[bytes, bytes], None], rows: Iterable[Any]) -> None
 
 
 def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
-    """Yield what the other end's `send_rows` sends. Raises `Hostile`."""
+    """Yield the rows that the other end's `send_rows` sends. Raises `Hostile`."""
     unpacker = zlib.decompressobj()
     rest = b""
     rows = size = 0
@@ -59,7 +59,7 @@ def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
             if kind == b"Z":
                 break
             if kind != b"D":
-                raise Hostile("a %r frame among rows" % kind)
+                raise Hostile("unexpected frame %r in a list" % kind)
             while payload:
                 piece = unpacker.decompress(payload, BLOCK)
                 size += len(piece)
@@ -73,13 +73,13 @@ def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
                         raise Hostile("more than %d files" % MOST_ROWS)
                     yield from batch
                 if len(rest) > LONGEST_LINE:
-                    raise Hostile("a line without an end")
+                    raise Hostile("a line of a list is too long")
     except (ValueError, TypeError, RecursionError, zlib.error) as error:
-        raise Hostile("no rows: %s" % error) from error
+        raise Hostile("invalid list: %s" % error) from error
 
 
 def pack_entry(entry: Entry) -> List[Any]:
-    """Turn an entry into what JSON can carry; `unpack_entry` is the way back."""
+    """Return an entry as a row of JSON values; `unpack_entry` reverses it."""
     return [
         text(entry.path),
         entry.kind,
@@ -92,7 +92,7 @@ def pack_entry(entry: Entry) -> List[Any]:
 
 
 def unpack_entry(row: Any) -> Entry:
-    """Turn a row back into an entry. Raises `Hostile` if it is none."""
+    """Return the entry of a row. Raises `Hostile` if the row is invalid."""
     try:
         path, kind, mode, size, mtime_ns, target, sha = row
         entry = Entry(
@@ -105,14 +105,14 @@ def unpack_entry(row: Any) -> Entry:
             None if sha is None else bytes.fromhex(sha),
         )
     except (TypeError, ValueError, AttributeError) as error:
-        raise Hostile("no entry of a manifest: %.80r" % (row,)) from error
+        raise Hostile("invalid entry of a manifest: %.80r" % (row,)) from error
     numbers = (entry.mode, entry.size, entry.mtime_ns)
     if not all(type(number) is int for number in numbers) or entry.size < 0:
-        raise Hostile("no entry of a manifest: %.80r" % (row,))
+        raise Hostile("invalid entry of a manifest: %.80r" % (row,))
     if entry.size >= 1 << 63 or abs(entry.mtime_ns) >= 1 << 63 or b"\0" in entry.target:
-        raise Hostile("no entry of a manifest: %.80r" % (row,))
+        raise Hostile("invalid entry of a manifest: %.80r" % (row,))
     if entry.kind == "l" and not entry.target:
-        raise Hostile("%s is a link to nothing" % show(entry.path))
+        raise Hostile("%s is a link without a target" % show(entry.path))
     return entry
 
 

@@ -1,4 +1,4 @@
-"""Send the contents of files, as fast as they can be read and hashed."""
+"""Send the contents of files as fast as they can be read and hashed."""
 
 from __future__ import annotations
 
@@ -13,30 +13,34 @@ from typing import (
 
 from ..protocol import CHUNK
 from . import block_hashes
-from .block_hashes import BLOCK, Sum
-from .hash_index import Hashed, state
-from .stream import (
+from .block_hashes import BLOCK, HashSum
+from .content_stream import (
     END,
-    SAME,
     SEGMENT,
     SMALL,
+    UNCHANGED,
     WORTH_A_THREAD,
     Hasher,
     Moved,
     Offer,
-    head,
+    record_head,
 )
+from .hash_index import Hashed, file_state
 
-# So much that has stayed the same is said at a time.
-RUN = 16 << 20
+# The longest unchanged range in one segment, so that the receiver copies meanwhile.
+LONGEST_RANGE = 16 << 20
 
 
 class Sender:
     """
-    Sends files from *base*; *write* sends one frame's worth of the stream.
+    Sends files from the folder *base*.
 
-    *moved* is told how many bytes went out or turned out not to be needed. With
-    *follow*, a link is sent as the file that it leads to.
+    Args:
+        write: Sends one frame's worth of the stream.
+
+        moved: Counts the bytes that were sent or need not be sent.
+
+        follow: Send the file that a link leads to.
     """
 
     def __init__(
@@ -57,69 +61,70 @@ class Sender:
 
     def send(self, offer: Offer) -> Optional[Hashed]:
         """
-        Send what the receiver lacks of a file; return its state and hashes.
+        Send what the receiver lacks of a file; return the file's state and hashes.
 
-        Return None if the file is not, or does not stay, what its entry says.
+        Return None if the file differs from its entry, or changes meanwhile.
         """
         entry = offer.entry
         try:
             fd = os.open(self._base + entry.path, self._flags)
         except OSError:
-            self._batch += head(entry.path, 0)
-            return self._finish(None)
+            self._batch += record_head(entry.path, 0)
+            return self._end_record(None)
         try:
             st = os.fstat(fd)
             if not stat.S_ISREG(st.st_mode) or (st.st_size, st.st_mtime_ns) != (
                 entry.size,
                 entry.mtime_ns,
             ):
-                self._batch += head(entry.path, 0)
-                return self._finish(None)
-            sums = b""
+                self._batch += record_head(entry.path, 0)
+                return self._end_record(None)
+            blocks = b""
             if st.st_size <= SMALL:
-                sha = self._small(fd, st, offer)
+                sha = self._send_small(fd, st, offer)
             elif offer.blocks:
-                sha, sums = self._changes(fd, st.st_size, offer)
+                sha, blocks = self._send_changed_blocks(fd, st.st_size, offer)
             else:
-                sha, sums = self._large(fd, st, offer)
-            if sha is None or state(os.fstat(fd)) != state(st):
-                return self._finish(None)
-            return self._finish(Hashed(st, sha, sums))
+                sha, blocks = self._send_large(fd, st, offer)
+            if sha is None or file_state(os.fstat(fd)) != file_state(st):
+                return self._end_record(None)
+            return self._end_record(Hashed(st, sha, blocks))
         finally:
             os.close(fd)
 
     def flush(self) -> None:
-        """Send what is still waiting for more."""
+        """Send the records that wait for a frame to be full."""
         if self._batch:
             self._write(bytes(self._batch))
             self._batch.clear()
 
-    def _small(self, fd: int, st: os.stat_result, offer: Offer) -> Optional[bytes]:
+    def _send_small(self, fd: int, st: os.stat_result, offer: Offer) -> Optional[bytes]:
         data = os.read(fd, st.st_size + 1)
         if len(data) != st.st_size:
-            self._batch += head(offer.entry.path, 0)
+            self._batch += record_head(offer.entry.path, 0)
             return None
         sha = hashlib.sha256(data).digest()
         if data and offer.offset == len(data) and offer.sha == sha:
-            self._batch += head(offer.entry.path, len(data))
+            self._batch += record_head(offer.entry.path, len(data))
         else:
-            self._batch += head(offer.entry.path, 0)
+            self._batch += record_head(offer.entry.path, 0)
             if data:
                 self._batch += SEGMENT.pack(0, len(data))
                 self._batch += data
         self._moved(len(data))
         return sha
 
-    def _large(
+    def _send_large(
         self, fd: int, st: os.stat_result, offer: Offer
     ) -> Tuple[Optional[bytes], bytes]:
+        """Send a file from the offered offset on; return its hash and block hashes."""
         size = st.st_size
-        start, whole = self._agreed(fd, size, offer)
-        self._batch += head(offer.entry.path, start)
-        hasher = Hasher(whole, threaded=size - start > WORTH_A_THREAD)
+        start, hash_sum = self._agreed_start(fd, size, offer)
+        self._batch += record_head(offer.entry.path, start)
+        hasher = Hasher(hash_sum, threaded=size - start > WORTH_A_THREAD)
         at = start
         try:
-            for begin, end in block_hashes.filled(fd, start, size):
+            for begin, end in block_hashes.data_ranges(fd, start, size):
                 hasher.zeros(begin - at, self._moved)
                 at = begin
                 while at < end:
@@ -127,51 +132,53 @@ class Sender:
                     if not block:
                         return None, b""
                     hasher.update(block)
-                    self._data(at, block)
+                    self._send_data(at, block)
                     at += len(block)
                     self._moved(len(block))
             hasher.zeros(size - at, self._moved)
         finally:
             sha = hasher.digest()
-        return sha, whole.blocks
+        return sha, hash_sum.blocks
 
-    def _changes(
+    def _send_changed_blocks(
         self, fd: int, size: int, offer: Offer
     ) -> Tuple[Optional[bytes], bytes]:
-        """Send the blocks that are not as in the receiver's file, and say so."""
-        whole = Sum(size)
-        at = said = 0
+        """Send blocks that differ from the receiver's, and the ranges that do not."""
+        hash_sum = HashSum(size)
+        # All before *sent* is in the stream; from there to *at* nothing has changed.
+        at = sent = 0
         different = False
         for block, digest in block_hashes.read(fd, size):
             if len(block) != min(BLOCK, size - at):
                 break
-            whole.known(digest)
-            new = digest[: block_hashes.SUM] != block_hashes.at(offer.blocks, at)
+            hash_sum.add_digests(digest)
+            short_digest = digest[: block_hashes.SHORT_DIGEST]
+            new = short_digest != block_hashes.short_digest_at(offer.blocks, at)
             if new and not different:
                 different = True
-                self._batch += head(offer.entry.path, 0)
-            if different and (new or at - said >= RUN):
-                self._same(said, at)
-                said = at
+                self._batch += record_head(offer.entry.path, 0)
+            if different and (new or at - sent >= LONGEST_RANGE):
+                self._send_unchanged(sent, at)
+                sent = at
             if new:
-                said += len(block)
-                self._data(at, block)
+                sent += len(block)
+                self._send_data(at, block)
             at += len(block)
             self._moved(len(block))
-        sha = whole.digest()
+        sha = hash_sum.digest()
         if not different:
-            confirmed = at == size == offer.offset and offer.whole and sha == offer.sha
-            self._batch += head(offer.entry.path, size if confirmed else 0)
-            said = at if confirmed else 0
-        self._same(said, at)
-        return sha if at == size else None, whole.blocks
+            equal = at == size == offer.offset and offer.whole and sha == offer.sha
+            self._batch += record_head(offer.entry.path, size if equal else 0)
+            sent = at if equal else 0
+        self._send_unchanged(sent, at)
+        return sha if at == size else None, hash_sum.blocks
 
-    def _same(self, begin: int, end: int) -> None:
+    def _send_unchanged(self, begin: int, end: int) -> None:
         if end > begin:
-            self._batch += SEGMENT.pack(begin, SAME | (end - begin))
+            self._batch += SEGMENT.pack(begin, UNCHANGED | (end - begin))
             self.flush()
 
-    def _data(self, at: int, data: bytes) -> None:
+    def _send_data(self, at: int, data: bytes) -> None:
         view = memoryview(data)
         for start in range(0, len(data), CHUNK):
             piece = view[start : start + CHUNK]
@@ -179,24 +186,26 @@ class Sender:
             self._write(b"".join((self._batch, segment, piece)))
             self._batch.clear()
 
-    def _agreed(self, fd: int, size: int, offer: Offer) -> Tuple[int, Sum]:
-        whole = Sum(size)
+    def _agreed_start(self, fd: int, size: int, offer: Offer) -> Tuple[int, HashSum]:
+        """Return how many bytes the receiver has that the file begins with."""
+        hash_sum = HashSum(size)
         if not 0 < offer.offset <= size:
-            return 0, whole
+            return 0, hash_sum
         at = 0
         while at < offer.offset:
             block = os.pread(fd, min(BLOCK, offer.offset - at), at)
             if not block:
-                return 0, Sum(size)
-            whole.update(block)
+                return 0, HashSum(size)
+            hash_sum.update(block)
             at += len(block)
+            # Nothing is sent meanwhile, but the progress display is updated.
             self._moved(0)
-        if whole.digest() != offer.sha:
-            return 0, Sum(size)
+        if hash_sum.digest() != offer.sha:
+            return 0, HashSum(size)
         self._moved(at)
-        return at, whole
+        return at, hash_sum
 
-    def _finish(self, sent: Optional[Hashed]) -> Optional[Hashed]:
+    def _end_record(self, sent: Optional[Hashed]) -> Optional[Hashed]:
         status, sha = (b"-", bytes(32)) if sent is None else (b"+", sent.sha)
         self._batch += END.pack(0, 0, status, sha)
         if len(self._batch) >= CHUNK:

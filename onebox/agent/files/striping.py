@@ -1,13 +1,14 @@
 """
-Several connections used as one.
+Use several connections as one.
 
-ssh lets 2 MiB be on the way in a connection, however long and fat the line is;
-a further connection has another 2 MiB, and a cipher on another core. Frames go
-round: each one on the next lane. Both ends begin to use a new lane right after
-the L frame that names it, so nothing has to be numbered or put in order.
+OpenSSH has at most 2 MiB in flight per connection, however long and fast the path is.
+Each further connection adds 2 MiB, and another core for the cipher. Frames are sent
+round robin over the connections (stripes). Both ends add a new stripe right after the
+L frame that names it, so frames need no numbers.
 
-On the box a lane ends in a process of its own, which hands its bytes on to the
-process that has the conversation, through a socket in the agent's directory.
+On the box each further connection ends in a process of its own. That process relays
+its bytes to the process that runs the operation, through a Unix socket in the agent's
+directory.
 """
 
 from __future__ import annotations
@@ -22,54 +23,51 @@ from typing import Any, Callable, Dict, Generic, Iterator, TypeVar
 from .. import protocol
 from ..box import Box
 
-PIECE = 1 << 18
+RELAY_BYTES = 1 << 18
 NAME = re.compile(r"[0-9a-f]{16}")
 
 Stripe = TypeVar("Stripe")
 
 
 class Stripes(Generic[Stripe]):
-    """The lanes there are, by turns."""
+    """The open connections of a transfer, used round robin."""
 
     def __init__(self, first: Stripe) -> None:
-        self._lanes = [first]
+        self._stripes = [first]
         self._turn = 0
 
-    def __len__(self) -> int:
-        return len(self._lanes)
-
     def next(self) -> Stripe:
-        """Return the lane whose turn it is."""
-        lane = self._lanes[self._turn]
-        self._turn = (self._turn + 1) % len(self._lanes)
-        return lane
+        """Return the stripe for the next frame."""
+        stripe = self._stripes[self._turn]
+        self._turn = (self._turn + 1) % len(self._stripes)
+        return stripe
 
-    def add(self, lane: Stripe) -> None:
-        """Use one more from now on; the first one is next."""
-        self._lanes.append(lane)
+    def add(self, stripe: Stripe) -> None:
+        """Add a stripe, and continue with the first one."""
+        self._stripes.append(stripe)
         self._turn = 0
 
 
 def join(box: Box, name: bytes) -> socket.socket:
-    """Return the near end of the lane that another process of the box holds."""
-    with _at(box, name.decode("ascii", "replace")) as path:
-        lane = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    """Connect to the process on this box that holds a further connection."""
+    with _socket_folder(box, name.decode("ascii", "replace")) as path:
+        relay = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            lane.connect(path)
+            relay.connect(path)
         except OSError as error:
-            lane.close()
-            raise protocol.Closed("lane: %s" % error) from error
-    return lane
+            relay.close()
+            raise protocol.Closed("stripe: %s" % error) from error
+    return relay
 
 
-def lane(
+def stripe(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Be a lane: say so, wait to be joined, and hand on bytes until the end."""
+    """Offer this connection as a stripe, and relay its bytes until the end."""
     os.makedirs(box.path("files"), exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.closing(listener):
-        with _at(box, str(request.get("name"))) as path:
+        with _socket_folder(box, str(request.get("name"))) as path:
             listener.bind(path)
         try:
             listener.listen(1)
@@ -79,54 +77,58 @@ def lane(
                 channel.fill()
             joined = listener.accept()[0]
         finally:
-            with _at(box, str(request.get("name"))) as path:
+            with _socket_folder(box, str(request.get("name"))) as path:
                 os.unlink(path)
     with contextlib.closing(joined):
-        _hand_on(channel, joined)
+        _relay(channel, joined)
     return {}
 
 
 OPS: Dict[str, Callable[[protocol.Channel, Box, Dict[str, Any]], Dict[str, Any]]] = {
-    "lane": lane,
+    "stripe": stripe,
 }
 
 
-def _hand_on(channel: protocol.Channel, joined: socket.socket) -> None:
+def _relay(channel: protocol.Channel, joined: socket.socket) -> None:
     data = channel.rest()
     while True:
-        # Who has sent all and gone does not hear us any more; but what it has
-        # sent may still have to go out.
+        # The other process may have finished: then nothing reads our bytes, but its
+        # last bytes may still have to be sent to the client.
         with contextlib.suppress(OSError):
             joined.sendall(data)
         data = b""
         ready = select.select([joined.fileno(), channel.read_fd], [], [])[0]
         if joined.fileno() in ready:
-            coming = _receive(joined)
-            if not coming:
+            answer = _receive(joined)
+            if not answer:
                 return
-            channel.write(coming)
+            channel.write(answer)
         if channel.read_fd in ready:
-            data = os.read(channel.read_fd, PIECE)
+            data = os.read(channel.read_fd, RELAY_BYTES)
             if not data:
                 raise protocol.Closed("end of file")
 
 
 def _receive(joined: socket.socket) -> bytes:
     try:
-        return joined.recv(PIECE)
+        return joined.recv(RELAY_BYTES)
     except ConnectionResetError:
         return b""
 
 
 @contextlib.contextmanager
-def _at(box: Box, name: str) -> Iterator[str]:
-    """Go where the sockets are: a path of more than 100 bytes can name none."""
+def _socket_folder(box: Box, name: str) -> Iterator[str]:
+    """
+    Change to the folder of the sockets, and yield the name of one.
+
+    An absolute path may be too long: a socket's address holds about 100 bytes.
+    """
     if not NAME.fullmatch(name):
-        raise protocol.Refused("request", "no name for a lane: %r" % name[:80])
+        raise protocol.Refused("request", "invalid name of a stripe: %r" % name[:80])
     before = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.chdir(box.path("files"))
-        yield "lane-" + name
+        yield "stripe-" + name
     finally:
         os.fchdir(before)
         os.close(before)

@@ -1,8 +1,8 @@
 """
-Put things into a folder, and never through a link out of it.
+Write into a folder, never through a link that leads out of it.
 
-Every step from the folder down is opened by itself, without following links, so
-a name that the other end made up cannot reach anything else.
+Each folder on the way down is opened by itself without following links, so a path
+from the other end cannot reach anything outside.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import stat
 from typing import Callable, Dict, Optional, Tuple
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Open directories are kept for the next file in them, up to so many.
-KEPT = 64
+# How many directories stay open for the next file in them.
+MOST_OPEN = 64
 Clear = Callable[[int, bytes, bytes], None]
 
 
 class Tree:
     """
-    A folder that is being filled.
+    A folder that files are written to.
 
-    *clear* is called with a directory, a name in it and the whole path, to get
-    something out of the way: by default it is removed.
+    *clear* is called to make room for a new file, with a directory, a name in it and
+    the whole path. By default it removes what is there.
     """
 
     def __init__(self, base: bytes, clear: Optional[Clear] = None) -> None:
@@ -34,29 +34,30 @@ class Tree:
 
     def folder(self, path: bytes, *, make: bool = True) -> int:
         """
-        Open the folder *path*; make it, and those above it, if need be.
+        Return a descriptor of the folder *path*, valid until the next call.
 
-        The descriptor is good until the next call.
+        Args:
+            make: Create the folder and its ancestors if they are missing.
 
         Raises:
-            FileNotFoundError: It is not there, and *make* is not set.
+            FileNotFoundError: The folder is missing and *make* is False.
         """
         depth, fd = self._deepest_open(path)
-        # From there down step by step: a job can nest folders by the thousand.
+        # A loop, because a job can nest thousands of folders.
         while depth < len(path):
             end = path.find(b"/", depth + 1)
             end = end if end >= 0 else len(path)
             step = path[:end]
             name = path[depth + 1 if depth else 0 : end]
             inner = self._enter(fd, name, step, make)
-            if len(self._open) >= KEPT:
+            if len(self._open) >= MOST_OPEN:
                 self.forget()
             self._open[step] = fd = inner
             depth = end
         return fd
 
     def place(self, path: bytes, source: int, name: bytes) -> None:
-        """Move *name* from the directory *source* to its final place, at once."""
+        """Move *name* from the directory *source* to *path*, atomically."""
         folder, final = self.parent(path)
         try:
             os.rename(name, final, src_dir_fd=source, dst_dir_fd=folder)
@@ -69,25 +70,25 @@ class Tree:
             os.rename(name, final, src_dir_fd=source, dst_dir_fd=folder)
 
     def link(self, path: bytes, target: bytes, source: int) -> None:
-        """Make a link, or turn what is there into one."""
+        """Create a link at *path*; it replaces a file or link."""
         name = b"link-%d" % os.getpid()
         remove(source, name)
         os.symlink(target, name, dir_fd=source)
         self.place(path, source, name)
 
     def chmod(self, path: bytes, mode: int) -> None:
-        """Set the mode of a file or directory, never of what a link leads to."""
+        """Set the mode of a file or directory; a link is left alone."""
         folder, name = self.parent(path, make=False)
         if not stat.S_ISLNK(self.stat(path).st_mode):
             os.chmod(name, mode, dir_fd=folder)
 
     def stat(self, path: bytes) -> os.stat_result:
-        """Return the state of what is there, of a link itself. Raises OSError."""
+        """Return the `lstat` of a path. Raises OSError."""
         folder, name = self.parent(path, make=False)
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
     def remove(self, path: bytes) -> None:
-        """Remove a file, link or empty folder, and the folders that it empties."""
+        """Remove a file, link or empty folder, and ancestors that become empty."""
         try:
             folder, name = self.parent(path, make=False)
             if stat.S_ISDIR(self.stat(path).st_mode):
@@ -106,23 +107,23 @@ class Tree:
                 raise
 
     def parent(self, path: bytes, *, make: bool = True) -> Tuple[int, bytes]:
-        """Return the open folder that holds *path*, and the name in it."""
+        """Return the open parent folder of *path*, and the name in it."""
         above, _, name = path.rpartition(b"/")
         return self.folder(above, make=make), name
 
     def forget(self) -> None:
-        """Close all directories but the base."""
+        """Close all directories except the base."""
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()
 
     def close(self) -> None:
-        """Close everything."""
+        """Close all directories."""
         self.forget()
         os.close(self.base)
 
     def _deepest_open(self, path: bytes) -> Tuple[int, int]:
-        """Return the length of the longest part of a path that is open, and that."""
+        """Return the length of the longest open prefix of a path, and its folder."""
         end = len(path)
         while end > 0:
             fd = self._open.get(path[:end])
@@ -138,7 +139,7 @@ class Tree:
             if not make:
                 raise
         except OSError as error:
-            # What Linux calls ENOTDIR is ELOOP elsewhere when it is a link.
+            # For a link, Linux reports ENOTDIR and other systems ELOOP or EMLINK.
             if not make or error.errno not in (
                 errno.ENOTDIR,
                 errno.ELOOP,
@@ -146,7 +147,7 @@ class Tree:
             ):
                 raise
             self._clear(holder, name, path)
-        # Somebody else may just have made it.
+        # Another process may have created it meanwhile.
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o777, dir_fd=holder)
         return os.open(name, DIRECTORY, dir_fd=holder)
@@ -154,9 +155,9 @@ class Tree:
 
 def remove(folder: int, name: bytes) -> None:
     """
-    Remove a file, a link, or a folder with all that is in it; gone is fine.
+    Remove a file, a link, or a folder with all its contents; it may be missing.
 
-    Folders that nobody may enter are opened up. Nested folders are moved up into the
+    Folders without permission to enter get it first. Nested folders are moved to the
     topmost one before they are emptied, so that any depth takes three descriptors and
     no long path.
     """
@@ -184,7 +185,7 @@ def _empty(top: int) -> None:
             try:
                 for item in map(os.fsencode, os.listdir(inner)):
                     if not _unlink(inner, item):
-                        _let_in(inner, item)
+                        _allow_access(inner, item)
                         count += 1
                         fresh = b"%s-%d" % (mark, count)
                         os.rename(item, fresh, src_dir_fd=inner, dst_dir_fd=top)
@@ -195,7 +196,7 @@ def _empty(top: int) -> None:
 
 
 def _unlink(folder: int, name: bytes) -> bool:
-    """Remove what is no folder; return False if it is one."""
+    """Remove a file or link; return False if it is a folder."""
     try:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
@@ -210,12 +211,12 @@ def _unlink(folder: int, name: bytes) -> bool:
 
 
 def _open_up(folder: int, name: bytes) -> int:
-    _let_in(folder, name)
+    _allow_access(folder, name)
     return os.open(name, DIRECTORY, dir_fd=folder)
 
 
-def _let_in(folder: int, name: bytes) -> None:
-    """Let this user into a folder."""
+def _allow_access(folder: int, name: bytes) -> None:
+    """Give this user permission to list and change a folder."""
     mode = _mode(folder, name)
     if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
         os.chmod(name, 0o700, dir_fd=folder)

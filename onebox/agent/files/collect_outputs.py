@@ -1,10 +1,10 @@
 """
-Find everything that belongs to the outputs, with what their links lead to.
+Collect the paths of the outputs, and decide how each link among them is fetched.
 
-A link whose target is an output as well comes as a link. One that leads to another
-place in the work folder comes as what it leads to, under the link's own path: no path
-outside of the outputs is ever needed. Each target comes once; further links to it
-become links to where it comes. A link to a folder that holds outputs stays a link.
+A link to another output is fetched as a link. A link to another path in the work folder
+is replaced by what it leads to, so that no path outside of the outputs is needed. Each
+target is fetched once: further links to it become links to the first. A link to a
+folder that holds outputs stays a link.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..file_names import check_path, raw
 from . import manifest
 from .manifest import Entry
 
-# As many links as Linux follows before it reports a loop.
+# Linux follows this many links before it reports a loop.
 MOST_LINKS = 40
 
 
 class Resolved(NamedTuple):
     """
-    Where a path leads.
+    Where a path leads when its links are followed.
 
-    *path* is the place in the work folder, without a link on the way; None if it is
-    elsewhere. *kind* is "f", "d", or "" if no file or folder is there. *links* are the
-    links on the way, each at its own place.
+    *path* is the target in the work folder, without links; None if it is outside.
+    *kind* is "f" or "d", or "" if no file or folder is there. *links* are the links on
+    the way.
     """
 
     path: Optional[bytes]
@@ -37,12 +37,12 @@ class Resolved(NamedTuple):
 
 class Outputs(NamedTuple):
     """
-    What belongs to the outputs.
+    The outputs of a work folder.
 
-    *through* are the paths in *paths* that count as what they lead to; *targets* are
-    the texts of links that are not to be as they are; *nowhere* are links that lead to
-    no file or folder. *missing* names the roots that do not exist. *places* has the
-    path of each target's place in the work folder.
+    *paths* are all their paths. Those in *through* are links that are replaced by what
+    they lead to; *targets* are the new targets of links that have to change; *nowhere*
+    are links that lead to no file or folder. *missing* are the roots that do not exist.
+    *places* maps paths in the work folder to the paths under which they are fetched.
     """
 
     paths: Set[bytes]
@@ -53,92 +53,92 @@ class Outputs(NamedTuple):
     places: Dict[bytes, bytes]
 
 
-class Collector:
+class OutputCollector:
     """
     Collects the outputs of a work folder.
 
-    *here* tells of a place in the work folder whether the client has all that is
-    there, as it is there.
+    *on_client* returns whether the client has everything at a path, unchanged.
     """
 
-    def __init__(self, work: bytes, here: Callable[[bytes], bool]) -> None:
+    def __init__(self, work: bytes, on_client: Callable[[bytes], bool]) -> None:
         self._work = work
-        self._here = here
+        self._on_client = on_client
         self._bases = sorted({work, os.path.realpath(work)})
-        self._found = Outputs(set(), set(), {}, [], [], {})
+        self._outputs = Outputs(set(), set(), {}, [], [], {})
 
     def collect(self, roots: Iterable[str]) -> Outputs:
-        """Return what belongs to the outputs below these paths."""
-        found, links, led = self._found, [], []
+        """Return the outputs at and below these paths."""
+        outputs, links, root_links = self._outputs, [], []
         for name in roots:
             path = root_path(name)
             reached = resolve(self._work, path, self._bases)
             if reached.path == path and reached.kind:
-                found.places[path] = path
+                outputs.places[path] = path
                 links += self._walk(path)
             elif reached.kind or _is_link(self._work, path):
-                led.append(path)
+                root_links.append(path)
             else:
-                found.missing.append(name)
-        links += self._settle(led)
+                outputs.missing.append(name)
+        links += self._add_links(root_links)
         while links:
-            links = self._settle(links)
-        return found
+            links = self._add_links(links)
+        return outputs
 
-    def _settle(self, links: List[bytes]) -> List[bytes]:
-        """Decide how these links come; return the links in what comes for them."""
-        fresh: List[bytes] = []
+    def _add_links(self, links: List[bytes]) -> List[bytes]:
+        """Decide how these links are fetched; return the links below their targets."""
+        inner: List[bytes] = []
         reached = {path: resolve(self._work, path, self._bases) for path in links}
-        # What is in another one's target comes with that.
+        # Targets are sorted, so that a folder comes before the targets within it.
         for link in sorted(links, key=lambda path: (reached[path].path or b"", path)):
-            fresh += self._settle_one(link, reached[link])
-        return fresh
+            inner += self._add_link(link, reached[link])
+        return inner
 
-    def _settle_one(self, link: bytes, reached: Resolved) -> List[bytes]:
-        found = self._found
-        found.paths.add(link)
+    def _add_link(self, link: bytes, reached: Resolved) -> List[bytes]:
+        outputs = self._outputs
+        outputs.paths.add(link)
         if not reached.kind:
-            found.nowhere.append(link)
+            outputs.nowhere.append(link)
             return []
         if reached.path is None:
             if link not in reached.links:
-                # A folder on the way leads out, and it is not among the outputs.
-                found.targets[link] = os.path.realpath(os.path.join(self._work, link))
+                # An ancestor of the root is a link that leads out of the work folder.
+                target = os.path.realpath(os.path.join(self._work, link))
+                outputs.targets[link] = target
             return []
         place = self._place(reached.path)
         if place is None and not self._holds_outputs(reached.path):
-            found.places[reached.path] = link
-            found.through.add(link)
+            outputs.places[reached.path] = link
+            outputs.through.add(link)
             return self._walk(link, follow=True) if reached.kind == "d" else []
         if place is None:
             place = reached.path
-        if not self._works(link, place, reached):
+        if not self._works_unchanged(link, place, reached):
             above = os.path.dirname(link)
-            found.targets[link] = os.path.relpath(
+            outputs.targets[link] = os.path.relpath(
                 os.path.join(b"/", place), os.path.join(b"/", above)
             )
         return []
 
     def _place(self, path: bytes) -> Optional[bytes]:
-        """Return the path under which the client has a place in the work folder."""
+        """Return the path under which the client has *path*, None if it has not."""
         rest: List[bytes] = []
         above = path
         while True:
-            if above in self._found.places:
-                return b"/".join([self._found.places[above], *reversed(rest)])
+            if above in self._outputs.places:
+                return b"/".join([self._outputs.places[above], *reversed(rest)])
             if not above:
                 break
             above, _, name = above.rpartition(b"/")
             rest.append(name)
-        return path if self._here(path) else None
+        return path if self._on_client(path) else None
 
     def _holds_outputs(self, path: bytes) -> bool:
         top = path + b"/" if path else b""
-        places = self._found.places.items()
+        places = self._outputs.places.items()
         return any(path == place and path.startswith(top) for path, place in places)
 
-    def _works(self, link: bytes, place: bytes, reached: Resolved) -> bool:
-        """Tell whether the link leads to the same place if it comes as it is."""
+    def _works_unchanged(self, link: bytes, place: bytes, reached: Resolved) -> bool:
+        """Return whether an unchanged copy of the link leads to the same place."""
         if place != reached.path or reached.links[:1] != [link]:
             return False
         text = os.readlink(os.path.join(self._work, link))
@@ -150,21 +150,21 @@ class Collector:
         try:
             walked = manifest.walk(self._work, path, follow=follow)
         except (FileNotFoundError, NotADirectoryError):
-            # A job that runs has just removed it.
+            # A running job has just removed it.
             return []
-        self._found.paths.update(walked.paths)
+        self._outputs.paths.update(walked.paths)
         return walked.links
 
 
 def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
     """
-    Follow a path below *work* through the links on its way, as the system does.
+    Follow the links in a path below *work*, as the kernel does.
 
     Args:
-        bases: The absolute paths that are the work folder.
+        bases: The absolute paths by which the work folder can be named.
 
     Raises:
-        OSError: A folder on the way cannot be looked into.
+        OSError: A folder on the way cannot be read.
     """
     here: List[bytes] = []
     ahead = path.split(b"/")[::-1] if path else []
@@ -189,7 +189,7 @@ def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
                 text = os.readlink(os.path.join(work, place))
         except (FileNotFoundError, NotADirectoryError):
             return Resolved(b"/".join([*here, *reversed(ahead)]), "", links)
-        kind = _named(mode)
+        kind = _kind_of(mode)
         if not stat.S_ISLNK(mode):
             continue
         links.append(place)
@@ -207,7 +207,7 @@ def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
 
 
 def retargeted(entries: List[Entry], targets: Dict[bytes, bytes]) -> List[Entry]:
-    """Return the entries with these texts of links, of missing ones as well."""
+    """Return the entries with links that have these targets, added where missing."""
     if not targets:
         return entries
     fresh = {path: Entry(path, "l", 0o777, target=targets[path]) for path in targets}
@@ -235,12 +235,12 @@ def _is_link(work: bytes, path: bytes) -> bool:
 
 
 def _kind(work: bytes, path: bytes) -> str:
-    """Return the kind of what a path leads to, wherever that is."""
+    """Return "d", "f" or "" for what a path leads to, inside or outside."""
     try:
-        return _named(os.stat(os.path.join(work, path)).st_mode)
+        return _kind_of(os.stat(os.path.join(work, path)).st_mode)
     except OSError:
         return ""
 
 
-def _named(mode: int) -> str:
+def _kind_of(mode: int) -> str:
     return "d" if stat.S_ISDIR(mode) else "f" if stat.S_ISREG(mode) else ""

@@ -1,4 +1,4 @@
-"""Find what is new or changed on the box since the push: where jobs leave results."""
+"""Find files on the box that are new or changed since the push: possible results."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Callable, Container, Dict, Iterator, List, Tuple
 from ..box import Box
 from ..jobs import state
 from . import manifest
-from .apply_push import UNKNOWN, mark, own, pushed
-from .hash_index import Index, Unstable, read_hash
+from .hash_index import Index, Unstable, hash_file
 from .manifest import Entry
+from .push_record import UNKNOWN, mark, own_file, read_record
 
-# How many names of changed files travel to the client.
+# How many names of changed files are sent to the client.
 MOST_NAMES = 10
 CACHE = b"__pycache__"
-# Names of what tools write for themselves into the folder that they run in. Other
-# hidden files may be results: R keeps its whole workspace in `.RData`.
-TOOLS = re.compile(
+# Files that tools write for themselves into their working folder. Other hidden files
+# may be results: R keeps its whole workspace in `.RData`.
+TOOL_FILES = re.compile(
     rb"(?i)\.[^/]*cache|__pycache__|\.(?:onebox|git|hg|jj|sl|ipynb_checkpoints|coverage"
     rb"|hypothesis|venv|tox|nox|eggs|rhistory|ds_store|nfs[0-9a-f]+|[^/]*\.sw[a-p])"
 )
@@ -29,8 +29,7 @@ class Changes:
     """
     Compares the work folder with what was pushed, by content.
 
-    Python's caches do not count, nor do new files that are, or lie in, what tools
-    write for themselves.
+    Python's caches are ignored, and so are new files that tools write for themselves.
     """
 
     def __init__(self, box: Box, alive: Callable[[], None]) -> None:
@@ -42,7 +41,7 @@ class Changes:
         self._loaded = False
 
     def is_new(self, entry: Entry) -> bool:
-        """Tell whether an output is not as it was pushed; no folder is new."""
+        """Return whether an output is new or changed; a folder never is."""
         if entry.kind == "d":
             return False
         self._load()
@@ -52,7 +51,7 @@ class Changes:
         return marks is None or not (UNKNOWN in marks or mark(entry) in marks)
 
     def as_pushed(self, path: bytes) -> bool:
-        """Tell whether all that is at *path* is as it was pushed."""
+        """Return whether everything at and below *path* is as it was pushed."""
         self._load()
         if path not in self._marks:
             return False
@@ -60,42 +59,43 @@ class Changes:
 
     def outside(self, places: Container[bytes]) -> List[bytes]:
         """
-        Return what is new or changed, but for what is at or below *places*.
+        Return the paths of new and changed files that are not at or below *places*.
 
-        What is new in the home folder, beside the work folder, is named `~/name`.
+        New files in the home folder, outside of the work folder, are named `~/name`.
         """
         if b"" in places:
             return []
         self._load()
         unreadable: List[bytes] = []
-        found = manifest.walk(self._work, b"", skip=places, unreadable=unreadable)
-        changed = {path for path in unreadable if not _aside(path)}
-        changed.update(filter(self._differs, found.paths))
+        walked = manifest.walk(self._work, b"", skip=places, unreadable=unreadable)
+        changed = {path for path in unreadable if not _is_tool_file(path)}
+        changed.update(filter(self._differs, walked.paths))
         return [*sorted(changed), *sorted(self._in_home())]
 
     def _in_home(self) -> Iterator[bytes]:
         """
-        Yield the files in the home folder that are younger than the first job.
+        Yield the files in the home folder that are newer than the first job.
 
-        What an image has put there is older.
+        Files from the image are older.
         """
         since = state.first_start(self._box)
         home = os.fsencode(self._box.home)
         work = os.path.relpath(self._work, home)
-        # Programs keep their settings and caches in hidden folders there.
+        # Hidden folders hold the settings and caches of programs.
         for top in os.listdir(home) if since else []:
             if top.startswith(b".") or top == work:
                 continue
-            found = manifest.walk(home, top, skip={work}, unreadable=[])
-            for path in [top, *found.paths]:
+            walked = manifest.walk(home, top, skip={work}, unreadable=[])
+            for path in [top, *walked.paths]:
                 self._alive()
-                if not _aside(path) and _is_younger(os.path.join(home, path), since):
+                newer = _is_newer(os.path.join(home, path), since)
+                if newer and not _is_tool_file(path):
                     yield b"~/" + path
 
     def _differs(self, path: bytes) -> bool:
         self._alive()
         marks = self._marks.get(path)
-        if marks is None and _aside(path):
+        if marks is None and _is_tool_file(path):
             return False
         full = os.path.join(self._work, path)
         try:
@@ -110,11 +110,11 @@ class Changes:
                 return True
             if UNKNOWN in marks or CACHE in path.split(b"/"):
                 return False
-            # A file of another size need not be read.
+            # A file of a different size need not be read.
             if not any(one.startswith(mark(entry)) for one in marks):
                 return True
             if entry.kind == "f":
-                sha = self._index.get(path, st) or read_hash(full, self._alive).sha
+                sha = self._index.get(path, st) or hash_file(full, self._alive).sha
                 entry = entry._replace(sha=sha)
         except FileNotFoundError:
             return False
@@ -126,21 +126,20 @@ class Changes:
         if self._loaded:
             return
         self._loaded = True
-        self._index = Index(own(self._box, "pushed.index"))
-        for what in ("restored", "pushed"):
-            for path, one in pushed(self._box, what).marks.items():
+        self._index = Index(own_file(self._box, "pushed.index"))
+        for kind in ("restored", "pushed"):
+            for path, one in read_record(self._box, kind).marks.items():
                 self._marks[path] = (*self._marks.get(path, ()), one)
 
 
-def _is_younger(full: bytes, since: int) -> bool:
+def _is_newer(full: bytes, since: int) -> bool:
     try:
         st = os.lstat(full)
     except OSError:
         return False
-    # The time of the last change: a copy may bear that of its original.
+    # ctime, because a copy may have the mtime of its original.
     return st.st_ctime_ns >= since and not stat.S_ISDIR(st.st_mode)
 
 
-def _aside(path: bytes) -> bool:
-    parts = path.split(b"/")
-    return any(map(TOOLS.fullmatch, parts))
+def _is_tool_file(path: bytes) -> bool:
+    return any(map(TOOL_FILES.fullmatch, path.split(b"/")))

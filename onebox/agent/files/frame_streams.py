@@ -1,4 +1,4 @@
-"""What an op that works with files needs to talk with its client meanwhile."""
+"""The frames of a file operation, over one or more connections to the client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Frame = Tuple[bytes, bytes]
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-    """Turn what can go wrong with files into a refusal that says so."""
+    """Turn errors of file operations into a refusal that names the reason."""
     try:
         yield
     except Hostile as error:
@@ -41,89 +41,96 @@ def refusing() -> Iterator[None]:
             "%s %s" % (error.strerror, where) if where else str(error.strerror),
         ) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise protocol.Refused("request", "not understood: %r" % error) from error
+        raise protocol.Refused("request", "invalid request: %r" % error) from error
 
 
-class Incoming:
-    """What waits for the next frame that is more than "still here"."""
+class _Connections:
+    """The connections of an operation: the client's channel and joined stripes."""
 
     def __init__(self, channel: protocol.Channel, box: Box) -> None:
-        self._box = box
-        self._lanes = Stripes(channel)
+        self.box = box
+        self.stripes = Stripes(channel)
         self._joined: List[socket.socket] = []
 
-    def __call__(self) -> Frame:
-        """Return the next frame, from the lane whose turn it is."""
-        while True:
-            lane = self._lanes.next()
-            kind, payload = lane.receive()
-            while kind == b"P":
-                touch(self._box.path("lease"))
-                kind, payload = lane.receive()
-            if kind != b"L":
-                return kind, payload
-            self._joined.append(join(self._box, payload))
-            fd = self._joined[-1].fileno()
-            self._lanes.add(protocol.Channel(fd, fd))
+    def join(self, name: bytes) -> protocol.Channel:
+        """Connect to a further stripe; the caller adds it."""
+        self._joined.append(join(self.box, name))
+        fd = self._joined[-1].fileno()
+        return protocol.Channel(fd, fd)
 
     def close(self) -> None:
-        """Let go of the lanes."""
+        """Close the joined stripes."""
         for joined in self._joined:
             joined.close()
 
 
-class Outgoing:
-    """
-    Sends the frames of a stream, and takes in what comes from the client meanwhile.
+class Incoming(_Connections):
+    """Reads the frames that the client sends, from all stripes."""
 
-    That is "still here", and names of further lanes to use.
+    def __call__(self) -> Frame:
+        """Return the next frame other than "still here" and new stripes."""
+        while True:
+            stripe = self.stripes.next()
+            kind, payload = stripe.receive()
+            while kind == b"P":
+                touch(self.box.path("lease"))
+                kind, payload = stripe.receive()
+            if kind != b"L":
+                return kind, payload
+            self.stripes.add(self.join(payload))
+
+
+class Outgoing(_Connections):
+    """
+    Sends frames to the client, over all stripes.
+
+    Call *alive* often: it reads what the client sends meanwhile, which is "still here"
+    and the names of new stripes.
     """
 
     def __init__(self, channel: protocol.Channel, box: Box) -> None:
-        self._box = box
-        self._lanes = Stripes(channel)
-        self._joined: List[socket.socket] = []
+        super().__init__(channel, box)
         self._sent_at = time.monotonic()
         self.alive = Pulse(channel, box, self._add, self._beat)
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
-        """Send a frame on the lane whose turn it is."""
+        """Send a frame on the next stripe."""
         self._sent_at = time.monotonic()
-        self._lanes.next().send(kind, payload)
-
-    def close(self) -> None:
-        """Let go of the lanes."""
-        for joined in self._joined:
-            joined.close()
+        self.stripes.next().send(kind, payload)
 
     def _beat(self) -> None:
         if time.monotonic() - self._sent_at > protocol.BEAT_SECONDS:
             self.send(b"P")
 
     def _add(self, name: bytes) -> None:
-        self._joined.append(join(self._box, name))
+        stripe = self.join(name)
         self.send(b"L", name)
-        fd = self._joined[-1].fileno()
-        self._lanes.add(protocol.Channel(fd, fd))
+        self.stripes.add(stripe)
 
 
 class Pulse:
     """
-    Exchanges "still here" and "still at work" during work that does nothing else.
+    Keeps the connection alive during long work; call it often.
 
-    *lane* takes the name of a further lane, *beat* sends "still at work".
+    It reads "still here" from the client, which renews the lease, and sends "still at
+    work".
+
+    Args:
+        add_stripe: Is called with the name of a new stripe.
+
+        beat: Sends "still at work"; by default the channel does.
     """
 
     def __init__(
         self,
         channel: protocol.Channel,
         box: Box,
-        lane: Optional[Callable[[bytes], None]] = None,
+        add_stripe: Optional[Callable[[bytes], None]] = None,
         beat: Optional[Callable[[], None]] = None,
     ) -> None:
         self._channel = channel
         self._lease = box.path("lease")
-        self._lane = lane
+        self._add_stripe = add_stripe
         self._beat = beat or channel.beat
         self._next = time.monotonic() + PULSE_SECONDS
 
@@ -133,17 +140,17 @@ class Pulse:
         self._next = time.monotonic() + PULSE_SECONDS
         self._beat()
         channel = self._channel
-        while channel.peek() in b"PL" and self._more():
+        while channel.peek() in b"PL" and self._has_frame():
             kind, payload = channel.receive()
             if kind == b"P":
                 touch(self._lease)
-            elif self._lane is not None:
-                self._lane(payload)
+            elif self._add_stripe is not None:
+                self._add_stripe(payload)
             else:
-                raise protocol.Refused("order", "a lane for no transfer")
+                raise protocol.Refused("order", "a stripe outside of a transfer")
 
-    def _more(self) -> bool:
-        """Read what there is, up to a frame that is for whoever reads next."""
+    def _has_frame(self) -> bool:
+        """Return whether the next frame is for us; read without waiting."""
         channel = self._channel
         if not channel.peek():
             if not select.select([channel.read_fd], [], [], 0)[0]:

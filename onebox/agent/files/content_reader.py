@@ -1,0 +1,138 @@
+"""Read the contents of one file from the stream into a file, and verify its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import NamedTuple, Optional
+
+from ..file_names import Hostile, show
+from .block_hashes import Data, HashSum
+from .content_stream import (
+    SEGMENT,
+    STATUS,
+    UNCHANGED,
+    WORTH_A_THREAD,
+    ContentStream,
+    Hasher,
+    Moved,
+)
+from .manifest import Entry
+from .previous_version import PreviousVersion
+
+
+class Segment(NamedTuple):
+    """A range of a file; with *unchanged* the previous version has its bytes."""
+
+    begin: int
+    length: int
+    unchanged: bool
+
+
+def read_segment(stream: ContentStream) -> Segment:
+    """Read the head of the next segment."""
+    begin, length = SEGMENT.unpack(stream.read(SEGMENT.size))
+    if length == UNCHANGED:
+        raise Hostile("an unchanged segment without a length")
+    return Segment(begin, length & ~UNCHANGED, bool(length & UNCHANGED))
+
+
+class ContentReader:
+    """
+    Reads one file from *stream* into *fd*.
+
+    *moved* counts the bytes; *previous* is the previous version of a big file, whose
+    unchanged ranges do not travel.
+    """
+
+    def __init__(
+        self,
+        stream: ContentStream,
+        entry: Entry,
+        fd: int,
+        moved: Moved,
+        previous: Optional[PreviousVersion] = None,
+    ) -> None:
+        self._stream = stream
+        self._entry = entry
+        self._fd = fd
+        self._moved = moved
+        self._previous = previous
+
+    def read_small(self, first: Segment) -> Optional[bytes]:
+        """Read a file of one segment; return its hash, None if it is not complete."""
+        entry, stream = self._entry, self._stream
+        data = memoryview(b"")
+        if first.length:
+            if first.begin or first.unchanged or first.length != entry.size:
+                raise Hostile("%s does not have its announced size" % show(entry.path))
+            data = stream.read(first.length)
+            if any(SEGMENT.unpack(stream.read(SEGMENT.size))):
+                raise Hostile("%s overflows" % show(entry.path))
+            _write(self._fd, data, 0)
+            self._moved(first.length)
+        status, sent_sha = STATUS.unpack(stream.read(STATUS.size))
+        sha = hashlib.sha256(data).digest()
+        complete = status == b"+" and len(data) == entry.size
+        return sha if complete and sha == sent_sha else None
+
+    def read_large(
+        self, first: Segment, start: int, hash_sum: HashSum
+    ) -> Optional[bytes]:
+        """
+        Read a file of any number of segments.
+
+        Args:
+            start: Where to continue; *hash_sum* is the hash of the bytes before it.
+
+        Returns:
+            The hash of the file, None if it is not complete.
+        """
+        entry, previous = self._entry, self._previous
+        hasher = Hasher(hash_sum, threaded=entry.size - start > WORTH_A_THREAD)
+        self._moved(start)
+        at = start
+        complete = True
+        # A file changed in place has old data where the new version has a hole.
+        holes = previous is None or not previous.name
+        try:
+            segment = first
+            while segment.length:
+                begin, length, unchanged = segment
+                if begin < at or begin + length > entry.size:
+                    raise Hostile("%s overflows" % show(entry.path))
+                complete = complete and (begin == at or holes)
+                hasher.zeros(begin - at, self._moved)
+                if unchanged:
+                    if previous is None:
+                        raise Hostile("%s is not here" % show(entry.path))
+                    hasher.add_digests(previous.digests(begin, length))
+                    kept = previous.keep(self._fd, begin, length, self._moved)
+                    complete = kept and complete
+                else:
+                    self._copy(hasher, begin, length)
+                at = begin + length
+                segment = read_segment(self._stream)
+            status, sent_sha = STATUS.unpack(self._stream.read(STATUS.size))
+            if status == b"+":
+                complete = complete and (at == entry.size or holes)
+                hasher.zeros(entry.size - at, self._moved)
+        finally:
+            sha = hasher.digest()
+        complete = complete and (previous is None or previous.is_unchanged())
+        return sha if complete and status == b"+" and sha == sent_sha else None
+
+    def _copy(self, hasher: Hasher, at: int, length: int) -> None:
+        while length:
+            piece = self._stream.read_some(length)
+            hasher.update(piece)
+            _write(self._fd, piece, at)
+            at += len(piece)
+            length -= len(piece)
+            self._moved(len(piece))
+
+
+def _write(fd: int, data: Data, at: int) -> None:
+    count = os.pwrite(fd, data, at)
+    while count < len(data):
+        count += os.pwrite(fd, memoryview(data)[count:], at + count)

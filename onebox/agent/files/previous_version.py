@@ -1,0 +1,130 @@
+"""
+The previous version of a big file, whose unchanged blocks need not be sent.
+
+To copy the unchanged blocks takes the file's size once more on the disk, and long for
+hundreds of gigabytes. So a push, whose original is on the client, moves the previous
+version to the staging directory and changes it there: no reader sees it half changed,
+and after a broken connection the next push finds it there by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import Callable
+
+from ..file_names import Hostile, show
+from . import block_hashes
+from .block_hashes import BLOCK, DIGEST
+from .content_stream import Moved, Offer
+from .hash_index import FileState, file_state
+
+# Moves the file at a path to a name in the staging directory. Raises OSError.
+MoveToStaging = Callable[[bytes, bytes], None]
+FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class PreviousVersion:
+    """
+    The previous version of a file whose block hashes were offered, open as *fd*.
+
+    Args:
+        offered: The file's state when its block hashes were offered.
+
+        name: Its name in the staging directory if it is changed in place, else b"".
+
+        unchanged: Whether a file that is changed in place was still as offered.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        offer: Offer,
+        offered: FileState,
+        name: bytes = b"",
+        unchanged: bool = True,
+    ) -> None:
+        self.fd = fd
+        self.name = name
+        self._offer = offer
+        self._offered = offered
+        self._unchanged = unchanged
+
+    def digests(self, begin: int, length: int) -> bytes:
+        """Return the hashes of unchanged blocks. Raises Hostile if they are none."""
+        first = begin // BLOCK
+        count = -(-length // BLOCK)
+        digests = self._offer.blocks[first * DIGEST : (first + count) * DIGEST]
+        entry, size = self._offer.entry, self._offered[0]
+        # A last block may be shorter if both versions end with it.
+        whole_blocks = begin + length == entry.size == size or not length % BLOCK
+        if begin % BLOCK or begin + length > size or not whole_blocks:
+            raise Hostile("%s is not here" % show(entry.path))
+        return digests
+
+    def keep(self, target: int, at: int, length: int, moved: Moved) -> bool:
+        """Copy an unchanged range to *target*; return False if it is too short here."""
+        if self.name:
+            moved(length)
+            return True
+        end = at + length
+        for begin, after in block_hashes.data_ranges(self.fd, at, end):
+            moved(begin - at)
+            at = begin
+            while at < after:
+                count = block_hashes.copy(self.fd, target, at, after - at)
+                if not count:
+                    return False
+                at += count
+                moved(count)
+        moved(end - at)
+        return True
+
+    def is_unchanged(self) -> bool:
+        """Return whether the file was in its offered state all the time."""
+        if self.name:
+            # Our own writes change the state, so it was compared before them.
+            return self._unchanged
+        return file_state(os.fstat(self.fd)) == self._offered
+
+
+def changing_name(path: bytes) -> bytes:
+    """Return the name in the staging directory of a file that is changed in place."""
+    return b"changing-" + hashlib.sha256(path).hexdigest()[:40].encode("ascii")
+
+
+def can_move(st: os.stat_result) -> bool:
+    """
+    Return whether a file may be moved away and changed instead of copied.
+
+    A file with another hard link must stay as it is for that other name; mode and
+    times of another user's file cannot be set.
+    """
+    return stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and st.st_uid == os.geteuid()
+
+
+def move_to_staging(
+    file: bytes, staging: int, offer: Offer, offered: FileState, move: MoveToStaging
+) -> PreviousVersion:
+    """Move a file to the staging directory and open it for writing. Raises OSError."""
+    st = os.lstat(file)
+    if file_state(st) != offered or not can_move(st):
+        raise OSError("the file has changed since it was offered")
+    name = changing_name(offer.entry.path)
+    move(offer.entry.path, name)
+    fd = open_changing(staging, name)
+    now = os.fstat(fd)
+    # Another file may have come to this path between lstat and move.
+    unchanged = os.path.samestat(st, now) and file_state(now)[:2] == offered[:2]
+    return PreviousVersion(fd, offer, offered, name, unchanged)
+
+
+def open_changing(staging: int, name: bytes) -> int:
+    """Open a file in the staging directory for writing, whatever its mode."""
+    fd = os.open(name, os.O_RDONLY | FLAGS, dir_fd=staging)
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+    return os.open(name, os.O_RDWR | FLAGS, dir_fd=staging)
