@@ -11,18 +11,19 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onebox import config, providers, subprocess_env
+from onebox import providers, subprocess_env
 from onebox.command_hints import Hints
 from onebox.errors import ConnectionLost, Lost, OneboxError, Preempted, UsageError
 from onebox.invocation import Invocation
 from onebox.providers.base import Box, Image, Offer, Provider
 from onebox.remote import connection, keys
 from onebox.remote.channel import AgentChannel
+from onebox.settings import Settings, load
 from onebox.store import project_id
 from onebox.store.box_store import (
     BoxStore,
@@ -82,7 +83,7 @@ class BoxContext:
         self,
         root: Path,
         environ: Mapping[str, str],
-        settings: config.Settings,
+        settings: Settings,
         line: Invocation,
         screen: Screen,
     ) -> None:
@@ -149,7 +150,7 @@ class BoxContext:
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
         """
-        settings = config.load(Path(root), environ, flags)
+        settings = load(Path(root), environ, flags)
         # Without it a command reaches the box that onebox.toml names.
         typed = settings.source("name").startswith(("--", "ONEBOX_"))
         screen = Screen(environ, Hints(tasks or {}, settings.name if typed else ""))
@@ -201,9 +202,7 @@ class BoxContext:
 
     def provider_called(self, name: str) -> Provider:
         """Return one provider, with its own table of onebox.toml."""
-        # A state that a newer version has written may name one that is not known.
-        known = name in providers.PROVIDERS
-        table = _said(asdict(getattr(self.settings, name))) if known else {}
+        table = self.settings.providers[providers.row_of(name).name]
         return providers.load(name, table, local_root(self.environ))
 
     @cached_property
@@ -567,18 +566,9 @@ class BoxContext:
         return self.store.update(**changes)
 
 
-def _project(root: Path, settings: config.Settings, state: Path) -> str:
+def _project(root: Path, settings: Settings, state: Path) -> str:
     # Two checkouts in folders of one name are two projects, unless onebox.toml
     # gives them the same name on purpose.
     if settings.source("project") != "default":
         return settings.project
     return project_id.project_id(root, settings.project, state)
-
-
-def _said(table: Mapping[str, Any]) -> dict[str, Any]:
-    # What was not said is left out, so that a provider's own defaults hold.
-    return {
-        name: _said(value) if isinstance(value, Mapping) else value
-        for name, value in table.items()
-        if value is not None
-    }

@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 
+from onebox.providers import PROVIDERS
+
 OPTIONS = {
     "vm": "Size of the box: a name from onebox.toml, or the provider's own type.",
-    "provider": "Where the box is made: local, aws, gcp, digitalocean.",
+    "provider": f"Where boxes are created: {', '.join(PROVIDERS)}.",
     "name": "Which box of this project, when there are several.",
     "spot": "Take spot capacity, which is cheaper and may be taken back.",
 }

@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from onebox import config, formatting
+from onebox import formatting
 from onebox.boxes import offers, other_providers
 from onebox.command_hints import Hints
 from onebox.context import BoxContext
 from onebox.errors import JobFailed, OneboxError
 from onebox.invocation import Invocation
 from onebox.providers.base import Box
+from onebox.settings import check_files
 from onebox.signals import Interrupted, caught
 from onebox.stages import plan, provision, push, run, teardown
 from onebox.ui.screen import Screen
@@ -100,7 +101,7 @@ def wants(context: BoxContext, stage: str) -> bool:
             return False
         run.check(context)
     if stage in ("provision", "push", "run"):
-        config.check_files(context.settings, context.root)
+        check_files(context.settings, context.root)
         offers.greet(context)
         if context.box is not None:
             provision.check(context, context.box)

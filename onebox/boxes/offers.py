@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import cost_ceiling, last_prices
-from onebox.config.settings import Size
 from onebox.errors import Unsuitable, UsageError
 from onebox.providers.base import Image, Offer, Requirements
+from onebox.settings import Size
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -185,7 +185,7 @@ def check_price(context: BoxContext, size: Offer, vm: Size | None = None) -> Non
         dearest = spent + hourly * limits.max_hours
     for limit, cost, what in (
         (limits.max_price, hourly, "[limits] max_price"),
-        (vm.max_price, hourly, f"[vm.{vm.name}] max_price"),
+        (vm.max_price, hourly, f"[size.{vm.name}] max_price"),
         (limits.max_cost, dearest, "[limits] max_cost"),
     ):
         if limit is None:

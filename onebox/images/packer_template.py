@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onebox.config.wording import suggest
 from onebox.errors import ConfigError, InputError
+from onebox.settings.quoting import suggest
 
 # The builder that builds nothing: it runs its provisioners on a machine that is
 # there, which is where a builder box of ours comes in.

@@ -19,6 +19,7 @@ from onebox.providers.local import images, lifecycle, processes, records
 from onebox.providers.local import provider as provider_module
 from onebox.providers.local.layout import Layout, read_json, take_lock
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings, Rehearse
 from onebox.signals import Interrupted, caught
 
 from .conftest import OpenBox
@@ -33,7 +34,7 @@ from .world import STRANGER
 @pytest.fixture
 def provider(place: Path) -> Local:
     """A local provider in an empty directory."""
-    return Local({}, place / "root")
+    return Local(LocalSettings(), place / "root")
 
 
 @pytest.fixture
@@ -65,17 +66,14 @@ class TestSettings:
     def test_root(self, place: Path, name: str) -> None:
         """A root that no script can name in its first line is refused, by name."""
         with pytest.raises(ConfigError) as caught:
-            Local({}, place / name)
+            Local(LocalSettings(), place / name)
         assert "ONEBOX_LOCAL_ROOT" in caught.value.next
-
-    def test_read_is_a_list(self, place: Path) -> None:
-        """`read` as a bare string is refused: it would be taken letter by letter."""
-        with pytest.raises(ConfigError, match="list"):
-            Local({"read": "/data"}, place)
 
     def test_free(self, place: Path) -> None:
         """This machine costs nothing, and says so with a zero."""
-        [size] = Local({}, place).offers(Requirements("large", 64, 1 << 40, spot=True))
+        [size] = Local(LocalSettings(), place).offers(
+            Requirements("large", 64, 1 << 40, spot=True)
+        )
         assert (size.price, size.on_demand, size.spot) == (0.0, 0.0, True)
         assert size.name == "large"
 
@@ -94,7 +92,7 @@ class TestDirectory:
         self, place: Path, make_request: Callable[..., Request], box: str
     ) -> None:
         """An id that is no plain file name is refused before anything happens."""
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         with pytest.raises(ProviderError):
             local.create(make_request(box=box))
         with pytest.raises(ProviderError):
@@ -120,7 +118,7 @@ class TestDirectory:
     ) -> None:
         """A directory without the marker of this id is never removed."""
         request = make_request()
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         box = local.create(request)
         layout = Layout(place / "root" / "boxes" / box.id)
         layout.marker.write_text("another")
@@ -141,7 +139,7 @@ class TestCrashes:
     def test_half_made(self, place: Path, make_request: Callable[..., Request]) -> None:
         """A half-made box is cleared away, and made whole by its own request."""
         request = make_request()
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         new = Layout(place / "root" / "boxes" / f".new-{request.box}")
         (new.home / "old").mkdir(parents=True)
         (new.path / "lock").touch()
@@ -156,7 +154,7 @@ class TestCrashes:
 
     def test_half_made_by_another(self, place: Path) -> None:
         """What somebody is making right now is not cleared away."""
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         new = Layout(place / "root" / "boxes" / ".new-x")
         new.path.mkdir(parents=True)
         lock = take_lock(new.lock)
@@ -176,7 +174,7 @@ class TestCrashes:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Ctrl-C at the moment a lock is had leaves nothing that cannot be cleared."""
-        local, request = Local({}, place / "root"), make_request()
+        local, request = Local(LocalSettings(), place / "root"), make_request()
         flock = fcntl.flock
 
         def press(handle: int, how: int) -> None:
@@ -215,7 +213,7 @@ class TestCrashes:
         """A create that fails says why, and nothing of it is left."""
         request = make_request()
         image = dataclasses.replace(an_image(request), id="no-such-image")
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         with pytest.raises(ProviderError, match="no-such-image"):
             local.create(dataclasses.replace(request, image=image))
         assert not local.leftovers(request.box)
@@ -225,7 +223,7 @@ class TestCrashes:
     ) -> None:
         """A machine that dies while booting is told with its own last words."""
         request = make_request(user_key="ssh-ed25519 not-a-key")
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         with pytest.raises(ProviderError, match="KeyImportError"):
             local.create(request)
         assert not local.leftovers(request.box)
@@ -235,7 +233,7 @@ class TestCrashes:
     ) -> None:
         """A box that is killed before it has said a word is told as that."""
         request = make_request()
-        local = Local({"rehearse": {"boot_delay": 60}}, place / "root")
+        local = Local(LocalSettings(rehearse=Rehearse(boot_delay=60)), place / "root")
 
         def kill() -> None:
             wait_until(lambda: bool(processes.marked(request.box)))
@@ -337,7 +335,7 @@ class TestMeanwhile:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A look that takes a box just begun for a crash's does not keep it away."""
-        boxes, request = Local({}, place / "root"), make_request()
+        boxes, request = Local(LocalSettings(), place / "root"), make_request()
 
         def clear() -> None:
             boxes.find("somebody-else")
@@ -352,7 +350,10 @@ class TestMeanwhile:
         self, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Remains that somebody still writes to are left for the next look."""
-        boxes, gone = Local({}, place / "root"), place / "root" / "boxes" / ".gone-x"
+        boxes, gone = (
+            Local(LocalSettings(), place / "root"),
+            place / "root" / "boxes" / ".gone-x",
+        )
         gone.mkdir(parents=True)
         rmdir = os.rmdir
 

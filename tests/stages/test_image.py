@@ -20,6 +20,7 @@ from onebox.images import recipe, snapshot
 from onebox.invocation import Invocation
 from onebox.providers.base import Box, Image
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings
 from onebox.stages import image as image_stage
 
 from ..conftest import Project
@@ -244,7 +245,9 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
         context = opened(project, monkeypatch)
-        context.__dict__["provider"] = slow = SlowToSave({}, project.home / "local")
+        context.__dict__["provider"] = slow = SlowToSave(
+            LocalSettings(), project.home / "local"
+        )
         slow.unclear = unclear
         if unclear < 4:
             image_stage.perform(context)
@@ -270,7 +273,9 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
         context = opened(project, monkeypatch)
-        context.__dict__["provider"] = SlowToSave({}, project.home / "local")
+        context.__dict__["provider"] = SlowToSave(
+            LocalSettings(), project.home / "local"
+        )
         with pytest.raises(ProviderError, match="no room"):
             image_stage.perform(context)
 

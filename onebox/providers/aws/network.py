@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from onebox.errors import Gone, NoCapacity, NotAllowed, ProviderError, UsageError
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.base import FreeThing
 from onebox.providers.kernel.cidr import is_world
 
@@ -38,29 +39,21 @@ class Network:
 
     Args:
         caller: What tells this machine's own address.
-
-    Raises:
-        UsageError: From where ssh comes is not known.
     """
 
     def __init__(
-        self, cloud: Cloud, settings: Mapping[str, Any], caller: Callable[[], str]
+        self, cloud: Cloud, settings: AWSSettings, caller: Callable[[], str]
     ) -> None:
         self._cloud = cloud
-        self._subnet = str(settings.get("subnet") or "")
-        self._group = str(settings.get("security_group") or "")
-        self._cidr = str(settings.get("ssh_cidr") or "")
-        self._private = bool(settings.get("private"))
+        self._subnet = settings.subnet
+        self._group = settings.security_group
+        self._cidr = settings.ssh_cidr
+        self._private = settings.private
         self._caller = caller
         self._known: dict[str, list[SubnetChoice]] = {}
         self._ranges: dict[str, list[str]] = {}
         if self._cidr:
             self._cidr = str(ipaddress.ip_network(self._cidr, strict=False))
-        elif settings.get("jump") and not self._private and not self._group:
-            raise UsageError(
-                "[aws] jump is set, and nobody knows from where it comes",
-                next="set ssh_cidr to the jump host's own address, or private = true",
-            )
 
     @property
     def notes(self) -> tuple[str, ...]:

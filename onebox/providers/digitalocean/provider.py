@@ -73,14 +73,14 @@ class DigitalOcean(Provider):
 
     def __init__(
         self,
-        settings: Mapping[str, object],
+        settings: Settings,
         root: Path,
         *,
         patience: Timeouts | None = None,
         address: Callable[[], str] = public_ip.address,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._wishes = Settings.of(settings)
+        self._wishes = settings
         self.stopped_is_free = bool(self._wishes.destroy_token)
         self._patience = patience or Timeouts()
         self._address = address
@@ -93,14 +93,14 @@ class DigitalOcean(Provider):
     def offers(self, need: Requirements) -> Sequence[Offer]:
         """Return the cheapest that fit, by price and then by region."""
         if need.spot:
-            raise machine_types.no_spot(self._catalogue, need, self._wishes.regions)
+            raise machine_types.no_spot(self._catalogue, need, self._wishes.all_regions)
         # Before anything is begun; and again before anything is made.
         self._check_deadline()
         least = 0
         if need.image is not None:
             least = int(self._snapshot(need.image).get("min_disk_size") or 0)
         return machine_types.candidates(
-            self._catalogue, need, self._wishes.regions, least
+            self._catalogue, need, self._wishes.all_regions, least
         )
 
     def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
@@ -354,7 +354,7 @@ class DigitalOcean(Provider):
         creation.check_disk(request, disk, least)
         if image is None:
             return creation.base_slug(request.base)
-        region = request.offer.place or self._wishes.regions[0]
+        region = request.offer.place or self._wishes.all_regions[0]
         images.bring(self._calls, self._patience, image, region)
         return int(image["id"])
 
@@ -368,8 +368,8 @@ class DigitalOcean(Provider):
         return found
 
     def _cidr(self) -> str:
-        if self._wishes.cidr:
-            return self._wishes.cidr
+        if self._wishes.ssh_cidr:
+            return self._wishes.ssh_cidr
         address = self._address()
         return f"{address}/128" if ":" in address else f"{address}/32"
 
@@ -421,6 +421,6 @@ class DigitalOcean(Provider):
                 "nothing but inv teardown or inv sweep ends that (inv sweep "
                 "--print-cron)",
             ]
-        if self._wishes.open_to_all:
+        if self._wishes.open_to_world:
             notes.append("the whole world may reach its ssh port")
         return tuple(notes)

@@ -8,12 +8,10 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from onebox.config.settings import Rehearse
 from onebox.errors import ConfigError, Gone, ProviderError, Unclear
 from onebox.providers.base import (
     Box,
@@ -39,6 +37,7 @@ from . import (
     records,
 )
 from .layout import Layout, take_lock, write_json
+from .settings import LocalSettings
 
 CONSOLE_LINES = 40
 
@@ -61,7 +60,7 @@ class Local(Provider):
 
     def __init__(
         self,
-        settings: Mapping[str, object],
+        settings: LocalSettings,
         root: Path,
         *,
         clock: Callable[[], float] = time.time,
@@ -73,8 +72,8 @@ class Local(Provider):
                 "them need a path of plain letters, digits and / . _ + @ = , ~ -",
                 next="set ONEBOX_LOCAL_ROOT to another directory",
             )
-        self._faults = fault_injection.faults(Rehearse(**_table(settings, "rehearse")))
-        self._read = _paths(settings.get("read", []))
+        self._faults = fault_injection.faults(settings.rehearse)
+        self._read = _paths(settings.read)
         self._clock = clock
 
     def offers(self, need: Requirements) -> Sequence[Offer]:
@@ -371,16 +370,7 @@ def _plain_id(text: str) -> str:
     return text
 
 
-def _table(settings: Mapping[str, object], name: str) -> dict[str, Any]:
-    """Return a table of the settings, which the configuration has checked."""
-    table = settings.get(name, {})
-    assert isinstance(table, Mapping)
-    return dict(table)
-
-
-def _paths(value: object) -> tuple[str, ...]:
-    """Return the folders of [local] read, under the names they go by."""
-    if not isinstance(value, (list, tuple)):
-        raise ConfigError("[local] read must be a list of paths")
-    named = [str(Path(str(one)).expanduser().absolute()) for one in value]
+def _paths(folders: Sequence[str]) -> tuple[str, ...]:
+    """Return absolute paths of *folders*, with and without symbolic links."""
+    named = [str(Path(folder).expanduser().absolute()) for folder in folders]
     return tuple(dict.fromkeys([*named, *map(os.path.realpath, named)]))

@@ -10,6 +10,8 @@ import pytest
 from onebox.errors import NoCapacity, UsageError
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.provider import AWS
+from onebox.providers.aws.settings import AWSSettings
+from onebox.settings.fields import Conflict
 
 from ..contract import remove_free_things
 from .account import Account
@@ -182,10 +184,11 @@ class TestSubnet:
         assert admitted(account, box.tags.owner) == {("tcp", 22, 22, vpc.cidr_block)}
         provider.delete(box)
 
-    def test_jump_from_nowhere(self, make_aws: MakeAws) -> None:
+    def test_jump_from_nowhere(self) -> None:
         """A jump host whose address nobody knows cannot be let in."""
-        with pytest.raises(UsageError, match="jump"):
-            make_aws(ssh_cidr=None, jump="bastion")
+        with pytest.raises(Conflict, match="jump host's address"):
+            AWSSettings(jump="bastion").check({})
+        AWSSettings(jump="bastion", security_group="sg-0abc1234").check({})
 
     def test_given(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account

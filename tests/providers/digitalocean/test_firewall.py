@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from onebox.errors import ConfigError, ProviderError, Unclear, UsageError
+from onebox.errors import ProviderError, Unclear, UsageError
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.digitalocean.settings import Settings
+from onebox.settings.fields import Conflict
 
+from ..tables import table
 from .conftest import PATIENCE, SETTINGS, Make, Open, when_up
 from .server import Server
 from .world import Json
@@ -85,10 +88,9 @@ def test_whole_world(server: Server, open_provider: Open, make_request: Make) ->
 @pytest.mark.parametrize("setting", [{"jump": "me@bastion"}, {"private": True}])
 def test_host_in_between(setting: dict[str, object]) -> None:
     """With a host in between, its address has to be said: ours is of no use."""
-    table = {**SETTINGS, **setting}
-    del table["ssh_cidr"]
-    with pytest.raises(ConfigError, match="ssh_cidr"):
-        DigitalOcean(table, Path("/"))
+    settings = table(Settings, {**SETTINGS, **setting, "ssh_cidr": None})
+    with pytest.raises(Conflict, match="ssh_cidr"):
+        settings.check({})
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "half"])
@@ -163,7 +165,7 @@ def test_same_name_other_use(
 def test_hidden_by_settings(make_request: Make, server: Server) -> None:
     """An address of the newer kind is one machine, too."""
     provider = DigitalOcean(
-        {"accept_no_watchdog": True},
+        Settings(accept_no_watchdog=True),
         Path("/"),
         patience=PATIENCE,
         address=lambda: "2001:db8::7",
