@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from onebox import config, subprocess_env
+from onebox import subprocess_env
 from onebox.boxes import provider_choice
 from onebox.boxes.finder import BoxFinder, BoxName
 from onebox.boxes.liveness import Liveness
@@ -22,6 +22,8 @@ from onebox.moved_attributes import MovedAttributes
 from onebox.providers.base import Box, Provider
 from onebox.remote import connection, keys
 from onebox.remote.channel import AgentChannel
+from onebox.settings import Settings
+from onebox.settings import load as load_settings
 from onebox.store import project_id
 from onebox.store.box_store import BoxStore
 from onebox.store.identity import owner
@@ -59,7 +61,7 @@ class BoxContext(MovedAttributes):
         self,
         root: Path,
         environ: Mapping[str, str],
-        settings: config.Settings,
+        settings: Settings,
         invocation: Invocation,
         screen: Screen,
     ) -> None:
@@ -102,7 +104,7 @@ class BoxContext(MovedAttributes):
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
         """
-        settings = config.load(Path(root), environ, flags)
+        settings = load_settings(Path(root), environ, flags)
         # The commands in our hints need --name only if this command has it, too.
         named = settings.source("name").startswith(("--", "ONEBOX_"))
         screen = Screen(environ, Hints(tasks or {}, settings.name if named else ""))
@@ -296,7 +298,7 @@ class BoxContext(MovedAttributes):
         return BoxContext(self.root, self.environ, settings, invocation, self.screen)
 
 
-def _project(root: Path, settings: config.Settings, state: Path) -> str:
+def _project(root: Path, settings: Settings, state: Path) -> str:
     """Return the project id: from onebox.toml if it is set there, else the folder's."""
     if settings.source("project") != "default":
         return settings.project

@@ -14,9 +14,11 @@ from typing import Any, ClassVar
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 
+from onebox.providers import PROVIDERS
+
 SHARED_FLAGS = {
     "vm": "Size of the box: a name from onebox.toml, or the provider's own type.",
-    "provider": "Where to create the box: local, aws, gcp, digitalocean.",
+    "provider": f"Where to create the box: {', '.join(PROVIDERS)}.",
     "name": "Name of the box, for a project with several boxes.",
     "spot": "Use spot capacity: cheaper, but the provider may take the box back.",
 }

@@ -6,12 +6,12 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from onebox import config
 from onebox.boxes import offers, other_providers
 from onebox.context import BoxContext
 from onebox.errors import OneboxError
 from onebox.exit_code import exit_code, left_by_record, report_interrupt, system_failed
 from onebox.invocation import Invocation
+from onebox.settings import check_files
 from onebox.signals import Interrupted, caught
 from onebox.stages import plan, provision, push, run, teardown
 
@@ -89,7 +89,7 @@ def wants_needs(context: BoxContext, stage: str) -> bool:
             return False
         run.check(context)
     if stage in ("provision", "push", "run"):
-        config.check_files(context.settings, context.root)
+        check_files(context.settings, context.root)
         offers.greet(context)
         if context.box is not None:
             provision.check(context, context.box)

@@ -881,7 +881,7 @@ def test_list_loads_nothing_heavy() -> None:
     code = (
         "import sys, onebox; "
         "print([m for m in ('boto3', 'google.cloud', 'digitalocean', 'rich', 'toml', "
-        "'asyncssh', 'onebox.context', 'onebox.config') if m in sys.modules])"
+        "'asyncssh', 'onebox.context', 'onebox.settings') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox import config
-from onebox.config.schema import KEYS
+from onebox.settings import load
+from onebox.settings.schema import keys
 
 from .conftest import Project
 
@@ -60,7 +60,7 @@ def test_settings_are_valid(tmp_path: Path, text: str) -> None:
     (tmp_path / "onebox.toml").write_text(text)
 
     said = re.search(r'^provider = "(\w+)"', text, re.M)
-    assert (said[1] if said else "local") == config.load(tmp_path, {}, {}).provider
+    assert (said[1] if said else "local") == load(tmp_path, {}, {}).provider
 
 
 def test_own_task_on_top(project: Project) -> None:
@@ -95,7 +95,7 @@ def test_rehearsals_are_all_named() -> None:
     """
     The table of rehearsals has every option that there is.
     """
-    options = {key.name for key in KEYS if key.table == "local.rehearse"}
+    options = {key.name for key in keys().values() if key.table == "local.rehearse"}
 
     assert options
     for name in options:

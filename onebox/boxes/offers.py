@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.boxes import price_cache
-from onebox.config.settings import Size
 from onebox.errors import Unsuitable, UsageError
 from onebox.providers.base import Image, Offer, Requirements
+from onebox.settings import Size
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -116,7 +116,7 @@ def check_price(context: BoxContext, offer: Offer, size: Size | None = None) -> 
         highest = spent + hourly * limits.max_hours
     for limit, cost, key in (
         (limits.max_price, hourly, "[limits] max_price"),
-        (size.max_price, hourly, f"[vm.{size.name}] max_price"),
+        (size.max_price, hourly, f"[size.{size.name}] max_price"),
         (limits.max_cost, highest, "[limits] max_cost"),
     ):
         if limit is None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-from onebox import config, providers
+from onebox import providers
 from onebox.boxes.finder import may_be_unlisted
 from onebox.errors import OneboxError
 from onebox.providers.base import Image, Offer, Provider
+from onebox.settings import Settings
 from onebox.store.box_store import BoxStore
 from onebox.store.paths import local_root
 from onebox.store.record import Record
@@ -31,17 +31,18 @@ class ProviderCache:
     images: list[Image] | None = None
 
 
-def load(name: str, settings: config.Settings, environ: Mapping[str, str]) -> Provider:
-    """Return a provider, configured by its own table of onebox.toml."""
-    # State that a newer version wrote may name a provider that we do not have.
-    known = name in providers.PROVIDERS
-    table = _without_none(asdict(getattr(settings, name))) if known else {}
+def load(name: str, settings: Settings, environ: Mapping[str, str]) -> Provider:
+    """
+    Return a provider, configured by its own table of onebox.toml.
+
+    Raises:
+        UsageError: There is none: a newer version of onebox has recorded its name.
+    """
+    table = settings.providers[providers.row_of(name).name]
     return providers.load(name, table, local_root(environ))
 
 
-def choose(
-    settings: config.Settings, environ: Mapping[str, str], store: BoxStore
-) -> str:
+def choose(settings: Settings, environ: Mapping[str, str], store: BoxStore) -> str:
     """
     Return the name of the provider to use; the configured one is not loaded for it.
 
@@ -58,9 +59,7 @@ def choose(
     return next(filter(None, interrupted), configured)
 
 
-def box_exists(
-    record: Record, settings: config.Settings, environ: Mapping[str, str]
-) -> bool:
+def box_exists(record: Record, settings: Settings, environ: Mapping[str, str]) -> bool:
     """
     Ask the provider of the recorded box whether the box exists.
 
@@ -76,19 +75,8 @@ def box_exists(
     return box.state != "gone"
 
 
-def _may_exist(
-    record: Record, settings: config.Settings, environ: Mapping[str, str]
-) -> bool:
+def _may_exist(record: Record, settings: Settings, environ: Mapping[str, str]) -> bool:
     try:
         return box_exists(record, settings, environ)
     except OneboxError:
         return True
-
-
-def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the keys without a value, so that the provider's defaults apply."""
-    return {
-        name: _without_none(value) if isinstance(value, Mapping) else value
-        for name, value in table.items()
-        if value is not None
-    }

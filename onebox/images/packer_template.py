@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onebox.config.wording import suggest
 from onebox.errors import ConfigError, InputError
+from onebox.settings.quoting import suggest
 
 # Packer's `null` builder creates no machine: it runs the provisioners on an existing
 # one, here on a builder box of onebox.

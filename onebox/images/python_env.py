@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onebox.config.settings import Image
+    from onebox.settings.schema import Image
 
 PYPI = "https://pypi.org/simple"
 # This file is run on the box, not imported here.

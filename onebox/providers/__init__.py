@@ -1,62 +1,138 @@
-"""Which providers there are, and where each one's code is."""
+"""
+The table of providers, and the import of each one's code.
+
+Outside a provider's own package only this table names the providers: flags, settings,
+onebox.toml.example, error messages and tests read it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onebox.errors import OneboxError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from onebox.providers.base import Provider
-
-# name -> (module:class, what to say when its SDK is missing)
-PROVIDERS = {
-    "local": ("local.provider:Local", "pip install 'onebox[local]'"),
-    "aws": ("aws.provider:AWS", "pip install 'onebox[aws]'"),
-    "gcp": ("gcp.provider:GCP", "pip install 'onebox[gcp]'"),
-    "digitalocean": (
-        "digitalocean.provider:DigitalOcean",
-        "pip install 'onebox[digitalocean]'",
-    ),
-}
+    from onebox.settings.fields import Table
 
 
-def load(name: str, settings: Mapping[str, Any], root: Path) -> Provider:
+class ProviderRow(NamedTuple):
     """
-    Return the provider of this name, its SDK imported.
+    What the rest of onebox knows of a provider.
+
+    Attributes:
+        name: Its name in onebox.toml, and the name of its table there.
+
+        title: Its name in sentences.
+
+        provider: The module (below this package) and class of the provider.
+
+        settings: The module and class of its table in onebox.toml.
+
+        machine_type: A regular expression for the names of its machine types, "" if
+            it has none. Every match contains a digit or a dot, so that a mistyped
+            size ("x-large") is not read as a machine type.
+
+        example: Machine types as [size.NAME] in onebox.toml lists them.
+
+        missing_sdk: What to do if its SDK is not installed.
+    """
+
+    name: str
+    title: str
+    provider: str
+    settings: str
+    machine_type: str
+    example: str
+    missing_sdk: str
+
+    def settings_class(self) -> type[Table]:
+        """Import and return the class of its table in onebox.toml."""
+        table: type[Table] = _import(self.settings)
+        return table
+
+    def has_type(self, text: str) -> bool:
+        """Return whether *text* looks like a machine type of this provider."""
+        return bool(self.machine_type and re.fullmatch(self.machine_type, text))
+
+
+_ROWS = (
+    ProviderRow(
+        name="local",
+        title="this machine",
+        provider="local.provider:Local",
+        settings="local.settings:LocalSettings",
+        machine_type="",
+        example="",
+        missing_sdk="pip install 'onebox[local]'",
+    ),
+    ProviderRow(
+        name="aws",
+        title="AWS",
+        provider="aws.provider:AWS",
+        settings="aws.settings:AWSSettings",
+        machine_type=r"[a-z][a-z0-9-]*\.(?:metal|[a-z0-9]*"
+        r"(?:large|medium|small|micro|nano))(?:-[a-z0-9]+)*",
+        example='["m7i.16xlarge", "m7a.16xlarge"]',
+        missing_sdk="pip install 'onebox[aws]'",
+    ),
+    ProviderRow(
+        name="gcp",
+        title="Google Cloud",
+        provider="gcp.provider:GCP",
+        settings="gcp.settings:Settings",
+        machine_type=r"(?:[a-z]+[0-9]+[a-z]*|custom)-[a-z0-9]+(?:-[a-z0-9]+)*",
+        example='"n2d-standard-64"',
+        missing_sdk="pip install 'onebox[gcp]'",
+    ),
+    ProviderRow(
+        name="digitalocean",
+        title="DigitalOcean",
+        provider="digitalocean.provider:DigitalOcean",
+        settings="digitalocean.settings:Settings",
+        machine_type=r"[a-z][a-z0-9_]*-(?=[a-z-]*[0-9])[a-z0-9-]+",
+        example='"m-32vcpu-256gb"',
+        missing_sdk="pip install 'onebox[digitalocean]'",
+    ),
+)
+PROVIDERS = {row.name: row for row in _ROWS}
+# The providers that rent machines.
+CLOUDS = tuple(row.name for row in _ROWS if row.machine_type)
+
+
+def load(name: str, settings: Table, root: Path) -> Provider:
+    """
+    Return the provider of this name, with its SDK imported.
 
     Args:
         settings: The provider's own table of onebox.toml.
 
-        root: The folder under which `local` keeps its boxes.
+        root: The folder in which `local` keeps its boxes.
 
     Raises:
         UsageError: There is no such provider.
 
-        OneboxError: Its SDK is not installed, or it could not be made.
+        OneboxError: Its SDK is not installed, or the provider cannot be created.
     """
-    if name not in PROVIDERS:
-        raise UsageError(
-            f"provider {name!r} is not part of this version of onebox",
-            next=f"there is: {', '.join(PROVIDERS)}",
-        )
-    where, hint = PROVIDERS[name]
-    module, _, attribute = where.partition(":")
+    row = row_of(name)
     try:
         with with_bytecode():
-            found = importlib.import_module(f".{module}", __name__)
+            provider_class = _import(row.provider)
     except ImportError as error:
-        raise OneboxError(f"provider {name} needs {error.name}", next=hint) from error
+        raise OneboxError(
+            f"provider {name} needs {error.name}", next=row.missing_sdk
+        ) from error
     from onebox.providers.unexpected_errors import guarded, unforeseen
 
     try:
-        provider: Provider = getattr(found, attribute)(settings, root)
+        provider: Provider = provider_class(settings, root)
     except (OneboxError, OSError):
         raise
     except Exception as error:
@@ -64,13 +140,30 @@ def load(name: str, settings: Mapping[str, Any], root: Path) -> Provider:
     return guarded(provider)
 
 
+def row_of(name: str) -> ProviderRow:
+    """Return the row of this name. Raises UsageError if there is none."""
+    if name not in PROVIDERS:
+        # A newer version of onebox may have recorded a box of a newer provider.
+        raise UsageError(
+            f"provider {name!r} is not part of this version of onebox",
+            next=f"use one of {', '.join(PROVIDERS)}",
+        )
+    return PROVIDERS[name]
+
+
+def _import(place: str) -> Any:
+    """Import "module:name" of this package and return what has the name."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(f".{module}", __name__), attribute)
+
+
 @contextlib.contextmanager
 def with_bytecode() -> Iterator[None]:
     """
-    Have what is imported meanwhile compiled once and for all.
+    Write bytecode files for the modules that are imported inside the block.
 
-    Invoke switches bytecode off; an SDK compiled anew at each start costs seconds.
-    Where the user has switched it off (PYTHONDONTWRITEBYTECODE, -B) it stays off.
+    Invoke switches bytecode off, and compiling an SDK at each start takes seconds.
+    It stays off if the user has switched it off (PYTHONDONTWRITEBYTECODE, -B).
     """
     before = sys.dont_write_bytecode
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)

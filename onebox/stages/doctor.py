@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebox import config, formatting, subprocess_env
+from onebox import formatting, subprocess_env
 from onebox.errors import OneboxError
 from onebox.providers.base import Check
 from onebox.remote import connection
+from onebox.settings import check_files
 from onebox.store.atomic_files import private_dir
 from onebox.store.box_store import config_dir, state_dir
 
@@ -119,7 +120,7 @@ def _check_writable(name: str, path: Path) -> Check:
 
 def _check_configuration(context: BoxContext) -> Check:
     try:
-        config.check_files(context.settings, context.root)
+        check_files(context.settings, context.root)
     except OneboxError as error:
         return Check("onebox.toml", False, error.message, error.next)
     return Check("onebox.toml", True, "valid, and the files it names exist")

@@ -17,10 +17,12 @@ import pytest
 from onebox.providers.base import BootConfig, HostKey, Offer, Request, Tags
 from onebox.providers.local import processes
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings
 
 from ..ending import ends_with_us
 from ..machines import Machines, missing
 from .sshbox import Keys, SshBox
+from .tables import table
 
 # An agent that does nothing: the provider's tests are not the agent's.
 AGENT = b"import time\ntime.sleep(3600)\n"
@@ -83,7 +85,7 @@ def boxes(place: Path, keys: Keys) -> Iterator[OpenBox]:
     def open_one(
         settings: dict[str, object] | None = None, **changes: object
     ) -> SshBox:
-        local = Local(settings or {}, place / "root")
+        local = Local(table(LocalSettings, settings or {}), place / "root")
         box = local.create(make(**changes))
         made.append(SshBox(local, box, keys))
         return made[-1]

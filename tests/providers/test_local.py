@@ -26,6 +26,7 @@ from onebox.providers.local import (
 from onebox.providers.local.layout import Layout, read_json
 from onebox.providers.local.locks import take_lock
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings, Rehearse
 from onebox.signals import Interrupted, caught
 
 from .conftest import OpenBox
@@ -40,7 +41,7 @@ from .world import STRANGER
 @pytest.fixture
 def provider(place: Path) -> Local:
     """A local provider in an empty directory."""
-    return Local({}, place / "root")
+    return Local(LocalSettings(), place / "root")
 
 
 @pytest.fixture
@@ -77,17 +78,14 @@ class TestSettings:
         variable.
         """
         with pytest.raises(ConfigError) as caught:
-            Local({}, place / name)
+            Local(LocalSettings(), place / name)
         assert "ONEBOX_LOCAL_ROOT" in caught.value.next
-
-    def test_read_is_a_list(self, place: Path) -> None:
-        """`read` as a plain string is refused: each letter would be a folder."""
-        with pytest.raises(ConfigError, match="list"):
-            Local({"read": "/data"}, place)
 
     def test_this_machine_costs_nothing(self, place: Path) -> None:
         """The price of this machine is zero, and not unknown."""
-        [size] = Local({}, place).offers(Requirements("large", 64, 1 << 40, spot=True))
+        [size] = Local(LocalSettings(), place).offers(
+            Requirements("large", 64, 1 << 40, spot=True)
+        )
         assert (size.price, size.on_demand, size.spot) == (0.0, 0.0, True)
         assert size.name == "large"
 
@@ -106,7 +104,7 @@ class TestDirectory:
         self, place: Path, make_request: Callable[..., Request], box: str
     ) -> None:
         """An id that is no plain file name is refused before anything happens."""
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         with pytest.raises(ProviderError):
             local.create(make_request(box=box))
         with pytest.raises(ProviderError):
@@ -132,7 +130,7 @@ class TestDirectory:
     ) -> None:
         """A directory without the marker of this box id is never removed."""
         request = make_request()
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         box = local.create(request)
         layout = Layout(place / "root" / "boxes" / box.id)
         layout.marker.write_text("another")
@@ -155,7 +153,7 @@ class TestCrashes:
     ) -> None:
         """An unfinished box is completed by its own request, and removed by others."""
         request = make_request()
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         new = Layout(place / "root" / "boxes" / f".new-{request.box}")
         (new.home / "old").mkdir(parents=True)
         (new.path / "lock").touch()
@@ -170,7 +168,7 @@ class TestCrashes:
 
     def test_a_box_under_construction_is_not_removed(self, place: Path) -> None:
         """A box that another command is creating right now is not removed."""
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         new = Layout(place / "root" / "boxes" / ".new-x")
         new.path.mkdir(parents=True)
         lock = take_lock(new.lock)
@@ -192,7 +190,7 @@ class TestCrashes:
         """
         Ctrl-C at the moment when a lock is taken leaves nothing that cannot be removed.
         """
-        local, request = Local({}, place / "root"), make_request()
+        local, request = Local(LocalSettings(), place / "root"), make_request()
         flock = fcntl.flock
 
         def press(handle: int, how: int) -> None:
@@ -234,7 +232,7 @@ class TestCrashes:
         """A failed create reports why, and leaves nothing behind."""
         request = make_request()
         image = dataclasses.replace(an_image(request), id="no-such-image")
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         with pytest.raises(ProviderError, match="no-such-image"):
             local.create(dataclasses.replace(request, image=image))
         assert not local.leftovers(request.box)
@@ -244,7 +242,7 @@ class TestCrashes:
     ) -> None:
         """If the machine crashes during boot, the error contains its last output."""
         request = make_request(user_key="ssh-ed25519 not-a-key")
-        local = Local({}, place / "root")
+        local = Local(LocalSettings(), place / "root")
         with pytest.raises(ProviderError, match="KeyImportError"):
             local.create(request)
         assert not local.leftovers(request.box)
@@ -254,7 +252,7 @@ class TestCrashes:
     ) -> None:
         """A box that is killed before it printed anything is reported as killed."""
         request = make_request()
-        local = Local({"rehearse": {"boot_delay": 60}}, place / "root")
+        local = Local(LocalSettings(rehearse=Rehearse(boot_delay=60)), place / "root")
 
         def kill() -> None:
             wait_until(lambda: bool(processes.marked(request.box)))
@@ -367,7 +365,7 @@ class TestMeanwhile:
         """
         A create succeeds even if another command removes its directory as a crash's.
         """
-        boxes, request = Local({}, place / "root"), make_request()
+        boxes, request = Local(LocalSettings(), place / "root"), make_request()
 
         def clear() -> None:
             boxes.find("somebody-else")
@@ -382,7 +380,10 @@ class TestMeanwhile:
         self, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Leftovers to which a process still writes are left for the next find."""
-        boxes, gone = Local({}, place / "root"), place / "root" / "boxes" / ".gone-x"
+        boxes, gone = (
+            Local(LocalSettings(), place / "root"),
+            place / "root" / "boxes" / ".gone-x",
+        )
         gone.mkdir(parents=True)
         rmdir = os.rmdir
 

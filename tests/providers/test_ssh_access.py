@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from onebox.errors import ConfigError
 from onebox.providers.kernel.ssh_access import (
     ADDRESS_SECONDS,
     PRIVATE_NETWORKS,
@@ -27,44 +26,32 @@ class Surroundings:
         self.lookups += 1
         return self.address
 
-    def access(
-        self, ssh_cidr: str = "", private: bool = False, jump: str = ""
-    ) -> SSHAccess:
+    def access(self, ssh_cidr: str = "", private: bool = False) -> SSHAccess:
         """Return the access for these settings."""
         return SSHAccess(
-            "aws",
             ssh_cidr=ssh_cidr,
             private=private,
-            jump=jump,
             my_ip=self.my_ip,
             clock=lambda: self.time,
         )
 
 
 @pytest.mark.parametrize(
-    ("cidr", "private", "jump", "networks"),
+    ("cidr", "private", "networks"),
     [
-        ("10.1.2.3/8", False, "", ("10.0.0.0/8",)),
-        ("198.51.100.1", True, "me@bastion", ("198.51.100.1/32",)),
-        ("", True, "me@bastion", PRIVATE_NETWORKS),
-        ("", True, "", PRIVATE_NETWORKS),
-        ("", False, "", ("203.0.113.7/32",)),
+        ("10.1.2.3/8", False, ("10.0.0.0/8",)),
+        ("198.51.100.1", True, ("198.51.100.1/32",)),
+        ("", True, PRIVATE_NETWORKS),
+        ("", False, ("203.0.113.7/32",)),
     ],
 )
 def test_ssh_cidr_comes_before_private_networks_before_this_machine(
-    cidr: str, private: bool, jump: str, networks: tuple[str, ...]
+    cidr: str, private: bool, networks: tuple[str, ...]
 ) -> None:
     """The first of these three that the settings name decides."""
     around = Surroundings()
-    assert around.access(cidr, private, jump).networks() == networks
+    assert around.access(cidr, private).networks() == networks
     assert around.lookups == (networks == ("203.0.113.7/32",))
-
-
-def test_a_jump_host_without_a_known_address_is_refused() -> None:
-    """The box would see the jump host's address, which cannot be looked up."""
-    with pytest.raises(ConfigError, match="jump") as caught:
-        Surroundings().access(jump="me@bastion")
-    assert "ssh_cidr" in caught.value.next
 
 
 def test_an_ipv6_address_is_one_machine() -> None:

@@ -12,6 +12,7 @@ from onebox import providers
 from onebox.errors import ConfigError, OneboxError, ProviderError
 from onebox.providers.base import Box, Requirements
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings
 from onebox.providers.unexpected_errors import guarded
 
 from ..conftest import Project
@@ -42,7 +43,7 @@ def test_a_missing_library_is_named_with_an_extra_that_exists(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What is advised where a library is missing installs it, as by default."""
-    _, hint = providers.PROVIDERS[name]
+    hint = providers.PROVIDERS[name].missing_sdk
     found = re.fullmatch(r"pip install 'onebox\[(\w+)\]'", hint)
     assert found
     extra = PROJECT["project"]["optional-dependencies"][found[1]]
@@ -50,7 +51,7 @@ def test_a_missing_library_is_named_with_an_extra_that_exists(
     assert set(extra) <= set(PROJECT["project"]["dependencies"])
 
 
-@pytest.mark.parametrize("name", ["aws", "gcp", "digitalocean"])
+@pytest.mark.parametrize("name", providers.CLOUDS)
 def test_without_its_library(name: str, project: Project) -> None:
     """A provider whose library is missing says so, and what installs it."""
     missing = LIBRARIES[name].partition(".")[0]
@@ -67,7 +68,7 @@ def test_a_failure_nobody_has_foreseen_names_provider_call_and_next(
     tmp_path: Path,
 ) -> None:
     """It is an error of ours that names provider and call, and what to do."""
-    broken = guarded(Broken({}, tmp_path))
+    broken = guarded(Broken(LocalSettings(), tmp_path))
     with pytest.raises(ProviderError) as caught:
         broken.get("ob-1")
     assert "provider local failed at get" in caught.value.message
@@ -80,7 +81,7 @@ def test_a_failure_nobody_has_foreseen_names_provider_call_and_next(
 
 def test_what_is_foreseen_passes(tmp_path: Path) -> None:
     """Errors of ours and of the system pass as they are, and so does all else."""
-    broken = guarded(Broken({}, tmp_path))
+    broken = guarded(Broken(LocalSettings(), tmp_path))
     [size] = broken.offers(Requirements("small", 1, 1))
     assert (size.name, broken.name, broken.stopped_is_free) == ("small", "local", True)
     with pytest.raises(PermissionError):
@@ -92,13 +93,13 @@ def test_what_is_foreseen_passes(tmp_path: Path) -> None:
 
 def test_loaded_providers_are_guarded(tmp_path: Path) -> None:
     """Also what fails while a provider is made is named; a wrong setting is that."""
-    local = providers.load("local", {}, tmp_path)
+    local = providers.load("local", LocalSettings(), tmp_path)
     with pytest.raises(ProviderError, match="failed at"):
         local.leftovers(None)  # type: ignore[arg-type] # a mistake of a caller's
     with pytest.raises(ConfigError):
-        providers.load("local", {"read": "/x"}, tmp_path)
+        providers.load("local", LocalSettings(), tmp_path / "with space")
     with pytest.raises(ProviderError, match="provider local failed at its start"):
-        providers.load("local", {}, None)  # type: ignore[arg-type] # such a mistake
+        providers.load("local", LocalSettings(), None)  # type: ignore[arg-type] # such a mistake
 
 
 def test_a_line_that_meets_one_ends_in_plain_words(project: Project) -> None:

@@ -18,6 +18,7 @@ from onebox import runner
 from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
 from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings
 from onebox.stages import fetch, run, teardown
 from onebox.store.box_store import config_dir, local_root, owner
 
@@ -37,7 +38,7 @@ class Paid(Local):
     """A cloud whose boxes cost; of one that it takes it keeps the disk alone."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__({}, root)
+        super().__init__(LocalSettings(), root)
         self.started = 0
         self.room = 99
         self.created: list[str] = []

@@ -11,6 +11,7 @@ import pytest
 
 from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.digitalocean.settings import Settings
 from onebox.store.box_store import config_dir, owner
 
 from ..conftest import Project
@@ -24,6 +25,7 @@ from ..providers.digitalocean.conftest import (
     when_up,
 )
 from ..providers.digitalocean.server import TOKEN, Server
+from ..providers.tables import table
 
 __all__ = ["keys", "make_request", "server"]
 
@@ -48,7 +50,7 @@ def cloud(project: Project, server: Server) -> Iterator[Server]:
 
 def box_of(project: Project, make_request: Make) -> Box:
     """Return a box of this user's, in another project."""
-    provider = DigitalOcean(SETTINGS, Path("/"), patience=PATIENCE)
+    provider = DigitalOcean(table(Settings, SETTINGS), Path("/"), patience=PATIENCE)
     request = make_request()
     ours = replace(request.tags, owner=owner(config_dir(project.environ)))
     return when_up(provider, provider.create(replace(request, tags=ours)))

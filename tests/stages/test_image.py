@@ -20,6 +20,7 @@ from onebox.images import recipe, snapshot
 from onebox.invocation import Invocation
 from onebox.providers.base import Box, Image
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings
 from onebox.stages import image as image_stage
 
 from ..conftest import Project
@@ -244,7 +245,7 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
         context = opened(project, monkeypatch)
-        slow = SlowToSave({}, project.home / "local")
+        slow = SlowToSave(LocalSettings(), project.home / "local")
         context.use_provider(slow)
         slow.unclear = unclear
         if unclear < 4:
@@ -271,7 +272,7 @@ class TestCrash:
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
         context = opened(project, monkeypatch)
-        context.use_provider(SlowToSave({}, project.home / "local"))
+        context.use_provider(SlowToSave(LocalSettings(), project.home / "local"))
         with pytest.raises(ProviderError, match="no room"):
             image_stage.perform(context)
 

@@ -20,6 +20,7 @@ from onebox.errors import NoCapacity, OneboxError, QuotaExceeded, Unsuitable, Us
 from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.costs import ADDRESS, Cost, disk
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings
 from onebox.stages import provision, run, teardown
 from onebox.store.box_store import local_root, state_dir
 
@@ -40,7 +41,7 @@ class Market(Local):
     """A cloud with several types, some of them refused; its boxes are local ones."""
 
     def __init__(self, root: Path, *found: Offer) -> None:
-        super().__init__({}, root)
+        super().__init__(LocalSettings(), root)
         self.found = list(found)
         self.refusals: dict[str, OneboxError] = {}
         self.asked: list[str] = []

@@ -18,6 +18,7 @@ from onebox.providers.base import BootConfig, Box, Offer, Tags
 from onebox.providers.local import processes
 from onebox.providers.local.layout import Layout
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings
 from onebox.remote.agent_bundle import bundle
 
 from ..providers.conftest import requests
@@ -170,7 +171,7 @@ class Embedded(Server):
     """The local provider's own server."""
 
     def __init__(self, base: Path, keys: Keys) -> None:
-        self._local = Local({}, base / "root")
+        self._local = Local(LocalSettings(), base / "root")
         arming = BootConfig(time.time() + 3600, 600, 600, bundle())
         self.box = self._local.create(requests(keys)(arming=arming))
         layout = Layout(Path(self.box.agent).parents[2])

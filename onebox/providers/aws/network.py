@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from onebox.errors import Gone, NoCapacity, ProviderError, UsageError
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.base import FreeThing
 from onebox.providers.kernel.metadata import check_same_owner
 from onebox.providers.kernel.ssh_access import SSHAccess
@@ -38,25 +39,17 @@ class Network:
 
     Args:
         caller: Returns this machine's public address.
-
-    Raises:
-        ConfigError: ssh comes from a jump host whose address is not known.
     """
 
     def __init__(
-        self, cloud: Cloud, settings: Mapping[str, Any], caller: Callable[[], str]
+        self, cloud: Cloud, settings: AWSSettings, caller: Callable[[], str]
     ) -> None:
         self._cloud = cloud
-        self._subnet = str(settings.get("subnet") or "")
-        self._group = str(settings.get("security_group") or "")
-        self._private = bool(settings.get("private"))
+        self._subnet = settings.subnet
+        self._group = settings.security_group
+        self._private = settings.private
         self._access = SSHAccess(
-            "aws",
-            ssh_cidr=str(settings.get("ssh_cidr") or ""),
-            private=self._private,
-            # The rules of the user's own group are the user's.
-            jump="" if self._group else str(settings.get("jump") or ""),
-            my_ip=caller,
+            ssh_cidr=settings.ssh_cidr, private=self._private, my_ip=caller
         )
         self._known: dict[str, list[SubnetChoice]] = {}
         self._ranges: dict[str, list[str]] = {}

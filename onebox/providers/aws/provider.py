@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from onebox.providers.aws import (
 )
 from onebox.providers.aws.client import Answer, Cloud, poll
 from onebox.providers.aws.network import Network
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.base import (
     Box,
     Check,
@@ -48,7 +49,6 @@ if importlib.util.find_spec("boto3") is None:
 CONSOLE_LINES = 40
 
 _GB = 1 << 30
-_DISK = 100 * _GB
 _STOPPED_SECONDS = 300.0
 # Families of one letter that share a vCPU limit (EC2's quota L-1216C47A; spot has
 # its own, L-34B43A08); the others have one each.
@@ -80,7 +80,7 @@ class AWS(Provider):
 
     def __init__(
         self,
-        settings: Mapping[str, object],
+        settings: AWSSettings,
         root: Path,
         *,
         clock: Callable[[], float] = time.time,
@@ -88,22 +88,20 @@ class AWS(Provider):
         here: Callable[[], str] = public_ip.address,
         timeout: float = 30.0,
     ) -> None:
-        region = settings.get("region")
         self._cloud = Cloud(
-            str(region) if region else None, clock=clock, sleep=sleep, timeout=timeout
+            settings.region or None, clock=clock, sleep=sleep, timeout=timeout
         )
         self._clock = self._cloud.clock
-        self._more = _texts(settings.get("regions"))
-        self._zones = _texts(settings.get("zones"))
-        self._subnet = bool(settings.get("subnet"))
-        self._disk_type = str(settings.get("disk_type") or "gp3")
-        disk = settings.get("disk")
-        self._disk = disk if isinstance(disk, int) else _DISK
+        self._more = settings.regions
+        self._zones = settings.zones
+        self._subnet = bool(settings.subnet)
+        self._disk_type = settings.disk_type
+        self._disk = settings.disk
         self._network = Network(self._cloud, settings, here)
         self._bases = base_images.Bases(self._cloud)
         self._reach = instances.Addressing(
-            private=bool(settings.get("private")),
-            jump=str(settings.get("jump") or ""),
+            private=settings.private,
+            jump=settings.jump,
             notes=self._network.notes,
         )
         self._starter = rescue.Rescuer(
@@ -443,10 +441,6 @@ def _resources(thing: Answer) -> list[str]:
         if "Ebs" in mapping
     ]
     return [str(thing["InstanceId"]), *disks]
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else ()
 
 
 def _quota(size: Offer) -> tuple[str, bool, str]:

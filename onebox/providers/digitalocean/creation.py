@@ -60,7 +60,7 @@ def body(request: Request, wishes: Settings, image: str | int, key: str) -> Answ
         raise ProviderError(f"user data of {len(told)} bytes is too large")
     said: Answer = {
         "name": request.box,
-        "region": request.offer.place or wishes.regions[0],
+        "region": request.offer.place or wishes.all_regions[0],
         "size": request.offer.type,
         "image": image,
         "tags": metadata.of_box(request),

@@ -163,7 +163,9 @@ def _limit(calls: Calls) -> Check:
 def _region(calls: Calls, wishes: Settings) -> Check:
     known = {str(one["slug"]): one for one in calls.all("regions", "regions")}
     wrong = [
-        at for at in wishes.regions if at not in known or not known[at].get("available")
+        at
+        for at in wishes.all_regions
+        if at not in known or not known[at].get("available")
     ]
     if wrong:
         there = sorted(at for at, one in known.items() if one.get("available"))
@@ -173,20 +175,21 @@ def _region(calls: Calls, wishes: Settings) -> Check:
             f"{', '.join(wrong)} takes no droplets",
             f"[digitalocean] region = one of: {', '.join(there)}",
         )
-    return Check("region", True, ", ".join(wishes.regions))
+    return Check("region", True, ", ".join(wishes.all_regions))
 
 
 def _sizes(catalogue: Catalogue, wishes: Settings) -> Check:
     here = [
         shape(one, None, "")
         for one in catalogue.all()
-        if one.get("available") and set(wishes.regions) & set(one.get("regions") or [])
+        if one.get("available")
+        and set(wishes.all_regions) & set(one.get("regions") or [])
     ]
     if not here:
         return Check(
             "sizes",
             False,
-            f"this account may have no size in {', '.join(wishes.regions)}",
+            f"this account may have no size in {', '.join(wishes.all_regions)}",
             "another [digitalocean] region",
         )
     best = max(here, key=lambda size: (size.cpus, size.memory))
@@ -214,7 +217,7 @@ def _deadline(wishes: Settings) -> Check:
 
 
 def _reach(wishes: Settings, networks: Callable[[], Sequence[str]]) -> Check:
-    if wishes.open_to_all:
+    if wishes.open_to_world:
         return Check("ssh from", None, "the whole world, as allow_world_ssh says")
     return Check("ssh from", True, ", ".join(networks()))
 

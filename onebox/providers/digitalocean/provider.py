@@ -74,21 +74,19 @@ class DigitalOcean(Provider):
 
     def __init__(
         self,
-        settings: Mapping[str, object],
+        settings: Settings,
         root: Path,
         *,
         patience: Timeouts | None = None,
         address: Callable[[], str] = public_ip.address,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._wishes = Settings.of(settings)
+        self._wishes = settings
         self.stopped_is_free = bool(self._wishes.destroy_token)
         self._patience = patience or Timeouts()
         self._access = SSHAccess(
-            self.name,
-            ssh_cidr=self._wishes.cidr,
+            ssh_cidr=self._wishes.ssh_cidr,
             private=self._wishes.private,
-            jump=self._wishes.jump,
             my_ip=address,
         )
         self._environ = environ
@@ -100,14 +98,14 @@ class DigitalOcean(Provider):
     def offers(self, need: Requirements) -> Sequence[Offer]:
         """Return the cheapest that fit, by price and then by region."""
         if need.spot:
-            raise machine_types.no_spot(self._catalogue, need, self._wishes.regions)
+            raise machine_types.no_spot(self._catalogue, need, self._wishes.all_regions)
         # Before anything is begun; and again before anything is made.
         self._check_deadline()
         least = 0
         if need.image is not None:
             least = int(self._snapshot(need.image).get("min_disk_size") or 0)
         return machine_types.candidates(
-            self._catalogue, need, self._wishes.regions, least
+            self._catalogue, need, self._wishes.all_regions, least
         )
 
     def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
@@ -364,7 +362,7 @@ class DigitalOcean(Provider):
         creation.check_disk(request, disk, least)
         if image is None:
             return creation.base_slug(request.base)
-        region = request.offer.place or self._wishes.regions[0]
+        region = request.offer.place or self._wishes.all_regions[0]
         images.bring(self._calls, self._patience, image, region)
         return int(image["id"])
 

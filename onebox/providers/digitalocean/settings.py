@@ -1,21 +1,23 @@
-"""What the user wants of DigitalOcean, and how long its answers may take."""
+"""The table [digitalocean] of onebox.toml, and the timeouts of its API."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onebox.providers.kernel.ssh_access import is_world
+from onebox.providers.kernel import cloud_settings
+from onebox.settings.checks import Matching, is_variable
+from onebox.settings.fields import setting
+from onebox.settings.kinds import BOOLEAN, STRING
 
 
 @dataclass(frozen=True)
 class Timeouts:
     """
-    For how long what is waited for, in seconds.
+    How long to wait for what, in seconds.
 
-    *settle* is how long a list may lag behind; *creates* how often a create call is
-    sent that the API answers with an error of its own; *look* lies between two looks at
-    something that takes its time.
+    *settle* is how long a list may lag behind, *look* the time between two polls.
+    *tries* counts attempts of a call that changes nothing, *creates* those of a create
+    call that the API answers with an error of its own.
     """
 
     connect: float = 10.0
@@ -35,44 +37,35 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(cloud_settings.CloudSettings):
     """
-    The table [digitalocean] of onebox.toml.
+    Where and how boxes are created on DigitalOcean.
 
-    *cidr* is who may reach ssh, "" for this machine alone. *destroy_token* is the
-    name of the variable that holds a token with which a box ends itself.
+    A droplet that is powered off is billed until an API call deletes it.
+    *destroy_token* names the variable with the token for that call.
     """
 
-    regions: tuple[str, ...]
-    cidr: str
-    private: bool
-    jump: str
-    vpc: str
-    accept_no_watchdog: bool
-    destroy_token: str
-
-    @classmethod
-    def of(cls, settings: Mapping[str, object]) -> Settings:
-        """Return the settings in the table [digitalocean]."""
-        first = _text(settings, "region") or "nyc3"
-        more = settings.get("regions") or ()
-        assert isinstance(more, (list, tuple))
-        return cls(
-            regions=tuple(dict.fromkeys([first, *(str(one) for one in more)])),
-            cidr=_text(settings, "ssh_cidr"),
-            private=bool(settings.get("private")),
-            jump=_text(settings, "jump"),
-            vpc=_text(settings, "vpc"),
-            accept_no_watchdog=bool(settings.get("accept_no_watchdog")),
-            destroy_token=_text(settings, "destroy_token"),
-        )
-
-    @property
-    def open_to_all(self) -> bool:
-        """Whether everybody may reach ssh."""
-        return bool(self.cidr) and is_world(self.cidr)
-
-
-def _text(settings: Mapping[str, object], key: str) -> str:
-    value = settings.get(key)
-    return "" if value is None else str(value)
+    region: str = cloud_settings.region("nyc3", '"fra1"', "The region.")
+    regions: tuple[str, ...] = cloud_settings.regions('["sfo3"]')
+    vpc: str = setting(
+        STRING,
+        "",
+        '"0f1e2d3c-0000-4000-8000-000000000000"',
+        "The VPC's id; the region's default VPC if not set.",
+        Matching(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "a VPC's id"),
+        blank=True,
+    )
+    accept_no_watchdog: bool = setting(
+        BOOLEAN,
+        False,
+        "true",
+        "Accept that a box is billed until a teardown or sweep.",
+    )
+    destroy_token: str = setting(
+        STRING,
+        "",
+        '"DO_DESTROY_TOKEN"',
+        "Variable with a token that deletes boxes; no sudo for jobs.",
+        is_variable,
+        blank=True,
+    )

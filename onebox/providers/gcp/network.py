@@ -36,20 +36,13 @@ class Rules:
 
     Args:
         address: Returns this machine's public address.
-
-    Raises:
-        ConfigError: ssh comes from a jump host whose address is not known.
     """
 
     def __init__(self, cloud: Cloud, address: Callable[[], str]) -> None:
         self._cloud = cloud
         settings = cloud.settings
         self.access = SSHAccess(
-            "gcp",
-            ssh_cidr=settings.ssh_cidr,
-            private=settings.private,
-            jump=settings.jump,
-            my_ip=address,
+            ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=address
         )
 
     @property

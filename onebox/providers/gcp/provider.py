@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class GCP(Provider):
 
     def __init__(
         self,
-        table: Mapping[str, object],
+        table: settings.Settings,
         root: Path,
         *,
         clock: Callable[[], float] = time.time,
@@ -83,7 +83,7 @@ class GCP(Provider):
         timeout: float = 30.0,
         address: Callable[[], str] | None = None,
     ) -> None:
-        self._settings = settings.read(table)
+        self._settings = table
         self._cloud = Cloud(self._settings, clock=clock, sleep=sleep, timeout=timeout)
         self._clock = self._cloud.clock
         self._rules = network.Rules(self._cloud, address or _address)

@@ -1,49 +1,77 @@
-"""What the table [gcp] of onebox.toml says, complete."""
+"""The table [gcp] of onebox.toml."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from onebox.providers.kernel import cloud_settings
+from onebox.settings.checks import Matching, is_endpoint
+from onebox.settings.fields import setting
+from onebox.settings.kinds import STRING
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The table [gcp]; *disk* in bytes, "" for what was not said."""
+class Settings(cloud_settings.CloudSettings):
+    """Where and how boxes are created on Google Cloud; *disk* is in bytes."""
 
-    project: str = ""
-    region: str = "us-central1"
-    regions: tuple[str, ...] = ()
-    zones: tuple[str, ...] = ()
-    ssh_cidr: str = ""
-    private: bool = False
-    jump: str = ""
-    network: str = "default"
-    subnet: str = ""
-    disk: int = 100 << 30
-    disk_type: str = "pd-balanced"
-    endpoint: str = ""
-    billing_endpoint: str = ""
+    region: str = cloud_settings.region("us-central1", '"europe-west4"', "The region.")
+    regions: tuple[str, ...] = cloud_settings.regions('["us-east1"]')
+    zones: tuple[str, ...] = cloud_settings.zones('["us-central1-a"]')
+    project: str = setting(
+        STRING,
+        "",
+        '"my-project"',
+        "The project; that of your Google credentials if not set.",
+        Matching(
+            r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]",
+            "a project's id",
+        ),
+        blank=True,
+    )
+    network: str = setting(
+        STRING,
+        "default",
+        '"default"',
+        "The network of the boxes.",
+        Matching(r"[a-z][a-z0-9-/]*", "a network's name"),
+    )
+    subnet: str = setting(
+        STRING,
+        "",
+        '"default"',
+        "The subnetwork; the network's own for the region if not set.",
+        Matching(r"[a-z][a-z0-9-/]*", "a subnetwork's name"),
+        blank=True,
+    )
+    disk: int = cloud_settings.disk()
+    disk_type: str = cloud_settings.disk_type(
+        "pd-balanced", "pd-ssd", "pd-standard", "hyperdisk-balanced"
+    )
+    endpoint: str = setting(
+        STRING,
+        "",
+        '"https://compute.example.com"',
+        "The address of the API, for private endpoints.",
+        is_endpoint,
+        blank=True,
+    )
+    billing_endpoint: str = setting(
+        STRING,
+        "",
+        '"https://billing.example.com"',
+        "The address of the price list if endpoint is set.",
+        is_endpoint,
+        blank=True,
+    )
 
     @property
     def all_regions(self) -> tuple[str, ...]:
-        """Return the regions to look in, those of the zones if these are named."""
-        named = [region_of(zone) for zone in self.zones]
-        return tuple(dict.fromkeys(named or (self.region, *self.regions)))
-
-
-def read(table: Mapping[str, object]) -> Settings:
-    """Return the settings of a provider's table."""
-    # Of what type each is, the configuration has seen to.
-    known: dict[str, Any] = {
-        name: table[name] for name in Settings.__annotations__ if name in table
-    }
-    for name in ("regions", "zones"):
-        if name in known:
-            known[name] = tuple(known[name])
-    return Settings(**known)
+        """Return the regions to try: those of *zones*, if there are any."""
+        if self.zones:
+            return tuple(dict.fromkeys(region_of(zone) for zone in self.zones))
+        return super().all_regions
 
 
 def region_of(zone: str) -> str:
-    """Return the region of a zone: us-central1 of us-central1-a."""
+    """Return the region of a zone: us-central1 for us-central1-a."""
     return zone.rpartition("-")[0] or zone

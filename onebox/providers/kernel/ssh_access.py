@@ -6,8 +6,6 @@ import ipaddress
 import time
 from collections.abc import Callable
 
-from onebox.errors import ConfigError
-
 # The widest prefix that can be one person's own network: 10.0.0.0/8 is one, and the
 # largest public allocations are as wide.
 _WIDEST = {4: 8, 6: 16}
@@ -46,26 +44,19 @@ class SSHAccess:
     open to private networks, and every other box to this machine alone.
 
     Args:
-        table: The provider's table in onebox.toml, for messages.
-
         my_ip: Returns this machine's public address.
 
         clock: Returns a time in seconds.
 
     Attributes:
         is_private: Whether private networks are let in, and nothing else.
-
-    Raises:
-        ConfigError: ssh comes from a jump host whose address is not known.
     """
 
     def __init__(
         self,
-        table: str,
         *,
         ssh_cidr: str,
         private: bool,
-        jump: str,
         my_ip: Callable[[], str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,13 +71,6 @@ class SSHAccess:
             self._fixed = (str(ipaddress.ip_network(ssh_cidr, strict=False)),)
         elif private:
             self._fixed = PRIVATE_NETWORKS
-        elif jump:
-            raise ConfigError(
-                f"[{table}] jump is set, but the address that its host connects from "
-                "is not known",
-                next=f'set [{table}] ssh_cidr = "the jump host\'s address/32", or '
-                "private = true",
-            )
 
     @property
     def notes(self) -> tuple[str, ...]:

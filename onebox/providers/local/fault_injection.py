@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from onebox.config.settings import Rehearse
-from onebox.config.units import format_bytes
+from onebox.settings.units import format_bytes
+
+from .settings import Rehearse
 
 
 def faults(settings: Rehearse) -> dict[str, float]:

@@ -8,11 +8,9 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from onebox.config.settings import Rehearse
 from onebox.errors import ConfigError, Gone, ProviderError, Unclear
 from onebox.providers.base import (
     Box,
@@ -42,6 +40,7 @@ from . import (
 )
 from .layout import Layout
 from .locks import locked
+from .settings import LocalSettings
 
 CONSOLE_LINES = 40
 
@@ -64,7 +63,7 @@ class Local(Provider):
 
     def __init__(
         self,
-        settings: Mapping[str, object],
+        settings: LocalSettings,
         root: Path,
         *,
         clock: Callable[[], float] = time.time,
@@ -76,8 +75,8 @@ class Local(Provider):
                 "them need a path of plain letters, digits and / . _ + @ = , ~ -",
                 next="set ONEBOX_LOCAL_ROOT to another directory",
             )
-        self._faults = fault_injection.faults(Rehearse(**_table(settings, "rehearse")))
-        self._read = _paths(settings.get("read", []))
+        self._faults = fault_injection.faults(settings.rehearse)
+        self._read = _paths(settings.read)
         self._clock = clock
 
     def offers(self, need: Requirements) -> Sequence[Offer]:
@@ -298,16 +297,7 @@ def _plain_id(text: str) -> str:
     return text
 
 
-def _table(settings: Mapping[str, object], name: str) -> dict[str, Any]:
-    """Return a table of the settings, which the configuration has validated."""
-    table = settings.get(name, {})
-    assert isinstance(table, Mapping)
-    return dict(table)
-
-
-def _paths(value: object) -> tuple[str, ...]:
-    """Return the folders in [local] read, each by its own and by its real path."""
-    if not isinstance(value, (list, tuple)):
-        raise ConfigError("[local] read must be a list of paths")
-    paths = [str(Path(str(path)).expanduser().absolute()) for path in value]
+def _paths(folders: Sequence[str]) -> tuple[str, ...]:
+    """Return absolute paths of *folders*, with and without symbolic links."""
+    paths = [str(Path(folder).expanduser().absolute()) for folder in folders]
     return tuple(dict.fromkeys([*paths, *map(os.path.realpath, paths)]))

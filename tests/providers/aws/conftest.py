@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.aws.provider import AWS
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 
 from ..sshbox import Keys
+from ..tables import table
 from .account import Account
 
 MakeAws = Callable[..., AWS]
@@ -83,7 +85,7 @@ def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
     ) -> AWS:
         told = {"ssh_cidr": "198.51.100.7/32", **settings}
         return kind(
-            {key: value for key, value in told.items() if value is not None},
+            table(AWSSettings, told),
             tmp_path,
             sleep=lambda seconds: time.sleep(seconds / faster),
             here=address or (lambda: here),

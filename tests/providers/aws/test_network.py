@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from onebox.errors import ConfigError, NoCapacity, UsageError
+from onebox.errors import NoCapacity, UsageError
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.provider import AWS
+from onebox.providers.aws.settings import AWSSettings
+from onebox.settings.fields import Conflict
 
 from ..contract import remove_free_things
 from .account import Account
@@ -182,13 +184,11 @@ class TestSubnet:
         assert admitted(account, box.tags.owner) == {("tcp", 22, 22, vpc.cidr_block)}
         provider.delete(box)
 
-    def test_a_jump_host_without_a_known_address_is_refused(
-        self, make_aws: MakeAws
-    ) -> None:
+    def test_a_jump_host_without_a_known_address_is_refused(self) -> None:
         """Its address has to be in ssh_cidr: it cannot be looked up."""
-        with pytest.raises(ConfigError, match="jump") as caught:
-            make_aws(ssh_cidr=None, jump="bastion")
-        assert "set [aws] ssh_cidr" in caught.value.next
+        with pytest.raises(Conflict, match="jump host's address"):
+            AWSSettings(jump="bastion").check({})
+        AWSSettings(jump="bastion", security_group="sg-0abc1234").check({})
 
     def test_given(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account

@@ -13,9 +13,10 @@ import pytest
 
 from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import Timeouts
+from onebox.providers.digitalocean.settings import Settings, Timeouts
 
 from ..sshbox import Keys
+from ..tables import table
 from .server import TOKEN, Server
 
 CIDR = "203.0.113.7/32"
@@ -72,10 +73,12 @@ def provider_of(
     **settings: object,
 ) -> DigitalOcean:
     """Return a provider with the usual settings, or others."""
-    table = {**SETTINGS, **settings}
-    given = {name: value for name, value in table.items() if value is not None}
     return DigitalOcean(
-        given, Path("/"), patience=patience, address=address, environ=environ or {}
+        table(Settings, {**SETTINGS, **settings}),
+        Path("/"),
+        patience=patience,
+        address=address,
+        environ=environ or {},
     )
 
 

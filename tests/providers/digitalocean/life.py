@@ -9,7 +9,9 @@ from pathlib import Path
 
 from onebox.providers.base import BootConfig, Box, HostKey, Image, Offer, Request, Tags
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.digitalocean.settings import Settings
 
+from ..tables import table
 from . import conftest
 from .conftest import SETTINGS, when_up
 
@@ -57,5 +59,5 @@ def live(provider: DigitalOcean) -> None:
 
 
 if __name__ == "__main__":
-    live(DigitalOcean(SETTINGS, Path("/"), patience=PATIENCE))
+    live(DigitalOcean(table(Settings, SETTINGS), Path("/"), patience=PATIENCE))
     print("lived")

@@ -8,9 +8,11 @@ import pytest
 
 from onebox.providers.base import Box, Request
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.digitalocean.settings import Settings
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
+from ..tables import table
 from .account import DropletWorld
 from .conftest import PATIENCE, SETTINGS, when_up
 from .server import Server
@@ -33,8 +35,8 @@ def world(server: Server) -> DropletWorld:
 @pytest.fixture
 def provider(world: DropletWorld) -> DigitalOcean:
     """A provider for an empty account, which lets in whoever calls."""
-    table = {key: value for key, value in SETTINGS.items() if key != "ssh_cidr"}
-    return Waiting(table, Path("/"), patience=PATIENCE, address=lambda: world.here)
+    settings = table(Settings, {**SETTINGS, "ssh_cidr": None})
+    return Waiting(settings, Path("/"), patience=PATIENCE, address=lambda: world.here)
 
 
 class TestContract(CloudContract):

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from onebox.errors import ConfigError, ProviderError, Unclear, UsageError
+from onebox.errors import ProviderError, Unclear, UsageError
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.digitalocean.settings import Settings
+from onebox.settings.fields import Conflict
 
+from ..tables import table
 from .conftest import PATIENCE, SETTINGS, Make, Open, when_up
 from .server import Server
 from .world import Json
@@ -84,11 +87,9 @@ def test_whole_world(server: Server, open_provider: Open, make_request: Make) ->
 
 def test_a_jump_host_without_a_known_address_is_refused() -> None:
     """Its address has to be in ssh_cidr: it cannot be looked up."""
-    table = {**SETTINGS, "jump": "me@bastion"}
-    del table["ssh_cidr"]
-    with pytest.raises(ConfigError, match="jump") as caught:
-        DigitalOcean(table, Path("/"))
-    assert "set [digitalocean] ssh_cidr" in caught.value.next
+    settings = table(Settings, {**SETTINGS, "jump": "me@bastion", "ssh_cidr": None})
+    with pytest.raises(Conflict, match="ssh_cidr"):
+        settings.check({})
 
 
 @pytest.mark.parametrize("jump", ["", "me@bastion"])
@@ -176,7 +177,7 @@ def test_same_name_other_use(
 def test_hidden_by_settings(make_request: Make, server: Server) -> None:
     """An address of the newer kind is one machine, too."""
     provider = DigitalOcean(
-        {"accept_no_watchdog": True},
+        Settings(accept_no_watchdog=True),
         Path("/"),
         patience=PATIENCE,
         address=lambda: "2001:db8::7",

@@ -11,9 +11,11 @@ import pytest
 
 from onebox.providers.base import Box, Offer, Request
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.gcp.settings import Settings
 
 from ..conftest import requests
 from ..sshbox import Keys
+from ..tables import table
 from .account import key_file
 from .project import Project
 from .server import Google, serving
@@ -65,14 +67,13 @@ def make_provider(google: Google) -> MakeProvider:
         sleep: Callable[[float], None] = hurry,
         **settings: object,
     ) -> GCP:
-        table = {
+        keys = {
             "endpoint": google.address,
             "billing_endpoint": google.address,
             "ssh_cidr": "198.51.100.7/32",
             **settings,
         }
-        said = {name: value for name, value in table.items() if value is not None}
-        return GCP(said, Path("/"), sleep=sleep, timeout=timeout)
+        return GCP(table(Settings, keys), Path("/"), sleep=sleep, timeout=timeout)
 
     return make
 

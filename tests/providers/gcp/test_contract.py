@@ -9,6 +9,7 @@ import pytest
 
 from onebox.providers.base import Box, Request
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.gcp.settings import Settings
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
@@ -32,8 +33,8 @@ def waiting(google: Google, world: GoogleWorld, up: Up) -> GCP:
             """Make the box, and wait until its host key is known."""
             return up(self, super().create(request))
 
-    table = {"endpoint": google.address, "billing_endpoint": google.address}
-    return Waiting(table, Path("/"), sleep=hurry, address=lambda: world.here)
+    settings = Settings(endpoint=google.address, billing_endpoint=google.address)
+    return Waiting(settings, Path("/"), sleep=hurry, address=lambda: world.here)
 
 
 class TestContract(CloudContract):

@@ -9,6 +9,7 @@ import pytest
 from onebox.errors import ConfigError
 from onebox.providers.gcp import network
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.gcp.settings import Settings
 
 from ..contract import remove_free_things
 from .conftest import Make, MakeProvider, hurry
@@ -161,8 +162,10 @@ class TestCaller:
     def test_admit(self, google: Google, make_request: Make) -> None:
         """A machine that has moved is let in, and its former address is not."""
         addresses = itertools.chain(["192.0.2.1"], itertools.repeat("192.0.2.2"))
-        table = {"endpoint": google.address}
-        provider = GCP(table, Path("/"), sleep=hurry, address=lambda: next(addresses))
+        settings = Settings(endpoint=google.address)
+        provider = GCP(
+            settings, Path("/"), sleep=hurry, address=lambda: next(addresses)
+        )
         box = provider.create(make_request())
         assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.1/32"]
         assert provider.allow_my_ip(box) is True

@@ -349,6 +349,7 @@ from pathlib import Path
 from onebox.providers.base import BootConfig, HostKey, Request, Requirements, Tags
 from onebox.providers.local import protection
 from onebox.providers.local.provider import Local
+from onebox.providers.local.settings import LocalSettings
 from tests.providers.sshbox import Keys, SshBox
 
 place = Path(sys.argv[1])
@@ -364,7 +365,7 @@ if sys.argv[2] == "denied":
 
 no_view = protection.here().no_view
 keys = Keys(place / "keys")
-local = Local({}, place / "root")
+local = Local(LocalSettings(), place / "root")
 soon = time.time() + 600
 request = Request(
     f"box-of-{place.name}",

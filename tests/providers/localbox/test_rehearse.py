@@ -9,9 +9,10 @@ import time
 
 import pytest
 
-from onebox import config
 from onebox.errors import ProviderError
 from onebox.providers.base import Image
+from onebox.providers.local.settings import LocalSettings
+from onebox.settings import load
 
 from ...conftest import Project
 from ..conftest import OpenBox
@@ -146,14 +147,16 @@ def test_a_box_gets_the_faults_of_the_settings_unchanged(project: Project) -> No
     """The values of [local.rehearse] reach the boot configuration unchanged."""
     text = '[local.rehearse]\nstall_after = 600\ndisk = "100 MB"\n'
     project.write("onebox.toml", text)
-    settings = config.load(project.root, project.environ, {})
+    settings = load(project.root, project.environ, {})
     done = project.inv("provision")
     if "cannot be rehearsed here" in done.err:
         pytest.skip(done.err)
     assert not done.code, done.err
     (box,) = project.boxes()
     boot = json.loads((project.home / "local/boxes" / box / "boot.json").read_bytes())
-    asked = dataclasses.asdict(settings.local.rehearse)
+    local = settings.providers["local"]
+    assert isinstance(local, LocalSettings)
+    asked = dataclasses.asdict(local.rehearse)
     assert boot["faults"] == {k: v for k, v in asked.items() if v is not None}
     assert boot["faults"]["disk"] == 100 << 20
     assert boot["faults"]["stall_seconds"] == 20

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onebox.config import check_files, load
-from onebox.config.schema import BY_VARIABLE, KEYS
-from onebox.config.settings import Settings
 from onebox.errors import ConfigError, InputError
+from onebox.providers.local.settings import LocalSettings
+from onebox.settings import check_files, load
+from onebox.settings.schema import Settings, keys
 
 
 def refusal(root: Path, text: str) -> str:
@@ -41,172 +41,192 @@ FILE_MISTAKES = [
     ("zzz.y = 1", "1: [zzz]: unknown table"),
     ("run.zzz.y = 1", "1: [run.zzz]: unknown table"),
     ("[run]\nzzz = 1", "2: [run] zzz: unknown key"),
-    ("[vm.large]\ncpu = 4", "2: [vm.large] cpu: unknown key, did you mean cpus?"),
+    ("[size.large]\ncpu = 4", "2: [size.large] cpu: unknown key, did you mean cpus?"),
     (
-        "[vm]\nlarge = 4",
-        "2: [vm] large: unknown key; a size is a table, such as [vm.large]",
+        "[size]\nlarge = 4",
+        "2: [size] large: a size is a table such as [size.large]",
     ),
     ('"run.env".A = "x"', '1: ["run.env"]: unknown table'),
+    ("vm.default = 'x'", '1: vm.default is now written vm = "NAME", above all tables'),
+    (
+        "[vm]\ndefault = 'x'",
+        '2: vm.default is now written vm = "NAME", above all tables',
+    ),
+    (
+        'vm = "odd"\n\n[vm.odd]\ncpus = 3',
+        "3: [vm.odd] is now written [size.odd]",
+    ),
     ('"limits.max_hours" = 2', '1: "limits.max_hours": unknown key'),
     ('"a\\nb" = 2', '1: "a\\nb": unknown key'),
     # Tables for values and values for tables.
-    ("limits = 3", "1: limits: is a table, write [limits]"),
-    ("[provider]\nx = 1", "1: [provider]: is no table, write provider = …"),
+    ("limits = 3", "1: limits: is a table; write [limits]"),
+    ("[provider]\nx = 1", "1: [provider]: is not a table; write provider = …"),
     (
         '[run]\nenv = "A=1"',
-        '2: [run] env: wants a table of texts, such as { OMP_NUM_THREADS = "64" }',
+        '2: [run] env: expected a table of strings such as { OMP_NUM_THREADS = "64" }',
     ),
     # Other kinds of values.
-    ("provider = 3", '1: provider: wants a text, such as "aws", not 3'),
-    ('spot = "yes"', '1: spot: wants true or false, such as true, not "yes"'),
+    ("provider = 3", '1: provider: expected a string such as "aws", got 3'),
+    ('spot = "yes"', '1: spot: expected true or false such as true, got "yes"'),
     (
         '[limits]\nmax_hours = "8"',
-        '2: [limits] max_hours: wants a number, such as 8, not "8"',
+        '2: [limits] max_hours: expected a number such as 8, got "8"',
     ),
     (
         "[limits]\nretries = 1.5",
-        "2: [limits] retries: wants a whole number, such as 2, not 1.5",
+        "2: [limits] retries: expected a whole number such as 2, got 1.5",
     ),
     (
         "[limits]\nretries = true",
-        "2: [limits] retries: wants a whole number, such as 2, not true",
+        "2: [limits] retries: expected a whole number such as 2, got true",
     ),
     (
-        '[vm.large]\nmemory = "lots"',
-        '2: [vm.large] memory: wants a size, such as "256 GB", not "lots"',
+        '[size.large]\nmemory = "lots"',
+        '2: [size.large] memory: expected an amount of bytes such as "256 GB", '
+        'got "lots"',
     ),
     (
-        "[vm.large]\nmemory = -5",
-        '2: [vm.large] memory: wants a size, such as "256 GB", not -5',
+        "[size.large]\nmemory = -5",
+        '2: [size.large] memory: expected an amount of bytes such as "256 GB", got -5',
     ),
     (
         '[fetch]\nevery = "soon"',
-        '2: [fetch] every: wants a duration, such as "5 min", not "soon"',
+        '2: [fetch] every: expected a duration such as "5 min", got "soon"',
     ),
     (
         '[push]\ncode = "src"',
-        '2: [push] code: wants a list of texts, such as ["."], not "src"',
+        '2: [push] code: expected a list of strings such as ["."], got "src"',
     ),
     (
         '[push]\ncode = ["src", 1]',
-        '2: [push] code: wants a list of texts, such as ["."], not 1',
+        "2: [push] code: is not valid TOML: write key = value, strings in quotes, "
+        "lists of one type",
     ),
     (
         '[run]\nsecrets = { A = "b" }',
-        "2: [run.secrets]: is no table, write secrets = …",
+        "2: [run.secrets]: is not a table; write secrets = …",
     ),
     (
         "[run.env]\nTHREADS = 4",
-        "2: [run.env] THREADS: wants a table of texts, such as "
-        '{ OMP_NUM_THREADS = "64" }, not 4',
+        "2: [run.env] THREADS: expected a table of strings such as "
+        '{ OMP_NUM_THREADS = "64" }, got 4',
     ),
-    ("vm = []", '1: vm: wants a text, such as "large", not a list'),
+    ("vm = []", '1: vm: expected a string such as "large", got a list'),
     # Impossible values.
     (
         'provider = "azure"',
-        '1: provider: "azure" is none of local, aws, gcp, digitalocean',
+        '1: provider: "azure" is not one of local, aws, gcp, digitalocean',
     ),
     (
         'provider = "digitalocaen"',
-        '1: provider: "digitalocaen" is none of local, aws, gcp, digitalocean, '
+        '1: provider: "digitalocaen" is not one of local, aws, gcp, digitalocean, '
         "did you mean digitalocean?",
     ),
     (
         "[limits]\nmax_hours = 0",
-        "2: [limits] max_hours: 0 is out of range, wants from 0.17 (10 minutes) to 336 "
+        "2: [limits] max_hours: 0 is out of range; use 0.17 (10 minutes) to 336 "
         '(14 days); there is no "off"',
     ),
     (
         "[limits]\nmax_hours = 337",
-        "2: [limits] max_hours: 337 is out of range, wants from 0.17 (10 minutes) to "
+        "2: [limits] max_hours: 337 is out of range; use 0.17 (10 minutes) to "
         '336 (14 days); there is no "off"',
     ),
     (
         "[limits]\nmax_cost = -1",
-        "2: [limits] max_cost: -1 is out of range, wants 0.01 or more",
+        "2: [limits] max_cost: -1 is out of range; use 0.01 or more",
     ),
     (
         "[limits]\nidle_minutes = -0.5",
-        "2: [limits] idle_minutes: -0.5 is out of range, wants 1 to 1440",
+        "2: [limits] idle_minutes: -0.5 is out of range; use 1 to 1440",
     ),
-    ("[vm.large]\ncpus = 0", "2: [vm.large] cpus: 0 is out of range, wants 1 to 2048"),
     (
-        '[vm.large]\nmemory = "1 MB"',
-        "2: [vm.large] memory: 1 MB is out of range, wants 128 MB to 64 TB",
+        "[size.large]\ncpus = 0",
+        "2: [size.large] cpus: 0 is out of range; use 1 to 2048",
+    ),
+    (
+        '[size.large]\nmemory = "1 MB"',
+        "2: [size.large] memory: 1 MB is out of range; use 128 MB to 64 TB",
     ),
     (
         '[run]\ncancel_grace = "2 h"',
-        "2: [run] cancel_grace: 7200 s is out of range, wants 0 s to 3600 s",
+        "2: [run] cancel_grace: 7200 s is out of range; use 0 s to 3600 s",
     ),
     (
         'name = "Main"',
-        '1: name: "Main" is not a name: a small letter, then at most 30 small letters, '
-        "digits or dashes",
+        '1: name: "Main" is not a name: a lower-case letter, then at most 30 '
+        "lower-case letters, digits or dashes",
     ),
     (
         f'project = "{"a" * 32}"',
-        f'1: project: "{"a" * 32}" is not a name: a small letter, then at most 30 '
-        "small letters, digits or dashes",
+        f'1: project: "{"a" * 32}" is not a name: a lower-case letter, then at most 30 '
+        "lower-case letters, digits or dashes",
     ),
     ('vm = ""', "1: vm: is empty"),
     ('[run]\ncommand = ""', "2: [run] command: is empty"),
     ('[run]\ncommand = " \\n"', "2: [run] command: is empty"),
-    ('[run]\ncommand = "a\\u0000b"', "2: [run] command: holds a control character"),
+    ('[run]\ncommand = "a\\u0000b"', "2: [run] command: contains a control character"),
     (
         '[push]\ncode = ["/etc"]',
-        '2: [push] code: "/etc" wants a path relative to the project',
+        '2: [push] code: "/etc" is not relative to the project',
     ),
     (
         '[push]\ndata = ["~/x"]',
-        '2: [push] data: "~/x" wants a path relative to the project',
+        '2: [push] data: "~/x" is not relative to the project',
     ),
     (
         '[fetch]\noutputs = ["a/../../b"]',
-        '2: [fetch] outputs: "a/../../b" leaves the project with ..',
+        '2: [fetch] outputs: "a/../../b" leaves the project; write a path without ..',
     ),
-    ('[image]\nsetup = ".."', '2: [image] setup: ".." leaves the project with ..'),
+    (
+        '[image]\nsetup = ".."',
+        '2: [image] setup: ".." leaves the project; write a path without ..',
+    ),
     (
         '[push]\ncode = [""]',
         '2: [push] code: "" is not a path; "." is the whole project',
     ),
-    ('[push]\ncode = ["a", "a"]', '2: [push] code: "a" stands there twice'),
+    ('[push]\ncode = ["a", "a"]', '2: [push] code: "a" is listed twice'),
     (
         '[push]\ncode = ["a\\nb"]',
-        '2: [push] code: "a\\nb" holds a line break or a tab',
+        '2: [push] code: "a\\nb" contains a line break or a tab',
     ),
     (
         '[run]\nsecrets = ["A=b"]',
-        '2: [run] secrets: "A=b" is not the name of a variable: letters, digits and _, '
-        "no digit first",
+        '2: [run] secrets: "A=b" is not a variable\'s name: letters, digits and '
+        "_, not a digit first",
     ),
     (
         '[run.env]\n"A B" = "c"',
-        '2: [run.env] "A B": "A B" is not the name of a variable: letters, digits and '
-        "_, no digit first",
+        '2: [run.env] "A B": "A B" is not a variable\'s name: letters, digits and '
+        "_, not a digit first",
     ),
     (
         '[run.env]\nONEBOX_X = "c"',
-        "2: [run.env] ONEBOX_X: ONEBOX_X is a name of onebox's own",
+        "2: [run.env] ONEBOX_X: ONEBOX_X is reserved for onebox",
     ),
     (
         '[run]\nwhen = "never"',
-        '2: [run] when: "never" is none of always, changed',
+        '2: [run] when: "never" is not one of always, changed',
     ),
     (
-        '[vm.Big]\ncpus = 1\nmemory = "1 GB"',
-        "1: [vm.Big]: wants a name of small letters, digits and dashes for the size",
+        '[size.Big]\ncpus = 1\nmemory = "1 GB"',
+        '1: [size.Big]: "Big" is not a name: a lower-case letter, then at most 30 '
+        "lower-case letters, digits or dashes",
     ),
     (
-        "[vm.big]\ncpus = 4",
-        '1: [vm.big]: wants cpus and memory, or a type, such as aws = "m7i.16xlarge"',
+        "[size.big]\ncpus = 4",
+        "1: [size.big]: needs cpus and memory, or a machine type such as "
+        'aws = ["m7i.16xlarge", "m7a.16xlarge"]',
     ),
     (
-        "[vm.big]",
-        '1: [vm.big]: wants cpus and memory, or a type, such as aws = "m7i.16xlarge"',
+        "[size.big]",
+        "1: [size.big]: needs cpus and memory, or a machine type such as "
+        'aws = ["m7i.16xlarge", "m7a.16xlarge"]',
     ),
     (
-        '[vm.large]\naws = "n2-standard-4"',
-        '2: [vm.large] aws: "n2-standard-4" is not a machine type of aws',
+        '[size.large]\naws = "n2-standard-4"',
+        '2: [size.large] aws: "n2-standard-4" is not a machine type of aws',
     ),
     (
         '[fetch]\noutputs = ["sub/.git/"]',
@@ -220,64 +240,63 @@ FILE_MISTAKES = [
     ),
     (
         '[fetch]\noutputs = [".onebox/jobs"]',
-        '2: [fetch] outputs: ".onebox/jobs" is onebox\'s own, name another folder',
+        '2: [fetch] outputs: ".onebox/jobs" belongs to onebox; name another folder',
     ),
     (
         '[local]\nread = ["~no-such-user/x"]',
-        '2: [local] read: "~no-such-user/x" is in no user\'s home',
+        '2: [local] read: "~no-such-user/x" names a user that does not exist',
     ),
     (
         '[aws]\nssh_cidr = "me"',
-        '2: [aws] ssh_cidr: "me" is not a network, such as 203.0.113.7/32',
+        '2: [aws] ssh_cidr: "me" is not a network such as 203.0.113.7/32',
     ),
     (
         '[aws]\nssh_cidr = "0.0.0.0/0"',
-        "2: [aws] ssh_cidr: lets the whole world try; if that is meant, "
+        "2: [aws] ssh_cidr: opens ssh to the whole internet; to accept that, set "
         "allow_world_ssh = true",
     ),
     (
         '[gcp]\nssh_cidr = "::/0"',
-        "2: [gcp] ssh_cidr: lets the whole world try; if that is meant, "
+        "2: [gcp] ssh_cidr: opens ssh to the whole internet; to accept that, set "
         "allow_world_ssh = true",
     ),
     (
         '[gcp]\nendpoint = "compute"',
-        '2: [gcp] endpoint: "compute" is not an address, such as https://example.com',
+        '2: [gcp] endpoint: "compute" is not a URL such as https://example.com',
     ),
     (
         '[gcp]\nendpoint = "http://example.com"',
-        '2: [gcp] endpoint: "http://example.com" wants https, because credentials go '
-        "there",
+        '2: [gcp] endpoint: "http://example.com" needs https: credentials '
+        "are sent there",
     ),
     (
         "[local.rehearse]\ndrop_after = -1",
-        "2: [local.rehearse] drop_after: -1 s is out of range, wants 0 s to 86400 s",
+        "2: [local.rehearse] drop_after: -1 s is out of range; use 0 s to 86400 s",
     ),
     (
         "[local.rehearse]\ndrop_every = 0",
-        "2: [local.rehearse] drop_every: 0 s is out of range, wants 0.1 s to 86400 s",
+        "2: [local.rehearse] drop_every: 0 s is out of range; use 0.1 s to 86400 s",
     ),
     # What is right alone, and wrong together.
     (
         '[image]\nuse = "ami-1"\nsetup = "a.sh"',
-        "3: [image] setup: stands beside use; an image is made in one way",
+        "2: [image] use: excludes setup: an image is built in one way",
     ),
     (
         '[image]\npacker = "a.json"\nrequirements = "r.txt"',
-        "3: [image] requirements: stands beside packer; an image is made in one way",
+        "2: [image] packer: excludes requirements: an image is built in one way",
     ),
     (
         '[image]\nsetup = "a.sh"\n[image.vars]\nregion = "x"',
-        "4: [image.vars] region: belongs to a Packer template; "
-        "there is no [image] packer",
+        "4: [image.vars] region: needs a Packer template; set [image] packer",
     ),
     (
         '[image]\npython = "three"',
-        '2: [image] python: "three" is not a version of Python, such as 3.12',
+        '2: [image] python: "three" is not a version of Python such as 3.12',
     ),
     (
         '[image]\nsize = "smal"',
-        '2: [image] size: no size "smal", did you mean small?',
+        '2: [image] size: there is no size "smal", did you mean small?',
     ),
     (
         '[run]\nsecrets = ["A"]\nenv = { A = "b" }',
@@ -285,34 +304,38 @@ FILE_MISTAKES = [
     ),
     (
         'vm = "larg"',
-        '1: vm: no size "larg", did you mean large?',
+        '1: vm: there is no size "larg", did you mean large?',
     ),
     (
         'vm = "qq"',
-        '1: vm: no size "qq"; there are small, medium, large, xlarge',
+        '1: vm: there is no size "qq"; the sizes are small, medium, large, xlarge',
     ),
     (
         'provider = "gcp"\nvm = "m7i.16xlarge"',
-        '2: vm: "m7i.16xlarge" is a type of aws, and the provider is gcp',
+        '2: vm: "m7i.16xlarge" is a machine type of aws, but the provider is gcp',
     ),
     (
-        'provider = "gcp"\nvm = "b"\n[vm.b]\naws = ["m7i.16xlarge"]',
-        "2: vm: b has no type of gcp: [vm.b] wants gcp = …, or cpus and memory",
+        'provider = "gcp"\nvm = "b"\n[size.b]\naws = ["m7i.16xlarge"]',
+        "2: vm: b has no machine type of gcp; set gcp, or cpus and memory, in [size.b]",
     ),
-    ('vm = "cpus=64"', '1: vm: "cpus=64" wants both, cpus=64,memory=256 GB'),
-    ('vm = "cpu=64"', '1: vm: no need "cpu"; write cpus=64,memory=256 GB'),
+    ('vm = "cpus=64"', '1: vm: "cpus=64" needs both: cpus=64,memory=256 GB'),
+    ('vm = "cpu=64"', '1: vm: "cpu" is not a requirement; write cpus=64,memory=256 GB'),
     (
         'vm = "cpus=6,memory=x"',
-        '1: vm memory: wants a size, such as 256 GB, not "x"',
+        '1: vm memory: expected an amount of bytes such as 256 GB, got "x"',
     ),
-    ('vm = "small"\nvm.default = "small"', "2: [vm] default: already set in line 1"),
+    (
+        'vm = "small"\nvm.default = "small"',
+        '2: vm.default is now written vm = "NAME", above all tables',
+    ),
     # Not TOML: all of it is in test_document.
     (
         "[run]\ncommand = train",
-        '2: [run] command: "train" is not a value; texts stand in quotes',
+        "2: [run] command: is not valid TOML: write key = value, strings in quotes, "
+        "lists of one type",
     ),
-    ("[run]\nwhen = 1\nwhen = 1", "3: [run] when: already set in line 2"),
-    ("[run]\n[run]", "2: [run] is already there, in line 1"),
+    ("[run]\nwhen = 1\nwhen = 1", "3: [run] when: is already in line 2"),
+    ("[run]\n[run]", "2: [run]: is already in line 1"),
 ]
 
 
@@ -350,7 +373,7 @@ SECRETS = [
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secrets_are_not_repeated(tmp_path: Path, secret: str) -> None:
     """What looks like a secret is refused everywhere, and never shown again."""
-    said = "looks like a secret; [run] secrets takes the name of its variable"
+    said = "looks like a secret; list the name of its variable in [run] secrets"
     for text, label in (
         (f'vm = "{secret}"', "1: vm"),
         (f'[push]\ncode = ["a", "{secret}"]', "2: [push] code"),
@@ -393,7 +416,7 @@ def test_a_variable_named_for_a_secret_holds_none(
     tmp_path: Path, name: str, value: str
 ) -> None:
     """A literal is refused in every table of variables, and in a command."""
-    said = "looks like a secret; [run] secrets takes the name of its variable"
+    said = "looks like a secret; list the name of its variable in [run] secrets"
     option = name.lower().replace("_", "-")
     for text, label in (
         (f'[run.env]\n{name} = "{value}"', f"[run.env] {name}: {name}"),
@@ -442,10 +465,12 @@ def test_local_jobs_may_not_read_the_owners_key(tmp_path: Path, folder: str) -> 
     file.write_text(f'[local]\nread = ["{named}"]\n')
     environ = {"HOME": str(home)}
 
-    with pytest.raises(ConfigError, match=r"\[local\] read: .* lets jobs read onebox"):
+    with pytest.raises(ConfigError, match=r"\[local\] read: .* would expose onebox"):
         load(tmp_path, environ, {})
     file.write_text(f'[local]\nread = ["{home}/datasets"]\n')
-    assert load(tmp_path, environ, {}).local.read == (f"{home}/datasets",)
+    assert load(tmp_path, environ, {}).providers["local"] == LocalSettings(
+        read=(f"{home}/datasets",)
+    )
 
 
 @pytest.mark.parametrize(
@@ -468,32 +493,36 @@ def test_ordinary_words_are_no_secrets(tmp_path: Path, text: str) -> None:
         ({"ONEBOX_": "3"}, "ONEBOX_: unknown variable, did you mean ONEBOX_VM?"),
         (
             {"ONEBOX_PUSH_CODE": "src"},
-            "ONEBOX_PUSH_CODE: cannot be set by a variable; write [push] code in "
+            "ONEBOX_PUSH_CODE: no variable can set it; write [push] code in "
             "onebox.toml",
         ),
         (
-            {"ONEBOX_VM_LARGE_CPUS": "3"},
-            "ONEBOX_VM_LARGE_CPUS: sizes cannot be set by variables; write [vm.…] in "
+            {"ONEBOX_SIZE_LARGE_CPUS": "3"},
+            "ONEBOX_SIZE_LARGE_CPUS: no variable can change a size; write [size.NAME] "
+            "in "
             "onebox.toml",
         ),
         (
             {"ONEBOX_LIMITS_MAX_HOURS": "off"},
-            'ONEBOX_LIMITS_MAX_HOURS: wants a number, such as 8, not "off"',
+            'ONEBOX_LIMITS_MAX_HOURS: expected a number such as 8, got "off"',
         ),
         (
             {"ONEBOX_SPOT": "maybe"},
-            'ONEBOX_SPOT: wants true or false, such as true, not "maybe"',
+            'ONEBOX_SPOT: expected true or false such as true, got "maybe"',
         ),
         (
             {"ONEBOX_LIMITS_MAX_COST": "inf"},
-            'ONEBOX_LIMITS_MAX_COST: wants a number, such as 20.0, not "inf"',
+            'ONEBOX_LIMITS_MAX_COST: expected a number such as 20.0, got "inf"',
         ),
         (
             {"ONEBOX_LIMITS_RETRIES": "-1"},
-            "ONEBOX_LIMITS_RETRIES: -1 is out of range, wants 0 to 100",
+            "ONEBOX_LIMITS_RETRIES: -1 is out of range; use 0 to 100",
         ),
         ({"ONEBOX_RUN_COMMAND": "\udcff"}, "ONEBOX_RUN_COMMAND: is not valid UTF-8"),
-        ({"ONEBOX_VM": "larg"}, 'ONEBOX_VM: no size "larg", did you mean large?'),
+        (
+            {"ONEBOX_VM": "larg"},
+            'ONEBOX_VM: there is no size "larg", did you mean large?',
+        ),
         ({"ONEBOX_CONFIG": "gone.toml"}, "ONEBOX_CONFIG: gone.toml does not exist"),
     ],
 )
@@ -509,15 +538,15 @@ def test_mistakes_in_variables(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"vm": "larg"}, '--vm: no size "larg", did you mean large?'),
-        ({"vm": True}, "--vm: wants a text, such as large, not true"),
+        ({"vm": "larg"}, '--vm: there is no size "larg", did you mean large?'),
+        ({"vm": True}, "--vm: expected a string such as large, got true"),
         (
             {"limits.max_hours": "0"},
-            '--max-hours: 0 is out of range, wants from 0.17 (10 minutes) to 336 '
+            '--max-hours: 0 is out of range; use 0.17 (10 minutes) to 336 '
             '(14 days); there is no "off"',
         ),
         ({"vmm": "x"}, "--vmm: unknown setting, did you mean vm?"),
-        ({"vm.*.cpus": 3}, "--cpus: unknown setting, did you mean vm.*.cpus?"),
+        ({"size.*.cpus": 3}, "--cpus: unknown setting, did you mean size.*.cpus?"),
     ],
 )  # fmt: skip
 def test_mistakes_in_flags(
@@ -546,13 +575,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         return caught.value.message
 
     file.mkdir()
-    assert said() == "onebox.toml: is a folder, wants a file"
+    assert said() == "onebox.toml: is a folder; expected a file"
     file.rmdir()
     os.mkfifo(file)
-    assert said() == "onebox.toml: is no ordinary file, wants a file"
+    assert said() == "onebox.toml: is not a regular file; expected a file"
     file.unlink()
     file.symlink_to("nowhere")
-    assert said() == "onebox.toml: is a link to nothing"
+    assert said() == "onebox.toml: is a link to a missing file"
     file.unlink()
     file.symlink_to("onebox.toml")
     assert said().startswith("onebox.toml: cannot be read: ")
@@ -564,8 +593,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     assert said() == f"onebox.toml:1: {bom}"
     file.write_bytes('name = "a"\n'.encode("utf-16"))
     assert said() == f"onebox.toml:1: {bom}"
-    file.write_bytes(b"#" * (1 << 20) + b"\n")
-    assert said() == "onebox.toml: is larger than 1 MB, which no settings are"
+    file.write_bytes(b"#" * (1 << 16) + b"\n")
+    assert said() == "onebox.toml: is larger than 64 KB"
 
 
 def test_files_that_a_run_needs(tmp_path: Path) -> None:
@@ -596,6 +625,8 @@ def test_files_that_a_run_needs(tmp_path: Path) -> None:
     check_files(settings, tmp_path)
 
 
+KEYS = list(keys().values())
+VARIABLES = sorted(key.variable for key in KEYS if key.variable)
 NAMES = sorted({part for key in KEYS for part in key.path.split(".")} - {"*"})
 NOISE = st.one_of(
     st.binary(max_size=60),
@@ -624,9 +655,7 @@ NOISE = st.one_of(
 )
 @given(
     NOISE,
-    st.dictionaries(
-        st.sampled_from(sorted(BY_VARIABLE)), st.text(max_size=8), max_size=2
-    ),
+    st.dictionaries(st.sampled_from(VARIABLES), st.text(max_size=8), max_size=2),
 )
 def test_any_bytes(tmp_path: Path, data: bytes, environ: dict[str, str]) -> None:
     """Whatever the file and the variables hold: settings, or one line of error."""
@@ -642,11 +671,11 @@ def test_any_bytes(tmp_path: Path, data: bytes, environ: dict[str, str]) -> None
 @pytest.mark.parametrize("text", ["sk-a-", "://a:", "://a:b", "AKIA", "ghp_", "1 "])
 def test_long_texts_are_judged_at_once(tmp_path: Path, text: str) -> None:
     """Looking for secrets takes time in proportion to the text."""
-    command = text * (900_000 // len(text))
+    command = text * (60_000 // len(text))
     (tmp_path / "onebox.toml").write_text(f'[run]\ncommand = "{command}"\n')
     try:
         load(tmp_path, {}, {})
     except ConfigError as error:
         assert len(error.message) < 100
-    key = text.strip().replace(":", "x").replace("/", "x") * 9000
+    key = text.strip().replace(":", "x").replace("/", "x") * 900
     assert len(refusal(tmp_path, f"{key} = 1".replace(" ", ""))) < 200

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebox.config import format_bytes, parse_bytes, parse_duration
+from onebox.settings import format_bytes, parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_size_units(text: str, wanted: int) -> None:
 )
 def test_no_size(text: str) -> None:
     """What is not a number and a unit is refused."""
-    with pytest.raises(ValueError, match="not a size"):
+    with pytest.raises(ValueError, match="not an amount"):
         parse_bytes(text)
 
 

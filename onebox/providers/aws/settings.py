@@ -1,0 +1,45 @@
+"""The table [aws] of onebox.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onebox.providers.kernel import cloud_settings
+from onebox.settings.checks import Matching
+from onebox.settings.fields import setting
+from onebox.settings.kinds import STRING
+
+
+@dataclass(frozen=True)
+class AWSSettings(cloud_settings.CloudSettings):
+    """Where and how boxes are created on Amazon EC2; *disk* is in bytes."""
+
+    region: str = cloud_settings.region(
+        "", '"us-east-1"', "AWS_REGION or your AWS profile's region if not set."
+    )
+    regions: tuple[str, ...] = cloud_settings.regions('["us-west-2"]')
+    zones: tuple[str, ...] = cloud_settings.zones('["us-east-1a"]')
+    subnet: str = setting(
+        STRING,
+        "",
+        '"subnet-0abc1234"',
+        "The subnet; those of the default VPC if not set.",
+        Matching(r"subnet-[0-9a-f]+", "a subnet's id"),
+        blank=True,
+    )
+    security_group: str = setting(
+        STRING,
+        "",
+        '"sg-0abc1234"',
+        "The security group; onebox creates one if not set.",
+        Matching(r"sg-[0-9a-f]+", "a security group's id"),
+        blank=True,
+    )
+    disk: int = cloud_settings.disk()
+    disk_type: str = cloud_settings.disk_type("gp3", "gp2")
+
+    @property
+    def hides_address(self) -> str:
+        """Return the key that hides the source of ssh connections, "" if none does."""
+        # The rules of a security group of the user's own are not changed.
+        return "" if self.security_group else super().hides_address

@@ -1,0 +1,119 @@
+"""The settings that every cloud has: where boxes are, and who may reach their ssh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onebox.providers.kernel.ssh_access import is_world
+from onebox.settings.checks import (
+    Matching,
+    OneOf,
+    bytes_between,
+    distinct,
+    is_cidr,
+)
+from onebox.settings.fields import Conflict, Table, setting
+from onebox.settings.kinds import BOOLEAN, BYTES, STRING, STRINGS
+from onebox.settings.units import GB
+
+PLACE = Matching(r"[a-z]+[a-z0-9-]*", "a place such as us-east-1")
+
+
+def region(default: str, example: str, help: str) -> Any:
+    """Return the field for a cloud's region; its default differs in each."""
+    return setting(STRING, default, example, help, PLACE, blank=not default)
+
+
+def regions(example: str) -> Any:
+    """Return the field for the regions that a cloud tries after the first."""
+    help = "More regions to try if the first has no capacity."
+    return setting(STRINGS, (), example, help, PLACE, distinct)
+
+
+def zones(example: str) -> Any:
+    """Return the field for the zones of a region, in clouds that have zones."""
+    help = "The zones to try, in this order; all zones if empty."
+    return setting(STRINGS, (), example, help, PLACE, distinct)
+
+
+def disk() -> Any:
+    """Return the field for the size of the disk, in clouds where it is chosen."""
+    check = bytes_between(8 * GB, 65536 * GB)
+    return setting(
+        BYTES, 100 * GB, '"100 GB"', "The disk of a box; it is billed too.", check
+    )
+
+
+def disk_type(*types: str) -> Any:
+    """Return the field for the type of the disk; the first is the default."""
+    help = "The type of the disk."
+    return setting(STRING, types[0], f'"{types[0]}"', help, OneOf(types))
+
+
+@dataclass(frozen=True)
+class CloudSettings(Table):
+    """
+    The settings that all clouds share; strings that are not set are "".
+
+    A cloud declares *region* and *regions* again, with a default and an example.
+
+    Boxes are created in *region*, or in *regions* if it has no capacity. Their ssh
+    port accepts connections from *ssh_cidr* only, this machine's address if not set.
+    """
+
+    region: str = ""
+    regions: tuple[str, ...] = ()
+    ssh_cidr: str = setting(
+        STRING,
+        "",
+        '"203.0.113.7/32"',
+        "The network that can reach ssh; this machine if not set.",
+        is_cidr,
+        blank=True,
+    )
+    allow_world_ssh: bool = setting(
+        BOOLEAN, False, "true", "Accept an ssh_cidr that is the whole internet."
+    )
+    private: bool = setting(
+        BOOLEAN, False, "true", "Boxes have a private address only."
+    )
+    jump: str = setting(
+        STRING,
+        "",
+        '"me@bastion.example.com"',
+        "Connect through this host, as your own ssh knows it.",
+        Matching(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]*", "a host for ssh"),
+        blank=True,
+    )
+
+    @property
+    def all_regions(self) -> tuple[str, ...]:
+        """Return the regions to try, in their order."""
+        return tuple(dict.fromkeys((self.region, *self.regions)))
+
+    @property
+    def open_to_world(self) -> bool:
+        """Return whether ssh accepts connections from the whole internet."""
+        return bool(self.ssh_cidr) and is_world(self.ssh_cidr)
+
+    @property
+    def hides_address(self) -> str:
+        """Return the key that hides the source of ssh connections, "" if none does."""
+        return "jump" if self.jump and not self.private else ""
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Raise Conflict if ssh is open to the internet, or its source is unknown."""
+        if self.open_to_world and not self.allow_world_ssh:
+            raise Conflict(
+                "ssh_cidr",
+                "opens ssh to the whole internet; to accept that, set "
+                "allow_world_ssh = true",
+            )
+        if self.hides_address and not self.ssh_cidr:
+            raise Conflict(
+                self.hides_address,
+                "hides the address that ssh connections come from; set ssh_cidr too, "
+                "to the jump host's address or a network such as 10.0.0.0/8",
+            )

@@ -1,0 +1,97 @@
+"""The tables [local] and [local.rehearse] of onebox.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onebox.settings.checks import (
+    bytes_between,
+    distinct,
+    not_empty,
+    one_line,
+    seconds_between,
+)
+from onebox.settings.fields import Conflict, Table, setting, subtable
+from onebox.settings.kinds import BYTES, NUMBER, STRINGS
+from onebox.settings.quoting import show
+from onebox.settings.units import GB
+from onebox.store.private_paths import own_folder_near
+
+
+def _seconds(default: float | None, example: str, help: str, least: float = 0) -> Any:
+    return setting(NUMBER, default, example, help, seconds_between(least, 86400))
+
+
+@dataclass(frozen=True)
+class Rehearse(Table):
+    """
+    The faults of a local box, in seconds after its start; None for never.
+
+    *disk* is the capacity of its home directory in bytes.
+    """
+
+    boot_delay: float | None = _seconds(None, "5", "The box answers this much later.")
+    notice_after: float | None = _seconds(
+        None, "60", "The cloud announces a preemption after this time."
+    )
+    notice_seconds: float = _seconds(
+        30.0, "30", "The time between the notice and the preemption."
+    )
+    drop_after: float | None = _seconds(
+        None, "20", "All connections break once, after this time."
+    )
+    drop_every: float | None = _seconds(
+        None, "60", "All connections break at this interval.", least=0.1
+    )
+    stall_after: float | None = _seconds(
+        None, "20", "The network goes silent after this time."
+    )
+    stall_seconds: float = _seconds(20.0, "20", "How long it stays silent.")
+    die_after: float | None = _seconds(
+        None, "60", "The box disappears without notice after this time."
+    )
+    host_key_after: float | None = _seconds(
+        None, "20", "Another host key answers after this time."
+    )
+    disk: int | None = setting(
+        BYTES,
+        None,
+        '"100 MB"',
+        "The capacity of the home directory; it is lost at stop.",
+        bytes_between(1 << 16, 65536 * GB),
+    )
+
+
+@dataclass(frozen=True)
+class LocalSettings(Table):
+    """The settings of boxes on this machine."""
+
+    read: tuple[str, ...] = setting(
+        STRINGS,
+        (),
+        '["~/datasets"]',
+        "Folders outside the box that its jobs may read.",
+        one_line,
+        not_empty,
+        distinct,
+    )
+    rehearse: Rehearse = subtable(Rehearse)
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Raise Conflict if jobs could read the key or the state of onebox."""
+        for folder in self.read:
+            try:
+                near = own_folder_near(Path(folder).expanduser(), environ)
+            except RuntimeError:
+                raise Conflict(
+                    "read", f"{show(folder)} names a user that does not exist"
+                ) from None
+            if near is not None:
+                raise Conflict(
+                    "read",
+                    f"{show(folder)} would expose {near[0]}, in {near[1]}, to jobs; "
+                    "name only the folders that they need",
+                )

@@ -1,0 +1,132 @@
+"""
+Declare a setting on the field of a frozen dataclass that holds it.
+
+The field carries everything about the setting: kind, default, example, help text and
+checks. Validation, the names of ONEBOX_* variables, onebox.toml.example and the JSON
+Schema read it from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onebox.settings.checks import Check
+from onebox.settings.kinds import Kind
+
+_KEY = "onebox"
+
+
+class Table:
+    """Base class of the tables of onebox.toml: a frozen dataclass of settings."""
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Raise Conflict for settings that are valid one by one, but not together."""
+
+
+class Conflict(ValueError):
+    """The value of *key* does not go with another setting of its table."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(problem)
+        self.key = key
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Key:
+    """
+    One setting: its place in onebox.toml, and what its field declares.
+
+    Attributes:
+        table: The table it is in, "" at the top, "size.*" for every size.
+
+        default: The value if it is not set.
+
+        example: A value as TOML writes it.
+
+        help: One sentence for onebox.toml.example.
+
+        blank: Whether "" in onebox.toml means "not set".
+    """
+
+    table: str
+    name: str
+    kind: Kind
+    default: object
+    example: str
+    help: str
+    checks: tuple[Check, ...]
+    blank: bool = False
+
+    @property
+    def path(self) -> str:
+        """Return the full name, such as "limits.max_hours"."""
+        return f"{self.table}.{self.name}" if self.table else self.name
+
+    @property
+    def variable(self) -> str:
+        """Return the ONEBOX_* variable that sets it, "" if there is none."""
+        if not self.kind.scalar or self.table == "size.*":
+            return ""
+        return "ONEBOX_" + self.path.replace(".", "_").upper()
+
+
+def setting(
+    kind: Kind,
+    default: object,
+    example: str,
+    help: str,
+    *checks: Check,
+    blank: bool = False,
+) -> Any:
+    """Return a dataclass field that declares a setting; see `Key`."""
+    key = Key("", "", kind, default, example, help, checks, blank)
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata={_KEY: key})
+    return dataclasses.field(default=default, metadata={_KEY: key})
+
+
+def subtable(table: type[Table]) -> Any:
+    """Return a dataclass field that holds a table of its own."""
+    return dataclasses.field(default_factory=table, metadata={_KEY: table})
+
+
+def keys_of(table: type, name: str = "") -> Iterator[Key]:
+    """Yield the settings of a table and of the tables in it, in their order."""
+    inner = []
+    for field in dataclasses.fields(table):
+        declared = field.metadata.get(_KEY)
+        if isinstance(declared, Key):
+            yield dataclasses.replace(declared, table=name, name=field.name)
+        elif declared is not None:
+            inner.append((declared, f"{name}.{field.name}" if name else field.name))
+    for declared, path in inner:
+        yield from keys_of(declared, path)
+
+
+def build(
+    table: type, values: Mapping[str, object], name: str = "", **more: Any
+) -> Any:
+    """
+    Return an instance of a table.
+
+    Args:
+        values: The settings by full name; the others have their defaults.
+
+        name: The table's own full name.
+
+        more: Fields that are not settings.
+    """
+    found: dict[str, Any] = dict(more)
+    for field in dataclasses.fields(table):
+        declared = field.metadata.get(_KEY)
+        path = f"{name}.{field.name}" if name else field.name
+        if isinstance(declared, Key):
+            if path in values:
+                found[field.name] = values[path]
+        elif declared is not None:
+            found[field.name] = build(declared, values, path)
+    return table(**found)

@@ -1,0 +1,97 @@
+"""
+The JSON Schema of onebox.toml, for editors: `python -m onebox.settings.json_schema`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from onebox.settings.checks import Between, Matching, OneOf, distinct, is_name
+from onebox.settings.fields import Key
+from onebox.settings.kinds import BYTES, DURATION, INTEGER, NUMBER
+from onebox.settings.schema import keys, size_keys
+from onebox.settings.units import format_bytes
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of onebox.toml, made from the declared settings."""
+    root = _object("onebox.toml")
+    root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    for key in keys().values():
+        table = root
+        if key.table == "size.*":
+            continue
+        for name in filter(None, key.table.split(".")):
+            table = table["properties"].setdefault(name, _object())
+        table["properties"][key.name] = _value(key)
+    size = _object("A size; the name is that of its table.")
+    size["properties"] = {name: _value(key) for name, key in size_keys().items()}
+    root["properties"]["size"] = {
+        "type": "object",
+        "propertyNames": {"pattern": _anchored(is_name.pattern)},
+        "additionalProperties": size,
+    }
+    return root
+
+
+def _object(description: str = "") -> dict[str, Any]:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {},
+    }
+    return {"description": description, **schema} if description else schema
+
+
+def _value(key: Key) -> dict[str, Any]:
+    items: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
+    for check in key.checks:
+        if isinstance(check, OneOf):
+            items["enum"] = [*check.words, *([""] if key.blank else [])]
+        elif isinstance(check, Matching):
+            pattern = f"(?:{check.pattern})?" if key.blank else check.pattern
+            items["pattern"] = _anchored(pattern)
+        elif isinstance(check, Between) and key.kind in (NUMBER, INTEGER):
+            whole.update(minimum=check.low, maximum=check.high)
+        elif check is distinct:
+            whole["uniqueItems"] = True
+    schema = _with_items(key.kind.json_schema, items, whole)
+    schema["description"] = key.help
+    if key.default not in (None, "", (), {}):
+        schema["default"] = _as_written(key)
+    return schema
+
+
+def _as_written(key: Key) -> object:
+    """Return the default as onebox.toml writes it: bytes and seconds with a unit."""
+    default = key.default
+    if key.kind is BYTES and isinstance(default, int):
+        return format_bytes(default)
+    if key.kind is DURATION:
+        return f"{default:g} s"
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _with_items(
+    schema: Mapping[str, Any], items: dict[str, Any], whole: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a kind's schema with the conditions for each string, and for the whole."""
+    if "anyOf" in schema:
+        return {"anyOf": [_with_items(one, items, whole) for one in schema["anyOf"]]}
+    if schema["type"] == "array":
+        return {**schema, "items": {**schema["items"], **items}, **whole}
+    if schema["type"] == "string":
+        return {**schema, **items}
+    return {**schema, **whole}
+
+
+def _anchored(pattern: str) -> str:
+    return f"^(?:{pattern})$"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")

@@ -1,0 +1,127 @@
+"""
+The kinds of values that settings have.
+
+A kind converts a value of onebox.toml, or the text of a variable or flag, into the
+value that `Settings` holds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from onebox.settings.units import parse_bytes, parse_duration
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    A kind of value.
+
+    Attributes:
+        expected: Completes "expected …" in an error.
+
+        read: Converts a value; returns None for a value of another kind.
+
+        json_schema: The values that onebox.toml may hold, as JSON Schema.
+
+        scalar: Whether a variable can set it: its text holds one value.
+
+        quoted: Whether onebox.toml may write it in quotes.
+    """
+
+    expected: str
+    read: Callable[[object], object]
+    json_schema: Mapping[str, object]
+    scalar: bool = True
+    quoted: bool = True
+
+
+def _string(value: object) -> object:
+    return value if isinstance(value, str) else None
+
+
+def _boolean(value: object) -> object:
+    if isinstance(value, str):
+        return _BOOLEANS.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _integer(value: object) -> object:
+    if isinstance(value, str):
+        value = int(value) if re.fullmatch(r"-?[0-9]{1,18}", value.strip()) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _bytes(value: object) -> object:
+    return _with_unit(value, parse_bytes)
+
+
+def _duration(value: object) -> object:
+    return _with_unit(value, parse_duration)
+
+
+def _with_unit(value: object, parse: Callable[[str], float]) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        return parse(value if isinstance(value, str) else f"{value:f}")
+    except (ValueError, OverflowError):
+        return None
+
+
+def _strings(value: object) -> object:
+    if not isinstance(value, (list, tuple)):
+        return None
+    return tuple(value) if all(isinstance(item, str) for item in value) else None
+
+
+def _string_or_strings(value: object) -> object:
+    return (value,) if isinstance(value, str) else _strings(value)
+
+
+def _string_table(value: object) -> object:
+    if not isinstance(value, dict):
+        return None
+    return value if all(isinstance(item, str) for item in value.values()) else None
+
+
+_BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
+_ONE: dict[str, object] = {"type": "string"}
+_LIST: dict[str, object] = {"type": "array", "items": _ONE}
+_AMOUNT: dict[str, object] = {"type": ["string", "number"]}
+
+STRING = Kind("a string", _string, _ONE)
+BOOLEAN = Kind("true or false", _boolean, {"type": "boolean"}, quoted=False)
+NUMBER = Kind("a number", _number, {"type": "number"}, quoted=False)
+INTEGER = Kind("a whole number", _integer, {"type": "integer"}, quoted=False)
+BYTES = Kind("an amount of bytes", _bytes, _AMOUNT)
+DURATION = Kind("a duration", _duration, _AMOUNT)
+STRINGS = Kind("a list of strings", _strings, _LIST, scalar=False)
+STRING_OR_STRINGS = Kind(
+    "a string or a list of strings",
+    _string_or_strings,
+    {"anyOf": [_ONE, _LIST]},
+    scalar=False,
+)
+STRING_TABLE = Kind(
+    "a table of strings",
+    _string_table,
+    {"type": "object", "additionalProperties": _ONE},
+    scalar=False,
+)

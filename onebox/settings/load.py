@@ -1,0 +1,128 @@
+"""Merge flags over ONEBOX_* over onebox.toml over defaults into `Settings`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from onebox.errors import InputError
+from onebox.providers import PROVIDERS
+from onebox.settings.fields import Conflict, Table, build
+from onebox.settings.layers import Value, from_file, from_flags, from_variables
+from onebox.settings.quoting import show
+from onebox.settings.schema import Settings, keys
+from onebox.settings.sizes import all_sizes, choose
+
+
+def load(
+    root: Path, environ: Mapping[str, str], flags: Mapping[str, object]
+) -> Settings:
+    """
+    Return the settings of the project in *root*.
+
+    Args:
+        root: The project's folder; onebox.toml in it is optional.
+
+        environ: The environment. ONEBOX_* variables are settings; an unknown one is
+            an error.
+
+        flags: Values by full name ("vm", "limits.max_hours"), None if not set.
+
+    Raises:
+        ConfigError: The first mistake, in one line.
+    """
+    values = {
+        **from_file(root, environ),
+        **from_variables(environ),
+        **from_flags(flags),
+    }
+    sources = {path: value.source for path, value in values.items()}
+    for path in ("provider", "vm", "image.size"):
+        values.setdefault(path, Value(path, keys()[path].default, "default"))
+    # A key that is set to "" has its default.
+    found = {path: value.value for path, value in values.items()}
+    found["project"] = found.get("project") or project_name(root)
+    provider = str(found["provider"])
+    sizes = all_sizes(values)
+    settings: Settings = build(
+        Settings,
+        found,
+        root=root,
+        size=choose(provider, sizes, values, "vm"),
+        builder=choose(provider, sizes, values, "image.size"),
+        sizes=sizes,
+        providers={
+            name: build(row.settings_class(), found, name)
+            for name, row in PROVIDERS.items()
+        },
+        sources=sources,
+    )
+    _check_tables(settings, values, environ)
+    return settings
+
+
+def _check_tables(
+    settings: Settings, values: Mapping[str, Value], environ: Mapping[str, str]
+) -> None:
+    tables: dict[str, Table] = {
+        "image": settings.image,
+        "push": settings.push,
+        "run": settings.run,
+        "fetch": settings.fetch,
+        "limits": settings.limits,
+        **settings.providers,
+    }
+    for name, table in tables.items():
+        try:
+            table.check(environ)
+        except Conflict as conflict:
+            raise values[f"{name}.{conflict.key}"].error(conflict.problem) from None
+
+
+def project_name(root: Path) -> str:
+    """Return the folder's name as a valid project name, "project" if none is left."""
+    name = re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower())
+    return re.sub(r"^[^a-z]+", "", name)[:31].rstrip("-") or "project"
+
+
+def check_files(settings: Settings, root: Path) -> None:
+    """
+    Check that the files and folders exist that the settings name.
+
+    Raises:
+        InputError: One is missing, or is a folder where a file is expected.
+    """
+    for path, name, is_file in _files(settings):
+        source = settings.source(path)
+        table, _, key = path.partition(".")
+        place = "" if source == "default" else f"{source}: "
+        problem = f"{place}[{table}] {key}: {show(name)} "
+        try:
+            if not (root / name).exists():
+                raise InputError(problem + "does not exist")
+            if is_file and not (root / name).is_file():
+                raise InputError(problem + "is not a file")
+        except OSError as error:
+            raise InputError(f"{problem}cannot be read: {error.strerror}") from None
+
+
+def _files(settings: Settings) -> Iterator[tuple[str, str, bool]]:
+    """Yield the setting of each path, the path, and whether it must be a file."""
+    image, push = settings.image, settings.push
+    for key, name in (
+        ("image.setup", image.setup),
+        ("image.requirements", image.requirements),
+        ("image.packer", image.packer),
+    ):
+        if name is not None:
+            yield key, name, True
+    folders: dict[str, Any] = {
+        "image.include": image.include,
+        "push.code": push.code,
+        "push.data": push.data,
+    }
+    for key, names in folders.items():
+        for name in names:
+            yield key, name, False

@@ -1,0 +1,258 @@
+"""
+Read onebox.toml: its values, and the line of each.
+
+The `toml` package parses the file. It names no lines for values, so that a scan of the
+text finds them. The scan also refuses what toml 0.10.2 accepts and reads wrongly.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from onebox.errors import ConfigError
+from onebox.settings.quoting import dotted, show, show_path
+
+FILE = "onebox.toml"
+# The parse time of toml grows with the square of some files' length.
+_MAX_BYTES = 1 << 16
+_MOST_PARTS = 6
+
+TomlPath = tuple[str, ...]
+
+_STRING = (
+    r'"""(?:[^"\\]|\\[\s\S]|"{1,2}(?!"))*"{3,5}'
+    r"|'''(?:[^']|'{1,2}(?!'))*'{3,5}"
+    r'|"(?:[^"\\\n]|\\[^\n])*"'
+    r"|'[^'\n]*'"
+)
+_PART = r"""(?:[^\s\[\]{}"'=#.,]+|"(?:[^"\\\n]|\\[^\n])*"|'[^'\n]*')"""
+_KEY = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
+_GAP = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+_STATEMENT = re.compile(rf"\[[ \t]*(?P<table>{_KEY})[ \t]*\]|(?P<key>{_KEY})[ \t]*=")
+_PIECE = re.compile(rf"{_STRING}|#[^\n]*|[\[\]{{}}]|\n|[^\s\"'#\[\]{{}}]+|[ \t\r]+")
+# toml decodes \u005c to the start of another escape, and removes two quotes that a
+# string begins with, the closing one included.
+_QUOTE = r'\\(?:"|u0022|U00000022)'
+_MISREAD = re.compile(
+    rf'"(?!"")(?:{_QUOTE}(?:{_QUOTE}|"$)|[\s\S]*\\(?:u|U0000)005[cC])'
+)
+
+# Between brackets, toml ends a string at such a comma.
+_MISREAD_IN_BRACKETS = re.compile(r"""["'][ \t]*,|[\s\S]*\\"[ \t]*,""")
+
+
+def error(source: str, label: str, problem: str) -> ConfigError:
+    """Return the one-line error for a place; *label* is the setting there."""
+    return ConfigError(": ".join(part for part in (source, label, problem) if part))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value of the file, or (None) the start of a table."""
+
+    path: TomlPath
+    value: object
+    line: int
+
+
+class Malformed(ValueError):
+    """The file is not TOML, or not TOML that toml reads correctly."""
+
+    def __init__(self, line: int, label: str, problem: str) -> None:
+        super().__init__(problem)
+        self.line = line
+        self.label = label
+        self.problem = problem
+
+
+def read(root: Path, environ: Mapping[str, str]) -> tuple[str, list[Entry]]:
+    """
+    Return the name and the entries of onebox.toml, in the order of its lines.
+
+    ONEBOX_CONFIG names another file. Without a file there are no entries.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not TOML.
+    """
+    named = environ.get("ONEBOX_CONFIG", "")
+    name = show(named)[1:-1] if named else FILE
+    text = _text(root / (named or FILE), name, required=bool(named))
+    try:
+        return name, parse(text)
+    except Malformed as problem:
+        raise error(f"{name}:{problem.line}", problem.label, problem.problem) from None
+
+
+def parse(text: str) -> list[Entry]:
+    """
+    Return the entries of a TOML text, in the order of its lines.
+
+    Raises:
+        Malformed: It is not TOML, or not TOML that toml reads correctly.
+    """
+    lines, labels = _scan(text)
+    if not lines:
+        return []
+    # Imported only if there is something to parse.
+    import toml
+
+    try:
+        tree = toml.loads(text)
+    except Exception as problem:
+        # toml reports some mistakes by IndexError, TypeError or RecursionError.
+        line = getattr(problem, "lineno", 1)
+        before = [at for at in labels if at <= line]
+        raise Malformed(
+            line,
+            labels[before[-1]] if before else "",
+            "is not valid TOML: write key = value, strings in quotes, lists of one "
+            "type",
+        ) from None
+    entries = [
+        Entry(path, value, _line(path, lines)) for path, value in _flat((), tree)
+    ]
+    return sorted(entries, key=lambda entry: (entry.line, len(entry.path)))
+
+
+def _flat(
+    table: TomlPath, values: Mapping[str, object]
+) -> Iterator[tuple[TomlPath, object]]:
+    for name, value in values.items():
+        path = (*table, name)
+        if isinstance(value, dict):
+            yield path, None
+            yield from _flat(path, value)
+        else:
+            yield path, value
+
+
+def _line(path: TomlPath, lines: Mapping[TomlPath, int]) -> int:
+    """Return the line of a key; keys of an inline table are on the table's line."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str]]:
+    """
+    Return the first line of every table and key outside of inline tables.
+
+    Returns also how messages name the statement that begins in a line.
+    """
+    lines: dict[TomlPath, int] = {}
+    labels: dict[int, str] = {}
+    headers: dict[TomlPath, int] = {}
+    keys: dict[TomlPath, int] = {}
+    table: TomlPath = ()
+    at = _end_of_gap(text, 0)
+    while at < len(text):
+        line = text.count("\n", 0, at) + 1
+        match = _STATEMENT.match(text, at)
+        if match is None:
+            raise Malformed(line, "", "expected key = value, or a [table]")
+        if match["table"] is not None:
+            path = table = _parts(match["table"])
+            label, seen = f"[{dotted(path)}]", headers
+        else:
+            path = table + _parts(match["key"])
+            label, seen = show_path(path), keys
+        labels[line] = label
+        if len(path) > _MOST_PARTS:
+            raise Malformed(line, "", "tables are nested too deep")
+        _refuse_old_sizes(path, line)
+        if path in seen:
+            raise Malformed(line, label, f"is already in line {seen[path]}")
+        seen[path] = line
+        for length in range(1, len(path) + 1):
+            lines.setdefault(path[:length], line)
+        at = _end_of_gap(text, _end_of_statement(text, match.end(), line, label))
+    return lines, labels
+
+
+def _end_of_gap(text: str, at: int) -> int:
+    match = _GAP.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _end_of_statement(text: str, at: int, line: int, label: str) -> int:
+    """Return where the line ends, or where the brackets that it opens are closed."""
+    depth = 0
+    while at < len(text):
+        match = _PIECE.match(text, at)
+        if match is None:
+            raise Malformed(line, label, "a string has no closing quote")
+        piece = match.group()
+        if piece == "\n" and depth <= 0:
+            break
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(piece, 0)
+        if depth > _MOST_PARTS:
+            raise Malformed(line, label, "brackets are nested too deep")
+        if _MISREAD.match(piece):
+            raise Malformed(
+                line,
+                label,
+                "toml cannot read this escaped string; write it in single quotes",
+            )
+        if depth > 0 and _MISREAD_IN_BRACKETS.match(piece):
+            raise Malformed(
+                line,
+                label,
+                'toml cannot read a string with a comma at its start or after \\" '
+                "between brackets",
+            )
+        at = match.end()
+    if depth > 0:
+        raise Malformed(line, label, "a bracket is not closed")
+    return at
+
+
+def _parts(key: str) -> TomlPath:
+    return tuple(
+        part[1:-1] if part[0] in "\"'" else part for part in re.findall(_PART, key)
+    )
+
+
+def _refuse_old_sizes(path: TomlPath, line: int) -> None:
+    """Raise Malformed for [vm.NAME] and vm.default, the former spelling of sizes."""
+    if path[0] != "vm" or len(path) < 2:
+        return
+    if path[1] == "default":
+        problem = 'vm.default is now written vm = "NAME", above all tables'
+    else:
+        problem = f"[{dotted(path[:2])}] is now written [{dotted(('size', path[1]))}]"
+    raise Malformed(line, "", problem)
+
+
+def _text(path: Path, name: str, *, required: bool) -> str:
+    """Return the file's text, "" if there is no file and none is required."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise error(name, "", f"is {kind}; expected a file")
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        if required:
+            raise error("ONEBOX_CONFIG", "", f"{name} does not exist") from None
+        if path.is_symlink():
+            raise error(name, "", "is a link to a missing file") from None
+        return ""
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or "not a path"
+        raise error(name, "", f"cannot be read: {reason}") from None
+    if len(data) > _MAX_BYTES:
+        raise error(name, "", f"is larger than {_MAX_BYTES >> 10} KB")
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        problem_text = "begins with a byte order mark; save it as UTF-8 without one"
+        raise error(f"{name}:1", "", problem_text)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        line = data.count(b"\n", 0, problem.start) + 1
+        raise error(f"{name}:{line}", "", "is not UTF-8") from None

@@ -1,0 +1,23 @@
+"""Settings of providers for tests, from the keys of their tables in onebox.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from onebox.settings.fields import Table, build
+
+TableOf = TypeVar("TableOf", bound=Table)
+
+
+def table(kind: type[TableOf], keys: Mapping[str, object]) -> TableOf:
+    """Return a provider's settings; a key with the value None is not set."""
+    values = {}
+    for name, value in keys.items():
+        if isinstance(value, dict):
+            values.update({f"{name}.{inner}": item for inner, item in value.items()})
+        elif value is not None:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    made = build(kind, values)
+    assert isinstance(made, kind)
+    return made
