@@ -42,7 +42,7 @@ def test_an_errand_without_an_answer(
 
     monkeypatch.setattr(bring_up, "ERRAND_SECONDS", 2.0)
     monkeypatch.setattr(line.cloud, "delete", delete)
-    monkeypatch.setattr(line.cloud, "errand", freeze)
+    monkeypatch.setattr(line.cloud, "post_boot_script", freeze)
     with pytest.raises(BoxFailed, match="end itself: no answer within 2 s"):
         line.type(provision)
 
