@@ -131,7 +131,9 @@ def test_run_fetches_a_finished_job_and_says_that_it_runs_again(
 
     assert 0 == again.code, again.err
     fetched = again.err.index("fetch  ")
-    said = again.err.index("has ended well; its outputs are here now; the same command")
+    said = again.err.index(
+        "has succeeded; its outputs are fetched now; the same command"
+    )
     assert fetched < said < again.err.index("run   ")
     assert [] == project.boxes()
 

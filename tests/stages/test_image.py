@@ -458,7 +458,10 @@ class TestPython:
         project.write("setup.sh", "echo first\n")
         project.write("uv.lock", (LOCKED / "uv.lock").read_text())
         missing = project.inv("image")
-        assert (66, True) == (missing.code, "no pyproject.toml" in missing.err)
+        assert (66, True) == (
+            missing.code,
+            "pyproject.toml does not exist" in missing.err,
+        )
         project.write("pyproject.toml", (LOCKED / "pyproject.toml").read_text())
         done = project.inv("run")
 

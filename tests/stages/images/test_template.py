@@ -60,7 +60,10 @@ def test_json(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "has no source"),
-        (WAY + 'source "null" "a" {}\nsource "amazon-ebs" "b" {}', "beside amazon-ebs"),
+        (
+            WAY + 'source "null" "a" {}\nsource "amazon-ebs" "b" {}',
+            "null source and also amazon-ebs",
+        ),
         ('source "null" "a" {}', "no variable ssh_host"),
     ],
 )
