@@ -99,7 +99,7 @@ def adopt(
         box=box.id,
         provider=context.provider.name,
         place=box.place,
-        vm=box.offer.name,
+        size=box.offer.name,
         price=box.offer.hourly,
         on_demand=box.offer.hourly_on_demand,
         created=box.created,

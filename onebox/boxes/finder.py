@@ -50,7 +50,7 @@ class BoxFinder:
         self._opened = time.monotonic()
         self._seen: set[str] = set()
         self._listed: list[Box] | None = None
-        # Once the box is determined, a change of `superseded` does not affect it.
+        # `_current` is None before `_determined` is set, and if there is no box.
         self._current: Box | None = None
         self._determined = False
 

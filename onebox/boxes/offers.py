@@ -58,7 +58,7 @@ def _find(
     offers = price_cache.complete(context, context.provider.offers(requirements))
     if requirements.types or not any(offer.priced for offer in offers):
         return offers
-    # The provider sorted the offers without the prices that the cache has added.
+    # Sort again: the provider did not have the prices that the cache has added.
     return sorted(offers, key=lambda offer: (spot and not offer.spot, rank(offer)))
 
 

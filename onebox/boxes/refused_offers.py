@@ -72,10 +72,11 @@ class RefusedOffers:
         if len(error_types) == 1 and error_types <= {QuotaExceeded, Unsuitable}:
             (error_type,) = error_types
         count = formatting.count(len(self.refused), "offer")
-        return error_type(
-            f"no capacity for {size_name}: none of {count} is available:{rows}",
-            next=self._advice(errors, option),
-        )
+        if error_type is NoCapacity:
+            message = f"no capacity for {size_name}: none of {count} is available"
+        else:
+            message = f"none of {count} for {size_name} can be used"
+        return error_type(f"{message}:{rows}", next=self._advice(errors, option))
 
     def _advice(self, errors: Sequence[OneboxError], option: str) -> str:
         """Return the advice of all errors, without duplicates."""

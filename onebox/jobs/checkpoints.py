@@ -111,7 +111,7 @@ class CheckpointPuller(threading.Thread):
         super().__init__(daemon=True)
         self._context = context
         self._ssh = ssh
-        # `Thread.run` takes the name that `take` has for the id.
+        # Not `_run`: in a thread, `run` is the method that it executes.
         self._run_id = run
         self._job = job
         self._stopped = threading.Event()

@@ -44,7 +44,7 @@ def noted_folders(context: BoxContext) -> list[str]:
         # The folders of boxes whose outputs were never fetched are not recorded.
         folders.append(template.partition("{")[0].rpartition("/")[0] or template)
     for file in sorted(context.memory.parent.glob(f"*/{FILE}")):
-        # A crash may have cut the last line short. Then that folder is pushed.
+        # A crash may have cut the last line short: then its folder is treated as code.
         with suppress(OSError, ValueError):
             folders += [
                 json.loads(line) for line in file.read_text("utf-8").splitlines()

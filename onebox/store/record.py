@@ -21,7 +21,7 @@ class Record:
 
         host_key: The public host key that the box was last instructed to use.
 
-        vm: The name of its size.
+        size: The name of its size.
 
         price: Its price in USD an hour, None if it is unknown.
 
@@ -57,7 +57,7 @@ class Record:
     provider: str = ""
     place: str = ""
     host_key: str = ""
-    vm: str = ""
+    size: str = ""
     price: float | None = None
     on_demand: float | None = None
     created: float = 0.0
