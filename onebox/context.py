@@ -18,7 +18,6 @@ from onebox.chain_state import ChainState
 from onebox.command_hints import Hints
 from onebox.errors import ConnectionLost
 from onebox.invocation import Invocation
-from onebox.moved_attributes import MovedAttributes
 from onebox.providers.base import Box, Provider
 from onebox.remote import connection, keys
 from onebox.remote.channel import AgentChannel
@@ -31,7 +30,7 @@ from onebox.store.paths import config_dir, state_dir
 from onebox.ui.screen import Screen
 
 
-class BoxContext(MovedAttributes):
+class BoxContext:
     """
     Everything that a stage needs to work on one box.
 

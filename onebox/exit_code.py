@@ -83,9 +83,9 @@ def report_interrupt(context: BoxContext) -> None:
     """Print what an interrupted chain leaves, and what to type next."""
     screen = context.screen
     screen.close_line()
-    context.superseded.clear()
+    context.chain.superseded.clear()
     try:
-        box = context.look_again()
+        box = context.boxes.refresh()
     except (OneboxError, OSError) as error:
         # Without an answer it is not proven that no box is left.
         screen.say(f"onebox: {left_by_record(context)}")
@@ -95,10 +95,10 @@ def report_interrupt(context: BoxContext) -> None:
     if box is None:
         screen.say("onebox: stopped; no box is left")
         return
-    if context.doing == "run" and context.job_state == "started":
+    if context.chain.stage == "run" and context.chain.job_state == "started":
         _report_detached(context, box)
         return
-    if context.doing == "run" and context.job_state == "starting":
+    if context.chain.stage == "run" and context.chain.job_state == "starting":
         screen.say(
             f"onebox: stopped while job {context.store.record.job} was being "
             "started; it may run"
@@ -106,19 +106,19 @@ def report_interrupt(context: BoxContext) -> None:
         screen.say(f"        {_left(context, box)}")
         screen.say("  next: inv logs follows it; inv run, if it does not run")
         return
-    screen.say(f"onebox: stopped during {context.doing or 'the command'}")
+    screen.say(f"onebox: stopped during {context.chain.stage or 'the command'}")
     screen.say(f"        {_left(context, box)}")
     screen.say(f"  next: {_how_to_resume(context)}")
 
 
 def _how_to_resume(context: BoxContext) -> str:
     """Return the command that resumes the interrupted stage."""
-    if context.doing == "teardown":
+    if context.chain.stage == "teardown":
         return "inv teardown"
-    if context.doing == "fetch":
+    if context.chain.stage == "fetch":
         # Not the same command: `inv run` would run the finished job again.
         temporary = context.store.record.ours_to_end
-        return f"inv fetch{' teardown' * context.line.owes_teardown(temporary)}"
+        return f"inv fetch{' teardown' * context.invocation.owes_teardown(temporary)}"
     return "the same command resumes; inv teardown removes the box"
 
 
@@ -136,10 +136,10 @@ def _report_detached(context: BoxContext, box: Box) -> None:
 
 def _still_running(context: BoxContext) -> str:
     """Return a sentence about the box that is left, "" if none is."""
-    context.superseded.clear()
+    context.chain.superseded.clear()
     # The cause of the error, such as a full disk, may make this query fail too.
     with suppress(OneboxError, OSError):
-        box = context.look_again()
+        box = context.boxes.refresh()
         return "" if box is None else _left(context, box)
     record = context.store.record
     return f"{record.box} may still be up" if record.box else ""

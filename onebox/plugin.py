@@ -129,13 +129,13 @@ class Stage(Task):  # type: ignore[type-arg]
             arguments = _freeze(tuple(bound.arguments.values())[1:])
             # A stage runs again after its box has gone, or a job has started.
             generation = (
-                context.ended if self.on_box else 0,
-                context.begun if self.before_job else 0,
+                context.chain.ended_boxes if self.on_box else 0,
+                context.chain.started_jobs if self.before_job else 0,
             )
             key = (self.body, arguments, only, generation)
-            if self.each_time or key not in context.done:
-                context.done[key] = self._run(c, context, only, bound)
-            return context.done[key]
+            if self.each_time or key not in context.chain.results:
+                context.chain.results[key] = self._run(c, context, only, bound)
+            return context.chain.results[key]
 
     def _run(
         self, c: Context, context: BoxContext, only: bool, bound: inspect.BoundArguments
@@ -150,7 +150,7 @@ class Stage(Task):  # type: ignore[type-arg]
             context.planning() if dry else nullcontext(),
             context.fetching_into(into),
         ):
-            context.line.begin(
+            context.invocation.begin(
                 self.name if self.builtin else "",
                 only=only,
                 # `image --keep` is about the builder, `run --keep` about the box.
@@ -158,7 +158,7 @@ class Stage(Task):  # type: ignore[type-arg]
                 own_command=bool(c.remainder or (is_run and arguments["command"])),
             )
             if not only and (dry or self._wants_needs(context)):
-                with context.line.as_need():
+                with context.invocation.as_need():
                     for need in self.needs:
                         need(c)
             with self._system_errors():

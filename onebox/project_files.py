@@ -39,8 +39,8 @@ def select_files(
         )
     selection = select(context.root, code, data, outputs, index)
     for warning in selection.warnings:
-        if warning not in context.warned:
-            context.warned.add(warning)
+        if warning not in context.chain.warned:
+            context.chain.warned.add(warning)
             context.screen.warn(warning)
     return selection
 

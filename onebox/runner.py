@@ -48,7 +48,7 @@ def frame(context: BoxContext) -> Iterator[None]:
                 raise Interrupted(signal.SIGPIPE)
         finally:
             context.close()
-            context.line.job_wanted = False
+            context.invocation.job_wanted = False
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def wants_needs(context: BoxContext, stage: str) -> bool:
             machine: no box is created for it.
     """
     if stage == "run":
-        if not context.line.own_command and run.reason(context) is None:
+        if not context.invocation.own_command and run.reason(context) is None:
             return False
         run.check(context)
     if stage in ("provision", "push", "run"):
@@ -95,8 +95,12 @@ def wants_needs(context: BoxContext, stage: str) -> bool:
             provision.check(context, context.box)
         else:
             other_providers.refuse(context)
-        if context.box is None and stage != "provision" and not context.looked:
-            context.looked = True
+        if (
+            context.box is None
+            and stage != "provision"
+            and not context.chain.files_checked
+        ):
+            context.chain.files_checked = True
             push.project_entries(context)
     return True
 

@@ -58,7 +58,7 @@ def image(
         return module.prune(context, as_, everywhere=all, yes=yes)
     if from_box:
         return module.save_from_box(context, as_, yes=yes)
-    context.line.keep_builder = keep
+    context.invocation.keep_builder = keep
     return module.perform(context, rebuild=rebuild)
 
 

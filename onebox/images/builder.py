@@ -291,7 +291,7 @@ def _builder(context: BoxContext) -> Iterator[Builder]:
                     f"the builder {box.id} is off and stays: the next inv image "
                     "resumes the save"
                 )
-            elif context.line.keep or context.line.keep_builder:
+            elif context.invocation.keep or context.invocation.keep_builder:
                 error.running = _keep(context, box)
             else:
                 error.running = _remove_after_failure(context, box)
@@ -315,7 +315,7 @@ def _remove_after_failure(context: BoxContext, box: Box) -> str:
 
 def _keep(context: BoxContext, box: Box) -> str:
     """Record the builder as kept; return how to reach it and when it goes."""
-    context.remember(kept_builder=box.id)
+    context.store.update(kept_builder=box.id)
     current = context.provider.get(box.id, box.place) or box
     off = formatting.clock(current.deadline, time.time())
     rate = formatting.rate(box.offer.hourly)

@@ -19,9 +19,9 @@ GB = 1 << 30
 
 def images(context: BoxContext) -> list[Image]:
     """Return this owner's images, newest first; one query for each command line."""
-    if context.images is None:
-        context.images = list(context.provider.images(context.owner))
-    return context.images
+    if context.cache.images is None:
+        context.cache.images = list(context.provider.images(context.owner))
+    return context.cache.images
 
 
 def show(context: BoxContext) -> None:

@@ -38,10 +38,10 @@ def save(context: BoxContext, name: str, *, yes: bool) -> Image:
             f"--from-box needs a name for the image, got {name!r}",
             next="inv image --from-box --as=my-environment",
         )
-    context.running_box()
+    context.boxes.running()
     context.lock()
     lifecycle.recover(context)
-    context.look_again()
+    context.boxes.refresh()
     box = bring_up.ready(context)
     latest = client.latest(context)
     if latest is not None and latest.state == "running":
@@ -57,7 +57,7 @@ def save(context: BoxContext, name: str, *, yes: bool) -> Image:
     image = snapshot.new_image(
         context, box.tags, name, hello.arch, recipe="", base=base
     )
-    with context.timed("image"), context.screen.stage("image") as line:
+    with context.chain.timed("image"), context.screen.stage("image") as line:
         line.doing(f"cleaning {box.id}")
         builder.on_box(context, box, partial(sanitize.clean, keep_box=True))
         line.doing(f"stopping {box.id}")
@@ -91,7 +91,7 @@ def _start(context: BoxContext, box: Box) -> None:
     minutes = context.settings.limits.boot_minutes
     with context.store.intent("start", box=box.id):
         box = context.provider.start(box, box.deadline)
-    context.made_again(box)
+    context.boxes.set_current(box)
     box = bring_up.wait(context, box, minutes * 60, lambda text: None)
-    context.made_again(box)
+    context.boxes.set_current(box)
     lifecycle.adopt(context, box)

@@ -115,7 +115,7 @@ def remove(context: BoxContext, image: Image) -> None:
     intent = {"image": asdict(image), "provider": context.provider.name}
     with context.store.intent("unsave", **intent):
         context.provider.delete_image(image)
-    context.images = None
+    context.cache.images = None
 
 
 def finish(context: BoxContext, intent: Intent) -> None:
@@ -134,7 +134,7 @@ def finish(context: BoxContext, intent: Intent) -> None:
             _update_local_state(context, intent.details.get("inputs"))
         else:
             context.provider.delete_image(image)
-            context.images = None
+            context.cache.images = None
     except Unclear:
         raise
     except OneboxError as error:
@@ -200,7 +200,7 @@ def _complete(context: BoxContext, intent: Intent, image: Image) -> bool:
 
 
 def _update_local_state(context: BoxContext, inputs: Mapping[str, str] | None) -> None:
-    context.images = None
+    context.cache.images = None
     if inputs:
         remember(context, inputs)
 

@@ -68,7 +68,7 @@ def perform(
     was_stopped = box.state == "stopped"
     with (
         power.off_again(context, box),
-        context.timed("fetch"),
+        context.chain.timed("fetch"),
         context.screen.stage("fetch") as line,
     ):
         box = _bring_up(context, box, line, rescue=rescue)
@@ -79,17 +79,21 @@ def perform(
         )
         _check_complete(context, line, fetched, partial, ended)
         if not partial:
-            context.remember(
+            context.store.update(
                 fetched=fetched.digest or "nothing", into=context.noted(context.into)
             )
-            context.fetched, context.fetched_into = fetched, context.into
+            context.chain.fetched, context.chain.fetched_into = fetched, context.into
             output_folders.note(context, context.into)
             if caller != "run":
                 receipt.copy_beside(context, context.store.record.job)
         _end_line(context, line, fetched, partial)
     if was_stopped and rescue:
         _stop_rescue_machine(context, box)
-    elif was_stopped and caller == "fetch" and "teardown" not in context.line.stages:
+    elif (
+        was_stopped
+        and caller == "fetch"
+        and "teardown" not in context.invocation.stages
+    ):
         power.rest(context, box)
     _warn_of_files_left(context, fetched)
     _warn_of_renamed_files(context, fetched)
@@ -215,15 +219,15 @@ def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:
 
 def _fetched_by_run(context: BoxContext) -> Fetched:
     """Return what `run` fetched before its chain removed the box."""
-    fetched = context.fetched
+    fetched = context.chain.fetched
     if fetched is None:
         raise UsageError(
             f"there is no box {context.title} to fetch from",
-            running=context.siblings(),
+            running=context.boxes.siblings(),
             next="inv status",
         )
     usual = context.into == context.usual_into
-    into = context.fetched_into if usual else context.into
+    into = context.chain.fetched_into if usual else context.into
     missing = fetch_outputs.changed_here(into, context.memory)
     if missing:
         raise UsageError(
@@ -276,7 +280,7 @@ def _stop_rescue_machine(context: BoxContext, box: Box) -> None:
     latest = client.latest(context)
     context.close()
     context.provider.stop(box)
-    context.look_again()
+    context.boxes.refresh()
     if latest is not None and (latest.cause or "poweroff") in run_history.TAKEN:
         context.screen.warn(
             f"job {latest.job} did not end by itself: these are the outputs that its "

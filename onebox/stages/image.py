@@ -57,7 +57,7 @@ def describe_up_to_date(context: BoxContext) -> str:
 def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     """Bring the image up to date; return it, None for the provider's base image."""
     offers.greet(context)
-    if context.store.open_intents() or context.builders:
+    if context.store.open_intents() or context.boxes.builders:
         context.lock()
         lifecycle.recover(context)
     if rebuild and recipe.title(context):
@@ -73,7 +73,7 @@ def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
             snapshot.remember(context, recipe.inputs(context))
         return image
     context.lock()
-    with context.timed("image"):
+    with context.chain.timed("image"):
         if context.settings.image.packer:
             return packer.build(context, why)
         return builder.build(context, why)

@@ -36,7 +36,7 @@ def perform(context: BoxContext) -> None:
     shown = 0
     with suppress(FileNotFoundError):
         shown = log.replay(path, context.screen.output, context.screen.output_gone)
-    context.doing, context.job_state = "run", "started"
+    context.chain.stage, context.chain.job_state = "run", "started"
     run = run_history.read(context)
     run_id = run.id if run is not None and run.has(job_id) else job_id
     record = follow.watch(context, box, job_id, run=run_id, shown=shown)

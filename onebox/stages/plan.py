@@ -46,14 +46,14 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
         left_out = push.describe_left_out(context) if stage == "push" else ""
         detail = "; ".join(filter(None, [reason, left_out]))
         _print_line(context, stage, "kept", "would run", detail)
-    if stage == "run" and reason is not None and not context.line.only:
+    if stage == "run" and reason is not None and not context.invocation.only:
         _show_end_of_chain(context)
 
 
 def show_run(context: BoxContext) -> None:
     """Print the plan of `inv run`."""
     with context.planning():
-        context.line.begin("run", only=False, keep=False, own_command=False)
+        context.invocation.begin("run", only=False, keep=False, own_command=False)
         if run.reason(context) is None:
             show(context, "run")
             return
@@ -65,12 +65,12 @@ def _show_end_of_chain(context: BoxContext) -> None:
     """Print what follows the job: the fetch, and whether the box is torn down."""
     outputs = ", ".join(roots(context)) or "no [fetch] outputs are configured"
     _print_line(context, "fetch", "kept", "would run", outputs)
-    if context.box is None and context.line.makes_for_itself:
+    if context.box is None and context.invocation.makes_for_itself:
         reason = "the chain creates the box for this job only"
-    elif not context.line.owes_teardown(context.store.record.ours_to_end):
+    elif not context.invocation.owes_teardown(context.store.record.ours_to_end):
         _print_line(context, "teardown", "done", "would not run", "the box is kept")
         return
-    elif "teardown" in context.line.stages:
+    elif "teardown" in context.invocation.stages:
         reason = "teardown is on the command line"
     else:
         reason = "an earlier chain created the box for its job only"

@@ -79,7 +79,7 @@ def restart_refusal(context: BoxContext, run: Run, box: Box, attempts: int) -> s
     limits = context.settings.limits
     if not box.offer.spot:
         return "only jobs on spot capacity are restarted"
-    if context.line.only:
+    if context.invocation.only:
         return "--only restarts nothing"
     if attempts > limits.retries:
         return f"[limits] retries = {limits.retries}"
@@ -110,18 +110,18 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
 
         NoCapacity: No offer has capacity now.
     """
-    if not context.line.owes_teardown(context.store.record.ours_to_end):
+    if not context.invocation.owes_teardown(context.store.record.ours_to_end):
         # The user owns this box, so its replacement must survive the run too.
-        context.line.box_wanted = True
+        context.invocation.box_wanted = True
     _leave(context, run, box)
     while True:
         attempts += 1
         # The limit of cost holds for all attempts together.
-        context.spent_before = run_history.account(run, box).cost
+        context.chain.spent_before = run_history.account(run, box).cost
         try:
             provision.perform(context)
             push.perform(context)
-            new_box = context.running_box()
+            new_box = context.boxes.running()
             restore(context, run, new_box)
             return new_box, attempts
         except NoCapacity as error:
@@ -129,7 +129,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
             error.next = f"{resume}, once there is capacity; {error.next}"
             raise
         except (Lost, Preempted):
-            lost_box = context.look_again()
+            lost_box = context.boxes.refresh()
             if lost_box is not None:
                 if not preemption.taken(context, lost_box):
                     raise
@@ -144,7 +144,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
 
 def restore(context: BoxContext, run: Run, box: Box) -> None:
     """Copy the run's newest checkpoints to a new box; note if there are none."""
-    with context.timed("restore"):
+    with context.chain.timed("restore"):
         pull = checkpoints.put_back(context, box, run.id)
     if pull is None:
         why = "no checkpoints were pulled"
@@ -170,7 +170,7 @@ def given_up(context: BoxContext, run: Run, box: Box, refusal: str) -> Preempted
         where = formatting.path(str(folder.relative_to(context.root)))
         text += f"\n    {checkpoints.describe(pull)} are in {where}"
     next_command = _resume_command(context, run)
-    kept_disks = sorted(context.superseded)
+    kept_disks = sorted(context.chain.superseded)
     if current is not None and current.state in ("stopping", "stopped"):
         kept_disks.append(box.id)
     if kept_disks:
@@ -204,7 +204,7 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
     Raises:
         OutputsHeld: The box still runs, and not all outputs could be fetched.
     """
-    with context.timed("recover"), context.screen.stage("recover") as line:
+    with context.chain.timed("recover"), context.screen.stage("recover") as line:
         current = context.provider.get(box.id, box.place)
         saved = False
         if current is not None and current.state == "running":
@@ -224,7 +224,7 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
         if current is not None and not saved:
             # The record keeps this box until the next one exists. If this command is
             # killed before, the next one recognizes the box and removes it.
-            context.superseded.add(box.id)
+            context.chain.superseded.add(box.id)
             _expect_new_box(context)
             line.end("", f"the disk of {box.id} is kept until the job has ended")
         else:
@@ -260,9 +260,9 @@ def _remove(context: BoxContext, box: Box) -> None:
 def _expect_new_box(context: BoxContext) -> None:
     """Forget the old box, so that the next one is requested and announced as new."""
     context.forget_connection()
-    context.forget_look()
-    context.offers.clear()
-    context.ended += 1
+    context.boxes.invalidate()
+    context.cache.offers.clear()
+    context.chain.ended_boxes += 1
 
 
 def _resume_command(context: BoxContext, run: Run) -> str:

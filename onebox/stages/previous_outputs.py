@@ -48,5 +48,5 @@ def fetch_outputs(
             partial=last_job.state == "lost",
             ended=last_job.record,
         )
-    context.fetched_earlier = last_job.job
+    context.chain.fetched_earlier_job = last_job.job
     return last_job

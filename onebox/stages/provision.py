@@ -37,7 +37,7 @@ def reason(context: BoxContext) -> str | None:
 
 def describe_up_to_date(context: BoxContext) -> str:
     """Return a phrase for the box that is up."""
-    box = context.running_box()
+    box = context.boxes.running()
     age = formatting.seconds(max(context.now() - box.created, 0))
     return f"{box.id}, {box.place}, up {age}"
 
@@ -47,12 +47,12 @@ def perform(context: BoxContext) -> Box:
     offers.greet(context)
     context.lock()
     lifecycle.recover(context)
-    context.look_again()
+    context.boxes.refresh()
     why = reason(context)
     offers.announce(context)
     if why is None:
-        return _reuse(context, context.running_box())
-    with context.timed("provision"):
+        return _reuse(context, context.boxes.running())
+    with context.chain.timed("provision"):
         return _bring_up(context)
 
 
@@ -61,7 +61,7 @@ def _reuse(context: BoxContext, box: Box) -> Box:
         # The command that created it was killed before the box was reachable.
         boot_seconds = context.settings.limits.boot_minutes * 60
         box = bring_up.wait(context, box, boot_seconds, lambda text: None)
-        context.made_again(box)
+        context.boxes.set_current(box)
     context.screen.line("provision", "done", "up to date", describe_up_to_date(context))
     if not context.provider.stopped_is_free:
         _print_notes(context, box)
@@ -91,12 +91,12 @@ def _bring_up(context: BoxContext) -> Box:
         try:
             boot_seconds = context.settings.limits.boot_minutes * 60
             box = bring_up.wait(context, box, boot_seconds, line.doing)
-            context.made_again(box)
+            context.boxes.set_current(box)
         except (OneboxError, Interrupted):
             line.doing("removing the new box")
             lifecycle.remove(context, box)
             context.store.forget()
-            context.look_again()
+            context.boxes.refresh()
             raise
         line.end("", f"{box.id}, {box.place}, host key verified")
     image.remove_replaced(context, box)
@@ -113,9 +113,9 @@ def _adopt(context: BoxContext, box: Box) -> None:
     """Record the box as this project's; an empty record is filled from its tags."""
     lifecycle.adopt(context, box)
     if box.bootstrap_key:
-        context.made_again(bring_up.secure(context, box))
-    if context.line.box_wanted or context.line.keep:
-        context.remember(ours_to_end=False)
+        context.boxes.set_current(bring_up.secure(context, box))
+    if context.invocation.box_wanted or context.invocation.keep:
+        context.store.update(ours_to_end=False)
 
 
 def check(context: BoxContext, box: Box) -> None:

@@ -54,7 +54,7 @@ def perform(context: BoxContext) -> None:
     # A push must not change the files of a running job, nor overwrite outputs that
     # are not fetched.
     previous_outputs.fetch_outputs(context, bring_up.ready(context))
-    with context.timed("push"), context.screen.stage("push") as line:
+    with context.chain.timed("push"), context.screen.stage("push") as line:
         line.doing("reading the project's files")
         left_out = ""
 
@@ -69,7 +69,7 @@ def perform(context: BoxContext) -> None:
                 channel, context.root, entries, _index(context), line.progress
             )
         )
-        context.pushed = pushed.digest
+        context.chain.pushed_digest = pushed.digest
         count = formatting.count(pushed.files, "file")
         amount = f"{count}, {formatting.byte_count(pushed.bytes)}"
         if not pushed.sent_files and not pushed.deleted:

@@ -65,7 +65,7 @@ def reason(context: BoxContext) -> str | None:
 
 def check(context: BoxContext) -> None:
     """Raise OneboxError if the job cannot start, for a reason visible from here."""
-    if not context.line.own_command:
+    if not context.invocation.own_command:
         configured_command(context)
     secret_values(context)
 
@@ -113,7 +113,9 @@ def perform(
     shell_line = (line or configured_command(context)) if argv is None else None
     command = _Command(argv, shell_line, secret_values(context), configured)
     unfetched_job = _unfetched_job(context, command.line)
-    last_job = previous_outputs.fetch_outputs(context, box, only=context.line.only)
+    last_job = previous_outputs.fetch_outputs(
+        context, box, only=context.invocation.only
+    )
     if _has_succeeded(last_job, unfetched_job) and not _confirm_rerun(
         context, unfetched_job, yes
     ):
@@ -125,10 +127,10 @@ def perform(
         context.screen.note(f"resuming the run of job {run.id}")
         preemption_recovery.restore(context, run, box)
     if detach:
-        with context.timed("run"):
+        with context.chain.timed("run"):
             run = _record_attempt(context, command, run, box)
             _start(context, command, run, box)
-        context.line.keep = context.line.detached = True
+        context.invocation.keep = context.invocation.detached = True
         _print_detached(context, box, run.job)
         return None
     return _run_attempts(context, command, run, box)
@@ -203,10 +205,10 @@ def _run_attempts(
 def _record_attempt(context: BoxContext, command: _Command, run: Run, box: Box) -> Run:
     """Record an attempt before it starts, so that a crash cannot lose its job."""
     job_id = time.strftime("%Y%m%d-%H%M%S-") + randomness.token_hex(2)
-    context.begun += 1
-    context.job_state = "starting"
+    context.chain.started_jobs += 1
+    context.chain.job_state = "starting"
     usual = context.into == context.usual_into
-    context.remember(
+    context.store.update(
         job=job_id,
         job_outputs="\n".join(asked_for(context)),
         job_command=command.line,
@@ -234,9 +236,9 @@ def _start(context: BoxContext, command: _Command, run: Run, box: Box) -> None:
         )
     except (UsageError, AgentError):
         run_history.withdraw(context, run)
-        context.job_state = ""
+        context.chain.job_state = ""
         raise
-    context.job_state = "started"
+    context.chain.job_state = "started"
 
 
 def _run_attempt(
@@ -256,7 +258,7 @@ def _run_attempt(
     """
     began = time.time()
     try:
-        with context.timed("run"):
+        with context.chain.timed("run"):
             _start(context, command, run, box)
             record = watch(context, box, run.job, run=run.id, attempt=attempt)
     except (Lost, Preempted) as error:
@@ -292,9 +294,9 @@ def _make_receipt(
 ) -> Receipt:
     succeeded = record.cause == "exit" and not record.code
     key = None
-    if command.configured and succeeded and context.pushed:
+    if command.configured and succeeded and context.chain.pushed_digest:
         # The digest of the push: local files may have been edited since.
-        key = _inputs(context, context.pushed, box.image)
+        key = _inputs(context, context.chain.pushed_digest, box.image)
     return receipt.make(
         context,
         box,
@@ -317,7 +319,7 @@ def _finish(
     """
     context.chain.receipt = draft
     try:
-        if not context.line.only:
+        if not context.invocation.only:
             fetched = fetch.perform(context, caller="run", ended=ended)
             draft = replace(draft, outputs=OutputCount(fetched.files, fetched.bytes))
     finally:
@@ -335,7 +337,7 @@ def _fetch_before_preemption(
     context.chain.receipt = draft
     try:
         salvage.last_pull(context, run, box)
-        if not context.line.only:
+        if not context.invocation.only:
             fetched = fetch.perform(context, caller="run")
             draft = replace(draft, outputs=OutputCount(fetched.files, fetched.bytes))
     except (Lost, Preempted):
@@ -349,7 +351,7 @@ def _unfetched_job(context: BoxContext, command: str) -> str:
     record = context.store.record
     same = record.job_command == command and not record.discarded
     # The push of this line may just have fetched them.
-    unfetched = not record.fetched or context.fetched_earlier == record.job
+    unfetched = not record.fetched or context.chain.fetched_earlier_job == record.job
     return record.job if same and unfetched else ""
 
 

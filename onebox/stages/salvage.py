@@ -39,15 +39,15 @@ def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
         OutputsHeld: Some outputs could not be fetched: the disk stays.
     """
     record = context.store.record
-    if not context.line.owes_teardown(record.ours_to_end):
+    if not context.invocation.owes_teardown(record.ours_to_end):
         # The user owns this box, so its replacement must survive the run too.
-        context.line.box_wanted = True
+        context.invocation.box_wanted = True
     if record.box != box.id or record.job:
         _read_disk(context, box, line)
     line.doing(f"removing {box.id}")
     lifecycle.remove(context, box)
     context.store.forget()
-    context.look_again()
+    context.boxes.refresh()
 
 
 def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool:
@@ -120,7 +120,7 @@ def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
         # error is the one to report.
         with suppress(OneboxError):
             context.provider.stop(box)
-        context.forget_look()
+        context.boxes.invalidate()
         raise
 
 

@@ -108,7 +108,7 @@ def _judge_boxes(context: BoxContext) -> tuple[list[_Verdict], list[str]]:
     unreachable: list[str] = []
     for name in _used_providers(context):
         try:
-            provider = context.provider_called(name)
+            provider = context.load_provider(name)
             boxes = provider.find(context.owner, everywhere=True)
         except OneboxError as error:
             unreachable.append(f"{name} ({error.message})")
@@ -131,7 +131,7 @@ def _find_free(
         if any(entry.startswith(f"{name} (") for entry in unreachable):
             continue
         try:
-            provider = context.provider_called(name)
+            provider = context.load_provider(name)
             resources = provider.free_things(context.owner, everywhere=True)
         except OneboxError as error:
             unreachable.append(f"{name} ({error.message})")

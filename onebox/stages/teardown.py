@@ -68,8 +68,8 @@ def perform(
     """
     context.lock()
     lifecycle.recover(context)
-    context.superseded.clear()
-    box = context.look_again()
+    context.chain.superseded.clear()
+    box = context.boxes.refresh()
     if box is None:
         _clean_up_without_box(context)
         if end_run:
@@ -125,7 +125,7 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
     Args:
         error: The error that ended the chain, None if it succeeded.
     """
-    line, record = context.line, context.store.record
+    line, record = context.invocation, context.store.record
     # Any other error is reported with the box that is still up.
     completed = error is None or isinstance(error, JobFailed)
     line.leaves_box = line.leaves_box and completed
@@ -150,7 +150,7 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
 
 def print_kept_box(context: BoxContext) -> None:
     """Print the box that a finished command line leaves up, if it leaves one."""
-    box = context.box if context.line.leaves_box else None
+    box = context.box if context.invocation.leaves_box else None
     if box is not None:
         off = formatting.clock(box.deadline, time.time())
         context.screen.line(
@@ -193,15 +193,15 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     if box.state != "stopped" or box.disk_only or checked or record.discarded:
         return box
     fetch.perform(context, caller="teardown")
-    return context.look_again() or box
+    return context.boxes.refresh() or box
 
 
 def _remove(
     context: BoxContext, box: Box, *, discard: bool, yes: bool, unused: bool
 ) -> list[str]:
     """Remove the box and superseded disks; return the ids of the disks that stay."""
-    with context.timed("teardown"), context.screen.stage("teardown") as line:
-        disks = context.others
+    with context.chain.timed("teardown"), context.screen.stage("teardown") as line:
+        disks = context.boxes.preempted
         line.doing("checking that the outputs are fetched")
         if not discard and not unused:
             held_outputs.check_box(context, box, line.doing)
@@ -239,14 +239,14 @@ def _end_run(context: BoxContext) -> None:
 
 def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
     """Remove the chain's temporary box and print the receipt of its job."""
-    box, record = context.look_again(), context.store.record
+    box, record = context.boxes.refresh(), context.store.record
     if box is None and context.store.open_intents():
         # A killed command removed the box before it could record that.
         perform(context, end_run=False)
     if box is None or (box.state != "running" and record.job and not record.fetched):
         return
     # If the box was found by its tags only, it is unknown whether a job ran on it.
-    recorded = context.line.made_box or record.ours_to_end
+    recorded = context.invocation.made_box or record.ours_to_end
     created = record.created or context.now()
     unused = recorded and not record.job
     perform(context, after_failure=failed, unused=unused, end_run=False)
@@ -301,15 +301,15 @@ def _remove_superseded(context: BoxContext) -> None:
     if context.chain.receipt is None or run is None or not run.attempts[1:]:
         return
     try:
-        box = context.look_again()
+        box = context.boxes.refresh()
         if box is None or box.id != record.box or not record.fetched:
             return
-        for disk in context.others:
+        for disk in context.boxes.preempted:
             if preemption_recovery.is_superseded(context, disk):
                 with context.screen.stage("teardown") as line, held():
                     lifecycle.remove(context, disk)
                     line.end("", f"{disk.id}, of an earlier attempt: gone")
-        context.look_again()
+        context.boxes.refresh()
     except OneboxError as error:
         # Not a failure of the job: the next teardown tries again.
         context.screen.note(f"a disk of an earlier attempt stays: {error.message}")
@@ -317,7 +317,11 @@ def _remove_superseded(context: BoxContext) -> None:
 
 def _leaves_box_up(context: BoxContext) -> bool:
     """Return whether a box used by the line is up without a detached job."""
-    if context.line.detached or context.line.dry or not context.line.box_used:
+    if (
+        context.invocation.detached
+        or context.invocation.dry
+        or not context.invocation.box_used
+    ):
         return False
     with suppress(OneboxError):
         box = context.box
