@@ -53,8 +53,10 @@ def unescape(text: str) -> str:
 
 def of_box(request: Request) -> list[str]:
     """Return the tags of the droplet that a request creates."""
-    pairs = BoxMetadata.of_request(request).with_deadline(request.arming.deadline)
-    stored = pairs.to_pairs()
+    box = BoxMetadata.of_request(request).with_deadline(request.arming.deadline)
+    # A comment could make the tag too long.
+    host_key = kernel.without_comment(box.host_key)
+    stored = replace(box, host_key=host_key).to_pairs()
     return [MANAGED, *(tag(key, stored[key]) for key in _STORED if key in stored)]
 
 

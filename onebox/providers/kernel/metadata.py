@@ -62,7 +62,7 @@ class BoxMetadata:
             tags=request.tags,
             size=request.offer,
             image=request.image.id if request.image else "",
-            host_key=without_comment(request.host_key.public),
+            host_key=request.host_key.public,
             bootstrap_key=True,
             deadline=request.arming.deadline,
             user_key=without_comment(request.user_key),
