@@ -24,7 +24,8 @@ from onebox.agent.files.manifest import Entry
 from onebox.providers.base import Box, Offer, Tags
 from onebox.remote import connection, keys
 from onebox.remote.agent_bundle import bundle
-from onebox.store.box_store import config_dir, owner, state_dir
+from onebox.store.identity import owner
+from onebox.store.paths import config_dir, state_dir
 from onebox.transfer import fetch_outputs, push_files
 from onebox.transfer.select import select
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import UsageError
-from onebox.jobs import output_folders
+from onebox.jobs import output_paths
 from onebox.jobs.output_paths import roots
 from onebox.store import private_paths
 from onebox.transfer.select import Selection, select
@@ -48,7 +48,7 @@ def select_files(
 def select_project(context: BoxContext, index: Index | None = None) -> Selection:
     """Select the files that `[push]` names; see `select_files`."""
     push = context.settings.push
-    outputs = [*roots(context), *output_folders.noted(context)]
+    outputs = [*roots(context), *output_paths.noted_folders(context)]
     return select_files(context, push.code, push.data, outputs, index)
 
 

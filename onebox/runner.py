@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from onebox.boxes import offers, other_providers
+from onebox.boxes import announcement, other_providers
 from onebox.context import BoxContext
 from onebox.errors import OneboxError
 from onebox.exit_code import exit_code, left_by_record, report_interrupt, system_failed
@@ -90,7 +90,7 @@ def wants_needs(context: BoxContext, stage: str) -> bool:
         run.check(context)
     if stage in ("provision", "push", "run"):
         check_files(context.settings, context.root)
-        offers.greet(context)
+        announcement.greet(context)
         if context.box is not None:
             provision.check(context, context.box)
         else:

@@ -35,15 +35,10 @@ from hypothesis.stateful import (
 from onebox.errors import Busy, StateError
 from onebox.signals import Interrupted, caught
 from onebox.store.atomic_files import private_dir, write_atomically
-from onebox.store.box_store import (
-    BoxStore,
-    Record,
-    config_dir,
-    local_root,
-    owner,
-    random_id,
-    state_dir,
-)
+from onebox.store.box_store import BoxStore
+from onebox.store.identity import owner, random_id
+from onebox.store.paths import config_dir, local_root, state_dir
+from onebox.store.record import Record
 
 ROOT = Path(__file__).parent.parent
 STRACE = shutil.which("strace")

@@ -141,17 +141,3 @@ def check_price(context: BoxContext, offer: Offer, size: Size | None = None) -> 
 def why_unpriced(context: BoxContext) -> str:
     """Return the reason for a missing price."""
     return context.provider.unpriced or "the price list does not contain it"
-
-
-def greet(context: BoxContext) -> None:
-    """Call `announcement.greet`; the callers will be changed to import it."""
-    from onebox.boxes import announcement
-
-    announcement.greet(context)
-
-
-def announce(context: BoxContext) -> None:
-    """Call `announcement.announce`; the callers will be changed to import it."""
-    from onebox.boxes import announcement
-
-    announcement.announce(context)

@@ -10,7 +10,8 @@ from onebox import formatting
 from onebox.boxes.provider_choice import box_exists
 from onebox.errors import OneboxError, UsageError
 from onebox.providers.base import Box
-from onebox.store.box_store import BoxStore, Record
+from onebox.store.box_store import BoxStore
+from onebox.store.record import Record
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from onebox import formatting
-from onebox.boxes import bring_up, lifecycle
+from onebox.boxes import bring_up, create, delete
 from onebox.errors import BoxFailed, OneboxError
 from onebox.images import catalog, python_env, recipe, sanitize, snapshot
 from onebox.jobs import client
@@ -281,7 +281,7 @@ def _builder(context: BoxContext) -> Iterator[Builder]:
     inputs = recipe.inputs(context)
     log = open_log(context, inputs)
     try:
-        box = lifecycle.create(context, kind="builder", image=None)
+        box = create.create(context, kind="builder", image=None)
         builder = Builder(context, box, inputs, log)
         try:
             yield builder
@@ -297,9 +297,9 @@ def _builder(context: BoxContext) -> Iterator[Builder]:
                 error.running = _remove_after_failure(context, box)
             raise
         except BaseException:
-            lifecycle.remove(context, box)
+            delete.delete(context, box)
             raise
-        lifecycle.remove(context, box)
+        delete.delete(context, box)
     finally:
         log.close()
 
@@ -307,7 +307,7 @@ def _builder(context: BoxContext) -> Iterator[Builder]:
 def _remove_after_failure(context: BoxContext, box: Box) -> str:
     """Remove the builder; return a sentence if that failed, else ""."""
     try:
-        lifecycle.remove(context, box)
+        delete.delete(context, box)
     except OneboxError as error:
         return f"the builder {box.id} could not be removed: {error.message}"
     return ""

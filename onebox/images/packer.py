@@ -33,7 +33,7 @@ from onebox.providers.base import Image, Tags
 from onebox.remote import keys
 from onebox.signals import Interrupted
 from onebox.store.atomic_files import private_dir, write_atomically
-from onebox.store.box_store import config_dir
+from onebox.store.paths import config_dir
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from onebox.boxes import bring_up, lifecycle
+from onebox.boxes import bring_up, create, replay_journal
 from onebox.errors import OneboxError, UsageError
 from onebox.images import builder, catalog, recipe, sanitize, snapshot
 from onebox.jobs import client
@@ -40,7 +40,7 @@ def save(context: BoxContext, name: str, *, yes: bool) -> Image:
         )
     context.boxes.running()
     context.lock()
-    lifecycle.recover(context)
+    replay_journal.replay(context)
     context.boxes.refresh()
     box = bring_up.ready(context)
     latest = client.latest(context)
@@ -94,4 +94,4 @@ def _start(context: BoxContext, box: Box) -> None:
     context.boxes.set_current(box)
     box = bring_up.wait(context, box, minutes * 60, lambda text: None)
     context.boxes.set_current(box)
-    lifecycle.adopt(context, box)
+    create.adopt(context, box)

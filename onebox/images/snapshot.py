@@ -20,7 +20,7 @@ from onebox.images import packer_output
 from onebox.providers.base import Box, Image, Tags
 from onebox.signals import Interrupted
 from onebox.store.atomic_files import private_dir, write_atomically
-from onebox.store.box_store import random_id
+from onebox.store.identity import random_id
 from onebox.store.journal import Intent, Outcome
 
 if TYPE_CHECKING:

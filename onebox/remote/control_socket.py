@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onebox.errors import OneboxError
 from onebox.store.atomic_files import private_dir
-from onebox.store.box_store import state_dir
+from onebox.store.paths import state_dir
 
 # The length of a socket's file name (see `connection`).
 NAME_BYTES = 27

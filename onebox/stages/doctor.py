@@ -17,7 +17,7 @@ from onebox.providers.base import Check
 from onebox.remote import connection
 from onebox.settings import check_files
 from onebox.store.atomic_files import private_dir
-from onebox.store.box_store import config_dir, state_dir
+from onebox.store.paths import config_dir, state_dir
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import bring_up, power
 from onebox.errors import OutputsHeld, UsageError
-from onebox.jobs import client, output_folders, receipt, run_history
+from onebox.jobs import client, output_paths, receipt, run_history
 from onebox.jobs.output_paths import roots
 from onebox.providers.base import Box
 from onebox.stages import held_outputs
@@ -83,7 +83,7 @@ def perform(
                 fetched=fetched.digest or "nothing", into=context.noted(context.into)
             )
             context.chain.fetched, context.chain.fetched_into = fetched, context.into
-            output_folders.note(context, context.into)
+            output_paths.note_folder(context, context.into)
             if caller != "run":
                 receipt.copy_beside(context, context.store.record.job)
         _end_line(context, line, fetched, partial)

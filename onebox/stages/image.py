@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import lifecycle, offers
+from onebox.boxes import announcement, offers, replay_journal
 from onebox.errors import ConfigError
 from onebox.images import builder, catalog, packer, recipe, save_box, snapshot
 from onebox.providers.base import Box, Image
@@ -56,15 +56,15 @@ def describe_up_to_date(context: BoxContext) -> str:
 
 def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
     """Bring the image up to date; return it, None for the provider's base image."""
-    offers.greet(context)
+    announcement.greet(context)
     if context.store.open_intents() or context.boxes.builders:
         context.lock()
-        lifecycle.recover(context)
+        replay_journal.replay(context)
     if rebuild and recipe.title(context):
         why: str | None = "--rebuild"
     else:
         why = reason(context)
-    offers.announce(context)
+    announcement.announce(context)
     if why is None:
         detail = describe_up_to_date(context)
         context.screen.line("image", "done", "up to date", detail)

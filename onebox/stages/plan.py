@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from onebox.boxes import offers
+from onebox.boxes import announcement
 from onebox.jobs import client
 from onebox.jobs.output_paths import roots
 from onebox.stages import (
@@ -35,7 +35,7 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
     if stage not in _REASONS:
         return
     if stage in ("image", "provision"):
-        offers.announce(context)
+        announcement.announce(context)
     reason = _REASONS[stage](context)
     if stage == "run" and reason is not None:
         command = command or context.settings.run.command or ""

@@ -14,7 +14,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import lifecycle, power
+from onebox.boxes import delete, power
 from onebox.errors import (
     BoxFailed,
     Lost,
@@ -252,7 +252,7 @@ def _read_free_disk(context: BoxContext, run: Run, box: Box, line: StageLine) ->
 
 
 def _remove(context: BoxContext, box: Box) -> None:
-    lifecycle.remove(context, box)
+    delete.delete(context, box)
     context.store.forget()
     _expect_new_box(context)
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import bring_up, lifecycle, offers, other_providers, power
+from onebox.boxes import (
+    announcement,
+    bring_up,
+    create,
+    delete,
+    host_key,
+    other_providers,
+    power,
+    replay_journal,
+)
 from onebox.errors import OneboxError, UsageError
 from onebox.providers.base import Box
 from onebox.signals import Interrupted
@@ -44,12 +53,12 @@ def describe_up_to_date(context: BoxContext) -> str:
 
 def perform(context: BoxContext) -> Box:
     """Bring up the box and return it."""
-    offers.greet(context)
+    announcement.greet(context)
     context.lock()
-    lifecycle.recover(context)
+    replay_journal.replay(context)
     context.boxes.refresh()
     why = reason(context)
-    offers.announce(context)
+    announcement.announce(context)
     if why is None:
         return _reuse(context, context.boxes.running())
     with context.chain.timed("provision"):
@@ -87,14 +96,14 @@ def _bring_up(context: BoxContext) -> Box:
             salvage.read_and_remove(context, old, line)
         line.doing("creating the box")
         boot_image = image.find(context)
-        box = lifecycle.create(context, kind="box", image=boot_image, doing=line.doing)
+        box = create.create(context, kind="box", image=boot_image, doing=line.doing)
         try:
             boot_seconds = context.settings.limits.boot_minutes * 60
             box = bring_up.wait(context, box, boot_seconds, line.doing)
             context.boxes.set_current(box)
         except (OneboxError, Interrupted):
             line.doing("removing the new box")
-            lifecycle.remove(context, box)
+            delete.delete(context, box)
             context.store.forget()
             context.boxes.refresh()
             raise
@@ -111,9 +120,9 @@ def _print_notes(context: BoxContext, box: Box) -> None:
 
 def _adopt(context: BoxContext, box: Box) -> None:
     """Record the box as this project's; an empty record is filled from its tags."""
-    lifecycle.adopt(context, box)
+    create.adopt(context, box)
     if box.bootstrap_key:
-        context.boxes.set_current(bring_up.secure(context, box))
+        context.boxes.set_current(host_key.replace_bootstrap_key(context, box))
     if context.invocation.box_wanted or context.invocation.keep:
         context.store.update(ours_to_end=False)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import lifecycle, power
+from onebox.boxes import delete, power
 from onebox.errors import BoxFailed, Busy, Lost, OneboxError, OutputsHeld, Preempted
 from onebox.jobs import checkpoints, client, run_history
 from onebox.jobs.run_history import Run
@@ -45,7 +45,7 @@ def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
     if record.box != box.id or record.job:
         _read_disk(context, box, line)
     line.doing(f"removing {box.id}")
-    lifecycle.remove(context, box)
+    delete.delete(context, box)
     context.store.forget()
     context.boxes.refresh()
 

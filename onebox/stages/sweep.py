@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting, providers
-from onebox.boxes import lifecycle
+from onebox.boxes import delete
 from onebox.errors import OneboxError
 from onebox.providers.base import Box, FreeThing, Provider
 from onebox.remote import connection, keys
 from onebox.remote.answers import JobStatus
 from onebox.store.atomic_files import clear_drafts, private_dir
-from onebox.store.box_store import config_dir, providers_used, state_dir
+from onebox.store.identity import providers_used
+from onebox.store.paths import config_dir, state_dir
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -164,7 +165,7 @@ def _remove_free(
         if resource.why:
             continue
         title = f"{resource.kind} {resource.id}"
-        problem = lifecycle.remove_free(provider, context.owner, resource)
+        problem = delete.remove_free(provider, context.owner, resource)
         if problem:
             context.screen.line("sweep", "kept", f"{title}: {problem}", "")
         else:
@@ -256,7 +257,7 @@ def _remove(context: BoxContext, expired: list[_Verdict]) -> list[str]:
                 context.screen.line("sweep", "kept", current.text, box_id)
                 continue
             provider.delete(box)
-            lifecycle.see_gone(provider, box_id, box.place)
+            delete.wait_until_gone(provider, box_id, box.place)
         except OneboxError as error:
             failed.append(f"{box_id}: {error.message}")
             continue

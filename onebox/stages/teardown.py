@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import lifecycle, other_providers, power
+from onebox.boxes import delete, other_providers, power, replay_journal
 from onebox.errors import (
     HostKeyMismatch,
     JobFailed,
@@ -67,7 +67,7 @@ def perform(
         OutputsHeld: Outputs are not fetched: the box or disk that has them stays.
     """
     context.lock()
-    lifecycle.recover(context)
+    replay_journal.replay(context)
     context.chain.superseded.clear()
     box = context.boxes.refresh()
     if box is None:
@@ -112,7 +112,7 @@ def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
     if errors:
         raise errors[0]
     if not names and not elsewhere:
-        lifecycle.tidy(context)
+        delete.remove_unused(context)
         context.screen.line("teardown", "done", "up to date", "no box is left")
 
 
@@ -166,7 +166,7 @@ def _clean_up_without_box(context: BoxContext) -> None:
     """Remove the local state and the cloud resources of a box that is gone."""
     other_providers.refuse(context)
     last = context.store.record.box
-    lifecycle.tidy(context, [last] if last else [])
+    delete.remove_unused(context, [last] if last else [])
     context.store.forget()
     context.choose_provider()
     context.forget_connection()
@@ -216,9 +216,9 @@ def _remove(
             line.doing(f"removing {part.id}")
             with held():
                 # Ctrl-C waits until the provider has answered this call.
-                lifecycle.remove(context, part)
+                delete.delete(context, part)
         removed = [part.id for part in [box, *removable]]
-        lifecycle.tidy(context, removed)
+        delete.remove_unused(context, removed)
         context.end_with_box()
         line.end("", f"{formatting.some(removed)}: machine, disk, keys: gone")
     return [disk.id for disk in disks if disk not in removable]
@@ -307,7 +307,7 @@ def _remove_superseded(context: BoxContext) -> None:
         for disk in context.boxes.preempted:
             if preemption_recovery.is_superseded(context, disk):
                 with context.screen.stage("teardown") as line, held():
-                    lifecycle.remove(context, disk)
+                    delete.delete(context, disk)
                     line.end("", f"{disk.id}, of an earlier attempt: gone")
         context.boxes.refresh()
     except OneboxError as error:

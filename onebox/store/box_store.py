@@ -18,24 +18,8 @@ from typing import Any
 from onebox.errors import StateError
 from onebox.store import lock
 from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
-from onebox.store.identity import note_provider, owner, providers_used, random_id
 from onebox.store.journal import Intent, Journal, Outcome
-from onebox.store.paths import config_dir, local_root, state_dir
-from onebox.store.record import FORMAT, Record, is_newer, is_valid
-
-__all__ = [
-    "FORMAT",
-    "BoxStore",
-    "Record",
-    # Imported from here until the other packages use `paths` and `identity`.
-    "config_dir",
-    "local_root",
-    "note_provider",
-    "owner",
-    "providers_used",
-    "random_id",
-    "state_dir",
-]
+from onebox.store.record import Record, is_newer, is_valid
 
 
 class BoxStore:

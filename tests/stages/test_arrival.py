@@ -17,7 +17,7 @@ from onebox.providers.local import processes
 from onebox.providers.local.provider import Local
 from onebox.remote.channel import AgentChannel
 from onebox.stages import provision
-from onebox.store.box_store import local_root
+from onebox.store.paths import local_root
 
 from ..conftest import send
 from .test_disks import Line, Paid, line

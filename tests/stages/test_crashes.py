@@ -10,7 +10,7 @@ import pytest
 from onebox.errors import Lost
 from onebox.providers.base import Box
 from onebox.stages import fetch, run
-from onebox.store.box_store import local_root
+from onebox.store.paths import local_root
 
 from ..conftest import Project
 from .test_disks import Line, Paid

@@ -20,7 +20,8 @@ from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from onebox.stages import fetch, run, teardown
-from onebox.store.box_store import config_dir, local_root, owner
+from onebox.store.identity import owner
+from onebox.store.paths import config_dir, local_root
 
 from ..conftest import Project
 from .inprocess import type_line

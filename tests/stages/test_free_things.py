@@ -12,7 +12,8 @@ import pytest
 from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import Settings
-from onebox.store.box_store import config_dir, owner
+from onebox.store.identity import owner
+from onebox.store.paths import config_dir
 
 from ..conftest import Project
 from ..providers.conftest import keys

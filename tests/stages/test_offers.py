@@ -22,7 +22,7 @@ from onebox.providers.costs import ADDRESS, Cost, disk
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from onebox.stages import provision, run, teardown
-from onebox.store.box_store import local_root, state_dir
+from onebox.store.paths import local_root, state_dir
 
 from ..conftest import Project
 from .inprocess import type_line
