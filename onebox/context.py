@@ -187,7 +187,7 @@ class BoxContext:
         if record.box == box.id and record.host_key not in ("", box.host_key):
             # A new host key was recorded, and the tags may still hold the old one.
             box = replace(box, host_key=f"{box.host_key}\n{record.host_key}")
-        if self._ssh is None or not self._ssh.leads_to(box):
+        if self._ssh is None or not self._ssh.is_for(box):
             if self._ssh is not None:
                 self._ssh.close()
             self._ssh = connection.SSHConnection(
@@ -197,7 +197,7 @@ class BoxContext:
             )
         return self._ssh
 
-    def resuming(
+    def call_resuming(
         self, step: Callable[[AgentChannel], Any], box: Box | None = None
     ) -> Any:
         """Return the result of *step*; after a broken connection, call it again."""
@@ -209,7 +209,7 @@ class BoxContext:
             )
             self.liveness.check(ssh.box)
 
-        return ssh.resuming(step, reconnecting)
+        return ssh.call_resuming(step, reconnecting)
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
@@ -235,7 +235,7 @@ class BoxContext:
         return self.root / ".onebox"
 
     @property
-    def memory(self) -> Path:
+    def fetch_memory(self) -> Path:
         """Return the folder in which fetches of this box name record their files."""
         return self.local_dir / "fetched" / self.settings.name
 
@@ -245,7 +245,7 @@ class BoxContext:
         template = self.settings.fetch.outputs_to or ""
         return self.root / template.replace("{name}", self.settings.name)
 
-    def noted(self, folder: Path) -> str:
+    def path_to_record(self, folder: Path) -> str:
         """Return a folder as it is recorded: relative to the project if inside it."""
         inside = self.root in (folder, *folder.parents)
         return str(folder.relative_to(self.root) if inside else folder)
@@ -263,7 +263,7 @@ class BoxContext:
 
     # -- command line ----------------------------------------------------------
 
-    def given(self, option: str) -> bool:
+    def is_set(self, option: str) -> bool:
         """Return whether a flag or a variable sets an option."""
         return self.settings.source(option).startswith(("--", "ONEBOX_"))
 
@@ -276,7 +276,7 @@ class BoxContext:
         """Use a copy of the invocation in the body: a plan owes no teardown."""
         invocation = self.invocation
         if not invocation.dry:
-            self.invocation = invocation.supposed()
+            self.invocation = invocation.copy_for_plan()
         try:
             yield
         finally:
@@ -290,7 +290,7 @@ class BoxContext:
         self.boxes.invalidate()
         self.choose_provider()
 
-    def called(self, name: str) -> BoxContext:
+    def with_name(self, name: str) -> BoxContext:
         """Return the context of another box of the same project."""
         settings = replace(self.settings, name=name)
         invocation = Invocation(self.invocation.command)

@@ -130,7 +130,7 @@ def path(name: bytes | str) -> str:
     return text
 
 
-def some(names: list[str], limit: int = 3) -> str:
+def first_names(names: list[str], limit: int = 3) -> str:
     """
     Format a list of names; all after the first *limit* are only counted.
 

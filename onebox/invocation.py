@@ -61,7 +61,7 @@ class Invocation:
     # How many stages deep the current one was called as a need of another stage.
     _need_depth: int = field(default=0, repr=False)
 
-    def supposed(self) -> Invocation:
+    def copy_for_plan(self) -> Invocation:
         """Return a copy for a plan: the stages it begins do not change the line."""
         return replace(self, dry=True)
 
@@ -92,7 +92,7 @@ class Invocation:
         self.keep = self.box_wanted = self.made_box = self.leaves_box = False
 
     @property
-    def makes_for_itself(self) -> bool:
+    def creates_temporary_box(self) -> bool:
         """Return whether a box created now is temporary."""
         return not (self.keep or self.box_wanted or "provision" in self.stages)
 
@@ -108,4 +108,4 @@ class Invocation:
             return False
         if "teardown" in self.stages:
             return True
-        return self.makes_for_itself and (self.made_box or earlier_temporary)
+        return self.creates_temporary_box and (self.made_box or earlier_temporary)

@@ -60,4 +60,4 @@ def describe_left_out(selection: Selection) -> str:
         f"{formatting.path(folder.path)} ({formatting.count(folder.files, 'file')})"
         for folder in selection.left_out
     ]
-    return f"outputs not pushed: {formatting.some(names)}"
+    return f"outputs not pushed: {formatting.first_names(names)}"

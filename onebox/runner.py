@@ -12,7 +12,7 @@ from onebox.errors import OneboxError
 from onebox.exit_code import exit_code, left_by_record, report_interrupt, system_failed
 from onebox.invocation import Invocation
 from onebox.settings import check_files
-from onebox.signals import Interrupted, caught
+from onebox.signals import Interrupted, signals_as_exceptions
 from onebox.stages import plan, provision, push, run, teardown
 
 __all__ = [
@@ -35,7 +35,7 @@ def frame(context: BoxContext) -> Iterator[None]:
     A temporary box is torn down at the end, unless it holds outputs that are not
     fetched, its job still runs, or `--keep` is set.
     """
-    with caught(lambda: left_by_record(context)):
+    with signals_as_exceptions(lambda: left_by_record(context)):
         try:
             try:
                 with _settled(context):

@@ -43,7 +43,7 @@ class _Watch:
 
 
 @contextlib.contextmanager
-def caught(last_words: Callable[[], str]) -> Iterator[None]:
+def signals_as_exceptions(last_words: Callable[[], str]) -> Iterator[None]:
     """
     Raise `Interrupted` at the first signal; exit at once at the second.
 
@@ -86,7 +86,7 @@ def _ignore_signals() -> None:
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
+def signals_delayed() -> Iterator[None]:
     """Delay a signal until the body has ended; the body takes milliseconds."""
     if threading.current_thread() is not threading.main_thread():
         # Python delivers signals to the main thread only, so nothing must be delayed.

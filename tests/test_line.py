@@ -123,7 +123,7 @@ class TestMakesForItself:
         """
         line = Invocation("inv", ("provision",) * named, keep=keep, box_wanted=wanted)
 
-        assert (not (keep or wanted or named)) == line.makes_for_itself
+        assert (not (keep or wanted or named)) == line.creates_temporary_box
 
     def test_named_later(self) -> None:
         """
@@ -132,7 +132,7 @@ class TestMakesForItself:
         line = Invocation("inv push provision", ("push", "provision"))
         line.begin("push", only=False, keep=False, own_command=False)
 
-        assert not line.makes_for_itself
+        assert not line.creates_temporary_box
 
 
 class TestBegin:
@@ -143,7 +143,7 @@ class TestBegin:
         line = begun("run")
 
         assert (False, True) == (line.box_wanted, line.job_wanted)
-        assert line.makes_for_itself
+        assert line.creates_temporary_box
 
     def test_needs_leave_only_alone(self) -> None:
         """

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from onebox.signals import ONE_PRESS_SECONDS, SIGNALS, Interrupted, caught, held
+from onebox.signals import (
+    ONE_PRESS_SECONDS,
+    SIGNALS,
+    Interrupted,
+    signals_as_exceptions,
+    signals_delayed,
+)
 
 ROOT = Path(__file__).parent.parent
 HEAD = """\
@@ -25,7 +31,8 @@ def me(number): os.kill(os.getpid(), number)
 
 
 class Line:
-    """A process whose body runs under `caught`; it waits for us when it says so."""
+    """A process whose body runs under `signals_as_exceptions`; it waits for us when "
+    "it says so."""
 
     def __init__(self, code: str, *, ignoring: tuple[int, ...] = ()) -> None:
         # What a test runner ignores must not be inherited: nor is what is said here.
@@ -274,9 +281,9 @@ class TestAfterwards:
         Outside a chain every signal does again what it did before.
         """
         before = [signal.getsignal(number) for number in SIGNALS]
-        with caught(str):
+        with signals_as_exceptions(str):
             assert before != [signal.getsignal(number) for number in SIGNALS]
-        with pytest.raises(KeyError), caught(str):
+        with pytest.raises(KeyError), signals_as_exceptions(str):
             raise KeyError
 
         assert before == [signal.getsignal(number) for number in SIGNALS]
@@ -285,9 +292,9 @@ class TestAfterwards:
         """
         The end of an inner chain leaves the outer one's handlers.
         """
-        with caught(str):
+        with signals_as_exceptions(str):
             outer = [signal.getsignal(number) for number in SIGNALS]
-            with caught(str):
+            with signals_as_exceptions(str):
                 pass
             assert outer == [signal.getsignal(number) for number in SIGNALS]
 
@@ -296,7 +303,7 @@ class TestAfterwards:
         A signal that one chain has dealt with is not the first of the next.
         """
         for _ in range(3):
-            with pytest.raises(Interrupted), caught(str):
+            with pytest.raises(Interrupted), signals_as_exceptions(str):
                 signal.raise_signal(signal.SIGTERM)
 
 
@@ -314,7 +321,7 @@ def test_in_a_thread() -> None:
     assert (0, "worked\nTrue\n", "") == line.end()
 
 
-@pytest.mark.parametrize("part", [held, lambda: caught(str)])
+@pytest.mark.parametrize("part", [signals_delayed, lambda: signals_as_exceptions(str)])
 def test_errors_pass(part: Callable[[], object]) -> None:
     """
     What fails in such a part fails as it is.

@@ -33,7 +33,7 @@ from hypothesis.stateful import (
 )
 
 from onebox.errors import Busy, StateError
-from onebox.signals import Interrupted, caught
+from onebox.signals import Interrupted, signals_as_exceptions
 from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.box_store import BoxStore
 from onebox.store.identity import owner, random_id
@@ -585,7 +585,7 @@ class TestLock:
             signal.raise_signal(signal.SIGINT)
 
         monkeypatch.setattr("onebox.store.lock.fcntl.flock", interrupted)
-        with pytest.raises(Interrupted), caught(str):
+        with pytest.raises(Interrupted), signals_as_exceptions(str):
             store.lock("inv run")
         with pytest.raises(Busy):
             _lock_elsewhere(store.directory)

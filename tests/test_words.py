@@ -167,7 +167,7 @@ class TestSome:
         """
         Every name is either shown or counted.
         """
-        text = formatting.some(names, limit)
+        text = formatting.first_names(names, limit)
         shown, _, rest = text.partition(" and ")
         listed = shown.split(", ") if shown else []
 

@@ -81,7 +81,7 @@ class Box(NamedTuple):
 
 def facts(box: Box) -> Dict[str, Any]:
     """Return the answer to `hello`: versions, clocks and hardware of the box."""
-    free, total = disk(box.work)
+    free, total = disk_space(box.work)
     return {
         "agent": version(),
         "box": box.id,
@@ -136,7 +136,7 @@ def memory() -> Tuple[int, int]:
         return 0, 0
 
 
-def disk(path: str) -> Tuple[int, int]:
+def disk_space(path: str) -> Tuple[int, int]:
     """Return the free and the total bytes of the file system that holds *path*."""
     try:
         stat = os.statvfs(path)

@@ -30,7 +30,9 @@ Doing = Callable[[str], None]
 secure = host_key.replace_bootstrap_key
 
 
-def wait(context: BoxContext, box: Box, seconds: float, doing: Doing) -> Box:
+def wait_and_prepare(
+    context: BoxContext, box: Box, seconds: float, doing: Doing
+) -> Box:
     """
     Wait until a new box accepts connections, then prepare it.
 
@@ -53,19 +55,19 @@ def wait(context: BoxContext, box: Box, seconds: float, doing: Doing) -> Box:
     box = host_key.replace_bootstrap_key(context, box)
     _run_post_boot_script(context, box)
     if context.store.record.box == box.id:
-        context.store.update(arrived=True)
+        context.store.update(booted=True)
     return box
 
 
-def arrived(context: BoxContext, box: Box) -> bool:
+def has_booted(context: BoxContext, box: Box) -> bool:
     """Return whether a box is on and has finished booting, as far as is known here."""
     record = context.store.record
     has_address = bool(box.host and box.host_key)
-    is_booting = record.box == box.id and not record.arrived
+    is_booting = record.box == box.id and not record.booted
     return box.state == "running" and has_address and not is_booting
 
 
-def ready(
+def wait_until_ready(
     context: BoxContext, box: Box | None = None, doing: Doing = lambda text: None
 ) -> Box:
     """
@@ -82,7 +84,7 @@ def ready(
         BoxFailed: The box did not come up.
     """
     box = box or context.boxes.running()
-    if arrived(context, box):
+    if has_booted(context, box):
         return box
     box = _wait_for_ssh(context, box, context.settings.limits.boot_minutes * 60, doing)
     context.boxes.set_current(box)
@@ -138,8 +140,8 @@ def check_deadline(context: BoxContext, box: Box) -> Box:
     """
     until = time.monotonic() + DEADLINE_SECONDS
     while True:
-        hello: Hello = context.resuming(
-            lambda channel: Hello.parse(channel.ask("hello")), box
+        hello: Hello = context.call_resuming(
+            lambda channel: Hello.parse(channel.request("hello")), box
         )
         armed = hello.deadline
         if armed is None or abs(armed - box.deadline) <= formatting.CLOCK_SECONDS:

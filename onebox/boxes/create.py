@@ -81,7 +81,7 @@ def create(
 
 
 def adopt(
-    context: BoxContext, box: Box, *, ours_to_end: bool = False, arrived: bool = True
+    context: BoxContext, box: Box, *, ours_to_end: bool = False, booted: bool = True
 ) -> None:
     """
     Record a box as the one of this name; of the recorded box, update the deadline.
@@ -89,7 +89,7 @@ def adopt(
     Args:
         ours_to_end: A chain created the box for itself and must tear it down.
 
-        arrived: The box has finished booting.
+        booted: The box has finished booting.
     """
     if context.store.record.box == box.id:
         context.store.update(deadline=box.deadline)
@@ -106,7 +106,7 @@ def adopt(
         deadline=box.deadline,
         image=box.image,
         ours_to_end=ours_to_end,
-        arrived=arrived,
+        booted=booted,
     )
 
 
@@ -117,7 +117,7 @@ def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) 
     note_provider(state, context.provider.name)
     if context.settings.source("project") == "default":
         project_id.note(context.root, context.project, state)
-    ours_to_end = kind == "box" and context.invocation.makes_for_itself
+    ours_to_end = kind == "box" and context.invocation.creates_temporary_box
     try:
         with context.store.intent(
             "create",
@@ -133,7 +133,7 @@ def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) 
                 if kind == "box":
                     context.invocation.made_box = True
                     context.boxes.set_current(box)
-                    adopt(context, box, ours_to_end=ours_to_end, arrived=False)
+                    adopt(context, box, ours_to_end=ours_to_end, booted=False)
                 return box
             except Interrupted:
                 # The first Ctrl-C removes the box; a second one exits at once.

@@ -65,7 +65,7 @@ def wait_until_gone(provider: Provider, box_id: str, place: str) -> None:
 
 def list_leftovers(left: Sequence[Leftover]) -> str:
     """Return kind, id and price of what is left of a box."""
-    return formatting.some(
+    return formatting.first_names(
         [f"{part.kind} {part.id} ({formatting.rate(part.price)})" for part in left]
     )
 
@@ -88,7 +88,9 @@ def remove_unused(context: BoxContext, gone: Collection[str] = ()) -> None:
         if why:
             kept.append(f"{item.kind} {item.id}: {why}")
     if kept:
-        context.screen.note(f"free of charge, and stays: {formatting.some(kept)}")
+        context.screen.note(
+            f"free of charge, and stays: {formatting.first_names(kept)}"
+        )
 
 
 def remove_free(provider: Provider, owner: str, item: FreeThing) -> str:

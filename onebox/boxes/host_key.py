@@ -31,8 +31,8 @@ def replace_bootstrap_key(context: BoxContext, box: Box) -> Box:
 
     def ask(operation: str, **arguments: str) -> dict[str, Any]:
         # Another command that finds no agent yet may close the shared connection.
-        return ssh.resuming(
-            lambda channel: channel.ask(operation, **arguments),
+        return ssh.call_resuming(
+            lambda channel: channel.request(operation, **arguments),
             lambda error, attempt: context.liveness.check(box),
         )
 

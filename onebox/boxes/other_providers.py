@@ -74,7 +74,7 @@ def find(context: BoxContext) -> list[BoxAtOtherProvider]:
     return boxes
 
 
-def tell(
+def print_box(
     context: BoxContext, other: BoxAtOtherProvider, line: Callable[[str], None]
 ) -> None:
     """Print a box at another provider, its price, and the command that removes it."""

@@ -22,12 +22,12 @@ def start(context: BoxContext, box: Box, seconds: float = RESCUE_SECONDS) -> Box
     """Start a stopped box with a deadline *seconds* from now; wait until it is up."""
     deadline = context.now() + seconds
     if context.store.record.box == box.id:
-        context.store.update(arrived=False)
+        context.store.update(booted=False)
     with context.store.intent("start", box=box.id):
         box = context.provider.start(box, deadline)
     context.boxes.set_current(box)
     boot_seconds = context.settings.limits.boot_minutes * 60
-    box = bring_up.wait(context, box, boot_seconds, lambda text: None)
+    box = bring_up.wait_and_prepare(context, box, boot_seconds, lambda text: None)
     box = bring_up.check_deadline(context, box)
     context.boxes.set_current(box)
     adopt(context, box)
@@ -35,17 +35,17 @@ def start(context: BoxContext, box: Box, seconds: float = RESCUE_SECONDS) -> Box
 
 
 @contextmanager
-def off_again(context: BoxContext, box: Box) -> Iterator[None]:
+def off_again_if_it_fails(context: BoxContext, box: Box) -> Iterator[None]:
     """Power the box off if the body fails and the box was stopped before."""
     try:
         yield
     except BaseException:
         if box.state == "stopped":
-            rest(context, box)
+            power_off(context, box)
         raise
 
 
-def rest(context: BoxContext, box: Box) -> None:
+def power_off(context: BoxContext, box: Box) -> None:
     """Power off a box that was started only to be read; its disk stays."""
     context.close()
     try:

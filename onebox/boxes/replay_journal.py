@@ -33,7 +33,7 @@ def replay(context: BoxContext) -> None:
         elif intent.action == "delete":
             if not _replay_delete(context, intent):
                 continue
-        elif intent.action in snapshot.INTENTS:
+        elif intent.action in snapshot.OPERATIONS:
             snapshot.finish(context, intent)
         context.store.close_intent(intent, "replayed")
     if never_created:
@@ -56,7 +56,7 @@ def _replay_create(context: BoxContext, intent: Intent) -> bool:
         )
         return False
     if box.tags.kind == "box":
-        adopt(context, box, ours_to_end=intent.ours_to_end, arrived=False)
+        adopt(context, box, ours_to_end=intent.ours_to_end, booted=False)
     return True
 
 

@@ -69,7 +69,9 @@ class Builder:
         minutes = self.context.settings.limits.boot_minutes
         offer = self.box.offer
         with self.step("boot") as line:
-            self.box = bring_up.wait(self.context, self.box, minutes * 60, line.doing)
+            self.box = bring_up.wait_and_prepare(
+                self.context, self.box, minutes * 60, line.doing
+            )
             line.doing("waiting until its first boot has ended")
             on_box(self.context, self.box, sanitize.prepare)
             rate = formatting.rate(offer.hourly)
@@ -81,7 +83,9 @@ class Builder:
         with self.step("push") as line:
             for _ in range(PUSHES):
                 self.inputs = recipe.inputs(context)
-                context.resuming(lambda channel: self._push(channel, line), self.box)
+                context.call_resuming(
+                    lambda channel: self._push(channel, line), self.box
+                )
                 if recipe.inputs(context) == self.inputs:
                     break
             line.end("", formatting.count(len(recipe.files(context)), "file"))
@@ -139,8 +143,8 @@ class Builder:
     def save(self, name: str) -> Image:
         """Clean the box, stop it and save its disk as an image."""
         context = self.context
-        hello: Hello = context.resuming(
-            lambda channel: Hello.parse(channel.ask("hello")), self.box
+        hello: Hello = context.call_resuming(
+            lambda channel: Hello.parse(channel.request("hello")), self.box
         )
         with self.step("clean") as line:
             warn_of_secrets(context, self.box)
@@ -252,7 +256,7 @@ def open_log(context: BoxContext, inputs: Mapping[str, str]) -> Log:
 def on_box(context: BoxContext, box: Box, step: Callable[..., T]) -> T:
     """Run a step of `sanitize` over SSH, retrying on connection loss."""
     system = context.provider.own_system
-    result: T = context.resuming(
+    result: T = context.call_resuming(
         lambda channel: step(context.ssh(box), system=system), box
     )
     return result
@@ -262,7 +266,7 @@ def warn_of_secrets(context: BoxContext, box: Box) -> bool:
     """Warn about files that look like secrets; return whether there are any."""
     files = on_box(context, box, sanitize.find_secrets)
     if files:
-        names = formatting.some([formatting.path(name) for name in files], 10)
+        names = formatting.first_names([formatting.path(name) for name in files], 10)
         context.screen.warn(f"the image will contain what looks like secrets: {names}")
     return bool(files)
 

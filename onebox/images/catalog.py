@@ -40,7 +40,7 @@ def show(context: BoxContext) -> None:
             formatting.seconds(max(now - image.created, 0)),
             monthly_price(context, image),
             "recipe" if image.recipe else "by hand",
-            formatting.some(users.get(image.id, [])) or "-",
+            formatting.first_names(users.get(image.id, [])) or "-",
         )
         for image in own_images
     ]
@@ -166,7 +166,7 @@ def remove_replaced(context: BoxContext, box: Box) -> None:
         context.screen.warn(f"an older image could not be removed: {error.message}")
         return
     if unused:
-        ids = formatting.some([other.id for other in unused])
+        ids = formatting.first_names([other.id for other in unused])
         context.screen.note(f"{ids}: removed, {image.id} replaces it")
 
 

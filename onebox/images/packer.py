@@ -64,7 +64,8 @@ def check(context: BoxContext) -> None:
     unsupported = sorted(template.builders - {*provider.adopts, packer_template.NULL})
     if unsupported:
         raise ConfigError(
-            f"[image] packer: {template.name} builds {formatting.some(unsupported)}, "
+            f"[image] packer: {template.name} builds "
+            f"{formatting.first_names(unsupported)}, "
             f"which provider {provider.name} cannot start boxes from",
             next='a source "null" works everywhere: it runs on a builder box',
         )
@@ -214,7 +215,9 @@ def _failure(log: Log, text: str, lines: list[packer_output.PackerLine]) -> BoxF
     error = log.failure(text)
     messages = packer_output.errors(lines)
     if messages:
-        error.message = f"{text}: {formatting.some(messages)} (full output: {log.path})"
+        error.message = (
+            f"{text}: {formatting.first_names(messages)} (full output: {log.path})"
+        )
     return error
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from onebox.errors import ConfigError, OneboxError
 from onebox.images import packer_output
 from onebox.images.builder import Log
-from onebox.signals import held
+from onebox.signals import signals_delayed
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -96,7 +96,7 @@ def follow(context: BoxContext, log: Log, argv: list[str], output: Path) -> int:
 
     try:
         # An interrupt during the start would leave a Packer that onebox does not know.
-        with held():
+        with signals_delayed():
             process = _start(context, argv, output)
         for line in tail.lines(running):
             show(log, line)

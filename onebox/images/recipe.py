@@ -101,7 +101,7 @@ def change(context: BoxContext) -> str:
         return "base has a newer build"
     if not changed:
         return "the image is gone"
-    return f"{formatting.some(sorted(changed))} changed"
+    return f"{formatting.first_names(sorted(changed))} changed"
 
 
 def _requirements(context: BoxContext) -> Iterator[str]:

@@ -42,14 +42,16 @@ def save(context: BoxContext, name: str, *, yes: bool) -> Image:
     context.lock()
     replay_journal.replay(context)
     context.boxes.refresh()
-    box = bring_up.ready(context)
+    box = bring_up.wait_until_ready(context)
     latest = client.latest(context)
     if latest is not None and latest.state == "running":
         raise UsageError(
             f"job {latest.job} still runs on {context.title}",
             next="inv logs, or inv cancel",
         )
-    hello: Hello = context.resuming(lambda channel: Hello.parse(channel.ask("hello")))
+    hello: Hello = context.call_resuming(
+        lambda channel: Hello.parse(channel.request("hello"))
+    )
     if builder.warn_of_secrets(context, box) and not yes:
         _confirm_secrets(context, name)
     # A box is created from an image of ours or from the provider's base image.
@@ -92,6 +94,6 @@ def _start(context: BoxContext, box: Box) -> None:
     with context.store.intent("start", box=box.id):
         box = context.provider.start(box, box.deadline)
     context.boxes.set_current(box)
-    box = bring_up.wait(context, box, minutes * 60, lambda text: None)
+    box = bring_up.wait_and_prepare(context, box, minutes * 60, lambda text: None)
     context.boxes.set_current(box)
     create.adopt(context, box)

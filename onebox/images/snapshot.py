@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # long as the provider's module finds right.
 SAVE_RETRIES = 3
 # The operations of this module in the journal.
-INTENTS = ("save", "adopt", "packer", "unsave")
+OPERATIONS = ("save", "adopt", "packer", "unsave")
 
 
 def new_image(

@@ -16,7 +16,7 @@ from onebox.providers.base import Box
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
 from onebox.transfer import push_files
-from onebox.transfer.checkpoint_store import Pull, Pulls
+from onebox.transfer.checkpoint_store import CheckpointStore, Pull
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 STOP_SECONDS = 3.0
 
 
-def pulls(context: BoxContext) -> Pulls:
+def pulls(context: BoxContext) -> CheckpointStore:
     """Return the store of the checkpoints of this box name's jobs."""
     name = context.settings.name
-    return Pulls(context.local_dir / "checkpoints" / name)
+    return CheckpointStore(context.local_dir / "checkpoints" / name)
 
 
 def take(
@@ -40,7 +40,7 @@ def take(
     box: Box,
     wait: float = 0.0,
 ) -> Pull | None:
-    """Pull the present checkpoints; see `Pulls.take`."""
+    """Pull the present checkpoints; see `CheckpointStore.take`."""
     roots = context.settings.fetch.checkpoints
     return pulls(context).take(
         channel, roots, _no_progress, run=run, job=job, box=box.id, wait=wait
@@ -48,7 +48,7 @@ def take(
 
 
 @contextmanager
-def coming_home(
+def pulling(
     context: BoxContext, box: Box, *, run: str, job: str
 ) -> Iterator[CheckpointPuller | None]:
     """Pull the checkpoints every `[fetch] every` seconds while the body runs."""
@@ -64,7 +64,7 @@ def coming_home(
         puller.show_warnings()
 
 
-def put_back(context: BoxContext, box: Box, run: str) -> Pull | None:
+def restore(context: BoxContext, box: Box, run: str) -> Pull | None:
     """
     Push the newest checkpoints of a run to the box of its next attempt.
 
@@ -80,7 +80,7 @@ def put_back(context: BoxContext, box: Box, run: str) -> Pull | None:
     paths = manifest.below(os.fsencode(files), b"")
     index = store.directory / "memory" / "restored.index"
     with context.screen.stage("restore") as line:
-        context.resuming(
+        context.call_resuming(
             lambda channel: push_files.push(
                 channel, files, paths, index, line.progress, "restored"
             ),
@@ -95,7 +95,7 @@ def describe(pull: Pull) -> str:
     amount = (
         f"{formatting.count(pull.files, 'file')}, {formatting.byte_count(pull.bytes)}"
     )
-    return f"checkpoints of {_clock(pull.at)}: {amount}"
+    return f"checkpoints of {_clock(pull.seen_at)}: {amount}"
 
 
 class CheckpointPuller(threading.Thread):
@@ -155,10 +155,10 @@ class CheckpointPuller(threading.Thread):
     @property
     def footer(self) -> str:
         """Return the time of the last pull, for the footer of the job."""
-        return f"checkpoints {_clock(self.last.at)}" if self.last else ""
+        return f"checkpoints {_clock(self.last.seen_at)}" if self.last else ""
 
     def _pull(self) -> None:
-        with self._ssh.another() as channel:
+        with self._ssh.open_separate_channel() as channel:
             self._channel = channel
             try:
                 if not self._stopped.is_set():

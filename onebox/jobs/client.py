@@ -105,7 +105,7 @@ def start(
     command = {"shell": line} if argv is None else {"argv": list(argv)}
 
     def ask(channel: AgentChannel) -> dict[str, Any]:
-        return channel.ask(
+        return channel.request(
             "start",
             job=job_id,
             env=dict(env or {}),
@@ -117,7 +117,7 @@ def start(
         )
 
     try:
-        context.resuming(ask, box)
+        context.call_resuming(ask, box)
     except AgentError as error:
         if error.kind == "busy":
             raise UsageError(
@@ -190,7 +190,7 @@ def follow(
                 is_down = True
                 time.sleep(pause)
         copy.settle()
-    return fate(answer)
+    return exit_record(answer)
 
 
 def log_path(context: BoxContext, job_id: str) -> Path:
@@ -198,12 +198,12 @@ def log_path(context: BoxContext, job_id: str) -> Path:
     return context.local_dir / "jobs" / job_id / "log"
 
 
-def log_place(context: BoxContext, job_id: str) -> str:
+def log_name(context: BoxContext, job_id: str) -> str:
     """Return the path of a job's log relative to the project, for messages."""
     return formatting.path(str(log_path(context, job_id).relative_to(context.root)))
 
 
-def bring_log(
+def fetch_log(
     context: BoxContext,
     box: Box,
     latest: JobStatus,
@@ -217,7 +217,7 @@ def bring_log(
     limit = context.settings.limits.max_log
     with JobLog(log_path(context, job_id), limit=limit) as copy:
         if copy.size < latest.log_bytes:
-            context.resuming(
+            context.call_resuming(
                 lambda channel: _follow(channel, job_id, copy, output, None, gone),
                 box,
             )
@@ -226,7 +226,7 @@ def bring_log(
         receipt.keep(context, box, job_id, latest.record)
 
 
-def fate(status: JobStatus) -> ExitRecord:
+def exit_record(status: JobStatus) -> ExitRecord:
     """Return the exit record of a job that has ended. Raises Lost if it has none."""
     if status.record is not None:
         return status.record
@@ -238,13 +238,13 @@ def fate(status: JobStatus) -> ExitRecord:
 
 def latest(context: BoxContext) -> JobStatus | None:
     """Return the status of the latest job, None if there was none."""
-    job: JobStatus = context.resuming(status)
+    job: JobStatus = context.call_resuming(status)
     return None if job.state == "none" else job
 
 
 def status(channel: AgentChannel, job_id: str | None = None) -> JobStatus:
     """Return the status of a job, the latest one if *job_id* is None."""
-    return JobStatus.parse(channel.ask("job", job=job_id), job_id)
+    return JobStatus.parse(channel.request("job", job=job_id), job_id)
 
 
 def _follow(
@@ -266,7 +266,9 @@ def _follow(
             copy.add(payload)
             output(payload)
         elif kind == b"G":
-            count = answers.gone(protocol.loads(payload), max(LONGEST - copy.size, 0))
+            count = answers.dropped_log_bytes(
+                protocol.loads(payload), max(LONGEST - copy.size, 0)
+            )
             copy.skip(count)
             if gone is not None:
                 gone(count)

@@ -51,9 +51,7 @@ def watch(
     attempt_text = f"attempt {attempt}" if attempt > 1 else ""
     log = client.log_path(context, job_id)
     try:
-        with checkpoints.coming_home(
-            context, box, run=run or job_id, job=job_id
-        ) as puller:
+        with checkpoints.pulling(context, box, run=run or job_id, job=job_id) as puller:
 
             def show_sample(sample: Sample) -> None:
                 more = [attempt_text]
@@ -75,7 +73,7 @@ def watch(
     except (Lost, Preempted):
         screen.close_line()
         lasted = formatting.seconds(time.time() - context.store.record.job_started)
-        how = preemption.taken(context, box)
+        how = preemption.preemption_reason(context, box)
         unknown = f"job {job_id}: how it ended is not known"
         screen.line("run", "failed", lasted, how or unknown)
         raise
@@ -83,7 +81,7 @@ def watch(
     mark = "done" if not record.code else "failed"
     screen.line("run", mark, formatting.seconds(record.seconds), describe(record))
     if record.code:
-        screen.note(f"its log: {client.log_place(context, job_id)}")
+        screen.note(f"its log: {client.log_name(context, job_id)}")
     return record
 
 
@@ -103,7 +101,8 @@ def describe(record: ExitRecord) -> str:
     elif cause != "exit":
         text += f", {_CAUSES.get(cause, cause)}"
     if record.survivors:
-        text += f"; ended what it left running: {formatting.some([*record.survivors])}"
+        names = formatting.first_names([*record.survivors])
+        text += f"; ended what it left running: {names}"
     return text
 
 

@@ -34,12 +34,12 @@ class FinishedJob:
         return None if self.receipt is None else self.receipt.exit
 
     @property
-    def spent(self) -> str:
+    def duration(self) -> str:
         """Return how long the job ran, "" if that is unknown."""
         return "" if self.receipt is None else formatting.seconds(self.receipt.seconds)
 
     @property
-    def how(self) -> str:
+    def ending(self) -> str:
         """Return how the job ended, in a few words."""
         if self.receipt is None:
             return "how it ended is not known"

@@ -117,9 +117,9 @@ class JobLog:
         """Free the middle of the copy, if the file system can punch holes."""
         size = self._file_size
         begin, end = self._limit // 2, size - self._limit * 3 // 8
-        if begin < end and log_limit.free(self._file, size + log_limit.BEYOND, 1):
+        if begin < end and log_limit.punch_hole(self._file, size + log_limit.BEYOND, 1):
             self._add_gap(size, begin, end)
-            log_limit.free(self._file, begin, end - begin)
+            log_limit.punch_hole(self._file, begin, end - begin)
         self._kept = self._kept_bytes()
 
     def _kept_bytes(self) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FILE = "folders.jsonl"
 
 
-def asked_for(context: BoxContext) -> list[str]:
+def configured_roots(context: BoxContext) -> list[str]:
     """Return the output paths on the box that onebox.toml names now."""
     fetch = context.settings.fetch
     return [*fetch.outputs, *fetch.checkpoints]
@@ -23,7 +23,7 @@ def asked_for(context: BoxContext) -> list[str]:
 def roots(context: BoxContext) -> list[str]:
     """Return the output paths of onebox.toml and those of the latest job."""
     of_job = context.store.record.job_outputs.split("\n")
-    return list(dict.fromkeys([*asked_for(context), *filter(None, of_job)]))
+    return list(dict.fromkeys([*configured_roots(context), *filter(None, of_job)]))
 
 
 def note_folder(context: BoxContext, folder: Path) -> None:
@@ -32,7 +32,7 @@ def note_folder(context: BoxContext, folder: Path) -> None:
         return
     path = str(folder.relative_to(context.root))
     if path not in noted_folders(context):
-        with (context.memory / FILE).open("a", encoding="utf-8") as out:
+        with (context.fetch_memory / FILE).open("a", encoding="utf-8") as out:
             out.write(json.dumps(path) + "\n")
 
 
@@ -43,7 +43,7 @@ def noted_folders(context: BoxContext) -> list[str]:
     if template is not None:
         # The folders of boxes whose outputs were never fetched are not recorded.
         folders.append(template.partition("{")[0].rpartition("/")[0] or template)
-    for file in sorted(context.memory.parent.glob(f"*/{FILE}")):
+    for file in sorted(context.fetch_memory.parent.glob(f"*/{FILE}")):
         # A crash may have cut the last line short: then its folder is treated as code.
         with suppress(OSError, ValueError):
             folders += [

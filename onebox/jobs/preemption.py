@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 STOPPING_SECONDS = 180.0
 
 
-def taken(
+def preemption_reason(
     context: BoxContext, box: Box, *restless: BoxState, ended: bool = False
 ) -> str:
     """
@@ -37,7 +37,7 @@ def taken(
         return ""
     preempted = "the provider took the box back"
     try:
-        now = at_rest(context, box, *restless)
+        now = wait_until_at_rest(context, box, *restless)
     except ProviderError:
         return ""
     if now is None:
@@ -50,7 +50,7 @@ def taken(
     return "the box crashed" if now.why == "poweroff" and not ended else ""
 
 
-def by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
+def ended_by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
     """
     Return whether a job exited by itself or was ended by its user.
 
@@ -58,11 +58,13 @@ def by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
     cause "poweroff" the provider is asked.
     """
     if record.cause == "poweroff":
-        return not taken(context, box, "running", "stopping", ended=True)
+        return not preemption_reason(context, box, "running", "stopping", ended=True)
     return record.cause != "preempted"
 
 
-def at_rest(context: BoxContext, box: Box, *restless: BoxState) -> Box | None:
+def wait_until_at_rest(
+    context: BoxContext, box: Box, *restless: BoxState
+) -> Box | None:
     """Return a box once it has left the given states, or after `STOPPING_SECONDS`."""
     restless = restless or ("stopping",)
     until = time.monotonic() + STOPPING_SECONDS

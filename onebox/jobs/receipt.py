@@ -213,9 +213,9 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
     _write_beside(context, folder, data)
     # Only a job whose outputs were fetched can be skipped the next time.
     if receipt.key is not None and receipt.outputs is not None:
-        private_dir(context.memory)
-        write_atomically(context.memory / LAST, data, mode=0o644)
-    for place in (context.memory, folder.parent, *folder.parent.iterdir()):
+        private_dir(context.fetch_memory)
+        write_atomically(context.fetch_memory / LAST, data, mode=0o644)
+    for place in (context.fetch_memory, folder.parent, *folder.parent.iterdir()):
         clear_drafts(place, ".*.json-*")
     return receipt
 
@@ -231,7 +231,7 @@ def outdate(context: BoxContext, job_id: str) -> None:
     """Forget the last good job unless it is this one, whose outputs replace its own."""
     receipt = last_good(context)
     if receipt is not None and receipt.job != job_id:
-        (context.memory / LAST).unlink(missing_ok=True)
+        (context.fetch_memory / LAST).unlink(missing_ok=True)
 
 
 def keep(context: BoxContext, box: Box, job_id: str, record: ExitRecord) -> None:
@@ -255,7 +255,7 @@ def read(path: Path) -> Receipt | None:
 
 def last_good(context: BoxContext) -> Receipt | None:
     """Return the receipt of the latest job of [run] command that succeeded."""
-    receipt = read(context.memory / LAST)
+    receipt = read(context.fetch_memory / LAST)
     return receipt if receipt is not None and receipt.key is not None else None
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "attempts.json"
 # Causes after which a job has not ended by itself and was not ended by its user.
-TAKEN = ("preempted", "poweroff")
+NOT_BY_ITSELF = ("preempted", "poweroff")
 # Clouds bill at least this long.
 LEAST_SECONDS = 60.0
 
@@ -111,7 +111,7 @@ class Run:
         """Return whether a job is an attempt of this run."""
         return any(attempt.job == job for attempt in self.attempts)
 
-    def begun(self, job: str, box: Box) -> Run:
+    def with_attempt(self, job: str, box: Box) -> Run:
         """Return the run with a further attempt, which begins now."""
         offer = box.offer
         attempt = Attempt(
@@ -119,7 +119,7 @@ class Run:
         )
         return replace(self, attempts=(*self.attempts, attempt), ended=False)
 
-    def over(self, seconds: float, *, ended: bool) -> Run:
+    def with_end(self, seconds: float, *, ended: bool) -> Run:
         """Return the run with its last attempt ended, after *seconds* of the job."""
         last = replace(self.attempts[-1], until=time.time(), seconds=seconds)
         return replace(self, attempts=(*self.attempts[:-1], last), ended=ended)
@@ -153,13 +153,13 @@ def write(context: BoxContext, run: Run) -> Run:
     return run
 
 
-def seen(context: BoxContext, job: str, record: ExitRecord | None) -> None:
+def record_end(context: BoxContext, job: str, record: ExitRecord | None) -> None:
     """Store that a job has ended while no client was connected."""
     run = read(context)
     if run is None or run.ended or record is None:
         return
-    if run.has(job) and record.cause not in TAKEN:
-        write(context, run.over(record.seconds, ended=True))
+    if run.has(job) and record.cause not in NOT_BY_ITSELF:
+        write(context, run.with_end(record.seconds, ended=True))
 
 
 def forget(context: BoxContext) -> None:

@@ -297,7 +297,7 @@ def public_key(value: object) -> str:
     return Fields(value, "answer about a host key").matching("public", PUBLIC_KEY)
 
 
-def gone(value: object, most: int) -> int:
+def dropped_log_bytes(value: object, most: int) -> int:
     """Return how many bytes of a log were dropped, at most *most*."""
     return Fields(value, "note on a log").integer("gone", least=1, most=most)
 

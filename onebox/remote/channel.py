@@ -89,7 +89,7 @@ class AgentChannel:
         """Return whether a request can be sent: not broken, none under way."""
         return not self._closed.is_set() and not self._under_way
 
-    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+    def request(self, op: str, **arguments: Any) -> dict[str, Any]:
         """
         Send a request and return its answer.
 

@@ -31,7 +31,7 @@ from onebox.remote import agent_bundle
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel, AgentError, Silent
 from onebox.remote.control_socket import socket_dir
-from onebox.remote.keys import no_client
+from onebox.remote.keys import missing_client_error
 from onebox.remote.ssh_config import ssh_config
 from onebox.store.atomic_files import clear_drafts, private_dir, write_atomically
 
@@ -95,7 +95,7 @@ class SSHConnection:
         """Return the ssh command line; a command for the box may be appended."""
         return ["ssh", "-F", str(self.config), *options, "--", self.box.id]
 
-    def leads_to(self, box: Box) -> bool:
+    def is_for(self, box: Box) -> bool:
         """Return whether the box still has this address and host key."""
         same_address = _address(self.box) == _address(box)
         return same_address and self.box.host_key == box.host_key
@@ -169,7 +169,7 @@ class SSHConnection:
             tick()
             time.sleep(RETRY_SECONDS)
 
-    def resuming(
+    def call_resuming(
         self,
         step: Callable[[AgentChannel], T],
         broken: Callable[[ConnectionLost, int], None],
@@ -216,7 +216,7 @@ class SSHConnection:
         for path in (self.config, self.directory / "known_hosts"):
             path.unlink(missing_ok=True)
 
-    def another(self, *, within: float = HELLO_SECONDS) -> AgentChannel:
+    def open_separate_channel(self, *, within: float = HELLO_SECONDS) -> AgentChannel:
         """Return a channel over a connection of its own."""
         return self._start_agent(within, "-o", "ControlPath=none")[0]
 
@@ -227,7 +227,7 @@ class SSHConnection:
 
     def _open(self, within: float) -> AgentChannel:
         channel, version = self._start_agent(within)
-        channel.another = self.another
+        channel.another = self.open_separate_channel
         if version == agent_bundle.version():
             return channel
         # Another version of onebox created the box or its image.
@@ -239,7 +239,7 @@ class SSHConnection:
         if renewed.get("own") is True:
             self._agent = str(PurePosixPath(self.box.agent).parent / OWN_AGENT)
         channel, _ = self._start_agent(within)
-        channel.another = self.another
+        channel.another = self.open_separate_channel
         return channel
 
     def _start_agent(self, within: float, *options: str) -> tuple[AgentChannel, str]:
@@ -254,7 +254,7 @@ class SSHConnection:
                     errors=messages,
                 )
             except FileNotFoundError as error:
-                raise no_client("ssh") from error
+                raise missing_client_error("ssh") from error
             with contextlib.ExitStack() as failing:
                 if not options:
                     failing.callback(self._end_sharing)

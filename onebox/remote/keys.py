@@ -51,7 +51,7 @@ def new_host_key(directory: Path) -> HostKey:
         return HostKey(private=path.read_text("ascii"), public=public)
 
 
-def no_client(program: str) -> OneboxError:
+def missing_client_error(program: str) -> OneboxError:
     """Return the error for a missing OpenSSH client."""
     return OneboxError(
         f"there is no OpenSSH client on this machine ({program} is missing)",
@@ -74,7 +74,7 @@ def _ssh_keygen(arguments: Sequence[str]) -> str:
             env=subprocess_env.environment(),
         )
     except FileNotFoundError as error:
-        raise no_client("ssh-keygen") from error
+        raise missing_client_error("ssh-keygen") from error
     if done.returncode:
         raise OneboxError(f"ssh-keygen failed: {done.stderr.strip()}")
     return done.stdout

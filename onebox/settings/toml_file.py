@@ -43,6 +43,7 @@ _MISREAD = re.compile(
 
 # Between brackets, toml ends a string at such a comma.
 _MISREAD_IN_BRACKETS = re.compile(r"""["'][ \t]*,|[\s\S]*\\"[ \t]*,""")
+_VALUE = re.compile(rf"[ \t]*({_STRING})")
 
 
 def error(source: str, label: str, problem: str) -> ConfigError:
@@ -158,8 +159,18 @@ def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str]]:
             path = table = _parts(match["table"])
             label, seen = f"[{dotted(path)}]", headers
         else:
-            path = table + _parts(match["key"])
+            parts = _parts(match["key"])
+            path = table + parts
             label, seen = show_path(path), keys
+            string = _VALUE.match(text, match.end())
+            # toml puts such a string into the table around that of its key.
+            if len(parts) > 1 and string and "\n" in string[1]:
+                raise Malformed(
+                    line,
+                    label,
+                    "toml cannot read a string of several lines here; write "
+                    f"[{dotted(path[:-1])}] above it",
+                )
         labels[line] = label
         if len(path) > _MOST_PARTS:
             raise Malformed(line, "", "tables are nested too deep")

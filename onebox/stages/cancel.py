@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def perform(context: BoxContext) -> None:
     """Stop the job with SIGTERM and, after the grace period, SIGKILL; wait for it."""
-    box = bring_up.ready(context)
+    box = bring_up.wait_until_ready(context)
     latest = client.latest(context)
     if latest is None or not latest.runs:
         context.screen.line("cancel", "done", "up to date", "no job is running")
@@ -22,11 +22,12 @@ def perform(context: BoxContext) -> None:
     with context.screen.stage("cancel") as line:
         grace = context.settings.run.cancel_grace
         line.doing(f"{latest.job}: SIGTERM, then SIGKILL after {grace:g} s")
-        answer = context.resuming(
-            lambda channel: channel.ask("cancel", job=latest.job, cause="cancel"), box
+        answer = context.call_resuming(
+            lambda channel: channel.request("cancel", job=latest.job, cause="cancel"),
+            box,
         )
         status = JobStatus.parse(answer, latest.job)
-        record = client.fate(status)
-        run_history.seen(context, status.job, record)
+        record = client.exit_record(status)
+        run_history.record_end(context, status.job, record)
         line.end("", f"{latest.job}: {follow.describe(record)}")
     context.screen.note("then: inv fetch teardown")

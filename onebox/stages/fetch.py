@@ -67,7 +67,7 @@ def perform(
         return _fetched_by_run(context)
     was_stopped = box.state == "stopped"
     with (
-        power.off_again(context, box),
+        power.off_again_if_it_fails(context, box),
         context.chain.timed("fetch"),
         context.screen.stage("fetch") as line,
     ):
@@ -80,7 +80,8 @@ def perform(
         _check_complete(context, line, fetched, partial, ended)
         if not partial:
             context.store.update(
-                fetched=fetched.digest or "nothing", into=context.noted(context.into)
+                fetched=fetched.digest or "nothing",
+                into=context.path_to_record(context.into),
             )
             context.chain.fetched, context.chain.fetched_into = fetched, context.into
             output_paths.note_folder(context, context.into)
@@ -94,7 +95,7 @@ def perform(
         and caller == "fetch"
         and "teardown" not in context.invocation.stages
     ):
-        power.rest(context, box)
+        power.power_off(context, box)
     _warn_of_files_left(context, fetched)
     _warn_of_renamed_files(context, fetched)
     return fetched
@@ -103,7 +104,7 @@ def perform(
 def _bring_up(context: BoxContext, box: Box, line: StageLine, *, rescue: bool) -> Box:
     """Return the box once it is reachable; start it if it is stopped."""
     if box.state != "stopped":
-        return bring_up.ready(context, box, line.doing)
+        return bring_up.wait_until_ready(context, box, line.doing)
     if box.disk_only and not rescue:
         raise UsageError(_describe_rescue(box), next="inv fetch --rescue")
     line.doing(f"starting {box.id} for its outputs")
@@ -125,8 +126,8 @@ def _require_ended_job(context: BoxContext, box: Box) -> ExitRecord | None:
             f"job {latest.job} still runs, so its outputs may change",
             next="inv logs waits for it; inv fetch --partial fetches them as they are",
         )
-    run_history.seen(context, latest.job, latest.record)
-    client.bring_log(context, box, latest)
+    run_history.record_end(context, latest.job, latest.record)
+    client.fetch_log(context, box, latest)
     return latest.record
 
 
@@ -141,12 +142,12 @@ def _download(
     line.doing("listing the outputs on the box")
     receipt.outdate(context, context.store.record.job)
     try:
-        fetched: Fetched = context.resuming(
+        fetched: Fetched = context.call_resuming(
             lambda channel: fetch_outputs.fetch(
                 channel,
                 roots(context),
                 context.into,
-                context.memory,
+                context.fetch_memory,
                 line.progress,
                 unsafe_links=unsafe_links,
                 unsafe_git=unsafe_git,
@@ -178,7 +179,7 @@ def _check_complete(
         raise refused
     if partial:
         return
-    unnamed = held_outputs.unnamed_outputs(context, fetched.left, ended)
+    unnamed = held_outputs.unnamed_outputs(context, fetched.changes_outside, ended)
     if unnamed is not None:
         _end_line(context, line, fetched, partial)
         raise unnamed
@@ -186,22 +187,24 @@ def _check_complete(
 
 def _warn_of_files_left(context: BoxContext, fetched: Fetched) -> None:
     """Name the files of the job that were not fetched."""
-    left = fetched.left
+    left = fetched.changes_outside
     if left is not None:
         context.screen.warn(
             f"{formatting.count(left.count, 'file')} that the job created or changed "
             f"outside of the outputs: {held_outputs.name_files(left)}"
         )
     if fetched.dangling:
-        names = formatting.some([formatting.path(link) for link in fetched.dangling])
+        names = formatting.first_names(
+            [formatting.path(link) for link in fetched.dangling]
+        )
         context.screen.warn(f"links to nothing, left out: {names}")
 
 
 def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:
     """Name the local files that were renamed to make room for outputs."""
     of_other_boxes: dict[str, list[str]] = {}
-    for path, new_path in fetched.kept:
-        other_box = fetched.theirs.get(path)
+    for path, new_path in fetched.kept_aside:
+        other_box = fetched.owners_of_kept.get(path)
         if other_box is None:
             context.screen.warn(
                 f"{formatting.path(path)} had been changed here: yours is now "
@@ -213,7 +216,8 @@ def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:
     for other_box, renames in of_other_boxes.items():
         context.screen.warn(
             f"outputs of {context.settings.project}/{other_box} were here and are "
-            f"kept: {formatting.some(renames)} ([fetch] outputs_to keeps them apart)"
+            f"kept: {formatting.first_names(renames)} ([fetch] outputs_to keeps them "
+            "apart)"
         )
 
 
@@ -228,7 +232,7 @@ def _fetched_by_run(context: BoxContext) -> Fetched:
         )
     usual = context.into == context.usual_into
     into = context.chain.fetched_into if usual else context.into
-    missing = fetch_outputs.changed_here(into, context.memory)
+    missing = fetch_outputs.changed_here(into, context.fetch_memory)
     if missing:
         raise UsageError(
             f"{context.title} is gone, and these are not in {into}: {missing}",
@@ -248,13 +252,13 @@ def _end_line(
     where = " ".join(_local_name(context, path) for path in folders)
     missing = [p for p in context.settings.fetch.outputs if p in fetched.missing]
     if not fetched.files:
-        empty = formatting.some(missing) or where
+        empty = formatting.first_names(missing) or where
         line.end("", f"no outputs: {empty} is empty", mark="warn")
         return
     count = formatting.count(fetched.files, "file")
     amount = f"{count}, {formatting.byte_count(fetched.bytes)}"
     state = "as they are now" if partial else "verified"
-    without = f" (no {formatting.some(missing)})" if missing else ""
+    without = f" (no {formatting.first_names(missing)})" if missing else ""
     line.end("", f"{amount}, {state} → {where}{without}")
 
 
@@ -281,7 +285,7 @@ def _stop_rescue_machine(context: BoxContext, box: Box) -> None:
     context.close()
     context.provider.stop(box)
     context.boxes.refresh()
-    if latest is not None and (latest.cause or "poweroff") in run_history.TAKEN:
+    if latest is not None and (latest.cause or "poweroff") in run_history.NOT_BY_ITSELF:
         context.screen.warn(
             f"job {latest.job} did not end by itself: these are the outputs that its "
             "disk held"

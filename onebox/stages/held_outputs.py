@@ -20,14 +20,14 @@ from onebox.errors import (
     UsageError,
 )
 from onebox.jobs import client
-from onebox.jobs.output_paths import asked_for, roots
+from onebox.jobs.output_paths import configured_roots, roots
 from onebox.providers.base import Box
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
     from onebox.remote.answers import ExitRecord
-    from onebox.transfer.remote_manifest import Left
+    from onebox.transfer.remote_manifest import ChangesOutside
 
 # How many files outside of the outputs a message names.
 SHOWN = 3
@@ -35,12 +35,12 @@ SHOWN = 3
 
 def compare(context: BoxContext, into: Path) -> fetch_outputs.Verified:
     """Compare the outputs on the box with those fetched into a folder."""
-    compared: fetch_outputs.Verified = context.resuming(
+    compared: fetch_outputs.Verified = context.call_resuming(
         lambda channel: fetch_outputs.verify(
             channel,
             roots(context),
             into,
-            context.memory,
+            context.fetch_memory,
             beside=into == context.root,
         )
     )
@@ -74,7 +74,7 @@ def check_box(
             next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
         )
     try:
-        box = bring_up.ready(context, box, doing)
+        box = bring_up.wait_until_ready(context, box, doing)
     except (BoxFailed, ConnectionLost) as error:
         raise _no_answer(box, error) from error
     try:
@@ -90,7 +90,7 @@ def check_box(
         compared = compare(context, into)
         missing = compared.missing
         if not missing:
-            client.bring_log(context, box, latest)
+            client.fetch_log(context, box, latest)
     except ConnectionLost as error:
         raise _no_answer(box, error) from error
     if missing:
@@ -98,13 +98,13 @@ def check_box(
             f"outputs on {box.id} are not fetched: {missing}; nothing was removed",
             next="inv fetch teardown, or inv teardown --discard-outputs",
         )
-    unnamed = unnamed_outputs(context, compared.left, latest.record)
+    unnamed = unnamed_outputs(context, compared.changes_outside, latest.record)
     if unnamed is not None:
         raise unnamed
 
 
 def unnamed_outputs(
-    context: BoxContext, left: Left | None, ended: ExitRecord | None
+    context: BoxContext, left: ChangesOutside | None, ended: ExitRecord | None
 ) -> OutputsHeld | None:
     """
     Return an error if the job wrote its result outside of the configured outputs.
@@ -113,13 +113,14 @@ def unnamed_outputs(
     files are new or changed since the push. Return None if onebox.toml configures no
     outputs.
     """
-    if ended is None or ended.code or not asked_for(context):
+    if ended is None or ended.code or not configured_roots(context):
         return None
-    if left is None or not left.alone:
+    if left is None or not left.without_outputs:
         return None
     return OutputsHeld(
         f"the job created or changed {formatting.count(left.count, 'file')} on the "
-        f"box, but nothing in {formatting.some(roots(context))}: {name_files(left)}",
+        f"box, but nothing in {formatting.first_names(roots(context))}: "
+        f"{name_files(left)}",
         next="name them in [fetch] outputs, then inv fetch teardown; inv teardown "
         "--discard-outputs deletes them",
     )
@@ -135,7 +136,7 @@ def refused_links(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
     ]
     return OutputsHeld(
         f"{formatting.count(len(links), 'link')} among the outputs to a place out of "
-        f"the project, so the target is not fetched: {formatting.some(links)}",
+        f"the project, so the target is not fetched: {formatting.first_names(links)}",
         next="inv fetch --unsafe-links creates them anyway; inv ssh to look",
     )
 
@@ -144,7 +145,9 @@ def refused_repositories(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
     """Return an error if outputs are in a repository such as `.git`."""
     if not fetched.repositories:
         return None
-    names = formatting.some([formatting.path(path) for path in fetched.repositories])
+    names = formatting.first_names(
+        [formatting.path(path) for path in fetched.repositories]
+    )
     return OutputsHeld(
         f"not fetched, because version control runs programs that these configure: "
         f"{names}",
@@ -152,7 +155,7 @@ def refused_repositories(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
     )
 
 
-def name_files(left: Left) -> str:
+def name_files(left: ChangesOutside) -> str:
     """Return the first few names of the files outside of the outputs."""
     shown = [formatting.path(path) for path in left.names[:SHOWN]]
     more = left.count - len(shown)
@@ -173,7 +176,7 @@ def _check_fetched_folder(context: BoxContext) -> None:
     if not record.fetched:
         return
     into = context.root / (record.into or context.into)
-    missing = fetch_outputs.changed_here(into, context.memory)
+    missing = fetch_outputs.changed_here(into, context.fetch_memory)
     if missing:
         raise OutputsHeld(
             f"outputs of {record.box} were fetched, but have changed since in "

@@ -114,7 +114,9 @@ def _find(context: BoxContext) -> Image | None:
             # Not our image but the provider's: this raises if it does not exist.
             recipe.base(context)
             return None
-        names = formatting.some(sorted({image.name for image in images})) or "none"
+        names = (
+            formatting.first_names(sorted({image.name for image in images})) or "none"
+        )
         raise ConfigError(
             f"[image] use = {settings.use!r}: you have no such image "
             f"(your images: {names})",

@@ -27,7 +27,7 @@ def perform(context: BoxContext) -> None:
         if finished is not None:
             _replay(context, finished)
             return
-    box = bring_up.ready(context)
+    box = bring_up.wait_until_ready(context)
     latest = client.latest(context)
     if latest is None:
         raise UsageError(f"no job has run on {context.title} yet", next="inv run")
@@ -41,7 +41,7 @@ def perform(context: BoxContext) -> None:
     run_id = run.id if run is not None and run.has(job_id) else job_id
     record = follow.watch(context, box, job_id, run=run_id, shown=shown)
     receipt.keep(context, box, job_id, record)
-    run_history.seen(context, job_id, record)
+    run_history.record_end(context, job_id, record)
     context.screen.note("then: inv fetch teardown")
     if record.code:
         raise JobFailed(record.code)
@@ -59,13 +59,13 @@ def _replay(context: BoxContext, finished: history.FinishedJob) -> None:
     screen = context.screen
     screen.note(
         f"there is no box {context.title}: job {finished.job}, from "
-        f"{client.log_place(context, finished.job)}"
+        f"{client.log_name(context, finished.job)}"
     )
     log.replay(finished.log, screen.output, screen.output_gone)
     screen.close_line()
     if finished.code is None:
-        raise Lost(f"job {finished.job}: {finished.how}", next="inv run")
+        raise Lost(f"job {finished.job}: {finished.ending}", next="inv run")
     mark = "failed" if finished.code else "done"
-    screen.line("run", mark, finished.spent, finished.how)
+    screen.line("run", mark, finished.duration, finished.ending)
     if finished.code:
         raise JobFailed(finished.code)

@@ -65,7 +65,7 @@ def _show_end_of_chain(context: BoxContext) -> None:
     """Print what follows the job: the fetch, and whether the box is torn down."""
     outputs = ", ".join(roots(context)) or "no [fetch] outputs are configured"
     _print_line(context, "fetch", "kept", "would run", outputs)
-    if context.box is None and context.invocation.makes_for_itself:
+    if context.box is None and context.invocation.creates_temporary_box:
         reason = "the chain creates the box for this job only"
     elif not context.invocation.owes_teardown(context.store.record.ours_to_end):
         _print_line(context, "teardown", "done", "would not run", "the box is kept")

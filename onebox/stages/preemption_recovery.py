@@ -51,7 +51,7 @@ def resume_or_begin(
         return Run(command), False
     if last_job is None:
         return run, True
-    unended = last_job.state == "lost" or last_job.cause in run_history.TAKEN
+    unended = last_job.state == "lost" or last_job.cause in run_history.NOT_BY_ITSELF
     if run.has(last_job.job) and unended:
         return run, False
     return Run(command), False
@@ -131,7 +131,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
         except (Lost, Preempted):
             lost_box = context.boxes.refresh()
             if lost_box is not None:
-                if not preemption.taken(context, lost_box):
+                if not preemption.preemption_reason(context, lost_box):
                     raise
                 box = lost_box
                 # No job has started on this box: its disk holds nothing.
@@ -145,7 +145,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
 def restore(context: BoxContext, run: Run, box: Box) -> None:
     """Copy the run's newest checkpoints to a new box; note if there are none."""
     with context.chain.timed("restore"):
-        pull = checkpoints.put_back(context, box, run.id)
+        pull = checkpoints.restore(context, box, run.id)
     if pull is None:
         why = "no checkpoints were pulled"
         if not context.settings.fetch.checkpoints:
@@ -174,7 +174,7 @@ def given_up(context: BoxContext, run: Run, box: Box, refusal: str) -> Preempted
     if current is not None and current.state in ("stopping", "stopped"):
         kept_disks.append(box.id)
     if kept_disks:
-        text += f"\n    {formatting.some(kept_disks)}: the disk is kept"
+        text += f"\n    {formatting.first_names(kept_disks)}: the disk is kept"
         next_command = f"inv fetch --rescue fetches from the disk; {next_command}"
     return Preempted(text, next=next_command)
 
@@ -211,7 +211,7 @@ def _leave(context: BoxContext, run: Run, box: Box) -> None:
             saved = salvage.save_all(context, run, current, line)
         if not saved:
             line.doing(f"waiting until {box.id} is off")
-            current = preemption.at_rest(context, box, "running", "stopping")
+            current = preemption.wait_until_at_rest(context, box, "running", "stopping")
         if current is not None and not saved and current.state == "running":
             raise OutputsHeld(
                 f"{box.id} had a preemption notice and still runs, and not all of its "

@@ -35,7 +35,7 @@ def fetch_outputs(
     if last_job is None or last_job.job.startswith("image-"):
         return None
     client.refuse_running(context, last_job)
-    client.bring_log(context, box, last_job)
+    client.fetch_log(context, box, last_job)
     succeeded = last_job.record is not None and not last_job.record.code
     if record.fetched or record.discarded or (only and not succeeded):
         return last_job

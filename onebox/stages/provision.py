@@ -66,10 +66,10 @@ def perform(context: BoxContext) -> Box:
 
 
 def _reuse(context: BoxContext, box: Box) -> Box:
-    if not bring_up.arrived(context, box):
+    if not bring_up.has_booted(context, box):
         # The command that created it was killed before the box was reachable.
         boot_seconds = context.settings.limits.boot_minutes * 60
-        box = bring_up.wait(context, box, boot_seconds, lambda text: None)
+        box = bring_up.wait_and_prepare(context, box, boot_seconds, lambda text: None)
         context.boxes.set_current(box)
     context.screen.line("provision", "done", "up to date", describe_up_to_date(context))
     if not context.provider.stopped_is_free:
@@ -99,7 +99,7 @@ def _bring_up(context: BoxContext) -> Box:
         box = create.create(context, kind="box", image=boot_image, doing=line.doing)
         try:
             boot_seconds = context.settings.limits.boot_minutes * 60
-            box = bring_up.wait(context, box, boot_seconds, line.doing)
+            box = bring_up.wait_and_prepare(context, box, boot_seconds, line.doing)
             context.boxes.set_current(box)
         except (OneboxError, Interrupted):
             line.doing("removing the new box")
@@ -136,7 +136,7 @@ def check(context: BoxContext, box: Box) -> None:
 
 def _check_size(context: BoxContext, box: Box) -> None:
     settings = context.settings
-    if context.given("vm") and settings.vm not in (box.offer.name, box.offer.type):
+    if context.is_set("vm") and settings.vm not in (box.offer.name, box.offer.type):
         raise UsageError(
             f"{settings.source('vm')} requests {settings.vm}, but {context.title} "
             f"({box.id}) is {box.offer.name}",
@@ -147,7 +147,7 @@ def _check_size(context: BoxContext, box: Box) -> None:
 def _check_spot(context: BoxContext, box: Box) -> None:
     spot = context.settings.spot
     # A rescue machine reads a disk only: whether it is spot does not matter.
-    requested = context.given("spot") and not box.rescue
+    requested = context.is_set("spot") and not box.rescue
     if requested and spot is not None and spot != box.offer.spot:
         kind = "spot" if box.offer.spot else "on-demand"
         raise UsageError(

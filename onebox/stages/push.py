@@ -40,7 +40,7 @@ def reason(context: BoxContext) -> str | None:
     if box is None or box.state != "running":
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
     entries = partial(project_entries, context)
-    difference: str | None = context.resuming(
+    difference: str | None = context.call_resuming(
         lambda channel: push_files.difference(
             channel, context.root, entries, _index(context)
         )
@@ -53,7 +53,7 @@ def perform(context: BoxContext) -> None:
     context.lock()
     # A push must not change the files of a running job, nor overwrite outputs that
     # are not fetched.
-    previous_outputs.fetch_outputs(context, bring_up.ready(context))
+    previous_outputs.fetch_outputs(context, bring_up.wait_until_ready(context))
     with context.chain.timed("push"), context.screen.stage("push") as line:
         line.doing("reading the project's files")
         left_out = ""
@@ -64,7 +64,7 @@ def perform(context: BoxContext) -> None:
             left_out = project_files.describe_left_out(selection)
             return selection.entries
 
-        pushed = context.resuming(
+        pushed = context.call_resuming(
             lambda channel: push_files.push(
                 channel, context.root, entries, _index(context), line.progress
             )

@@ -16,7 +16,7 @@ from onebox.boxes import bring_up
 from onebox.errors import ConfigError, JobFailed, Lost, Preempted, UsageError
 from onebox.jobs import client, preemption, receipt, run_history
 from onebox.jobs.follow import watch
-from onebox.jobs.output_paths import asked_for, roots
+from onebox.jobs.output_paths import configured_roots, roots
 from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_history import Run
 from onebox.providers.base import Box
@@ -58,8 +58,8 @@ def reason(context: BoxContext) -> str | None:
     before = last_receipt.key or {}
     changed = [name for name, value in current.items() if before.get(name) != value]
     if changed:
-        return f"{formatting.some(changed)} changed"
-    missing = fetch_outputs.changed_here(context.into, context.memory)
+        return f"{formatting.first_names(changed)} changed"
+    missing = fetch_outputs.changed_here(context.into, context.fetch_memory)
     return f"outputs have changed since the fetch: {missing}" if missing else None
 
 
@@ -109,7 +109,7 @@ def perform(
         )
         return None
     context.lock()
-    box = bring_up.ready(context)
+    box = bring_up.wait_until_ready(context)
     shell_line = (line or configured_command(context)) if argv is None else None
     command = _Command(argv, shell_line, secret_values(context), configured)
     unfetched_job = _unfetched_job(context, command.line)
@@ -153,7 +153,8 @@ def secret_values(context: BoxContext) -> dict[str, str]:
     missing = [name for name in names if name not in context.environ]
     if missing:
         raise UsageError(
-            f"[run] secrets: {formatting.some(missing)} is not in the environment",
+            f"[run] secrets: {formatting.first_names(missing)} is not in the "
+            "environment",
             next=f"export {missing[0]}=…",
         )
     return {name: context.environ[name] for name in names}
@@ -210,15 +211,15 @@ def _record_attempt(context: BoxContext, command: _Command, run: Run, box: Box) 
     usual = context.into == context.usual_into
     context.store.update(
         job=job_id,
-        job_outputs="\n".join(asked_for(context)),
+        job_outputs="\n".join(configured_roots(context)),
         job_command=command.line,
         job_started=time.time(),
         fetched="",
         into="",
-        job_into="" if usual else context.noted(context.into),
+        job_into="" if usual else context.path_to_record(context.into),
         discarded=False,
     )
-    return run_history.write(context, run.begun(job_id, box))
+    return run_history.write(context, run.with_attempt(job_id, box))
 
 
 def _start(context: BoxContext, command: _Command, run: Run, box: Box) -> None:
@@ -262,15 +263,17 @@ def _run_attempt(
             _start(context, command, run, box)
             record = watch(context, box, run.job, run=run.id, attempt=attempt)
     except (Lost, Preempted) as error:
-        if not preemption.taken(context, box):
+        if not preemption.preemption_reason(context, box):
             raise
-        run = run_history.write(context, run.over(time.time() - began, ended=False))
+        run = run_history.write(context, run.with_end(time.time() - began, ended=False))
         refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
         if refusal:
             raise preemption_recovery.given_up(context, run, box, refusal) from error
         return run, None
-    ended_by_itself = preemption.by_itself(context, box, record)
-    run = run_history.write(context, run.over(record.seconds, ended=ended_by_itself))
+    ended_by_itself = preemption.ended_by_itself(context, box, record)
+    run = run_history.write(
+        context, run.with_end(record.seconds, ended=ended_by_itself)
+    )
     job_receipt = _make_receipt(context, command, run, box, record)
     refusal = preemption_recovery.restart_refusal(context, run, box, attempt)
     if not ended_by_itself:
@@ -282,10 +285,10 @@ def _run_attempt(
         return run, _finish(context, run, job_receipt, record)
     except (Lost, Preempted):
         # The box went before its outputs were fetched. A failed job is not restarted.
-        preempted = preemption.taken(context, box, ended=True)
+        preempted = preemption.preemption_reason(context, box, ended=True)
         if refusal or record.code or not preempted:
             raise
-    run = run_history.write(context, run.over(record.seconds, ended=False))
+    run = run_history.write(context, run.with_end(record.seconds, ended=False))
     return run, None
 
 

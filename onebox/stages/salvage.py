@@ -63,7 +63,7 @@ def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool
     if not context.settings.fetch.checkpoints:
         return True
     try:
-        context.resuming(
+        context.call_resuming(
             lambda channel: checkpoints.take(
                 context,
                 channel,
@@ -86,8 +86,10 @@ def save_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
     screen = context.screen
     try:
         pulled = last_pull(context, run, box)
-        status = context.resuming(lambda channel: client.status(channel, run.job), box)
-        client.bring_log(context, box, status, screen.output, screen.output_gone)
+        status = context.call_resuming(
+            lambda channel: client.status(channel, run.job), box
+        )
+        client.fetch_log(context, box, status, screen.output, screen.output_gone)
         return _keep_outputs(context, run.job, box, line) and pulled
     except (Lost, Preempted, BoxFailed):
         # The box went down during the fetch.
@@ -130,14 +132,14 @@ def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
     if latest is None or latest.job.startswith("image-"):
         return True
     job_id = latest.job
-    run_history.seen(context, job_id, latest.record)
+    run_history.record_end(context, job_id, latest.record)
     run, record = run_history.read(context), context.store.record
     if run is not None and run.has(job_id) and not run.ended:
         line.doing(f"fetching from {box.id}")
-        client.bring_log(context, box, latest)
+        client.fetch_log(context, box, latest)
         fetched = _keep_outputs(context, job_id, box, line)
         return _pull_checkpoints(context, run, box, job_id) and fetched
-    client.bring_log(context, box, latest)
+    client.fetch_log(context, box, latest)
     if not (record.fetched or record.discarded):
         context.screen.note(f"fetching the outputs of the earlier job {job_id} first")
         fetch.perform(context, caller="run", partial=latest.state == "lost")
@@ -158,7 +160,7 @@ def _keep_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -
     The usual folder is for the outputs of a finished job.
     """
     folder = kept_folder(context, job_id)
-    fetched: fetch_outputs.Fetched = context.resuming(
+    fetched: fetch_outputs.Fetched = context.call_resuming(
         lambda channel: fetch_outputs.fetch(
             channel,
             context.settings.fetch.outputs,

@@ -41,7 +41,7 @@ def perform(context: BoxContext) -> None:
     for box in sorted(boxes, key=lambda box: box.tags.name):
         _print_box(context, box)
     for other in elsewhere:
-        other_providers.tell(context, other, context.screen.print)
+        other_providers.print_box(context, other, context.screen.print)
 
 
 def _print_last_job(context: BoxContext, *, one_name: bool) -> None:
@@ -49,7 +49,7 @@ def _print_last_job(context: BoxContext, *, one_name: bool) -> None:
     context.screen.print(f"{title}: no box is up")
     finished = history.last(context, whatever_name=not one_name)
     if finished is not None:
-        context.screen.print(f"    last job {finished.job}: {finished.how}")
+        context.screen.print(f"    last job {finished.job}: {finished.ending}")
 
 
 def _print_box(context: BoxContext, box: Box) -> None:
@@ -73,7 +73,7 @@ def _describe_job(context: BoxContext, box: Box) -> str:
     if box.state != "running" or box.tags.kind != "box":
         return "-"
     if box.tags.name != context.settings.name:
-        context = context.called(box.tags.name)
+        context = context.with_name(box.tags.name)
     try:
         status = client.status(context.ssh(box).channel())
     except OneboxError as error:

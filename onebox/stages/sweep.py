@@ -83,11 +83,11 @@ def perform(context: BoxContext, *, yes: bool) -> None:
         context.screen.say("  next: inv sweep --yes removes them too")
     if failed:
         raise OneboxError(
-            f"not removed: {formatting.some(failed)}", next="inv sweep --yes"
+            f"not removed: {formatting.first_names(failed)}", next="inv sweep --yes"
         )
     if unreachable:
         raise OneboxError(
-            f"not checked: {formatting.some(unreachable)}",
+            f"not checked: {formatting.first_names(unreachable)}",
             next="inv doctor --provider=…",
         )
 
@@ -208,7 +208,7 @@ def _reason_to_spare(context: BoxContext, box: Box, end: float) -> str:
         identity = keys.identity(config_dir(context.environ))
         ssh = connection.SSHConnection(box, Path(own_folder), identity)
         try:
-            with ssh.another(within=ANSWER_SECONDS) as channel:
+            with ssh.open_separate_channel(within=ANSWER_SECONDS) as channel:
                 channel.begin("job", job=None)
                 answer = channel.finish(within=ANSWER_SECONDS)
                 if JobStatus.parse(answer).state == "running":

@@ -22,7 +22,7 @@ from onebox.errors import (
 )
 from onebox.jobs import checkpoints, client, receipt, run_history
 from onebox.providers.base import Box
-from onebox.signals import held
+from onebox.signals import signals_delayed
 from onebox.stages import fetch, held_outputs, preemption_recovery
 
 if TYPE_CHECKING:
@@ -75,13 +75,14 @@ def perform(
         if end_run:
             _end_run(context)
         return
-    with power.off_again(context, box):
+    with power.off_again_if_it_fails(context, box):
         if not discard and not unused:
             box = _fetch_from_stopped_box(context, box)
         kept_disks = _remove(context, box, discard=discard, yes=yes, unused=unused)
     if kept_disks and not after_failure:
         raise OutputsHeld(
-            f"{formatting.some(kept_disks)} was preempted, and its job has not ended "
+            f"{formatting.first_names(kept_disks)} was preempted, and its job has not "
+            "ended "
             "since: the disk may hold the only copy of its outputs, so it stays",
             next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
         )
@@ -102,13 +103,13 @@ def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
     for name in names:
         try:
             with context.screen.about(name):
-                perform(context.called(name), discard=discard, yes=yes)
+                perform(context.with_name(name), discard=discard, yes=yes)
         except OneboxError as error:
             context.screen.note(f"{context.settings.project}/{name}: {error.message}")
             errors.append(error)
     elsewhere = other_providers.find(context)
     for other in elsewhere:
-        other_providers.tell(context, other, context.screen.note)
+        other_providers.print_box(context, other, context.screen.note)
     if errors:
         raise errors[0]
     if not names and not elsewhere:
@@ -214,13 +215,13 @@ def _remove(
         ]
         for part in [*removable, box]:
             line.doing(f"removing {part.id}")
-            with held():
+            with signals_delayed():
                 # Ctrl-C waits until the provider has answered this call.
                 delete.delete(context, part)
         removed = [part.id for part in [box, *removable]]
         delete.remove_unused(context, removed)
         context.end_with_box()
-        line.end("", f"{formatting.some(removed)}: machine, disk, keys: gone")
+        line.end("", f"{formatting.first_names(removed)}: machine, disk, keys: gone")
     return [disk.id for disk in disks if disk not in removable]
 
 
@@ -273,7 +274,7 @@ def _loses_nothing(context: BoxContext, box: Box, disks: list[Box]) -> bool:
 
 def _confirm_discard(context: BoxContext, boxes: list[Box]) -> None:
     """Ask before outputs are deleted. Raises UsageError unless confirmed."""
-    ids = formatting.some([box.id for box in boxes])
+    ids = formatting.first_names([box.id for box in boxes])
     question = f"Outputs on {ids} that are not fetched will be lost"
     job = _running_job(context)
     if job:
@@ -306,7 +307,7 @@ def _remove_superseded(context: BoxContext) -> None:
             return
         for disk in context.boxes.preempted:
             if preemption_recovery.is_superseded(context, disk):
-                with context.screen.stage("teardown") as line, held():
+                with context.screen.stage("teardown") as line, signals_delayed():
                     delete.delete(context, disk)
                     line.end("", f"{disk.id}, of an earlier attempt: gone")
         context.boxes.refresh()

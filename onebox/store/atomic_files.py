@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from onebox.errors import StateError
-from onebox.signals import held
+from onebox.signals import signals_delayed
 
 # A younger draft may belong to a command that still runs.
 OLD_SECONDS = 3600.0
@@ -84,7 +84,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 def write_in(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
     """Replace a file in an open folder; see `write_atomically`."""
-    with held():
+    with signals_delayed():
         draft = f".{name}-{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK
         fd = os.open(draft, flags, 0o600, dir_fd=folder)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from onebox.signals import held
+from onebox.signals import signals_delayed
 from onebox.store.atomic_files import disk_errors, private_dir, sync_dir, write_all
 from onebox.store.identity import random_id
 
@@ -134,7 +134,7 @@ class Journal:
     def _append(self, line: Mapping[str, Any]) -> None:
         text = json.dumps(line, separators=(",", ":"))
         data = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
-        with disk_errors(self._path), held():
+        with disk_errors(self._path), signals_delayed():
             private_dir(self._path.parent)
             is_new = not self._path.exists()
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)

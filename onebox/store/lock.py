@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from onebox.errors import Busy
-from onebox.signals import held
+from onebox.signals import signals_delayed
 from onebox.store.atomic_files import disk_errors, private_dir
 
 # The locks of this process. One task may use several stores of the same box
@@ -31,7 +31,7 @@ def acquire(directory: Path, command: str) -> bool:
     if directory in _HELD:
         return False
     # A signal between the lock and its entry in _HELD would leak the descriptor.
-    with disk_errors(directory / "lock"), held():
+    with disk_errors(directory / "lock"), signals_delayed():
         private_dir(directory)
         fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:

@@ -46,7 +46,7 @@ class Record:
 
         kept_builder: The builder that `image --keep` left up.
 
-        arrived: The box has finished booting. It is False from the create call until
+        booted: The box has finished booting. It is False from the create call until
             then.
 
         unknown: The fields that this version does not know; they are written back
@@ -73,7 +73,7 @@ class Record:
     into: str = ""
     discarded: bool = False
     kept_builder: str = ""
-    arrived: bool = True
+    booted: bool = True
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

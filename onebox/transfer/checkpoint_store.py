@@ -41,22 +41,22 @@ class Pull:
     One complete pull.
 
     *run* is the id of the first job of its run, *job* that of the attempt it is from.
-    *at* is the time (epoch seconds) when the box last had the same files. *kept_out*
-    are files that kept changing and are missing or older.
+    *seen_at* is the time (epoch seconds) when the box last had the same files.
+    *unstable* are files that kept changing and are missing or older.
     """
 
     number: int
     run: str
     job: str
     box: str
-    at: float
+    seen_at: float
     files: int
     bytes: int
     digest: str
-    kept_out: tuple[str, ...] = ()
+    unstable: tuple[str, ...] = ()
 
 
-class Pulls:
+class CheckpointStore:
     """The pulls of one box name, each in a numbered folder of *directory*."""
 
     def __init__(self, directory: Path) -> None:
@@ -128,11 +128,11 @@ class Pulls:
                 run=run,
                 job=job,
                 box=box,
-                at=time.time(),
+                seen_at=time.time(),
                 files=fetched.files,
                 bytes=fetched.bytes,
                 digest=fetched.digest,
-                kept_out=tuple(os.fsdecode(path) for path in sorted(fetched.unstable)),
+                unstable=tuple(os.fsdecode(path) for path in sorted(fetched.unstable)),
             )
             if not fetched.files:
                 self._remove(DRAFT)
@@ -227,11 +227,11 @@ def _tidy(base: Path, entries: Sequence[Entry], as_before: Sequence[bytes]) -> N
 
 
 def _are_equal(one: Pull, other: Pull) -> bool:
-    return (one.run, one.job, one.digest, one.kept_out) == (
+    return (one.run, one.job, one.digest, one.unstable) == (
         other.run,
         other.job,
         other.digest,
-        other.kept_out,
+        other.unstable,
     )
 
 
@@ -244,6 +244,6 @@ def _read(folder: Path) -> Pull | None:
     """Return the pull in a folder, None if it has no valid description."""
     try:
         values = json.loads((folder / DESCRIPTION).read_bytes())
-        return Pull(**{**values, "kept_out": tuple(values["kept_out"])})
+        return Pull(**{**values, "unstable": tuple(values["unstable"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -35,7 +35,7 @@ from onebox.transfer.ledger import LastFetch, Ledger
 from onebox.transfer.progress import Meter, Progress, listing
 from onebox.transfer.remote_manifest import (
     STAGING,
-    Left,
+    ChangesOutside,
     RemoteManifest,
     request_manifest,
     without,
@@ -55,7 +55,7 @@ class Fetched:
     Attributes:
         files: The number of files and links; *bytes* is their size.
 
-        kept: Files that the user had changed here, each with its new name.
+        kept_aside: Files that the user had changed here, each with its new name.
 
         refused: Links that lead out of the outputs, with their targets; left out.
 
@@ -71,16 +71,17 @@ class Fetched:
 
         entries: The outputs that are here now.
 
-        theirs: The kept files that are outputs of another box, with that box's name.
+        owners_of_kept: Outputs of another box that were kept, with that box's name.
 
         dangling: Links that lead out, to no file or folder of the box; left out.
 
-        left: New and changed files outside of the outputs, if they were searched.
+        changes_outside: New and changed files outside of the outputs; None if they
+            were not searched.
     """
 
     files: int
     bytes: int
-    kept: list[tuple[Name, Name]]
+    kept_aside: list[tuple[Name, Name]]
     refused: dict[Name, Name]
     missing: list[str]
     digest: str
@@ -88,9 +89,9 @@ class Fetched:
     skipped: list[Name] = field(default_factory=list)
     unstable: list[Name] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    theirs: dict[Name, str] = field(default_factory=dict)
+    owners_of_kept: dict[Name, str] = field(default_factory=dict)
     dangling: list[Name] = field(default_factory=list)
-    left: Left | None = None
+    changes_outside: ChangesOutside | None = None
 
 
 def fetch(
@@ -190,7 +191,7 @@ def fetch(
         return Fetched(
             files=sum(entry.kind != "d" for entry in entries),
             bytes=sum(entry.size for entry in entries),
-            kept=kept,
+            kept_aside=kept,
             refused=refused,
             missing=remote.missing,
             digest=digest or manifest.digest(entries),
@@ -198,9 +199,9 @@ def fetch(
             skipped=remote.skipped,
             unstable=downloaded.bad,
             entries=entries,
-            theirs=theirs,
+            owners_of_kept=theirs,
             dangling=remote.dangling,
-            left=remote.left,
+            changes_outside=remote.left,
         )
 
 
@@ -214,7 +215,7 @@ class Verified:
     """
 
     missing: str | None
-    left: Left | None
+    changes_outside: ChangesOutside | None
 
 
 def verify(

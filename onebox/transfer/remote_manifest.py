@@ -24,17 +24,17 @@ NOT_OUTPUTS = (b".onebox", STAGING.encode())
 
 
 @dataclass(frozen=True)
-class Left:
+class ChangesOutside:
     """
     The files outside of the outputs that are new or changed since the push.
 
-    *names* are the first few of *count*. *alone* means that no output is new or
-    changed.
+    *names* are the first few of *count*. *without_outputs* means that no output is
+    new or changed.
     """
 
     count: int
     names: list[bytes]
-    alone: bool
+    without_outputs: bool
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RemoteManifest:
     digest: str
     repositories: list[Entry] = field(default_factory=list)
     dangling: list[bytes] = field(default_factory=list)
-    left: Left | None = None
+    left: ChangesOutside | None = None
 
 
 def request_manifest(
@@ -140,7 +140,9 @@ def request_manifest(
         entries = [e._replace(mode=e.mode & 0o777) for e in entries]
     left = None
     if result.left:
-        left = Left(result.left, [*result.left_names], alone=not result.made)
+        left = ChangesOutside(
+            result.left, [*result.left_names], without_outputs=not result.made
+        )
     return RemoteManifest(
         entries,
         missing=[*result.missing],

@@ -92,7 +92,7 @@ def select(
     scanned = manifest.scan(base, allowed, known or Index(), hashing=False)
     selection = _checked(base, scanned)
     if credentials:
-        names = formatting.some([show(path) for path in credentials], 5)
+        names = formatting.first_names([show(path) for path in credentials], 5)
         selection.warnings.append(
             f"not pushed, because they hold credentials: {names} (to push one, name "
             "it in [push] data)"

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from onebox import formatting
-from onebox.signals import held
+from onebox.signals import signals_delayed
 from onebox.ui.console import broken_pipes_ignored
 
 
@@ -112,7 +112,7 @@ class LiveLine:
 @contextlib.contextmanager
 def _drawing() -> Iterator[None]:
     """Delay signals while drawing starts or stops: rich hides the cursor in between."""
-    with held(), broken_pipes_ignored():
+    with signals_delayed(), broken_pipes_ignored():
         yield
 
 

@@ -534,7 +534,7 @@ def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -
             link.finish()
 
         assert refused.value.kind == "hostile"
-        assert link.ask("hello")["box"] == agent_box.id
+        assert link.request("hello")["box"] == agent_box.id
     assert list(agent_box.work.iterdir()) == []
 
 

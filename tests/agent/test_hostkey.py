@@ -26,9 +26,9 @@ def test_hostkey_new_is_repeatable(agent_box: AgentBox, key: Path) -> None:
     """A client that was killed after the first answer gets the same key again."""
     first = key.read_text()
     with agent_box.link() as link:
-        public = link.ask("hostkey_new")["public"]
+        public = link.request("hostkey_new")["public"]
     with agent_box.link() as link:
-        assert link.ask("hostkey_new")["public"] == public
+        assert link.request("hostkey_new")["public"] == public
     assert public.startswith("ssh-ed25519 ")
     assert key.read_text() == first
     names = {path.name for path in key.parent.glob("host_key*")}
@@ -41,16 +41,16 @@ def test_an_incomplete_key_is_replaced(agent_box: AgentBox, key: Path) -> None:
     for name in ("host_key.new", "host_key.draft", "host_key.draft.pub"):
         key.with_name(name).write_text("half")
     with agent_box.link() as link:
-        assert link.ask("hostkey_new")["public"].startswith("ssh-ed25519 ")
+        assert link.request("hostkey_new")["public"].startswith("ssh-ed25519 ")
 
 
 def test_a_key_of_another_box_is_refused(agent_box: AgentBox, key: Path) -> None:
     """A key that this box did not generate is refused, and nothing changes."""
     first = key.read_text()
     with agent_box.link() as link:
-        link.ask("hostkey_new")
+        link.request("hostkey_new")
         with pytest.raises(AgentError, match="no host key 'ssh-ed25519 AAAA'"):
-            link.ask("hostkey_use", public="ssh-ed25519 AAAA")
+            link.request("hostkey_use", public="ssh-ed25519 AAAA")
     assert key.read_text() == first
 
 
@@ -58,4 +58,4 @@ def test_a_box_that_generated_its_own_host_key_keeps_it(agent_box: AgentBox) -> 
     """If no host key was in the user data, there is nothing to replace."""
     with agent_box.link() as link:
         with pytest.raises(AgentError, match="generated its host keys itself"):
-            link.ask("hostkey_new")
+            link.request("hostkey_new")

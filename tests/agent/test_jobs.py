@@ -25,7 +25,7 @@ from .conftest import AgentBox, pids, until
 def run(box: AgentBox, job: str = "j1", **request: Any) -> tuple[bytes, dict[str, Any]]:
     """Run a job to its end; return its log and the last answer."""
     with box.link() as link:
-        link.ask("start", job=job, **request)
+        link.request("start", job=job, **request)
         return follow(link, job)
 
 
@@ -160,7 +160,7 @@ def test_output_folders_exist_when_the_job_starts(agent_box: AgentBox) -> None:
 
     for path in ("../out", "/out", "a/../../out"):
         with agent_box.link() as link, pytest.raises(AgentError) as refused:
-            link.ask("start", job="j2", shell="true", outputs=[path])
+            link.request("start", job="j2", shell="true", outputs=[path])
         assert refused.value.kind == "path"
 
 
@@ -169,11 +169,11 @@ def test_start_twice_starts_once(agent_box: AgentBox) -> None:
     with agent_box.link() as link, agent_box.link() as other:
         wait = "until [ -e go ]; do sleep 0.02; done"
         request = {"job": "j1", "shell": f"echo x >> count; {wait}"}
-        assert link.ask("start", **request) == {"job": "j1", "state": "running"}
-        assert other.ask("start", **request) == {"job": "j1", "state": "running"}
+        assert link.request("start", **request) == {"job": "j1", "state": "running"}
+        assert other.request("start", **request) == {"job": "j1", "state": "running"}
         (agent_box.work / "go").touch()
         follow(link, "j1")
-        assert other.ask("start", **request) == {"job": "j1", "state": "exited"}
+        assert other.request("start", **request) == {"job": "j1", "state": "exited"}
 
     assert (agent_box.work / "count").read_text() == "x\n"
 
@@ -181,15 +181,15 @@ def test_start_twice_starts_once(agent_box: AgentBox) -> None:
 def test_a_second_job_is_refused_while_one_runs(agent_box: AgentBox) -> None:
     """While a job runs, another one is refused with the first job's name."""
     with agent_box.link() as link:
-        link.ask("start", job="first", shell="sleep 60", cancel_grace=5)
+        link.request("start", job="first", shell="sleep 60", cancel_grace=5)
         with pytest.raises(AgentError, match="first") as refused:
-            link.ask("start", job="second", shell="true")
+            link.request("start", job="second", shell="true")
         assert refused.value.kind == "busy"
-        assert link.ask("hello")["job"] == "first"
-        link.ask("cancel", job="first")
-        assert link.ask("start", job="second", shell="true")["job"] == "second"
+        assert link.request("hello")["job"] == "first"
+        link.request("cancel", job="first")
+        assert link.request("start", job="second", shell="true")["job"] == "second"
         assert follow(link, "second")[1]["state"] == "exited"
-        assert link.ask("job")["job"] == "second"
+        assert link.request("job")["job"] == "second"
 
 
 @pytest.mark.parametrize(
@@ -211,18 +211,18 @@ def test_an_invalid_request_is_refused(
     """An invalid request is refused, and leaves no trace."""
     with agent_box.link() as link:
         with pytest.raises(AgentError) as refused:
-            link.ask("start", **request_)
+            link.request("start", **request_)
         assert refused.value.kind == "argument"
-        assert link.ask("job")["state"] == "none"
+        assert link.request("job")["state"] == "none"
 
 
 def test_an_unknown_job_has_the_state_none(agent_box: AgentBox) -> None:
     """An unknown job has the state none, and cannot be followed or cancelled."""
     with agent_box.link() as link:
-        assert link.ask("job", job="x")["state"] == "none"
+        assert link.request("job", job="x")["state"] == "none"
         for op in ("follow", "cancel"):
             with pytest.raises(AgentError) as refused:
-                link.ask(op, job="x")
+                link.request(op, job="x")
             assert refused.value.kind == "job"
 
 
@@ -240,7 +240,7 @@ def test_a_log_of_any_bytes_arrives_unchanged(agent_box: AgentBox) -> None:
         assert follow(link, "j1", len(garbage))[0] == b""
         for offset in (-1, "0"):
             with pytest.raises(AgentError) as refused:
-                link.ask("follow", job="j1", offset=offset)
+                link.request("follow", job="j1", offset=offset)
             assert refused.value.kind == "offset"
 
 
@@ -251,11 +251,11 @@ def test_an_offset_behind_the_end_is_accepted_once_the_job_has_ended(
     After a power cut a log may be shorter than a client's copy, which is no error.
     """
     with agent_box.link() as link:
-        link.ask("start", job="j1", argv=["sh", "-c", "echo up; sleep 600"])
+        link.request("start", job="j1", argv=["sh", "-c", "echo up; sleep 600"])
         with pytest.raises(AgentError) as refused:
-            link.ask("follow", job="j1", offset=1000)
+            link.request("follow", job="j1", offset=1000)
         assert "offset" == refused.value.kind
-        link.ask("cancel", job="j1")
+        link.request("cancel", job="j1")
         log, end = follow(link, "j1", 1000)
 
     assert (b"", "exited") == (log, end["state"])
@@ -275,7 +275,7 @@ def test_clients_that_are_killed_neither_lose_nor_repeat_a_byte(
         "open('sum', 'w').write(check.hexdigest())\n"
     )
     with agent_box.link() as link:
-        link.ask("start", job="j1", argv=[sys.executable, "-c", program])
+        link.request("start", job="j1", argv=[sys.executable, "-c", program])
     local = bytearray()
     for stop_at in (1_000_000, 5_000_000, 20_000_000, 1 << 30):
         link = agent_box.link()
@@ -296,7 +296,7 @@ def test_clients_that_are_killed_neither_lose_nor_repeat_a_byte(
 def test_follow_sends_lines_and_samples_while_the_job_runs(agent_box: AgentBox) -> None:
     """A line reaches the client while the job runs, and samples do too."""
     with agent_box.link() as link:
-        link.ask(
+        link.request(
             "start", job="j1", shell="echo first; until [ -e go ]; do sleep 0.02; done"
         )
         link.begin("follow", job="j1", offset=0)
@@ -351,7 +351,7 @@ def test_follow_renews_the_lease_and_ends_with_the_client(
     """
     lease = agent_box.root / "lease"
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="sleep 60")
+        link.request("start", job="j1", shell="sleep 60")
         link.begin("follow", job="j1", offset=0)
         next(link.frames())
         os.utime(lease, (0, 0))
@@ -360,7 +360,7 @@ def test_follow_renews_the_lease_and_ends_with_the_client(
         link.close(wait=60)
         assert link.process.returncode == 0
     with agent_box.link() as link:
-        assert link.ask("job")["state"] == "running"
+        assert link.request("job")["state"] == "running"
 
 
 def test_cancel_sends_sigterm_and_records_the_cause(agent_box: AgentBox) -> None:
@@ -368,13 +368,13 @@ def test_cancel_sends_sigterm_and_records_the_cause(agent_box: AgentBox) -> None
     A job that handles SIGTERM can print a last line, and its record has the cause.
     """
     with agent_box.link() as link:
-        link.ask(
+        link.request(
             "start",
             job="j1",
             shell="trap 'echo bye; exit 9' TERM; touch on; sleep 60 & wait",
         )
         until((agent_box.work / "on").exists)
-        end = link.ask("cancel", job="j1")
+        end = link.request("cancel", job="j1")
         assert end["state"] == "exited"
         assert (end["record"]["code"], end["record"]["cause"]) == (9, "cancel")
         assert follow(link, "j1")[0] == b"bye\n"
@@ -384,14 +384,14 @@ def test_cancel_sends_sigterm_and_records_the_cause(agent_box: AgentBox) -> None
 def test_cancel_kills_a_job_that_ignores_sigterm(agent_box: AgentBox) -> None:
     """A job that ignores SIGTERM is killed after its grace, with all its children."""
     with agent_box.link() as link:
-        link.ask(
+        link.request(
             "start",
             job="j1",
             shell="trap '' TERM; sleep 61 & touch on; sleep 60",
             cancel_grace=0.3,
         )
         until((agent_box.work / "on").exists)
-        record = link.ask("cancel", job="j1")["record"]
+        record = link.request("cancel", job="j1")["record"]
     assert (record["signal"], record["cause"]) == (signal.SIGKILL, "cancel")
     assert agent_box.strays() == []
 
@@ -399,11 +399,11 @@ def test_cancel_kills_a_job_that_ignores_sigterm(agent_box: AgentBox) -> None:
 def test_a_stopped_job_can_be_cancelled(agent_box: AgentBox) -> None:
     """A job that was stopped with SIGSTOP is continued, so that it handles SIGTERM."""
     with agent_box.link() as link:
-        link.ask(
+        link.request(
             "start", job="j1", shell="echo $$ > pid; kill -STOP $$", cancel_grace=60
         )
         until(lambda: (agent_box.work / "pid").exists())
-        record = link.ask("cancel", job="j1")["record"]
+        record = link.request("cancel", job="j1")["record"]
     assert record["signal"] == signal.SIGTERM
 
 
@@ -417,8 +417,8 @@ def test_a_job_that_looks_like_a_zombie_can_be_cancelled(agent_box: AgentBox) ->
         "ctypes.CDLL(None).pthread_exit(None)\n"
     )
     with agent_box.link() as link:
-        link.ask("start", job="j1", argv=[sys.executable, "-c", job])
-        until(lambda: link.ask("job")["log_bytes"])
+        link.request("start", job="j1", argv=[sys.executable, "-c", job])
+        until(lambda: link.request("job")["log_bytes"])
         # Such a process has no environment in /proc either.
         until(lambda: not agent_box.strays())
         link.begin("cancel", job="j1")
@@ -440,9 +440,9 @@ def test_children_that_checkpoint_get_their_grace(agent_box: AgentBox) -> None:
     )
     (agent_box.work / "child.py").write_text(child)
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell=f"'{sys.executable}' child.py; true")
+        link.request("start", job="j1", shell=f"'{sys.executable}' child.py; true")
         until((agent_box.work / "on").exists)
-        link.ask("cancel", job="j1")
+        link.request("cancel", job="j1")
     assert (agent_box.work / "checkpoint").exists()
 
 
@@ -461,7 +461,7 @@ def test_secrets_reach_only_the_job(agent_box: AgentBox) -> None:
     """The value of a secret is in no file of the agent and in no command line."""
     canary = f"canary-{secrets.token_hex(8)}"
     with agent_box.link() as link:
-        link.ask(
+        link.request(
             "start",
             job="j1",
             shell='test -n "$TOKEN" && touch has; until [ -e go ]; do sleep 0.02; done',

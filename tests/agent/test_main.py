@@ -17,7 +17,7 @@ from .conftest import AgentBox
 def test_hello_returns_the_facts_about_the_box(agent_box: AgentBox) -> None:
     """`hello` returns the box's id, folders, deadline and hardware."""
     with agent_box.link() as link:
-        facts = link.ask("hello")
+        facts = link.request("hello")
 
     assert facts["box"] == agent_box.id
     assert facts["work"] == str(agent_box.work)
@@ -34,24 +34,24 @@ def test_an_agent_reports_its_own_version_after_a_renewal(agent_box: AgentBox) -
     An agent reports its own version, even if another client has replaced its file.
     """
     with agent_box.link() as link, agent_box.link() as other:
-        mine = link.ask("hello")["agent"]
-        other.ask("job")
+        mine = link.request("hello")["agent"]
+        other.request("job")
         link.begin("renew")
         link.send(b"D", b"another agent")
         link.send(b"Z")
         link.finish()
 
-        assert other.ask("hello")["agent"] == mine
+        assert other.request("hello")["agent"] == mine
 
 
 def test_an_unknown_request_is_refused(agent_box: AgentBox) -> None:
     """An unknown request has its own error, and the next request is answered."""
     with agent_box.link() as link:
         with pytest.raises(AgentError, match="no op 'dance'") as refused:
-            link.ask("dance")
+            link.request("dance")
 
         assert refused.value.kind == "op"
-        assert link.ask("hello")["box"] == agent_box.id
+        assert link.request("hello")["box"] == agent_box.id
 
 
 def test_a_bug_in_the_agent_is_reported_with_its_place(agent_box: AgentBox) -> None:

@@ -73,8 +73,8 @@ def supervisor(box: AgentBox, job: str) -> int:
 def test_a_dead_supervisor_is_a_lost_job(agent_box: AgentBox) -> None:
     """A job whose supervisor died is lost; cancel ends its processes."""
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="echo here; sleep 81")
-        until(lambda: link.ask("job")["log_bytes"])
+        link.request("start", job="j1", shell="echo here; sleep 81")
+        until(lambda: link.request("job")["log_bytes"])
         kill(supervisor(agent_box, "j1"))
         log, end = follow(link, "j1")
         assert log == b"here\n"
@@ -82,7 +82,7 @@ def test_a_dead_supervisor_is_a_lost_job(agent_box: AgentBox) -> None:
         assert end["record"] is None
         assert agent_box.strays() != []
 
-        assert link.ask("cancel", job="j1")["state"] == "lost"
+        assert link.request("cancel", job="j1")["state"] == "lost"
         assert agent_box.strays() == []
 
 
@@ -92,7 +92,7 @@ def test_cancel_ends_a_job_whose_supervisor_dies_meanwhile(
     """If the supervisor dies during a cancel, the job is lost, and still ends."""
     folder = agent_box.root / "jobs" / "j1"
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="touch on; sleep 85")
+        link.request("start", job="j1", shell="touch on; sleep 85")
         until((agent_box.work / "on").exists)
         os.kill(supervisor(agent_box, "j1"), signal.SIGSTOP)
         link.begin("cancel", job="j1")
@@ -107,10 +107,10 @@ def test_the_processes_of_a_lost_job_end_before_the_next_job(
 ) -> None:
     """The processes of a lost job have ended when the next job starts."""
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="sleep 82")
+        link.request("start", job="j1", shell="sleep 82")
         kill(supervisor(agent_box, "j1"))
-        until(lambda: link.ask("job")["state"] == "lost")
-        link.ask("start", job="j2", shell="true")
+        until(lambda: link.request("job")["state"] == "lost")
+        link.request("start", job="j2", shell="true")
         follow(link, "j2")
         until(lambda: agent_box.strays() == [])
 
@@ -133,12 +133,14 @@ def test_a_process_in_an_exec_is_found_by_its_mark() -> None:
 def test_a_job_of_an_earlier_boot_is_lost_by_the_reboot(agent_box: AgentBox) -> None:
     """A job of an earlier boot without a record was lost by the reboot."""
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="sleep 83")
+        link.request("start", job="j1", shell="sleep 83")
         started = agent_box.root / "jobs" / "j1" / "started.json"
         start = json.loads(started.read_text())
         kill(start["pid"])
         started.write_text(json.dumps(dict(start, boot_id="another")))
-        end = until(lambda: [e for e in [link.ask("job")] if e["state"] == "lost"])[0]
+        end = until(lambda: [e for e in [link.request("job")] if e["state"] == "lost"])[
+            0
+        ]
         assert end["why"] == "rebooted"
 
 
@@ -160,7 +162,7 @@ def test_a_damaged_record_is_never_accepted(agent_box: AgentBox, how: str) -> No
     path.unlink()
     path.write_bytes(made_up[how])
     with agent_box.link() as link:
-        answer = link.ask("job", job="j1")
+        answer = link.request("job", job="j1")
     assert (answer["state"], answer["record"]) == ("lost", None)
     assert "damaged" in answer["why"]
 
@@ -229,7 +231,7 @@ def shot(
 ) -> None:
     """Start a job that would exit with 3, kill something, and check the end."""
     victims = chance.choice([["job"], ["supervisor"], ["job", "supervisor"]])
-    link.ask("start", job=job, shell="echo $$ > $ONEBOX_JOB; sleep 0.1; exit 3")
+    link.request("start", job=job, shell="echo $$ > $ONEBOX_JOB; sleep 0.1; exit 3")
     pids = {"supervisor": supervisor(box, job)}
     if "job" in victims:
         pid_file = box.work / job
@@ -241,7 +243,7 @@ def shot(
     if end["state"] == "lost":
         assert "supervisor" in victims, label
         assert end["record"] is None, label
-        link.ask("cancel", job=job)
+        link.request("cancel", job=job)
     else:
         assert end["state"] == "exited", label
         ends = [(3, None), (137, 9)] if "job" in victims else [(3, None)]
@@ -250,14 +252,14 @@ def shot(
 
 def over(link: AgentChannel, job: str) -> dict[str, Any] | None:
     """Return the status of a job once it no longer runs."""
-    status = link.ask("job", job=job)
+    status = link.request("job", job=job)
     return None if status["state"] == "running" else status
 
 
 def test_sigterm_to_the_supervisor_is_a_power_off(agent_box: AgentBox) -> None:
     """A supervisor that gets SIGTERM from the system ends the job as powered off."""
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="sleep 84")
+        link.request("start", job="j1", shell="sleep 84")
         os.kill(supervisor(agent_box, "j1"), signal.SIGTERM)
         record = follow(link, "j1")[1]["record"]
     assert (record["cause"], record["signal"]) == ("poweroff", signal.SIGTERM)
@@ -271,7 +273,7 @@ def test_a_power_off_that_reaches_the_job_first_is_recorded(
     If a shutdown signals the job before the supervisor, the cause is still "poweroff".
     """
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell=f"touch on; {shell}")
+        link.request("start", job="j1", shell=f"touch on; {shell}")
         until((agent_box.work / "on").exists)
         main = supervisor(agent_box, "j1")
         # The supervisor reaps each process before it gets a signal itself.
@@ -423,8 +425,12 @@ def test_samples_and_peaks_are_measured(agent_box: AgentBox) -> None:
     )
     samples = agent_box.root / "jobs" / "j1" / "samples.jsonl"
     with agent_box.link() as link:
-        link.ask("start", job="j1", argv=[sys.executable, "-c", grow])
-        until(lambda: (link.ask("job")["sample"] or {}).get("job_memory", 0) > 80 << 20)
+        link.request("start", job="j1", argv=[sys.executable, "-c", grow])
+        until(
+            lambda: (
+                (link.request("job")["sample"] or {}).get("job_memory", 0) > 80 << 20
+            )
+        )
         until(lambda: samples.read_text().count("\n") >= 2)
         (agent_box.work / "go").touch()
         _, end = follow(link, "j1")

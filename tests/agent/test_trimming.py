@@ -42,7 +42,7 @@ def pieces(box: AgentBox, job: str, offset: int = 0) -> Iterator[tuple[int, byte
 def start(box: AgentBox, shell: str) -> Path:
     """Start a job whose log is limited; return its directory."""
     with box.link() as link:
-        link.ask("start", job="j1", shell=shell, max_log=LIMIT)
+        link.request("start", job="j1", shell=shell, max_log=LIMIT)
     return box.root / "jobs" / "j1"
 
 
@@ -65,7 +65,7 @@ def test_a_late_reader_gets_head_and_tail(agent_box: AgentBox) -> None:
     assert got[-1][0] + len(got[-1][1]) == 600_000 * LINE
     assert got[-1][1].endswith(b"0599999\n")
     with agent_box.link() as link:
-        record = link.ask("job", job="j1")["record"]
+        record = link.request("job", job="j1")["record"]
     assert record["log_bytes"] == 600_000 * LINE
     assert record["log_gone"] == record["log_bytes"] - there
 

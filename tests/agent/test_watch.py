@@ -46,7 +46,7 @@ def log(box: AgentBox) -> str:
 def test_deadline_ends_the_job_and_the_box(agent_box: AgentBox, watch: Watch) -> None:
     """At the deadline the job is terminated and recorded, and the box powers off."""
     with agent_box.link() as link:
-        link.ask(
+        link.request(
             "start", job="j1", shell="trap 'echo saved; exit 0' TERM; sleep 91 & wait"
         )
         watch(deadline=time.time() + 2)
@@ -129,13 +129,13 @@ def test_a_connected_client_keeps_the_box_on(agent_box: AgentBox, watch: Watch) 
 def test_a_quiet_job_keeps_the_box_on(agent_box: AgentBox, watch: Watch) -> None:
     """A running job keeps the box on; the idle grace counts from its end."""
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="sleep 4")
+        link.request("start", job="j1", shell="sleep 4")
     watch(idle_grace=3.5, setup_grace=0.5)
     time.sleep(3.2)
     assert not agent_box.off.exists()
     until(agent_box.off.exists)
     with agent_box.link() as link:
-        record = link.ask("job")["record"]
+        record = link.request("job")["record"]
     assert agent_box.off.stat().st_mtime - record["ended"] > 1.4
 
 
@@ -155,9 +155,11 @@ def test_a_job_gets_the_time_that_is_left_before_a_preemption(
         "while True: time.sleep(99)\n"
     )
     with agent_box.link() as link:
-        link.ask("start", job="j1", argv=[sys.executable, "-c", job], cancel_grace=0.1)
+        link.request(
+            "start", job="j1", argv=[sys.executable, "-c", job], cancel_grace=0.1
+        )
         watch()
-        until(lambda: link.ask("job")["log_bytes"])
+        until(lambda: link.request("job")["log_bytes"])
         goes = time.time() + 6
         fresh = agent_box.root / "notice.new"
         fresh.write_text(json.dumps({"at": goes}))
@@ -196,10 +198,10 @@ def test_poweroff_answers_before_the_box_powers_off(agent_box: AgentBox) -> None
     """The answer comes first; then the job is ended and the box powers off."""
     agent_box.describe(poweroff_wait=0)
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="sleep 93")
-        assert link.ask("poweroff") == {}
+        link.request("start", job="j1", shell="sleep 93")
+        assert link.request("poweroff") == {}
         until(agent_box.off.exists)
-        record = link.ask("job")["record"]
+        record = link.request("job")["record"]
     assert record["cause"] == "poweroff"
 
 

@@ -57,7 +57,7 @@ class Ends:
         self.job, self.agent = job.result(), agent.result()
         self.init, self.unused = init.result(), unused.result()
         with self.job.link() as link:
-            link.ask("start", job="last", shell=JOB)
+            link.request("start", job="last", shell=JOB)
 
     def lived(self, made: Made) -> float:
         """Wait until a box is off; return how long after its deadline that was."""
@@ -92,7 +92,7 @@ def follow(link: AgentChannel, job: str) -> tuple[bytes, dict[str, Any]]:
 def test_first_contact(made: Made) -> None:
     """A box lets us in with the host key it was made with, and takes the agent."""
     with made.link() as link:
-        told = link.ask("hello")
+        told = link.request("hello")
     assert told["agent"] == version()
     assert told["box"] == made.request.box
     assert told["deadline"] == made.request.arming.deadline
@@ -104,7 +104,7 @@ def test_a_job_cannot_replace_what_root_runs(made: Made) -> None:
     root = "/var/lib/onebox"
     names = ("agent.pyz", "watch.pyz", "box.json")
     with made.link() as link:
-        assert link.ask("hello")["agent"] == version()
+        assert link.request("hello")["agent"] == version()
         before = [made.machine.run("sha256sum", f"{root}/{name}") for name in names]
         tries = [
             f"echo >/tmp/mine; {how} {root}/{name} || echo refused"
@@ -112,7 +112,7 @@ def test_a_job_cannot_replace_what_root_runs(made: Made) -> None:
             for how in ("rm -f", "cp /bin/true", "mv -f /tmp/mine", "chmod 777")
         ]
         shell = "; ".join([*tries, f"mv {root} {root}.old"])
-        link.ask("start", job="hostile", shell=shell)
+        link.request("start", job="hostile", shell=shell)
         printed, end = follow(link, "hostile")
     assert printed.count(b"refused\n") == len(tries), printed
     assert end["record"]["code"] == 1
@@ -132,8 +132,8 @@ def test_an_agent_is_renewed_where_nobody_becomes_root(maker: Maker) -> None:
     made.machine.run("python3", "-c", OF_OLD, f"{root}/agent.pyz")
     before = made.machine.run("sha256sum", f"{root}/agent.pyz")
     with made.link() as link:
-        assert link.ask("hello")["agent"] == version()
-        link.ask("start", job="one", shell="echo on; exit 3")
+        assert link.request("hello")["agent"] == version()
+        link.request("start", job="one", shell="echo on; exit 3")
         printed, end = follow(link, "one")
     assert (printed, end["record"]["code"]) == (b"on\n", 3)
     assert made.machine.run("sha256sum", f"{root}/agent.pyz") == before
@@ -161,9 +161,9 @@ def test_a_job_has_what_etc_environment_says(made: Made) -> None:
     line = "echo 'https_proxy=\"http://proxy.example:3128\"' >>/etc/environment"
     with made.link() as link:
         # After the login, which may have read it itself.
-        link.ask("hello")
+        link.request("hello")
         made.machine.run("sh", "-c", line)
-        link.ask("start", job="proxied", shell='echo "<$https_proxy>"')
+        link.request("start", job="proxied", shell='echo "<$https_proxy>"')
         printed, _ = follow(link, "proxied")
     assert printed == b"<http://proxy.example:3128>\n"
 
@@ -194,8 +194,8 @@ def test_cloud_init_is_content(made: Made) -> None:
 def test_notice_ends_the_job(made: Made) -> None:
     """When the metadata service tells of the end, the job saves itself."""
     with made.link() as link:
-        link.ask("start", job="spot", shell=JOB)
-        until(lambda: link.ask("job")["log_bytes"])
+        link.request("start", job="spot", shell=JOB)
+        until(lambda: link.request("job")["log_bytes"])
         goes = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
         told = json.dumps({"action": "terminate", "time": goes})
         made.machine.metadata["spot/instance-action"] = told
@@ -217,14 +217,14 @@ def test_who_follows_a_job_reads_its_record_before_a_shutdown(
     made = maker.make()
     with made.link() as link:
         job = f"trap 'echo saved; exit 0' TERM; {command}; while :; do sleep 0.1; done"
-        link.ask("start", job="last", shell=job)
+        link.request("start", job="last", shell=job)
         printed, end = follow(link, "last")
     assert printed.endswith(b"saved\n")
     assert (end["record"]["cause"], end["record"]["code"]) == ("poweroff", 0)
     if "reboot" in command:
         until(lambda: made.machine.boots == 2)
         with made.link() as link:
-            assert link.ask("job")["record"] == end["record"]
+            assert link.request("job")["record"] == end["record"]
         made.machine.off()
     else:
         assert made.machine.wait_off(UP)
@@ -234,29 +234,29 @@ def test_rotated_host_key_stays(maker: Maker) -> None:
     """A new host key holds for new connections, through a reboot and a new start."""
     made = maker.make()
     with made.link() as link:
-        new = str(link.ask("hostkey_new")["public"])
-        assert link.ask("hostkey_new")["public"] == new != made.host_key
+        new = str(link.request("hostkey_new")["public"])
+        assert link.request("hostkey_new")["public"] == new != made.host_key
         assert made.scan() == {made.host_key}
-        assert link.ask("hostkey_use", public=new) == {"public": new}
+        assert link.request("hostkey_use", public=new) == {"public": new}
         assert made.scan() == {new}
-        assert link.ask("hostkey_use", public=new) == {"public": new}
-        first = link.ask("hello")
+        assert link.request("hostkey_use", public=new) == {"public": new}
+        first = link.request("hello")
     with pytest.raises(HostKeyMismatch), made.link():
         pass
     # A plain reboot: the time that is left is what was left.
     made.machine.run("systemctl", "reboot", check=False)
     until(lambda: made.machine.boots == 2)
     with made.link(new) as link:
-        told = link.ask("hello")
+        told = link.request("hello")
         assert told["boot_id"] != first["boot_id"]
         assert told["deadline"] == first["deadline"]
         assert told["armed"] > first["armed"]
-        link.ask("poweroff")
+        link.request("poweroff")
     assert made.machine.wait_off(UP)
     # What was stopped starts with another deadline.
     again = maker.again(made, seconds=7200, host_key=new)
     with again.link() as link:
-        assert link.ask("hello")["deadline"] == again.request.arming.deadline
+        assert link.request("hello")["deadline"] == again.request.arming.deadline
         assert again.scan() == {new}
     again.machine.off()
 
@@ -265,7 +265,7 @@ def test_image_of_another_box(maker: Maker) -> None:
     """A disk saved from a box is armed for the new box alone, from the start."""
     old = maker.make()
     with old.link() as link:
-        link.ask("start", job="old", shell="true")
+        link.request("start", job="old", shell="true")
         follow(link, "old")
     left = '{"at": 0}'
     old.machine.run("sh", "-c", f"echo '{left}' >/var/lib/onebox/notice; sync")
@@ -276,7 +276,7 @@ def test_image_of_another_box(maker: Maker) -> None:
     seen = set(until(new.scan))
     with new.link() as link:
         seen |= new.scan()
-        told = link.ask("hello")
+        told = link.request("hello")
     assert seen == {new.host_key}
     assert told["box"] == new.request.box
     assert told["deadline"] == new.request.arming.deadline
@@ -299,7 +299,7 @@ def test_other_clouds(maker: Maker, kind: Any) -> None:
     """The same user data arms a box wherever cloud-init reads it."""
     made = maker.make(kind)
     with made.link() as link:
-        assert link.ask("hello")["deadline"] == made.request.arming.deadline
+        assert link.request("hello")["deadline"] == made.request.arming.deadline
     assert made.scan() == {made.host_key}
     made.machine.off()
 
@@ -318,9 +318,9 @@ def test_without_cloud_init(maker: Maker) -> None:
     made = maker.make("gce", startup_script=True)
     key = until(lambda: made.machine.told.get("hostkeys/ssh-ed25519"))
     with made.link(f"ssh-ed25519 {key}") as link:
-        first = link.ask("hello")
+        first = link.request("hello")
         made.machine.run("systemctl", "restart", "google-startup-scripts.service")
-        told = link.ask("hello")
+        told = link.request("hello")
     assert told["deadline"] == first["deadline"] == made.request.arming.deadline
     for unit in ("onebox-watch.service", "onebox-deadline.timer"):
         made.machine.run("systemctl", "is-active", unit)

@@ -27,7 +27,7 @@ from onebox.providers.local.layout import Layout, read_json
 from onebox.providers.local.locks import take_lock
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings, Rehearse
-from onebox.signals import Interrupted, caught
+from onebox.signals import Interrupted, signals_as_exceptions
 
 from .conftest import OpenBox
 from .contract import ProviderContract, an_image
@@ -77,9 +77,9 @@ class TestSettings:
         A root that scripts cannot use in their first line is refused, with the
         variable.
         """
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError) as error:
             Local(LocalSettings(), place / name)
-        assert "ONEBOX_LOCAL_ROOT" in caught.value.next
+        assert "ONEBOX_LOCAL_ROOT" in error.value.next
 
     def test_this_machine_costs_nothing(self, place: Path) -> None:
         """The price of this machine is zero, and not unknown."""
@@ -198,7 +198,7 @@ class TestCrashes:
             monkeypatch.undo()
             os.kill(os.getpid(), signal.SIGINT)
 
-        with pytest.raises(Interrupted), caught(str):
+        with pytest.raises(Interrupted), signals_as_exceptions(str):
             monkeypatch.setattr(fcntl, "flock", press)
             local.create(request)
 

@@ -62,6 +62,7 @@ INVALID = "is not valid TOML: write key = value, strings in quotes, lists of one
 COMMA = (
     'toml cannot read a string with a comma at its start or after \\" between brackets'
 )
+DOTS = "toml cannot read a string of several lines here; write [t] above it"
 SINGLE = "toml cannot read this escaped string; write it in single quotes"
 
 
@@ -100,6 +101,8 @@ SINGLE = "toml cannot read this escaped string; write it in single quotes"
         ('a = ["x", ","]', 1, "a", COMMA),
         ("a = { b = ', x' }", 1, "a", COMMA),
         ('a = ["\\"x\\", y"]', 1, "a", COMMA),
+        ('t.a = """m\nn"""', 1, "[t] a", DOTS),
+        ("[s]\nt.a = '''\nn'''", 2, "[s.t] a", DOTS.replace("[t]", "[s.t]")),
     ],
 )
 def test_a_mistake_has_its_line_and_key(

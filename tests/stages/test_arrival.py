@@ -106,18 +106,18 @@ def test_another_command_ends_the_connection(
     """
     A box whose host key is being changed is kept when its connection is ended.
     """
-    create, ask = line.cloud.create, AgentChannel.ask
+    create, ask = line.cloud.create, AgentChannel.request
 
     def end_it(self: AgentChannel, op: str, **what: Any) -> dict[str, Any]:
         if op == "hostkey_new":
-            monkeypatch.setattr(AgentChannel, "ask", ask)
+            monkeypatch.setattr(AgentChannel, "request", ask)
             (config,) = line.project.home.glob("state/projects/*/main/ssh/config")
             (box,) = line.project.boxes()
             subprocess.run(["ssh", "-F", config, "-O", "exit", box], check=True)
             self.process.wait()
         return ask(self, op, **what)
 
-    monkeypatch.setattr(AgentChannel, "ask", end_it)
+    monkeypatch.setattr(AgentChannel, "request", end_it)
     monkeypatch.setattr(
         line.cloud,
         "create",

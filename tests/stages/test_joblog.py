@@ -104,7 +104,9 @@ def test_copy_of_a_log_stays_within_its_limit(
 ) -> None:
     """However much a box sends, a copy is no larger; every offset stays what it was."""
     if not holes:
-        monkeypatch.setattr("onebox.agent.jobs.log_limit.free", lambda *words: False)
+        monkeypatch.setattr(
+            "onebox.agent.jobs.log_limit.punch_hole", lambda *words: False
+        )
     limit, piece, path = 1 << 20, 1 << 16, tmp_path / "job" / "log"
     with JobLog(path, limit=limit) as log:
         for number in range(100):

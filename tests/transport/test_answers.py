@@ -46,7 +46,7 @@ PARSERS: list[Callable[[object], object]] = [
     answers.PushResult.parse,
     lambda value: answers.ScanResult.parse(value, frozenset(["results"]), 5),
     answers.public_key,
-    lambda value: answers.gone(value, 100),
+    lambda value: answers.dropped_log_bytes(value, 100),
 ]
 NAMES = [
     *RECORD,

@@ -73,7 +73,9 @@ def test_agent_at_work_is_not_silent(agent_box: AgentBox) -> None:
     A real agent says that it is still at work: who waits for it does not give up.
     """
     with agent_box.link() as link:
-        link.ask("start", job="j1", shell="trap '' TERM; sleep 600", cancel_grace=12)
+        link.request(
+            "start", job="j1", shell="trap '' TERM; sleep 600", cancel_grace=12
+        )
         link.begin("cancel", job="j1")
         kinds = [kind for kind, _ in link.frames(beats=True)]
 
@@ -102,4 +104,4 @@ def test_frames_of_nothing_without_an_end_are_refused() -> None:
         program(code) as link,
         pytest.raises(ProtocolError, match="too many empty frames"),
     ):
-        link.ask("hello")
+        link.request("hello")

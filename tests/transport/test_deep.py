@@ -55,7 +55,7 @@ def test_deep_trees_are_pushed_and_fetched(project: Project) -> None:
     project.fetch()
     assert project.root.joinpath("out", *["x"] * LEVELS, "end").is_file()
     assert project.verify() is None
-    assert project.fetch().kept == []
+    assert project.fetch().kept_aside == []
 
 
 def test_outputs_with_too_long_paths_are_refused(project: Project) -> None:

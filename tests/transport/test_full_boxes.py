@@ -77,10 +77,10 @@ def test_job_on_a_nearly_full_disk_is_recorded_or_refused(project: Project) -> N
         job = f"j{pages}"
         with project.box.link() as link, room(project.box, pages):
             try:
-                link.ask("start", job=job, shell="echo hello; exit 7")
+                link.request("start", job=job, shell="echo hello; exit 7")
             except AgentError as error:
                 assert "No space left" in error.message
-                assert link.ask("job", job=job)["state"] == "none"
+                assert link.request("job", job=job)["state"] == "none"
                 fates.add("refused")
             else:
                 link.begin("follow", job=job, offset=0)
@@ -88,7 +88,7 @@ def test_job_on_a_nearly_full_disk_is_recorded_or_refused(project: Project) -> N
                 assert record["code"] == 7
                 fates.add("ran")
     with project.box.link() as link:
-        link.ask("start", job="last", shell="exit 0")
+        link.request("start", job="last", shell="exit 0")
         link.begin("follow", job="last", offset=0)
         assert link.finish()["record"]["code"] == 0
     assert fates == {"refused", "ran"}

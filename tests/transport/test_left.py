@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.transfer.remote_manifest import Left, request_manifest
+from onebox.transfer.remote_manifest import ChangesOutside, request_manifest
 
 from .conftest import AgentBox
 from .test_sync import Project, age
@@ -23,7 +23,9 @@ def project(tmp_path: Path, agent_box: AgentBox) -> Project:
     return made
 
 
-def left(project: Project, *roots: str, beyond: str = "always") -> Left | None:
+def left(
+    project: Project, *roots: str, beyond: str = "always"
+) -> ChangesOutside | None:
     """Return what the box has outside of the outputs."""
     with project.box.link() as link:
         asked = roots or ("out",)
@@ -53,7 +55,7 @@ def test_pushed_files_are_compared_by_content(project: Project, how: str) -> Non
     if how in ("touched", "gone"):
         assert found is None
     else:
-        assert found == Left(1, [b"model.json"], alone=True)
+        assert found == ChangesOutside(1, [b"model.json"], without_outputs=True)
 
 
 @pytest.mark.parametrize("name", [".RData", ".ckpt/9", "runs/.best", ".model.pt"])
@@ -61,7 +63,7 @@ def test_hidden_files_are_results_too(project: Project, name: str) -> None:
     """A name that begins with a dot makes a new file no less of a result."""
     project.job(name)
 
-    assert left(project) == Left(1, [name.encode()], alone=True)
+    assert left(project) == ChangesOutside(1, [name.encode()], without_outputs=True)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_targets_of_links_in_the_outputs_are_not_left(project: Project) -> None:
     (project.box.work / "out" / "a").symlink_to("../ckpt/a")
     (project.box.work / "out" / "model").symlink_to("../model.json")
 
-    assert left(project) == Left(1, [b"ckpt/b"], alone=False)
+    assert left(project) == ChangesOutside(1, [b"ckpt/b"], without_outputs=False)
     (project.box.work / "out" / "all").symlink_to("../ckpt")
     assert left(project) is None
 
@@ -103,9 +105,9 @@ def test_pushed_files_in_an_output_folder_are_no_result(project: Project) -> Non
     """A folder that is input and output holds nothing new until the job changes it."""
     project.job("new")
 
-    assert left(project, "data") == Left(1, [b"new"], alone=True)
+    assert left(project, "data") == ChangesOutside(1, [b"new"], without_outputs=True)
     project.job("data/x", b"INPUT")
-    assert left(project, "data") == Left(1, [b"new"], alone=False)
+    assert left(project, "data") == ChangesOutside(1, [b"new"], without_outputs=False)
     assert left(project, "data", beyond="if-empty") is None
     assert left(project, "data", "new") is None
 

@@ -216,7 +216,7 @@ def test_a_changed_pushed_file_comes_through_a_link(project: Project) -> None:
 
     assert b"trained" == (project.root / "out/model.json").read_bytes()
     assert b"untrained" == (project.root / "model.json").read_bytes()
-    assert [] == done.kept
+    assert [] == done.kept_aside
     assert project.verify() is None
 
 
@@ -264,7 +264,7 @@ def test_a_link_takes_the_place_of_a_target_and_back(project: Project) -> None:
     best.symlink_to("../ckpt")
     again = project.fetch()
 
-    assert [] == done.kept + again.kept
+    assert [] == done.kept_aside + again.kept_aside
     assert all_here(project)
 
 

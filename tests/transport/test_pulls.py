@@ -16,7 +16,7 @@ from onebox.agent.files import manifest, tree
 from onebox.errors import Busy, ConnectionLost, OutputsHeld
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import push_files
-from onebox.transfer.checkpoint_store import Pull, Pulls
+from onebox.transfer.checkpoint_store import CheckpointStore, Pull
 
 from . import cutter
 from .conftest import AgentBox
@@ -31,7 +31,7 @@ class Home:
     def __init__(self, base: Path, box: AgentBox) -> None:
         self.box = box
         self.ckpt = box.work / "ckpt"
-        self.pulls = Pulls(base / "checkpoints")
+        self.pulls = CheckpointStore(base / "checkpoints")
 
     def write(self, name: str, data: bytes, mode: int = 0o644) -> Path:
         """Have the job write a checkpoint."""
@@ -130,7 +130,7 @@ def test_an_equal_pull_pushes_none_out(home: Home) -> None:
     assert two is not None and three is not None
     assert [1, 2] == [pull.number for pull in home.pulls.all()]
     assert three.number == 2
-    assert three.at > two.at
+    assert three.seen_at > two.seen_at
 
 
 @pytest.mark.parametrize("limit", [0, 300, 100_000, 2_000_000])
@@ -162,7 +162,7 @@ def test_file_that_keeps_changing_stays_as_in_the_last_pull(home: Home) -> None:
         pull = home.take()
 
     assert pull is not None
-    assert ("ckpt/log",) == pull.kept_out
+    assert ("ckpt/log",) == pull.unstable
     assert b"22" == (home.folder() / "model").read_bytes()
     assert b"old" == (home.folder() / "log").read_bytes()
 

@@ -61,8 +61,8 @@ class Stages:
 
     def run(self) -> None:
         """Run a job, and follow it to its end."""
-        self.link.ask("start", job="j", shell="echo 1", outputs=[], cancel_grace=1)
-        self.link.ask("follow", job="j", offset=0)
+        self.link.request("start", job="j", shell="echo 1", outputs=[], cancel_grace=1)
+        self.link.request("follow", job="j", offset=0)
 
 
 @pytest.fixture

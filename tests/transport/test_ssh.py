@@ -132,7 +132,7 @@ def test_the_pinned_key_lets_us_in(
     door: connection.SSHConnection, server: Server
 ) -> None:
     """The first connection trusts the pinned key, and it is the box that answers."""
-    assert door.channel().ask("hello")["box"] == server.box.id
+    assert door.channel().request("hello")["box"] == server.box.id
     assert door.channel() is door.channel()
 
 
@@ -143,7 +143,7 @@ def test_an_older_agent_is_renewed(server: Server, open_door: OpenDoor) -> None:
         archive.writestr("agent/of_old.py", "")
     assert pyz.read_bytes() != agent_bundle.bundle()
 
-    told = open_door(server.box).channel().ask("hello")
+    told = open_door(server.box).channel().request("hello")
 
     assert agent_bundle.version() == told["agent"]
     assert pyz.read_bytes() == agent_bundle.bundle()
@@ -192,7 +192,7 @@ def test_a_key_that_comes_late(sshd: OpenSsh, open_door: OpenDoor) -> None:
         if late.exists():
             late.rename(keys_file)
 
-    assert door.open_when_up(60, never, tick).ask("hello")["box"] == sshd.box.id
+    assert door.open_when_up(60, never, tick).request("hello")["box"] == sshd.box.id
 
 
 def test_a_box_that_is_not_up_yet(server: Server, open_door: OpenDoor) -> None:
@@ -207,7 +207,7 @@ def test_a_box_that_is_not_up_yet(server: Server, open_door: OpenDoor) -> None:
 
         door = open_door(server.at(port))
         link = door.open_when_up(60, never, tick)
-        assert link.ask("hello")["box"] == server.box.id
+        assert link.request("hello")["box"] == server.box.id
         door.forget()
 
 
@@ -249,7 +249,7 @@ def test_wait_ends_for_a_box_that_is_silent_after_the_handshake(
     with pytest.raises(ConnectionLost, match="does not answer"):
         # Over the shared connection, which is the one that has stalled.
         second.channel(within=1.0)
-    assert second.channel().ask("hello")["box"] == server.box.id
+    assert second.channel().request("hello")["box"] == server.box.id
     assert relay.opened == 2
 
 
@@ -341,7 +341,7 @@ def test_what_has_stalled_is_not_shared_again(
         os.kill(master, signal.SIGSTOP)
     try:
         door.close(force=True)
-        assert door.channel().ask("hello")["box"] == door.box.id
+        assert door.channel().request("hello")["box"] == door.box.id
         assert relay.opened == 2
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -361,7 +361,7 @@ def test_a_dead_line_is_noticed(door: connection.SSHConnection, relay: Relay) ->
     with pytest.raises(ConnectionLost, match="broke"):
         link.finish()
     door.close(force=True)
-    assert door.channel().ask("cancel", job="j-1")["state"] == "exited"
+    assert door.channel().request("cancel", job="j-1")["state"] == "exited"
 
 
 def test_a_box_that_has_moved_is_not_met_at_its_old_place(
@@ -408,8 +408,8 @@ def test_a_request_half_done_is_not_mixed_with_the_next(
     with pytest.raises(ConnectionLost):
         first.begin("hello")
     assert door.channel() is not first
-    assert door.channel().ask("hello")["box"] == server.box.id
-    door.channel().ask("cancel", job="j-1")
+    assert door.channel().request("hello")["box"] == server.box.id
+    door.channel().request("cancel", job="j-1")
 
 
 def test_a_link_that_was_hung_up_touches_no_other_file(
@@ -423,7 +423,7 @@ def test_a_link_that_was_hung_up_touches_no_other_file(
     try:
         assert numbers & {file.fileno() for file in files}
         with pytest.raises(ConnectionLost):
-            link.ask("hello")
+            link.request("hello")
         assert all(file.tell() == 0 for file in files)
         assert all(os.fstat(file.fileno()).st_size == 0 for file in files)
     finally:
@@ -552,7 +552,7 @@ def test_resuming_counts_breaks_without_progress(
         raise ConnectionLost("cut")
 
     with pytest.raises(ConnectionLost):
-        door.resuming(step, lambda error, attempt: breaks.append(attempt))
+        door.call_resuming(step, lambda error, attempt: breaks.append(attempt))
     assert breaks == [1, 1, 1, 2, 3, 4, 5]
 
 
@@ -587,13 +587,13 @@ def test_steps_on_an_open_connection_take_no_extra_round_trip(
     (server.work / "out").mkdir()
     names = (f"j-{number}" for number in range(100))
     steps: dict[str, Callable[[], object]] = {
-        "hello": lambda: link.ask("hello"),
+        "hello": lambda: link.request("hello"),
         "push": lambda: push_files.push(link, root, paths, index, quiet),
         "run": lambda: run(link, next(names)),
         "fetch": lambda: fetch_outputs.fetch(
             link, ["out"], into, into / ".onebox", quiet
         ),
-        "open": lambda: reopened(door).ask("hello"),
+        "open": lambda: reopened(door).request("hello"),
     }
     relay.delay = 0.025
     # Last: it ends the conversation that the others are held in.
@@ -624,7 +624,7 @@ def test_anything_but_frames_is_named_at_once(
     code += "sys.stdout.flush(); time.sleep(60)"
     with AgentChannel([sys.executable, "-c", code]) as link:
         with pytest.raises(ProtocolError, match="not the onebox agent"):
-            link.ask("hello")
+            link.request("hello")
         link.process.kill()
 
 
@@ -657,13 +657,13 @@ def test_missing_agent_is_reported_after_the_grace_time_of_a_boot(
     agent = server.pyz.rename(server.pyz.with_name("away"))
     breaks: list[int] = []
     with pytest.raises(BoxFailed, match="agent does not run") as caught:
-        door.resuming(lambda link: None, lambda e, n: breaks.append(n))
+        door.call_resuming(lambda link: None, lambda e, n: breaks.append(n))
     assert "agent.pyz" in caught.value.message
     assert breaks == []
     with pytest.raises(BoxFailed, match="agent does not run"):
         door.open_when_up(60, never, never, grace=0.1)
     link = door.open_when_up(60, never, lambda: put_back(agent, server.pyz))
-    assert link.ask("hello")["box"] == server.box.id
+    assert link.request("hello")["box"] == server.box.id
 
 
 def test_agent_without_a_description_counts_as_none(
@@ -728,7 +728,7 @@ def test_the_path_of_the_agent_is_one_word(
     odd = tmp_path / "$(touch trap) '`;&"
     sshd.root.rename(odd)
     box = dataclasses.replace(sshd.box, agent=str(odd / "agent.pyz"))
-    assert open_door(box).channel().ask("hello")["box"] == sshd.box.id
+    assert open_door(box).channel().request("hello")["box"] == sshd.box.id
     assert list(tmp_path.rglob("trap")) == []
 
 
@@ -751,7 +751,7 @@ def test_secrets_stay_off_the_disk_and_the_command_line(
     """A secret travels in a frame: no file of ours and no ssh command holds it."""
     word = secrets.token_hex(16)
     (server.work / "out").mkdir()
-    door.channel().ask(
+    door.channel().request(
         "start",
         job="j-1",
         shell="echo $WORD > out/word; sleep 60",
@@ -770,7 +770,7 @@ def test_secrets_stay_off_the_disk_and_the_command_line(
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             assert word.encode() not in path.read_bytes()
-    door.channel().ask("cancel", job="j-1")
+    door.channel().request("cancel", job="j-1")
 
 
 # -- sockets --------------------------------------------------------------------------
@@ -963,8 +963,8 @@ def fewest_turns(relay: Relay, step: Callable[[], object]) -> int:
 
 def run(link: AgentChannel, name: str) -> None:
     """Run a job that does nothing, to its end."""
-    link.ask("start", job=name, argv=["true"])
-    assert link.ask("follow", job=name, offset=0)["state"] == "exited"
+    link.request("start", job=name, argv=["true"])
+    assert link.request("follow", job=name, offset=0)["state"] == "exited"
 
 
 def reopened(door: connection.SSHConnection) -> AgentChannel:
@@ -975,7 +975,7 @@ def reopened(door: connection.SSHConnection) -> AgentChannel:
 
 def start_job(door: connection.SSHConnection, name: str, line: str) -> None:
     """Start a shell line as a job."""
-    door.channel().ask(
+    door.channel().request(
         "start", job=name, shell=line, env={}, secrets={}, outputs=[], cancel_grace=1
     )
 

@@ -355,7 +355,7 @@ def test_fetch_places_everything(project: Project) -> None:
 
     done = project.fetch("out/", "not there")
 
-    assert (done.files, done.missing, done.kept) == (3, ["not there"], [])
+    assert (done.files, done.missing, done.kept_aside) == (3, ["not there"], [])
     assert snapshot(project.root / "out") == snapshot(project.box.work / "out")
     assert not (project.root / "elsewhere").exists()
     assert project.verify() is None
@@ -383,7 +383,7 @@ def test_ours_is_replaced_and_theirs_is_kept(project: Project) -> None:
     project.job("out/b", b"1")
     project.write("out/c", b"users own")
     project.job("out/c", b"1")
-    assert project.fetch().kept == [(b"out/c", b"out/c~")]
+    assert project.fetch().kept_aside == [(b"out/c", b"out/c~")]
 
     for name in "abc":
         project.job(f"out/{name}", b"22")
@@ -392,7 +392,7 @@ def test_ours_is_replaced_and_theirs_is_kept(project: Project) -> None:
     done = project.fetch()
 
     out = project.root / "out"
-    assert done.kept == [(b"out/b", b"out/b~2")]
+    assert done.kept_aside == [(b"out/b", b"out/b~2")]
     assert [(out / name).read_bytes() for name in "abc"] == [b"22"] * 3
     assert (out / "b~2").read_bytes() == b"edited"
     assert (out / "b~").read_bytes() == b"taken"
@@ -407,7 +407,7 @@ def test_what_is_here_already_is_not_sent(project: Project) -> None:
     with project.cut("down", 1 << 16) as link:
         done = project.fetch(link=link)
 
-    assert done.kept == []
+    assert done.kept_aside == []
     assert stat.S_IMODE((project.root / "out" / "a").stat().st_mode) == 0o600
 
 
@@ -420,13 +420,13 @@ def test_links_and_folders_of_the_user_are_kept(
     (project.root / "out").symlink_to(outside)
     project.job("out/x/y", b"1")
     project.job("out/z", b"1")
-    assert project.fetch().kept == [(b"out", b"out~")]
+    assert project.fetch().kept_aside == [(b"out", b"out~")]
     assert list(outside.iterdir()) == []
 
     shutil.rmtree(project.box.work / "out")
     project.job("out/x", b"a file now")
     (project.root / "out" / "x" / "mine").write_bytes(b"mine")
-    assert project.fetch().kept == [(b"out/x", b"out/x~")]
+    assert project.fetch().kept_aside == [(b"out/x", b"out/x~")]
     assert (project.root / "out" / "x~" / "mine").read_bytes() == b"mine"
     assert (project.root / "out" / "x").read_bytes() == b"a file now"
 
@@ -438,7 +438,7 @@ def test_a_folder_of_ours_gives_way(project: Project) -> None:
     shutil.rmtree(project.box.work / "out")
     project.job("out", b"a file now")
 
-    assert project.fetch().kept == []
+    assert project.fetch().kept_aside == []
     assert (project.root / "out").read_bytes() == b"a file now"
 
 
@@ -571,7 +571,7 @@ def test_output_of_an_interrupted_install_is_known_as_ours(project: Project) -> 
     ours.save()
     project.job("out/a", b"3")
 
-    assert project.fetch().kept == []
+    assert project.fetch().kept_aside == []
 
 
 def test_ledger_is_appended_to_and_does_not_grow_forever(project: Project) -> None:

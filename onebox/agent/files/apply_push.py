@@ -22,7 +22,7 @@ from typing import (
 )
 
 from .. import protocol
-from ..box import Box, disk, read
+from ..box import Box, disk_space, read
 from ..file_names import text
 from . import manifest
 from .content_stream import Offer
@@ -112,7 +112,7 @@ class Push:
     def check_space(self, plan: Plan, receiver: Receiver) -> None:
         """Refuse a push that the disk cannot hold, before it starts."""
         need = sum(receiver.disk_needed(offer) for offer in plan.offers.values())
-        free = disk(self._box.work)[0]
+        free = disk_space(self._box.work)[0]
         if need > free:
             raise protocol.Refused(
                 "disk",

@@ -43,12 +43,12 @@ class Trimmer:
             fd = os.open(log, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 # A hole behind the end tests whether the file system can do it.
-                self._able = free(fd, size + BEYOND, 1)
+                self._able = punch_hole(fd, size + BEYOND, 1)
                 if self._able:
                     # Free more than needed, so that it does not happen every second.
                     start, end = self._limit // 2, size - self._limit * 3 // 8
                     self._write_gap(start, end)
-                    free(fd, start, end - start)
+                    punch_hole(fd, start, end - start)
             finally:
                 os.close(fd)
         except OSError:
@@ -90,7 +90,7 @@ def skip(directory: str, log: int, count: int) -> Tuple[int, int]:
     return here, end - since - here
 
 
-def free(fd: int, start: int, count: int) -> bool:
+def punch_hole(fd: int, start: int, count: int) -> bool:
     """Free a range of a file; return False if the file system cannot."""
     try:
         # Imported here: it takes long to load, and is rarely needed.

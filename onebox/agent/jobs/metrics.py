@@ -8,7 +8,7 @@ import time
 from typing import NamedTuple, Optional, Tuple
 
 from .. import processes
-from ..box import boottime, cpus, disk, memory, read
+from ..box import boottime, cpus, disk_space, memory, read
 
 # The history has one sample a second for the first half hour. After that the pause
 # doubles after every 600 samples, so that two weeks are less than 8,000 lines.
@@ -92,7 +92,7 @@ class Sampler:
         self._before = now, busy
         used, total = memory()
         self.peak = max(self.peak, used)
-        free, size = disk(self._work)
+        free, size = disk_space(self._work)
         disk_read, disk_written = _disk_traffic()
         received, sent = _network_traffic()
         return Sample(

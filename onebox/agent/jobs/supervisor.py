@@ -20,7 +20,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from .. import processes
-from ..box import Box, boottime, disk, touch
+from ..box import Box, boottime, disk_space, touch
 from . import exec, exit_record, log_limit, metrics, state
 from .exit_record import ExitRecord
 
@@ -135,7 +135,7 @@ class _Supervisor:
 
     def allocate_ballast(self, directory: str) -> None:
         """Allocate disk space, which is released when the job has filled the disk."""
-        size = min(BALLAST, disk(directory)[0] // 10)
+        size = min(BALLAST, disk_space(directory)[0] // 10)
         fd = os.open(
             os.path.join(directory, "ballast"),
             os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC,
@@ -199,7 +199,7 @@ class _Supervisor:
         if now >= self.heartbeat_at:
             self.heartbeat_at = now + HEARTBEAT
             touch(os.path.join(self.directory, "heartbeat"))
-        if min(disk(self.directory)[0], disk(self.box.work)[0]) < FULL:
+        if min(disk_space(self.directory)[0], disk_space(self.box.work)[0]) < FULL:
             self.released += self.release_ballast()
         self.trimmer.trim()
         self.sampler.take()
@@ -323,7 +323,7 @@ class _Supervisor:
 
     def disk_is_full(self) -> bool:
         """Return whether a full disk is the likely reason of the job's failure."""
-        free, total = disk(self.box.work)
+        free, total = disk_space(self.box.work)
         return total > 0 and free < max(FULL, total // 1000) + self.released
 
     def release_ballast(self) -> int:

@@ -205,7 +205,9 @@ class DigitalOcean(Provider):
         live = {box.id for box in self.find(owner)}
         found = network.of_owner(self._calls, owner, live, gone)
         why = (
-            f"{formatting.some(sorted(live))} may be made again with it" if live else ""
+            f"{formatting.first_names(sorted(live))} may be made again with it"
+            if live
+            else ""
         )
         for key in ssh_keys.of_owner(self._calls, owner):
             found.append(FreeThing("ssh key", str(key["id"]), why=why))
@@ -221,7 +223,8 @@ class DigitalOcean(Provider):
             network.remove_one(self._calls, owner, thing.id, live)
         elif thing.kind == "ssh key":
             if live:
-                raise ProviderError(f"{formatting.some(sorted(live))} may need it")
+                names = formatting.first_names(sorted(live))
+                raise ProviderError(f"{names} may need it")
             ssh_keys.remove(self._calls, owner, thing.id)
         else:
             super().remove_free(owner, thing)

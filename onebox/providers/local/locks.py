@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from onebox.signals import held
+from onebox.signals import signals_delayed
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def locked(path: Path) -> Iterator[int | None]:
     try:
         # Signals are held back: an exception between taking the lock and storing its
         # descriptor would leave it locked until this process ends.
-        with held():
+        with signals_delayed():
             lock = take_lock(path)
         yield lock
     finally:

@@ -211,7 +211,7 @@ def test_box(
     box = running(provider, provider.create(request))
     with linked(box, identity, tmp_path) as link:
         took = time.monotonic() - began
-        hello = link.ask("hello")
+        hello = link.request("hello")
         assert hello["box"] == box.id
         assert hello["deadline"] == pytest.approx(box.deadline, abs=1)
     provider.stop(box)
@@ -219,7 +219,9 @@ def test_box(
     lives = max(25, 5 * took)
     started = running(provider, provider.start(box, time.time() + lives))
     with linked(started, identity, tmp_path) as link:
-        assert link.ask("hello")["deadline"] == pytest.approx(started.deadline, abs=1)
+        assert link.request("hello")["deadline"] == pytest.approx(
+            started.deadline, abs=1
+        )
     until = time.monotonic() + lives + UP
     found = provider.get(box.id, box.place)
     while found is not None and found.state != "stopped":
@@ -247,7 +249,7 @@ def test_rescue(
     box = running(provider, provider.create(request))
     (first,) = account.alive(box.id)
     with linked(box, identity, tmp_path) as link:
-        assert link.ask("hello")["box"] == box.id
+        assert link.request("hello")["box"] == box.id
     behind.machines[first.id].run(
         "sh", "-c", "echo precious >/home/onebox/work/x; sync"
     )
@@ -258,7 +260,7 @@ def test_rescue(
     assert found.disk_only
     started = running(provider, provider.start(found, time.time() + 1800))
     with linked(started, identity, tmp_path) as link:
-        hello = link.ask("hello")
+        hello = link.request("hello")
         assert hello["box"] == box.id
         assert hello["deadline"] == pytest.approx(started.deadline, abs=1)
     (second,) = account.alive(box.id)

@@ -169,14 +169,14 @@ class TestDeadline:
         door = SSHConnection(box, tmp_path / "door", identity)
         try:
             link = door.open_when_up(300, lambda: None, lambda: None)
-            told = link.ask("hello")
+            told = link.request("hello")
             assert second <= float(told["deadline"]) <= second + 1
             become_root = ["sudo", "-n", "python3", "-I", "-S", "-"]
             assert ssh(door, box, become_root, provider.post_boot_script(box)) == 0
             # From here on nobody on the box can read the token but root.
             assert ssh(door, box, ["sudo", "-n", "true"]) != 0
             assert ssh(door, box, ["cat", f"{WHERE}/told"]) != 0
-            assert link.ask("hello")["deadline"] == told["deadline"]
+            assert link.request("hello")["deadline"] == told["deadline"]
         finally:
             door.forget()
         machine = behind.of[server.world.made[0].id]

@@ -114,7 +114,7 @@ class TestBoxes:
         box = until_state(provider, provider.create(request), "running")
         assert box.host_key != request.host_key.public
         with inside(box, identity, tmp_path) as link:
-            told = link.ask("hello")
+            told = link.request("hello")
         assert told["box"] == box.id
         assert told["deadline"] == request.arming.deadline
         provider.delete(box)
@@ -144,7 +144,7 @@ class TestBoxes:
         again = until_state(provider, provider.start(stopped, second), "running")
         assert again.host_key == running.host_key
         with inside(again, identity, tmp_path) as link:
-            assert link.ask("hello")["deadline"] == second
+            assert link.request("hello")["deadline"] == second
         provider.delete(again)
 
     def test_preempted(
@@ -161,8 +161,8 @@ class TestBoxes:
         box = provider.create(make_armed(offer=size))
         box = until_state(provider, box, "running")
         with inside(box, identity, tmp_path) as link:
-            link.ask("start", job="spot", shell=SAVES)
-            while not link.ask("job")["log_bytes"]:
+            link.request("start", job="spot", shell=SAVES)
+            while not link.request("job")["log_bytes"]:
                 time.sleep(0.1)
             behind.warn(box.id)
             link.begin("follow", job="spot", offset=0)

@@ -92,7 +92,7 @@ def test_a_box_that_goes_on(maker: Maker) -> None:
 
     fresh = another(maker, made, "ob-anotherone1")
     with fresh.link() as link:
-        assert fresh.request.box == link.ask("hello")["box"]
+        assert fresh.request.box == link.request("hello")["box"]
     assert {fresh.host_key}.isdisjoint(before)
     assert {fresh.host_key} == fresh.scan()
     assert ["/home/onebox/kept"] == there(fresh, *kept[:2], kept[3])
@@ -133,7 +133,7 @@ def test_a_builder(maker: Maker) -> None:
 
     fresh = another(maker, made, "ob-anotherone2")
     with fresh.link() as link:
-        assert fresh.request.box == link.ask("hello")["box"]
+        assert fresh.request.box == link.request("hello")["box"]
     assert ["/home/onebox/kept", "/home/onebox/work"] == there(
         fresh, "/home/onebox/kept", "/home/onebox/work", "/home/onebox/work/results"
     )

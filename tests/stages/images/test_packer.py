@@ -15,7 +15,7 @@ import pytest
 
 from onebox.images import builder, packer, packer_program
 from onebox.images.packer_template import SSH_VARIABLES
-from onebox.signals import Interrupted, caught
+from onebox.signals import Interrupted, signals_as_exceptions
 
 from ...conftest import Project
 from ..test_image import opened
@@ -198,7 +198,7 @@ def test_interrupted_at_its_start(
     monkeypatch.setattr("subprocess.Popen.__init__", interrupted)
     argv = ["sh", "-c", "while :; do sleep 0.1; done"]
     try:
-        with pytest.raises(Interrupted), caught(str):
+        with pytest.raises(Interrupted), signals_as_exceptions(str):
             packer_program.follow(session, log, argv, tmp_path / "out")
         (process,) = started
         assert -signal.SIGINT == process.poll()
