@@ -237,7 +237,9 @@ def verify(
         # Repositories that a fetch leaves out by default count as missing.
         with_repositories=True,
     )
-    return Verified(_missing(remote, into, memory), remote.left)
+    # A fetch of another box may be moving our outputs out of its way right now.
+    with _lock(into, memory) if into.is_dir() else contextlib.nullcontext():
+        return Verified(_missing(remote, into, memory), remote.left)
 
 
 def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
