@@ -193,7 +193,7 @@ class TestTaken:
         assert step >= 4
         for plan in (("plan",), ("--dry", "run")):
             planned = project.inv(*plan)
-            assert f"resumes the run of job {job}, from checkpoints of" in (planned.out)
+            assert f"resumes the run of job {job} from checkpoints of" in (planned.out)
         other = project.inv("--dry", "run", "--", "true")
         assert "resumes the run" not in other.out
         project.write("job.sh", JOB)
