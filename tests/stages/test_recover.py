@@ -280,7 +280,9 @@ class TestTaken:
         project.cut_power()
 
         assert 0 == line.wait(60), project.err
-        assert "no checkpoints have come here: the job starts from its" in project.err
+        assert "no checkpoints were pulled: the job starts from the beginning" in (
+            project.err
+        )
         assert "1\n" == project.read("results/x")
         assert [old] != project.boxes()
         assert 1 == len(project.boxes()), project.err
