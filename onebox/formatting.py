@@ -134,7 +134,7 @@ def first_names(names: list[str], limit: int = 3) -> str:
     """
     Format a list of names; all after the first *limit* are only counted.
 
-    >>> some(["a", "b", "c", "d", "e"])
+    >>> first_names(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
     shown = ", ".join(names[:limit])

@@ -22,7 +22,8 @@ from onebox.signals import (
 ROOT = Path(__file__).parent.parent
 HEAD = """\
 import os, signal, sys, threading, time
-from onebox.signals import ONE_PRESS_SECONDS, Interrupted, caught, held
+from onebox.signals import ONE_PRESS_SECONDS, Interrupted
+from onebox.signals import signals_as_exceptions, signals_delayed
 def say(*words): print(*words, flush=True)
 def wait(): sys.stdin.readline()
 def later(): time.sleep(1.5 * ONE_PRESS_SECONDS)
@@ -76,7 +77,7 @@ class Line:
 
 BODY = """\
 try:
-    with caught(lambda: 'last words'):
+    with signals_as_exceptions(lambda: 'last words'):
         try:
             say('up'); wait()
         finally:
@@ -113,7 +114,7 @@ class TestFirst:
         """
         line = Line(
             "try:\n"
-            "    with caught(str):\n"
+            "    with signals_as_exceptions(str):\n"
             f"        try: me(signal.SIG{how})\n"
             "        except Exception: say('swallowed')\n"
             "except Interrupted as stop: sys.exit(stop.code)\n"
@@ -140,9 +141,9 @@ class TestHeld:
         """
         line = Line(
             "try:\n"
-            "    with caught(str):\n"
-            "        with held():\n"
-            "            with held():\n"
+            "    with signals_as_exceptions(str):\n"
+            "        with signals_delayed():\n"
+            "            with signals_delayed():\n"
             "                me(signal.SIGTERM); say('first half')\n"
             "            say('second half')\n"
             "        say('after')\n"
@@ -156,11 +157,11 @@ class TestHeld:
         What was held back is raised once, and not by the next held part.
         """
         line = Line(
-            "with caught(str):\n"
+            "with signals_as_exceptions(str):\n"
             "    try:\n"
-            "        with held(): me(signal.SIGINT)\n"
+            "        with signals_delayed(): me(signal.SIGINT)\n"
             "    except Interrupted: say('raised')\n"
-            "    with held(): say('again')\n"
+            "    with signals_delayed(): say('again')\n"
             "say('through')\n"
         )
 
@@ -171,8 +172,8 @@ class TestHeld:
         The second signal ends a held part, too: it may hang.
         """
         line = Line(
-            "with caught(lambda: 'ob-1 is left'):\n"
-            "    with held():\n"
+            "with signals_as_exceptions(lambda: 'ob-1 is left'):\n"
+            "    with signals_delayed():\n"
             "        me(signal.SIGINT); later(); me(signal.SIGINT); say('never')\n"
         )
 
@@ -184,11 +185,11 @@ class TestHeld:
         """
         line = Line(
             "def hold():\n"
-            "    with held(): say('holding'); time.sleep(60)\n"
+            "    with signals_delayed(): say('holding'); time.sleep(60)\n"
             "thread = threading.Thread(target=hold, daemon=True); thread.start()\n"
             "time.sleep(0.1)\n"
             "try:\n"
-            "    with caught(str): me(signal.SIGINT); say('late')\n"
+            "    with signals_as_exceptions(str): me(signal.SIGINT); say('late')\n"
             "except Interrupted: say('raised')\n"
         )
 
@@ -198,7 +199,7 @@ class TestHeld:
 class TestSecond:
     CLEANING = (
         "try:\n"
-        "    with caught({words}):\n"
+        "    with signals_as_exceptions({words}):\n"
         "        try:\n"
         "            say('up'); wait()\n"
         "        finally:\n"
@@ -255,8 +256,9 @@ class TestSecond:
             "os.close(2); sys.stderr = None\n"
             f"f = open({str(tmp_path / 'journal')!r}, 'w')\n"
             "assert f.fileno() == 2\n"
-            "with caught(lambda: 'words'):\n"
-            "    with held(): me(signal.SIGINT); later(); me(signal.SIGINT)\n"
+            "with signals_as_exceptions(lambda: 'words'):\n"
+            "    with signals_delayed():\n"
+            "        me(signal.SIGINT); later(); me(signal.SIGINT)\n"
         )
 
         assert 130 == line.end()[0]
@@ -267,9 +269,10 @@ class TestSecond:
         A chain within another leaves the outer one's last words when it has ended.
         """
         line = Line(
-            "with caught(lambda: 'outer'):\n"
-            "    with caught(lambda: 'inner'): pass\n"
-            "    with held(): me(signal.SIGINT); later(); me(signal.SIGINT)\n"
+            "with signals_as_exceptions(lambda: 'outer'):\n"
+            "    with signals_as_exceptions(lambda: 'inner'): pass\n"
+            "    with signals_delayed():\n"
+            "        me(signal.SIGINT); later(); me(signal.SIGINT)\n"
         )
 
         assert (130, "", "\nonebox: outer\n") == line.end()
@@ -313,7 +316,7 @@ def test_in_a_thread() -> None:
     """
     line = Line(
         "def work():\n"
-        "    with caught(str), held(): say('worked')\n"
+        "    with signals_as_exceptions(str), signals_delayed(): say('worked')\n"
         "thread = threading.Thread(target=work); thread.start(); thread.join()\n"
         "say(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)\n"
     )

@@ -150,7 +150,7 @@ class TestOwner:
         Several first commands at once end up with one owner.
         """
         code = (
-            "import sys; from pathlib import Path; from onebox.store.box_store import "
+            "import sys; from pathlib import Path; from onebox.store.identity import "
             "owner\n"
             "print('ready', flush=True); sys.stdin.readline()\n"
             "print(owner(Path(sys.argv[1])))"

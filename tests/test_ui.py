@@ -241,7 +241,7 @@ class TestTerminal:
         shown = on_terminal(
             "import signal\n"
             "from rich.console import Console\n"
-            "from onebox.signals import Interrupted, caught\n"
+            "from onebox.signals import Interrupted, signals_as_exceptions\n"
             "show = Console.show_cursor\n"
             "def late(self, wanted=True):\n"
             f"    if wanted == {visible}:\n"
@@ -250,7 +250,7 @@ class TestTerminal:
             "    return show(self, wanted)\n"
             "Console.show_cursor = late\n"
             "try:\n"
-            "    with caught(str), screen.stage('push'): pass\n"
+            "    with signals_as_exceptions(str), screen.stage('push'): pass\n"
             "except Interrupted: screen.say('stopped')\n"
         )
 

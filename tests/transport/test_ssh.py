@@ -319,7 +319,7 @@ def test_a_second_process_shares_the_connection(
     """Another command uses the connection there is; `forget` closes it for all."""
     door.channel()
     assert client(
-        door, keys, tmp_path, "print(door.channel().ask('hello')['box'])"
+        door, keys, tmp_path, "print(door.channel().request('hello')['box'])"
     ) == [door.box.id]
     assert relay.opened == 1
     assert stat.S_ISSOCK(door.socket.stat().st_mode)
@@ -386,7 +386,7 @@ def test_ctrl_c_does_not_reach_the_connection(
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "door.channel()\n"
         "try: print('up', flush=True); time.sleep(60)\n"
-        "except KeyboardInterrupt: print(door.channel().ask('hello')['box'])\n"
+        "except KeyboardInterrupt: print(door.channel().request('hello')['box'])\n"
         "print(door.channel().process.poll())"
     )
     with start(door, keys, tmp_path, code) as process:
