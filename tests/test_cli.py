@@ -209,7 +209,7 @@ class TestOneBoxPerLine:
         done = project.inv("run", "--vm=large")
 
         assert 64 == done.code
-        assert "asks for large" in done.err
+        assert "requests large" in done.err
         assert "inv teardown" in done.err
         assert 1 == len(project.boxes())
 

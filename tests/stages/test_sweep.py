@@ -120,12 +120,12 @@ def test_another_sweep_meanwhile(project: Project, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import subprocess, sys\n"
         "from onebox.remote.connection import SSHConnection\n"
-        "converse = SSHConnection._converse\n"
+        "converse = SSHConnection._start_agent\n"
         "def later(self, *words):\n"
         "    other = [sys.executable, '-E', '-m', 'invoke', 'sweep']\n"
         "    subprocess.run(other, check=True)\n"
         "    return converse(self, *words)\n"
-        "SSHConnection._converse = later\n"
+        "SSHConnection._start_agent = later\n"
     )
     project.inv("run", "--detach", "--", "sleep", "300")
     (box,) = project.boxes()
