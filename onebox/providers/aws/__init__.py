@@ -1,19 +1,21 @@
 """
-The parts of the provider `aws`, each one concern of EC2's.
+The provider `aws`: boxes that are EC2 instances.
 
-* cloud      the account: credentials, region, one call at a time, again if unclear
-* problems   what an error of AWS's means
-* marks      whose a machine or a disk is, and what box it is, in its tags
-* machines   what EC2 says of instances and volumes, as boxes
-* bases      which machine image a name means
-* network    subnets, the security group, who may come in
-* catalogue  which types fit, where they are, in what order
-* prices     what they cost now
-* launching  the one call that makes a machine
-* alarms     the cloud's own deadline
-* rescue     a machine for a disk whose own is gone
-* removal    deleting, and the proof of it
-* images     saved environments
-* checks     what doctor looks at
-* policy     the least permissions for all of this
+* provider       the class `AWS`, which the table of providers names
+* client         credentials, region, retries and parallel calls
+* errors         the meaning of AWS's error codes
+* metadata       ownership tags, and the description of a box in them
+* instances      find instances and volumes, and read them as a box
+* base_images    the AMI that a name such as "ubuntu-24.04" stands for
+* network        subnets, the security group, ssh access
+* machine_types  the offers for some requirements
+* prices         on-demand and spot prices
+* creation       the RunInstances call
+* alarm          the deadline that AWS itself enforces
+* power          stop and start
+* rescue         a small instance that reads the disk of a preempted box
+* deletion       delete a box, and list what is left of it
+* images         saved images
+* doctor         the checks of `inv doctor`
+* policy         the minimal permissions
 """
