@@ -140,16 +140,16 @@ class Cloud:
         """Run several functions in parallel; return the results or raise an error."""
         return self.each(questions, _call)
 
-    def each(self, things: Sequence[S], do: Callable[[S], T]) -> list[T]:
+    def each(self, items: Sequence[S], do: Callable[[S], T]) -> list[T]:
         """Apply a function to several items in parallel; raise the first error."""
-        return [result() for result in self.answers(things, do)]
+        return [result() for result in self.answers(items, do)]
 
     def answers(
-        self, things: Sequence[S], do: Callable[[S], T]
+        self, items: Sequence[S], do: Callable[[S], T]
     ) -> list[Callable[[], T]]:
         """Apply a function to several items; return a callable for each result."""
-        with ThreadPoolExecutor(min(AT_ONCE, max(len(things), 1))) as pool:
-            return [pool.submit(do, item).result for item in things]
+        with ThreadPoolExecutor(min(AT_ONCE, max(len(items), 1))) as pool:
+            return [pool.submit(do, item).result for item in items]
 
     def _client(self, service: str, region: str) -> Any:
         # Threads may share a client, but botocore must not create two at once.

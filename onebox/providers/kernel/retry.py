@@ -1,7 +1,7 @@
 """
 When to repeat an API call, for every cloud.
 
-Four outcomes of an attempt matter, told apart by the class of its error:
+The class of an attempt's error decides:
 
 * refused (any other class): the answer is final; never repeated
 * `Throttled`: repeated after a pause, until a budget of seconds is spent

@@ -76,8 +76,9 @@ def test_a_vcpu_limit_is_tried_once_in_its_region(
     assert done.code == 69
     assert account.counted()["RunInstances"] == 1
     assert done.err.count("vCPU limit of 0") == 1
-    assert "next: request an increase: https://console.aws.amazon.com/servicequotas" in (
-        done.err
+    assert (
+        "next: request an increase: https://console.aws.amazon.com/servicequotas"
+        in (done.err)
     )
 
 
