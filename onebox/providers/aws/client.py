@@ -69,7 +69,7 @@ class Cloud:
         self._lock = threading.RLock()
         self.clock = ServerClock(clock)
         self.retry = Retry(sleep=sleep)
-        # Without a clock of its own: a caller's sleep may be faster than a real one.
+        # The pauses are the time: tests pass a sleep that is 40 times faster.
         self.poller = Poller(sleep, None)
 
     @property

@@ -50,7 +50,7 @@ class Already(ProviderError):
     """The droplet is in the requested state already."""
 
 
-# The name that tests and `ssh_keys` use for it.
+# An alias for `ssh_keys` and `network`.
 Conflict = Exists
 
 _OWN = "DigitalOcean: {message} ({code})"

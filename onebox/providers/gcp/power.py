@@ -23,7 +23,7 @@ from onebox.providers.gcp.prices import Prices
 _PREEMPTED = "compute.instances.preempted"
 # The metadata items with the program that enforces the deadline on the box.
 _ARMED = ("user-data", "startup-script")
-# Google stops an instance up to a minute and a half before its deadline.
+# A stop that is this close to the deadline counts as caused by it.
 _CLOSE_SECONDS = 90.0
 # Enough to read a disk and send it.
 _RESCUE_CPUS, _RESCUE_MEMORY = 2, 4 << 30

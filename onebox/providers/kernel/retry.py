@@ -50,7 +50,8 @@ class Retry:
         throttled_seconds: How long to wait in total while the API throttles. A pause
             that would exceed it is not begun.
 
-        longest_asked: The longest pause that is granted to the server.
+        longest_asked: The longest pause that the server can ask for; a longer one is
+            shortened to it.
     """
 
     sleep: Callable[[float], None] = time.sleep

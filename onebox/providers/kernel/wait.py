@@ -37,7 +37,7 @@ class Poller:
         """
         Return the first result of *look* that is not None; None after *seconds*.
 
-        The last look happens after the deadline, so the result is never older than it.
+        The last look is after the deadline, so no event before it is missed.
         """
         began = self.clock() if self.clock else 0.0
         pause, paused = self.first, 0.0
