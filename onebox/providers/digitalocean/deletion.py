@@ -1,8 +1,7 @@
-"""Remove a box with all that was made for it, and prove it."""
+"""Delete a box, and list what is left of it."""
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 
 from onebox.errors import Gone, NotAllowed, Unclear
@@ -11,49 +10,44 @@ from onebox.providers.digitalocean import images, metadata, network, tag_api
 from onebox.providers.digitalocean.client import Answer, Calls
 from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import Droplets, check_all, shape
-from onebox.providers.digitalocean.settings import Timeouts
 
-# What a month of a gigabyte on a volume costs, in USD.
+# The price of a volume, in USD per GB and month.
 VOLUME_PRICE = 0.10
 
 
-def delete(calls: Calls, droplets: Droplets, patience: Timeouts, box: Box) -> None:
+def delete(calls: Calls, droplets: Droplets, box: Box) -> None:
     """
-    Remove the droplets of a box, its doubles too, and what was theirs.
+    Delete the droplets of a box, its duplicates too, and everything that was theirs.
 
-    What costs goes first, and the droplet with it: by the droplet a box is known,
-    so a crash in between leaves nothing behind it that costs and nobody finds.
+    A box is found by its droplet. So the snapshots go first and the droplet second:
+    a crash after that leaves nothing that is billed.
 
     Raises:
-        NotAllowed: One of them carries other tags; nothing was touched.
+        NotAllowed: One droplet carries other tags; nothing was touched.
 
-        Unclear: They are still there after all.
+        Unclear: The droplets still exist.
     """
-    found = _found(calls, droplets, patience, box)
+    found = _found(calls, droplets, box)
     check_all(found, box.id, box.tags)
     images.remove_half_made(calls, box.id)
     own: set[str] = set()
     for droplet in found:
-        own.update(str(word).lower() for word in droplet["tags"])
-        destroy(calls, patience, int(droplet["id"]))
-    _see_gone(calls, droplets, patience, box.id)
+        own.update(str(tag).lower() for tag in droplet["tags"])
+        destroy(calls, int(droplet["id"]))
+    _wait_until_gone(calls, droplets, box.id)
     network.remove(calls, box.id)
     for volume in _volumes(calls, box.id):
         with suppress(Gone):
             calls.delete(f"volumes/{volume['id']}")
     keys = ("box", "expires", "bootstrap-key", "hostkey", "image")
-    wanted = tuple(f"onebox-{key}:" for key in keys)
-    tag_api.forget(calls, sorted(word for word in own if word.startswith(wanted)))
+    prefixes = tuple(f"onebox-{key}:" for key in keys)
+    tag_api.forget(calls, sorted(tag for tag in own if tag.startswith(prefixes)))
 
 
 def leftovers(calls: Calls, droplets: Droplets, box: str) -> list[Leftover]:
-    """Ask for everything that belonged to a box, each with its price an hour."""
+    """Return what still exists of a box, each with its price an hour."""
     left = [
-        Leftover(
-            "droplet",
-            str(one["id"]),
-            shape(one.get("size") or {}, one, "").price,
-        )
+        Leftover("droplet", str(one["id"]), shape(one.get("size") or {}, one, "").price)
         for one in droplets.called(box)
     ]
     left += [
@@ -73,58 +67,56 @@ def leftovers(calls: Calls, droplets: Droplets, box: str) -> list[Leftover]:
     ]
 
 
-def destroy(calls: Calls, patience: Timeouts, number: int) -> None:
-    """Remove one droplet, as soon as it is not busy with something else."""
-    until = time.monotonic() + patience.gone
-    while True:
+def destroy(calls: Calls, number: int) -> None:
+    """Delete one droplet, as soon as it is not busy; one that is gone is fine."""
+    busy: list[Pending] = []
+
+    def is_deleted() -> bool | None:
         try:
             calls.delete(f"droplets/{number}")
-            return
         except Gone:
-            return
-        except Pending:
-            if time.monotonic() > until:
-                raise
-            calls.sleep(patience.look)
+            return True
+        except Pending as error:
+            busy.append(error)
+            return None
+        return True
+
+    if calls.poller.until(is_deleted, calls.patience.gone) is None:
+        raise busy[-1]
 
 
-def _found(
-    calls: Calls, droplets: Droplets, patience: Timeouts, box: Box
-) -> list[Answer]:
-    """Return the box's droplets; one that was just made may not show at once."""
+def _found(calls: Calls, droplets: Droplets, box: Box) -> list[Answer]:
+    """Return the droplets of a box; a new one may not show in the lists at once."""
     found = droplets.called(box.id)
     # Both times are whole seconds, and the clock of this machine may be wrong.
-    fresh = calls.time() - box.created < patience.settle + 1
-    until = time.monotonic() + patience.settle
-    while fresh and not found and not droplets.known(box.id):
-        if time.monotonic() > until:
-            break
-        calls.sleep(patience.look)
-        found = droplets.called(box.id)
-    return found
+    fresh = calls.time() - box.created < calls.patience.settle + 1
+    if found or not fresh or droplets.known(box.id):
+        return found
+    shown = calls.poller.until(
+        lambda: droplets.called(box.id) or None, calls.patience.settle
+    )
+    return shown or []
 
 
-def _see_gone(calls: Calls, droplets: Droplets, patience: Timeouts, box: str) -> None:
-    until = time.monotonic() + patience.gone
-    while droplets.called(box):
-        if time.monotonic() > until:
-            raise Unclear(
-                f"droplets of {box} are still there {patience.gone:.0f} s after their "
-                "removal",
-                next="inv teardown once more, then inv sweep",
-            )
-        calls.sleep(patience.look)
+def _wait_until_gone(calls: Calls, droplets: Droplets, box: str) -> None:
+    seconds = calls.patience.gone
+    gone = calls.poller.until(lambda: not droplets.called(box) or None, seconds)
+    if gone is None:
+        raise Unclear(
+            f"droplets of {box} still exist {seconds:.0f} s after their deletion",
+            next="inv teardown again, then inv sweep",
+        )
 
 
 def _volumes(calls: Calls, box: str) -> list[Answer]:
-    wanted = metadata.tag("box", box)
+    tag = metadata.tag("box", box)
     try:
-        listed = calls.all("volumes", "volumes")
+        volumes = calls.all("volumes", "volumes")
     except NotAllowed:
-        # onebox itself makes none, so a token without that scope hides nothing.
+        # onebox creates none itself, so a token without that scope hides nothing.
         return []
     return [
-        one
-        for one in listed
-        if wanted in {str(word).lower() for word in one.get("tags") or []}
+        volume
+        for volume in volumes
+        if tag in {str(one).lower() for one in volume.get("tags") or []}
     ]

@@ -1,7 +1,8 @@
-"""Remove a box, and ask what there still is of it."""
+"""Delete a box, and list what is left of it."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from onebox.errors import Gone, NotAllowed, ProviderError, UsageError
@@ -11,62 +12,64 @@ from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.settings import region_of
 
 _DELETE_SECONDS = 900.0
+# The instance is starting or stopping, or the disk is still attached.
+_BUSY = re.compile("notReady|NOT_READY|resourceInUse")
+_BUSY_SECONDS = 15.0
 
 
 def instance(cloud: Cloud, box: str, place: str = "") -> Any:
-    """Return the instance of this box id, None if it is not there."""
+    """Return the instance of this box id, None if it does not exist."""
     doing = f"looking for box {box}"
     if place:
         try:
             return cloud.ask("instances", "get", doing, zone=place, instance=box)
         except Gone as error:
-            # Not its project, nor its zone: of such a one nothing would be known.
+            # If the project or the zone is what does not exist, the box still may.
             if f"/instances/{box}'" in error.message:
                 return None
-            raise UsageError(error.message, next="look at [gcp] of onebox.toml") from (
-                error
-            )
+            advice = "check [gcp] in onebox.toml"
+            raise UsageError(error.message, next=advice) from error
     found = cloud.everywhere("instances", doing, filter=f'name = "{box}"')
     return next((one for one in found if one.name == box), None)
 
 
 def own(cloud: Cloud, box: str, tags: Tags, place: str = "") -> Any:
     """
-    Return the instance of this box, None if it is not there.
+    Return the instance of this box, None if it does not exist.
 
     Raises:
-        NotAllowed: It carries other tags.
+        NotAllowed: It carries the labels of another box.
     """
     found = instance(cloud, box, place)
     if found is not None and not metadata.belongs(found.labels, box, tags):
         raise NotAllowed(
-            f"instance {box} carries other labels than box {box}: it is not touched",
-            next="inv sweep shows what is yours",
+            f"instance {box} carries other labels than box {box}: it was not touched",
+            next="inv sweep lists your boxes",
         )
     return found
 
 
 def clear(cloud: Cloud, box: str, tags: Tags, place: str) -> None:
     """
-    Delete this box's instance and whatever disk is left of it, and see them gone.
+    Delete the instance of a box and the disks that are left, and wait.
 
     Raises:
-        NotAllowed: The instance carries other tags; nothing was touched.
+        NotAllowed: The instance belongs to another box; nothing was touched.
     """
     found = own(cloud, box, tags, place)
     if found is not None:
         place = last(found.zone)
         _delete(cloud, "instances", f"deleting box {box}", zone=place, instance=box)
-    # Its disk goes with it, but not with one whose making has failed halfway.
+    # Google deletes the disk with its instance, but not after a create call that
+    # failed halfway.
     for disk in _disks(cloud, box, place):
         if not disk.users and metadata.belongs(disk.labels, box, tags):
             doing = f"deleting disk {disk.name}"
-            zone = last(disk.zone)
-            _delete(cloud, "disks", doing, zone=zone, disk=disk.name)
+            _delete(cloud, "disks", doing, zone=last(disk.zone), disk=disk.name)
 
 
 def leftovers(cloud: Cloud, box: str, place: str = "") -> list[Leftover]:
-    """Return what there still is of this box id: instance, disks, addresses."""
+    """Return the instance, disks and addresses of a box that still exist."""
     found = instance(cloud, box, place)
     left = []
     if found is not None:
@@ -83,26 +86,29 @@ def _disks(cloud: Cloud, box: str, place: str = "") -> list[Any]:
 
 def _labelled(cloud: Cloud, service: str, box: str, **place: str) -> list[Any]:
     doing = f"looking for {service} of {box}"
-    wanted = f'labels.onebox-box = "{metadata.encoded(box)}"'
+    label = f'labels.onebox-box = "{metadata.encoded(box)}"'
     if all(place.values()):
-        return list(cloud.list(service, doing, filter=wanted, **place))
-    return list(cloud.everywhere(service, doing, filter=wanted))
+        return list(cloud.list(service, doing, filter=label, **place))
+    return list(cloud.everywhere(service, doing, filter=label))
 
 
 def _delete(cloud: Cloud, service: str, doing: str, **what: Any) -> None:
-    """Delete one thing; that it is gone already, or being deleted, is fine."""
-    for attempt in (1, 2, 3):
+    """Delete a resource, as soon as it is not busy; one that is gone is fine."""
+
+    busy: list[ProviderError] = []
+
+    def is_deleted() -> bool | None:
         try:
-            begun = cloud.change(service, "delete", doing, **what)
-            cloud.wait(begun, doing, _DELETE_SECONDS)
+            operation = cloud.change(service, "delete", doing, **what)
+            cloud.wait(operation, doing, _DELETE_SECONDS)
         except Gone:
-            return
+            return True
         except ProviderError as error:
-            # It is still starting, stopping, or attached: in a moment, then.
-            busy = "notReady" in error.message or "NOT_READY" in error.message
-            busy = busy or "resourceInUse" in error.message
-            if attempt == 3 or not busy:
+            if not _BUSY.search(error.message):
                 raise
-            cloud.sleep(5.0)
-        else:
-            return
+            busy.append(error)
+            return None
+        return True
+
+    if cloud.poller.until(is_deleted, _BUSY_SECONDS) is None:
+        raise busy[-1]

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import pytest
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError
-from onebox.providers.aws.client import Cloud, poll
+from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box
 
@@ -290,10 +290,3 @@ class TestAtOnce:
         with pytest.raises(ProviderError):
             cloud.each([0.0, 0.3], do)
         assert [0.3] == ended
-
-
-def test_what_takes_too_long_is_an_error_of_the_provider() -> None:
-    """Who waits for the cloud in vain gets a ProviderError, as for any other call."""
-    cloud = Cloud(None, clock=time.time, sleep=lambda seconds: None, timeout=1.0)
-    with pytest.raises(ProviderError, match="the disk has taken longer than 9 s"):
-        poll(cloud, lambda: None, 9.0, "the disk")

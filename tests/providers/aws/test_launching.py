@@ -232,6 +232,21 @@ class TestFaults:
         account.faults.clear()
         provider.delete(box)
 
+    def test_credentials_that_expire_after_a_lost_response_leave_it_unclear(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Expired credentials do not mean that the lost call launched nothing."""
+        request = make_request()
+        account.faults.add("RunInstances", "cut after")
+        account.faults.add("RunInstances", "expired")
+        account.faults.add("DescribeInstances", "expired")
+        with pytest.raises(Unclear, match="expired"):
+            provider.create(request)
+        assert account.faults.left == 0
+        found = provider.get(request.box)
+        assert found is not None
+        provider.delete(found)
+
     def test_too_many_calls(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:

@@ -76,8 +76,9 @@ def test_a_vcpu_limit_is_tried_once_in_its_region(
     assert done.code == 69
     assert account.counted()["RunInstances"] == 1
     assert done.err.count("vCPU limit of 0") == 1
-    assert "next: ask for more: https://console.aws.amazon.com/servicequotas" in (
-        done.err
+    assert (
+        "next: request an increase: https://console.aws.amazon.com/servicequotas"
+        in (done.err)
     )
 
 
@@ -91,7 +92,7 @@ def test_a_price_list_that_may_not_be_read_is_named_as_the_reason(
     account.faults.denied.add("pricing:GetProducts")
     done = paid.inv("plan")
     assert done.code == 0
-    assert "these credentials may not do pricing:GetProducts" in done.err
+    assert "these credentials lack the permission pricing:GetProducts" in done.err
     if known_before:
         assert "$0.19/h 1 min ago" in done.err
         assert "$?" not in done.err

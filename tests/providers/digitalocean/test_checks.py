@@ -140,10 +140,10 @@ def test_reach(server: Server, open_provider: Open) -> None:
     def unknown() -> str:
         raise UsageError("the address is not certain", next="set ssh_cidr")
 
-    assert lines(open_provider)["ssh from"].detail == "203.0.113.7/32"
-    assert lines(open_provider, ssh_cidr=None, address=unknown)["ssh from"].ok is False
+    assert lines(open_provider)["ssh"].detail == "from 203.0.113.7/32"
+    assert lines(open_provider, ssh_cidr=None, address=unknown)["ssh"].ok is False
     world = lines(open_provider, ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
-    assert world["ssh from"].ok is None
+    assert world["ssh"].ok is None
 
 
 def test_down(server: Server, open_provider: Open) -> None:

@@ -107,7 +107,7 @@ def test_delivered(machine: Machine, ends: DigitalOcean, box: Box) -> None:
     assert ENDING not in done.stdout + done.stderr
     where = machine.root / "run" / "onebox-end"
     assert stat.S_IMODE(where.stat().st_mode) == 0o700
-    assert ENDING in (where / "told").read_text()
+    assert ENDING in (where / "access").read_text()
     for file in where.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not (machine.root / "sudoers.d" / "90-onebox").exists()

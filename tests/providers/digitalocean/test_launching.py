@@ -469,7 +469,7 @@ class TestDeadline:
             environ={"DO_END": ENDING},
         )
         box = provider.create(make_request())
-        assert any("removes itself" in note for note in box.notes)
+        assert any("deletes itself" in note for note in box.notes)
         said = json.dumps([(one.query, one.body, one.path) for one in server.asked])
         assert ENDING not in said
         assert TOKEN not in said

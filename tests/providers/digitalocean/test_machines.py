@@ -73,7 +73,7 @@ class TestInv:
         """A box that can end itself is told how over ssh, and jobs are not root."""
         toml = TOML.replace("accept_no_watchdog = true", 'destroy_token = "DO_END"')
         project.write("onebox.toml", toml)
-        steal = f"sudo -n true || echo no root\ncat {WHERE}/told\n"
+        steal = f"sudo -n true || echo no root\ncat {WHERE}/access\n"
         project.write("job.sh", f"exec 2>/dev/null\n{steal}")
         done = project.inv("run", env={"DO_END": ENDING}, timeout=300)
         assert (1, "no root\n") == (done.code, done.out), done.err
@@ -175,12 +175,12 @@ class TestDeadline:
             assert ssh(door, box, become_root, provider.post_boot_script(box)) == 0
             # From here on nobody on the box can read the token but root.
             assert ssh(door, box, ["sudo", "-n", "true"]) != 0
-            assert ssh(door, box, ["cat", f"{WHERE}/told"]) != 0
+            assert ssh(door, box, ["cat", f"{WHERE}/access"]) != 0
             assert link.ask("hello")["deadline"] == told["deadline"]
         finally:
             door.forget()
         machine = behind.of[server.world.made[0].id]
-        assert ENDING in machine.run("cat", f"{WHERE}/told")
+        assert ENDING in machine.run("cat", f"{WHERE}/access")
         assert "tmpfs" in machine.run("findmnt", "-n", "-T", WHERE)
         assert f"{WHERE}/end.py" in machine.run("cat", f"{user_data.ROOT}/box.json")
         assert "active" in machine.run("systemctl", "is-active", "onebox-watch")

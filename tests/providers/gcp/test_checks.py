@@ -64,8 +64,8 @@ class TestDoctor:
         google.project.permitted = set(PERMISSIONS)
         google.fail("regions.get", "503", times=99)
         found = lines(provider)
-        assert found["quota"].ok is None
-        assert "not known" in found["quota"].detail
+        assert found["quota us-central1"].ok is None
+        assert "not known" in found["quota us-central1"].detail
         assert False not in {line.ok for line in found.values()}
 
     def test_permissions(self, google: Google, provider: GCP) -> None:
@@ -100,7 +100,7 @@ class TestDoctor:
         found = lines(provider)
         wrong = {name for name, line in found.items() if line.ok is False}
         # Whether it is permitted is asked in a zone that the region names.
-        assert wrong and wrong <= {"permissions", "quota"}
+        assert wrong and wrong <= {"permissions", "quota us-central1"}
         assert {"prices", "ssh"} <= {n for n, line in found.items() if line.ok}
         assert "ssh" in found
 
@@ -110,7 +110,7 @@ class TestDoctor:
 
     def test_wrong_region(self, make_provider: MakeProvider) -> None:
         """A region that is not there is told by name."""
-        line = lines(make_provider(region="us-middle9"))["quota"]
+        line = lines(make_provider(region="us-middle9"))["quota us-middle9"]
         assert "us-middle9" in line.detail
 
     def test_login(

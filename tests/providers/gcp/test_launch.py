@@ -142,7 +142,7 @@ class TestInsert:
         provider.create(make_request(disk=200 << 30))
         box = provider.create(make_request(offer=n4))
         assert box.notes == (
-            "the disk is hyperdisk-balanced: n4-standard-4 takes no pd-ssd",
+            "the disk is hyperdisk-balanced: n4-standard-4 does not support pd-ssd",
         )
         wanted = [
             call.body["disks"][0]["initializeParams"]
