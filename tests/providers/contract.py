@@ -72,7 +72,7 @@ class ProviderContract:
         assert box.tags == request.tags
         assert (box.host_key == request.host_key.public) is not self.own_host_key
         assert box.host_key.startswith("ssh-ed25519 ")
-        assert box.deadline == request.arming.deadline
+        assert box.deadline == request.boot_config.deadline
         assert box.offer == request.offer
         assert box.image == ""
 
@@ -84,7 +84,7 @@ class ProviderContract:
         box = provider.create(request)
         assert request.box in world.told(box.id)
         deadline = world.deadline_on(box.id)
-        assert deadline == pytest.approx(request.arming.deadline, abs=1)
+        assert deadline == pytest.approx(request.boot_config.deadline, abs=1)
 
     def test_refused_create_leaves_nothing(
         self, provider: Provider, world: World, make_request: Make
@@ -101,7 +101,7 @@ class ProviderContract:
         assert not isinstance(caught.value, Unclear)
         assert not world.belongings(request.box)
         assert not provider.leftovers(request.box)
-        remove_free_things(provider, owner)
+        remove_free_objects(provider, owner)
         assert world.walls(owner) == walls
         assert provider.get(request.box) is None
 
@@ -191,13 +191,13 @@ class ProviderContract:
         """What costs nothing stays while a box uses it, and can be removed after."""
         box = provider.create(make_request())
         owner = box.tags.owner
-        for thing in provider.free_things(owner):
+        for thing in provider.free_objects(owner):
             assert box.id in thing.why
             with pytest.raises(ProviderError):
                 provider.remove_free(owner, thing)
         provider.delete(box)
-        remove_free_things(provider, owner, box.id)
-        assert not provider.free_things(owner, [box.id])
+        remove_free_objects(provider, owner, box.id)
+        assert not provider.free_objects(owner, [box.id])
 
     def test_free_things_of_another_stay(
         self, provider: Provider, make_request: Make
@@ -208,14 +208,14 @@ class ProviderContract:
             dataclasses.replace(request, tags=_foreign(request.tags))
         )
         owner = request.tags.owner
-        assert not provider.free_things(owner, [foreign.id], everywhere=True)
-        before = provider.free_things(foreign.tags.owner)
+        assert not provider.free_objects(owner, [foreign.id], everywhere=True)
+        before = provider.free_objects(foreign.tags.owner)
         for thing in before:
             with pytest.raises(NotAllowed):
                 provider.remove_free(owner, thing)
-        assert provider.free_things(foreign.tags.owner) == before
+        assert provider.free_objects(foreign.tags.owner) == before
         provider.delete(foreign)
-        remove_free_things(provider, foreign.tags.owner, foreign.id)
+        remove_free_objects(provider, foreign.tags.owner, foreign.id)
 
     def test_stop_and_start(
         self, provider: Provider, world: World, make_request: Make
@@ -402,10 +402,10 @@ class CloudContract(ProviderContract):
         walls = world.walls(box.tags.owner)
         assert walls
         told = {left.id for left in provider.leftovers(box.id)}
-        told |= {thing.id for thing in provider.free_things(box.tags.owner)}
+        told |= {thing.id for thing in provider.free_objects(box.tags.owner)}
         assert walls <= told
         provider.delete(box)
-        remove_free_things(provider, box.tags.owner, box.id)
+        remove_free_objects(provider, box.tags.owner, box.id)
         assert not world.walls(box.tags.owner)
 
 
@@ -422,9 +422,9 @@ def an_image(request: Request, name: str = "image") -> Image:
     )
 
 
-def remove_free_things(provider: Provider, owner: str, *gone: str) -> None:
+def remove_free_objects(provider: Provider, owner: str, *gone: str) -> None:
     """Remove what costs nothing and nobody uses, as a teardown does."""
-    for thing in provider.free_things(owner, gone):
+    for thing in provider.free_objects(owner, gone):
         if not thing.why:
             provider.remove_free(owner, thing)
 

@@ -18,7 +18,7 @@ import pytest
 from onebox.errors import OneboxError, ProviderError, Unclear
 from onebox.providers.base import (
     Box,
-    FreeThing,
+    FreeObject,
     Image,
     Leftover,
     Offer,
@@ -27,7 +27,7 @@ from onebox.providers.base import (
     Requirements,
 )
 
-from .contract import Make, ProviderContract, remove_free_things
+from .contract import Make, ProviderContract, remove_free_objects
 from .world import World
 
 Calls = Mapping[str, Callable[..., Any]]
@@ -112,7 +112,7 @@ def _clean(provider: Provider, make_request: Make) -> None:
     owner = make_request().tags.owner
     for box in provider.find(owner):
         provider.delete(box)
-        remove_free_things(provider, owner, box.id)
+        remove_free_objects(provider, owner, box.id)
     for image in provider.images(owner):
         provider.delete_image(image)
 
@@ -191,10 +191,10 @@ def _firewalls_untold(provider: Provider, world: World) -> Calls:
         found = provider.leftovers(box, place)
         return [one for one in found if "firewall" not in one.kind]
 
-    def free_things(owner: str, gone: Any = (), **more: Any) -> list[FreeThing]:
+    def free_objects(owner: str, gone: Any = (), **more: Any) -> list[FreeObject]:
         return []
 
-    return {"leftovers": leftovers, "free_things": free_things}
+    return {"leftovers": leftovers, "free_things": free_objects}
 
 
 def _delete_leaves_the_firewall(provider: Provider, world: World) -> Calls:
@@ -234,7 +234,7 @@ def _refused_leaves(provider: Provider, world: World) -> Calls:
 
 
 def _free_things_of_all(provider: Provider, world: World) -> Calls:
-    def remove(owner: str, thing: FreeThing) -> None:
+    def remove(owner: str, thing: FreeObject) -> None:
         """Remove it whatever uses it: as far as that shows, it does."""
 
     return {"remove_free": remove}

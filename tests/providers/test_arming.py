@@ -32,7 +32,7 @@ def request(user_key: str = "ssh-ed25519 " + "A" * 68 + " me") -> Request:
         image=None,
         user_key=user_key,
         host_key=HostKey(private=PRIVATE, public="ssh-ed25519 " + "B" * 68),
-        arming=BootConfig(
+        boot_config=BootConfig(
             2e9 + 0.123456, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed()
         ),
     )

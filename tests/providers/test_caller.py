@@ -58,13 +58,13 @@ def serve() -> Iterator[Serve]:
 )
 def test_agreed(serve: Serve, said: list[str]) -> None:
     """Two that agree are believed."""
-    assert public_ip.address([serve(text) for text in said]) == "198.51.100.7"
+    assert public_ip.my_ip([serve(text) for text in said]) == "198.51.100.7"
 
 
 def test_slow(serve: Serve) -> None:
     """Who does not answer is not waited for."""
     services = [serve("hang"), serve("198.51.100.7"), serve("198.51.100.7")]
-    assert public_ip.address(services, seconds=20) == "198.51.100.7"
+    assert public_ip.my_ip(services, seconds=20) == "198.51.100.7"
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_slow(serve: Serve) -> None:
 def test_not_certain(serve: Serve, said: list[str]) -> None:
     """Without two that agree the user is asked."""
     with pytest.raises(UsageError) as raised:
-        public_ip.address([serve(text) for text in said])
+        public_ip.my_ip([serve(text) for text in said])
     assert "ssh_cidr" in raised.value.next
 
 
 def test_nobody_there() -> None:
     """No network is no certainty either."""
     with pytest.raises(UsageError):
-        public_ip.address(["http://127.0.0.1:9/", "http://127.0.0.1:9/"])
+        public_ip.my_ip(["http://127.0.0.1:9/", "http://127.0.0.1:9/"])
 
 
 def test_https() -> None:

@@ -104,7 +104,7 @@ def test_a_number_that_is_not_finite_is_unknown(text: str) -> None:
     pairs = {**identity(TAGS, "ob-1"), "price": text, "deadline": text}
     box = BoxMetadata.from_pairs({**pairs, "expires": "12.5"})
     assert box is not None
-    assert (box.size.price, box.deadline) == (None, 12.5)
+    assert (box.offer.price, box.deadline) == (None, 12.5)
 
 
 @pytest.mark.parametrize(

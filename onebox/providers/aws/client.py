@@ -174,7 +174,7 @@ class Cloud:
             return client
 
     def _set_clock(self, http_response: Any, **_: Any) -> None:
-        self.clock.heard(http_response.headers.get("Date"))
+        self.clock.correct(http_response.headers.get("Date"))
 
 
 @functools.lru_cache(maxsize=1)

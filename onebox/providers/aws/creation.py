@@ -9,14 +9,14 @@ from onebox.errors import Gone, OneboxError, ProviderError, Unclear, UsageError
 from onebox.providers.aws import errors, instances, metadata
 from onebox.providers.aws.base_images import Base
 from onebox.providers.aws.client import Answer, Cloud
-from onebox.providers.aws.network import GroupGone, Network, SubnetChoice
+from onebox.providers.aws.network import GroupGone, Network, Subnet
 from onebox.providers.base import Offer, Tags
 from onebox.providers.kernel.retry import leave_unclear
 
 # EC2's limit for user data, before it is encoded in base64.
 USER_DATA_BYTES = 16384
 # The longest time that a new instance may be missing in EC2's lists.
-SETTLE_SECONDS = 120.0
+LAG_SECONDS = 120.0
 
 _TAGGED = ("instance", "volume", "network-interface")
 
@@ -33,7 +33,7 @@ class Plan:
     token: str
     type: str
     base: Base
-    socket: SubnetChoice
+    subnet: Subnet
     user_data: bytes
     disk: int
     disk_type: str
@@ -42,7 +42,7 @@ class Plan:
 
     def parameters(self, meta: metadata.BoxMetadata) -> dict[str, Any]:
         """Return the parameters of RunInstances."""
-        tags = metadata.write(meta)
+        tags = metadata.to_tags(meta)
         kinds = (*_TAGGED, "spot-instances-request") if self.spot else _TAGGED
         parameters: dict[str, Any] = {
             "ClientToken": self.token,
@@ -54,9 +54,9 @@ class Plan:
             "NetworkInterfaces": [
                 {
                     "DeviceIndex": 0,
-                    "SubnetId": self.socket.subnet,
+                    "SubnetId": self.subnet.id,
                     "Groups": list(self.groups),
-                    "AssociatePublicIpAddress": self.socket.public,
+                    "AssociatePublicIpAddress": self.subnet.public,
                     "DeleteOnTermination": True,
                 }
             ],
@@ -99,9 +99,9 @@ def run_in_groups(
     cloud: Cloud, network: Network, region: str, plan: Plan, meta: metadata.BoxMetadata
 ) -> Answer:
     """Launch an instance as `run` does, in the security groups of its owner."""
-    return network.in_groups(
+    return network.create_in_groups(
         region,
-        plan.socket,
+        plan.subnet,
         meta.tags.owner,
         lambda groups: run(cloud, region, replace(plan, groups=tuple(groups)), meta),
     )
@@ -136,8 +136,7 @@ def run(cloud: Cloud, region: str, plan: Plan, meta: metadata.BoxMetadata) -> An
         raise
     except ProviderError as error:
         launched = _launched_before(cloud, region, meta, error)
-    present = metadata.tags_of(metadata.texts(launched))
-    metadata.check(f"{meta.box} ({launched['InstanceId']})", present, meta.tags)
+    metadata.check_owner(f"{meta.box} ({launched['InstanceId']})", launched, meta.tags)
     if not instances.is_alive(launched):
         raise _terminated(meta)
     return launched
@@ -149,7 +148,7 @@ def _find_launched(
     """Return the instance of a call whose response was lost; else raise *error*."""
     if not errors.code(error).startswith("Idempotent"):
         try:
-            machine = instances.look(cloud, region, meta.box).machine
+            machine = instances.find_resources(cloud, region, meta.box).machine
         except OneboxError as second:
             raise Unclear(second.message, next=second.next) from second
         if machine is not None:
@@ -172,8 +171,8 @@ def _launched_before(
     if code != "IdempotentParameterMismatch":
         _raise_for_settings(error)
     found = cloud.poller.require(
-        lambda: instances.look(cloud, region, meta.box).instances or None,
-        SETTLE_SECONDS,
+        lambda: instances.find_resources(cloud, region, meta.box).instances or None,
+        LAG_SECONDS,
         f"looking for the instance that {meta.box} already has",
     )
     alive = [one for one in found if instances.is_alive(one)]
@@ -219,7 +218,7 @@ def dry_run_metadata(region: str) -> metadata.BoxMetadata:
     return metadata.BoxMetadata(
         box="ob-doctor",
         tags=Tags("doctor", "doctor", "doctor", 0.0, "0"),
-        size=Offer("doctor", "m7i.large", 2, 8 << 30, None, None, place=region),
+        offer=Offer("doctor", "m7i.large", 2, 8 << 30, None, None, place=region),
         image="",
         host_key="",
         bootstrap_key=False,

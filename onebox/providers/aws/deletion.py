@@ -14,18 +14,17 @@ from onebox.providers.base import Box, Leftover
 _TERMINATION_SECONDS = 300.0
 
 
-def delete(cloud: Cloud, region: str, box: Box, settle: float) -> None:
+def delete(cloud: Cloud, region: str, box: Box, lag: float) -> None:
     """
     Delete the instances, volumes and alarm of a box; wait until they are gone.
 
     Raises:
         NotAllowed: One carries the tags of another box; nothing was touched.
     """
-    resources = _resources(cloud, region, box, settle)
+    resources = _resources(cloud, region, box, lag)
     for resource in (*resources.instances, *resources.volumes):
-        meta = metadata.read(resource)
         what = f"{box.id} ({resource.get('InstanceId') or resource.get('VolumeId')})"
-        metadata.check(what, meta.tags if meta else None, box.tags)
+        metadata.check_owner(what, resource, box.tags)
     alive = [one for one in resources.instances if instances.is_alive(one)]
     for instance in alive:
         _delete_volumes_with(cloud, region, instance)
@@ -52,11 +51,11 @@ def delete(cloud: Cloud, region: str, box: Box, settle: float) -> None:
 
 def leftovers(cloud: Cloud, region: str, box: str, disk_type: str) -> list[Leftover]:
     """Return what still exists of a box in a region."""
-    of_box = metadata.of_box(box)
+    of_box = metadata.box_filters(box)
     questions: list[Callable[[], list[Leftover]]] = [
         lambda: [
             Leftover("machine", str(one["InstanceId"]), _hourly(one))
-            for one in instances.of_instances(cloud, region, of_box)
+            for one in instances.describe_instances(cloud, region, of_box)
             if instances.is_alive(one)
         ],
         lambda: _volume_leftovers(cloud, region, box, disk_type),
@@ -85,12 +84,12 @@ def leftovers(cloud: Cloud, region: str, box: str, disk_type: str) -> list[Lefto
     return [one for found in cloud.together(questions) for one in found]
 
 
-def _resources(cloud: Cloud, region: str, box: Box, settle: float) -> BoxResources:
+def _resources(cloud: Cloud, region: str, box: Box, lag: float) -> BoxResources:
     """Return the resources of a box, once EC2's lists can be expected to be right."""
 
     def look() -> BoxResources:
         return BoxResources(
-            instances.of_instances(cloud, region, metadata.of_box(box.id)),
+            instances.describe_instances(cloud, region, metadata.box_filters(box.id)),
             _volumes(cloud, region, box.id),
         )
 
@@ -105,16 +104,15 @@ def _resources(cloud: Cloud, region: str, box: Box, settle: float) -> BoxResourc
     launches = [metadata.rescued(one) for one in resources.volumes]
     if not box.disk_only and not resources.instances:
         launches.append(box.created)
-    left = max(launches, default=0.0) + settle - cloud.clock()
+    left = max(launches, default=0.0) + lag - cloud.clock()
     if left <= 0:
         return resources
     return cloud.poller.until(with_instance, left) or look()
 
 
 def _volumes(cloud: Cloud, region: str, box: str) -> list[Answer]:
-    return list(
-        cloud.pages("describe_volumes", "Volumes", region, Filters=metadata.of_box(box))
-    )
+    filters = metadata.box_filters(box)
+    return cloud.pages("describe_volumes", "Volumes", region, Filters=filters)
 
 
 def _delete_volumes_with(cloud: Cloud, region: str, instance: Answer) -> None:
@@ -151,7 +149,7 @@ def _terminate(cloud: Cloud, region: str, ids: Sequence[str]) -> None:
 
 def _are_terminated(cloud: Cloud, region: str, ids: Sequence[str]) -> bool | None:
     try:
-        found = instances.of_instances(
+        found = instances.describe_instances(
             cloud, region, metadata.filters({"instance-id": ids})
         )
     except Gone:
@@ -201,4 +199,4 @@ def _hourly(instance: Answer) -> float | None:
     if instances.state(instance) in ("stopped", "stopping", "shutting-down"):
         return 0.0
     meta = metadata.read(instance)
-    return meta.size.price if meta else None
+    return meta.offer.price if meta else None

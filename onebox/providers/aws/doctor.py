@@ -85,9 +85,9 @@ def _region(cloud: Cloud) -> Check:
 
 
 def _network(cloud: Cloud, network: Network) -> Check:
-    sockets = network.sockets(cloud.region)
-    zones = ", ".join(one.zone for one in sockets)
-    return Check("network", True, f"{sockets[0].vpc}, with subnets in {zones}")
+    subnets = network.subnets(cloud.region)
+    zones = ", ".join(one.zone for one in subnets)
+    return Check("network", True, f"{subnets[0].vpc}, with subnets in {zones}")
 
 
 def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
@@ -97,7 +97,7 @@ def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
         token="onebox-doctor",  # noqa: S106 - for idempotency, no secret
         type="m7i.large",
         base=base,
-        socket=network.sockets(region)[0],
+        subnet=network.subnets(region)[0],
         user_data=b"",
         disk=base.size,
         disk_type="gp3",

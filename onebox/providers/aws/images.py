@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.aws import base_images, errors, instances, metadata
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.base import Box, Image
+from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore
 
 # A large disk takes long to copy. Saving goes on as long as the copy makes progress;
@@ -26,7 +26,7 @@ class AMIs(ImageStore[Answer]):
 
     def of_owner(self, owner: str) -> list[Image]:
         """Return an owner's images that a box can start from."""
-        found = self._described(metadata.owned_by(owner))
+        found = self._described(metadata.owner_filters(owner))
         ready = list(filter(self.is_ready, found))
         stored = self._stored_bytes(ready)
         images = [self._image(one, stored) for one in ready]
@@ -51,9 +51,8 @@ class AMIs(ImageStore[Answer]):
 
     def check_owner(self, resource: Answer, image: Image) -> None:
         """Raise NotAllowed unless an AMI is this image of this owner."""
-        texts = metadata.texts(resource)
-        metadata.check(f"image {image.id}", metadata.tags_of(texts), image.tags)
-        present = texts.get(metadata.IMAGE, image.id)
+        metadata.check_owner(f"image {image.id}", resource, image.tags)
+        present = metadata.tags_by_name(resource).get(metadata.IMAGE, image.id)
         if present != image.id:
             ami = resource["ImageId"]
             raise NotAllowed(f"{ami} is already {present}: it was not touched")
@@ -69,18 +68,17 @@ class AMIs(ImageStore[Answer]):
     def create(self, box: Box, image: Image) -> None:
         """Save the disk of a stopped box, unless that has begun already."""
         self._remove_failed(image)
-        machine = instances.look(self.cloud, self.region, box.id).machine
+        machine = instances.find_resources(self.cloud, self.region, box.id).machine
         if machine is None:
             raise UsageError(
                 f"{box.id} was a spot instance: only its disk is left, which cannot "
                 "be saved as an image",
                 next="--no-spot for the box that an image is saved from",
             )
-        meta = metadata.read(machine)
-        metadata.check(box.id, meta.tags if meta else None, box.tags)
+        metadata.check_owner(box.id, machine, box.tags)
         if instances.state(machine) != "stopped":
             raise ProviderError(f"{box.id} must be stopped before it is saved")
-        tags = metadata.of_image(image)
+        tags = metadata.image_tags(image)
         try:
             self.cloud.call(
                 "ec2",
@@ -144,10 +142,10 @@ class AMIs(ImageStore[Answer]):
         """Delete an image, and the snapshots that a crash may have left of it."""
         super().delete(image)
         for snapshot in self._snapshots(image):
-            what, texts = str(snapshot["SnapshotId"]), metadata.texts(snapshot)
-            metadata.check(what, metadata.tags_of(texts), image.tags)
+            id = str(snapshot["SnapshotId"])
+            metadata.check_owner(id, snapshot, image.tags)
             try:
-                self.cloud.call("ec2", "delete_snapshot", self.region, SnapshotId=what)
+                self.cloud.call("ec2", "delete_snapshot", self.region, SnapshotId=id)
             except Gone:
                 continue
 
@@ -160,10 +158,9 @@ class AMIs(ImageStore[Answer]):
 
     def mark(self, resource: Answer, image: Image) -> Answer:
         """Tag an AMI and its snapshots as this image."""
-        tags = metadata.of_image(image)
-        present = metadata.tags_of(metadata.texts(resource))
-        if present is not None:
-            metadata.check(str(resource["ImageId"]), present, image.tags)
+        tags = metadata.image_tags(image)
+        if metadata.read_tags(resource) is not None:
+            metadata.check_owner(str(resource["ImageId"]), resource, image.tags)
         ids = [str(resource["ImageId"]), *_snapshot_ids(resource)]
         self.cloud.call("ec2", "create_tags", self.region, Resources=ids, Tags=tags)
         # EC2's lists lag behind, so the tags are added here.
@@ -223,17 +220,17 @@ class AMIs(ImageStore[Answer]):
     def _image(
         self, resource: Answer, stored: Mapping[str, int | None]
     ) -> Image | None:
-        texts = metadata.texts(resource)
-        tags = metadata.tags_of(texts)
-        if tags is None or not texts.get(metadata.IMAGE):
+        texts = metadata.tags_by_name(resource)
+        tags, id = metadata.read_tags(resource), texts.get(metadata.IMAGE)
+        if tags is None or not id:
             return None
-        base = base_images.of_image(resource, texts[metadata.IMAGE])
+        base = base_images.of_image(resource, id)
         size, at_most = _billed_bytes(resource, stored)
         return Image(
-            id=texts[metadata.IMAGE],
+            id=id,
             name=texts.get(f"{metadata.PREFIX}image-name", ""),
             recipe=texts.get(f"{metadata.PREFIX}recipe", ""),
-            created=_epoch(str(resource.get("CreationDate", ""))),
+            created=epoch_seconds(resource.get("CreationDate")),
             stored=size,
             arch=base.arch,
             tags=replace(tags, kind="image"),
@@ -278,10 +275,3 @@ def _billed_bytes(
         at_most = at_most or known is None
         size += int(disk.get("VolumeSize") or 0) << 30 if known is None else known
     return size, at_most
-
-
-def _epoch(text: str) -> float:
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return 0.0

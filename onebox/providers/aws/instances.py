@@ -83,26 +83,28 @@ class BoxResources:
         return max(ended, key=lambda one: _launched(one), default=None)
 
 
-def look(cloud: Cloud, region: str, box: str) -> BoxResources:
+def find_resources(cloud: Cloud, region: str, box: str) -> BoxResources:
     """Return the instances of one box, and its volumes if no instance is alive."""
-    instances = of_instances(cloud, region, metadata.of_box(box))
+    instances = describe_instances(cloud, region, metadata.box_filters(box))
     resources = BoxResources(instances)
     if resources.machine is not None:
         return resources
     return BoxResources(
         instances,
         cloud.pages(
-            "describe_volumes", "Volumes", region, Filters=metadata.of_box(box)
+            "describe_volumes", "Volumes", region, Filters=metadata.box_filters(box)
         ),
     )
 
 
-def look_for_owner(cloud: Cloud, region: str, owner: str) -> list[BoxResources]:
+def find_resources_of_owner(
+    cloud: Cloud, region: str, owner: str
+) -> list[BoxResources]:
     """Return the instances and volumes of one owner in a region, by box."""
-    filters = metadata.owned_by(owner)
+    filters = metadata.owner_filters(owner)
     instances, volumes = cloud.together(
         [
-            lambda: of_instances(cloud, region, filters),
+            lambda: describe_instances(cloud, region, filters),
             lambda: cloud.pages("describe_volumes", "Volumes", region, Filters=filters),
         ]
     )
@@ -113,7 +115,7 @@ def look_for_owner(cloud: Cloud, region: str, owner: str) -> list[BoxResources]:
     ]
 
 
-def of_instances(
+def describe_instances(
     cloud: Cloud, region: str, filters: Sequence[Mapping[str, object]]
 ) -> list[Answer]:
     """Return the instances that these filters select, terminated ones included."""
@@ -121,7 +123,9 @@ def of_instances(
     return [one for reservation in found for one in reservation.get("Instances", ())]
 
 
-def box_of(resources: BoxResources, addressing: Addressing, now: float) -> Box | None:
+def read_resources(
+    resources: BoxResources, addressing: Addressing, now: float
+) -> Box | None:
     """
     Return the box that these resources are, None if nothing of it is left.
 
@@ -129,17 +133,17 @@ def box_of(resources: BoxResources, addressing: Addressing, now: float) -> Box |
     reason of its own: then the box is "gone", with that reason.
     """
     if resources.machine is not None:
-        return of_machine(resources.machine, addressing, now)
+        return read_box(resources.machine, addressing, now)
     disk, last = resources.kept, resources.last
     if disk is not None:
         return _of_disk(disk, last, addressing, now)
     if last is None or _code(last) in ("", *_STOPPED, *_POWERED_OFF, *_PREEMPTED):
         return None
-    box = of_machine(last, addressing, now)
+    box = read_box(last, addressing, now)
     return box if box is None else replace(box, host="")
 
 
-def of_machine(instance: Answer, addressing: Addressing, now: float) -> Box | None:
+def read_box(instance: Answer, addressing: Addressing, now: float) -> Box | None:
     """Return an instance as a box, None if it is not onebox's."""
     stored = metadata.read(instance)
     if stored is None:
@@ -148,8 +152,8 @@ def of_machine(instance: Answer, addressing: Addressing, now: float) -> Box | No
     return stored.to_box(
         state=state,
         offer=replace(
-            stored.size,
-            type=instance.get("InstanceType", stored.size.type),
+            stored.offer,
+            type=instance.get("InstanceType", stored.offer.type),
             place=zone(instance),
             spot=is_spot(instance),
         ),
@@ -173,7 +177,7 @@ def is_spot(instance: Answer) -> bool:
 
 def swapping(resource: Answer) -> bool:
     """Return whether an instance waits for a kept disk, or a disk for its removal."""
-    return bool(metadata.texts(resource).get(metadata.SWAPPING))
+    return bool(metadata.tags_by_name(resource).get(metadata.SWAPPING))
 
 
 def zone(instance: Answer) -> str:
@@ -211,7 +215,7 @@ def _of_disk(
         return None
     return stored.to_box(
         state="stopped",
-        offer=replace(stored.size, place=str(volume.get("AvailabilityZone", ""))),
+        offer=replace(stored.offer, place=str(volume.get("AvailabilityZone", ""))),
         created=_seconds(volume.get("CreateTime")),
         why=_why(last, stored, now) if last is not None else "",
         notes=_notes(stored, addressing),

@@ -21,11 +21,10 @@ MakeInstance = Callable[[str, instances.BoxResources, BoxMetadata], Answer]
 
 def stop(cloud: Cloud, region: str, box: Box) -> None:
     """Stop a box and wait until it is off. A spot instance ends, its disk stays."""
-    machine = instances.look(cloud, region, box.id).machine
+    machine = instances.find_resources(cloud, region, box.id).machine
     if machine is None:
         return
-    meta = metadata.read(machine)
-    metadata.check(box.id, meta.tags if meta else None, box.tags)
+    metadata.check_owner(box.id, machine, box.tags)
     if instances.state(machine) in ("running", "pending"):
         operation = "stop_instances"
         if instances.is_spot(machine):
@@ -33,7 +32,7 @@ def stop(cloud: Cloud, region: str, box: Box) -> None:
         _end(cloud, region, operation, str(machine["InstanceId"]))
 
     def is_off() -> bool | None:
-        now = instances.look(cloud, region, box.id).machine
+        now = instances.find_resources(cloud, region, box.id).machine
         return True if now is None or instances.state(now) == "stopped" else None
 
     cloud.poller.require(is_off, STEP_SECONDS, f"stopping {box.id}")
@@ -51,30 +50,30 @@ def start(
     Raises:
         NoCapacity: There is no room for it now; its disk stays.
     """
-    resources = instances.look(cloud, region, box.id)
+    resources = instances.find_resources(cloud, region, box.id)
     machine = resources.machine
     present = machine or resources.kept or resources.helper
     if present is None:
         raise Gone(f"nothing is left of {box.id}")
-    meta = metadata.read(present)
-    metadata.check(box.id, meta.tags if meta else None, box.tags)
-    assert meta is not None
-    meta = metadata.with_deadline(meta, deadline)
+    metadata.check_owner(box.id, present, box.tags)
+    stored = metadata.read(present)
+    assert stored is not None  # its tags name the box
+    meta = stored.with_deadline(deadline)
     if machine is None:
         machine = make_instance(region, resources, meta)
-        size = replace(meta.size, type=str(machine["InstanceType"]), spot=False)
-        meta = replace(meta, size=size)
+        offer = replace(meta.offer, type=str(machine["InstanceType"]), spot=False)
+        meta = replace(meta, offer=offer)
     elif instances.state(machine) in ("running", "pending"):
         return
     _renew_and_start(cloud, region, str(machine["InstanceId"]), meta)
 
 
 def tag(
-    cloud: Cloud, region: str, resources: Sequence[str], texts: dict[str, str]
+    cloud: Cloud, region: str, resources: Sequence[str], tags: dict[str, str]
 ) -> None:
     """Set tags of resources of onebox; the value "" cancels a tag."""
-    tags = [{"Key": k, "Value": metadata.escape(v)} for k, v in texts.items()]
-    cloud.call("ec2", "create_tags", region, Resources=list(resources), Tags=tags)
+    pairs = [{"Key": k, "Value": metadata.escape(v)} for k, v in tags.items()]
+    cloud.call("ec2", "create_tags", region, Resources=list(resources), Tags=pairs)
 
 
 def resource_ids(resource: Answer) -> list[str]:
@@ -108,10 +107,10 @@ def described(cloud: Cloud, region: str, box: str, instance: str) -> Answer:
     """Return an instance of a box, once it shows in EC2's lists."""
 
     def look() -> Answer | None:
-        found = instances.of_instances(cloud, region, metadata.of_box(box))
+        found = instances.describe_instances(cloud, region, metadata.box_filters(box))
         return next((one for one in found if one["InstanceId"] == instance), None)
 
-    return cloud.poller.require(look, creation.SETTLE_SECONDS, f"looking for {box}")
+    return cloud.poller.require(look, creation.LAG_SECONDS, f"looking for {box}")
 
 
 def _end(cloud: Cloud, region: str, operation: str, instance: str) -> None:
@@ -162,10 +161,10 @@ def _user_data(meta: BoxMetadata) -> bytes:
     request = Request(
         box=meta.box,
         tags=meta.tags,
-        offer=meta.size,
+        offer=meta.offer,
         image=None,
         user_key=meta.user_key,
         host_key=HostKey("", meta.host_key),
-        arming=BootConfig(meta.deadline, meta.setup_grace, meta.idle_grace, b""),
+        boot_config=BootConfig(meta.deadline, meta.setup_grace, meta.idle_grace, b""),
     )
     return user_data.user_data(request, notice="ec2", packed=True)

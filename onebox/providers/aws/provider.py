@@ -29,11 +29,11 @@ from onebox.providers.aws import (
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.images import AMIs, adopt
 from onebox.providers.aws.network import Network
-from onebox.providers.aws.settings import AWSSettings
+from onebox.providers.aws.settings import Settings
 from onebox.providers.base import (
     Box,
     Check,
-    FreeThing,
+    FreeObject,
     Image,
     Leftover,
     Offer,
@@ -69,7 +69,7 @@ class AWS(Provider):
 
         sleep: Pauses for a number of seconds.
 
-        here: Returns the public address of this machine.
+        my_ip: Returns the public address of this machine.
 
         timeout: The longest silence during a call, in seconds.
 
@@ -78,7 +78,7 @@ class AWS(Provider):
     """
 
     name = "aws"
-    settle = creation.SETTLE_SECONDS
+    consistency_lag = creation.LAG_SECONDS
     poll_interval = 2.0
     # The price of a snapshot, which is billed for the blocks that it stores.
     image_rate = 0.05
@@ -86,65 +86,59 @@ class AWS(Provider):
 
     def __init__(
         self,
-        settings: AWSSettings,
+        settings: Settings,
         root: Path,
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
-        here: Callable[[], str] = public_ip.address,
+        my_ip: Callable[[], str] = public_ip.my_ip,
         timeout: float = 30.0,
     ) -> None:
         self._cloud = Cloud(
             settings.region or None, clock=clock, sleep=sleep, timeout=timeout
         )
         self._clock = self._cloud.clock
-        self._more = settings.regions
-        self._zones = settings.zones
-        self._subnet = bool(settings.subnet)
-        self._disk_type = settings.disk_type
-        self._disk = settings.disk
-        self._network = Network(self._cloud, settings, here)
+        self._settings = settings
+        self._network = Network(self._cloud, settings, my_ip)
         self._bases = base_images.Bases(self._cloud)
-        self._reach = instances.Addressing(
-            private=settings.private,
-            jump=settings.jump,
-            notes=self._network.notes,
+        self._addressing = instances.Addressing(
+            settings.private, settings.jump, self._network.access.notes
         )
         self._rescuer = rescue.Rescuer(
             self._cloud,
             self._network,
             self._bases,
             self._in_zone,
-            self._disk_type,
+            settings.disk_type,
         )
-        self.unreachable_regions: tuple[str, ...] = ()
 
-    def offers(self, need: Requirements) -> Sequence[Offer]:
+    def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """Return the offers for the requirements, cheapest first."""
         regions = self._regions()
-        if need.image is not None and need.image.places:
-            regions = [region for region in regions if region in need.image.places]
+        image = requirements.image
+        if image is not None and image.places:
+            regions = [region for region in regions if region in image.places]
             if not regions:
                 raise Gone(
-                    f"image {need.image.id} is in {', '.join(need.image.places)} only",
+                    f"image {image.id} is in {', '.join(image.places)} only",
                     next="inv image builds it here, or set that region under [aws]",
                 )
-        if self._subnet:
+        if self._settings.subnet:
             # A subnet belongs to one region.
             regions = regions[:1]
         why: list[str] = []
         offers = machine_types.offers(
             self._cloud,
             [partial(self._usable, region) for region in regions],
-            need,
+            requirements,
             why,
         )
         self.unpriced = "; ".join(dict.fromkeys(why))
         return offers
 
-    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
+    def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """Return whether *other* counts against the same vCPU limit of a region."""
-        return other.cpus >= size.cpus and _quota(other) == _quota(size)
+        return other.cpus >= offer.cpus and _quota(other) == _quota(offer)
 
     def egress_rate(self, place: str) -> float | None:
         """Return the price of a GB to the internet; the first 100 a month are free."""
@@ -157,20 +151,20 @@ class AWS(Provider):
     def create(self, request: Request) -> Box:
         """Create the box, or return it; its address follows a little later."""
         region = instances.region_of(request.offer.place) or self._cloud.region
-        meta = metadata.of_request(request)
+        meta = metadata.BoxMetadata.of_request(request)
         base = self._base_of(request, region)
         zone = request.offer.place
         if not zone or zone == region:
             zone = self._usable(region).zones[0]
-        socket = self._network.socket(region, zone)
+        subnet = self._network.subnet(region, zone)
         plan = creation.Plan(
             token=request.box,
             type=request.offer.type,
             base=base,
-            socket=socket,
+            subnet=subnet,
             user_data=user_data.user_data(request, notice="ec2", packed=True),
-            disk=request.disk or self._disk,
-            disk_type=self._disk_type,
+            disk=request.disk or self._settings.disk,
+            disk_type=self._settings.disk_type,
             spot=request.offer.spot,
         )
         launched = creation.run_in_groups(
@@ -178,7 +172,7 @@ class AWS(Provider):
         )
         if instances.state(launched) in ("pending", "running"):
             launched = self._with_alarm(region, launched, meta, request.offer.spot)
-        box = instances.of_machine(launched, self._reach, self._clock())
+        box = instances.read_box(launched, self._addressing, self._clock())
         if box is None:
             raise ProviderError(f"{launched['InstanceId']} was launched without tags")
         return box
@@ -197,7 +191,10 @@ class AWS(Provider):
         found: list[Box] = []
         unreachable = []
         answers = self._cloud.answers(
-            regions, lambda region: instances.look_for_owner(self._cloud, region, owner)
+            regions,
+            lambda region: instances.find_resources_of_owner(
+                self._cloud, region, owner
+            ),
         )
         for region, answer in zip(regions, answers):
             try:
@@ -208,7 +205,10 @@ class AWS(Provider):
                 unreachable.append(f"{region}: {error.message}")
                 continue
             now = self._clock()
-            boxes = [instances.box_of(one, self._reach, now) for one in resources]
+            boxes = [
+                instances.read_resources(one, self._addressing, now)
+                for one in resources
+            ]
             found += [box for box in boxes if box is not None and box.state != "gone"]
         self.unreachable_regions = tuple(unreachable)
         if unreachable and len(unreachable) == len(regions):
@@ -218,8 +218,8 @@ class AWS(Provider):
     def get(self, box: str, place: str = "") -> Box | None:
         """Return this box, None if it does not exist."""
         for region in self._where(place):
-            resources = instances.look(self._cloud, region, box)
-            found = instances.box_of(resources, self._reach, self._clock())
+            resources = instances.find_resources(self._cloud, region, box)
+            found = instances.read_resources(resources, self._addressing, self._clock())
             if found is not None:
                 return found
         return None
@@ -235,7 +235,9 @@ class AWS(Provider):
             found = self.get(box.id, region)
             return found if found and found.state in ("starting", "running") else None
 
-        return self._cloud.poller.require(started, self.settle, f"starting {box.id}")
+        return self._cloud.poller.require(
+            started, self.consistency_lag, f"starting {box.id}"
+        )
 
     def stop(self, box: Box) -> None:
         """Stop the box and wait; a spot instance ends, and its disk stays."""
@@ -245,32 +247,34 @@ class AWS(Provider):
         """Delete this one box with everything that belongs to it, and wait."""
         if not box.id:
             raise ProviderError("a box without an id cannot be deleted")
-        deletion.delete(self._cloud, self._region_of(box), box, self.settle)
+        deletion.delete(self._cloud, self._region_of(box), box, self.consistency_lag)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
         """Return what still exists of this box id."""
         return [
             one
             for region in self._where(place)
-            for one in deletion.leftovers(self._cloud, region, box, self._disk_type)
+            for one in deletion.leftovers(
+                self._cloud, region, box, self._settings.disk_type
+            )
         ]
 
-    def free_things(
+    def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
-    ) -> Sequence[FreeThing]:
+    ) -> Sequence[FreeObject]:
         """Return the owner's security groups; one with an instance must stay."""
         regions = [*self._regions(), *(self._enabled() if everywhere else [])]
         found = self._cloud.each(
             list(dict.fromkeys(regions)),
-            lambda region: self._network.free_things(region, owner),
+            lambda region: self._network.free_objects(region, owner),
         )
         return [one for in_region in found for one in in_region]
 
-    def remove_free(self, owner: str, thing: FreeThing) -> None:
+    def remove_free(self, owner: str, resource: FreeObject) -> None:
         """Delete a security group of the owner's, unless an instance is in it."""
-        if thing.kind != "security group":
-            super().remove_free(owner, thing)
-        self._network.remove_free(thing.place, owner, thing.id)
+        if resource.kind != "security group":
+            super().remove_free(owner, resource)
+        self._network.remove_free(resource.place, owner, resource.id)
 
     def images(self, owner: str) -> Sequence[Image]:
         """Return this owner's images with their regions, newest first."""
@@ -296,7 +300,7 @@ class AWS(Provider):
     def console(self, box: Box) -> str:
         """Return the last lines of the box's console."""
         region = self._region_of(box)
-        machine = instances.look(self._cloud, region, box.id).machine
+        machine = instances.find_resources(self._cloud, region, box.id).machine
         if machine is None:
             return ""
         try:
@@ -319,17 +323,16 @@ class AWS(Provider):
     def set_host_key(self, box: Box, host_key: str) -> Box:
         """Record the box's new host key in its tags."""
         region = self._region_of(box)
-        resources = instances.look(self._cloud, region, box.id)
+        resources = instances.find_resources(self._cloud, region, box.id)
         present = resources.machine or resources.kept
         if present is None:
             raise Gone(f"nothing is left of {box.id}")
-        meta = metadata.read(present)
-        metadata.check(box.id, meta.tags if meta else None, box.tags)
+        metadata.check_owner(box.id, present, box.tags)
         power.tag(
             self._cloud,
             region,
             power.resource_ids(present),
-            {metadata.HOST_KEY: host_key, metadata.EXPOSED: ""},
+            {metadata.HOST_KEY: host_key, metadata.BOOTSTRAP_KEY: ""},
         )
         return replace(box, host_key=host_key, bootstrap_key=False)
 
@@ -340,7 +343,7 @@ class AWS(Provider):
     def allow_my_ip(self, box: Box) -> bool:
         """Open ssh to this machine's present address, and close it to the former."""
         region = self._region_of(box)
-        machine = instances.look(self._cloud, region, box.id).machine
+        machine = instances.find_resources(self._cloud, region, box.id).machine
         groups = machine.get("SecurityGroups", ()) if machine is not None else ()
         ids = [str(group["GroupId"]) for group in groups]
         return bool(ids) and self._network.allow_my_ip(region, box.tags.owner, ids)
@@ -367,7 +370,7 @@ class AWS(Provider):
             power.tag(self._cloud, region, [instance], mark)
         return {
             **launched,
-            "Tags": [*launched.get("Tags", ()), *metadata.as_list(mark)],
+            "Tags": [*launched.get("Tags", ()), *metadata.tag_list(mark)],
         }
 
     def _base_of(self, request: Request, region: str) -> base_images.Base:
@@ -377,23 +380,27 @@ class AWS(Provider):
 
     def _usable(self, region: str) -> machine_types.Region:
         """Return a region, limited to the zones that boxes may be in."""
-        there = [socket.zone for socket in self._network.sockets(region)]
-        chosen = [zone for zone in self._zones if instances.region_of(zone) == region]
+        there = [subnet.zone for subnet in self._network.subnets(region)]
+        chosen = [
+            zone for zone in self._settings.zones if instances.region_of(zone) == region
+        ]
         zones = [zone for zone in chosen if zone in there] if chosen else there
         return self._region(region, tuple(zones))
 
     def _region(self, name: str, zones: tuple[str, ...]) -> machine_types.Region:
-        there = self._network.sockets(name)
-        public = any(socket.public for socket in there if socket.zone in zones)
-        return machine_types.Region(name, zones, self._disk, self._disk_type, public)
+        there = self._network.subnets(name)
+        public = any(subnet.public for subnet in there if subnet.zone in zones)
+        return machine_types.Region(
+            name, zones, self._settings.disk, self._settings.disk_type, public
+        )
 
-    def _in_zone(self, need: Requirements, zone: str) -> Sequence[Offer]:
+    def _in_zone(self, requirements: Requirements, zone: str) -> Sequence[Offer]:
         """Return the offers in one zone."""
         region = self._region(instances.region_of(zone), (zone,))
-        return machine_types.offers(self._cloud, [lambda: region], need)
+        return machine_types.offers(self._cloud, [lambda: region], requirements)
 
     def _regions(self) -> list[str]:
-        return list(dict.fromkeys([self._cloud.region, *self._more]))
+        return list(dict.fromkeys([self._cloud.region, *self._settings.regions]))
 
     def _where(self, place: str) -> list[str]:
         return [instances.region_of(place)] if place else self._regions()
@@ -406,10 +413,10 @@ class AWS(Provider):
         return sorted(str(one["RegionName"]) for one in found.get("Regions", ()))
 
 
-def _quota(size: Offer) -> tuple[str, bool, str]:
+def _quota(offer: Offer) -> tuple[str, bool, str]:
     """Return the region, market and families that share a vCPU limit with an offer."""
-    letters = re.match("[a-z]+", size.type)
+    letters = re.match("[a-z]+", offer.type)
     family = letters[0] if letters else ""
     standard = len(family) == 1 and family in _STANDARD
-    region = instances.region_of(size.place)
-    return region, size.spot, "standard" if standard else family
+    region = instances.region_of(offer.place)
+    return region, offer.spot, "standard" if standard else family

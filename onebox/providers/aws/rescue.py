@@ -94,30 +94,30 @@ class Rescuer:
         if kept is None:
             raise Gone(f"nothing is left of {meta.box}")
         zone = str(kept["AvailabilityZone"])
-        image_arch = meta.size.arch or base_images.DEFAULT_ARCH
+        image_arch = meta.offer.arch or base_images.DEFAULT_ARCH
         base = self.bases.find(region, base_images.DEFAULT, image_arch)
-        socket = self.network.socket(region, zone)
+        subnet = self.network.subnet(region, zone)
         ended = sum(1 for one in resources.instances if swapping(one))
-        need = Requirements(meta.size.name, _CPUS, _MEMORY)
+        requirements = Requirements(meta.offer.name, _CPUS, _MEMORY)
         # The instance may not show in the lists yet. The tag makes a concurrent
         # delete of the disk wait for it.
         disk = [str(kept["VolumeId"])]
         tag(self.cloud, region, disk, {metadata.RESCUED: repr(self.cloud.clock())})
         refusal: OneboxError | None = None
-        for offer in self.offers(need, zone):
+        for offer in self.offers(requirements, zone):
             plan = creation.Plan(
                 # The token makes one instance, until that has ended.
                 token=f"{meta.box}-{ended}-{offer.type}"[:64],
                 type=offer.type,
                 base=base,
-                socket=socket,
+                subnet=subnet,
                 user_data=_POWER_OFF,
                 disk=base.size,
                 disk_type=self.disk_type,
                 spot=False,
             )
-            small = replace(offer, name=meta.size.name)
-            helper = replace(meta, size=small, swapping=True, rescue=True)
+            small = replace(offer, name=meta.offer.name)
+            helper = replace(meta, offer=small, swapping=True, rescue=True)
             try:
                 return creation.run_in_groups(
                     self.cloud, self.network, region, plan, helper

@@ -50,12 +50,12 @@ _DATE = r"\w{3}, \d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2} GMT"
 _LATER = "inv status, in a minute"
 
 
-class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
+class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     """
     The API, at the address and with the token of the SDK's variables.
 
     Attributes:
-        patience: The time limits.
+        timeouts: The time limits.
 
         poller: The loop that waits for a change of state.
 
@@ -67,19 +67,21 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
 
     def __init__(
         self,
-        patience: Timeouts,
+        timeouts: Timeouts,
         *,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.trouble: OneboxError | None = None
-        self.patience = patience
-        self.poller = Poller(sleep, first=patience.look, longest=patience.look)
+        self.timeouts = timeouts
+        self.poller = Poller(
+            sleep, first=timeouts.poll_interval, longest=timeouts.poll_interval
+        )
         self._retry = Retry(
             sleep,
-            attempts=patience.tries,
-            first_pause=patience.pause,
-            throttled_seconds=patience.limited,
+            attempts=timeouts.tries,
+            first_pause=timeouts.pause,
+            throttled_seconds=timeouts.limited,
         )
         self._now = now
         self._skew = 0.0
@@ -214,7 +216,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
         # The server may close a kept connection during a request, whose outcome is
         # unclear then. So each request that changes something has a new connection.
         session = self._session if method == "GET" else requests.Session()
-        end = time.monotonic() + self.patience.whole
+        end = time.monotonic() + self.timeouts.whole
         try:
             with session.request(
                 method,
@@ -226,7 +228,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
                     "User-Agent": f"onebox/{__version__} python-digitalocean",
                 },
                 auth=_Bearer(self._token),
-                timeout=(self.patience.connect, self.patience.read),
+                timeout=(self.timeouts.connect, self.timeouts.read),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -234,7 +236,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
                 for chunk in response.iter_content(1 << 16):
                     data += chunk
                     if time.monotonic() > end:
-                        raise _CutError(f"no end after {self.patience.whole:.0f} s")
+                        raise _CutError(f"no end after {self.timeouts.whole:.0f} s")
                 return response.status_code, response.headers, data
         except requests.RequestException as error:
             self._failed(error)
@@ -251,7 +253,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
         if isinstance(reason, (NewConnectionError, ConnectTimeoutError)):
             raise _NotSentError("no connection") from error
         if isinstance(error, requests.Timeout) or "timed out" in str(error):
-            raise _CutError(f"silence for {self.patience.read:.0f} s") from error
+            raise _CutError(f"silence for {self.timeouts.read:.0f} s") from error
         raise _CutError("the connection broke") from error
 
     def _hide(self, text: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from onebox.errors import NoCapacity, ProviderError, Unclear, UsageError
 from onebox.providers.base import Request
 from onebox.providers.digitalocean import metadata
-from onebox.providers.digitalocean.client import Answer, Calls
+from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.deadline import deadline_at_boot
 from onebox.providers.digitalocean.deletion import destroy
 from onebox.providers.digitalocean.errors import Failed
@@ -81,7 +81,7 @@ def body(request: Request, settings: Settings, image: str | int, key: str) -> An
     return fields
 
 
-def post(calls: Calls, droplets: Droplets, request: Request, body: Answer) -> Answer:
+def post(cloud: Cloud, droplets: Droplets, request: Request, body: Answer) -> Answer:
     """
     Send the create call and return its droplet: one at most.
 
@@ -94,51 +94,51 @@ def post(calls: Calls, droplets: Droplets, request: Request, body: Answer) -> An
         Unclear: The droplet does not show so far.
     """
     unclear: Exception | None = None
-    for _ in range(calls.patience.creates):
+    for _ in range(cloud.timeouts.creates):
         try:
-            droplet: Answer = calls.post("droplets", body)["droplet"]
-            droplets.made(request.box, droplet)
+            droplet: Answer = cloud.post("droplets", body)["droplet"]
+            droplets.remember(request.box, droplet)
             if unclear is None:
                 return droplet
             # The earlier call may have created one too, which is the older then.
-            return only_one(calls, request, droplets.called(request.box))
+            return only_one(cloud, request, droplets.of_box(request.box))
         except (KeyError, Unclear) as error:
             unclear = error
         except ProviderError:
-            found = droplets.called(request.box) if unclear is not None else []
+            found = droplets.of_box(request.box) if unclear is not None else []
             if not found:
                 raise
-            return only_one(calls, request, found)
-        shown = _look_for(calls, droplets, request)
+            return only_one(cloud, request, found)
+        shown = _look_for(cloud, droplets, request)
         if shown:
-            return only_one(calls, request, shown)
+            return only_one(cloud, request, shown)
         if not isinstance(unclear, Failed):
             break
     raise Unclear(
         f"DigitalOcean did not report whether it created {request.box}, which does "
-        f"not show after {calls.patience.settle:.0f} s",
+        f"not show after {cloud.timeouts.consistency_lag:.0f} s",
         next="inv status, in a minute; inv sweep finds it if it appears later",
     ) from unclear
 
 
 def _look_for(
-    calls: Calls, droplets: Droplets, request: Request
+    cloud: Cloud, droplets: Droplets, request: Request
 ) -> list[Answer] | None:
     """Return the droplets of a box, None if none shows within the lag of the lists."""
 
     def look() -> list[Answer] | None:
         with suppress(ProviderError):
-            return droplets.called(request.box) or None
+            return droplets.of_box(request.box) or None
         return None
 
-    return calls.poller.until(look, calls.patience.settle)
+    return cloud.poller.until(look, cloud.timeouts.consistency_lag)
 
 
-def only_one(calls: Calls, request: Request, found: list[Answer]) -> Answer:
+def only_one(cloud: Cloud, request: Request, found: list[Answer]) -> Answer:
     """Return the oldest droplet of a box, and delete its duplicates."""
     check_all(found, request.box, request.tags)
     for duplicate in found[1:]:
-        destroy(calls, int(duplicate["id"]))
+        destroy(cloud, int(duplicate["id"]))
     return found[0]
 
 

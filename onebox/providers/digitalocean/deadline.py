@@ -37,4 +37,4 @@ end
 
 def deadline_at_boot(request: Request) -> str:
     """Return shell that sets `deadline`, for `user_data.user_data`."""
-    return _ASK.format(deadline=math.ceil(request.arming.deadline))
+    return _ASK.format(deadline=math.ceil(request.boot_config.deadline))

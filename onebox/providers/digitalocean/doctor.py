@@ -9,8 +9,8 @@ from onebox import formatting
 from onebox.errors import Gone, NotAllowed, OneboxError
 from onebox.providers.base import Check
 from onebox.providers.digitalocean import errors
-from onebox.providers.digitalocean.client import Calls
-from onebox.providers.digitalocean.instances import shape
+from onebox.providers.digitalocean.client import Cloud
+from onebox.providers.digitalocean.instances import read_offer
 from onebox.providers.digitalocean.machine_types import Catalogue
 from onebox.providers.digitalocean.settings import Settings
 from onebox.providers.kernel import doctor
@@ -55,15 +55,15 @@ _WRITES = ("account/keys", "droplets", "firewalls", "tags")
 
 
 def checks(
-    calls: Calls, catalogue: Catalogue, settings: Settings, access: SSHAccess
+    cloud: Cloud, catalogue: Catalogue, settings: Settings, access: SSHAccess
 ) -> list[Check]:
     """Return one line for each check."""
     return doctor.run(
-        [("token", partial(_token, calls))],
+        [("token", partial(_token, cloud))],
         [
-            ("scopes", partial(_scopes, calls)),
-            ("droplets", partial(_limit, calls)),
-            ("region", partial(_region, calls, settings)),
+            ("scopes", partial(_scopes, cloud)),
+            ("droplets", partial(_limit, cloud)),
+            ("region", partial(_region, cloud, settings)),
             ("sizes", partial(_sizes, catalogue, settings)),
             ("deadline", partial(_deadline, settings)),
             ("ssh", partial(doctor.ssh_line, access)),
@@ -76,9 +76,9 @@ def policy() -> str:
     return "\n".join(SCOPES)
 
 
-def _token(calls: Calls) -> Check:
+def _token(cloud: Cloud) -> Check:
     try:
-        account = calls.get("account")["account"]
+        account = cloud.get("account")["account"]
     except NotAllowed as error:
         if "scope" not in error.message:
             raise
@@ -97,20 +97,20 @@ def _token(calls: Calls) -> Check:
     return Check("token", True, f"accepted{of_team}, account {status}")
 
 
-def _scopes(calls: Calls) -> Check:
+def _scopes(cloud: Cloud) -> Check:
     missing = [
         errors.scope("GET", path)
         for path in _READS
-        if not _may(partial(calls.get, path, per_page="1"))
+        if not _may(partial(cloud.get, path, per_page="1"))
     ]
     missing += [
         errors.scope("POST", path)
         for path in _WRITES
         # An empty request creates nothing: with the scope it is refused as invalid.
-        if not _may(partial(calls.post, path, {}))
+        if not _may(partial(cloud.post, path, {}))
     ]
     # No droplet has this number.
-    if not _may(lambda: calls.delete("droplets/0")):
+    if not _may(lambda: cloud.delete("droplets/0")):
         missing.append(errors.scope("DELETE", "droplets/0"))
     if missing:
         return Check(
@@ -132,10 +132,10 @@ def _may(call: Callable[[], object]) -> bool:
     return True
 
 
-def _limit(calls: Calls) -> Check:
-    used = int(calls.get("droplets", per_page="1")["meta"]["total"])
+def _limit(cloud: Cloud) -> Check:
+    used = int(cloud.get("droplets", per_page="1")["meta"]["total"])
     try:
-        limit = int(calls.get("account")["account"]["droplet_limit"])
+        limit = int(cloud.get("account")["account"]["droplet_limit"])
     except (NotAllowed, Gone):
         return Check("droplets", None, f"{used} in use; the limit cannot be read")
     detail = f"{used} of {limit} in use"
@@ -149,8 +149,8 @@ def _limit(calls: Calls) -> Check:
     return Check("droplets", True, detail)
 
 
-def _region(calls: Calls, settings: Settings) -> Check:
-    known = {str(one["slug"]): one for one in calls.all("regions", "regions")}
+def _region(cloud: Cloud, settings: Settings) -> Check:
+    known = {str(one["slug"]): one for one in cloud.all("regions", "regions")}
     wrong = [
         at
         for at in settings.all_regions
@@ -169,7 +169,7 @@ def _region(calls: Calls, settings: Settings) -> Check:
 
 def _sizes(catalogue: Catalogue, settings: Settings) -> Check:
     here = [
-        shape(one, None, "")
+        read_offer(one, None, "")
         for one in catalogue.all()
         if one.get("available")
         and set(settings.all_regions) & set(one.get("regions") or [])

@@ -50,9 +50,6 @@ class Already(ProviderError):
     """The droplet is in the requested state already."""
 
 
-# An alias for `ssh_keys` and `network`.
-Conflict = Exists
-
 _OWN = "DigitalOcean: {message} ({code})"
 _RULES = (
     Rule(

@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.base import Box, Image
 from onebox.providers.digitalocean import metadata, tag_api
-from onebox.providers.digitalocean.client import Answer, Calls
+from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import (
     Droplets,
     check_all,
     check_same,
-    moment,
 )
 from onebox.providers.digitalocean.power import wait_for
+from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore, newest_first
 
 GIGABYTE = 1 << 30
@@ -35,19 +35,19 @@ MONTH_HOURS = 730.0
 class Snapshots(ImageStore[Answer]):
     """The snapshots of the account, as images."""
 
-    calls: Calls
+    cloud: Cloud
     droplets: Droplets
 
     def of_owner(self, owner: str) -> list[Image]:
         """Return this owner's images, newest first."""
-        images = map(self.read, _private(self.calls))
+        images = map(self.read, _private(self.cloud))
         return newest_first(
             image for image in images if image is not None and image.tags.owner == owner
         )
 
     def find(self, image_id: str) -> Sequence[Answer]:
         """Return the snapshots that are tagged as the image of this id."""
-        found = [(one, self.read(one)) for one in _private(self.calls)]
+        found = [(one, self.read(one)) for one in _private(self.cloud)]
         return [one for one, image in found if image and image.id == image_id]
 
     def check_owner(self, resource: Answer, image: Image) -> None:
@@ -64,7 +64,7 @@ class Snapshots(ImageStore[Answer]):
             return None
         return replace(
             image,
-            created=moment(resource.get("created_at")),
+            created=epoch_seconds(resource.get("created_at")),
             stored=round(float(resource.get("size_gigabytes") or 0) * GIGABYTE),
             places=tuple(str(region) for region in resource.get("regions") or []),
         )
@@ -96,14 +96,15 @@ class Snapshots(ImageStore[Answer]):
 
     def wait(self, image: Image) -> Answer | None:
         """Return the snapshot once its tag shows in the lists."""
-        limits = self.calls.patience
-        return self.calls.poller.until(
-            lambda: next(iter(self.own(image)), None), max(limits.settle, limits.look)
+        limits = self.cloud.timeouts
+        return self.cloud.poller.until(
+            lambda: next(iter(self.own(image)), None),
+            max(limits.consistency_lag, limits.poll_interval),
         )
 
     def remove(self, resource: Answer) -> None:
         """Delete a snapshot; one that is gone already is fine."""
-        _remove(self.calls, resource)
+        _remove(self.cloud, resource)
 
     def delete(self, image: Image) -> None:
         """Delete an image and its tag, and wait until it is gone."""
@@ -111,9 +112,9 @@ class Snapshots(ImageStore[Answer]):
         super().delete(image)
         if not tags:
             return
-        gone = self.calls.patience.gone
-        wait_for(self.calls, "", lambda: not self.find(image.id), gone)
-        tag_api.forget(self.calls, tags)
+        gone = self.cloud.timeouts.gone
+        wait_for(self.cloud, "", lambda: not self.find(image.id), gone)
+        tag_api.delete_unused(self.cloud, tags)
 
     def artifact(self, name: str) -> Answer:
         """
@@ -126,7 +127,7 @@ class Snapshots(ImageStore[Answer]):
             UsageError: The account has no such snapshot.
         """
         number = name.rpartition(":")[2]
-        found = [one for one in _private(self.calls) if str(one["id"]) == number]
+        found = [one for one in _private(self.cloud) if str(one["id"]) == number]
         if not found:
             raise UsageError(
                 f"this account of DigitalOcean has no snapshot {name!r}",
@@ -137,7 +138,7 @@ class Snapshots(ImageStore[Answer]):
     def mark(self, resource: Answer, image: Image) -> Answer:
         """Tag a snapshot as this image."""
         tag = metadata.of_image(image)
-        tag_api.put_on(self.calls, tag, "image", resource["id"])
+        tag_api.add(self.cloud, tag, "image", resource["id"])
         shown = self.wait(image)
         if shown is None:
             raise Unclear(
@@ -148,36 +149,36 @@ class Snapshots(ImageStore[Answer]):
 
     def bring(self, snapshot: Answer, region: str) -> None:
         """Copy a snapshot to a region that lacks it, and wait until it is there."""
-        calls, number = self.calls, snapshot["id"]
+        cloud, number = self.cloud, snapshot["id"]
 
-        def is_there() -> bool:
-            return region in calls.get(f"images/{number}")["image"]["regions"]
+        def exists() -> bool:
+            return region in cloud.get(f"images/{number}")["image"]["regions"]
 
-        if region in snapshot["regions"] or is_there():
+        if region in snapshot["regions"] or exists():
             return
         path = ""
         with suppress(Pending, Unclear):
             # If it is busy, or the response was lost, only the regions show the end.
-            action = calls.post(
+            action = cloud.post(
                 f"images/{number}/actions", {"type": "transfer", "region": region}
             )["action"]
             path = f"images/{number}/actions/{action['id']}"
-        wait_for(calls, path, is_there, calls.patience.image)
+        wait_for(cloud, path, exists, cloud.timeouts.image)
 
     def _droplet(self, box: Box) -> Answer:
-        found = self.droplets.called(box.id)
+        found = self.droplets.of_box(box.id)
         if not found:
             raise Gone(f"box {box.id} does not exist any more", next="inv status")
         check_all(found, box.id, box.tags)
         return found[0]
 
     def _named(self, name: str) -> list[Answer]:
-        found = [one for one in _private(self.calls) if one.get("name") == name]
+        found = [one for one in _private(self.cloud) if one.get("name") == name]
         return sorted(found, key=lambda one: int(one["id"]))
 
     def _snapshot(self, number: int, name: str) -> None:
         """Create a snapshot of a droplet, once it is not busy, and wait."""
-        calls, path = self.calls, f"droplets/{number}/actions"
+        cloud, path = self.cloud, f"droplets/{number}/actions"
 
         def is_listed() -> bool:
             found = self._named(name)
@@ -185,7 +186,7 @@ class Snapshots(ImageStore[Answer]):
 
         def begin() -> Answer | None:
             try:
-                action: Answer = calls.post(path, {"type": "snapshot", "name": name})[
+                action: Answer = cloud.post(path, {"type": "snapshot", "name": name})[
                     "action"
                 ]
             except Pending:
@@ -196,11 +197,11 @@ class Snapshots(ImageStore[Answer]):
                 return self._begun(path, error)
             return action
 
-        busy_seconds = calls.patience.tries * calls.patience.look
-        action = calls.poller.until(begin, busy_seconds)
+        busy_seconds = cloud.timeouts.tries * cloud.timeouts.poll_interval
+        action = cloud.poller.until(begin, busy_seconds)
         if action is None:
             raise Unclear(f"droplet {number} is busy and was not saved", next="again")
-        wait_for(calls, f"{path}/{action['id']}", is_listed, calls.patience.image)
+        wait_for(cloud, f"{path}/{action['id']}", is_listed, cloud.timeouts.image)
 
     def _begun(self, path: str, error: Exception) -> Answer:
         """Return the latest snapshot action of a droplet, else raise *error*."""
@@ -208,33 +209,33 @@ class Snapshots(ImageStore[Answer]):
         def look() -> Answer | None:
             begun = [
                 one
-                for one in self.calls.all(path, "actions")
+                for one in self.cloud.all(path, "actions")
                 if one.get("type") == "snapshot" and one.get("status") != "errored"
             ]
             return max(begun, key=lambda one: int(one["id"]), default=None)
 
-        action = self.calls.poller.until(look, self.calls.patience.look)
+        action = self.cloud.poller.until(look, self.cloud.timeouts.poll_interval)
         if action is None:
             raise error
         return action
 
 
-def half_made(calls: Calls, box: str) -> list[Answer]:
+def half_made(cloud: Cloud, box: str) -> list[Answer]:
     """Return the snapshots of a box that have no tag of an image."""
     ending = f".{metadata.escape(box)}."
     return [
         one
-        for one in _private(calls)
+        for one in _private(cloud)
         if str(one.get("name", "")).startswith("onebox.")
         and ending in str(one["name"])
         and metadata.read_image(one.get("tags") or []) is None
     ]
 
 
-def remove_half_made(calls: Calls, box: str) -> None:
+def remove_half_made(cloud: Cloud, box: str) -> None:
     """Delete the snapshots of a box that a crash has left without a tag."""
-    for snapshot in half_made(calls, box):
-        _remove(calls, snapshot)
+    for snapshot in half_made(cloud, box):
+        _remove(cloud, snapshot)
 
 
 def price(snapshot: Answer) -> float:
@@ -243,10 +244,10 @@ def price(snapshot: Answer) -> float:
     return size * SNAPSHOT_PRICE / MONTH_HOURS
 
 
-def _private(calls: Calls) -> list[Answer]:
-    return calls.all("images", "images", private="true")
+def _private(cloud: Cloud) -> list[Answer]:
+    return cloud.all("images", "images", private="true")
 
 
-def _remove(calls: Calls, snapshot: Answer) -> None:
+def _remove(cloud: Cloud, snapshot: Answer) -> None:
     with suppress(Gone):
-        calls.delete(f"images/{snapshot['id']}")
+        cloud.delete(f"images/{snapshot['id']}")

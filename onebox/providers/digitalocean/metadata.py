@@ -53,7 +53,7 @@ def unescape(text: str) -> str:
 
 def of_box(request: Request) -> list[str]:
     """Return the tags of the droplet that a request creates."""
-    pairs = BoxMetadata.of_request(request).with_deadline(request.arming.deadline)
+    pairs = BoxMetadata.of_request(request).with_deadline(request.boot_config.deadline)
     stored = pairs.to_pairs()
     return [MANAGED, *(tag(key, stored[key]) for key in _STORED if key in stored)]
 
@@ -120,11 +120,11 @@ def read_image(words: Iterable[str]) -> Image | None:
     return None
 
 
-def same_size(stored: BoxMetadata, offer: Offer) -> Offer:
+def with_stored_price(stored: BoxMetadata, offer: Offer) -> Offer:
     """Return a droplet's offer with the name and the prices of its creation."""
     return replace(
         offer,
-        name=stored.size.name or offer.type,
-        price=stored.size.price,
-        on_demand=stored.size.on_demand,
+        name=stored.offer.name or offer.type,
+        price=stored.offer.price,
+        on_demand=stored.offer.on_demand,
     )

@@ -6,26 +6,26 @@ import time
 from collections.abc import Callable
 
 from onebox.errors import Gone, ProviderError, Unclear
-from onebox.providers.digitalocean.client import Answer, Calls
+from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Already, Pending
 from onebox.providers.digitalocean.instances import Droplets
 
 
-def stop(calls: Calls, droplets: Droplets, number: int) -> None:
+def stop(cloud: Cloud, droplets: Droplets, number: int) -> None:
     """
     Shut a droplet down, cut its power if it does not react, and wait until it is off.
 
     Raises:
         Unclear: It is still on.
     """
-    limits = calls.patience
+    limits = cloud.timeouts
     began = time.monotonic()
     sent: dict[str, float] = {}
     status = ""
 
     def is_off() -> bool | None:
         nonlocal status
-        droplet = droplets.numbered(number)
+        droplet = droplets.by_number(number)
         if droplet is None or droplet.get("status") == "off":
             return True
         status = str(droplet.get("status"))
@@ -33,11 +33,11 @@ def stop(calls: Calls, droplets: Droplets, number: int) -> None:
         kind = "power_off" if waited > limits.shutdown else "shutdown"
         # The action is sent again if it was lost, or the system ignored it.
         due = kind not in sent or waited - sent[kind] > limits.shutdown
-        if status == "active" and due and _begin(calls, number, kind):
+        if status == "active" and due and _begin(cloud, number, kind):
             sent[kind] = waited
         return None
 
-    if calls.poller.until(is_off, limits.action) is None:
+    if cloud.poller.until(is_off, limits.action) is None:
         raise Unclear(
             f"droplet {number} is still {status} after {limits.action:.0f} s of "
             "stopping",
@@ -45,29 +45,29 @@ def stop(calls: Calls, droplets: Droplets, number: int) -> None:
         )
 
 
-def start(calls: Calls, droplets: Droplets, number: int) -> Answer:
+def start(cloud: Cloud, droplets: Droplets, number: int) -> Answer:
     """
     Power a droplet on; return it when it is active and has its address.
 
     Raises:
         Unclear: It is still off.
     """
-    limits = calls.patience
+    limits = cloud.timeouts
     sent = -limits.action
 
     def active() -> Answer | None:
         nonlocal sent
-        droplet = droplets.numbered(number)
+        droplet = droplets.by_number(number)
         if droplet is None:
             raise Gone(f"droplet {number} does not exist any more")
         if droplet.get("status") == "active":
             return droplet
         now = time.monotonic()
-        if now - sent > limits.shutdown and _begin(calls, number, "power_on"):
+        if now - sent > limits.shutdown and _begin(cloud, number, "power_on"):
             sent = now
         return None
 
-    started = calls.poller.until(active, limits.action)
+    started = cloud.poller.until(active, limits.action)
     if started is None:
         raise Unclear(
             f"droplet {number} is still off after {limits.action:.0f} s",
@@ -76,7 +76,7 @@ def start(calls: Calls, droplets: Droplets, number: int) -> Answer:
     return started
 
 
-def wait_for(calls: Calls, path: str, done: Callable[[], bool], seconds: float) -> None:
+def wait_for(cloud: Cloud, path: str, done: Callable[[], bool], seconds: float) -> None:
     """
     Wait until an action is completed, and then until *done*.
 
@@ -94,21 +94,21 @@ def wait_for(calls: Calls, path: str, done: Callable[[], bool], seconds: float) 
         nonlocal status
         if status != "completed":
             try:
-                status = str(calls.get(path)["action"]["status"])
+                status = str(cloud.get(path)["action"]["status"])
             except Gone:
                 status = "completed"
         if status == "errored":
             raise ProviderError(f"DigitalOcean gave up on {path}", next="again, later")
         return True if status == "completed" and done() else None
 
-    if calls.poller.until(look, seconds) is None:
+    if cloud.poller.until(look, seconds) is None:
         raise Unclear(f"{path or 'an action'} has not ended after {seconds:.0f} s")
 
 
-def _begin(calls: Calls, number: int, kind: str) -> bool:
+def _begin(cloud: Cloud, number: int, kind: str) -> bool:
     """Begin an action; return False if the droplet is busy or in that state already."""
     try:
-        calls.post(f"droplets/{number}/actions", {"type": kind})
+        cloud.post(f"droplets/{number}/actions", {"type": kind})
     except (Pending, Already):
         return False
     except (Gone, Unclear):

@@ -19,7 +19,7 @@ from onebox.errors import (
 from onebox.providers.base import (
     Box,
     Check,
-    FreeThing,
+    FreeObject,
     Image,
     Leftover,
     Offer,
@@ -40,9 +40,9 @@ from onebox.providers.digitalocean import (
     ssh_keys,
     tag_api,
 )
-from onebox.providers.digitalocean.client import Answer, Calls
+from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import ACCOUNT, TOKEN, UnknownKey
-from onebox.providers.digitalocean.instances import Droplets, as_box, check_all
+from onebox.providers.digitalocean.instances import Droplets, check_all, read_box
 from onebox.providers.digitalocean.settings import Settings, Timeouts
 from onebox.providers.kernel import public_ip
 from onebox.providers.kernel.metadata import without_comment
@@ -59,9 +59,9 @@ class DigitalOcean(Provider):
     Args:
         settings: The table [digitalocean] of onebox.toml.
 
-        patience: The time limits.
+        timeouts: The time limits.
 
-        address: Returns the public address of this machine.
+        my_ip: Returns the public address of this machine.
 
         environ: The environment with the variable that `destroy_token` names.
 
@@ -70,8 +70,8 @@ class DigitalOcean(Provider):
     """
 
     name = "digitalocean"
-    settle = Timeouts().settle
-    poll_interval = Timeouts().look
+    consistency_lag = Timeouts().consistency_lag
+    poll_interval = Timeouts().poll_interval
     adopts = ("digitalocean",)
     image_rate = images.SNAPSHOT_PRICE
 
@@ -80,41 +80,44 @@ class DigitalOcean(Provider):
         settings: Settings,
         root: Path,
         *,
-        patience: Timeouts | None = None,
-        address: Callable[[], str] = public_ip.address,
+        timeouts: Timeouts | None = None,
+        my_ip: Callable[[], str] = public_ip.my_ip,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._wishes = settings
-        self.stopped_is_free = bool(self._wishes.destroy_token)
-        self._patience = patience or Timeouts()
+        self._settings = settings
+        self.stopped_is_free = bool(self._settings.destroy_token)
+        self._timeouts = timeouts or Timeouts()
         self._access = SSHAccess(
-            ssh_cidr=self._wishes.ssh_cidr,
-            private=self._wishes.private,
-            my_ip=address,
+            ssh_cidr=self._settings.ssh_cidr,
+            private=self._settings.private,
+            my_ip=my_ip,
         )
         self._environ = environ
-        self._calls = Calls(self._patience)
-        self._droplets = Droplets(self._calls)
-        self._images = images.Snapshots(self._calls, self._droplets)
-        self._catalogue = machine_types.Catalogue(self._calls, self._patience.prices)
-        self.settle, self.poll_interval = self._patience.settle, self._patience.look
+        self._cloud = Cloud(self._timeouts)
+        self._droplets = Droplets(self._cloud)
+        self._images = images.Snapshots(self._cloud, self._droplets)
+        self._catalogue = machine_types.Catalogue(self._cloud, self._timeouts.prices)
+        self.consistency_lag = self._timeouts.consistency_lag
+        self.poll_interval = self._timeouts.poll_interval
 
-    def offers(self, need: Requirements) -> Sequence[Offer]:
+    def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """Return the offers for the requirements, by price and then by region."""
-        if need.spot:
-            raise machine_types.no_spot(self._catalogue, need, self._wishes.all_regions)
+        if requirements.spot:
+            raise machine_types.no_spot(
+                self._catalogue, requirements, self._settings.all_regions
+            )
         # Checked here, before any work, and again in `create`.
         self._check_deadline()
         least = 0
-        if need.image is not None:
-            least = int(self._snapshot(need.image).get("min_disk_size") or 0)
-        return machine_types.candidates(
-            self._catalogue, need, self._wishes.all_regions, least
+        if requirements.image is not None:
+            least = int(self._snapshot(requirements.image).get("min_disk_size") or 0)
+        return machine_types.offers(
+            self._catalogue, requirements, self._settings.all_regions, least
         )
 
-    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
+    def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """Return whether *other* is refused too: any size, or this one anywhere."""
-        return limit == ACCOUNT or other.type == size.type
+        return limit == ACCOUNT or other.type == offer.type
 
     def egress_rate(self, place: str) -> float | None:
         """
@@ -129,7 +132,7 @@ class DigitalOcean(Provider):
         """Return the image that a droplet starts from, and its number."""
         slug = creation.base_slug(name)
         try:
-            image = self._calls.get(f"images/{slug}")["image"]
+            image = self._cloud.get(f"images/{slug}")["image"]
         except Gone as error:
             raise ProviderError(
                 f"DigitalOcean has no image {slug} any more",
@@ -139,23 +142,23 @@ class DigitalOcean(Provider):
 
     def create(self, request: Request) -> Box:
         """Create the firewall and then the droplet, or return the box."""
-        found = self._droplets.called(request.box)
+        found = self._droplets.of_box(request.box)
         if found:
-            droplet = creation.only_one(self._calls, request, found)
+            droplet = creation.only_one(self._cloud, request, found)
             return self._box(droplet)
         self._check_deadline()
         image = self._image_for(request)
         owner = request.tags.owner
-        key = ssh_keys.ensure(self._calls, owner, request.user_key)
-        body = creation.body(request, self._wishes, image, key)
+        key = ssh_keys.ensure(self._cloud, owner, request.user_key)
+        body = creation.body(request, self._settings, image, key)
         self._create_firewall(request)
         try:
             droplet = self._post(request, body)
         except Unclear:
             raise
         except OneboxError:
-            network.remove(self._calls, request.box)
-            tag_api.forget(self._calls, [metadata.tag("box", request.box)])
+            network.remove(self._cloud, request.box)
+            tag_api.delete_unused(self._cloud, [metadata.tag("box", request.box)])
             raise
         self._remove_stale(owner)
         return self._box(droplet)
@@ -165,7 +168,7 @@ class DigitalOcean(Provider):
     ) -> Sequence[Box]:
         """Return this owner's boxes; one call lists those of all regions."""
         found: dict[str, Box] = {}
-        for droplet in self._droplets.owned(owner):
+        for droplet in self._droplets.of_owner(owner):
             box = self._read(droplet)
             if box is not None and box.tags.owner == owner:
                 found.setdefault(box.id, box)
@@ -173,7 +176,7 @@ class DigitalOcean(Provider):
 
     def get(self, box: str, place: str = "") -> Box | None:
         """Return this box, None if it does not exist, or does not show yet."""
-        for droplet in self._droplets.called(box):
+        for droplet in self._droplets.of_box(box):
             found = self._read(droplet)
             if found is not None:
                 return found
@@ -183,49 +186,49 @@ class DigitalOcean(Provider):
         """Power the box on; it reads the new deadline from its tags as it boots."""
         droplet = self._one(box)
         self._retag(droplet, "expires", repr(deadline))
-        droplet = power.start(self._calls, self._droplets, int(droplet["id"]))
+        droplet = power.start(self._cloud, self._droplets, int(droplet["id"]))
         return self._box(droplet)
 
     def stop(self, box: Box) -> None:
         """Shut the box down and wait; it is still billed in full."""
-        found = self._droplets.called(box.id)
+        found = self._droplets.of_box(box.id)
         check_all(found, box.id, box.tags)
         for droplet in found:
-            power.stop(self._calls, self._droplets, int(droplet["id"]))
+            power.stop(self._cloud, self._droplets, int(droplet["id"]))
 
     def delete(self, box: Box) -> None:
         """Delete this one box with everything that belongs to it, and wait."""
-        deletion.delete(self._calls, self._droplets, box)
+        deletion.delete(self._cloud, self._droplets, box)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
         """Return the droplet, firewall, volumes and snapshots that still exist."""
-        return deletion.leftovers(self._calls, self._droplets, box)
+        return deletion.leftovers(self._cloud, self._droplets, box)
 
-    def free_things(
+    def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
-    ) -> Sequence[FreeThing]:
+    ) -> Sequence[FreeObject]:
         """Return the owner's firewalls and ssh key, and with *everywhere* its tag."""
         live = {box.id for box in self.find(owner)}
-        found = network.of_owner(self._calls, owner, live, gone)
+        found = network.of_owner(self._cloud, owner, live, gone)
         why = f"{formatting.some(sorted(live))} may need it again" if live else ""
-        for key in ssh_keys.of_owner(self._calls, owner):
-            found.append(FreeThing("ssh key", str(key["id"]), why=why))
+        for key in ssh_keys.of_owner(self._cloud, owner):
+            found.append(FreeObject("ssh key", str(key["id"]), why=why))
         tag = metadata.tag("owner", owner)
-        if everywhere and tag_api.is_there(self._calls, tag):
-            found.append(FreeThing("tag", tag, why=TAG_STAYS))
+        if everywhere and tag_api.exists(self._cloud, tag):
+            found.append(FreeObject("tag", tag, why=TAG_STAYS))
         return found
 
-    def remove_free(self, owner: str, thing: FreeThing) -> None:
+    def remove_free(self, owner: str, resource: FreeObject) -> None:
         """Delete a firewall or the ssh key of the owner, unless a box needs it."""
         live = {box.id for box in self.find(owner)}
-        if thing.kind == "firewall":
-            network.remove_one(self._calls, owner, thing.id, live)
-        elif thing.kind == "ssh key":
+        if resource.kind == "firewall":
+            network.remove_one(self._cloud, owner, resource.id, live)
+        elif resource.kind == "ssh key":
             if live:
                 raise ProviderError(f"{formatting.some(sorted(live))} may need it")
-            ssh_keys.remove(self._calls, owner, thing.id)
+            ssh_keys.remove(self._cloud, owner, resource.id)
         else:
-            super().remove_free(owner, thing)
+            super().remove_free(owner, resource)
 
     def images(self, owner: str) -> Sequence[Image]:
         """Return this owner's images, newest first."""
@@ -246,9 +249,9 @@ class DigitalOcean(Provider):
     def console(self, box: Box) -> str:
         """Return the latest actions and the console's URL; the API has no console."""
         lines = []
-        for droplet in self._droplets.called(box.id):
+        for droplet in self._droplets.of_box(box.id):
             number = droplet["id"]
-            listed = self._calls.all(f"droplets/{number}/actions", "actions")
+            listed = self._cloud.all(f"droplets/{number}/actions", "actions")
             done = sorted(listed, key=lambda one: int(one["id"]))[-LAST_ACTIONS:]
             lines += [f"{one.get('type')}: {one.get('status')}" for one in done]
             lines.append(
@@ -259,11 +262,13 @@ class DigitalOcean(Provider):
 
     def checks(self) -> Sequence[Check]:
         """Check the token, limits, region, sizes and deadline."""
-        found = doctor.checks(self._calls, self._catalogue, self._wishes, self._access)
+        found = doctor.checks(
+            self._cloud, self._catalogue, self._settings, self._access
+        )
         try:
             self._check_deadline()
         except OneboxError as error:
-            if self._wishes.destroy_token:
+            if self._settings.destroy_token:
                 found.append(Check("destroy token", False, error.message, error.next))
         return found
 
@@ -271,7 +276,7 @@ class DigitalOcean(Provider):
         """Record the box's new host key in its tags."""
         droplet = self._one(box)
         self._retag(droplet, "hostkey", without_comment(host_key))
-        now = self._droplets.numbered(int(droplet["id"]))
+        now = self._droplets.by_number(int(droplet["id"]))
         if now is None:
             raise Gone(f"box {box.id} does not exist any more")
         return self._box(now)
@@ -280,7 +285,7 @@ class DigitalOcean(Provider):
         """Open ssh to this machine's present address, and close it to the former."""
         self._one(box)
         networks = self._access.networks(refresh=True)
-        return network.ensure(self._calls, box.tags.owner, box.id, networks)
+        return network.ensure(self._cloud, box.tags.owner, box.id, networks)
 
     def policy(self) -> str:
         """Return the scopes that the token needs."""
@@ -288,7 +293,7 @@ class DigitalOcean(Provider):
 
     def now(self) -> float:
         """Return the time by DigitalOcean's clock; the local one before a call."""
-        return self._calls.time()
+        return self._cloud.time()
 
     def post_boot_script(self, box: Box) -> bytes:
         """
@@ -297,27 +302,27 @@ class DigitalOcean(Provider):
         It holds a token, so it goes over stdin of the verified connection. A builder
         gets none, because its set-up needs root, which the program takes away.
         """
-        if not self._wishes.destroy_token or box.tags.kind != "box":
+        if not self._settings.destroy_token or box.tags.kind != "box":
             return b""
-        return self_destroy.post_boot_script(self._destroy_token(), self._calls.address)
+        return self_destroy.post_boot_script(self._destroy_token(), self._cloud.address)
 
     def _post(self, request: Request, body: Answer) -> Answer:
         """Send the create call, and repeat it if its ssh key was deleted meanwhile."""
         try:
-            return creation.post(self._calls, self._droplets, request, body)
+            return creation.post(self._cloud, self._droplets, request, body)
         except UnknownKey:
             # Another command of the owner deleted it with the last box.
-            ssh_keys.ensure(self._calls, request.tags.owner, request.user_key)
-        return creation.post(self._calls, self._droplets, request, body)
+            ssh_keys.ensure(self._cloud, request.tags.owner, request.user_key)
+        return creation.post(self._cloud, self._droplets, request, body)
 
     def _create_firewall(self, request: Request) -> None:
         """Create the firewall. Raises ProviderError: no droplet exists yet."""
         box, networks = request.box, self._access.networks()
         try:
-            network.ensure(self._calls, request.tags.owner, box, networks)
+            network.ensure(self._cloud, request.tags.owner, box, networks)
         except Unclear as error:
             with suppress(ProviderError):
-                network.remove(self._calls, box)
+                network.remove(self._cloud, box)
             raise ProviderError(
                 f"there is no firewall for {box}, so the box was not created: "
                 f"{error.message}",
@@ -326,20 +331,20 @@ class DigitalOcean(Provider):
 
     def _check_deadline(self) -> None:
         """Raise ConfigError unless the box or `inv sweep` ends the billing."""
-        if self._wishes.destroy_token:
+        if self._settings.destroy_token:
             self._destroy_token()
-        elif not self._wishes.accept_no_watchdog:
+        elif not self._settings.accept_no_watchdog:
             raise ConfigError(doctor.NO_WATCHDOG, next=doctor.ACCEPT)
 
     def _destroy_token(self) -> str:
-        name = self._wishes.destroy_token
+        name = self._settings.destroy_token
         token = self._environ.get(name, "").strip()
         if not token:
             raise ConfigError(
                 f"[digitalocean] destroy_token names {name}, which is not set",
                 next=f"set {name} to a token with only the scope droplet:delete",
             )
-        if token == self._calls.secret:
+        if token == self._cloud.secret:
             raise ConfigError(
                 f"{name} holds the same token as {TOKEN}, which would put all of its "
                 "rights on the box",
@@ -356,7 +361,7 @@ class DigitalOcean(Provider):
         creation.check_disk(request, disk, least)
         if image is None:
             return creation.base_slug(request.base)
-        region = request.offer.place or self._wishes.all_regions[0]
+        region = request.offer.place or self._settings.all_regions[0]
         self._images.bring(image, region)
         return int(image["id"])
 
@@ -373,12 +378,12 @@ class DigitalOcean(Provider):
         # They are free of charge, so a failure can wait for the next command.
         with suppress(ProviderError):
             network.remove_stale(
-                self._calls, owner, lambda: {box.id for box in self.find(owner)}
+                self._cloud, owner, lambda: {box.id for box in self.find(owner)}
             )
 
     def _one(self, box: Box) -> Answer:
         """Return the box's droplet. Raises `Gone`, or `NotAllowed` if it differs."""
-        found = self._droplets.called(box.id)
+        found = self._droplets.of_box(box.id)
         if not found:
             raise Gone(f"box {box.id} does not exist any more", next="inv status")
         check_all(found, box.id, box.tags)
@@ -392,10 +397,10 @@ class DigitalOcean(Provider):
         old = [tag for tag in present if tag.startswith(prefix) and tag != new]
         number = int(droplet["id"])
         if new not in present:
-            tag_api.put_on(self._calls, new, "droplet", number)
+            tag_api.add(self._cloud, new, "droplet", number)
         for tag in old:
-            tag_api.take_off(self._calls, tag, "droplet", number)
-        tag_api.forget(self._calls, old)
+            tag_api.remove(self._cloud, tag, "droplet", number)
+        tag_api.delete_unused(self._cloud, old)
 
     def _box(self, droplet: Answer) -> Box:
         box = self._read(droplet)
@@ -404,10 +409,10 @@ class DigitalOcean(Provider):
         return box
 
     def _read(self, droplet: Answer) -> Box | None:
-        return as_box(droplet, self._wishes, self._notes(), self._calls.time())
+        return read_box(droplet, self._settings, self._notes(), self._cloud.time())
 
     def _notes(self) -> tuple[str, ...]:
-        if self._wishes.destroy_token:
+        if self._settings.destroy_token:
             notes = [
                 "at its deadline the box deletes itself, with everything on its disk",
             ]

@@ -15,7 +15,8 @@ class Timeouts:
     """
     How long to wait for what, in seconds.
 
-    *settle* is how long a list may lag behind, *look* the time between two polls.
+    *consistency_lag* is how long a list may lag behind, *poll_interval* the time
+    between two polls.
     *tries* counts attempts of a call that changes nothing, *creates* those of a create
     call that the API answers with an error of its own.
     """
@@ -26,9 +27,9 @@ class Timeouts:
     tries: int = 5
     pause: float = 0.5
     limited: float = 180.0
-    settle: float = 60.0
+    consistency_lag: float = 60.0
     creates: int = 4
-    look: float = 3.0
+    poll_interval: float = 3.0
     shutdown: float = 60.0
     action: float = 600.0
     image: float = 3600.0

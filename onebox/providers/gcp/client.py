@@ -252,7 +252,7 @@ class Cloud:
                 credentials=self.account.credentials,
                 client_options={"api_endpoint": endpoint} if endpoint else None,
             )
-            sdk.listen(client, self.clock.heard)
+            sdk.listen(client, self.clock.correct)
             self._clients[service] = client
         return self._clients[service]
 

@@ -141,7 +141,7 @@ def _created(cloud: Cloud, request: Request, doing: str) -> Any:
             f"{doing}: Google reports it as created, but does not show it",
             next="inv status",
         )
-    if not metadata.belongs(instance.labels, request.box, request.tags):
+    if not metadata.is_owned(instance.labels, request.box, request.tags):
         raise NotAllowed(
             f"an instance {request.box} exists already, and belongs to another owner",
             next="try again: the box gets another name then",
@@ -188,7 +188,7 @@ def body(
         ],
         "network_interfaces": [_interface(cloud, rules, zone)],
         "scheduling": scheduling(
-            request.offer.type, request.offer.spot, request.arming.deadline, now
+            request.offer.type, request.offer.spot, request.boot_config.deadline, now
         ),
         "metadata": {"items": _items(request, source, notes)},
     }

@@ -41,7 +41,7 @@ def own(cloud: Cloud, box: str, tags: Tags, place: str = "") -> Any:
         NotAllowed: It carries the labels of another box.
     """
     found = instance(cloud, box, place)
-    if found is not None and not metadata.belongs(found.labels, box, tags):
+    if found is not None and not metadata.is_owned(found.labels, box, tags):
         raise NotAllowed(
             f"instance {box} carries other labels than box {box}: it was not touched",
             next="inv sweep lists your boxes",
@@ -63,7 +63,7 @@ def clear(cloud: Cloud, box: str, tags: Tags, place: str) -> None:
     # Google deletes the disk with its instance, but not after a create call that
     # failed halfway.
     for disk in _disks(cloud, box, place):
-        if not disk.users and metadata.belongs(disk.labels, box, tags):
+        if not disk.users and metadata.is_owned(disk.labels, box, tags):
             doing = f"deleting disk {disk.name}"
             _delete(cloud, "disks", doing, zone=last(disk.zone), disk=disk.name)
 

@@ -20,6 +20,7 @@ from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, Exists
 from onebox.providers.gcp.deletion import own
 from onebox.providers.gcp.settings import region_of
+from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore, newest_first
 
 _ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
@@ -99,7 +100,7 @@ class ProjectImages(ImageStore[Any]):
 
     def check_owner(self, resource: Any, image: Image) -> None:
         """Raise NotAllowed unless a resource is this image of this owner."""
-        if not metadata.belongs(resource.labels, image.id, image.tags):
+        if not metadata.is_owned(resource.labels, image.id, image.tags):
             raise NotAllowed(
                 f"image {image.id} carries other labels than expected: it was not "
                 "touched"
@@ -116,7 +117,7 @@ class ProjectImages(ImageStore[Any]):
             id=resource.name,
             name=record.get("image-name", resource.name),
             recipe=record.get("recipe", metadata.decoded(recipe)),
-            created=instances.moment(resource.creation_timestamp),
+            created=epoch_seconds(resource.creation_timestamp),
             stored=int(resource.archive_size_bytes),
             arch=_ARCHES.get(resource.architecture, ""),
             tags=tags,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from onebox.providers.base import Box, BoxState, Request
 from onebox.providers.gcp import metadata as metadata_module
 from onebox.providers.gcp.client import last
+from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.metadata import BoxMetadata
 
 _STATES: dict[str, BoxState] = {
@@ -61,8 +61,8 @@ def box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
     if now == "running" and not host_key:
         now = "starting"
     offer = replace(
-        stored.size,
-        name=stored.size.name or last(instance.machine_type),
+        stored.offer,
+        name=stored.offer.name or last(instance.machine_type),
         type=last(instance.machine_type),
         spot=instance.scheduling.provisioning_model == "SPOT",
         place=last(instance.zone),
@@ -70,7 +70,7 @@ def box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
     return stored.to_box(
         state=now,
         offer=offer,
-        created=moment(instance.creation_timestamp),
+        created=epoch_seconds(instance.creation_timestamp),
         host=_host(instance),
         host_key=host_key,
         why=why if now in ("stopping", "stopped") else "",
@@ -91,14 +91,6 @@ def read_record(instance: Any) -> dict[str, str]:
 def metadata(instance: Any) -> dict[str, str]:
     """Return an instance's metadata items."""
     return {item.key: item.value for item in instance.metadata.items}
-
-
-def moment(timestamp: str) -> float:
-    """Return seconds since the epoch, 0 for an empty timestamp."""
-    if not timestamp:
-        return 0.0
-    # Python before 3.11 does not read a Z.
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
 
 
 def _host(instance: Any) -> str:

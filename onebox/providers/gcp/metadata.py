@@ -46,7 +46,7 @@ def labels(box: str, tags: Tags) -> dict[str, str]:
     }
 
 
-def belongs(found: Mapping[str, str], box: str, tags: Tags) -> bool:
+def is_owned(found: Mapping[str, str], box: str, tags: Tags) -> bool:
     """Return whether labels are those of this box of this owner."""
     return kernel.is_owned(found, _identity(box, tags))
 

@@ -35,14 +35,14 @@ class Rules:
     The firewall rules of one network.
 
     Args:
-        address: Returns this machine's public address.
+        my_ip: Returns this machine's public address.
     """
 
-    def __init__(self, cloud: Cloud, address: Callable[[], str]) -> None:
+    def __init__(self, cloud: Cloud, my_ip: Callable[[], str]) -> None:
         self._cloud = cloud
         settings = cloud.settings
         self.access = SSHAccess(
-            ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=address
+            ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=my_ip
         )
 
     @property
@@ -62,7 +62,7 @@ class Rules:
             name += "-" + hashlib.sha256(self.network.encode()).hexdigest()[:6]
         return f"onebox-{name}"
 
-    def open(self, owner: str, *, anew: bool = False) -> list[Any]:
+    def open(self, owner: str, *, refresh: bool = False) -> list[Any]:
         """
         Begin to create or correct the two rules; return the operations.
 
@@ -72,7 +72,7 @@ class Rules:
         Raises:
             UsageError: This machine's address is not certain.
         """
-        networks = self.access.networks(refresh=anew)
+        networks = self.access.networks(refresh=refresh)
         present = self._present(owner)
         begun = []
         for rule in self._wanted(owner, networks):
@@ -133,7 +133,7 @@ class Rules:
             # Another command has begun to create a box in between.
             self.wait(self.open(owner))
 
-    def left(self, owner: str) -> list[str]:
+    def names(self, owner: str) -> list[str]:
         """Return the names of the rules that still exist."""
         return list(self._present(owner))
 

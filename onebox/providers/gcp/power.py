@@ -18,6 +18,7 @@ from onebox.providers.gcp.deletion import own
 from onebox.providers.gcp.machine_families import plain
 from onebox.providers.gcp.machine_types import in_zone
 from onebox.providers.gcp.prices import Prices
+from onebox.providers.kernel.clock import epoch_seconds
 
 # The type of Google's own operation that preempts an instance.
 _PREEMPTED = "compute.instances.preempted"
@@ -81,8 +82,8 @@ def why(cloud: Cloud, instance: Any) -> str:
     """Return why an instance has stopped, "" if that is unknown."""
     if instances.state(instance) not in ("stopping", "stopped"):
         return ""
-    since = instances.moment(instance.last_start_timestamp)
-    stopped = instances.moment(instance.last_stop_timestamp)
+    since = epoch_seconds(instance.last_start_timestamp)
+    stopped = epoch_seconds(instance.last_stop_timestamp)
     try:
         types = _operation_types(cloud, instance, since)
     except NotAllowed:
@@ -126,10 +127,10 @@ def _smallest_offer(cloud: Cloud, prices: Prices, instance: Any) -> Offer | None
     """Return the smallest offer of an instance's family, None if it is that already."""
     type_, zone = last(instance.machine_type), last(instance.zone)
     family = type_.partition("-")[0]
-    need = Requirements(type_, _RESCUE_CPUS, _RESCUE_MEMORY, spot=True)
+    requirements = Requirements(type_, _RESCUE_CPUS, _RESCUE_MEMORY, spot=True)
     fitting = [
         offer
-        for offer in in_zone(cloud, prices, zone, need)
+        for offer in in_zone(cloud, prices, zone, requirements)
         if offer.type.partition("-")[0] == family and plain(offer.type)
     ]
     smallest = min(fitting, key=lambda offer: (offer.cpus, offer.memory), default=None)
@@ -154,7 +155,7 @@ def _set_type(cloud: Cloud, instance: Any, offer: Offer, error: NoCapacity) -> N
     if stored is not None:
         changed = replace(
             stored,
-            size=replace(offer, name=stored.size.name),
+            offer=replace(offer, name=stored.offer.name),
             notes=(*stored.notes, f"it is a {offer.type} now: {error.message}"),
             rescue=True,
         )
@@ -188,7 +189,7 @@ def _operation_types(cloud: Cloud, instance: Any, since: float) -> list[str]:
     return [
         operation.operation_type
         for operation in found
-        if instances.moment(operation.insert_time) >= since
+        if epoch_seconds(operation.insert_time) >= since
     ]
 
 

@@ -13,7 +13,7 @@ from onebox.errors import Gone, ProviderError
 from onebox.providers.base import (
     Box,
     Check,
-    FreeThing,
+    FreeObject,
     Image,
     Leftover,
     Offer,
@@ -35,10 +35,11 @@ from onebox.providers.gcp import (
     power,
     prices,
     sdk,
-    settings,
 )
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.images import ProjectImages
+from onebox.providers.gcp.settings import Settings, region_of
+from onebox.providers.kernel import public_ip
 
 # Raises ImportError if the library is missing, without importing it.
 sdk.require()
@@ -55,7 +56,7 @@ class GCP(Provider):
     a second.
 
     Args:
-        table: The table [gcp] of onebox.toml.
+        settings: The table [gcp] of onebox.toml.
 
         clock: Returns the time of this machine (epoch seconds).
 
@@ -63,60 +64,60 @@ class GCP(Provider):
 
         timeout: The longest silence during a call, in seconds.
 
-        address: Returns this machine's public address.
+        my_ip: Returns the public address of this machine.
 
     Raises:
         ConfigError: A setting cannot be used.
     """
 
     name = "gcp"
-    settle = 120.0
+    consistency_lag = 120.0
     poll_interval = 1.0
     adopts = ("googlecompute",)
     image_rate = 0.05
 
     def __init__(
         self,
-        table: settings.Settings,
+        settings: Settings,
         root: Path,
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         timeout: float = 30.0,
-        address: Callable[[], str] | None = None,
+        my_ip: Callable[[], str] = public_ip.my_ip,
     ) -> None:
-        self._settings = table
-        self._cloud = Cloud(self._settings, clock=clock, sleep=sleep, timeout=timeout)
+        self._settings = settings
+        self._cloud = Cloud(settings, clock=clock, sleep=sleep, timeout=timeout)
         self._clock = self._cloud.clock
         self._images = ProjectImages(self._cloud)
-        self._rules = network.Rules(self._cloud, address or _address)
+        self._rules = network.Rules(self._cloud, my_ip)
         self._prices = prices.Prices(self._cloud)
         # The owner of each deleted box: `leftovers` looks for the owner's rules.
         self._owners: dict[str, str] = {}
         sdk.begin()
 
-    def offers(self, need: Requirements) -> Sequence[Offer]:
+    def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """Return the offers of all types and zones that fit, cheapest first."""
-        found = machine_types.find(self._cloud, self._prices, need)
+        found = machine_types.offers(self._cloud, self._prices, requirements)
         self.unpriced = self._prices.problem
         return found
 
-    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
-        """Return whether a quota that refused *size* covers *other* too."""
-        if other.cpus < size.cpus:
+    def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
+        """Return whether a quota that refused *offer* covers *other* too."""
+        if other.cpus < offer.cpus:
             return False
         if "ALL_REGIONS" in limit:
             return True
-        if settings.region_of(size.place) != settings.region_of(other.place):
+        if region_of(offer.place) != region_of(other.place):
             return False
         # A quota for vCPUs belongs to one family, one for disks or addresses to all.
-        families = {one.type.partition("-")[0] for one in (size, other)}
+        families = {one.type.partition("-")[0] for one in (offer, other)}
         cpus = not limit or "CPUS" in limit
-        return not cpus or (len(families) == 1 and size.spot == other.spot)
+        return not cpus or (len(families) == 1 and offer.spot == other.spot)
 
     def egress_rate(self, place: str) -> float | None:
         """Return the highest price of a GB to the internet, in the Premium Tier."""
-        return prices.egress(settings.region_of(place))
+        return prices.egress(region_of(place))
 
     def base(self, name: str = "", arch: str = "") -> str:
         """Return the image that an environment stands for today."""
@@ -177,24 +178,24 @@ class GCP(Provider):
         owner = self._owners.get(box, "")
         if left or not owner:
             return left
-        rules = self._rules.left(owner)
+        rules = self._rules.names(owner)
         if rules and network.any_box(self._cloud, owner):
             return []
         return [Leftover("firewall rule", name, 0.0) for name in rules]
 
-    def free_things(
+    def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
-    ) -> Sequence[FreeThing]:
+    ) -> Sequence[FreeObject]:
         """Return the owner's firewall rules in all networks."""
         rules = self._rules.of_owner(owner)
         why = network.used_by(self._cloud, owner) if rules else ""
-        return [FreeThing("firewall rule", name, why=why) for name in rules]
+        return [FreeObject("firewall rule", name, why=why) for name in rules]
 
-    def remove_free(self, owner: str, thing: FreeThing) -> None:
+    def remove_free(self, owner: str, resource: FreeObject) -> None:
         """Delete a firewall rule of the owner's, unless the owner has a box."""
-        if thing.kind != "firewall rule":
-            super().remove_free(owner, thing)
-        self._rules.remove_one(owner, thing.id)
+        if resource.kind != "firewall rule":
+            super().remove_free(owner, resource)
+        self._rules.remove_one(owner, resource.id)
 
     def images(self, owner: str) -> Sequence[Image]:
         """Return this owner's images, newest first."""
@@ -239,7 +240,7 @@ class GCP(Provider):
 
     def allow_my_ip(self, box: Box) -> bool:
         """Open ssh to this machine's present address, and close it to the former."""
-        changes = self._rules.open(box.tags.owner, anew=True)
+        changes = self._rules.open(box.tags.owner, refresh=True)
         self._rules.wait(changes)
         return bool(changes)
 
@@ -266,12 +267,6 @@ class GCP(Provider):
 def _is_of(instance: Any, owner: str) -> bool:
     tags = metadata.tags(instance.labels, instances.read_record(instance))
     return tags is not None and tags.owner == owner
-
-
-def _address() -> str:
-    from onebox.providers.kernel.public_ip import address
-
-    return address()
 
 
 def _check_id(text: str) -> None:

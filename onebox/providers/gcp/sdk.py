@@ -84,11 +84,11 @@ def session(credentials: Any) -> Any:
     return _import("google.auth.transport.requests").AuthorizedSession(credentials)
 
 
-def listen(client: Any, heard: Callable[[str | None], None]) -> None:
-    """Call *heard* with the Date of each response; the library keeps no headers."""
+def listen(client: Any, correct: Callable[[str | None], None]) -> None:
+    """Call *correct* with the Date of each response; the library keeps no headers."""
 
     def hook(response: Any, *_: Any, **__: Any) -> None:
-        heard(response.headers.get("Date"))
+        correct(response.headers.get("Date"))
 
     # The generated clients have no public attribute for their session.
     session = getattr(client.transport, "_session", None)

@@ -25,8 +25,10 @@ def alarm(account: Account) -> dict[str, Any]:
 
 def lasting(request: Request, seconds: float) -> Request:
     """Return the request with another deadline."""
-    arming = dataclasses.replace(request.arming, deadline=time.time() + seconds)
-    return dataclasses.replace(request, arming=arming)
+    boot_config = dataclasses.replace(
+        request.boot_config, deadline=time.time() + seconds
+    )
+    return dataclasses.replace(request, boot_config=boot_config)
 
 
 class TestAlarm:

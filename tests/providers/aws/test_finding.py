@@ -87,7 +87,7 @@ class TestLag:
         assert provider.get(box.id, box.place) is None
         (instance,) = account.alive(box.id)
         account.faults.lag = time.monotonic() - account.born[instance.id] + 0.3
-        assert provider.settle >= 60
+        assert provider.consistency_lag >= 60
         provider.delete(box)
         assert not account.alive(box.id)
         assert not provider.leftovers(box.id)
@@ -237,9 +237,10 @@ class TestWhy:
         for seconds, why in ((3600, "poweroff"), (-5, "deadline")):
             request = make_request()
             deadline = time.time() + seconds
-            arming = dataclasses.replace(request.arming, deadline=deadline)
+            boot_config = dataclasses.replace(request.boot_config, deadline=deadline)
             box = up(
-                provider, provider.create(dataclasses.replace(request, arming=arming))
+                provider,
+                provider.create(dataclasses.replace(request, boot_config=boot_config)),
             )
             account.power_off(account.alive(box.id)[0].id)
             account.wait(box.id, "stopped")

@@ -172,7 +172,9 @@ def real(
     until = time.time() + seconds
     told = BootConfig(until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed())
     public = keys.public_half(identity)
-    return dataclasses.replace(request, arming=told, user_key=public, host_key=host_key)
+    return dataclasses.replace(
+        request, boot_config=told, user_key=public, host_key=host_key
+    )
 
 
 def running(provider: AWS, box: Box) -> Box:

@@ -10,10 +10,10 @@ import pytest
 from onebox.errors import NoCapacity, UsageError
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.provider import AWS
-from onebox.providers.aws.settings import AWSSettings
+from onebox.providers.aws.settings import Settings
 from onebox.settings.fields import Conflict
 
-from ..contract import remove_free_things
+from ..contract import remove_free_objects
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up
 
@@ -81,7 +81,7 @@ class TestGroup:
         def then_removed(*about: Any) -> list[str]:
             found.append(groups(*about))
             if len(found) == 1:
-                remove_free_things(other, request.tags.owner)
+                remove_free_objects(other, request.tags.owner)
             return found[-1]
 
         with pytest.MonkeyPatch.context() as meanwhile:
@@ -187,8 +187,8 @@ class TestSubnet:
     def test_a_jump_host_without_a_known_address_is_refused(self) -> None:
         """Its address has to be in ssh_cidr: it cannot be looked up."""
         with pytest.raises(Conflict, match="jump host's address"):
-            AWSSettings(jump="bastion").check({})
-        AWSSettings(jump="bastion", security_group="sg-0abc1234").check({})
+            Settings(jump="bastion").check({})
+        Settings(jump="bastion", security_group="sg-0abc1234").check({})
 
     def test_given(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account

@@ -59,7 +59,7 @@ def test_without_capacity_each_cause_is_one_row(
     done = paid.inv("provision")
     assert done.code == 75
     assert account.counted()["RunInstances"] > 8
-    rows = [line for line in done.err.splitlines() if "no capacity" in line]
+    rows = [line for line in done.err.splitlines() if line.endswith(": no capacity")]
     assert len(rows) == 1
     assert " more in " in rows[0]
     assert " zones: no capacity" in rows[0]

@@ -11,7 +11,7 @@ from onebox.providers.aws import policy
 from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Requirements
 
-from ..contract import an_image, remove_free_things
+from ..contract import an_image, remove_free_objects
 from .account import Account, Call
 from .conftest import MakeAws, MakeRequest, up
 from .iam import Question, allowed, questions
@@ -49,7 +49,7 @@ def whole_life(
     rescued = up(provider, provider.start(kept, time.time() + 900))
     provider.leftovers(rescued.id)
     provider.delete(rescued)
-    remove_free_things(provider, rescued.tags.owner)
+    remove_free_objects(provider, rescued.tags.owner)
     private = make_aws(private=True, ssh_cidr=None)
     provider.delete(private.create(make_request()))
     return list(account.calls)

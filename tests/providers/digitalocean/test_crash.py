@@ -13,7 +13,7 @@ from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
 
 from .conftest import provider_of
-from .life import BOX, OWNER, PATIENCE
+from .life import BOX, OWNER, TIMEOUTS
 from .server import Server
 from .world import World
 
@@ -51,7 +51,7 @@ def lives(server: Server, at: int) -> bool:
 
 def see_to(provider: DigitalOcean) -> Box | None:
     """Find what is left, as the next command does, and remove it."""
-    until = time.monotonic() + PATIENCE.settle
+    until = time.monotonic() + TIMEOUTS.consistency_lag
     box = provider.get(BOX)
     while box is None and time.monotonic() < until:
         time.sleep(0.05)
@@ -82,7 +82,7 @@ def test_every_change(server: Server) -> None:
         )
         if lives(server, at):
             break
-        world, provider = server.world, provider_of(PATIENCE)
+        world, provider = server.world, provider_of(TIMEOUTS)
         here = f"killed after change {at}: {server.asked[-1].path}"
         see_to(provider)
         assert len(world.made) <= 2, here

@@ -14,7 +14,7 @@ from onebox.providers.digitalocean.settings import Settings
 from onebox.settings.fields import Conflict
 
 from ..tables import table
-from .conftest import PATIENCE, SETTINGS, Make, Open, when_up
+from .conftest import SETTINGS, TIMEOUTS, Make, Open, when_up
 from .server import Server
 from .world import Json
 
@@ -179,8 +179,8 @@ def test_hidden_by_settings(make_request: Make, server: Server) -> None:
     provider = DigitalOcean(
         Settings(accept_no_watchdog=True),
         Path("/"),
-        patience=PATIENCE,
-        address=lambda: "2001:db8::7",
+        timeouts=TIMEOUTS,
+        my_ip=lambda: "2001:db8::7",
     )
     provider.create(make_request())
     [wall] = server.world.firewalls.values()

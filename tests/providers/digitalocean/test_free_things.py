@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from onebox.errors import NotAllowed, ProviderError
-from onebox.providers.base import Box, FreeThing
+from onebox.providers.base import Box, FreeObject
 from onebox.providers.digitalocean import metadata, ssh_keys
 from onebox.providers.digitalocean.provider import DigitalOcean
 
@@ -16,14 +16,14 @@ from .conftest import Make, when_up
 from .server import Server
 
 
-def kinds(things: Sequence[FreeThing]) -> dict[str, bool]:
+def kinds(things: Sequence[FreeObject]) -> dict[str, bool]:
     """Return of each kind whether it may go."""
     return {thing.kind: not thing.why for thing in things}
 
 
 def remove_all(provider: DigitalOcean, owner: str, *gone: str) -> None:
     """Remove whatever may go."""
-    for thing in provider.free_things(owner, gone):
+    for thing in provider.free_objects(owner, gone):
         if not thing.why:
             provider.remove_free(owner, thing)
 
@@ -108,7 +108,7 @@ class TestFreeThings:
         request = make_request()
         owner = request.tags.owner
         box = when_up(provider, provider.create(request))
-        things = provider.free_things(owner)
+        things = provider.free_objects(owner)
         assert kinds(things) == {"firewall": False, "ssh key": False}
         assert all(box.id in thing.why for thing in things)
         for thing in things:
@@ -118,8 +118,8 @@ class TestFreeThings:
         remove_all(provider, owner)
         assert not server.world.keys
         assert not server.world.firewalls
-        assert not provider.free_things(owner)
-        [tag] = provider.free_things(owner, everywhere=True)
+        assert not provider.free_objects(owner)
+        [tag] = provider.free_objects(owner, everywhere=True)
         assert (tag.id, bool(tag.why)) == (metadata.tag("owner", owner), True)
 
     def test_of_a_box_that_has_removed_itself(
@@ -128,10 +128,10 @@ class TestFreeThings:
         """What a box leaves that ended itself goes at once where that is known."""
         box = ended_by_itself(server, provider, make_request)
         owner = box.tags.owner
-        things = provider.free_things(owner)
+        things = provider.free_objects(owner)
         assert kinds(things) == {"firewall": False, "ssh key": True}
         assert "may be on its way" in things[0].why
-        things = provider.free_things(owner, [box.id])
+        things = provider.free_objects(owner, [box.id])
         assert kinds(things) == {"firewall": True, "ssh key": True}
         remove_all(provider, owner, box.id)
         assert not server.world.firewalls
@@ -145,15 +145,15 @@ class TestFreeThings:
         [wall] = server.world.firewalls.values()
         made = time.gmtime(time.time() - 3700)
         wall["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", made)
-        assert kinds(provider.free_things(box.tags.owner))["firewall"]
+        assert kinds(provider.free_objects(box.tags.owner))["firewall"]
 
     def test_of_another_owner(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
         """Another owner's things are neither told of nor removed."""
         box = ended_by_itself(server, provider, make_request)
-        assert not provider.free_things("somebodyelse", [box.id])
-        for thing in provider.free_things(box.tags.owner, [box.id]):
+        assert not provider.free_objects("somebodyelse", [box.id])
+        for thing in provider.free_objects(box.tags.owner, [box.id]):
             with pytest.raises(NotAllowed):
                 provider.remove_free("somebodyelse", thing)
         assert server.world.firewalls

@@ -24,16 +24,16 @@ from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
 from ..contract import an_image
-from .conftest import PATIENCE, Make, Open, when_up
+from .conftest import TIMEOUTS, Make, Open, when_up
 from .life import public_key
 from .server import ENDING, READ_ONLY, TOKEN, Server
 
 AFTER = ["500 after", "html after", "cut after", "half", "hang after"]
 BEFORE = ["500 before", "html before", "cut before", "hang before"]
 # For servers that say nothing.
-SHORT = dataclasses.replace(PATIENCE, read=0.5)
+SHORT = dataclasses.replace(TIMEOUTS, read=0.5)
 # Where they have done what they were asked for, however slowly it is seen.
-LOOKING = dataclasses.replace(SHORT, settle=60)
+LOOKING = dataclasses.replace(SHORT, consistency_lag=60)
 
 
 def box_tag(request: Request) -> str:
@@ -134,7 +134,7 @@ class TestCreate:
     ) -> None:
         """Of two droplets of a call that was sent again, one stays: the older."""
         provider, request = open_provider(SHORT), make_request()
-        server.world.laws.lag = SHORT.settle + 0.4
+        server.world.laws.lag = SHORT.consistency_lag + 0.4
         server.fail("POST", "droplets", "500 after")
         made = when_up(provider, provider.create(request))
         first = server.world.made[0]
@@ -191,7 +191,7 @@ class TestCreate:
         server.fail("POST", "droplets", "cut after")
         # The look before the create has its answer.
         server.fail("GET", "droplets", "none")
-        server.fail("GET", "droplets", "500 before", times=2 * PATIENCE.tries)
+        server.fail("GET", "droplets", "500 before", times=2 * TIMEOUTS.tries)
         assert provider.create(request).id == request.box
         assert len(server.world.made) == 1
 
@@ -450,9 +450,11 @@ class TestDeadline:
     def test_deadline_is_over(self, provider: DigitalOcean, make_request: Make) -> None:
         """A box that is off after its deadline says why."""
         request = make_request()
-        over = dataclasses.replace(request.arming, deadline=1000.0)
+        over = dataclasses.replace(request.boot_config, deadline=1000.0)
         expired = dataclasses.replace(request.tags, expires=1000.0)
-        box = provider.create(dataclasses.replace(request, arming=over, tags=expired))
+        box = provider.create(
+            dataclasses.replace(request, boot_config=over, tags=expired)
+        )
         box = when_up(provider, box)
         provider.stop(box)
         stopped = provider.get(box.id)

@@ -21,7 +21,7 @@ from tests.conftest import Project
 from tests.machines import Machines
 
 from .behind import Behind
-from .conftest import PATIENCE, Make, provider_of
+from .conftest import TIMEOUTS, Make, provider_of
 from .server import ENDING, TOKEN, Server
 
 TOML = """\
@@ -148,14 +148,14 @@ class TestDeadline:
         Its user data still holds the first deadline, which has long been over. Then
         it is brought a token to end itself with, which no job can read.
         """
-        patience = dataclasses.replace(PATIENCE, shutdown=20)
+        timeouts = dataclasses.replace(TIMEOUTS, shutdown=20)
         environ = {"DO_END": ENDING}
-        provider = provider_of(patience, destroy_token="DO_END", environ=environ)
+        provider = provider_of(timeouts, destroy_token="DO_END", environ=environ)
         first = time.time() + 20
         identity = keys.identity(tmp_path)
         request = make_request(
             user_key=keys.public_half(identity),
-            arming=BootConfig(
+            boot_config=BootConfig(
                 first, 900, 900, agent_bundle.bundle(), agent_bundle.seed()
             ),
         )

@@ -12,7 +12,7 @@ from onebox.providers.base import Box
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
-from .conftest import PATIENCE, Make, Open, when_up
+from .conftest import TIMEOUTS, Make, Open, when_up
 from .server import Server
 
 
@@ -33,7 +33,7 @@ def asked(server: Server) -> list[str]:
 
 def test_graceful(server: Server, open_provider: Open, box: Box) -> None:
     """A droplet is asked to shut down, and has been off when stop returns."""
-    provider = open_provider(dataclasses.replace(PATIENCE, shutdown=20))
+    provider = open_provider(dataclasses.replace(TIMEOUTS, shutdown=20))
     server.world.laws.action = 0.2
     provider.stop(box)
     assert server.world.made[0].status == "off"
@@ -84,9 +84,9 @@ def test_never_off(
 ) -> None:
     """A droplet that will not go off is not said to be off."""
     server.world.laws.action = 60
-    patience = dataclasses.replace(PATIENCE, action=0.5)
+    timeouts = dataclasses.replace(TIMEOUTS, action=0.5)
     with pytest.raises(Unclear, match="still active"):
-        open_provider(patience).stop(box)
+        open_provider(timeouts).stop(box)
 
 
 class TestDeadline:

@@ -13,7 +13,7 @@ from onebox.providers.base import Box
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
-from .conftest import PATIENCE, Make, Open, when_up
+from .conftest import TIMEOUTS, Make, Open, when_up
 from .server import TOKEN, Server
 from .test_images import wanted
 from .world import Json
@@ -155,7 +155,7 @@ def test_just_made(
     server.world.laws.clock = wrong
     box = open_provider().create(make_request())
     server.world.laws.lag = 3600.0
-    later = open_provider(dataclasses.replace(PATIENCE, settle=60))
+    later = open_provider(dataclasses.replace(TIMEOUTS, consistency_lag=60))
     assert later.get(box.id) is None
     [droplet] = server.world.made
     server.world.laws.lag = time.monotonic() - droplet.made + 0.4

@@ -66,7 +66,7 @@ def boot(request: Request, service: str) -> int:
 def test_new_deadline(make_request: Make) -> None:
     """A tag that was changed while the droplet was off is what counts."""
     request = make_request()
-    later = request.arming.deadline + 5000.25
+    later = request.boot_config.deadline + 5000.25
     words = [
         *metadata_module.of_box(request),
         metadata_module.tag("expires", repr(later)),
@@ -81,13 +81,13 @@ def test_first_boot(make_request: Make) -> None:
     """At its first boot a droplet reads the deadline that it was made with."""
     request = make_request()
     with metadata("\n".join(metadata_module.of_box(request)).encode()) as service:
-        assert boot(request, service) == math.ceil(request.arming.deadline)
+        assert boot(request, service) == math.ceil(request.boot_config.deadline)
 
 
 def test_no_answer(make_request: Make) -> None:
     """Without an answer, or with nonsense, the deadline it was made with holds."""
     request = make_request()
-    made = math.ceil(request.arming.deadline)
+    made = math.ceil(request.boot_config.deadline)
     with metadata(b"", 500) as service:
         assert boot(request, service) == made
     with metadata(b"\xff\xfeonebox-expires:soon\nonebox-expires:\n") as service:
@@ -97,8 +97,8 @@ def test_no_answer(make_request: Make) -> None:
 
 def test_in_the_user_data(make_request: Make) -> None:
     """The user data uses the deadline that was read, and no other."""
-    arming = dataclasses.replace(make_request().arming, deadline=1765432109.5)
-    request = make_request(arming=arming)
+    boot_config = dataclasses.replace(make_request().boot_config, deadline=1765432109.5)
+    request = make_request(boot_config=boot_config)
     text = user_data(request, notice="", until=deadline_at_boot(request)).decode()
     [script] = json.loads(text.partition("\n")[2])["bootcmd"]
     first, _, rest = script.partition("\numask 022\n")

@@ -13,7 +13,7 @@ from onebox.providers.base import Request
 from onebox.providers.gcp import sdk
 from onebox.providers.gcp.provider import GCP
 
-from ..contract import an_image, remove_free_things
+from ..contract import an_image, remove_free_objects
 from .conftest import Make, MakeProvider, Up
 from .server import Google
 
@@ -101,7 +101,7 @@ def test_killed(
     for box in found:
         if box is not None:
             survivor.delete(box)
-    remove_free_things(survivor, request.tags.owner)
+    remove_free_objects(survivor, request.tags.owner)
     assert not survivor.leftovers(request.box)
     world = google.project
     assert max(world.instances.mutations.values(), default=1) == 1

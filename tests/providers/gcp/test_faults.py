@@ -93,7 +93,7 @@ class TestOnce:
         box = up(provider, provider.create(request))
         provider.stop(box)
         assert provider.get(box.id) is not None
-        started = provider.start(box, request.arming.deadline + 60)
+        started = provider.start(box, request.boot_config.deadline + 60)
         assert started.state == "running"
         provider.delete(started)
         nothing_left(google, provider, box.id)

@@ -67,7 +67,7 @@ class TestInsert:
         assert found["provisioningModel"] == ("SPOT" if spot else "STANDARD")
         assert found["automaticRestart"] is False
         assert found["instanceTerminationAction"] == "STOP"
-        left = request.arming.deadline - time.time()
+        left = request.boot_config.deadline - time.time()
         seconds = int(found["maxRunDuration"]["seconds"])
         assert left + 890 < seconds < left + 960
 

@@ -68,11 +68,11 @@ def make_armed(make_request: Make, identity: Path) -> Make:
     """A function that returns requests for boxes that can be used."""
 
     def make(seconds: float = 3600.0, **changes: object) -> Request:
-        arming = BootConfig(
+        boot_config = BootConfig(
             time.time() + seconds, 900, 900, agent_bundle.bundle(), agent_bundle.seed()
         )
         key = keys.public_half(identity)
-        return make_request(user_key=key, arming=arming, **changes)
+        return make_request(user_key=key, boot_config=boot_config, **changes)
 
     return make
 
@@ -116,7 +116,7 @@ class TestBoxes:
         with inside(box, identity, tmp_path) as link:
             told = link.ask("hello")
         assert told["box"] == box.id
-        assert told["deadline"] == request.arming.deadline
+        assert told["deadline"] == request.boot_config.deadline
         provider.delete(box)
 
     def test_deadline_and_again(

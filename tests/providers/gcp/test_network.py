@@ -11,7 +11,7 @@ from onebox.providers.gcp import network
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
 
-from ..contract import remove_free_things
+from ..contract import remove_free_objects
 from .conftest import Make, MakeProvider, hurry
 from .server import Google
 
@@ -131,9 +131,9 @@ class TestRules:
         google.project.firewalls.update(kept)
         google.project.firewalls["theirs"] = {"name": "theirs", "description": "{}"}
         provider.find(box.tags.owner, everywhere=True)
-        things = provider.free_things(box.tags.owner)
+        things = provider.free_objects(box.tags.owner)
         assert {thing.id: thing.why for thing in things} == dict.fromkeys(kept, "")
-        remove_free_things(provider, box.tags.owner)
+        remove_free_objects(provider, box.tags.owner)
         assert list(google.project.firewalls) == ["theirs"]
 
     def test_own_network(
@@ -163,9 +163,7 @@ class TestCaller:
         """A machine that has moved is let in, and its former address is not."""
         addresses = itertools.chain(["192.0.2.1"], itertools.repeat("192.0.2.2"))
         settings = Settings(endpoint=google.address)
-        provider = GCP(
-            settings, Path("/"), sleep=hurry, address=lambda: next(addresses)
-        )
+        provider = GCP(settings, Path("/"), sleep=hurry, my_ip=lambda: next(addresses))
         box = provider.create(make_request())
         assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.1/32"]
         assert provider.allow_my_ip(box) is True

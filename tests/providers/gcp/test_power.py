@@ -64,8 +64,10 @@ class TestWhy:
     ) -> None:
         """A box that ended at its deadline says so."""
         request = make_request()
-        arming = dataclasses.replace(request.arming, deadline=time.time() + 1.5)
-        request = dataclasses.replace(request, arming=arming)
+        boot_config = dataclasses.replace(
+            request.boot_config, deadline=time.time() + 1.5
+        )
+        request = dataclasses.replace(request, boot_config=boot_config)
         box = up(provider, provider.create(request))
         google.project.power_off(box.id)
         assert settled(google, provider, box).why == "deadline"

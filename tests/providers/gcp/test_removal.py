@@ -11,7 +11,7 @@ from onebox.errors import NotAllowed, ProviderError, UsageError
 from onebox.providers.base import Box
 from onebox.providers.gcp.provider import GCP
 
-from ..contract import remove_free_things
+from ..contract import remove_free_objects
 from .account import key_file
 from .conftest import Make, MakeProvider
 from .server import Google
@@ -86,7 +86,7 @@ class TestDelete:
         }
         world.firewalls["default-allow-ssh"] = {"name": "default-allow-ssh"}
         provider.delete(box)
-        remove_free_things(provider, box.tags.owner)
+        remove_free_objects(provider, box.tags.owner)
         assert ("us-central1-b", "web-1") in world.instances.all
         assert ("us-central1-b", "web-1") in world.instances.disks
         assert list(world.firewalls) == ["default-allow-ssh"]

@@ -26,8 +26,8 @@ class LocalWorld:
         port = int(json.loads(self._layout(box).state.read_bytes())["port"])
         lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
         places = [line.split()[1].split(":") for line in lines if " 0A " in line]
-        heard = {address for address, number in places if int(number, 16) == port}
-        return bool(heard) and (heard != {"0100007F"} or source.startswith("127."))
+        correct = {address for address, number in places if int(number, 16) == port}
+        return bool(correct) and (correct != {"0100007F"} or source.startswith("127."))
 
     def told(self, box: str) -> str:
         """Return the box's boot configuration as text."""
