@@ -88,7 +88,7 @@ def test_teardown_removes_what_no_box_uses(
     done = project.inv("teardown")
     assert {} == cloud.world.keys
     assert "free of charge, and stays: firewall" in done.err
-    assert f"{box.id} may be on its way" in done.err
+    assert f"{box.id} may still be created" in done.err
 
 
 def test_sweep_lists_and_removes_it(

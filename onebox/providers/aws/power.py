@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from onebox.errors import Gone, ProviderError
+from onebox.errors import Gone
 from onebox.providers.aws import alarm, creation, errors, instances, metadata
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.metadata import BoxMetadata
@@ -26,10 +27,16 @@ def stop(cloud: Cloud, region: str, box: Box) -> None:
         return
     metadata.check_owner(box.id, machine, box.tags)
     if instances.state(machine) in ("running", "pending"):
-        operation = "stop_instances"
-        if instances.is_spot(machine):
-            operation = "terminate_instances"
-        _end(cloud, region, operation, str(machine["InstanceId"]))
+        spot = instances.is_spot(machine)
+        operation = "terminate_instances" if spot else "stop_instances"
+        ids = [str(machine["InstanceId"])]
+        with suppress(Gone):
+            cloud.poller.until_free(
+                lambda: cloud.call("ec2", operation, region, InstanceIds=ids),
+                STEP_SECONDS,
+                # An instance that is only starting cannot be stopped yet.
+                lambda error: errors.code(error) == "IncorrectInstanceState",
+            )
 
     def is_off() -> bool | None:
         now = instances.find_resources(cloud, region, box.id).machine
@@ -111,22 +118,6 @@ def described(cloud: Cloud, region: str, box: str, instance: str) -> Answer:
         return next((one for one in found if one["InstanceId"] == instance), None)
 
     return cloud.poller.require(look, creation.LAG_SECONDS, f"looking for {box}")
-
-
-def _end(cloud: Cloud, region: str, operation: str, instance: str) -> None:
-    def attempt() -> bool | None:
-        try:
-            cloud.call("ec2", operation, region, InstanceIds=[instance])
-        except Gone:
-            return True
-        except ProviderError as error:
-            # An instance that is only starting cannot be stopped yet.
-            if errors.code(error) != "IncorrectInstanceState":
-                raise
-            return None
-        return True
-
-    cloud.poller.require(attempt, STEP_SECONDS, f"stopping {instance}")
 
 
 def _renew_and_start(

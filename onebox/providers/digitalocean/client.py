@@ -9,10 +9,8 @@ follow redirects with the token, and are never repeated.
 
 from __future__ import annotations
 
-import email.utils
 import ipaddress
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +33,7 @@ from onebox.errors import (
 )
 from onebox.providers.digitalocean import errors
 from onebox.providers.digitalocean.settings import Timeouts
+from onebox.providers.kernel.clock import ServerClock
 from onebox.providers.kernel.errors import RetryAfter, Unanswered
 from onebox.providers.kernel.retry import Retry
 from onebox.providers.kernel.wait import Poller
@@ -46,7 +45,6 @@ PER_PAGE = 200
 Answer = dict[str, Any]
 Query = Mapping[str, str]
 
-_DATE = r"\w{3}, \d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2} GMT"
 _LATER = "inv status, in a minute"
 
 
@@ -55,6 +53,8 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     The API, at the address and with the token of the SDK's variables.
 
     Attributes:
+        clock: Returns the time (epoch seconds) by DigitalOcean's clock.
+
         timeouts: The time limits.
 
         poller: The loop that waits for a change of state.
@@ -62,7 +62,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     Args:
         sleep: Pauses for a number of seconds.
 
-        now: Returns the time of this machine (epoch seconds).
+        clock: Returns the time of this machine (epoch seconds).
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
         timeouts: Timeouts,
         *,
         sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.trouble: OneboxError | None = None
         self.timeouts = timeouts
@@ -83,8 +83,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
             first_pause=timeouts.pause,
             throttled_seconds=timeouts.limited,
         )
-        self._now = now
-        self._skew = 0.0
+        self.clock = ServerClock(clock)
         try:
             super().__init__()
         except EndPointError:
@@ -114,10 +113,6 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     def secret(self) -> str:
         """Return the token, for comparisons only."""
         return self._token
-
-    def time(self) -> float:
-        """Return the time (epoch seconds) by DigitalOcean's clock, to a second."""
-        return self._now() + self._skew
 
     def get(self, path: str, **query: str) -> Answer:
         """Return one resource. Raises Gone if it does not exist."""
@@ -152,11 +147,6 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
         """Delete a resource. Raises Gone if it does not exist."""
         self._ask("DELETE", path, {}, body, again=True)
 
-    def get_data(self, url: str, type: str = "GET", params: Any = None) -> Answer:
-        """Make a request for the SDK's own objects, which call this method."""
-        query, body = (params or {}, None) if type == "GET" else ({}, params)
-        return self._ask(type, url, query, body, again=type in ("GET", "DELETE"))
-
     def _pages(self, path: str, query: Query) -> Iterator[Answer]:
         for number in range(1, PAGES + 1):
             paged = {**query, "page": str(number), "per_page": str(PER_PAGE)}
@@ -187,9 +177,9 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
             ) from error
         except _CutError as error:
             raise _without_response(method, path, str(error)) from error
+        self.clock.correct(headers.get("Date"))
         if status == 429:
             raise self._throttled(headers)
-        self._skew = _server_time(headers, self.time()) - self._now()
         answer = _read(data)
         message = self._hide(_message(answer))
         if status >= 500 or (status < 300 and answer is None):
@@ -201,7 +191,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
         return answer or {}
 
     def _throttled(self, headers: Mapping[str, str]) -> Throttled | RetryAfter:
-        seconds = _retry_after(headers, self._now())
+        seconds = _retry_after(headers, self.clock())
         duration = "" if seconds is None else f" for {formatting.seconds(seconds)}"
         error = Throttled(
             f"DigitalOcean accepts no more calls from this account{duration}",
@@ -286,15 +276,8 @@ def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return float(after)
     reset = headers.get("ratelimit-reset", "").strip()
     if reset.isdigit():
-        return max(float(reset) - _server_time(headers, now), 0.0)
+        return max(float(reset) - now, 0.0)
     return None
-
-
-def _server_time(headers: Mapping[str, str], otherwise: float) -> float:
-    """Return the time in a response's Date, *otherwise* without one."""
-    if not re.fullmatch(_DATE, headers.get("Date", "")):
-        return otherwise
-    return email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
 
 
 def _read(data: bytes) -> Answer | None:

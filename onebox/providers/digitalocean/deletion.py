@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from onebox.errors import Gone, NotAllowed, Unclear
+from onebox.providers import costs
 from onebox.providers.base import Box, Leftover
 from onebox.providers.digitalocean import images, metadata, network, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
@@ -20,7 +21,8 @@ def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
     Delete the droplets of a box, its duplicates too, and everything that was theirs.
 
     A box is found by its droplet. So the snapshots go first and the droplet second:
-    a crash after that leaves nothing that is billed.
+    a crash after that leaves nothing that is billed. A snapshot that was still being
+    saved shows only when the droplet is gone.
 
     Raises:
         NotAllowed: One droplet carries other tags; nothing was touched.
@@ -35,6 +37,7 @@ def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
         own.update(str(tag).lower() for tag in droplet["tags"])
         destroy(cloud, int(droplet["id"]))
     _wait_until_gone(cloud, droplets, box.id)
+    images.remove_half_made(cloud, box.id)
     network.remove(cloud, box.id)
     for volume in _volumes(cloud, box.id):
         with suppress(Gone):
@@ -59,7 +62,7 @@ def leftovers(cloud: Cloud, droplets: Droplets, box: str) -> list[Leftover]:
         Leftover(
             "volume",
             str(one["id"]),
-            float(one.get("size_gigabytes") or 0) * VOLUME_PRICE / images.MONTH_HOURS,
+            float(one.get("size_gigabytes") or 0) * VOLUME_PRICE / costs.HOURS_A_MONTH,
         )
         for one in _volumes(cloud, box)
     ]
@@ -71,27 +74,19 @@ def leftovers(cloud: Cloud, droplets: Droplets, box: str) -> list[Leftover]:
 
 def destroy(cloud: Cloud, number: int) -> None:
     """Delete one droplet, as soon as it is not busy; one that is gone is fine."""
-    busy: list[Pending] = []
-
-    def is_deleted() -> bool | None:
-        try:
-            cloud.delete(f"droplets/{number}")
-        except Gone:
-            return True
-        except Pending as error:
-            busy.append(error)
-            return None
-        return True
-
-    if cloud.poller.until(is_deleted, cloud.timeouts.gone) is None:
-        raise busy[-1]
+    with suppress(Gone):
+        cloud.poller.until_free(
+            lambda: cloud.delete(f"droplets/{number}"),
+            cloud.timeouts.gone,
+            lambda error: isinstance(error, Pending),
+        )
 
 
 def _found(cloud: Cloud, droplets: Droplets, box: Box) -> list[Answer]:
     """Return the droplets of a box; a new one may not show in the lists at once."""
     found = droplets.of_box(box.id)
     # Both times are whole seconds, and the clock of this machine may be wrong.
-    fresh = cloud.time() - box.created < cloud.timeouts.consistency_lag + 1
+    fresh = cloud.clock() - box.created < cloud.timeouts.consistency_lag + 1
     if found or not fresh or droplets.has_seen(box.id):
         return found
     shown = cloud.poller.until(

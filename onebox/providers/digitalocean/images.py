@@ -12,23 +12,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
+from onebox.providers import costs
 from onebox.providers.base import Box, Image
 from onebox.providers.digitalocean import metadata, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Pending
-from onebox.providers.digitalocean.instances import (
-    Droplets,
-    check_all,
-    check_same,
-)
+from onebox.providers.digitalocean.instances import Droplets
 from onebox.providers.digitalocean.power import wait_for
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.kernel.metadata import check_owner, identity
 
 GIGABYTE = 1 << 30
-# The price of a snapshot, in USD per GB and month, and the hours of a month.
+# The price of a snapshot, in USD per GB and month.
 SNAPSHOT_PRICE = 0.06
-MONTH_HOURS = 730.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Snapshots(ImageStore[Answer]):
         present = self.read(resource)
         if present is None or present.id != image.id:
             raise NotAllowed(f"snapshot {resource['id']} is not image {image.id}")
-        check_same(f"image {image.id}", present.tags, image.tags)
+        check_owner(f"image {image.id}", identity(present.tags), identity(image.tags))
 
     def read(self, resource: Answer) -> Image | None:
         """Return a snapshot as an image, None if it is not one of onebox's."""
@@ -80,7 +77,7 @@ class Snapshots(ImageStore[Answer]):
         Raises:
             Unclear: The snapshot may still be created; deleting the box deletes it.
         """
-        droplet = self._droplet(box)
+        droplet = self.droplets.owned(box)
         if droplet["status"] != "off":
             raise ProviderError(f"box {box.id} must be stopped before it is saved")
         # Raises an error before the snapshot exists if the tag would be too long.
@@ -165,13 +162,6 @@ class Snapshots(ImageStore[Answer]):
             path = f"images/{number}/actions/{action['id']}"
         wait_for(cloud, path, exists, cloud.timeouts.image)
 
-    def _droplet(self, box: Box) -> Answer:
-        found = self.droplets.of_box(box.id)
-        if not found:
-            raise Gone(f"box {box.id} does not exist any more", next="inv status")
-        check_all(found, box.id, box.tags)
-        return found[0]
-
     def _named(self, name: str) -> list[Answer]:
         found = [one for one in _private(self.cloud) if one.get("name") == name]
         return sorted(found, key=lambda one: int(one["id"]))
@@ -184,23 +174,21 @@ class Snapshots(ImageStore[Answer]):
             found = self._named(name)
             return bool(found) and found[0].get("status", "available") == "available"
 
-        def begin() -> Answer | None:
+        def begin() -> Answer:
+            body = {"type": "snapshot", "name": name}
             try:
-                action: Answer = cloud.post(path, {"type": "snapshot", "name": name})[
-                    "action"
-                ]
-            except Pending:
-                return None
+                action: Answer = cloud.post(path, body)["action"]
             except (Unclear, KeyError) as error:
                 # A second call could make a second snapshot. If the first took
                 # effect, it is among the actions.
                 return self._begun(path, error)
             return action
 
-        busy_seconds = cloud.timeouts.tries * cloud.timeouts.poll_interval
-        action = cloud.poller.until(begin, busy_seconds)
-        if action is None:
-            raise Unclear(f"droplet {number} is busy and was not saved", next="again")
+        action = cloud.poller.until_free(
+            begin,
+            cloud.timeouts.tries * cloud.timeouts.poll_interval,
+            lambda error: isinstance(error, Pending),
+        )
         wait_for(cloud, f"{path}/{action['id']}", is_listed, cloud.timeouts.image)
 
     def _begun(self, path: str, error: Exception) -> Answer:
@@ -241,7 +229,7 @@ def remove_half_made(cloud: Cloud, box: str) -> None:
 def price(snapshot: Answer) -> float:
     """Return the price of a snapshot an hour, in USD."""
     size = float(snapshot.get("size_gigabytes") or 0)
-    return size * SNAPSHOT_PRICE / MONTH_HOURS
+    return size * SNAPSHOT_PRICE / costs.HOURS_A_MONTH
 
 
 def _private(cloud: Cloud) -> list[Answer]:

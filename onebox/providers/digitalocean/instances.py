@@ -74,6 +74,21 @@ class Droplets:
             return None
         return found
 
+    def owned(self, box: Box) -> Answer:
+        """
+        Return the droplet of a box.
+
+        Raises:
+            Gone: It does not exist any more.
+
+            NotAllowed: One of its droplets carries other tags.
+        """
+        found = self.of_box(box.id)
+        if not found:
+            raise Gone(f"box {box.id} does not exist any more", next="inv status")
+        check_all(found, box.id, box.tags)
+        return found[0]
+
     def has_seen(self, box: str) -> bool:
         """Return whether this process has seen a droplet of the box."""
         return bool(self._seen[box])
@@ -134,17 +149,12 @@ def read_offer(size: Answer, droplet: Answer | None, place: str) -> Offer:
     )
 
 
-def check_same(what: str, present: Tags, wanted: Tags) -> None:
-    """Raise NotAllowed unless both are of one owner, project, name and kind."""
-    check_owner(what, identity(present), identity(wanted))
-
-
-def check_all(droplets: Iterable[Answer], box: str, wanted: Tags) -> None:
+def check_all(droplets: Iterable[Answer], box: str, tags: Tags) -> None:
     """Raise NotAllowed unless every one of these droplets is that box."""
     for droplet in droplets:
         stored = metadata.read(droplet.get("tags") or [])
         found = None if stored is None else identity(stored.tags, stored.box)
-        check_owner(f"droplet {droplet['id']}", found, identity(wanted, box))
+        check_owner(f"droplet {droplet['id']}", found, identity(tags, box))
 
 
 def _has(droplet: Answer, tag: str) -> bool:

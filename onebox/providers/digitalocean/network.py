@@ -135,7 +135,7 @@ def _owner(found: Answer) -> str:
 def _age(cloud: Cloud, found: Answer) -> float:
     # Without a known age it counts as new.
     created = epoch_seconds(found.get("created_at"))
-    return cloud.time() - created if created else 0.0
+    return cloud.clock() - created if created else 0.0
 
 
 def _delete(cloud: Cloud, found: Answer) -> None:

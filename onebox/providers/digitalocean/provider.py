@@ -184,7 +184,7 @@ class DigitalOcean(Provider):
 
     def start(self, box: Box, deadline: float) -> Box:
         """Power the box on; it reads the new deadline from its tags as it boots."""
-        droplet = self._one(box)
+        droplet = self._droplets.owned(box)
         self._retag(droplet, "expires", repr(deadline))
         droplet = power.start(self._cloud, self._droplets, int(droplet["id"]))
         return self._box(droplet)
@@ -274,7 +274,7 @@ class DigitalOcean(Provider):
 
     def set_host_key(self, box: Box, host_key: str) -> Box:
         """Record the box's new host key in its tags."""
-        droplet = self._one(box)
+        droplet = self._droplets.owned(box)
         self._retag(droplet, "hostkey", without_comment(host_key))
         now = self._droplets.by_number(int(droplet["id"]))
         if now is None:
@@ -283,7 +283,7 @@ class DigitalOcean(Provider):
 
     def allow_my_ip(self, box: Box) -> bool:
         """Open ssh to this machine's present address, and close it to the former."""
-        self._one(box)
+        self._droplets.owned(box)
         networks = self._access.networks(refresh=True)
         return network.ensure(self._cloud, box.tags.owner, box.id, networks)
 
@@ -293,7 +293,7 @@ class DigitalOcean(Provider):
 
     def now(self) -> float:
         """Return the time by DigitalOcean's clock; the local one before a call."""
-        return self._cloud.time()
+        return self._cloud.clock()
 
     def post_boot_script(self, box: Box) -> bytes:
         """
@@ -381,14 +381,6 @@ class DigitalOcean(Provider):
                 self._cloud, owner, lambda: {box.id for box in self.find(owner)}
             )
 
-    def _one(self, box: Box) -> Answer:
-        """Return the box's droplet. Raises `Gone`, or `NotAllowed` if it differs."""
-        found = self._droplets.of_box(box.id)
-        if not found:
-            raise Gone(f"box {box.id} does not exist any more", next="inv status")
-        check_all(found, box.id, box.tags)
-        return found[0]
-
     def _retag(self, droplet: Answer, key: str, value: str) -> None:
         """Replace the tag with this key; the new tag is added first."""
         new = metadata.tag(key, value)
@@ -409,7 +401,7 @@ class DigitalOcean(Provider):
         return box
 
     def _read(self, droplet: Answer) -> Box | None:
-        return read_box(droplet, self._settings, self._notes(), self._cloud.time())
+        return read_box(droplet, self._settings, self._notes(), self._cloud.clock())
 
     def _notes(self) -> tuple[str, ...]:
         if self._settings.destroy_token:

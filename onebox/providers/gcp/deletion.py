@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
-from onebox.errors import Gone, NotAllowed, ProviderError, UsageError
+from onebox.errors import Gone, NotAllowed, UsageError
 from onebox.providers.base import Leftover, Tags
 from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, last
@@ -95,20 +96,11 @@ def _labelled(cloud: Cloud, service: str, box: str, **place: str) -> list[Any]:
 def _delete(cloud: Cloud, service: str, doing: str, **what: Any) -> None:
     """Delete a resource, as soon as it is not busy; one that is gone is fine."""
 
-    busy: list[ProviderError] = []
+    def delete() -> None:
+        operation = cloud.change(service, "delete", doing, **what)
+        cloud.wait(operation, doing, _DELETE_SECONDS)
 
-    def is_deleted() -> bool | None:
-        try:
-            operation = cloud.change(service, "delete", doing, **what)
-            cloud.wait(operation, doing, _DELETE_SECONDS)
-        except Gone:
-            return True
-        except ProviderError as error:
-            if not _BUSY.search(error.message):
-                raise
-            busy.append(error)
-            return None
-        return True
-
-    if cloud.poller.until(is_deleted, _BUSY_SECONDS) is None:
-        raise busy[-1]
+    with suppress(Gone):
+        cloud.poller.until_free(
+            delete, _BUSY_SECONDS, lambda error: bool(_BUSY.search(error.message))
+        )

@@ -51,11 +51,6 @@ def is_owned(found: Mapping[str, str], box: str, tags: Tags) -> bool:
     return kernel.is_owned(found, _identity(box, tags))
 
 
-def same(one: Tags, other: Tags) -> bool:
-    """Return whether two objects have the same owner, project, name and kind."""
-    return kernel.is_owned(kernel.identity(one), kernel.identity(other))
-
-
 def pairs(labels: Mapping[str, str], record: Mapping[str, str]) -> dict[str, str]:
     """Return an object's pairs: those of its record, corrected by its labels."""
     found = dict(record)

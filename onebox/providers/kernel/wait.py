@@ -1,4 +1,4 @@
-"""The one loop that asks a cloud again and again until something has happened."""
+"""The one loop that repeats a question or an action until it has succeeded."""
 
 from __future__ import annotations
 
@@ -64,3 +64,35 @@ class Poller:
         if found is None:
             raise ProviderError(f"{what} has taken longer than {seconds:.0f} s")
         return found
+
+    def until_free(
+        self,
+        act: Callable[[], T],
+        seconds: float,
+        is_busy: Callable[[ProviderError], bool],
+    ) -> T:
+        """
+        Return the result of *act*, repeated while its object is busy.
+
+        Args:
+            is_busy: Returns whether an error only means that it is too early.
+
+        Raises:
+            ProviderError: The object is still busy after so many seconds, or the
+                error is another one.
+        """
+        busy: list[ProviderError] = []
+
+        def attempt() -> list[T] | None:
+            try:
+                return [act()]
+            except ProviderError as error:
+                if not is_busy(error):
+                    raise
+                busy.append(error)
+                return None
+
+        results = self.until(attempt, seconds)
+        if results is None:
+            raise busy[-1]
+        return results[0]

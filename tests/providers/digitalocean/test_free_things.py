@@ -130,7 +130,7 @@ class TestFreeThings:
         owner = box.tags.owner
         things = provider.free_objects(owner)
         assert kinds(things) == {"firewall": False, "ssh key": True}
-        assert "may be on its way" in things[0].why
+        assert "may still be created" in things[0].why
         things = provider.free_objects(owner, [box.id])
         assert kinds(things) == {"firewall": True, "ssh key": True}
         remove_all(provider, owner, box.id)

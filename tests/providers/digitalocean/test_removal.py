@@ -173,6 +173,21 @@ def test_while_it_is_made(
     assert not server.world.droplets
 
 
+def test_a_snapshot_that_was_still_being_saved_is_deleted(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """A killed command has begun it; it shows only after the droplet is deleted."""
+    world, image = server.world, wanted(box)
+    world.laws.lag, world.laws.action = 0.4, 0.2
+    name = ".".join(
+        ["onebox", *map(metadata.escape, (box.tags.owner, box.id, image.id))]
+    )
+    world.act(world.made[0].id, {"type": "snapshot", "name": name})
+    provider.delete(box)
+    time.sleep(0.2)
+    assert world.snapshots() == []
+
+
 def test_volumes(server: Server, provider: DigitalOcean, box: Box) -> None:
     """A volume that bears the box's tag is the box's, at its price."""
     word = metadata.tag("box", box.id)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from onebox.errors import NoCapacity, UsageError
-from onebox.providers.base import Image, Requirements, Tags
+from onebox.providers.base import Image, Requirements
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
@@ -178,8 +178,8 @@ def test_today(server: Server, open_provider: Open, make_request: Make) -> None:
 
 def saved(server: Server, make_request: Make, disk: int) -> Image:
     """Put an image of ours into the account."""
-    owner: Tags = make_request().tags
-    image = Image("oi-1", "env", "0123", 0.0, 0, "x86_64", owner)
+    tags = dataclasses.replace(make_request().tags, kind="image")
+    image = Image("oi-1", "env", "0123", 0.0, 0, "x86_64", tags)
     world = server.world
     with world.lock:
         number = 77

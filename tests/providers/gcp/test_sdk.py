@@ -128,4 +128,4 @@ def test_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImportError) as caught:
         require()
     assert caught.value.name == "google-cloud-compute"
-    assert "onebox[gcp]" in providers.PROVIDERS["gcp"][1]
+    assert "onebox[gcp]" in providers.PROVIDERS["gcp"].missing_sdk
