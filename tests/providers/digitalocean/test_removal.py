@@ -185,6 +185,7 @@ def test_a_snapshot_that_was_still_being_saved_is_deleted(
     world.act(world.made[0].id, {"type": "snapshot", "name": name})
     provider.delete(box)
     time.sleep(0.2)
+    world.tick()
     assert world.snapshots() == []
 
 
