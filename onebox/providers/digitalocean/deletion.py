@@ -21,8 +21,7 @@ def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
     Delete the droplets of a box, its duplicates too, and everything that was theirs.
 
     A box is found by its droplet. So the snapshots go first and the droplet second:
-    a crash after that leaves nothing that is billed. A snapshot that was still being
-    saved shows only when the droplet is gone.
+    a crash after that leaves nothing that is billed.
 
     Raises:
         NotAllowed: One droplet carries other tags; nothing was touched.
@@ -31,13 +30,14 @@ def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
     """
     found = _found(cloud, droplets, box)
     check_all(found, box.id, box.tags)
+    for droplet in found:
+        _wait_until_saved(cloud, int(droplet["id"]))
     images.remove_half_made(cloud, box.id)
     own: set[str] = set()
     for droplet in found:
         own.update(str(tag).lower() for tag in droplet["tags"])
         destroy(cloud, int(droplet["id"]))
     _wait_until_gone(cloud, droplets, box.id)
-    images.remove_half_made(cloud, box.id)
     network.remove(cloud, box.id)
     for volume in _volumes(cloud, box.id):
         with suppress(Gone):
@@ -93,6 +93,19 @@ def _found(cloud: Cloud, droplets: Droplets, box: Box) -> list[Answer]:
         lambda: droplets.of_box(box.id) or None, cloud.timeouts.consistency_lag
     )
     return shown or []
+
+
+def _wait_until_saved(cloud: Cloud, number: int) -> None:
+    """Wait for a snapshot that a killed command has begun: it would stay, and cost."""
+
+    def is_idle() -> bool | None:
+        actions = cloud.all(f"droplets/{number}/actions", "actions")
+        saving = [one for one in actions if one.get("type") == "snapshot"]
+        busy = any(one.get("status") == "in-progress" for one in saving)
+        return None if busy else True
+
+    with suppress(Gone):
+        cloud.poller.until(is_idle, cloud.timeouts.gone)
 
 
 def _wait_until_gone(cloud: Cloud, droplets: Droplets, box: str) -> None:
