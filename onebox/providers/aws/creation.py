@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -43,6 +44,7 @@ class Plan:
     def parameters(self, meta: metadata.BoxMetadata) -> dict[str, Any]:
         """Return the parameters of RunInstances."""
         tags = metadata.to_tags(meta)
+        gib = math.ceil(max(self.disk, self.base.size) / (1 << 30))
         kinds = (*_TAGGED, "spot-instances-request") if self.spot else _TAGGED
         parameters: dict[str, Any] = {
             "ClientToken": self.token,
@@ -65,7 +67,7 @@ class Plan:
                     # With any other name EC2 adds a second disk.
                     "DeviceName": self.base.root,
                     "Ebs": {
-                        "VolumeSize": -(-max(self.disk, self.base.size) >> 30),
+                        "VolumeSize": gib,
                         "VolumeType": self.disk_type,
                         "Encrypted": True,
                         "DeleteOnTermination": not self.spot,
@@ -148,11 +150,11 @@ def _find_launched(
     """Return the instance of a call whose response was lost; else raise *error*."""
     if not errors.code(error).startswith("Idempotent"):
         try:
-            machine = instances.find_resources(cloud, region, meta.box).machine
+            instance = instances.find_resources(cloud, region, meta.box).instance
         except OneboxError as second:
             raise Unclear(second.message, next=second.next) from second
-        if machine is not None:
-            return machine
+        if instance is not None:
+            return instance
     return leave_unclear(error)
 
 

@@ -33,6 +33,7 @@ def checks(cloud: Cloud, network: Network, bases: Bases) -> list[Check]:
         [
             ("credentials last", partial(_lasting, cloud)),
             ("network", partial(_network, cloud, network)),
+            ("ssh", partial(_ssh, network)),
             ("may create", partial(_creating, cloud, network, bases)),
             ("may remove", partial(_removing, cloud)),
             ("quota on demand", partial(_quota, cloud, "on demand")),
@@ -88,6 +89,12 @@ def _network(cloud: Cloud, network: Network) -> Check:
     subnets = network.subnets(cloud.region)
     zones = ", ".join(one.zone for one in subnets)
     return Check("network", True, f"{subnets[0].vpc}, with subnets in {zones}")
+
+
+def _ssh(network: Network) -> Check:
+    if network.group:
+        return Check("ssh", True, f"as the rules of {network.group} allow")
+    return doctor.ssh_line(network.access)
 
 
 def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:

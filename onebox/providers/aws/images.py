@@ -68,15 +68,15 @@ class AMIs(ImageStore[Answer]):
     def create(self, box: Box, image: Image) -> None:
         """Save the disk of a stopped box, unless that has begun already."""
         self._remove_failed(image)
-        machine = instances.find_resources(self.cloud, self.region, box.id).machine
-        if machine is None:
+        instance = instances.find_resources(self.cloud, self.region, box.id).instance
+        if instance is None:
             raise UsageError(
                 f"{box.id} was a spot instance: only its disk is left, which cannot "
                 "be saved as an image",
                 next="--no-spot for the box that an image is saved from",
             )
-        metadata.check_owner(box.id, machine, box.tags)
-        if instances.state(machine) != "stopped":
+        metadata.check_owner(box.id, instance, box.tags)
+        if instances.state(instance) != "stopped":
             raise ProviderError(f"{box.id} must be stopped before it is saved")
         tags = metadata.image_tags(image)
         try:
@@ -84,7 +84,7 @@ class AMIs(ImageStore[Answer]):
                 "ec2",
                 "create_image",
                 self.region,
-                InstanceId=str(machine["InstanceId"]),
+                InstanceId=str(instance["InstanceId"]),
                 Name=image.id,
                 Description=f"onebox: {image.name}"[:255],
                 TagSpecifications=[

@@ -47,7 +47,7 @@ class BoxResources:
     volumes: Sequence[Answer] = ()
 
     @property
-    def machine(self) -> Answer | None:
+    def instance(self) -> Answer | None:
         """Return the live instance, None if only a disk is left."""
         alive = [one for one in self.instances if is_alive(one) and not swapping(one)]
         return max(alive, key=lambda one: _launched(one), default=None)
@@ -87,7 +87,7 @@ def find_resources(cloud: Cloud, region: str, box: str) -> BoxResources:
     """Return the instances of one box, and its volumes if no instance is alive."""
     instances = describe_instances(cloud, region, metadata.box_filters(box))
     resources = BoxResources(instances)
-    if resources.machine is not None:
+    if resources.instance is not None:
         return resources
     return BoxResources(
         instances,
@@ -132,8 +132,8 @@ def read_resources(
     A terminated instance without a disk is None too, unless EC2 terminated it for a
     reason of its own: then the box is "gone", with that reason.
     """
-    if resources.machine is not None:
-        return read_box(resources.machine, addressing, now)
+    if resources.instance is not None:
+        return read_box(resources.instance, addressing, now)
     disk, last = resources.kept, resources.last
     if disk is not None:
         return _of_disk(disk, last, addressing, now)

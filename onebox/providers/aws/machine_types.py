@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -85,13 +86,8 @@ def _in_region(
 ) -> list[Offer]:
     name, types = region.name, _types(cloud, region.name, requirements)
     names = [str(one["InstanceType"]) for one in types]
-    gib = -(
-        -max(
-            requirements.disk or region.disk,
-            requirements.image.disk if requirements.image else 0,
-        )
-        >> 30
-    )
+    least = requirements.image.disk if requirements.image else 0
+    gib = math.ceil(max(requirements.disk or region.disk, least) / (1 << 30))
     offered, known, spot, disk = cloud.together(
         [
             lambda: _offered(cloud, name, names),
@@ -190,13 +186,9 @@ def _named(cloud: Cloud, region: str, requirements: Requirements) -> list[Answer
 
 def _described(cloud: Cloud, region: str, names: Sequence[str]) -> list[Answer]:
     # A filter, not a list: EC2 refuses a list that holds one unknown name.
-    return list(
-        cloud.pages(
-            "describe_instance_types",
-            "InstanceTypes",
-            region,
-            Filters=metadata.filters({"instance-type": names}),
-        )
+    filters = metadata.filters({"instance-type": names})
+    return cloud.pages(
+        "describe_instance_types", "InstanceTypes", region, Filters=filters
     )
 
 

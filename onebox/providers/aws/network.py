@@ -41,6 +41,8 @@ class Network:
         my_ip: Returns this machine's public address.
 
     Attributes:
+        group: The security group in the settings, "" if they name none.
+
         access: The networks that may reach ssh.
     """
 
@@ -49,7 +51,7 @@ class Network:
     ) -> None:
         self._cloud = cloud
         self._subnet = settings.subnet
-        self._group = settings.security_group
+        self.group = settings.security_group
         self._private = settings.private
         self.access = SSHAccess(
             ssh_cidr=settings.ssh_cidr, private=self._private, my_ip=my_ip
@@ -82,8 +84,8 @@ class Network:
         onebox creates one group for each owner and VPC. It is free, and is deleted
         with the owner's last box.
         """
-        if self._group:
-            return [self._group]
+        if self.group:
+            return [self.group]
         present = self._ours(region, subnet.vpc, owner) or self._create(
             region, subnet.vpc, owner
         )
@@ -106,7 +108,7 @@ class Network:
         try:
             return create(self.groups(region, subnet, owner))
         except GroupGone:
-            if self._group:
+            if self.group:
                 raise
         return create(self.groups(region, subnet, owner))
 
@@ -165,7 +167,7 @@ class Network:
 
     def allow_my_ip(self, region: str, owner: str, attached: Sequence[str]) -> bool:
         """Open the owner's group to the networks of now alone; return if it changed."""
-        if self._group:
+        if self.group:
             return False
         found = self._cloud.pages(
             "describe_security_groups",

@@ -22,14 +22,14 @@ MakeInstance = Callable[[str, instances.BoxResources, BoxMetadata], Answer]
 
 def stop(cloud: Cloud, region: str, box: Box) -> None:
     """Stop a box and wait until it is off. A spot instance ends, its disk stays."""
-    machine = instances.find_resources(cloud, region, box.id).machine
-    if machine is None:
+    instance = instances.find_resources(cloud, region, box.id).instance
+    if instance is None:
         return
-    metadata.check_owner(box.id, machine, box.tags)
-    if instances.state(machine) in ("running", "pending"):
-        spot = instances.is_spot(machine)
+    metadata.check_owner(box.id, instance, box.tags)
+    if instances.state(instance) in ("running", "pending"):
+        spot = instances.is_spot(instance)
         operation = "terminate_instances" if spot else "stop_instances"
-        ids = [str(machine["InstanceId"])]
+        ids = [str(instance["InstanceId"])]
         with suppress(Gone):
             cloud.poller.until_free(
                 lambda: cloud.call("ec2", operation, region, InstanceIds=ids),
@@ -39,7 +39,7 @@ def stop(cloud: Cloud, region: str, box: Box) -> None:
             )
 
     def is_off() -> bool | None:
-        now = instances.find_resources(cloud, region, box.id).machine
+        now = instances.find_resources(cloud, region, box.id).instance
         return True if now is None or instances.state(now) == "stopped" else None
 
     cloud.poller.require(is_off, STEP_SECONDS, f"stopping {box.id}")
@@ -58,21 +58,21 @@ def start(
         NoCapacity: There is no room for it now; its disk stays.
     """
     resources = instances.find_resources(cloud, region, box.id)
-    machine = resources.machine
-    present = machine or resources.kept or resources.helper
+    instance = resources.instance
+    present = instance or resources.kept or resources.helper
     if present is None:
         raise Gone(f"nothing is left of {box.id}")
     metadata.check_owner(box.id, present, box.tags)
     stored = metadata.read(present)
     assert stored is not None  # its tags name the box
     meta = stored.with_deadline(deadline)
-    if machine is None:
-        machine = make_instance(region, resources, meta)
-        offer = replace(meta.offer, type=str(machine["InstanceType"]), spot=False)
+    if instance is None:
+        instance = make_instance(region, resources, meta)
+        offer = replace(meta.offer, type=str(instance["InstanceType"]), spot=False)
         meta = replace(meta, offer=offer)
-    elif instances.state(machine) in ("running", "pending"):
+    elif instances.state(instance) in ("running", "pending"):
         return
-    _renew_and_start(cloud, region, str(machine["InstanceId"]), meta)
+    _renew_and_start(cloud, region, str(instance["InstanceId"]), meta)
 
 
 def tag(

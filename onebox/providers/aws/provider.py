@@ -300,15 +300,15 @@ class AWS(Provider):
     def console(self, box: Box) -> str:
         """Return the last lines of the box's console."""
         region = self._region_of(box)
-        machine = instances.find_resources(self._cloud, region, box.id).machine
-        if machine is None:
+        instance = instances.find_resources(self._cloud, region, box.id).instance
+        if instance is None:
             return ""
         try:
             answer = self._cloud.call(
                 "ec2",
                 "get_console_output",
                 region,
-                InstanceId=machine["InstanceId"],
+                InstanceId=instance["InstanceId"],
                 Latest=True,
             )
         except Gone:
@@ -324,7 +324,7 @@ class AWS(Provider):
         """Record the box's new host key in its tags."""
         region = self._region_of(box)
         resources = instances.find_resources(self._cloud, region, box.id)
-        present = resources.machine or resources.kept
+        present = resources.instance or resources.kept
         if present is None:
             raise Gone(f"nothing is left of {box.id}")
         metadata.check_owner(box.id, present, box.tags)
@@ -343,8 +343,8 @@ class AWS(Provider):
     def allow_my_ip(self, box: Box) -> bool:
         """Open ssh to this machine's present address, and close it to the former."""
         region = self._region_of(box)
-        machine = instances.find_resources(self._cloud, region, box.id).machine
-        groups = machine.get("SecurityGroups", ()) if machine is not None else ()
+        instance = instances.find_resources(self._cloud, region, box.id).instance
+        groups = instance.get("SecurityGroups", ()) if instance is not None else ()
         ids = [str(group["GroupId"]) for group in groups]
         return bool(ids) and self._network.allow_my_ip(region, box.tags.owner, ids)
 

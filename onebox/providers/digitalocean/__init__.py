@@ -8,14 +8,17 @@ The provider `digitalocean`: boxes that are droplets.
 * metadata       ownership tags, and the description of a box in them
 * tag_api        create, assign and delete tags
 * instances      find droplets, and read one as a box
+* base_images    the image that a name such as "ubuntu-24.04" stands for
 * network        the firewall of a box, ssh access
 * ssh_keys       the ssh key that the create call needs
 * machine_types  the offers for some requirements
+* prices         prices that the API does not report
 * creation       create a droplet
-* deadline       the box reads its deadline at every boot
+* deadline       what enforces the deadline, and how a box reads it at every boot
 * self_destroy   the box deletes itself at its deadline
 * power          stop and start, and wait for actions
 * deletion       delete a box, and list what is left of it
 * images         saved images
-* doctor         the checks of `inv doctor`, and the scopes of the token
+* doctor         the checks of `inv doctor`
+* policy         the minimal scopes of the token
 """

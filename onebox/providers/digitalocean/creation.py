@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from onebox.errors import NoCapacity, ProviderError, Unclear, UsageError
+from onebox.errors import NoCapacity, ProviderError, Unclear
 from onebox.providers.base import Request
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.client import Answer, Cloud
@@ -16,37 +16,6 @@ from onebox.providers.digitalocean.settings import Settings
 from onebox.providers.kernel.user_data import user_data
 
 LARGEST_USER_DATA = 64 << 10
-
-# DigitalOcean's names for the environments of onebox.toml.
-_BASES = {
-    "ubuntu-24.04": "ubuntu-24-04-x64",
-    "ubuntu-22.04": "ubuntu-22-04-x64",
-    "debian-12": "debian-12-x64",
-    "debian-13": "debian-13-x64",
-}
-FIRST_BASE = "ubuntu-24.04"
-
-
-def base_slug(name: str) -> str:
-    """
-    Return DigitalOcean's name for an environment.
-
-    Args:
-        name: The environment's name, or what `Provider.base` has returned for it.
-
-    Raises:
-        UsageError: There is no such environment.
-    """
-    # `Provider.base` adds the number of the image.
-    name = name.split(" ")[0] or FIRST_BASE
-    if name in _BASES.values():
-        return name
-    if name not in _BASES:
-        raise UsageError(
-            f"DigitalOcean has no environment {name!r} that boxes can start from",
-            next=f"[image] base = one of: {', '.join(_BASES)}",
-        )
-    return _BASES[name]
 
 
 def body(request: Request, settings: Settings, image: str | int, key: str) -> Answer:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 
 from onebox.errors import Gone, NotAllowed, Unclear
-from onebox.providers import costs
 from onebox.providers.base import Box, Leftover
-from onebox.providers.digitalocean import images, metadata, network, tag_api
+from onebox.providers.digitalocean import images, metadata, network, prices, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import Droplets, check_all, read_offer
-
-# The price of a volume, in USD per GB and month.
-VOLUME_PRICE = 0.10
 
 
 def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
@@ -62,12 +58,16 @@ def leftovers(cloud: Cloud, droplets: Droplets, box: str) -> list[Leftover]:
         Leftover(
             "volume",
             str(one["id"]),
-            float(one.get("size_gigabytes") or 0) * VOLUME_PRICE / costs.HOURS_A_MONTH,
+            prices.volume(float(one.get("size_gigabytes") or 0)),
         )
         for one in _volumes(cloud, box)
     ]
     return left + [
-        Leftover("snapshot", str(one["id"]), images.price(one))
+        Leftover(
+            "snapshot",
+            str(one["id"]),
+            prices.snapshot(float(one.get("size_gigabytes") or 0)),
+        )
         for one in images.half_made(cloud, box)
     ]
 

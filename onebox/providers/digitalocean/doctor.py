@@ -12,36 +12,11 @@ from onebox.providers.digitalocean import errors
 from onebox.providers.digitalocean.client import Cloud
 from onebox.providers.digitalocean.instances import read_offer
 from onebox.providers.digitalocean.machine_types import Catalogue
+from onebox.providers.digitalocean.policy import SCOPES
 from onebox.providers.digitalocean.settings import Settings
 from onebox.providers.kernel import doctor
 from onebox.providers.kernel.ssh_access import SSHAccess
 
-# The scopes that a token needs for the whole life of a box.
-SCOPES = (
-    "account:read",
-    "droplet:create",
-    "droplet:read",
-    "droplet:update",
-    "droplet:delete",
-    "firewall:create",
-    "firewall:read",
-    "firewall:update",
-    "firewall:delete",
-    "image:create",
-    "image:read",
-    "image:update",
-    "image:delete",
-    "regions:read",
-    "sizes:read",
-    "snapshot:read",
-    "snapshot:delete",
-    "ssh_key:create",
-    "ssh_key:read",
-    "ssh_key:delete",
-    "tag:create",
-    "tag:read",
-    "tag:delete",
-)
 _READS = (
     "account/keys",
     "droplets",
@@ -55,9 +30,18 @@ _WRITES = ("account/keys", "droplets", "firewalls", "tags")
 
 
 def checks(
-    cloud: Cloud, catalogue: Catalogue, settings: Settings, access: SSHAccess
+    cloud: Cloud,
+    catalogue: Catalogue,
+    settings: Settings,
+    access: SSHAccess,
+    destroy_token: Callable[[], str],
 ) -> list[Check]:
-    """Return one line for each check."""
+    """
+    Return one line for each check.
+
+    Args:
+        destroy_token: Returns the token for boxes, see `deadline.destroy_token`.
+    """
     return doctor.run(
         [("token", partial(_token, cloud))],
         [
@@ -65,15 +49,10 @@ def checks(
             ("droplets", partial(_limit, cloud)),
             ("region", partial(_region, cloud, settings)),
             ("sizes", partial(_sizes, catalogue, settings)),
-            ("deadline", partial(_deadline, settings)),
+            ("deadline", partial(_deadline, settings, destroy_token)),
             ("ssh", partial(doctor.ssh_line, access)),
         ],
     )
-
-
-def policy() -> str:
-    """Return the scopes of a token, one a line, as DigitalOcean's form lists them."""
-    return "\n".join(SCOPES)
 
 
 def _token(cloud: Cloud) -> Check:
@@ -191,26 +170,9 @@ def _sizes(catalogue: Catalogue, settings: Settings) -> Check:
     )
 
 
-def _deadline(settings: Settings) -> Check:
-    if settings.destroy_token:
-        return Check(
-            "deadline", True, f"boxes delete themselves, with {settings.destroy_token}"
-        )
-    if settings.accept_no_watchdog:
-        return Check(
-            "deadline",
-            None,
-            "a box that is powered off is still billed, until inv sweep",
-            "inv sweep --print-cron",
-        )
-    return Check("deadline", False, NO_WATCHDOG, ACCEPT)
-
-
-NO_WATCHDOG = (
-    "DigitalOcean bills a droplet that is powered off in full, so a box costs money "
-    "after its deadline, until it is torn down"
-)
-ACCEPT = (
-    "[digitalocean] destroy_token = the name of a variable with a token for boxes to "
-    "delete themselves, or accept_no_watchdog = true and inv sweep --print-cron"
-)
+def _deadline(settings: Settings, destroy_token: Callable[[], str]) -> Check:
+    if destroy_token():
+        detail = f"boxes delete themselves, with {settings.destroy_token}"
+        return Check("deadline", True, detail)
+    detail = "a box that is powered off is still billed, until inv sweep"
+    return Check("deadline", None, detail, "inv sweep --print-cron")

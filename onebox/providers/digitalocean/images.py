@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
-from onebox.providers import costs
 from onebox.providers.base import Box, Image
 from onebox.providers.digitalocean import metadata, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
@@ -24,8 +23,6 @@ from onebox.providers.kernel.images import ImageStore, newest_first
 from onebox.providers.kernel.metadata import check_owner, identity
 
 GIGABYTE = 1 << 30
-# The price of a snapshot, in USD per GB and month.
-SNAPSHOT_PRICE = 0.06
 
 
 @dataclass(frozen=True)
@@ -224,12 +221,6 @@ def remove_half_made(cloud: Cloud, box: str) -> None:
     """Delete the snapshots of a box that a crash has left without a tag."""
     for snapshot in half_made(cloud, box):
         _remove(cloud, snapshot)
-
-
-def price(snapshot: Answer) -> float:
-    """Return the price of a snapshot an hour, in USD."""
-    size = float(snapshot.get("size_gigabytes") or 0)
-    return size * SNAPSHOT_PRICE / costs.HOURS_A_MONTH
 
 
 def _private(cloud: Cloud) -> list[Answer]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from onebox import formatting
 from onebox.errors import (
-    ConfigError,
     Gone,
     NotAllowed,
     OneboxError,
@@ -28,20 +27,24 @@ from onebox.providers.base import (
     Requirements,
 )
 from onebox.providers.digitalocean import (
+    base_images,
     creation,
+    deadline,
     deletion,
     doctor,
     images,
     machine_types,
     metadata,
     network,
+    policy,
     power,
+    prices,
     self_destroy,
     ssh_keys,
     tag_api,
 )
 from onebox.providers.digitalocean.client import Answer, Cloud
-from onebox.providers.digitalocean.errors import ACCOUNT, TOKEN, UnknownKey
+from onebox.providers.digitalocean.errors import ACCOUNT, UnknownKey
 from onebox.providers.digitalocean.instances import Droplets, check_all, read_box
 from onebox.providers.digitalocean.settings import Settings, Timeouts
 from onebox.providers.kernel import public_ip
@@ -49,7 +52,6 @@ from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.kernel.ssh_access import SSHAccess
 
 LAST_ACTIONS = 5
-TAG_STAYS = "removing it could take it off a box that is being created"
 
 
 class DigitalOcean(Provider):
@@ -73,7 +75,7 @@ class DigitalOcean(Provider):
     consistency_lag = Timeouts().consistency_lag
     poll_interval = Timeouts().poll_interval
     adopts = ("digitalocean",)
-    image_rate = images.SNAPSHOT_PRICE
+    image_rate = prices.SNAPSHOT
 
     def __init__(
         self,
@@ -85,13 +87,12 @@ class DigitalOcean(Provider):
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._settings = settings
-        self.stopped_is_free = bool(self._settings.destroy_token)
+        self.stopped_is_free = bool(settings.destroy_token)
         self._timeouts = timeouts or Timeouts()
         self._access = SSHAccess(
-            ssh_cidr=self._settings.ssh_cidr,
-            private=self._settings.private,
-            my_ip=my_ip,
+            ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=my_ip
         )
+        self._notes = (deadline.note(settings), *self._access.notes)
         self._environ = environ
         self._cloud = Cloud(self._timeouts)
         self._droplets = Droplets(self._cloud)
@@ -107,7 +108,7 @@ class DigitalOcean(Provider):
                 self._catalogue, requirements, self._settings.all_regions
             )
         # Checked here, before any work, and again in `create`.
-        self._check_deadline()
+        self._destroy_token()
         least = 0
         if requirements.image is not None:
             least = int(self._snapshot(requirements.image).get("min_disk_size") or 0)
@@ -120,25 +121,12 @@ class DigitalOcean(Provider):
         return limit == ACCOUNT or other.type == offer.type
 
     def egress_rate(self, place: str) -> float | None:
-        """
-        Return the highest price of a GB to the internet, in USD.
-
-        It is $0.01 a GiB beyond the free allowance of the month's droplets, which is
-        not deducted here (DigitalOcean, "Bandwidth Billing", as of 2026).
-        """
-        return 0.01
+        """Return the highest price of a GB to the internet, in USD."""
+        return prices.EGRESS
 
     def base(self, name: str = "", arch: str = "") -> str:
         """Return the image that a droplet starts from, and its number."""
-        slug = creation.base_slug(name)
-        try:
-            image = self._cloud.get(f"images/{slug}")["image"]
-        except Gone as error:
-            raise ProviderError(
-                f"DigitalOcean has no image {slug} any more",
-                next="another [image] base",
-            ) from error
-        return f"{slug} {image['id']}"
+        return base_images.exactly(self._cloud, name)
 
     def create(self, request: Request) -> Box:
         """Create the firewall and then the droplet, or return the box."""
@@ -146,7 +134,7 @@ class DigitalOcean(Provider):
         if found:
             droplet = creation.only_one(self._cloud, request, found)
             return self._box(droplet)
-        self._check_deadline()
+        self._destroy_token()
         image = self._image_for(request)
         owner = request.tags.owner
         key = ssh_keys.ensure(self._cloud, owner, request.user_key)
@@ -215,7 +203,8 @@ class DigitalOcean(Provider):
             found.append(FreeObject("ssh key", str(key["id"]), why=why))
         tag = metadata.tag("owner", owner)
         if everywhere and tag_api.exists(self._cloud, tag):
-            found.append(FreeObject("tag", tag, why=TAG_STAYS))
+            why = "removing it could take it off a box that is being created"
+            found.append(FreeObject("tag", tag, why=why))
         return found
 
     def remove_free(self, owner: str, resource: FreeObject) -> None:
@@ -262,15 +251,13 @@ class DigitalOcean(Provider):
 
     def checks(self) -> Sequence[Check]:
         """Check the token, limits, region, sizes and deadline."""
-        found = doctor.checks(
-            self._cloud, self._catalogue, self._settings, self._access
+        return doctor.checks(
+            self._cloud,
+            self._catalogue,
+            self._settings,
+            self._access,
+            self._destroy_token,
         )
-        try:
-            self._check_deadline()
-        except OneboxError as error:
-            if self._settings.destroy_token:
-                found.append(Check("destroy token", False, error.message, error.next))
-        return found
 
     def set_host_key(self, box: Box, host_key: str) -> Box:
         """Record the box's new host key in its tags."""
@@ -289,7 +276,7 @@ class DigitalOcean(Provider):
 
     def policy(self) -> str:
         """Return the scopes that the token needs."""
-        return doctor.policy()
+        return policy.document()
 
     def now(self) -> float:
         """Return the time by DigitalOcean's clock; the local one before a call."""
@@ -305,6 +292,9 @@ class DigitalOcean(Provider):
         if not self._settings.destroy_token or box.tags.kind != "box":
             return b""
         return self_destroy.post_boot_script(self._destroy_token(), self._cloud.address)
+
+    def _destroy_token(self) -> str:
+        return deadline.destroy_token(self._settings, self._environ, self._cloud.secret)
 
     def _post(self, request: Request, body: Answer) -> Answer:
         """Send the create call, and repeat it if its ssh key was deleted meanwhile."""
@@ -329,29 +319,6 @@ class DigitalOcean(Provider):
                 next="the same command again",
             ) from error
 
-    def _check_deadline(self) -> None:
-        """Raise ConfigError unless the box or `inv sweep` ends the billing."""
-        if self._settings.destroy_token:
-            self._destroy_token()
-        elif not self._settings.accept_no_watchdog:
-            raise ConfigError(doctor.NO_WATCHDOG, next=doctor.ACCEPT)
-
-    def _destroy_token(self) -> str:
-        name = self._settings.destroy_token
-        token = self._environ.get(name, "").strip()
-        if not token:
-            raise ConfigError(
-                f"[digitalocean] destroy_token names {name}, which is not set",
-                next=f"set {name} to a token with only the scope droplet:delete",
-            )
-        if token == self._cloud.secret:
-            raise ConfigError(
-                f"{name} holds the same token as {TOKEN}, which would put all of its "
-                "rights on the box",
-                next="create another one, with only the scope droplet:delete",
-            )
-        return token
-
     def _image_for(self, request: Request) -> str | int:
         least, image = 0, None
         if request.image is not None:
@@ -360,7 +327,7 @@ class DigitalOcean(Provider):
         disk = self._catalogue.disk(request.offer.type)
         creation.check_disk(request, disk, least)
         if image is None:
-            return creation.base_slug(request.base)
+            return base_images.slug(request.base)
         region = request.offer.place or self._settings.all_regions[0]
         self._images.bring(image, region)
         return int(image["id"])
@@ -401,16 +368,4 @@ class DigitalOcean(Provider):
         return box
 
     def _read(self, droplet: Answer) -> Box | None:
-        return read_box(droplet, self._settings, self._notes(), self._cloud.clock())
-
-    def _notes(self) -> tuple[str, ...]:
-        if self._settings.destroy_token:
-            notes = [
-                "at its deadline the box deletes itself, with everything on its disk",
-            ]
-        else:
-            notes = [
-                "at its deadline the box only powers itself off, and is still billed "
-                "until inv teardown or inv sweep deletes it (inv sweep --print-cron)",
-            ]
-        return (*notes, *self._access.notes)
+        return read_box(droplet, self._settings, self._notes, self._cloud.clock())

@@ -21,13 +21,13 @@ from onebox.errors import (
 from onebox.providers.base import HostKey, Request
 from onebox.providers.gcp import (
     base_images,
+    deletion,
     instances,
     machine_families,
     metadata,
     network,
 )
 from onebox.providers.gcp.client import Cloud, Exists
-from onebox.providers.gcp.deletion import clear
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import user_data
 
@@ -112,7 +112,7 @@ def _undo(cloud: Cloud, request: Request, error: OneboxError) -> None:
         Unclear: Something may be left.
     """
     try:
-        clear(cloud, request.box, request.tags, request.offer.place)
+        deletion.delete(cloud, request.box, request.tags, request.offer.place)
     except (NotAllowed, UsageError):
         # Not ours, or we lack permission, or the zone does not exist: in each case we
         # created nothing.
@@ -230,7 +230,7 @@ def _items(
     """Return the metadata items: description, ssh key, and the boot program."""
     user = user_data.USER
     items = {
-        metadata.RECORD: instances.record(request, source.system, notes),
+        metadata.RECORD: instances.request_record(request, source.system, notes),
         "ssh-keys": f"{user}:{' '.join(request.user_key.split()[:2])} {user}",
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",

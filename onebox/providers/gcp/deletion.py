@@ -6,7 +6,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from onebox.errors import Gone, NotAllowed, UsageError
+from onebox.errors import Gone
 from onebox.providers.base import Leftover, Tags
 from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, last
@@ -18,46 +18,14 @@ _BUSY = re.compile("notReady|NOT_READY|resourceInUse")
 _BUSY_SECONDS = 15.0
 
 
-def instance(cloud: Cloud, box: str, place: str = "") -> Any:
-    """Return the instance of this box id, None if it does not exist."""
-    doing = f"looking for box {box}"
-    if place:
-        try:
-            return cloud.ask("instances", "get", doing, zone=place, instance=box)
-        except Gone as error:
-            # If the project or the zone is what does not exist, the box still may.
-            if f"/instances/{box}'" in error.message:
-                return None
-            advice = "check [gcp] in onebox.toml"
-            raise UsageError(error.message, next=advice) from error
-    found = cloud.everywhere("instances", doing, filter=f'name = "{box}"')
-    return next((one for one in found if one.name == box), None)
-
-
-def own(cloud: Cloud, box: str, tags: Tags, place: str = "") -> Any:
-    """
-    Return the instance of this box, None if it does not exist.
-
-    Raises:
-        NotAllowed: It carries the labels of another box.
-    """
-    found = instance(cloud, box, place)
-    if found is not None and not metadata.is_owned(found.labels, box, tags):
-        raise NotAllowed(
-            f"instance {box} carries other labels than box {box}: it was not touched",
-            next="inv sweep lists your boxes",
-        )
-    return found
-
-
-def clear(cloud: Cloud, box: str, tags: Tags, place: str) -> None:
+def delete(cloud: Cloud, box: str, tags: Tags, place: str) -> None:
     """
     Delete the instance of a box and the disks that are left, and wait.
 
     Raises:
         NotAllowed: The instance belongs to another box; nothing was touched.
     """
-    found = own(cloud, box, tags, place)
+    found = instances.find_owned(cloud, box, tags, place)
     if found is not None:
         place = last(found.zone)
         _delete(cloud, "instances", f"deleting box {box}", zone=place, instance=box)
@@ -71,10 +39,10 @@ def clear(cloud: Cloud, box: str, tags: Tags, place: str) -> None:
 
 def leftovers(cloud: Cloud, box: str, place: str = "") -> list[Leftover]:
     """Return the instance, disks and addresses of a box that still exist."""
-    found = instance(cloud, box, place)
+    found = instances.find(cloud, box, place)
     left = []
     if found is not None:
-        known = instances.box(found)
+        known = instances.read_box(found)
         left.append(Leftover("instance", box, known.offer.price if known else None))
     left += [Leftover("disk", disk.name, None) for disk in _disks(cloud, box, place)]
     addresses = _labelled(cloud, "addresses", box, region=region_of(place))

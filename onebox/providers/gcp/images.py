@@ -18,7 +18,6 @@ from onebox.errors import (
 from onebox.providers.base import Box, Image
 from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, Exists
-from onebox.providers.gcp.deletion import own
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore, newest_first
@@ -30,7 +29,7 @@ _ADDRESS = re.compile(r"(?:.*/)?projects/([^/]+)/global/images/(family/)?([^/]+)
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
-def read(cloud: Cloud, image: str) -> Any:
+def get(cloud: Cloud, image: str) -> Any:
     """
     Return the resource of an image.
 
@@ -109,7 +108,7 @@ class ProjectImages(ImageStore[Any]):
     def read(self, resource: Any) -> Image | None:
         """Return a resource as an image, None if it is not one of onebox's."""
         record = metadata.read_record(resource.description)
-        tags = metadata.tags(resource.labels, record)
+        tags = metadata.read_tags(resource.labels, record)
         if tags is None:
             return None
         recipe = resource.labels.get("onebox-recipe", "")
@@ -131,7 +130,7 @@ class ProjectImages(ImageStore[Any]):
 
     def create(self, box: Box, image: Image) -> None:
         """Save the disk of a stopped box, in the region of the box, and wait."""
-        instance = own(self.cloud, box.id, box.tags, box.place)
+        instance = instances.find_owned(self.cloud, box.id, box.tags, box.place)
         if instance is None:
             raise Gone(
                 f"box {box.id} does not exist any more", next="inv image --rebuild"
@@ -181,7 +180,7 @@ class ProjectImages(ImageStore[Any]):
 
     def artifact(self, name: str) -> Any:
         """Return the image that Packer built in the project. Raises UsageError."""
-        return read(self.cloud, name)
+        return get(self.cloud, name)
 
     def mark(self, resource: Any, image: Image) -> Any:
         """Write description and labels of this image, unless they are there."""
@@ -206,7 +205,7 @@ class ProjectImages(ImageStore[Any]):
                 "label_fingerprint": resource.label_fingerprint,
             },
         )
-        return read(self.cloud, name)
+        return get(self.cloud, name)
 
     def adopt(self, artifact: str, image: Image) -> Image:
         """Turn an image of the project into *image*, under the name that it has."""

@@ -69,7 +69,7 @@ def read(labels: Mapping[str, str], record: Mapping[str, str]) -> BoxMetadata | 
     return BoxMetadata.from_pairs(pairs(labels, record))
 
 
-def tags(labels: Mapping[str, str], record: Mapping[str, str]) -> Tags | None:
+def read_tags(labels: Mapping[str, str], record: Mapping[str, str]) -> Tags | None:
     """Return whose an object is, None if it is not onebox's."""
     return kernel.read_tags(pairs(labels, record))
 

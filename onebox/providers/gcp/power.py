@@ -14,7 +14,6 @@ from onebox.providers.base import Box, Offer, Requirements
 from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.creation import scheduling
-from onebox.providers.gcp.deletion import own
 from onebox.providers.gcp.machine_families import plain
 from onebox.providers.gcp.machine_types import in_zone
 from onebox.providers.gcp.prices import Prices
@@ -32,7 +31,7 @@ _RESCUE_CPUS, _RESCUE_MEMORY = 2, 4 << 30
 
 def stop(cloud: Cloud, box: Box) -> None:
     """Stop the instance of a box and wait; one that is gone is fine."""
-    found = own(cloud, box.id, box.tags, box.place)
+    found = instances.find_owned(cloud, box.id, box.tags, box.place)
     if found is None or instances.state(found) == "stopped":
         return
     try:
@@ -59,7 +58,7 @@ def start(
 
         NoCapacity: There is no capacity for the smallest type either.
     """
-    found = own(cloud, box.id, box.tags, box.place)
+    found = instances.find_owned(cloud, box.id, box.tags, box.place)
     if found is None:
         raise Gone(f"box {box.id} does not exist any more", next="inv provision")
     if instances.state(found) == "stopping":
@@ -93,7 +92,7 @@ def why(cloud: Cloud, instance: Any) -> str:
         return "preempted"
     if "stop" in types:
         return "stopped"
-    stored = instances.read(instance)
+    stored = instances.read_metadata(instance)
     if stored is not None and stopped >= stored.deadline - _CLOSE_SECONDS:
         return "deadline"
     return "poweroff" if instances.state(instance) == "stopped" else ""
@@ -151,7 +150,7 @@ def _set_type(cloud: Cloud, instance: Any, offer: Offer, error: NoCapacity) -> N
         **place,
     )
     instance = cloud.ask("instances", "get", doing, **place)
-    stored = instances.read(instance)
+    stored = instances.read_metadata(instance)
     if stored is not None:
         changed = replace(
             stored,
@@ -159,7 +158,7 @@ def _set_type(cloud: Cloud, instance: Any, offer: Offer, error: NoCapacity) -> N
             notes=(*stored.notes, f"it is a {offer.type} now: {error.message}"),
             rescue=True,
         )
-        items = instances.metadata(instance)
+        items = instances.items(instance)
         items[metadata.RECORD] = metadata.box_record(changed)
         _set_items(cloud, instance, items, doing)
 
@@ -195,8 +194,8 @@ def _operation_types(cloud: Cloud, instance: Any, since: float) -> list[str]:
 
 def _items_until(instance: Any, deadline: float) -> dict[str, str]:
     """Return the metadata items of an instance with another deadline."""
-    items = instances.metadata(instance)
-    stored = instances.read(instance)
+    items = instances.items(instance)
+    stored = instances.read_metadata(instance)
     if stored is None:
         raise ProviderError(
             f"the deadline of {instance.name} is not recorded: it was not started",

@@ -142,8 +142,8 @@ class GCP(Provider):
     def get(self, box: str, place: str = "") -> Box | None:
         """Return this box, None if it does not exist."""
         _check_id(box)
-        instance = deletion.instance(self._cloud, box, place)
-        if instance is None or metadata.tags(instance.labels, {}) is None:
+        instance = instances.find(self._cloud, box, place)
+        if instance is None or metadata.read_tags(instance.labels, {}) is None:
             return None
         return self._box(instance)
 
@@ -155,7 +155,7 @@ class GCP(Provider):
         """
         self._rules.wait(self._rules.open(box.tags.owner))
         power.start(self._cloud, self._prices, box, deadline, self._clock)
-        instance = deletion.own(self._cloud, box.id, box.tags, box.place)
+        instance = instances.find_owned(self._cloud, box.id, box.tags, box.place)
         if instance is None:
             raise Gone(f"box {box.id} does not exist any more", next="inv provision")
         return self._box(instance)
@@ -168,7 +168,7 @@ class GCP(Provider):
         """Delete this one box and its disk; with the owner's last, the rules too."""
         _check_id(box.id)
         self._owners[box.id] = box.tags.owner
-        deletion.clear(self._cloud, box.id, box.tags, box.place)
+        deletion.delete(self._cloud, box.id, box.tags, box.place)
         self._rules.close(box.tags.owner)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
@@ -250,11 +250,11 @@ class GCP(Provider):
 
     def policy(self) -> str:
         """Return the minimal permissions, as a role definition for gcloud."""
-        return policy.policy()
+        return policy.document()
 
     def _box(self, instance: Any) -> Box:
         host_key, problem = host_keys.find(self._cloud, instance)
-        found = instances.box(instance, host_key, power.why(self._cloud, instance))
+        found = instances.read_box(instance, host_key, power.why(self._cloud, instance))
         if found is None:
             raise ProviderError(f"instance {last(instance.self_link)} is not onebox's")
         if problem:
@@ -265,7 +265,7 @@ class GCP(Provider):
 
 
 def _is_of(instance: Any, owner: str) -> bool:
-    tags = metadata.tags(instance.labels, instances.read_record(instance))
+    tags = metadata.read_tags(instance.labels, instances.read_record(instance))
     return tags is not None and tags.owner == owner
 
 

@@ -70,6 +70,8 @@ def credentials_line(
 
 def ssh_line(access: SSHAccess) -> Check:
     """Return the line about the networks that may reach the ssh port."""
+    if access.is_private:
+        return Check("ssh", True, "from private networks only")
     networks = ", ".join(access.networks())
     if access.is_world:
         detail = f"open to the whole world ({networks}; allow_world_ssh)"

@@ -131,7 +131,7 @@ def test_deadline(server: Server, open_provider: Open) -> None:
     assert "destroy_token" in no.next
     ends = lines(open_provider, destroy_token="DO_END", environ={"DO_END": ENDING})
     assert ends["deadline"].ok
-    assert lines(open_provider, destroy_token="DO_END")["destroy token"].ok is False
+    assert lines(open_provider, destroy_token="DO_END")["deadline"].ok is False
 
 
 def test_reach(server: Server, open_provider: Open) -> None:

@@ -58,7 +58,7 @@ def test_metadata_is_read_from_labels_and_record_as_it_was_written(tags: Tags) -
     """The record keeps in full what a label cuts."""
     labels = metadata.labels("ob-1", tags)
     assert metadata.read(labels, record(tags)) == metadata_of(tags)
-    assert metadata.tags(labels, record(tags)) == tags
+    assert metadata.read_tags(labels, record(tags)) == tags
     assert metadata.is_owned(labels, "ob-1", tags)
 
 

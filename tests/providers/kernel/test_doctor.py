@@ -91,11 +91,12 @@ def test_credentials_that_expire_soon_are_worth_a_remark(
 def test_an_open_ssh_port_is_worth_a_remark() -> None:
     """The user has allowed it, so it is not wrong."""
 
-    def line(ssh_cidr: str) -> Check:
-        access = SSHAccess(
-            ssh_cidr=ssh_cidr, private=False, my_ip=lambda: "203.0.113.7"
-        )
-        return ssh_line(access)
+    def line(ssh_cidr: str, private: bool = False) -> Check:
+        def my_ip() -> str:
+            return "203.0.113.7"
+
+        return ssh_line(SSHAccess(ssh_cidr=ssh_cidr, private=private, my_ip=my_ip))
 
     assert line("") == Check("ssh", True, "from 203.0.113.7/32")
     assert line("0.0.0.0/0").ok is None
+    assert line("", private=True) == Check("ssh", True, "from private networks only")

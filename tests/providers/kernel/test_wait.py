@@ -1,6 +1,8 @@
-"""The loop that repeats a question until it has an answer or a deadline passes."""
+"""The loop that repeats a question or an action until it succeeds or time is up."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 
@@ -70,3 +72,44 @@ def test_what_takes_too_long_is_an_error_of_the_provider() -> None:
     """A deadline that passes is a ProviderError, as for any other call."""
     with pytest.raises(ProviderError, match="the disk has taken longer than 9 s"):
         Poller(lambda seconds: None, None).require(lambda: None, 9.0, "the disk")
+
+
+def refused(*messages: str) -> Callable[[], str]:
+    """Return an action that fails with these messages, one a time, then succeeds."""
+    left = list(messages)
+
+    def act() -> str:
+        if left:
+            raise ProviderError(left.pop(0))
+        return "done"
+
+    return act
+
+
+def is_busy(error: ProviderError) -> bool:
+    """Return whether an error of `refused` means that the object is busy."""
+    return error.message.startswith("busy")
+
+
+def test_an_action_is_repeated_while_its_object_is_busy() -> None:
+    """Its result is returned as soon as the object is free."""
+    clock = Clock()
+    poller = Poller(clock.sleep, clock)
+    assert poller.until_free(refused("busy", "busy"), 60.0, is_busy) == "done"
+    assert clock.pauses == [1.0, 1.5]
+
+
+def test_an_object_that_stays_busy_ends_in_its_last_error() -> None:
+    """The error of the last attempt is raised when the time is up."""
+    act = refused(*(f"busy {number}" for number in range(100)))
+    clock = Clock()
+    with pytest.raises(ProviderError, match="busy 3"):
+        Poller(clock.sleep, clock).until_free(act, 4.0, is_busy)
+
+
+def test_an_action_that_is_refused_is_not_repeated() -> None:
+    """Any other error than that of a busy object is raised at once."""
+    clock = Clock()
+    with pytest.raises(ProviderError, match="refused"):
+        Poller(clock.sleep, clock).until_free(refused("refused"), 60.0, is_busy)
+    assert clock.pauses == []
