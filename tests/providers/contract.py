@@ -185,21 +185,21 @@ class ProviderContract:
         provider.find(mine.tags.owner)
         assert provider.get(foreign.id) == foreign
 
-    def test_free_things_go_with_the_last_box(
+    def test_free_objects_go_with_the_last_box(
         self, provider: Provider, make_request: Make
     ) -> None:
         """What costs nothing stays while a box uses it, and can be removed after."""
         box = provider.create(make_request())
         owner = box.tags.owner
-        for thing in provider.free_objects(owner):
-            assert box.id in thing.why
+        for resource in provider.free_objects(owner):
+            assert box.id in resource.why
             with pytest.raises(ProviderError):
-                provider.remove_free(owner, thing)
+                provider.remove_free(owner, resource)
         provider.delete(box)
         remove_free_objects(provider, owner, box.id)
         assert not provider.free_objects(owner, [box.id])
 
-    def test_free_things_of_another_stay(
+    def test_free_objects_of_another_stay(
         self, provider: Provider, make_request: Make
     ) -> None:
         """What is another owner's is not told of to us, and not removed for us."""
@@ -210,9 +210,9 @@ class ProviderContract:
         owner = request.tags.owner
         assert not provider.free_objects(owner, [foreign.id], everywhere=True)
         before = provider.free_objects(foreign.tags.owner)
-        for thing in before:
+        for resource in before:
             with pytest.raises(NotAllowed):
-                provider.remove_free(owner, thing)
+                provider.remove_free(owner, resource)
         assert provider.free_objects(foreign.tags.owner) == before
         provider.delete(foreign)
         remove_free_objects(provider, foreign.tags.owner, foreign.id)
@@ -402,7 +402,7 @@ class CloudContract(ProviderContract):
         walls = world.walls(box.tags.owner)
         assert walls
         told = {left.id for left in provider.leftovers(box.id)}
-        told |= {thing.id for thing in provider.free_objects(box.tags.owner)}
+        told |= {resource.id for resource in provider.free_objects(box.tags.owner)}
         assert walls <= told
         provider.delete(box)
         remove_free_objects(provider, box.tags.owner, box.id)
@@ -424,9 +424,9 @@ def an_image(request: Request, name: str = "image") -> Image:
 
 def remove_free_objects(provider: Provider, owner: str, *gone: str) -> None:
     """Remove what costs nothing and nobody uses, as a teardown does."""
-    for thing in provider.free_objects(owner, gone):
-        if not thing.why:
-            provider.remove_free(owner, thing)
+    for resource in provider.free_objects(owner, gone):
+        if not resource.why:
+            provider.remove_free(owner, resource)
 
 
 def _foreign(tags: Tags) -> Tags:

@@ -194,7 +194,7 @@ def _firewalls_untold(provider: Provider, world: World) -> Calls:
     def free_objects(owner: str, gone: Any = (), **more: Any) -> list[FreeObject]:
         return []
 
-    return {"leftovers": leftovers, "free_things": free_objects}
+    return {"leftovers": leftovers, "free_objects": free_objects}
 
 
 def _delete_leaves_the_firewall(provider: Provider, world: World) -> Calls:
@@ -233,8 +233,8 @@ def _refused_leaves(provider: Provider, world: World) -> Calls:
     return {"create": create}
 
 
-def _free_things_of_all(provider: Provider, world: World) -> Calls:
-    def remove(owner: str, thing: FreeObject) -> None:
+def _free_objects_of_all(provider: Provider, world: World) -> Calls:
+    def remove(owner: str, resource: FreeObject) -> None:
         """Remove it whatever uses it: as far as that shows, it does."""
 
     return {"remove_free": remove}
@@ -337,9 +337,9 @@ FAULTS = [
         _refused_leaves,
     ),
     Fault(
-        "free things are removed though a box uses them",
-        "test_free_things_go_with_the_last_box",
-        _free_things_of_all,
+        "free objects are removed though a box uses them",
+        "test_free_objects_go_with_the_last_box",
+        _free_objects_of_all,
         _NO_FIREWALL,
     ),
 ]

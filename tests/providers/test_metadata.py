@@ -40,7 +40,7 @@ METADATA = st.builds(
         version=WORDS,
         kind=st.sampled_from(["box", "builder", "image"]),
     ),
-    size=st.builds(
+    offer=st.builds(
         Offer,
         name=WORDS,
         type=WORDS,

@@ -360,8 +360,8 @@ _REFUSALS: dict[str, Refusal] = {
 }
 
 
-def _tag(thing: Any, key: str) -> str:
-    return next((str(t["value"]) for t in thing.get_tags() if t["key"] == key), "")
+def _tag(resource: Any, key: str) -> str:
+    return next((str(t["value"]) for t in resource.get_tags() if t["key"] == key), "")
 
 
 def _parameters(

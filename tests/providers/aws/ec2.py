@@ -491,8 +491,8 @@ def create_image(
     ami.gib = backend.get_volume(block.volume_id).size
     for specification in wanted.get("TagSpecifications", ()):
         tags = {tag["Key"]: tag["Value"] for tag in specification["Tags"]}
-        thing = ami if specification["ResourceType"] == "image" else ami.ebs_snapshot
-        thing.add_tags(tags)
+        resource = ami if specification["ResourceType"] == "image" else ami.ebs_snapshot
+        resource.add_tags(tags)
     backend.amis[ami.id] = ami
     account.saved(one, ami)
     account.born[ami.id] = time.monotonic()

@@ -156,8 +156,8 @@ def test_what_is_not_taken_over(provider: AWS, account: Account) -> None:
     assert made.id not in backend.amis
 
 
-def _tags(thing: Any) -> dict[str, str]:
-    return {one["key"]: one["value"] for one in thing.get_tags()}
+def _tags(resource: Any) -> dict[str, str]:
+    return {one["key"]: one["value"] for one in resource.get_tags()}
 
 
 def _some(backend: Any) -> str:

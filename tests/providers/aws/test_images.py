@@ -122,8 +122,8 @@ class TestSaved:
         assert (image.arch, image.disk) == ("x86_64", 20 << 30)
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
-        for thing in (saved, saved.ebs_snapshot):
-            tags = {tag["key"]: tag["value"] for tag in thing.get_tags()}
+        for resource in (saved, saved.ebs_snapshot):
+            tags = {tag["key"]: tag["value"] for tag in resource.get_tags()}
             assert tags["onebox:owner"] == image.tags.owner
             assert tags["onebox:image"] == image.id
         provider.delete_image(image)

@@ -131,8 +131,10 @@ class TestRules:
         google.project.firewalls.update(kept)
         google.project.firewalls["theirs"] = {"name": "theirs", "description": "{}"}
         provider.find(box.tags.owner, everywhere=True)
-        things = provider.free_objects(box.tags.owner)
-        assert {thing.id: thing.why for thing in things} == dict.fromkeys(kept, "")
+        resources = provider.free_objects(box.tags.owner)
+        assert {resource.id: resource.why for resource in resources} == dict.fromkeys(
+            kept, ""
+        )
         remove_free_objects(provider, box.tags.owner)
         assert list(google.project.firewalls) == ["theirs"]
 

@@ -16,16 +16,16 @@ from .conftest import Make, when_up
 from .server import Server
 
 
-def kinds(things: Sequence[FreeObject]) -> dict[str, bool]:
+def kinds(resources: Sequence[FreeObject]) -> dict[str, bool]:
     """Return of each kind whether it may go."""
-    return {thing.kind: not thing.why for thing in things}
+    return {resource.kind: not resource.why for resource in resources}
 
 
 def remove_all(provider: DigitalOcean, owner: str, *gone: str) -> None:
     """Remove whatever may go."""
-    for thing in provider.free_objects(owner, gone):
-        if not thing.why:
-            provider.remove_free(owner, thing)
+    for resource in provider.free_objects(owner, gone):
+        if not resource.why:
+            provider.remove_free(owner, resource)
 
 
 def ended_by_itself(server: Server, provider: DigitalOcean, make_request: Make) -> Box:
@@ -100,7 +100,7 @@ class TestKey:
         assert len(server.world.keys) == 1
 
 
-class TestFreeThings:
+class TestFreeObjects:
     def test_go_with_the_last_box(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
@@ -108,12 +108,12 @@ class TestFreeThings:
         request = make_request()
         owner = request.tags.owner
         box = when_up(provider, provider.create(request))
-        things = provider.free_objects(owner)
-        assert kinds(things) == {"firewall": False, "ssh key": False}
-        assert all(box.id in thing.why for thing in things)
-        for thing in things:
+        resources = provider.free_objects(owner)
+        assert kinds(resources) == {"firewall": False, "ssh key": False}
+        assert all(box.id in resource.why for resource in resources)
+        for resource in resources:
             with pytest.raises(ProviderError, match=box.id):
-                provider.remove_free(owner, thing)
+                provider.remove_free(owner, resource)
         provider.delete(box)
         remove_all(provider, owner)
         assert not server.world.keys
@@ -128,11 +128,11 @@ class TestFreeThings:
         """What a box leaves that ended itself goes at once where that is known."""
         box = ended_by_itself(server, provider, make_request)
         owner = box.tags.owner
-        things = provider.free_objects(owner)
-        assert kinds(things) == {"firewall": False, "ssh key": True}
-        assert "may still be created" in things[0].why
-        things = provider.free_objects(owner, [box.id])
-        assert kinds(things) == {"firewall": True, "ssh key": True}
+        resources = provider.free_objects(owner)
+        assert kinds(resources) == {"firewall": False, "ssh key": True}
+        assert "may still be created" in resources[0].why
+        resources = provider.free_objects(owner, [box.id])
+        assert kinds(resources) == {"firewall": True, "ssh key": True}
         remove_all(provider, owner, box.id)
         assert not server.world.firewalls
         assert metadata.tag("box", box.id) not in server.world.tags
@@ -153,8 +153,8 @@ class TestFreeThings:
         """Another owner's things are neither told of nor removed."""
         box = ended_by_itself(server, provider, make_request)
         assert not provider.free_objects("somebodyelse", [box.id])
-        for thing in provider.free_objects(box.tags.owner, [box.id]):
+        for resource in provider.free_objects(box.tags.owner, [box.id]):
             with pytest.raises(NotAllowed):
-                provider.remove_free("somebodyelse", thing)
+                provider.remove_free("somebodyelse", resource)
         assert server.world.firewalls
         assert server.world.keys
