@@ -125,6 +125,15 @@ def test_an_object_of_another_identity_is_not_touched(
         check_owner("droplet 7", other, identity(TAGS, "ob-1"))
 
 
+@pytest.mark.parametrize("missing", list(identity(TAGS, "ob-1")))
+def test_an_object_that_lacks_a_pair_is_not_touched(missing: str) -> None:
+    """An owner that is not recorded is not the owner that is expected."""
+    expected = identity(TAGS, "ob-1")
+    found = {key: value for key, value in expected.items() if key != missing}
+    with pytest.raises(NotAllowed, match="was not touched"):
+        check_owner("droplet 7", found, expected)
+
+
 def test_the_identity_of_a_box_includes_its_id() -> None:
     """Two boxes may have the same name, one after the other."""
     expected = identity(TAGS, "ob-1")
