@@ -189,7 +189,7 @@ class Network:
     def _networks(
         self, region: str, vpc: str, *, refresh: bool = False
     ) -> Sequence[str]:
-        """Return the networks to let in: of all private ones, only the VPC's own."""
+        """Return the networks that may reach ssh; the VPC's own for private boxes."""
         if not self.access.is_private:
             return self.access.networks(refresh=refresh)
         if vpc not in self._ranges:
@@ -205,15 +205,15 @@ class Network:
         return self._ranges[vpc]
 
     def _describe_subnets(self, region: str) -> list[Subnet]:
-        asked: dict[str, Any] = {
+        query: dict[str, Any] = {
             "Filters": metadata.filters(
                 {"default-for-az": ["true"], "state": ["available"]}
             )
         }
         if self._subnet:
-            asked = {"SubnetIds": [self._subnet]}
+            query = {"SubnetIds": [self._subnet]}
         try:
-            found = self._cloud.pages("describe_subnets", "Subnets", region, **asked)
+            found = self._cloud.pages("describe_subnets", "Subnets", region, **query)
         except Gone as error:
             raise UsageError(
                 f"there is no subnet {self._subnet} in {region}",

@@ -37,7 +37,7 @@ def ensure(cloud: Cloud, owner: str, box: str, networks: Sequence[str]) -> bool:
             found = of_box(cloud, box)
     for double in found[1:]:
         _delete(cloud, double)
-    if found and not _lets_in(found[0], networks):
+    if found and not _opens_only(found[0], networks):
         cloud.put(f"firewalls/{found[0]['id']}", _rules(owner, box, networks))
         return True
     return False
@@ -176,8 +176,8 @@ def _rules(owner: str, box: str, networks: Sequence[str]) -> Answer:
     }
 
 
-def _lets_in(found: Answer, networks: Sequence[str]) -> bool:
-    """Return whether a firewall lets in these networks to ssh, and nothing else."""
+def _opens_only(found: Answer, networks: Sequence[str]) -> bool:
+    """Return whether a firewall opens ssh to these networks, and nothing else."""
     rules = found.get("inbound_rules") or []
     if len(rules) != 1:
         return False

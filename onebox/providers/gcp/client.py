@@ -68,7 +68,7 @@ class Cloud:
             first_pause=0.5,
             longest_pause=16.0,
             throttled_seconds=120.0,
-            longest_asked=16.0,
+            longest_demanded=16.0,
         )
         self.poller = Poller(sleep, first=0.4, longest=2.0)
         self._timeout = timeout

@@ -84,8 +84,8 @@ def read_box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
     """
     Return an instance as a box, None if it is not onebox's.
 
-    A running instance without a known host key is still starting: a client could
-    not tell it from an impostor.
+    A running instance without a known host key is still starting, because a client
+    could not verify it.
     """
     stored = read_metadata(instance)
     if stored is None:

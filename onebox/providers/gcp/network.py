@@ -75,7 +75,7 @@ class Rules:
         networks = self.access.networks(refresh=refresh)
         present = self._present(owner)
         begun = []
-        for rule in self._wanted(owner, networks):
+        for rule in self._expected(owner, networks):
             found = present.get(rule["name"])
             if found is None:
                 begun += self._change("insert", rule)
@@ -103,7 +103,7 @@ class Rules:
             self.wait(self.open(owner))
 
     def of_owner(self, owner: str) -> list[str]:
-        """Return the names of the owner's rules, for whatever network."""
+        """Return the names of the owner's rules, in all networks."""
         listed = self._cloud.list(
             "firewalls", "looking at firewall rules", **self._place()
         )
@@ -137,7 +137,7 @@ class Rules:
         """Return the names of the rules that still exist."""
         return list(self._present(owner))
 
-    def _wanted(self, owner: str, networks: tuple[str, ...]) -> list[dict[str, Any]]:
+    def _expected(self, owner: str, networks: tuple[str, ...]) -> list[dict[str, Any]]:
         """Return the two rules, as the API expects them."""
         tag = self.tag(owner)
         common = {
@@ -226,17 +226,17 @@ def _owner(rule: Any) -> str:
     return ""
 
 
-def _agrees(found: Any, wanted: dict[str, Any]) -> bool:
+def _agrees(found: Any, expected: dict[str, Any]) -> bool:
     """Return whether a rule needs no correction."""
     ports = [
         (one.I_p_protocol, list(one.ports)) for one in (*found.allowed, *found.denied)
     ]
     return (
         ports == [("tcp", ["22"])]
-        and bool(found.allowed) == ("allowed" in wanted)
-        and list(found.source_ranges) == wanted["source_ranges"]
-        and list(found.target_tags) == wanted["target_tags"]
-        and found.priority == wanted["priority"]
-        and last(found.network) == last(wanted["network"])
+        and bool(found.allowed) == ("allowed" in expected)
+        and list(found.source_ranges) == expected["source_ranges"]
+        and list(found.target_tags) == expected["target_tags"]
+        and found.priority == expected["priority"]
+        and last(found.network) == last(expected["network"])
         and not found.disabled
     )

@@ -23,7 +23,7 @@ class Exists(ProviderError):
 
 
 class RetryAfter(Exception):
-    """An error, together with the pause in seconds that the server asked for."""
+    """An error, together with the pause in seconds that the server demands."""
 
     def __init__(self, error: OneboxError, seconds: float) -> None:
         super().__init__(error.message)
@@ -37,7 +37,7 @@ class Refusal:
     An error response of an API.
 
     Attributes:
-        call: What was asked for, as in "RunInstances in us-east-1".
+        call: The call, as in "RunInstances in us-east-1".
 
         code: The API's own code for the error, "" if it has none.
 

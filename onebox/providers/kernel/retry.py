@@ -28,8 +28,8 @@ def leave_unclear(error: OneboxError) -> NoReturn:
     """
     Raise the error of a call that failed after an attempt without a response.
 
-    Expired credentials, throttling and a broken network say nothing about the earlier
-    attempt, which may have taken effect. Any other refusal is final.
+    Expired credentials, throttling and a broken network do not show whether the earlier
+    attempt has taken effect. Any other refusal is final.
     """
     if isinstance(error, (NotAllowed, Throttled, Unanswered)):
         raise Unclear(error.message, next=error.next) from error
@@ -50,7 +50,7 @@ class Retry:
         throttled_seconds: How long to wait in total while the API throttles. A pause
             that would exceed it is not begun.
 
-        longest_asked: The longest pause that the server can ask for; a longer one is
+        longest_demanded: The longest pause that the server can demand; a longer one is
             shortened to it.
     """
 
@@ -59,7 +59,7 @@ class Retry:
     first_pause: float = 1.0
     longest_pause: float = 20.0
     throttled_seconds: float = 300.0
-    longest_asked: float = float("inf")
+    longest_demanded: float = float("inf")
 
     def call(
         self,
@@ -88,8 +88,8 @@ class Retry:
         while True:
             try:
                 return attempt()
-            except RetryAfter as asked:
-                error, pause = asked.error, min(asked.seconds, self.longest_asked)
+            except RetryAfter as demand:
+                error, pause = demand.error, min(demand.seconds, self.longest_demanded)
             except OneboxError as failure:
                 error, pause = failure, self._pause(tries)
             tries += 1

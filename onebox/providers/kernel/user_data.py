@@ -161,7 +161,8 @@ def _sshd(host_key: str) -> str:
     return _SSHD.format(line=line)
 
 
-# The timer comes first and needs only systemd, so the box ends whatever fails later.
+# The timer comes first and needs only systemd, so the box ends even if a later step
+# fails.
 # `armed` is the time of this boot, so that a reboot does not prolong anything.
 _ARM = """\
 # onebox: arm this box, at every boot.

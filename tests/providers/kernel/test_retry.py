@@ -96,7 +96,7 @@ def test_throttling_is_waited_for_up_to_a_budget() -> None:
 def test_the_pause_that_the_server_asks_for_is_taken() -> None:
     """Retry-After replaces the pause, as far as that is granted."""
     pauses: list[float] = []
-    policy = make(pauses, longest_asked=16.0)
+    policy = make(pauses, longest_demanded=16.0)
     asked = [RetryAfter(Throttled("slow down"), s) for s in (7.0, 1000.0)]
     assert policy.call(failing(*asked)) == "done"
     assert pauses == [7.0, 16.0]
