@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -49,14 +49,14 @@ class BoxResources:
     @property
     def instance(self) -> Answer | None:
         """Return the live instance, None if only a disk is left."""
-        alive = [one for one in self.instances if is_alive(one) and not swapping(one)]
-        return max(alive, key=lambda one: _launched(one), default=None)
+        return _latest(
+            one for one in self.instances if is_alive(one) and not swapping(one)
+        )
 
     @property
     def helper(self) -> Answer | None:
         """Return the live instance that waits for the kept disk."""
-        alive = [one for one in self.instances if is_alive(one) and swapping(one)]
-        return max(alive, key=lambda one: _launched(one), default=None)
+        return _latest(one for one in self.instances if is_alive(one) and swapping(one))
 
     @property
     def kept(self) -> Answer | None:
@@ -79,8 +79,7 @@ class BoxResources:
     @property
     def last(self) -> Answer | None:
         """Return the instance that was terminated last."""
-        ended = [one for one in self.instances if not is_alive(one)]
-        return max(ended, key=lambda one: _launched(one), default=None)
+        return _latest(one for one in self.instances if not is_alive(one))
 
 
 def find_resources(cloud: Cloud, region: str, box: str) -> BoxResources:
@@ -267,6 +266,10 @@ def _created(instance: Answer) -> float:
         for card in instance.get("NetworkInterfaces", ())
     ]
     return min((t for t in times if t), default=_launched(instance))
+
+
+def _latest(instances: Iterable[Answer]) -> Answer | None:
+    return max(instances, key=_launched, default=None)
 
 
 def _launched(instance: Answer) -> float:

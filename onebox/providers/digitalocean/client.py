@@ -79,9 +79,9 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
         )
         self._retry = Retry(
             sleep,
-            attempts=timeouts.tries,
-            first_pause=timeouts.pause,
-            throttled_seconds=timeouts.limited,
+            attempts=timeouts.attempts,
+            first_pause=timeouts.first_pause,
+            throttled_seconds=timeouts.throttled,
         )
         self.clock = ServerClock(clock)
         try:
@@ -206,7 +206,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
         # The server may close a kept connection during a request, whose outcome is
         # unclear then. So each request that changes something has a new connection.
         session = self._session if method == "GET" else requests.Session()
-        end = time.monotonic() + self.timeouts.whole
+        end = time.monotonic() + self.timeouts.request
         try:
             with session.request(
                 method,
@@ -226,7 +226,7 @@ class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
                 for chunk in response.iter_content(1 << 16):
                     data += chunk
                     if time.monotonic() > end:
-                        raise _CutError(f"no end after {self.timeouts.whole:.0f} s")
+                        raise _CutError(f"no end after {self.timeouts.request:.0f} s")
                 return response.status_code, response.headers, data
         except requests.RequestException as error:
             self._failed(error)

@@ -63,7 +63,7 @@ def post(cloud: Cloud, droplets: Droplets, request: Request, body: Answer) -> An
         Unclear: The droplet does not show so far.
     """
     unclear: Exception | None = None
-    for _ in range(cloud.timeouts.creates):
+    for _ in range(cloud.timeouts.create_attempts):
         try:
             droplet: Answer = cloud.post("droplets", body)["droplet"]
             droplets.remember(request.box, droplet)

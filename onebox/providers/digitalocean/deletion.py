@@ -77,7 +77,7 @@ def destroy(cloud: Cloud, number: int) -> None:
     with suppress(Gone):
         cloud.poller.until_free(
             lambda: cloud.delete(f"droplets/{number}"),
-            cloud.timeouts.gone,
+            cloud.timeouts.deletion,
             lambda error: isinstance(error, Pending),
         )
 
@@ -105,11 +105,11 @@ def _wait_until_saved(cloud: Cloud, number: int) -> None:
         return None if busy else True
 
     with suppress(Gone):
-        cloud.poller.until(is_idle, cloud.timeouts.gone)
+        cloud.poller.until(is_idle, cloud.timeouts.deletion)
 
 
 def _wait_until_gone(cloud: Cloud, droplets: Droplets, box: str) -> None:
-    seconds = cloud.timeouts.gone
+    seconds = cloud.timeouts.deletion
     gone = cloud.poller.until(lambda: not droplets.of_box(box) or None, seconds)
     if gone is None:
         raise Unclear(

@@ -106,7 +106,7 @@ class Snapshots(ImageStore[Answer]):
         super().delete(image)
         if not tags:
             return
-        gone = self.cloud.timeouts.gone
+        gone = self.cloud.timeouts.deletion
         wait_for(self.cloud, "", lambda: not self.find(image.id), gone)
         tag_api.delete_unused(self.cloud, tags)
 
@@ -183,7 +183,7 @@ class Snapshots(ImageStore[Answer]):
 
         action = cloud.poller.until_free(
             begin,
-            cloud.timeouts.tries * cloud.timeouts.poll_interval,
+            cloud.timeouts.attempts * cloud.timeouts.poll_interval,
             lambda error: isinstance(error, Pending),
         )
         wait_for(cloud, f"{path}/{action['id']}", is_listed, cloud.timeouts.image)

@@ -97,7 +97,9 @@ class DigitalOcean(Provider):
         self._cloud = Cloud(self._timeouts)
         self._droplets = Droplets(self._cloud)
         self._images = images.Snapshots(self._cloud, self._droplets)
-        self._catalogue = machine_types.Catalogue(self._cloud, self._timeouts.prices)
+        self._catalogue = machine_types.Catalogue(
+            self._cloud, self._timeouts.price_cache
+        )
         self.consistency_lag = self._timeouts.consistency_lag
         self.poll_interval = self._timeouts.poll_interval
 

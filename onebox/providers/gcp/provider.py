@@ -257,11 +257,8 @@ class GCP(Provider):
         found = instances.read_box(instance, host_key, power.why(self._cloud, instance))
         if found is None:
             raise ProviderError(f"instance {last(instance.self_link)} is not onebox's")
-        if problem:
-            found = dataclasses.replace(found, notes=(*found.notes, problem))
-        if self._settings.jump:
-            found = dataclasses.replace(found, jump=self._settings.jump)
-        return found
+        notes = (*found.notes, problem) if problem else found.notes
+        return dataclasses.replace(found, notes=notes, jump=self._settings.jump)
 
 
 def _is_of(instance: Any, owner: str) -> bool:

@@ -24,17 +24,17 @@ CIDR = "203.0.113.7/32"
 TIMEOUTS = Timeouts(
     connect=5,
     read=20,
-    whole=30,
-    tries=4,
-    pause=0.01,
-    limited=2.5,
+    request=30,
+    attempts=4,
+    first_pause=0.01,
+    throttled=2.5,
     consistency_lag=0.8,
     poll_interval=0.02,
     shutdown=0.3,
     action=20,
     image=20,
-    gone=20,
-    prices=60,
+    deletion=20,
+    price_cache=60,
 )
 SETTINGS: dict[str, object] = {
     "region": "nyc3",

@@ -50,7 +50,7 @@ class TestBreaks:
         server.fail("GET", "account", f"{kind} before", times=100)
         with pytest.raises(ProviderError, match="GET account"):
             cloud.get("account")
-        assert server.faults[0].times == 100 - TIMEOUTS.tries
+        assert server.faults[0].times == 100 - TIMEOUTS.attempts
 
     @pytest.mark.parametrize("when", ["before", "after"])
     @pytest.mark.parametrize("kind", BREAKS)
@@ -91,7 +91,7 @@ class TestBreaks:
     @pytest.mark.parametrize("when", ["before", "after"])
     def test_silence(self, server: Server, when: str) -> None:
         """A server that says nothing is left after a time, whatever was asked."""
-        cloud = Cloud(dataclasses.replace(TIMEOUTS, read=0.2, tries=2))
+        cloud = Cloud(dataclasses.replace(TIMEOUTS, read=0.2, attempts=2))
         server.fail("GET", "account", f"hang {when}", times=100)
         server.fail("POST", "droplets", f"hang {when}", times=100)
         with pytest.raises(ProviderError, match="silence"):
@@ -157,7 +157,7 @@ class TestLimits:
         server.fail("GET", "account", "429", times=100, Retry_After="1")
         with pytest.raises(Throttled):
             cloud.get("account")
-        assert sum(waited) <= TIMEOUTS.limited
+        assert sum(waited) <= TIMEOUTS.throttled
 
 
 class TestPages:

@@ -114,7 +114,9 @@ class TestCreate:
         with pytest.raises(Unclear, match=request.box):
             provider.create(request)
         answered = kind in ("500 before", "html before")
-        assert server.faults[0].times == 100 - (SHORT.creates if answered else 1)
+        assert server.faults[0].times == 100 - (
+            SHORT.create_attempts if answered else 1
+        )
         assert not server.world.made
 
     @pytest.mark.parametrize("kind", ["500 before", "html before"])
@@ -191,7 +193,7 @@ class TestCreate:
         server.fail("POST", "droplets", "cut after")
         # The look before the create has its answer.
         server.fail("GET", "droplets", "none")
-        server.fail("GET", "droplets", "500 before", times=2 * TIMEOUTS.tries)
+        server.fail("GET", "droplets", "500 before", times=2 * TIMEOUTS.attempts)
         assert provider.create(request).id == request.box
         assert len(server.world.made) == 1
 
