@@ -60,8 +60,10 @@ def waiting(make_aws: MakeAws, world: AwsWorld) -> AWS:
 class TestSpotContract:
     """What a spot box does otherwise: it cannot be stopped, but ended."""
 
-    def test_stop(self, provider: Provider, make_request: MakeRequest) -> None:
-        """A spot box that is stopped leaves its disk, and is deleted with that."""
+    def test_a_stopped_spot_box_keeps_its_disk(
+        self, provider: Provider, make_request: MakeRequest
+    ) -> None:
+        """EC2 terminates the instance; a delete removes the disk too."""
         box = provider.create(make_request(spot=True))
         provider.stop(box)
         provider.stop(box)
@@ -79,8 +81,10 @@ class TestSpotContract:
         assert provider.get(box.id) is None
         assert not provider.leftovers(box.id)
 
-    def test_size(self, provider: Provider, make_request: MakeRequest) -> None:
-        """A spot box is one: it says so, and the spot price."""
+    def test_a_spot_box_shows_its_market_and_price(
+        self, provider: Provider, make_request: MakeRequest
+    ) -> None:
+        """Its offer is spot, at the spot price."""
         box = provider.create(make_request(spot=True))
         assert (box.offer.spot, box.offer.price, box.offer.on_demand) == (
             True,

@@ -65,10 +65,9 @@ def see_to(provider: DigitalOcean) -> Box | None:
     return box
 
 
-def test_every_change(server: Server) -> None:
+def test_a_kill_at_any_call_leaves_nothing_unfound(server: Server) -> None:
     """
-    Killed at whichever call, the next command finds what there is and removes it.
-
+    The next command finds and deletes everything.
     Never more than one droplet; nothing that costs is left; only a firewall without
     a box may be, and it is gone with a later launch.
     """

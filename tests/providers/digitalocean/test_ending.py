@@ -101,8 +101,10 @@ def box(ends: DigitalOcean, make_request: Make) -> Box:
     return when_up(ends, ends.create(make_request()))
 
 
-def test_delivered(machine: Machine, ends: DigitalOcean, box: Box) -> None:
-    """The token comes into root's own files, and nobody becomes root afterwards."""
+def test_the_token_is_readable_by_root_only(
+    machine: Machine, ends: DigitalOcean, box: Box
+) -> None:
+    """After its delivery the box's user cannot become root."""
     done = machine.deliver(ends.post_boot_script(box))
     assert ENDING not in done.stdout + done.stderr
     where = machine.root / "run" / "onebox-end"
@@ -118,10 +120,10 @@ def test_delivered(machine: Machine, ends: DigitalOcean, box: Box) -> None:
     machine.deliver(ends.post_boot_script(box))
 
 
-def test_deadline(
+def test_the_droplet_deletes_itself_at_its_deadline(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
-    """At its deadline the droplet removes itself, with a token for that alone."""
+    """Its token can do nothing else."""
     machine.deliver(ends.post_boot_script(box))
     machine.tell(**{**machine.told, "deadline": time.time() - 1})
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
@@ -133,10 +135,10 @@ def test_deadline(
     assert machine.did == "poweroff"
 
 
-def test_idle_with_outputs(
+def test_an_idle_box_with_outputs_stays_on(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
-    """A box with outputs stays on until its deadline: off would cost as much."""
+    """A droplet that is off costs as much until its deadline."""
     machine.deliver(ends.post_boot_script(box))
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
     with metadata_id(server.world.made[0].id) as service:
@@ -155,10 +157,10 @@ def test_idle_without_a_job(
     assert not server.world.droplets
 
 
-def test_no_network(
+def test_without_a_network_the_box_powers_off(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
-    """If the API cannot be reached, the box is powered off at least."""
+    """The API cannot be reached."""
     machine.deliver(ends.post_boot_script(box))
     machine.tell(**{**machine.told, "deadline": 0})
     machine.end("http://127.0.0.1:1")
@@ -166,10 +168,10 @@ def test_no_network(
     assert machine.did == "poweroff"
 
 
-def test_broken_answers(
+def test_a_failed_deletion_is_repeated(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
-    """A call that fails is made again."""
+    """The API answers with an error at first."""
     machine.deliver(ends.post_boot_script(box))
     machine.tell(**{**machine.told, "deadline": 0})
     server.fail("DELETE", "droplets/.*", "500 before")
@@ -178,8 +180,10 @@ def test_broken_answers(
     assert not server.world.droplets
 
 
-def test_builder(ends: DigitalOcean, open_provider: Open, box: Box) -> None:
-    """Builders get no token, nor does a box whose owner has none to give."""
+def test_a_builder_gets_no_token(
+    ends: DigitalOcean, open_provider: Open, box: Box
+) -> None:
+    """Neither does a box of a user without such a token."""
     tags = dataclasses.replace(box.tags, kind="builder")
     assert ends.post_boot_script(dataclasses.replace(box, tags=tags)) == b""
     assert open_provider().post_boot_script(box) == b""

@@ -71,23 +71,23 @@ class TestKey:
         assert [key["name"] for key in server.world.keys.values()] == ["my laptop"]
 
     @pytest.mark.parametrize("kind", ["500 after", "cut after", "half"])
-    def test_lost_answer(
+    def test_a_lost_response_registers_one_key(
         self, server: Server, provider: DigitalOcean, make_request: Make, kind: str
     ) -> None:
-        """A key whose answer was lost is in the account once, and used."""
+        """The create call uses it."""
         server.fail("POST", "account/keys", kind)
         provider.create(make_request())
         assert len(server.world.keys) == 1
         assert not server.world.mailed
 
-    def test_removed_meanwhile(
+    def test_a_key_that_is_deleted_before_the_create_call_is_registered_again(
         self,
         server: Server,
         provider: DigitalOcean,
         make_request: Make,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A key that another command removes before the create call is made anew."""
+        """Another command deleted it."""
         wall = server.world.wall
 
         def walled(body: dict[str, object], id: str | None = None) -> object:
@@ -147,10 +147,10 @@ class TestFreeObjects:
         wall["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", made)
         assert kinds(provider.free_objects(box.tags.owner))["firewall"]
 
-    def test_of_another_owner(
+    def test_the_objects_of_another_owner_are_not_listed_or_deleted(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """Another owner's things are neither told of nor removed."""
+        """Their owner is not ours."""
         box = ended_by_itself(server, provider, make_request)
         assert not provider.free_objects("somebodyelse", [box.id])
         for resource in provider.free_objects(box.tags.owner, [box.id]):

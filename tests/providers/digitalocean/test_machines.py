@@ -67,10 +67,10 @@ def project(server: Server, behind: Behind, project: Project) -> Project:
 
 
 class TestInv:
-    def test_destroy_token(
+    def test_a_box_with_a_destroy_token_deletes_itself(
         self, server: Server, behind: Behind, project: Project
     ) -> None:
-        """A box that can end itself is told how over ssh, and jobs are not root."""
+        """The token comes over ssh, and jobs cannot become root."""
         toml = TOML.replace("accept_no_watchdog = true", 'destroy_token = "DO_END"')
         project.write("onebox.toml", toml)
         steal = f"sudo -n true || echo no root\ncat {WHERE}/access\n"
@@ -83,8 +83,10 @@ class TestInv:
         assert ENDING not in droplet.body["user_data"]
         assert not server.world.droplets
 
-    def test_run(self, server: Server, behind: Behind, project: Project) -> None:
-        """One line goes through all stages on a droplet, and leaves nothing."""
+    def test_inv_run_goes_through_all_stages_on_a_droplet(
+        self, server: Server, behind: Behind, project: Project
+    ) -> None:
+        """It leaves nothing behind."""
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "working\n"), done.err
         [droplet] = server.world.made
@@ -99,8 +101,10 @@ class TestInv:
             if path.is_file():
                 assert TOKEN.encode() not in path.read_bytes(), path
 
-    def test_image(self, server: Server, behind: Behind, project: Project) -> None:
-        """A set-up is run once, saved as a snapshot, and boots the box of a run."""
+    def test_an_image_is_built_once_and_booted(
+        self, server: Server, behind: Behind, project: Project
+    ) -> None:
+        """The set-up runs once, and is saved as a snapshot."""
         project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
         project.write("onebox.toml", TOML + '\n[image]\nsetup = "setup.sh"\n')
         project.write("job.sh", "ls /opt/made-by-setup\n")

@@ -63,8 +63,8 @@ def boot(request: Request, service: str) -> int:
     return int(done.stdout)
 
 
-def test_new_deadline(make_request: Make) -> None:
-    """A tag that was changed while the droplet was off is what counts."""
+def test_a_changed_tag_is_the_deadline_of_the_next_boot(make_request: Make) -> None:
+    """It was changed while the droplet was off."""
     request = make_request()
     later = request.boot_config.deadline + 5000.25
     words = [
@@ -77,15 +77,17 @@ def test_new_deadline(make_request: Make) -> None:
         assert boot(request, service) == math.ceil(later)
 
 
-def test_first_boot(make_request: Make) -> None:
-    """At its first boot a droplet reads the deadline that it was made with."""
+def test_the_first_boot_reads_the_deadline_of_the_create_call(
+    make_request: Make,
+) -> None:
+    """The tag has the same deadline."""
     request = make_request()
     with metadata("\n".join(metadata_module.of_box(request)).encode()) as service:
         assert boot(request, service) == math.ceil(request.boot_config.deadline)
 
 
-def test_no_answer(make_request: Make) -> None:
-    """Without an answer, or with nonsense, the deadline it was made with holds."""
+def test_without_a_valid_answer_the_first_deadline_holds(make_request: Make) -> None:
+    """The metadata service fails, or returns nonsense."""
     request = make_request()
     made = math.ceil(request.boot_config.deadline)
     with metadata(b"", 500) as service:

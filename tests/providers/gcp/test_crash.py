@@ -51,10 +51,10 @@ def in_a_process(work: Callable[[], None]) -> int:
     return process
 
 
-def test_how_many(
+def test_the_number_of_changing_calls_is_known(
     google: Google, make_provider: MakeProvider, make_request: Make, up: Up
 ) -> None:
-    """There are as many calls that change something as are tried below."""
+    """The test below kills at each of them."""
     live(make_provider(), make_request(), up)
     reading = ("get", "list", "aggregatedList", "getGuestAttributes", "getFromFamily")
     changes = [
@@ -67,7 +67,7 @@ def test_how_many(
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("call", range(CALLS))
-def test_killed(
+def test_a_kill_at_any_call_leaves_at_most_one_box(
     google: Google,
     make_provider: MakeProvider,
     make_request: Make,
@@ -75,7 +75,7 @@ def test_killed(
     call: int,
     after: bool,
 ) -> None:
-    """Whoever comes after a kill finds at most one box, and can remove everything."""
+    """The next command can delete everything."""
     request = make_request()
     provider = make_provider()
     ready = os.pipe()
