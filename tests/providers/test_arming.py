@@ -1,4 +1,4 @@
-"""What a box is told in its create call is small, exact, and always the same."""
+"""The boot program in the create call is small, exact, and always the same."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_fits_everywhere() -> None:
 
 
 def test_same_request_same_bytes() -> None:
-    """A create call that is made again says exactly the same: it is idempotent."""
+    """A repeated create call is identical, so it is idempotent."""
     for packed in (False, True):
         first = user_data.user_data(request(), notice="ec2", packed=packed)
         assert user_data.user_data(request(), notice="ec2", packed=packed) == first
@@ -79,7 +79,7 @@ def test_nothing_is_run_that_is_only_said(hostile: str, tmp_path: Path) -> None:
 
 
 def test_scripts_are_shell() -> None:
-    """What is sent is understood by the plainest shell."""
+    """The plainest shell runs the scripts."""
     told = user_data.user_data(request(), notice="ec2")
     script = json.loads(told.partition(b"\n")[2])["bootcmd"][0]
     for text in (script, user_data.startup_script(request(), notice="gce")):

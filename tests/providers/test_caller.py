@@ -16,7 +16,7 @@ Serve = Callable[[str], str]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """A function that starts a service which says a text; "" is an error of its."""
+    """A function that starts a service with a text; "" is an error response."""
     servers, release = [], threading.Event()
 
     def start(text: str) -> str:
@@ -62,7 +62,7 @@ def test_agreed(serve: Serve, said: list[str]) -> None:
 
 
 def test_slow(serve: Serve) -> None:
-    """Who does not answer is not waited for."""
+    """A service that does not answer is not waited for."""
     services = [serve("hang"), serve("198.51.100.7"), serve("198.51.100.7")]
     assert public_ip.my_ip(services, seconds=20) == "198.51.100.7"
 

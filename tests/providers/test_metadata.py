@@ -146,7 +146,7 @@ def test_the_identity_of_a_box_includes_its_id() -> None:
 
 
 def test_an_object_that_all_boxes_share_belongs_to_one_owner() -> None:
-    """A firewall rule or an ssh key of somebody else stays."""
+    """A firewall rule or an ssh key of another owner stays."""
     check_same_owner("rule r", "owner", "owner")
     for other in ("", "other"):
         with pytest.raises(NotAllowed, match="rule r"):

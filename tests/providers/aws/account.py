@@ -37,7 +37,7 @@ REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 
 @dataclass(frozen=True)
 class Call:
-    """A call that was let through: what it asked for, and about which things."""
+    """A call that the account accepted, and the objects that it names."""
 
     service: str
     action: str
@@ -65,7 +65,7 @@ class Kill:
     after: bool
 
     def is_due(self) -> bool:
-        """Count a call; tell whether it is the last one."""
+        """Count a call; return whether it is the last one."""
         self.calls -= 1
         return self.calls == 0
 
@@ -335,7 +335,7 @@ class _Cut(Exception):
 
 
 class _Quiet(WSGIRequestHandler):
-    """A request handler that says nothing."""
+    """A request handler without a log."""
 
     account: Account
 

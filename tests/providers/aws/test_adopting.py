@@ -1,4 +1,4 @@
-"""What the real Packer builds against EC2 becomes an image of ours."""
+"""The real Packer builds against the fake EC2, and onebox adopts its image."""
 
 from __future__ import annotations
 

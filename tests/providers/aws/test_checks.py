@@ -1,4 +1,4 @@
-"""What doctor says of an account."""
+"""The checks of `inv doctor` for an AWS account."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TestChecks:
     def test_question_without_an_answer_is_no_fault(
         self, make_aws: MakeAws, account: Account, operation: str, name: str
     ) -> None:
-        """What AWS does not answer is not known, which keeps nobody from a run."""
+        """Without a response a check is a remark, and not a failure."""
         account.faults.add(operation, "broken", 100)
         found = lines(make_aws)
         assert found[name].ok is None

@@ -37,7 +37,7 @@ class TestContract(CloudContract):
 
     @pytest.fixture
     def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
-        """A provider that lets in whoever calls."""
+        """A provider that opens ssh to the present address of the test."""
         return waiting(make_aws, world)
 
 
@@ -48,7 +48,7 @@ class TestPlanted(PlantedFaults):
 
     @pytest.fixture
     def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
-        """A provider that lets in whoever calls."""
+        """A provider that opens ssh to the present address of the test."""
         return waiting(make_aws, world)
 
 
@@ -58,7 +58,7 @@ def waiting(make_aws: MakeAws, world: AwsWorld) -> AWS:
 
 
 class TestSpotContract:
-    """What a spot box does otherwise: it cannot be stopped, but ended."""
+    """A spot box differs: it terminates instead of stopping."""
 
     def test_a_stopped_spot_box_keeps_its_disk(
         self, provider: Provider, make_request: MakeRequest

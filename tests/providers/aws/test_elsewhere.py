@@ -1,4 +1,4 @@
-"""A project with boxes at two providers is told of both."""
+"""A project with boxes at two providers lists both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ command = "true"
 
 @pytest.fixture
 def on_aws(aws_environment: str, project: Project) -> Project:
-    """A project that asks AWS, unless it is told to ask elsewhere."""
+    """A project whose provider is AWS by default."""
     told = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
     project.environ.update(told)
     project.write("onebox.toml", TOML)
@@ -29,9 +29,7 @@ def on_aws(aws_environment: str, project: Project) -> Project:
 
 
 def test_a_box_at_another_provider(on_aws: Project) -> None:
-    """
-    It is told where this project's boxes are listed or removed, with what ends it.
-    """
+    """Its list and its teardown name the other provider."""
     assert 0 == on_aws.inv("provision", "--provider=local", "--name=here").code
     (box,) = on_aws.boxes()
 

@@ -50,7 +50,7 @@ class TestFind:
     def test_a_region_is_refused(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """What is found elsewhere is told, and which region said nothing."""
+        """The boxes of the other regions are listed, and the region is named."""
         provider = make_aws()
         box = up(provider, provider.create(make_request()))
         account.faults.denied.add("ec2:DescribeInstances eu-west-1")

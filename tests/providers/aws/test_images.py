@@ -224,7 +224,7 @@ class TestSaved:
     def test_an_image_is_listed_at_what_is_stored_not_at_its_disks_size(
         self, provider: AWS, make_request: MakeRequest, stopped: Box
     ) -> None:
-        """A snapshot is billed by the blocks written, which EC2 tells."""
+        """A snapshot is billed for the blocks that it stores."""
         image = provider.save(stopped, an_image(make_request()))
         (listed,) = provider.images(image.tags.owner)
         for one in (image, listed):
@@ -242,7 +242,7 @@ class TestSaved:
         stopped: Box,
         why: str,
     ) -> None:
-        """Where EC2 does not tell what is stored, the disk is an upper bound."""
+        """Without EC2's figure the size of the disk is the upper bound."""
         image = provider.save(stopped, an_image(make_request()))
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]

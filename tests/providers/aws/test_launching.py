@@ -330,7 +330,7 @@ class TestFaults:
     def test_user_data_too_large(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """What cannot be told at boot is refused before any machine is asked for."""
+        """The error comes before any instance is requested."""
         request = make_request()
         large = dataclasses.replace(request.host_key, private=secrets.token_hex(17000))
         with pytest.raises(OneboxError, match=r"16384|16,384"):
@@ -347,7 +347,7 @@ class TestFaults:
     def test_token_of_an_ended_machine(
         self, provider: AWS, make_request: MakeRequest, account: Account, over: bool
     ) -> None:
-        """A request whose machine has ended makes no other one, and says so."""
+        """The request creates no other instance, and its error is Gone."""
         request = make_request()
         provider.delete(provider.create(request))
         account.faults.over = over

@@ -170,7 +170,7 @@ def test_an_image_is_built_once_and_booted(project: Project, account: Account) -
 def real(
     request: Request, identity: Path, host_key: HostKey, seconds: float
 ) -> Request:
-    """Return a request for a box that is told all that a box is told."""
+    """Return a request with everything that a real box needs."""
     until = time.time() + seconds
     told = BootConfig(until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed())
     public = keys.public_half(identity)

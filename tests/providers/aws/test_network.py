@@ -1,4 +1,4 @@
-"""Where boxes are plugged in, and who may knock."""
+"""The subnets of boxes, and the addresses that may reach their ssh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What real `inv` lines say of prices and refusals of EC2's."""
+"""The output of real `inv` commands about prices and refusals of EC2."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def paid(account: Account, aws_environment: str, project: Project) -> Project:
 def test_without_this_machines_address_one_candidate_is_asked_for(
     account: Account, paid: Project
 ) -> None:
-    """Whom to let in is not known for any candidate: one clear error, at once."""
+    """The address is unknown for every offer: one error, at once."""
     paid.write("onebox.toml", TOML.format(more=""))
     done = paid.inv("provision")
     assert done.code == 64

@@ -97,7 +97,7 @@ class TestCosts:
     def test_a_size_names_its_disk_and_its_public_address_beside_the_machine(
         self, provider: AWS
     ) -> None:
-        """What is billed while a box runs is in its size, each part with its label."""
+        """Each part of the hourly price has a label."""
         best = provider.offers(LARGE)[0]
         assert [part.label for part in best.parts] == [
             "machine",
@@ -141,7 +141,7 @@ class TestCosts:
     def test_egress_has_a_rate_or_is_unknown(
         self, provider: AWS, zone: str, rate: float | None
     ) -> None:
-        """What a GB to the internet costs is known for some regions, never 0."""
+        """The price of a GB to the internet is known for some regions, and never 0."""
         assert provider.egress_rate(zone) == rate
 
 

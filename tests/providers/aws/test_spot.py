@@ -1,4 +1,4 @@
-"""What the cloud takes back: the disk is kept, found, rescued, and removed."""
+"""A preempted box: its disk is kept, found, rescued and deleted."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TestPreempted:
     def test_on_demand_leaves_nothing(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A machine on demand that somebody has ended is gone, with its disk."""
+        """An on-demand instance that a user terminated is gone with its disk."""
         box = up(provider, provider.create(make_request()))
         (instance,) = account.alive(box.id)
         account.lives[instance.id].end(account, "Client.UserInitiatedShutdown", "x: y")
@@ -249,5 +249,5 @@ class TestStart:
 
 
 def user_data(machine: Any) -> str:
-    """Return what a machine is told at boot."""
+    """Return the user data of an instance."""
     return gzip.decompress(base64.b64decode(str(machine.user_data))).decode()

@@ -26,7 +26,7 @@ _models: dict[str, Any] = {}
 
 
 class Refusal(Exception):
-    """AWS says no."""
+    """An error response of AWS."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(f"{code}: {message}")
@@ -92,7 +92,7 @@ class Asked:
         return dict(found)
 
     def answer(self, result: object) -> tuple[int, dict[str, str], bytes]:
-        """Write an answer: a mapping, or a thing with the answer's attributes."""
+        """Write a response: a mapping, or an object with its attributes."""
         serializer = get_serializer_class(self.service, self.protocol)(
             operation_model=self.model.operation_model(self.action),
             value_picker=XFormedAttributePicker(),

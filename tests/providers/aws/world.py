@@ -1,4 +1,4 @@
-"""What the contract's tests see of an AWS account, past its API."""
+"""The AWS account as the contract tests see it, without its API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the contract's tests see of an account at DigitalOcean, past its API."""
+"""The DigitalOcean account as the contract tests see it, without its API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DropletWorld:
         return json.dumps(told)
 
     def deadline_on(self, box: str) -> float | None:
-        """Read it as the box does at its boot, if it is told to."""
+        """Read the deadline as the box does at its boot."""
         droplet = self._one(box)
         if "metadata/v1/tags" not in droplet.body["user_data"]:
             return None
@@ -59,7 +59,7 @@ class DropletWorld:
         return {id for id, wall in walls if owner in wall["name"]}
 
     def packed(self) -> str:
-        """Keep a snapshot that nobody has tagged."""
+        """Keep a snapshot without a tag."""
         number = self.server.world._image("packer-1", None, ["nyc3"], 25, [])
         return f"nyc3:{number}"
 

@@ -83,7 +83,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """What DIGITALOCEAN_END_POINT is to be."""
+        """Return the value for DIGITALOCEAN_END_POINT."""
         return f"http://127.0.0.1:{self._http.server_address[1]}/v2/"
 
     @contextlib.contextmanager

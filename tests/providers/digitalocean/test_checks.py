@@ -1,4 +1,4 @@
-"""Doctor's lines: each thing that would keep a box from coming up, never an error."""
+"""The checks of `inv doctor` for DigitalOcean: a problem is a line, never an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_checks_of_a_good_account_pass(server: Server, open_provider: Open) -> N
 def test_question_without_an_answer_is_no_fault(
     server: Server, open_provider: Open
 ) -> None:
-    """What the API does not answer is not known, which keeps nobody from a run."""
+    """Without a response a check is a remark, and not a failure."""
     server.fail("GET", "sizes", "500 before", times=99)
     found = lines(open_provider)
     assert found["sizes"].ok is None

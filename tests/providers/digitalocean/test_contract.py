@@ -34,7 +34,7 @@ def world(server: Server) -> DropletWorld:
 
 @pytest.fixture
 def provider(world: DropletWorld) -> DigitalOcean:
-    """A provider for an empty account, which lets in whoever calls."""
+    """A provider for an empty account, open to the present address of the test."""
     settings = table(Settings, {**SETTINGS, "ssh_cidr": None})
     return Waiting(settings, Path("/"), timeouts=TIMEOUTS, my_ip=lambda: world.here)
 

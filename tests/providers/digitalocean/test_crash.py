@@ -24,7 +24,7 @@ MOST = 60
 
 def lives(server: Server, at: int) -> bool:
     """
-    Let a box live in a process that dies at a call; tell whether it did not.
+    Run the life of a box in a process that dies at a call; return whether it lived.
 
     It dies when the call has taken effect: to the world that is the same as dying
     before the next one.

@@ -1,4 +1,4 @@
-"""A box that was given a token ends itself, and tells the token to nobody."""
+"""A box with a destroy token deletes itself, and shows the token to no one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Machine:
 
     @property
     def did(self) -> str:
-        """Return what systemctl was told."""
+        """Return the arguments of the systemctl calls."""
         file = self.root / "did"
         return file.read_text().strip() if file.exists() else ""
 

@@ -150,7 +150,7 @@ def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> J
 def test_left_by_a_crash(
     server: Server, provider: DigitalOcean, make_request: Make
 ) -> None:
-    """A firewall without a box is removed once it is old; nobody else's is."""
+    """An old firewall without a box is deleted; those of other owners stay."""
     request = make_request()
     owner = request.tags.owner
     box = when_up(provider, provider.create(request))

@@ -1,4 +1,4 @@
-"""What costs nothing: ssh key, firewalls and tag, which nobody is to be left with."""
+"""The free objects of an owner: ssh key, firewalls and tag."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def kinds(resources: Sequence[FreeObject]) -> dict[str, bool]:
 
 
 def remove_all(provider: DigitalOcean, owner: str, *gone: str) -> None:
-    """Remove whatever may go."""
+    """Delete every free object that has no reason to stay."""
     for resource in provider.free_objects(owner, gone):
         if not resource.why:
             provider.remove_free(owner, resource)
@@ -104,7 +104,7 @@ class TestFreeObjects:
     def test_go_with_the_last_box(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """What a box uses stays with its reason; afterwards nothing is left."""
+        """An object that a box uses has a reason to stay; later nothing is left."""
         request = make_request()
         owner = request.tags.owner
         box = when_up(provider, provider.create(request))
@@ -125,7 +125,7 @@ class TestFreeObjects:
     def test_of_a_box_that_has_removed_itself(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """What a box leaves that ended itself goes at once where that is known."""
+        """Its objects are deleted at once if the box is certainly gone."""
         box = ended_by_itself(server, provider, make_request)
         owner = box.tags.owner
         resources = provider.free_objects(owner)

@@ -25,7 +25,7 @@ def stopped(provider: DigitalOcean, make_request: Make) -> Box:
 
 
 def wanted(box: Box, **changes: object) -> Image:
-    """Return what the box is to be saved as."""
+    """Return the image to save a box as."""
     image = Image(
         id="oi-1",
         name="census",
@@ -107,7 +107,7 @@ def test_a_snapshot_without_its_tag_is_no_image(
 def test_half_made_made_whole(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
-    """Saving once more goes on where the crash was, with the same snapshot."""
+    """A repeated save continues after a crash, with the same snapshot."""
     server.fail("POST", "tags/.*/resources", "500 before", times=100)
     with pytest.raises(OneboxError):
         provider.save(stopped, wanted(stopped))

@@ -1,4 +1,4 @@
-"""One droplet for one request, whatever becomes of the answers."""
+"""One request creates one droplet, also if responses are lost."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class TestCreate:
     def test_a_failed_call_that_made_one_all_the_same(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """Of two droplets of a call that was sent again, one stays: the older."""
+        """The repeated call makes a second droplet; the older one stays."""
         provider, request = open_provider(SHORT), make_request()
         server.world.laws.lag = SHORT.consistency_lag + 0.4
         server.fail("POST", "droplets", "500 after")
@@ -148,7 +148,7 @@ class TestCreate:
     def test_refused_after_a_failure(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A refusal of the second call is told as such; nothing of it is left."""
+        """The refusal of the second call is raised, and nothing is left."""
         server.fail("POST", "droplets", "500 before")
         server.world.laws.droplet_limit = 0
         with pytest.raises(QuotaExceeded):
@@ -188,7 +188,7 @@ class TestCreate:
     def test_lost_answer_while_all_is_broken(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """The lists may fail for a while, too, before they tell."""
+        """The lists fail for a while before they show the droplet."""
         provider, request = open_provider(), make_request()
         server.fail("POST", "droplets", "cut after")
         # The look before the create has its answer.

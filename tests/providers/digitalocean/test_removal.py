@@ -1,4 +1,4 @@
-"""Removed is what the API says is gone, and nothing else was touched."""
+"""A deleted box is gone according to the API, and nothing else was touched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def box(provider: DigitalOcean, make_request: Make) -> Box:
 
 
 def decoys(server: Server, box: Box) -> Json:
-    """Put strangers' things into the account, as like ours as can be."""
+    """Add objects of others to the account that are as similar as possible."""
     world = server.world
     for words in (
         [],

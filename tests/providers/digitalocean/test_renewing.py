@@ -25,7 +25,7 @@ METADATA = "http://169.254.169.254"
 def metadata(
     body: bytes, status: int = 200, path: str = "/metadata/v1/tags/"
 ) -> Iterator[str]:
-    """Serve one thing, a droplet's tags, as its metadata service does."""
+    """Serve the tags of a droplet as its metadata service does."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

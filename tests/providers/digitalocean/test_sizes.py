@@ -53,7 +53,7 @@ def test_a_size_of_a_later_region_is_offered_there(provider: DigitalOcean) -> No
 
 
 def test_nothing_many_times_as_dear(provider: DigitalOcean) -> None:
-    """What costs more than twice the cheapest is nobody's small box."""
+    """A size at more than twice the lowest price is not offered."""
     sizes = provider.offers(SMALL)
     assert max(size.price or 0 for size in sizes) <= 2 * 0.1875
 
@@ -150,7 +150,7 @@ def test_an_unreported_price_is_unknown(
 def test_image_larger_than_disk(
     server: Server, provider: DigitalOcean, make_request: Make
 ) -> None:
-    """Only sizes whose disk holds the image are offered; if none does, it is said."""
+    """Only sizes whose disk holds the image are offered, or an error names it."""
     image = saved(server, make_request, disk=120)
     assert offered(provider, dataclasses.replace(SMALL, image=image)) == [
         ("gd-4vcpu-16gb", "nyc3")

@@ -1,4 +1,4 @@
-"""What is written into DigitalOcean's plain tags is read back as it was."""
+"""Values survive the limited characters of DigitalOcean's tags."""
 
 from __future__ import annotations
 

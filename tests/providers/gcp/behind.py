@@ -1,4 +1,4 @@
-"""Real machines behind the instances: they boot, tell their host keys, and go off."""
+"""Real machines behind the instances: they boot, publish host keys, and power off."""
 
 from __future__ import annotations
 

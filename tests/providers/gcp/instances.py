@@ -15,7 +15,7 @@ _HOST_KEYS = itertools.count(1)
 
 
 class Hardware(Protocol):
-    """What there may be behind the instances: machines that really run."""
+    """The machines behind the instances: none here."""
 
     def on(self, instance: dict[str, Any]) -> str:
         """Switch one on; return its address."""

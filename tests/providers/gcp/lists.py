@@ -77,7 +77,7 @@ def exists(what: str) -> Answer:
 
 
 def drop(resources: dict[Any, Any], key: Any) -> None:
-    """Remove a thing, if it is there."""
+    """Delete a resource, if it exists."""
     resources.pop(key, None)
 
 

@@ -1,4 +1,4 @@
-"""What lies in the project beside its instances: machine types, rules, images."""
+"""The resources of the project beside its instances: types, rules, images."""
 
 from __future__ import annotations
 

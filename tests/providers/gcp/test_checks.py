@@ -16,7 +16,7 @@ from .server import Google
 
 
 def lines(provider: GCP) -> dict[str, Check]:
-    """Return doctor's lines by name; each that is wrong says what to do."""
+    """Return doctor's lines by name; each failed one has a next step."""
     found = {line.name: line for line in provider.checks()}
     assert all(line.next for line in found.values() if line.ok is False)
     return found
@@ -62,7 +62,7 @@ class TestDoctor:
     def test_question_without_an_answer_is_no_fault(
         self, google: Google, provider: GCP
     ) -> None:
-        """What Google does not answer is not known, which keeps nobody from a run."""
+        """Without a response a check is a remark, and not a failure."""
         google.project.permitted = set(PERMISSIONS)
         google.fail("regions.get", "503", times=99)
         found = lines(provider)

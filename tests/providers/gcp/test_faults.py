@@ -112,7 +112,7 @@ class TestOnce:
 
 
 class TestForGood:
-    """What does not pass ends in an error of its own, and leaves nothing."""
+    """A fault that does not pass ends in its own error, and leaves nothing."""
 
     @pytest.mark.parametrize(
         ("kind", "error"),

@@ -24,7 +24,7 @@ def box(provider: GCP, make_request: Make) -> Box:
 
 @pytest.fixture
 def wanted(box: Box) -> Image:
-    """What the box is to be saved as."""
+    """Return the image to save a box as."""
     tags = dataclasses.replace(box.tags, kind="image")
     return Image("im-abc", "Main image", "f" * 64, 0.0, 0, "", tags)
 

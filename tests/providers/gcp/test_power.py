@@ -209,7 +209,7 @@ class TestStart:
         assert len(google.project.firewalls) == 2
 
     def test_not_ours_any_more(self, google: Google, provider: GCP, box: Box) -> None:
-        """A box whose arming somebody has changed is not started without a deadline."""
+        """A box whose boot program was changed is not started without a deadline."""
         provider.stop(box)
         for item in google.project.instance(box.id)["metadata"]["items"]:
             if item["key"] == "user-data":

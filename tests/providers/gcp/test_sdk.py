@@ -41,7 +41,7 @@ def test_not_before_it_is_used() -> None:
 
 @pytest.fixture(scope="module")
 def ours() -> dict[str, Any]:
-    """What our way of importing has imported, and what that cost."""
+    """Return the modules that onebox's import has loaded, and its time."""
     found = run(
         "import json, sys, time\n"
         "import onebox\n"
@@ -60,7 +60,7 @@ def ours() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
-    """What the plain import costs, and whether ours then takes what is there."""
+    """Return the time of the plain import, and whether onebox's then reuses it."""
     found = run(
         "import json, time\n"
         "import onebox\n"
@@ -77,7 +77,7 @@ def plain() -> dict[str, Any]:
 
 
 def test_only_what_is_used(ours: dict[str, Any]) -> None:
-    """Of a hundred services those are imported that are used."""
+    """Only the used services of more than a hundred are imported."""
     assert ours["services"] == ["instances", "zone_operations"]
 
 

@@ -235,7 +235,7 @@ class TestQuotas:
     def test_a_quota_covers_its_family_its_region_or_the_project(
         self, provider: GCP, limit: str, type_: str, place: str, also: bool
     ) -> None:
-        """Which other candidates a quota refuses is told by its name."""
+        """Its name shows which other offers it refuses."""
         refused = Offer("s", "n2d-standard-4", 4, 1, None, None, place="us-central1-a")
         cpus = int(type_.rpartition("-")[2])
         other = Offer("s", type_, cpus, 1, None, None, place=place)

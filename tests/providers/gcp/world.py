@@ -1,4 +1,4 @@
-"""What the contract's tests see of a project of Google Cloud, past its API."""
+"""The Google Cloud project as the contract tests see it, without its API."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class GoogleWorld:
         return [name for _, name in (*instances.all, *instances.disks) if name == box]
 
     def walls(self, owner: str) -> set[str]:
-        """Return the rules that tell of the owner."""
+        """Return the rules whose description names the owner."""
         return {
             name
             for name, rule in self.google.project.firewalls.items()
@@ -73,7 +73,7 @@ class GoogleWorld:
         }
 
     def packed(self) -> str:
-        """Keep an image that nobody has labelled."""
+        """Keep an image without labels."""
         name = "packer-1"
         self.google.project.images[name] = {
             "kind": "compute#image",
@@ -97,7 +97,7 @@ class GoogleWorld:
         self.google.fail("instances.insert", "cut-after")
 
     def refuse(self, request: Request) -> Request:
-        """Have no capacity left, which the operation tells."""
+        """Remove all capacity, which the operation reports."""
         self.google.fail("instances.insert", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
         return request
 

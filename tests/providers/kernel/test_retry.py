@@ -64,7 +64,7 @@ def test_a_call_that_is_not_repeatable_stops_at_the_first_lost_response() -> Non
 def test_a_lost_response_stays_unclear_if_the_repetition_fails(
     error: type[ProviderError],
 ) -> None:
-    """What says nothing about the lost attempt cannot mean that nothing was created."""
+    """Such an error does not show that nothing was created."""
     policy = make([], throttled_seconds=0.0, attempts=2)
     with pytest.raises(Unclear, match="later") as caught:
         policy.call(failing(Unclear("lost"), error("later")))

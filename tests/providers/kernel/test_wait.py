@@ -44,7 +44,7 @@ def test_pauses_grow_to_the_longest() -> None:
 
 
 def test_there_is_a_look_after_the_deadline() -> None:
-    """What happens during the last pause is still seen."""
+    """An event during the last pause is still seen."""
     clock = Clock()
     poller = Poller(clock.sleep, clock)
     assert poller.until(lambda: True if clock.time >= 1004 else None, 4.0)
