@@ -10,6 +10,7 @@ from onebox.providers.digitalocean import images, metadata, network, prices, tag
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import Droplets, check_all, read_offer
+from onebox.providers.kernel.clock import CLOSE_SECONDS
 
 
 def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
@@ -45,31 +46,19 @@ def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
 
 def leftovers(cloud: Cloud, droplets: Droplets, box: str) -> list[Leftover]:
     """Return what still exists of a box, each with its price an hour."""
-    left = [
-        Leftover(
-            "droplet", str(one["id"]), read_offer(one.get("size") or {}, one, "").price
-        )
-        for one in droplets.of_box(box)
+    rows = [
+        *(
+            ("droplet", one, read_offer(one.get("size") or {}, one, "").price)
+            for one in droplets.of_box(box)
+        ),
+        *(("firewall", one, 0.0) for one in network.of_box(cloud, box)),
+        *(("volume", one, prices.volume(one)) for one in _volumes(cloud, box)),
+        *(
+            ("snapshot", one, prices.snapshot(one))
+            for one in images.half_made(cloud, box)
+        ),
     ]
-    left += [
-        Leftover("firewall", str(one["id"]), 0.0) for one in network.of_box(cloud, box)
-    ]
-    left += [
-        Leftover(
-            "volume",
-            str(one["id"]),
-            prices.volume(float(one.get("size_gigabytes") or 0)),
-        )
-        for one in _volumes(cloud, box)
-    ]
-    return left + [
-        Leftover(
-            "snapshot",
-            str(one["id"]),
-            prices.snapshot(float(one.get("size_gigabytes") or 0)),
-        )
-        for one in images.half_made(cloud, box)
-    ]
+    return [Leftover(kind, str(one["id"]), price) for kind, one, price in rows]
 
 
 def destroy(cloud: Cloud, number: int) -> None:
@@ -85,8 +74,9 @@ def destroy(cloud: Cloud, number: int) -> None:
 def _found(cloud: Cloud, droplets: Droplets, box: Box) -> list[Answer]:
     """Return the droplets of a box; a new one may not show in the lists at once."""
     found = droplets.of_box(box.id)
-    # Both times are whole seconds, and the clock of this machine may be wrong.
-    fresh = cloud.clock() - box.created < cloud.timeouts.consistency_lag + 1
+    # Times are in whole seconds, and small errors of this machine's clock are ignored.
+    limit = cloud.timeouts.consistency_lag + CLOSE_SECONDS + 1
+    fresh = cloud.clock() - box.created < limit
     if found or not fresh or droplets.has_seen(box.id):
         return found
     shown = cloud.poller.until(

@@ -7,6 +7,7 @@ The price of a droplet is in its size, see `instances.read_offer`.
 from __future__ import annotations
 
 from onebox.providers.costs import HOURS_A_MONTH
+from onebox.providers.digitalocean.client import Answer
 
 # A GB a month.
 SNAPSHOT = 0.06
@@ -16,11 +17,11 @@ _VOLUME = 0.10
 EGRESS = 0.01
 
 
-def snapshot(gigabytes: float) -> float:
+def snapshot(snapshot: Answer) -> float:
     """Return the price of a snapshot an hour."""
-    return gigabytes * SNAPSHOT / HOURS_A_MONTH
+    return float(snapshot.get("size_gigabytes") or 0) * SNAPSHOT / HOURS_A_MONTH
 
 
-def volume(gigabytes: float) -> float:
+def volume(volume: Answer) -> float:
     """Return the price of a volume an hour."""
-    return gigabytes * _VOLUME / HOURS_A_MONTH
+    return float(volume.get("size_gigabytes") or 0) * _VOLUME / HOURS_A_MONTH
