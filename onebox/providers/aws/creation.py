@@ -11,8 +11,8 @@ from onebox.providers.aws import errors, instances, metadata
 from onebox.providers.aws.base_images import Base
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.network import GroupGone, Network, Subnet
-from onebox.providers.base import Offer, Tags
 from onebox.providers.kernel.retry import leave_unclear
+from onebox.providers.values import Offer, Tags
 
 # EC2's limit for user data, before it is encoded in base64.
 USER_DATA_BYTES = 16384

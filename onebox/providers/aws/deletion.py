@@ -8,7 +8,7 @@ from onebox.errors import Gone, OneboxError, ProviderError
 from onebox.providers.aws import alarm, errors, instances, metadata, prices
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.instances import BoxResources
-from onebox.providers.base import Box, Leftover
+from onebox.providers.values import Box, Leftover
 
 # The longest time that EC2 may need to terminate an instance.
 _TERMINATION_SECONDS = 300.0

@@ -11,8 +11,8 @@ from onebox.providers.aws import creation, errors
 from onebox.providers.aws.base_images import DEFAULT, DEFAULT_ARCH, Bases
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.network import Network
-from onebox.providers.base import Check
 from onebox.providers.kernel import doctor
+from onebox.providers.values import Check
 
 # Service Quotas' codes for the vCPUs of the families that boxes belong to.
 _QUOTAS = {"on demand": "L-1216C47A", "spot": "L-34B43A08"}

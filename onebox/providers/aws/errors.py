@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import email.utils
 import re
+import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
+from onebox.providers.kernel.clock import server_time
 from onebox.providers.kernel.errors import Refusal, Rule, Unanswered, explain
 
 if TYPE_CHECKING:
@@ -268,12 +268,8 @@ def _code(response: Mapping[str, Any]) -> str:
 def _skew(response: Mapping[str, Any]) -> float:
     """Return by how many seconds this machine's clock is ahead of the server's."""
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    try:
-        there = email.utils.parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
-        return 0.0
-    here = datetime.now(timezone.utc)
-    return float((here - there).total_seconds()) if there.tzinfo else 0.0
+    there = server_time(headers.get("date"))
+    return 0.0 if there is None else time.time() - there
 
 
 def _plain(text: str) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.aws import base_images, errors, instances, metadata
 from onebox.providers.aws.client import Answer, Cloud
-from onebox.providers.base import Box, Image
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore
+from onebox.providers.values import Box, Image
 
 # A large disk takes long to copy. Saving goes on as long as the copy makes progress;
 # this is the longest time without any.

@@ -10,7 +10,7 @@ from typing import Any
 from onebox.providers.aws import metadata
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.metadata import Answer, BoxMetadata
-from onebox.providers.base import Box, BoxState
+from onebox.providers.values import Box, BoxState
 
 _STATES: dict[str, BoxState] = {
     "pending": "starting",

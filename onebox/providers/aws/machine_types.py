@@ -12,9 +12,9 @@ from onebox.providers import costs
 from onebox.providers.aws import metadata, prices
 from onebox.providers.aws.base_images import aws_arch
 from onebox.providers.aws.client import Answer, Cloud
-from onebox.providers.base import Offer, Requirements
 from onebox.providers.costs import Cost
 from onebox.providers.kernel import ranking
+from onebox.providers.values import Offer, Requirements
 
 # General, compute and memory types since the sixth generation, with processors of
 # Intel, AMD or AWS: no burstable, flexible or metal types, and no local disks.

@@ -10,10 +10,10 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from onebox.providers.base import Image, Tags
 from onebox.providers.kernel import metadata as kernel
 from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import BoxMetadata as BoxMetadata
+from onebox.providers.values import Image, Tags
 
 PREFIX = "onebox:"
 MANAGED = f"{PREFIX}managed"

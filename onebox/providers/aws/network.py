@@ -10,9 +10,9 @@ from onebox.errors import Gone, NoCapacity, ProviderError, UsageError
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.settings import Settings
-from onebox.providers.base import FreeObject
 from onebox.providers.kernel.metadata import check_same_owner
 from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.values import FreeObject
 
 SSH = 22
 

@@ -10,8 +10,8 @@ from onebox.errors import Gone
 from onebox.providers.aws import alarm, creation, errors, instances, metadata
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.metadata import BoxMetadata
-from onebox.providers.base import BootConfig, Box, HostKey, Request
 from onebox.providers.kernel import user_data
+from onebox.providers.values import BootConfig, Box, HostKey, Request
 
 # The longest time that EC2 may need for one change of state.
 STEP_SECONDS = 300.0

@@ -25,7 +25,7 @@ from onebox.providers.aws.power import (
     volume_ids,
     wait_for_state,
 )
-from onebox.providers.base import Offer, Requirements
+from onebox.providers.values import Offer, Requirements
 
 # The first boot is from a disk that is not the box's: there is nothing to do on it.
 _POWER_OFF = b"#cloud-config\nbootcmd: [poweroff]\n"

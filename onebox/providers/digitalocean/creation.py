@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from onebox.errors import NoCapacity, ProviderError, Unclear
-from onebox.providers.base import Request
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.deadline import deadline_at_boot
@@ -14,6 +13,7 @@ from onebox.providers.digitalocean.errors import Failed
 from onebox.providers.digitalocean.instances import Droplets, check_all
 from onebox.providers.digitalocean.settings import Settings
 from onebox.providers.kernel.user_data import user_data
+from onebox.providers.values import Request
 
 LARGEST_USER_DATA = 64 << 10
 

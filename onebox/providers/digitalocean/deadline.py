@@ -16,9 +16,9 @@ import math
 from collections.abc import Mapping
 
 from onebox.errors import ConfigError
-from onebox.providers.base import Request
 from onebox.providers.digitalocean.errors import TOKEN
 from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.values import Request
 
 _ASK = """\
 deadline=$(python3 -I -S - {deadline} <<'end'

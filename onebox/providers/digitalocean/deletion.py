@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 
 from onebox.errors import Gone, NotAllowed, Unclear
-from onebox.providers.base import Box, Leftover
 from onebox.providers.digitalocean import images, metadata, network, prices, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import Droplets, check_all, read_offer
 from onebox.providers.kernel.clock import CLOSE_SECONDS
+from onebox.providers.values import Box, Leftover
 
 
 def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:

@@ -7,7 +7,6 @@ from functools import partial
 
 from onebox import formatting
 from onebox.errors import Gone, NotAllowed, OneboxError
-from onebox.providers.base import Check
 from onebox.providers.digitalocean import errors
 from onebox.providers.digitalocean.client import Cloud
 from onebox.providers.digitalocean.instances import read_offer
@@ -16,6 +15,7 @@ from onebox.providers.digitalocean.policy import SCOPES
 from onebox.providers.digitalocean.settings import Settings
 from onebox.providers.kernel import doctor
 from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.values import Check
 
 _READS = (
     "account/keys",

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
-from onebox.providers.base import Box, Image
 from onebox.providers.digitalocean import metadata, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Pending
@@ -21,6 +20,7 @@ from onebox.providers.digitalocean.power import wait_for
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore, newest_first
 from onebox.providers.kernel.metadata import check_owner, identity
+from onebox.providers.values import Box, Image
 
 GIGABYTE = 1 << 30
 

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from onebox.errors import Gone
-from onebox.providers.base import Box, BoxState, Offer, Tags
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.settings import Settings
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.metadata import check_owner, identity
+from onebox.providers.values import Box, BoxState, Offer, Tags
 
 MEGABYTE = 1 << 20
 

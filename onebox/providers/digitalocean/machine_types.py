@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from onebox.errors import NoCapacity, UsageError
-from onebox.providers.base import Offer, Requirements
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.instances import read_offer
 from onebox.providers.kernel import ranking
+from onebox.providers.values import Offer, Requirements
 
 GIGABYTE = 1 << 30
 # An offer at more than twice the cheapest price is not offered for a small size.

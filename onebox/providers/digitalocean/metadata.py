@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from onebox.errors import ProviderError
-from onebox.providers.base import Image, Offer, Request, Tags
 from onebox.providers.kernel import metadata as kernel
 from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import BoxMetadata
+from onebox.providers.values import Image, Offer, Request, Tags
 
 PREFIX = "onebox-"
 MANAGED = f"{PREFIX}managed"

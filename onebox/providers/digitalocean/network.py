@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from onebox.errors import Gone, ProviderError
-from onebox.providers.base import FreeObject
 from onebox.providers.digitalocean import metadata, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.metadata import check_same_owner
+from onebox.providers.values import FreeObject
 
 _ANYWHERE = {"addresses": ["0.0.0.0/0", "::/0"]}
 # A create takes less than an hour, so an older firewall without a box is left over

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from onebox.errors import UsageError
-from onebox.providers.base import Request
 from onebox.providers.gcp import images, metadata
 from onebox.providers.gcp.client import Cloud
+from onebox.providers.values import Request
 
 DEFAULT = "ubuntu-24.04"
 _UBUNTU = re.compile(r"ubuntu-([0-9]{2})\.?(04|10)")

@@ -18,7 +18,6 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
-from onebox.providers.base import HostKey, Request
 from onebox.providers.gcp import (
     base_images,
     deletion,
@@ -30,6 +29,7 @@ from onebox.providers.gcp import (
 from onebox.providers.gcp.client import Cloud, Exists
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import user_data
+from onebox.providers.values import HostKey, Request
 
 # Google enforces the deadline this much later than the box itself.
 _GRACE_SECONDS = 900

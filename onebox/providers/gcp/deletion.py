@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 from onebox.errors import Gone
-from onebox.providers.base import Leftover, Tags
 from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.settings import region_of
+from onebox.providers.values import Leftover, Tags
 
 _DELETE_SECONDS = 900.0
 # The instance is starting or stopping, or the disk is still attached.

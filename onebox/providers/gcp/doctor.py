@@ -7,13 +7,13 @@ from collections.abc import Callable
 from functools import partial
 
 from onebox.errors import Gone
-from onebox.providers.base import Check
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.errors import LOGIN
 from onebox.providers.gcp.policy import PERMISSIONS
 from onebox.providers.gcp.prices import Prices
 from onebox.providers.kernel import doctor
 from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.values import Check
 
 # No instance has this name: to ask for the permissions on one.
 _NO_INSTANCE = "onebox-doctor"

@@ -15,12 +15,12 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
-from onebox.providers.base import Box, Image
 from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, Exists
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.values import Box, Image
 
 _ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
 # A large disk takes long to copy.

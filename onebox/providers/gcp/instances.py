@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from onebox.errors import Gone, NotAllowed, UsageError
-from onebox.providers.base import Box, BoxState, Request, Tags
 from onebox.providers.gcp import metadata
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.metadata import BoxMetadata
+from onebox.providers.values import Box, BoxState, Request, Tags
 
 _STATES: dict[str, BoxState] = {
     "PENDING": "starting",

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from onebox.errors import UsageError
 from onebox.providers import costs
-from onebox.providers.base import Offer, Requirements
 from onebox.providers.costs import Cost
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.machine_families import FAMILIES, disk, family, plain
 from onebox.providers.gcp.prices import Prices
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import ranking
+from onebox.providers.values import Offer, Requirements
 
 # At most so many types are offered, each in every zone: if none of these has
 # capacity, the user should know that soon.

@@ -13,10 +13,10 @@ import json
 import string
 from collections.abc import Mapping
 
-from onebox.providers.base import Image, Tags
 from onebox.providers.kernel import metadata as kernel
 from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import BoxMetadata
+from onebox.providers.values import Image, Tags
 
 RECORD = "onebox"
 PREFIX = "onebox-"

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from onebox.errors import Gone, NoCapacity, NotAllowed, ProviderError
-from onebox.providers.base import Box, Offer, Requirements
 from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.creation import scheduling
@@ -18,6 +17,7 @@ from onebox.providers.gcp.machine_families import plain
 from onebox.providers.gcp.machine_types import in_zone
 from onebox.providers.gcp.prices import Prices
 from onebox.providers.kernel.clock import epoch_seconds
+from onebox.providers.values import Box, Offer, Requirements
 
 # The type of Google's own operation that preempts an instance.
 _PREEMPTED = "compute.instances.preempted"

@@ -30,12 +30,19 @@ class ServerClock:
 
     def correct(self, date: str | None) -> None:
         """Correct the clock by an answer's Date; a malformed one is ignored."""
-        try:
-            there = email.utils.parsedate_to_datetime(date or "").timestamp()
-        except (TypeError, ValueError, OverflowError):
+        there = server_time(date)
+        if there is None:
             return
         ahead = there - self._clock()
         self._ahead = ahead if abs(ahead) > CLOSE_SECONDS else 0.0
+
+
+def server_time(date: str | None) -> float | None:
+    """Return the Date of an answer in epoch seconds, None if it is malformed."""
+    try:
+        return email.utils.parsedate_to_datetime(date or "").timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def epoch_seconds(timestamp: object) -> float:

@@ -13,8 +13,8 @@ from onebox.errors import (
     QuotaExceeded,
     UsageError,
 )
-from onebox.providers.base import Check
 from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.values import Check
 
 Step = tuple[str, Callable[[], Check]]
 

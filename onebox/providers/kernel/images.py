@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from onebox.errors import Unclear
-from onebox.providers.base import Box, Image
+from onebox.providers.values import Box, Image
 
 R = TypeVar("R")
 

@@ -16,8 +16,8 @@ from typing import Literal, cast
 
 from onebox.errors import NotAllowed
 from onebox.providers import costs
-from onebox.providers.base import Box, BoxState, Image, Offer, Request, Tags
 from onebox.providers.kernel.user_data import AGENT, USER, WORK
+from onebox.providers.values import Box, BoxState, Image, Offer, Request, Tags
 
 KINDS = ("box", "builder", "image")
 # An object that lacks one of these has no provable owner, so onebox ignores it.

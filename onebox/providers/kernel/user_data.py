@@ -17,7 +17,7 @@ import math
 import shlex
 from typing import Literal
 
-from onebox.providers.base import Request
+from onebox.providers.values import Request
 
 Notice = Literal["ec2", "gce", ""]
 
