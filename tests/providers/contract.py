@@ -86,7 +86,7 @@ class ProviderContract:
         """It also has its id."""
         request = make_request()
         box = provider.create(request)
-        assert request.box in world.told(box.id)
+        assert request.box in world.boot_data(box.id)
         deadline = world.deadline_on(box.id)
         assert deadline == pytest.approx(request.boot_config.deadline, abs=1)
 
@@ -427,9 +427,9 @@ class CloudContract(ProviderContract):
         box = provider.create(make_request())
         walls = world.walls(box.tags.owner)
         assert walls
-        told = {left.id for left in provider.leftovers(box.id)}
-        told |= {resource.id for resource in provider.free_objects(box.tags.owner)}
-        assert walls <= told
+        listed = {left.id for left in provider.leftovers(box.id)}
+        listed |= {resource.id for resource in provider.free_objects(box.tags.owner)}
+        assert walls <= listed
         provider.delete(box)
         remove_free_objects(provider, box.tags.owner, box.id)
         assert not world.walls(box.tags.owner)

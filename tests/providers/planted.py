@@ -136,9 +136,9 @@ def _after_create(do: Callable[[World, Box], None]) -> Callable[..., Calls]:
 
 def _deadline_not_on_the_box(provider: Provider, world: World) -> Calls:
     def start(box: Box, deadline: float) -> Box:
-        before = world.told(box.id)
+        before = world.boot_data(box.id)
         started = provider.start(box, deadline)
-        world.tell(box.id, before)
+        world.set_boot_data(box.id, before)
         return started
 
     return {"start": start}
@@ -256,7 +256,7 @@ FAULTS = [
     Fault(
         "the box is not armed",
         "test_a_box_has_its_deadline_from_its_first_boot",
-        _after_create(lambda world, box: world.tell(box.id, "")),
+        _after_create(lambda world, box: world.set_boot_data(box.id, "")),
     ),
     Fault(
         "the image is ignored",
@@ -309,7 +309,7 @@ FAULTS = [
         _leftovers_forget,
     ),
     Fault(
-        "the firewall is told of nowhere",
+        "the firewall is listed nowhere",
         "test_each_firewall_is_listed",
         _firewalls_untold,
         _NO_FIREWALL,

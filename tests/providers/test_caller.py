@@ -48,7 +48,7 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answers",
     [
         ["198.51.100.7", "198.51.100.7\n"],
         ["198.51.100.7", "", "198.51.100.7"],
@@ -56,9 +56,9 @@ def serve() -> Iterator[Serve]:
         ["203.0.113.1", "198.51.100.7", "198.51.100.7"],
     ],
 )
-def test_agreed(serve: Serve, said: list[str]) -> None:
+def test_agreed(serve: Serve, answers: list[str]) -> None:
     """Two that agree are believed."""
-    assert public_ip.my_ip([serve(text) for text in said]) == "198.51.100.7"
+    assert public_ip.my_ip([serve(text) for text in answers]) == "198.51.100.7"
 
 
 def test_slow(serve: Serve) -> None:
@@ -68,7 +68,7 @@ def test_slow(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answers",
     [
         ["198.51.100.7", "198.51.100.8"],
         ["198.51.100.7", ""],
@@ -77,10 +77,10 @@ def test_slow(serve: Serve) -> None:
         ["198.51.100.7/0", "198.51.100.7/0"],
     ],
 )
-def test_not_certain(serve: Serve, said: list[str]) -> None:
+def test_not_certain(serve: Serve, answers: list[str]) -> None:
     """Without two that agree the user is asked."""
     with pytest.raises(UsageError) as raised:
-        public_ip.my_ip([serve(text) for text in said])
+        public_ip.my_ip([serve(text) for text in answers])
     assert "ssh_cidr" in raised.value.next
 
 

@@ -31,7 +31,7 @@ class World(Protocol):
     def ssh_open_to(self, box: str, source: str) -> bool:
         """Tell whether an address can reach the ssh port of a box."""
 
-    def told(self, box: str) -> str:
+    def boot_data(self, box: str) -> str:
         """Return everything that a box receives at its next boot."""
 
     def deadline_on(self, box: str) -> float | None:
@@ -70,7 +70,7 @@ class World(Protocol):
     def take_off_walls(self, box: str) -> None:
         """Leave a box without any firewall of ours."""
 
-    def tell(self, box: str, told: str) -> None:
+    def set_boot_data(self, box: str, boot_data: str) -> None:
         """Set what a box receives at its next boot."""
 
     def boot_plain(self, box: str) -> None:

@@ -84,9 +84,9 @@ def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
         address: Callable[[], str] | None = None,
         **settings: object,
     ) -> AWS:
-        told = {"ssh_cidr": "198.51.100.7/32", **settings}
+        values = {"ssh_cidr": "198.51.100.7/32", **settings}
         return kind(
-            table(Settings, told),
+            table(Settings, values),
             tmp_path,
             sleep=lambda seconds: time.sleep(seconds / faster),
             my_ip=address or (lambda: here),

@@ -608,10 +608,10 @@ def console_output(
 ) -> Any:
     """Return the console output of an instance."""
     one = _instance(account, asked, wanted["InstanceId"])
-    said = account.console.get(one.id, "")
+    output = account.console.get(one.id, "")
     return {
         "InstanceId": one.id,
-        "Output": base64.b64encode(said.encode()).decode(),
+        "Output": base64.b64encode(output.encode()).decode(),
     }
 
 

@@ -68,8 +68,8 @@ def packed(account: Account, aws_environment: str, project: Project) -> Project:
     ]
     project.write("onebox.toml", TOML.format(endpoint=aws_environment, subnet=subnet))
     project.write("image.pkr.hcl", HCL)
-    told = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
-    project.environ.update(told, AWS_POLL_DELAY_SECONDS="1")
+    variables = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+    project.environ.update(variables, AWS_POLL_DELAY_SECONDS="1")
     return project
 
 

@@ -115,16 +115,16 @@ class TestChecks:
         self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         """The line gives the time of the expiry."""
-        said = {
+        credentials = {
             "Version": 1,
             "AccessKeyId": "AKIATESTTESTTEST",
             "SecretAccessKey": "x",
             "SessionToken": "x",
             "Expiration": "2099-01-01T00:00:00+00:00",
         }
-        (tmp_path / "said.json").write_text(json.dumps(said))
+        (tmp_path / "credentials.json").write_text(json.dumps(credentials))
         (tmp_path / "config").write_text(
-            f"[default]\ncredential_process = cat {tmp_path}/said.json\n"
+            f"[default]\ncredential_process = cat {tmp_path}/credentials.json\n"
         )
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

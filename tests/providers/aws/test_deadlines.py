@@ -45,17 +45,19 @@ class TestAlarm:
         box = provider.create(lasting(make_request(spot=spot), 8 * 3600 - 5))
         names = [call.action for call in account.calls]
         assert names.index("PutMetricAlarm") == names.index("RunInstances") + 1
-        said = alarm(account)
+        parameters = alarm(account)
         (machine,) = account.alive(box.id)
-        assert said["AlarmName"] == f"onebox-{box.id}"
-        assert said["Dimensions"] == [{"Name": "InstanceId", "Value": machine.id}]
-        assert said["AlarmActions"] == [f"arn:aws:automate:us-east-1:ec2:{action}"]
-        assert said["MetricName"] == "CPUUtilization"
-        assert said["Threshold"] == 0
-        assert said["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
-        assert said["TreatMissingData"] == "notBreaching"
-        assert said["Period"] == 3600
-        assert said["EvaluationPeriods"] == said["DatapointsToAlarm"] == 9
+        assert parameters["AlarmName"] == f"onebox-{box.id}"
+        assert parameters["Dimensions"] == [{"Name": "InstanceId", "Value": machine.id}]
+        assert parameters["AlarmActions"] == [
+            f"arn:aws:automate:us-east-1:ec2:{action}"
+        ]
+        assert parameters["MetricName"] == "CPUUtilization"
+        assert parameters["Threshold"] == 0
+        assert parameters["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+        assert parameters["TreatMissingData"] == "notBreaching"
+        assert parameters["Period"] == 3600
+        assert parameters["EvaluationPeriods"] == parameters["DatapointsToAlarm"] == 9
         assert box.notes == ()
         provider.delete(box)
         assert not [one for one in provider.leftovers(box.id) if one.kind == "alarm"]

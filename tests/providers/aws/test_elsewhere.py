@@ -22,8 +22,8 @@ command = "true"
 @pytest.fixture
 def on_aws(aws_environment: str, project: Project) -> Project:
     """A project whose provider is AWS by default."""
-    told = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
-    project.environ.update(told)
+    variables = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
+    project.environ.update(variables)
     project.write("onebox.toml", TOML)
     return project
 
@@ -34,13 +34,13 @@ def test_a_box_at_another_provider(on_aws: Project) -> None:
     (box,) = on_aws.boxes()
 
     for line in (["status"], ["teardown", "--all"]):
-        told = on_aws.inv(*line)
-        assert 0 == told.code, told.err
-        said = told.out if line == ["status"] else told.err
-        assert f"census/here ({box}) is on local, no charge" in said
-        assert "inv teardown --name=here --provider=local" in said
-        assert "no box is up" not in told.out
-        assert "no box is left" not in told.err
+        done = on_aws.inv(*line)
+        assert 0 == done.code, done.err
+        output = done.out if line == ["status"] else done.err
+        assert f"census/here ({box}) is on local, no charge" in output
+        assert "inv teardown --name=here --provider=local" in output
+        assert "no box is up" not in done.out
+        assert "no box is left" not in done.err
     assert f"census/here   {box}" in on_aws.inv("status", "--name=here").out
     assert box not in on_aws.inv("status", "--name=main").out
     assert [box] == on_aws.boxes()

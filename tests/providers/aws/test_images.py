@@ -26,7 +26,7 @@ def ami(account: Account, text: str, region: str = "us-east-1") -> Any:
 
 class TestBase:
     @pytest.mark.parametrize(
-        ("name", "arch", "owner", "said"),
+        ("name", "arch", "owner", "expected"),
         [
             ("", "", shelf.CANONICAL, "ubuntu-24.04 amd64"),
             ("ubuntu-24.04", "x86_64", shelf.CANONICAL, "ubuntu-24.04 amd64"),
@@ -42,13 +42,13 @@ class TestBase:
         name: str,
         arch: str,
         owner: str,
-        said: str,
+        expected: str,
     ) -> None:
         """There is one for each architecture."""
         for denied in (set(), {"ssm:GetParameters"}):
             account.faults.denied = denied
             text = provider.base(name, arch)
-            assert text.startswith(f"{said} ami-")
+            assert text.startswith(f"{expected} ami-")
             image = ami(account, text)
             assert image.owner_id == owner
             assert image.architecture == {"aarch64": "arm64"}.get(arch, "x86_64")
@@ -233,7 +233,7 @@ class TestSaved:
         provider.delete_image(image)
         provider.delete(stopped)
 
-    @pytest.mark.parametrize("why", ["not told", "not allowed"])
+    @pytest.mark.parametrize("why", ["not reported", "not allowed"])
     def test_an_image_of_unknown_size_is_listed_as_at_most_its_disk(
         self,
         provider: AWS,
@@ -246,7 +246,7 @@ class TestSaved:
         image = provider.save(stopped, an_image(make_request()))
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
-        if why == "not told":
+        if why == "not reported":
             shelf.WRITTEN[saved.ebs_snapshot.id] = None
         else:
             account.faults.denied.add("ec2:DescribeSnapshots")

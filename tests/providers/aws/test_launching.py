@@ -339,8 +339,8 @@ class TestFaults:
 
     def test_real_user_data_fits(self, make_request: MakeRequest) -> None:
         """It stays below EC2's limit."""
-        told = user_data.user_data(make_request(), notice="ec2", packed=True)
-        assert len(told) < 16384
+        data = user_data.user_data(make_request(), notice="ec2", packed=True)
+        assert len(data) < 16384
         assert isinstance(make_request().host_key, HostKey)
 
     @pytest.mark.parametrize("over", [False, True])

@@ -72,8 +72,8 @@ def host_key(tmp_path: Path) -> HostKey:
 @pytest.fixture
 def project(aws_environment: str, behind: Behind, project: Project) -> Project:
     """A project whose boxes are on EC2."""
-    told = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
-    project.environ.update(told)
+    variables = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
+    project.environ.update(variables)
     project.write("onebox.toml", TOML)
     project.write("job.sh", JOB)
     return project
@@ -172,10 +172,12 @@ def real(
 ) -> Request:
     """Return a request with everything that a real box needs."""
     until = time.time() + seconds
-    told = BootConfig(until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed())
+    boot_config = BootConfig(
+        until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed()
+    )
     public = keys.public_half(identity)
     return dataclasses.replace(
-        request, boot_config=told, user_key=public, host_key=host_key
+        request, boot_config=boot_config, user_key=public, host_key=host_key
     )
 
 
@@ -267,7 +269,7 @@ def test_a_rescue_instance_reads_the_disk_of_a_preempted_box(
         assert hello["deadline"] == pytest.approx(started.deadline, abs=1)
     (second,) = account.alive(box.id)
     assert second.id != first.id
-    said = behind.machines[second.id].run("cat", "/home/onebox/work/x")
-    assert said.strip() == "precious"
+    output = behind.machines[second.id].run("cat", "/home/onebox/work/x")
+    assert output.strip() == "precious"
     provider.delete(started)
     assert not provider.leftovers(box.id)

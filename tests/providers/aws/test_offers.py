@@ -28,10 +28,10 @@ CIDR = 'ssh_cidr = "198.51.100.7/32"'
 @pytest.fixture
 def paid(account: Account, aws_environment: str, project: Project) -> Project:
     """A project whose boxes are instances of EC2's."""
-    told = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+    variables = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
     # Nobody out there is to be asked.
-    told.update(HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1")
-    project.environ.update(told)
+    variables.update(HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1")
+    project.environ.update(variables)
     project.write("onebox.toml", TOML.format(more=CIDR))
     return project
 

@@ -32,15 +32,15 @@ class Machine:
         (root / "sudoers.d" / "90-onebox").write_text("onebox ALL=(ALL) NOPASSWD:ALL")
         (root / "bin" / "systemctl").write_text(f"#!/bin/sh\necho $* >>{root}/did\n")
         (root / "bin" / "systemctl").chmod(0o755)
-        self.tell(deadline=time.time() + 3600)
+        self.configure(deadline=time.time() + 3600)
 
-    def tell(self, **facts: object) -> None:
+    def configure(self, **facts: object) -> None:
         """Write the box's own description."""
-        told = {"box": "ob-1", "poweroff_force": ["systemctl", "poweroff", "-ff"]}
-        (self.root / "lib" / "box.json").write_text(json.dumps({**told, **facts}))
+        config = {"box": "ob-1", "poweroff_force": ["systemctl", "poweroff", "-ff"]}
+        (self.root / "lib" / "box.json").write_text(json.dumps({**config, **facts}))
 
     @property
-    def told(self) -> dict[str, object]:
+    def config(self) -> dict[str, object]:
         """Return the box's own description."""
         found: dict[str, object] = json.loads((self.root / "lib/box.json").read_text())
         return found
@@ -76,7 +76,7 @@ class Machine:
 
     def end(self, service: str) -> None:
         """Do what the watch does instead of a plain power-off."""
-        argv = self.told["poweroff"]
+        argv = self.config["poweroff"]
         assert isinstance(argv, list)
         assert argv[:3] == ["python3", "-I", "-S"]
         program = Path(argv[3]).read_text().replace(METADATA, service)
@@ -113,8 +113,8 @@ def test_the_token_is_readable_by_root_only(
     for file in where.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not (machine.root / "sudoers.d" / "90-onebox").exists()
-    assert machine.told["poweroff_force"] == []
-    assert ENDING not in json.dumps(machine.told)
+    assert machine.config["poweroff_force"] == []
+    assert ENDING not in json.dumps(machine.config)
     box_json = machine.root / "lib" / "box.json"
     assert stat.S_IMODE(box_json.stat().st_mode) == 0o644
     machine.deliver(ends.post_boot_script(box))
@@ -125,7 +125,7 @@ def test_the_droplet_deletes_itself_at_its_deadline(
 ) -> None:
     """Its token can do nothing else."""
     machine.deliver(ends.post_boot_script(box))
-    machine.tell(**{**machine.told, "deadline": time.time() - 1})
+    machine.configure(**{**machine.config, "deadline": time.time() - 1})
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
     [droplet] = server.world.made
     with metadata_id(droplet.id) as service:
@@ -162,7 +162,7 @@ def test_without_a_network_the_box_powers_off(
 ) -> None:
     """The API cannot be reached."""
     machine.deliver(ends.post_boot_script(box))
-    machine.tell(**{**machine.told, "deadline": 0})
+    machine.configure(**{**machine.config, "deadline": 0})
     machine.end("http://127.0.0.1:1")
     assert server.world.droplets
     assert machine.did == "poweroff"
@@ -173,7 +173,7 @@ def test_a_failed_deletion_is_repeated(
 ) -> None:
     """The API answers with an error at first."""
     machine.deliver(ends.post_boot_script(box))
-    machine.tell(**{**machine.told, "deadline": 0})
+    machine.configure(**{**machine.config, "deadline": 0})
     server.fail("DELETE", "droplets/.*", "500 before")
     with metadata_id(server.world.made[0].id) as service:
         machine.end(service)

@@ -322,7 +322,7 @@ class TestTags:
 
 class TestRefused:
     @pytest.mark.parametrize(
-        ("law", "value", "error", "said"),
+        ("law", "value", "error", "message"),
         [
             ("droplet_limit", 0, QuotaExceeded, "will exceed your droplet limit"),
             ("restricted", ("g-4vcpu-16gb",), QuotaExceeded, "restricted"),
@@ -337,11 +337,11 @@ class TestRefused:
         law: str,
         value: object,
         error: type[OneboxError],
-        said: str,
+        message: str,
     ) -> None:
         """Such a refusal leaves nothing."""
         setattr(server.world.laws, law, value)
-        with pytest.raises(error, match=said) as caught:
+        with pytest.raises(error, match=message) as caught:
             provider.create(make_request())
         assert "\n" not in caught.value.message
         assert not server.world.droplets
@@ -480,12 +480,12 @@ class TestDeadline:
         )
         box = provider.create(make_request())
         assert any("deletes itself" in note for note in box.notes)
-        said = json.dumps([(one.query, one.body, one.path) for one in server.asked])
-        assert ENDING not in said
-        assert TOKEN not in said
+        sent = json.dumps([(one.query, one.body, one.path) for one in server.asked])
+        assert ENDING not in sent
+        assert TOKEN not in sent
 
     @pytest.mark.parametrize(
-        ("environ", "said"), [({}, "not set"), ({"DO_END": TOKEN}, "same token")]
+        ("environ", "message"), [({}, "not set"), ({"DO_END": TOKEN}, "same token")]
     )
     def test_a_bad_destroy_token_is_refused(
         self,
@@ -493,11 +493,11 @@ class TestDeadline:
         open_provider: Open,
         make_request: Make,
         environ: dict[str, str],
-        said: str,
+        message: str,
     ) -> None:
         """It is missing, or is the token for all calls."""
         provider = open_provider(destroy_token="DO_END", environ=environ)
-        with pytest.raises(ConfigError, match=said) as caught:
+        with pytest.raises(ConfigError, match=message) as caught:
             provider.create(make_request())
         assert "droplet:delete" in caught.value.next
         assert TOKEN not in caught.value.message

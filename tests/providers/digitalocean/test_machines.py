@@ -173,14 +173,14 @@ class TestDeadline:
         door = SSHConnection(box, tmp_path / "door", identity)
         try:
             link = door.open_when_up(300, lambda: None, lambda: None)
-            told = link.ask("hello")
-            assert second <= float(told["deadline"]) <= second + 1
+            answer = link.ask("hello")
+            assert second <= float(answer["deadline"]) <= second + 1
             become_root = ["sudo", "-n", "python3", "-I", "-S", "-"]
             assert ssh(door, box, become_root, provider.post_boot_script(box)) == 0
             # From here on nobody on the box can read the token but root.
             assert ssh(door, box, ["sudo", "-n", "true"]) != 0
             assert ssh(door, box, ["cat", f"{WHERE}/access"]) != 0
-            assert link.ask("hello")["deadline"] == told["deadline"]
+            assert link.ask("hello")["deadline"] == answer["deadline"]
         finally:
             door.forget()
         machine = behind.of[server.world.made[0].id]
@@ -192,11 +192,11 @@ class TestDeadline:
         assert not server.world.droplets
 
 
-def ssh(door: SSHConnection, box: Box, words: list[str], told: bytes = b"") -> int:
+def ssh(door: SSHConnection, box: Box, words: list[str], stdin: bytes = b"") -> int:
     """Run a command on the box as its user, and return its exit code."""
     argv = ["ssh", "-F", str(door.config), box.id, *words]
     done = subprocess.run(
-        argv, input=told, capture_output=True, timeout=60, check=False
+        argv, input=stdin, capture_output=True, timeout=60, check=False
     )
     assert ENDING.encode() not in done.stdout + done.stderr
     return done.returncode

@@ -242,6 +242,8 @@ def test_console_returns_actions_and_the_url(
     server: Server, provider: DigitalOcean, box: Box
 ) -> None:
     """The API has no console output."""
-    said = provider.console(box)
-    assert "create: completed" in said
-    assert f"https://cloud.digitalocean.com/droplets/{server.world.made[0].id}" in said
+    console = provider.console(box)
+    assert "create: completed" in console
+    assert (
+        f"https://cloud.digitalocean.com/droplets/{server.world.made[0].id}" in console
+    )

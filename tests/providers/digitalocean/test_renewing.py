@@ -72,8 +72,8 @@ def test_a_changed_tag_is_the_deadline_of_the_next_boot(make_request: Make) -> N
         metadata_module.tag("expires", repr(later)),
         "web",
     ]
-    told = "\n".join(word.upper() for word in words).encode()
-    with metadata(told) as service:
+    tags = "\n".join(word.upper() for word in words).encode()
+    with metadata(tags) as service:
         assert boot(request, service) == math.ceil(later)
 
 

@@ -72,12 +72,12 @@ def test_when_nothing_fits_the_nearest_three_are_named_with_prices(
     """Where nothing fits, the nearest three are named with their prices."""
     with pytest.raises(UsageError) as caught:
         provider.offers(Requirements("large", 64, 256 * GB))
-    said = caught.value.message
-    assert "64 vCPU and 256 GB" in said
-    assert "m-32vcpu-256gb (32 vCPU, 256 GB, $2.00/h)" in said
-    assert said.count("/h)") == 3
-    assert "gpu" not in said
-    assert "c-60" not in said
+    message = caught.value.message
+    assert "64 vCPU and 256 GB" in message
+    assert "m-32vcpu-256gb (32 vCPU, 256 GB, $2.00/h)" in message
+    assert message.count("/h)") == 3
+    assert "gpu" not in message
+    assert "c-60" not in message
 
 
 def test_named_types_keep_their_order(provider: DigitalOcean) -> None:
@@ -128,9 +128,9 @@ def test_a_spot_size_is_refused_with_the_price_on_demand(
     need = dataclasses.replace(SMALL, spot=True, fallback=fallback)
     with pytest.raises(UsageError) as caught:
         provider.offers(need)
-    said = caught.value.message
-    assert "no spot capacity" in said
-    assert "g-4vcpu-16gb (4 vCPU, 16 GB, $0.19/h)" in said
+    message = caught.value.message
+    assert "no spot capacity" in message
+    assert "g-4vcpu-16gb (4 vCPU, 16 GB, $0.19/h)" in message
     assert "--no-spot" in caught.value.next
 
 

@@ -66,8 +66,8 @@ class Operations:
             done()
             operation.update(status="DONE", progress=100, endTime=now())
             if error:
-                said = message or OPERATIONS.get(error, error)
-                operation["error"] = {"errors": [{"code": error, "message": said}]}
+                text = message or OPERATIONS.get(error, error)
+                operation["error"] = {"errors": [{"code": error, "message": text}]}
                 operation["httpErrorStatusCode"] = 503
                 operation["httpErrorMessage"] = "SERVICE UNAVAILABLE"
 

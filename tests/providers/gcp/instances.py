@@ -20,7 +20,7 @@ class Hardware(Protocol):
     def on(self, instance: dict[str, Any]) -> str:
         """Switch one on; return its address."""
 
-    def told(self, name: str) -> Mapping[str, str]:
+    def guest_attributes(self, name: str) -> Mapping[str, str]:
         """Return its guest attributes."""
 
     def warn(self, name: str) -> None:
@@ -154,7 +154,11 @@ class Instances:
 
     def attributes(self, name: str) -> Mapping[str, str]:
         """Return the guest attributes that an instance has published."""
-        return self.hardware.told(name) if self.hardware else self.guest.get(name, {})
+        return (
+            self.hardware.guest_attributes(name)
+            if self.hardware
+            else self.guest.get(name, {})
+        )
 
     def _run(self, instance: dict[str, Any]) -> None:
         instance.update(status="RUNNING", lastStartTimestamp=now())

@@ -108,14 +108,14 @@ class TestInsert:
         """OS Login is off, and host keys are published."""
         request = make_request()
         provider.create(request)
-        told = metadata(google.calls("instances.insert")[0].body)
-        assert told["enable-oslogin"] == "FALSE"
-        assert told["block-project-ssh-keys"] == "TRUE"
-        assert told["enable-guest-attributes"] == "TRUE"
-        assert told["serial-port-enable"] == "FALSE"
-        assert told["ssh-keys"].startswith("onebox:ssh-ed25519 ")
-        assert told["user-data"].startswith("#cloud-config")
-        assert "startup-script" not in told
+        items = metadata(google.calls("instances.insert")[0].body)
+        assert items["enable-oslogin"] == "FALSE"
+        assert items["block-project-ssh-keys"] == "TRUE"
+        assert items["enable-guest-attributes"] == "TRUE"
+        assert items["serial-port-enable"] == "FALSE"
+        assert items["ssh-keys"].startswith("onebox:ssh-ed25519 ")
+        assert items["user-data"].startswith("#cloud-config")
+        assert "startup-script" not in items
 
     def test_debian_runs_a_startup_script(
         self, google: Google, provider: GCP, make_request: Make
@@ -123,9 +123,9 @@ class TestInsert:
         """Its images have no cloud-init."""
         provider.create(make_request(base="debian-12"))
         [call] = google.calls("instances.insert")
-        told = metadata(call.body)
-        assert told["startup-script"].startswith("#!/bin/sh")
-        assert "user-data" not in told
+        items = metadata(call.body)
+        assert items["startup-script"].startswith("#!/bin/sh")
+        assert "user-data" not in items
         source = call.body["disks"][0]["initializeParams"]["sourceImage"]
         assert source == "projects/debian-cloud/global/images/family/debian-12"
 

@@ -114,9 +114,9 @@ class TestBoxes:
         box = until_state(provider, provider.create(request), "running")
         assert box.host_key != request.host_key.public
         with inside(box, identity, tmp_path) as link:
-            told = link.ask("hello")
-        assert told["box"] == box.id
-        assert told["deadline"] == request.boot_config.deadline
+            answer = link.ask("hello")
+        assert answer["box"] == box.id
+        assert answer["deadline"] == request.boot_config.deadline
         provider.delete(box)
 
     def test_a_restarted_box_ends_at_its_new_deadline(

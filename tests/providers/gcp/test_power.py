@@ -122,12 +122,12 @@ class TestStart:
         assert started.deadline == started.tags.expires == deadline
         labels = google.project.instance(box.id)["labels"]
         assert labels["onebox-expires"] == str(int(deadline))
-        told = metadata(google.project.instance(box.id))
-        for value in told.values():
+        items = metadata(google.project.instance(box.id))
+        for value in items.values():
             assert str(math.ceil(box.deadline)) not in value
             assert json.dumps(box.deadline) not in value
-        assert str(math.ceil(deadline)) in told["user-data"]
-        assert json.dumps(deadline) in told["user-data"]
+        assert str(math.ceil(deadline)) in items["user-data"]
+        assert json.dumps(deadline) in items["user-data"]
         scheduling = google.project.instance(box.id)["scheduling"]
         assert int(scheduling["maxRunDuration"]["seconds"]) > 86400
         assert scheduling["provisioningModel"] == "SPOT"

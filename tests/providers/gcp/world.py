@@ -41,14 +41,14 @@ class GoogleWorld:
         # That network lets everybody in, at the lowest priority.
         return True
 
-    def told(self, box: str) -> str:
+    def boot_data(self, box: str) -> str:
         """Return the metadata that the box is armed by."""
         items = self._one(box)["metadata"]["items"]
         return json.dumps({i["key"]: i["value"] for i in items if i["key"] in _ARMED})
 
     def deadline_on(self, box: str) -> float | None:
         """Read it in what the box is armed by."""
-        found = _DEADLINE.search(self.told(box).replace("\\", ""))
+        found = _DEADLINE.search(self.boot_data(box).replace("\\", ""))
         return float(found[1]) if found else None
 
     def mark(self, box: str, word: str) -> None:
@@ -119,9 +119,9 @@ class GoogleWorld:
         """Take off the tag that the rules are for."""
         self._one(box)["tags"] = {"items": []}
 
-    def tell(self, box: str, told: str) -> None:
+    def set_boot_data(self, box: str, boot_data: str) -> None:
         """Replace what the box is armed by."""
-        new = json.loads(told) if told else {}
+        new = json.loads(boot_data) if boot_data else {}
         for item in self._one(box)["metadata"]["items"]:
             if item["key"] in _ARMED:
                 item["value"] = new.get(item["key"], "")
