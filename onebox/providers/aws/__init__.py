@@ -2,6 +2,7 @@
 The provider `aws`: boxes that are EC2 instances.
 
 * provider       the class `AWS`, which the table of providers names
+* settings       the table [aws] of onebox.toml
 * client         credentials, region, retries and parallel calls
 * errors         the meaning of AWS's error codes
 * metadata       ownership tags, and the description of a box in them
