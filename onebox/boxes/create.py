@@ -171,7 +171,7 @@ def _request(
         image=image,
         user_key=keys.public_half(keys.identity(key_dir)),
         host_key=keys.new_host_key(key_dir),
-        arming=BootConfig(
+        boot_config=BootConfig(
             deadline=deadline,
             setup_grace=settings.limits.setup_minutes * 60,
             idle_grace=settings.limits.idle_minutes * 60,

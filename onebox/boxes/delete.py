@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import OneboxError
-from onebox.providers.base import Box, FreeThing, Leftover, Provider
+from onebox.providers.base import Box, FreeObject, Leftover, Provider
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -78,7 +78,7 @@ def remove_unused(context: BoxContext, gone: Collection[str] = ()) -> None:
         gone: The ids of boxes that are known not to exist.
     """
     try:
-        free_objects = context.provider.free_things(context.owner, gone)
+        free_objects = context.provider.free_objects(context.owner, gone)
     except OneboxError as error:
         context.screen.note(f"unused free objects were not removed: {error.message}")
         return
@@ -93,7 +93,7 @@ def remove_unused(context: BoxContext, gone: Collection[str] = ()) -> None:
         )
 
 
-def remove_free(provider: Provider, owner: str, item: FreeThing) -> str:
+def remove_free(provider: Provider, owner: str, item: FreeObject) -> str:
     """Remove one free object; return the reason if it cannot be removed, else ""."""
     try:
         provider.remove_free(owner, item)

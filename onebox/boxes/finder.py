@@ -173,7 +173,7 @@ class BoxFinder:
         """
         box = self._provider.get(box_id, place)
         if box is None and self.may_be_unlisted(created):
-            wait = self._provider.settle
+            wait = self._provider.consistency_lag
             self._screen.note(
                 f"{box_id} may have been created: looking for it for up to {wait:.0f} s"
             )
@@ -242,4 +242,4 @@ def may_be_unlisted(provider: Provider, created: float, opened: float) -> bool:
     if age < 0:
         # The clock was set back, possibly by hours. Count from our own start instead.
         age = time.monotonic() - opened
-    return age < provider.settle
+    return age < provider.consistency_lag

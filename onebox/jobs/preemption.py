@@ -41,7 +41,7 @@ def preemption_reason(
     except ProviderError:
         return ""
     if now is None:
-        is_listed = context.now() - box.created >= context.provider.settle
+        is_listed = context.now() - box.created >= context.provider.consistency_lag
         return preempted if is_listed else ""
     if now.state not in ("stopping", "stopped"):
         return ""

@@ -77,7 +77,7 @@ _ROWS = (
         name="aws",
         title="AWS",
         provider="aws.provider:AWS",
-        settings="aws.settings:AWSSettings",
+        settings="aws.settings:Settings",
         machine_type=r"[a-z][a-z0-9-]*\.(?:metal|[a-z0-9]*"
         r"(?:large|medium|small|micro|nano))(?:-[a-z0-9]+)*",
         example='["m7i.16xlarge", "m7a.16xlarge"]',

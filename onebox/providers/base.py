@@ -19,7 +19,7 @@ from onebox.providers.values import (
     Box,
     BoxState,
     Check,
-    FreeThing,
+    FreeObject,
     HostKey,
     Image,
     Leftover,
@@ -27,7 +27,6 @@ from onebox.providers.values import (
     Request,
     Requirements,
     Tags,
-    unknown,
 )
 
 __all__ = [
@@ -35,7 +34,7 @@ __all__ = [
     "Box",
     "BoxState",
     "Check",
-    "FreeThing",
+    "FreeObject",
     "HostKey",
     "Image",
     "Leftover",
@@ -44,7 +43,6 @@ __all__ = [
     "Request",
     "Requirements",
     "Tags",
-    "unknown",
 ]
 
 
@@ -53,8 +51,8 @@ class Provider(abc.ABC):
     One cloud, or this machine.
 
     Attributes:
-        settle: For how many seconds after a create `get` and `find` may miss the box,
-            because the cloud's lists lag.
+        consistency_lag: For how many seconds after a create `get` and `find` may miss
+            the box, because the cloud's lists lag.
 
         poll_interval: The least number of seconds between two calls about one box.
 
@@ -75,7 +73,7 @@ class Provider(abc.ABC):
     """
 
     name: str
-    settle: float = 0.0
+    consistency_lag: float = 0.0
     poll_interval: float = 0.0
     own_system: bool = True
     adopts: tuple[str, ...] = ()
@@ -85,7 +83,7 @@ class Provider(abc.ABC):
     unpriced: str = ""
 
     @abc.abstractmethod
-    def offers(self, need: Requirements) -> Sequence[Offer]:
+    def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """
         Return the offers for a size, best first; at least one.
 
@@ -95,7 +93,7 @@ class Provider(abc.ABC):
             UsageError: No type fits; the message names the nearest.
         """
 
-    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
+    def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """
         Return whether the limit that refused one offer refuses another one too.
 
@@ -134,7 +132,7 @@ class Provider(abc.ABC):
         Raises:
             ProviderError: It was not created; nothing of it is left.
 
-            Unclear: It may have been created: `get` shows it within `settle`.
+            Unclear: It may have been created: `get` shows it within `consistency_lag`.
         """
 
     @abc.abstractmethod
@@ -180,9 +178,9 @@ class Provider(abc.ABC):
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
         """Return every billed object that still belongs to this box id."""
 
-    def free_things(
+    def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
-    ) -> Sequence[FreeThing]:
+    ) -> Sequence[FreeObject]:
         """
         Return the free objects of this owner, other than boxes.
 
@@ -194,7 +192,7 @@ class Provider(abc.ABC):
         """
         return ()
 
-    def remove_free(self, owner: str, thing: FreeThing) -> None:
+    def remove_free(self, owner: str, resource: FreeObject) -> None:
         """
         Delete one of the owner's free objects; an object that is gone is no error.
 
@@ -203,7 +201,7 @@ class Provider(abc.ABC):
 
             NotAllowed: It belongs to another owner; it was not touched.
         """
-        raise NotAllowed(f"{self.name} has no {thing.kind} that onebox can delete")
+        raise NotAllowed(f"{self.name} has no {resource.kind} that onebox can delete")
 
     @abc.abstractmethod
     def images(self, owner: str) -> Sequence[Image]:

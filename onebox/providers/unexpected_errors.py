@@ -1,4 +1,4 @@
-"""Name what fails in a provider in a way that nobody has foreseen."""
+"""Turn a provider's unexpected exceptions into errors that name the call."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from onebox.providers.base import Provider
 
 
 def guarded(provider: Provider) -> Provider:
-    """Return a provider whose every failure is an `OneboxError`, or the system's."""
+    """Return a provider whose calls raise only OneboxError and OSError."""
     return cast(Provider, _Guard(provider))
 
 
 def unforeseen(provider: str, call: str, error: Exception) -> ProviderError:
-    """Return the error that says which call of which provider has failed, and how."""
+    """Return the error for an unexpected exception in a call of a provider."""
     kind = type(error).__name__
     return ProviderError(
-        f"provider {provider} failed at {call} in a way that onebox does not know: "
+        f"provider {provider} failed at {call} with an unexpected error: "
         f"{kind}: {' '.join(str(error).split())[:300]}",
-        next="the same command again, then inv doctor; inv --debug shows where it was",
+        next="the same command again, then inv doctor; inv --debug shows the traceback",
     )
 
 
 class _Guard:
-    """The provider itself, in all but what its calls may raise."""
+    """The provider itself, apart from the exceptions of its calls."""
 
     def __init__(self, provider: Provider) -> None:
         self._guarded = provider
@@ -41,7 +41,7 @@ class _Guard:
             try:
                 return call(*args, **kwargs)
             except (OneboxError, OSError):
-                # What the system refuses (a full disk) is told of as that.
+                # The caller reports an error of the system, such as a full disk.
                 raise
             except Exception as error:
                 raise unforeseen(self._guarded.name, name, error) from error

@@ -6,13 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from onebox.errors import (
-    ConfigError,
-    NotAllowed,
-    OneboxError,
-    QuotaExceeded,
-    UsageError,
-)
 from onebox.providers import costs
 from onebox.providers.costs import Cost
 
@@ -184,7 +177,7 @@ class Request:
     image: Image | None
     user_key: str
     host_key: HostKey = field(repr=False)
-    arming: BootConfig
+    boot_config: BootConfig
     base: str = ""
     disk: int | None = None
 
@@ -241,7 +234,7 @@ class Leftover:
 
 
 @dataclass(frozen=True)
-class FreeThing:
+class FreeObject:
     """
     A free object that belongs to an owner, but not to a single box.
 
@@ -262,16 +255,3 @@ class Check:
     ok: bool | None
     detail: str
     next: str = ""
-
-
-def unknown(name: str, error: OneboxError) -> Check:
-    """
-    Return the doctor's line for a check that raised an error.
-
-    The check has failed only if the error is a refusal. A question without an answer
-    does not show whether a box can be created.
-    """
-    refused = isinstance(error, (NotAllowed, QuotaExceeded, UsageError, ConfigError))
-    ok = False if refused else None
-    detail = error.message if refused else f"not known: {error.message}"
-    return Check(name, ok, detail, error.next or "inv doctor again")

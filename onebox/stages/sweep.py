@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting, providers
 from onebox.boxes import delete
 from onebox.errors import OneboxError
-from onebox.providers.base import Box, FreeThing, Provider
+from onebox.providers.base import Box, FreeObject, Provider
 from onebox.remote import connection, keys
 from onebox.remote.answers import JobStatus
 from onebox.store.atomic_files import clear_drafts, private_dir
@@ -121,19 +121,19 @@ def _judge_boxes(context: BoxContext) -> tuple[list[_Verdict], list[str]]:
 
 def _find_free(
     context: BoxContext, unreachable: list[str]
-) -> list[tuple[Provider, FreeThing]]:
+) -> list[tuple[Provider, FreeObject]]:
     """
     Return the resources that cost nothing, at every provider ever used.
 
     A provider that does not answer is added to *unreachable*.
     """
-    found: list[tuple[Provider, FreeThing]] = []
+    found: list[tuple[Provider, FreeObject]] = []
     for name in _used_providers(context):
         if any(entry.startswith(f"{name} (") for entry in unreachable):
             continue
         try:
             provider = context.load_provider(name)
-            resources = provider.free_things(context.owner, everywhere=True)
+            resources = provider.free_objects(context.owner, everywhere=True)
         except OneboxError as error:
             unreachable.append(f"{name} ({error.message})")
             continue
@@ -142,7 +142,7 @@ def _find_free(
 
 
 def _print_free(
-    context: BoxContext, free_resources: list[tuple[Provider, FreeThing]]
+    context: BoxContext, free_resources: list[tuple[Provider, FreeObject]]
 ) -> None:
     rows = [
         (
@@ -159,7 +159,7 @@ def _print_free(
 
 
 def _remove_free(
-    context: BoxContext, free_resources: list[tuple[Provider, FreeThing]]
+    context: BoxContext, free_resources: list[tuple[Provider, FreeObject]]
 ) -> None:
     for provider, resource in free_resources:
         if resource.why:

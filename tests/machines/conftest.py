@@ -55,7 +55,7 @@ class Made:
             user=user_data.USER,
             host_key=host_key or self.host_key,
             created=0.0,
-            deadline=request.arming.deadline,
+            deadline=request.boot_config.deadline,
             agent=user_data.AGENT,
             work=user_data.WORK,
         )
@@ -114,7 +114,7 @@ class Maker:
             image=None,
             user_key=keys.public_half(self.identity),
             host_key=keys.new_host_key(self.folder),
-            arming=BootConfig(
+            boot_config=BootConfig(
                 deadline=deadline,
                 setup_grace=setup_grace,
                 idle_grace=600,
@@ -169,8 +169,10 @@ class Maker:
 
     def again(self, made: Made, *, seconds: float, host_key: str) -> Made:
         """Start a box again that was off, with a new deadline."""
-        late = replace(made.request.arming, deadline=time.time() + seconds)
-        request = replace(made.request, arming=late, host_key=HostKey("", host_key))
+        late = replace(made.request.boot_config, deadline=time.time() + seconds)
+        request = replace(
+            made.request, boot_config=late, host_key=HostKey("", host_key)
+        )
         fresh = self.boot(request, made.kind, made.instance_id, disk=made.machine.disk)
         return replace(fresh, host_key=host_key)
 

@@ -62,7 +62,7 @@ class Ends:
     def lived(self, made: Made) -> float:
         """Wait until a box is off; return how long after its deadline that was."""
         assert made.machine.wait_off(self.lives + UP), made.machine.console()[-2000:]
-        return made.machine.ended - made.request.arming.deadline
+        return made.machine.ended - made.request.boot_config.deadline
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_first_contact(made: Made) -> None:
         told = link.request("hello")
     assert told["agent"] == version()
     assert told["box"] == made.request.box
-    assert told["deadline"] == made.request.arming.deadline
+    assert told["deadline"] == made.request.boot_config.deadline
     assert told["work"] == "/home/onebox/work"
 
 
@@ -256,7 +256,7 @@ def test_rotated_host_key_stays(maker: Maker) -> None:
     # What was stopped starts with another deadline.
     again = maker.again(made, seconds=7200, host_key=new)
     with again.link() as link:
-        assert link.request("hello")["deadline"] == again.request.arming.deadline
+        assert link.request("hello")["deadline"] == again.request.boot_config.deadline
         assert again.scan() == {new}
     again.machine.off()
 
@@ -279,13 +279,13 @@ def test_image_of_another_box(maker: Maker) -> None:
         told = link.request("hello")
     assert seen == {new.host_key}
     assert told["box"] == new.request.box
-    assert told["deadline"] == new.request.arming.deadline
+    assert told["deadline"] == new.request.boot_config.deadline
     assert told["job"] is None
     assert not (disk.file("/var/lib/onebox/notice")).exists()
     timer = new.machine.run(
         "systemctl", "show", "-P", "TimersCalendar", "onebox-deadline.timer"
     )
-    assert str(old.request.arming.deadline)[:10] not in timer
+    assert str(old.request.boot_config.deadline)[:10] not in timer
     new.machine.off()
 
 
@@ -299,7 +299,7 @@ def test_other_clouds(maker: Maker, kind: Any) -> None:
     """The same user data arms a box wherever cloud-init reads it."""
     made = maker.make(kind)
     with made.link() as link:
-        assert link.request("hello")["deadline"] == made.request.arming.deadline
+        assert link.request("hello")["deadline"] == made.request.boot_config.deadline
     assert made.scan() == {made.host_key}
     made.machine.off()
 
@@ -321,7 +321,7 @@ def test_without_cloud_init(maker: Maker) -> None:
         first = link.request("hello")
         made.machine.run("systemctl", "restart", "google-startup-scripts.service")
         told = link.request("hello")
-    assert told["deadline"] == first["deadline"] == made.request.arming.deadline
+    assert told["deadline"] == first["deadline"] == made.request.boot_config.deadline
     for unit in ("onebox-watch.service", "onebox-deadline.timer"):
         made.machine.run("systemctl", "is-active", unit)
     made.machine.off()

@@ -64,7 +64,7 @@ def requests(keys: Keys) -> Callable[..., Request]:
             image=None,
             user_key=keys.public("user"),
             host_key=HostKey(keys.private("host"), keys.public("host")),
-            arming=BootConfig(now + 3600, 600, 600, AGENT),
+            boot_config=BootConfig(now + 3600, 600, 600, AGENT),
         )
         return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
 

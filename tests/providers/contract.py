@@ -1,5 +1,5 @@
 """
-What every provider must do: a provider's tests subclass one of these suites.
+The tests that every provider passes; its own tests subclass one of the suites.
 
 A local provider subclasses `ProviderContract`, a cloud's `CloudContract`. That the
 suites fail for a provider with a fault in it is proven by `planted`.
@@ -42,7 +42,7 @@ class ProviderContract:
 
     @pytest.fixture(autouse=True)
     def leave_nothing(self, provider: Provider, make_request: Make) -> Iterator[None]:
-        """Remove, after each test, whatever it has made."""
+        """Delete, after each test, everything that it has created."""
         owners = {make_request().tags.owner, "somebody-else"}
         yield
         for owner in owners:
@@ -52,19 +52,23 @@ class ProviderContract:
             for image in provider.images(owner):
                 provider.delete_image(image)
 
-    def test_size(self, provider: Provider) -> None:
-        """There is at least one size for what is needed, with a positive shape."""
+    def test_the_offers_for_a_size_have_a_positive_shape(
+        self, provider: Provider
+    ) -> None:
+        """There is at least one."""
         sizes = provider.offers(Requirements("small", 1, 1 << 20))
         assert sizes
         assert all(size.cpus >= 1 and size.memory >= 1 << 20 for size in sizes)
 
-    def test_base_is_stable(self, provider: Provider) -> None:
-        """The base has a name, and the same one each time."""
+    def test_the_base_is_the_same_each_time(self, provider: Provider) -> None:
+        """It is part of the hash of every recipe."""
         assert provider.base()
         assert provider.base() == provider.base()
 
-    def test_create(self, provider: Provider, make_request: Make) -> None:
-        """A created box runs, and is what was asked for."""
+    def test_a_created_box_is_as_requested(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """It runs when the create call has returned."""
         request = make_request()
         box = provider.create(request)
         assert box.state == "running"
@@ -72,24 +76,24 @@ class ProviderContract:
         assert box.tags == request.tags
         assert (box.host_key == request.host_key.public) is not self.own_host_key
         assert box.host_key.startswith("ssh-ed25519 ")
-        assert box.deadline == request.arming.deadline
+        assert box.deadline == request.boot_config.deadline
         assert box.offer == request.offer
         assert box.image == ""
 
-    def test_create_arms_the_box(
+    def test_a_box_has_its_deadline_from_its_first_boot(
         self, provider: Provider, world: World, make_request: Make
     ) -> None:
-        """A box knows from its first moment on which it is, and when it ends."""
+        """It also has its id."""
         request = make_request()
         box = provider.create(request)
-        assert request.box in world.told(box.id)
+        assert request.box in world.boot_data(box.id)
         deadline = world.deadline_on(box.id)
-        assert deadline == pytest.approx(request.arming.deadline, abs=1)
+        assert deadline == pytest.approx(request.boot_config.deadline, abs=1)
 
-    def test_refused_create_leaves_nothing(
+    def test_a_refused_create_leaves_nothing(
         self, provider: Provider, world: World, make_request: Make
     ) -> None:
-        """Of a box that is refused nothing is left, at once or for a teardown."""
+        """Neither at once, nor for a later teardown."""
         request = make_request()
         owner, walls = request.tags.owner, world.walls(request.tags.owner)
         refused = world.refuse(request)
@@ -101,19 +105,23 @@ class ProviderContract:
         assert not isinstance(caught.value, Unclear)
         assert not world.belongings(request.box)
         assert not provider.leftovers(request.box)
-        remove_free_things(provider, owner)
+        remove_free_objects(provider, owner)
         assert world.walls(owner) == walls
         assert provider.get(request.box) is None
 
-    def test_create_twice(self, provider: Provider, make_request: Make) -> None:
-        """The same request again returns the same box, and makes no second one."""
+    def test_a_repeated_create_returns_the_same_box(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """There is one box."""
         request = make_request()
         first = provider.create(request)
         assert provider.create(request) == first
         assert list(provider.find(request.tags.owner)) == [first]
 
-    def test_create_over_another(self, provider: Provider, make_request: Make) -> None:
-        """A box id that is taken by somebody else is refused, and left alone."""
+    def test_a_box_id_of_another_owner_is_refused(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """Its box stays as it is."""
         request = make_request()
         first = provider.create(request)
         other = dataclasses.replace(request, tags=_foreign(request.tags))
@@ -121,32 +129,38 @@ class ProviderContract:
             provider.create(other)
         assert provider.get(first.id) == first
 
-    def test_find_and_get(self, provider: Provider, make_request: Make) -> None:
-        """A box is found by its owner and by its id, by nobody else."""
+    def test_a_box_is_found_by_its_owner_and_its_id(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """Another owner does not find it."""
         request = make_request()
         box = provider.create(request)
         assert list(provider.find(request.tags.owner)) == [box]
         assert list(provider.find("somebody-else")) == []
         assert provider.get(box.id) == box
 
-    def test_nothing_there(self, provider: Provider, make_request: Make) -> None:
-        """A box that never was is None, and leaves nothing."""
+    def test_a_box_that_never_existed_is_none(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """It has no leftovers."""
         request = make_request()
         assert provider.get(request.box) is None
         assert not provider.leftovers(request.box)
         assert list(provider.find(request.tags.owner)) == []
 
-    def test_leftovers_name_all_that_is_there(
+    def test_leftovers_are_all_objects_of_the_box(
         self, provider: Provider, world: World, make_request: Make
     ) -> None:
-        """Whatever there is for a box, and it alone, is among its leftovers."""
+        """Objects of other boxes are not among them."""
         box = provider.create(make_request())
         there = Counter(world.belongings(box.id))
         assert there
         assert not there - Counter(left.id for left in provider.leftovers(box.id))
 
-    def test_delete(self, provider: Provider, world: World, make_request: Make) -> None:
-        """A deleted box is gone, with all that was made for it."""
+    def test_delete_removes_the_box_and_its_objects(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """Nothing of it is left."""
         request = make_request()
         box = provider.create(request)
         assert provider.leftovers(box.id)
@@ -156,14 +170,18 @@ class ProviderContract:
         assert not world.belongings(box.id)
         assert list(provider.find(request.tags.owner)) == []
 
-    def test_delete_twice(self, provider: Provider, make_request: Make) -> None:
-        """Deleting what is already gone is fine."""
+    def test_a_second_delete_succeeds(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """The box is gone already."""
         box = provider.create(make_request())
         provider.delete(box)
         provider.delete(box)
 
-    def test_delete_checks_tags(self, provider: Provider, make_request: Make) -> None:
-        """A box that carries other tags is not deleted, nor stopped."""
+    def test_a_box_with_other_tags_is_not_deleted(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """It is not stopped either."""
         box = provider.create(make_request())
         for tags in (
             _foreign(box.tags),
@@ -174,8 +192,10 @@ class ProviderContract:
                 provider.delete(dataclasses.replace(box, tags=tags))
         assert provider.get(box.id) == box
 
-    def test_foreign_box_stays(self, provider: Provider, make_request: Make) -> None:
-        """Nothing that is done for one owner touches another one's box."""
+    def test_the_box_of_another_owner_is_not_touched(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """No call for one owner changes it."""
         mine, theirs = make_request(), make_request()
         theirs = dataclasses.replace(theirs, tags=_foreign(theirs.tags))
         foreign = provider.create(theirs)
@@ -185,42 +205,42 @@ class ProviderContract:
         provider.find(mine.tags.owner)
         assert provider.get(foreign.id) == foreign
 
-    def test_free_things_go_with_the_last_box(
+    def test_free_objects_can_be_deleted_after_the_last_box(
         self, provider: Provider, make_request: Make
     ) -> None:
-        """What costs nothing stays while a box uses it, and can be removed after."""
+        """A box that uses one is its reason to stay."""
         box = provider.create(make_request())
         owner = box.tags.owner
-        for thing in provider.free_things(owner):
-            assert box.id in thing.why
+        for resource in provider.free_objects(owner):
+            assert box.id in resource.why
             with pytest.raises(ProviderError):
-                provider.remove_free(owner, thing)
+                provider.remove_free(owner, resource)
         provider.delete(box)
-        remove_free_things(provider, owner, box.id)
-        assert not provider.free_things(owner, [box.id])
+        remove_free_objects(provider, owner, box.id)
+        assert not provider.free_objects(owner, [box.id])
 
-    def test_free_things_of_another_stay(
+    def test_the_free_objects_of_another_owner_stay(
         self, provider: Provider, make_request: Make
     ) -> None:
-        """What is another owner's is not told of to us, and not removed for us."""
+        """They are not listed, and not deleted."""
         request = make_request()
         foreign = provider.create(
             dataclasses.replace(request, tags=_foreign(request.tags))
         )
         owner = request.tags.owner
-        assert not provider.free_things(owner, [foreign.id], everywhere=True)
-        before = provider.free_things(foreign.tags.owner)
-        for thing in before:
+        assert not provider.free_objects(owner, [foreign.id], everywhere=True)
+        before = provider.free_objects(foreign.tags.owner)
+        for resource in before:
             with pytest.raises(NotAllowed):
-                provider.remove_free(owner, thing)
-        assert provider.free_things(foreign.tags.owner) == before
+                provider.remove_free(owner, resource)
+        assert provider.free_objects(foreign.tags.owner) == before
         provider.delete(foreign)
-        remove_free_things(provider, foreign.tags.owner, foreign.id)
+        remove_free_objects(provider, foreign.tags.owner, foreign.id)
 
-    def test_stop_and_start(
+    def test_a_stopped_box_starts_with_a_new_deadline(
         self, provider: Provider, world: World, make_request: Make
     ) -> None:
-        """A stopped box keeps what it is, and starts with a new deadline."""
+        """Everything else about it stays."""
         box = provider.create(make_request())
         provider.stop(box)
         provider.stop(box)
@@ -236,26 +256,28 @@ class ProviderContract:
         # The box itself has to know it: it is what powers off.
         assert world.deadline_on(box.id) == pytest.approx(deadline, abs=1)
 
-    def test_create_returns_stopped(
+    def test_a_repeated_create_does_not_start_a_stopped_box(
         self, provider: Provider, make_request: Make
     ) -> None:
-        """A repeated request does not start again what was stopped since."""
+        """It returns the box as it is."""
         request = make_request()
         box = provider.create(request)
         provider.stop(box)
         assert provider.create(request).state == "stopped"
 
-    def test_delete_stopped(self, provider: Provider, make_request: Make) -> None:
-        """A stopped box can be deleted."""
+    def test_a_stopped_box_can_be_deleted(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """Nothing of it is left."""
         box = provider.create(make_request())
         provider.stop(box)
         provider.delete(box)
         assert not provider.leftovers(box.id)
 
-    def test_save_wants_a_stopped_box(
+    def test_a_running_box_is_not_saved(
         self, provider: Provider, make_request: Make
     ) -> None:
-        """A box that runs is not saved: what it writes meanwhile would be torn."""
+        """Its disk may change meanwhile."""
         request = make_request()
         box = provider.create(request)
         with pytest.raises(ProviderError):
@@ -265,8 +287,10 @@ class ProviderContract:
         assert now is not None
         assert now.state == "running"
 
-    def test_image(self, provider: Provider, world: World, make_request: Make) -> None:
-        """A stopped box can be saved; the image is found and boots a box."""
+    def test_a_saved_image_boots_a_box(
+        self, provider: Provider, world: World, make_request: Make
+    ) -> None:
+        """It is listed, and a second save returns it."""
         request = make_request()
         box = provider.create(request)
         wanted = an_image(request)
@@ -287,8 +311,10 @@ class ProviderContract:
         provider.delete_image(image)
         assert list(provider.images(request.tags.owner)) == []
 
-    def test_image_checks_tags(self, provider: Provider, make_request: Make) -> None:
-        """An image that carries other tags is not deleted."""
+    def test_an_image_with_other_tags_is_not_deleted(
+        self, provider: Provider, make_request: Make
+    ) -> None:
+        """It is still listed."""
         request = make_request()
         box = provider.create(request)
         provider.stop(box)
@@ -297,10 +323,10 @@ class ProviderContract:
             provider.delete_image(dataclasses.replace(image, tags=_foreign(image.tags)))
         assert list(provider.images(request.tags.owner)) == [image]
 
-    def test_adopted_image_is_ours(
+    def test_an_adopted_image_has_its_owners_tags(
         self, provider: Provider, world: World, make_request: Make
     ) -> None:
-        """An image of Packer's becomes ours, once, with what it is to be."""
+        """A second adoption changes nothing."""
         wanted = an_image(make_request())
         if not provider.adopts:
             with pytest.raises(UsageError):
@@ -314,10 +340,10 @@ class ProviderContract:
         provider.delete_image(image)
         assert list(provider.images(wanted.tags.owner)) == []
 
-    def test_pinned_key_is_remembered(
+    def test_a_replaced_host_key_is_read_back_with_the_box(
         self, provider: Provider, make_request: Make
     ) -> None:
-        """A host key that takes an exposed one's place is found with the box."""
+        """It replaces a bootstrap key."""
         box = provider.create(make_request())
         if not box.bootstrap_key:
             with pytest.raises(UsageError):
@@ -329,13 +355,13 @@ class ProviderContract:
         assert found is not None
         assert (found.host_key, found.bootstrap_key) == (NEW_KEY, False)
 
-    def test_console(self, provider: Provider, make_request: Make) -> None:
-        """The console of a box is text, also when it says nothing."""
+    def test_the_console_is_text(self, provider: Provider, make_request: Make) -> None:
+        """Also when the box has no output."""
         box = provider.create(make_request())
         assert isinstance(provider.console(box), str)
 
-    def test_checks(self, provider: Provider) -> None:
-        """Doctor's lines have a name and a sentence; a failed one says what next."""
+    def test_each_check_has_a_name_and_a_sentence(self, provider: Provider) -> None:
+        """A failed one has the next step."""
         lines = provider.checks()
         assert lines
         for line in lines:
@@ -345,10 +371,10 @@ class ProviderContract:
 
 
 class CloudContract(ProviderContract):
-    """What is promised of boxes that others can reach, and of calls that get lost."""
+    """The promises for boxes that others could reach, and for lost responses."""
 
-    def test_sizes_fit_the_need(self, provider: Provider) -> None:
-        """Every candidate has what is needed; the first one is the cheapest."""
+    def test_offers_fit_the_requirements(self, provider: Provider) -> None:
+        """The first one is the cheapest."""
         sizes = provider.offers(Requirements("big", 16, 64 << 30))
         assert sizes
         assert all(size.cpus >= 16 and size.memory >= 64 << 30 for size in sizes)
@@ -359,18 +385,18 @@ class CloudContract(ProviderContract):
         )
         assert named.type == sizes[0].type
 
-    def test_only_the_caller_reaches_ssh(
+    def test_only_this_machine_reaches_ssh(
         self, provider: Provider, world: World, make_request: Make
     ) -> None:
-        """Nobody but this machine's address is let in at the ssh port."""
+        """No other address has access."""
         box = provider.create(make_request())
         assert world.ssh_open_to(box.id, world.here)
         assert not world.ssh_open_to(box.id, STRANGER)
 
-    def test_ssh_follows_the_caller(
+    def test_allow_my_ip_replaces_the_former_address(
         self, provider: Provider, world: World, make_request: Make
     ) -> None:
-        """Who has moved is let in from there, and no longer from before."""
+        """Only the present one has access."""
         box = provider.create(make_request())
         assert not provider.allow_my_ip(box)
         before = world.here
@@ -381,10 +407,10 @@ class CloudContract(ProviderContract):
         assert not world.ssh_open_to(box.id, STRANGER)
         assert not provider.allow_my_ip(box)
 
-    def test_lost_answer_is_not_the_end(
+    def test_a_create_call_without_a_response_makes_one_box(
         self, provider: Provider, world: World, make_request: Make
     ) -> None:
-        """A box whose create call lost its answer is returned, and made once."""
+        """It is returned."""
         request = make_request()
         world.lose_next_answer()
         box = provider.create(request)
@@ -394,18 +420,18 @@ class CloudContract(ProviderContract):
         provider.delete(box)
         assert not world.belongings(box.id)
 
-    def test_firewalls_are_told_of(
+    def test_each_firewall_is_listed(
         self, provider: Provider, world: World, make_request: Make
     ) -> None:
-        """Each firewall is a leftover of its box, or a free thing of the owner's."""
+        """As a leftover of its box, or as a free object of the owner."""
         box = provider.create(make_request())
         walls = world.walls(box.tags.owner)
         assert walls
-        told = {left.id for left in provider.leftovers(box.id)}
-        told |= {thing.id for thing in provider.free_things(box.tags.owner)}
-        assert walls <= told
+        listed = {left.id for left in provider.leftovers(box.id)}
+        listed |= {resource.id for resource in provider.free_objects(box.tags.owner)}
+        assert walls <= listed
         provider.delete(box)
-        remove_free_things(provider, box.tags.owner, box.id)
+        remove_free_objects(provider, box.tags.owner, box.id)
         assert not world.walls(box.tags.owner)
 
 
@@ -422,11 +448,11 @@ def an_image(request: Request, name: str = "image") -> Image:
     )
 
 
-def remove_free_things(provider: Provider, owner: str, *gone: str) -> None:
-    """Remove what costs nothing and nobody uses, as a teardown does."""
-    for thing in provider.free_things(owner, gone):
-        if not thing.why:
-            provider.remove_free(owner, thing)
+def remove_free_objects(provider: Provider, owner: str, *gone: str) -> None:
+    """Delete the free objects that no box uses, as a teardown does."""
+    for resource in provider.free_objects(owner, gone):
+        if not resource.why:
+            provider.remove_free(owner, resource)
 
 
 def _foreign(tags: Tags) -> Tags:

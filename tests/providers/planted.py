@@ -18,7 +18,7 @@ import pytest
 from onebox.errors import OneboxError, ProviderError, Unclear
 from onebox.providers.base import (
     Box,
-    FreeThing,
+    FreeObject,
     Image,
     Leftover,
     Offer,
@@ -27,7 +27,7 @@ from onebox.providers.base import (
     Requirements,
 )
 
-from .contract import Make, ProviderContract, remove_free_things
+from .contract import Make, ProviderContract, remove_free_objects
 from .world import World
 
 Calls = Mapping[str, Callable[..., Any]]
@@ -112,7 +112,7 @@ def _clean(provider: Provider, make_request: Make) -> None:
     owner = make_request().tags.owner
     for box in provider.find(owner):
         provider.delete(box)
-        remove_free_things(provider, owner, box.id)
+        remove_free_objects(provider, owner, box.id)
     for image in provider.images(owner):
         provider.delete_image(image)
 
@@ -136,9 +136,9 @@ def _after_create(do: Callable[[World, Box], None]) -> Callable[..., Calls]:
 
 def _deadline_not_on_the_box(provider: Provider, world: World) -> Calls:
     def start(box: Box, deadline: float) -> Box:
-        before = world.told(box.id)
+        before = world.boot_data(box.id)
         started = provider.start(box, deadline)
-        world.tell(box.id, before)
+        world.set_boot_data(box.id, before)
         return started
 
     return {"start": start}
@@ -191,10 +191,10 @@ def _firewalls_untold(provider: Provider, world: World) -> Calls:
         found = provider.leftovers(box, place)
         return [one for one in found if "firewall" not in one.kind]
 
-    def free_things(owner: str, gone: Any = (), **more: Any) -> list[FreeThing]:
+    def free_objects(owner: str, gone: Any = (), **more: Any) -> list[FreeObject]:
         return []
 
-    return {"leftovers": leftovers, "free_things": free_things}
+    return {"leftovers": leftovers, "free_objects": free_objects}
 
 
 def _delete_leaves_the_firewall(provider: Provider, world: World) -> Calls:
@@ -233,9 +233,9 @@ def _refused_leaves(provider: Provider, world: World) -> Calls:
     return {"create": create}
 
 
-def _free_things_of_all(provider: Provider, world: World) -> Calls:
-    def remove(owner: str, thing: FreeThing) -> None:
-        """Remove it whatever uses it: as far as that shows, it does."""
+def _free_objects_of_all(provider: Provider, world: World) -> Calls:
+    def remove(owner: str, resource: FreeObject) -> None:
+        """Delete it even if a box uses it."""
 
     return {"remove_free": remove}
 
@@ -243,103 +243,103 @@ def _free_things_of_all(provider: Provider, world: World) -> Calls:
 FAULTS = [
     Fault(
         "the firewall is open to the world",
-        "test_only_the_caller_reaches_ssh",
+        "test_only_this_machine_reaches_ssh",
         _after_create(lambda world, box: world.open_to_all(box.id)),
         _NO_FIREWALL,
     ),
     Fault(
         "no firewall is attached",
-        "test_only_the_caller_reaches_ssh",
+        "test_only_this_machine_reaches_ssh",
         _after_create(lambda world, box: world.take_off_walls(box.id)),
         _NO_FIREWALL,
     ),
     Fault(
         "the box is not armed",
-        "test_create_arms_the_box",
-        _after_create(lambda world, box: world.tell(box.id, "")),
+        "test_a_box_has_its_deadline_from_its_first_boot",
+        _after_create(lambda world, box: world.set_boot_data(box.id, "")),
     ),
     Fault(
         "the image is ignored",
-        "test_image",
+        "test_a_saved_image_boots_a_box",
         _after_create(lambda world, box: world.boot_plain(box.id)),
     ),
     Fault(
         "sizes ignore the need",
-        "test_sizes_fit_the_need",
+        "test_offers_fit_the_requirements",
         _need_ignored,
         _ONE_MACHINE,
     ),
     Fault(
         "set_host_key writes nothing down",
-        "test_pinned_key_is_remembered",
+        "test_a_replaced_host_key_is_read_back_with_the_box",
         _pin_forgets,
         _KEEPS_KEY,
     ),
     Fault(
         "admit has no effect",
-        "test_ssh_follows_the_caller",
+        "test_allow_my_ip_replaces_the_former_address",
         _admit_does_nothing,
         _NO_FIREWALL,
     ),
     Fault(
         "admit changes nothing and says so",
-        "test_ssh_follows_the_caller",
+        "test_allow_my_ip_replaces_the_former_address",
         _admit_keeps_the_old_one,
         _NO_FIREWALL,
     ),
     Fault(
         "a lost create answer is raised",
-        "test_lost_answer_is_not_the_end",
+        "test_a_create_call_without_a_response_makes_one_box",
         _lost_answer_raises,
         _NO_WIRE,
     ),
     Fault(
         "the deadline after a restart is not on the box",
-        "test_stop_and_start",
+        "test_a_stopped_box_starts_with_a_new_deadline",
         _deadline_not_on_the_box,
     ),
     Fault(
         "the deadline after a restart is forgotten",
-        "test_stop_and_start",
+        "test_a_stopped_box_starts_with_a_new_deadline",
         _deadline_forgotten,
     ),
     Fault(
         "leftovers name the machine alone",
-        "test_leftovers_name_all_that_is_there",
+        "test_leftovers_are_all_objects_of_the_box",
         _leftovers_forget,
     ),
     Fault(
-        "the firewall is told of nowhere",
-        "test_firewalls_are_told_of",
+        "the firewall is listed nowhere",
+        "test_each_firewall_is_listed",
         _firewalls_untold,
         _NO_FIREWALL,
     ),
     Fault(
         "delete leaves the firewall",
-        "test_firewalls_are_told_of",
+        "test_each_firewall_is_listed",
         _delete_leaves_the_firewall,
         _NO_FIREWALL,
     ),
     Fault(
         "a box that runs is saved",
-        "test_save_wants_a_stopped_box",
+        "test_a_running_box_is_not_saved",
         _saves_what_runs,
     ),
     Fault(
         "adopt does nothing",
-        "test_adopted_image_is_ours",
+        "test_an_adopted_image_has_its_owners_tags",
         _adopt_does_nothing,
         _NO_PACKER,
     ),
     Fault(
         "a refused create leaves what was made",
-        "test_refused_create_leaves_nothing",
+        "test_a_refused_create_leaves_nothing",
         _refused_leaves,
     ),
     Fault(
-        "free things are removed though a box uses them",
-        "test_free_things_go_with_the_last_box",
-        _free_things_of_all,
+        "free objects are removed though a box uses them",
+        "test_free_objects_can_be_deleted_after_the_last_box",
+        _free_objects_of_all,
         _NO_FIREWALL,
     ),
 ]

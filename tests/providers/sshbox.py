@@ -75,7 +75,7 @@ class SshBox:
         )
 
     def out(self, command: str) -> str:
-        """Return what a command says, both streams, and its exit code."""
+        """Return the output of a command, both streams, and its exit code."""
         done = self.ssh(f"{{ {command}\n}} 2>&1")
         return f"{done.stdout.decode().strip()}[{done.returncode}]"
 

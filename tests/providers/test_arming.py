@@ -1,4 +1,4 @@
-"""What a box is told in its create call is small, exact, and always the same."""
+"""The boot program in the create call is small, exact, and always the same."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def request(user_key: str = "ssh-ed25519 " + "A" * 68 + " me") -> Request:
         image=None,
         user_key=user_key,
         host_key=HostKey(private=PRIVATE, public="ssh-ed25519 " + "B" * 68),
-        arming=BootConfig(
+        boot_config=BootConfig(
             2e9 + 0.123456, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed()
         ),
     )
@@ -48,7 +48,7 @@ def test_fits_everywhere() -> None:
 
 
 def test_same_request_same_bytes() -> None:
-    """A create call that is made again says exactly the same: it is idempotent."""
+    """A repeated create call is identical, so it is idempotent."""
     for packed in (False, True):
         first = user_data.user_data(request(), notice="ec2", packed=packed)
         assert user_data.user_data(request(), notice="ec2", packed=packed) == first
@@ -59,8 +59,8 @@ def test_same_request_same_bytes() -> None:
 def test_keys_travel_only_where_they_must() -> None:
     """A cloud that reads host keys back is never given a private one."""
     assert b"PRIVATE KEY" in user_data.user_data(request(), notice="ec2")
-    told = user_data.user_data(request(), notice="gce", host_key=False)
-    assert b"PRIVATE KEY" not in told
+    data = user_data.user_data(request(), notice="gce", host_key=False)
+    assert b"PRIVATE KEY" not in data
     assert "PRIVATE KEY" not in user_data.startup_script(request(), notice="gce")
 
 
@@ -69,8 +69,8 @@ def test_keys_travel_only_where_they_must() -> None:
 )
 def test_nothing_is_run_that_is_only_said(hostile: str, tmp_path: Path) -> None:
     """Whatever stands in a key is text to the shell, and to YAML."""
-    told = user_data.user_data(request(f"ssh-ed25519 {hostile}"), notice="")
-    script = json.loads(told.partition(b"\n")[2])["bootcmd"][0]
+    data = user_data.user_data(request(f"ssh-ed25519 {hostile}"), notice="")
+    script = json.loads(data.partition(b"\n")[2])["bootcmd"][0]
     line = next(x for x in script.splitlines() if "authorized_keys" in x)
     line = line.replace("/home/onebox/.ssh", str(tmp_path))
     subprocess.run(["sh", "-c", line], check=True)
@@ -79,9 +79,9 @@ def test_nothing_is_run_that_is_only_said(hostile: str, tmp_path: Path) -> None:
 
 
 def test_scripts_are_shell() -> None:
-    """What is sent is understood by the plainest shell."""
-    told = user_data.user_data(request(), notice="ec2")
-    script = json.loads(told.partition(b"\n")[2])["bootcmd"][0]
+    """The plainest shell runs the scripts."""
+    data = user_data.user_data(request(), notice="ec2")
+    script = json.loads(data.partition(b"\n")[2])["bootcmd"][0]
     for text in (script, user_data.startup_script(request(), notice="gce")):
         subprocess.run(["sh", "-n"], input=text.encode(), check=True)
 

@@ -16,7 +16,7 @@ Serve = Callable[[str], str]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """A function that starts a service which says a text; "" is an error of its."""
+    """A function that starts a service with a text; "" is an error response."""
     servers, release = [], threading.Event()
 
     def start(text: str) -> str:
@@ -48,7 +48,7 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answers",
     [
         ["198.51.100.7", "198.51.100.7\n"],
         ["198.51.100.7", "", "198.51.100.7"],
@@ -56,19 +56,19 @@ def serve() -> Iterator[Serve]:
         ["203.0.113.1", "198.51.100.7", "198.51.100.7"],
     ],
 )
-def test_agreed(serve: Serve, said: list[str]) -> None:
+def test_agreed(serve: Serve, answers: list[str]) -> None:
     """Two that agree are believed."""
-    assert public_ip.address([serve(text) for text in said]) == "198.51.100.7"
+    assert public_ip.my_ip([serve(text) for text in answers]) == "198.51.100.7"
 
 
 def test_slow(serve: Serve) -> None:
-    """Who does not answer is not waited for."""
+    """A service that does not answer is not waited for."""
     services = [serve("hang"), serve("198.51.100.7"), serve("198.51.100.7")]
-    assert public_ip.address(services, seconds=20) == "198.51.100.7"
+    assert public_ip.my_ip(services, seconds=20) == "198.51.100.7"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answers",
     [
         ["198.51.100.7", "198.51.100.8"],
         ["198.51.100.7", ""],
@@ -77,17 +77,17 @@ def test_slow(serve: Serve) -> None:
         ["198.51.100.7/0", "198.51.100.7/0"],
     ],
 )
-def test_not_certain(serve: Serve, said: list[str]) -> None:
+def test_not_certain(serve: Serve, answers: list[str]) -> None:
     """Without two that agree the user is asked."""
     with pytest.raises(UsageError) as raised:
-        public_ip.address([serve(text) for text in said])
+        public_ip.my_ip([serve(text) for text in answers])
     assert "ssh_cidr" in raised.value.next
 
 
 def test_nobody_there() -> None:
     """No network is no certainty either."""
     with pytest.raises(UsageError):
-        public_ip.address(["http://127.0.0.1:9/", "http://127.0.0.1:9/"])
+        public_ip.my_ip(["http://127.0.0.1:9/", "http://127.0.0.1:9/"])
 
 
 def test_https() -> None:

@@ -40,7 +40,7 @@ METADATA = st.builds(
         version=WORDS,
         kind=st.sampled_from(["box", "builder", "image"]),
     ),
-    size=st.builds(
+    offer=st.builds(
         Offer,
         name=WORDS,
         type=WORDS,
@@ -104,7 +104,7 @@ def test_a_number_that_is_not_finite_is_unknown(text: str) -> None:
     pairs = {**identity(TAGS, "ob-1"), "price": text, "deadline": text}
     box = BoxMetadata.from_pairs({**pairs, "expires": "12.5"})
     assert box is not None
-    assert (box.size.price, box.deadline) == (None, 12.5)
+    assert (box.offer.price, box.deadline) == (None, 12.5)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,15 @@ def test_an_object_of_another_identity_is_not_touched(
         check_owner("droplet 7", other, identity(TAGS, "ob-1"))
 
 
+@pytest.mark.parametrize("missing", list(identity(TAGS, "ob-1")))
+def test_an_object_that_lacks_a_pair_is_not_touched(missing: str) -> None:
+    """An owner that is not recorded is not the owner that is expected."""
+    expected = identity(TAGS, "ob-1")
+    found = {key: value for key, value in expected.items() if key != missing}
+    with pytest.raises(NotAllowed, match="was not touched"):
+        check_owner("droplet 7", found, expected)
+
+
 def test_the_identity_of_a_box_includes_its_id() -> None:
     """Two boxes may have the same name, one after the other."""
     expected = identity(TAGS, "ob-1")
@@ -137,7 +146,7 @@ def test_the_identity_of_a_box_includes_its_id() -> None:
 
 
 def test_an_object_that_all_boxes_share_belongs_to_one_owner() -> None:
-    """A firewall rule or an ssh key of somebody else stays."""
+    """A firewall rule or an ssh key of another owner stays."""
     check_same_owner("rule r", "owner", "owner")
     for other in ("", "other"):
         with pytest.raises(NotAllowed, match="rule r"):

@@ -34,7 +34,7 @@ def test_spot_comes_before_on_demand_before_an_unknown_price() -> None:
 
 
 def test_named_types_keep_the_order_of_the_user() -> None:
-    """A name says more than a price."""
+    """The order of the names counts more than prices."""
     named = dataclasses.replace(LARGE, types=("dear", "cheap"))
     dear, cheap = offer("dear", 4, 16, 9.0), offer("cheap", 4, 16, 1.0)
     assert ranking.ranked([cheap, dear], named) == [dear, cheap]

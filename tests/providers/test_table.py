@@ -42,7 +42,7 @@ class Broken(Local):
 def test_a_missing_library_is_named_with_an_extra_that_exists(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What is advised where a library is missing installs it, as by default."""
+    """The command in the advice installs the library."""
     hint = providers.PROVIDERS[name].missing_sdk
     found = re.fullmatch(r"pip install 'onebox\[(\w+)\]'", hint)
     assert found
@@ -53,7 +53,7 @@ def test_a_missing_library_is_named_with_an_extra_that_exists(
 
 @pytest.mark.parametrize("name", providers.CLOUDS)
 def test_without_its_library(name: str, project: Project) -> None:
-    """A provider whose library is missing says so, and what installs it."""
+    """The error names the library, and the command that installs it."""
     missing = LIBRARIES[name].partition(".")[0]
     (project.home / "sitecustomize.py").write_text(
         f"import sys\nsys.modules[{missing!r}] = None\n"

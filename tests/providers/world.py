@@ -1,4 +1,4 @@
-"""What a contract test may ask of the world behind a provider, and do to it."""
+"""The questions and changes of a contract test to the world behind a provider."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class World(Protocol):
     def ssh_open_to(self, box: str, source: str) -> bool:
         """Tell whether an address can reach the ssh port of a box."""
 
-    def told(self, box: str) -> str:
-        """Return all that a box is told at its next boot."""
+    def boot_data(self, box: str) -> str:
+        """Return everything that a box receives at its next boot."""
 
     def deadline_on(self, box: str) -> float | None:
         """Return the deadline in that, None if there is none."""
@@ -44,7 +44,7 @@ class World(Protocol):
         """Return the id of the image that is on a box's disk, "" for a plain base."""
 
     def belongings(self, box: str) -> Collection[str]:
-        """Return the ids of all that there is for this one box, of each thing once."""
+        """Return the ids of all objects of this one box, each once."""
 
     def walls(self, owner: str) -> set[str]:
         """Return the ids of the firewalls that there are for an owner's boxes."""
@@ -70,8 +70,8 @@ class World(Protocol):
     def take_off_walls(self, box: str) -> None:
         """Leave a box without any firewall of ours."""
 
-    def tell(self, box: str, told: str) -> None:
-        """Have a box be told this at its next boot."""
+    def set_boot_data(self, box: str, boot_data: str) -> None:
+        """Set what a box receives at its next boot."""
 
     def boot_plain(self, box: str) -> None:
         """Put a plain base on the disk of a box."""

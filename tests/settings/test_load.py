@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from onebox.errors import ConfigError
 from onebox.providers import CLOUDS, PROVIDERS
-from onebox.providers.digitalocean.creation import base_slug
+from onebox.providers.digitalocean.base_images import slug
 from onebox.providers.gcp.base_images import family
 from onebox.settings import Settings, Size, load, project_name
 from onebox.settings.schema import RESERVED, SIZES, keys
@@ -449,4 +449,4 @@ def test_every_base_that_the_clouds_know_is_taken(tmp_path: Path, base: str) -> 
 
     assert load(tmp_path, {}, {}).image.base == base
     assert family(base) is not None
-    assert base_slug(base) == f"{base.replace('.', '-')}-x64"
+    assert slug(base) == f"{base.replace('.', '-')}-x64"

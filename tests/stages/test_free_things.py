@@ -18,8 +18,8 @@ from onebox.store.paths import config_dir
 from ..conftest import Project
 from ..providers.conftest import keys
 from ..providers.digitalocean.conftest import (
-    PATIENCE,
     SETTINGS,
+    TIMEOUTS,
     Make,
     make_request,
     server,
@@ -51,7 +51,7 @@ def cloud(project: Project, server: Server) -> Iterator[Server]:
 
 def box_of(project: Project, make_request: Make) -> Box:
     """Return a box of this user's, in another project."""
-    provider = DigitalOcean(table(Settings, SETTINGS), Path("/"), patience=PATIENCE)
+    provider = DigitalOcean(table(Settings, SETTINGS), Path("/"), timeouts=TIMEOUTS)
     request = make_request()
     ours = replace(request.tags, owner=owner(config_dir(project.environ)))
     return when_up(provider, provider.create(replace(request, tags=ours)))

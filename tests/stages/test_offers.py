@@ -54,9 +54,9 @@ class Market(Local):
         """Have outputs cost."""
         return 0.09
 
-    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
+    def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """Have limits be those of a region."""
-        return size.place[:2] == other.place[:2]
+        return offer.place[:2] == other.place[:2]
 
     def create(self, request: Request) -> Box:
         """Make the box, unless its type or its place is refused."""

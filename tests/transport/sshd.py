@@ -172,8 +172,8 @@ class Embedded(Server):
 
     def __init__(self, base: Path, keys: Keys) -> None:
         self._local = Local(LocalSettings(), base / "root")
-        arming = BootConfig(time.time() + 3600, 600, 600, bundle())
-        self.box = self._local.create(requests(keys)(arming=arming))
+        boot_config = BootConfig(time.time() + 3600, 600, 600, bundle())
+        self.box = self._local.create(requests(keys)(boot_config=boot_config))
         layout = Layout(Path(self.box.agent).parents[2])
         self.home, self.root, self.log = layout.home, layout.agent, layout.log
 

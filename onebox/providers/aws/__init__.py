@@ -1,20 +1,22 @@
 """
-The provider `aws`: boxes on EC2.
+The provider `aws`: boxes that are EC2 instances.
 
-* provider       the contract, on top of the modules below
-* client         calls to AWS, repeated when their outcome is unclear
-* errors         the meaning of AWS's errors
-* metadata       the tags of instances, volumes and images
-* instances      instances and volumes, read as boxes
-* base_images    the AMI that a base name stands for
-* network        subnets and the security group
-* machine_types  the instance types that fit a size
-* prices         the prices of instances, disks and addresses
-* creation       the call that creates an instance
-* alarm          the deadline that the cloud enforces
-* rescue         a new instance for a disk that outlived its own
-* deletion       deleting a box, and finding what is left of it
+* provider       the class `AWS`, which the table of providers names
+* settings       the table [aws] of onebox.toml
+* client         credentials, region, retries and parallel calls
+* errors         the meaning of AWS's error codes
+* metadata       ownership tags, and the description of a box in them
+* instances      find instances and volumes, and read them as a box
+* base_images    the AMI that a name such as "ubuntu-24.04" stands for
+* network        subnets, the security group, ssh access
+* machine_types  the offers for some requirements
+* prices         on-demand and spot prices
+* creation       the RunInstances call
+* alarm          the deadline that AWS itself enforces
+* power          stop and start
+* rescue         a small instance that reads the disk of a preempted box
+* deletion       delete a box, and list what is left of it
 * images         saved images
 * doctor         the checks of `inv doctor`
-* policy         the least permissions that all of this needs
+* policy         the minimal permissions
 """

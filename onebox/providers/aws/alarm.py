@@ -1,93 +1,96 @@
 """
-The cloud's own deadline: an alarm that ends a machine which outlives its box's.
+The deadline that AWS itself enforces: a CloudWatch alarm that ends an instance.
 
-It rings when the machine has said for more hours than it was given that its
-processor is in use to some degree, 0 % included: that is, that it still runs. It
-works when the machine hangs, and needs nothing of ours on it.
+The alarm fires when the instance has reported a CPU use of 0 % or more, that is, when
+it has run, for more hours than it was granted. It works even if the instance hangs,
+and needs no software on it.
 """
 
 from __future__ import annotations
 
 import math
 
-from onebox.errors import Gone, NotAllowed
+from onebox.errors import Gone, NotAllowed, OneboxError
 from onebox.providers.aws import errors
 from onebox.providers.aws.client import Cloud
+from onebox.providers.aws.metadata import BoxMetadata
 
 _HOUR = 3600
-# CloudWatch looks back a week at most, an hour at a time.
-_MOST_HOURS = 7 * 24
-
-
-def name(box: str) -> str:
-    """Return the name of a box's alarm."""
-    return f"onebox-{box}"
-
-
-def reaches(seconds: float) -> bool:
-    """Tell whether an alarm can look as far ahead as this."""
-    return _hours(seconds) <= _MOST_HOURS
+# CloudWatch evaluates a week at most, an hour at a time.
+_LONGEST_HOURS = 7 * 24
 
 
 def put(
-    cloud: Cloud, region: str, box: str, instance: str, seconds: float, *, spot: bool
-) -> None:
-    """Have a machine ended if it still runs an hour after so many seconds."""
-    # A spot machine cannot be stopped; its disk outlives it.
+    cloud: Cloud, region: str, meta: BoxMetadata, instance: str, *, spot: bool
+) -> bool:
+    """
+    Set the alarm for an hour after the deadline; return whether it is set.
+
+    It may be missing: the box enforces its deadline as well, and its metadata records
+    that the alarm is not there.
+    """
+    hours = max(math.ceil((meta.deadline - cloud.clock()) / _HOUR), 1) + 1
+    if hours > _LONGEST_HOURS:
+        return False
+    # A spot instance cannot be stopped. Its disk outlives it.
     action = "terminate" if spot else "stop"
-    cloud.call(
-        "cloudwatch",
-        "put_metric_alarm",
-        region,
-        AlarmName=name(box),
-        AlarmDescription="onebox: the machine has outlived its deadline",
-        ActionsEnabled=True,
-        AlarmActions=[f"arn:{partition(region)}:automate:{region}:ec2:{action}"],
-        Namespace="AWS/EC2",
-        MetricName="CPUUtilization",
-        Dimensions=[{"Name": "InstanceId", "Value": instance}],
-        Statistic="Maximum",
-        ComparisonOperator="GreaterThanOrEqualToThreshold",
-        Threshold=0.0,
-        Period=_HOUR,
-        EvaluationPeriods=_hours(seconds),
-        DatapointsToAlarm=_hours(seconds),
-        TreatMissingData="notBreaching",
-    )
+    try:
+        cloud.call(
+            "cloudwatch",
+            "put_metric_alarm",
+            region,
+            AlarmName=_name(meta.box),
+            AlarmDescription="onebox: the instance has exceeded its deadline",
+            ActionsEnabled=True,
+            AlarmActions=[f"arn:{_partition(region)}:automate:{region}:ec2:{action}"],
+            Namespace="AWS/EC2",
+            MetricName="CPUUtilization",
+            Dimensions=[{"Name": "InstanceId", "Value": instance}],
+            Statistic="Maximum",
+            ComparisonOperator="GreaterThanOrEqualToThreshold",
+            Threshold=0.0,
+            Period=_HOUR,
+            EvaluationPeriods=hours,
+            DatapointsToAlarm=hours,
+            TreatMissingData="notBreaching",
+        )
+    except OneboxError:
+        return False
+    return True
 
 
 def remove(cloud: Cloud, region: str, box: str) -> None:
-    """Remove a box's alarm; there need be none."""
+    """Delete the alarm of a box, if it has one."""
     try:
-        cloud.call("cloudwatch", "delete_alarms", region, AlarmNames=[name(box)])
+        cloud.call("cloudwatch", "delete_alarms", region, AlarmNames=[_name(box)])
     except Gone:
         return
     except NotAllowed as error:
-        # Whoever may not touch alarms has not made one either.
+        # Without the permission for alarms onebox has not set one either.
         if not errors.denied(error):
             raise
 
 
 def left(cloud: Cloud, region: str, box: str) -> list[str]:
-    """Return the alarms that a box still has."""
+    """Return the names of the alarms that a box still has."""
     try:
         answer = cloud.call(
-            "cloudwatch", "describe_alarms", region, AlarmNames=[name(box)]
+            "cloudwatch", "describe_alarms", region, AlarmNames=[_name(box)]
         )
     except NotAllowed as error:
         if not errors.denied(error):
             raise
         return []
-    return [str(one["AlarmName"]) for one in answer.get("MetricAlarms", ())]
+    return [str(alarm["AlarmName"]) for alarm in answer.get("MetricAlarms", ())]
 
 
-def partition(region: str) -> str:
-    """Return the part of AWS that a region is in, as its ARNs call it."""
-    for prefix, found in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
+def _name(box: str) -> str:
+    return f"onebox-{box}"
+
+
+def _partition(region: str) -> str:
+    """Return the partition of a region, as ARNs name it."""
+    for prefix, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
         if region.startswith(prefix):
-            return found
+            return partition
     return "aws"
-
-
-def _hours(seconds: float) -> int:
-    return max(math.ceil(seconds / _HOUR), 1) + 1

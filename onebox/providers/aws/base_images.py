@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from onebox.errors import (
     Gone,
     NoCapacity,
-    NotAllowed,
     ProviderError,
     Unsuitable,
     UsageError,
@@ -126,7 +125,7 @@ class Bases:
         """Return the id of the newest published AMI, "" if it is unknown."""
         try:
             answer = self._cloud.call("ssm", "get_parameters", region, Names=names)
-        except (NotAllowed, ProviderError):
+        except ProviderError:
             # Not every user may call ssm; DescribeImages finds the same images.
             return ""
         values = {one["Name"]: one["Value"] for one in answer.get("Parameters", ())}
@@ -164,11 +163,9 @@ class Bases:
 def text(base: Base) -> str:
     """Return a base as text that names exactly one AMI."""
     arch = _VENDOR_ARCH.get(base.arch, base.arch)
-    return (
-        f"{base.name} {arch} {base.ami}"
-        if base.name != base.ami
-        else (f"{base.ami} {arch}")
-    )
+    if base.name == base.ami:
+        return f"{base.ami} {arch}"
+    return f"{base.name} {arch} {base.ami}"
 
 
 def of_image(image: Answer, name: str) -> Base:

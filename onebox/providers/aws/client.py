@@ -1,53 +1,57 @@
 """
-The AWS account: credentials, region, and one call at a time.
+The AWS API client: credentials, region, retries and parallel calls.
 
-The SDK's own retries are off, because it takes "no capacity" for a fault of the
-server's that may pass. What is repeated here is what came to no clear end, or was
-one call too many. Every call of ours may be repeated: those that create carry
-a token or a name that can be had only once.
+The SDK's own retries are off: it repeats "no capacity" as if it were a server error,
+which delays the next offer by seconds. `kernel.retry` decides instead. Every call of
+onebox may be repeated: a call that creates something carries a token, or a name that
+can exist only once.
 """
 
 from __future__ import annotations
 
 import functools
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from onebox.errors import ProviderError, Throttled, Unclear, UsageError
+from onebox.errors import UsageError
 from onebox.providers import with_bytecode
 from onebox.providers.aws import errors
 from onebox.providers.kernel.clock import ServerClock
+from onebox.providers.kernel.retry import Retry
+from onebox.providers.kernel.wait import Poller
 
 Answer = Mapping[str, Any]
 S = TypeVar("S")
 T = TypeVar("T")
 
-# How often a call is made that comes to no clear end.
-ATTEMPTS = 4
-# For how long, in all, calls are put off that were too many.
-THROTTLED_SECONDS = 300.0
-# How many regions, or questions about one, are asked at once.
+# How many calls are made in parallel.
 AT_ONCE = 8
 
-# AWS's own tools read both; boto3 by itself knows only the second.
+# AWS's own tools read both variables; boto3 alone reads only the second.
 _VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
-
-_random = secrets.SystemRandom()
 
 
 class Cloud:
     """
-    The account, as the user's own AWS configuration gives it.
+    One AWS account, with the user's own AWS configuration.
+
+    Attributes:
+        clock: Returns the time (epoch seconds) by AWS's clock.
+
+        retry: When a call is repeated.
+
+        poller: The loop that waits for a change of state.
 
     Args:
-        region: The region that the settings name, if they name one.
+        region: The region in the settings, if they name one.
 
-        sleep: What waits, in seconds.
+        clock: Returns the time of this machine.
 
-        timeout: How long a call may take to answer, in seconds.
+        sleep: Pauses for a number of seconds.
+
+        timeout: The longest silence during a call, in seconds.
     """
 
     def __init__(
@@ -64,11 +68,13 @@ class Cloud:
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.RLock()
         self.clock = ServerClock(clock)
-        self.sleep = sleep
+        self.retry = Retry(sleep=sleep)
+        # The pauses are the time: tests pass a sleep that is 40 times faster.
+        self.poller = Poller(sleep, None)
 
     @property
     def region(self) -> str:
-        """Return the region to work in. Raises UsageError if none is named."""
+        """Return the region to work in. Raises UsageError if none is set."""
         found = self._region or self.session.get_config_variable("region")
         if not found:
             raise UsageError(
@@ -79,7 +85,7 @@ class Cloud:
 
     @property
     def session(self) -> Any:
-        """Return botocore's session, which has read the user's configuration."""
+        """Return the botocore session with the user's configuration."""
         with self._lock:
             if self._session is None:
                 with with_bytecode():
@@ -94,7 +100,7 @@ class Cloud:
             return self._session
 
     def known_regions(self) -> list[str]:
-        """Return the regions that this version of the SDK has heard of."""
+        """Return the regions that this version of the SDK knows."""
         session = self.session
         return [
             region
@@ -103,64 +109,50 @@ class Cloud:
         ]
 
     def once(self, service: str, operation: str, region: str, **words: Any) -> Answer:
-        """Make a call once. Raises the error that its refusal amounts to."""
+        """Make a call once. Raises the OneboxError for an error response."""
         with errors.explained(operation, region, self):
             answer: Answer = getattr(self._client(service, region), operation)(**words)
             return answer
 
     def call(self, service: str, operation: str, region: str, **words: Any) -> Answer:
         """
-        Make a call, again where that can help.
+        Make a call, repeated as `kernel.retry` describes.
 
         Raises:
-            Unclear: It came to no clear end, and may have changed something.
+            Unclear: No response came, and the call may have taken effect.
         """
-        return self.repeat(lambda: self.once(service, operation, region, **words))
-
-    def repeat(self, attempt: Callable[[], T]) -> T:
-        """Do what may be repeated until it comes to a clear end, within limits."""
-        backoff = Backoff(self.sleep)
-        while True:
-            try:
-                return attempt()
-            except Throttled:
-                if not backoff.wait(THROTTLED_SECONDS):
-                    raise
-            except ProviderError as error:
-                passing = isinstance(error, (Unclear, errors.Unanswered))
-                if not passing or not backoff.wait_again(ATTEMPTS):
-                    raise
+        return self.retry.call(lambda: self.once(service, operation, region, **words))
 
     def pages(
         self, operation: str, key: str, region: str, **words: Any
     ) -> list[Mapping[str, Any]]:
-        """Return all that EC2 has to say under *key*, page by page."""
-        found: list[Mapping[str, Any]] = []
+        """Return the items under *key* from all pages of an EC2 list."""
+        items: list[Mapping[str, Any]] = []
         answer = self.call("ec2", operation, region, **words)
         while True:
-            found += answer.get(key, ())
+            items += answer.get(key, ())
             token = answer.get("NextToken")
             if not token:
-                return found
+                return items
             answer = self.call("ec2", operation, region, **words, NextToken=token)
 
     def together(self, questions: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Ask several things at once; return the answers, or raise the first error."""
-        return [answer() for answer in self.answers(questions, _asked)]
+        """Run several functions in parallel; return the results or raise an error."""
+        return self.each(questions, _call)
 
-    def each(self, things: Sequence[S], do: Callable[[S], T]) -> list[T]:
-        """Do something with several things at once; raise the first error."""
-        return [answer() for answer in self.answers(things, do)]
+    def each(self, items: Sequence[S], do: Callable[[S], T]) -> list[T]:
+        """Apply a function to several items in parallel; raise the first error."""
+        return [result() for result in self.answers(items, do)]
 
     def answers(
-        self, things: Sequence[S], do: Callable[[S], T]
+        self, items: Sequence[S], do: Callable[[S], T]
     ) -> list[Callable[[], T]]:
-        """Do something with several things at once; return what gives each result."""
-        with ThreadPoolExecutor(min(AT_ONCE, max(len(things), 1))) as pool:
-            return [pool.submit(do, thing).result for thing in things]
+        """Apply a function to several items; return a callable for each result."""
+        with ThreadPoolExecutor(min(AT_ONCE, max(len(items), 1))) as pool:
+            return [pool.submit(do, item).result for item in items]
 
     def _client(self, service: str, region: str) -> Any:
-        # Clients may be shared among threads, but not made in several at once.
+        # Threads may share a client, but botocore must not create two at once.
         with self._lock:
             client = self._clients.get((service, region))
             if client is None:
@@ -177,80 +169,21 @@ class Cloud:
                         user_agent_extra="onebox",
                     ),
                 )
-                client.meta.events.register("after-call", self._heard)
+                client.meta.events.register("after-call", self._set_clock)
                 self._clients[service, region] = client
             return client
 
-    def _heard(self, http_response: Any, **_: Any) -> None:
-        self.clock.heard(http_response.headers.get("Date"))
-
-
-class Backoff:
-    """The waits between attempts: random, twice as long on average each time."""
-
-    def __init__(
-        self, sleep: Callable[[float], None], first: float = 1.0, most: float = 20.0
-    ) -> None:
-        self._sleep = sleep
-        self._first = first
-        self._most = most
-        self._times = 0
-        self._waited = 0.0
-
-    def wait(self, seconds: float) -> bool:
-        """Wait, unless that has been done for so many seconds in all."""
-        if self._waited >= seconds:
-            return False
-        self._nap()
-        return True
-
-    def wait_again(self, attempts: int) -> bool:
-        """Wait, unless so many attempts have been made."""
-        if self._times + 1 >= attempts:
-            return False
-        self._nap()
-        return True
-
-    def _nap(self) -> None:
-        longest = min(self._most, self._first * 2**self._times)
-        seconds = _random.uniform(longest / 4, longest)
-        self._times += 1
-        self._waited += seconds
-        self._sleep(seconds)
-
-
-def poll(cloud: Cloud, look: Callable[[], T | None], seconds: float, what: str) -> T:
-    """
-    Look until there is something to return: after a second, then ever less often.
-
-    Raises:
-        ProviderError: It takes longer than *seconds*.
-    """
-    found = wait_for(cloud, look, seconds)
-    if found is None:
-        raise ProviderError(f"{what} has taken longer than {seconds:.0f} s")
-    return found
-
-
-def wait_for(cloud: Cloud, look: Callable[[], T | None], seconds: float) -> T | None:
-    """Look as `poll` does, and return None if there is nothing for so long."""
-    nap, waited = 1.0, 0.0
-    while True:
-        found = look()
-        if found is not None or waited >= seconds:
-            return found
-        cloud.sleep(nap)
-        waited += nap
-        nap = min(nap * 1.5, 5.0)
+    def _set_clock(self, http_response: Any, **_: Any) -> None:
+        self.clock.correct(http_response.headers.get("Date"))
 
 
 @functools.lru_cache(maxsize=1)
 def _models(where: str | None) -> Any:
-    """Return what reads the SDK's models of the services, each one once."""
+    """Return the loader of the SDK's service models, shared by all sessions."""
     from botocore.loaders import create_loader
 
     return create_loader(where)
 
 
-def _asked(question: Callable[[], T]) -> T:
-    return question()
+def _call(function: Callable[[], T]) -> T:
+    return function()

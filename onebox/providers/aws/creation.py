@@ -1,29 +1,23 @@
-"""The one call that makes a machine, repeated with its token until it is clear."""
+"""The call that launches an instance, repeated with its token until it is clear."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
-from onebox.errors import (
-    Gone,
-    NoCapacity,
-    NotAllowed,
-    ProviderError,
-    QuotaExceeded,
-    Unclear,
-    UsageError,
-)
+from onebox.errors import Gone, OneboxError, ProviderError, Unclear, UsageError
 from onebox.providers.aws import errors, instances, metadata
 from onebox.providers.aws.base_images import Base
-from onebox.providers.aws.client import Answer, Cloud, poll
-from onebox.providers.aws.network import GroupGone, Network, SubnetChoice
-from onebox.providers.base import Offer, Tags
+from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.network import GroupGone, Network, Subnet
+from onebox.providers.kernel.retry import leave_unclear
+from onebox.providers.values import Offer, Tags
 
-# What EC2 takes as user data, before it is encoded.
+# EC2's limit for user data, before it is encoded in base64.
 USER_DATA_BYTES = 16384
-# For how long a machine may be there and not show in EC2's lists.
-SETTLE_SECONDS = 120.0
+# The longest time that a new instance may be missing in EC2's lists.
+LAG_SECONDS = 120.0
 
 _TAGGED = ("instance", "volume", "network-interface")
 
@@ -31,27 +25,28 @@ _TAGGED = ("instance", "volume", "network-interface")
 @dataclass(frozen=True)
 class Plan:
     """
-    What a machine is to be, but for whose it is.
+    The parameters of an instance, without its ownership tags.
 
-    *token* makes one machine at most, *disk* is in bytes. With *keep* the disk
-    outlives the machine, because the cloud may take that back.
+    *token* makes one instance at most. *disk* is in bytes. The disk of a spot
+    instance outlives it, because the cloud may end the instance at any time.
     """
 
     token: str
     type: str
     base: Base
-    socket: SubnetChoice
+    subnet: Subnet
     user_data: bytes
     disk: int
     disk_type: str
     spot: bool
     groups: tuple[str, ...] = ()
 
-    def words(self, said: metadata.BoxMetadata) -> dict[str, Any]:
-        """Return the plan as RunInstances takes it."""
-        tags = metadata.write(said)
+    def parameters(self, meta: metadata.BoxMetadata) -> dict[str, Any]:
+        """Return the parameters of RunInstances."""
+        tags = metadata.to_tags(meta)
+        gib = math.ceil(max(self.disk, self.base.size) / (1 << 30))
         kinds = (*_TAGGED, "spot-instances-request") if self.spot else _TAGGED
-        words: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "ClientToken": self.token,
             "MinCount": 1,
             "MaxCount": 1,
@@ -61,18 +56,18 @@ class Plan:
             "NetworkInterfaces": [
                 {
                     "DeviceIndex": 0,
-                    "SubnetId": self.socket.subnet,
+                    "SubnetId": self.subnet.id,
                     "Groups": list(self.groups),
-                    "AssociatePublicIpAddress": self.socket.public,
+                    "AssociatePublicIpAddress": self.subnet.public,
                     "DeleteOnTermination": True,
                 }
             ],
             "BlockDeviceMappings": [
                 {
-                    # Under any other name EC2 would add a second disk.
+                    # With any other name EC2 adds a second disk.
                     "DeviceName": self.base.root,
                     "Ebs": {
-                        "VolumeSize": -(-max(self.disk, self.base.size) >> 30),
+                        "VolumeSize": gib,
                         "VolumeType": self.disk_type,
                         "Encrypted": True,
                         "DeleteOnTermination": not self.spot,
@@ -89,8 +84,8 @@ class Plan:
             ],
         }
         if self.spot:
-            # One-time spot takes no other behaviour than to terminate.
-            words["InstanceMarketOptions"] = {
+            # A one-time spot instance can only terminate when it is interrupted.
+            parameters["InstanceMarketOptions"] = {
                 "MarketType": "spot",
                 "SpotOptions": {
                     "SpotInstanceType": "one-time",
@@ -98,122 +93,134 @@ class Plan:
                 },
             }
         else:
-            words["InstanceInitiatedShutdownBehavior"] = "stop"
-        return words
+            parameters["InstanceInitiatedShutdownBehavior"] = "stop"
+        return parameters
 
 
 def run_in_groups(
-    cloud: Cloud, network: Network, region: str, plan: Plan, said: metadata.BoxMetadata
+    cloud: Cloud, network: Network, region: str, plan: Plan, meta: metadata.BoxMetadata
 ) -> Answer:
-    """Make the machine as `run` does, in the groups that its owner's boxes are in."""
-    return network.in_groups(
+    """Launch an instance as `run` does, in the security groups of its owner."""
+    return network.create_in_groups(
         region,
-        plan.socket,
-        said.tags.owner,
-        lambda groups: run(cloud, region, replace(plan, groups=tuple(groups)), said),
+        plan.subnet,
+        meta.tags.owner,
+        lambda groups: run(cloud, region, replace(plan, groups=tuple(groups)), meta),
     )
 
 
-def run(cloud: Cloud, region: str, plan: Plan, said: metadata.BoxMetadata) -> Answer:
+def run(cloud: Cloud, region: str, plan: Plan, meta: metadata.BoxMetadata) -> Answer:
     """
-    Make the machine, or return the one that this token has already made.
+    Launch an instance, or return the one that this token has launched before.
 
     Raises:
-        NoCapacity, QuotaExceeded, NotAllowed, ProviderError: It was not made.
+        NoCapacity, QuotaExceeded, NotAllowed, ProviderError: It was not launched.
 
-        Unclear: It may have been made.
+        Unclear: It may have been launched.
     """
     if len(plan.user_data) > USER_DATA_BYTES:
         raise ProviderError(
-            f"what {said.box} needs to know at boot is {len(plan.user_data)} bytes, "
-            f"and EC2 takes {USER_DATA_BYTES}"
+            f"the user data of {meta.box} has {len(plan.user_data)} bytes, but EC2 "
+            f"accepts {USER_DATA_BYTES}"
         )
-    words, doubtful = plan.words(said), False
+    parameters = plan.parameters(meta)
 
-    def attempt() -> Answer:
-        nonlocal doubtful
-        try:
-            return cloud.once("ec2", "run_instances", region, **words)
-        except Unclear:
-            doubtful = True
-            raise
+    def launch() -> Answer:
+        answer = cloud.once("ec2", "run_instances", region, **parameters)
+        instance: Answer = answer["Instances"][0]
+        return instance
 
     try:
-        made: Answer = cloud.repeat(attempt)["Instances"][0]
-    except (NoCapacity, QuotaExceeded, NotAllowed, ProviderError) as error:
-        if isinstance(error, Unclear):
-            raise
-        if errors.code(error) == "IdempotentParameterMismatch":
-            made = _made_before(cloud, region, said, error)
-        elif errors.code(error) == "IdempotentInstanceTerminated":
-            raise Gone(f"the machine of {said.box} has been terminated") from error
-        elif doubtful:
-            made = _made_in_doubt(cloud, region, said, error)
-        else:
-            raise _about_settings(error) from error
-    present = metadata.tags_of(metadata.texts(made))
-    metadata.check(f"{said.box} ({made['InstanceId']})", present, said.tags)
-    if not instances.is_alive(made):
-        raise Gone(f"the machine of {said.box} has been terminated")
-    return made
+        launched = cloud.retry.call(
+            launch, after_loss=lambda error: _find_launched(cloud, region, meta, error)
+        )
+    except Unclear:
+        raise
+    except ProviderError as error:
+        launched = _launched_before(cloud, region, meta, error)
+    metadata.check_owner(f"{meta.box} ({launched['InstanceId']})", launched, meta.tags)
+    if not instances.is_alive(launched):
+        raise _terminated(meta)
+    return launched
 
 
-def _made_before(
-    cloud: Cloud, region: str, said: metadata.BoxMetadata, error: ProviderError
+def _find_launched(
+    cloud: Cloud, region: str, meta: metadata.BoxMetadata, error: OneboxError
 ) -> Answer:
-    """Return what the token has made with other words: a moved base, a new price."""
-    found = poll(
-        cloud,
-        lambda: instances.look(cloud, region, said.box).instances or None,
-        SETTLE_SECONDS,
-        f"looking for the machine that {said.box} already has",
+    """Return the instance of a call whose response was lost; else raise *error*."""
+    if not errors.code(error).startswith("Idempotent"):
+        try:
+            instance = instances.find_resources(cloud, region, meta.box).instance
+        except OneboxError as second:
+            raise Unclear(second.message, next=second.next) from second
+        if instance is not None:
+            return instance
+    return leave_unclear(error)
+
+
+def _launched_before(
+    cloud: Cloud, region: str, meta: metadata.BoxMetadata, error: ProviderError
+) -> Answer:
+    """
+    Return the instance that the token launched with other parameters.
+
+    They differ when the base image was updated or the price has changed. For any
+    other refusal *error* is raised.
+    """
+    code = errors.code(error)
+    if code == "IdempotentInstanceTerminated":
+        raise _terminated(meta) from error
+    if code != "IdempotentParameterMismatch":
+        _raise_for_settings(error)
+    found = cloud.poller.require(
+        lambda: instances.find_resources(cloud, region, meta.box).instances or None,
+        LAG_SECONDS,
+        f"looking for the instance that {meta.box} already has",
     )
     alive = [one for one in found if instances.is_alive(one)]
     if not alive:
-        raise Gone(f"the machine of {said.box} has been terminated") from error
+        raise _terminated(meta) from error
     return alive[0]
 
 
-def _made_in_doubt(
-    cloud: Cloud, region: str, said: metadata.BoxMetadata, error: ProviderError
-) -> Answer:
-    """Return what a call without an answer has made, though the next was refused."""
-    machine = instances.look(cloud, region, said.box).machine
-    if machine is None:
-        raise error
-    return machine
+def _terminated(meta: metadata.BoxMetadata) -> Gone:
+    return Gone(f"the instance of {meta.box} has been terminated")
 
 
-def _about_settings(error: ProviderError) -> ProviderError | UsageError:
+def _raise_for_settings(error: ProviderError) -> NoReturn:
+    """Raise the error for a refusal, which a name in the settings may have caused."""
     code = errors.code(error)
     if code in ("InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"):
-        return GroupGone(
-            f"the security group of [aws] is not there: {error.message}",
+        raise GroupGone(
+            f"the security group in [aws] does not exist: {error.message}",
             next="see security_group in onebox.toml",
-        )
+        ) from error
     if code.startswith(("InvalidGroup", "InvalidSecurityGroup", "InvalidSubnet")):
-        return UsageError(
-            f"the network of [aws] cannot be used: {error.message}",
+        raise UsageError(
+            f"the network in [aws] cannot be used: {error.message}",
             next="see subnet and security_group in onebox.toml",
-        )
-    return error
+        ) from error
+    raise error
 
 
-def allowed(cloud: Cloud, region: str, plan: Plan, said: metadata.BoxMetadata) -> None:
-    """Ask whether the machine could be made, without making it. Raises if not."""
+def check_allowed(
+    cloud: Cloud, region: str, plan: Plan, meta: metadata.BoxMetadata
+) -> None:
+    """Raise the error that launching would raise, without launching anything."""
+    parameters = plan.parameters(meta)
     try:
-        cloud.call("ec2", "run_instances", region, **plan.words(said), DryRun=True)
+        cloud.call("ec2", "run_instances", region, **parameters, DryRun=True)
     except ProviderError as error:
         if errors.code(error) != "DryRunOperation":
             raise
 
 
-def asking(region: str) -> metadata.BoxMetadata:
-    """Return the marks of a machine that is only asked about."""
+def dry_run_metadata(region: str) -> metadata.BoxMetadata:
+    """Return the metadata of an instance for a dry run."""
     return metadata.BoxMetadata(
         box="ob-doctor",
         tags=Tags("doctor", "doctor", "doctor", 0.0, "0"),
-        size=Offer("doctor", "m7i.large", 2, 8 << 30, None, None, place=region),
+        offer=Offer("doctor", "m7i.large", 2, 8 << 30, None, None, place=region),
         image="",
         host_key="",
         bootstrap_key=False,

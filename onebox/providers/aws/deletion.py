@@ -1,70 +1,71 @@
-"""Deleting a box, and the proof that nothing of it is left."""
+"""Delete a box, and list what is left of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from onebox.errors import Gone, OneboxError, ProviderError
-from onebox.providers.aws import alarm, errors, instances, metadata, prices, rescue
-from onebox.providers.aws.client import Answer, Cloud, poll, wait_for
+from onebox.providers.aws import alarm, errors, instances, metadata, prices
+from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.instances import BoxResources
-from onebox.providers.base import Box, Leftover
+from onebox.providers.values import Box, Leftover
 
-# How long EC2 may take to end a machine.
-_ENDED_SECONDS = 300.0
+# The longest time that EC2 may need to terminate an instance.
+_TERMINATION_SECONDS = 300.0
 
 
-def delete(cloud: Cloud, region: str, box: Box, settle: float) -> None:
+def delete(cloud: Cloud, region: str, box: Box, lag: float) -> None:
     """
-    Remove the machines, disks and the alarm of one box, and wait until they are gone.
+    Delete the instances, volumes and alarm of a box; wait until they are gone.
 
     Raises:
-        NotAllowed: What stands there carries other tags; nothing was touched.
+        NotAllowed: One carries the tags of another box; nothing was touched.
     """
-    things = _settled(cloud, region, box, settle)
-    for thing in (*things.instances, *things.volumes):
-        said = metadata.read(thing)
-        what = f"{box.id} ({thing.get('InstanceId') or thing.get('VolumeId')})"
-        metadata.check(what, said.tags if said else None, box.tags)
-    alive = [one for one in things.instances if instances.is_alive(one)]
-    for one in alive:
-        _take_disks_along(cloud, region, one)
+    resources = _resources(cloud, region, box, lag)
+    for resource in (*resources.instances, *resources.volumes):
+        what = f"{box.id} ({resource.get('InstanceId') or resource.get('VolumeId')})"
+        metadata.check_owner(what, resource, box.tags)
+    alive = [one for one in resources.instances if instances.is_alive(one)]
+    for instance in alive:
+        _delete_volumes_with(cloud, region, instance)
     ids = [str(one["InstanceId"]) for one in alive]
-    # The alarm first: once no machine is there, nobody would ask for it any more.
+    # The alarm first: after a crash without an instance no command would look for it.
     alarm.remove(cloud, region, box.id)
     if ids:
         try:
-            _ended(cloud, region, ids)
+            _terminate(cloud, region, ids)
         except OneboxError:
-            _alarm_again(cloud, region, alive[0])
+            meta = metadata.read(alive[0])
+            if meta is not None:
+                spot = instances.is_spot(alive[0])
+                alarm.put(cloud, region, meta, ids[0], spot=spot)
             raise
-        poll(
-            cloud,
-            lambda: _all_over(cloud, region, ids),
-            _ENDED_SECONDS,
-            f"ending {', '.join(ids)}",
+        cloud.poller.require(
+            lambda: _are_terminated(cloud, region, ids),
+            _TERMINATION_SECONDS,
+            f"terminating {', '.join(ids)}",
         )
-    if ids or things.volumes:
-        _delete_disks(cloud, region, box.id)
+    if ids or resources.volumes:
+        _delete_volumes(cloud, region, box.id)
 
 
 def leftovers(cloud: Cloud, region: str, box: str, disk_type: str) -> list[Leftover]:
-    """Ask anew for everything that a box may have left in a region."""
-    mine = metadata.of_box(box)
+    """Return what still exists of a box in a region."""
+    of_box = metadata.box_filters(box)
     questions: list[Callable[[], list[Leftover]]] = [
         lambda: [
-            Leftover("machine", str(one["InstanceId"]), _rate(one))
-            for one in instances.of_instances(cloud, region, mine)
+            Leftover("machine", str(one["InstanceId"]), _hourly(one))
+            for one in instances.describe_instances(cloud, region, of_box)
             if instances.is_alive(one)
         ],
-        lambda: _disks(cloud, region, box, disk_type),
+        lambda: _volume_leftovers(cloud, region, box, disk_type),
         lambda: [
             Leftover("network interface", str(one["NetworkInterfaceId"]), 0.0)
             for one in cloud.pages(
                 "describe_network_interfaces",
                 "NetworkInterfaces",
                 region,
-                Filters=mine,
+                Filters=of_box,
             )
         ],
         lambda: [
@@ -73,7 +74,7 @@ def leftovers(cloud: Cloud, region: str, box: str, disk_type: str) -> list[Lefto
                 "describe_spot_instance_requests",
                 "SpotInstanceRequests",
                 region,
-                Filters=[*mine, *metadata.filters({"state": ["open", "active"]})],
+                Filters=[*of_box, *metadata.filters({"state": ["open", "active"]})],
             )
         ],
         lambda: [
@@ -83,37 +84,39 @@ def leftovers(cloud: Cloud, region: str, box: str, disk_type: str) -> list[Lefto
     return [one for found in cloud.together(questions) for one in found]
 
 
-def _settled(cloud: Cloud, region: str, box: Box, settle: float) -> BoxResources:
-    """Return what there is of a box, once all of it can be expected to show."""
+def _resources(cloud: Cloud, region: str, box: Box, lag: float) -> BoxResources:
+    """Return the resources of a box, once EC2's lists can be expected to be right."""
 
     def look() -> BoxResources:
         return BoxResources(
-            instances.of_instances(cloud, region, metadata.of_box(box.id)),
+            instances.describe_instances(cloud, region, metadata.box_filters(box.id)),
             _volumes(cloud, region, box.id),
         )
 
-    def shown() -> BoxResources | None:
-        things = look()
-        return things if any(map(instances.is_alive, things.instances)) else None
+    def with_instance() -> BoxResources | None:
+        resources = look()
+        alive = any(map(instances.is_alive, resources.instances))
+        return resources if alive else None
 
-    things = look()
-    asked = [metadata.rescued(one) for one in things.volumes]
-    if not box.disk_only and not things.instances:
-        asked.append(box.created)
-    if any(map(instances.is_alive, things.instances)):
-        return things
-    left = max(asked, default=0.0) + settle - cloud.clock()
-    return things if left <= 0 else (wait_for(cloud, shown, left) or look())
+    resources = look()
+    if any(map(instances.is_alive, resources.instances)):
+        return resources
+    launches = [metadata.rescued(one) for one in resources.volumes]
+    if not box.disk_only and not resources.instances:
+        launches.append(box.created)
+    left = max(launches, default=0.0) + lag - cloud.clock()
+    if left <= 0:
+        return resources
+    return cloud.poller.until(with_instance, left) or look()
 
 
 def _volumes(cloud: Cloud, region: str, box: str) -> list[Answer]:
-    return list(
-        cloud.pages("describe_volumes", "Volumes", region, Filters=metadata.of_box(box))
-    )
+    filters = metadata.box_filters(box)
+    return cloud.pages("describe_volumes", "Volumes", region, Filters=filters)
 
 
-def _take_disks_along(cloud: Cloud, region: str, instance: Answer) -> None:
-    """Have a machine's disks end with it, whatever happens to us meanwhile."""
+def _delete_volumes_with(cloud: Cloud, region: str, instance: Answer) -> None:
+    """Make EC2 delete an instance's volumes with it, even if onebox is killed now."""
     kept = [
         mapping["DeviceName"]
         for mapping in instance.get("BlockDeviceMappings", ())
@@ -132,28 +135,21 @@ def _take_disks_along(cloud: Cloud, region: str, instance: Answer) -> None:
                 for name in kept
             ],
         )
-    except (Gone, ProviderError):
-        # It is ending already; what it leaves is deleted after it.
+    except ProviderError:
+        # The instance is terminating already; its volumes are deleted after it.
         return
 
 
-def _ended(cloud: Cloud, region: str, ids: Sequence[str]) -> None:
+def _terminate(cloud: Cloud, region: str, ids: Sequence[str]) -> None:
     try:
         cloud.call("ec2", "terminate_instances", region, InstanceIds=list(ids))
     except Gone:
         return
 
 
-def _alarm_again(cloud: Cloud, region: str, instance: Answer) -> None:
-    said = metadata.read(instance)
-    if said is not None:
-        spot = instances.is_spot(instance)
-        rescue.put_alarm(cloud, region, said, str(instance["InstanceId"]), spot=spot)
-
-
-def _all_over(cloud: Cloud, region: str, ids: Sequence[str]) -> bool | None:
+def _are_terminated(cloud: Cloud, region: str, ids: Sequence[str]) -> bool | None:
     try:
-        found = instances.of_instances(
+        found = instances.describe_instances(
             cloud, region, metadata.filters({"instance-id": ids})
         )
     except Gone:
@@ -161,16 +157,16 @@ def _all_over(cloud: Cloud, region: str, ids: Sequence[str]) -> bool | None:
     return None if any(instances.is_alive(one) for one in found) else True
 
 
-def _delete_disks(cloud: Cloud, region: str, box: str) -> None:
-    """Delete what disks are left, each as soon as nothing holds it any more."""
+def _delete_volumes(cloud: Cloud, region: str, box: str) -> None:
+    """Delete the volumes of a box, each as soon as it is detached."""
 
-    def look() -> bool | None:
-        left = [one for one in _volumes(cloud, region, box) if _there(one)]
-        for one in left:
-            if one.get("State") != "available":
+    def are_deleted() -> bool | None:
+        left = [one for one in _volumes(cloud, region, box) if _exists(one)]
+        for volume in left:
+            if volume.get("State") != "available":
                 continue
             try:
-                cloud.call("ec2", "delete_volume", region, VolumeId=one["VolumeId"])
+                cloud.call("ec2", "delete_volume", region, VolumeId=volume["VolumeId"])
             except Gone:
                 continue
             except ProviderError as error:
@@ -178,26 +174,29 @@ def _delete_disks(cloud: Cloud, region: str, box: str) -> None:
                     raise
         return None if left else True
 
-    poll(cloud, look, _ENDED_SECONDS, f"deleting the disks of {box}")
+    what = f"deleting the disks of {box}"
+    cloud.poller.require(are_deleted, _TERMINATION_SECONDS, what)
 
 
-def _disks(cloud: Cloud, region: str, box: str, disk_type: str) -> list[Leftover]:
+def _volume_leftovers(
+    cloud: Cloud, region: str, box: str, disk_type: str
+) -> list[Leftover]:
     found = []
-    for one in _volumes(cloud, region, box):
-        if _there(one):
-            size = float(one.get("Size") or 0)
-            kind = str(one.get("VolumeType") or disk_type)
-            price = prices.disk(cloud, region, kind, size)
-            found.append(Leftover("disk", str(one["VolumeId"]), price))
+    for volume in _volumes(cloud, region, box):
+        if _exists(volume):
+            gigabytes = float(volume.get("Size") or 0)
+            kind = str(volume.get("VolumeType") or disk_type)
+            price = prices.disk(cloud, region, kind, gigabytes)
+            found.append(Leftover("disk", str(volume["VolumeId"]), price))
     return found
 
 
-def _there(volume: Answer) -> bool:
+def _exists(volume: Answer) -> bool:
     return volume.get("State") not in ("deleted", "deleting")
 
 
-def _rate(instance: Answer) -> float | None:
+def _hourly(instance: Answer) -> float | None:
     if instances.state(instance) in ("stopped", "stopping", "shutting-down"):
         return 0.0
-    said = metadata.read(instance)
-    return said.size.price if said else None
+    meta = metadata.read(instance)
+    return meta.offer.price if meta else None

@@ -1,13 +1,12 @@
-"""What an error of AWS's means, decided in this one place."""
+"""The meaning of AWS's errors: a table of its codes, and what its SDK raises itself."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import email.utils
 import re
+import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,57 +21,122 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
+from onebox.providers.kernel.clock import server_time
+from onebox.providers.kernel.errors import Refusal, Rule, Unanswered, explain
 
 if TYPE_CHECKING:
     from onebox.providers.aws.client import Cloud
 
-_NONE = "no capacity"
-# What is not to be had in a zone, and why in few words.
-_CAPACITY = {
-    "InsufficientInstanceCapacity": _NONE,
-    "InsufficientHostCapacity": _NONE,
-    "InsufficientReservedInstanceCapacity": _NONE,
-    "InsufficientCapacity": _NONE,
-    "InsufficientFreeAddressesInSubnet": "no free address in the subnet",
-    "SpotMaxPriceTooLow": "spot costs more than the maximum price",
-    # A type that this zone does not have, said by RunInstances.
-    "Unsupported": "not offered there",
-}
-_QUOTA = {"MaxSpotInstanceCountExceeded", "PendingVerification"}
-_THROTTLED = {
-    "RequestLimitExceeded",
-    "Throttling",
-    "ThrottlingException",
-    "ThrottledException",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "TooManyRequestsException",
-    "SlowDown",
-    "Client.RequestLimitExceeded",
-}
-_CREDENTIALS = {
-    "AuthFailure",
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidSignatureException",
-    "MissingAuthenticationToken",
-    "MissingAuthenticationTokenException",
-    "IncompleteSignature",
-}
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
-_DENIED = {
-    "UnauthorizedOperation",
-    "AccessDenied",
-    "AccessDeniedException",
-    "NotAuthorized",
-    "OptInRequired",
-    "Blocked",
-    "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
-    "OperationNotPermitted",
-}
-_GONE = re.compile(r"Invalid\w+\.(NotFound|Unavailable)|ResourceNotFound\w*|NoSuch\w+")
+_EXPIRED = "ExpiredToken(Exception)?|RequestExpired"
+_CREDENTIALS = (
+    f"{_EXPIRED}|AuthFailure|InvalidClientTokenId|UnrecognizedClientException"
+    "|InvalidAccessKeyId|SignatureDoesNotMatch|InvalidSignatureException"
+    "|MissingAuthenticationToken(Exception)?|IncompleteSignature"
+)
+_DENIED = (
+    r"UnauthorizedOperation|AccessDenied(Exception)?|NotAuthorized|OptInRequired"
+    r"|Blocked|AuthFailure\.ServiceLinkedRoleCreationNotPermitted"
+    r"|OperationNotPermitted"
+)
+_ROLE = "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
+_POLICY = "inv doctor --policy prints the permissions that onebox needs"
+_OWN = "{message} ({code})"
+_SERVER_ERROR = range(500, 600)
+
+_RULES = (
+    Rule(
+        NoCapacity,
+        _OWN,
+        code="Insufficient(Instance|Host|ReservedInstance)?Capacity",
+        cause="no capacity",
+    ),
+    Rule(
+        NoCapacity,
+        _OWN,
+        code="InsufficientFreeAddressesInSubnet",
+        cause="no free address in the subnet",
+    ),
+    Rule(
+        NoCapacity,
+        _OWN,
+        code="SpotMaxPriceTooLow",
+        cause="spot costs more than the maximum price",
+    ),
+    # RunInstances refuses a type that the zone does not offer with this code.
+    Rule(NoCapacity, _OWN, code="Unsupported", cause="not offered there"),
+    Rule(
+        Throttled,
+        "AWS asks for fewer calls: {text}",
+        code=r"(Client\.)?RequestLimitExceeded|Throttl(ing|ed)(Exception)?"
+        r"|RequestThrottled(Exception)?|TooManyRequestsException|SlowDown",
+        next="try again later",
+    ),
+    Rule(
+        QuotaExceeded,
+        _OWN,
+        code=r"MaxSpotInstanceCountExceeded|PendingVerification|[\w.]*LimitExceeded",
+        next="request an increase: https://console.aws.amazon.com/servicequotas",
+        limit="{code}",
+    ),
+    Rule(
+        NotAllowed,
+        "the AWS credentials have expired ({code})",
+        code=_EXPIRED,
+        next="aws sso login, or renew them where they came from; then try again",
+    ),
+    Rule(
+        NotAllowed,
+        "AWS does not accept these credentials: {text}",
+        code=_CREDENTIALS,
+        next="inv doctor; a region that is not enabled for the account gives the same "
+        "error",
+    ),
+    Rule(
+        NotAllowed,
+        "the first spot instance of an account needs a service-linked role, which "
+        "these credentials may not create ({code})",
+        code=re.escape(_ROLE),
+        next="once, as an administrator: aws iam create-service-linked-role "
+        "--aws-service-name spot.amazonaws.com",
+    ),
+    Rule(NotAllowed, "the account has no EC2: {text}", code="OptInRequired"),
+    Rule(
+        NotAllowed,
+        "these credentials lack the permission {action} on {resource}, for {call} "
+        "({code})",
+        code=_DENIED,
+        pattern=r"perform: (?P<action>[\w-]+:\w+) on resource: (?P<resource>\S+)",
+        next=_POLICY,
+    ),
+    Rule(
+        NotAllowed,
+        "these credentials lack the permission {action}, for {call} ({code})",
+        code=_DENIED,
+        pattern=r"perform: (?P<action>[\w-]+:\w+)",
+        next=_POLICY,
+    ),
+    Rule(
+        NotAllowed,
+        "these credentials lack the permission for {call} ({code})",
+        code=_DENIED,
+        next=_POLICY,
+    ),
+    Rule(
+        Gone,
+        code=r"Invalid\w+\.(NotFound|Unavailable)|ResourceNotFound\w*|NoSuch\w+",
+    ),
+    Rule(
+        Unclear,
+        "AWS failed, and the call may have taken effect: {text}",
+        status=_SERVER_ERROR,
+        changes=True,
+    ),
+    Rule(
+        Unanswered, "AWS failed: {text}", status=_SERVER_ERROR, next="try again later"
+    ),
+    Rule(ProviderError, "AWS refused {text}"),
+)
+
 _NO_CREDENTIALS = (
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -83,7 +147,7 @@ _NO_CREDENTIALS = (
     "LoginError",
     "RefreshWithMFAUnsupportedError",
 )
-_BAD_SETTINGS = (
+_BAD_CONFIGURATION = (
     "ProfileNotFound",
     "ConfigParseError",
     "ConfigNotFound",
@@ -96,174 +160,119 @@ _NOT_REACHED = (
     "ProxyConnectionError",
     "SSLError",
 )
+# Operations with these prefixes change nothing.
 _READS = ("describe_", "get_", "list_")
 
-# Beyond this AWS refuses signatures; the cause is then the clock of this machine.
+# AWS refuses signatures that are five minutes off. Its error then names the
+# credentials, though the cause is the clock of this machine.
 _SKEW_SECONDS = 240
 
 
 def denied(error: BaseException) -> bool:
-    """Tell whether credentials are good, but not for this call."""
-    return code(error) in _DENIED
+    """Return whether the credentials are valid but lack the permission for a call."""
+    return bool(re.fullmatch(_DENIED, code(error)))
 
 
-class Unanswered(ProviderError):
-    """AWS was not reached, or failed at a question: nothing has changed by it."""
+def code(error: BaseException) -> str:
+    """Return AWS's own code for an error, "" if it has none."""
+    response = getattr(error.__cause__, "response", None)
+    return _code(response) if isinstance(response, dict) else ""
 
 
 @contextlib.contextmanager
 def explained(
-    what: str, region: str = "", cloud: Cloud | None = None
+    operation: str, region: str = "", cloud: Cloud | None = None
 ) -> Iterator[None]:
-    """Turn the SDK's errors into ours."""
-    # The SDK is there by the time that something is asked of it.
+    """Replace the SDK's exceptions by errors of `onebox.errors`."""
+    # A caller has imported the SDK by now; importing it takes half a second.
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
 
     try:
         yield
     except exceptions.ClientError as error:
-        raise refused(error.response, error.operation_name, what, region) from error
+        call = f"{error.operation_name} in {region}" if region else error.operation_name
+        raise _refused(error.response, call, operation) from error
     except (exceptions.BotoCoreError, ResponseParserError) as error:
-        raise _not_answered(error, what, region, cloud) from error
+        raise _without_response(error, operation, region, cloud) from error
 
 
-def code(error: BaseException) -> str:
-    """Return AWS's own code for an error, "" if it has none."""
-    response = getattr(error.__cause__, "response", None)
-    if not isinstance(response, dict):
-        return ""
-    return str(response.get("Error", {}).get("Code", ""))
-
-
-def refused(
-    response: Mapping[str, Any], call: str, operation: str, region: str
-) -> OneboxError:
-    """Return what a refusal amounts to."""
-    name = str(response.get("Error", {}).get("Code", ""))
-    said = _plain(str(response.get("Error", {}).get("Message", "")))
-    where = f" in {region}" if region else ""
-    text = f"{call}{where}: {said} ({name})" if said else f"{call}{where}: {name}"
-    if name in _CAPACITY:
-        return NoCapacity(f"{said} ({name})", cause=_CAPACITY[name])
-    if name in _THROTTLED:
-        return Throttled(f"AWS asks for fewer calls: {text}", next="later, once more")
-    if name in _QUOTA or (name.endswith("LimitExceeded") and name not in _THROTTLED):
-        return QuotaExceeded(
-            f"{said} ({name})",
-            next="ask for more: https://console.aws.amazon.com/servicequotas",
-            limit=name,
-        )
-    if name in _EXPIRED or name in _CREDENTIALS:
-        return _credentials(response, name, text)
-    if name in _DENIED:
-        return _denied(name, said, call, where)
-    if _GONE.fullmatch(name):
-        return Gone(text)
-    if _status(response) >= 500:
-        if operation.startswith(_READS):
-            return Unanswered(f"AWS failed: {text}", next="later, once more")
-        return Unclear(f"AWS failed, and may have done it: {text}")
-    return ProviderError(f"AWS refused {text}")
-
-
-def _denied(name: str, said: str, call: str, where: str) -> OneboxError:
-    if "ServiceLinkedRole" in name:
-        return NotAllowed(
-            f"the first spot machine of an account needs a role of AWS's own, which "
-            f"these credentials may not create ({name})",
-            next="once, with an administrator's: aws iam create-service-linked-role "
-            "--aws-service-name spot.amazonaws.com",
-        )
-    if name == "OptInRequired":
-        return NotAllowed(f"this account has no EC2{where}: {said} ({name})")
-    wanted = re.search(r"perform: ([\w-]+:\w+)(?: on resource: (\S+))?", said)
-    action = wanted.group(1) if wanted else call
-    on = f" on {wanted.group(2)}" if wanted and wanted.group(2) else ""
-    return NotAllowed(
-        f"these credentials may not do {action}{on}{where} ({name})",
-        next="inv doctor --policy prints the permissions that onebox needs",
-    )
-
-
-def _credentials(response: Mapping[str, Any], name: str, text: str) -> OneboxError:
+def _refused(response: Mapping[str, Any], call: str, operation: str) -> OneboxError:
+    """Return the error for an error response."""
+    name = _code(response)
     skew = _skew(response)
-    if abs(skew) > _SKEW_SECONDS:
-        ahead = "ahead of" if skew > 0 else "behind"
+    if abs(skew) > _SKEW_SECONDS and re.fullmatch(_CREDENTIALS, name):
+        direction = "ahead of" if skew > 0 else "behind"
         return NotAllowed(
-            f"this machine's clock is {abs(skew) / 60:.0f} minutes {ahead} AWS's, "
-            f"which refuses its signatures ({name})",
+            f"the clock of this machine is {abs(skew) / 60:.0f} minutes {direction} "
+            f"AWS's, which therefore refuses its signatures ({name})",
             next="set the clock",
         )
-    if name in _EXPIRED:
-        return NotAllowed(
-            f"the AWS credentials have expired ({name})",
-            next="aws sso login, or whatever gave them to you; then once more",
-        )
-    return NotAllowed(
-        f"AWS does not accept these credentials: {text}",
-        next="inv doctor; a region that the account has not enabled says the same",
+    refusal = Refusal(
+        call,
+        _plain(str(response.get("Error", {}).get("Message", ""))),
+        name,
+        int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)),
+        changes=not operation.startswith(_READS),
     )
+    return explain(_RULES, refusal)
 
 
-def _not_answered(
-    error: Exception, what: str, region: str, cloud: Cloud | None
+def _without_response(
+    error: Exception, operation: str, region: str, cloud: Cloud | None
 ) -> OneboxError:
+    """Return the error for an exception of the SDK's own."""
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
 
-    if isinstance(error, _named(exceptions, _NO_CREDENTIALS)):
+    detail = _plain(str(error))
+    if isinstance(error, _classes(exceptions, _NO_CREDENTIALS)):
         return NotAllowed(
-            f"there are no usable AWS credentials: {_plain(str(error))}",
+            f"there are no usable AWS credentials: {detail}",
             next="aws configure, aws sso login, or AWS_PROFILE; then inv doctor",
         )
-    if isinstance(error, _named(exceptions, _BAD_SETTINGS)):
+    if isinstance(error, _classes(exceptions, _BAD_CONFIGURATION)):
         return UsageError(
-            f"the AWS configuration cannot be used: {_plain(str(error))}",
+            f"the AWS configuration cannot be used: {detail}",
             next="see ~/.aws/config, AWS_PROFILE and AWS_REGION",
         )
-    if isinstance(error, _named(exceptions, _NOT_REACHED)):
+    if isinstance(error, _classes(exceptions, _NOT_REACHED)):
+        # The host name contains the region, so a wrong one cannot be reached either.
         if cloud is not None and region not in cloud.known_regions():
-            near = difflib.get_close_matches(region, cloud.known_regions(), 2)
-            return UsageError(
-                f"there is no AWS region {region}",
-                next=f"did you mean {' or '.join(near)}?"
-                if near
-                else "see [aws] region",
-            )
+            return _no_region(region, cloud.known_regions())
         return Unanswered(
-            f"AWS cannot be reached: {_plain(str(error))}",
-            next="see the network, a proxy (HTTPS_PROXY) and AWS_CA_BUNDLE",
+            f"AWS cannot be reached: {detail}",
+            next="check the network, the proxy (HTTPS_PROXY) and AWS_CA_BUNDLE",
         )
-    text = f"{what} in {region}: {_plain(str(error))}"
     if isinstance(error, (exceptions.HTTPClientError, ResponseParserError)):
-        if not what.startswith(_READS):
-            return Unclear(f"no clear answer from AWS to {text}")
-        return Unanswered(f"no clear answer from AWS to {text}")
-    return ProviderError(f"AWS cannot be asked for {text}")
+        text = f"no usable response from AWS to {operation} in {region}: {detail}"
+        return (Unanswered if operation.startswith(_READS) else Unclear)(text)
+    return ProviderError(f"the AWS SDK failed at {operation} in {region}: {detail}")
 
 
-def _named(module: ModuleType, names: tuple[str, ...]) -> tuple[type[Exception], ...]:
-    # Which errors there are depends on the SDK's version.
+def _no_region(region: str, known: list[str]) -> UsageError:
+    near = difflib.get_close_matches(region, known, 2)
+    advice = f"did you mean {' or '.join(near)}?" if near else "see [aws] region"
+    return UsageError(f"there is no AWS region {region}", next=advice)
+
+
+def _classes(module: ModuleType, names: tuple[str, ...]) -> tuple[type[Exception], ...]:
+    # The set of exception classes depends on the version of the SDK.
     return tuple(getattr(module, name) for name in names if hasattr(module, name))
+
+
+def _code(response: Mapping[str, Any]) -> str:
+    return str(response.get("Error", {}).get("Code", ""))
 
 
 def _skew(response: Mapping[str, Any]) -> float:
     """Return by how many seconds this machine's clock is ahead of the server's."""
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    try:
-        there = email.utils.parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
-        return 0.0
-    here = datetime.now(timezone.utc)
-    return float((here - there).total_seconds()) if there.tzinfo else 0.0
+    there = server_time(headers.get("date"))
+    return 0.0 if there is None else time.time() - there
 
 
 def _plain(text: str) -> str:
-    """Return a message without the blob that AWS appends, on one line."""
+    """Return a message on one line, without the encoded blob that AWS appends."""
     text = re.sub(r"\s*Encoded authorization failure message: \S+", "", text)
     return " ".join(text.split()).rstrip(".")[:400]
-
-
-def _status(response: Mapping[str, Any]) -> int:
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from onebox.providers.aws import metadata
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.metadata import Answer, BoxMetadata
-from onebox.providers.base import Box, BoxState
+from onebox.providers.values import Box, BoxState
 
 _STATES: dict[str, BoxState] = {
     "pending": "starting",
@@ -47,16 +47,16 @@ class BoxResources:
     volumes: Sequence[Answer] = ()
 
     @property
-    def machine(self) -> Answer | None:
+    def instance(self) -> Answer | None:
         """Return the live instance, None if only a disk is left."""
-        alive = [one for one in self.instances if is_alive(one) and not swapping(one)]
-        return max(alive, key=lambda one: _launched(one), default=None)
+        return _latest(
+            one for one in self.instances if is_alive(one) and not swapping(one)
+        )
 
     @property
     def helper(self) -> Answer | None:
         """Return the live instance that waits for the kept disk."""
-        alive = [one for one in self.instances if is_alive(one) and swapping(one)]
-        return max(alive, key=lambda one: _launched(one), default=None)
+        return _latest(one for one in self.instances if is_alive(one) and swapping(one))
 
     @property
     def kept(self) -> Answer | None:
@@ -79,30 +79,31 @@ class BoxResources:
     @property
     def last(self) -> Answer | None:
         """Return the instance that was terminated last."""
-        ended = [one for one in self.instances if not is_alive(one)]
-        return max(ended, key=lambda one: _launched(one), default=None)
+        return _latest(one for one in self.instances if not is_alive(one))
 
 
-def look(cloud: Cloud, region: str, box: str) -> BoxResources:
+def find_resources(cloud: Cloud, region: str, box: str) -> BoxResources:
     """Return the instances of one box, and its volumes if no instance is alive."""
-    instances = of_instances(cloud, region, metadata.of_box(box))
+    instances = describe_instances(cloud, region, metadata.box_filters(box))
     resources = BoxResources(instances)
-    if resources.machine is not None:
+    if resources.instance is not None:
         return resources
     return BoxResources(
         instances,
         cloud.pages(
-            "describe_volumes", "Volumes", region, Filters=metadata.of_box(box)
+            "describe_volumes", "Volumes", region, Filters=metadata.box_filters(box)
         ),
     )
 
 
-def look_for_owner(cloud: Cloud, region: str, owner: str) -> list[BoxResources]:
+def find_resources_of_owner(
+    cloud: Cloud, region: str, owner: str
+) -> list[BoxResources]:
     """Return the instances and volumes of one owner in a region, by box."""
-    filters = metadata.owned_by(owner)
+    filters = metadata.owner_filters(owner)
     instances, volumes = cloud.together(
         [
-            lambda: of_instances(cloud, region, filters),
+            lambda: describe_instances(cloud, region, filters),
             lambda: cloud.pages("describe_volumes", "Volumes", region, Filters=filters),
         ]
     )
@@ -113,7 +114,7 @@ def look_for_owner(cloud: Cloud, region: str, owner: str) -> list[BoxResources]:
     ]
 
 
-def of_instances(
+def describe_instances(
     cloud: Cloud, region: str, filters: Sequence[Mapping[str, object]]
 ) -> list[Answer]:
     """Return the instances that these filters select, terminated ones included."""
@@ -121,25 +122,27 @@ def of_instances(
     return [one for reservation in found for one in reservation.get("Instances", ())]
 
 
-def box_of(resources: BoxResources, addressing: Addressing, now: float) -> Box | None:
+def read_resources(
+    resources: BoxResources, addressing: Addressing, now: float
+) -> Box | None:
     """
     Return the box that these resources are, None if nothing of it is left.
 
     A terminated instance without a disk is None too, unless EC2 terminated it for a
     reason of its own: then the box is "gone", with that reason.
     """
-    if resources.machine is not None:
-        return of_machine(resources.machine, addressing, now)
+    if resources.instance is not None:
+        return read_box(resources.instance, addressing, now)
     disk, last = resources.kept, resources.last
     if disk is not None:
         return _of_disk(disk, last, addressing, now)
     if last is None or _code(last) in ("", *_STOPPED, *_POWERED_OFF, *_PREEMPTED):
         return None
-    box = of_machine(last, addressing, now)
+    box = read_box(last, addressing, now)
     return box if box is None else replace(box, host="")
 
 
-def of_machine(instance: Answer, addressing: Addressing, now: float) -> Box | None:
+def read_box(instance: Answer, addressing: Addressing, now: float) -> Box | None:
     """Return an instance as a box, None if it is not onebox's."""
     stored = metadata.read(instance)
     if stored is None:
@@ -148,8 +151,8 @@ def of_machine(instance: Answer, addressing: Addressing, now: float) -> Box | No
     return stored.to_box(
         state=state,
         offer=replace(
-            stored.size,
-            type=instance.get("InstanceType", stored.size.type),
+            stored.offer,
+            type=instance.get("InstanceType", stored.offer.type),
             place=zone(instance),
             spot=is_spot(instance),
         ),
@@ -173,7 +176,7 @@ def is_spot(instance: Answer) -> bool:
 
 def swapping(resource: Answer) -> bool:
     """Return whether an instance waits for a kept disk, or a disk for its removal."""
-    return bool(metadata.texts(resource).get(metadata.SWAPPING))
+    return bool(metadata.tags_by_name(resource).get(metadata.SWAPPING))
 
 
 def zone(instance: Answer) -> str:
@@ -211,7 +214,7 @@ def _of_disk(
         return None
     return stored.to_box(
         state="stopped",
-        offer=replace(stored.size, place=str(volume.get("AvailabilityZone", ""))),
+        offer=replace(stored.offer, place=str(volume.get("AvailabilityZone", ""))),
         created=_seconds(volume.get("CreateTime")),
         why=_why(last, stored, now) if last is not None else "",
         notes=_notes(stored, addressing),
@@ -263,6 +266,10 @@ def _created(instance: Answer) -> float:
         for card in instance.get("NetworkInterfaces", ())
     ]
     return min((t for t in times if t), default=_launched(instance))
+
+
+def _latest(instances: Iterable[Answer]) -> Answer | None:
+    return max(instances, key=_launched, default=None)
 
 
 def _launched(instance: Answer) -> float:

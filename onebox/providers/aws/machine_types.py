@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,9 @@ from onebox.providers import costs
 from onebox.providers.aws import metadata, prices
 from onebox.providers.aws.base_images import aws_arch
 from onebox.providers.aws.client import Answer, Cloud
-from onebox.providers.base import Offer, Requirements
 from onebox.providers.costs import Cost
 from onebox.providers.kernel import ranking
+from onebox.providers.values import Offer, Requirements
 
 # General, compute and memory types since the sixth generation, with processors of
 # Intel, AMD or AWS: no burstable, flexible or metal types, and no local disks.
@@ -55,7 +56,7 @@ class Region:
 def offers(
     cloud: Cloud,
     regions: Sequence[Callable[[], Region]],
-    need: Requirements,
+    requirements: Requirements,
     why: list[str] | None = None,
 ) -> list[Offer]:
     """
@@ -68,27 +69,30 @@ def offers(
         UsageError: No type fits; the message names the nearest.
     """
     reasons: list[str] = [] if why is None else why
-    parts = cloud.each(regions, lambda where: _in_region(cloud, where(), need, reasons))
+    parts = cloud.each(
+        regions, lambda where: _in_region(cloud, where(), requirements, reasons)
+    )
     found = [offer for part in parts for offer in part]
     if not found:
         raise UsageError(
-            f"no zone that may be used has {need.name}",
+            f"no zone that may be used has {requirements.name}",
             next="more zones or regions under [aws] in onebox.toml",
         )
-    return ranking.ranked(found, need)
+    return ranking.ranked(found, requirements)
 
 
 def _in_region(
-    cloud: Cloud, region: Region, need: Requirements, why: list[str]
+    cloud: Cloud, region: Region, requirements: Requirements, why: list[str]
 ) -> list[Offer]:
-    name, types = region.name, _types(cloud, region.name, need)
+    name, types = region.name, _types(cloud, region.name, requirements)
     names = [str(one["InstanceType"]) for one in types]
-    gib = -(-max(need.disk or region.disk, need.image.disk if need.image else 0) >> 30)
+    least = requirements.image.disk if requirements.image else 0
+    gib = math.ceil(max(requirements.disk or region.disk, least) / (1 << 30))
     offered, known, spot, disk = cloud.together(
         [
             lambda: _offered(cloud, name, names),
             lambda: prices.on_demand(cloud, name, names, why),
-            lambda: prices.spot(cloud, name, names, why) if need.spot else {},
+            lambda: prices.spot(cloud, name, names, why) if requirements.spot else {},
             lambda: prices.disk(cloud, name, region.disk_type, gib, why),
         ]
     )
@@ -97,13 +101,13 @@ def _in_region(
         extras.append(Cost(costs.ADDRESS, prices.address()))
     found = []
     for described in types:
-        offer = replace(_offer(described, need), extras=tuple(extras))
+        offer = replace(_offer(described, requirements), extras=tuple(extras))
         price = known.get(offer.type)
         for zone in region.zones:
             if (offer.type, zone) not in offered:
                 continue
             here = replace(offer, place=zone, price=price, on_demand=price)
-            for is_spot in ranking.markets(need):
+            for is_spot in ranking.markets(requirements):
                 if not is_spot:
                     found.append(here)
                 elif "spot" in described.get("SupportedUsageClasses", ("spot",)):
@@ -112,12 +116,12 @@ def _in_region(
     return found
 
 
-def _offer(described: Answer, need: Requirements) -> Offer:
+def _offer(described: Answer, requirements: Requirements) -> Offer:
     """Return an instance type as an offer, without place and price."""
     cpu, archs = described.get("VCpuInfo", {}), _archs(described)
-    arch = ranking.arch_of(need)
+    arch = ranking.arch_of(requirements)
     return Offer(
-        name=need.name,
+        name=requirements.name,
         type=str(described["InstanceType"]),
         cpus=int(cpu.get("DefaultVCpus") or 1),
         memory=int(described.get("MemoryInfo", {}).get("SizeInMiB") or 1) << 20,
@@ -134,24 +138,31 @@ def _archs(described: Answer) -> list[str]:
     return [ranking.uname(str(arch)) for arch in info.get("SupportedArchitectures", ())]
 
 
-def _types(cloud: Cloud, region: str, need: Requirements) -> list[Answer]:
-    if need.types:
-        return _named(cloud, region, need)
-    listed = [one for one in _described(cloud, region, _patterns(need)) if _listed(one)]
-    by_size = [(_offer(one, need), one) for one in listed]
-    fitting = [(offer, one) for offer, one in by_size if ranking.fits(offer, need)]
+def _types(cloud: Cloud, region: str, requirements: Requirements) -> list[Answer]:
+    if requirements.types:
+        return _named(cloud, region, requirements)
+    listed = [
+        one
+        for one in _described(cloud, region, _patterns(requirements))
+        if _listed(one)
+    ]
+    by_size = [(_offer(one, requirements), one) for one in listed]
+    fitting = [
+        (offer, one) for offer, one in by_size if ranking.fits(offer, requirements)
+    ]
     if not fitting:
-        raise ranking.no_fit(region, need, [offer for offer, _ in by_size])
+        raise ranking.no_fit(region, requirements, [offer for offer, _ in by_size])
     # Smaller types first: prices are not known yet, and small types are cheap.
     fitting.sort(key=lambda pair: (pair[0].cpus, pair[0].memory, pair[0].type))
     return [one for _, one in fitting[:_AT_MOST]]
 
 
-def _named(cloud: Cloud, region: str, need: Requirements) -> list[Answer]:
+def _named(cloud: Cloud, region: str, requirements: Requirements) -> list[Answer]:
     found = {
-        str(one["InstanceType"]): one for one in _described(cloud, region, need.types)
+        str(one["InstanceType"]): one
+        for one in _described(cloud, region, requirements.types)
     }
-    for name in need.types:
+    for name in requirements.types:
         if name not in found:
             offered = cloud.pages(
                 "describe_instance_type_offerings",
@@ -161,25 +172,23 @@ def _named(cloud: Cloud, region: str, need: Requirements) -> list[Answer]:
             )
             known = {str(one["InstanceType"]) for one in offered}
             raise ranking.no_such_type(region, name, known)
-    arch = need.image.arch if need.image else ""
+    arch = requirements.image.arch if requirements.image else ""
     booting = [
-        found[name] for name in need.types if not arch or arch in _archs(found[name])
+        found[name]
+        for name in requirements.types
+        if not arch or arch in _archs(found[name])
     ]
     if not booting:
-        first = ", ".join(_archs(found[need.types[0]]))
-        raise ranking.wrong_arch(need.types, first, need)
+        first = ", ".join(_archs(found[requirements.types[0]]))
+        raise ranking.wrong_arch(requirements.types, first, requirements)
     return booting
 
 
 def _described(cloud: Cloud, region: str, names: Sequence[str]) -> list[Answer]:
     # A filter, not a list: EC2 refuses a list that holds one unknown name.
-    return list(
-        cloud.pages(
-            "describe_instance_types",
-            "InstanceTypes",
-            region,
-            Filters=metadata.filters({"instance-type": names}),
-        )
+    filters = metadata.filters({"instance-type": names})
+    return cloud.pages(
+        "describe_instance_types", "InstanceTypes", region, Filters=filters
     )
 
 
@@ -195,13 +204,13 @@ def _offered(cloud: Cloud, region: str, names: Sequence[str]) -> set[tuple[str, 
     return {(str(row["InstanceType"]), str(row["Location"])) for row in rows}
 
 
-def _patterns(need: Requirements) -> list[str]:
+def _patterns(requirements: Requirements) -> list[str]:
     """Return the names to describe: in each family, the smallest that is enough."""
-    makers = "g" if aws_arch(ranking.arch_of(need)) == "arm64" else "ai"
+    makers = "g" if aws_arch(ranking.arch_of(requirements)) == "arm64" else "ai"
     found = []
     for letter, ratio in _RATIOS.items():
         for cpus, suffix in _SUFFIXES.items():
-            if cpus >= need.cpus and cpus * ratio >= need.memory:
+            if cpus >= requirements.cpus and cpus * ratio >= requirements.memory:
                 found += [f"{letter}?{maker}.{suffix}" for maker in makers]
                 break
     return found or [f"{letter}?{m}.48xlarge" for letter in _RATIOS for m in makers]

@@ -10,10 +10,10 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from onebox.providers.base import Image, Request, Tags
 from onebox.providers.kernel import metadata as kernel
 from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import BoxMetadata as BoxMetadata
+from onebox.providers.values import Image, Tags
 
 PREFIX = "onebox:"
 MANAGED = f"{PREFIX}managed"
@@ -23,7 +23,7 @@ IMAGE = f"{PREFIX}image"
 DEADLINE = f"{PREFIX}deadline"
 EXPIRES = f"{PREFIX}expires"
 HOST_KEY = f"{PREFIX}hostkey"
-EXPOSED = f"{PREFIX}bootstrap-key"
+BOOTSTRAP_KEY = f"{PREFIX}bootstrap-key"
 NO_ALARM = f"{PREFIX}no-alarm"
 # On an instance that waits for a kept disk, until it has that disk.
 SWAPPING = f"{PREFIX}swapping"
@@ -36,33 +36,28 @@ ALPHABET = Alphabet(string.ascii_letters + string.digits + " +._:/@-", "=", 256)
 Answer = Mapping[str, Any]
 
 
-def of_request(request: Request) -> BoxMetadata:
-    """Return the metadata of the box that a request creates."""
-    return BoxMetadata.of_request(request)
-
-
-def write(metadata: BoxMetadata) -> list[dict[str, str]]:
+def to_tags(metadata: BoxMetadata) -> list[dict[str, str]]:
     """Return the tags of a box's objects, as EC2 expects tags."""
     tags = metadata.tags
     return _tags(metadata.to_pairs(), f"{tags.project}/{tags.name} {metadata.box}")
 
 
-def of_image(image: Image) -> list[dict[str, str]]:
+def image_tags(image: Image) -> list[dict[str, str]]:
     """Return the tags of an image and its snapshots, as EC2 expects tags."""
     return _tags(kernel.image_pairs(image), image.id)
 
 
-def of_group(owner: str) -> list[dict[str, str]]:
+def group_tags(owner: str) -> list[dict[str, str]]:
     """Return the tags of an owner's security group, as EC2 expects tags."""
-    return as_list({MANAGED: "1", OWNER: owner})
+    return tag_list({MANAGED: "1", OWNER: owner})
 
 
-def as_list(texts: Mapping[str, str]) -> list[dict[str, str]]:
+def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
     """Return tags as EC2 expects them, without the empty ones."""
-    return [{"Key": k, "Value": escape(v)} for k, v in texts.items() if v]
+    return [{"Key": k, "Value": escape(v)} for k, v in tags.items() if v]
 
 
-def texts(resource: Answer) -> dict[str, str]:
+def tags_by_name(resource: Answer) -> dict[str, str]:
     """Return the tags of an object that EC2 described, by their full names."""
     pairs = resource.get("Tags") or resource.get("TagSet") or ()
     return {pair["Key"]: ALPHABET.decode(pair.get("Value", "")) for pair in pairs}
@@ -70,49 +65,43 @@ def texts(resource: Answer) -> dict[str, str]:
 
 def read(resource: Answer) -> BoxMetadata | None:
     """Return the metadata of an instance or volume, None if it is not onebox's."""
-    return BoxMetadata.from_pairs(_pairs(texts(resource)))
+    return BoxMetadata.from_pairs(_pairs(resource))
 
 
 def rescued(volume: Answer) -> float:
     """Return when (epoch seconds) an instance for a kept disk was requested, or 0."""
-    return kernel.number(texts(volume).get(RESCUED)) or 0.0
+    return kernel.number(tags_by_name(volume).get(RESCUED)) or 0.0
 
 
-def tags_of(texts: Mapping[str, str]) -> Tags | None:
-    """Return whose object has these tags, None if it is not onebox's."""
-    return kernel.read_tags(_pairs(texts))
+def read_tags(resource: Answer) -> Tags | None:
+    """Return the ownership tags of an object, None if it is not onebox's."""
+    return kernel.read_tags(_pairs(resource))
 
 
 def owner_of(resource: Answer) -> str:
     """Return the owner in an object's tags, "" if it is not onebox's."""
-    found = texts(resource)
+    found = tags_by_name(resource)
     return found.get(OWNER, "") if found.get(MANAGED) == "1" else ""
 
 
-def check(what: str, present: Tags | None, wanted: Tags) -> None:
-    """Raise NotAllowed unless an object has the owner that is expected."""
-    found = None if present is None else kernel.identity(present)
-    kernel.check_owner(what, found, kernel.identity(wanted))
+def check_owner(what: str, resource: Answer, expected: Tags) -> None:
+    """Raise NotAllowed unless the tags of an object prove the expected owner."""
+    kernel.check_owner(what, _pairs(resource), kernel.identity(expected))
 
 
-def with_deadline(metadata: BoxMetadata, deadline: float) -> BoxMetadata:
-    """Return a box's metadata with another deadline."""
-    return metadata.with_deadline(deadline)
-
-
-def owned_by(owner: str) -> list[dict[str, object]]:
+def owner_filters(owner: str) -> list[dict[str, object]]:
     """Return the filters for the objects of this owner."""
     return filters({f"tag:{OWNER}": [owner], f"tag:{MANAGED}": ["1"]})
 
 
-def of_box(box: str) -> list[dict[str, object]]:
+def box_filters(box: str) -> list[dict[str, object]]:
     """Return the filters for the objects of this box."""
     return filters({f"tag:{BOX}": [box]})
 
 
-def filters(wanted: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
+def filters(values: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
     """Return filters as EC2 expects them."""
-    return [{"Name": name, "Values": list(values)} for name, values in wanted.items()]
+    return [{"Name": name, "Values": list(allowed)} for name, allowed in values.items()]
 
 
 def escape(text: str) -> str:
@@ -129,7 +118,7 @@ def groups(resources: Iterable[Answer]) -> dict[str, list[Answer]]:
     """Return objects by the box that they belong to, without those of no box."""
     by_box: dict[str, list[Answer]] = {}
     for resource in resources:
-        box = texts(resource).get(BOX)
+        box = tags_by_name(resource).get(BOX)
         if box:
             by_box.setdefault(box, []).append(resource)
     return by_box
@@ -137,9 +126,10 @@ def groups(resources: Iterable[Answer]) -> dict[str, list[Answer]]:
 
 def _tags(pairs: Mapping[str, str], name: str) -> list[dict[str, str]]:
     named = {f"{PREFIX}{key}": value for key, value in pairs.items()}
-    return as_list({"Name": name, **named})
+    return tag_list({"Name": name, **named})
 
 
-def _pairs(texts: Mapping[str, str]) -> dict[str, str]:
-    ours = [name for name in texts if name.startswith(PREFIX)]
-    return {name[len(PREFIX) :]: texts[name] for name in ours}
+def _pairs(resource: Answer) -> dict[str, str]:
+    tags = tags_by_name(resource)
+    ours = [name for name in tags if name.startswith(PREFIX)]
+    return {name[len(PREFIX) :]: tags[name] for name in ours}

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from onebox.errors import Gone, NoCapacity, ProviderError, UsageError
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import Answer, Cloud
-from onebox.providers.aws.settings import AWSSettings
-from onebox.providers.base import FreeThing
+from onebox.providers.aws.settings import Settings
 from onebox.providers.kernel.metadata import check_same_owner
 from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.values import FreeObject
 
 SSH = 22
 
@@ -20,15 +20,15 @@ T = TypeVar("T")
 
 
 class GroupGone(UsageError):
-    """The security group that an instance was to be in does not exist (any more)."""
+    """The security group for a new instance does not exist (any more)."""
 
 
 @dataclass(frozen=True)
-class SubnetChoice:
+class Subnet:
     """The subnet of a box, and whether the box gets a public address there."""
 
     vpc: str
-    subnet: str
+    id: str
     zone: str
     public: bool
 
@@ -38,28 +38,28 @@ class Network:
     The network of boxes, from the table [aws] of onebox.toml.
 
     Args:
-        caller: Returns this machine's public address.
+        my_ip: Returns this machine's public address.
+
+    Attributes:
+        group: The security group in the settings, "" if they name none.
+
+        access: The networks that may reach ssh.
     """
 
     def __init__(
-        self, cloud: Cloud, settings: AWSSettings, caller: Callable[[], str]
+        self, cloud: Cloud, settings: Settings, my_ip: Callable[[], str]
     ) -> None:
         self._cloud = cloud
         self._subnet = settings.subnet
-        self._group = settings.security_group
+        self.group = settings.security_group
         self._private = settings.private
-        self._access = SSHAccess(
-            ssh_cidr=settings.ssh_cidr, private=self._private, my_ip=caller
+        self.access = SSHAccess(
+            ssh_cidr=settings.ssh_cidr, private=self._private, my_ip=my_ip
         )
-        self._known: dict[str, list[SubnetChoice]] = {}
+        self._known: dict[str, list[Subnet]] = {}
         self._ranges: dict[str, list[str]] = {}
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Return the notes that each box gets."""
-        return self._access.notes
-
-    def sockets(self, region: str) -> list[SubnetChoice]:
+    def subnets(self, region: str) -> list[Subnet]:
         """
         Return the subnets that boxes of a region may be in; cached.
 
@@ -70,58 +70,58 @@ class Network:
             self._known[region] = self._describe_subnets(region)
         return self._known[region]
 
-    def socket(self, region: str, zone: str) -> SubnetChoice:
+    def subnet(self, region: str, zone: str) -> Subnet:
         """Return the subnet of a zone. Raises NoCapacity if it has none."""
-        for one in self.sockets(region):
+        for one in self.subnets(region):
             if one.zone == zone:
                 return one
         raise NoCapacity(f"there is no subnet for boxes in {zone}")
 
-    def groups(self, region: str, socket: SubnetChoice, owner: str) -> list[str]:
+    def groups(self, region: str, subnet: Subnet, owner: str) -> list[str]:
         """
         Return the security groups of a box: the settings', or the owner's own.
 
         onebox creates one group for each owner and VPC. It is free, and is deleted
         with the owner's last box.
         """
-        if self._group:
-            return [self._group]
-        present = self._ours(region, socket.vpc, owner) or self._create(
-            region, socket.vpc, owner
+        if self.group:
+            return [self.group]
+        present = self._ours(region, subnet.vpc, owner) or self._create(
+            region, subnet.vpc, owner
         )
-        self._admit_only(region, present, self._networks(region, socket.vpc))
+        self._admit_only(region, present, self._networks(region, subnet.vpc))
         return [str(present["GroupId"])]
 
-    def in_groups(
+    def create_in_groups(
         self,
         region: str,
-        socket: SubnetChoice,
+        subnet: Subnet,
         owner: str,
-        make: Callable[[Sequence[str]], T],
+        create: Callable[[Sequence[str]], T],
     ) -> T:
         """
-        Return what *make* creates in the groups of a box.
+        Return what *create* returns in the groups of a box.
 
         Another command of the same owner may delete the group in between, together
         with the last box until then. In that case, create both again.
         """
         try:
-            return make(self.groups(region, socket, owner))
+            return create(self.groups(region, subnet, owner))
         except GroupGone:
-            if self._group:
+            if self.group:
                 raise
-        return make(self.groups(region, socket, owner))
+        return create(self.groups(region, subnet, owner))
 
-    def free_things(self, region: str, owner: str) -> list[FreeThing]:
+    def free_objects(self, region: str, owner: str) -> list[FreeObject]:
         """Return the owner's groups in a region, each with what uses it."""
         found = self._cloud.pages(
             "describe_security_groups",
             "SecurityGroups",
             region,
-            Filters=metadata.owned_by(owner),
+            Filters=metadata.owner_filters(owner),
         )
         return [
-            FreeThing("security group", id, region, self._used_by(region, id))
+            FreeObject("security group", id, region, self._used_by(region, id))
             for id in sorted(str(one["GroupId"]) for one in found)
         ]
 
@@ -162,12 +162,12 @@ class Network:
         if not cards:
             return ""
         held = cards[0].get("Attachment", {}).get("InstanceId")
-        box = metadata.texts(cards[0]).get(metadata.BOX)
+        box = metadata.tags_by_name(cards[0]).get(metadata.BOX)
         return f"{box or held or cards[0]['NetworkInterfaceId']} uses it"
 
     def allow_my_ip(self, region: str, owner: str, attached: Sequence[str]) -> bool:
         """Open the owner's group to the networks of now alone; return if it changed."""
-        if self._group:
+        if self.group:
             return False
         found = self._cloud.pages(
             "describe_security_groups",
@@ -189,9 +189,9 @@ class Network:
     def _networks(
         self, region: str, vpc: str, *, refresh: bool = False
     ) -> Sequence[str]:
-        """Return the networks to let in: of all private ones, only the VPC's own."""
-        if not self._access.is_private:
-            return self._access.networks(refresh=refresh)
+        """Return the networks that may reach ssh; the VPC's own for private boxes."""
+        if not self.access.is_private:
+            return self.access.networks(refresh=refresh)
         if vpc not in self._ranges:
             found = self._cloud.pages("describe_vpcs", "Vpcs", region, VpcIds=[vpc])
             self._ranges[vpc] = sorted(
@@ -204,16 +204,16 @@ class Network:
             )
         return self._ranges[vpc]
 
-    def _describe_subnets(self, region: str) -> list[SubnetChoice]:
-        asked: dict[str, Any] = {
+    def _describe_subnets(self, region: str) -> list[Subnet]:
+        query: dict[str, Any] = {
             "Filters": metadata.filters(
                 {"default-for-az": ["true"], "state": ["available"]}
             )
         }
         if self._subnet:
-            asked = {"SubnetIds": [self._subnet]}
+            query = {"SubnetIds": [self._subnet]}
         try:
-            found = self._cloud.pages("describe_subnets", "Subnets", region, **asked)
+            found = self._cloud.pages("describe_subnets", "Subnets", region, **query)
         except Gone as error:
             raise UsageError(
                 f"there is no subnet {self._subnet} in {region}",
@@ -225,14 +225,14 @@ class Network:
                 next='set subnet = "subnet-…" under [aws], or: '
                 "aws ec2 create-default-vpc",
             )
-        return sorted(map(self._socket, found), key=lambda one: one.zone)
+        return sorted(map(self._read, found), key=lambda one: one.zone)
 
-    def _socket(self, subnet: Answer) -> SubnetChoice:
+    def _read(self, subnet: Answer) -> Subnet:
         # A subnet of the settings may assign no public addresses.
         assigns = bool(subnet.get("MapPublicIpOnLaunch")) or not self._subnet
-        return SubnetChoice(
+        return Subnet(
             vpc=str(subnet["VpcId"]),
-            subnet=str(subnet["SubnetId"]),
+            id=str(subnet["SubnetId"]),
             zone=str(subnet["AvailabilityZone"]),
             public=assigns and not self._private,
         )
@@ -248,7 +248,7 @@ class Network:
 
     def _create(self, region: str, vpc: str, owner: str) -> Answer:
         try:
-            made = self._cloud.call(
+            created = self._cloud.call(
                 "ec2",
                 "create_security_group",
                 region,
@@ -256,7 +256,10 @@ class Network:
                 Description="ssh to the boxes of one owner of onebox",
                 VpcId=vpc,
                 TagSpecifications=[
-                    {"ResourceType": "security-group", "Tags": metadata.of_group(owner)}
+                    {
+                        "ResourceType": "security-group",
+                        "Tags": metadata.group_tags(owner),
+                    }
                 ],
             )
         except ProviderError as error:
@@ -265,7 +268,7 @@ class Network:
             if errors.code(error) != "InvalidGroup.Duplicate" or present is None:
                 raise
             return present
-        return {"GroupId": made["GroupId"], "IpPermissions": []}
+        return {"GroupId": created["GroupId"], "IpPermissions": []}
 
     def _admit_only(self, region: str, group: Answer, networks: Sequence[str]) -> bool:
         """Open a group's ssh port to these networks alone; return if it changed."""
@@ -275,9 +278,9 @@ class Network:
             for rule in rules
             for cidr in rule.get("IpRanges", ())
         }
-        wanted = {(("tcp", SSH, SSH), cidr) for cidr in networks}
-        new = [_rule(key, cidr) for key, cidr in sorted(wanted - present)]
-        old = [_rule(key, cidr) for key, cidr in sorted(present - wanted)]
+        expected = {(("tcp", SSH, SSH), cidr) for cidr in networks}
+        new = [_rule(key, cidr) for key, cidr in sorted(expected - present)]
+        old = [_rule(key, cidr) for key, cidr in sorted(present - expected)]
         # Rules of every other kind are removed too.
         old += [
             {**_ports(_key(rule)), kind: rule[kind]}

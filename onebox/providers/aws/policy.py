@@ -8,7 +8,6 @@ changing or deleting requires it on the resource.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 _READING = (
     "ec2:DescribeAvailabilityZones",
@@ -31,147 +30,111 @@ _READING = (
     "servicequotas:GetServiceQuota",
     "sts:GetCallerIdentity",
 )
-_CREATING = ("RunInstances", "CreateImage", "CreateSecurityGroup")
-_TAGGED_RESOURCE = {"StringEquals": {"aws:ResourceTag/onebox:managed": "1"}}
-_TAGGED_REQUEST = {"StringEquals": {"aws:RequestTag/onebox:managed": "1"}}
+_CHANGING = (
+    "ec2:AttachVolume",
+    "ec2:AuthorizeSecurityGroupIngress",
+    "ec2:DeleteSecurityGroup",
+    "ec2:DeleteSnapshot",
+    "ec2:DeleteVolume",
+    "ec2:DeregisterImage",
+    "ec2:DetachVolume",
+    "ec2:ModifyInstanceAttribute",
+    "ec2:RevokeSecurityGroupIngress",
+    "ec2:StartInstances",
+    "ec2:StopInstances",
+    "ec2:TerminateInstances",
+)
+_RUN = ("ec2:RunInstances",)
+_EC2 = "arn:aws:ec2:*:*:"
+# The names of images and of snapshots can lack the account.
+_PUBLIC = ("arn:aws:ec2:*::image/*", "arn:aws:ec2:*::snapshot/*")
+_IMAGES = (*_PUBLIC, f"{_EC2}image/*", f"{_EC2}snapshot/*")
+
+_NEW = {"aws:RequestTag/onebox:managed": "1"}
+_OWNED = {"StringEquals": {"aws:ResourceTag/onebox:managed": "1"}}
+_CREATING = ["RunInstances", "CreateImage", "CreateSecurityGroup"]
+_SERVICES = ["spot.amazonaws.com", "events.amazonaws.com"]
+
+# The name of each statement, its actions, resources and conditions.
+_STATEMENTS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], object], ...] = (
+    ("Read", _READING, ("*",), None),
+    (
+        "ReadBaseImages",
+        ("ssm:GetParameters",),
+        ("arn:aws:ssm:*::parameter/aws/service/*",),
+        None,
+    ),
+    (
+        "CreateInstances",
+        _RUN,
+        (f"{_EC2}instance/*",),
+        {"StringEquals": {**_NEW, "ec2:MetadataHttpTokens": "required"}},
+    ),
+    (
+        "CreateVolumes",
+        _RUN,
+        (f"{_EC2}volume/*",),
+        {"StringEquals": _NEW, "Bool": {"ec2:Encrypted": "true"}},
+    ),
+    (
+        "CreateAttachedResources",
+        _RUN,
+        (f"{_EC2}network-interface/*", f"{_EC2}spot-instances-request/*"),
+        {"StringEquals": _NEW},
+    ),
+    (
+        "CreateInstancesFromAndIn",
+        _RUN,
+        (*_IMAGES, f"{_EC2}subnet/*", f"{_EC2}security-group/*"),
+        None,
+    ),
+    ("SaveInstances", ("ec2:CreateImage",), (f"{_EC2}instance/*",), _OWNED),
+    ("CreateImages", ("ec2:CreateImage",), _IMAGES, {"StringEquals": _NEW}),
+    (
+        "CreateSecurityGroups",
+        ("ec2:CreateSecurityGroup",),
+        (f"{_EC2}security-group/*",),
+        {"StringEquals": _NEW},
+    ),
+    ("CreateSecurityGroupsIn", ("ec2:CreateSecurityGroup",), (f"{_EC2}vpc/*",), None),
+    (
+        "TagOnCreate",
+        ("ec2:CreateTags",),
+        (f"{_EC2}*/*",),
+        {"StringEquals": {"ec2:CreateAction": _CREATING}},
+    ),
+    (
+        "TagOwned",
+        ("ec2:CreateTags",),
+        (f"{_EC2}instance/*", f"{_EC2}volume/*"),
+        {**_OWNED, "ForAllValues:StringLike": {"aws:TagKeys": ["onebox:*"]}},
+    ),
+    ("ChangeAndDeleteOwned", _CHANGING, (f"{_EC2}*/*", *_PUBLIC), _OWNED),
+    (
+        "Alarms",
+        ("cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"),
+        ("arn:aws:cloudwatch:*:*:alarm:onebox-*",),
+        None,
+    ),
+    (
+        "ServiceLinkedRoles",
+        ("iam:CreateServiceLinkedRole",),
+        ("arn:aws:iam::*:role/aws-service-role/*",),
+        {"StringEquals": {"iam:AWSServiceName": _SERVICES}},
+    ),
+)
 
 
 def document() -> str:
     """Return the policy as IAM expects it."""
     statements = [
-        _allow("Read", _READING, ["*"]),
-        _allow(
-            "ReadBaseImages",
-            ["ssm:GetParameters"],
-            ["arn:aws:ssm:*::parameter/aws/service/*"],
-        ),
-        _allow(
-            "CreateInstances",
-            ["ec2:RunInstances"],
-            [_ec2("instance")],
-            {
-                "StringEquals": {
-                    **_TAGGED_REQUEST["StringEquals"],
-                    "ec2:MetadataHttpTokens": "required",
-                }
-            },
-        ),
-        _allow(
-            "CreateVolumes",
-            ["ec2:RunInstances"],
-            [_ec2("volume")],
-            {**_TAGGED_REQUEST, "Bool": {"ec2:Encrypted": "true"}},
-        ),
-        _allow(
-            "CreateAttachedResources",
-            ["ec2:RunInstances"],
-            [_ec2("network-interface"), _ec2("spot-instances-request")],
-            _TAGGED_REQUEST,
-        ),
-        _allow(
-            "CreateInstancesFromAndIn",
-            ["ec2:RunInstances"],
-            [
-                "arn:aws:ec2:*::image/*",
-                "arn:aws:ec2:*::snapshot/*",
-                _ec2("image"),
-                _ec2("snapshot"),
-                _ec2("subnet"),
-                _ec2("security-group"),
-            ],
-        ),
-        _allow(
-            "SaveInstances", ["ec2:CreateImage"], [_ec2("instance")], _TAGGED_RESOURCE
-        ),
-        _allow(
-            "CreateImages",
-            ["ec2:CreateImage"],
-            [_ec2("image", ""), _ec2("image"), _ec2("snapshot", ""), _ec2("snapshot")],
-            _TAGGED_REQUEST,
-        ),
-        _allow(
-            "CreateSecurityGroups",
-            ["ec2:CreateSecurityGroup"],
-            [_ec2("security-group")],
-            _TAGGED_REQUEST,
-        ),
-        _allow("CreateSecurityGroupsIn", ["ec2:CreateSecurityGroup"], [_ec2("vpc")]),
-        _allow(
-            "TagOnCreate",
-            ["ec2:CreateTags"],
-            ["arn:aws:ec2:*:*:*/*"],
-            {"StringEquals": {"ec2:CreateAction": list(_CREATING)}},
-        ),
-        _allow(
-            "TagOwned",
-            ["ec2:CreateTags"],
-            [_ec2("instance"), _ec2("volume")],
-            {
-                **_TAGGED_RESOURCE,
-                "ForAllValues:StringLike": {"aws:TagKeys": ["onebox:*"]},
-            },
-        ),
-        _allow(
-            "ChangeAndDeleteOwned",
-            [
-                "ec2:AttachVolume",
-                "ec2:AuthorizeSecurityGroupIngress",
-                "ec2:DeleteSecurityGroup",
-                "ec2:DeleteSnapshot",
-                "ec2:DeleteVolume",
-                "ec2:DeregisterImage",
-                "ec2:DetachVolume",
-                "ec2:ModifyInstanceAttribute",
-                "ec2:RevokeSecurityGroupIngress",
-                "ec2:StartInstances",
-                "ec2:StopInstances",
-                "ec2:TerminateInstances",
-            ],
-            [
-                "arn:aws:ec2:*:*:*/*",
-                "arn:aws:ec2:*::image/*",
-                "arn:aws:ec2:*::snapshot/*",
-            ],
-            _TAGGED_RESOURCE,
-        ),
-        _allow(
-            "Alarms",
-            ["cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"],
-            ["arn:aws:cloudwatch:*:*:alarm:onebox-*"],
-        ),
-        _allow(
-            "ServiceLinkedRoles",
-            ["iam:CreateServiceLinkedRole"],
-            ["arn:aws:iam::*:role/aws-service-role/*"],
-            {
-                "StringEquals": {
-                    "iam:AWSServiceName": [
-                        "spot.amazonaws.com",
-                        "events.amazonaws.com",
-                    ]
-                }
-            },
-        ),
+        {
+            "Sid": name,
+            "Effect": "Allow",
+            "Action": actions,
+            "Resource": resources,
+            **({"Condition": condition} if condition else {}),
+        }
+        for name, actions, resources, condition in _STATEMENTS
     ]
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)
-
-
-def _allow(
-    name: str,
-    actions: Sequence[str],
-    resources: Sequence[str],
-    condition: object = None,
-) -> dict[str, object]:
-    statement: dict[str, object] = {
-        "Sid": name,
-        "Effect": "Allow",
-        "Action": list(actions),
-        "Resource": list(resources),
-    }
-    if condition is not None:
-        statement["Condition"] = condition
-    return statement
-
-
-def _ec2(kind: str, account: str = "*") -> str:
-    return f"arn:aws:ec2:*:{account}:{kind}/*"

@@ -134,14 +134,14 @@ def _asked(
     return _prices(rows, "Hrs", "instanceType")
 
 
-def _rows(cloud: Cloud, why: list[str], wanted: dict[str, Sequence[str]]) -> list[str]:
+def _rows(cloud: Cloud, why: list[str], fields: dict[str, Sequence[str]]) -> list[str]:
     filters = [
         {
             "Type": "TERM_MATCH" if len(values) == 1 else "ANY_OF",
             "Field": field,
             "Value": ",".join(values),
         }
-        for field, values in wanted.items()
+        for field, values in fields.items()
     ]
     try:
         answer = cloud.call(

@@ -1,11 +1,10 @@
 """
-Starting what was stopped: a machine, or a disk whose machine the cloud took back.
+Give the kept disk of a preempted box to a small instance, so that it can be read.
 
-A disk is given to a small machine of its own architecture in its own zone. That
-one starts from a common image, switches itself off at once, has its disk taken
-out and the kept one put in, and starts again. All that time its tags say what it
-is for, so that whoever looks meanwhile sees a disk, and whoever begins anew after
-a crash goes on where it was.
+The instance is of the disk's architecture, in the disk's zone. It boots a common
+image, powers itself off, exchanges its own disk for the kept one, and starts again.
+Until then its tags mark it as such: another command sees a box of which only the disk
+is left, and a start that is repeated after a crash continues where it was.
 """
 
 from __future__ import annotations
@@ -14,32 +13,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from onebox.errors import Gone, NoCapacity, OneboxError, ProviderError, QuotaExceeded
-from onebox.providers.aws import (
-    alarm,
-    base_images,
-    creation,
-    errors,
-    instances,
-    metadata,
-)
-from onebox.providers.aws.client import Answer, Cloud, poll
-from onebox.providers.aws.instances import swapping
+from onebox.providers.aws import base_images, creation, errors, metadata
+from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.instances import BoxResources, swapping
 from onebox.providers.aws.metadata import BoxMetadata
 from onebox.providers.aws.network import Network
-from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Requirements
-from onebox.providers.kernel import user_data
+from onebox.providers.aws.power import (
+    STEP_SECONDS,
+    described,
+    tag,
+    volume_ids,
+    wait_for_state,
+)
+from onebox.providers.values import Offer, Requirements
 
-# How long EC2 may take for one step of it.
-_STEP_SECONDS = 300.0
-# It comes up with a disk that is not the box's, and has nothing to do there.
-_OFF_AT_ONCE = b"#cloud-config\nbootcmd: [poweroff]\n"
+# The first boot is from a disk that is not the box's: there is nothing to do on it.
+_POWER_OFF = b"#cloud-config\nbootcmd: [poweroff]\n"
 # Enough to read a disk and send it.
 _CPUS, _MEMORY = 2, 4 << 30
 
 
 @dataclass(frozen=True)
 class Rescuer:
-    """What starting needs to know beside the box."""
+    """
+    Makes instances for kept disks.
+
+    Attributes:
+        offers: Returns the offers for some requirements in one zone.
+
+        disk_type: The type of the disk that the instance boots from at first.
+    """
 
     cloud: Cloud
     network: Network
@@ -47,80 +50,31 @@ class Rescuer:
     offers: Callable[[Requirements, str], Sequence[Offer]]
     disk_type: str
 
-    def start(self, region: str, box: Box, deadline: float) -> bool:
+    def instance_with_disk(
+        self, region: str, resources: BoxResources, meta: BoxMetadata
+    ) -> Answer:
         """
-        Start a box with a new deadline; tell whether the cloud keeps that too.
+        Return a stopped instance whose only disk is the kept one.
 
         Raises:
-            NoCapacity: There is no room for it now; its disk stays.
+            NoCapacity: There is no room for one; the disk stays.
         """
-        things = instances.look(self.cloud, region, box.id)
-        machine = things.machine
-        thing = machine or things.kept or things.helper
-        if thing is None:
-            raise Gone(f"there is nothing left of {box.id}")
-        said = metadata.read(thing)
-        metadata.check(box.id, said.tags if said else None, box.tags)
-        assert said is not None
-        said = metadata.with_deadline(said, deadline)
-        if machine is None:
-            machine = self._with_disk(region, things, said)
-            said = replace(
-                said,
-                size=replace(said.size, type=str(machine["InstanceType"]), spot=False),
-            )
-        elif instances.state(machine) in ("running", "pending"):
-            return not said.no_alarm
-        return self._renew_and_start(region, str(machine["InstanceId"]), said)
-
-    def _renew_and_start(self, region: str, instance: str, said: BoxMetadata) -> bool:
-        self._until(region, said.box, instance, "stopped")
-        self.cloud.call(
-            "ec2",
-            "modify_instance_attribute",
-            region,
-            InstanceId=instance,
-            UserData={"Value": _user_data(said)},
-        )
-        rings = put_alarm(self.cloud, region, said, instance, spot=False)
-        disks = [
-            str(mapping["Ebs"]["VolumeId"])
-            for mapping in self._one(region, said.box, instance)["BlockDeviceMappings"]
-        ]
-        tag(
-            self.cloud,
-            region,
-            [instance, *disks],
-            {
-                metadata.DEADLINE: repr(said.deadline),
-                metadata.EXPIRES: repr(said.tags.expires),
-                metadata.NO_ALARM: "" if rings else "1",
-                metadata.SWAPPING: "",
-            },
-        )
-        self.cloud.call("ec2", "start_instances", region, InstanceIds=[instance])
-        return rings
-
-    def _with_disk(
-        self, region: str, things: instances.BoxResources, said: BoxMetadata
-    ) -> Answer:
-        """Return a stopped machine that has the kept disk as its only one."""
-        helper = things.helper or self._launch(region, things, said)
+        helper = resources.helper or self._launch(region, resources, meta)
         instance = str(helper["InstanceId"])
-        self._until(region, said.box, instance, "running", "stopped")
+        wait_for_state(self.cloud, region, meta.box, instance, "running", "stopped")
         self.cloud.call("ec2", "stop_instances", region, InstanceIds=[instance])
-        helper = self._until(region, said.box, instance, "stopped")
-        kept = things.kept
+        helper = wait_for_state(self.cloud, region, meta.box, instance, "stopped")
+        kept = resources.kept
         if kept is None:
-            raise Gone(f"the disk of {said.box} is no longer there")
+            raise Gone(f"the disk of {meta.box} is no longer there")
         disk, root = str(kept["VolumeId"]), str(helper["RootDeviceName"])
-        made = [str(m["Ebs"]["VolumeId"]) for m in helper["BlockDeviceMappings"]]
-        made += [str(one["VolumeId"]) for one in things.volumes if swapping(one)]
-        for volume in dict.fromkeys(made):
+        own = volume_ids(helper)
+        own += [str(one["VolumeId"]) for one in resources.volumes if swapping(one)]
+        for volume in dict.fromkeys(own):
             if volume != disk:
-                self._take_out(region, volume)
-        if self._attached(region, disk, "available", "in-use") != instance:
-            self._attached(region, disk, "available")
+                self._delete_own_disk(region, volume)
+        if self._holder(region, disk, "available", "in-use") != instance:
+            self._holder(region, disk, "available")
             self.cloud.call(
                 "ec2",
                 "attach_volume",
@@ -129,50 +83,52 @@ class Rescuer:
                 InstanceId=instance,
                 Device=root,
             )
-        self._attached(region, disk, "in-use")
-        return self._one(region, said.box, instance)
+        self._holder(region, disk, "in-use")
+        return described(self.cloud, region, meta.box, instance)
 
     def _launch(
-        self, region: str, things: instances.BoxResources, said: BoxMetadata
+        self, region: str, resources: BoxResources, meta: BoxMetadata
     ) -> Answer:
-        kept = things.kept
+        """Launch the cheapest instance that fits, in the zone of the kept disk."""
+        kept = resources.kept
         if kept is None:
-            raise Gone(f"there is nothing left of {said.box}")
+            raise Gone(f"nothing is left of {meta.box}")
         zone = str(kept["AvailabilityZone"])
-        image_arch = said.size.arch or base_images.DEFAULT_ARCH
+        image_arch = meta.offer.arch or base_images.DEFAULT_ARCH
         base = self.bases.find(region, base_images.DEFAULT, image_arch)
-        socket = self.network.socket(region, zone)
-        ended = sum(1 for one in things.instances if swapping(one))
-        need = Requirements(said.size.name, _CPUS, _MEMORY)
-        # It may be there and not show: whoever deletes the disk meanwhile has to wait.
+        subnet = self.network.subnet(region, zone)
+        ended = sum(1 for one in resources.instances if swapping(one))
+        requirements = Requirements(meta.offer.name, _CPUS, _MEMORY)
+        # The instance may not show in the lists yet. The tag makes a concurrent
+        # delete of the disk wait for it.
         disk = [str(kept["VolumeId"])]
         tag(self.cloud, region, disk, {metadata.RESCUED: repr(self.cloud.clock())})
         refusal: OneboxError | None = None
-        for size in self.offers(need, zone):
+        for offer in self.offers(requirements, zone):
             plan = creation.Plan(
-                # Another one only after this one has ended.
-                token=f"{said.box}-{ended}-{size.type}"[:64],
-                type=size.type,
+                # The token makes one instance, until that has ended.
+                token=f"{meta.box}-{ended}-{offer.type}"[:64],
+                type=offer.type,
                 base=base,
-                socket=socket,
-                user_data=_OFF_AT_ONCE,
+                subnet=subnet,
+                user_data=_POWER_OFF,
                 disk=base.size,
                 disk_type=self.disk_type,
                 spot=False,
             )
-            small = replace(size, name=said.size.name)
-            here = replace(said, size=small, swapping=True, rescue=True)
+            small = replace(offer, name=meta.offer.name)
+            helper = replace(meta, offer=small, swapping=True, rescue=True)
             try:
                 return creation.run_in_groups(
-                    self.cloud, self.network, region, plan, here
+                    self.cloud, self.network, region, plan, helper
                 )
             except (NoCapacity, QuotaExceeded) as error:
                 refusal = error
         tag(self.cloud, region, disk, {metadata.RESCUED: ""})
-        raise refusal or NoCapacity(f"there is no machine for a disk in {zone}")
+        raise refusal or NoCapacity(f"no instance for a disk fits in {zone}")
 
-    def _take_out(self, region: str, volume: str) -> None:
-        """Remove the disk that the machine was made with."""
+    def _delete_own_disk(self, region: str, volume: str) -> None:
+        """Detach and delete a disk that the instance was launched with."""
         for operation in ("detach_volume", "delete_volume"):
             try:
                 self.cloud.call("ec2", operation, region, VolumeId=volume)
@@ -182,10 +138,10 @@ class Rescuer:
                 if errors.code(error) != "IncorrectState":
                     raise
             if operation == "detach_volume":
-                self._attached(region, volume, "available")
+                self._holder(region, volume, "available")
 
-    def _attached(self, region: str, volume: str, *states: str) -> str:
-        """Wait for a state of a volume; return the instance that holds it then."""
+    def _holder(self, region: str, volume: str, *states: str) -> str:
+        """Return the instance that holds a volume, once it is in one of the states."""
 
         def look() -> Answer | None:
             found = self.cloud.pages(
@@ -193,62 +149,7 @@ class Rescuer:
             )
             return next((one for one in found if one.get("State") in states), None)
 
-        seen = poll(self.cloud, look, _STEP_SECONDS, f"waiting for {volume}")
-        return next((str(one["InstanceId"]) for one in seen.get("Attachments", ())), "")
-
-    def _until(self, region: str, box: str, instance: str, *states: str) -> Answer:
-        def look() -> Answer | None:
-            found = self._one(region, box, instance)
-            if instances.state(found) in ("terminated", "shutting-down"):
-                raise Gone(f"the machine of {box} has been terminated")
-            return found if instances.state(found) in states else None
-
-        return poll(self.cloud, look, _STEP_SECONDS, f"{box} ({instance})")
-
-    def _one(self, region: str, box: str, instance: str) -> Answer:
-        def look() -> Answer | None:
-            found = instances.of_instances(self.cloud, region, metadata.of_box(box))
-            return next((one for one in found if one["InstanceId"] == instance), None)
-
-        return poll(self.cloud, look, creation.SETTLE_SECONDS, f"looking for {box}")
-
-
-def put_alarm(
-    cloud: Cloud, region: str, said: BoxMetadata, instance: str, *, spot: bool
-) -> bool:
-    """Set the cloud's own deadline; tell whether that could be done."""
-    seconds = said.deadline - cloud.clock()
-    if not alarm.reaches(seconds):
-        return False
-    try:
-        alarm.put(cloud, region, said.box, instance, seconds, spot=spot)
-    except OneboxError:
-        # The box has its own deadline; that this one is missing is told with it.
-        return False
-    return True
-
-
-def tag(
-    cloud: Cloud, region: str, resources: Sequence[str], texts: dict[str, str]
-) -> None:
-    """Change tags of things of ours; "" takes back what a tag has said."""
-    tags = [{"Key": k, "Value": metadata.escape(v)} for k, v in texts.items()]
-    cloud.call("ec2", "create_tags", region, Resources=list(resources), Tags=tags)
-
-
-def _user_data(said: BoxMetadata) -> bytes:
-    """
-    Return what a box is told when it starts again.
-
-    Its agent and its host key are on its disk; neither is told once more.
-    """
-    request = Request(
-        box=said.box,
-        tags=said.tags,
-        offer=said.size,
-        image=None,
-        user_key=said.user_key,
-        host_key=HostKey("", said.host_key),
-        arming=BootConfig(said.deadline, said.setup_grace, said.idle_grace, b""),
-    )
-    return user_data.user_data(request, notice="ec2", packed=True)
+        what = f"waiting for {volume}"
+        found = self.cloud.poller.require(look, STEP_SECONDS, what)
+        holders = (str(one["InstanceId"]) for one in found.get("Attachments", ()))
+        return next(holders, "")

@@ -1,18 +1,16 @@
 """
-Every request to DigitalOcean goes through here, and through nothing else.
+The DigitalOcean API client: every request goes through this file.
 
-The SDK says where the API is and with which token; its own way of asking has no
-time limit, loses the status and the headers of an answer, follows links to
-wherever they lead, and knows no retries. So this replaces it.
+python-digitalocean supplies the API's address, the token and the HTTP session, from
+the environment variables that its users know. Its own requests are replaced here: they
+have no time limit, raise errors without the status and the headers of the response,
+follow redirects with the token, and are never repeated.
 """
 
 from __future__ import annotations
 
-import email.utils
 import ipaddress
 import json
-import random
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,39 +33,57 @@ from onebox.errors import (
 )
 from onebox.providers.digitalocean import errors
 from onebox.providers.digitalocean.settings import Timeouts
+from onebox.providers.kernel.clock import ServerClock
+from onebox.providers.kernel.errors import RetryAfter, Unanswered
+from onebox.providers.kernel.retry import Retry
+from onebox.providers.kernel.wait import Poller
 
-# A list of more pages than this does not end.
+# A list with more pages than this has no end.
 PAGES = 500
 PER_PAGE = 200
 
 Answer = dict[str, Any]
 Query = Mapping[str, str]
 
-_DATE = r"\w{3}, \d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2} GMT"
+_LATER = "inv status, in a minute"
 
 
-class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
+class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     """
-    The API, with the token and the address that the SDK's variables name.
+    The API, at the address and with the token of the SDK's variables.
+
+    Attributes:
+        clock: Returns the time (epoch seconds) by DigitalOcean's clock.
+
+        timeouts: The time limits.
+
+        poller: The loop that waits for a change of state.
 
     Args:
-        sleep: How to wait.
+        sleep: Pauses for a number of seconds.
 
-        now: The time (epoch seconds), where no answer has told the server's.
+        clock: Returns the time of this machine (epoch seconds).
     """
 
     def __init__(
         self,
-        patience: Timeouts,
+        timeouts: Timeouts,
         *,
         sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.trouble: OneboxError | None = None
-        self.patience = patience
-        self.sleep = sleep
-        self._now = now
-        self._skew = 0.0
+        self.timeouts = timeouts
+        self.poller = Poller(
+            sleep, first=timeouts.poll_interval, longest=timeouts.poll_interval
+        )
+        self._retry = Retry(
+            sleep,
+            attempts=timeouts.attempts,
+            first_pause=timeouts.first_pause,
+            throttled_seconds=timeouts.throttled,
+        )
+        self.clock = ServerClock(clock)
         try:
             super().__init__()
         except EndPointError:
@@ -81,33 +97,29 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
         if not self._token:
             self.trouble = NotAllowed(
                 "there is no token for DigitalOcean",
-                next=f"set {errors.TOKEN}; inv doctor names the scopes it needs",
+                next=f"set {errors.TOKEN}; inv doctor lists the scopes that it needs",
             )
-        elif not _safe(self._base):
+        elif not _is_safe(self._base):
             self.trouble = ConfigError(
-                "DIGITALOCEAN_END_POINT wants https, because the token goes there"
+                "DIGITALOCEAN_END_POINT must use https, because the token is sent there"
             )
 
     @property
     def address(self) -> str:
-        """Where the API is, with a slash at the end."""
+        """Return the address of the API, with a slash at the end."""
         return self._base
 
     @property
     def secret(self) -> str:
-        """The token; for comparisons, never for words."""
+        """Return the token, for comparisons only."""
         return self._token
 
-    def time(self) -> float:
-        """Return the time (epoch seconds) by DigitalOcean's clock, to a second."""
-        return self._now() + self._skew
-
     def get(self, path: str, **query: str) -> Answer:
-        """Read something."""
+        """Return one resource. Raises Gone if it does not exist."""
         return self._ask("GET", path, query, None, again=True)
 
     def all(self, path: str, key: str, **query: str) -> list[Answer]:
-        """Read a whole list, page by page; nothing in it twice."""
+        """Return the items of all pages of a list, each once."""
         found: dict[str, Answer] = {}
         for page in self._pages(path, query):
             for item in page.get(key) or []:
@@ -116,34 +128,29 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
 
     def post(self, path: str, body: Answer, *, again: bool = False) -> Answer:
         """
-        Have something made or done.
+        Create a resource, or begin an action.
 
         Args:
-            again: A repetition changes nothing, so that it may be repeated.
+            again: A second call changes nothing, so the call may be repeated.
 
         Raises:
-            Unclear: It may have been done, or not; where it is `Failed`, nothing
-                more comes of it than shows within the lists' lag.
+            Unclear: The call may have taken effect. If the error is `Failed`, it does
+                not take effect any later.
         """
         return self._ask("POST", path, {}, body, again=again)
 
     def put(self, path: str, body: Answer) -> Answer:
-        """Replace something; a repetition changes nothing."""
+        """Replace a resource; the call may be repeated."""
         return self._ask("PUT", path, {}, body, again=True)
 
     def delete(self, path: str, body: Answer | None = None) -> None:
-        """Remove something. Raises `Gone` if it is not there."""
+        """Delete a resource. Raises Gone if it does not exist."""
         self._ask("DELETE", path, {}, body, again=True)
-
-    def get_data(self, url: str, type: str = "GET", params: Any = None) -> Answer:
-        """Answer the SDK's own objects, should one of them ever ask."""
-        query, body = (params or {}, None) if type == "GET" else ({}, params)
-        return self._ask(type, url, query, body, again=type in ("GET", "DELETE"))
 
     def _pages(self, path: str, query: Query) -> Iterator[Answer]:
         for number in range(1, PAGES + 1):
-            asked = {**query, "page": str(number), "per_page": str(PER_PAGE)}
-            page = self._ask("GET", path, asked, None, again=True)
+            paged = {**query, "page": str(number), "per_page": str(PER_PAGE)}
+            page = self._ask("GET", path, paged, None, again=True)
             yield page
             if not ((page.get("links") or {}).get("pages") or {}).get("next"):
                 return
@@ -152,89 +159,54 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
     def _ask(
         self, method: str, path: str, query: Query, body: Any, *, again: bool
     ) -> Answer:
+        """Make a request, repeated as `kernel.retry` describes."""
         if self.trouble is not None:
             raise self.trouble
         path = path.strip("/")
-        limited, tried = 0.0, 0
-        while True:
-            try:
-                status, headers, data = self._exchange(method, path, query, body)
-            except _NotSentError:
-                tried = self._unreached(tried)
-                continue
-            except _CutError as error:
-                tried = self._after(tried, method, path, str(error), again)
-                continue
-            if status == 429:
-                limited += self._wait_as_told(headers, limited)
-                continue
-            self._skew = _server_time(headers, self.time()) - self._now()
-            told = _read(data)
-            if status >= 500 or (status < 300 and told is None):
-                text = f"HTTP {status}, {_said(told) or 'no answer that can be read'}"
-                text = self._hide(text)
-                tried = self._after(tried, method, path, text, again, errors.Failed)
-                continue
-            if status >= 300:
-                code, said = str((told or {}).get("id", "")), _said(told)
-                raise errors.refusal(method, path, status, code, self._hide(said))
-            return told or {}
+        return self._retry.call(
+            lambda: self._once(method, path, query, body), repeatable=again
+        )
 
-    def _after(
-        self,
-        tried: int,
-        method: str,
-        path: str,
-        why: str,
-        again: bool,
-        unclear: type[Unclear] = Unclear,
-    ) -> int:
-        """Wait before a repetition, and count it; raise if there is to be none."""
-        text = f"DigitalOcean did not answer {method} {path}: {why}"
-        if not again:
-            raise unclear(text, next="inv status, in a minute")
-        if tried + 1 >= self.patience.tries:
-            if method == "GET":
-                raise ProviderError(text, next="again, in a minute")
-            raise unclear(text, next="inv status, in a minute")
-        self.sleep(self._jitter(tried))
-        return tried + 1
-
-    def _unreached(self, tried: int) -> int:
-        """Wait before another attempt to reach the API, and count it; or raise."""
-        if tried + 1 >= self.patience.tries:
-            raise ProviderError(
+    def _once(self, method: str, path: str, query: Query, body: Any) -> Answer:
+        try:
+            status, headers, data = self._exchange(method, path, query, body)
+        except _NotSentError as error:
+            raise Unanswered(
                 f"DigitalOcean's API at {self._base} cannot be reached",
-                next="again, once this machine has a network",
-            )
-        self.sleep(self._jitter(tried))
-        return tried + 1
+                next="try again when this machine has a network",
+            ) from error
+        except _CutError as error:
+            raise _without_response(method, path, str(error)) from error
+        self.clock.correct(headers.get("Date"))
+        if status == 429:
+            raise self._throttled(headers)
+        answer = _read(data)
+        message = self._hide(_message(answer))
+        if status >= 500 or (status < 300 and answer is None):
+            why = f"HTTP {status}, {message or 'without a readable response'}"
+            raise _without_response(method, path, why, errors.Failed)
+        if status >= 300:
+            code = str((answer or {}).get("id", ""))
+            raise errors.refusal(method, path, status, code, message)
+        return answer or {}
 
-    def _jitter(self, tried: int) -> float:
-        # Not all clients at once: nothing here is a secret.
-        seconds = self.patience.pause * 2.0**tried
-        return seconds * random.uniform(0.5, 1)  # noqa: S311 - no secret
-
-    def _wait_as_told(self, headers: Mapping[str, str], waited: float) -> float:
-        """Wait until calls are welcome again, if that is soon. Raises `Throttled`."""
-        told = _told_to_wait(headers, self._now())
-        seconds = self._jitter(3) if told is None else told + 0.1
-        if waited + seconds > self.patience.limited:
-            raise Throttled(
-                "DigitalOcean takes no more calls from this account for "
-                f"{formatting.seconds(seconds)}",
-                next="the same command, later",
-            )
-        self.sleep(seconds)
-        return max(seconds, 0.1)
+    def _throttled(self, headers: Mapping[str, str]) -> Throttled | RetryAfter:
+        seconds = _retry_after(headers, self.clock())
+        duration = "" if seconds is None else f" for {formatting.seconds(seconds)}"
+        error = Throttled(
+            f"DigitalOcean accepts no more calls from this account{duration}",
+            next="the same command, later",
+        )
+        # The server rounds down to a whole second.
+        return error if seconds is None else RetryAfter(error, seconds + 0.1)
 
     def _exchange(
         self, method: str, path: str, query: Query, body: Any
     ) -> tuple[int, Mapping[str, str], bytes]:
-        # A kept connection may be closed under a request that is then neither
-        # done nor not done: whatever changes something gets a fresh one.
+        # The server may close a kept connection during a request, whose outcome is
+        # unclear then. So each request that changes something has a new connection.
         session = self._session if method == "GET" else requests.Session()
-        end = time.monotonic() + self.patience.whole
+        end = time.monotonic() + self.timeouts.request
         try:
             with session.request(
                 method,
@@ -246,7 +218,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
                     "User-Agent": f"onebox/{__version__} python-digitalocean",
                 },
                 auth=_Bearer(self._token),
-                timeout=(self.patience.connect, self.patience.read),
+                timeout=(self.timeouts.connect, self.timeouts.read),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -254,7 +226,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
                 for chunk in response.iter_content(1 << 16):
                     data += chunk
                     if time.monotonic() > end:
-                        raise _CutError(f"no end in {self.patience.whole:.0f} s")
+                        raise _CutError(f"no end after {self.timeouts.request:.0f} s")
                 return response.status_code, response.headers, data
         except requests.RequestException as error:
             self._failed(error)
@@ -265,13 +237,13 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
     def _failed(self, error: requests.RequestException) -> NoReturn:
         if isinstance(error, requests.exceptions.SSLError):
             raise NotAllowed(
-                f"the API's certificate is not to be trusted: {self._hide(str(error))}"
+                f"the API's certificate is not trusted: {self._hide(str(error))}"
             ) from error
         reason = getattr(error.args[0] if error.args else None, "reason", None)
         if isinstance(reason, (NewConnectionError, ConnectTimeoutError)):
             raise _NotSentError("no connection") from error
         if isinstance(error, requests.Timeout) or "timed out" in str(error):
-            raise _CutError(f"silence for {self.patience.read:.0f} s") from error
+            raise _CutError(f"silence for {self.timeouts.read:.0f} s") from error
         raise _CutError("the connection broke") from error
 
     def _hide(self, text: str) -> str:
@@ -280,7 +252,7 @@ class Calls(BaseAPI):  # type: ignore[misc] # the SDK has no types
 
 @dataclass(frozen=True)
 class _Bearer(AuthBase):
-    """The token; given so, no entry of ~/.netrc takes its place."""
+    """The token. As an `auth` object it takes precedence over ~/.netrc."""
 
     token: str
 
@@ -290,48 +262,51 @@ class _Bearer(AuthBase):
 
 
 class _NotSentError(Exception):
-    """The request has certainly not reached anybody."""
+    """The request was not sent."""
 
 
 class _CutError(Exception):
-    """Nobody knows whether the request has had an effect."""
+    """The connection ended before the response did."""
 
 
-def _told_to_wait(headers: Mapping[str, str], now: float) -> float | None:
-    """Return for how many seconds the API wants no calls, if it says so."""
+def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds that the API asks to wait, None if it does not."""
     after = headers.get("Retry-After", "").strip()
     if after.isdigit():
         return float(after)
     reset = headers.get("ratelimit-reset", "").strip()
     if reset.isdigit():
-        return max(float(reset) - _server_time(headers, now), 0.0)
+        return max(float(reset) - now, 0.0)
     return None
 
 
-def _server_time(headers: Mapping[str, str], otherwise: float) -> float:
-    """Return what the server's clock has said."""
-    if not re.fullmatch(_DATE, headers.get("Date", "")):
-        return otherwise
-    return email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
-
-
 def _read(data: bytes) -> Answer | None:
-    """Return what an answer holds: {} if it is empty, None if it is no JSON object."""
+    """Return the JSON object in a response: {} if it is empty, None if it is none."""
     if not data.strip():
         return {}
     try:
-        told = json.loads(data)
+        answer = json.loads(data)
     except ValueError:
         return None
-    return told if isinstance(told, dict) else None
+    return answer if isinstance(answer, dict) else None
 
 
-def _said(told: Answer | None) -> str:
-    return " ".join(str((told or {}).get("message", "")).split())[:300]
+def _message(answer: Answer | None) -> str:
+    return " ".join(str((answer or {}).get("message", "")).split())[:300]
 
 
-def _safe(address: str) -> bool:
-    """Tell whether a token may travel there: encrypted, or within this machine."""
+def _without_response(
+    method: str, path: str, why: str, unclear: type[Unclear] = Unclear
+) -> OneboxError:
+    """Return the error for a call without a usable response."""
+    text = f"DigitalOcean did not answer {method} {path}: {why}"
+    if method == "GET":
+        return Unanswered(text, next="try again in a minute")
+    return unclear(text, next=_LATER)
+
+
+def _is_safe(address: str) -> bool:
+    """Return whether a token may be sent there: encrypted, or within this machine."""
     parts = urlsplit(address)
     if parts.scheme == "https" or parts.hostname == "localhost":
         return True

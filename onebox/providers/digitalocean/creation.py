@@ -1,175 +1,135 @@
-"""Make a droplet: once, whatever becomes of the answer."""
+"""Create a droplet once, also if the response of the call is lost."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from contextlib import suppress
 
-from onebox.errors import NoCapacity, ProviderError, Unclear, UsageError
-from onebox.providers.base import Request
+from onebox.errors import NoCapacity, ProviderError, Unclear
 from onebox.providers.digitalocean import metadata
-from onebox.providers.digitalocean.client import Answer, Calls
+from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.deadline import deadline_at_boot
 from onebox.providers.digitalocean.deletion import destroy
 from onebox.providers.digitalocean.errors import Failed
 from onebox.providers.digitalocean.instances import Droplets, check_all
-from onebox.providers.digitalocean.settings import Settings, Timeouts
+from onebox.providers.digitalocean.settings import Settings
 from onebox.providers.kernel.user_data import user_data
+from onebox.providers.values import Request
 
 LARGEST_USER_DATA = 64 << 10
 
-# What the environments of onebox.toml are called here.
-_BASES = {
-    "ubuntu-24.04": "ubuntu-24-04-x64",
-    "ubuntu-22.04": "ubuntu-22-04-x64",
-    "debian-12": "debian-12-x64",
-    "debian-13": "debian-13-x64",
-}
-FIRST_BASE = "ubuntu-24.04"
 
-
-def base_slug(name: str) -> str:
+def body(request: Request, settings: Settings, image: str | int, key: str) -> Answer:
     """
-    Return what DigitalOcean calls an environment.
-
-    Raises:
-        UsageError: It has none of this name.
-    """
-    # Also what `base` itself has answered, which says the image's number too.
-    name = name.split(" ")[0] or FIRST_BASE
-    if name in _BASES.values():
-        return name
-    if name not in _BASES:
-        raise UsageError(
-            f"DigitalOcean has no environment {name!r} that boxes can start from",
-            next=f"[image] base = one of: {', '.join(_BASES)}",
-        )
-    return _BASES[name]
-
-
-def body(request: Request, wishes: Settings, image: str | int, key: str) -> Answer:
-    """
-    Return what the create call says; everything that arms the box is in it.
+    Return the body of the create call, with the deadline in its user data.
 
     Args:
-        key: The fingerprint of an ssh key of the account's.
+        key: The fingerprint of an ssh key in the account.
     """
-    told = user_data(request, notice="", until=deadline_at_boot(request))
-    if len(told) > LARGEST_USER_DATA:
-        raise ProviderError(f"user data of {len(told)} bytes is too large")
-    said: Answer = {
+    script = user_data(request, notice="", until=deadline_at_boot(request))
+    if len(script) > LARGEST_USER_DATA:
+        raise ProviderError(f"user data of {len(script)} bytes is too large")
+    fields: Answer = {
         "name": request.box,
-        "region": request.offer.place or wishes.all_regions[0],
+        "region": request.offer.place or settings.all_regions[0],
         "size": request.offer.type,
         "image": image,
         "tags": metadata.of_box(request),
-        "user_data": told.decode("ascii"),
-        # Without one DigitalOcean mails a password for root.
+        "user_data": script.decode("ascii"),
+        # Without a key DigitalOcean sends a root password by mail.
         "ssh_keys": [key],
         "backups": False,
         "ipv6": False,
         "monitoring": False,
-        # DigitalOcean's own way into the box by its web console.
+        # The agent behind DigitalOcean's web console.
         "with_droplet_agent": False,
     }
-    if wishes.private:
-        said["public_networking"] = False
-    if wishes.vpc:
-        said["vpc_uuid"] = wishes.vpc
-    return said
+    if settings.private:
+        fields["public_networking"] = False
+    if settings.vpc:
+        fields["vpc_uuid"] = settings.vpc
+    return fields
 
 
-def post(
-    calls: Calls,
-    droplets: Droplets,
-    patience: Timeouts,
-    request: Request,
-    said: Answer,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-) -> Answer:
+def post(cloud: Cloud, droplets: Droplets, request: Request, body: Answer) -> Answer:
     """
-    Send the create call and return the droplet that it has made: one at most.
+    Send the create call and return its droplet: one at most.
 
-    After an unclear answer the lists are asked for the box's own tag until the
-    droplet is there, or would be there if it had been made. If it is not, the call
-    is sent again where the API itself has said that it failed; nobody knows when a
-    call whose answer was lost takes effect.
+    DigitalOcean has no idempotency token. After a call without a response the lists
+    are searched for the tag of the box, until the droplet would show if it existed.
+    The call is repeated only if the API itself reported a failure: a call whose
+    response was lost may still take effect later.
 
     Raises:
-        Unclear: It does not show so far.
+        Unclear: The droplet does not show so far.
     """
     unclear: Exception | None = None
-    for _ in range(patience.creates):
+    for _ in range(cloud.timeouts.create_attempts):
         try:
-            droplet: Answer = calls.post("droplets", said)["droplet"]
-            droplets.made(request.box, droplet)
+            droplet: Answer = cloud.post("droplets", body)["droplet"]
+            droplets.remember(request.box, droplet)
             if unclear is None:
                 return droplet
-            # Should the earlier one have made one too, it is the older.
-            return only_one(calls, patience, request, droplets.called(request.box))
+            # The earlier call may have created one too, which is the older then.
+            return only_one(cloud, request, droplets.of_box(request.box))
         except (KeyError, Unclear) as error:
             unclear = error
         except ProviderError:
-            found = droplets.called(request.box) if unclear is not None else []
+            found = droplets.of_box(request.box) if unclear is not None else []
             if not found:
                 raise
-            return only_one(calls, patience, request, found)
-        found = _look_for(calls, droplets, patience, request, clock)
-        if found:
-            return only_one(calls, patience, request, found)
+            return only_one(cloud, request, found)
+        shown = _look_for(cloud, droplets, request)
+        if shown:
+            return only_one(cloud, request, shown)
         if not isinstance(unclear, Failed):
             break
     raise Unclear(
-        f"DigitalOcean did not say whether it made {request.box}, and "
-        f"{patience.settle:.0f} s later it does not show",
-        next="inv status, in a minute; inv sweep finds whatever comes of it",
+        f"DigitalOcean did not report whether it created {request.box}, which does "
+        f"not show after {cloud.timeouts.consistency_lag:.0f} s",
+        next="inv status, in a minute; inv sweep finds it if it appears later",
     ) from unclear
 
 
 def _look_for(
-    calls: Calls,
-    droplets: Droplets,
-    patience: Timeouts,
-    request: Request,
-    clock: Callable[[], float],
-) -> list[Answer]:
-    """Return the box's droplets, once there are any, or none after their lag."""
-    until = clock() + patience.settle
-    while clock() < until:
+    cloud: Cloud, droplets: Droplets, request: Request
+) -> list[Answer] | None:
+    """Return the droplets of a box, None if none shows within the lag of the lists."""
+
+    def look() -> list[Answer] | None:
         with suppress(ProviderError):
-            found = droplets.called(request.box)
-            if found:
-                return found
-        calls.sleep(patience.look)
-    return []
+            return droplets.of_box(request.box) or None
+        return None
+
+    return cloud.poller.until(look, cloud.timeouts.consistency_lag)
 
 
-def only_one(
-    calls: Calls, patience: Timeouts, request: Request, found: list[Answer]
-) -> Answer:
-    """Return the first of a box's droplets, and remove its doubles."""
+def only_one(cloud: Cloud, request: Request, found: list[Answer]) -> Answer:
+    """Return the oldest droplet of a box, and delete its duplicates."""
     check_all(found, request.box, request.tags)
-    for double in found[1:]:
-        destroy(calls, patience, int(double["id"]))
+    for duplicate in found[1:]:
+        destroy(cloud, int(duplicate["id"]))
     return found[0]
 
 
 def check_disk(request: Request, disk: int | None, least: int) -> None:
     """
-    Raise if the size's disk is too small for the image, or for what was asked.
+    Check that the disk of a size is large enough.
+
+    Args:
+        disk: The disk of the size in GB, None if the size does not exist any more.
+
+        least: The size of the image's disk in GB.
 
     Raises:
-        NoCapacity: Another size may do.
+        NoCapacity: It is too small; another size may fit.
     """
     if disk is None:
-        raise NoCapacity(f"there is no size {request.offer.type} any more")
+        raise NoCapacity(f"the size {request.offer.type} does not exist any more")
     if disk < least:
         raise NoCapacity(f"its disk of {disk} GB is too small: the image needs {least}")
-    wanted = (request.disk or 0) >> 30
-    if disk < wanted:
+    requested = (request.disk or 0) >> 30
+    if disk < requested:
         raise NoCapacity(
-            f"its disk has {disk} GB, not {wanted}; on DigitalOcean the disk comes "
-            "with the size"
+            f"its disk has {disk} GB, not {requested}; on DigitalOcean the size "
+            "determines the disk"
         )

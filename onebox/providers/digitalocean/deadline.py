@@ -1,5 +1,9 @@
 """
-The deadline of a droplet, which the box reads at every boot.
+The deadline of a droplet: what enforces it, and how the box reads it at every boot.
+
+DigitalOcean bills a droplet that is powered off, so powering off at the deadline is
+not enough. Either the box deletes itself (see `self_destroy`), or the user accepts
+that only a teardown or `inv sweep` ends the billing.
 
 User data never changes, so the deadline is in a tag of the droplet, which the
 metadata service shows. A start with a new deadline changes the tag first. If the
@@ -9,8 +13,12 @@ service does not answer, the deadline at creation applies.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from onebox.providers.base import Request
+from onebox.errors import ConfigError
+from onebox.providers.digitalocean.errors import TOKEN
+from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.values import Request
 
 _ASK = """\
 deadline=$(python3 -I -S - {deadline} <<'end'
@@ -37,4 +45,52 @@ end
 
 def deadline_at_boot(request: Request) -> str:
     """Return shell that sets `deadline`, for `user_data.user_data`."""
-    return _ASK.format(deadline=math.ceil(request.arming.deadline))
+    return _ASK.format(deadline=math.ceil(request.boot_config.deadline))
+
+
+def destroy_token(
+    settings: Settings, environ: Mapping[str, str], api_token: str
+) -> str:
+    """
+    Return the token by which boxes delete themselves, "" if the user does without.
+
+    Args:
+        api_token: The token for all other calls.
+
+    Raises:
+        ConfigError: Nothing would end the billing, or the token cannot be used.
+    """
+    name = settings.destroy_token
+    if not name:
+        if settings.accept_no_watchdog:
+            return ""
+        raise ConfigError(
+            "DigitalOcean bills a droplet that is powered off in full, so a box costs "
+            "money after its deadline, until it is torn down",
+            next="[digitalocean] destroy_token = the name of a variable with a token "
+            "for boxes to delete themselves, or accept_no_watchdog = true and "
+            "inv sweep --print-cron",
+        )
+    token = environ.get(name, "").strip()
+    if not token:
+        raise ConfigError(
+            f"[digitalocean] destroy_token names {name}, which is not set",
+            next=f"set {name} to a token with only the scope droplet:delete",
+        )
+    if token == api_token:
+        raise ConfigError(
+            f"{name} holds the same token as {TOKEN}, which would put all of its "
+            "rights on the box",
+            next="create another one, with only the scope droplet:delete",
+        )
+    return token
+
+
+def note(settings: Settings) -> str:
+    """Return the note that each box gets about its deadline."""
+    if settings.destroy_token:
+        return "at its deadline the box deletes itself, with everything on its disk"
+    return (
+        "at its deadline the box only powers itself off, and is still billed until "
+        "inv teardown or inv sweep deletes it (inv sweep --print-cron)"
+    )

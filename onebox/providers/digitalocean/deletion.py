@@ -1,130 +1,122 @@
-"""Remove a box with all that was made for it, and prove it."""
+"""Delete a box, and list what is left of it."""
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 
 from onebox.errors import Gone, NotAllowed, Unclear
-from onebox.providers.base import Box, Leftover
-from onebox.providers.digitalocean import images, metadata, network, tag_api
-from onebox.providers.digitalocean.client import Answer, Calls
+from onebox.providers.digitalocean import images, metadata, network, prices, tag_api
+from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Pending
-from onebox.providers.digitalocean.instances import Droplets, check_all, shape
-from onebox.providers.digitalocean.settings import Timeouts
-
-# What a month of a gigabyte on a volume costs, in USD.
-VOLUME_PRICE = 0.10
+from onebox.providers.digitalocean.instances import Droplets, check_all, read_offer
+from onebox.providers.kernel.clock import CLOSE_SECONDS
+from onebox.providers.values import Box, Leftover
 
 
-def delete(calls: Calls, droplets: Droplets, patience: Timeouts, box: Box) -> None:
+def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
     """
-    Remove the droplets of a box, its doubles too, and what was theirs.
+    Delete the droplets of a box, its duplicates too, and everything that was theirs.
 
-    What costs goes first, and the droplet with it: by the droplet a box is known,
-    so a crash in between leaves nothing behind it that costs and nobody finds.
+    A box is found by its droplet. So the snapshots go first and the droplet second:
+    a crash after that leaves nothing that is billed.
 
     Raises:
-        NotAllowed: One of them carries other tags; nothing was touched.
+        NotAllowed: One droplet carries other tags; nothing was touched.
 
-        Unclear: They are still there after all.
+        Unclear: The droplets still exist.
     """
-    found = _found(calls, droplets, patience, box)
+    found = _found(cloud, droplets, box)
     check_all(found, box.id, box.tags)
-    images.remove_half_made(calls, box.id)
+    for droplet in found:
+        _wait_until_saved(cloud, int(droplet["id"]))
+    images.remove_half_made(cloud, box.id)
     own: set[str] = set()
     for droplet in found:
-        own.update(str(word).lower() for word in droplet["tags"])
-        destroy(calls, patience, int(droplet["id"]))
-    _see_gone(calls, droplets, patience, box.id)
-    network.remove(calls, box.id)
-    for volume in _volumes(calls, box.id):
+        own.update(str(tag).lower() for tag in droplet["tags"])
+        destroy(cloud, int(droplet["id"]))
+    _wait_until_gone(cloud, droplets, box.id)
+    network.remove(cloud, box.id)
+    for volume in _volumes(cloud, box.id):
         with suppress(Gone):
-            calls.delete(f"volumes/{volume['id']}")
+            cloud.delete(f"volumes/{volume['id']}")
     keys = ("box", "expires", "bootstrap-key", "hostkey", "image")
-    wanted = tuple(f"onebox-{key}:" for key in keys)
-    tag_api.forget(calls, sorted(word for word in own if word.startswith(wanted)))
+    prefixes = tuple(f"onebox-{key}:" for key in keys)
+    tag_api.delete_unused(cloud, sorted(tag for tag in own if tag.startswith(prefixes)))
 
 
-def leftovers(calls: Calls, droplets: Droplets, box: str) -> list[Leftover]:
-    """Ask for everything that belonged to a box, each with its price an hour."""
-    left = [
-        Leftover(
-            "droplet",
-            str(one["id"]),
-            shape(one.get("size") or {}, one, "").price,
+def leftovers(cloud: Cloud, droplets: Droplets, box: str) -> list[Leftover]:
+    """Return what still exists of a box, each with its price an hour."""
+    rows = [
+        *(
+            ("droplet", one, read_offer(one.get("size") or {}, one, "").price)
+            for one in droplets.of_box(box)
+        ),
+        *(("firewall", one, 0.0) for one in network.of_box(cloud, box)),
+        *(("volume", one, prices.volume(one)) for one in _volumes(cloud, box)),
+        *(
+            ("snapshot", one, prices.snapshot(one))
+            for one in images.half_made(cloud, box)
+        ),
+    ]
+    return [Leftover(kind, str(one["id"]), price) for kind, one, price in rows]
+
+
+def destroy(cloud: Cloud, number: int) -> None:
+    """Delete one droplet, as soon as it is not busy; one that is gone is fine."""
+    with suppress(Gone):
+        cloud.poller.until_free(
+            lambda: cloud.delete(f"droplets/{number}"),
+            cloud.timeouts.deletion,
+            lambda error: isinstance(error, Pending),
         )
-        for one in droplets.called(box)
-    ]
-    left += [
-        Leftover("firewall", str(one["id"]), 0.0) for one in network.of_box(calls, box)
-    ]
-    left += [
-        Leftover(
-            "volume",
-            str(one["id"]),
-            float(one.get("size_gigabytes") or 0) * VOLUME_PRICE / images.MONTH_HOURS,
+
+
+def _found(cloud: Cloud, droplets: Droplets, box: Box) -> list[Answer]:
+    """Return the droplets of a box; a new one may not show in the lists at once."""
+    found = droplets.of_box(box.id)
+    # Times are in whole seconds, and small errors of this machine's clock are ignored.
+    limit = cloud.timeouts.consistency_lag + CLOSE_SECONDS + 1
+    fresh = cloud.clock() - box.created < limit
+    if found or not fresh or droplets.has_seen(box.id):
+        return found
+    shown = cloud.poller.until(
+        lambda: droplets.of_box(box.id) or None, cloud.timeouts.consistency_lag
+    )
+    return shown or []
+
+
+def _wait_until_saved(cloud: Cloud, number: int) -> None:
+    """Wait for a snapshot that a killed command has begun: it would stay, and cost."""
+
+    def is_idle() -> bool | None:
+        actions = cloud.all(f"droplets/{number}/actions", "actions")
+        saving = [one for one in actions if one.get("type") == "snapshot"]
+        busy = any(one.get("status") == "in-progress" for one in saving)
+        return None if busy else True
+
+    with suppress(Gone):
+        cloud.poller.until(is_idle, cloud.timeouts.deletion)
+
+
+def _wait_until_gone(cloud: Cloud, droplets: Droplets, box: str) -> None:
+    seconds = cloud.timeouts.deletion
+    gone = cloud.poller.until(lambda: not droplets.of_box(box) or None, seconds)
+    if gone is None:
+        raise Unclear(
+            f"droplets of {box} still exist {seconds:.0f} s after their deletion",
+            next="inv teardown again, then inv sweep",
         )
-        for one in _volumes(calls, box)
-    ]
-    return left + [
-        Leftover("snapshot", str(one["id"]), images.price(one))
-        for one in images.half_made(calls, box)
-    ]
 
 
-def destroy(calls: Calls, patience: Timeouts, number: int) -> None:
-    """Remove one droplet, as soon as it is not busy with something else."""
-    until = time.monotonic() + patience.gone
-    while True:
-        try:
-            calls.delete(f"droplets/{number}")
-            return
-        except Gone:
-            return
-        except Pending:
-            if time.monotonic() > until:
-                raise
-            calls.sleep(patience.look)
-
-
-def _found(
-    calls: Calls, droplets: Droplets, patience: Timeouts, box: Box
-) -> list[Answer]:
-    """Return the box's droplets; one that was just made may not show at once."""
-    found = droplets.called(box.id)
-    # Both times are whole seconds, and the clock of this machine may be wrong.
-    fresh = calls.time() - box.created < patience.settle + 1
-    until = time.monotonic() + patience.settle
-    while fresh and not found and not droplets.known(box.id):
-        if time.monotonic() > until:
-            break
-        calls.sleep(patience.look)
-        found = droplets.called(box.id)
-    return found
-
-
-def _see_gone(calls: Calls, droplets: Droplets, patience: Timeouts, box: str) -> None:
-    until = time.monotonic() + patience.gone
-    while droplets.called(box):
-        if time.monotonic() > until:
-            raise Unclear(
-                f"droplets of {box} are still there {patience.gone:.0f} s after their "
-                "removal",
-                next="inv teardown once more, then inv sweep",
-            )
-        calls.sleep(patience.look)
-
-
-def _volumes(calls: Calls, box: str) -> list[Answer]:
-    wanted = metadata.tag("box", box)
+def _volumes(cloud: Cloud, box: str) -> list[Answer]:
+    tag = metadata.tag("box", box)
     try:
-        listed = calls.all("volumes", "volumes")
+        volumes = cloud.all("volumes", "volumes")
     except NotAllowed:
-        # onebox itself makes none, so a token without that scope hides nothing.
+        # onebox creates none itself, so a token without that scope hides nothing.
         return []
     return [
-        one
-        for one in listed
-        if wanted in {str(word).lower() for word in one.get("tags") or []}
+        volume
+        for volume in volumes
+        if tag in {str(one).lower() for one in volume.get("tags") or []}
     ]

@@ -1,45 +1,22 @@
-"""Look for whatever would keep a box from coming up on DigitalOcean."""
+"""The checks of `inv doctor` for DigitalOcean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from onebox import formatting
 from onebox.errors import Gone, NotAllowed, OneboxError
-from onebox.providers.base import Check, unknown
 from onebox.providers.digitalocean import errors
-from onebox.providers.digitalocean.client import Calls
-from onebox.providers.digitalocean.instances import shape
+from onebox.providers.digitalocean.client import Cloud
+from onebox.providers.digitalocean.instances import read_offer
 from onebox.providers.digitalocean.machine_types import Catalogue
+from onebox.providers.digitalocean.policy import SCOPES
 from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.kernel import doctor
+from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.values import Check
 
-# What a box's whole life asks of a token.
-SCOPES = (
-    "account:read",
-    "droplet:create",
-    "droplet:read",
-    "droplet:update",
-    "droplet:delete",
-    "firewall:create",
-    "firewall:read",
-    "firewall:update",
-    "firewall:delete",
-    "image:create",
-    "image:read",
-    "image:update",
-    "image:delete",
-    "regions:read",
-    "sizes:read",
-    "snapshot:read",
-    "snapshot:delete",
-    "ssh_key:create",
-    "ssh_key:read",
-    "ssh_key:delete",
-    "tag:create",
-    "tag:read",
-    "tag:delete",
-)
 _READS = (
     "account/keys",
     "droplets",
@@ -52,76 +29,67 @@ _READS = (
 _WRITES = ("account/keys", "droplets", "firewalls", "tags")
 
 
-def look(
-    calls: Calls,
+def checks(
+    cloud: Cloud,
     catalogue: Catalogue,
-    wishes: Settings,
-    networks: Callable[[], Sequence[str]],
+    settings: Settings,
+    access: SSHAccess,
+    destroy_token: Callable[[], str],
 ) -> list[Check]:
-    """Return one line for each thing looked at; what raises becomes a line too."""
-    found: list[Check] = []
-    steps: tuple[tuple[str, Callable[[], Check]], ...] = (
-        ("token", partial(_token, calls)),
-        ("scopes", partial(_scopes, calls)),
-        ("droplets", partial(_limit, calls)),
-        ("region", partial(_region, calls, wishes)),
-        ("sizes", partial(_sizes, catalogue, wishes)),
-        ("deadline", partial(_deadline, wishes)),
-        ("ssh from", partial(_reach, wishes, networks)),
+    """
+    Return one line for each check.
+
+    Args:
+        destroy_token: Returns the token for boxes, see `deadline.destroy_token`.
+    """
+    return doctor.run(
+        [("token", partial(_token, cloud))],
+        [
+            ("scopes", partial(_scopes, cloud)),
+            ("droplets", partial(_limit, cloud)),
+            ("region", partial(_region, cloud, settings)),
+            ("sizes", partial(_sizes, catalogue, settings)),
+            ("deadline", partial(_deadline, settings, destroy_token)),
+            ("ssh", partial(doctor.ssh_line, access)),
+        ],
     )
-    for name, check in steps:
-        try:
-            found.append(check())
-        except OneboxError as error:
-            if name == "token":
-                next_ = error.next or "inv doctor once more"
-                found.append(Check(name, False, error.message, next_))
-                break
-            found.append(unknown(name, error))
-    return found
 
 
-def policy() -> str:
-    """Return the scopes of the token, as the form for a custom one lists them."""
-    return "\n".join(SCOPES)
-
-
-def _token(calls: Calls) -> Check:
+def _token(cloud: Cloud) -> Check:
     try:
-        account = calls.get("account")["account"]
+        account = cloud.get("account")["account"]
     except NotAllowed as error:
         if "scope" not in error.message:
             raise
-        return Check("token", None, "accepted, though it may not read the account")
+        return Check("token", None, "accepted, but it cannot read the account")
     status = str(account.get("status"))
     team = str((account.get("team") or {}).get("name") or "")
     if status == "locked":
-        said = str(account.get("status_message") or "no reason is given")
+        reason = str(account.get("status_message") or "no reason is given")
         return Check(
             "token",
             False,
-            f"the account is locked: {said}",
+            f"the account is locked: {reason}",
             "https://cloud.digitalocean.com/support",
         )
-    whose = f", team {team}" if team else ""
-    return Check("token", True, f"accepted{whose}, account {status}")
+    of_team = f", team {team}" if team else ""
+    return Check("token", True, f"accepted{of_team}, account {status}")
 
 
-def _scopes(calls: Calls) -> Check:
+def _scopes(cloud: Cloud) -> Check:
     missing = [
         errors.scope("GET", path)
         for path in _READS
-        if not _may(partial(calls.get, path, per_page="1"))
+        if not _may(partial(cloud.get, path, per_page="1"))
     ]
     missing += [
         errors.scope("POST", path)
         for path in _WRITES
-        # A request that says nothing can make nothing; it is refused as wrong
-        # where it would have been allowed.
-        if not _may(partial(calls.post, path, {}))
+        # An empty request creates nothing: with the scope it is refused as invalid.
+        if not _may(partial(cloud.post, path, {}))
     ]
-    # A droplet of this number there is not.
-    if not _may(lambda: calls.delete("droplets/0")):
+    # No droplet has this number.
+    if not _may(lambda: cloud.delete("droplets/0")):
         missing.append(errors.scope("DELETE", "droplets/0"))
     if missing:
         return Check(
@@ -130,7 +98,7 @@ def _scopes(calls: Calls) -> Check:
             f"the token lacks {', '.join(sorted(set(missing)))}",
             f"a token with: {' '.join(SCOPES)}",
         )
-    return Check("scopes", True, "it may read, make and remove what a box needs")
+    return Check("scopes", True, "all that a box needs")
 
 
 def _may(call: Callable[[], object]) -> bool:
@@ -143,28 +111,28 @@ def _may(call: Callable[[], object]) -> bool:
     return True
 
 
-def _limit(calls: Calls) -> Check:
-    used = int(calls.get("droplets", per_page="1")["meta"]["total"])
+def _limit(cloud: Cloud) -> Check:
+    used = int(cloud.get("droplets", per_page="1")["meta"]["total"])
     try:
-        limit = int(calls.get("account")["account"]["droplet_limit"])
+        limit = int(cloud.get("account")["account"]["droplet_limit"])
     except (NotAllowed, Gone):
         return Check("droplets", None, f"{used} in use; the limit cannot be read")
-    said = f"{used} of {limit} in use"
+    detail = f"{used} of {limit} in use"
     if used >= limit:
         return Check(
             "droplets",
             False,
-            said,
-            "remove one (inv sweep shows yours), or ask DigitalOcean for more",
+            detail,
+            "delete one (inv sweep lists yours), or ask DigitalOcean for more",
         )
-    return Check("droplets", True, said)
+    return Check("droplets", True, detail)
 
 
-def _region(calls: Calls, wishes: Settings) -> Check:
-    known = {str(one["slug"]): one for one in calls.all("regions", "regions")}
+def _region(cloud: Cloud, settings: Settings) -> Check:
+    known = {str(one["slug"]): one for one in cloud.all("regions", "regions")}
     wrong = [
         at
-        for at in wishes.all_regions
+        for at in settings.all_regions
         if at not in known or not known[at].get("available")
     ]
     if wrong:
@@ -172,24 +140,25 @@ def _region(calls: Calls, wishes: Settings) -> Check:
         return Check(
             "region",
             False,
-            f"{', '.join(wrong)} takes no droplets",
+            f"{', '.join(wrong)} accepts no droplets",
             f"[digitalocean] region = one of: {', '.join(there)}",
         )
-    return Check("region", True, ", ".join(wishes.all_regions))
+    return Check("region", True, ", ".join(settings.all_regions))
 
 
-def _sizes(catalogue: Catalogue, wishes: Settings) -> Check:
+def _sizes(catalogue: Catalogue, settings: Settings) -> Check:
     here = [
-        shape(one, None, "")
+        read_offer(one, None, "")
         for one in catalogue.all()
         if one.get("available")
-        and set(wishes.all_regions) & set(one.get("regions") or [])
+        and set(settings.all_regions) & set(one.get("regions") or [])
     ]
     if not here:
         return Check(
             "sizes",
             False,
-            f"this account may have no size in {', '.join(wishes.all_regions)}",
+            "no size is available to this account in "
+            f"{', '.join(settings.all_regions)}",
             "another [digitalocean] region",
         )
     best = max(here, key=lambda size: (size.cpus, size.memory))
@@ -201,32 +170,9 @@ def _sizes(catalogue: Catalogue, wishes: Settings) -> Check:
     )
 
 
-def _deadline(wishes: Settings) -> Check:
-    if wishes.destroy_token:
-        return Check(
-            "deadline", True, f"boxes end themselves, by {wishes.destroy_token}"
-        )
-    if wishes.accept_no_watchdog:
-        return Check(
-            "deadline",
-            None,
-            "a box that is powered off is billed on, until inv sweep",
-            "inv sweep --print-cron",
-        )
-    return Check("deadline", False, NO_WATCHDOG, SAY_SO)
-
-
-def _reach(wishes: Settings, networks: Callable[[], Sequence[str]]) -> Check:
-    if wishes.open_to_world:
-        return Check("ssh from", None, "the whole world, as allow_world_ssh says")
-    return Check("ssh from", True, ", ".join(networks()))
-
-
-NO_WATCHDOG = (
-    "DigitalOcean bills a droplet that is powered off in full, so a box that nobody "
-    "tears down costs on after its deadline"
-)
-SAY_SO = (
-    "[digitalocean] destroy_token = the name of a variable with a token by which "
-    "boxes end themselves, or accept_no_watchdog = true and inv sweep --print-cron"
-)
+def _deadline(settings: Settings, destroy_token: Callable[[], str]) -> Check:
+    if destroy_token():
+        detail = f"boxes delete themselves, with {settings.destroy_token}"
+        return Check("deadline", True, detail)
+    detail = "a box that is powered off is still billed, until inv sweep"
+    return Check("deadline", None, detail, "inv sweep --print-cron")

@@ -1,4 +1,4 @@
-"""Say in onebox's own errors what DigitalOcean's refusals mean: here and only here."""
+"""The meaning of DigitalOcean's error responses: a table of codes and sentences."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from onebox.errors import (
     Gone,
     NoCapacity,
     NotAllowed,
+    OneboxError,
     ProviderError,
     QuotaExceeded,
     Unclear,
     Unsuitable,
     UsageError,
 )
+from onebox.providers.kernel.errors import Exists, Refusal, Rule, explain
 
 TOKEN = "DIGITALOCEAN_ACCESS_TOKEN"  # noqa: S105, the name of the variable
 
-# The limit that all sizes together count against.
+# The name of the limit that droplets of all sizes count against.
 ACCOUNT = "droplets"
 
 _KINDS = {
@@ -33,15 +35,11 @@ _VERBS = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 
 class Failed(Unclear):
-    """The API itself answered that it had failed: nothing more comes of the call."""
+    """The API reported a failure of its own: the call does not take effect later."""
 
 
 class UnknownKey(ProviderError):
-    """An ssh key that the call names is not in the account (any more)."""
-
-
-class Conflict(ProviderError):
-    """There is already something of this name."""
+    """The call names an ssh key that is not in the account."""
 
 
 class Pending(ProviderError):
@@ -49,42 +47,82 @@ class Pending(ProviderError):
 
 
 class Already(ProviderError):
-    """The droplet is already as it was to become."""
+    """The droplet is in the requested state already."""
+
+
+_OWN = "DigitalOcean: {message} ({code})"
+_RULES = (
+    Rule(
+        NotAllowed,
+        f"the token is not accepted; {_OWN}",
+        status=(401,),
+        next=f"set {TOKEN} to a valid token, then inv doctor",
+    ),
+    Rule(Exists, "{call} exists already; " + _OWN, status=(409,)),
+    Rule(Pending, _OWN, pattern="pending (event|action)"),
+    Rule(Exists, _OWN, pattern="already in use"),
+    Rule(UnknownKey, _OWN, pattern="key identifiers"),
+    Rule(Already, _OWN, pattern="already powered"),
+    Rule(
+        QuotaExceeded,
+        f"the limit of the account is reached; {_OWN}",
+        pattern="limit",
+        next="inv sweep lists your boxes; request a higher limit: "
+        "https://cloud.digitalocean.com/account/team/droplet_limit_increase",
+        limit=ACCOUNT,
+    ),
+    Rule(
+        QuotaExceeded,
+        f"this size is restricted for the account; {_OWN}",
+        pattern="restricted",
+        next="another --vm, or ask DigitalOcean to unlock the size",
+    ),
+    Rule(
+        Unsuitable,
+        f"the disk of this size is too small for the image; {_OWN}",
+        pattern="disk",
+        next="a larger --vm",
+    ),
+    Rule(
+        UsageError,
+        f"the name is reserved by DigitalOcean; {_OWN}",
+        pattern="reserved",
+        next="another --name, or [project] name",
+    ),
+    # "The image is not available in this region" is no lack of capacity.
+    Rule(ProviderError, _OWN, pattern="image"),
+    Rule(NoCapacity, _OWN, pattern="available|capacity", cause="no capacity"),
+    Rule(ProviderError, _OWN),
+)
 
 
 def refusal(
-    method: str, path: str, status: int, code: str, said: str
-) -> ProviderError | UsageError:
+    method: str, path: str, status: int, code: str, message: str
+) -> OneboxError:
     """
-    Return the error that an answer stands for.
+    Return the error for an error response.
 
     Args:
-        code: The API's own word for it, such as "unprocessable_entity".
+        code: The API's own code, such as "unprocessable_entity".
 
-        said: The API's own sentence.
+        message: The API's own sentence.
     """
-    own = f"DigitalOcean: {said or 'nothing more'} ({code or status})"
-    if status == 401:
-        return NotAllowed(
-            f"the token is not accepted; {own}",
-            next=f"set {TOKEN} to a token that is valid, then inv doctor",
-        )
+    message, code = message or "no message", code or str(status)
+    if status == 404:
+        kind, _, name = path.partition("/")
+        return Gone(f"{kind} {name.rpartition('/')[2] or kind} does not exist")
     if status == 403:
         return NotAllowed(
-            f"the token may not do this, it wants the scope {scope(method, path)}; "
-            f"{own}",
-            next="make a token with that scope (inv doctor names them all), and set "
+            f"the token lacks the scope {scope(method, path)}; "
+            f"DigitalOcean: {message} ({code})",
+            next="create a token with that scope (inv doctor lists them all), and set "
             f"{TOKEN}",
         )
-    if status == 404:
-        return Gone(f"{path.split('/')[0]} {path.rpartition('/')[2]} is not there")
-    if status == 409:
-        return Conflict(f"{path} is already there; {own}")
-    return _unprocessable(said.lower(), own)
+    return explain(_RULES, Refusal(path, message, code, status, details=message))
 
 
 def scope(method: str, path: str) -> str:
-    """Name the scope that a token must have for a call."""
+    """Return the scope that a token needs for a call."""
     parts = path.split("/")
     kind, verb = _KINDS.get(parts[0], parts[0]), _VERBS.get(method, "read")
     if parts[:2] == ["account", "keys"]:
@@ -92,39 +130,3 @@ def scope(method: str, path: str) -> str:
     if parts[-1] == "actions" and method == "POST":
         verb = "update"
     return f"{kind}:{verb}"
-
-
-def _unprocessable(said: str, own: str) -> ProviderError | UsageError:
-    if "pending event" in said or "pending action" in said:
-        return Pending(own)
-    if "already in use" in said:
-        return Conflict(own)
-    if "key identifiers" in said:
-        return UnknownKey(own)
-    if "already powered" in said:
-        return Already(own)
-    if "limit" in said:
-        return QuotaExceeded(
-            f"the account's limit is reached; {own}",
-            next="inv sweep shows what is yours; a higher limit: "
-            "https://cloud.digitalocean.com/account/team/droplet_limit_increase",
-            limit=ACCOUNT,
-        )
-    if "restricted" in said:
-        return QuotaExceeded(
-            f"this account may not have that size yet; {own}",
-            next="another --vm, or ask DigitalOcean to unlock the size",
-        )
-    if "disk" in said:
-        return Unsuitable(
-            f"the image needs a larger disk than this size has; {own}",
-            next="a larger --vm",
-        )
-    if "reserved" in said:
-        return UsageError(
-            f"the name is one of DigitalOcean's own; {own}",
-            next="another --name, or [project] name",
-        )
-    if "image" not in said and ("available" in said or "capacity" in said):
-        return NoCapacity(own, cause="no capacity")
-    return ProviderError(own)

@@ -1,232 +1,232 @@
 """
-Snapshots as images.
+Saved images on DigitalOcean: snapshots with a tag of onebox.
 
-A snapshot is named for its owner, its box and its image, so that one which a
-crash has left half made can be told; its one tag makes it an image of ours.
+The name of a snapshot holds its owner, its box and its image, so that one which a
+crash has left without a tag can be found. The tag makes it an image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from onebox.errors import Gone, Unclear, UsageError
-from onebox.providers.base import Image
+from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.digitalocean import metadata, tag_api
-from onebox.providers.digitalocean.client import Answer, Calls
+from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Pending
-from onebox.providers.digitalocean.instances import check_same, moment
+from onebox.providers.digitalocean.instances import Droplets
 from onebox.providers.digitalocean.power import wait_for
-from onebox.providers.digitalocean.settings import Timeouts
+from onebox.providers.kernel.clock import epoch_seconds
+from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.kernel.metadata import check_owner, identity
+from onebox.providers.values import Box, Image
 
 GIGABYTE = 1 << 30
-# What a month of a gigabyte costs, in USD, and how many hours there are in one.
-SNAPSHOT_PRICE = 0.06
-MONTH_HOURS = 730.0
 
 
-def of_owner(calls: Calls, owner: str) -> list[Image]:
-    """Return this owner's images, the newest first."""
-    found = [as_image(one) for one in _private(calls)]
-    mine = [image for image in found if image and image.tags.owner == owner]
-    return sorted(mine, key=lambda image: (image.created, image.id), reverse=True)
+@dataclass(frozen=True)
+class Snapshots(ImageStore[Answer]):
+    """The snapshots of the account, as images."""
 
+    cloud: Cloud
+    droplets: Droplets
 
-def snapshot_of(calls: Calls, image: str) -> Answer | None:
-    """Return the snapshot that is the image of this id, None if there is none."""
-    for one in _private(calls):
-        read = as_image(one)
-        if read is not None and read.id == image:
-            return one
-    return None
+    def of_owner(self, owner: str) -> list[Image]:
+        """Return this owner's images, newest first."""
+        images = map(self.read, _private(self.cloud))
+        return newest_first(
+            image for image in images if image is not None and image.tags.owner == owner
+        )
 
+    def find(self, image_id: str) -> Sequence[Answer]:
+        """Return the snapshots that are tagged as the image of this id."""
+        found = [(one, self.read(one)) for one in _private(self.cloud)]
+        return [one for one, image in found if image and image.id == image_id]
 
-def as_image(snapshot: Answer) -> Image | None:
-    """Return a snapshot as the image that it is, None if it is none of ours."""
-    image = metadata.read_image(snapshot.get("tags") or [])
-    if image is None:
-        return None
-    return replace(
-        image,
-        created=moment(snapshot.get("created_at")),
-        stored=round(float(snapshot.get("size_gigabytes") or 0) * GIGABYTE),
-        places=tuple(str(at) for at in snapshot.get("regions") or []),
-    )
+    def check_owner(self, resource: Answer, image: Image) -> None:
+        """Raise NotAllowed unless a snapshot is this image of this owner."""
+        present = self.read(resource)
+        if present is None or present.id != image.id:
+            raise NotAllowed(f"snapshot {resource['id']} is not image {image.id}")
+        check_owner(f"image {image.id}", identity(present.tags), identity(image.tags))
 
+    def read(self, resource: Answer) -> Image | None:
+        """Return a snapshot as an image, None if it is not one of onebox's."""
+        image = metadata.read_image(resource.get("tags") or [])
+        if image is None:
+            return None
+        return replace(
+            image,
+            created=epoch_seconds(resource.get("created_at")),
+            stored=round(float(resource.get("size_gigabytes") or 0) * GIGABYTE),
+            places=tuple(str(region) for region in resource.get("regions") or []),
+        )
 
-def save(
-    calls: Calls, patience: Timeouts, number: int, box: str, image: Image
-) -> Image:
-    """
-    Save the disk of a droplet that is off.
+    def is_ready(self, resource: Answer) -> bool:
+        """Return True: a snapshot is tagged only when it is complete."""
+        return True
 
-    Raises:
-        Unclear: It may be in the making; the box's removal removes it too.
-    """
-    present = snapshot_of(calls, image.id)
-    if present is None:
+    def create(self, box: Box, image: Image) -> None:
+        """
+        Save the disk of a droplet that is off, and tag the snapshot.
+
+        Raises:
+            Unclear: The snapshot may still be created; deleting the box deletes it.
+        """
+        droplet = self.droplets.owned(box)
+        if droplet["status"] != "off":
+            raise ProviderError(f"box {box.id} must be stopped before it is saved")
+        # Raises an error before the snapshot exists if the tag would be too long.
         metadata.of_image(image)
-        name = _name(image.tags.owner, box, image.id)
-        if not _named(calls, name):
-            _snapshot(calls, patience, number, name)
-        made = _named(calls, name)
-        for double in made[1:]:
-            _remove(calls, double)
-        present = _make_ours(calls, patience, made[0], image)
-    read = as_image(present)
-    assert read is not None
-    check_same(f"image {image.id}", read.tags, image.tags)
-    return read
+        parts = (image.tags.owner, box.id, image.id)
+        name = ".".join(["onebox", *map(metadata.escape, parts)])
+        if not self._named(name):
+            self._snapshot(int(droplet["id"]), name)
+        snapshots = self._named(name)
+        for duplicate in snapshots[1:]:
+            self.remove(duplicate)
+        self.mark(snapshots[0], image)
 
+    def wait(self, image: Image) -> Answer | None:
+        """Return the snapshot once its tag shows in the lists."""
+        limits = self.cloud.timeouts
+        return self.cloud.poller.until(
+            lambda: next(iter(self.own(image)), None),
+            max(limits.consistency_lag, limits.poll_interval),
+        )
 
-def adopt(calls: Calls, patience: Timeouts, artifact: str, image: Image) -> Image:
-    """
-    Make an image of ours of a snapshot that Packer has made.
+    def remove(self, resource: Answer) -> None:
+        """Delete a snapshot; one that is gone already is fine."""
+        _remove(self.cloud, resource)
 
-    Args:
-        artifact: As Packer names it: regions, a colon, the snapshot's number.
+    def delete(self, image: Image) -> None:
+        """Delete an image and its tag, and wait until it is gone."""
+        tags = [metadata.of_image(i) for i in map(self.read, self.own(image)) if i]
+        super().delete(image)
+        if not tags:
+            return
+        gone = self.cloud.timeouts.deletion
+        wait_for(self.cloud, "", lambda: not self.find(image.id), gone)
+        tag_api.delete_unused(self.cloud, tags)
 
-    Raises:
-        UsageError: There is no such snapshot in this account.
-    """
-    present = snapshot_of(calls, image.id)
-    if present is None:
-        number = artifact.rpartition(":")[2]
-        found = [one for one in _private(calls) if str(one["id"]) == number]
+    def artifact(self, name: str) -> Answer:
+        """
+        Return the snapshot that Packer created.
+
+        Args:
+            name: Regions, a colon, and the number of the snapshot.
+
+        Raises:
+            UsageError: The account has no such snapshot.
+        """
+        number = name.rpartition(":")[2]
+        found = [one for one in _private(self.cloud) if str(one["id"]) == number]
         if not found:
             raise UsageError(
-                f"there is no snapshot {artifact!r} in this account of DigitalOcean",
-                next="the template's builder makes it with the same token, does it?",
+                f"this account of DigitalOcean has no snapshot {name!r}",
+                next="check that the template's builder uses the same token",
             )
-        present = _make_ours(calls, patience, found[0], image)
-    read = as_image(present)
-    assert read is not None
-    check_same(f"image {image.id}", read.tags, image.tags)
-    return read
+        return found[0]
+
+    def mark(self, resource: Answer, image: Image) -> Answer:
+        """Tag a snapshot as this image."""
+        tag = metadata.of_image(image)
+        tag_api.add(self.cloud, tag, "image", resource["id"])
+        shown = self.wait(image)
+        if shown is None:
+            raise Unclear(
+                f"the tag of image {image.id} does not show yet",
+                next="inv image, in a minute",
+            )
+        return shown
+
+    def bring(self, snapshot: Answer, region: str) -> None:
+        """Copy a snapshot to a region that lacks it, and wait until it is there."""
+        cloud, number = self.cloud, snapshot["id"]
+
+        def exists() -> bool:
+            return region in cloud.get(f"images/{number}")["image"]["regions"]
+
+        if region in snapshot["regions"] or exists():
+            return
+        path = ""
+        with suppress(Pending, Unclear):
+            # If it is busy, or the response was lost, only the regions show the end.
+            action = cloud.post(
+                f"images/{number}/actions", {"type": "transfer", "region": region}
+            )["action"]
+            path = f"images/{number}/actions/{action['id']}"
+        wait_for(cloud, path, exists, cloud.timeouts.image)
+
+    def _named(self, name: str) -> list[Answer]:
+        found = [one for one in _private(self.cloud) if one.get("name") == name]
+        return sorted(found, key=lambda one: int(one["id"]))
+
+    def _snapshot(self, number: int, name: str) -> None:
+        """Create a snapshot of a droplet, once it is not busy, and wait."""
+        cloud, path = self.cloud, f"droplets/{number}/actions"
+
+        def is_listed() -> bool:
+            found = self._named(name)
+            return bool(found) and found[0].get("status", "available") == "available"
+
+        def begin() -> Answer:
+            body = {"type": "snapshot", "name": name}
+            try:
+                action: Answer = cloud.post(path, body)["action"]
+            except (Unclear, KeyError) as error:
+                # A second call could make a second snapshot. If the first took
+                # effect, it is among the actions.
+                return self._begun(path, error)
+            return action
+
+        action = cloud.poller.until_free(
+            begin,
+            cloud.timeouts.attempts * cloud.timeouts.poll_interval,
+            lambda error: isinstance(error, Pending),
+        )
+        wait_for(cloud, f"{path}/{action['id']}", is_listed, cloud.timeouts.image)
+
+    def _begun(self, path: str, error: Exception) -> Answer:
+        """Return the latest snapshot action of a droplet, else raise *error*."""
+
+        def look() -> Answer | None:
+            begun = [
+                one
+                for one in self.cloud.all(path, "actions")
+                if one.get("type") == "snapshot" and one.get("status") != "errored"
+            ]
+            return max(begun, key=lambda one: int(one["id"]), default=None)
+
+        action = self.cloud.poller.until(look, self.cloud.timeouts.poll_interval)
+        if action is None:
+            raise error
+        return action
 
 
-def bring(calls: Calls, patience: Timeouts, snapshot: Answer, region: str) -> None:
-    """Copy an image to a region where it is not yet, and wait until it is there."""
-    number = snapshot["id"]
-
-    def there() -> bool:
-        return region in calls.get(f"images/{number}")["image"]["regions"]
-
-    if region in snapshot["regions"] or there():
-        return
-    path = ""
-    with suppress(Pending, Unclear):
-        # Busy, or not known to have begun: then the regions alone will tell.
-        action = calls.post(
-            f"images/{number}/actions", {"type": "transfer", "region": region}
-        )["action"]
-        path = f"images/{number}/actions/{action['id']}"
-    wait_for(calls, patience, path, there, patience.image)
-
-
-def delete(calls: Calls, patience: Timeouts, image: Image) -> None:
-    """Remove one image and see it gone. Raises `NotAllowed` if it is another's."""
-    present = snapshot_of(calls, image.id)
-    if present is None:
-        return
-    read = as_image(present)
-    assert read is not None
-    check_same(f"image {image.id}", read.tags, image.tags)
-    _remove(calls, present)
-    wait_for(
-        calls,
-        patience,
-        "",
-        lambda: snapshot_of(calls, image.id) is None,
-        patience.gone,
-    )
-    tag_api.forget(calls, [metadata.of_image(read)])
-
-
-def half_made(calls: Calls, box: str) -> list[Answer]:
-    """Return the snapshots of a box that never became images."""
+def half_made(cloud: Cloud, box: str) -> list[Answer]:
+    """Return the snapshots of a box that have no tag of an image."""
     ending = f".{metadata.escape(box)}."
     return [
         one
-        for one in _private(calls)
+        for one in _private(cloud)
         if str(one.get("name", "")).startswith("onebox.")
         and ending in str(one["name"])
         and metadata.read_image(one.get("tags") or []) is None
     ]
 
 
-def remove_half_made(calls: Calls, box: str) -> None:
-    """Remove what a crash has left of a box's snapshots."""
-    for one in half_made(calls, box):
-        _remove(calls, one)
+def remove_half_made(cloud: Cloud, box: str) -> None:
+    """Delete the snapshots of a box that a crash has left without a tag."""
+    for snapshot in half_made(cloud, box):
+        _remove(cloud, snapshot)
 
 
-def price(snapshot: Answer) -> float:
-    """Return what a snapshot costs an hour."""
-    size = float(snapshot.get("size_gigabytes") or 0)
-    return size * SNAPSHOT_PRICE / MONTH_HOURS
+def _private(cloud: Cloud) -> list[Answer]:
+    return cloud.all("images", "images", private="true")
 
 
-def _private(calls: Calls) -> list[Answer]:
-    return calls.all("images", "images", private="true")
-
-
-def _name(owner: str, box: str, image: str) -> str:
-    return ".".join(
-        ["onebox", *(metadata.escape(part) for part in (owner, box, image))]
-    )
-
-
-def _named(calls: Calls, name: str) -> list[Answer]:
-    found = [one for one in _private(calls) if one.get("name") == name]
-    return sorted(found, key=lambda one: int(one["id"]))
-
-
-def _snapshot(calls: Calls, patience: Timeouts, number: int, name: str) -> None:
-    at = f"droplets/{number}/actions"
-
-    def listed() -> bool:
-        found = _named(calls, name)
-        return bool(found) and found[0].get("status", "available") == "available"
-
-    for _ in range(patience.tries):
-        try:
-            action = calls.post(at, {"type": "snapshot", "name": name})["action"]
-        except Pending:
-            calls.sleep(patience.look)
-            continue
-        except (Unclear, KeyError):
-            # Never a second one: if it has begun, it shows among the actions.
-            calls.sleep(patience.look)
-            begun = [
-                one
-                for one in calls.all(at, "actions")
-                if one.get("type") == "snapshot" and one.get("status") != "errored"
-            ]
-            if not begun:
-                raise
-            action = max(begun, key=lambda one: int(one["id"]))
-        wait_for(calls, patience, f"{at}/{action['id']}", listed, patience.image)
-        return
-    raise Unclear(f"droplet {number} is busy and could not be saved", next="again")
-
-
-def _make_ours(
-    calls: Calls, patience: Timeouts, snapshot: Answer, image: Image
-) -> Answer:
-    word = metadata.of_image(image)
-    tag_api.put_on(calls, word, "image", snapshot["id"])
-    found: list[Answer] = []
-
-    def shown() -> bool:
-        present = snapshot_of(calls, image.id)
-        found[:] = [present] if present else []
-        return bool(found)
-
-    wait_for(calls, patience, "", shown, max(patience.settle, patience.look))
-    return found[0]
-
-
-def _remove(calls: Calls, snapshot: Answer) -> None:
+def _remove(cloud: Cloud, snapshot: Answer) -> None:
     with suppress(Gone):
-        calls.delete(f"images/{snapshot['id']}")
+        cloud.delete(f"images/{snapshot['id']}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import defaultdict
 from collections.abc import Iterable
 
 from onebox.errors import Gone
-from onebox.providers.base import Box, BoxState, Offer, Tags
 from onebox.providers.digitalocean import metadata
-from onebox.providers.digitalocean.client import Answer, Calls
+from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.metadata import check_owner, identity
+from onebox.providers.values import Box, BoxState, Offer, Tags
 
 MEGABYTE = 1 << 20
 
@@ -31,18 +31,18 @@ class Droplets:
     created or seen is therefore also requested by its number, which never lags.
     """
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
         self._seen: dict[str, set[int]] = defaultdict(set)
         self._gone: set[int] = set()
 
-    def called(self, box: str) -> list[Answer]:
+    def of_box(self, box: str) -> list[Answer]:
         """Return every droplet of this box id, oldest first; usually one."""
         found = self._with(metadata.tag("box", box), self._seen[box])
         self._seen[box].update(int(droplet["id"]) for droplet in found)
         return found
 
-    def owned(self, owner: str) -> list[Answer]:
+    def of_owner(self, owner: str) -> list[Answer]:
         """Return every droplet of this owner, in all regions."""
         seen = {number for numbers in self._seen.values() for number in numbers}
         return self._with(metadata.tag("owner", owner), seen)
@@ -53,39 +53,54 @@ class Droplets:
         for number in self._gone & set(found):
             del found[number]
         for number in set(seen) - set(found) - self._gone:
-            one = self.numbered(number)
+            one = self.by_number(number)
             if one is not None and _has(one, tag):
                 found[number] = one
         return [found[number] for number in sorted(found)]
 
     def _tagged(self, tag: str) -> list[Answer]:
         try:
-            return self._calls.all("droplets", "droplets", tag_name=tag)
+            return self._cloud.all("droplets", "droplets", tag_name=tag)
         except Gone:
             # The API answers so for a tag that no object has.
             return []
 
-    def numbered(self, number: int) -> Answer | None:
+    def by_number(self, number: int) -> Answer | None:
         """Return the droplet of this number, None if it is gone."""
         try:
-            found: Answer = self._calls.get(f"droplets/{number}")["droplet"]
+            found: Answer = self._cloud.get(f"droplets/{number}")["droplet"]
         except Gone:
             self._gone.add(number)
             return None
         return found
 
-    def known(self, box: str) -> bool:
+    def owned(self, box: Box) -> Answer:
+        """
+        Return the droplet of a box.
+
+        Raises:
+            Gone: It does not exist any more.
+
+            NotAllowed: One of its droplets carries other tags.
+        """
+        found = self.of_box(box.id)
+        if not found:
+            raise Gone(f"box {box.id} does not exist any more", next="inv status")
+        check_all(found, box.id, box.tags)
+        return found[0]
+
+    def has_seen(self, box: str) -> bool:
         """Return whether this process has seen a droplet of the box."""
         return bool(self._seen[box])
 
-    def made(self, box: str, droplet: Answer) -> None:
+    def remember(self, box: str, droplet: Answer) -> None:
         """Remember the droplet that a create call returned."""
         self._seen[box].add(int(droplet["id"]))
 
 
-def as_box(
+def read_box(
     droplet: Answer,
-    wishes: Settings,
+    settings: Settings,
     notes: tuple[str, ...],
     now: float,
 ) -> Box | None:
@@ -94,27 +109,29 @@ def as_box(
     if stored is None:
         return None
     state = _STATES.get(str(droplet.get("status")), "starting")
-    host = _address(droplet, "private" if wishes.private else "public")
+    host = _address(droplet, "private" if settings.private else "public")
     if state == "running" and not host:
         state = "starting"
     ended = now >= stored.tags.expires
-    price = stored.size.price
+    price = stored.offer.price
     if state == "stopped":
         cost = "in full" if price is None else f"in full, ${price:.2f}/h"
         notes = (f"a droplet that is powered off is billed {cost}", *notes)
-    offer = shape(droplet.get("size") or {}, droplet, str(droplet["region"]["slug"]))
+    offer = read_offer(
+        droplet.get("size") or {}, droplet, str(droplet["region"]["slug"])
+    )
     return stored.to_box(
         state=state,
-        offer=metadata.same_size(stored, offer),
-        created=moment(droplet.get("created_at")),
+        offer=metadata.with_stored_price(stored, offer),
+        created=epoch_seconds(droplet.get("created_at")),
         host=host,
         why=("deadline" if ended else "poweroff") if state == "stopped" else "",
         notes=notes,
-        jump=wishes.jump,
+        jump=settings.jump,
     )
 
 
-def shape(size: Answer, droplet: Answer | None, place: str) -> Offer:
+def read_offer(size: Answer, droplet: Answer | None, place: str) -> Offer:
     """Return a size of the API as an offer in a region, at its current price."""
     of = {**size, **(droplet or {})}
     hourly = size.get("price_hourly")
@@ -132,26 +149,12 @@ def shape(size: Answer, droplet: Answer | None, place: str) -> Offer:
     )
 
 
-def check_same(what: str, present: Tags, wanted: Tags) -> None:
-    """Raise NotAllowed unless both are of one owner, project, name and kind."""
-    check_owner(what, identity(present), identity(wanted))
-
-
-def check_all(droplets: Iterable[Answer], box: str, wanted: Tags) -> None:
+def check_all(droplets: Iterable[Answer], box: str, tags: Tags) -> None:
     """Raise NotAllowed unless every one of these droplets is that box."""
     for droplet in droplets:
         stored = metadata.read(droplet.get("tags") or [])
         found = None if stored is None else identity(stored.tags, stored.box)
-        check_owner(f"droplet {droplet['id']}", found, identity(wanted, box))
-
-
-def moment(text: object) -> float:
-    """Return a time of the API in seconds since the epoch, 0 if it is not one."""
-    try:
-        plain = str(text).replace("Z", "+00:00")
-        return datetime.datetime.fromisoformat(plain).timestamp()
-    except ValueError:
-        return 0.0
+        check_owner(f"droplet {droplet['id']}", found, identity(tags, box))
 
 
 def _has(droplet: Answer, tag: str) -> bool:

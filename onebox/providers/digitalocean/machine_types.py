@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from onebox.errors import NoCapacity, UsageError
-from onebox.providers.base import Offer, Requirements
-from onebox.providers.digitalocean.client import Answer, Calls
-from onebox.providers.digitalocean.instances import shape
+from onebox.providers.digitalocean.client import Answer, Cloud
+from onebox.providers.digitalocean.instances import read_offer
 from onebox.providers.kernel import ranking
+from onebox.providers.values import Offer, Requirements
 
 GIGABYTE = 1 << 30
 # An offer at more than twice the cheapest price is not offered for a small size.
@@ -22,9 +22,9 @@ class Catalogue:
     """The answer of `/v2/sizes`, cached for *lasts* seconds."""
 
     def __init__(
-        self, calls: Calls, lasts: float, clock: Callable[[], float] = time.monotonic
+        self, cloud: Cloud, lasts: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._calls = calls
+        self._cloud = cloud
         self._lasts = lasts
         self._clock = clock
         self._known: list[Answer] = []
@@ -33,7 +33,7 @@ class Catalogue:
     def all(self) -> list[Answer]:
         """Return all sizes, those that are sold out included."""
         if not self._known or self._clock() - self._asked > self._lasts:
-            self._known = self._calls.all("sizes", "sizes")
+            self._known = self._cloud.all("sizes", "sizes")
             self._asked = self._clock()
         return self._known
 
@@ -45,8 +45,11 @@ class Catalogue:
         return None
 
 
-def candidates(
-    catalogue: Catalogue, need: Requirements, regions: Sequence[str], least_disk: int
+def offers(
+    catalogue: Catalogue,
+    requirements: Requirements,
+    regions: Sequence[str],
+    least_disk: int,
 ) -> list[Offer]:
     """
     Return the offers for a size, cheapest first, then in the order of the regions.
@@ -59,10 +62,10 @@ def candidates(
 
         NoCapacity: The named types are sold out in every region.
     """
-    if need.types:
-        found = _named(catalogue, need, regions)
+    if requirements.types:
+        found = _named(catalogue, requirements, regions)
     else:
-        found = _fitting(catalogue, need, regions)
+        found = _fitting(catalogue, requirements, regions)
     large = [
         offer for offer in found if (catalogue.disk(offer.type) or 0) >= least_disk
     ]
@@ -72,15 +75,15 @@ def candidates(
             f"{catalogue.disk(found[0].type)} GB",
             next="a larger --vm",
         )
-    return [replace(offer, name=need.name) for offer in large][:MOST]
+    return [replace(offer, name=requirements.name) for offer in large][:MOST]
 
 
 def no_spot(
-    catalogue: Catalogue, need: Requirements, regions: Sequence[str]
+    catalogue: Catalogue, requirements: Requirements, regions: Sequence[str]
 ) -> UsageError:
     """Return the error for a spot size, with the best offer on demand."""
-    on_demand = replace(need, spot=False)
-    best = candidates(catalogue, on_demand, regions, 0)[0]
+    on_demand = replace(requirements, spot=False)
+    best = offers(catalogue, on_demand, regions, 0)[0]
     return UsageError(
         f"DigitalOcean has no spot capacity; on demand there is {ranking.show(best)}",
         next="--no-spot, or another --provider",
@@ -88,18 +91,18 @@ def no_spot(
 
 
 def _named(
-    catalogue: Catalogue, need: Requirements, regions: Sequence[str]
+    catalogue: Catalogue, requirements: Requirements, regions: Sequence[str]
 ) -> list[Offer]:
     known = {str(one["slug"]): one for one in catalogue.all()}
-    for slug in need.types:
+    for slug in requirements.types:
         if slug not in known:
             raise ranking.no_such_type("DigitalOcean", slug, known)
-    sizes = [known[slug] for slug in need.types]
+    sizes = [known[slug] for slug in requirements.types]
     found = _available(sizes, regions)
     if found:
-        return ranking.ranked(found, need)
+        return ranking.ranked(found, requirements)
     elsewhere = sorted({at for one in sizes for at in one["regions"]})
-    what = " and ".join(need.types)
+    what = " and ".join(requirements.types)
     if not elsewhere:
         raise NoCapacity(f"{what} is in no region at the moment", next="another --vm")
     if not any(one.get("available") for one in sizes):
@@ -111,13 +114,15 @@ def _named(
 
 
 def _fitting(
-    catalogue: Catalogue, need: Requirements, regions: Sequence[str]
+    catalogue: Catalogue, requirements: Requirements, regions: Sequence[str]
 ) -> list[Offer]:
     here = _available([one for one in catalogue.all() if _dedicated(one)], regions)
-    fitting = [offer for offer in here if ranking.fits(offer, need)]
+    fitting = [offer for offer in here if ranking.fits(offer, requirements)]
     if not fitting:
-        raise ranking.no_fit(f"{' or '.join(regions)} (DigitalOcean)", need, here)
-    found = ranking.ranked(fitting, need)
+        raise ranking.no_fit(
+            f"{' or '.join(regions)} (DigitalOcean)", requirements, here
+        )
+    found = ranking.ranked(fitting, requirements)
     limit = DEAREST * ranking.price(found[0])
     return [offer for offer in found if ranking.price(offer) <= limit]
 
@@ -125,7 +130,7 @@ def _fitting(
 def _available(sizes: Iterable[Answer], regions: Sequence[str]) -> list[Offer]:
     """Return what each region has now of these sizes."""
     return [
-        shape(one, None, region)
+        read_offer(one, None, region)
         for one in sizes
         for region in regions
         if one.get("available") and region in one["regions"]

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from onebox.errors import ProviderError
-from onebox.providers.base import Image, Offer, Request, Tags
 from onebox.providers.kernel import metadata as kernel
 from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import BoxMetadata
+from onebox.providers.values import Image, Offer, Request, Tags
 
 PREFIX = "onebox-"
 MANAGED = f"{PREFIX}managed"
@@ -53,7 +53,7 @@ def unescape(text: str) -> str:
 
 def of_box(request: Request) -> list[str]:
     """Return the tags of the droplet that a request creates."""
-    box = BoxMetadata.of_request(request).with_deadline(request.arming.deadline)
+    box = BoxMetadata.of_request(request).with_deadline(request.boot_config.deadline)
     # A comment could make the tag too long.
     host_key = kernel.without_comment(box.host_key)
     stored = replace(box, host_key=host_key).to_pairs()
@@ -122,11 +122,11 @@ def read_image(words: Iterable[str]) -> Image | None:
     return None
 
 
-def same_size(stored: BoxMetadata, offer: Offer) -> Offer:
+def with_stored_price(stored: BoxMetadata, offer: Offer) -> Offer:
     """Return a droplet's offer with the name and the prices of its creation."""
     return replace(
         offer,
-        name=stored.size.name or offer.type,
-        price=stored.size.price,
-        on_demand=stored.size.on_demand,
+        name=stored.offer.name or offer.type,
+        price=stored.offer.price,
+        on_demand=stored.offer.on_demand,
     )

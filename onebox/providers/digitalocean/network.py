@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from onebox.errors import Gone, ProviderError
-from onebox.providers.base import FreeThing
 from onebox.providers.digitalocean import metadata, tag_api
-from onebox.providers.digitalocean.client import Answer, Calls
-from onebox.providers.digitalocean.errors import Conflict
-from onebox.providers.digitalocean.instances import moment
+from onebox.providers.digitalocean.client import Answer, Cloud
+from onebox.providers.kernel.clock import epoch_seconds
+from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.metadata import check_same_owner
+from onebox.providers.values import FreeObject
 
 _ANYWHERE = {"addresses": ["0.0.0.0/0", "::/0"]}
 # A create takes less than an hour, so an older firewall without a box is left over
@@ -25,41 +25,41 @@ _ANYWHERE = {"addresses": ["0.0.0.0/0", "::/0"]}
 STALE_SECONDS = 3600.0
 
 
-def ensure(calls: Calls, owner: str, box: str, networks: Sequence[str]) -> bool:
+def ensure(cloud: Cloud, owner: str, box: str, networks: Sequence[str]) -> bool:
     """Open the box's ssh port to these networks alone; return if anything changed."""
-    found = of_box(calls, box)
+    found = of_box(cloud, box)
     if not found:
-        tag_api.ensure(calls, metadata.tag("box", box))
+        tag_api.ensure(cloud, metadata.tag("box", box))
         try:
-            calls.post("firewalls", _rules(owner, box, networks), again=True)
+            cloud.post("firewalls", _rules(owner, box, networks), again=True)
             return True
-        except Conflict:
-            found = of_box(calls, box)
+        except Exists:
+            found = of_box(cloud, box)
     for double in found[1:]:
-        _delete(calls, double)
-    if found and not _lets_in(found[0], networks):
-        calls.put(f"firewalls/{found[0]['id']}", _rules(owner, box, networks))
+        _delete(cloud, double)
+    if found and not _opens_only(found[0], networks):
+        cloud.put(f"firewalls/{found[0]['id']}", _rules(owner, box, networks))
         return True
     return False
 
 
-def of_box(calls: Calls, box: str) -> list[Answer]:
+def of_box(cloud: Cloud, box: str) -> list[Answer]:
     """Return the firewalls of this box; more than one after a lost response."""
     return [
         one
-        for one in calls.all("firewalls", "firewalls")
+        for one in cloud.all("firewalls", "firewalls")
         if _is_ours(one) and one["name"].endswith(f".{box}")
     ]
 
 
-def remove(calls: Calls, box: str) -> None:
+def remove(cloud: Cloud, box: str) -> None:
     """Delete the box's firewall; one that is gone is no error."""
-    for one in of_box(calls, box):
-        _delete(calls, one)
+    for one in of_box(cloud, box):
+        _delete(cloud, one)
 
 
 def remove_stale(
-    calls: Calls, owner: str, boxes: Callable[[], Collection[str]]
+    cloud: Cloud, owner: str, boxes: Callable[[], Collection[str]]
 ) -> None:
     """
     Delete the firewalls of boxes that a crash kept from being created.
@@ -69,19 +69,19 @@ def remove_stale(
     """
     old = [
         one
-        for one in calls.all("firewalls", "firewalls")
-        if _is_ours(one) and _owner(one) == owner and _age(calls, one) > STALE_SECONDS
+        for one in cloud.all("firewalls", "firewalls")
+        if _is_ours(one) and _owner(one) == owner and _age(cloud, one) > STALE_SECONDS
     ]
     # Skip the API call in the common case.
     live = boxes() if old else ()
     for one in old:
         if _box(one) not in live:
-            _delete(calls, one)
+            _delete(cloud, one)
 
 
 def of_owner(
-    calls: Calls, owner: str, live: Collection[str], gone: Collection[str]
-) -> list[FreeThing]:
+    cloud: Cloud, owner: str, live: Collection[str], gone: Collection[str]
+) -> list[FreeObject]:
     """
     Return the owner's firewalls, each with the reason why it must stay, if any.
 
@@ -91,19 +91,19 @@ def of_owner(
         gone: The ids of boxes that are certainly not being created.
     """
     found = []
-    for one in calls.all("firewalls", "firewalls"):
+    for one in cloud.all("firewalls", "firewalls"):
         if not _is_ours(one) or _owner(one) != owner:
             continue
         box, why = _box(one), ""
         if box in live:
             why = f"{box} uses it"
-        elif box not in gone and _age(calls, one) <= STALE_SECONDS:
+        elif box not in gone and _age(cloud, one) <= STALE_SECONDS:
             why = f"{box} may still be created; after an hour, it is not"
-        found.append(FreeThing("firewall", str(one["id"]), why=why))
+        found.append(FreeObject("firewall", str(one["id"]), why=why))
     return found
 
 
-def remove_one(calls: Calls, owner: str, id: str, live: Collection[str]) -> None:
+def remove_one(cloud: Cloud, owner: str, id: str, live: Collection[str]) -> None:
     """
     Delete a firewall that no box needs; one that is gone is no error.
 
@@ -113,15 +113,15 @@ def remove_one(calls: Calls, owner: str, id: str, live: Collection[str]) -> None
         ProviderError: A box needs it.
     """
     try:
-        found = calls.get(f"firewalls/{id}")["firewall"]
+        found = cloud.get(f"firewalls/{id}")["firewall"]
     except Gone:
         return
     check_same_owner(f"firewall {id}", _owner(found) if _is_ours(found) else "", owner)
     box = _box(found)
     if box in live:
         raise ProviderError(f"{box} uses it")
-    _delete(calls, found)
-    tag_api.forget(calls, [metadata.tag("box", box)])
+    _delete(cloud, found)
+    tag_api.delete_unused(cloud, [metadata.tag("box", box)])
 
 
 def _box(found: Answer) -> str:
@@ -132,15 +132,15 @@ def _owner(found: Answer) -> str:
     return str(found["name"]).split(".")[1]
 
 
-def _age(calls: Calls, found: Answer) -> float:
+def _age(cloud: Cloud, found: Answer) -> float:
     # Without a known age it counts as new.
-    made = moment(found.get("created_at"))
-    return calls.time() - made if made else 0.0
+    created = epoch_seconds(found.get("created_at"))
+    return cloud.clock() - created if created else 0.0
 
 
-def _delete(calls: Calls, found: Answer) -> None:
+def _delete(cloud: Cloud, found: Answer) -> None:
     with suppress(Gone):
-        calls.delete(f"firewalls/{found['id']}")
+        cloud.delete(f"firewalls/{found['id']}")
 
 
 def _is_ours(found: Answer) -> bool:
@@ -176,8 +176,8 @@ def _rules(owner: str, box: str, networks: Sequence[str]) -> Answer:
     }
 
 
-def _lets_in(found: Answer, networks: Sequence[str]) -> bool:
-    """Return whether a firewall lets in these networks to ssh, and nothing else."""
+def _opens_only(found: Answer, networks: Sequence[str]) -> bool:
+    """Return whether a firewall opens ssh to these networks, and nothing else."""
     rules = found.get("inbound_rules") or []
     if len(rules) != 1:
         return False

@@ -1,4 +1,4 @@
-"""Stop and start droplets, and wait for whatever takes its time."""
+"""Stop and start droplets, and wait for actions."""
 
 from __future__ import annotations
 
@@ -6,106 +6,112 @@ import time
 from collections.abc import Callable
 
 from onebox.errors import Gone, ProviderError, Unclear
-from onebox.providers.digitalocean.client import Answer, Calls
+from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Already, Pending
 from onebox.providers.digitalocean.instances import Droplets
-from onebox.providers.digitalocean.settings import Timeouts
 
 
-def stop(calls: Calls, droplets: Droplets, patience: Timeouts, number: int) -> None:
+def stop(cloud: Cloud, droplets: Droplets, number: int) -> None:
     """
-    Shut a droplet down, pull its plug if it does not listen, and see it off.
+    Shut a droplet down, cut its power if it does not react, and wait until it is off.
 
     Raises:
-        Unclear: It is not off after all.
+        Unclear: It is still on.
     """
+    limits = cloud.timeouts
     began = time.monotonic()
-    asked: dict[str, float] = {}
-    while True:
-        droplet = droplets.numbered(number)
+    sent: dict[str, float] = {}
+    status = ""
+
+    def is_off() -> bool | None:
+        nonlocal status
+        droplet = droplets.by_number(number)
         if droplet is None or droplet.get("status") == "off":
-            return
+            return True
+        status = str(droplet.get("status"))
         waited = time.monotonic() - began
-        if waited > patience.action:
-            raise Unclear(
-                f"droplet {number} is still {droplet.get('status')} after "
-                f"{waited:.0f} s of stopping",
-                next="inv status",
-            )
-        kind = "power_off" if waited > patience.shutdown else "shutdown"
-        last = asked.get(kind)
-        # A stop that was lost, or that the system has not heard, is told again.
-        due = last is None or waited - last > patience.shutdown
-        if droplet.get("status") == "active" and due and _ask(calls, number, kind):
-            asked[kind] = waited
-        calls.sleep(patience.look)
+        kind = "power_off" if waited > limits.shutdown else "shutdown"
+        # The action is sent again if it was lost, or the system ignored it.
+        due = kind not in sent or waited - sent[kind] > limits.shutdown
+        if status == "active" and due and _begin(cloud, number, kind):
+            sent[kind] = waited
+        return None
+
+    if cloud.poller.until(is_off, limits.action) is None:
+        raise Unclear(
+            f"droplet {number} is still {status} after {limits.action:.0f} s of "
+            "stopping",
+            next="inv status",
+        )
 
 
-def start(calls: Calls, droplets: Droplets, patience: Timeouts, number: int) -> Answer:
+def start(cloud: Cloud, droplets: Droplets, number: int) -> Answer:
     """
-    Power a droplet on and return it once it is active, with its address.
+    Power a droplet on; return it when it is active and has its address.
 
     Raises:
-        Unclear: It is not active after all.
+        Unclear: It is still off.
     """
-    began, asked = time.monotonic(), -patience.action
-    while True:
-        droplet = droplets.numbered(number)
+    limits = cloud.timeouts
+    sent = -limits.action
+
+    def active() -> Answer | None:
+        nonlocal sent
+        droplet = droplets.by_number(number)
         if droplet is None:
-            raise Gone(f"droplet {number} is not there (any more)")
-        waited = time.monotonic() - began
+            raise Gone(f"droplet {number} does not exist any more")
         if droplet.get("status") == "active":
             return droplet
-        if waited > patience.action:
-            raise Unclear(
-                f"droplet {number} is still off after {waited:.0f} s", next="inv status"
-            )
-        if waited - asked > patience.shutdown and _ask(calls, number, "power_on"):
-            asked = waited
-        calls.sleep(patience.look)
+        now = time.monotonic()
+        if now - sent > limits.shutdown and _begin(cloud, number, "power_on"):
+            sent = now
+        return None
+
+    started = cloud.poller.until(active, limits.action)
+    if started is None:
+        raise Unclear(
+            f"droplet {number} is still off after {limits.action:.0f} s",
+            next="inv status",
+        )
+    return started
 
 
-def wait_for(
-    calls: Calls,
-    patience: Timeouts,
-    path: str,
-    done: Callable[[], bool],
-    seconds: float,
-) -> None:
+def wait_for(cloud: Cloud, path: str, done: Callable[[], bool], seconds: float) -> None:
     """
-    Wait for an action until it is completed, and for *done* after that.
+    Wait until an action is completed, and then until *done*.
 
     Args:
-        path: The action's own, "" if only *done* can tell.
+        path: The path of the action, "" if only *done* shows its end.
 
     Raises:
-        ProviderError: DigitalOcean gave it up.
+        ProviderError: The action failed.
 
-        Unclear: It takes longer than it may.
+        Unclear: It takes longer than *seconds*.
     """
-    until = time.monotonic() + seconds
-    status = ""
-    while time.monotonic() < until:
-        if path and status != "completed":
+    status = "" if path else "completed"
+
+    def look() -> bool | None:
+        nonlocal status
+        if status != "completed":
             try:
-                status = str(calls.get(path)["action"]["status"])
+                status = str(cloud.get(path)["action"]["status"])
             except Gone:
                 status = "completed"
         if status == "errored":
             raise ProviderError(f"DigitalOcean gave up on {path}", next="again, later")
-        if (not path or status == "completed") and done():
-            return
-        calls.sleep(patience.look)
-    raise Unclear(f"{path or 'an action'} has no end after {seconds:.0f} s")
+        return True if status == "completed" and done() else None
+
+    if cloud.poller.until(look, seconds) is None:
+        raise Unclear(f"{path or 'an action'} has not ended after {seconds:.0f} s")
 
 
-def _ask(calls: Calls, number: int, kind: str) -> bool:
-    """Ask for an action; no if the droplet is busy, or has changed meanwhile."""
+def _begin(cloud: Cloud, number: int, kind: str) -> bool:
+    """Begin an action; return False if the droplet is busy or in that state already."""
     try:
-        calls.post(f"droplets/{number}/actions", {"type": kind})
+        cloud.post(f"droplets/{number}/actions", {"type": kind})
     except (Pending, Already):
         return False
     except (Gone, Unclear):
-        # The next look tells: both end where they should if told twice.
+        # The next look at the droplet shows the outcome. A second action is harmless.
         return True
     return True

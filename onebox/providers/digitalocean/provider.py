@@ -9,7 +9,6 @@ from pathlib import Path
 
 from onebox import formatting
 from onebox.errors import (
-    ConfigError,
     Gone,
     NotAllowed,
     OneboxError,
@@ -19,7 +18,7 @@ from onebox.errors import (
 from onebox.providers.base import (
     Box,
     Check,
-    FreeThing,
+    FreeObject,
     Image,
     Leftover,
     Offer,
@@ -28,130 +27,128 @@ from onebox.providers.base import (
     Requirements,
 )
 from onebox.providers.digitalocean import (
+    base_images,
     creation,
+    deadline,
     deletion,
     doctor,
     images,
     machine_types,
     metadata,
     network,
+    policy,
     power,
+    prices,
     self_destroy,
     ssh_keys,
     tag_api,
 )
-from onebox.providers.digitalocean.client import Answer, Calls
-from onebox.providers.digitalocean.errors import ACCOUNT, TOKEN, UnknownKey
-from onebox.providers.digitalocean.instances import Droplets, as_box, check_all
+from onebox.providers.digitalocean.client import Answer, Cloud
+from onebox.providers.digitalocean.errors import ACCOUNT, UnknownKey
+from onebox.providers.digitalocean.instances import Droplets, check_all, read_box
 from onebox.providers.digitalocean.settings import Settings, Timeouts
 from onebox.providers.kernel import public_ip
+from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.kernel.ssh_access import SSHAccess
 
 LAST_ACTIONS = 5
-TAG_STAYS = "to remove it could take it off a box that is being made"
 
 
 class DigitalOcean(Provider):
     """
-    Boxes that are droplets, as *settings* (the table [digitalocean]) wants them.
+    Boxes that are droplets.
 
     Args:
-        patience: How long what may take.
+        settings: The table [digitalocean] of onebox.toml.
 
-        address: How to learn this machine's own address.
+        timeouts: The time limits.
 
-        environ: Where the variable of `destroy_token` is.
+        my_ip: Returns the public address of this machine.
+
+        environ: The environment with the variable that `destroy_token` names.
 
     Raises:
-        ConfigError: Two settings do not go together.
+        ConfigError: Two settings contradict each other.
     """
 
     name = "digitalocean"
-    settle = Timeouts().settle
-    poll_interval = Timeouts().look
+    consistency_lag = Timeouts().consistency_lag
+    poll_interval = Timeouts().poll_interval
     adopts = ("digitalocean",)
-    image_rate = images.SNAPSHOT_PRICE
+    image_rate = prices.SNAPSHOT
 
     def __init__(
         self,
         settings: Settings,
         root: Path,
         *,
-        patience: Timeouts | None = None,
-        address: Callable[[], str] = public_ip.address,
+        timeouts: Timeouts | None = None,
+        my_ip: Callable[[], str] = public_ip.my_ip,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._wishes = settings
-        self.stopped_is_free = bool(self._wishes.destroy_token)
-        self._patience = patience or Timeouts()
+        self._settings = settings
+        self.stopped_is_free = bool(settings.destroy_token)
+        self._timeouts = timeouts or Timeouts()
         self._access = SSHAccess(
-            ssh_cidr=self._wishes.ssh_cidr,
-            private=self._wishes.private,
-            my_ip=address,
+            ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=my_ip
         )
+        self._notes = (deadline.note(settings), *self._access.notes)
         self._environ = environ
-        self._calls = Calls(self._patience)
-        self._droplets = Droplets(self._calls)
-        self._catalogue = machine_types.Catalogue(self._calls, self._patience.prices)
-        self.settle, self.poll_interval = self._patience.settle, self._patience.look
+        self._cloud = Cloud(self._timeouts)
+        self._droplets = Droplets(self._cloud)
+        self._images = images.Snapshots(self._cloud, self._droplets)
+        self._catalogue = machine_types.Catalogue(
+            self._cloud, self._timeouts.price_cache
+        )
+        self.consistency_lag = self._timeouts.consistency_lag
+        self.poll_interval = self._timeouts.poll_interval
 
-    def offers(self, need: Requirements) -> Sequence[Offer]:
-        """Return the cheapest that fit, by price and then by region."""
-        if need.spot:
-            raise machine_types.no_spot(self._catalogue, need, self._wishes.all_regions)
-        # Before anything is begun; and again before anything is made.
-        self._check_deadline()
+    def offers(self, requirements: Requirements) -> Sequence[Offer]:
+        """Return the offers for the requirements, by price and then by region."""
+        if requirements.spot:
+            raise machine_types.no_spot(
+                self._catalogue, requirements, self._settings.all_regions
+            )
+        # Checked here, before any work, and again in `create`.
+        self._destroy_token()
         least = 0
-        if need.image is not None:
-            least = int(self._snapshot(need.image).get("min_disk_size") or 0)
-        return machine_types.candidates(
-            self._catalogue, need, self._wishes.all_regions, least
+        if requirements.image is not None:
+            least = int(self._snapshot(requirements.image).get("min_disk_size") or 0)
+        return machine_types.offers(
+            self._catalogue, requirements, self._settings.all_regions, least
         )
 
-    def also_refused(self, size: Offer, limit: str, other: Offer) -> bool:
-        """Tell whether another size is refused too: all are, or this one anywhere."""
-        return limit == ACCOUNT or other.type == size.type
+    def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
+        """Return whether *other* is refused too: any size, or this one anywhere."""
+        return limit == ACCOUNT or other.type == offer.type
 
     def egress_rate(self, place: str) -> float | None:
-        """
-        Return what a GB to the internet costs at most.
-
-        $0.01 a GiB beyond what the droplets of a month bring along, which is not
-        deducted here (DigitalOcean, "Bandwidth Billing", as of 2026).
-        """
-        return 0.01
+        """Return the highest price of a GB to the internet, in USD."""
+        return prices.EGRESS
 
     def base(self, name: str = "", arch: str = "") -> str:
-        """Name the image that a droplet starts from, and which of its versions."""
-        slug = creation.base_slug(name)
-        try:
-            image = self._calls.get(f"images/{slug}")["image"]
-        except Gone as error:
-            raise ProviderError(
-                f"DigitalOcean has no image {slug} any more",
-                next="another [image] base",
-            ) from error
-        return f"{slug} {image['id']}"
+        """Return the image that a droplet starts from, and its number."""
+        return base_images.exactly(self._cloud, name)
 
     def create(self, request: Request) -> Box:
-        """Make the droplet, its firewall first; see `Provider`."""
-        found = self._droplets.called(request.box)
+        """Create the firewall and then the droplet, or return the box."""
+        found = self._droplets.of_box(request.box)
         if found:
-            droplet = creation.only_one(self._calls, self._patience, request, found)
+            droplet = creation.only_one(self._cloud, request, found)
             return self._box(droplet)
-        self._check_deadline()
+        self._destroy_token()
         image = self._image_for(request)
         owner = request.tags.owner
-        key = ssh_keys.ensure(self._calls, owner, request.user_key)
-        said = creation.body(request, self._wishes, image, key)
-        self._wall_off(request)
+        key = ssh_keys.ensure(self._cloud, owner, request.user_key)
+        body = creation.body(request, self._settings, image, key)
+        self._create_firewall(request)
         try:
-            droplet = self._post(request, said)
+            droplet = self._post(request, body)
         except Unclear:
             raise
         except OneboxError:
-            network.remove(self._calls, request.box)
-            tag_api.forget(self._calls, [metadata.tag("box", request.box)])
+            network.remove(self._cloud, request.box)
+            tag_api.delete_unused(self._cloud, [metadata.tag("box", request.box)])
             raise
         self._remove_stale(owner)
         return self._box(droplet)
@@ -159,102 +156,97 @@ class DigitalOcean(Provider):
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return this owner's boxes; one call sees all regions."""
+        """Return this owner's boxes; one call lists those of all regions."""
         found: dict[str, Box] = {}
-        for droplet in self._droplets.owned(owner):
+        for droplet in self._droplets.of_owner(owner):
             box = self._read(droplet)
             if box is not None and box.tags.owner == owner:
                 found.setdefault(box.id, box)
         return list(found.values())
 
     def get(self, box: str, place: str = "") -> Box | None:
-        """Return this box as it is now, None if it is not there, or not yet."""
-        for droplet in self._droplets.called(box):
+        """Return this box, None if it does not exist, or does not show yet."""
+        for droplet in self._droplets.of_box(box):
             found = self._read(droplet)
             if found is not None:
                 return found
         return None
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Power a box on; its deadline is in its tags, which it reads as it boots."""
-        droplet = self._one(box)
+        """Power the box on; it reads the new deadline from its tags as it boots."""
+        droplet = self._droplets.owned(box)
         self._retag(droplet, "expires", repr(deadline))
-        number = int(droplet["id"])
-        droplet = power.start(self._calls, self._droplets, self._patience, number)
+        droplet = power.start(self._cloud, self._droplets, int(droplet["id"]))
         return self._box(droplet)
 
     def stop(self, box: Box) -> None:
-        """Shut the box down and wait until it is off; it is billed on."""
-        found = self._droplets.called(box.id)
+        """Shut the box down and wait; it is still billed in full."""
+        found = self._droplets.of_box(box.id)
         check_all(found, box.id, box.tags)
         for droplet in found:
-            power.stop(self._calls, self._droplets, self._patience, int(droplet["id"]))
+            power.stop(self._cloud, self._droplets, int(droplet["id"]))
 
     def delete(self, box: Box) -> None:
-        """Remove this one box and what was made for it, and see it gone."""
-        deletion.delete(self._calls, self._droplets, self._patience, box)
+        """Delete this one box with everything that belongs to it, and wait."""
+        deletion.delete(self._cloud, self._droplets, box)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
-        """Ask again for droplet, firewall, volumes and half-made snapshots."""
-        return deletion.leftovers(self._calls, self._droplets, box)
+        """Return the droplet, firewall, volumes and snapshots that still exist."""
+        return deletion.leftovers(self._cloud, self._droplets, box)
 
-    def free_things(
+    def free_objects(
         self, owner: str, gone: Collection[str] = (), *, everywhere: bool = False
-    ) -> Sequence[FreeThing]:
+    ) -> Sequence[FreeObject]:
         """Return the owner's firewalls and ssh key, and with *everywhere* its tag."""
         live = {box.id for box in self.find(owner)}
-        found = network.of_owner(self._calls, owner, live, gone)
+        found = network.of_owner(self._cloud, owner, live, gone)
         why = (
-            f"{formatting.first_names(sorted(live))} may be made again with it"
-            if live
-            else ""
+            f"{formatting.first_names(sorted(live))} may need it again" if live else ""
         )
-        for key in ssh_keys.of_owner(self._calls, owner):
-            found.append(FreeThing("ssh key", str(key["id"]), why=why))
-        word = metadata.tag("owner", owner)
-        if everywhere and tag_api.is_there(self._calls, word):
-            found.append(FreeThing("tag", word, why=TAG_STAYS))
+        for key in ssh_keys.of_owner(self._cloud, owner):
+            found.append(FreeObject("ssh key", str(key["id"]), why=why))
+        tag = metadata.tag("owner", owner)
+        if everywhere and tag_api.exists(self._cloud, tag):
+            why = "removing it could take it off a box that is being created"
+            found.append(FreeObject("tag", tag, why=why))
         return found
 
-    def remove_free(self, owner: str, thing: FreeThing) -> None:
-        """Remove a firewall or the ssh key of the owner's, unless a box needs it."""
+    def remove_free(self, owner: str, resource: FreeObject) -> None:
+        """Delete a firewall or the ssh key of the owner, unless a box needs it."""
         live = {box.id for box in self.find(owner)}
-        if thing.kind == "firewall":
-            network.remove_one(self._calls, owner, thing.id, live)
-        elif thing.kind == "ssh key":
+        if resource.kind == "firewall":
+            network.remove_one(self._cloud, owner, resource.id, live)
+        elif resource.kind == "ssh key":
             if live:
-                names = formatting.first_names(sorted(live))
-                raise ProviderError(f"{names} may need it")
-            ssh_keys.remove(self._calls, owner, thing.id)
+                raise ProviderError(
+                    f"{formatting.first_names(sorted(live))} may need it"
+                )
+            ssh_keys.remove(self._cloud, owner, resource.id)
         else:
-            super().remove_free(owner, thing)
+            super().remove_free(owner, resource)
 
     def images(self, owner: str) -> Sequence[Image]:
         """Return this owner's images, newest first."""
-        return images.of_owner(self._calls, owner)
+        return self._images.of_owner(owner)
 
     def save(self, box: Box, image: Image) -> Image:
         """Save a stopped box's disk as a snapshot."""
-        droplet = self._one(box)
-        if droplet["status"] != "off":
-            raise ProviderError(f"box {box.id} must be stopped before it is saved")
-        number = int(droplet["id"])
-        return images.save(self._calls, self._patience, number, box.id, image)
+        return self._images.save(box, image)
 
     def adopt_image(self, id: str, image: Image) -> Image:
-        """Make an image of ours of a snapshot that Packer has made."""
-        return images.adopt(self._calls, self._patience, id, image)
+        """Turn a snapshot that Packer created into *image*."""
+        return self._images.adopt(id, image)
 
     def delete_image(self, image: Image) -> None:
-        """Remove this one image; already gone is fine."""
-        images.delete(self._calls, self._patience, image)
+        """Delete this one image; one that is gone already is fine."""
+        self._images.delete(image)
 
     def console(self, box: Box) -> str:
-        """Say what can be said: the API shows no console."""
+        """Return the latest actions and the console's URL; the API has no console."""
         lines = []
-        for droplet in self._droplets.called(box.id):
+        for droplet in self._droplets.of_box(box.id):
             number = droplet["id"]
-            listed = self._calls.all(f"droplets/{number}/actions", "actions")
+            listed = self._cloud.all(f"droplets/{number}/actions", "actions")
             done = sorted(listed, key=lambda one: int(one["id"]))[-LAST_ACTIONS:]
             lines += [f"{one.get('type')}: {one.get('status')}" for one in done]
             lines.append(
@@ -264,97 +256,74 @@ class DigitalOcean(Provider):
         return "\n".join(lines)
 
     def checks(self) -> Sequence[Check]:
-        """Look for whatever would keep a box from coming up; never raises."""
-        found = doctor.look(
-            self._calls, self._catalogue, self._wishes, self._access.networks
+        """Check the token, limits, region, sizes and deadline."""
+        return doctor.checks(
+            self._cloud,
+            self._catalogue,
+            self._settings,
+            self._access,
+            self._destroy_token,
         )
-        try:
-            self._check_deadline()
-        except OneboxError as error:
-            if self._wishes.destroy_token:
-                found.append(Check("destroy token", False, error.message, error.next))
-        return found
 
     def set_host_key(self, box: Box, host_key: str) -> Box:
-        """Write the box's new host key into its tags."""
-        droplet = self._one(box)
-        self._retag(droplet, "hostkey", " ".join(host_key.split()[:2]))
-        now = self._droplets.numbered(int(droplet["id"]))
+        """Record the box's new host key in its tags."""
+        droplet = self._droplets.owned(box)
+        self._retag(droplet, "hostkey", without_comment(host_key))
+        now = self._droplets.by_number(int(droplet["id"]))
         if now is None:
-            raise Gone(f"box {box.id} is not there (any more)")
+            raise Gone(f"box {box.id} does not exist any more")
         return self._box(now)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Have the box's firewall let this machine's present address in."""
-        self._one(box)
+        """Open ssh to this machine's present address, and close it to the former."""
+        self._droplets.owned(box)
         networks = self._access.networks(refresh=True)
-        return network.ensure(self._calls, box.tags.owner, box.id, networks)
+        return network.ensure(self._cloud, box.tags.owner, box.id, networks)
 
     def policy(self) -> str:
         """Return the scopes that the token needs."""
-        return doctor.policy()
+        return policy.document()
 
     def now(self) -> float:
-        """Return the time by DigitalOcean's clock, once it has answered."""
-        return self._calls.time()
+        """Return the time by DigitalOcean's clock; the local one before a call."""
+        return self._cloud.clock()
 
     def post_boot_script(self, box: Box) -> bytes:
         """
-        Return what is to be run on a new box as root, over the verified connection.
+        Return the Python program that lets a new box delete itself, b"" for none.
 
-        It is a Python program that may hold a secret, for stdin; b"" if there is
-        nothing to do. A builder gets none: setting up wants to be root.
+        It holds a token, so it goes over stdin of the verified connection. A builder
+        gets none, because its set-up needs root, which the program takes away.
         """
-        if not self._wishes.destroy_token or box.tags.kind != "box":
+        if not self._settings.destroy_token or box.tags.kind != "box":
             return b""
-        return self_destroy.post_boot_script(self._destroy_token(), self._calls.address)
-
-    def _post(self, request: Request, said: Answer) -> Answer:
-        """Send the create call; once more if its ssh key was removed meanwhile."""
-        try:
-            return creation.post(
-                self._calls, self._droplets, self._patience, request, said
-            )
-        except UnknownKey:
-            # By another command of the owner's, with what was the last box.
-            ssh_keys.ensure(self._calls, request.tags.owner, request.user_key)
-        return creation.post(self._calls, self._droplets, self._patience, request, said)
-
-    def _wall_off(self, request: Request) -> None:
-        """Make the firewall; where that fails there is certainly no droplet."""
-        box, networks = request.box, self._access.networks()
-        try:
-            network.ensure(self._calls, request.tags.owner, box, networks)
-        except Unclear as error:
-            with suppress(ProviderError):
-                network.remove(self._calls, box)
-            raise ProviderError(
-                f"there is no firewall for {box}, so it was not made: {error.message}",
-                next="the same command again",
-            ) from error
-
-    def _check_deadline(self) -> None:
-        """Raise ConfigError unless somebody or something ends what we make."""
-        if self._wishes.destroy_token:
-            self._destroy_token()
-        elif not self._wishes.accept_no_watchdog:
-            raise ConfigError(doctor.NO_WATCHDOG, next=doctor.SAY_SO)
+        return self_destroy.post_boot_script(self._destroy_token(), self._cloud.address)
 
     def _destroy_token(self) -> str:
-        name = self._wishes.destroy_token
-        token = self._environ.get(name, "").strip()
-        if not token:
-            raise ConfigError(
-                f"[digitalocean] destroy_token names {name}, which is not set",
-                next=f"set {name} to a token with the scope droplet:delete alone",
-            )
-        if token == self._calls.secret:
-            raise ConfigError(
-                f"{name} holds the same token as {TOKEN}, and would put all of its "
-                "rights on the box",
-                next="make another one, with the scope droplet:delete alone",
-            )
-        return token
+        return deadline.destroy_token(self._settings, self._environ, self._cloud.secret)
+
+    def _post(self, request: Request, body: Answer) -> Answer:
+        """Send the create call, and repeat it if its ssh key was deleted meanwhile."""
+        try:
+            return creation.post(self._cloud, self._droplets, request, body)
+        except UnknownKey:
+            # Another command of the owner deleted it with the last box.
+            ssh_keys.ensure(self._cloud, request.tags.owner, request.user_key)
+        return creation.post(self._cloud, self._droplets, request, body)
+
+    def _create_firewall(self, request: Request) -> None:
+        """Create the firewall. Raises ProviderError: no droplet exists yet."""
+        box, networks = request.box, self._access.networks()
+        try:
+            network.ensure(self._cloud, request.tags.owner, box, networks)
+        except Unclear as error:
+            with suppress(ProviderError):
+                network.remove(self._cloud, box)
+            raise ProviderError(
+                f"there is no firewall for {box}, so the box was not created: "
+                f"{error.message}",
+                next="the same command again",
+            ) from error
 
     def _image_for(self, request: Request) -> str | int:
         least, image = 0, None
@@ -364,66 +333,45 @@ class DigitalOcean(Provider):
         disk = self._catalogue.disk(request.offer.type)
         creation.check_disk(request, disk, least)
         if image is None:
-            return creation.base_slug(request.base)
-        region = request.offer.place or self._wishes.all_regions[0]
-        images.bring(self._calls, self._patience, image, region)
+            return base_images.slug(request.base)
+        region = request.offer.place or self._settings.all_regions[0]
+        self._images.bring(image, region)
         return int(image["id"])
 
     def _snapshot(self, image: Image) -> Answer:
-        found = images.snapshot_of(self._calls, image.id)
-        if found is None:
+        found = self._images.own(image)
+        if not found:
             raise Gone(
                 f"there is no image {image.id} ({image.name}) on DigitalOcean",
                 next="inv image builds it again",
             )
-        return found
-
-    def _remove_stale(self, owner: str) -> None:
-        # What is left by a crash may stay a little longer if this fails.
-        with suppress(ProviderError):
-            network.remove_stale(
-                self._calls, owner, lambda: {box.id for box in self.find(owner)}
-            )
-
-    def _one(self, box: Box) -> Answer:
-        """Return the box's droplet. Raises `Gone`, or `NotAllowed` if it differs."""
-        found = self._droplets.called(box.id)
-        if not found:
-            raise Gone(f"box {box.id} is not there (any more)", next="inv status")
-        check_all(found, box.id, box.tags)
         return found[0]
 
+    def _remove_stale(self, owner: str) -> None:
+        # They are free of charge, so a failure can wait for the next command.
+        with suppress(ProviderError):
+            network.remove_stale(
+                self._cloud, owner, lambda: {box.id for box in self.find(owner)}
+            )
+
     def _retag(self, droplet: Answer, key: str, value: str) -> None:
-        """Replace what a droplet's tags say of one thing; the new comes first."""
+        """Replace the tag with this key; the new tag is added first."""
         new = metadata.tag(key, value)
-        present = [str(word).lower() for word in droplet.get("tags") or []]
-        start = f"onebox-{key}:"
-        old = [word for word in present if word.startswith(start) and word != new]
+        present = [str(tag).lower() for tag in droplet.get("tags") or []]
+        prefix = f"onebox-{key}:"
+        old = [tag for tag in present if tag.startswith(prefix) and tag != new]
         number = int(droplet["id"])
         if new not in present:
-            tag_api.put_on(self._calls, new, "droplet", number)
-        for word in old:
-            tag_api.take_off(self._calls, word, "droplet", number)
-        tag_api.forget(self._calls, old)
+            tag_api.add(self._cloud, new, "droplet", number)
+        for tag in old:
+            tag_api.remove(self._cloud, tag, "droplet", number)
+        tag_api.delete_unused(self._cloud, old)
 
     def _box(self, droplet: Answer) -> Box:
         box = self._read(droplet)
         if box is None:
-            raise NotAllowed(f"droplet {droplet['id']} has lost the tags of its box")
+            raise NotAllowed(f"droplet {droplet['id']} lacks the tags of its box")
         return box
 
     def _read(self, droplet: Answer) -> Box | None:
-        return as_box(droplet, self._wishes, self._notes(), self._calls.time())
-
-    def _notes(self) -> tuple[str, ...]:
-        if self._wishes.destroy_token:
-            notes = [
-                "at its deadline the box removes itself, with all that is on its disk",
-            ]
-        else:
-            notes = [
-                "at its deadline the box only powers itself off, and is billed on: "
-                "nothing but inv teardown or inv sweep ends that (inv sweep "
-                "--print-cron)",
-            ]
-        return (*notes, *self._access.notes)
+        return read_box(droplet, self._settings, self._notes, self._cloud.clock())

@@ -1,14 +1,13 @@
 """
-Have a box end itself at its deadline, where the user has given it the means.
+The program by which a box deletes itself at its deadline, if the user has set a token.
 
-A droplet that is powered off is billed on, so only a call of the API ends it.
-For that the box needs a token; it comes over the verified connection once the
-box is there, into memory that only root can read, and never into user data. A
-reboot forgets it. The box's user may not become root from then on, since a job
-that could would be able to read it.
+A droplet that is powered off is still billed, so only an API call ends the costs. The
+box needs a token for it. The token comes over the verified connection into memory that
+only root can read, never through user data, and a reboot erases it. From then on the
+box's user cannot become root, because a job with root could read the token.
 
-Powering such a box off before its deadline would only keep it from ending itself
-then: it is left on, unless no job was ever started on it, and is removed.
+A box with this token is not powered off before its deadline, unless no job was ever
+started on it: a powered-off box could not delete itself at its deadline.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from onebox.providers.kernel.user_data import ROOT, USER
 
 WHERE = "/run/onebox-end"
 
-# Runs as root on the box, instead of a plain power-off; see agent/watch.py.
+# Runs as root on the box in place of a plain power-off; see agent/watchdog.py.
 END = """\
 import json, os, subprocess, time, urllib.request
 
@@ -28,18 +27,18 @@ def ask(url, method, head):
     request = urllib.request.Request(url, method=method, headers=head)
     return opener.open(request, timeout=8).read(1 << 16)
 
-told = json.load(open("%(where)s/told"))
+access = json.load(open("%(where)s/access"))
 box = json.load(open("%(root)s/box.json"))
 jobs = os.path.isdir("%(root)s/jobs") and os.listdir("%(root)s/jobs")
 if jobs and time.time() < box["deadline"] - 1:
-    # Off is as dear as on, and whoever is off cannot end itself at its deadline.
+    # Off costs as much as on, and a box that is off cannot delete itself later.
     raise SystemExit(0)
-head = {"Authorization": "Bearer " + told["token"]}
+head = {"Authorization": "Bearer " + access["token"]}
 end = time.monotonic() + 25
 while time.monotonic() < end:
     try:
         number = ask("http://169.254.169.254/metadata/v1/id", "GET", {})
-        ask(told["api"] + "droplets/%%d" %% int(number), "DELETE", head)
+        ask(access["api"] + "droplets/%%d" %% int(number), "DELETE", head)
         time.sleep(5)
     except (OSError, ValueError):
         time.sleep(1)
@@ -48,12 +47,12 @@ subprocess.call(["systemctl", "poweroff"])
 
 _DELIVER = """\
 import json, os
-told = json.loads({told})
+files = json.loads({files})
 os.umask(0o077)
 os.makedirs({where}, exist_ok=True)
-for name in ("end.py", "told"):
+for name in ("end.py", "access"):
     with open({where} + "/" + name, "w") as file:
-        file.write(told[name])
+        file.write(files[name])
 for name in ("/etc/sudoers.d/90-{user}",):
     if os.path.exists(name):
         os.remove(name)
@@ -70,13 +69,13 @@ os.replace(path + ".new", path)
 
 def post_boot_script(token: str, api: str) -> bytes:
     """
-    Return the Python program that gives a box the means to end itself.
+    Return the Python program that enables a box to delete itself.
 
-    It is to be run once, as root, over the verified connection. It holds the
-    token: so it is told on stdin, and goes nowhere else.
+    It runs once, as root, over the verified connection. It holds the token, so it is
+    sent on stdin only.
     """
     end = END % {"where": WHERE, "root": ROOT}
-    told = {"end.py": end, "told": json.dumps({"token": token, "api": api})}
+    files = {"end.py": end, "access": json.dumps({"token": token, "api": api})}
     return _DELIVER.format(
-        told=repr(json.dumps(told)), where=repr(WHERE), root=repr(ROOT), user=USER
+        files=repr(json.dumps(files)), where=repr(WHERE), root=repr(ROOT), user=USER
     ).encode("ascii")

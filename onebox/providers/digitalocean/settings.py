@@ -13,27 +13,34 @@ from onebox.settings.kinds import BOOLEAN, STRING
 @dataclass(frozen=True)
 class Timeouts:
     """
-    How long to wait for what, in seconds.
+    How long to wait, in seconds, and how often to try.
 
-    *settle* is how long a list may lag behind, *look* the time between two polls.
-    *tries* counts attempts of a call that changes nothing, *creates* those of a create
-    call that the API answers with an error of its own.
+    *connect*, *read* and *request* limit one request: its connection, a silence, and
+    the whole of it. A request that may be repeated is tried *attempts* times, after a
+    pause of *first_pause* and then of twice as long, and for *throttled* in total
+    while the API throttles. A create call that the API answers with an error of its
+    own is tried *create_attempts* times.
+
+    *consistency_lag* is how long a list may lag behind, *poll_interval* the time
+    between two polls. *shutdown* is how long a droplet may take to shut down before
+    its power is cut; *action*, *image* and *deletion* limit the waits for these.
+    Prices are read again after *price_cache*.
     """
 
     connect: float = 10.0
     read: float = 30.0
-    whole: float = 120.0
-    tries: int = 5
-    pause: float = 0.5
-    limited: float = 180.0
-    settle: float = 60.0
-    creates: int = 4
-    look: float = 3.0
+    request: float = 120.0
+    attempts: int = 5
+    first_pause: float = 0.5
+    throttled: float = 180.0
+    create_attempts: int = 4
+    consistency_lag: float = 60.0
+    poll_interval: float = 3.0
     shutdown: float = 60.0
     action: float = 600.0
     image: float = 3600.0
-    gone: float = 240.0
-    prices: float = 300.0
+    deletion: float = 240.0
+    price_cache: float = 300.0
 
 
 @dataclass(frozen=True)

@@ -14,32 +14,32 @@ import hashlib
 from contextlib import suppress
 
 from onebox.errors import Gone, ProviderError
-from onebox.providers.digitalocean.client import Answer, Calls
-from onebox.providers.digitalocean.errors import Conflict
+from onebox.providers.digitalocean.client import Answer, Cloud
+from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.metadata import check_same_owner
 
 
-def ensure(calls: Calls, owner: str, public: str) -> str:
+def ensure(cloud: Cloud, owner: str, public: str) -> str:
     """Register the key in the account if it is not yet; return its fingerprint."""
     known = fingerprint(public)
     try:
-        calls.get(f"account/keys/{known}")
+        cloud.get(f"account/keys/{known}")
     except Gone:
         words = " ".join(public.split()[:2])
         # Registered by another command, or by a call whose response was lost.
-        with suppress(Conflict):
+        with suppress(Exists):
             body = {"name": _name(owner), "public_key": words}
-            calls.post("account/keys", body, again=True)
+            cloud.post("account/keys", body, again=True)
     return known
 
 
-def of_owner(calls: Calls, owner: str) -> list[Answer]:
+def of_owner(cloud: Cloud, owner: str) -> list[Answer]:
     """Return the keys that were registered for this owner."""
-    listed = calls.all("account/keys", "ssh_keys")
+    listed = cloud.all("account/keys", "ssh_keys")
     return [one for one in listed if one.get("name") == _name(owner)]
 
 
-def remove(calls: Calls, owner: str, id: str) -> None:
+def remove(cloud: Cloud, owner: str, id: str) -> None:
     """
     Remove one of the owner's keys; a key that is gone is no error.
 
@@ -47,9 +47,9 @@ def remove(calls: Calls, owner: str, id: str) -> None:
         NotAllowed: It was registered for another owner.
     """
     with suppress(Gone):
-        found = calls.get(f"account/keys/{id}")["ssh_key"]
+        found = cloud.get(f"account/keys/{id}")["ssh_key"]
         check_same_owner(f"ssh key {id}", str(found.get("name")), _name(owner))
-        calls.delete(f"account/keys/{id}")
+        cloud.delete(f"account/keys/{id}")
 
 
 def fingerprint(public: str) -> str:

@@ -1,1 +1,24 @@
-"""The provider `gcp`: boxes on Compute Engine, one concern a module."""
+"""
+The provider `gcp`: boxes that are instances of Google Compute Engine.
+
+* provider          the class `GCP`, which the table of providers names
+* settings          the table [gcp] of onebox.toml
+* sdk               import only the needed parts of Google's library
+* credentials       the application-default credentials, and the project
+* client            calls, retries and operations
+* errors            the meaning of Google's error codes
+* metadata          ownership labels, and the description of a box
+* instances         read an instance as a box
+* host_keys         the host key that a box publishes
+* base_images       the image that a name such as "ubuntu-24.04" stands for
+* network           firewall rules, ssh access
+* machine_types     the offers for some requirements
+* machine_families  what a family of machine types supports
+* prices            Google's price catalogue
+* creation          create an instance
+* power             stop and start, also as a smaller type
+* deletion          delete a box, and list what is left of it
+* images            saved images
+* doctor            the checks of `inv doctor`
+* policy            the minimal permissions
+"""

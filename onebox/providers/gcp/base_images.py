@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from onebox.errors import UsageError
-from onebox.providers.base import Request
 from onebox.providers.gcp import images, metadata
 from onebox.providers.gcp.client import Cloud
+from onebox.providers.values import Request
 
 DEFAULT = "ubuntu-24.04"
 _UBUNTU = re.compile(r"ubuntu-([0-9]{2})\.?(04|10)")
@@ -91,7 +91,7 @@ def exactly(cloud: Cloud, name: str, arch: str) -> str:
 def source(cloud: Cloud, request: Request) -> Source:
     """Return what a box is created from. Raises UsageError if it does not exist."""
     if request.image is not None:
-        return _of(cloud, request.image.id, images.read(cloud, request.image.id))
+        return _of(cloud, request.image.id, images.get(cloud, request.image.id))
     found = family(request.base, request.offer.arch)
     if found is None:
         return _of(cloud, request.base, _image(cloud, request.base))
@@ -100,7 +100,7 @@ def source(cloud: Cloud, request: Request) -> Source:
 
 def _image(cloud: Cloud, name: str) -> Any:
     try:
-        return images.read(cloud, name)
+        return images.get(cloud, name)
     except UsageError as error:
         raise UsageError(
             f"Google Cloud has no base and no image {name!r}",

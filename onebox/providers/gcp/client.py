@@ -1,14 +1,18 @@
 """
-Ask Compute Engine, so that every call ends: in an answer, or in an error of ours.
+The Compute Engine API client: each call ends in a response or in a OneboxError.
 
-Each call has a timeout. What may succeed later is tried again, after pauses that
-grow; a call that changes something carries one `requestId` through all its tries,
-so that it takes effect at most once, whichever of the answers was lost.
+Each call has a timeout, and is repeated as `kernel.retry` describes. A call that
+changes something carries the same `requestId` in all its attempts, so it takes effect
+at most once, whichever of the responses was lost.
+
+`google.api_core.retry.Retry` is not used: it ignores Retry-After, has one budget for
+throttled and for lost calls, and raises the refusal of a repetition although the lost
+attempt may have taken effect. The other clouds need the same policy without Google's
+library.
 """
 
 from __future__ import annotations
 
-import random
 import re
 import time
 import uuid
@@ -16,36 +20,37 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
-from onebox.errors import Gone, NotAllowed, OneboxError, Throttled, Unclear
+from onebox.errors import Gone, Unclear
 from onebox.providers.gcp import credentials, errors, sdk
 from onebox.providers.gcp.settings import Settings
 from onebox.providers.kernel.clock import ServerClock
+from onebox.providers.kernel.errors import Exists as Exists
+from onebox.providers.kernel.errors import RetryAfter
+from onebox.providers.kernel.retry import Retry
+from onebox.providers.kernel.wait import Poller
 
-# How often a call is made that gets no answer, and one that is told to wait.
-_TRIES_LOST = 4
-_TRIES_LATER = 8
-_LONGEST_PAUSE = 16.0
-# How soon, and then how often, an operation is looked at.
-_LOOK_FIRST = 0.4
-_LOOK_LATER = 2.0
 _OPERATION_SECONDS = 600.0
-# An operation that has just begun may not be known everywhere yet.
+# An operation that has just begun may be unknown at another of Google's servers.
 _NEW_SECONDS = 20.0
 
 
 class Cloud:
     """
-    Compute Engine as one account and one project see it.
+    Compute Engine with one account's credentials, in one project.
 
     Attributes:
         clock: Returns the time (epoch seconds) by Google's clock.
 
+        retry: When a call is repeated.
+
+        poller: The loop that waits for a change of state.
+
     Args:
-        clock: Returns the time here.
+        clock: Returns the time of this machine.
 
-        sleep: Waits; tests wait less.
+        sleep: Pauses for a number of seconds.
 
-        timeout: For how many seconds one call may be silent.
+        timeout: The longest silence during a call, in seconds.
     """
 
     def __init__(
@@ -58,18 +63,25 @@ class Cloud:
     ) -> None:
         self.settings = settings
         self.clock = ServerClock(clock)
-        self.sleep = sleep
+        self.retry = Retry(
+            sleep,
+            first_pause=0.5,
+            longest_pause=16.0,
+            throttled_seconds=120.0,
+            longest_demanded=16.0,
+        )
+        self.poller = Poller(sleep, first=0.4, longest=2.0)
         self._timeout = timeout
         self._clients: dict[str, Any] = {}
 
     @cached_property
     def account(self) -> credentials.Account:
-        """Return the credentials in use. Raises NotAllowed."""
+        """Return the credentials. Raises NotAllowed if there are none."""
         return credentials.find()
 
     @cached_property
     def project(self) -> str:
-        """Return the project in use. Raises UsageError if none is known."""
+        """Return the project. Raises UsageError if none is set."""
         return credentials.project(self.account, self.settings.project)
 
     def ask(self, service: str, method: str, doing: str, **fields: Any) -> Any:
@@ -77,38 +89,38 @@ class Cloud:
         Make a call that changes nothing.
 
         Args:
-            doing: What for, as in "looking for ob-1".
+            doing: What the call is for, as in "looking for ob-1".
 
         Raises:
-            Gone: What was asked for is not there.
+            Gone: The resource does not exist.
         """
         return self._call(service, method, doing, fields, changes=False)
 
     def ask_named(self, service: str, method: str, doing: str, **fields: Any) -> Any:
-        """Make a call about a name of the user's. Raises UsageError if it is wrong."""
+        """Make a call about a configured name. Raises UsageError if it is wrong."""
         return self._call(service, method, doing, fields, changes=False, named=True)
 
     def list(
         self, service: str, doing: str, method: str = "list", **fields: Any
     ) -> Iterator[Any]:
-        """Yield everything that a list holds, page after page."""
+        """Yield the items of all pages of a list."""
         for page in self._pages(service, method, doing, fields):
             yield from page.items
 
     def everywhere(self, service: str, doing: str, **fields: Any) -> Iterator[Any]:
         """
-        Yield what there is in all zones or regions, page after page.
+        Yield the items of all zones or regions.
 
         Raises:
-            Unclear: One of them cannot say what it holds.
+            Unclear: One of them does not answer, so its items are unknown.
         """
         for page in self._pages(service, "aggregated_list", doing, fields):
             for place, scope in page.items.items():
                 if scope.warning.code == "UNREACHABLE":
                     raise Unclear(
-                        f"{place} does not answer Google's own API ({doing}): what "
-                        "is there is not known",
-                        next="later, once more",
+                        f"{place} does not answer Google's own API ({doing}), so its "
+                        f"{service} are unknown",
+                        next="try again later",
                     )
                 yield from getattr(scope, service)
 
@@ -123,16 +135,17 @@ class Cloud:
         **fields: Any,
     ) -> Any:
         """
-        Begin to change something, and return the operation.
+        Make a call that changes something; return its operation.
 
         Args:
-            token: What makes this call and its repetitions one; random if "".
-                None where the method takes no request id.
+            token: The idempotency token of the call; a random one if "". None if the
+                method accepts no request id.
 
-            named: Names of the user's are in it; a wrong one is a UsageError.
+            named: The call names resources that the user has chosen, so a wrong name
+                is a UsageError.
 
         Raises:
-            Unclear: No answer came, in all tries.
+            Unclear: No attempt had a response, so the call may have taken effect.
         """
         if token is not None:
             fields["request_id"] = request_id(token)
@@ -149,35 +162,39 @@ class Cloud:
         Raises:
             ProviderError: It has failed.
 
-            Unclear: It is not done after so many seconds, or it is not known.
+            Unclear: It is not done after so many seconds, or is unknown.
         """
-        began, pause = time.monotonic(), _LOOK_FIRST
-        while _status(operation) != "DONE":
-            waited = time.monotonic() - began
-            if waited > seconds:
-                raise Unclear(
-                    f"{doing}: Google has not finished after {seconds:.0f} s "
-                    f"(operation {operation.name})",
-                    next="inv status tells whether it has later",
-                )
-            self.sleep(pause)
-            pause = min(pause * 1.3, _LOOK_LATER)
+        began = time.monotonic()
+        # The first look is at the response of the call itself.
+        responses = [operation]
+
+        def look() -> Any:
             try:
-                operation = self._look(operation, doing)
+                latest = responses.pop() if responses else self._look(operation, doing)
             except Gone as error:
-                if waited > _NEW_SECONDS:
+                if time.monotonic() - began > _NEW_SECONDS:
                     raise Unclear(error.message, next="inv status") from error
-        if operation.error.errors or operation.http_error_status_code:
-            raise errors.of_operation(operation.error.errors, doing)
+                return None
+            return latest if _status(latest) == "DONE" else None
+
+        done = self.poller.until(look, seconds)
+        if done is None:
+            raise Unclear(
+                f"{doing}: Google has not finished after {seconds:.0f} s "
+                f"(operation {operation.name})",
+                next="inv status shows whether it has finished since",
+            )
+        if done.error.errors or done.http_error_status_code:
+            raise errors.of_operation(done.error.errors, doing)
 
     def do(self, service: str, method: str, doing: str, **fields: Any) -> None:
-        """Change something, and wait until that is done."""
+        """Make a call that changes something, and wait until that is done."""
         self.wait(self.change(service, method, doing, **fields), doing)
 
     def _look(self, operation: Any, doing: str) -> Any:
         place: dict[str, str] = {}
         kind = "global"
-        # A shared network's rules are made in its own project.
+        # The rules of a shared network are created in the project that owns it.
         project = re.search(r"/projects/([^/]+)/", operation.self_link)
         if project:
             place["project"] = project[1]
@@ -197,8 +214,8 @@ class Cloud:
         token = ""
         while True:
             more = {"page_token": token} if token else {}
-            asked = {**fields, **more}
-            page = self._call(service, method, doing, asked, changes=False, named=True)
+            query = {**fields, **more}
+            page = self._call(service, method, doing, query, changes=False, named=True)
             yield page
             token = page.next_page_token
             if not token:
@@ -215,19 +232,18 @@ class Cloud:
         named: bool = False,
     ) -> Any:
         request = {"project": self.project, **fields}
-        lost = tries = 0
-        while True:
+
+        def attempt() -> Any:
             try:
                 call = getattr(self._client(service), method)
                 return call(request=request, timeout=self._timeout, retry=None)
-            except sdk.failures() as error:
-                failure = errors.of_call(error, doing, changes=changes)
-                tries += 1
-                lost += failure.lost
-                spent = tries >= _TRIES_LATER or lost >= _TRIES_LOST
-                if not failure.again or spent:
-                    raise _error(failure, named, lost, changes) from error
-                self.sleep(_pause(tries, failure.wait))
+            except sdk.failures() as cause:
+                error = errors.of_call(cause, doing, changes=changes, named=named)
+                error.__cause__ = cause
+                pause = errors.retry_after(cause)
+                raise (error if pause is None else RetryAfter(error, pause)) from cause
+
+        return self.retry.call(attempt)
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:
@@ -236,46 +252,24 @@ class Cloud:
                 credentials=self.account.credentials,
                 client_options={"api_endpoint": endpoint} if endpoint else None,
             )
-            sdk.listen(client, self.clock.heard)
+            sdk.listen(client, self.clock.correct)
             self._clients[service] = client
         return self._clients[service]
 
 
 def request_id(token: str) -> str:
-    """Return the UUID that makes one call of a token, or a new one."""
+    """Return a token as the UUID that Google expects; a random one for ""."""
     return str(uuid.uuid5(_SPACE, token) if token else uuid.uuid4())
 
 
 def last(url: str) -> str:
-    """Return the name at the end of a resource's address."""
+    """Return the name at the end of a resource's URL."""
     return url.rpartition("/")[2]
-
-
-class Exists(OneboxError):
-    """What was to be made is there already, or something of its name."""
-
-
-def _error(
-    failure: errors.Failure, named: bool, lost: int, changes: bool
-) -> OneboxError:
-    if failure.status == 409:
-        return Exists(failure.error.message)
-    if changes and lost and isinstance(failure.error, (NotAllowed, Throttled)):
-        # An earlier try got no answer: it may have done what it was to do.
-        return Unclear(failure.error.message, next=failure.error.next)
-    return errors.wrong_name(failure) if named else failure.error
 
 
 def _status(operation: Any) -> str:
     return str(getattr(operation.status, "name", operation.status))
 
 
-def _pause(tries: int, wait: float | None) -> float:
-    """Return how long to wait: what the server says, else up to twice as long."""
-    if wait is not None:
-        return min(wait, _LONGEST_PAUSE)
-    return random.uniform(0, min(0.5 * 2**tries, _LONGEST_PAUSE))  # noqa: S311 - no secret
-
-
-# Any constant: so that a box id is the same UUID everywhere.
+# Constant, so that a token gives the same UUID on every machine.
 _SPACE = uuid.UUID("6f6e6562-6f78-5000-8000-676370000000")

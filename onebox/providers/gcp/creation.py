@@ -1,4 +1,4 @@
-"""Make an instance: everything that it needs and is goes into the one call."""
+"""Create an instance: one call holds everything that it needs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
-from onebox.providers.base import HostKey, Request
 from onebox.providers.gcp import (
     base_images,
+    deletion,
     instances,
     machine_families,
     metadata,
     network,
 )
 from onebox.providers.gcp.client import Cloud, Exists
-from onebox.providers.gcp.deletion import clear
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import user_data
+from onebox.providers.values import HostKey, Request
 
-# How much later than the box itself Google stops it; and what Google allows.
+# Google enforces the deadline this much later than the box itself.
 _GRACE_SECONDS = 900
+# Google's limits for the run time.
 _SHORTEST, _LONGEST = 30, 120 * 86400
-# For so long a box that was surely made may be missing.
+# The longest time that a created instance may be missing in Google's answers.
 _LAG_SECONDS = 20.0
 _GIB = 1 << 30
 
@@ -46,31 +47,31 @@ def launch(
     clock: Callable[[], float] = time.time,
 ) -> Any:
     """
-    Return the instance of this request, made now or before.
+    Return the instance of this request, created now or before.
 
     Raises:
-        ProviderError: It was not made, and nothing of it is left.
+        ProviderError: It was not created, and nothing of it is left.
 
-        Unclear: It may have been made.
+        Unclear: It may have been created.
 
-        NotAllowed: There is another one of that name.
+        NotAllowed: An instance of this name belongs to another box.
     """
-    doing = f"making box {request.box} in {request.offer.place}"
+    doing = f"creating box {request.box} in {request.offer.place}"
     source = base_images.source(cloud, request)
     opening = rules.open(request.tags.owner)
     try:
         _insert(cloud, rules, request, source, doing, clock())
         rules.wait(opening)
-        instance = _made(cloud, request, doing)
-        # Another command may have removed the rules with its own last box.
+        instance = _created(cloud, request, doing)
+        # Another command may have deleted the rules with the owner's last box.
         rules.wait(rules.open(request.tags.owner))
     except Unclear:
         raise
     except OneboxError as error:
         _undo(cloud, request, error)
-        # The next candidate, elsewhere, wants the same rules.
+        # After these errors the next offer is tried, with the same rules.
         if not isinstance(error, (NoCapacity, QuotaExceeded)):
-            # They cost nothing: should they stay, the next teardown removes them.
+            # Rules are free of charge: the next teardown deletes them if this fails.
             with contextlib.suppress(OneboxError):
                 rules.wait(opening)
                 rules.close(request.tags.owner)
@@ -86,9 +87,9 @@ def _insert(
     doing: str,
     now: float,
 ) -> None:
-    """Have the instance made, unless there is one of that name."""
+    """Create the instance, unless one of this name exists."""
     try:
-        begun = cloud.change(
+        operation = cloud.change(
             "instances",
             "insert",
             doing,
@@ -98,23 +99,23 @@ def _insert(
             instance_resource=body(cloud, rules, request, source, now),
         )
     except Exists:
-        # By this request's first life, or by somebody else: its labels will tell.
+        # An earlier attempt created it, or another owner: `_created` checks that.
         return
-    cloud.wait(begun, doing)
+    cloud.wait(operation, doing)
 
 
 def _undo(cloud: Cloud, request: Request, error: OneboxError) -> None:
     """
-    Remove what a failed launch has made of this box.
+    Delete what a failed launch has created.
 
     Raises:
-        Unclear: It is not known whether anything is left.
+        Unclear: Something may be left.
     """
     try:
-        clear(cloud, request.box, request.tags, request.offer.place)
+        deletion.delete(cloud, request.box, request.tags, request.offer.place)
     except (NotAllowed, UsageError):
-        # Somebody else's, so it stays; or who may not look, or looks in a zone that
-        # is none, has made nothing either.
+        # Not ours, or we lack permission, or the zone does not exist: in each case we
+        # created nothing.
         return
     except OneboxError as second:
         raise Unclear(
@@ -124,30 +125,26 @@ def _undo(cloud: Cloud, request: Request, error: OneboxError) -> None:
         ) from second
 
 
-def _made(cloud: Cloud, request: Request, doing: str) -> Any:
-    """Return the instance as it is, if it is this request's."""
-    until = time.monotonic() + _LAG_SECONDS
-    while True:
+def _created(cloud: Cloud, request: Request, doing: str) -> Any:
+    """Return the new instance, after checking that it is this request's."""
+
+    def look() -> Any:
+        zone, name = request.offer.place, request.box
         try:
-            instance = cloud.ask(
-                "instances",
-                "get",
-                doing,
-                zone=request.offer.place,
-                instance=request.box,
-            )
-            break
-        except Gone as error:
-            if time.monotonic() > until:
-                raise Unclear(
-                    f"{doing}: Google says that it was made, and does not show it",
-                    next="inv status",
-                ) from error
-            cloud.sleep(1.0)
-    if not metadata.belongs(instance.labels, request.box, request.tags):
+            return cloud.ask("instances", "get", doing, zone=zone, instance=name)
+        except Gone:
+            return None
+
+    instance = cloud.poller.until(look, _LAG_SECONDS)
+    if instance is None:
+        raise Unclear(
+            f"{doing}: Google reports it as created, but does not show it",
+            next="inv status",
+        )
+    if not metadata.is_owned(instance.labels, request.box, request.tags):
         raise NotAllowed(
-            f"there is an instance {request.box} already, and it is not ours",
-            next="once more: another name is taken then",
+            f"an instance {request.box} exists already, and belongs to another owner",
+            next="try again: the box gets another name then",
         )
     return instance
 
@@ -159,15 +156,15 @@ def body(
     source: base_images.Source,
     now: float,
 ) -> dict[str, Any]:
-    """Return what `instances.insert` is given."""
+    """Return the body of `instances.insert`."""
     zone, settings = request.offer.place, cloud.settings
     owned = metadata.labels(request.box, request.tags)
-    wanted = math.ceil((request.disk or settings.disk) / _GIB)
+    gigabytes = math.ceil((request.disk or settings.disk) / _GIB)
     kind = machine_families.disk(request.offer.type, settings.disk_type)
     notes = []
     if kind != settings.disk_type:
-        said = f"{request.offer.type} takes no {settings.disk_type}"
-        notes.append(f"the disk is {kind}: {said}")
+        why = f"{request.offer.type} does not support {settings.disk_type}"
+        notes.append(f"the disk is {kind}: {why}")
     notes += rules.access.notes
     return {
         "name": request.box,
@@ -182,23 +179,23 @@ def body(
                 "initialize_params": {
                     "disk_name": request.box,
                     "source_image": source.address,
-                    "disk_size_gb": max(wanted, source.size),
+                    "disk_size_gb": max(gigabytes, source.size),
                     "disk_type": f"zones/{zone}/diskTypes/{kind}",
-                    # A disk does not inherit its instance's labels.
+                    # A disk does not inherit the labels of its instance.
                     "labels": owned,
                 },
             }
         ],
         "network_interfaces": [_interface(cloud, rules, zone)],
         "scheduling": scheduling(
-            request.offer.type, request.offer.spot, request.arming.deadline, now
+            request.offer.type, request.offer.spot, request.boot_config.deadline, now
         ),
         "metadata": {"items": _items(request, source, notes)},
     }
 
 
 def scheduling(type_: str, spot: bool, deadline: float, now: float) -> dict[str, Any]:
-    """Return how long the instance runs at most, and what ends it before."""
+    """Return the run-time limit of an instance, and how it ends."""
     seconds = math.ceil(deadline - now) + _GRACE_SECONDS
     return {
         "provisioning_model": "SPOT" if spot else "STANDARD",
@@ -206,7 +203,7 @@ def scheduling(type_: str, spot: bool, deadline: float, now: float) -> dict[str,
             "MIGRATE" if machine_families.moves(type_) and not spot else "TERMINATE"
         ),
         "automatic_restart": False,
-        # The disk stays: outputs may still be on it.
+        # Stopping keeps the disk: outputs may still be on it.
         "instance_termination_action": "STOP",
         "max_run_duration": {"seconds": min(max(seconds, _SHORTEST), _LONGEST)},
     }
@@ -214,35 +211,37 @@ def scheduling(type_: str, spot: bool, deadline: float, now: float) -> dict[str,
 
 def _interface(cloud: Cloud, rules: network.Rules, zone: str) -> dict[str, Any]:
     settings = cloud.settings
-    found: dict[str, Any] = {"network": rules.network}
+    interface: dict[str, Any] = {"network": rules.network}
     if settings.subnet:
-        found["subnetwork"] = settings.subnet
+        interface["subnetwork"] = settings.subnet
         if "/" not in settings.subnet:
             region = f"projects/{cloud.project}/regions/{region_of(zone)}"
-            found["subnetwork"] = f"{region}/subnetworks/{settings.subnet}"
+            interface["subnetwork"] = f"{region}/subnetworks/{settings.subnet}"
     if not settings.private:
-        found["access_configs"] = [{"name": "External NAT", "type_": "ONE_TO_ONE_NAT"}]
-    return found
+        interface["access_configs"] = [
+            {"name": "External NAT", "type_": "ONE_TO_ONE_NAT"}
+        ]
+    return interface
 
 
 def _items(
     request: Request, source: base_images.Source, notes: list[str]
 ) -> list[dict[str, str]]:
-    """Return the instance's metadata: what it is, who may come in, how it is armed."""
+    """Return the metadata items: description, ssh key, and the boot program."""
     user = user_data.USER
     items = {
-        metadata.RECORD: instances.record(request, source.system, notes),
+        metadata.RECORD: instances.request_record(request, source.system, notes),
         "ssh-keys": f"{user}:{' '.join(request.user_key.split()[:2])} {user}",
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",
         "enable-guest-attributes": "TRUE",
         "serial-port-enable": "FALSE",
     }
-    # It makes a host key of its own, and publishes the public half.
+    # The box generates its own host key, and publishes the public half.
     request = dataclasses.replace(request, host_key=HostKey("", ""))
     if source.cloud_init:
-        told = user_data.user_data(request, notice="gce", host_key=False)
-        items["user-data"] = told.decode("ascii")
+        text = user_data.user_data(request, notice="gce", host_key=False)
+        items["user-data"] = text.decode("ascii")
     else:
         items["startup-script"] = user_data.startup_script(request, notice="gce")
     return [{"key": key, "value": value} for key, value in items.items()]

@@ -1,4 +1,4 @@
-"""Find the credentials that Google's own tools would use, and the project."""
+"""Find the application-default credentials of Google's own tools, and the project."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 @dataclass(frozen=True)
 class Account:
-    """Whose credentials these are; *project* is the one they name, if any."""
+    """Credentials for Google; *project* is the one that they name, if any."""
 
     credentials: Any = field(repr=False)
     project: str
 
     @property
     def who(self) -> str:
-        """Say what kind of credentials they are, and whose."""
+        """Return the kind of the credentials, and their account."""
         email = getattr(self.credentials, "service_account_email", "")
         if email and email != "default":
             return f"service account {email}"
@@ -37,10 +37,10 @@ class Account:
 
     @property
     def expires(self) -> float | None:
-        """Return when (epoch seconds) they end for good, None if they renew."""
+        """Return when the credentials expire (epoch seconds), None if they renew."""
         expiry = getattr(self.credentials, "expiry", None)
-        # Only a login that came without the means to renew itself ends so.
-        renews = getattr(self.credentials, "refresh_token", "by its own means")
+        # Only a login without a refresh token cannot be renewed.
+        renews = getattr(self.credentials, "refresh_token", "by other means")
         if expiry is None or renews:
             return None
         return float(expiry.replace(tzinfo=timezone.utc).timestamp())
@@ -56,28 +56,28 @@ def find() -> Account:
     auth = sdk.auth()
     try:
         with warnings.catch_warnings():
-            # Of a login without a quota project: it works for Compute Engine.
+            # It warns about a login without a quota project, which is enough here.
             warnings.simplefilter("ignore")
             credentials, project = auth.default(scopes=[_SCOPE])
     except sdk.failures() as error:
         raise errors.no_credentials(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        # A key file that is no key: whatever its parser stumbled over.
+        # The library raises any of these for a file that is not a key file.
         raise errors.no_credentials(f"{type(error).__name__}: {error}") from error
     return Account(credentials, str(project or ""))
 
 
-def project(account: Account, said: str) -> str:
+def project(account: Account, configured: str) -> str:
     """
-    Return the project to work in: what onebox.toml says, else the credentials.
+    Return the project of onebox.toml, else that of the credentials.
 
     Raises:
         UsageError: Neither names one.
     """
-    if said or account.project:
-        return said or account.project
+    if configured or account.project:
+        return configured or account.project
     raise UsageError(
-        "it is not known which project of Google Cloud to use",
+        "no project of Google Cloud is set",
         next='set project = "…" in [gcp] of onebox.toml, or: '
         "gcloud config set project …",
     )

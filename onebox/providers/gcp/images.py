@@ -1,9 +1,10 @@
-"""Save a stopped box's disk as an image; find, take over and delete images."""
+"""Saved images in Google Cloud: images of the project, with labels of onebox."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onebox.errors import (
@@ -14,25 +15,29 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
-from onebox.providers.base import Box, Image
 from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, Exists
-from onebox.providers.gcp.deletion import own
 from onebox.providers.gcp.settings import region_of
+from onebox.providers.kernel.clock import epoch_seconds
+from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.values import Box, Image
 
 _ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
-# A big disk takes its time.
+# A large disk takes long to copy.
 _SAVE_SECONDS = 3600.0
 _ADDRESS = re.compile(r"(?:.*/)?projects/([^/]+)/global/images/(family/)?([^/]+)")
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
-def read(cloud: Cloud, image: str) -> Any:
+def get(cloud: Cloud, image: str) -> Any:
     """
-    Return the resource of an image: a name, or the address of any, or of a family.
+    Return the resource of an image.
+
+    Args:
+        image: A name in the project, or the address of an image or of a family.
 
     Raises:
-        UsageError: It is not there.
+        UsageError: It does not exist.
     """
     shared = _ADDRESS.fullmatch(image)
     name = shared[3] if shared else image
@@ -55,7 +60,7 @@ def read(cloud: Cloud, image: str) -> Any:
 
 
 def address(cloud: Cloud, image: str) -> str:
-    """Return what a disk is told to be made from."""
+    """Return the address of an image, as a new disk needs it."""
     shared = _ADDRESS.fullmatch(image)
     if shared:
         return image[image.index("projects/") :]
@@ -63,168 +68,149 @@ def address(cloud: Cloud, image: str) -> str:
 
 
 def project_of(cloud: Cloud, image: str) -> str:
-    """Return the project that an image is in."""
+    """Return the project of an image."""
     shared = _ADDRESS.fullmatch(image)
     return shared[1] if shared else cloud.project
 
 
-def all_of(cloud: Cloud, owner: str) -> list[Image]:
-    """Return an owner's images, newest first."""
-    found = [
-        _image(resource)
-        for resource in cloud.list(
+@dataclass(frozen=True)
+class ProjectImages(ImageStore[Any]):
+    """The saved images of the project. The id of an image is its name."""
+
+    cloud: Cloud
+
+    def of_owner(self, owner: str) -> list[Image]:
+        """Return an owner's images that a box can start from, newest first."""
+        found = self.cloud.list(
             "images", "looking for images", filter=metadata.owned_by(owner)
         )
-        # Others are being made, or have failed: no box can start from them.
-        if resource.status in ("READY", "")
-    ]
-    ours = [one for one in found if one is not None and one.tags.owner == owner]
-    return sorted(ours, key=lambda image: image.created, reverse=True)
-
-
-def save(cloud: Cloud, box: Box, image: Image) -> Image:
-    """
-    Save the disk of a stopped box, in the box's region.
-
-    Raises:
-        ProviderError: The box runs, or saving has failed; then no image is left.
-    """
-    present = _present(cloud, image)
-    if present is not None:
-        return present
-    instance = own(cloud, box.id, box.tags, box.place)
-    if instance is None:
-        raise Gone(f"box {box.id} is not there any more", next="inv image --rebuild")
-    if instances.state(instance) != "stopped":
-        raise ProviderError(f"box {box.id} must be stopped before it is saved")
-    disk = next(disk.source for disk in instance.disks if disk.boot)
-    doing = f"saving {box.id} as image {image.id}"
-    system = instances.read_record(instance).get("system", "")
-    try:
-        begun = cloud.change(
-            "images",
-            "insert",
-            doing,
-            token=f"{image.id} {instance.id}",
-            image_resource={
-                "name": image.id,
-                "family": _family(image),
-                "description": _record(image, str(system)),
-                "source_disk": disk[disk.index("projects/") :],
-                "labels": _labels(image),
-                # Else it is kept in several countries, at a higher price.
-                "storage_locations": [region_of(box.place)],
-            },
+        images = [self.read(one) for one in found if self.is_ready(one)]
+        return newest_first(
+            image for image in images if image is not None and image.tags.owner == owner
         )
-        cloud.wait(begun, doing, _SAVE_SECONDS)
-    except (Exists, Unclear):
-        # Made by this request before, or by somebody else: it says so itself.
-        pass
-    except OneboxError:
-        # An image whose making has failed stays, and is billed, if it is left.
-        delete(cloud, image)
-        raise
-    saved = _present(cloud, image)
-    if saved is None:
-        raise Unclear(f"{doing}: Google does not show it", next="inv image --list")
-    return saved
 
+    def find(self, image_id: str) -> Sequence[Any]:
+        """Return the image of this name, if it exists."""
+        doing = f"looking for image {image_id}"
+        try:
+            return [self.cloud.ask("images", "get", doing, image=image_id)]
+        except Gone:
+            return []
 
-def adopt(cloud: Cloud, artifact: str, image: Image) -> Image:
-    """
-    Make an image of the project, that Packer has built, one of ours.
+    def check_owner(self, resource: Any, image: Image) -> None:
+        """Raise NotAllowed unless a resource is this image of this owner."""
+        if not metadata.is_owned(resource.labels, image.id, image.tags):
+            raise NotAllowed(
+                f"image {image.id} carries other labels than expected: it was not "
+                "touched"
+            )
 
-    It keeps its name, which is its id from then on.
-
-    Raises:
-        NotAllowed: It is another owner's already.
-    """
-    resource = read(cloud, artifact)
-    image = replace(image, id=resource.name)
-    doing = f"taking over image {image.id}"
-    before = metadata.tags(resource.labels, metadata.read_record(resource.description))
-    if before is not None and not metadata.same(before, image.tags):
-        raise NotAllowed(f"image {image.id} belongs to another box already")
-    # The labels come last: until they are there, this is done again.
-    if before is None:
-        cloud.do(
-            "images",
-            "patch",
-            doing,
-            image=image.id,
-            image_resource={
-                "family": _family(image),
-                "description": _record(image, ""),
-            },
+    def read(self, resource: Any) -> Image | None:
+        """Return a resource as an image, None if it is not one of onebox's."""
+        record = metadata.read_record(resource.description)
+        tags = metadata.read_tags(resource.labels, record)
+        if tags is None:
+            return None
+        recipe = resource.labels.get("onebox-recipe", "")
+        return Image(
+            id=resource.name,
+            name=record.get("image-name", resource.name),
+            recipe=record.get("recipe", metadata.decoded(recipe)),
+            created=epoch_seconds(resource.creation_timestamp),
+            stored=int(resource.archive_size_bytes),
+            arch=_ARCHES.get(resource.architecture, ""),
+            tags=tags,
+            base=record.get("base", ""),
+            disk=int(resource.disk_size_gb) << 30,
         )
-        cloud.do(
+
+    def is_ready(self, resource: Any) -> bool:
+        """Return whether a disk can be created from an image."""
+        return resource.status in ("READY", "")
+
+    def create(self, box: Box, image: Image) -> None:
+        """Save the disk of a stopped box, in the region of the box, and wait."""
+        instance = instances.find_owned(self.cloud, box.id, box.tags, box.place)
+        if instance is None:
+            raise Gone(
+                f"box {box.id} does not exist any more", next="inv image --rebuild"
+            )
+        if instances.state(instance) != "stopped":
+            raise ProviderError(f"box {box.id} must be stopped before it is saved")
+        disk = next(disk.source for disk in instance.disks if disk.boot)
+        doing = f"saving {box.id} as image {image.id}"
+        system = instances.read_record(instance).get("system", "")
+        try:
+            operation = self.cloud.change(
+                "images",
+                "insert",
+                doing,
+                token=f"{image.id} {instance.id}",
+                image_resource={
+                    "name": image.id,
+                    "family": _family(image),
+                    "description": metadata.image_record(image, system),
+                    "source_disk": disk[disk.index("projects/") :],
+                    "labels": _labels(image),
+                    # By default Google stores it in several countries, which costs
+                    # more.
+                    "storage_locations": [region_of(box.place)],
+                },
+            )
+            self.cloud.wait(operation, doing, _SAVE_SECONDS)
+        except (Exists, Unclear):
+            # An earlier attempt, or another owner, created it: `wait` checks that.
+            return
+        except OneboxError:
+            # Google keeps an image whose creation failed, and bills it.
+            self.delete(image)
+            raise
+
+    def wait(self, image: Image) -> Any:
+        """Return the resource if it is ready; `create` has waited for it."""
+        return next(filter(self.is_ready, self.own(image)), None)
+
+    def remove(self, resource: Any) -> None:
+        """Delete an image; one that is gone already is fine."""
+        name = resource.name
+        try:
+            self.cloud.do("images", "delete", f"deleting image {name}", image=name)
+        except Gone:
+            return
+
+    def artifact(self, name: str) -> Any:
+        """Return the image that Packer built in the project. Raises UsageError."""
+        return get(self.cloud, name)
+
+    def mark(self, resource: Any, image: Image) -> Any:
+        """Write description and labels of this image, unless they are there."""
+        if self.read(resource) is not None:
+            return resource
+        doing, name = f"adopting image {resource.name}", resource.name
+        description = {
+            "family": _family(image),
+            "description": metadata.image_record(image, ""),
+        }
+        self.cloud.do("images", "patch", doing, image=name, image_resource=description)
+        # The labels last: without them an adoption after a crash starts again.
+        self.cloud.do(
             "images",
             "set_labels",
             doing,
-            # Instead, the fingerprint keeps it from being done twice.
+            # The method takes no token. The fingerprint rejects a second change.
             token=None,
-            resource=image.id,
+            resource=name,
             global_set_labels_request_resource={
                 "labels": {**resource.labels, **_labels(image)},
                 "label_fingerprint": resource.label_fingerprint,
             },
         )
-    return _image(read(cloud, image.id)) or image
+        return get(self.cloud, name)
 
-
-def delete(cloud: Cloud, image: Image) -> None:
-    """
-    Delete this one image; already gone is fine.
-
-    Raises:
-        NotAllowed: It carries other tags.
-    """
-    if _present(cloud, image, any_state=True) is None:
-        return
-    try:
-        cloud.do("images", "delete", f"deleting image {image.id}", image=image.id)
-    except Gone:
-        return
-
-
-def _present(cloud: Cloud, image: Image, *, any_state: bool = False) -> Image | None:
-    """Return the image of this id, None if there is none, or none that is ready."""
-    try:
-        resource = cloud.ask(
-            "images", "get", f"looking for image {image.id}", image=image.id
-        )
-    except Gone:
-        return None
-    if not metadata.belongs(resource.labels, image.id, image.tags):
-        raise NotAllowed(
-            f"image {image.id} carries other labels than expected: it is not touched"
-        )
-    if resource.status not in ("READY", "") and not any_state:
-        return None
-    return _image(resource)
-
-
-def _image(resource: Any) -> Image | None:
-    told = metadata.read_record(resource.description)
-    tags = metadata.tags(resource.labels, told)
-    if tags is None:
-        return None
-    recipe = resource.labels.get("onebox-recipe", "")
-    return Image(
-        id=resource.name,
-        name=told.get("image-name", resource.name),
-        recipe=str(told.get("recipe", metadata.decoded(recipe))),
-        created=instances.moment(resource.creation_timestamp),
-        stored=int(resource.archive_size_bytes),
-        arch=_ARCHES.get(resource.architecture, ""),
-        tags=tags,
-        base=str(told.get("base", "")),
-        disk=int(resource.disk_size_gb) << 30,
-    )
-
-
-def _record(image: Image, system: str) -> str:
-    return metadata.image_record(image, system)
+    def adopt(self, artifact: str, image: Image) -> Image:
+        """Turn an image of the project into *image*, under the name that it has."""
+        name = self.artifact(artifact).name
+        return super().adopt(artifact, replace(image, id=name))
 
 
 def _labels(image: Image) -> dict[str, str]:
@@ -233,6 +219,6 @@ def _labels(image: Image) -> dict[str, str]:
 
 
 def _family(image: Image) -> str:
-    """Return the name that all images of one recipe's line share."""
+    """Return the family that all images of one recipe share."""
     text = f"onebox-{image.tags.owner}-{image.tags.project}-{image.name}".lower()
     return re.sub(r"[^a-z0-9-]+", "-", text)[:63].strip("-")

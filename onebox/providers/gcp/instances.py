@@ -1,16 +1,17 @@
-"""Compute Engine instances, read as boxes."""
+"""Find Compute Engine instances, and read them as boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
-from onebox.providers.base import Box, BoxState, Request
-from onebox.providers.gcp import metadata as metadata_module
-from onebox.providers.gcp.client import last
+from onebox.errors import Gone, NotAllowed, UsageError
+from onebox.providers.gcp import metadata
+from onebox.providers.gcp.client import Cloud, last
+from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.metadata import BoxMetadata
+from onebox.providers.values import Box, BoxState, Request, Tags
 
 _STATES: dict[str, BoxState] = {
     "PENDING": "starting",
@@ -28,10 +29,42 @@ _STATES: dict[str, BoxState] = {
 }
 
 
-def record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
+def find(cloud: Cloud, box: str, place: str = "") -> Any:
+    """Return the instance of this box id, None if it does not exist."""
+    doing = f"looking for box {box}"
+    if place:
+        try:
+            return cloud.ask("instances", "get", doing, zone=place, instance=box)
+        except Gone as error:
+            # If the project or the zone is what does not exist, the box still may.
+            if f"/instances/{box}'" in error.message:
+                return None
+            advice = "check [gcp] in onebox.toml"
+            raise UsageError(error.message, next=advice) from error
+    found = cloud.everywhere("instances", doing, filter=f'name = "{box}"')
+    return next((one for one in found if one.name == box), None)
+
+
+def find_owned(cloud: Cloud, box: str, tags: Tags, place: str = "") -> Any:
+    """
+    Return the instance of this box, None if it does not exist.
+
+    Raises:
+        NotAllowed: It carries the labels of another box.
+    """
+    found = find(cloud, box, place)
+    if found is not None and not metadata.is_owned(found.labels, box, tags):
+        raise NotAllowed(
+            f"instance {box} carries other labels than box {box}: it was not touched",
+            next="inv sweep lists your boxes",
+        )
+    return found
+
+
+def request_record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
     """Return the record of the instance that a request creates."""
     # The guest makes its own host key, see `host_keys`; the keys are in user data.
-    box = replace(
+    stored = replace(
         BoxMetadata.of_request(request),
         system=system,
         notes=tuple(notes),
@@ -39,7 +72,7 @@ def record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
         bootstrap_key=False,
         user_key="",
     )
-    return metadata_module.box_record(box)
+    return metadata.box_record(stored)
 
 
 def state(instance: Any) -> BoxState:
@@ -47,22 +80,22 @@ def state(instance: Any) -> BoxState:
     return _STATES.get(str(instance.status), "starting")
 
 
-def box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
+def read_box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
     """
     Return an instance as a box, None if it is not onebox's.
 
-    A running instance without a known host key is still starting: a client could
-    not tell it from an impostor.
+    A running instance without a known host key is still starting, because a client
+    could not verify it.
     """
-    stored = read(instance)
+    stored = read_metadata(instance)
     if stored is None:
         return None
     now = state(instance)
     if now == "running" and not host_key:
         now = "starting"
     offer = replace(
-        stored.size,
-        name=stored.size.name or last(instance.machine_type),
+        stored.offer,
+        name=stored.offer.name or last(instance.machine_type),
         type=last(instance.machine_type),
         spot=instance.scheduling.provisioning_model == "SPOT",
         place=last(instance.zone),
@@ -70,35 +103,27 @@ def box(instance: Any, host_key: str = "", why: str = "") -> Box | None:
     return stored.to_box(
         state=now,
         offer=offer,
-        created=moment(instance.creation_timestamp),
+        created=epoch_seconds(instance.creation_timestamp),
         host=_host(instance),
         host_key=host_key,
         why=why if now in ("stopping", "stopped") else "",
     )
 
 
-def read(instance: Any) -> BoxMetadata | None:
+def read_metadata(instance: Any) -> BoxMetadata | None:
     """Return the metadata of an instance, None if it is not onebox's."""
-    return metadata_module.read(instance.labels, read_record(instance))
+    return metadata.read(instance.labels, read_record(instance))
 
 
 def read_record(instance: Any) -> dict[str, str]:
     """Return the pairs in an instance's record, which its labels may contradict."""
-    text = metadata(instance).get(metadata_module.RECORD, "")
-    return metadata_module.read_record(text)
+    text = items(instance).get(metadata.RECORD, "")
+    return metadata.read_record(text)
 
 
-def metadata(instance: Any) -> dict[str, str]:
+def items(instance: Any) -> dict[str, str]:
     """Return an instance's metadata items."""
     return {item.key: item.value for item in instance.metadata.items}
-
-
-def moment(timestamp: str) -> float:
-    """Return seconds since the epoch, 0 for an empty timestamp."""
-    if not timestamp:
-        return 0.0
-    # Python before 3.11 does not read a Z.
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
 
 
 def _host(instance: Any) -> str:

@@ -73,7 +73,7 @@ def plain(type_: str) -> bool:
     return family(type_) is not None and len(parts) == 3 and parts[2].isdigit()
 
 
-def disk(type_: str, wanted: str) -> str:
-    """Return the kind of boot disk for a type: *wanted* if the type supports it."""
+def disk(type_: str, preferred: str) -> str:
+    """Return the kind of boot disk for a type: *preferred* if the type supports it."""
     found = family(type_)
-    return wanted if found is None or wanted in found.disks else found.disks[0]
+    return preferred if found is None or preferred in found.disks else found.disks[0]

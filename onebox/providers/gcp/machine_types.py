@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from onebox.errors import UsageError
 from onebox.providers import costs
-from onebox.providers.base import Offer, Requirements
 from onebox.providers.costs import Cost
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.machine_families import FAMILIES, disk, family, plain
 from onebox.providers.gcp.prices import Prices
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import ranking
+from onebox.providers.values import Offer, Requirements
 
 # At most so many types are offered, each in every zone: if none of these has
 # capacity, the user should know that soon.
@@ -22,7 +22,7 @@ _MOST_TYPES = 8
 _ARCHES = ("X86_64", "ARM64")
 
 
-def find(cloud: Cloud, prices: Prices, need: Requirements) -> list[Offer]:
+def offers(cloud: Cloud, prices: Prices, requirements: Requirements) -> list[Offer]:
     """
     Return the offers for a size, best first.
 
@@ -30,25 +30,35 @@ def find(cloud: Cloud, prices: Prices, need: Requirements) -> list[Offer]:
         UsageError: No type fits; the message names the nearest.
     """
     zones = _zones(cloud)
-    offers = [offer for zone in zones for offer in _in_zone(cloud, zone, need)]
-    fitting = [offer for offer in offers if _fits(offer, need)]
+    offers = [offer for zone in zones for offer in _in_zone(cloud, zone, requirements)]
+    fitting = [offer for offer in offers if _fits(offer, requirements)]
     if not fitting:
-        raise _no_fit(cloud, zones, need, offers)
+        raise _no_fit(cloud, zones, requirements, offers)
     order = list(FAMILIES)
     # Where prices are unknown, the order of the families decides.
     fitting.sort(
         key=lambda offer: order.index(_name(offer)) if family(offer.type) else 0
     )
     priced = [
-        ranking.ranked(_priced(cloud, prices, fitting, need, spot), need)
-        for spot in ranking.markets(need)
+        ranking.ranked(
+            _priced(cloud, prices, fitting, requirements, spot), requirements
+        )
+        for spot in ranking.markets(requirements)
     ]
-    return [offer for part in priced for offer in _first_types(part, need)]
+    return [offer for part in priced for offer in _first_types(part, requirements)]
 
 
-def in_zone(cloud: Cloud, prices: Prices, zone: str, need: Requirements) -> list[Offer]:
+def in_zone(
+    cloud: Cloud, prices: Prices, zone: str, requirements: Requirements
+) -> list[Offer]:
     """Return all types of a zone that are large enough, of any family, unordered."""
-    return _priced(cloud, prices, _in_zone(cloud, zone, need), need, need.spot)
+    return _priced(
+        cloud,
+        prices,
+        _in_zone(cloud, zone, requirements),
+        requirements,
+        requirements.spot,
+    )
 
 
 def _zones(cloud: Cloud) -> list[str]:
@@ -64,22 +74,24 @@ def _zones(cloud: Cloud) -> list[str]:
     ]
 
 
-def _in_zone(cloud: Cloud, zone: str, need: Requirements | None) -> list[Offer]:
+def _in_zone(cloud: Cloud, zone: str, requirements: Requirements | None) -> list[Offer]:
     """Return the types of a zone that have a name or are large enough, unpriced."""
-    if need is None:
+    if requirements is None:
         fields = {}
-    elif need.types:
-        fields = {"filter": " OR ".join(f'(name = "{name}")' for name in need.types)}
+    elif requirements.types:
+        fields = {
+            "filter": " OR ".join(f'(name = "{name}")' for name in requirements.types)
+        }
     else:
-        least = math.ceil(need.memory / (1 << 20))
-        enough = f"(guestCpus >= {need.cpus}) AND (memoryMb >= {least})"
+        least = math.ceil(requirements.memory / (1 << 20))
+        enough = f"(guestCpus >= {requirements.cpus}) AND (memoryMb >= {least})"
         fields = {"filter": enough}
     found = cloud.list(
         "machine_types", f"looking at machine types in {zone}", zone=zone, **fields
     )
     return [
         Offer(
-            name=need.name if need else "",
+            name=requirements.name if requirements else "",
             type=one.name,
             cpus=one.guest_cpus,
             memory=one.memory_mb << 20,
@@ -93,23 +105,23 @@ def _in_zone(cloud: Cloud, zone: str, need: Requirements | None) -> list[Offer]:
     ]
 
 
-def _fits(offer: Offer, need: Requirements) -> bool:
-    if need.types:
-        boots = not need.image or need.image.arch in ("", offer.arch)
-        return offer.type in need.types and boots
-    return plain(offer.type) and ranking.fits(offer, need)
+def _fits(offer: Offer, requirements: Requirements) -> bool:
+    if requirements.types:
+        boots = not requirements.image or requirements.image.arch in ("", offer.arch)
+        return offer.type in requirements.types and boots
+    return plain(offer.type) and ranking.fits(offer, requirements)
 
 
-def _first_types(offers: Sequence[Offer], need: Requirements) -> list[Offer]:
+def _first_types(offers: Sequence[Offer], requirements: Requirements) -> list[Offer]:
     types = list(dict.fromkeys(offer.type for offer in offers))[:_MOST_TYPES]
-    return [offer for offer in offers if need.types or offer.type in types]
+    return [offer for offer in offers if requirements.types or offer.type in types]
 
 
 def _priced(
     cloud: Cloud,
     prices: Prices,
     offers: Sequence[Offer],
-    need: Requirements,
+    requirements: Requirements,
     spot: bool,
 ) -> list[Offer]:
     """Return offers with the prices of machine, disk and address."""
@@ -119,8 +131,8 @@ def _priced(
         dict.fromkeys(region_of(offer.place) for offer in offers),
         {disk(offer.type, settings.disk_type) for offer in offers},
     )
-    least = need.image.disk if need.image else 0
-    disk_gib = math.ceil(max(need.disk or settings.disk, least) / (1 << 30))
+    least = requirements.image.disk if requirements.image else 0
+    disk_gib = math.ceil(max(requirements.disk or settings.disk, least) / (1 << 30))
     found = []
     for offer in offers:
         region, gib = region_of(offer.place), offer.memory / (1 << 30)
@@ -149,19 +161,24 @@ def _priced(
 
 
 def _no_fit(
-    cloud: Cloud, zones: Sequence[str], need: Requirements, offers: Iterable[Offer]
+    cloud: Cloud,
+    zones: Sequence[str],
+    requirements: Requirements,
+    offers: Iterable[Offer],
 ) -> UsageError:
     places = ", ".join(zones)
     arches = {offer.arch for offer in offers}
-    if arches and need.types:
-        return ranking.wrong_arch(need.types, ", ".join(sorted(arches)), need)
+    if arches and requirements.types:
+        return ranking.wrong_arch(
+            requirements.types, ", ".join(sorted(arches)), requirements
+        )
     every = _in_zone(cloud, zones[0], None) if zones else []
-    if need.types:
-        names = " or ".join(need.types)
+    if requirements.types:
+        names = " or ".join(requirements.types)
         return ranking.no_such_type(places, names, [offer.type for offer in every])
-    arch = ranking.arch_of(need)
+    arch = ranking.arch_of(requirements)
     usual = [offer for offer in every if plain(offer.type) and offer.arch == arch]
-    return ranking.no_fit(places, need, usual)
+    return ranking.no_fit(places, requirements, usual)
 
 
 def _name(offer: Offer) -> str:

@@ -13,10 +13,10 @@ import json
 import string
 from collections.abc import Mapping
 
-from onebox.providers.base import Image, Tags
 from onebox.providers.kernel import metadata as kernel
 from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import BoxMetadata
+from onebox.providers.values import Image, Tags
 
 RECORD = "onebox"
 PREFIX = "onebox-"
@@ -46,14 +46,9 @@ def labels(box: str, tags: Tags) -> dict[str, str]:
     }
 
 
-def belongs(found: Mapping[str, str], box: str, tags: Tags) -> bool:
+def is_owned(found: Mapping[str, str], box: str, tags: Tags) -> bool:
     """Return whether labels are those of this box of this owner."""
     return kernel.is_owned(found, _identity(box, tags))
-
-
-def same(one: Tags, other: Tags) -> bool:
-    """Return whether two objects have the same owner, project, name and kind."""
-    return kernel.is_owned(kernel.identity(one), kernel.identity(other))
 
 
 def pairs(labels: Mapping[str, str], record: Mapping[str, str]) -> dict[str, str]:
@@ -74,7 +69,7 @@ def read(labels: Mapping[str, str], record: Mapping[str, str]) -> BoxMetadata | 
     return BoxMetadata.from_pairs(pairs(labels, record))
 
 
-def tags(labels: Mapping[str, str], record: Mapping[str, str]) -> Tags | None:
+def read_tags(labels: Mapping[str, str], record: Mapping[str, str]) -> Tags | None:
     """Return whose an object is, None if it is not onebox's."""
     return kernel.read_tags(pairs(labels, record))
 

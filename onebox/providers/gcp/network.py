@@ -35,14 +35,14 @@ class Rules:
     The firewall rules of one network.
 
     Args:
-        address: Returns this machine's public address.
+        my_ip: Returns this machine's public address.
     """
 
-    def __init__(self, cloud: Cloud, address: Callable[[], str]) -> None:
+    def __init__(self, cloud: Cloud, my_ip: Callable[[], str]) -> None:
         self._cloud = cloud
         settings = cloud.settings
         self.access = SSHAccess(
-            ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=address
+            ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=my_ip
         )
 
     @property
@@ -62,7 +62,7 @@ class Rules:
             name += "-" + hashlib.sha256(self.network.encode()).hexdigest()[:6]
         return f"onebox-{name}"
 
-    def open(self, owner: str, *, anew: bool = False) -> list[Any]:
+    def open(self, owner: str, *, refresh: bool = False) -> list[Any]:
         """
         Begin to create or correct the two rules; return the operations.
 
@@ -72,10 +72,10 @@ class Rules:
         Raises:
             UsageError: This machine's address is not certain.
         """
-        networks = self.access.networks(refresh=anew)
+        networks = self.access.networks(refresh=refresh)
         present = self._present(owner)
         begun = []
-        for rule in self._wanted(owner, networks):
+        for rule in self._expected(owner, networks):
             found = present.get(rule["name"])
             if found is None:
                 begun += self._change("insert", rule)
@@ -103,7 +103,7 @@ class Rules:
             self.wait(self.open(owner))
 
     def of_owner(self, owner: str) -> list[str]:
-        """Return the names of the owner's rules, for whatever network."""
+        """Return the names of the owner's rules, in all networks."""
         listed = self._cloud.list(
             "firewalls", "looking at firewall rules", **self._place()
         )
@@ -133,11 +133,11 @@ class Rules:
             # Another command has begun to create a box in between.
             self.wait(self.open(owner))
 
-    def left(self, owner: str) -> list[str]:
+    def names(self, owner: str) -> list[str]:
         """Return the names of the rules that still exist."""
         return list(self._present(owner))
 
-    def _wanted(self, owner: str, networks: tuple[str, ...]) -> list[dict[str, Any]]:
+    def _expected(self, owner: str, networks: tuple[str, ...]) -> list[dict[str, Any]]:
         """Return the two rules, as the API expects them."""
         tag = self.tag(owner)
         common = {
@@ -226,17 +226,17 @@ def _owner(rule: Any) -> str:
     return ""
 
 
-def _agrees(found: Any, wanted: dict[str, Any]) -> bool:
+def _agrees(found: Any, expected: dict[str, Any]) -> bool:
     """Return whether a rule needs no correction."""
     ports = [
         (one.I_p_protocol, list(one.ports)) for one in (*found.allowed, *found.denied)
     ]
     return (
         ports == [("tcp", ["22"])]
-        and bool(found.allowed) == ("allowed" in wanted)
-        and list(found.source_ranges) == wanted["source_ranges"]
-        and list(found.target_tags) == wanted["target_tags"]
-        and found.priority == wanted["priority"]
-        and last(found.network) == last(wanted["network"])
+        and bool(found.allowed) == ("allowed" in expected)
+        and list(found.source_ranges) == expected["source_ranges"]
+        and list(found.target_tags) == expected["target_tags"]
+        and found.priority == expected["priority"]
+        and last(found.network) == last(expected["network"])
         and not found.disabled
     )

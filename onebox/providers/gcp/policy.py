@@ -49,7 +49,7 @@ PERMISSIONS = (
 )
 
 
-def policy() -> str:
+def document() -> str:
     """Return a role with these permissions, as `gcloud iam roles create` expects it."""
     head = (
         "# gcloud iam roles create onebox --project=PROJECT --file=THIS_FILE\n"

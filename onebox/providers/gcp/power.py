@@ -1,4 +1,4 @@
-"""Stop an instance, start it again with a new deadline, say why it has stopped."""
+"""Stop an instance, start it with a new deadline, and find out why it has stopped."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from onebox.errors import Gone, NotAllowed, ProviderError
-from onebox.providers.base import Box
-from onebox.providers.gcp import instances, metadata, smaller_type
+from onebox.errors import Gone, NoCapacity, NotAllowed, ProviderError
+from onebox.providers.gcp import instances, metadata
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.creation import scheduling
-from onebox.providers.gcp.deletion import own
+from onebox.providers.gcp.machine_families import plain
+from onebox.providers.gcp.machine_types import in_zone
 from onebox.providers.gcp.prices import Prices
+from onebox.providers.kernel.clock import epoch_seconds
+from onebox.providers.values import Box, Offer, Requirements
 
-# What starts a box anew, as Google calls it in its own operations.
+# The type of Google's own operation that preempts an instance.
 _PREEMPTED = "compute.instances.preempted"
+# The metadata items with the program that enforces the deadline on the box.
 _ARMED = ("user-data", "startup-script")
-# Google stops at the deadline later than the box itself would.
+# A stop that is this close to the deadline counts as caused by it.
 _CLOSE_SECONDS = 90.0
+# Enough to read a disk and send it.
+_RESCUE_CPUS, _RESCUE_MEMORY = 2, 4 << 30
 
 
 def stop(cloud: Cloud, box: Box) -> None:
-    """Stop the instance and wait until it has; one that is gone has stopped."""
-    found = own(cloud, box.id, box.tags, box.place)
+    """Stop the instance of a box and wait; one that is gone is fine."""
+    found = instances.find_owned(cloud, box.id, box.tags, box.place)
     if found is None or instances.state(found) == "stopped":
         return
     try:
@@ -42,82 +48,137 @@ def start(
     clock: Callable[[], float],
 ) -> None:
     """
-    Arm a stopped instance for another deadline, then start it.
+    Start a stopped instance with a new deadline (epoch seconds).
+
+    A spot instance without capacity starts as the smallest type of its family, which
+    can read the disk and the job's checkpoints on it.
 
     Raises:
-        Gone: It is not there any more.
+        Gone: It does not exist any more.
 
-        NoCapacity: There is no room for it, nor for a small one with its disk.
+        NoCapacity: There is no capacity for the smallest type either.
     """
-    found = own(cloud, box.id, box.tags, box.place)
+    found = instances.find_owned(cloud, box.id, box.tags, box.place)
     if found is None:
-        raise Gone(f"box {box.id} is not there any more", next="inv provision")
+        raise Gone(f"box {box.id} does not exist any more", next="inv provision")
     if instances.state(found) == "stopping":
-        # A stop that is under way must be over before anything may be changed.
+        # Nothing can be changed before the stop has ended.
         cloud.do("instances", "stop", f"waiting for {box.id} to stop", **_at(found))
     elif instances.state(found) != "stopped":
         return
-    doing = f"arming {box.id} anew"
-    spot = found.scheduling.provisioning_model == "SPOT"
-    cloud.do(
-        "instances",
-        "set_scheduling",
-        doing,
-        scheduling_resource=scheduling(
-            last(found.machine_type), spot, deadline, clock()
-        ),
-        **_at(found),
-    )
-    cloud.do(
-        "instances",
-        "set_metadata",
-        doing,
-        metadata_resource={
-            "fingerprint": found.metadata.fingerprint,
-            "items": _items(found, deadline),
-        },
-        **_at(found),
-    )
-    cloud.do(
-        "instances",
-        "set_labels",
-        doing,
-        instances_set_labels_request_resource={
-            "labels": {**found.labels, metadata.EXPIRES: str(int(deadline))},
-            "label_fingerprint": found.label_fingerprint,
-        },
-        **_at(found),
-    )
-
-    def begin() -> None:
-        cloud.do("instances", "start", f"starting {box.id}", **_at(found))
-
-    smaller_type.start(cloud, prices, found, begin)
+    _set_deadline(cloud, found, deadline, clock())
+    try:
+        _begin(cloud, found)
+    except NoCapacity as error:
+        smaller = _smallest_offer(cloud, prices, found)
+        if not _is_spot(found) or smaller is None:
+            raise
+        _set_type(cloud, found, smaller, error)
+        _begin(cloud, found)
 
 
 def why(cloud: Cloud, instance: Any) -> str:
-    """Say why an instance has stopped, as far as that is known."""
+    """Return why an instance has stopped, "" if that is unknown."""
     if instances.state(instance) not in ("stopping", "stopped"):
         return ""
-    since = instances.moment(instance.last_start_timestamp)
-    stopped = instances.moment(instance.last_stop_timestamp)
+    since = epoch_seconds(instance.last_start_timestamp)
+    stopped = epoch_seconds(instance.last_stop_timestamp)
     try:
-        kinds = _kinds(cloud, instance, since)
+        types = _operation_types(cloud, instance, since)
     except NotAllowed:
-        # Who may not look at operations still may see boxes.
+        # The permission for operations is not needed to see instances.
         return ""
-    if _PREEMPTED in kinds:
+    if _PREEMPTED in types:
         return "preempted"
-    stored = instances.read(instance)
-    if "stop" in kinds:
+    if "stop" in types:
         return "stopped"
+    stored = instances.read_metadata(instance)
     if stored is not None and stopped >= stored.deadline - _CLOSE_SECONDS:
         return "deadline"
     return "poweroff" if instances.state(instance) == "stopped" else ""
 
 
-def _kinds(cloud: Cloud, instance: Any, since: float) -> list[str]:
-    """Return what has happened to an instance since then, as Google calls it."""
+def _set_deadline(cloud: Cloud, instance: Any, deadline: float, now: float) -> None:
+    """Set the deadline in Google's schedule, the box's own program and the labels."""
+    doing = f"setting the deadline of {instance.name}"
+    type_ = last(instance.machine_type)
+    limits = scheduling(type_, _is_spot(instance), deadline, now)
+    place = _at(instance)
+    cloud.do("instances", "set_scheduling", doing, scheduling_resource=limits, **place)
+    _set_items(cloud, instance, _items_until(instance, deadline), doing)
+    cloud.do(
+        "instances",
+        "set_labels",
+        doing,
+        instances_set_labels_request_resource={
+            "labels": {**instance.labels, metadata.EXPIRES: str(int(deadline))},
+            "label_fingerprint": instance.label_fingerprint,
+        },
+        **place,
+    )
+
+
+def _begin(cloud: Cloud, instance: Any) -> None:
+    cloud.do("instances", "start", f"starting {instance.name}", **_at(instance))
+
+
+def _smallest_offer(cloud: Cloud, prices: Prices, instance: Any) -> Offer | None:
+    """Return the smallest offer of an instance's family, None if it is that already."""
+    type_, zone = last(instance.machine_type), last(instance.zone)
+    family = type_.partition("-")[0]
+    requirements = Requirements(type_, _RESCUE_CPUS, _RESCUE_MEMORY, spot=True)
+    fitting = [
+        offer
+        for offer in in_zone(cloud, prices, zone, requirements)
+        if offer.type.partition("-")[0] == family and plain(offer.type)
+    ]
+    smallest = min(fitting, key=lambda offer: (offer.cpus, offer.memory), default=None)
+    return None if smallest is None or smallest.type == type_ else smallest
+
+
+def _set_type(cloud: Cloud, instance: Any, offer: Offer, error: NoCapacity) -> None:
+    """Change the machine type of a stopped instance, and record why."""
+    doing = f"changing the machine type of {instance.name}"
+    place = _at(instance)
+    cloud.do(
+        "instances",
+        "set_machine_type",
+        doing,
+        instances_set_machine_type_request_resource={
+            "machine_type": f"zones/{last(instance.zone)}/machineTypes/{offer.type}"
+        },
+        **place,
+    )
+    instance = cloud.ask("instances", "get", doing, **place)
+    stored = instances.read_metadata(instance)
+    if stored is not None:
+        changed = replace(
+            stored,
+            offer=replace(offer, name=stored.offer.name),
+            notes=(*stored.notes, f"it is a {offer.type} now: {error.message}"),
+            rescue=True,
+        )
+        items = instances.items(instance)
+        items[metadata.RECORD] = metadata.box_record(changed)
+        _set_items(cloud, instance, items, doing)
+
+
+def _set_items(cloud: Cloud, instance: Any, items: dict[str, str], doing: str) -> None:
+    """Replace the metadata items of an instance, unless they changed meanwhile."""
+    cloud.do(
+        "instances",
+        "set_metadata",
+        doing,
+        metadata_resource={
+            "fingerprint": instance.metadata.fingerprint,
+            "items": [{"key": key, "value": value} for key, value in items.items()],
+        },
+        **_at(instance),
+    )
+
+
+def _operation_types(cloud: Cloud, instance: Any, since: float) -> list[str]:
+    """Return the types of the operations on an instance since then (epoch seconds)."""
     found = cloud.list(
         "zone_operations",
         f"asking why {instance.name} has stopped",
@@ -127,38 +188,42 @@ def _kinds(cloud: Cloud, instance: Any, since: float) -> list[str]:
     return [
         operation.operation_type
         for operation in found
-        if instances.moment(operation.insert_time) >= since
+        if epoch_seconds(operation.insert_time) >= since
     ]
 
 
-def _items(instance: Any, deadline: float) -> list[dict[str, str]]:
-    """Return the instance's metadata with another deadline in it."""
-    items = instances.metadata(instance)
-    stored = instances.read(instance)
+def _items_until(instance: Any, deadline: float) -> dict[str, str]:
+    """Return the metadata items of an instance with another deadline."""
+    items = instances.items(instance)
+    stored = instances.read_metadata(instance)
     if stored is None:
         raise ProviderError(
-            f"the deadline of {instance.name} is not recorded: it is not started",
+            f"the deadline of {instance.name} is not recorded: it was not started",
             next="inv teardown, then inv run",
         )
     items[metadata.RECORD] = metadata.box_record(stored.with_deadline(deadline))
     for key in _ARMED:
         if key in items:
             items[key] = _rearmed(items[key], stored.deadline, deadline, instance.name)
-    return [{"key": key, "value": value} for key, value in items.items()]
+    return items
 
 
 def _rearmed(script: str, before: float, deadline: float, box: str) -> str:
-    """Return a script with the deadline replaced: exact, and in whole seconds."""
+    """Return a script with the deadline replaced, exact and in whole seconds."""
     old = rf"(?<![\w.]){re.escape(json.dumps(before))}(?![\w.])"
     script, exact = re.subn(old, json.dumps(deadline), script)
     old = rf"(?<![\w.]){math.ceil(before)}(?![\w.])"
     script, whole = re.subn(old, str(math.ceil(deadline)), script)
     if not (exact and whole):
         raise ProviderError(
-            f"the deadline of {box} cannot be changed: it is not started",
+            f"the deadline of {box} cannot be changed: it was not started",
             next="inv teardown, then inv run",
         )
     return script
+
+
+def _is_spot(instance: Any) -> bool:
+    return bool(instance.scheduling.provisioning_model == "SPOT")
 
 
 def _at(instance: Any) -> dict[str, str]:

@@ -62,7 +62,7 @@ class Prices:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._known: dict[_Key, float] = {}
-        self._asked: set[_Key] = set()
+        self._requested: set[_Key] = set()
         self.problem = ""
 
     def load(
@@ -73,7 +73,7 @@ class Prices:
     ) -> None:
         """Request these prices; a failure leaves them unknown."""
         regions = list(regions)
-        wanted = {
+        required = {
             (family, region, spot, part)
             for family in families
             if family in FAMILIES
@@ -82,12 +82,12 @@ class Prices:
             for part in _MACHINE
         }
         kinds = [kind for kind in disks if kind in _DISKS.values()]
-        wanted |= {(kind, at, False, "Disk") for kind in kinds for at in regions}
+        required |= {(kind, at, False, "Disk") for kind in kinds for at in regions}
         if kinds:
-            wanted |= {("", _GLOBAL, spot, "Address") for spot in (False, True)}
-        if wanted <= self._asked:
+            required |= {("", _GLOBAL, spot, "Address") for spot in (False, True)}
+        if required <= self._requested:
             return
-        self._asked |= wanted
+        self._requested |= required
         settings = self._cloud.settings
         if settings.endpoint and not settings.billing_endpoint:
             self.problem = (
@@ -98,9 +98,9 @@ class Prices:
         try:
             for page in self._pages():
                 for key, price in _read(page.get("skus", ())):
-                    if key in wanted:
+                    if key in required:
                         self._known[key] = price
-                if wanted <= self._known.keys():
+                if required <= self._known.keys():
                     return
         except _failures() as error:
             self.problem = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,10 +1,10 @@
 """
-Load Google's library: the parts in use, and while something else happens.
+Import only the needed parts of Google's library, in the background.
 
-`google.cloud.compute_v1` imports more than a hundred services as soon as any of
-them is wanted, which costs more than a second of CPU. So the package itself is
-run only when somebody asks for a name in it (what Python 3.15 does by itself for
-packages that ask for it, as this one does); its submodules are imported as usual.
+Importing `google.cloud.compute_v1` imports more than a hundred services, which takes
+more than a second of CPU time. Here the package's own code runs only when a name in
+it is used (Python 3.15 does this by itself for packages that request it, as this one
+does). Its submodules are imported as usual.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any
 from onebox.providers import with_bytecode
 
 _PACKAGE = "google.cloud.compute_v1"
-# What every command needs.
+# Every command needs these services.
 _FIRST = ("instances", "zone_operations")
 _lock = threading.RLock()
 _early: list[threading.Thread] = []
 
 
 def require() -> None:
-    """Raise ImportError if the library is not installed; imports none of it."""
+    """Raise ImportError if the library is not installed, without importing it."""
     try:
         found = importlib.util.find_spec(_PACKAGE)
     except ModuleNotFoundError:
@@ -39,7 +39,7 @@ def require() -> None:
 
 
 def begin() -> None:
-    """Start importing what every command needs, in a thread, once."""
+    """Start to import the services that every command needs, in one thread."""
     with _lock:
         if not _early:
             _early.append(threading.Thread(target=_begin, name="gcp", daemon=True))
@@ -47,7 +47,7 @@ def begin() -> None:
 
 
 def _begin() -> None:
-    # Whoever needs it next meets the same error, with somebody to tell.
+    # The first call meets the same ImportError, and can report it.
     try:
         failures()
         for name in _FIRST:
@@ -64,12 +64,12 @@ def client(service: str) -> Any:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Return what a call raises when it fails; anything else is a mistake of ours."""
+    """Return the exceptions of a failed call; any other is a bug in onebox."""
     return (
         _import("google.api_core.exceptions").GoogleAPIError,
         _import("google.auth.exceptions").GoogleAuthError,
         _import("requests.exceptions").RequestException,
-        # An answer that is cut in the middle, or a gateway's page.
+        # The response was cut off, or is the HTML page of a gateway.
         _import("google.protobuf.json_format").ParseError,
     )
 
@@ -80,34 +80,35 @@ def auth() -> Any:
 
 
 def session(credentials: Any) -> Any:
-    """Return a session of `requests` that signs what it sends."""
+    """Return a session of `requests` that authenticates its requests."""
     return _import("google.auth.transport.requests").AuthorizedSession(credentials)
 
 
-def listen(client: Any, heard: Callable[[str | None], None]) -> None:
-    """Have each answer's Date passed on; the library itself keeps no headers."""
+def listen(client: Any, correct: Callable[[str | None], None]) -> None:
+    """Call *correct* with the Date of each response; the library keeps no headers."""
 
     def hook(response: Any, *_: Any, **__: Any) -> None:
-        heard(response.headers.get("Date"))
+        correct(response.headers.get("Date"))
 
-    # Generated clients have no public way to their session.
+    # The generated clients have no public attribute for their session.
     session = getattr(client.transport, "_session", None)
     if session is not None:
         session.hooks["response"].append(hook)
 
 
 def _import(name: str) -> Any:
-    # Two threads that import each a part of what imports the other one get halves.
+    # Two threads that import modules which import each other see half-made modules.
     if _early and _early[0] is not threading.current_thread():
         _early[0].join()
     with _lock, with_bytecode():
         if name in sys.modules:
             return sys.modules[name]
         collecting = gc.isenabled()
-        # A million new objects, none of them garbage: a sixth of the time.
+        # The import creates a million objects and no garbage: collecting takes a
+        # sixth of the time.
         gc.disable()
         try:
-            # Not for users' eyes: which Pythons Google will support, and till when.
+            # Google warns about Python versions that it will no longer support.
             warnings.filterwarnings("ignore", category=FutureWarning, module="google")
             _be_lazy()
             return importlib.import_module(name)
@@ -117,7 +118,7 @@ def _import(name: str) -> Any:
 
 
 def _be_lazy() -> None:
-    """Stand in for the package until somebody asks for a name in it."""
+    """Replace the package by one whose code runs when a name in it is used."""
     if _PACKAGE in sys.modules or sys.version_info >= (3, 15):
         return
     spec = importlib.util.find_spec(_PACKAGE)
@@ -141,6 +142,6 @@ def _be_lazy() -> None:
 
 
 def _is_submodule(name: str) -> bool:
-    """Tell whether it is the import system that asks, for a module of the package."""
+    """Return whether a name is a submodule, which the import system looks up."""
     package: ModuleType = sys.modules[_PACKAGE]
     return importlib.util.find_spec(f"{package.__name__}.{name}") is not None

@@ -1,10 +1,11 @@
-"""The time by a cloud's own clock, taken from the Date of its API's answers."""
+"""The time by a cloud's own clock, and the times that its API reports."""
 
 from __future__ import annotations
 
 import email.utils
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 # Smaller differences are ignored: a Date is in whole seconds, and the answer takes
 # time to arrive.
@@ -27,11 +28,32 @@ class ServerClock:
         """Return the time (epoch seconds) by the server's clock."""
         return self._clock() + self._ahead
 
-    def heard(self, date: str | None) -> None:
+    def correct(self, date: str | None) -> None:
         """Correct the clock by an answer's Date; a malformed one is ignored."""
-        try:
-            there = email.utils.parsedate_to_datetime(date or "").timestamp()
-        except (TypeError, ValueError, OverflowError):
+        there = server_time(date)
+        if there is None:
             return
         ahead = there - self._clock()
         self._ahead = ahead if abs(ahead) > CLOSE_SECONDS else 0.0
+
+
+def server_time(date: str | None) -> float | None:
+    """Return the Date of an answer in epoch seconds, None if it is malformed."""
+    try:
+        return email.utils.parsedate_to_datetime(date or "").timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def epoch_seconds(timestamp: object) -> float:
+    """
+    Return an ISO 8601 time as seconds since the epoch, 0 if it is not one.
+
+    >>> epoch_seconds("1970-01-01T00:01:00.5Z"), epoch_seconds(None)
+    (60.5, 0.0)
+    """
+    try:
+        # Python before 3.11 does not read a Z.
+        return datetime.fromisoformat(str(timestamp).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return 0.0

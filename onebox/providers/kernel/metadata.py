@@ -16,8 +16,8 @@ from typing import Literal, cast
 
 from onebox.errors import NotAllowed
 from onebox.providers import costs
-from onebox.providers.base import Box, BoxState, Image, Offer, Request, Tags
 from onebox.providers.kernel.user_data import AGENT, USER, WORK
+from onebox.providers.values import Box, BoxState, Image, Offer, Request, Tags
 
 KINDS = ("box", "builder", "image")
 # An object that lacks one of these has no provable owner, so onebox ignores it.
@@ -40,7 +40,7 @@ class BoxMetadata:
 
     box: str
     tags: Tags
-    size: Offer
+    offer: Offer
     image: str
     host_key: str
     bootstrap_key: bool
@@ -60,14 +60,14 @@ class BoxMetadata:
         return cls(
             box=request.box,
             tags=request.tags,
-            size=request.offer,
+            offer=request.offer,
             image=request.image.id if request.image else "",
             host_key=request.host_key.public,
             bootstrap_key=True,
-            deadline=request.arming.deadline,
+            deadline=request.boot_config.deadline,
             user_key=without_comment(request.user_key),
-            setup_grace=request.arming.setup_grace,
-            idle_grace=request.arming.idle_grace,
+            setup_grace=request.boot_config.setup_grace,
+            idle_grace=request.boot_config.idle_grace,
         )
 
     def with_deadline(self, deadline: float) -> BoxMetadata:
@@ -114,7 +114,7 @@ class BoxMetadata:
 
     def to_pairs(self) -> dict[str, str]:
         """Return the pairs to store; a value that is unset has no pair."""
-        offer = self.size
+        offer = self.offer
         pairs = {
             **tag_pairs(self.tags, self.box),
             "deadline": _real(self.deadline),
@@ -152,7 +152,7 @@ class BoxMetadata:
         return cls(
             box=box,
             tags=tags,
-            size=_offer(pairs),
+            offer=_offer(pairs),
             image=pairs.get("image", ""),
             host_key=host_key or bootstrap_key,
             bootstrap_key=bool(bootstrap_key and not host_key),

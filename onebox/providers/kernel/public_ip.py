@@ -21,7 +21,7 @@ SERVICES = (
 SECONDS = 5.0
 
 
-def address(services: Sequence[str] = SERVICES, seconds: float = SECONDS) -> str:
+def my_ip(services: Sequence[str] = SERVICES, seconds: float = SECONDS) -> str:
     """
     Return this machine's public IPv4 address, once two services agree on it.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from onebox import formatting
 from onebox.errors import UsageError
-from onebox.providers.base import Offer, Requirements
+from onebox.providers.values import Offer, Requirements
 
 DEFAULT_ARCH = "x86_64"
 _UNAME = {"arm64": "aarch64"}

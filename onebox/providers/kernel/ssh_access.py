@@ -49,7 +49,9 @@ class SSHAccess:
         clock: Returns a time in seconds.
 
     Attributes:
-        is_private: Whether private networks are let in, and nothing else.
+        is_private: Whether only private networks may reach ssh.
+
+        is_world: Whether everyone may.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class SSHAccess:
 
     def networks(self, *, refresh: bool = False) -> tuple[str, ...]:
         """
-        Return the networks to let in.
+        Return the networks that may reach ssh.
 
         Args:
             refresh: Look this machine's address up again: it may have changed.

@@ -17,7 +17,7 @@ import math
 import shlex
 from typing import Literal
 
-from onebox.providers.base import Request
+from onebox.providers.values import Request
 
 Notice = Literal["ec2", "gce", ""]
 
@@ -106,15 +106,15 @@ def _arming(
     late: float,
     reads_deadline: bool = False,
 ) -> str:
-    arming = request.arming
-    deadline = "deadline" if reads_deadline else str(math.ceil(arming.deadline))
-    config = {
+    config = request.boot_config
+    deadline = "deadline" if reads_deadline else str(math.ceil(config.deadline))
+    box = {
         "box": request.box,
         "work": f"{HOME}/{WORK}",
         "home": HOME,
-        **({} if reads_deadline else {"deadline": arming.deadline}),
-        "setup_grace": arming.setup_grace,
-        "idle_grace": arming.idle_grace,
+        **({} if reads_deadline else {"deadline": config.deadline}),
+        "setup_grace": config.setup_grace,
+        "idle_grace": config.idle_grace,
         # Not halt: a halted EC2 instance stays running, and is billed.
         "poweroff": ["systemctl", "poweroff"],
         "poweroff_force": ["systemctl", "poweroff", "-ff"],
@@ -123,7 +123,7 @@ def _arming(
         "host_key": HOST_KEY if host_key else "",
     }
     # Without a seed: a disk that starts in another machine holds its agent already.
-    seed = gzip.compress(arming.seed, 9, mtime=0) if arming.seed else b""
+    seed = gzip.compress(config.seed, 9, mtime=0) if config.seed else b""
     return _ARM.format(
         deadline=deadline,
         longest=LONGEST,
@@ -133,7 +133,7 @@ def _arming(
         work=WORK,
         box=shlex.quote(request.box),
         # Without the opening brace: the script inserts the time of the boot.
-        config=shlex.quote(json.dumps(config)[1:]),
+        config=shlex.quote(json.dumps(box)[1:]),
         armed='\'{"armed": %s, "deadline": %s, %s\\n\' $now $deadline'
         if reads_deadline
         else "'{\"armed\": %s, %s\\n' $now",
@@ -161,7 +161,8 @@ def _sshd(host_key: str) -> str:
     return _SSHD.format(line=line)
 
 
-# The timer comes first and needs only systemd, so the box ends whatever fails later.
+# The timer comes first and needs only systemd, so the box ends even if a later step
+# fails.
 # `armed` is the time of this boot, so that a reboot does not prolong anything.
 _ARM = """\
 # onebox: arm this box, at every boot.

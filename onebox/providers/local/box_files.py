@@ -49,7 +49,7 @@ def write(
         "host_key": request.host_key.public,
         "user": _user(),
         "created": now,
-        "deadline": request.arming.deadline,
+        "deadline": request.boot_config.deadline,
         "notes": fault_injection.notes(faults),
     }
     write_json(new.record, record)
@@ -77,11 +77,11 @@ def renew(layout: Layout, deadline: float, faults: Mapping[str, float]) -> None:
 def _boot(
     final: Layout, request: Request, faults: Mapping[str, float], read: Sequence[str]
 ) -> BootConfig:
-    arming = request.arming
+    config = request.boot_config
     library = _library_path()
     return BootConfig(
         box=request.box,
-        deadline=arming.deadline,
+        deadline=config.deadline,
         faults=dict(faults),
         host_key=request.host_key.private,
         user=_user(),
@@ -95,12 +95,12 @@ def _boot(
         work=WORK,
         agent={
             "box": request.box,
-            "agent": hashlib.sha256(arming.agent).hexdigest()[:12],
+            "agent": hashlib.sha256(config.agent).hexdigest()[:12],
             "home": str(final.home),
             "work": str(final.home / WORK),
-            "deadline": arming.deadline,
-            "setup_grace": arming.setup_grace,
-            "idle_grace": arming.idle_grace,
+            "deadline": config.deadline,
+            "setup_grace": config.setup_grace,
+            "idle_grace": config.idle_grace,
             "poweroff": [str(final.bin / "poweroff")],
         },
     )

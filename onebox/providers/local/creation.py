@@ -49,7 +49,7 @@ def make(
         try:
             _empty(new)
             box_files.write(new, final, request, now, faults, read)
-            _furnish(new, final, request.arming.agent)
+            _furnish(new, final, request.boot_config.agent)
             if image is not None:
                 _restore(image, final, new)
             new.path.rename(final.path)

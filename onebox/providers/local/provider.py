@@ -79,17 +79,17 @@ class Local(Provider):
         self._read = _paths(settings.read)
         self._clock = clock
 
-    def offers(self, need: Requirements) -> Sequence[Offer]:
+    def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """Return this machine, whatever the requirements are."""
         return [
             Offer(
-                name=need.name,
+                name=requirements.name,
                 type="this machine",
                 cpus=host.cpus(),
                 memory=host.memory(),
                 price=0.0,
                 on_demand=0.0,
-                spot=need.spot,
+                spot=requirements.spot,
                 arch=platform.machine(),
             )
         ]

@@ -37,7 +37,7 @@ REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 
 @dataclass(frozen=True)
 class Call:
-    """A call that was let through: what it asked for, and about which things."""
+    """A call that the account accepted, and the objects that it names."""
 
     service: str
     action: str
@@ -65,7 +65,7 @@ class Kill:
     after: bool
 
     def is_due(self) -> bool:
-        """Count a call; tell whether it is the last one."""
+        """Count a call; return whether it is the last one."""
         self.calls -= 1
         return self.calls == 0
 
@@ -223,15 +223,15 @@ class Account:
     ) -> tuple[int, dict[str, str], bytes]:
         """Have moto answer, as it does by itself."""
         self.backend(asked.region)
-        told: dict[str, Any] = {}
+        response: dict[str, Any] = {}
 
         def start(status: str, headers: list[tuple[str, str]], exc: Any = None) -> None:
-            told.update(status=int(status.split()[0]), headers=dict(headers))
+            response.update(status=int(status.split()[0]), headers=dict(headers))
 
         environ["wsgi.input"] = BytesIO(asked.body)
         application: Any = self._moto.get_application(environ)
         body = b"".join(application(environ, start))
-        return told["status"], told["headers"], body
+        return response["status"], response["headers"], body
 
     # -- the world -------------------------------------------------------------------
 
@@ -304,15 +304,15 @@ class Account:
 
     def ring(self, box: str) -> None:
         """Have a box's alarm do what it was set to do."""
-        (said,) = [
+        (alarm,) = [
             call.parameters
             for call in self.calls
             if call.action == "PutMetricAlarm"
             and call.parameters["AlarmName"] == f"onebox-{box}"
         ]
         with self.lock:
-            life = self.lives[said["Dimensions"][0]["Value"]]
-            stops = said["AlarmActions"][0].endswith(":ec2:stop")
+            life = self.lives[alarm["Dimensions"][0]["Value"]]
+            stops = alarm["AlarmActions"][0].endswith(":ec2:stop")
             how = life.stop if stops else life.end
             how(self, "Client.UserInitiatedShutdown", "User initiated shutdown")
 
@@ -335,7 +335,7 @@ class _Cut(Exception):
 
 
 class _Quiet(WSGIRequestHandler):
-    """A request handler that says nothing."""
+    """A request handler without a log."""
 
     account: Account
 
@@ -360,8 +360,8 @@ _REFUSALS: dict[str, Refusal] = {
 }
 
 
-def _tag(thing: Any, key: str) -> str:
-    return next((str(t["value"]) for t in thing.get_tags() if t["key"] == key), "")
+def _tag(resource: Any, key: str) -> str:
+    return next((str(t["value"]) for t in resource.get_tags() if t["key"] == key), "")
 
 
 def _parameters(

@@ -68,7 +68,7 @@ class Behind:
             kind="ec2",
             instance_id=instance.id,
             disk=self.disks[volume],
-            # It is told from a thread of its own, which must not wait for us.
+            # A thread of its own reports it, which must not wait for this one.
             on_off=lambda: threading.Thread(
                 target=self.account.power_off, args=(instance.id,), daemon=True
             ).start(),
@@ -86,8 +86,8 @@ class Behind:
 
     def notify(self, instance: str, when: str) -> None:
         """Tell a machine that it will be taken back."""
-        said = f'{{"action": "terminate", "time": "{when}"}}'
-        self.machines[instance].metadata[NOTICE] = said
+        notice = f'{{"action": "terminate", "time": "{when}"}}'
+        self.machines[instance].metadata[NOTICE] = notice
 
     def _volume(self, instance: Any) -> str:
         ((_, held),) = instance.get_block_device_mapping

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from onebox.providers.aws.settings import AWSSettings
+from onebox.providers.aws.settings import Settings
 from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
+from onebox.providers.kernel.metadata import without_comment
 
 from ..sshbox import Keys
 from ..tables import table
@@ -83,12 +84,12 @@ def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
         address: Callable[[], str] | None = None,
         **settings: object,
     ) -> AWS:
-        told = {"ssh_cidr": "198.51.100.7/32", **settings}
+        values = {"ssh_cidr": "198.51.100.7/32", **settings}
         return kind(
-            table(AWSSettings, told),
+            table(Settings, values),
             tmp_path,
             sleep=lambda seconds: time.sleep(seconds / faster),
-            here=address or (lambda: here),
+            my_ip=address or (lambda: here),
             timeout=timeout,
         )
 
@@ -110,7 +111,7 @@ def make_request(keys: Keys) -> MakeRequest:
     def make(
         *, spot: bool = False, zone: str = "us-east-1a", **changes: object
     ) -> Request:
-        deadline = time.time() + 3600
+        deadline, public = time.time() + 3600, keys.public("host")
         request = Request(
             box=f"ob-{stem}{next(numbers):02}",
             tags=Tags(f"owner-{stem}", "project", "main", deadline, "0"),
@@ -128,8 +129,8 @@ def make_request(keys: Keys) -> MakeRequest:
             ),
             image=None,
             user_key=keys.public("user"),
-            host_key=HostKey(keys.private("host"), keys.public("host")),
-            arming=BootConfig(deadline, 2700, 1800, b"agent", b"seed"),
+            host_key=HostKey(keys.private("host"), without_comment(public)),
+            boot_config=BootConfig(deadline, 2700, 1800, b"agent", b"seed"),
             base="ubuntu-24.04",
         )
         return dataclasses.replace(request, **changes)  # type: ignore[arg-type]

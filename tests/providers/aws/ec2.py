@@ -33,7 +33,7 @@ _CODES = {
 
 @dataclass
 class Life:
-    """What becomes of an instance, and when."""
+    """The states of an instance over time."""
 
     instance: Any
     spot: bool
@@ -88,7 +88,7 @@ class Life:
         self._later(account.delays.ending, "terminated")
 
     def power_off(self, account: Account) -> None:
-        """Go down from within: what that means was said at the launch."""
+        """Power off from within; the launch has determined the effect."""
         ends = self.spot or self.behavior == "terminate"
         how = self.end if ends else self.stop
         how(account, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
@@ -275,7 +275,7 @@ def _reservation(one: Any) -> dict[str, Any]:
 def describe_instances(
     account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
 ) -> Any:
-    """Tell of machines, but for those that are too new to be told of."""
+    """List instances, without those that are too new to be listed."""
     backend = account.backend(asked.region)
     for attached in backend.attachments.values():
         _ends_with(attached)
@@ -397,7 +397,7 @@ def _change(account: Account, action: str, one: Any) -> None:
 def modify_instance(
     account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
 ) -> Any:
-    """Change what a machine is told; its user data only while it is stopped."""
+    """Change an attribute of an instance; its user data only while it is stopped."""
     one = _instance(account, asked, wanted["InstanceId"])
     if "UserData" in wanted and one.state != "stopped":
         raise Refusal(
@@ -491,8 +491,8 @@ def create_image(
     ami.gib = backend.get_volume(block.volume_id).size
     for specification in wanted.get("TagSpecifications", ()):
         tags = {tag["Key"]: tag["Value"] for tag in specification["Tags"]}
-        thing = ami if specification["ResourceType"] == "image" else ami.ebs_snapshot
-        thing.add_tags(tags)
+        resource = ami if specification["ResourceType"] == "image" else ami.ebs_snapshot
+        resource.add_tags(tags)
     backend.amis[ami.id] = ami
     account.saved(one, ami)
     account.born[ami.id] = time.monotonic()
@@ -606,12 +606,12 @@ def describe_spot_prices(
 def console_output(
     account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
 ) -> Any:
-    """Tell what a machine has said."""
+    """Return the console output of an instance."""
     one = _instance(account, asked, wanted["InstanceId"])
-    said = account.console.get(one.id, "")
+    output = account.console.get(one.id, "")
     return {
         "InstanceId": one.id,
-        "Output": base64.b64encode(said.encode()).decode(),
+        "Output": base64.b64encode(output.encode()).decode(),
     }
 
 
@@ -663,7 +663,7 @@ def _close(account: Account, one: Any) -> None:
 def resources(
     account: Account, asked: Asked, wanted: dict[str, Any]
 ) -> tuple[tuple[str, dict[str, str]], ...]:
-    """Return the things that a call is about: (kind, tags), as IAM sees them."""
+    """Return the objects of a call as (kind, tags), in the form that IAM evaluates."""
     if asked.service != "ec2":
         return ()
     backend, found = account.backend(asked.region), []

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: which call, how, and how often."""
+"""Faults on request: which call fails, how, and how often."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _OTHER = {
 
 @dataclass(frozen=True)
 class Question:
-    """One thing that a call needs to be allowed."""
+    """One permission that a call needs."""
 
     action: str
     resource: str

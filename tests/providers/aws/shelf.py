@@ -1,4 +1,4 @@
-"""What the account finds on AWS's shelves: images, types, prices."""
+"""The images, types and prices that AWS offers to the account."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MAKER = {"a": 0.95, "i": 1.0, "g": 0.8}
 
 
 class ShelfImage(Ami):
-    """An image whose disk has the size that it says."""
+    """An image whose disk has the size in its description."""
 
     gib = 8
     gone_bad = ""
 
     @property
     def block_device_mappings(self) -> list[dict[str, Any]]:
-        """What disks a machine of it has."""
+        """Return the disks of an instance from this image."""
         found: list[dict[str, Any]] = super().block_device_mappings
         found[0]["Ebs"].update(VolumeSize=self.gib, DeleteOnTermination=True)
         return found
@@ -78,7 +78,7 @@ def _put(backend: Any, name: str, owner: str, arch: str, root: str, day: int) ->
 
 
 def parameters(region: str) -> dict[str, str]:
-    """Return the public parameters that tell the newest images of distributions."""
+    """Return the public parameters with the newest images of distributions."""
     found = {}
     for vendor in ("amd64", "arm64"):
         for code, version, kind, disk in (
@@ -99,7 +99,7 @@ def parameters(region: str) -> dict[str, str]:
 
 
 def described(type_: str) -> dict[str, Any]:
-    """Return what EC2 says of a type, {} if there is none."""
+    """Return EC2's description of a type, {} if there is none."""
     found: dict[str, Any] = INSTANCE_TYPES.get(type_, {})
     return found
 

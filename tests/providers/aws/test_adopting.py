@@ -1,4 +1,4 @@
-"""What the real Packer builds against EC2 becomes an image of ours."""
+"""The real Packer builds against the fake EC2, and onebox adopts its image."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def packed(account: Account, aws_environment: str, project: Project) -> Project:
     ]
     project.write("onebox.toml", TOML.format(endpoint=aws_environment, subnet=subnet))
     project.write("image.pkr.hcl", HCL)
-    told = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
-    project.environ.update(told, AWS_POLL_DELAY_SECONDS="1")
+    variables = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+    project.environ.update(variables, AWS_POLL_DELAY_SECONDS="1")
     return project
 
 
@@ -156,8 +156,8 @@ def test_what_is_not_taken_over(provider: AWS, account: Account) -> None:
     assert made.id not in backend.amis
 
 
-def _tags(thing: Any) -> dict[str, str]:
-    return {one["key"]: one["value"] for one in thing.get_tags()}
+def _tags(resource: Any) -> dict[str, str]:
+    return {one["key"]: one["value"] for one in resource.get_tags()}
 
 
 def _some(backend: Any) -> str:

@@ -37,7 +37,7 @@ class TestContract(CloudContract):
 
     @pytest.fixture
     def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
-        """A provider that lets in whoever calls."""
+        """A provider that opens ssh to the present address of the test."""
         return waiting(make_aws, world)
 
 
@@ -48,7 +48,7 @@ class TestPlanted(PlantedFaults):
 
     @pytest.fixture
     def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
-        """A provider that lets in whoever calls."""
+        """A provider that opens ssh to the present address of the test."""
         return waiting(make_aws, world)
 
 
@@ -58,10 +58,12 @@ def waiting(make_aws: MakeAws, world: AwsWorld) -> AWS:
 
 
 class TestSpotContract:
-    """What a spot box does otherwise: it cannot be stopped, but ended."""
+    """A spot box differs: it terminates instead of stopping."""
 
-    def test_stop(self, provider: Provider, make_request: MakeRequest) -> None:
-        """A spot box that is stopped leaves its disk, and is deleted with that."""
+    def test_a_stopped_spot_box_keeps_its_disk(
+        self, provider: Provider, make_request: MakeRequest
+    ) -> None:
+        """EC2 terminates the instance; a delete removes the disk too."""
         box = provider.create(make_request(spot=True))
         provider.stop(box)
         provider.stop(box)
@@ -79,8 +81,10 @@ class TestSpotContract:
         assert provider.get(box.id) is None
         assert not provider.leftovers(box.id)
 
-    def test_size(self, provider: Provider, make_request: MakeRequest) -> None:
-        """A spot box is one: it says so, and the spot price."""
+    def test_a_spot_box_shows_its_market_and_price(
+        self, provider: Provider, make_request: MakeRequest
+    ) -> None:
+        """Its offer is spot, at the spot price."""
         box = provider.create(make_request(spot=True))
         assert (box.offer.spot, box.offer.price, box.offer.on_demand) == (
             True,

@@ -33,13 +33,13 @@ JUSTIFIED = {
 }
 
 
-def test_calls(
+def test_a_plain_cycle_makes_no_unnecessary_call(
     make_aws: MakeAws,
     make_request: MakeRequest,
     account: Account,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A plain cycle costs no call more than it has a reason for."""
+    """The number of calls of each kind is fixed."""
     first = make_aws()
     first.delete(first.create(make_request()))
     provider = make_aws()

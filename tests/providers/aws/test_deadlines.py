@@ -25,13 +25,15 @@ def alarm(account: Account) -> dict[str, Any]:
 
 def lasting(request: Request, seconds: float) -> Request:
     """Return the request with another deadline."""
-    arming = dataclasses.replace(request.arming, deadline=time.time() + seconds)
-    return dataclasses.replace(request, arming=arming)
+    boot_config = dataclasses.replace(
+        request.boot_config, deadline=time.time() + seconds
+    )
+    return dataclasses.replace(request, boot_config=boot_config)
 
 
 class TestAlarm:
     @pytest.mark.parametrize(("spot", "action"), [(False, "stop"), (True, "terminate")])
-    def test_set_at_once(
+    def test_the_alarm_is_set_right_after_the_launch(
         self,
         provider: AWS,
         make_request: MakeRequest,
@@ -39,29 +41,31 @@ class TestAlarm:
         spot: bool,
         action: str,
     ) -> None:
-        """The call after the launch sets it, to end it an hour after its deadline."""
+        """It fires an hour after the deadline."""
         box = provider.create(lasting(make_request(spot=spot), 8 * 3600 - 5))
         names = [call.action for call in account.calls]
         assert names.index("PutMetricAlarm") == names.index("RunInstances") + 1
-        said = alarm(account)
+        parameters = alarm(account)
         (machine,) = account.alive(box.id)
-        assert said["AlarmName"] == f"onebox-{box.id}"
-        assert said["Dimensions"] == [{"Name": "InstanceId", "Value": machine.id}]
-        assert said["AlarmActions"] == [f"arn:aws:automate:us-east-1:ec2:{action}"]
-        assert said["MetricName"] == "CPUUtilization"
-        assert said["Threshold"] == 0
-        assert said["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
-        assert said["TreatMissingData"] == "notBreaching"
-        assert said["Period"] == 3600
-        assert said["EvaluationPeriods"] == said["DatapointsToAlarm"] == 9
+        assert parameters["AlarmName"] == f"onebox-{box.id}"
+        assert parameters["Dimensions"] == [{"Name": "InstanceId", "Value": machine.id}]
+        assert parameters["AlarmActions"] == [
+            f"arn:aws:automate:us-east-1:ec2:{action}"
+        ]
+        assert parameters["MetricName"] == "CPUUtilization"
+        assert parameters["Threshold"] == 0
+        assert parameters["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+        assert parameters["TreatMissingData"] == "notBreaching"
+        assert parameters["Period"] == 3600
+        assert parameters["EvaluationPeriods"] == parameters["DatapointsToAlarm"] == 9
         assert box.notes == ()
         provider.delete(box)
         assert not [one for one in provider.leftovers(box.id) if one.kind == "alarm"]
 
-    def test_each_layer_alone(
+    def test_the_alarm_alone_keeps_the_disk(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """What the alarm does leaves the disk: stopped on demand, ended for spot."""
+        """It stops an on-demand instance, and terminates a spot instance."""
         for spot in (False, True):
             request = lasting(make_request(spot=spot), -10)
             box = up(provider, provider.create(request))
@@ -76,20 +80,20 @@ class TestAlarm:
             )
             provider.delete(found)
 
-    def test_another_deadline(
+    def test_a_start_sets_an_alarm_for_the_new_deadline(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A box that starts again has an alarm for its new deadline."""
+        """The alarm of the former deadline is replaced."""
         box = up(provider, provider.create(make_request()))
         provider.stop(box)
         provider.start(box, time.time() + 5 * 3600)
         assert alarm(account)["EvaluationPeriods"] == math.ceil(5) + 1
         provider.delete(box)
 
-    def test_not_allowed(
+    def test_a_box_without_an_alarm_has_a_note(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """Who may not set alarms has a box with a note, which stays with it."""
+        """The credentials may not set alarms; the note stays with the box."""
         account.faults.denied |= {
             "cloudwatch:PutMetricAlarm",
             "cloudwatch:DeleteAlarms",
@@ -103,28 +107,28 @@ class TestAlarm:
         provider.delete(box)
         assert not provider.leftovers(box.id)
 
-    def test_too_far(
+    def test_a_deadline_beyond_the_reach_of_an_alarm_has_a_note(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A deadline beyond a week is more than an alarm can see: a note says so."""
+        """CloudWatch evaluates a week at most."""
         box = provider.create(lasting(make_request(), 8 * 86400))
         assert box.notes
         assert "PutMetricAlarm" not in account.counted()
         provider.delete(box)
 
-    def test_a_week(
+    def test_the_longest_deadline_of_an_alarm_is_set(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """As far as an alarm can see, it is set."""
+        """A deadline just within the week has an alarm."""
         box = provider.create(lasting(make_request(), 7 * 86400 - 3600))
         assert alarm(account)["EvaluationPeriods"] == 168
         assert box.notes == ()
         provider.delete(box)
 
-    def test_expired_credentials(
+    def test_a_teardown_with_expired_credentials_reports_nothing_as_gone(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """Credentials that end before the teardown: nothing is said to be gone."""
+        """It fails, and names the credentials."""
         box = up(provider, provider.create(make_request()))
         account.expired = True
         with pytest.raises(OneboxError, match="expired"):

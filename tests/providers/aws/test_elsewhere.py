@@ -1,4 +1,4 @@
-"""A project with boxes at two providers is told of both."""
+"""A project with boxes at two providers lists both."""
 
 from __future__ import annotations
 
@@ -21,28 +21,26 @@ command = "true"
 
 @pytest.fixture
 def on_aws(aws_environment: str, project: Project) -> Project:
-    """A project that asks AWS, unless it is told to ask elsewhere."""
-    told = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
-    project.environ.update(told)
+    """A project whose provider is AWS by default."""
+    variables = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
+    project.environ.update(variables)
     project.write("onebox.toml", TOML)
     return project
 
 
 def test_a_box_at_another_provider(on_aws: Project) -> None:
-    """
-    It is told where this project's boxes are listed or removed, with what ends it.
-    """
+    """Its list and its teardown name the other provider."""
     assert 0 == on_aws.inv("provision", "--provider=local", "--name=here").code
     (box,) = on_aws.boxes()
 
     for line in (["status"], ["teardown", "--all"]):
-        told = on_aws.inv(*line)
-        assert 0 == told.code, told.err
-        said = told.out if line == ["status"] else told.err
-        assert f"census/here ({box}) is on local, no charge" in said
-        assert "inv teardown --name=here --provider=local" in said
-        assert "no box is up" not in told.out
-        assert "no box is left" not in told.err
+        done = on_aws.inv(*line)
+        assert 0 == done.code, done.err
+        output = done.out if line == ["status"] else done.err
+        assert f"census/here ({box}) is on local, no charge" in output
+        assert "inv teardown --name=here --provider=local" in output
+        assert "no box is up" not in done.out
+        assert "no box is left" not in done.err
     assert f"census/here   {box}" in on_aws.inv("status", "--name=here").out
     assert box not in on_aws.inv("status", "--name=main").out
     assert [box] == on_aws.boxes()

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import pytest
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError
-from onebox.providers.aws.client import Cloud, poll
+from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box
 
@@ -18,18 +18,20 @@ from .conftest import MakeAws, MakeRequest, up
 
 
 class TestFind:
-    def test_complete(self, make_aws: MakeAws, make_request: MakeRequest) -> None:
-        """Another provider object, which remembers nothing, sees the same box."""
+    def test_a_new_provider_object_reads_the_same_box(
+        self, make_aws: MakeAws, make_request: MakeRequest
+    ) -> None:
+        """Everything about a box is in the cloud."""
         first = make_aws()
         box = up(first, first.create(make_request()))
         assert list(make_aws().find(box.tags.owner)) == [box]
         assert make_aws().get(box.id) == box
         first.delete(box)
 
-    def test_regions(
+    def test_find_searches_the_regions_of_the_settings(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """The regions of the settings are looked into, others if asked for, or all."""
+        """Other regions are searched on request, or all of them."""
         provider = make_aws(regions=["us-west-2"])
         box = up(provider, provider.create(make_request(zone="us-west-2b")))
         owner = box.tags.owner
@@ -48,7 +50,7 @@ class TestFind:
     def test_a_region_is_refused(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """What is found elsewhere is told, and which region said nothing."""
+        """The boxes of the other regions are listed, and the region is named."""
         provider = make_aws()
         box = up(provider, provider.create(make_request()))
         account.faults.denied.add("ec2:DescribeInstances eu-west-1")
@@ -61,8 +63,10 @@ class TestFind:
         account.faults.clear()
         provider.delete(box)
 
-    def test_all_refused(self, provider: AWS, account: Account) -> None:
-        """An account that tells nothing is not one in which nothing is."""
+    def test_find_fails_if_every_region_is_refused(
+        self, provider: AWS, account: Account
+    ) -> None:
+        """An account that cannot be read is not an empty one."""
         account.faults.denied.add("ec2:DescribeVolumes")
         with pytest.raises(ProviderError):
             provider.find("owner", everywhere=True)
@@ -77,25 +81,25 @@ class TestClock:
 
 
 class TestLag:
-    def test_new_box(
+    def test_delete_waits_for_a_box_that_is_not_listed_yet(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A box that does not show yet may be deleted: it is waited for."""
+        """EC2's lists lag behind a launch."""
         account.faults.lag = 3600.0
         box = provider.create(make_request())
         assert box.state == "starting"
         assert provider.get(box.id, box.place) is None
         (instance,) = account.alive(box.id)
         account.faults.lag = time.monotonic() - account.born[instance.id] + 0.3
-        assert provider.settle >= 60
+        assert provider.consistency_lag >= 60
         provider.delete(box)
         assert not account.alive(box.id)
         assert not provider.leftovers(box.id)
 
-    def test_same_again(
+    def test_create_does_not_repeat_a_launch_that_is_not_listed_yet(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A box that does not show yet is not made once more."""
+        """EC2's lists lag behind a launch."""
         account.faults.lag = 0.3
         request = make_request()
         first = provider.create(request)
@@ -106,10 +110,10 @@ class TestLag:
 
 
 class TestRemoval:
-    def test_nothing_left(
+    def test_delete_leaves_nothing_of_the_box(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """Nothing of a box is left at the server, nor is anything of others gone."""
+        """The objects of other boxes stay."""
         theirs = make_request()
         tags = dataclasses.replace(theirs.tags, owner="somebody-else")
         decoy = provider.create(dataclasses.replace(theirs, tags=tags))
@@ -125,10 +129,10 @@ class TestRemoval:
         assert len(account.alive(decoy.id)) == 1
         provider.delete(decoy)
 
-    def test_prices(
+    def test_leftovers_have_their_prices(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """What is left is listed with what it costs."""
+        """Each is listed with its price an hour."""
         box = up(provider, provider.create(make_request()))
         left = {one.kind: one.price for one in provider.leftovers(box.id)}
         assert left["machine"] == box.offer.price
@@ -162,8 +166,10 @@ class TestRemoval:
         provider.delete(box)
         assert not provider.leftovers(box.id)
 
-    def test_box_of_nobody(self, provider: AWS, make_request: MakeRequest) -> None:
-        """A box without an id is never deleted."""
+    def test_a_box_without_an_id_is_never_deleted(
+        self, provider: AWS, make_request: MakeRequest
+    ) -> None:
+        """An empty id would match every object."""
         box = up(provider, provider.create(make_request()))
         with pytest.raises(OneboxError):
             provider.delete(dataclasses.replace(box, id=""))
@@ -173,10 +179,10 @@ class TestRemoval:
     @pytest.mark.parametrize(
         "action", ["ec2:TerminateInstances", "ec2:DescribeVolumes"]
     )
-    def test_denied(
+    def test_a_refused_delete_is_an_error(
         self, provider: AWS, make_request: MakeRequest, account: Account, action: str
     ) -> None:
-        """What may not be removed is not said to be gone."""
+        """An object that may not be deleted is not reported as gone."""
         box = up(provider, provider.create(make_request()))
         account.faults.denied.add(action)
         with pytest.raises(NotAllowed, match=action):
@@ -215,10 +221,10 @@ class TestPin:
 
 
 class TestConsole:
-    def test_console(
+    def test_console_returns_the_last_lines(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """The last lines of what a machine has said are told; nothing is "" ."""
+        """A console without output is ""."""
         box = up(provider, provider.create(make_request()))
         assert provider.console(box) == ""
         (instance,) = account.alive(box.id)
@@ -230,16 +236,17 @@ class TestConsole:
 
 
 class TestWhy:
-    def test_switched_off(
+    def test_a_box_that_powered_itself_off_has_that_reason(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A box that has switched itself off says so; after its deadline, that."""
+        """After its deadline, the deadline is the reason."""
         for seconds, why in ((3600, "poweroff"), (-5, "deadline")):
             request = make_request()
             deadline = time.time() + seconds
-            arming = dataclasses.replace(request.arming, deadline=deadline)
+            boot_config = dataclasses.replace(request.boot_config, deadline=deadline)
             box = up(
-                provider, provider.create(dataclasses.replace(request, arming=arming))
+                provider,
+                provider.create(dataclasses.replace(request, boot_config=boot_config)),
             )
             account.power_off(account.alive(box.id)[0].id)
             account.wait(box.id, "stopped")
@@ -252,10 +259,10 @@ class TestWhy:
             )
             provider.delete(box)
 
-    def test_never_came_up(
+    def test_an_instance_that_never_started_is_gone(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A machine that EC2 gave up on says why, and is gone."""
+        """The box has the reason that EC2 gives."""
         box = provider.create(make_request())
         (instance,) = account.alive(box.id)
         account.lives[instance.id].end(
@@ -276,8 +283,8 @@ def _foreign(box: Box) -> Box:
 
 
 class TestAtOnce:
-    def test_all_have_ended(self) -> None:
-        """The first error is raised when nothing is at work any more."""
+    def test_parallel_calls_all_end_before_the_first_error(self) -> None:
+        """No call is still under way when the error is raised."""
         cloud = Cloud(None, clock=time.time, sleep=time.sleep, timeout=1.0)
         ended = []
 
@@ -290,10 +297,3 @@ class TestAtOnce:
         with pytest.raises(ProviderError):
             cloud.each([0.0, 0.3], do)
         assert [0.3] == ended
-
-
-def test_what_takes_too_long_is_an_error_of_the_provider() -> None:
-    """Who waits for the cloud in vain gets a ProviderError, as for any other call."""
-    cloud = Cloud(None, clock=time.time, sleep=lambda seconds: None, timeout=1.0)
-    with pytest.raises(ProviderError, match="the disk has taken longer than 9 s"):
-        poll(cloud, lambda: None, 9.0, "the disk")

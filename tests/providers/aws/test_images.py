@@ -26,7 +26,7 @@ def ami(account: Account, text: str, region: str = "us-east-1") -> Any:
 
 class TestBase:
     @pytest.mark.parametrize(
-        ("name", "arch", "owner", "said"),
+        ("name", "arch", "owner", "expected"),
         [
             ("", "", shelf.CANONICAL, "ubuntu-24.04 amd64"),
             ("ubuntu-24.04", "x86_64", shelf.CANONICAL, "ubuntu-24.04 amd64"),
@@ -35,60 +35,62 @@ class TestBase:
             ("debian-12", "aarch64", shelf.DEBIAN, "debian-12 arm64"),
         ],
     )
-    def test_names(
+    def test_a_base_name_is_the_newest_image_of_its_publisher(
         self,
         provider: AWS,
         account: Account,
         name: str,
         arch: str,
         owner: str,
-        said: str,
+        expected: str,
     ) -> None:
-        """A name is the distribution's own newest image, for the architecture."""
+        """There is one for each architecture."""
         for denied in (set(), {"ssm:GetParameters"}):
             account.faults.denied = denied
             text = provider.base(name, arch)
-            assert text.startswith(f"{said} ami-")
+            assert text.startswith(f"{expected} ami-")
             image = ami(account, text)
             assert image.owner_id == owner
             assert image.architecture == {"aarch64": "arm64"}.get(arch, "x86_64")
 
-    def test_both_ways_agree(self, make_aws: MakeAws, account: Account) -> None:
-        """The parameter and the list of images name the same one, no stranger's."""
+    def test_the_parameter_and_the_image_list_agree(
+        self, make_aws: MakeAws, account: Account
+    ) -> None:
+        """Neither returns an image of another publisher."""
         by_parameter = make_aws().base("ubuntu-24.04")
         account.faults.denied.add("ssm:GetParameters")
         assert make_aws().base("ubuntu-24.04") == by_parameter
         assert "20261101" in ami(account, by_parameter).name
 
-    def test_asked_once(self, provider: AWS, account: Account) -> None:
-        """The same base is asked for once, under each of its names."""
+    def test_a_base_is_looked_up_once(self, provider: AWS, account: Account) -> None:
+        """Each of its names is cached."""
         for text in ("", "ubuntu-24.04", provider.base()):
             provider.base(text, "x86_64")
         assert account.counted() == {"GetParameters": 1, "DescribeImages": 2}
 
-    def test_id(self, provider: AWS, account: Account) -> None:
-        """An image's id means that image."""
+    def test_an_ami_id_is_that_image(self, provider: AWS, account: Account) -> None:
+        """It is used as it is."""
         known = provider.base("debian-12").split()[-1]
         assert provider.base(known) == f"{known} amd64"
 
     @pytest.mark.parametrize(
         "name", ["ubuntu-3.10", "windows-95", "ami-0123456789abcdef0", "im-1", "debian"]
     )
-    def test_unknown(self, provider: AWS, name: str) -> None:
-        """What there is not is a mistake of the user's, named."""
+    def test_an_unknown_base_is_a_usage_error(self, provider: AWS, name: str) -> None:
+        """The message names it."""
         with pytest.raises(UsageError, match=name):
             provider.base(name)
 
-    def test_wrong_architecture(self, provider: AWS) -> None:
-        """An id of an image for another architecture is refused."""
+    def test_an_ami_of_another_architecture_is_refused(self, provider: AWS) -> None:
+        """The error names both architectures."""
         known = provider.base("debian-12", "aarch64").split()[-1]
         with pytest.raises(UsageError, match="aarch64"):
             provider.base(known, "x86_64")
 
-    def test_another_region(
+    def test_a_base_name_is_another_ami_in_each_region(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """In another region a name is another image; an id is none at all."""
+        """An AMI's id exists in one region only."""
         provider = make_aws(regions=["us-west-2"])
         text = provider.base("ubuntu-24.04")
         box = provider.create(make_request(zone="us-west-2a", base=text))
@@ -108,22 +110,22 @@ class TestSaved:
         provider.stop(box)
         return box
 
-    def test_tags(
+    def test_the_saving_call_sets_the_tags(
         self,
         provider: AWS,
         make_request: MakeRequest,
         account: Account,
         stopped: Box,
     ) -> None:
-        """Image and snapshot are tagged in the call; nothing of either is left."""
+        """Image and snapshot have them; a delete leaves neither."""
         wanted = an_image(make_request(), "deps: 1")
         image = provider.save(stopped, wanted)
         assert (image.name, image.places) == ("deps: 1", ("us-east-1",))
         assert (image.arch, image.disk) == ("x86_64", 20 << 30)
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
-        for thing in (saved, saved.ebs_snapshot):
-            tags = {tag["key"]: tag["value"] for tag in thing.get_tags()}
+        for resource in (saved, saved.ebs_snapshot):
+            tags = {tag["key"]: tag["value"] for tag in resource.get_tags()}
             assert tags["onebox:owner"] == image.tags.owner
             assert tags["onebox:image"] == image.id
         provider.delete_image(image)
@@ -131,10 +133,10 @@ class TestSaved:
         assert saved.ebs_snapshot.id not in backend.snapshots
         provider.delete(stopped)
 
-    def test_lost_answer(
+    def test_a_lost_response_makes_no_second_image(
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box
     ) -> None:
-        """An answer that was lost makes no second image."""
+        """The repeated call finds the first image."""
         account.faults.add("CreateImage", "cut after")
         image = provider.save(stopped, an_image(make_request()))
         names = [one.name for one in account.backend("us-east-1").amis.values()]
@@ -163,10 +165,10 @@ class TestSaved:
         provider.delete_image(wanted)
         provider.delete(stopped)
 
-    def test_snapshot_left(
+    def test_a_snapshot_without_its_image_is_deleted_too(
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box
     ) -> None:
-        """A snapshot whose image is gone already is removed with it."""
+        """A crash can delete the image alone."""
         image = provider.save(stopped, an_image(make_request()))
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
@@ -176,10 +178,10 @@ class TestSaved:
         assert saved.ebs_snapshot.id not in backend.snapshots
         provider.delete(stopped)
 
-    def test_failed(
+    def test_a_failed_image_is_removed(
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box
     ) -> None:
-        """An image that could not be saved is cleared away, and that is said."""
+        """The error gives EC2's reason."""
         shelf.ShelfImage.gone_bad = "the disk is broken"
         try:
             with pytest.raises(ProviderError, match="failed"):
@@ -190,15 +192,19 @@ class TestSaved:
         provider.delete_image(image)
         provider.delete(stopped)
 
-    def test_running(self, provider: AWS, make_request: MakeRequest) -> None:
-        """A box that runs is not saved: it would be rebooted."""
+    def test_a_running_box_is_not_saved(
+        self, provider: AWS, make_request: MakeRequest
+    ) -> None:
+        """EC2 would reboot it."""
         box = up(provider, provider.create(make_request()))
         with pytest.raises(ProviderError, match="stopped"):
             provider.save(box, an_image(make_request()))
         provider.delete(box)
 
-    def test_spot(self, provider: AWS, make_request: MakeRequest) -> None:
-        """Of a spot box only a disk is left, which cannot be saved."""
+    def test_a_spot_box_cannot_be_saved(
+        self, provider: AWS, make_request: MakeRequest
+    ) -> None:
+        """Only its disk is left when it stops."""
         box = up(provider, provider.create(make_request(spot=True)))
         provider.stop(box)
         with pytest.raises(UsageError, match="spot") as raised:
@@ -206,8 +212,10 @@ class TestSaved:
         assert "--no-spot" in raised.value.next
         provider.delete(box)
 
-    def test_not_there(self, provider: AWS, make_request: MakeRequest) -> None:
-        """A box cannot be made from an image that is not there."""
+    def test_a_box_from_a_missing_image_is_refused(
+        self, provider: AWS, make_request: MakeRequest
+    ) -> None:
+        """The error names the image."""
         request = make_request()
         image: Image = dataclasses.replace(an_image(request), places=("us-east-1",))
         with pytest.raises(Gone, match=image.id):
@@ -216,7 +224,7 @@ class TestSaved:
     def test_an_image_is_listed_at_what_is_stored_not_at_its_disks_size(
         self, provider: AWS, make_request: MakeRequest, stopped: Box
     ) -> None:
-        """A snapshot is billed by the blocks written, which EC2 tells."""
+        """A snapshot is billed for the blocks that it stores."""
         image = provider.save(stopped, an_image(make_request()))
         (listed,) = provider.images(image.tags.owner)
         for one in (image, listed):
@@ -225,7 +233,7 @@ class TestSaved:
         provider.delete_image(image)
         provider.delete(stopped)
 
-    @pytest.mark.parametrize("why", ["not told", "not allowed"])
+    @pytest.mark.parametrize("why", ["not reported", "not allowed"])
     def test_an_image_of_unknown_size_is_listed_as_at_most_its_disk(
         self,
         provider: AWS,
@@ -234,11 +242,11 @@ class TestSaved:
         stopped: Box,
         why: str,
     ) -> None:
-        """Where EC2 does not tell what is stored, the disk is an upper bound."""
+        """Without EC2's figure the size of the disk is the upper bound."""
         image = provider.save(stopped, an_image(make_request()))
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
-        if why == "not told":
+        if why == "not reported":
             shelf.WRITTEN[saved.ebs_snapshot.id] = None
         else:
             account.faults.denied.add("ec2:DescribeSnapshots")

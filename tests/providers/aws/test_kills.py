@@ -89,6 +89,6 @@ def test_killed_at_any_call(
         print(f"\n{killed} clients killed, {survived} had ended before: 0 leaked")
 
 
-def _tag(thing: object, key: str) -> str:
-    tags: list[dict[str, str]] = thing.get_tags()  # type: ignore[attr-defined]
+def _tag(resource: object, key: str) -> str:
+    tags: list[dict[str, str]] = resource.get_tags()  # type: ignore[attr-defined]
     return next((tag["value"] for tag in tags if tag["key"] == key), "")

@@ -44,10 +44,10 @@ def tags_of(asked: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 
 class TestRequest:
-    def test_on_demand(
+    def test_an_on_demand_instance_stops_when_it_powers_off(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """On demand: stops when switched off, and its disk goes with it."""
+        """Its disk is deleted with it."""
         request = make_request()
         box = provider.create(request)
         asked = launch(account)
@@ -76,10 +76,10 @@ class TestRequest:
         assert box.host == ""
         provider.delete(box)
 
-    def test_spot(
+    def test_a_spot_instance_is_a_one_time_request(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """Spot: one-time, ends when taken back, and its disk does not."""
+        """An interruption terminates it; its disk stays."""
         box = provider.create(make_request(spot=True))
         asked = launch(account)
         assert asked["InstanceMarketOptions"] == {
@@ -94,10 +94,10 @@ class TestRequest:
         assert "spot-instances-request" in tags_of(asked)
         provider.delete(box)
 
-    def test_tags(
+    def test_every_created_object_has_the_ownership_tags(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """Everything that the call makes carries whose it is, in safe characters."""
+        """Their values contain safe characters only."""
         box = provider.create(make_request())
         for tags in tags_of(launch(account)).values():
             assert tags["onebox:managed"] == "1"
@@ -108,10 +108,10 @@ class TestRequest:
                 assert all(c.isalnum() or c in " +-=._:/@" for c in text), text
         provider.delete(box)
 
-    def test_no_secrets(
+    def test_no_tag_contains_a_private_key(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A private key is in no tag; the box's own goes by user data alone."""
+        """Only user data has the private host key."""
         request = make_request()
         box = provider.create(request)
         assert request.host_key.private.strip()[40:80] not in repr(
@@ -122,7 +122,7 @@ class TestRequest:
     @pytest.mark.parametrize(
         ("name", "root"), [("debian-12", "/dev/xvda"), ("ubuntu-22.04", "/dev/sda1")]
     )
-    def test_root(
+    def test_the_disk_has_the_root_device_name_of_its_image(
         self,
         provider: AWS,
         make_request: MakeRequest,
@@ -130,16 +130,16 @@ class TestRequest:
         name: str,
         root: str,
     ) -> None:
-        """The disk has the name that the image gives it: else there would be two."""
+        """With another name EC2 adds a second disk."""
         box = provider.create(make_request(base=name, disk=(33 << 30) - 1))
         (disk,) = launch(account)["BlockDeviceMappings"]
         assert (disk["DeviceName"], disk["Ebs"]["VolumeSize"]) == (root, 33)
         provider.delete(box)
 
-    def test_other_size(
+    def test_any_size_is_read_back_from_the_tags(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A size with any name comes back as it was."""
+        """Its name and shape are unchanged."""
         request = make_request()
         size = dataclasses.replace(
             request.offer, name="cpus=64,memory=256 GB", price=None, cores=None
@@ -165,7 +165,7 @@ FAULTS: list[tuple[Kind, int]] = [
 
 class TestFaults:
     @pytest.mark.parametrize(("kind", "times"), FAULTS)
-    def test_passing(
+    def test_a_passing_fault_makes_one_instance(
         self,
         make_aws: MakeAws,
         make_request: MakeRequest,
@@ -173,7 +173,7 @@ class TestFaults:
         kind: Kind,
         times: int,
     ) -> None:
-        """A fault that passes ends in one machine, whether the call was done or not."""
+        """It makes no difference whether the failed call took effect."""
         provider = make_aws(timeout=3.0 if kind.startswith("hang") else 20.0)
         request = make_request()
         account.faults.add("RunInstances", kind, times)
@@ -184,10 +184,10 @@ class TestFaults:
         assert not account.alive(request.box)
 
     @pytest.mark.parametrize("kind", ["broken after", "cut after"])
-    def test_unclear(
+    def test_an_unclear_launch_is_reported_as_unclear(
         self, provider: AWS, make_request: MakeRequest, account: Account, kind: Kind
     ) -> None:
-        """What stays unclear is said to be; the box is found, and there is one."""
+        """The box is found later, and there is one."""
         request = make_request()
         account.faults.add("RunInstances", kind, 4)
         with pytest.raises(Unclear):
@@ -199,10 +199,10 @@ class TestFaults:
         provider.delete(found)
 
     @pytest.mark.parametrize("kind", ["broken", "cut"])
-    def test_unclear_and_nothing(
+    def test_an_unclear_launch_may_have_made_nothing(
         self, provider: AWS, make_request: MakeRequest, account: Account, kind: Kind
     ) -> None:
-        """What stays unclear may be nothing, too."""
+        """No box shows up later."""
         request = make_request()
         account.faults.add("RunInstances", kind, 4)
         with pytest.raises(Unclear):
@@ -210,10 +210,10 @@ class TestFaults:
         assert provider.get(request.box) is None
         assert not account.instances(request.box)
 
-    def test_doubt_then_refusal(
+    def test_a_launch_without_a_response_is_found(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A machine that was made unheard is found, though the next call is refused."""
+        """The next call is refused, although the first took effect."""
         request = make_request()
 
         def deny(instance: object) -> None:
@@ -232,10 +232,25 @@ class TestFaults:
         account.faults.clear()
         provider.delete(box)
 
-    def test_too_many_calls(
+    def test_credentials_that_expire_after_a_lost_response_leave_it_unclear(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Expired credentials do not mean that the lost call launched nothing."""
+        request = make_request()
+        account.faults.add("RunInstances", "cut after")
+        account.faults.add("RunInstances", "expired")
+        account.faults.add("DescribeInstances", "expired")
+        with pytest.raises(Unclear, match="expired"):
+            provider.create(request)
+        assert account.faults.left == 0
+        found = provider.get(request.box)
+        assert found is not None
+        provider.delete(found)
+
+    def test_throttling_is_waited_for_with_a_limit(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """Throttling is waited for, but not for ever."""
+        """After the limit, the error is raised."""
         account.faults.add("RunInstances", "throttle", 100)
         with pytest.raises(Throttled):
             make_aws(faster=2000.0).create(make_request())
@@ -244,14 +259,14 @@ class TestFaults:
     @pytest.mark.parametrize(
         "full", [("m7i.large", "us-east-1a", None), ("*", "*", False)]
     )
-    def test_no_capacity(
+    def test_missing_capacity_is_reported_at_once(
         self,
         provider: AWS,
         make_request: MakeRequest,
         account: Account,
         full: tuple[str, str, bool | None],
     ) -> None:
-        """No capacity is an answer, at once: one call, no machine, the cause said."""
+        """One call is made, no instance exists, and the cause is named."""
         account.faults.full.add(full)
         request = make_request()
         with pytest.raises(NoCapacity, match=r"us-east-1a.*InsufficientInstanceCapac"):
@@ -267,20 +282,20 @@ class TestFaults:
             provider.create(make_request(zone="us-east-1e"))
 
     @pytest.mark.parametrize("spot", [False, True])
-    def test_quota(
+    def test_an_account_limit_names_where_to_raise_it(
         self, provider: AWS, make_request: MakeRequest, account: Account, spot: bool
     ) -> None:
-        """The account's own limit is told apart, with where to raise it."""
+        """It is another error than missing capacity."""
         account.faults.cpus = account.faults.spot_cpus = 1
         with pytest.raises(QuotaExceeded, match="Exceeded") as raised:
             provider.create(make_request(spot=spot))
         assert "servicequotas" in raised.value.next
         assert account.counted()["RunInstances"] == 1
 
-    def test_denied(
+    def test_a_missing_permission_is_named(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A permission that is missing is named, without AWS's blob."""
+        """AWS's encoded message is left out."""
         account.faults.denied.add("ec2:RunInstances")
         with pytest.raises(NotAllowed, match="ec2:RunInstances") as raised:
             provider.create(make_request())
@@ -289,7 +304,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("kind", ["expired", "bad key"])
     @pytest.mark.parametrize("action", ["RunInstances", "DescribeSubnets"])
-    def test_credentials(
+    def test_bad_credentials_are_reported_for_every_call(
         self,
         provider: AWS,
         make_request: MakeRequest,
@@ -297,15 +312,15 @@ class TestFaults:
         kind: Kind,
         action: str,
     ) -> None:
-        """Credentials that do not hold are said to be, whichever call says it."""
+        """The error names the credentials."""
         account.faults.add(action, kind)
         with pytest.raises(NotAllowed, match="credentials"):
             provider.create(make_request())
 
-    def test_wrong_architecture(
+    def test_a_type_that_cannot_boot_the_image_is_refused(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A type that cannot boot the image is refused, and nothing is made."""
+        """Nothing is created."""
         request = make_request()
         size = dataclasses.replace(request.offer, type="m7g.large")
         with pytest.raises(ProviderError, match="architecture"):
@@ -315,24 +330,24 @@ class TestFaults:
     def test_user_data_too_large(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """What cannot be told at boot is refused before any machine is asked for."""
+        """The error comes before any instance is requested."""
         request = make_request()
         large = dataclasses.replace(request.host_key, private=secrets.token_hex(17000))
         with pytest.raises(OneboxError, match=r"16384|16,384"):
             provider.create(dataclasses.replace(request, host_key=large))
         assert "RunInstances" not in account.counted()
 
-    def test_user_data_fits(self, make_request: MakeRequest) -> None:
-        """What a real box is told fits."""
-        told = user_data.user_data(make_request(), notice="ec2", packed=True)
-        assert len(told) < 16384
+    def test_real_user_data_fits(self, make_request: MakeRequest) -> None:
+        """It stays below EC2's limit."""
+        data = user_data.user_data(make_request(), notice="ec2", packed=True)
+        assert len(data) < 16384
         assert isinstance(make_request().host_key, HostKey)
 
     @pytest.mark.parametrize("over", [False, True])
     def test_token_of_an_ended_machine(
         self, provider: AWS, make_request: MakeRequest, account: Account, over: bool
     ) -> None:
-        """A request whose machine has ended makes no other one, and says so."""
+        """The request creates no other instance, and its error is Gone."""
         request = make_request()
         provider.delete(provider.create(request))
         account.faults.over = over
@@ -355,10 +370,10 @@ class TestFaults:
         assert len(account.instances(request.box)) == 1
         provider.delete(box)
 
-    def test_every_other_call(
+    def test_every_call_may_fail_once(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """Each call of a box's life may be refused, fail or be cut once, unnoticed."""
+        """The user does not notice a refusal, a failure or a cut of one call."""
         kinds: list[Kind] = ["throttle", "broken", "broken after", "cut", "cut after"]
         actions = [
             "GetParameters",
@@ -391,26 +406,26 @@ class TestFaults:
 
 
 class TestSettings:
-    def test_subnet_not_there(
+    def test_a_missing_subnet_is_a_usage_error(
         self, make_aws: MakeAws, make_request: MakeRequest
     ) -> None:
-        """A subnet that is not there is a mistake in the settings."""
+        """The setting names it."""
         with pytest.raises(UsageError, match="subnet-0123abcd"):
             make_aws(subnet="subnet-0123abcd").create(make_request())
 
-    def test_group_not_there(
+    def test_a_missing_security_group_is_a_usage_error(
         self, make_aws: MakeAws, make_request: MakeRequest
     ) -> None:
-        """So is a security group."""
+        """The setting names it."""
         with pytest.raises(UsageError, match="sg-0123abcd"):
             make_aws(security_group="sg-0123abcd").create(make_request())
 
-    def test_no_region(
+    def test_a_missing_region_is_one_clear_error(
         self,
         make_aws: MakeAws,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Without any region there is one clear line, and no call."""
+        """No call is made."""
         monkeypatch.delenv("AWS_REGION")
         with pytest.raises(UsageError, match="no AWS region is set"):
             make_aws().find("owner")
@@ -424,43 +439,45 @@ class TestSettings:
         assert make_aws()._cloud.region == "us-west-2"
         assert make_aws(region="eu-west-1")._cloud.region == "eu-west-1"
 
-    def test_wrong_region(
+    def test_an_unknown_region_is_named_with_a_similar_one(
         self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A region that there is not is named, with the one that was meant."""
+        """It is a usage error."""
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         with pytest.raises(UsageError, match="us-esat-1") as raised:
             make_aws(region="us-esat-1").find("owner")
         assert "us-east-1" in raised.value.next
 
-    def test_no_way(self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A network that does not lead to AWS is said to be the cause."""
+    def test_an_unreachable_network_is_named_as_the_cause(
+        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The error names proxy and network."""
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         with pytest.raises(ProviderError, match="cannot be reached"):
             make_aws().find("owner")
 
-    def test_no_credentials(
+    def test_missing_credentials_have_advice(
         self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without credentials it is said how to get them."""
+        """The error names the commands that create some."""
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         with pytest.raises(NotAllowed, match="credentials") as raised:
             make_aws().find("owner")
         assert "aws configure" in raised.value.next
 
-    def test_no_such_profile(
+    def test_a_missing_profile_is_a_usage_error(
         self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A profile that is not there is a mistake in the settings."""
+        """The error names AWS's own configuration."""
         monkeypatch.setenv("AWS_PROFILE", "nobody")
         with pytest.raises(UsageError, match="nobody"):
             make_aws().find("owner")
 
-    def test_clock(
+    def test_a_wrong_clock_is_not_reported_as_bad_credentials(
         self, make_aws: MakeAws, account: Account, make_request: MakeRequest
     ) -> None:
-        """A clock that is wrong is told from credentials that are."""
+        """AWS reports it as refused credentials."""
         account.skew = 1800
         account.faults.add("DescribeInstances", "bad key")
         with pytest.raises(NotAllowed, match="30 minutes behind"):

@@ -72,16 +72,18 @@ def host_key(tmp_path: Path) -> HostKey:
 @pytest.fixture
 def project(aws_environment: str, behind: Behind, project: Project) -> Project:
     """A project whose boxes are on EC2."""
-    told = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
-    project.environ.update(told)
+    variables = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
+    project.environ.update(variables)
     project.write("onebox.toml", TOML)
     project.write("job.sh", JOB)
     return project
 
 
 @pytest.mark.parametrize("spot", [False, True])
-def test_inv_run(project: Project, account: Account, spot: bool) -> None:
-    """One line goes through all stages on EC2, says its price, and leaves nothing."""
+def test_inv_run_goes_through_all_stages_on_ec2(
+    project: Project, account: Account, spot: bool
+) -> None:
+    """It prints the price, and leaves nothing behind."""
     before = {one.id for one in account.instances()}
     line = ["run", "--vm=small", *(["--spot"] if spot else [])]
     done = project.inv(*line, timeout=300)
@@ -118,10 +120,10 @@ echo $n > results/n
 
 
 @pytest.mark.parametrize("notice", [True, False])
-def test_taken_back(
+def test_a_preempted_job_resumes_on_another_box(
     project: Project, account: Account, behind: Behind, notice: bool
 ) -> None:
-    """A job whose spot box is taken goes on, on another one, where it had been."""
+    """It continues from its last checkpoint."""
     settings = 'checkpoints = ["ckpt/"]\nevery = "1 s"\n\n[aws]'
     project.write("onebox.toml", TOML.replace("[aws]", settings))
     project.write("job.sh", COUNTS)
@@ -151,8 +153,8 @@ def test_taken_back(
         assert not behind.machines[one].running
 
 
-def test_image(project: Project, account: Account) -> None:
-    """A set-up runs once, is saved as an AMI, and a box starts from it."""
+def test_an_image_is_built_once_and_booted(project: Project, account: Account) -> None:
+    """The set-up runs once, and is saved as an AMI."""
     project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
     project.write("onebox.toml", TOML + '\n[image]\nsetup = "setup.sh"\n')
     project.write("job.sh", "ls /opt/made-by-setup\n")
@@ -168,11 +170,15 @@ def test_image(project: Project, account: Account) -> None:
 def real(
     request: Request, identity: Path, host_key: HostKey, seconds: float
 ) -> Request:
-    """Return a request for a box that is told all that a box is told."""
+    """Return a request with everything that a real box needs."""
     until = time.time() + seconds
-    told = BootConfig(until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed())
+    boot_config = BootConfig(
+        until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed()
+    )
     public = keys.public_half(identity)
-    return dataclasses.replace(request, arming=told, user_key=public, host_key=host_key)
+    return dataclasses.replace(
+        request, boot_config=boot_config, user_key=public, host_key=host_key
+    )
 
 
 def running(provider: AWS, box: Box) -> Box:
@@ -195,7 +201,7 @@ def linked(box: Box, identity: Path, tmp_path: Path) -> Iterator[AgentChannel]:
         door.forget()
 
 
-def test_box(
+def test_a_box_has_its_own_host_key_id_and_deadline(
     make_aws: MakeAws,
     make_request: MakeRequest,
     behind: Behind,
@@ -204,7 +210,7 @@ def test_box(
     host_key: HostKey,
     tmp_path: Path,
 ) -> None:
-    """A box answers with its own host key, knows its id, and ends at its deadline."""
+    """It powers off at its deadline."""
     provider = make_aws()
     request = real(make_request(), identity, host_key, 3600)
     began = time.monotonic()
@@ -234,7 +240,7 @@ def test_box(
     assert not provider.leftovers(box.id)
 
 
-def test_rescue(
+def test_a_rescue_instance_reads_the_disk_of_a_preempted_box(
     make_aws: MakeAws,
     make_request: MakeRequest,
     behind: Behind,
@@ -243,7 +249,7 @@ def test_rescue(
     host_key: HostKey,
     tmp_path: Path,
 ) -> None:
-    """What a box that was taken back had on its disk is there in the next machine."""
+    """The files of the job are there."""
     provider = make_aws()
     request = real(make_request(spot=True), identity, host_key, 3600)
     box = running(provider, provider.create(request))
@@ -265,7 +271,7 @@ def test_rescue(
         assert hello["deadline"] == pytest.approx(started.deadline, abs=1)
     (second,) = account.alive(box.id)
     assert second.id != first.id
-    said = behind.machines[second.id].run("cat", "/home/onebox/work/x")
-    assert said.strip() == "precious"
+    output = behind.machines[second.id].run("cat", "/home/onebox/work/x")
+    assert output.strip() == "precious"
     provider.delete(started)
     assert not provider.leftovers(box.id)

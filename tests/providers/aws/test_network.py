@@ -1,4 +1,4 @@
-"""Where boxes are plugged in, and who may knock."""
+"""The subnets of boxes, and the addresses that may reach their ssh."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from onebox.errors import NoCapacity, UsageError
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.provider import AWS
-from onebox.providers.aws.settings import AWSSettings
+from onebox.providers.aws.settings import Settings
 from onebox.settings.fields import Conflict
 
-from ..contract import remove_free_things
+from ..contract import remove_free_objects
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up
 
@@ -46,10 +46,10 @@ def admitted(account: Account, owner: str) -> set[tuple[object, ...]]:
 
 
 class TestGroup:
-    def test_only_the_caller(
+    def test_only_this_machine_can_reach_ssh(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """Only ssh, and only from the caller's own address, is let in."""
+        """No other port is open, and no other address has access."""
         provider, request = make_aws(ssh_cidr=None), make_request()
         box = provider.create(request)
         owner = request.tags.owner
@@ -58,10 +58,10 @@ class TestGroup:
         assert tags == {"onebox:managed": "1", "onebox:owner": owner}
         provider.delete(box)
 
-    def test_one_for_all(
+    def test_the_boxes_of_an_owner_share_one_group(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """The second box of an owner has the first one's group, and changes nothing."""
+        """The second box changes nothing in it."""
         first = provider.create(make_request())
         account.calls.clear()
         second = provider.create(make_request())
@@ -71,17 +71,17 @@ class TestGroup:
         provider.delete(first)
         provider.delete(second)
 
-    def test_removed_meanwhile(
+    def test_a_group_that_is_deleted_during_a_create_is_created_again(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """A group that goes with another command's last box is made once more."""
+        """Another command deletes it with its last box."""
         provider, other, request = make_aws(), make_aws(), make_request()
         groups, found = Network.groups, []
 
         def then_removed(*about: Any) -> list[str]:
             found.append(groups(*about))
             if len(found) == 1:
-                remove_free_things(other, request.tags.owner)
+                remove_free_objects(other, request.tags.owner)
             return found[-1]
 
         with pytest.MonkeyPatch.context() as meanwhile:
@@ -92,10 +92,10 @@ class TestGroup:
         assert admitted(account, request.tags.owner)
         provider.delete(box)
 
-    def test_moved(
+    def test_allow_my_ip_replaces_the_former_address(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """Who has moved is let in instead, not as well; once is enough."""
+        """A second call changes nothing."""
         request = make_request()
         before, after = make_aws(ssh_cidr=None), make_aws(ssh_cidr=None, here=NOW_ME)
         box = up(before, before.create(request))
@@ -120,10 +120,10 @@ class TestGroup:
         for box in boxes:
             first.delete(box)
 
-    def test_foreign_rules_go(
+    def test_other_rules_of_the_group_are_removed(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """What else our group has come to let in is closed."""
+        """Only ssh from this machine stays open."""
         provider, request = make_aws(ssh_cidr=None), make_request()
         box = provider.create(request)
         for cidr in ({"CidrIp": "0.0.0.0/0"}, {"CidrIpv6": "::/0"}):
@@ -135,27 +135,29 @@ class TestGroup:
         assert admitted(account, request.tags.owner) == {("tcp", 22, 22, f"{ME}/32")}
         provider.delete(box)
 
-    def test_cidr(
+    def test_ssh_cidr_replaces_the_address_of_this_machine(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """What the settings say is let in, and nobody asks for the address."""
+        """The address is not looked up."""
         provider, request = make_aws(ssh_cidr="10.1.2.3/8"), make_request()
         box = provider.create(request)
         assert admitted(account, request.tags.owner) == {("tcp", 22, 22, "10.0.0.0/8")}
         provider.delete(box)
 
-    def test_world_wanted(self, make_aws: MakeAws, make_request: MakeRequest) -> None:
-        """Each box of an open network says so."""
+    def test_an_open_ssh_port_is_in_the_notes_of_each_box(
+        self, make_aws: MakeAws, make_request: MakeRequest
+    ) -> None:
+        """The user has allowed it."""
         provider = make_aws(ssh_cidr="0.0.0.0/1", allow_world_ssh=True)
         box = provider.create(make_request())
         assert any("whole world" in note for note in box.notes)
         assert any("whole world" in n for n in provider.find(box.tags.owner)[0].notes)
         provider.delete(box)
 
-    def test_given(
+    def test_the_users_own_security_group_is_never_changed(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """A group of the user's own is used as it is, and never changed."""
+        """The boxes are in it as it is."""
         backend = account.backend("us-east-1")
         vpc = backend.default_vpc
         own = backend.create_security_group("own", "own", vpc_id=vpc.id)
@@ -171,10 +173,10 @@ class TestGroup:
 
 
 class TestSubnet:
-    def test_private(
+    def test_a_private_box_has_only_a_private_address(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """Without a public address the private one is the box's; the VPC is let in."""
+        """The VPC may reach its ssh port."""
         provider = make_aws(ssh_cidr=None, private=True, jump="me@bastion")
         box = up(provider, provider.create(make_request()))
         (instance,) = account.alive(box.id)
@@ -187,13 +189,13 @@ class TestSubnet:
     def test_a_jump_host_without_a_known_address_is_refused(self) -> None:
         """Its address has to be in ssh_cidr: it cannot be looked up."""
         with pytest.raises(Conflict, match="jump host's address"):
-            AWSSettings(jump="bastion").check({})
-        AWSSettings(jump="bastion", security_group="sg-0abc1234").check({})
+            Settings(jump="bastion").check({})
+        Settings(jump="bastion", security_group="sg-0abc1234").check({})
 
-    def test_given(
+    def test_a_subnet_in_the_settings_is_the_only_one(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """A given subnet is the only one; without an address to give, none is asked."""
+        """Without public addresses there, no box requests one."""
         backend = account.backend("us-east-1")
         vpc = backend.default_vpc
         subnet = backend.create_subnet(
@@ -211,10 +213,10 @@ class TestSubnet:
         provider.delete(box)
         backend.delete_subnet(subnet.id)
 
-    def test_no_default_vpc(
+    def test_an_account_without_a_default_vpc_gets_advice(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """An account without a default VPC is told what to do."""
+        """The error names the setting and the command."""
         backend = account.backend("eu-west-1")
         for by_zone in list(backend.subnets.values()):
             for subnet in list(by_zone.values()):
@@ -225,10 +227,10 @@ class TestSubnet:
         assert "subnet" in raised.value.next
 
 
-def test_other_owner(
+def test_each_owner_has_a_group(
     provider: AWS, make_request: MakeRequest, account: Account
 ) -> None:
-    """Each owner has a group of its own."""
+    """Two owners in one VPC share none."""
     first = make_request()
     tags = dataclasses.replace(first.tags, owner=f"{first.tags.owner}-2")
     second = make_request(tags=tags)

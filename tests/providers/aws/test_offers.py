@@ -1,4 +1,4 @@
-"""What real `inv` lines say of prices and refusals of EC2's."""
+"""The output of real `inv` commands about prices and refusals of EC2."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ CIDR = 'ssh_cidr = "198.51.100.7/32"'
 @pytest.fixture
 def paid(account: Account, aws_environment: str, project: Project) -> Project:
     """A project whose boxes are instances of EC2's."""
-    told = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+    variables = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
     # Nobody out there is to be asked.
-    told.update(HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1")
-    project.environ.update(told)
+    variables.update(HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1")
+    project.environ.update(variables)
     project.write("onebox.toml", TOML.format(more=CIDR))
     return project
 
@@ -39,7 +39,7 @@ def paid(account: Account, aws_environment: str, project: Project) -> Project:
 def test_without_this_machines_address_one_candidate_is_asked_for(
     account: Account, paid: Project
 ) -> None:
-    """Whom to let in is not known for any candidate: one clear error, at once."""
+    """The address is unknown for every offer: one error, at once."""
     paid.write("onebox.toml", TOML.format(more=""))
     done = paid.inv("provision")
     assert done.code == 64
@@ -59,7 +59,7 @@ def test_without_capacity_each_cause_is_one_row(
     done = paid.inv("provision")
     assert done.code == 75
     assert account.counted()["RunInstances"] > 8
-    rows = [line for line in done.err.splitlines() if "zones: no capacity" in line]
+    rows = [line for line in done.err.splitlines() if line.endswith(": no capacity")]
     assert len(rows) == 1
     assert " more in " in rows[0]
     assert " zones: no capacity" in rows[0]
@@ -76,8 +76,9 @@ def test_a_vcpu_limit_is_tried_once_in_its_region(
     assert done.code == 69
     assert account.counted()["RunInstances"] == 1
     assert done.err.count("vCPU limit of 0") == 1
-    assert "next: ask for more: https://console.aws.amazon.com/servicequotas" in (
-        done.err
+    assert (
+        "next: request an increase: https://console.aws.amazon.com/servicequotas"
+        in (done.err)
     )
 
 
@@ -91,7 +92,7 @@ def test_a_price_list_that_may_not_be_read_is_named_as_the_reason(
     account.faults.denied.add("pricing:GetProducts")
     done = paid.inv("plan")
     assert done.code == 0
-    assert "these credentials may not do pricing:GetProducts" in done.err
+    assert "these credentials lack the permission pricing:GetProducts" in done.err
     if known_before:
         assert "$0.19/h 1 min ago" in done.err
         assert "$?" not in done.err

@@ -11,7 +11,7 @@ from onebox.providers.aws import policy
 from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Requirements
 
-from ..contract import an_image, remove_free_things
+from ..contract import an_image, remove_free_objects
 from .account import Account, Call
 from .conftest import MakeAws, MakeRequest, up
 from .iam import Question, allowed, questions
@@ -49,7 +49,7 @@ def whole_life(
     rescued = up(provider, provider.start(kept, time.time() + 900))
     provider.leftovers(rescued.id)
     provider.delete(rescued)
-    remove_free_things(provider, rescued.tags.owner)
+    remove_free_objects(provider, rescued.tags.owner)
     private = make_aws(private=True, ssh_cidr=None)
     provider.delete(private.create(make_request()))
     return list(account.calls)
@@ -78,8 +78,8 @@ class TestPolicy:
         }
         assert named - used == {"iam:CreateServiceLinkedRole", "ec2:DeleteSnapshot"}
 
-    def test_is_a_policy(self) -> None:
-        """It is what IAM takes: version, ids, no wildcard for an action, its size."""
+    def test_the_policy_is_valid_for_iam(self) -> None:
+        """It has a version and ids, no wildcard for an action, and a legal size."""
         document = json.loads(policy.document())
         assert document["Version"] == "2012-10-17"
         ids = [statement["Sid"] for statement in document["Statement"]]
@@ -107,8 +107,10 @@ class TestPolicy:
             ("RevokeSecurityGroupIngress", "security-group"),
         ],
     )
-    def test_only_ours(self, action: str, kind: str) -> None:
-        """What changes or removes is allowed where our tag is, and nowhere else."""
+    def test_only_tagged_objects_may_be_changed_or_deleted(
+        self, action: str, kind: str
+    ) -> None:
+        """The tag is that of onebox."""
         arn = f"{ANY}:{kind}/x-1"
         document = policy.document()
         assert allowed(document, Question(f"ec2:{action}", arn, OURS))
@@ -121,8 +123,8 @@ class TestPolicy:
         )
         assert not allowed(policy.document(), question)
 
-    def test_our_machines_only(self) -> None:
-        """A machine without our tag, or with open metadata, cannot be made."""
+    def test_only_tagged_instances_may_be_created(self) -> None:
+        """Instances with open metadata are forbidden too."""
         document, arn = policy.document(), f"{ANY}:instance/x"
         good = {
             "aws:RequestTag/onebox:managed": "1",
@@ -145,8 +147,8 @@ class TestPolicy:
             "s3:GetObject",
         ],
     )
-    def test_nothing_else(self, action: str) -> None:
-        """No role is passed on, and nothing beyond boxes is touched."""
+    def test_nothing_else_is_allowed(self, action: str) -> None:
+        """No role can be passed on, and no other service changed."""
         assert not allowed(policy.document(), Question(action, f"{ANY}:x/x", OURS))
 
 

@@ -30,8 +30,8 @@ def prices(sizes: list[Offer]) -> list[float]:
 
 
 class TestNeeds:
-    def test_cheapest_first(self, provider: AWS) -> None:
-        """What fits comes by price, each type in each zone that has it."""
+    def test_offers_are_sorted_by_price(self, provider: AWS) -> None:
+        """Each type occurs once for each zone that has it."""
         found = list(provider.offers(LARGE))
         assert prices(found) == sorted(prices(found))
         assert len(prices(found)) == len(found)
@@ -41,8 +41,8 @@ class TestNeeds:
         assert not any(size.spot for size in found)
         assert found[0].name == "large"
 
-    def test_families(self, provider: AWS) -> None:
-        """No burstable, flexible, metal or old machine, and no other architecture."""
+    def test_only_suitable_families_are_offered(self, provider: AWS) -> None:
+        """No burstable, flexible, metal or old type, and one architecture."""
         found = {
             size.type for size in provider.offers(Requirements("small", 2, 4 * GB))
         }
@@ -54,8 +54,8 @@ class TestNeeds:
             assert family[2:] in ("a", "i"), type_
         assert {size.arch for size in provider.offers(LARGE)} == {"x86_64"}
 
-    def test_cores(self, provider: AWS) -> None:
-        """Physical cores are told beside vCPUs: some are half, some are all of them."""
+    def test_physical_cores_are_part_of_an_offer(self, provider: AWS) -> None:
+        """A vCPU is half a core, or a whole one."""
         found = {size.type: size for size in provider.offers(LARGE)}
         assert (found["m7i.16xlarge"].cpus, found["m7i.16xlarge"].cores) == (64, 32)
         assert (found["m7a.16xlarge"].cpus, found["m7a.16xlarge"].cores) == (64, 64)
@@ -66,24 +66,28 @@ class TestNeeds:
         assert {size.arch for size in found} == {"aarch64"}
         assert all(size.type[2] == "g" for size in found)
 
-    def test_too_large(self, provider: AWS) -> None:
-        """What no machine has is refused, and the nearest are named."""
+    def test_a_size_that_nothing_fits_names_the_nearest_types(
+        self, provider: AWS
+    ) -> None:
+        """It is a usage error."""
         with pytest.raises(UsageError, match=r"r\d[ai]\.48xlarge"):
             provider.offers(Requirements("huge", 1000, 4000 * GB))
 
-    def test_zones(self, make_aws: MakeAws) -> None:
-        """Only the zones of the settings, in their order where prices are the same."""
+    def test_only_the_zones_of_the_settings_are_offered(
+        self, make_aws: MakeAws
+    ) -> None:
+        """They keep their order at equal prices."""
         found = make_aws(zones=["us-east-1c", "us-east-1a"]).offers(LARGE)
         first = [size.place for size in found if size.type == found[0].type]
         assert first == ["us-east-1c", "us-east-1a"]
 
-    def test_regions(self, make_aws: MakeAws) -> None:
-        """More regions mean more candidates."""
+    def test_more_regions_mean_more_offers(self, make_aws: MakeAws) -> None:
+        """Each region of the settings is searched."""
         found = make_aws(regions=["us-west-2"]).offers(LARGE)
         assert {size.place[:-1] for size in found} == {"us-east-1", "us-west-2"}
 
-    def test_image_elsewhere(self, make_aws: MakeAws) -> None:
-        """An image is looked for only where it is."""
+    def test_an_image_limits_the_regions(self, make_aws: MakeAws) -> None:
+        """Only regions that hold it are offered."""
         provider = make_aws(regions=["us-west-2"])
         need = Requirements("large", 64, 256 * GB, image=image("x86_64", "us-west-2"))
         assert {size.place[:-1] for size in provider.offers(need)} == {"us-west-2"}
@@ -93,7 +97,7 @@ class TestCosts:
     def test_a_size_names_its_disk_and_its_public_address_beside_the_machine(
         self, provider: AWS
     ) -> None:
-        """What is billed while a box runs is in its size, each part with its label."""
+        """Each part of the hourly price has a label."""
         best = provider.offers(LARGE)[0]
         assert [part.label for part in best.parts] == [
             "machine",
@@ -137,13 +141,13 @@ class TestCosts:
     def test_egress_has_a_rate_or_is_unknown(
         self, provider: AWS, zone: str, rate: float | None
     ) -> None:
-        """What a GB to the internet costs is known for some regions, never 0."""
+        """The price of a GB to the internet is known for some regions, and never 0."""
         assert provider.egress_rate(zone) == rate
 
 
 class TestSpot:
-    def test_by_zone(self, provider: AWS) -> None:
-        """Spot has its price in each zone, which is what counts."""
+    def test_spot_prices_differ_by_zone(self, provider: AWS) -> None:
+        """Each zone has its own price."""
         found = list(provider.offers(Requirements("large", 64, 256 * GB, spot=True)))
         assert all(size.spot for size in found)
         assert prices(found) == sorted(prices(found))
@@ -153,8 +157,10 @@ class TestSpot:
             size.on_demand and size.price < size.on_demand for size in one if size.price
         )
 
-    def test_fallback(self, provider: AWS) -> None:
-        """On demand follows only if it may."""
+    def test_on_demand_offers_follow_spot_only_with_a_fallback(
+        self, provider: AWS
+    ) -> None:
+        """Without it, only spot is offered."""
         need = Requirements("large", 64, 256 * GB, spot=True, fallback=True)
         found = [size.spot for size in provider.offers(need)]
         assert found == sorted(found, reverse=True)
@@ -162,35 +168,37 @@ class TestSpot:
 
 
 class TestNames:
-    def test_order(self, provider: AWS) -> None:
-        """Types by name come in the user's order, whatever they cost."""
+    def test_named_types_keep_their_order(self, provider: AWS) -> None:
+        """Their prices do not matter."""
         names = ("r7i.24xlarge", "m7i.large", "c7g.large")
         found = list(provider.offers(Requirements("beast", 0, 0, types=names)))
         order = list(dict.fromkeys(size.type for size in found))
         assert order == list(names)
         assert found[-1].arch == "aarch64"
 
-    def test_burstable_by_name(self, provider: AWS) -> None:
-        """A type is had by its name, also one that onebox would not take."""
+    def test_a_named_type_may_be_burstable(self, provider: AWS) -> None:
+        """Only unnamed types are filtered."""
         found = provider.offers(Requirements("t3.large", 0, 0, types=("t3.large",)))
         assert {size.type for size in found} == {"t3.large"}
 
-    def test_unknown(self, provider: AWS) -> None:
-        """An unknown type is refused, and the nearest are named."""
+    def test_an_unknown_type_names_similar_ones(self, provider: AWS) -> None:
+        """It is a usage error."""
         with pytest.raises(UsageError, match=r"m7i\.17xlarge") as raised:
             provider.offers(Requirements("x", 0, 0, types=("m7i.17xlarge",)))
         assert "m7i.1" in raised.value.next
 
-    def test_other_architecture(self, provider: AWS) -> None:
-        """A type that cannot boot the image is refused before anything is made."""
+    def test_a_type_that_cannot_boot_the_image_is_not_offered(
+        self, provider: AWS
+    ) -> None:
+        """It is refused before anything is created."""
         need = Requirements("x", 0, 0, types=("m7g.large",), image=image("x86_64"))
         with pytest.raises(UsageError, match=r"aarch64.*x86_64"):
             provider.offers(need)
 
 
 class TestPrices:
-    def test_unknown(self, provider: AWS) -> None:
-        """A price that is not on the list is not known, comes last, and is not 0."""
+    def test_an_unlisted_price_is_unknown(self, provider: AWS) -> None:
+        """It is None, never 0, and comes last."""
         shelf.UNPRICED.add("m6a.16xlarge")
         try:
             found = list(provider.offers(LARGE))
@@ -203,15 +211,17 @@ class TestPrices:
     @pytest.mark.parametrize(
         "action", ["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"]
     )
-    def test_not_allowed(self, provider: AWS, account: Account, action: str) -> None:
-        """Who may not ask for prices gets the sizes without them."""
+    def test_offers_need_no_permission_for_prices(
+        self, provider: AWS, account: Account, action: str
+    ) -> None:
+        """The prices are unknown then."""
         account.faults.denied.add(action)
         found = provider.offers(Requirements("large", 64, 256 * GB, spot=True))
         unknown = {size.price for size in found} == {None}
         assert unknown == (action != "pricing:GetProducts")
 
-    def test_calls(self, provider: AWS, account: Account) -> None:
-        """Candidates cost few calls, whatever their number."""
+    def test_offers_take_few_calls(self, provider: AWS, account: Account) -> None:
+        """Their number does not depend on the number of offers."""
         provider.offers(Requirements("large", 64, 256 * GB, spot=True))
         assert account.counted() == {
             "DescribeSubnets": 1,

@@ -1,4 +1,4 @@
-"""What the cloud takes back: the disk is kept, found, rescued, and removed."""
+"""A preempted box: its disk is kept, found, rescued and deleted."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def kept(account: Account, box: Box) -> Any:
 
 
 class TestPreempted:
-    def test_seen(
+    def test_a_preempted_box_is_stopped_with_only_its_disk(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A box that was taken back is stopped, says why, and has only a disk."""
+        """Its reason is the preemption."""
         box = up(provider, provider.create(make_request(spot=True)))
         with pytest.MonkeyPatch.context() as slowly:
             slowly.setattr(account.delays, "ending", 3600.0)
@@ -68,7 +68,7 @@ class TestPreempted:
     def test_on_demand_leaves_nothing(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A machine on demand that somebody has ended is gone, with its disk."""
+        """An on-demand instance that a user terminated is gone with its disk."""
         box = up(provider, provider.create(make_request()))
         (instance,) = account.alive(box.id)
         account.lives[instance.id].end(account, "Client.UserInitiatedShutdown", "x: y")
@@ -76,10 +76,10 @@ class TestPreempted:
         assert provider.get(box.id) is None
         provider.delete(box)
 
-    def test_deleted_twice(
+    def test_a_kept_disk_is_deleted_like_a_box(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A kept disk is deleted like a box, also when it is gone already."""
+        """A second delete changes nothing."""
         box = taken(provider, make_request, account)
         provider.delete(box)
         provider.delete(box)
@@ -88,10 +88,10 @@ class TestPreempted:
 
 
 class TestRescue:
-    def test_start(
+    def test_a_kept_disk_starts_in_a_small_on_demand_instance(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A kept disk starts in a small machine on demand, as the same box."""
+        """It is the same box."""
         box = taken(provider, make_request, account)
         disk = kept(account, box).id
         deadline = time.time() + 1800
@@ -113,10 +113,10 @@ class TestRescue:
         assert not provider.leftovers(box.id)
         assert not account.volumes(box.id)
 
-    def test_stopped_again(
+    def test_a_rescued_box_stops_and_starts_again(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A rescued box stops and starts like any other."""
+        """Like any other box."""
         box = taken(provider, make_request, account)
         started = up(provider, provider.start(box, time.time() + 900))
         provider.stop(started)
@@ -142,10 +142,10 @@ class TestRescue:
             "StartInstances",
         ],
     )
-    def test_interrupted(
+    def test_a_rescue_continues_after_a_kill_at_any_step(
         self, provider: AWS, make_request: MakeRequest, account: Account, action: str
     ) -> None:
-        """Whoever is stopped at any step goes on from there; the disk is never lost."""
+        """The disk is never lost."""
         box = taken(provider, make_request, account)
         disk = kept(account, box).id
         account.faults.denied.add(f"ec2:{action}")
@@ -166,10 +166,10 @@ class TestRescue:
         provider.delete(started)
         assert not provider.leftovers(box.id)
 
-    def test_given_up(
+    def test_a_delete_removes_an_unfinished_rescue(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A rescue that was begun and given up is removed with the rest."""
+        """Its instance and its disks are gone."""
         box = taken(provider, make_request, account)
         account.faults.denied.add("ec2:AttachVolume")
         with pytest.raises(ProviderError):
@@ -180,10 +180,10 @@ class TestRescue:
         assert not account.volumes(box.id)
         assert not provider.leftovers(box.id)
 
-    def test_no_room(
+    def test_a_rescue_without_capacity_keeps_the_disk(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """Without room for a machine the disk stays, and it is said."""
+        """The error names the capacity."""
         box = taken(provider, make_request, account)
         account.faults.full.add(("*", box.place, None))
         with pytest.raises(NoCapacity):
@@ -194,10 +194,10 @@ class TestRescue:
         assert started.offer.type != "m6a.large"
         provider.delete(started)
 
-    def test_nothing_left(
+    def test_a_box_without_a_disk_cannot_be_started(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """What is not there cannot be started."""
+        """The error is Gone."""
         box = taken(provider, make_request, account)
         provider.delete(box)
         with pytest.raises(Gone):
@@ -205,10 +205,10 @@ class TestRescue:
 
 
 class TestStart:
-    def test_new_deadline(
+    def test_a_start_writes_the_new_deadline_everywhere(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A box that starts again is told its new deadline, and so is everybody."""
+        """User data, tags and alarm agree."""
         box = up(provider, provider.create(make_request()))
         (machine,) = account.alive(box.id)
         provider.stop(box)
@@ -223,10 +223,10 @@ class TestStart:
         assert names.index("PutMetricAlarm") < names.index("StartInstances")
         provider.delete(started)
 
-    def test_no_room(
+    def test_a_start_without_capacity_keeps_the_box_stopped(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A stopped machine for which there is no room now stays stopped."""
+        """Its disk stays."""
         box = up(provider, provider.create(make_request()))
         provider.stop(box)
         account.faults.full.add(("*", "*", None))
@@ -237,10 +237,10 @@ class TestStart:
         assert found.state == "stopped"
         provider.delete(box)
 
-    def test_running(
+    def test_starting_a_running_box_changes_nothing(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account
     ) -> None:
-        """A box that runs is left running."""
+        """It stays running."""
         provider = make_aws()
         box = up(provider, provider.create(make_request()))
         assert provider.start(box, time.time() + 900) == box
@@ -249,5 +249,5 @@ class TestStart:
 
 
 def user_data(machine: Any) -> str:
-    """Return what a machine is told at boot."""
+    """Return the user data of an instance."""
     return gzip.decompress(base64.b64decode(str(machine.user_data))).decode()

@@ -26,7 +26,7 @@ _models: dict[str, Any] = {}
 
 
 class Refusal(Exception):
-    """AWS says no."""
+    """An error response of AWS."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(f"{code}: {message}")
@@ -92,7 +92,7 @@ class Asked:
         return dict(found)
 
     def answer(self, result: object) -> tuple[int, dict[str, str], bytes]:
-        """Write an answer: a mapping, or a thing with the answer's attributes."""
+        """Write a response: a mapping, or an object with its attributes."""
         serializer = get_serializer_class(self.service, self.protocol)(
             operation_model=self.model.operation_model(self.action),
             value_picker=XFormedAttributePicker(),
@@ -125,8 +125,8 @@ class Asked:
         if code == "RequestLimitExceeded":
             code = "ThrottlingException"
         if self.protocol == "json":
-            said = json.dumps({"__type": code, "message": no.message})
-            return no.status, {"Content-Type": self.content_type}, said.encode()
+            text = json.dumps({"__type": code, "message": no.message})
+            return no.status, {"Content-Type": self.content_type}, text.encode()
         body = b"\xa2" + b"".join(
             map(_cbor, ("__type", f"com.amazonaws#{code}", "message", no.message))
         )
@@ -190,15 +190,15 @@ def _form(
 
 
 def _name(name: str, member: Any, protocol: str) -> str:
-    said = member.serialization
+    serialization = member.serialization
     if protocol == "ec2":
-        if "queryName" in said:
-            return str(said["queryName"])
-        if "name" in said:
-            word = str(said["name"])
+        if "queryName" in serialization:
+            return str(serialization["queryName"])
+        if "name" in serialization:
+            word = str(serialization["name"])
             return word[0].upper() + word[1:]
         return name
-    return str(said.get("name", name))
+    return str(serialization.get("name", name))
 
 
 def _scalar(kind: str, text: str, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""What the contract's tests see of an AWS account, past its API."""
+"""The AWS account as the contract tests see it, without its API."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class AwsWorld:
             for rule in group.ingress_rules
         )
 
-    def told(self, box: str) -> str:
+    def boot_data(self, box: str) -> str:
         """Return the user data."""
         packed = base64.b64decode(str(self._one(box).user_data))
         return gzip.decompress(packed).decode()
 
     def deadline_on(self, box: str) -> float | None:
         """Read it in the user data."""
-        found = _DEADLINE.search(self.told(box))
+        found = _DEADLINE.search(self.boot_data(box))
         return float(found[1]) if found else None
 
     def mark(self, box: str, word: str) -> None:
@@ -112,9 +112,9 @@ class AwsWorld:
         one.nics[0]._group_set = [default]
         one.security_groups = [default]
 
-    def tell(self, box: str, told: str) -> None:
+    def set_boot_data(self, box: str, boot_data: str) -> None:
         """Replace the user data."""
-        packed = gzip.compress(told.encode())
+        packed = gzip.compress(boot_data.encode())
         self._one(box).user_data = base64.b64encode(packed).decode()
 
     def boot_plain(self, box: str) -> None:

@@ -1,4 +1,4 @@
-"""What the contract's tests see of an account at DigitalOcean, past its API."""
+"""The DigitalOcean account as the contract tests see it, without its API."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class DropletWorld:
         """Ask the account's firewalls; a droplet without one is open."""
         return self.server.world.reachable(self._one(box), source)
 
-    def told(self, box: str) -> str:
+    def boot_data(self, box: str) -> str:
         """Return user data and tags: the box reads its deadline there."""
         droplet = self._one(box)
-        told = {"user_data": droplet.body["user_data"], "tags": droplet.tags}
-        return json.dumps(told)
+        boot_data = {"user_data": droplet.body["user_data"], "tags": droplet.tags}
+        return json.dumps(boot_data)
 
     def deadline_on(self, box: str) -> float | None:
-        """Read it as the box does at its boot, if it is told to."""
+        """Read the deadline as the box does at its boot."""
         droplet = self._one(box)
         if "metadata/v1/tags" not in droplet.body["user_data"]:
             return None
@@ -59,7 +59,7 @@ class DropletWorld:
         return {id for id, wall in walls if owner in wall["name"]}
 
     def packed(self) -> str:
-        """Keep a snapshot that nobody has tagged."""
+        """Keep a snapshot without a tag."""
         number = self.server.world._image("packer-1", None, ["nyc3"], 25, [])
         return f"nyc3:{number}"
 
@@ -93,10 +93,10 @@ class DropletWorld:
         for id in self.belongings(box) & set(self.server.world.firewalls):
             del self.server.world.firewalls[id]
 
-    def tell(self, box: str, told: str) -> None:
+    def set_boot_data(self, box: str, boot_data: str) -> None:
         """Replace user data and tags."""
         droplet = self._one(box)
-        new = json.loads(told) if told else {"user_data": ""}
+        new = json.loads(boot_data) if boot_data else {"user_data": ""}
         droplet.body["user_data"] = new["user_data"]
         droplet.tags = new.get("tags", droplet.tags)
 

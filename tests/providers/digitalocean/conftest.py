@@ -21,20 +21,20 @@ from .server import TOKEN, Server
 
 CIDR = "203.0.113.7/32"
 # Long enough for a machine under load, where only the time limit is not the point.
-PATIENCE = Timeouts(
+TIMEOUTS = Timeouts(
     connect=5,
     read=20,
-    whole=30,
-    tries=4,
-    pause=0.01,
-    limited=2.5,
-    settle=0.8,
-    look=0.02,
+    request=30,
+    attempts=4,
+    first_pause=0.01,
+    throttled=2.5,
+    consistency_lag=0.8,
+    poll_interval=0.02,
     shutdown=0.3,
     action=20,
     image=20,
-    gone=20,
-    prices=60,
+    deletion=20,
+    price_cache=60,
 )
 SETTINGS: dict[str, object] = {
     "region": "nyc3",
@@ -66,7 +66,7 @@ def open_provider(server: Server) -> Open:
 
 
 def provider_of(
-    patience: Timeouts = PATIENCE,
+    timeouts: Timeouts = TIMEOUTS,
     *,
     address: Callable[[], str] = lambda: "203.0.113.7",
     environ: dict[str, str] | None = None,
@@ -76,8 +76,8 @@ def provider_of(
     return DigitalOcean(
         table(Settings, {**SETTINGS, **settings}),
         Path("/"),
-        patience=patience,
-        address=address,
+        timeouts=timeouts,
+        my_ip=address,
         environ=environ or {},
     )
 
@@ -106,7 +106,7 @@ def make_request(keys: Keys) -> Make:
             image=None,
             user_key=keys.public("user"),
             host_key=HostKey(keys.private("host"), public),
-            arming=BootConfig(now + 3600, 600, 600, b"agent", b"seed"),
+            boot_config=BootConfig(now + 3600, 600, 600, b"agent", b"seed"),
         )
         return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
 

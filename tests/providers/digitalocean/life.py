@@ -15,7 +15,7 @@ from ..tables import table
 from . import conftest
 from .conftest import SETTINGS, when_up
 
-PATIENCE = replace(conftest.PATIENCE, settle=0.3)
+TIMEOUTS = replace(conftest.TIMEOUTS, consistency_lag=0.3)
 OWNER = "lifeowner"
 BOX = "ob-life"
 
@@ -37,7 +37,7 @@ def request() -> Request:
         image=None,
         user_key="ssh-ed25519 AAAA",
         host_key=HostKey("private", public_key(15)),
-        arming=BootConfig(end, 600, 600, b"agent", b"seed"),
+        boot_config=BootConfig(end, 600, 600, b"agent", b"seed"),
     )
 
 
@@ -59,5 +59,5 @@ def live(provider: DigitalOcean) -> None:
 
 
 if __name__ == "__main__":
-    live(DigitalOcean(table(Settings, SETTINGS), Path("/"), patience=PATIENCE))
+    live(DigitalOcean(table(Settings, SETTINGS), Path("/"), timeouts=TIMEOUTS))
     print("lived")

@@ -56,7 +56,7 @@ class Server:
     """
     The server: its world, its faults, and what it was asked.
 
-    *changes* counts the requests that change something; *killing* is told the
+    *changes* counts the requests that change something; *killing* receives the
     number of each, "before" and "after" it has taken effect, and may end the
     client: then it says so, and the client has no answer. *now* ends the wait for
     what takes effect *late*.
@@ -83,7 +83,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """What DIGITALOCEAN_END_POINT is to be."""
+        """Return the value for DIGITALOCEAN_END_POINT."""
         return f"http://127.0.0.1:{self._http.server_address[1]}/v2/"
 
     @contextlib.contextmanager
@@ -103,8 +103,10 @@ class Server:
         self, method: str, path: str, kind: str, times: int = 1, **headers: str
     ) -> None:
         """Have the next requests that match go wrong."""
-        told = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-        self.faults.append(Fault(method, path, kind, times, told))
+        pairs = tuple(
+            (name.replace("_", "-"), value) for name, value in headers.items()
+        )
+        self.faults.append(Fault(method, path, kind, times, pairs))
 
     def count(self, method: str, path: str) -> int:
         """Count the requests whose method and path match."""
@@ -189,10 +191,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._before(fault)
             try:
                 query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
-                status, told = self._answer(path, query, raw)
+                status, answer = self._answer(path, query, raw)
             except RefusedError as refused:
                 status = refused.status
-                told = {
+                answer = {
                     "id": refused.code,
                     "message": refused.message,
                     "request_id": "4d9d8375-3c56-4925-a3e7-eb137fed17e9",
@@ -200,7 +202,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if number and server.killing(number, "after"):
                 raise _CutError
             self._after(fault)
-            self._send(status, told, half=fault is not None and "half" in fault.kind)
+            self._send(status, answer, half=fault is not None and "half" in fault.kind)
         except _AnsweredError:
             return
         except _CutError:
@@ -212,8 +214,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault is None:
             return
         if fault.kind == "429":
-            told = {"id": "too_many_requests", "message": "API Rate limit exceeded."}
-            self._send(429, told, headers=fault.headers)
+            answer = {"id": "too_many_requests", "message": "API Rate limit exceeded."}
+            self._send(429, answer, headers=fault.headers)
             raise _AnsweredError
         if fault.kind == "redirect":
             self._send(302, {}, headers=fault.headers)
@@ -231,8 +233,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if kind.startswith("half"):
             return
         if kind.startswith("500"):
-            told = {"id": "server_error", "message": "Server was unable to give you a"}
-            self._send(500, told)
+            answer = {
+                "id": "server_error",
+                "message": "Server was unable to give you a",
+            }
+            self._send(500, answer)
             raise _AnsweredError
         if kind.startswith("html"):
             self._send(502, "<html><title>502 Bad Gateway</title></html>")
@@ -244,12 +249,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send(
         self,
         status: int,
-        told: Any,
+        answer: Any,
         *,
         half: bool = False,
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        data = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+        data = (
+            answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        )
         data = b"" if status == 204 else data
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
@@ -314,16 +321,16 @@ def _route(
         raise RefusedError(
             403, "forbidden", "You are not authorized to perform this operation"
         )
-    said = shapes.wrong_query(pattern, query) if method == "GET" else ""
+    problem = shapes.wrong_query(pattern, query) if method == "GET" else ""
     if method != "GET" and query:
-        said = "query parameters are not accepted"
+        problem = "query parameters are not accepted"
     check = shapes.BODIES.get((method, pattern))
     if check is not None:
-        said = said or check(body)
+        problem = problem or check(body)
     elif body is not None:
-        said = said or "a body is not accepted"
-    if said:
-        raise RefusedError(422, "unprocessable_entity", said)
+        problem = problem or "a body is not accepted"
+    if problem:
+        raise RefusedError(422, "unprocessable_entity", problem)
     name = parts[1] if len(parts) > 1 else ""
     found = _GETS.get(pattern) if method == "GET" else None
     if found is not None:
@@ -331,8 +338,8 @@ def _route(
     done = _CHANGES.get((method, pattern))
     if done is None:
         raise RefusedError(404, "not_found", "The resource you requested could not")
-    told = done(world, name, body)
-    return (204, None) if told is None else (_STATUS[(method, pattern)], told)
+    answer = done(world, name, body)
+    return (204, None) if answer is None else (_STATUS[(method, pattern)], answer)
 
 
 def _scope(method: str, pattern: str) -> str:

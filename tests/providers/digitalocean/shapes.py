@@ -50,8 +50,8 @@ def either(*checks: Check) -> Check:
     """Make a check that one of several will do for."""
 
     def check(value: Any) -> str:
-        said = [one(value) for one in checks]
-        return "" if "" in said else said[0]
+        problem = [one(value) for one in checks]
+        return "" if "" in problem else problem[0]
 
     return check
 
@@ -62,7 +62,7 @@ def list_of(check: Check) -> Check:
     def whole(value: Any) -> str:
         if not isinstance(value, list):
             return "must be an array"
-        return next((said for said in map(check, value) if said), "")
+        return next((problem for problem in map(check, value) if problem), "")
 
     return whole
 
@@ -81,15 +81,15 @@ def record(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Chec
         for name, one in required.items():
             if name not in value:
                 return f"{name} is required"
-            said = one(value[name])
-            if said:
-                return f"{name} {said}"
+            problem = one(value[name])
+            if problem:
+                return f"{name} {problem}"
         for name in value.keys() - required.keys():
             if name not in optional:
                 return f"{name} is unknown"
-            said = optional[name](value[name])
-            if said:
-                return f"{name} {said}"
+            problem = optional[name](value[name])
+            if problem:
+                return f"{name} {problem}"
         return ""
 
     return check

@@ -14,7 +14,7 @@ from ..contract import CloudContract
 from ..planted import PlantedFaults
 from ..tables import table
 from .account import DropletWorld
-from .conftest import PATIENCE, SETTINGS, when_up
+from .conftest import SETTINGS, TIMEOUTS, when_up
 from .server import Server
 
 
@@ -34,9 +34,9 @@ def world(server: Server) -> DropletWorld:
 
 @pytest.fixture
 def provider(world: DropletWorld) -> DigitalOcean:
-    """A provider for an empty account, which lets in whoever calls."""
+    """A provider for an empty account, open to the present address of the test."""
     settings = table(Settings, {**SETTINGS, "ssh_cidr": None})
-    return Waiting(settings, Path("/"), patience=PATIENCE, address=lambda: world.here)
+    return Waiting(settings, Path("/"), timeouts=TIMEOUTS, my_ip=lambda: world.here)
 
 
 class TestContract(CloudContract):

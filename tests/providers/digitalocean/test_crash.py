@@ -13,7 +13,7 @@ from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
 
 from .conftest import provider_of
-from .life import BOX, OWNER, PATIENCE
+from .life import BOX, OWNER, TIMEOUTS
 from .server import Server
 from .world import World
 
@@ -24,7 +24,7 @@ MOST = 60
 
 def lives(server: Server, at: int) -> bool:
     """
-    Let a box live in a process that dies at a call; tell whether it did not.
+    Run the life of a box in a process that dies at a call; return whether it lived.
 
     It dies when the call has taken effect: to the world that is the same as dying
     before the next one.
@@ -51,7 +51,7 @@ def lives(server: Server, at: int) -> bool:
 
 def see_to(provider: DigitalOcean) -> Box | None:
     """Find what is left, as the next command does, and remove it."""
-    until = time.monotonic() + PATIENCE.settle
+    until = time.monotonic() + TIMEOUTS.consistency_lag
     box = provider.get(BOX)
     while box is None and time.monotonic() < until:
         time.sleep(0.05)
@@ -65,10 +65,9 @@ def see_to(provider: DigitalOcean) -> Box | None:
     return box
 
 
-def test_every_change(server: Server) -> None:
+def test_a_kill_at_any_call_leaves_nothing_unfound(server: Server) -> None:
     """
-    Killed at whichever call, the next command finds what there is and removes it.
-
+    The next command finds and deletes everything.
     Never more than one droplet; nothing that costs is left; only a firewall without
     a box may be, and it is gone with a later launch.
     """
@@ -82,7 +81,7 @@ def test_every_change(server: Server) -> None:
         )
         if lives(server, at):
             break
-        world, provider = server.world, provider_of(PATIENCE)
+        world, provider = server.world, provider_of(TIMEOUTS)
         here = f"killed after change {at}: {server.asked[-1].path}"
         see_to(provider)
         assert len(world.made) <= 2, here

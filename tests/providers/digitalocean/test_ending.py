@@ -1,4 +1,4 @@
-"""A box that was given a token ends itself, and tells the token to nobody."""
+"""A box with a destroy token deletes itself, and shows the token to no one."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class Machine:
         (root / "sudoers.d" / "90-onebox").write_text("onebox ALL=(ALL) NOPASSWD:ALL")
         (root / "bin" / "systemctl").write_text(f"#!/bin/sh\necho $* >>{root}/did\n")
         (root / "bin" / "systemctl").chmod(0o755)
-        self.tell(deadline=time.time() + 3600)
+        self.configure(deadline=time.time() + 3600)
 
-    def tell(self, **facts: object) -> None:
+    def configure(self, **facts: object) -> None:
         """Write the box's own description."""
-        told = {"box": "ob-1", "poweroff_force": ["systemctl", "poweroff", "-ff"]}
-        (self.root / "lib" / "box.json").write_text(json.dumps({**told, **facts}))
+        config = {"box": "ob-1", "poweroff_force": ["systemctl", "poweroff", "-ff"]}
+        (self.root / "lib" / "box.json").write_text(json.dumps({**config, **facts}))
 
     @property
-    def told(self) -> dict[str, object]:
+    def config(self) -> dict[str, object]:
         """Return the box's own description."""
         found: dict[str, object] = json.loads((self.root / "lib/box.json").read_text())
         return found
 
     @property
     def did(self) -> str:
-        """Return what systemctl was told."""
+        """Return the arguments of the systemctl calls."""
         file = self.root / "did"
         return file.read_text().strip() if file.exists() else ""
 
@@ -76,7 +76,7 @@ class Machine:
 
     def end(self, service: str) -> None:
         """Do what the watch does instead of a plain power-off."""
-        argv = self.told["poweroff"]
+        argv = self.config["poweroff"]
         assert isinstance(argv, list)
         assert argv[:3] == ["python3", "-I", "-S"]
         program = Path(argv[3]).read_text().replace(METADATA, service)
@@ -101,29 +101,31 @@ def box(ends: DigitalOcean, make_request: Make) -> Box:
     return when_up(ends, ends.create(make_request()))
 
 
-def test_delivered(machine: Machine, ends: DigitalOcean, box: Box) -> None:
-    """The token comes into root's own files, and nobody becomes root afterwards."""
+def test_the_token_is_readable_by_root_only(
+    machine: Machine, ends: DigitalOcean, box: Box
+) -> None:
+    """After its delivery the box's user cannot become root."""
     done = machine.deliver(ends.post_boot_script(box))
     assert ENDING not in done.stdout + done.stderr
     where = machine.root / "run" / "onebox-end"
     assert stat.S_IMODE(where.stat().st_mode) == 0o700
-    assert ENDING in (where / "told").read_text()
+    assert ENDING in (where / "access").read_text()
     for file in where.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not (machine.root / "sudoers.d" / "90-onebox").exists()
-    assert machine.told["poweroff_force"] == []
-    assert ENDING not in json.dumps(machine.told)
+    assert machine.config["poweroff_force"] == []
+    assert ENDING not in json.dumps(machine.config)
     box_json = machine.root / "lib" / "box.json"
     assert stat.S_IMODE(box_json.stat().st_mode) == 0o644
     machine.deliver(ends.post_boot_script(box))
 
 
-def test_deadline(
+def test_the_droplet_deletes_itself_at_its_deadline(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
-    """At its deadline the droplet removes itself, with a token for that alone."""
+    """Its token can do nothing else."""
     machine.deliver(ends.post_boot_script(box))
-    machine.tell(**{**machine.told, "deadline": time.time() - 1})
+    machine.configure(**{**machine.config, "deadline": time.time() - 1})
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
     [droplet] = server.world.made
     with metadata_id(droplet.id) as service:
@@ -133,10 +135,10 @@ def test_deadline(
     assert machine.did == "poweroff"
 
 
-def test_idle_with_outputs(
+def test_an_idle_box_with_outputs_stays_on(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
-    """A box with outputs stays on until its deadline: off would cost as much."""
+    """A droplet that is off costs as much until its deadline."""
     machine.deliver(ends.post_boot_script(box))
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
     with metadata_id(server.world.made[0].id) as service:
@@ -155,31 +157,33 @@ def test_idle_without_a_job(
     assert not server.world.droplets
 
 
-def test_no_network(
+def test_without_a_network_the_box_powers_off(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
-    """If the API cannot be reached, the box is powered off at least."""
+    """The API cannot be reached."""
     machine.deliver(ends.post_boot_script(box))
-    machine.tell(**{**machine.told, "deadline": 0})
+    machine.configure(**{**machine.config, "deadline": 0})
     machine.end("http://127.0.0.1:1")
     assert server.world.droplets
     assert machine.did == "poweroff"
 
 
-def test_broken_answers(
+def test_a_failed_deletion_is_repeated(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
-    """A call that fails is made again."""
+    """The API answers with an error at first."""
     machine.deliver(ends.post_boot_script(box))
-    machine.tell(**{**machine.told, "deadline": 0})
+    machine.configure(**{**machine.config, "deadline": 0})
     server.fail("DELETE", "droplets/.*", "500 before")
     with metadata_id(server.world.made[0].id) as service:
         machine.end(service)
     assert not server.world.droplets
 
 
-def test_builder(ends: DigitalOcean, open_provider: Open, box: Box) -> None:
-    """Builders get no token, nor does a box whose owner has none to give."""
+def test_a_builder_gets_no_token(
+    ends: DigitalOcean, open_provider: Open, box: Box
+) -> None:
+    """Neither does a box of a user without such a token."""
     tags = dataclasses.replace(box.tags, kind="builder")
     assert ends.post_boot_script(dataclasses.replace(box, tags=tags)) == b""
     assert open_provider().post_boot_script(box) == b""

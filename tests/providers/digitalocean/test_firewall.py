@@ -14,7 +14,7 @@ from onebox.providers.digitalocean.settings import Settings
 from onebox.settings.fields import Conflict
 
 from ..tables import table
-from .conftest import PATIENCE, SETTINGS, Make, Open, when_up
+from .conftest import SETTINGS, TIMEOUTS, Make, Open, when_up
 from .server import Server
 from .world import Json
 
@@ -22,10 +22,10 @@ CALLER = "203.0.113.7"
 STRANGER = "198.51.100.66"
 
 
-def test_before_the_droplet(
+def test_the_firewall_exists_before_the_droplet(
     server: Server, provider: DigitalOcean, make_request: Make
 ) -> None:
-    """The droplet is closed to strangers when it is made, open to the caller."""
+    """Only this machine can reach ssh from the first moment."""
     provider.create(make_request())
     [droplet] = server.world.made
     assert droplet.walled
@@ -47,8 +47,10 @@ def test_goes_with_the_box(
     assert wall["tags"] == [metadata.tag("box", other.box)]
 
 
-def test_moving(server: Server, open_provider: Open, make_request: Make) -> None:
-    """When the caller moves, its new address takes the place of the old one."""
+def test_a_new_address_replaces_the_former_one(
+    server: Server, open_provider: Open, make_request: Make
+) -> None:
+    """Only the present address of this machine has access."""
     address = [CALLER]
     provider = open_provider(ssh_cidr=None, address=lambda: address[0])
     box = when_up(provider, provider.create(make_request()))
@@ -64,10 +66,10 @@ def test_moving(server: Server, open_provider: Open, make_request: Make) -> None
     assert not server.world.reachable(droplet, STRANGER)
 
 
-def test_unknown_address(
+def test_an_unknown_address_is_refused(
     server: Server, open_provider: Open, make_request: Make
 ) -> None:
-    """Who does not know its own address makes no box."""
+    """No box is created without its firewall."""
 
     def nobody_knows() -> str:
         raise UsageError("this machine's public address is not certain")
@@ -77,8 +79,10 @@ def test_unknown_address(
     assert not server.world.made
 
 
-def test_whole_world(server: Server, open_provider: Open, make_request: Make) -> None:
-    """Everybody is let in where the settings have it, and each box says so."""
+def test_an_open_ssh_port_is_in_the_notes_of_each_box(
+    server: Server, open_provider: Open, make_request: Make
+) -> None:
+    """The user has allowed it."""
     provider = open_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
     box = provider.create(make_request())
     assert any("whole world" in note for note in box.notes)
@@ -106,10 +110,10 @@ def test_a_private_box_is_open_to_private_networks(
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "half"])
-def test_lost_answer(
+def test_a_lost_response_makes_one_firewall(
     server: Server, provider: DigitalOcean, make_request: Make, kind: str
 ) -> None:
-    """A firewall whose answer was lost is made once: its name is taken then."""
+    """The API refuses a second one of its name."""
     server.fail("POST", "firewalls", kind)
     provider.create(make_request())
     assert len(server.world.firewalls) == 1
@@ -146,7 +150,7 @@ def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> J
 def test_left_by_a_crash(
     server: Server, provider: DigitalOcean, make_request: Make
 ) -> None:
-    """A firewall without a box is removed once it is old; nobody else's is."""
+    """An old firewall without a box is deleted; those of other owners stay."""
     request = make_request()
     owner = request.tags.owner
     box = when_up(provider, provider.create(request))
@@ -174,13 +178,13 @@ def test_same_name_other_use(
     assert list(server.world.firewalls.values()) == [wall]
 
 
-def test_hidden_by_settings(make_request: Make, server: Server) -> None:
-    """An address of the newer kind is one machine, too."""
+def test_an_ipv6_address_is_one_machine(make_request: Make, server: Server) -> None:
+    """The firewall opens ssh to it alone."""
     provider = DigitalOcean(
         Settings(accept_no_watchdog=True),
         Path("/"),
-        patience=PATIENCE,
-        address=lambda: "2001:db8::7",
+        timeouts=TIMEOUTS,
+        my_ip=lambda: "2001:db8::7",
     )
     provider.create(make_request())
     [wall] = server.world.firewalls.values()

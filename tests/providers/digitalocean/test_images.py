@@ -25,7 +25,7 @@ def stopped(provider: DigitalOcean, make_request: Make) -> Box:
 
 
 def wanted(box: Box, **changes: object) -> Image:
-    """Return what the box is to be saved as."""
+    """Return the image to save a box as."""
     image = Image(
         id="oi-1",
         name="census",
@@ -39,10 +39,10 @@ def wanted(box: Box, **changes: object) -> Image:
     return dataclasses.replace(image, **changes)  # type: ignore[arg-type]
 
 
-def test_all_of_it(
+def test_an_image_is_read_back_completely(
     server: Server, open_provider: Open, provider: DigitalOcean, stopped: Box
 ) -> None:
-    """An image is found with all that it was saved as, by anybody with the token."""
+    """Any process with the token finds it."""
     asked = wanted(stopped, name="A name, with more", base="")
     saved = provider.save(stopped, asked)
     [found] = open_provider().images(stopped.tags.owner)
@@ -53,18 +53,18 @@ def test_all_of_it(
     assert saved.stored > 1 << 30
 
 
-def test_running(provider: DigitalOcean, make_request: Make) -> None:
-    """A box that runs is not saved: its disk is not at rest."""
+def test_a_running_box_is_not_saved(provider: DigitalOcean, make_request: Make) -> None:
+    """Its disk may change meanwhile."""
     box = when_up(provider, provider.create(make_request()))
     with pytest.raises(ProviderError, match="must be stopped"):
         provider.save(box, wanted(box))
 
 
 @pytest.mark.parametrize("kind", ["500 after", "cut after", "half", "cut before"])
-def test_lost_answer(
+def test_a_lost_response_makes_one_snapshot(
     server: Server, provider: DigitalOcean, stopped: Box, kind: str
 ) -> None:
-    """A snapshot whose answer is lost is never begun twice."""
+    """The action is found among those of the droplet."""
     server.world.laws.action = 0.1
     server.fail("POST", "droplets/.*/actions", kind)
     if kind == "cut before":
@@ -87,10 +87,10 @@ def test_tags_are_hard_to_write(
     assert len(provider.images(stopped.tags.owner)) == 1
 
 
-def test_half_made(
+def test_a_snapshot_without_its_tag_is_no_image(
     server: Server, open_provider: Open, provider: DigitalOcean, stopped: Box
 ) -> None:
-    """A snapshot that never became an image is none, and goes with its box."""
+    """It is deleted with its box."""
     server.fail("POST", "tags/.*/resources", "500 before", times=100)
     with pytest.raises(OneboxError):
         provider.save(stopped, wanted(stopped))
@@ -107,7 +107,7 @@ def test_half_made(
 def test_half_made_made_whole(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
-    """Saving once more goes on where the crash was, with the same snapshot."""
+    """A repeated save continues after a crash, with the same snapshot."""
     server.fail("POST", "tags/.*/resources", "500 before", times=100)
     with pytest.raises(OneboxError):
         provider.save(stopped, wanted(stopped))
@@ -126,8 +126,10 @@ def test_image_outlives_its_box(
     assert not provider.leftovers(stopped.id)
 
 
-def test_given_up(server: Server, provider: DigitalOcean, stopped: Box) -> None:
-    """A snapshot that DigitalOcean gives up is an error, not an endless wait."""
+def test_a_failed_snapshot_is_an_error(
+    server: Server, provider: DigitalOcean, stopped: Box
+) -> None:
+    """The wait for it ends."""
     begin = server.world._begin
 
     def fail(*args: object) -> object:
@@ -141,14 +143,14 @@ def test_given_up(server: Server, provider: DigitalOcean, stopped: Box) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "cut after", "500 before", "429"])
-def test_other_region(
+def test_an_image_is_copied_to_the_region_of_a_box(
     server: Server,
     provider: DigitalOcean,
     stopped: Box,
     make_request: Make,
     kind: str,
 ) -> None:
-    """An image is brought to the region where a box is to be made from it."""
+    """The copy happens before the create call."""
     server.world.laws.action = 0.1
     image = provider.save(stopped, wanted(stopped))
     server.fail("POST", "images/.*/actions", kind)
@@ -163,10 +165,10 @@ def test_other_region(
     assert found.places == ("nyc3", "fra1")
 
 
-def test_only_ours(
+def test_the_snapshots_of_others_are_no_images(
     server: Server, provider: DigitalOcean, stopped: Box, make_request: Make
 ) -> None:
-    """Other people's snapshots are no images, and stay."""
+    """They stay."""
     world = server.world
     world._image("onebox.of.somebody", None, ["nyc3"], 25, [])
     world._image("backup", None, ["nyc3"], 25, ["onebox-image:broken"])
@@ -184,25 +186,29 @@ def test_only_ours(
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "429"])
-def test_delete(
+def test_a_delete_is_repeated_until_the_image_is_gone(
     server: Server, provider: DigitalOcean, stopped: Box, kind: str
 ) -> None:
-    """An image's deletion is done again until it is gone."""
+    """A lost response does not end it."""
     image = provider.save(stopped, wanted(stopped))
     server.fail("DELETE", "images/.*", kind)
     provider.delete_image(image)
     assert server.world.snapshots() == []
 
 
-def test_names_too_long(server: Server, provider: DigitalOcean, stopped: Box) -> None:
-    """Names that no tag can hold are refused before there is a snapshot."""
+def test_names_too_long_for_a_tag_are_refused(
+    server: Server, provider: DigitalOcean, stopped: Box
+) -> None:
+    """No snapshot is begun."""
     with pytest.raises(ProviderError, match="too long"):
         provider.save(stopped, wanted(stopped, name="ä" * 100))
     assert server.world.snapshots() == []
 
 
-def test_of_packer(server: Server, provider: DigitalOcean, make_request: Make) -> None:
-    """A snapshot that Packer has made becomes an image of ours, once."""
+def test_a_snapshot_of_packer_becomes_an_image(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """A second adoption changes nothing."""
     world = server.world
     world._image("packer-1", None, ["nyc3", "fra1"], 25, [])
     [snapshot] = world.snapshots()

@@ -1,4 +1,4 @@
-"""One droplet for one request, whatever becomes of the answers."""
+"""One request creates one droplet, also if responses are lost."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
 from ..contract import an_image
-from .conftest import PATIENCE, Make, Open, when_up
+from .conftest import TIMEOUTS, Make, Open, when_up
 from .life import public_key
 from .server import ENDING, READ_ONLY, TOKEN, Server
 
 AFTER = ["500 after", "html after", "cut after", "half", "hang after"]
 BEFORE = ["500 before", "html before", "cut before", "hang before"]
 # For servers that say nothing.
-SHORT = dataclasses.replace(PATIENCE, read=0.5)
+SHORT = dataclasses.replace(TIMEOUTS, read=0.5)
 # Where they have done what they were asked for, however slowly it is seen.
-LOOKING = dataclasses.replace(SHORT, settle=60)
+LOOKING = dataclasses.replace(SHORT, consistency_lag=60)
 
 
 def box_tag(request: Request) -> str:
@@ -42,10 +42,10 @@ def box_tag(request: Request) -> str:
 
 
 class TestCreate:
-    def test_body(
+    def test_one_call_has_everything(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """One call says it all: tags, user data, no monitoring."""
+        """Tags and user data are in it, and monitoring is off."""
         request = make_request()
         provider.create(request)
         [droplet] = server.world.made
@@ -60,10 +60,10 @@ class TestCreate:
         key = " ".join(request.user_key.split()[:2])
         assert key in body["user_data"]
 
-    def test_private_network(
+    def test_a_private_box_is_in_the_users_network(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """A network of the user's own, and no public address, are asked for."""
+        """It has no public address."""
         vpc = "0f1e2d3c-0000-4000-8000-000000000000"
         provider = open_provider(
             private=True, vpc=vpc, jump="me@bastion", ssh_cidr="10.10.0.0/16"
@@ -73,10 +73,10 @@ class TestCreate:
         assert (body["vpc_uuid"], body["public_networking"]) == (vpc, False)
         assert (box.host, box.jump) == ("10.10.0.5", "me@bastion")
 
-    def test_starting(
+    def test_a_droplet_is_starting_until_it_has_an_address(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A droplet is starting until it is active and has its address."""
+        """The API calls it active earlier."""
         laws = server.world.laws
         laws.boot, laws.address_after = 0.1, 3600.0
         box = provider.create(make_request())
@@ -89,10 +89,10 @@ class TestCreate:
         assert when_up(provider, box).host == droplet.host
 
     @pytest.mark.parametrize("kind", AFTER)
-    def test_lost_answer(
+    def test_a_lost_response_is_searched_for_by_its_tag(
         self, server: Server, open_provider: Open, make_request: Make, kind: str
     ) -> None:
-        """An answer that is lost is looked for by the box's tag, not asked again."""
+        """The create call is not repeated."""
         provider, request = open_provider(LOOKING), make_request()
         server.world.laws.lag = 0.2
         server.fail("POST", "droplets", kind, times=100)
@@ -105,16 +105,18 @@ class TestCreate:
         assert not server.world.firewalls
 
     @pytest.mark.parametrize("kind", BEFORE)
-    def test_never_made(
+    def test_a_droplet_that_does_not_show_in_time_is_unclear(
         self, server: Server, open_provider: Open, make_request: Make, kind: str
     ) -> None:
-        """What does not show in time is unclear; unanswered it is never sent again."""
+        """The create call is not repeated."""
         provider, request = open_provider(SHORT), make_request()
         server.fail("POST", "droplets", kind, times=100)
         with pytest.raises(Unclear, match=request.box):
             provider.create(request)
         answered = kind in ("500 before", "html before")
-        assert server.faults[0].times == 100 - (SHORT.creates if answered else 1)
+        assert server.faults[0].times == 100 - (
+            SHORT.create_attempts if answered else 1
+        )
         assert not server.world.made
 
     @pytest.mark.parametrize("kind", ["500 before", "html before"])
@@ -132,9 +134,9 @@ class TestCreate:
     def test_a_failed_call_that_made_one_all_the_same(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """Of two droplets of a call that was sent again, one stays: the older."""
+        """The repeated call makes a second droplet; the older one stays."""
         provider, request = open_provider(SHORT), make_request()
-        server.world.laws.lag = SHORT.settle + 0.4
+        server.world.laws.lag = SHORT.consistency_lag + 0.4
         server.fail("POST", "droplets", "500 after")
         made = when_up(provider, provider.create(request))
         first = server.world.made[0]
@@ -146,27 +148,27 @@ class TestCreate:
     def test_refused_after_a_failure(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A refusal of the second call is told as such; nothing of it is left."""
+        """The refusal of the second call is raised, and nothing is left."""
         server.fail("POST", "droplets", "500 before")
         server.world.laws.droplet_limit = 0
         with pytest.raises(QuotaExceeded):
             provider.create(make_request())
         assert not server.world.firewalls
 
-    def test_late(
+    def test_a_late_droplet_is_the_only_one(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """A droplet that is made after we gave up waiting is still the only one."""
+        """It shows up after the command has given up."""
         provider, request = open_provider(LOOKING), make_request()
         server.late = SHORT.read + 0.3
         server.fail("POST", "droplets", "late", times=100)
         assert provider.create(request).id == request.box
         assert len(server.world.made) == 1
 
-    def test_very_late(
+    def test_a_very_late_droplet_is_found_by_the_next_command(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """One that is made even later is found by whoever looks again."""
+        """It is the box of that request."""
         provider, request = open_provider(SHORT), make_request()
         server.late = 3600.0
         server.fail("POST", "droplets", "late", times=100)
@@ -186,27 +188,27 @@ class TestCreate:
     def test_lost_answer_while_all_is_broken(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """The lists may fail for a while, too, before they tell."""
+        """The lists fail for a while before they show the droplet."""
         provider, request = open_provider(), make_request()
         server.fail("POST", "droplets", "cut after")
         # The look before the create has its answer.
         server.fail("GET", "droplets", "none")
-        server.fail("GET", "droplets", "500 before", times=2 * PATIENCE.tries)
+        server.fail("GET", "droplets", "500 before", times=2 * TIMEOUTS.attempts)
         assert provider.create(request).id == request.box
         assert len(server.world.made) == 1
 
-    def test_limit_after(
+    def test_a_throttled_create_call_is_repeated(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A create call that came too early is sent once more, as told."""
+        """The pause is that of the API."""
         server.fail("POST", "droplets", "429", Retry_After="0")
         provider.create(make_request())
         assert len(server.world.made) == 1
 
-    def test_doubles(
+    def test_the_later_of_two_droplets_is_deleted(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """Of two droplets for one request the later one is removed."""
+        """Both were created for one request."""
         request = make_request()
         provider.create(request)
         double = server.world.create(server.world.made[0].body)
@@ -216,10 +218,10 @@ class TestCreate:
         assert list(server.world.droplets) == [server.world.made[0].id]
         assert double["droplet"]["id"] not in server.world.droplets
 
-    def test_doubles_found_later(
+    def test_a_late_duplicate_belongs_to_the_box(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """A double that shows up late is one box in the lists, and goes with it."""
+        """The lists show one box, and its delete removes both."""
         request, provider = make_request(), open_provider()
         provider.create(request)
         server.world.create(server.world.made[0].body)
@@ -230,10 +232,10 @@ class TestCreate:
         later.delete(box)
         assert not server.world.droplets
 
-    def test_double_of_another(
+    def test_a_droplet_of_another_owner_with_the_box_id_is_not_touched(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """If one of two droplets is somebody else's, neither is touched."""
+        """Neither of the two is."""
         request = make_request()
         provider.create(request)
         body = server.world.made[0].body
@@ -244,10 +246,10 @@ class TestCreate:
             provider.create(request)
         assert len(server.world.droplets) == 2
 
-    def test_at_once(
+    def test_a_new_box_is_known_before_the_lists_show_it(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """Who has made a box knows it at once, though no list shows it yet."""
+        """The process that created it has its number."""
         server.world.laws.lag = 60
         provider, request = open_provider(), make_request()
         box = when_up(provider, provider.create(request))
@@ -276,10 +278,10 @@ class TestCreate:
 
 
 class TestTags:
-    def test_empty_memory(
+    def test_a_box_is_read_back_from_its_tags_alone(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """All of a box is found again from its droplet's tags alone."""
+        """No other record exists."""
         size = dataclasses.replace(
             make_request().offer, name="cpus=4,memory=16 GB", price=0.15
         )
@@ -292,10 +294,10 @@ class TestTags:
         assert found.tags == request.tags
         assert found.bootstrap_key
 
-    def test_other_case(
+    def test_a_tag_in_another_case_is_the_same_tag(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A tag that somebody first wrote otherwise is still the same tag."""
+        """The case is that of its first use."""
         request = make_request()
         for word in metadata.of_box(request):
             server.world.tag(word.upper())
@@ -320,14 +322,14 @@ class TestTags:
 
 class TestRefused:
     @pytest.mark.parametrize(
-        ("law", "value", "error", "said"),
+        ("law", "value", "error", "message"),
         [
             ("droplet_limit", 0, QuotaExceeded, "will exceed your droplet limit"),
             ("restricted", ("g-4vcpu-16gb",), QuotaExceeded, "restricted"),
             ("sold_out", ("g-4vcpu-16gb",), NoCapacity, "not available"),
         ],
     )
-    def test_laws(
+    def test_limits_and_missing_capacity_have_their_classes(
         self,
         server: Server,
         provider: DigitalOcean,
@@ -335,59 +337,59 @@ class TestRefused:
         law: str,
         value: object,
         error: type[OneboxError],
-        said: str,
+        message: str,
     ) -> None:
-        """Limits and empty shelves have their classes, and leave nothing behind."""
+        """Such a refusal leaves nothing."""
         setattr(server.world.laws, law, value)
-        with pytest.raises(error, match=said) as caught:
+        with pytest.raises(error, match=message) as caught:
             provider.create(make_request())
         assert "\n" not in caught.value.message
         assert not server.world.droplets
         assert not server.world.firewalls
 
-    def test_reserved_name(
+    def test_a_reserved_name_is_one_clear_error(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A name that is DigitalOcean's own is refused in one line."""
+        """DigitalOcean keeps some names for itself."""
         with pytest.raises(UsageError, match="is reserved"):
             provider.create(make_request(box="localhost"))
         assert not server.world.firewalls
 
-    def test_region_without_size(
+    def test_a_size_that_a_region_lacks_is_missing_capacity(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A size that is not in the region makes the core try another place."""
+        """The next offer is tried."""
         size = dataclasses.replace(make_request().offer, place="ams2")
         with pytest.raises(NoCapacity, match="Region is not available"):
             provider.create(make_request(offer=size))
 
-    def test_disk(
+    def test_a_size_with_a_smaller_disk_is_refused(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A size whose disk is smaller than asked for is none; nothing is sent."""
+        """No create call is sent."""
         with pytest.raises(NoCapacity, match="50 GB, not 100"):
             provider.create(make_request(disk=100 << 30))
         assert not server.world.firewalls
         assert server.count("POST", ".*") == 0
 
-    def test_weak_token(
+    def test_a_read_only_token_creates_nothing(
         self,
         server: Server,
         open_provider: Open,
         make_request: Make,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A token that may only read makes nothing, and its scope is named."""
+        """The error names the scope."""
         monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", READ_ONLY)
         with pytest.raises(NotAllowed, match="scope ssh_key:create"):
             open_provider().create(make_request())
         assert not server.world.made
 
     @pytest.mark.parametrize("name", ["windows", "ubuntu-10.04"])
-    def test_unknown_base(
+    def test_an_unknown_base_is_refused(
         self, server: Server, provider: DigitalOcean, make_request: Make, name: str
     ) -> None:
-        """An environment that is not there is refused, with those that are."""
+        """The error names the known ones."""
         with pytest.raises(UsageError, match=name) as caught:
             provider.base(name)
         assert "debian-12" in caught.value.next
@@ -395,28 +397,30 @@ class TestRefused:
             provider.create(make_request(base=name))
         assert not server.world.made
 
-    def test_base(
+    def test_a_base_names_the_version_of_its_image(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A base names the version of its image, and can be started from."""
+        """A box can start from it."""
         base = provider.base("debian-12")
         assert re.fullmatch(r"debian-12-x64 \d+", base)
         provider.create(make_request(base="debian-12"))
         provider.create(make_request(base=base))
         assert {one.body["image"] for one in server.world.made} == {"debian-12-x64"}
 
-    def test_image_is_gone(self, provider: DigitalOcean, make_request: Make) -> None:
-        """An image that is not there any more is said to be gone."""
+    def test_a_deleted_image_is_gone(
+        self, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The error has this class."""
         request = make_request()
         with pytest.raises(Gone, match="no image"):
             provider.create(make_request(image=an_image(request)))
 
 
 class TestDeadline:
-    def test_refused(
+    def test_a_box_that_nothing_ends_needs_consent(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """Unless the user has said yes to it, no box that nobody ends is made."""
+        """Without it, no box is created."""
         provider = open_provider(accept_no_watchdog=False)
         with pytest.raises(ConfigError, match="bills"):
             provider.offers(Requirements("small", 4, 16 << 30))
@@ -427,18 +431,20 @@ class TestDeadline:
         assert "\n" not in caught.value.message
         assert server.count("POST", ".*") == 0
 
-    def test_accepted(self, provider: DigitalOcean, make_request: Make) -> None:
-        """Every box says that only sweep protects its owner."""
+    def test_each_box_without_a_watchdog_has_a_note(
+        self, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """Only a sweep ends its billing."""
         box = provider.create(make_request())
         assert any("inv sweep" in note for note in box.notes)
         found = provider.get(box.id)
         assert found is not None
         assert found.notes == box.notes
 
-    def test_stopped_is_billed(
+    def test_a_stopped_box_has_a_note_about_its_price(
         self, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """A box that is off says that it costs as before."""
+        """A droplet that is off is billed in full."""
         box = when_up(provider, provider.create(make_request()))
         provider.stop(box)
         stopped = provider.get(box.id)
@@ -447,47 +453,51 @@ class TestDeadline:
         assert any("$0.19/h" in note for note in stopped.notes)
         assert provider.leftovers(box.id)[0].price == 0.1875
 
-    def test_deadline_is_over(self, provider: DigitalOcean, make_request: Make) -> None:
-        """A box that is off after its deadline says why."""
+    def test_a_box_that_stopped_after_its_deadline_has_that_reason(
+        self, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The API gives no reason."""
         request = make_request()
-        over = dataclasses.replace(request.arming, deadline=1000.0)
+        over = dataclasses.replace(request.boot_config, deadline=1000.0)
         expired = dataclasses.replace(request.tags, expires=1000.0)
-        box = provider.create(dataclasses.replace(request, arming=over, tags=expired))
+        box = provider.create(
+            dataclasses.replace(request, boot_config=over, tags=expired)
+        )
         box = when_up(provider, box)
         provider.stop(box)
         stopped = provider.get(box.id)
         assert stopped is not None
         assert stopped.why == "deadline"
 
-    def test_destroy_token(
+    def test_the_destroy_token_is_not_in_the_create_call(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
-        """With a token of its own a box is made, and the token is not told to it."""
+        """It is sent to the box later."""
         provider = open_provider(
             accept_no_watchdog=False,
             destroy_token="DO_END",
             environ={"DO_END": ENDING},
         )
         box = provider.create(make_request())
-        assert any("removes itself" in note for note in box.notes)
-        said = json.dumps([(one.query, one.body, one.path) for one in server.asked])
-        assert ENDING not in said
-        assert TOKEN not in said
+        assert any("deletes itself" in note for note in box.notes)
+        sent = json.dumps([(one.query, one.body, one.path) for one in server.asked])
+        assert ENDING not in sent
+        assert TOKEN not in sent
 
     @pytest.mark.parametrize(
-        ("environ", "said"), [({}, "not set"), ({"DO_END": TOKEN}, "same token")]
+        ("environ", "message"), [({}, "not set"), ({"DO_END": TOKEN}, "same token")]
     )
-    def test_wrong_destroy_token(
+    def test_a_bad_destroy_token_is_refused(
         self,
         server: Server,
         open_provider: Open,
         make_request: Make,
         environ: dict[str, str],
-        said: str,
+        message: str,
     ) -> None:
-        """A token that is missing, or that may do everything, is refused."""
+        """It is missing, or is the token for all calls."""
         provider = open_provider(destroy_token="DO_END", environ=environ)
-        with pytest.raises(ConfigError, match=said) as caught:
+        with pytest.raises(ConfigError, match=message) as caught:
             provider.create(make_request())
         assert "droplet:delete" in caught.value.next
         assert TOKEN not in caught.value.message

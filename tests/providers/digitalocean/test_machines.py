@@ -21,7 +21,7 @@ from tests.conftest import Project
 from tests.machines import Machines
 
 from .behind import Behind
-from .conftest import PATIENCE, Make, provider_of
+from .conftest import TIMEOUTS, Make, provider_of
 from .server import ENDING, TOKEN, Server
 
 TOML = """\
@@ -67,13 +67,13 @@ def project(server: Server, behind: Behind, project: Project) -> Project:
 
 
 class TestInv:
-    def test_destroy_token(
+    def test_a_box_with_a_destroy_token_deletes_itself(
         self, server: Server, behind: Behind, project: Project
     ) -> None:
-        """A box that can end itself is told how over ssh, and jobs are not root."""
+        """The token comes over ssh, and jobs cannot become root."""
         toml = TOML.replace("accept_no_watchdog = true", 'destroy_token = "DO_END"')
         project.write("onebox.toml", toml)
-        steal = f"sudo -n true || echo no root\ncat {WHERE}/told\n"
+        steal = f"sudo -n true || echo no root\ncat {WHERE}/access\n"
         project.write("job.sh", f"exec 2>/dev/null\n{steal}")
         done = project.inv("run", env={"DO_END": ENDING}, timeout=300)
         assert (1, "no root\n") == (done.code, done.out), done.err
@@ -83,8 +83,10 @@ class TestInv:
         assert ENDING not in droplet.body["user_data"]
         assert not server.world.droplets
 
-    def test_run(self, server: Server, behind: Behind, project: Project) -> None:
-        """One line goes through all stages on a droplet, and leaves nothing."""
+    def test_inv_run_goes_through_all_stages_on_a_droplet(
+        self, server: Server, behind: Behind, project: Project
+    ) -> None:
+        """It leaves nothing behind."""
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "working\n"), done.err
         [droplet] = server.world.made
@@ -99,8 +101,10 @@ class TestInv:
             if path.is_file():
                 assert TOKEN.encode() not in path.read_bytes(), path
 
-    def test_image(self, server: Server, behind: Behind, project: Project) -> None:
-        """A set-up is run once, saved as a snapshot, and boots the box of a run."""
+    def test_an_image_is_built_once_and_booted(
+        self, server: Server, behind: Behind, project: Project
+    ) -> None:
+        """The set-up runs once, and is saved as a snapshot."""
         project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
         project.write("onebox.toml", TOML + '\n[image]\nsetup = "setup.sh"\n')
         project.write("job.sh", "ls /opt/made-by-setup\n")
@@ -148,14 +152,14 @@ class TestDeadline:
         Its user data still holds the first deadline, which has long been over. Then
         it is brought a token to end itself with, which no job can read.
         """
-        patience = dataclasses.replace(PATIENCE, shutdown=20)
+        timeouts = dataclasses.replace(TIMEOUTS, shutdown=20)
         environ = {"DO_END": ENDING}
-        provider = provider_of(patience, destroy_token="DO_END", environ=environ)
+        provider = provider_of(timeouts, destroy_token="DO_END", environ=environ)
         first = time.time() + 20
         identity = keys.identity(tmp_path)
         request = make_request(
             user_key=keys.public_half(identity),
-            arming=BootConfig(
+            boot_config=BootConfig(
                 first, 900, 900, agent_bundle.bundle(), agent_bundle.seed()
             ),
         )
@@ -169,18 +173,18 @@ class TestDeadline:
         door = SSHConnection(box, tmp_path / "door", identity)
         try:
             link = door.open_when_up(300, lambda: None, lambda: None)
-            told = link.request("hello")
-            assert second <= float(told["deadline"]) <= second + 1
+            answer = link.request("hello")
+            assert second <= float(answer["deadline"]) <= second + 1
             become_root = ["sudo", "-n", "python3", "-I", "-S", "-"]
             assert ssh(door, box, become_root, provider.post_boot_script(box)) == 0
             # From here on nobody on the box can read the token but root.
             assert ssh(door, box, ["sudo", "-n", "true"]) != 0
-            assert ssh(door, box, ["cat", f"{WHERE}/told"]) != 0
-            assert link.request("hello")["deadline"] == told["deadline"]
+            assert ssh(door, box, ["cat", f"{WHERE}/access"]) != 0
+            assert link.request("hello")["deadline"] == answer["deadline"]
         finally:
             door.forget()
         machine = behind.of[server.world.made[0].id]
-        assert ENDING in machine.run("cat", f"{WHERE}/told")
+        assert ENDING in machine.run("cat", f"{WHERE}/access")
         assert "tmpfs" in machine.run("findmnt", "-n", "-T", WHERE)
         assert f"{WHERE}/end.py" in machine.run("cat", f"{user_data.ROOT}/box.json")
         assert "active" in machine.run("systemctl", "is-active", "onebox-watch")
@@ -188,11 +192,11 @@ class TestDeadline:
         assert not server.world.droplets
 
 
-def ssh(door: SSHConnection, box: Box, words: list[str], told: bytes = b"") -> int:
+def ssh(door: SSHConnection, box: Box, words: list[str], stdin: bytes = b"") -> int:
     """Run a command on the box as its user, and return its exit code."""
     argv = ["ssh", "-F", str(door.config), box.id, *words]
     done = subprocess.run(
-        argv, input=told, capture_output=True, timeout=60, check=False
+        argv, input=stdin, capture_output=True, timeout=60, check=False
     )
     assert ENDING.encode() not in done.stdout + done.stderr
     return done.returncode

@@ -12,7 +12,7 @@ from onebox.providers.base import Box
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
-from .conftest import PATIENCE, Make, Open, when_up
+from .conftest import TIMEOUTS, Make, Open, when_up
 from .server import Server
 
 
@@ -31,9 +31,11 @@ def asked(server: Server) -> list[str]:
     ]
 
 
-def test_graceful(server: Server, open_provider: Open, box: Box) -> None:
-    """A droplet is asked to shut down, and has been off when stop returns."""
-    provider = open_provider(dataclasses.replace(PATIENCE, shutdown=20))
+def test_stop_waits_for_a_clean_shutdown(
+    server: Server, open_provider: Open, box: Box
+) -> None:
+    """The droplet is off when it returns."""
+    provider = open_provider(dataclasses.replace(TIMEOUTS, shutdown=20))
     server.world.laws.action = 0.2
     provider.stop(box)
     assert server.world.made[0].status == "off"
@@ -42,35 +44,39 @@ def test_graceful(server: Server, open_provider: Open, box: Box) -> None:
     assert asked(server) == ["shutdown"]
 
 
-def test_deaf(server: Server, provider: DigitalOcean, box: Box) -> None:
-    """A system that does not listen has its plug pulled."""
+def test_a_droplet_that_ignores_the_shutdown_is_powered_off(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """It has some time for it first."""
     server.world.laws.deaf = True
     provider.stop(box)
     assert asked(server) == ["shutdown", "power_off"]
 
 
-def test_busy(server: Server, provider: DigitalOcean, box: Box) -> None:
-    """A droplet that is busy is waited for."""
+def test_a_busy_droplet_is_waited_for(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """The action is sent when it is free."""
     server.world.laws.action = 0.3
     server.world.act(server.world.made[0].id, {"type": "snapshot", "name": "x"})
     provider.stop(box)
     assert server.world.made[0].status == "off"
 
 
-def test_stop_while_starting(
+def test_a_starting_droplet_is_stopped_once_it_can_be(
     server: Server, provider: DigitalOcean, make_request: Make
 ) -> None:
-    """A droplet that is still being made is stopped once it can be."""
+    """It is busy until then."""
     server.world.laws.boot = 0.3
     provider.stop(provider.create(make_request()))
     assert server.world.made[0].status == "off"
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "half"])
-def test_lost_answer(
+def test_a_lost_response_does_not_end_a_stop_or_a_start(
     server: Server, provider: DigitalOcean, box: Box, kind: str
 ) -> None:
-    """A stop or a start whose answer is lost comes about all the same."""
+    """The next look shows the outcome."""
     server.fail("POST", "droplets/.*/actions", kind)
     provider.stop(box)
     assert server.world.made[0].status == "off"
@@ -79,21 +85,21 @@ def test_lost_answer(
     assert provider.start(box, deadline).state == "running"
 
 
-def test_never_off(
+def test_a_droplet_that_stays_on_is_not_reported_as_off(
     server: Server, open_provider: Open, provider: DigitalOcean, box: Box
 ) -> None:
-    """A droplet that will not go off is not said to be off."""
+    """The stop ends as unclear."""
     server.world.laws.action = 60
-    patience = dataclasses.replace(PATIENCE, action=0.5)
+    timeouts = dataclasses.replace(TIMEOUTS, action=0.5)
     with pytest.raises(Unclear, match="still active"):
-        open_provider(patience).stop(box)
+        open_provider(timeouts).stop(box)
 
 
 class TestDeadline:
-    def test_in_the_tags(
+    def test_the_new_deadline_is_in_the_tags_before_the_boot(
         self, server: Server, open_provider: Open, provider: DigitalOcean, box: Box
     ) -> None:
-        """A new deadline is in the tags before the droplet boots, the old one not."""
+        """The former one is removed."""
         provider.stop(box)
         deadline = time.time() + 4321.5
         started = provider.start(box, deadline)
@@ -107,17 +113,19 @@ class TestDeadline:
         assert open_provider().get(box.id) == started
         assert metadata.tag("expires", repr(box.deadline)) not in server.world.tags
 
-    def test_same(self, server: Server, provider: DigitalOcean, box: Box) -> None:
-        """The same deadline again changes no tag."""
+    def test_the_same_deadline_changes_no_tag(
+        self, server: Server, provider: DigitalOcean, box: Box
+    ) -> None:
+        """No call is necessary."""
         provider.stop(box)
         before = list(server.world.made[0].tags)
         assert provider.start(box, box.deadline).deadline == box.deadline
         assert server.world.made[0].tags == before
 
-    def test_interrupted(
+    def test_the_later_of_two_deadlines_holds(
         self, server: Server, provider: DigitalOcean, box: Box
     ) -> None:
-        """Of two deadlines that an interrupted start leaves, the later one holds."""
+        """An interrupted start leaves two tags."""
         later = box.deadline + 1000
         word = metadata.tag("expires", repr(later))
         server.world.made[0].tags.append(server.world.tag(word))
@@ -125,15 +133,19 @@ class TestDeadline:
         assert found is not None
         assert found.deadline == later
 
-    def test_gone(self, server: Server, provider: DigitalOcean, box: Box) -> None:
-        """A box that is not there any more cannot be started."""
+    def test_a_missing_box_cannot_be_started(
+        self, server: Server, provider: DigitalOcean, box: Box
+    ) -> None:
+        """The error is Gone."""
         provider.stop(box)
         provider.delete(box)
         with pytest.raises(Gone):
             provider.start(box, time.time() + 99)
 
-    def test_another(self, provider: DigitalOcean, box: Box) -> None:
-        """A box of another project is neither started nor stopped, nor changed."""
+    def test_a_box_of_another_project_is_not_touched(
+        self, provider: DigitalOcean, box: Box
+    ) -> None:
+        """It is neither started nor stopped."""
         provider.stop(box)
         tags_of_another = dataclasses.replace(box.tags, project="another")
         other = dataclasses.replace(box, tags=tags_of_another)

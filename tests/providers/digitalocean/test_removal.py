@@ -1,4 +1,4 @@
-"""Removed is what the API says is gone, and nothing else was touched."""
+"""A deleted box is gone according to the API, and nothing else was touched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onebox.providers.base import Box
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
-from .conftest import PATIENCE, Make, Open, when_up
+from .conftest import TIMEOUTS, Make, Open, when_up
 from .server import TOKEN, Server
 from .test_images import wanted
 from .world import Json
@@ -26,7 +26,7 @@ def box(provider: DigitalOcean, make_request: Make) -> Box:
 
 
 def decoys(server: Server, box: Box) -> Json:
-    """Put strangers' things into the account, as like ours as can be."""
+    """Add objects of others to the account that are as similar as possible."""
     world = server.world
     for words in (
         [],
@@ -68,8 +68,10 @@ def _wall() -> Json:
     return {"name": "x", "inbound_rules": [], "outbound_rules": []}
 
 
-def test_decoys(server: Server, open_provider: Open, make_request: Make) -> None:
-    """A whole life of a box leaves everything else as it was."""
+def test_the_life_of_a_box_changes_nothing_else(
+    server: Server, open_provider: Open, make_request: Make
+) -> None:
+    """Similar objects of others stay as they are."""
     provider, request = open_provider(), make_request()
     strangers = decoys(server, provider.create(request))
     [mine] = [one for one in server.world.made if len(one.tags) > 5]
@@ -94,10 +96,10 @@ def test_decoys(server: Server, open_provider: Open, make_request: Make) -> None
     "kind", ["500 before", "500 after", "html after", "cut after", "half", "429"]
 )
 @pytest.mark.parametrize("path", ["droplets/.*", "firewalls/.*", "tags/.*"])
-def test_faults(
+def test_a_delete_continues_through_lost_responses(
     server: Server, provider: DigitalOcean, box: Box, path: str, kind: str
 ) -> None:
-    """A removal goes on through lost answers until all is gone."""
+    """Everything is gone at its end."""
     server.fail("DELETE", path, kind, times=2)
     provider.delete(box)
     assert not server.world.droplets
@@ -105,10 +107,10 @@ def test_faults(
     assert not provider.leftovers(box.id)
 
 
-def test_begun_by_another(
+def test_an_interrupted_delete_is_finished_by_the_next(
     server: Server, open_provider: Open, provider: DigitalOcean, box: Box
 ) -> None:
-    """A removal that was cut short is finished by the next, whoever does it."""
+    """Any later command can do it."""
     server.fail("DELETE", "firewalls/.*", "500 before", times=100)
     with pytest.raises(OneboxError):
         provider.delete(box)
@@ -120,10 +122,10 @@ def test_begun_by_another(
     assert not later.leftovers(box.id)
 
 
-def test_tags_are_forgotten(
+def test_the_tags_of_the_box_alone_are_deleted(
     server: Server, provider: DigitalOcean, box: Box, make_request: Make
 ) -> None:
-    """The tags that were this box's alone go with it, the owner's stay in use."""
+    """The tags of its owner stay in use."""
     other = provider.create(make_request())
     provider.delete(box)
     words = " ".join(server.world.tags)
@@ -133,29 +135,35 @@ def test_tags_are_forgotten(
     assert metadata.tag("owner", box.tags.owner) in words
 
 
-def test_tag_token(server: Server, provider: DigitalOcean, box: Box) -> None:
-    """A token that may not remove tags is no reason to fail: they cost nothing."""
+def test_a_delete_needs_no_permission_for_tags(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """A tag that stays is free."""
     server.scopes[TOKEN] = re.compile(r"(?!tag:delete|block_storage).*")
     provider.delete(box)
     assert not server.world.droplets
 
 
-@pytest.mark.parametrize("wrong", [0, 86400, -86400])
-def test_just_made(
+@pytest.mark.parametrize(
+    ("wrong", "lag"), [(0, 60), (86400, 60), (-86400, 60), (-4, 2)]
+)
+def test_delete_waits_for_a_box_that_is_not_listed_yet(
     server: Server,
     open_provider: Open,
     make_request: Make,
     wrong: float,
+    lag: float,
 ) -> None:
     """
-    A box that the lists do not show yet is waited for, and then removed.
+    The lists lag behind a create.
 
-    How old it is tells DigitalOcean's clock, whatever this machine's says.
+    The age of the box is that by DigitalOcean's clock, of which small differences to
+    this machine's are ignored.
     """
     server.world.laws.clock = wrong
     box = open_provider().create(make_request())
     server.world.laws.lag = 3600.0
-    later = open_provider(dataclasses.replace(PATIENCE, settle=60))
+    later = open_provider(dataclasses.replace(TIMEOUTS, consistency_lag=lag))
     assert later.get(box.id) is None
     [droplet] = server.world.made
     server.world.laws.lag = time.monotonic() - droplet.made + 0.4
@@ -173,8 +181,26 @@ def test_while_it_is_made(
     assert not server.world.droplets
 
 
-def test_volumes(server: Server, provider: DigitalOcean, box: Box) -> None:
-    """A volume that bears the box's tag is the box's, at its price."""
+def test_a_snapshot_that_was_still_being_saved_is_deleted(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """A killed command has begun it; it does not show in the lists yet."""
+    world, image = server.world, wanted(box)
+    world.laws.action = 0.2
+    name = ".".join(
+        ["onebox", *map(metadata.escape, (box.tags.owner, box.id, image.id))]
+    )
+    world.act(world.made[0].id, {"type": "snapshot", "name": name})
+    provider.delete(box)
+    time.sleep(0.2)
+    world.tick()
+    assert world.snapshots() == []
+
+
+def test_a_volume_with_the_tag_of_the_box_is_deleted(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """It is listed with its price before."""
     word = metadata.tag("box", box.id)
     server.world.volumes["v1"] = {"id": "v1", "size_gigabytes": 100, "tags": [word]}
     left = {one.kind: one for one in provider.leftovers(box.id)}
@@ -184,8 +210,10 @@ def test_volumes(server: Server, provider: DigitalOcean, box: Box) -> None:
     assert not server.world.volumes
 
 
-def test_doubles_of_another(server: Server, provider: DigitalOcean, box: Box) -> None:
-    """If one of the droplets is not ours, none is removed."""
+def test_no_droplet_is_deleted_if_one_is_of_another_owner(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """Both have the id of the box."""
     [droplet] = server.world.made
     words = [
         metadata.tag("owner", "other") if "owner" in word else word
@@ -199,8 +227,10 @@ def test_doubles_of_another(server: Server, provider: DigitalOcean, box: Box) ->
     assert server.count("DELETE", "droplets/.*") == 0
 
 
-def test_lost_tags(server: Server, provider: DigitalOcean, box: Box) -> None:
-    """A droplet from which somebody took a tag is not touched any more."""
+def test_a_droplet_without_its_tags_is_not_touched(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """Another user of the account removed them."""
     [droplet] = server.world.made
     droplet.tags = [word for word in droplet.tags if "project" not in word]
     with pytest.raises(NotAllowed, match="not touched"):
@@ -208,8 +238,12 @@ def test_lost_tags(server: Server, provider: DigitalOcean, box: Box) -> None:
     assert server.world.droplets
 
 
-def test_console(server: Server, provider: DigitalOcean, box: Box) -> None:
-    """The console is where DigitalOcean shows it; what was done is listed."""
-    said = provider.console(box)
-    assert "create: completed" in said
-    assert f"https://cloud.digitalocean.com/droplets/{server.world.made[0].id}" in said
+def test_console_returns_actions_and_the_url(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """The API has no console output."""
+    console = provider.console(box)
+    assert "create: completed" in console
+    assert (
+        f"https://cloud.digitalocean.com/droplets/{server.world.made[0].id}" in console
+    )

@@ -25,7 +25,7 @@ METADATA = "http://169.254.169.254"
 def metadata(
     body: bytes, status: int = 200, path: str = "/metadata/v1/tags/"
 ) -> Iterator[str]:
-    """Serve one thing, a droplet's tags, as its metadata service does."""
+    """Serve the tags of a droplet as its metadata service does."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -63,31 +63,33 @@ def boot(request: Request, service: str) -> int:
     return int(done.stdout)
 
 
-def test_new_deadline(make_request: Make) -> None:
-    """A tag that was changed while the droplet was off is what counts."""
+def test_a_changed_tag_is_the_deadline_of_the_next_boot(make_request: Make) -> None:
+    """It was changed while the droplet was off."""
     request = make_request()
-    later = request.arming.deadline + 5000.25
+    later = request.boot_config.deadline + 5000.25
     words = [
         *metadata_module.of_box(request),
         metadata_module.tag("expires", repr(later)),
         "web",
     ]
-    told = "\n".join(word.upper() for word in words).encode()
-    with metadata(told) as service:
+    tags = "\n".join(word.upper() for word in words).encode()
+    with metadata(tags) as service:
         assert boot(request, service) == math.ceil(later)
 
 
-def test_first_boot(make_request: Make) -> None:
-    """At its first boot a droplet reads the deadline that it was made with."""
+def test_the_first_boot_reads_the_deadline_of_the_create_call(
+    make_request: Make,
+) -> None:
+    """The tag has the same deadline."""
     request = make_request()
     with metadata("\n".join(metadata_module.of_box(request)).encode()) as service:
-        assert boot(request, service) == math.ceil(request.arming.deadline)
+        assert boot(request, service) == math.ceil(request.boot_config.deadline)
 
 
-def test_no_answer(make_request: Make) -> None:
-    """Without an answer, or with nonsense, the deadline it was made with holds."""
+def test_without_a_valid_answer_the_first_deadline_holds(make_request: Make) -> None:
+    """The metadata service fails, or returns nonsense."""
     request = make_request()
-    made = math.ceil(request.arming.deadline)
+    made = math.ceil(request.boot_config.deadline)
     with metadata(b"", 500) as service:
         assert boot(request, service) == made
     with metadata(b"\xff\xfeonebox-expires:soon\nonebox-expires:\n") as service:
@@ -97,8 +99,8 @@ def test_no_answer(make_request: Make) -> None:
 
 def test_in_the_user_data(make_request: Make) -> None:
     """The user data uses the deadline that was read, and no other."""
-    arming = dataclasses.replace(make_request().arming, deadline=1765432109.5)
-    request = make_request(arming=arming)
+    boot_config = dataclasses.replace(make_request().boot_config, deadline=1765432109.5)
+    request = make_request(boot_config=boot_config)
     text = user_data(request, notice="", until=deadline_at_boot(request)).decode()
     [script] = json.loads(text.partition("\n")[2])["bootcmd"]
     first, _, rest = script.partition("\numask 022\n")

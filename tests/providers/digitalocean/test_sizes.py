@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from onebox.errors import NoCapacity, UsageError
-from onebox.providers.base import Image, Requirements, Tags
+from onebox.providers.base import Image, Requirements
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 
@@ -23,8 +23,8 @@ def offered(provider: DigitalOcean, need: Requirements) -> list[tuple[str, str]]
     return [(size.type, size.place) for size in provider.offers(need)]
 
 
-def test_cheapest(server: Server, provider: DigitalOcean) -> None:
-    """The cheapest that fits comes first, in the regions' order; never shared CPUs."""
+def test_the_cheapest_size_comes_first(server: Server, provider: DigitalOcean) -> None:
+    """Regions keep their order, and no size shares CPUs."""
     assert offered(provider, SMALL) == [
         ("g-4vcpu-16gb", "nyc3"),
         ("g-4vcpu-16gb", "fra1"),
@@ -35,8 +35,8 @@ def test_cheapest(server: Server, provider: DigitalOcean) -> None:
     assert server.count("GET", "sizes") == 1
 
 
-def test_values(provider: DigitalOcean) -> None:
-    """A candidate has its shape, its price, and the name of what was asked for."""
+def test_an_offer_has_shape_price_and_name(provider: DigitalOcean) -> None:
+    """The name is that of the requested size."""
     first = provider.offers(SMALL)[0]
     assert first.name == "small"
     assert (first.cpus, first.memory) == (4, 16 * GB)
@@ -44,8 +44,8 @@ def test_values(provider: DigitalOcean) -> None:
     assert first.arch == "x86_64"
 
 
-def test_other_region_only(provider: DigitalOcean) -> None:
-    """A size that only a later region has is offered there."""
+def test_a_size_of_a_later_region_is_offered_there(provider: DigitalOcean) -> None:
+    """The first region lacks it."""
     assert offered(provider, Requirements("medium", 16, 64 * GB))[0] == (
         "g-16vcpu-64gb",
         "fra1",
@@ -53,7 +53,7 @@ def test_other_region_only(provider: DigitalOcean) -> None:
 
 
 def test_nothing_many_times_as_dear(provider: DigitalOcean) -> None:
-    """What costs more than twice the cheapest is nobody's small box."""
+    """A size at more than twice the lowest price is not offered."""
     sizes = provider.offers(SMALL)
     assert max(size.price or 0 for size in sizes) <= 2 * 0.1875
 
@@ -72,16 +72,16 @@ def test_when_nothing_fits_the_nearest_three_are_named_with_prices(
     """Where nothing fits, the nearest three are named with their prices."""
     with pytest.raises(UsageError) as caught:
         provider.offers(Requirements("large", 64, 256 * GB))
-    said = caught.value.message
-    assert "64 vCPU and 256 GB" in said
-    assert "m-32vcpu-256gb (32 vCPU, 256 GB, $2.00/h)" in said
-    assert said.count("/h)") == 3
-    assert "gpu" not in said
-    assert "c-60" not in said
+    message = caught.value.message
+    assert "64 vCPU and 256 GB" in message
+    assert "m-32vcpu-256gb (32 vCPU, 256 GB, $2.00/h)" in message
+    assert message.count("/h)") == 3
+    assert "gpu" not in message
+    assert "c-60" not in message
 
 
-def test_named(provider: DigitalOcean) -> None:
-    """Named types are offered in their order, also those that no need would find."""
+def test_named_types_keep_their_order(provider: DigitalOcean) -> None:
+    """They need not fit the requirements."""
     need = Requirements("mine", 0, 0, types=("s-1vcpu-1gb", "g-16vcpu-64gb"))
     assert offered(provider, need) == [
         ("s-1vcpu-1gb", "nyc3"),
@@ -99,15 +99,19 @@ def test_a_mistyped_type_is_answered_with_a_similar_name(
     assert "g-4vcpu-16gb" in caught.value.next
 
 
-def test_elsewhere(server: Server, provider: DigitalOcean) -> None:
-    """A type that is in other regions only is said to be there."""
+def test_a_type_of_other_regions_names_them(
+    server: Server, provider: DigitalOcean
+) -> None:
+    """It is a usage error."""
     server.world.sizes[0]["regions"] = ["sfo3"]
     with pytest.raises(UsageError, match="not in nyc3 or fra1; it is in sfo3"):
         provider.offers(Requirements("mine", 0, 0, types=("s-1vcpu-1gb",)))
 
 
-def test_sold_out(server: Server, provider: DigitalOcean) -> None:
-    """A named type that is to be had nowhere is a matter of capacity."""
+def test_a_named_type_that_is_sold_out_is_missing_capacity(
+    server: Server, provider: DigitalOcean
+) -> None:
+    """It is in no region now."""
     server.world.sizes[0]["regions"] = []
     server.world.sizes[-1]["regions"] = ["nyc3"]
     with pytest.raises(NoCapacity, match="c-60"):
@@ -124,15 +128,17 @@ def test_a_spot_size_is_refused_with_the_price_on_demand(
     need = dataclasses.replace(SMALL, spot=True, fallback=fallback)
     with pytest.raises(UsageError) as caught:
         provider.offers(need)
-    said = caught.value.message
-    assert "no spot capacity" in said
-    assert "g-4vcpu-16gb (4 vCPU, 16 GB, $0.19/h)" in said
+    message = caught.value.message
+    assert "no spot capacity" in message
+    assert "g-4vcpu-16gb (4 vCPU, 16 GB, $0.19/h)" in message
     assert "--no-spot" in caught.value.next
 
 
 @pytest.mark.parametrize("price", [0, None, -1])
-def test_unknown_price(server: Server, provider: DigitalOcean, price: object) -> None:
-    """A price that is not told is unknown, never 0, and is no bargain."""
+def test_an_unreported_price_is_unknown(
+    server: Server, provider: DigitalOcean, price: object
+) -> None:
+    """It is None, never 0, and comes last."""
     for size in server.world.sizes:
         if size["slug"] == "gd-4vcpu-16gb":
             size["price_hourly"] = price
@@ -144,7 +150,7 @@ def test_unknown_price(server: Server, provider: DigitalOcean, price: object) ->
 def test_image_larger_than_disk(
     server: Server, provider: DigitalOcean, make_request: Make
 ) -> None:
-    """Only sizes whose disk holds the image are offered; if none does, it is said."""
+    """Only sizes whose disk holds the image are offered, or an error names it."""
     image = saved(server, make_request, disk=120)
     assert offered(provider, dataclasses.replace(SMALL, image=image)) == [
         ("gd-4vcpu-16gb", "nyc3")
@@ -165,8 +171,10 @@ def test_image_larger_than_the_disk_of_a_request(
     assert server.count("POST", ".*") == 0
 
 
-def test_today(server: Server, open_provider: Open, make_request: Make) -> None:
-    """What a box costs is what it cost when it was made, whatever it costs today."""
+def test_a_box_keeps_the_price_of_its_creation(
+    server: Server, open_provider: Open, make_request: Make
+) -> None:
+    """Later prices do not change it."""
     provider = open_provider()
     box = when_up(provider, provider.create(make_request()))
     for size in server.world.sizes:
@@ -178,8 +186,8 @@ def test_today(server: Server, open_provider: Open, make_request: Make) -> None:
 
 def saved(server: Server, make_request: Make, disk: int) -> Image:
     """Put an image of ours into the account."""
-    owner: Tags = make_request().tags
-    image = Image("oi-1", "env", "0123", 0.0, 0, "x86_64", owner)
+    tags = dataclasses.replace(make_request().tags, kind="image")
+    image = Image("oi-1", "env", "0123", 0.0, 0, "x86_64", tags)
     world = server.world
     with world.lock:
         number = 77

@@ -1,4 +1,4 @@
-"""What is written into DigitalOcean's plain tags is read back as it was."""
+"""Values survive the limited characters of DigitalOcean's tags."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_tags_in_any_case_and_order_are_read_as_they_were_written(
     for variant in (words, [word.upper() for word in words], words[::-1]):
         stored = metadata.read([*variant, "web", "onebox-colour:red"])
         assert stored is not None
-        assert (stored.box, stored.tags, stored.size.name) == ("ob-1", tags, size)
-        assert (stored.size.price, stored.size.on_demand) == (price, on_demand)
+        assert (stored.box, stored.tags, stored.offer.name) == ("ob-1", tags, size)
+        assert (stored.offer.price, stored.offer.on_demand) == (price, on_demand)
         assert (stored.host_key, stored.bootstrap_key) == (KEY, True)
 
 
@@ -125,4 +125,4 @@ def test_an_offer_keeps_the_price_of_the_day_the_box_was_created() -> None:
     stored = metadata.read([*TAGGED, "onebox-size:small", "onebox-price:0_2e5"])
     assert stored is not None
     kept = dataclasses.replace(offer, name="small", price=0.5, on_demand=None)
-    assert metadata.same_size(stored, offer) == kept
+    assert metadata.with_stored_price(stored, offer) == kept

@@ -114,7 +114,7 @@ class Action:
 
 
 class Hardware:
-    """What droplets run on: nothing. See `behind` for machines that there are."""
+    """No machines behind the droplets; see `behind` for real ones."""
 
     def address(self, droplet: Droplet) -> str:
         """Return a droplet's public address."""
@@ -124,7 +124,7 @@ class Hardware:
         """Switch a droplet on."""
 
     def shut(self, droplet: Droplet) -> bool:
-        """Ask its system to shut down; tell whether it will say when it has."""
+        """Begin to shut down; return whether the machine reports its end."""
         return False
 
     def off(self, droplet: Droplet) -> None:
@@ -407,7 +407,7 @@ class World:
         return sum(word.lower() in {w.lower() for w in some} for some in words)
 
     def retag(self, word: str, resources: list[Json], on: bool) -> None:
-        """Tag things, or untag them."""
+        """Add a tag to resources, or remove it."""
         if word.lower() not in self.tags:
             raise RefusedError(404, "not_found", "tag not found")
         for resource in resources:

@@ -1,4 +1,4 @@
-"""Real machines behind the instances: they boot, tell their host keys, and go off."""
+"""Real machines behind the instances: they boot, publish host keys, and power off."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Behind:
     """
     Machines for a project's instances; *of* has them by the instance's name.
 
-    What an instance's metadata says is what its machine is told, at each start.
+    A machine receives the metadata of its instance at each start.
     """
 
     def __init__(self, project: Project, machines: Machines) -> None:
@@ -60,7 +60,7 @@ class Behind:
         self._disks[name] = machine.disk
         return address
 
-    def told(self, name: str) -> Mapping[str, str]:
+    def guest_attributes(self, name: str) -> Mapping[str, str]:
         """Return the guest attributes that a machine has published."""
         return self.of[name].told if name in self.of else {}
 

@@ -1,4 +1,4 @@
-"""What the description allows, and Compute Engine refuses all the same."""
+"""Values that the API's description allows, but Compute Engine refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VALUE_BYTES, _ALL_BYTES = 256 << 10, 512 << 10
 
 
 class InvalidError(Exception):
-    """What was asked for is well formed, and yet cannot be."""
+    """A well-formed request that Compute Engine refuses."""
 
 
 def check(zone: str, body: Mapping[str, Any], images: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ def _check_metadata(zone: str, body: Mapping[str, Any]) -> None:
 
 
 def check_items(items: Any) -> None:
-    """Refuse metadata that is too large, or said twice."""
+    """Refuse metadata that is too large, or has a key twice."""
     keys = [item["key"] for item in items]
     sizes = [len(item["value"].encode()) for item in items]
     if len(set(keys)) != len(keys):

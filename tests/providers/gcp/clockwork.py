@@ -1,4 +1,4 @@
-"""Operations that take their time, and things that happen later by themselves."""
+"""Operations that take time, and events that happen later by themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = "https://www.googleapis.com/compute/v1/projects/test-project"
 
 
 class Later:
-    """A list of what is to happen, done by whoever looks after its time."""
+    """Events for a later time, run by the next caller after it."""
 
     def __init__(self) -> None:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -59,15 +59,15 @@ class Operations:
         seconds: float | None = None,
         project: str = "test-project",
     ) -> dict[str, Any]:
-        """Return a new operation; *done* is called, or the *error* told, later."""
+        """Return a new operation that ends in a call of *done*, or in *error*."""
         operation = self.note(kind, target, place, "RUNNING", project)
 
         def end() -> None:
             done()
             operation.update(status="DONE", progress=100, endTime=now())
             if error:
-                said = message or OPERATIONS.get(error, error)
-                operation["error"] = {"errors": [{"code": error, "message": said}]}
+                text = message or OPERATIONS.get(error, error)
+                operation["error"] = {"errors": [{"code": error, "message": text}]}
                 operation["httpErrorStatusCode"] = 503
                 operation["httpErrorMessage"] = "SERVICE UNAVAILABLE"
 
@@ -82,7 +82,7 @@ class Operations:
         status: str = "DONE",
         project: str = "test-project",
     ) -> dict[str, Any]:
-        """Return a new operation that nobody has to wait for."""
+        """Return a new operation that is done already."""
         number = next(self._numbers)
         name = f"operation-{number:08}"
         root = ROOT.replace("test-project", project)

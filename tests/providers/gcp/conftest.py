@@ -91,8 +91,8 @@ def make_request(keys: Keys) -> Make:
 
     def make_one(**changes: object) -> Request:
         request = make(offer=SIZE, base="ubuntu-24.04")
-        arming = dataclasses.replace(request.arming, seed=b"a small agent")
-        request = dataclasses.replace(request, arming=arming)
+        boot_config = dataclasses.replace(request.boot_config, seed=b"a small agent")
+        request = dataclasses.replace(request, boot_config=boot_config)
         return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
 
     return make_one

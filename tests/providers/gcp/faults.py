@@ -1,4 +1,4 @@
-"""What can go wrong with a call, and with an operation that was accepted."""
+"""Faults of a call, and of an operation that was accepted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer that says no."""
+    """An HTTP error response."""
 
     status: int
     body: Mapping[str, Any]
@@ -136,7 +136,7 @@ OPERATIONS: Mapping[str, str] = {
 
 
 def page() -> bytes:
-    """Return what a gateway says instead of an answer."""
+    """Return the page of a gateway instead of an answer."""
     return b"<html><head><title>502 Bad Gateway</title></head></html>"
 
 

@@ -15,12 +15,12 @@ _HOST_KEYS = itertools.count(1)
 
 
 class Hardware(Protocol):
-    """What there may be behind the instances: machines that really run."""
+    """The machines behind the instances: none here."""
 
     def on(self, instance: dict[str, Any]) -> str:
         """Switch one on; return its address."""
 
-    def told(self, name: str) -> Mapping[str, str]:
+    def guest_attributes(self, name: str) -> Mapping[str, str]:
         """Return its guest attributes."""
 
     def warn(self, name: str) -> None:
@@ -154,7 +154,11 @@ class Instances:
 
     def attributes(self, name: str) -> Mapping[str, str]:
         """Return the guest attributes that an instance has published."""
-        return self.hardware.told(name) if self.hardware else self.guest.get(name, {})
+        return (
+            self.hardware.guest_attributes(name)
+            if self.hardware
+            else self.guest.get(name, {})
+        )
 
     def _run(self, instance: dict[str, Any]) -> None:
         instance.update(status="RUNNING", lastStartTimestamp=now())

@@ -1,4 +1,4 @@
-"""What the project may choose from: zones, machine types, images, prices."""
+"""The zones, machine types, images and prices that Google offers."""
 
 from __future__ import annotations
 

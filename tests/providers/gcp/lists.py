@@ -76,9 +76,9 @@ def exists(what: str) -> Answer:
     return refusal(409, f"The resource '{what}' already exists", "alreadyExists")
 
 
-def drop(things: dict[Any, Any], key: Any) -> None:
-    """Remove a thing, if it is there."""
-    things.pop(key, None)
+def drop(resources: dict[Any, Any], key: Any) -> None:
+    """Delete a resource, if it exists."""
+    resources.pop(key, None)
 
 
 def _warning(code: str, zone: str) -> dict[str, Any]:

@@ -139,8 +139,8 @@ class Project(Shelf):
         if isinstance(found, Answer):
             return found
         if found.get("deletionProtection"):
-            said = "Invalid resource usage: 'Resource cannot be deleted: deletion "
-            return refusal(412, f"{said}protection is on'.", "conditionNotMet")
+            text = "Invalid resource usage: 'Resource cannot be deleted: deletion "
+            return refusal(412, f"{text}protection is on'.", "conditionNotMet")
         return self.instances.delete(found, error)
 
     def _start(self, call: Call, error: str, message: str) -> Any:
@@ -203,17 +203,17 @@ class Project(Shelf):
         if isinstance(found, Answer):
             return found
         path = call.query.get("queryPath", "")
-        told = {
+        attributes = {
             key: value
             for key, value in self.instances.attributes(found["name"]).items()
             if key.startswith(path)
         }
-        if not told:
+        if not attributes:
             return unknown(f"guestAttributes/{path}")
         items = [
             {"namespace": key.partition("/")[0], "key": key.partition("/")[2]}
             | {"value": value}
-            for key, value in told.items()
+            for key, value in attributes.items()
         ]
         return {"queryPath": path, "queryValue": {"items": items}}
 
@@ -221,8 +221,8 @@ class Project(Shelf):
         found = self._found(call)
         if isinstance(found, Answer):
             return found
-        said = "".join(f"[    {n}.0] {found['name']} boots\r\n" for n in range(100))
-        return {"contents": said, "next": str(len(said)), "start": "0"}
+        text = "".join(f"[    {n}.0] {found['name']} boots\r\n" for n in range(100))
+        return {"contents": text, "next": str(len(text)), "start": "0"}
 
     def _permissions(self, call: Call, error: str, message: str) -> Any:
         if call.path["zone"] not in kinds.ALL_ZONES:
@@ -269,8 +269,8 @@ class Project(Shelf):
         if disk is None:
             return unknown(f"projects/{PROJECT}/zones/{key[0]}/disks/{key[1]}")
         if disk["users"]:
-            said = f"The disk resource '{key[1]}' is already being used"
-            return refusal(400, said, "resourceInUseByAnotherResource")
+            text = f"The disk resource '{key[1]}' is already being used"
+            return refusal(400, text, "resourceInUseByAnotherResource")
         return self.operations.begin(
             "delete", disk, zone_of(call), lambda: drop(self.instances.disks, key)
         )

@@ -1,4 +1,4 @@
-"""Compute Engine over HTTP on this machine: strict, and faulty when told to be."""
+"""Compute Engine over HTTP on this machine: strict, and faulty on request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .project import Project
 
 @dataclass
 class Seen:
-    """One request as it arrived: its method in Google's words, and what it said."""
+    """One request as it arrived: its method by Google's name, and its body."""
 
     method: str
     path: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""What lies in the project beside its instances: machine types, rules, images."""
+"""The resources of the project beside its instances: types, rules, images."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ class Shelf(Lists):
         check_labels(call.body.get("labels", {}))
         using = self.instances.all.get((source[-3], source[-1]), {"status": ""})
         if disk["users"] and using["status"] != "TERMINATED":
-            said = "The disk resource is already being used by an instance"
-            return refusal(400, said, "resourceInUseByAnotherResource")
+            text = "The disk resource is already being used by an instance"
+            return refusal(400, text, "resourceInUseByAnotherResource")
         image = {
             **call.body,
             "kind": "compute#image",

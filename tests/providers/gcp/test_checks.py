@@ -16,15 +16,15 @@ from .server import Google
 
 
 def lines(provider: GCP) -> dict[str, Check]:
-    """Return doctor's lines by name; each that is wrong says what to do."""
+    """Return doctor's lines by name; each failed one has a next step."""
     found = {line.name: line for line in provider.checks()}
     assert all(line.next for line in found.values() if line.ok is False)
     return found
 
 
 class TestDoctor:
-    def test_well(self, google: Google, provider: GCP) -> None:
-        """Where all is well every line says so, and what it has seen."""
+    def test_checks_of_a_good_account_pass(self, google: Google, provider: GCP) -> None:
+        """Each line shows what it has seen."""
         google.project.permitted = set(PERMISSIONS)
         found = lines(provider)
         assert all(line.ok for line in found.values())
@@ -42,16 +42,18 @@ class TestDoctor:
         [call] = google.calls("instances.testIamPermissions")
         assert call.path["zone"] == "us-east1-b"
 
-    def test_no_credentials(
+    def test_without_credentials_nothing_else_is_checked(
         self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without credentials nothing else is asked."""
+        """One line reports them."""
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent")
         [line] = make_provider().checks()
         assert (line.name, line.ok) == ("credentials", False)
 
-    def test_disabled(self, google: Google, provider: GCP) -> None:
-        """An API that is off is told with the link that switches it on."""
+    def test_a_disabled_api_has_the_link_that_enables_it(
+        self, google: Google, provider: GCP
+    ) -> None:
+        """Google's response contains it."""
         google.fail("projects.get", "disabled")
         line = lines(provider)["compute engine"]
         assert line.ok is False
@@ -60,66 +62,70 @@ class TestDoctor:
     def test_question_without_an_answer_is_no_fault(
         self, google: Google, provider: GCP
     ) -> None:
-        """What Google does not answer is not known, which keeps nobody from a run."""
+        """Without a response a check is a remark, and not a failure."""
         google.project.permitted = set(PERMISSIONS)
         google.fail("regions.get", "503", times=99)
         found = lines(provider)
-        assert found["quota"].ok is None
-        assert "not known" in found["quota"].detail
+        assert found["quota us-central1"].ok is None
+        assert "not known" in found["quota us-central1"].detail
         assert False not in {line.ok for line in found.values()}
 
-    def test_permissions(self, google: Google, provider: GCP) -> None:
-        """What is not permitted is named."""
+    def test_a_missing_permission_is_named(self, google: Google, provider: GCP) -> None:
+        """It is that of an instance's method."""
         google.project.permitted = set(PERMISSIONS) - {"compute.instances.create"}
         line = lines(provider)["permissions"]
         assert line.ok is False
         assert "compute.instances.create" in line.detail
 
-    def test_permissions_unknown(self, google: Google, provider: GCP) -> None:
-        """Where Google does not tell, that is said, and is no fault."""
+    def test_unknown_permissions_are_a_remark(
+        self, google: Google, provider: GCP
+    ) -> None:
+        """Google lists them for an existing instance only."""
         google.project.permitted = None
         assert lines(provider)["permissions"].ok is None
 
-    def test_quota(self, google: Google, provider: GCP) -> None:
-        """A quota that is used up is wrong, and where to have more is said."""
+    def test_an_exhausted_quota_fails(self, google: Google, provider: GCP) -> None:
+        """The line has the page where to request more."""
         google.project.quota["CPUS"] = (24.0, 24.0)
         line = lines(provider)["quota us-central1"]
         assert line.ok is False
         assert "quotas" in line.next
 
-    def test_prices(self, google: Google, provider: GCP) -> None:
-        """Prices that cannot be had are worth knowing, and not wrong."""
+    def test_unknown_prices_are_a_remark(self, google: Google, provider: GCP) -> None:
+        """They do not keep a box from working."""
         google.catalogue = False
         assert lines(provider)["prices"].ok is None
 
     @pytest.mark.parametrize("method", ["regions.get", "instances.testIamPermissions"])
-    def test_never_raises(self, google: Google, provider: GCP, method: str) -> None:
-        """What fails at being looked at is a line, and the others still come."""
+    def test_a_check_that_fails_is_a_line(
+        self, google: Google, provider: GCP, method: str
+    ) -> None:
+        """The other checks still run."""
         google.project.permitted = set(PERMISSIONS)
         google.fail(method, "forbidden", times=99)
         found = lines(provider)
         wrong = {name for name, line in found.items() if line.ok is False}
         # Whether it is permitted is asked in a zone that the region names.
-        assert wrong and wrong <= {"permissions", "quota"}
+        assert wrong and wrong <= {"permissions", "quota us-central1"}
         assert {"prices", "ssh"} <= {n for n, line in found.items() if line.ok}
         assert "ssh" in found
 
-    def test_renews(self, provider: GCP) -> None:
-        """A key does not expire."""
+    def test_a_service_account_key_does_not_expire(self, provider: GCP) -> None:
+        """The line gives no time."""
         assert provider.credentials_expire() is None
 
-    def test_wrong_region(self, make_provider: MakeProvider) -> None:
-        """A region that is not there is told by name."""
-        line = lines(make_provider(region="us-middle9"))["quota"]
+    def test_a_wrong_region_is_named(self, make_provider: MakeProvider) -> None:
+        """It is a failed check."""
+        line = lines(make_provider(region="us-middle9"))["quota us-middle9"]
         assert "us-middle9" in line.detail
 
-    def test_login(
+    def test_a_login_that_cannot_be_renewed_shows_its_expiry(
         self,
         make_provider: MakeProvider,
         monkeypatch: pytest.MonkeyPatch,
         tmp_path: Path,
     ) -> None:
-        """A login that cannot be renewed is told as what it is."""
+        """The line names the login."""
         path = tmp_path / "login.json"
         login = {"type": "authorized_user", "client_id": "1", "client_secret": "x"}
         path.write_text(json.dumps({**login, "refresh_token": "y"}))
@@ -130,8 +136,8 @@ class TestDoctor:
 
 
 class TestPolicy:
-    def test_covers_the_calls(self, google: Google, provider: GCP) -> None:
-        """The role has a permission for each method of instances that is called."""
+    def test_the_role_covers_every_call(self, google: Google, provider: GCP) -> None:
+        """Each method of instances that is called has its permission."""
         text = provider.policy()
         assert "title: onebox" in text
         for name in ("create", "delete", "start", "stop", "setLabels", "setMetadata"):

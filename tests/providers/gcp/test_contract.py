@@ -34,7 +34,7 @@ def waiting(google: Google, world: GoogleWorld, up: Up) -> GCP:
             return up(self, super().create(request))
 
     settings = Settings(endpoint=google.address, billing_endpoint=google.address)
-    return Waiting(settings, Path("/"), sleep=hurry, address=lambda: world.here)
+    return Waiting(settings, Path("/"), sleep=hurry, my_ip=lambda: world.here)
 
 
 class TestContract(CloudContract):

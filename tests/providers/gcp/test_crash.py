@@ -13,7 +13,7 @@ from onebox.providers.base import Request
 from onebox.providers.gcp import sdk
 from onebox.providers.gcp.provider import GCP
 
-from ..contract import an_image, remove_free_things
+from ..contract import an_image, remove_free_objects
 from .conftest import Make, MakeProvider, Up
 from .server import Google
 
@@ -51,10 +51,10 @@ def in_a_process(work: Callable[[], None]) -> int:
     return process
 
 
-def test_how_many(
+def test_the_number_of_changing_calls_is_known(
     google: Google, make_provider: MakeProvider, make_request: Make, up: Up
 ) -> None:
-    """There are as many calls that change something as are tried below."""
+    """The test below kills at each of them."""
     live(make_provider(), make_request(), up)
     reading = ("get", "list", "aggregatedList", "getGuestAttributes", "getFromFamily")
     changes = [
@@ -67,7 +67,7 @@ def test_how_many(
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("call", range(CALLS))
-def test_killed(
+def test_a_kill_at_any_call_leaves_at_most_one_box(
     google: Google,
     make_provider: MakeProvider,
     make_request: Make,
@@ -75,7 +75,7 @@ def test_killed(
     call: int,
     after: bool,
 ) -> None:
-    """Whoever comes after a kill finds at most one box, and can remove everything."""
+    """The next command can delete everything."""
     request = make_request()
     provider = make_provider()
     ready = os.pipe()
@@ -101,7 +101,7 @@ def test_killed(
     for box in found:
         if box is not None:
             survivor.delete(box)
-    remove_free_things(survivor, request.tags.owner)
+    remove_free_objects(survivor, request.tags.owner)
     assert not survivor.leftovers(request.box)
     world = google.project
     assert max(world.instances.mutations.values(), default=1) == 1

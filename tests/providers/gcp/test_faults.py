@@ -42,10 +42,10 @@ def nothing_left(google: Google, provider: GCP, box: str) -> None:
 
 class TestOnce:
     @pytest.mark.parametrize("kind", (*PASSING, *ANSWERED))
-    def test_create(
+    def test_a_create_that_fails_first_makes_one_box(
         self, google: Google, provider: GCP, make_request: Make, kind: str
     ) -> None:
-        """A create whose first answer fails makes one box, never two."""
+        """The second attempt has the same request id."""
         google.fail("instances.insert", kind)
         request = make_request()
         box = provider.create(request)
@@ -56,20 +56,20 @@ class TestOnce:
         )
 
     @pytest.mark.parametrize("kind", ["hang", "hang-after"])
-    def test_create_hangs(
+    def test_a_create_without_a_response_is_repeated(
         self, google: Google, make_provider: MakeProvider, make_request: Make, kind: str
     ) -> None:
-        """A call that is never answered is given up, and made again."""
+        """It ends by its time limit first."""
         google.fail("instances.insert", kind)
         request = make_request()
         make_provider(timeout=0.5).create(request)
         assert google.project.instances.mutations == {request.box: 1}
 
     @pytest.mark.parametrize("kind", ["503", "cut", "garbage", "truncated-after"])
-    def test_every_step(
+    def test_every_call_may_fail_once(
         self, google: Google, provider: GCP, make_request: Make, up: Up, kind: str
     ) -> None:
-        """Every call of a box's life may fail once, without the user seeing it."""
+        """The user does not notice."""
         for method in (
             "instances.get",
             "instances.aggregatedList",
@@ -93,17 +93,17 @@ class TestOnce:
         box = up(provider, provider.create(request))
         provider.stop(box)
         assert provider.get(box.id) is not None
-        started = provider.start(box, request.arming.deadline + 60)
+        started = provider.start(box, request.boot_config.deadline + 60)
         assert started.state == "running"
         provider.delete(started)
         nothing_left(google, provider, box.id)
         assert not google.project.firewalls
         assert not [fault for fault in google.faults if fault.times]
 
-    def test_retry_after(
+    def test_retry_after_is_waited_for_within_limits(
         self, google: Google, make_request: Make, make_provider: MakeProvider
     ) -> None:
-        """How long to wait is Google's to say, within reason."""
+        """Google's value replaces the usual pause."""
         google.fail("instances.insert", "429", retry_after=1000)
         waited: list[float] = []
         provider = make_provider(sleep=waited.append)
@@ -112,7 +112,7 @@ class TestOnce:
 
 
 class TestForGood:
-    """What does not pass ends in an error of its own, and leaves nothing."""
+    """A fault that does not pass ends in its own error, and leaves nothing."""
 
     @pytest.mark.parametrize(
         ("kind", "error"),
@@ -133,7 +133,7 @@ class TestForGood:
             ("stockout", NoCapacity),
         ],
     )
-    def test_create(
+    def test_each_refusal_of_a_create_has_its_class(
         self,
         google: Google,
         provider: GCP,
@@ -141,7 +141,7 @@ class TestForGood:
         kind: str,
         error: type[OneboxError],
     ) -> None:
-        """Each refusal has its class; a box that may be there is never denied."""
+        """A box that may exist is never reported as not created."""
         google.fail("instances.insert", kind, times=99)
         request = make_request()
         with pytest.raises(OneboxError) as caught:
@@ -155,10 +155,10 @@ class TestForGood:
         nothing_left(google, provider, request.box)
 
     @pytest.mark.parametrize("kind", ["401", "forbidden", "429"])
-    def test_expired_in_between(
+    def test_a_refusal_after_a_lost_response_is_unclear(
         self, google: Google, provider: GCP, make_request: Make, kind: str
     ) -> None:
-        """After an answer that was lost, a refusal does not mean that nothing is."""
+        """The credentials expired in between."""
         google.fail("instances.insert", "cut-after")
         google.fail("instances.insert", kind, times=99)
         request = make_request()
@@ -167,10 +167,10 @@ class TestForGood:
         assert provider.get(request.box) is not None
 
     @pytest.mark.parametrize("code", CAPACITY)
-    def test_no_capacity(
+    def test_an_operation_without_capacity_leaves_nothing(
         self, google: Google, provider: GCP, make_request: Make, code: str
     ) -> None:
-        """An operation that finds no room is no capacity, and leaves nothing."""
+        """It fails after it was accepted."""
         google.fail("instances.insert", f"op:{code}")
         request = make_request()
         with pytest.raises(NoCapacity, match=code):
@@ -187,7 +187,7 @@ class TestForGood:
             ("INTERNAL_ERROR", ProviderError),
         ],
     )
-    def test_operation(
+    def test_a_failed_operation_is_undone(
         self,
         google: Google,
         provider: GCP,
@@ -195,7 +195,7 @@ class TestForGood:
         code: str,
         error: type[OneboxError],
     ) -> None:
-        """An operation that fails halfway is undone, down to a disk it has left."""
+        """The disk that it has left is deleted."""
         google.fail("instances.insert", f"op:{code}")
         request = make_request()
         with pytest.raises(OneboxError, match=code) as caught:
@@ -203,72 +203,82 @@ class TestForGood:
         assert type(caught.value) is error
         nothing_left(google, provider, request.box)
 
-    def test_undoing_fails(
+    def test_a_failed_undo_is_unclear(
         self, google: Google, provider: GCP, make_request: Make
     ) -> None:
-        """Where it is not known whether anything is left, nobody says it is not."""
+        """Something may be left."""
         google.fail("instances.insert", "op:INTERNAL_ERROR")
         google.fail("disks.delete", "500", times=99)
         with pytest.raises(Unclear, match="not known"):
             provider.create(make_request())
 
-    def test_no_rules(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """A box that nobody would be kept away from is not made."""
+    def test_without_its_rules_no_box_is_created(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """Everyone could reach its ssh port."""
         google.fail("firewalls.insert", "forbidden", times=99)
         request = make_request()
         with pytest.raises(NotAllowed):
             provider.create(request)
         assert not google.calls("instances.insert")
 
-    def test_rules_fail_later(
+    def test_a_box_whose_rules_fail_later_is_deleted(
         self, google: Google, provider: GCP, make_request: Make
     ) -> None:
-        """A box whose rules did not come into force is taken away again."""
+        """Everyone could reach its ssh port."""
         google.fail("globalOperations.get", "forbidden", times=1)
         request = make_request()
         with pytest.raises(NotAllowed):
             provider.create(request)
         nothing_left(google, provider, request.box)
 
-    def test_link(self, google: Google, provider: GCP) -> None:
-        """An API that is off comes with the link that switches it on."""
+    def test_a_disabled_api_has_the_link_that_enables_it(
+        self, google: Google, provider: GCP
+    ) -> None:
+        """Google's response contains it."""
         google.fail("instances.aggregatedList", "disabled")
         with pytest.raises(NotAllowed) as caught:
             provider.find("owner")
         assert ENABLE in caught.value.next
 
-    def test_private_advice(
+    def test_a_forbidden_public_address_names_the_setting(
         self, google: Google, provider: GCP, make_request: Make
     ) -> None:
-        """Where public addresses are forbidden, the setting for that is named."""
+        """A policy of the organization forbids it."""
         google.fail("instances.insert", "policy")
         with pytest.raises(NotAllowed) as caught:
             provider.create(make_request())
         assert "private = true" in caught.value.next
 
     @pytest.mark.parametrize("kind", ["429", "503", "cut", "garbage", "page"])
-    def test_find(self, google: Google, provider: GCP, kind: str) -> None:
-        """A list that cannot be had is an error, never an empty list."""
+    def test_a_list_that_fails_is_an_error(
+        self, google: Google, provider: GCP, kind: str
+    ) -> None:
+        """It is never an empty list."""
         google.fail("instances.aggregatedList", kind, times=99)
         with pytest.raises(ProviderError):
             provider.find("owner")
 
-    def test_unreachable_zone(
+    def test_a_zone_that_does_not_answer_is_an_error(
         self, google: Google, provider: GCP, make_request: Make
     ) -> None:
-        """A zone that does not answer is not an empty zone."""
+        """It is not an empty zone."""
         google.project.unreachable = {"europe-west4-a"}
         with pytest.raises(Unclear, match="europe-west4-a"):
             provider.find(make_request().tags.owner)
 
-    def test_hangs_for_good(self, google: Google, make_provider: MakeProvider) -> None:
-        """A server that is silent for good does not keep anybody waiting for good."""
+    def test_a_silent_server_is_given_up(
+        self, google: Google, make_provider: MakeProvider
+    ) -> None:
+        """The time limit ends each attempt."""
         google.fail("instances.aggregatedList", "hang", times=99)
         with pytest.raises(ProviderError, match="no answer"):
             make_provider(timeout=0.2).find("owner")
 
-    def test_nobody_there(self, make_provider: MakeProvider) -> None:
-        """No connection at all is said as such."""
+    def test_a_missing_connection_is_reported(
+        self, make_provider: MakeProvider
+    ) -> None:
+        """The error names the network."""
         provider = make_provider(endpoint="http://127.0.0.1:9")
         with pytest.raises(ProviderError, match="no answer from Google's API"):
             provider.find("owner")
@@ -284,26 +294,28 @@ class TestClock:
 
 
 class TestLag:
-    def test_late(
+    def test_a_box_that_does_not_show_yet_is_waited_for(
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:
-        """A box that Google does not show yet is waited for, and not made again."""
+        """It is not created again."""
         google.project.instances.lag = 0.3
         request = make_request()
         box = up(provider, provider.create(request))
         assert box.state == "running"
         assert google.project.instances.mutations == {request.box: 1}
 
-    def test_operation_late(
+    def test_an_operation_that_is_not_known_yet_is_waited_for(
         self, google: Google, provider: GCP, make_request: Make
     ) -> None:
-        """An operation that is not known yet is not one that has failed."""
+        """It has not failed."""
         name = "zoneOperations.get"
         google.fail(name, "notFound", times=2)
         assert provider.create(make_request()).host
 
-    def test_pages(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """Of a list, every page is read."""
+    def test_a_list_is_read_to_its_last_page(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """Each page has the token of the next."""
         google.project.page = 1
         boxes = {provider.create(make_request()).id for _ in range(3)}
         owner = make_request().tags.owner

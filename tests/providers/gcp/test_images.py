@@ -24,16 +24,16 @@ def box(provider: GCP, make_request: Make) -> Box:
 
 @pytest.fixture
 def wanted(box: Box) -> Image:
-    """What the box is to be saved as."""
+    """Return the image to save a box as."""
     tags = dataclasses.replace(box.tags, kind="image")
     return Image("im-abc", "Main image", "f" * 64, 0.0, 0, "", tags)
 
 
 class TestSave:
-    def test_whole(
+    def test_an_image_is_read_back_completely(
         self, google: Google, provider: GCP, box: Box, wanted: Image
     ) -> None:
-        """An image says all about itself, and is kept where the box was."""
+        """It is stored in the region of its box."""
         saved = provider.save(box, wanted)
         assert list(provider.images(box.tags.owner)) == [saved]
         assert (saved.id, saved.name, saved.recipe) == (
@@ -49,39 +49,43 @@ class TestSave:
         assert "forceCreate" not in call.query
 
     @pytest.mark.parametrize("kind", ["cut", "503-after", "truncated-after"])
-    def test_once(
+    def test_a_lost_response_makes_one_image(
         self, google: Google, provider: GCP, box: Box, wanted: Image, kind: str
     ) -> None:
-        """An answer that is lost makes no second image."""
+        """The second attempt has the same request id."""
         google.fail("images.insert", kind)
         provider.save(box, wanted)
         assert len(google.project.images) == 1
 
-    def test_running(self, provider: GCP, make_request: Make, wanted: Image) -> None:
-        """A box that runs is not saved: its disk is in motion."""
+    def test_a_running_box_is_not_saved(
+        self, provider: GCP, make_request: Make, wanted: Image
+    ) -> None:
+        """Its disk may change meanwhile."""
         running = provider.create(make_request())
         with pytest.raises(ProviderError, match="stopped"):
             provider.save(running, wanted)
 
-    def test_fails(
+    def test_a_failed_image_is_deleted(
         self, google: Google, provider: GCP, box: Box, wanted: Image
     ) -> None:
-        """Of saving that fails no half image is left, which would be billed."""
+        """Google would bill it."""
         google.fail("images.insert", "op:INTERNAL_ERROR")
         with pytest.raises(ProviderError, match="INTERNAL_ERROR"):
             provider.save(box, wanted)
         assert not google.project.images
 
-    def test_gone(self, provider: GCP, box: Box, wanted: Image) -> None:
-        """Of a box that is not there nothing can be saved."""
+    def test_a_missing_box_cannot_be_saved(
+        self, provider: GCP, box: Box, wanted: Image
+    ) -> None:
+        """The error is Gone."""
         provider.delete(box)
         with pytest.raises(Gone):
             provider.save(box, wanted)
 
-    def test_taken(
+    def test_an_image_of_another_owner_with_that_name_is_not_touched(
         self, google: Google, provider: GCP, box: Box, wanted: Image
     ) -> None:
-        """An image of that name that is somebody else's is left alone."""
+        """Names are unique in a project."""
         saved = provider.save(box, wanted)
         google.project.images["im-abc"]["labels"] = {}
         with pytest.raises(NotAllowed):
@@ -90,20 +94,20 @@ class TestSave:
             provider.delete_image(saved)
         assert "im-abc" in google.project.images
 
-    def test_strangers(
+    def test_other_images_of_the_project_are_not_listed(
         self, google: Google, provider: GCP, box: Box, wanted: Image
     ) -> None:
-        """Other images of the project are none of ours."""
+        """They lack the labels."""
         provider.save(box, wanted)
         google.project.images["other"] = {"name": "other", "labels": {}}
         assert [image.id for image in provider.images(box.tags.owner)] == ["im-abc"]
 
 
 class TestOwnImage:
-    def test_debian_stays_debian(
+    def test_a_box_from_a_saved_debian_runs_a_startup_script(
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:
-        """A box from an image saved of a Debian box is armed as that one was."""
+        """Its image has no cloud-init."""
         request = make_request(base="debian-12", disk=40 << 30)
         box = up(provider, provider.create(request))
         image = self.saved(provider, box)
@@ -113,10 +117,10 @@ class TestOwnImage:
         wanted = call.body["disks"][0]["initializeParams"]
         assert wanted["diskSizeGb"] == "40"
 
-    def test_of_somebody(
+    def test_an_image_of_another_project_is_used_by_its_address(
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:
-        """An image by its full address is used as it is."""
+        """It needs no label."""
         box = up(provider, provider.create(make_request()))
         image = self.saved(provider, box)
         whole = f"projects/test-project/global/images/{image.id}"
@@ -134,10 +138,10 @@ class TestOwnImage:
 
 
 class TestAdopt:
-    def test_twice(
+    def test_an_image_of_packer_is_adopted_once(
         self, google: Google, provider: GCP, box: Box, wanted: Image
     ) -> None:
-        """An image that Packer has built becomes ours, once and for all."""
+        """A second adoption changes nothing."""
         provider.save(box, dataclasses.replace(wanted, id="packer-1"))
         google.project.images["packer-1"].update(labels={"team": "a"}, description="")
         for _ in range(2):
@@ -154,17 +158,19 @@ class TestAdopt:
         provider.delete_image(ours)
         assert not google.project.images
 
-    def test_theirs(
+    def test_an_image_of_another_box_is_not_adopted(
         self, google: Google, provider: GCP, box: Box, wanted: Image
     ) -> None:
-        """An image that is somebody else's box's stays theirs."""
+        """It keeps its labels."""
         provider.save(box, wanted)
         tags = dataclasses.replace(wanted.tags, owner="somebody-else")
         with pytest.raises(NotAllowed):
             provider.adopt_image(wanted.id, dataclasses.replace(wanted, tags=tags))
 
-    def test_nothing(self, provider: GCP, wanted: Image) -> None:
-        """What is not there cannot be taken over."""
+    def test_a_missing_image_cannot_be_adopted(
+        self, provider: GCP, wanted: Image
+    ) -> None:
+        """It is a usage error."""
         with pytest.raises(UsageError, match="im-none"):
             provider.adopt_image("im-none", wanted)
 
@@ -182,22 +188,24 @@ class TestBases:
             ("debian-12", "arm64", "debian-12-arm64"),
         ],
     )
-    def test_family(self, name: str, arch: str, family: str) -> None:
-        """Families are called as Google calls them, with its exceptions."""
+    def test_base_names_are_googles_families(
+        self, name: str, arch: str, family: str
+    ) -> None:
+        """Their names have exceptions."""
         found = base_images.family(name, arch)
         assert found is not None
         assert found.name == family
 
-    def test_exactly(self, provider: GCP) -> None:
-        """A base is named to the day, so that a new one is another recipe."""
+    def test_a_base_is_an_exact_image(self, provider: GCP) -> None:
+        """A new image makes a new recipe."""
         wanted = "ubuntu-os-cloud/ubuntu-2404-noble-amd64-v20261101"
         assert provider.base() == wanted
         assert provider.base("debian-12") == "debian-cloud/debian-12-bookworm-v20261014"
 
-    def test_own_image(
+    def test_a_base_may_be_an_image(
         self, google: Google, provider: GCP, box: Box, wanted: Image, make_request: Make
     ) -> None:
-        """A base may be an image, by its name or by its whole address."""
+        """It has a name or an address."""
         provider.save(box, wanted)
         whole = "projects/test-project/global/images/im-abc"
         for name in ("im-abc", whole, f"https://www.googleapis.com/compute/v1/{whole}"):
@@ -209,10 +217,10 @@ class TestBases:
         }
         assert sources == {whole}
 
-    def test_family_of_somebody(
+    def test_a_base_may_be_a_family_of_another_project(
         self, google: Google, provider: GCP, make_request: Make
     ) -> None:
-        """A base may be a family, by its address; Debian's is armed as Debian is."""
+        """Debian's boxes run a startup script."""
         base = "projects/debian-cloud/global/images/family/debian-12"
         assert provider.base(base) == "debian-cloud/debian-12-bookworm-v20261014"
         provider.create(make_request(base=base))
@@ -220,8 +228,8 @@ class TestBases:
         keys = {item["key"] for item in call.body["metadata"]["items"]}
         assert "startup-script" in keys
 
-    def test_unknown(self, provider: GCP) -> None:
-        """An environment that Google has not is refused, with those it has."""
+    def test_an_unknown_base_is_refused(self, provider: GCP) -> None:
+        """The error names the known ones."""
         with pytest.raises(UsageError) as caught:
             provider.base("windows-95")
         assert "debian-12" in caught.value.next

@@ -58,8 +58,8 @@ def test_metadata_is_read_from_labels_and_record_as_it_was_written(tags: Tags) -
     """The record keeps in full what a label cuts."""
     labels = metadata.labels("ob-1", tags)
     assert metadata.read(labels, record(tags)) == metadata_of(tags)
-    assert metadata.tags(labels, record(tags)) == tags
-    assert metadata.belongs(labels, "ob-1", tags)
+    assert metadata.read_tags(labels, record(tags)) == tags
+    assert metadata.is_owned(labels, "ob-1", tags)
 
 
 @given(TAGS)
@@ -76,11 +76,11 @@ def test_a_record_that_contradicts_the_labels_does_not_count(tags: Tags) -> None
 def test_another_owner_project_name_kind_or_id_is_another_box(tags: Tags) -> None:
     """Every part of the identity is compared."""
     labels = metadata.labels("ob-1", tags)
-    assert not metadata.belongs(labels, "ob-2", tags)
+    assert not metadata.is_owned(labels, "ob-2", tags)
     for name in ("owner", "project", "name"):
         other = dataclasses.replace(tags, **{name: getattr(tags, name) + "x"})
-        assert not metadata.belongs(labels, "ob-1", other)
+        assert not metadata.is_owned(labels, "ob-1", other)
     kind: Literal["box", "builder"] = "builder" if tags.kind == "box" else "box"
     other = dataclasses.replace(tags, kind=kind)
-    assert not metadata.belongs(labels, "ob-1", other)
-    assert not metadata.belongs({}, "ob-1", tags)
+    assert not metadata.is_owned(labels, "ob-1", other)
+    assert not metadata.is_owned({}, "ob-1", tags)

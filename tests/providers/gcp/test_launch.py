@@ -24,8 +24,10 @@ def metadata(body: dict[str, object]) -> dict[str, str]:
 
 
 class TestInsert:
-    def test_one_call(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """Name, labels, deadline and arming are all in the one call that creates."""
+    def test_one_call_has_everything(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """Name, labels, deadline and boot program are in the create call."""
         request = make_request()
         provider.create(request)
         [call] = google.calls("instances.insert")
@@ -42,10 +44,10 @@ class TestInsert:
         assert disk["initializeParams"]["diskSizeGb"] == "100"
         assert "serviceAccounts" not in body
 
-    def test_request_id(
+    def test_a_box_id_always_gives_the_same_request_id(
         self, google: Google, make_provider: MakeProvider, make_request: Make
     ) -> None:
-        """The same box id is the same request id, in another process too."""
+        """Also in another process."""
         request = make_request()
         for _ in range(2):
             make_provider().create(request)
@@ -56,10 +58,10 @@ class TestInsert:
         assert google.project.instances.mutations == {request.box: 1, other.box: 1}
 
     @pytest.mark.parametrize("spot", [True, False])
-    def test_scheduling(
+    def test_google_stops_the_box_after_its_deadline(
         self, google: Google, provider: GCP, make_request: Make, spot: bool
     ) -> None:
-        """Google itself stops the box a quarter of an hour after its deadline."""
+        """The difference is a quarter of an hour."""
         request = make_request(offer=dataclasses.replace(SIZE, spot=spot))
         provider.create(request)
         [call] = google.calls("instances.insert")
@@ -67,7 +69,7 @@ class TestInsert:
         assert found["provisioningModel"] == ("SPOT" if spot else "STANDARD")
         assert found["automaticRestart"] is False
         assert found["instanceTerminationAction"] == "STOP"
-        left = request.arming.deadline - time.time()
+        left = request.boot_config.deadline - time.time()
         seconds = int(found["maxRunDuration"]["seconds"])
         assert left + 890 < seconds < left + 960
 
@@ -100,49 +102,53 @@ class TestInsert:
         scheduling = google.project.instance(box.id)["scheduling"]
         assert scheduling["onHostMaintenance"] == policy
 
-    def test_metadata(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """OS Login is off for this box, its host keys are told, and it is armed."""
+    def test_the_metadata_items_configure_the_guest(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """OS Login is off, and host keys are published."""
         request = make_request()
         provider.create(request)
-        told = metadata(google.calls("instances.insert")[0].body)
-        assert told["enable-oslogin"] == "FALSE"
-        assert told["block-project-ssh-keys"] == "TRUE"
-        assert told["enable-guest-attributes"] == "TRUE"
-        assert told["serial-port-enable"] == "FALSE"
-        assert told["ssh-keys"].startswith("onebox:ssh-ed25519 ")
-        assert told["user-data"].startswith("#cloud-config")
-        assert "startup-script" not in told
+        items = metadata(google.calls("instances.insert")[0].body)
+        assert items["enable-oslogin"] == "FALSE"
+        assert items["block-project-ssh-keys"] == "TRUE"
+        assert items["enable-guest-attributes"] == "TRUE"
+        assert items["serial-port-enable"] == "FALSE"
+        assert items["ssh-keys"].startswith("onebox:ssh-ed25519 ")
+        assert items["user-data"].startswith("#cloud-config")
+        assert "startup-script" not in items
 
-    def test_debian(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """Debian's images have no cloud-init: they are armed by a startup script."""
+    def test_debian_runs_a_startup_script(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """Its images have no cloud-init."""
         provider.create(make_request(base="debian-12"))
         [call] = google.calls("instances.insert")
-        told = metadata(call.body)
-        assert told["startup-script"].startswith("#!/bin/sh")
-        assert "user-data" not in told
+        items = metadata(call.body)
+        assert items["startup-script"].startswith("#!/bin/sh")
+        assert "user-data" not in items
         source = call.body["disks"][0]["initializeParams"]["sourceImage"]
         assert source == "projects/debian-cloud/global/images/family/debian-12"
 
-    def test_no_private_key(
+    def test_no_private_key_is_sent(
         self, google: Google, provider: GCP, make_request: Make
     ) -> None:
-        """No private key travels: the box makes its own host key."""
+        """The box generates its own host key."""
         request = make_request()
         provider.create(request)
         assert request.host_key.private
         for line in request.host_key.private.splitlines()[1:3]:
             assert not any(line in json.dumps(one.body) for one in google.seen)
 
-    def test_disk(
+    def test_the_disk_has_the_requested_size_and_a_supported_kind(
         self, google: Google, make_provider: MakeProvider, make_request: Make
     ) -> None:
-        """A disk is as large as asked for, of a kind that the family takes."""
+        """Not each family supports each kind."""
         provider = make_provider(disk_type="pd-ssd", disk=50 << 30)
         n4 = dataclasses.replace(SIZE, type="n4-standard-4")
         provider.create(make_request(disk=200 << 30))
         box = provider.create(make_request(offer=n4))
         assert box.notes == (
-            "the disk is hyperdisk-balanced: n4-standard-4 takes no pd-ssd",
+            "the disk is hyperdisk-balanced: n4-standard-4 does not support pd-ssd",
         )
         wanted = [
             call.body["disks"][0]["initializeParams"]
@@ -154,10 +160,10 @@ class TestInsert:
             "hyperdisk-balanced",
         ]
 
-    def test_private(
+    def test_a_private_box_is_reached_through_the_jump_host(
         self, google: Google, make_provider: MakeProvider, make_request: Make, up: Up
     ) -> None:
-        """A private box has no public address, and is reached through the jump host."""
+        """It has no public address."""
         provider = make_provider(private=True, jump="me@bastion", subnet="lab")
         box = up(provider, provider.create(make_request()))
         [interface] = google.calls("instances.insert")[0].body["networkInterfaces"]
@@ -168,21 +174,27 @@ class TestInsert:
         assert box.jump == "me@bastion"
 
     @pytest.mark.parametrize("box", ["", "Ob-1", "ob_1", "1ob", "ob/../x", "o" * 64])
-    def test_names(self, provider: GCP, make_request: Make, box: str) -> None:
-        """What cannot be a name in Google Cloud is refused before any call."""
+    def test_an_impossible_name_is_refused_before_any_call(
+        self, provider: GCP, make_request: Make, box: str
+    ) -> None:
+        """Google allows few characters."""
         with pytest.raises(ProviderError):
             provider.create(make_request(box=box))
 
 
 class TestWrongNames:
-    def test_machine_type(self, provider: GCP, make_request: Make) -> None:
-        """A type that is not there is the user's mistake, and is named."""
+    def test_a_missing_machine_type_is_a_usage_error(
+        self, provider: GCP, make_request: Make
+    ) -> None:
+        """The error names it."""
         size = dataclasses.replace(SIZE, type="n2d-standard-5")
         with pytest.raises(UsageError, match="n2d-standard-5"):
             provider.create(make_request(offer=size))
 
-    def test_network(self, make_provider: MakeProvider, make_request: Make) -> None:
-        """A network that is not there is the user's mistake; nothing is left."""
+    def test_a_missing_network_is_a_usage_error(
+        self, make_provider: MakeProvider, make_request: Make
+    ) -> None:
+        """Nothing is left."""
         provider = make_provider(network="nowhere")
         request = make_request()
         with pytest.raises(UsageError, match="nowhere") as caught:
@@ -190,29 +202,35 @@ class TestWrongNames:
         assert "[gcp] network" in caught.value.next
         assert not provider.leftovers(request.box)
 
-    def test_zone(self, make_provider: MakeProvider, make_request: Make) -> None:
-        """A zone that is not there is the user's mistake."""
+    def test_a_missing_zone_is_a_usage_error(
+        self, make_provider: MakeProvider, make_request: Make
+    ) -> None:
+        """The error names it."""
         size = dataclasses.replace(SIZE, place="us-central1-z")
         with pytest.raises(UsageError, match="us-central1-z"):
             make_provider().create(make_request(offer=size))
 
-    def test_wrong_place(
+    def test_a_wrong_zone_or_project_does_not_make_a_box_gone(
         self, google: Google, provider: GCP, make_request: Make
     ) -> None:
-        """A box in a zone or project that is not there is not called gone."""
+        """The box may exist elsewhere."""
         with pytest.raises(UsageError, match="us-central1-z"):
             provider.get(make_request().box, "us-central1-z")
         google.fail("instances.get", "notFound")
         with pytest.raises(UsageError):
             provider.get(make_request().box, ZONE)
 
-    def test_base(self, provider: GCP, make_request: Make) -> None:
-        """An environment that Google does not have is refused by name."""
+    def test_an_unknown_base_is_refused(
+        self, provider: GCP, make_request: Make
+    ) -> None:
+        """The error names it."""
         with pytest.raises(UsageError, match="fedora"):
             provider.create(make_request(base="fedora-41"))
 
-    def test_image(self, provider: GCP, make_request: Make) -> None:
-        """An image that is not there is refused before anything is made."""
+    def test_a_missing_image_is_refused_before_the_create_call(
+        self, provider: GCP, make_request: Make
+    ) -> None:
+        """Nothing is created."""
         image = dataclasses.replace(an_image(make_request()), id="im-none")
         request = make_request(image=image)
         with pytest.raises(UsageError, match="im-none"):
@@ -221,10 +239,10 @@ class TestWrongNames:
 
 
 class TestBox:
-    def test_whole(
+    def test_a_box_is_read_back_from_its_owner_alone(
         self, make_provider: MakeProvider, make_request: Make, up: Up
     ) -> None:
-        """Somebody who knows nothing but the owner finds the whole box again."""
+        """No other record exists."""
         size = Offer(
             "large", "n2-standard-64", 64, 256 << 30, 1.474, 3.1078, True, ZONE
         )
@@ -240,10 +258,10 @@ class TestBox:
         assert (box.offer, box.place, box.user) == (size, ZONE, "onebox")
         assert box.created > time.time() - 60
 
-    def test_starting(
+    def test_a_box_is_starting_until_its_host_key_is_known(
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:
-        """A box runs when its host key is known: before, nobody could tell it."""
+        """A client could not verify it."""
         google.project.instances.boot = 3600.0
         box = provider.create(make_request())
         assert (box.state, box.host_key, box.bootstrap_key) == ("starting", "", False)
@@ -267,10 +285,10 @@ class TestBox:
     @pytest.mark.parametrize(
         "published", ["", "rubbish!", "AAAAC3NzaC1yc2E=", "ssh-ed25519"]
     )
-    def test_no_host_key(
+    def test_a_published_key_of_another_kind_is_ignored(
         self, google: Google, provider: GCP, make_request: Make, published: str
     ) -> None:
-        """What is published and is no ed25519 key is none."""
+        """Only an ed25519 key counts."""
         google.project.instances.boot = 60.0
         box = provider.create(make_request())
         google.project.instances.guest[box.id] = {"hostkeys/ssh-ed25519": published}
@@ -278,8 +296,10 @@ class TestBox:
         assert again is not None
         assert (again.state, again.host_key) == ("starting", "")
 
-    def test_not_told(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """Where host keys may not be read, boxes are still found, and say why."""
+    def test_unreadable_host_keys_are_in_the_notes(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """The box is still found."""
         google.fail("instances.getGuestAttributes", "forbidden", times=99)
         box = provider.create(make_request())
         [found] = provider.find(box.tags.owner)
@@ -287,18 +307,18 @@ class TestBox:
         assert "host key cannot be read" in found.notes[-1]
         provider.delete(found)
 
-    def test_only_looking(
+    def test_a_host_key_is_read_without_the_permission_for_labels(
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:
-        """Who may not write labels still learns the host key."""
+        """Only storing it fails."""
         google.fail("instances.setLabels", "forbidden", times=99)
         box = up(provider, provider.create(make_request()))
         assert box.state == "running"
 
-    def test_metadata_lost(
+    def test_a_box_without_its_record_is_still_found(
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:
-        """A box whose own record was removed is still found, priced unknown."""
+        """Its price is unknown."""
         box = up(provider, provider.create(make_request()))
         google.project.instance(box.id)["metadata"]["items"] = []
         [found] = provider.find(box.tags.owner)
@@ -308,8 +328,10 @@ class TestBox:
         assert found.tags == wanted
         provider.delete(found)
 
-    def test_strangers(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """An instance that is not onebox's is none of ours, whatever its name."""
+    def test_an_instance_without_the_labels_is_no_box(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """Its name does not matter."""
         box = provider.create(make_request())
         google.project.instance(box.id)["labels"] = {"team": "other"}
         assert provider.get(box.id) is None

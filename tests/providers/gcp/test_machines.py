@@ -68,11 +68,11 @@ def make_armed(make_request: Make, identity: Path) -> Make:
     """A function that returns requests for boxes that can be used."""
 
     def make(seconds: float = 3600.0, **changes: object) -> Request:
-        arming = BootConfig(
+        boot_config = BootConfig(
             time.time() + seconds, 900, 900, agent_bundle.bundle(), agent_bundle.seed()
         )
         key = keys.public_half(identity)
-        return make_request(user_key=key, arming=arming, **changes)
+        return make_request(user_key=key, boot_config=boot_config, **changes)
 
     return make
 
@@ -100,7 +100,7 @@ def inside(box: Box, identity: Path, folder: Path) -> Iterator[AgentChannel]:
 
 class TestBoxes:
     @pytest.mark.parametrize("base", ["ubuntu-24.04", "debian-12"])
-    def test_host_key(
+    def test_a_box_publishes_its_host_key(
         self,
         behind: Behind,
         provider: GCP,
@@ -109,17 +109,17 @@ class TestBoxes:
         tmp_path: Path,
         base: str,
     ) -> None:
-        """A box tells its host key through Google, and answers with that one alone."""
+        """Its ssh server has that key alone."""
         request = make_armed(base=base)
         box = until_state(provider, provider.create(request), "running")
         assert box.host_key != request.host_key.public
         with inside(box, identity, tmp_path) as link:
-            told = link.request("hello")
-        assert told["box"] == box.id
-        assert told["deadline"] == request.arming.deadline
+            answer = link.request("hello")
+        assert answer["box"] == box.id
+        assert answer["deadline"] == request.boot_config.deadline
         provider.delete(box)
 
-    def test_deadline_and_again(
+    def test_a_restarted_box_ends_at_its_new_deadline(
         self,
         behind: Behind,
         provider: GCP,
@@ -127,7 +127,7 @@ class TestBoxes:
         identity: Path,
         tmp_path: Path,
     ) -> None:
-        """A box ends at its deadline; started again it lives until the new one."""
+        """It has stopped at the first one."""
         began = time.monotonic()
         box = provider.create(make_armed())
         running = until_state(provider, box, "running")
@@ -147,7 +147,7 @@ class TestBoxes:
             assert link.request("hello")["deadline"] == second
         provider.delete(again)
 
-    def test_preempted(
+    def test_a_preempted_job_saves_its_checkpoint(
         self,
         google: Google,
         behind: Behind,
@@ -156,7 +156,7 @@ class TestBoxes:
         identity: Path,
         tmp_path: Path,
     ) -> None:
-        """A box is warned, its job saves itself, and what it saved is kept."""
+        """The box has warned it."""
         size = dataclasses.replace(SIZE, spot=True)
         box = provider.create(make_armed(offer=size))
         box = until_state(provider, box, "running")
@@ -196,8 +196,10 @@ def project(google: Google, behind: Behind, project: Project) -> Project:
 
 
 class TestInv:
-    def test_run(self, google: Google, behind: Behind, project: Project) -> None:
-        """One line goes through all stages on an instance, and leaves nothing."""
+    def test_inv_run_goes_through_all_stages_on_an_instance(
+        self, google: Google, behind: Behind, project: Project
+    ) -> None:
+        """It leaves nothing behind."""
         google.fail("instances.insert", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "working\n"), done.err
@@ -209,8 +211,10 @@ class TestInv:
         assert not world.instances.disks
         assert not world.firewalls
 
-    def test_image(self, google: Google, behind: Behind, project: Project) -> None:
-        """A set-up is run once, saved as an image, and boots the box of a run."""
+    def test_an_image_is_built_once_and_booted(
+        self, google: Google, behind: Behind, project: Project
+    ) -> None:
+        """The set-up runs once, and is saved."""
         project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
         toml = TOML.format(endpoint=google.address)
         project.write("onebox.toml", toml + '\n[image]\nsetup = "setup.sh"\n')

@@ -11,7 +11,7 @@ from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
 from onebox.settings.fields import Conflict
 
-from ..contract import remove_free_things
+from ..contract import remove_free_objects
 from .conftest import Make, MakeProvider, hurry
 from .server import Google
 
@@ -22,8 +22,10 @@ def rules(google: Google) -> dict[str, dict[str, Any]]:
 
 
 class TestRules:
-    def test_two(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """One rule lets this machine in, a weaker one keeps all others out."""
+    def test_one_rule_allows_this_machine_and_a_weaker_one_denies_all(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """A box has the tag of both."""
         provider.create(make_request())
         tags = google.calls("instances.insert")[0].body["tags"]["items"]
         found = rules(google)
@@ -36,19 +38,19 @@ class TestRules:
             assert rule[action] == [{"IPProtocol": "tcp", "ports": ["22"]}]
             assert rule["direction"] == "INGRESS"
 
-    def test_before_the_box(
+    def test_the_rules_are_requested_before_the_box(
         self, google: Google, provider: GCP, make_request: Make
     ) -> None:
-        """The rules are asked for before there is anything to reach."""
+        """A box is never open to everyone."""
         provider.create(make_request())
         methods = [one.method for one in google.seen]
         first = methods.index("compute.instances.insert")
         assert methods[:first].count("compute.firewalls.insert") == 2
 
-    def test_reused(
+    def test_the_boxes_of_an_owner_share_two_rules(
         self, google: Google, make_provider: MakeProvider, make_request: Make
     ) -> None:
-        """All boxes of an owner share two rules, which the last one takes along."""
+        """The delete of the last box removes them."""
         provider = make_provider()
         first, second = (provider.create(make_request()) for _ in range(2))
         assert len(google.calls("firewalls.insert")) == 2
@@ -57,8 +59,10 @@ class TestRules:
         make_provider().delete(second)
         assert not google.project.firewalls
 
-    def test_leftovers(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """A rule that nobody needs any more is told as left over, at no price."""
+    def test_an_unused_rule_is_a_leftover(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """It is free of charge."""
         box = provider.create(make_request())
         kept = dict(google.project.firewalls)
         provider.delete(box)
@@ -68,8 +72,10 @@ class TestRules:
         provider.delete(box)
         assert not provider.leftovers(box.id, box.place)
 
-    def test_repaired(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """Rules that somebody has changed are what they must be, with the next box."""
+    def test_changed_rules_are_corrected_by_the_next_create(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """Another user had changed them."""
         provider.create(make_request())
         found = rules(google)
         found["deny"]["disabled"] = True
@@ -78,14 +84,14 @@ class TestRules:
         assert rules(google)["deny"]["disabled"] is False
         assert rules(google)["allow"]["sourceRanges"] == ["198.51.100.7/32"]
 
-    def test_removed_meanwhile(
+    def test_rules_that_are_deleted_during_a_create_are_created_again(
         self,
         google: Google,
         provider: GCP,
         make_request: Make,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Rules that another command's teardown took are there again after a create."""
+        """Another command deletes its last box."""
         before = provider.create(make_request())
         insert = google.project.instances.insert
 
@@ -99,14 +105,14 @@ class TestRules:
         provider.delete(before)
         assert len(google.project.firewalls) == 2
 
-    def test_removed_while_repaired(
+    def test_a_rule_that_is_deleted_before_its_correction_is_created_again(
         self,
         google: Google,
         provider: GCP,
         make_request: Make,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A rule that a teardown takes just before it is put right is made anew."""
+        """Another command deletes its last box."""
         provider.create(make_request())
         rules(google)["deny"]["disabled"] = True
         agrees = network._agrees
@@ -123,33 +129,37 @@ class TestRules:
         assert rules(google)["deny"]["disabled"] is False
         assert len(rules(google)) == 2
 
-    def test_sweep(self, google: Google, provider: GCP, make_request: Make) -> None:
-        """Rules that no box needs any more are told of, and can be removed."""
+    def test_unused_rules_are_free_objects(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """A sweep can delete them."""
         box = provider.create(make_request())
         kept = dict(google.project.firewalls)
         provider.delete(box)
         google.project.firewalls.update(kept)
         google.project.firewalls["theirs"] = {"name": "theirs", "description": "{}"}
         provider.find(box.tags.owner, everywhere=True)
-        things = provider.free_things(box.tags.owner)
-        assert {thing.id: thing.why for thing in things} == dict.fromkeys(kept, "")
-        remove_free_things(provider, box.tags.owner)
+        resources = provider.free_objects(box.tags.owner)
+        assert {resource.id: resource.why for resource in resources} == dict.fromkeys(
+            kept, ""
+        )
+        remove_free_objects(provider, box.tags.owner)
         assert list(google.project.firewalls) == ["theirs"]
 
-    def test_own_network(
+    def test_each_network_has_its_own_rules(
         self, google: Google, make_provider: MakeProvider, make_request: Make
     ) -> None:
-        """Another network has rules of its own."""
+        """The rule of one does not protect another."""
         make_provider().create(make_request())
         make_provider(network="lab").create(make_request())
         found = google.project.firewalls.values()
         assert len({rule["network"] for rule in found}) == 2
         assert len(found) == 4
 
-    def test_shared_network(
+    def test_the_rules_of_a_shared_network_are_in_its_project(
         self, google: Google, make_provider: MakeProvider, make_request: Make
     ) -> None:
-        """A network that another project shares has its rules there."""
+        """It belongs to another project."""
         provider = make_provider(network="projects/host-project/global/networks/lab")
         provider.delete(provider.create(make_request()))
         for method in ("firewalls.insert", "firewalls.list", "globalOperations.get"):
@@ -159,35 +169,36 @@ class TestRules:
 
 
 class TestCaller:
-    def test_admit(self, google: Google, make_request: Make) -> None:
-        """A machine that has moved is let in, and its former address is not."""
+    def test_allow_my_ip_replaces_the_former_address(
+        self, google: Google, make_request: Make
+    ) -> None:
+        """Only the present one has access."""
         addresses = itertools.chain(["192.0.2.1"], itertools.repeat("192.0.2.2"))
         settings = Settings(endpoint=google.address)
-        provider = GCP(
-            settings, Path("/"), sleep=hurry, address=lambda: next(addresses)
-        )
+        provider = GCP(settings, Path("/"), sleep=hurry, my_ip=lambda: next(addresses))
         box = provider.create(make_request())
         assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.1/32"]
         assert provider.allow_my_ip(box) is True
         assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.2/32"]
         assert provider.allow_my_ip(box) is False
 
-    def test_private(
+    def test_a_private_box_is_open_to_private_networks(
         self, google: Google, make_provider: MakeProvider, make_request: Make
     ) -> None:
-        """A private box is reached from private addresses."""
+        """It has no public address."""
         make_provider(private=True, ssh_cidr=None).create(make_request())
         assert "10.0.0.0/8" in rules(google)["allow"]["sourceRanges"]
 
     def test_a_jump_host_without_a_known_address_is_refused(self) -> None:
         """Its address has to be in ssh_cidr: it cannot be looked up."""
-        with pytest.raises(Conflict, match="jump host's address"):
+        with pytest.raises(Conflict, match="set ssh_cidr too") as caught:
             Settings(jump="bastion").check({})
+        assert caught.value.key == "jump"
 
-    def test_world(
+    def test_an_open_ssh_port_is_in_the_notes_of_each_box(
         self, google: Google, make_provider: MakeProvider, make_request: Make
     ) -> None:
-        """Each box of an open network says so."""
+        """The user has allowed it."""
         provider = make_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
         box = provider.create(make_request())
         assert any("whole world" in note for note in box.notes)

@@ -36,8 +36,10 @@ def settled(google: Google, provider: GCP, box: Box) -> Box:
 
 
 class TestWhy:
-    def test_preempted(self, google: Google, provider: GCP, box: Box) -> None:
-        """A box that was taken back says so, also while it goes, and keeps its disk."""
+    def test_a_preempted_box_has_that_reason_and_its_disk(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """Also while it is still stopping."""
         google.project.operations.seconds = 3600.0
         google.project.preempt(box.id)
         going = provider.get(box.id, box.place)
@@ -49,36 +51,46 @@ class TestWhy:
         assert google.project.instances.disks
         assert [found.why for found in provider.find(box.tags.owner)] == ["preempted"]
 
-    def test_powered_off(self, google: Google, provider: GCP, box: Box) -> None:
-        """A box that switched itself off was not taken back."""
+    def test_a_box_that_powered_itself_off_was_not_preempted(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """No operation of Google's has ended it."""
         google.project.power_off(box.id)
         assert settled(google, provider, box).why == "poweroff"
 
-    def test_stopped(self, google: Google, provider: GCP, box: Box) -> None:
-        """A box that was stopped says so."""
+    def test_a_stopped_box_has_that_reason(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """A stop operation has ended it."""
         provider.stop(box)
         assert settled(google, provider, box).why == "stopped"
 
-    def test_deadline(
+    def test_a_box_that_ended_at_its_deadline_has_that_reason(
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:
-        """A box that ended at its deadline says so."""
+        """The times are close to each other."""
         request = make_request()
-        arming = dataclasses.replace(request.arming, deadline=time.time() + 1.5)
-        request = dataclasses.replace(request, arming=arming)
+        boot_config = dataclasses.replace(
+            request.boot_config, deadline=time.time() + 1.5
+        )
+        request = dataclasses.replace(request, boot_config=boot_config)
         box = up(provider, provider.create(request))
         google.project.power_off(box.id)
         assert settled(google, provider, box).why == "deadline"
 
-    def test_may_not_look(self, google: Google, provider: GCP, box: Box) -> None:
-        """Who may not look at operations sees the box all the same."""
+    def test_a_box_is_read_without_the_permission_for_operations(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """Its reason is unknown."""
         provider.stop(box)
         google.fail("zoneOperations.list", "forbidden", times=99)
         [found] = provider.find(box.tags.owner)
         assert (found.state, found.why) == ("stopped", "")
 
-    def test_forgotten(self, google: Google, provider: GCP, box: Box) -> None:
-        """A box that was taken back once, and started again, is not taken back now."""
+    def test_a_restarted_box_is_no_longer_preempted(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """The operation is older than the start."""
         google.project.preempt(box.id)
         gone = settled(google, provider, box)
         time.sleep(0.01)
@@ -89,8 +101,10 @@ class TestWhy:
 
 
 class TestStart:
-    def test_armed_before(self, google: Google, provider: GCP, box: Box) -> None:
-        """The new deadline is in place before the box runs."""
+    def test_the_new_deadline_is_set_before_the_start(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """A box never runs without one."""
         provider.stop(box)
         google.seen.clear()
         provider.start(box, time.time() + 600)
@@ -98,35 +112,39 @@ class TestStart:
         order = [one.method.rpartition(".")[2] for one in google.seen]
         assert [name for name in order if name in wanted] == wanted
 
-    def test_new_deadline(self, google: Google, provider: GCP, box: Box) -> None:
-        """Nothing of the former deadline is left, in what the box is told either."""
+    def test_nothing_keeps_the_former_deadline(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """Schedule, labels, record and boot program change."""
         provider.stop(box)
         deadline = time.time() + 86400
         started = provider.start(box, deadline)
         assert started.deadline == started.tags.expires == deadline
         labels = google.project.instance(box.id)["labels"]
         assert labels["onebox-expires"] == str(int(deadline))
-        told = metadata(google.project.instance(box.id))
-        for value in told.values():
+        items = metadata(google.project.instance(box.id))
+        for value in items.values():
             assert str(math.ceil(box.deadline)) not in value
             assert json.dumps(box.deadline) not in value
-        assert str(math.ceil(deadline)) in told["user-data"]
-        assert json.dumps(deadline) in told["user-data"]
+        assert str(math.ceil(deadline)) in items["user-data"]
+        assert json.dumps(deadline) in items["user-data"]
         scheduling = google.project.instance(box.id)["scheduling"]
         assert int(scheduling["maxRunDuration"]["seconds"]) > 86400
         assert scheduling["provisioningModel"] == "SPOT"
 
-    def test_user_data_stays(self, google: Google, provider: GCP, box: Box) -> None:
-        """All that a box was told, other than the time, is told again."""
+    def test_only_the_deadline_of_the_boot_program_changes(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """The rest of it stays."""
         before = metadata(google.project.instance(box.id))
         provider.stop(box)
         provider.start(box, box.deadline)
         assert metadata(google.project.instance(box.id)) == before
 
-    def test_smaller(
+    def test_a_spot_box_without_capacity_starts_as_a_smaller_type(
         self, google: Google, provider: GCP, make_request: Make, up: Up
     ) -> None:
-        """A spot box without room comes up small, and says so, with its disk."""
+        """A note gives the reason."""
         size = dataclasses.replace(SIZE, type="n2d-standard-64", cpus=64, spot=True)
         box = up(provider, provider.create(make_request(offer=size)))
         provider.stop(box)
@@ -144,10 +162,10 @@ class TestStart:
         assert not google.project.instances.disks
 
     @pytest.mark.parametrize("spot", [True, False])
-    def test_no_capacity(
+    def test_a_box_without_any_capacity_stays_stopped(
         self, google: Google, provider: GCP, make_request: Make, up: Up, spot: bool
     ) -> None:
-        """A box that finds no room at all stays, stopped, with its disk."""
+        """Its disk stays."""
         size = dataclasses.replace(SIZE, type="n2d-standard-64", spot=spot)
         box = up(provider, provider.create(make_request(offer=size)))
         provider.stop(box)
@@ -159,33 +177,39 @@ class TestStart:
         assert found.state == "stopped"
         assert len(google.calls("instances.setMachineType")) == spot
 
-    def test_still_going_down(self, google: Google, provider: GCP, box: Box) -> None:
-        """A box that is just being taken back is started once it has stopped."""
+    def test_a_stopping_box_is_started_once_it_has_stopped(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """A preemption takes some time."""
         google.project.operations.seconds = 0.2
         google.project.preempt(box.id)
         assert provider.start(box, time.time() + 600).state == "running"
 
-    def test_running(self, google: Google, provider: GCP, box: Box) -> None:
-        """Starting what runs changes nothing."""
+    def test_starting_a_running_box_changes_nothing(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """No call is made."""
         assert provider.start(box, time.time() + 600) == box
         assert not google.calls("instances.setMetadata")
 
-    def test_gone(self, provider: GCP, box: Box) -> None:
-        """What is not there cannot be started, and stopping it is fine."""
+    def test_a_missing_box_cannot_be_started(self, provider: GCP, box: Box) -> None:
+        """A stop of it succeeds."""
         provider.delete(box)
         with pytest.raises(Gone):
             provider.start(box, time.time() + 600)
         provider.stop(box)
 
-    def test_rules(self, google: Google, provider: GCP, box: Box) -> None:
-        """A box is never started without the rules that protect it."""
+    def test_a_box_is_never_started_without_its_rules(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """They are created again first."""
         provider.stop(box)
         google.project.firewalls.clear()
         provider.start(box, time.time() + 600)
         assert len(google.project.firewalls) == 2
 
     def test_not_ours_any_more(self, google: Google, provider: GCP, box: Box) -> None:
-        """A box whose arming somebody has changed is not started without a deadline."""
+        """A box whose boot program was changed is not started without a deadline."""
         provider.stop(box)
         for item in google.project.instance(box.id)["metadata"]["items"]:
             if item["key"] == "user-data":

@@ -41,7 +41,7 @@ def test_not_before_it_is_used() -> None:
 
 @pytest.fixture(scope="module")
 def ours() -> dict[str, Any]:
-    """What our way of importing has imported, and what that cost."""
+    """Return the modules that onebox's import has loaded, and its time."""
     found = run(
         "import json, sys, time\n"
         "import onebox\n"
@@ -60,7 +60,7 @@ def ours() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
-    """What the plain import costs, and whether ours then takes what is there."""
+    """Return the time of the plain import, and whether onebox's then reuses it."""
     found = run(
         "import json, time\n"
         "import onebox\n"
@@ -77,22 +77,24 @@ def plain() -> dict[str, Any]:
 
 
 def test_only_what_is_used(ours: dict[str, Any]) -> None:
-    """Of a hundred services those are imported that are used."""
+    """Only the used services of more than a hundred are imported."""
     assert ours["services"] == ["instances", "zone_operations"]
 
 
-def test_already_there(plain: dict[str, Any]) -> None:
-    """A library that somebody has imported before is used as it is."""
+def test_a_library_that_is_imported_already_is_used(plain: dict[str, Any]) -> None:
+    """It is not loaded again."""
     assert plain["same"] is True
 
 
-def test_costs_less(ours: dict[str, Any], plain: dict[str, Any]) -> None:
-    """What is imported of the library takes well less than all of it would."""
+def test_the_import_takes_less_than_the_whole_library(
+    ours: dict[str, Any], plain: dict[str, Any]
+) -> None:
+    """Only the needed services are loaded."""
     assert ours["cost"] < 0.75 * plain["cost"]
 
 
-def test_whole_for_others() -> None:
-    """Whoever else uses the library in this process finds all of it."""
+def test_other_users_of_the_library_find_all_of_it() -> None:
+    """The lazy package is complete."""
     found = run(
         "import json\n"
         "from onebox.providers.gcp import sdk\n"
@@ -107,8 +109,8 @@ def test_whole_for_others() -> None:
     assert found == [True, False, "RoutersClient", True]
 
 
-def test_in_the_background() -> None:
-    """Two threads that need it at once get the same, and the whole of it."""
+def test_two_threads_import_the_same_modules() -> None:
+    """Neither sees a half-imported one."""
     found = run(
         "import json, threading\n"
         "from onebox.providers.gcp import sdk\n"
@@ -122,8 +124,10 @@ def test_in_the_background() -> None:
     assert found == [4, ["DisksClient", "ImagesClient"], 4]
 
 
-def test_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that is not installed is named, with the command that installs it."""
+def test_a_missing_library_has_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The ImportError names it."""
     monkeypatch.setitem(sys.modules, "google.cloud.compute_v1", None)
     with pytest.raises(ImportError) as caught:
         require()

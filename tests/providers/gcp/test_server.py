@@ -54,8 +54,8 @@ def send(google: Google, verb: str, path: str, body: object = None) -> tuple[int
             return error.code, error.read()
 
 
-def test_takes(google: Google) -> None:
-    """A request as Google describes it is taken."""
+def test_the_fake_server_accepts_described_requests(google: Google) -> None:
+    """Google's description is the measure."""
     assert send(google, "POST", INSTANCES, BODY)[0] == 200
     assert google.refused == []
 
@@ -80,8 +80,10 @@ def test_takes(google: Google) -> None:
         {"metadata": {"items": [{"key": "a b", "value": "x"}]}},
     ],
 )
-def test_refuses_bodies(google: Google, change: dict[str, Any]) -> None:
-    """What the description does not have, in name, type or value, is refused."""
+def test_the_fake_server_refuses_undescribed_bodies(
+    google: Google, change: dict[str, Any]
+) -> None:
+    """A wrong name, type or value is refused."""
     body = {
         key: value for key, value in {**BODY, **change}.items() if value is not None
     }
@@ -101,8 +103,10 @@ def test_refuses_bodies(google: Google, change: dict[str, Any]) -> None:
         ("POST", INSTANCES),
     ],
 )
-def test_refuses_addresses(google: Google, verb: str, path: str) -> None:
-    """An address, a method or a parameter that is not described is refused."""
+def test_the_fake_server_refuses_undescribed_addresses(
+    google: Google, verb: str, path: str
+) -> None:
+    """So is a wrong method or parameter."""
     assert send(google, verb, path)[0] == 400
     assert len(google.refused) == 1
 
@@ -127,14 +131,16 @@ def test_refuses_addresses(google: Google, verb: str, path: str) -> None:
         {"machineType": "zones/us-central1-a/machineTypes/n4-standard-4"},
     ],
 )
-def test_refuses_nonsense(google: Google, change: dict[str, Any]) -> None:
-    """What is well formed and cannot be is refused as Compute Engine would."""
+def test_the_fake_server_refuses_impossible_values(
+    google: Google, change: dict[str, Any]
+) -> None:
+    """As Compute Engine does."""
     status, answer = send(google, "POST", INSTANCES, {**BODY, **change})
     assert status == 400, answer
 
 
-def test_request_id(google: Google) -> None:
-    """One request id is one operation; nothing but a UUID is one."""
+def test_one_request_id_is_one_operation(google: Google) -> None:
+    """Only a UUID is accepted."""
     token = "?requestId=6f6e6562-6f78-5000-8000-676370000001"
     first = send(google, "POST", INSTANCES + token, BODY)
     again = send(google, "POST", INSTANCES + token, BODY)
@@ -148,7 +154,7 @@ def test_request_id(google: Google) -> None:
 @pytest.mark.parametrize(
     "text", ["a%20=", "(a%20=%20b", "a%20=%20b%20AND%20c%20=%20d%20OR%20e%20=%20f"]
 )
-def test_refuses_filters(google: Google, text: str) -> None:
-    """A filter that cannot be read is refused, not taken for none."""
+def test_the_fake_server_refuses_unreadable_filters(google: Google, text: str) -> None:
+    """It does not ignore them."""
     path = "/compute/v1/projects/test-project/zones/us-central1-a/machineTypes"
     assert send(google, "GET", f"{path}?filter={text}")[0] == 400

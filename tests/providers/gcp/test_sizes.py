@@ -18,8 +18,8 @@ ARM = Image("im-1", "main", "0", 0.0, 0, "aarch64", TAGS)
 
 
 class TestCandidates:
-    def test_cheapest_first(self, provider: GCP) -> None:
-        """Types that fit come by price, each in all zones of the region."""
+    def test_offers_are_sorted_by_price(self, provider: GCP) -> None:
+        """Each type occurs once for each zone of the region."""
         found = provider.offers(SMALL)
         first = found[0]
         assert first.type == "n2d-standard-4"
@@ -36,22 +36,24 @@ class TestCandidates:
         prices = [one.price for one in found if one.price is not None]
         assert prices == sorted(prices)
 
-    def test_spot(self, provider: GCP) -> None:
-        """A spot candidate has its own price, and that on demand beside it."""
+    def test_a_spot_offer_also_has_the_on_demand_price(self, provider: GCP) -> None:
+        """Both are from the catalogue."""
         first = provider.offers(dataclasses.replace(SMALL, spot=True))[0]
         assert first.spot
         assert first.price == pytest.approx(4 * 0.00796 + 16 * 0.001067)
         assert first.on_demand == pytest.approx(4 * 0.027502 + 16 * 0.003686)
 
-    def test_fallback(self, provider: GCP) -> None:
-        """With a fallback, on demand comes after all of spot."""
+    def test_on_demand_offers_follow_spot_only_with_a_fallback(
+        self, provider: GCP
+    ) -> None:
+        """All spot offers come first."""
         found = provider.offers(dataclasses.replace(SMALL, spot=True, fallback=True))
         spots = [one.spot for one in found]
         assert spots == sorted(spots, reverse=True)
         assert set(spots) == {True, False}
 
-    def test_allowed(self, provider: GCP) -> None:
-        """No shared core, burst, metal, local disk or other architecture comes up."""
+    def test_only_suitable_families_are_offered(self, provider: GCP) -> None:
+        """No shared core, burst, metal, local disk or other arch."""
         types = {one.type for one in provider.offers(SMALL)}
         assert types == {
             "n2d-standard-4",
@@ -63,8 +65,8 @@ class TestCandidates:
             "n2-standard-64",
         }
 
-    def test_architecture(self, provider: GCP) -> None:
-        """An image for Arm is offered Arm machines alone."""
+    def test_an_arm_image_is_offered_arm_types(self, provider: GCP) -> None:
+        """No other type can boot it."""
         found = provider.offers(dataclasses.replace(SMALL, image=ARM))
         assert {one.arch for one in found} == {"aarch64"}
         assert found[0].type == "t2a-standard-4"
@@ -73,14 +75,14 @@ class TestCandidates:
                 dataclasses.replace(SMALL, image=ARM, types=("n2-standard-4",))
             )
 
-    def test_named(self, provider: GCP) -> None:
-        """Types that are named come in their own order, whatever they cost."""
+    def test_named_types_keep_their_order(self, provider: GCP) -> None:
+        """Their prices do not matter."""
         need = Requirements("beast", 0, 0, types=("n2-standard-64", "e2-standard-4"))
         found = provider.offers(need)
         assert list(dict.fromkeys(one.type for one in found)) == list(need.types)
 
-    def test_cores(self, provider: GCP) -> None:
-        """Two vCPU share a core, except where a vCPU is one."""
+    def test_two_vcpus_share_a_core(self, provider: GCP) -> None:
+        """In some families a vCPU is a core."""
         found = provider.offers(Requirements("x", 4, 1 << 30, types=("n2-standard-4",)))
         assert (found[0].cpus, found[0].cores) == (4, 2)
         found = provider.offers(
@@ -88,21 +90,23 @@ class TestCandidates:
         )
         assert (found[0].cpus, found[0].cores) == (4, 4)
 
-    def test_zones(self, make_provider: MakeProvider) -> None:
-        """Zones that are named are tried in their order, and no others."""
+    def test_only_the_zones_of_the_settings_are_offered(
+        self, make_provider: MakeProvider
+    ) -> None:
+        """They keep their order."""
         provider = make_provider(zones=["us-central1-f", "us-central1-a"])
         places = [one.place for one in provider.offers(SMALL)]
         assert places[:2] == ["us-central1-f", "us-central1-a"]
         assert set(places) == {"us-central1-f", "us-central1-a"}
 
-    def test_regions(self, make_provider: MakeProvider) -> None:
-        """More regions are looked in after the first."""
+    def test_more_regions_follow_the_first(self, make_provider: MakeProvider) -> None:
+        """Each region of the settings is searched."""
         provider = make_provider(regions=["europe-west4"])
         places = {one.place for one in provider.offers(SMALL)}
         assert "europe-west4-a" in places
 
-    def test_wrong_region(self, make_provider: MakeProvider) -> None:
-        """A region that is not there is named."""
+    def test_a_wrong_region_is_a_usage_error(self, make_provider: MakeProvider) -> None:
+        """The error names it."""
         with pytest.raises(UsageError, match="us-middle9"):
             make_provider(region="us-middle9").offers(SMALL)
 
@@ -112,8 +116,8 @@ class TestCandidates:
             provider.offers(Requirements("huge", 60, 1 << 40))
         assert "n2d-standard-64 (64 vCPU, 256 GB)" in caught.value.message
 
-    def test_no_such_type(self, provider: GCP) -> None:
-        """A type that is not there is named, with those most like it."""
+    def test_an_unknown_type_names_similar_ones(self, provider: GCP) -> None:
+        """It is a usage error."""
         with pytest.raises(UsageError, match="n2-standard-5") as caught:
             provider.offers(
                 Requirements("n2-standard-5", 0, 0, types=("n2-standard-5",))
@@ -123,30 +127,36 @@ class TestCandidates:
 
 class TestPrices:
     @pytest.mark.parametrize("type_", ["e2-standard-4", "c3-standard-4-lssd"])
-    def test_unlisted(self, provider: GCP, type_: str) -> None:
-        """What the catalogue does not tell exactly has no price; never 0."""
+    def test_an_inexact_price_is_unknown(self, provider: GCP, type_: str) -> None:
+        """It is None, never 0."""
         found = provider.offers(Requirements("x", 0, 0, types=(type_,)))
         assert {one.price for one in found} == {None}
 
-    def test_elsewhere(self, make_provider: MakeProvider) -> None:
-        """A region that the catalogue does not name has no prices."""
+    def test_a_region_that_the_catalogue_lacks_has_no_prices(
+        self, make_provider: MakeProvider
+    ) -> None:
+        """They are None."""
         found = make_provider(region="europe-west4").offers(SMALL)
         assert {one.price for one in found} == {None}
 
-    def test_off(self, google: Google, provider: GCP) -> None:
-        """Without the catalogue machines are offered too, the smallest first."""
+    def test_offers_need_no_catalogue(self, google: Google, provider: GCP) -> None:
+        """Without prices the smallest type comes first."""
         google.catalogue = False
         found = provider.offers(SMALL)
         assert {one.price for one in found} == {None}
         assert found[0].cpus == 4
 
-    def test_own_endpoint(self, make_provider: MakeProvider) -> None:
-        """With an endpoint of one's own the public catalogue is not asked."""
+    def test_a_private_endpoint_needs_a_private_catalogue(
+        self, make_provider: MakeProvider
+    ) -> None:
+        """The public one is not read."""
         found = make_provider(billing_endpoint=None).offers(SMALL)
         assert {one.price for one in found} == {None}
 
-    def test_nobody_answers(self, make_provider: MakeProvider) -> None:
-        """A catalogue that cannot be reached is no reason not to work."""
+    def test_an_unreachable_catalogue_leaves_prices_unknown(
+        self, make_provider: MakeProvider
+    ) -> None:
+        """The offers are complete otherwise."""
         provider = make_provider(billing_endpoint="http://127.0.0.1:9")
         assert provider.offers(SMALL)[0].price is None
 
@@ -203,8 +213,10 @@ class TestFamilies:
             ("x9-standard-4", "pd-ssd", "pd-ssd"),
         ],
     )
-    def test_disk(self, type_: str, wanted: str, found: str) -> None:
-        """A family boots from what it takes, if not from what is wanted."""
+    def test_a_family_gets_a_disk_that_it_supports(
+        self, type_: str, wanted: str, found: str
+    ) -> None:
+        """The settings name another kind."""
         assert machine_families.disk(type_, wanted) == found
 
 
@@ -223,7 +235,7 @@ class TestQuotas:
     def test_a_quota_covers_its_family_its_region_or_the_project(
         self, provider: GCP, limit: str, type_: str, place: str, also: bool
     ) -> None:
-        """Which other candidates a quota refuses is told by its name."""
+        """Its name shows which other offers it refuses."""
         refused = Offer("s", "n2d-standard-4", 4, 1, None, None, place="us-central1-a")
         cpus = int(type_.rpartition("-")[2])
         other = Offer("s", type_, cpus, 1, None, None, place=place)

@@ -1,4 +1,4 @@
-"""What the contract's tests see of a project of Google Cloud, past its API."""
+"""The Google Cloud project as the contract tests see it, without its API."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class GoogleWorld:
         # That network lets everybody in, at the lowest priority.
         return True
 
-    def told(self, box: str) -> str:
+    def boot_data(self, box: str) -> str:
         """Return the metadata that the box is armed by."""
         items = self._one(box)["metadata"]["items"]
         return json.dumps({i["key"]: i["value"] for i in items if i["key"] in _ARMED})
 
     def deadline_on(self, box: str) -> float | None:
         """Read it in what the box is armed by."""
-        found = _DEADLINE.search(self.told(box).replace("\\", ""))
+        found = _DEADLINE.search(self.boot_data(box).replace("\\", ""))
         return float(found[1]) if found else None
 
     def mark(self, box: str, word: str) -> None:
@@ -65,7 +65,7 @@ class GoogleWorld:
         return [name for _, name in (*instances.all, *instances.disks) if name == box]
 
     def walls(self, owner: str) -> set[str]:
-        """Return the rules that tell of the owner."""
+        """Return the rules whose description names the owner."""
         return {
             name
             for name, rule in self.google.project.firewalls.items()
@@ -73,7 +73,7 @@ class GoogleWorld:
         }
 
     def packed(self) -> str:
-        """Keep an image that nobody has labelled."""
+        """Keep an image without labels."""
         name = "packer-1"
         self.google.project.images[name] = {
             "kind": "compute#image",
@@ -97,7 +97,7 @@ class GoogleWorld:
         self.google.fail("instances.insert", "cut-after")
 
     def refuse(self, request: Request) -> Request:
-        """Have no capacity left, which the operation tells."""
+        """Remove all capacity, which the operation reports."""
         self.google.fail("instances.insert", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
         return request
 
@@ -119,9 +119,9 @@ class GoogleWorld:
         """Take off the tag that the rules are for."""
         self._one(box)["tags"] = {"items": []}
 
-    def tell(self, box: str, told: str) -> None:
+    def set_boot_data(self, box: str, boot_data: str) -> None:
         """Replace what the box is armed by."""
-        new = json.loads(told) if told else {}
+        new = json.loads(boot_data) if boot_data else {}
         for item in self._one(box)["metadata"]["items"]:
             if item["key"] in _ARMED:
                 item["value"] = new.get(item["key"], "")

@@ -26,16 +26,16 @@ class LocalWorld:
         port = int(json.loads(self._layout(box).state.read_bytes())["port"])
         lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
         places = [line.split()[1].split(":") for line in lines if " 0A " in line]
-        heard = {address for address, number in places if int(number, 16) == port}
-        return bool(heard) and (heard != {"0100007F"} or source.startswith("127."))
+        correct = {address for address, number in places if int(number, 16) == port}
+        return bool(correct) and (correct != {"0100007F"} or source.startswith("127."))
 
-    def told(self, box: str) -> str:
+    def boot_data(self, box: str) -> str:
         """Return the box's boot configuration as text."""
         return self._layout(box).boot.read_text()
 
     def deadline_on(self, box: str) -> float | None:
         """Return the deadline of both supervisor and agent, None if they differ."""
-        boot = json.loads(self.told(box) or "{}")
+        boot = json.loads(self.boot_data(box) or "{}")
         found = {boot.get("deadline"), boot.get("agent", {}).get("deadline")}
         return found.pop() if len(found) == 1 else None
 
@@ -87,9 +87,9 @@ class LocalWorld:
         """Not supported: local boxes have no firewalls."""
         raise NotImplementedError
 
-    def tell(self, box: str, told: str) -> None:
+    def set_boot_data(self, box: str, boot_data: str) -> None:
         """Replace the box's boot configuration."""
-        self._layout(box).boot.write_text(told)
+        self._layout(box).boot.write_text(boot_data)
 
     def boot_plain(self, box: str) -> None:
         """Remove the word that the image put into the home directory."""

@@ -1,4 +1,4 @@
-"""What costs nothing: ssh key, firewalls and tag, which nobody is to be left with."""
+"""The free objects of an owner: ssh key, firewalls and tag."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from onebox.errors import NotAllowed, ProviderError
-from onebox.providers.base import Box, FreeThing
+from onebox.providers.base import Box, FreeObject
 from onebox.providers.digitalocean import metadata, ssh_keys
 from onebox.providers.digitalocean.provider import DigitalOcean
 
@@ -16,16 +16,16 @@ from .conftest import Make, when_up
 from .server import Server
 
 
-def kinds(things: Sequence[FreeThing]) -> dict[str, bool]:
+def kinds(resources: Sequence[FreeObject]) -> dict[str, bool]:
     """Return of each kind whether it may go."""
-    return {thing.kind: not thing.why for thing in things}
+    return {resource.kind: not resource.why for resource in resources}
 
 
 def remove_all(provider: DigitalOcean, owner: str, *gone: str) -> None:
-    """Remove whatever may go."""
-    for thing in provider.free_things(owner, gone):
-        if not thing.why:
-            provider.remove_free(owner, thing)
+    """Delete every free object that has no reason to stay."""
+    for resource in provider.free_objects(owner, gone):
+        if not resource.why:
+            provider.remove_free(owner, resource)
 
 
 def ended_by_itself(server: Server, provider: DigitalOcean, make_request: Make) -> Box:
@@ -71,23 +71,23 @@ class TestKey:
         assert [key["name"] for key in server.world.keys.values()] == ["my laptop"]
 
     @pytest.mark.parametrize("kind", ["500 after", "cut after", "half"])
-    def test_lost_answer(
+    def test_a_lost_response_registers_one_key(
         self, server: Server, provider: DigitalOcean, make_request: Make, kind: str
     ) -> None:
-        """A key whose answer was lost is in the account once, and used."""
+        """The create call uses it."""
         server.fail("POST", "account/keys", kind)
         provider.create(make_request())
         assert len(server.world.keys) == 1
         assert not server.world.mailed
 
-    def test_removed_meanwhile(
+    def test_a_key_that_is_deleted_before_the_create_call_is_registered_again(
         self,
         server: Server,
         provider: DigitalOcean,
         make_request: Make,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A key that another command removes before the create call is made anew."""
+        """Another command deleted it."""
         wall = server.world.wall
 
         def walled(body: dict[str, object], id: str | None = None) -> object:
@@ -100,39 +100,39 @@ class TestKey:
         assert len(server.world.keys) == 1
 
 
-class TestFreeThings:
+class TestFreeObjects:
     def test_go_with_the_last_box(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """What a box uses stays with its reason; afterwards nothing is left."""
+        """An object that a box uses has a reason to stay; later nothing is left."""
         request = make_request()
         owner = request.tags.owner
         box = when_up(provider, provider.create(request))
-        things = provider.free_things(owner)
-        assert kinds(things) == {"firewall": False, "ssh key": False}
-        assert all(box.id in thing.why for thing in things)
-        for thing in things:
+        resources = provider.free_objects(owner)
+        assert kinds(resources) == {"firewall": False, "ssh key": False}
+        assert all(box.id in resource.why for resource in resources)
+        for resource in resources:
             with pytest.raises(ProviderError, match=box.id):
-                provider.remove_free(owner, thing)
+                provider.remove_free(owner, resource)
         provider.delete(box)
         remove_all(provider, owner)
         assert not server.world.keys
         assert not server.world.firewalls
-        assert not provider.free_things(owner)
-        [tag] = provider.free_things(owner, everywhere=True)
+        assert not provider.free_objects(owner)
+        [tag] = provider.free_objects(owner, everywhere=True)
         assert (tag.id, bool(tag.why)) == (metadata.tag("owner", owner), True)
 
     def test_of_a_box_that_has_removed_itself(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """What a box leaves that ended itself goes at once where that is known."""
+        """Its objects are deleted at once if the box is certainly gone."""
         box = ended_by_itself(server, provider, make_request)
         owner = box.tags.owner
-        things = provider.free_things(owner)
-        assert kinds(things) == {"firewall": False, "ssh key": True}
-        assert "may still be created" in things[0].why
-        things = provider.free_things(owner, [box.id])
-        assert kinds(things) == {"firewall": True, "ssh key": True}
+        resources = provider.free_objects(owner)
+        assert kinds(resources) == {"firewall": False, "ssh key": True}
+        assert "may still be created" in resources[0].why
+        resources = provider.free_objects(owner, [box.id])
+        assert kinds(resources) == {"firewall": True, "ssh key": True}
         remove_all(provider, owner, box.id)
         assert not server.world.firewalls
         assert metadata.tag("box", box.id) not in server.world.tags
@@ -145,16 +145,16 @@ class TestFreeThings:
         [wall] = server.world.firewalls.values()
         made = time.gmtime(time.time() - 3700)
         wall["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", made)
-        assert kinds(provider.free_things(box.tags.owner))["firewall"]
+        assert kinds(provider.free_objects(box.tags.owner))["firewall"]
 
-    def test_of_another_owner(
+    def test_the_objects_of_another_owner_are_not_listed_or_deleted(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
-        """Another owner's things are neither told of nor removed."""
+        """Their owner is not ours."""
         box = ended_by_itself(server, provider, make_request)
-        assert not provider.free_things("somebodyelse", [box.id])
-        for thing in provider.free_things(box.tags.owner, [box.id]):
+        assert not provider.free_objects("somebodyelse", [box.id])
+        for resource in provider.free_objects(box.tags.owner, [box.id]):
             with pytest.raises(NotAllowed):
-                provider.remove_free("somebodyelse", thing)
+                provider.remove_free("somebodyelse", resource)
         assert server.world.firewalls
         assert server.world.keys

@@ -1,0 +1,101 @@
+"""Run the checks of `inv doctor`: each becomes a line, and none raises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from onebox.errors import (
+    ConfigError,
+    NotAllowed,
+    OneboxError,
+    ProviderError,
+    QuotaExceeded,
+    UsageError,
+)
+from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.values import Check
+
+Step = tuple[str, Callable[[], Check]]
+
+_AGAIN = "inv doctor"
+# Fewer hours than a long job takes are worth a remark.
+_SOON_SECONDS = 12 * 3600.0
+
+
+def run(
+    *groups: Sequence[Step],
+    each: Callable[[Sequence[Step], Callable[[Step], Check]], list[Check]]
+    | None = None,
+) -> list[Check]:
+    """
+    Return one line for each check.
+
+    Args:
+        groups: Each group needs what the ones before it have checked, such as the
+            credentials: a check that fails ends the run after its group.
+
+        each: Applies a function to the checks of the last group, in parallel if the
+            cloud's client can do that.
+    """
+    *required, last = groups
+    lines: list[Check] = []
+    for group in required:
+        lines += [_required(step) for step in group]
+        if any(line.ok is False for line in lines):
+            return lines
+    return lines + (each(last, _line) if each else [_line(step) for step in last])
+
+
+def credentials_line(
+    name: str, holder: str, expires: float | None, now: float, renew: str
+) -> Check:
+    """
+    Return the line about credentials that have been accepted.
+
+    Args:
+        expires: When they expire (epoch seconds), None if they do not.
+
+        renew: The command that renews them.
+    """
+    if expires is None:
+        return Check(name, True, f"{holder}, without an expiry")
+    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(expires))
+    if expires <= now:
+        return Check(name, False, f"{holder}, expired at {at}", renew)
+    left = (expires - now) / 3600
+    ok = None if expires - now < _SOON_SECONDS else True
+    return Check(name, ok, f"{holder}, until {at}, for {left:.1f} hours", renew)
+
+
+def ssh_line(access: SSHAccess) -> Check:
+    """Return the line about the networks that may reach the ssh port."""
+    if access.is_private:
+        return Check("ssh", True, "from private networks only")
+    networks = ", ".join(access.networks())
+    if access.is_world:
+        detail = f"open to the whole world ({networks}; allow_world_ssh)"
+        return Check("ssh", None, detail)
+    return Check("ssh", True, f"from {networks}")
+
+
+def _required(step: Step) -> Check:
+    name, look = step
+    try:
+        return look()
+    except OneboxError as error:
+        return Check(name, False, error.message, error.next or _AGAIN)
+
+
+def _line(step: Step) -> Check:
+    name, look = step
+    try:
+        return look()
+    except OneboxError as error:
+        refused = type(error) is ProviderError or isinstance(
+            error, (NotAllowed, QuotaExceeded, UsageError, ConfigError)
+        )
+        # No response, or a throttled call: that proves nothing about a box.
+        ok = False if refused else None
+        detail = error.message if refused else f"not known: {error.message}"
+        return Check(name, ok, detail, error.next or _AGAIN)

@@ -1,0 +1,130 @@
+"""
+The error classes that every cloud's client needs, and a table that maps responses.
+
+Each cloud describes its error responses in a table of `Rule`s. `explain` finds the
+first rule that matches and builds the error, with its sentence and its next command.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+from onebox.errors import OneboxError, ProviderError, QuotaExceeded
+
+
+class Unanswered(ProviderError):
+    """The API was not reached, or failed at a call that changes nothing."""
+
+
+class Exists(ProviderError):
+    """A resource of this name exists already."""
+
+
+class RetryAfter(Exception):
+    """An error, together with the pause in seconds that the server demands."""
+
+    def __init__(self, error: OneboxError, seconds: float) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.seconds = seconds
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """
+    An error response of an API.
+
+    Attributes:
+        call: The call, as in "RunInstances in us-east-1".
+
+        code: The API's own code for the error, "" if it has none.
+
+        details: The text that the patterns of the rules search; by default the code
+            and the message.
+
+        changes: Whether the call could have changed anything.
+    """
+
+    call: str
+    message: str
+    code: str = ""
+    status: int = 0
+    details: str = ""
+    changes: bool = True
+
+    @property
+    def text(self) -> str:
+        """Return the call, the message and the code in one sentence."""
+        if not self.message:
+            return f"{self.call}: {self.code or self.status}"
+        return f"{self.call}: {self.message}" + (f" ({self.code})" if self.code else "")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """
+    One kind of error response, and the error to raise for it.
+
+    A rule matches if each of its conditions does; an empty condition always does.
+    *text*, *next* and *limit* are templates: their fields are those of `Refusal`,
+    `{text}`, and the named groups of the patterns.
+
+    Attributes:
+        error: The class of the error.
+
+        status: The HTTP status codes.
+
+        code: A pattern for the whole code.
+
+        pattern: A pattern that is searched in the details, in any case.
+
+        changes: Whether the call could have changed anything (None: either way).
+    """
+
+    error: type[OneboxError]
+    text: str = "{text}"
+    status: Container[int] = ()
+    code: str = ""
+    pattern: str = ""
+    changes: bool | None = None
+    next: str = ""
+    cause: str = ""
+    limit: str = ""
+
+    def match(self, refusal: Refusal) -> OneboxError | None:
+        """Return the error for a response, None if this rule does not match it."""
+        if self.changes not in (None, refusal.changes):
+            return None
+        if self.status != () and refusal.status not in self.status:
+            return None
+        groups: dict[str, str] = {}
+        if self.code:
+            found = re.fullmatch(self.code, refusal.code)
+            if found is None:
+                return None
+            groups.update(found.groupdict(""))
+        if self.pattern:
+            details = refusal.details or f"{refusal.code} {refusal.message}"
+            found = re.search(self.pattern, details, re.IGNORECASE)
+            if found is None:
+                return None
+            groups.update(found.groupdict(""))
+        return self._build({**vars(refusal), "text": refusal.text, **groups})
+
+    def _build(self, fields: dict[str, object]) -> OneboxError:
+        text, advice = self.text.format(**fields), self.next.format(**fields)
+        if issubclass(self.error, QuotaExceeded):
+            limit = self.limit.format(**fields)
+            return self.error(text, next=advice, cause=self.cause, limit=limit)
+        return self.error(text, next=advice, cause=self.cause)
+
+
+def explain(rules: Sequence[Rule], refusal: Refusal) -> OneboxError:
+    """Return the error of the first rule that matches, else a ProviderError."""
+    for rule in rules:
+        error = rule.match(refusal)
+        if error is not None:
+            return error
+    return ProviderError(refusal.text)

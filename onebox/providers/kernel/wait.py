@@ -1,0 +1,98 @@
+"""The one loop that repeats a question or an action until it has succeeded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from onebox.errors import ProviderError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Poller:
+    """
+    Repeat a question until it has an answer or a deadline has passed.
+
+    Attributes:
+        sleep: Pauses for a number of seconds.
+
+        clock: Returns the time in seconds. None: the sum of the pauses is the time,
+            for callers whose *sleep* is faster than a real one.
+
+        first: The first pause, in seconds; each further one is half as long again.
+
+        longest: The longest pause.
+    """
+
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] | None = time.monotonic
+    first: float = 1.0
+    longest: float = 5.0
+
+    def until(self, look: Callable[[], T | None], seconds: float) -> T | None:
+        """
+        Return the first result of *look* that is not None; None after *seconds*.
+
+        The last look is after the deadline, so no event before it is missed.
+        """
+        began = self.clock() if self.clock else 0.0
+        pause, paused = self.first, 0.0
+        while True:
+            elapsed = self.clock() - began if self.clock else paused
+            found = look()
+            if found is not None or elapsed >= seconds:
+                return found
+            self.sleep(pause)
+            paused += pause
+            pause = min(pause * 1.5, self.longest)
+
+    def require(self, look: Callable[[], T | None], seconds: float, what: str) -> T:
+        """
+        Return the first result of *look* that is not None.
+
+        Args:
+            what: The activity, as in "stopping ob-1".
+
+        Raises:
+            ProviderError: There was none for so many seconds.
+        """
+        found = self.until(look, seconds)
+        if found is None:
+            raise ProviderError(f"{what} has taken longer than {seconds:.0f} s")
+        return found
+
+    def until_free(
+        self,
+        act: Callable[[], T],
+        seconds: float,
+        is_busy: Callable[[ProviderError], bool],
+    ) -> T:
+        """
+        Return the result of *act*, repeated while its object is busy.
+
+        Args:
+            is_busy: Returns whether an error only means that it is too early.
+
+        Raises:
+            ProviderError: The object is still busy after so many seconds, or the
+                error is another one.
+        """
+        busy: list[ProviderError] = []
+
+        def attempt() -> list[T] | None:
+            try:
+                return [act()]
+            except ProviderError as error:
+                if not is_busy(error):
+                    raise
+                busy.append(error)
+                return None
+
+        results = self.until(attempt, seconds)
+        if results is None:
+            raise busy[-1]
+        return results[0]
