@@ -1,10 +1,11 @@
 """
 The previous version of a big file, whose unchanged blocks need not be sent.
 
-To copy the unchanged blocks takes the file's size once more on the disk, and long for
-hundreds of gigabytes. So a push, whose original is on the client, moves the previous
-version to the staging directory and changes it there: no reader sees it half changed,
-and after a broken connection the next push finds it there by its name.
+A copy of the unchanged blocks would need the file's size again on the disk, and minutes
+for hundreds of gigabytes. A push can avoid the copy, because the client has the
+original: it moves the previous version to the staging directory and changes it there.
+No reader sees a half-changed file, and after a broken connection the next push finds
+it there by its name.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from typing import Any
 from onebox.errors import Gone
 from onebox.providers.base import Box, BoxState, Offer, Tags
 
+from ...agent.box import is_locked
 from . import boot_config
 from .layout import Layout, read_json
-from .locks import is_locked
 
 # The folder in the box's home that holds the project.
 WORK = "work"
@@ -20,7 +20,7 @@ def box(layout: Layout) -> Box:
     record = read_json(layout.record)
     if record is None:
         raise Gone(f"there is no box {layout.path.name} here")
-    alive = is_locked(layout.lock)
+    alive = is_locked(str(layout.lock))
     # Read after the lock: a supervisor writes its final state before it ends.
     state = read_json(layout.state) or {}
     offer: dict[str, Any] = record["offer"]

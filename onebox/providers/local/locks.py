@@ -46,21 +46,6 @@ def take_lock(path: Path) -> int | None:
     return None
 
 
-def is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock."""
-    try:
-        handle = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 def _lock(handle: int) -> None:
     """Lock a file. Raises `BlockingIOError` if another process holds the lock."""
     while True:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from onebox.errors import ProviderError, Unclear
 
+from ...agent.box import is_locked
 from . import instances, processes
 from .layout import MARK, Layout, read_json
-from .locks import is_locked
 from .standalone import command
 
 # How long a box may take to start.
@@ -51,7 +51,7 @@ def wait_until_up(layout: Layout) -> None:
     """
     deadline = time.monotonic() + UP_SECONDS
     while time.monotonic() < deadline:
-        alive = is_locked(layout.lock)
+        alive = is_locked(str(layout.lock))
         # Read after the lock: a supervisor writes its final state before it ends.
         state = read_json(layout.state) or {}
         if "port" in state:
@@ -77,14 +77,14 @@ def stop(layout: Layout, box: str, why: str) -> None:
     _send_order(layout.control, why)
     deadline = time.monotonic() + _DOWN_SECONDS
     pause = 0.002
-    while is_locked(layout.lock) and time.monotonic() < deadline:
+    while is_locked(str(layout.lock)) and time.monotonic() < deadline:
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)
         _send_order(layout.control, why)
     # A supervisor ends everything before it ends. If it was killed, the machine does
     # so, within the usual grace.
     processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
-    if is_locked(layout.lock):
+    if is_locked(str(layout.lock)):
         raise Unclear(f"another onebox command is using box {box}")
 
 
