@@ -7,6 +7,7 @@ A fetch checks what it could not bring, a teardown everything on the box.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from onebox.errors import (
     OutputsHeld,
     UsageError,
 )
-from onebox.jobs import client
+from onebox.jobs import client, preemption
 from onebox.jobs.output_paths import configured_roots, roots
 from onebox.providers.base import Box
 from onebox.transfer import fetch_outputs
@@ -61,18 +62,41 @@ def check_box(
 
         UsageError: The job still runs.
     """
-    record = context.store.record
-    if record.discarded:
+    if context.store.record.discarded:
         return
     if box.state == "stopped":
-        if record.box == box.id and (record.fetched or not record.job):
-            _check_fetched_folder(context)
-            return
-        raise OutputsHeld(
-            f"only the disk of {box.id} is left, and it is unknown whether its "
-            "outputs are fetched; nothing was removed",
-            next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
-        )
+        _check_record(context, box)
+        return
+    try:
+        _check_running_box(context, box, doing)
+    except OneboxError:
+        # A box that powers itself off during the check is judged by the record.
+        with suppress(OneboxError):
+            now = preemption.wait_until_at_rest(context, box)
+            if now is not None and now.state == "stopped":
+                box = now
+        if box.state != "stopped":
+            raise
+        _check_record(context, box)
+
+
+def _check_record(context: BoxContext, box: Box) -> None:
+    """Raise OutputsHeld unless the outputs of a stopped box are known to be fetched."""
+    record = context.store.record
+    if record.box == box.id and (record.fetched or not record.job):
+        _check_fetched_folder(context)
+        return
+    raise OutputsHeld(
+        f"only the disk of {box.id} is left, and it is unknown whether its "
+        "outputs are fetched; nothing was removed",
+        next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
+    )
+
+
+def _check_running_box(
+    context: BoxContext, box: Box, doing: Callable[[str], None]
+) -> None:
+    record = context.store.record
     try:
         box = bring_up.wait_until_ready(context, box, doing)
     except (BoxFailed, ConnectionLost) as error:

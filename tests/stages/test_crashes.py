@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
+from onebox.context import BoxContext
 from onebox.errors import Lost
 from onebox.providers.base import Box
-from onebox.stages import fetch, run
+from onebox.stages import fetch, held_outputs, run
 from onebox.store.paths import local_root
 
 from ..conftest import Project
@@ -100,3 +101,22 @@ def test_job_that_ends_and_powers_its_box_off_is_not_run_again(
 
     assert [0] == starts(said.out)
     assert "1\n" == line.project.read("results/x")
+
+
+def test_a_box_that_powers_itself_off_during_the_last_check_is_removed(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its outputs are here: what the box would have answered is recorded."""
+    line.project.write("job.sh", "mkdir -p results; echo 1 > results/x\n")
+    check = held_outputs.check_box
+
+    def power_off_and_check(
+        context: BoxContext, box: Box, doing: Callable[[str], None]
+    ) -> None:
+        line.cloud.stop(box)
+        check(context, box, doing)
+
+    monkeypatch.setattr(held_outputs, "check_box", power_off_and_check)
+    line.type(run)
+    assert "1\n" == line.project.read("results/x")
+    assert {} == line.boxes()
