@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from invoke.main import program
 
 from onebox import providers
-from onebox.providers.base import Box, Offer, Provider, Tags
+from onebox.providers.base import Provider
+from onebox.providers.values import Box, Offer, Tags
+from onebox.settings.fields import Table
 
 
 def bench_box() -> Box:
@@ -21,9 +24,10 @@ def bench_box() -> Box:
     return Box(**values)
 
 
-def load(name: str, settings: Mapping[str, object], root: Path) -> Provider:
+def load(name: str, settings: Table, root: Path) -> Provider:
     """Return the local provider, with the bench's box as its only one."""
     from onebox.providers.local.provider import Local
+    from onebox.providers.local.settings import LocalSettings
 
     class BenchProvider(Local):
         def find(
@@ -34,7 +38,7 @@ def load(name: str, settings: Mapping[str, object], root: Path) -> Provider:
         def get(self, box: str, place: str = "") -> Box:
             return bench_box()
 
-    return BenchProvider(settings, root)
+    return BenchProvider(cast(LocalSettings, settings), root)
 
 
 if __name__ == "__main__":

@@ -234,7 +234,7 @@ class Ours:
         def files(known: Index) -> list[Entry]:
             return select(lab.project, [], ["data/"], ["results/"], known).entries
 
-        self._ssh.resuming(
+        self._ssh.call_resuming(
             lambda channel: push_files.push(
                 channel, lab.project, files, lab.index, lambda *numbers: None
             ),
@@ -244,7 +244,7 @@ class Ours:
     def fetch(self) -> None:
         """Fetch as the fetch stage does."""
         lab = self._lab
-        self._ssh.resuming(
+        self._ssh.call_resuming(
             lambda channel: fetch_outputs.fetch(
                 channel,
                 ["results/"],
