@@ -249,7 +249,7 @@ class Ours:
                 channel,
                 ["results/"],
                 lab.project,
-                lab.project / ".onebox",
+                lab.project / ".onebox" / "fetched" / "main",
                 lambda *numbers: None,
             ),
             _never,
