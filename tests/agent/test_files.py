@@ -24,8 +24,7 @@ from onebox.agent.files.previous_version import changing_name
 from onebox.agent.files.receiver import Landed, Receiver
 from onebox.agent.files.sender import Sender
 from onebox.remote.channel import AgentError
-
-from .conftest import AgentBox
+from tests.fakes.agent_box import AgentBox
 
 OLD = 1_600_000_000_123_456_789
 names = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name)
@@ -526,7 +525,7 @@ def test_partial_file_is_continued(tmp_path: Path) -> None:
 )
 def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -> None:
     """The agent touches nothing for a client that breaks the rules, and lives on."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.begin("push", write=True)
         link.send(b"D")
         row_codec.send_rows(link.send, [row])
@@ -545,7 +544,7 @@ def test_comparison_leaves_the_staging_directory_alone(agent_box: AgentBox) -> N
     staged.parent.mkdir(parents=True)
     staged.write_bytes(bytes(entry.size))
     staged.chmod(0o640)
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.begin("push", write=False)
         link.send(b"D")
         row_codec.send_rows(link.send, [row_codec.pack_entry(entry)])

@@ -10,9 +10,8 @@ import pytest
 
 from onebox.providers.local.provider import Local
 from onebox.stages import provision, sweep
-
-from ..conftest import Project
-from .test_disks import Line, line
+from tests.conftest import Project
+from tests.stages.test_preempted_disk import Line, line
 
 __all__ = ["line"]
 

@@ -1,0 +1,204 @@
+"""A job that has ended is fetched, and never runs again without a word."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project
+from tests.system.test_terminal import ended, terminal
+
+JOB = """\
+echo working
+mkdir -p results
+echo x >> results/times
+"""
+# Ctrl-C in the very instant in which the client knows that the job has ended.
+AT_ITS_END = """\
+import os, signal
+from onebox.jobs import follow
+describe = follow.describe
+def stopped(record):
+    os.kill(os.getpid(), signal.SIGINT)
+    return describe(record)
+follow.describe = stopped
+"""
+
+
+# Ctrl-C while the box is asked to start the job: before that is sent, or after.
+AT_ITS_START = """\
+import os, signal
+from onebox.jobs import client
+start = client.start
+def stopped(*args, **kwargs):
+    if {asked}:
+        start(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGINT)
+client.start = stopped
+"""
+
+
+@contextmanager
+def nobody_fetches(project: Project) -> Iterator[None]:
+    """Have fetches wait, as for one in another terminal."""
+    folder = os.open(project.root, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def stop_in_fetch(project: Project, *words: str) -> None:
+    """Press Ctrl-C when the job has ended and its outputs are not here yet."""
+    project.write("job.sh", JOB)
+    with nobody_fetches(project):
+        line = project.start(*words)
+        project.until("exit 0")
+        line.send_signal(signal.SIGINT)
+        assert 130 == line.wait(60), project.err
+    assert not (project.root / "results/times").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("run",), "inv fetch teardown"),
+        (("run", "--keep"), "inv fetch"),
+        (("run", "fetch", "teardown"), "inv fetch teardown"),
+    ],
+)
+def test_stopped_fetch_names_the_fetch_and_not_the_run(
+    project: Project, words: tuple[str, ...], wanted: str
+) -> None:
+    """What is typed after Ctrl-C in a fetch brings the outputs; no job runs again."""
+    stop_in_fetch(project, *words)
+
+    assert project.err.endswith(f"  next: {wanted}\n")
+    assert "detached" not in project.err
+    assert 0 == project.inv(*wanted.split()[1:]).code
+    assert "x\n" == project.read("results/times")
+    assert len(project.boxes()) == ("--keep" in words)
+
+
+def test_stopped_as_the_job_ends_is_not_detached(
+    project: Project, tmp_path: Path
+) -> None:
+    """Ctrl-C between a job's end and its fetch finds no job that goes on."""
+    (tmp_path / "sitecustomize.py").write_text(AT_ITS_END)
+    project.environ["PYTHONPATH"] = str(tmp_path)
+    done = project.inv("run")
+
+    assert 130 == done.code
+    assert "detached" not in done.err
+    assert "stopped during fetch" in done.err
+    assert done.err.endswith("  next: inv fetch teardown\n")
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_stopped_while_the_job_is_started_claims_nothing(
+    project: Project, tmp_path: Path, asked: bool
+) -> None:
+    """Ctrl-C before the box has answered: the job may run, and `logs` finds out."""
+    (tmp_path / "sitecustomize.py").write_text(AT_ITS_START.format(asked=asked))
+    project.environ["PYTHONPATH"] = str(tmp_path)
+    done = project.inv("run")
+    del project.environ["PYTHONPATH"]
+
+    assert 130 == done.code
+    assert "it may run" in done.err
+    assert "detached" not in done.err
+    logs = project.inv("logs")
+    assert (0 if asked else 64) == logs.code, logs.err
+    again = project.inv(*("fetch", "teardown") if asked else ("run",))
+    assert 0 == again.code, again.err
+    assert "42\n" == project.read("results/answer.txt")
+    assert [] == project.boxes()
+
+
+def test_run_fetches_a_finished_job_and_says_that_it_runs_again(
+    project: Project,
+) -> None:
+    """What a finished job has left comes here first; that it runs again is said."""
+    stop_in_fetch(project, "run")
+    again = project.inv("run")
+
+    assert 0 == again.code, again.err
+    fetched = again.err.index("fetch  ")
+    said = again.err.index(
+        "has succeeded; its outputs are fetched now; the same command"
+    )
+    assert fetched < said < again.err.index("run   ")
+    assert [] == project.boxes()
+
+
+def test_another_command_is_not_said_to_run_again(project: Project) -> None:
+    """Only the command that has ended runs again."""
+    stop_in_fetch(project, "run")
+    other = project.inv("run", "--", "true")
+
+    assert 0 == other.code, other.err
+    assert "outputs of the earlier job" in other.err
+    assert "runs again" not in other.err
+
+
+def test_fetched_job_runs_again_without_a_word(project: Project) -> None:
+    """Who has the outputs of a kept box's job knows that it has ended."""
+    assert 0 == project.inv("run", "--keep").code
+
+    assert "runs again" not in project.inv("run").err
+
+
+@pytest.mark.parametrize(("answer", "times"), [("yes", "x\nx\n"), ("no", "x\n")])
+def test_finished_job_runs_again_only_if_its_user_says_yes(
+    project: Project, answer: str, times: str
+) -> None:
+    """At a terminal the user is asked; a no ends the chain with what is there."""
+    stop_in_fetch(project, "run")
+    with terminal(project, "run", columns=160) as child:
+        child.expect_exact("Type yes to run the same command again")
+        child.sendline(answer)
+        assert 0 == ended(child)
+
+    assert times == project.read("results/times")
+    assert [] == project.boxes()
+
+
+def test_yes_is_not_asked(project: Project) -> None:
+    """`inv run --yes` runs a finished job again."""
+    stop_in_fetch(project, "run")
+    with terminal(project, "run", "--yes", columns=160) as child:
+        child.expect_exact("the same command runs again")
+        assert 0 == ended(child)
+
+
+def test_another_command_alone_writes_over_no_result(project: Project) -> None:
+    """What a job left that ended well is fetched first, also with `--only`."""
+    project.inv("provision", "push")
+    first = "mkdir -p results; echo one >results/one"
+    assert 0 == project.inv("run", "--only", "--", "sh", "-c", first).code
+    assert not (project.root / "results").exists()
+    over = "rm -r results; mkdir results; echo two >results/two"
+    done = project.inv("run", "--only", "--", "sh", "-c", over)
+
+    assert 0 == done.code, done.err
+    assert "one\n" == project.read("results/one")
+    assert 0 == project.inv("fetch", "teardown").code
+    assert "two\n" == project.read("results/two")
+
+
+def test_teardown_names_boxes_of_other_names(project: Project) -> None:
+    """A box of this project that is not meant is named, with the command to end it."""
+    project.inv("provision", "--name=second")
+    (box,) = project.boxes()
+    done = project.inv("teardown")
+
+    assert 0 == done.code
+    assert f"second ({box}) is running: inv teardown --name=second" in done.err
+    assert [box] == project.boxes()

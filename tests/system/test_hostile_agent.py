@@ -1,0 +1,170 @@
+"""A box whose agent was replaced by a program of the job's harms nobody."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onebox.remote import agent_bundle
+from tests.conftest import Project
+
+# It answers each request with the frames that answers.json has for it.
+AGENT = """\
+import json, os, struct, sys
+here = os.path.dirname(os.path.abspath(sys.argv[0]))
+with open(os.path.join(here, "answers.json")) as file:
+    answers = json.load(file)
+def exactly(count):
+    data = sys.stdin.buffer.read(count)
+    if len(data) < count:
+        sys.exit(0)
+    return data
+while True:
+    kind, length = struct.unpack(">cI", exactly(5))
+    payload = exactly(length)
+    if kind != b"Q":
+        continue
+    for kind, text, times in answers[json.loads(payload)["op"]]:
+        payload = text.encode("utf-8", "surrogateescape")
+        head = struct.pack(">cI", kind.encode(), len(payload))
+        for _ in range(times):
+            sys.stdout.buffer.write(head + payload)
+            sys.stdout.buffer.flush()
+"""
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m"
+HELLO = {"agent": agent_bundle.version(), "arch": "x86_64", "now": 1.8e9}
+RECORD = {
+    "job": "j-1",
+    "code": 3,
+    "signal": None,
+    "cause": "exit",
+    "log_bytes": 2,
+    "started": 1.7e9,
+    "ended": 1.7e9,
+}
+STATUS = {"job": "j-1", "state": "exited", "record": RECORD, "log_bytes": 2}
+ENDLESS = 300_000
+
+Frames = Sequence[tuple[str, str, int]]
+Case = tuple[str, Mapping[str, Frames]]
+
+
+def answer(value: object) -> Frames:
+    """Return the frames of one answer."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return [("A", text, 1)]
+
+
+def status(**changes: Any) -> Mapping[str, Frames]:
+    """Return what answers a question for the job, in all ways that ask it."""
+    told = {**STATUS, **changes}
+    return {"job": answer(told), "follow": [("D", "ok", 1), *answer(told)]}
+
+
+def record(**changes: Any) -> Mapping[str, Frames]:
+    """Return the same with another exit record."""
+    return status(record={**RECORD, **changes})
+
+
+def cases(victim: Path) -> Iterator[Case]:
+    """Return commands, and what the box answers to them."""
+    deep = "[" * 100_000 + "]" * 100_000
+    for job in (str(victim), f"../../../{victim.name}", "..", ESCAPES, 7, None):
+        for command in ("fetch", "teardown"):
+            yield command, status(job=job)
+            # Also where status and exit record agree on it.
+            yield command, status(job=job, record={**RECORD, "job": job})
+    yield "logs", status(job=str(victim))
+    yield "logs", status(job=str(victim), record={**RECORD, "job": str(victim)})
+    for command in ("fetch", "logs", "teardown"):
+        yield command, {"job": answer({}), "follow": answer({})}
+        yield command, {"job": answer(f'{{"job":{deep}}}')}
+        yield command, {"job": [("E", f'{{"kind":"x","message":{deep}}}', 1)]}
+    told = {"kind": ESCAPES, "message": ESCAPES}
+    yield "fetch", {"job": [("E", json.dumps(told), 1)]}
+    yield "fetch", {"job": [("S", "{}", ENDLESS)]}
+    yield "fetch", {"job": [("P", "", ENDLESS)]}
+    yield "fetch", {"job": answer("x" * (1 << 25))}
+    yield "fetch", status(state=ESCAPES)
+    yield "fetch", status(log_bytes="2")
+    yield "fetch", status(log_bytes=10**400)
+    yield "fetch", status(record={})
+    yield "logs", record(code=256)
+    yield "logs", record(code="0")
+    yield "logs", record(cause=ESCAPES)
+    yield "logs", record(ended=-(10**400))
+    yield "logs", record(survivors=[ESCAPES], memory_largest=ESCAPES, cause="oom")
+    yield "logs", status(state="lost", record=None, why=ESCAPES)
+    yield "logs", {**status(), "follow": [("G", '{"gone": 1e400}', 1)]}
+    yield "logs", {**status(), "follow": [("G", '{"gone": 1}', ENDLESS)]}
+    yield "logs", {**status(), "follow": [("S", '{"cpu": "\\u001b]0;x"}', 1)]}
+    for scan in (
+        answer({}),
+        [("D", "no rows", 1), ("Z", "", 1), *answer({})],
+        [("D", "", ENDLESS)],
+        [("S", "{}", ENDLESS)],
+        [("D", deep, 1)],
+        [("Z", "", 1), ("D", ESCAPES, 1)],
+    ):
+        yield "fetch", {**status(), "scan": scan}
+    for push in (
+        answer({"equal": "yes"}),
+        answer({"equal": True, "digest": 5, "deleted": "all"}),
+        [("S", '{"parts": [-1]}', 1)],
+        [("S", '{"parts": 10}', 1)],
+        [("D", ESCAPES, 1)],
+        [("Z", "", 1)],
+    ):
+        yield "push", {**status(), "push": push}
+    yield "fetch", {"hello": answer({**HELLO, "now": []})}
+    yield "fetch", {"hello": answer({**HELLO, "agent": ESCAPES})}
+    yield "fetch", {"hello": [("S", "{}", ENDLESS)]}
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return mode and time of everything below a folder but `.onebox`."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if ".onebox" not in path.parts and "__pycache__" not in path.parts:
+            at = path.lstat()
+            found[str(path)] = (stat.S_IFMT(at.st_mode), at.st_mtime_ns)
+    return found
+
+
+def test_hostile_answers_are_named_errors_and_write_nothing(
+    project: Project, tmp_path: Path
+) -> None:
+    """
+    No answer is a traceback, reaches a terminal, or a file outside of `.onebox`.
+    """
+    assert 0 == project.inv("run", "--keep").code
+    (box,) = project.boxes()
+    agent = project.home / "local" / "boxes" / box / "disk" / "onebox"
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "log").write_bytes(b"mine")
+    (agent / "agent.pyz").write_text(AGENT)
+    before = tree(tmp_path)
+    wrong = []
+    for command, answers in cases(victim):
+        usual = {"hello": answer(HELLO), "scan": [], "push": [], **status()}
+        (agent / "answers.json").write_text(json.dumps({**usual, **answers}))
+        done = project.inv(command)
+        kept = [
+            "Traceback" not in done.err,
+            (done.out + done.err).replace("\n", "").isprintable(),
+            # The job's own code where the answer is right but for its texts.
+            64 <= done.code <= 78 or (command, done.code) == ("logs", 3),
+            "onebox: " in done.err or 3 == done.code,
+            before == tree(tmp_path),
+            [box] == project.boxes(),
+        ]
+        if not all(kept):
+            told = str(answers)[:200]
+            wrong.append((kept, command, told, done.code, done.err[-1500:]))
+
+    assert [] == wrong
+    assert b"mine" == (victim / "log").read_bytes()

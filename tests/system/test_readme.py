@@ -1,0 +1,114 @@
+"""The README stays true: its examples are run, its tables are held to the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from onebox.settings import load
+from onebox.settings.schema import keys
+from tests.conftest import Project
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+TRAIN = """\
+import pathlib, sys
+pathlib.Path("results").mkdir(exist_ok=True)
+pathlib.Path("results/model").write_text(" ".join(sys.argv[1:]))
+"""
+# Lines that a reader types when there is a box, and what must be so before.
+SETUP = "mkdir -p ~/.venv/bin; ln -s $(command -v python3) ~/.venv/bin/python\n"
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+
+
+def lines() -> list[str]:
+    """Return the `inv` lines of the README's list of examples."""
+    (shown,) = [block for block in blocks("sh") if "inv plan" in block]
+    return [line.split("  #")[0].strip() for line in shown.splitlines()]
+
+
+def test_every_line_works(project: Project) -> None:
+    """
+    The example lines of the README, typed one after another, all work.
+    """
+    project.write("setup.sh", SETUP)
+    project.write("train.py", TRAIN)
+    project.write("other.py", TRAIN)
+    (toml,) = [block for block in blocks("toml") if "setup.sh" in block]
+    project.write("onebox.toml", toml)
+
+    for line in lines():
+        done = project.inv(*shlex.split(line)[1:])
+        assert 0 == done.code, f"{line}\n{done.err}"
+    assert 8 == len(lines())
+    assert [] == project.boxes()
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_settings_are_valid(tmp_path: Path, text: str) -> None:
+    """
+    Every piece of onebox.toml in the README is accepted.
+    """
+    (tmp_path / "onebox.toml").write_text(text)
+
+    said = re.search(r'^provider = "(\w+)"', text, re.M)
+    assert (said[1] if said else "local") == load(tmp_path, {}, {}).provider
+
+
+def test_own_task_on_top(project: Project) -> None:
+    """
+    The README's tasks.py with a stage of one's own does what it says.
+    """
+    (text,) = [block for block in blocks("python") if "def train" in block]
+    project.write("tasks.py", text)
+    project.write("train.py", TRAIN)
+    project.write("onebox.toml", '[image]\nsetup = "setup.sh"\n')
+    project.write("setup.sh", SETUP)
+    done = project.inv("train", "--epochs=10", "--vm=large")
+
+    assert 0 == done.code, done.err
+    assert "--epochs=10" == project.read("results/model")
+    assert [] == project.boxes()
+
+
+def test_two_commands() -> None:
+    """
+    Set-up and main job, and set-up and tests, are one line each; CI runs the
+    second as it stands.
+    """
+    run, check = (block.strip() for block in blocks("sh")[:2])
+
+    assert run.endswith("&& .venv/bin/inv run") and "\n" not in run
+    assert check.endswith("&& .venv/bin/inv check") and "\n" not in check
+    assert "grep -E 'inv check$' README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_rehearsals_are_all_named() -> None:
+    """
+    The table of rehearsals has every option that there is.
+    """
+    options = {key.name for key in keys().values() if key.table == "local.rehearse"}
+
+    assert options
+    for name in options:
+        assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_documents_name_only_files_that_exist(name: str) -> None:
+    """
+    Each path that a document names in backticks exists; `*` stands for any name.
+    """
+    text = (ROOT / name).read_text("utf-8")
+    places = set(re.findall(r"`((?:onebox|tests|bench)/[\w./*]*)`", text))
+
+    assert len(places) > 5
+    for place in places:
+        assert any(ROOT.glob(place.rstrip("/"))), place

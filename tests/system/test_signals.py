@@ -1,0 +1,333 @@
+"""Real signals sent to real processes: what is raised, held back, or ends it all."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from onebox.signals import (
+    ONE_PRESS_SECONDS,
+    SIGNALS,
+    Interrupted,
+    signals_as_exceptions,
+    signals_delayed,
+)
+
+ROOT = Path(__file__).parents[2]
+HEAD = """\
+import os, signal, sys, threading, time
+from onebox.signals import ONE_PRESS_SECONDS, Interrupted
+from onebox.signals import signals_as_exceptions, signals_delayed
+def say(*words): print(*words, flush=True)
+def wait(): sys.stdin.readline()
+def later(): time.sleep(1.5 * ONE_PRESS_SECONDS)
+def me(number): os.kill(os.getpid(), number)
+"""
+
+
+class Line:
+    """A process whose body runs under `signals_as_exceptions`; it waits for us when "
+    "it says so."""
+
+    def __init__(self, code: str, *, ignoring: tuple[int, ...] = ()) -> None:
+        # What a test runner ignores must not be inherited: nor is what is said here.
+        before = {n: signal.getsignal(n) for n in SIGNALS}
+        for number in SIGNALS:
+            ignored = number in ignoring
+            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", HEAD + code],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def until(self, word: str) -> None:
+        """Wait until the process has said a word."""
+        assert self.process.stdout is not None
+        assert f"{word}\n" == self.process.stdout.readline()
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def go_on(self) -> None:
+        """Let the process go on from where it waits."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self) -> tuple[int, str, str]:
+        """Return the exit code, and what else was printed, on stdout and stderr."""
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+BODY = """\
+try:
+    with signals_as_exceptions(lambda: 'last words'):
+        try:
+            say('up'); wait()
+        finally:
+            say('cleaned up')
+except Interrupted as stop:
+    say(stop, stop.number)
+    sys.exit(stop.code)
+"""
+
+
+class TestFirst:
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    )
+    def test_is_raised(self, number: int, code: int) -> None:
+        """
+        Ctrl-C, TERM and HUP are one exception, and every `finally` is run.
+        """
+        line = Line(BODY)
+        line.until("up")
+        line.send(number)
+        name = signal.Signals(number).name
+
+        assert (code, f"cleaned up\n{name} {int(number)}\n", "") == line.end()
+
+    @pytest.mark.parametrize(
+        ("how", "number"),
+        [("INT", signal.SIGINT), ("TERM", signal.SIGTERM), ("HUP", signal.SIGHUP)],
+    )
+    def test_is_not_swallowed(self, how: str, number: int) -> None:
+        """
+        No `except Exception` on the way stops it.
+        """
+        line = Line(
+            "try:\n"
+            "    with signals_as_exceptions(str):\n"
+            f"        try: me(signal.SIG{how})\n"
+            "        except Exception: say('swallowed')\n"
+            "except Interrupted as stop: sys.exit(stop.code)\n"
+        )
+
+        assert (128 + number, "", "") == line.end()
+
+    def test_nohup(self) -> None:
+        """
+        A HUP that `nohup` ignores stays ignored; the others work.
+        """
+        line = Line(BODY, ignoring=(signal.SIGHUP,))
+        line.until("up")
+        line.send(signal.SIGHUP)
+        line.send(signal.SIGTERM)
+
+        assert (143, "cleaned up\nSIGTERM 15\n", "") == line.end()
+
+
+class TestHeld:
+    def test_delays(self) -> None:
+        """
+        A signal in a held part is raised at its end, not in it.
+        """
+        line = Line(
+            "try:\n"
+            "    with signals_as_exceptions(str):\n"
+            "        with signals_delayed():\n"
+            "            with signals_delayed():\n"
+            "                me(signal.SIGTERM); say('first half')\n"
+            "            say('second half')\n"
+            "        say('after')\n"
+            "except Interrupted as stop: sys.exit(stop.code)\n"
+        )
+
+        assert (143, "first half\nsecond half\n", "") == line.end()
+
+    def test_then_nothing_waits(self) -> None:
+        """
+        What was held back is raised once, and not by the next held part.
+        """
+        line = Line(
+            "with signals_as_exceptions(str):\n"
+            "    try:\n"
+            "        with signals_delayed(): me(signal.SIGINT)\n"
+            "    except Interrupted: say('raised')\n"
+            "    with signals_delayed(): say('again')\n"
+            "say('through')\n"
+        )
+
+        assert (0, "raised\nagain\nthrough\n", "") == line.end()
+
+    def test_second_is_not_held(self) -> None:
+        """
+        The second signal ends a held part, too: it may hang.
+        """
+        line = Line(
+            "with signals_as_exceptions(lambda: 'ob-1 is left'):\n"
+            "    with signals_delayed():\n"
+            "        me(signal.SIGINT); later(); me(signal.SIGINT); say('never')\n"
+        )
+
+        assert (130, "", "\nonebox: ob-1 is left\n") == line.end()
+
+    def test_other_threads(self) -> None:
+        """
+        A held part of another thread keeps nothing back from this one.
+        """
+        line = Line(
+            "def hold():\n"
+            "    with signals_delayed(): say('holding'); time.sleep(60)\n"
+            "thread = threading.Thread(target=hold, daemon=True); thread.start()\n"
+            "time.sleep(0.1)\n"
+            "try:\n"
+            "    with signals_as_exceptions(str): me(signal.SIGINT); say('late')\n"
+            "except Interrupted: say('raised')\n"
+        )
+
+        assert (0, "holding\nraised\n", "") == line.end()
+
+
+class TestSecond:
+    CLEANING = (
+        "try:\n"
+        "    with signals_as_exceptions({words}):\n"
+        "        try:\n"
+        "            say('up'); wait()\n"
+        "        finally:\n"
+        "            say('cleaning'); wait(); say('cleaned')\n"
+        "except Interrupted as stop: sys.exit(stop.code)\n"
+    )
+
+    @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+    def test_ends_at_once(self, second: int) -> None:
+        """
+        The second signal ends the process at once, with its last words.
+        """
+        line = Line(self.CLEANING.format(words="lambda: 'ob-1, $3.07/h, off at 18:40'"))
+        line.until("up")
+        line.send(signal.SIGINT)
+        line.until("cleaning")
+        time.sleep(1.5 * ONE_PRESS_SECONDS)
+        line.send(second)
+
+        said = "\nonebox: ob-1, $3.07/h, off at 18:40\n"
+        assert (128 + second, "", said) == line.end()
+
+    def test_one_wish_may_come_as_two(self) -> None:
+        """
+        HUP and TERM of one closed terminal are one wish: the clean-up goes on.
+        """
+        line = Line(self.CLEANING.format(words="str"))
+        line.until("up")
+        line.send(signal.SIGHUP)
+        line.until("cleaning")
+        line.send(signal.SIGTERM)
+        line.go_on()
+
+        assert (129, "cleaned\n", "") == line.end()
+
+    def test_words_fail(self) -> None:
+        """
+        It ends at once, too, when the last words cannot be found.
+        """
+        line = Line(self.CLEANING.format(words="lambda: 1 / 0"))
+        line.until("up")
+        line.send(signal.SIGINT)
+        line.until("cleaning")
+        time.sleep(1.5 * ONE_PRESS_SECONDS)
+        line.send(signal.SIGINT)
+
+        assert (130, "") == line.end()[:2]
+
+    def test_without_stderr(self, tmp_path: Path) -> None:
+        """
+        With stderr closed the last words are in no file of ours instead.
+        """
+        line = Line(
+            "os.close(2); sys.stderr = None\n"
+            f"f = open({str(tmp_path / 'journal')!r}, 'w')\n"
+            "assert f.fileno() == 2\n"
+            "with signals_as_exceptions(lambda: 'words'):\n"
+            "    with signals_delayed():\n"
+            "        me(signal.SIGINT); later(); me(signal.SIGINT)\n"
+        )
+
+        assert 130 == line.end()[0]
+        assert "" == (tmp_path / "journal").read_text()
+
+    def test_of_the_outer(self) -> None:
+        """
+        A chain within another leaves the outer one's last words when it has ended.
+        """
+        line = Line(
+            "with signals_as_exceptions(lambda: 'outer'):\n"
+            "    with signals_as_exceptions(lambda: 'inner'): pass\n"
+            "    with signals_delayed():\n"
+            "        me(signal.SIGINT); later(); me(signal.SIGINT)\n"
+        )
+
+        assert (130, "", "\nonebox: outer\n") == line.end()
+
+
+class TestAfterwards:
+    def test_handlers_are_restored(self) -> None:
+        """
+        Outside a chain every signal does again what it did before.
+        """
+        before = [signal.getsignal(number) for number in SIGNALS]
+        with signals_as_exceptions(str):
+            assert before != [signal.getsignal(number) for number in SIGNALS]
+        with pytest.raises(KeyError), signals_as_exceptions(str):
+            raise KeyError
+
+        assert before == [signal.getsignal(number) for number in SIGNALS]
+
+    def test_nested(self) -> None:
+        """
+        The end of an inner chain leaves the outer one's handlers.
+        """
+        with signals_as_exceptions(str):
+            outer = [signal.getsignal(number) for number in SIGNALS]
+            with signals_as_exceptions(str):
+                pass
+            assert outer == [signal.getsignal(number) for number in SIGNALS]
+
+    def test_counted_anew(self) -> None:
+        """
+        A signal that one chain has dealt with is not the first of the next.
+        """
+        for _ in range(3):
+            with pytest.raises(Interrupted), signals_as_exceptions(str):
+                signal.raise_signal(signal.SIGTERM)
+
+
+def test_in_a_thread() -> None:
+    """
+    In another thread, where Python allows no handlers, there are none; it works.
+    """
+    line = Line(
+        "def work():\n"
+        "    with signals_as_exceptions(str), signals_delayed(): say('worked')\n"
+        "thread = threading.Thread(target=work); thread.start(); thread.join()\n"
+        "say(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)\n"
+    )
+
+    assert (0, "worked\nTrue\n", "") == line.end()
+
+
+@pytest.mark.parametrize("part", [signals_delayed, lambda: signals_as_exceptions(str)])
+def test_errors_pass(part: Callable[[], object]) -> None:
+    """
+    What fails in such a part fails as it is.
+    """
+    with pytest.raises(KeyError, match="mine"), part():  # type: ignore[attr-defined]
+        raise KeyError("mine")
