@@ -1,4 +1,4 @@
-"""Compression by what the line can take, block by block."""
+"""Blocks are compressed if the connection is slower than the compression."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onebox.agent.files.compression import BUFFERED, Compressor, decompress
 TEXT = b"epoch 1/3 loss 0.41, and so on\n" * 8000
 
 
-class Line:
-    """A line of so many bytes a second, with a clock of its own."""
+class Connection:
+    """A connection with a fixed rate in bytes a second, and a clock of its own."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -22,20 +22,18 @@ class Line:
         self.sent: list[tuple[bytes, bytes]] = []
 
     def send(self, kind: bytes, payload: bytes) -> None:
-        """Take a frame, and the time that it takes."""
+        """Accept a frame, and advance the clock by the time that it takes."""
         self.sent.append((kind, payload))
         self.now += len(payload) / self.rate
 
     def clock(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
 def test_compressed_block_arrives_byte_for_byte() -> None:
-    """
-    What is compressed on the way arrives byte for byte, and is shorter.
-    """
-    line = Line(1e6)
+    """A compressed block arrives byte for byte, and is shorter on the way."""
+    line = Connection(1e6)
     Compressor(line.send, line.clock)(TEXT)
     kind, payload = line.sent[0]
 
@@ -46,9 +44,9 @@ def test_compressed_block_arrives_byte_for_byte() -> None:
 
 def test_incompressible_block_is_sent_as_it_is() -> None:
     """
-    Blocks that cannot be compressed go as they are, on the slowest line too.
+    A block that does not shrink is sent as it is, even over the slowest connection.
     """
-    line = Line(1e5)
+    line = Connection(1e5)
     squeeze = Compressor(line.send, line.clock)
     block = os.urandom(1 << 18)
     for _ in range(50):
@@ -61,10 +59,8 @@ def test_incompressible_block_is_sent_as_it_is() -> None:
 def test_only_a_slow_connection_gets_compressed_blocks(
     rate: float, kind: bytes
 ) -> None:
-    """
-    A slow line gets compressed blocks, a fast one plain ones, once it is known.
-    """
-    line = Line(rate)
+    """Once the rate is measured, only a slow connection gets compressed blocks."""
+    line = Connection(rate)
     squeeze = Compressor(line.send, line.clock)
     for _ in range(2 * BUFFERED // len(TEXT)):
         squeeze(os.urandom(len(TEXT)))
@@ -77,16 +73,12 @@ def test_only_a_slow_connection_gets_compressed_blocks(
     "packed", [b"", b"noise", zlib.compress(TEXT)[:-5], zlib.compress(TEXT) + b"more"]
 )
 def test_incomplete_compressed_frame_is_refused(packed: bytes) -> None:
-    """
-    A frame that is not one whole compressed block is refused.
-    """
+    """A frame that is not exactly one complete compressed block is refused."""
     with pytest.raises(Hostile):
         decompress(packed)
 
 
 def test_frame_that_decompresses_to_too_much_is_refused() -> None:
-    """
-    A small frame cannot become more than a frame may be.
-    """
+    """A small frame may not decompress to more than a frame may hold."""
     with pytest.raises(Hostile):
         decompress(zlib.compress(bytes(1 << 27)))

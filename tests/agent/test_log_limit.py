@@ -25,9 +25,7 @@ PRINT = (
 
 
 def pieces(box: AgentBox, job: str, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """
-    Follow a job to its end; yield the existing parts of its log with their offsets.
-    """
+    """Follow a job to its end; yield the parts of its log with their offsets."""
     with box.connect() as link:
         link.begin("follow", job=job, offset=offset)
         for kind, payload in link.frames():

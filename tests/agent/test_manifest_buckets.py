@@ -1,4 +1,4 @@
-"""Two manifests are compared part by part, and only what differs travels."""
+"""Two manifests are compared bucket by bucket, and only differing buckets are sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COUNT = 10_000
 
 
 def entries(count: int) -> list[Entry]:
-    """Return a manifest of so many files."""
+    """Return a manifest with this number of files."""
     return [
         Entry(b"d/%06d" % at, "f", 0o644, at, at, b"", bytes(32)) for at in range(count)
     ]
@@ -29,8 +29,8 @@ def test_equal_manifests_have_no_differing_bucket() -> None:
 
     assert [] == manifest_buckets.differing(mine, manifest_buckets.hashes(mine)[0])
     assert [] == manifest_buckets.differing(mine, manifest_buckets.hashes(later)[0])
-    told = manifest_buckets.hashes(later, times=True)[0]
-    assert list(range(256)) == manifest_buckets.differing(mine, told, times=True)
+    sent_hashes = manifest_buckets.hashes(later, times=True)[0]
+    assert list(range(256)) == manifest_buckets.differing(mine, sent_hashes, times=True)
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 1000, COUNT])
@@ -46,11 +46,11 @@ def test_merge_of_differing_buckets_gives_the_other_manifest(count: int) -> None
         for entry in theirs
     ]
     theirs = sorted([*theirs, Entry(b"new", "l", 0o777, target=b"d")])
-    told = manifest_buckets.hashes(mine)[0]
-    others = manifest_buckets.differing(theirs, told)
-    fresh = manifest_buckets.within(theirs, others, told)
+    sent_hashes = manifest_buckets.hashes(mine)[0]
+    others = manifest_buckets.differing(theirs, sent_hashes)
+    fresh = manifest_buckets.within(theirs, others, sent_hashes)
 
-    assert theirs == manifest_buckets.merged(mine, fresh, others, told)
+    assert theirs == manifest_buckets.merged(mine, fresh, others, sent_hashes)
     if count == COUNT:
         assert len(fresh) < COUNT / 3
 
@@ -61,10 +61,10 @@ def test_bucket_with_an_unknown_hash_is_never_equal() -> None:
     """
     mine = entries(COUNT)
     mine[7] = mine[7]._replace(sha=None)
-    told = manifest_buckets.hashes(mine)[0]
+    sent_hashes = manifest_buckets.hashes(mine)[0]
 
-    (part,) = manifest_buckets.differing(mine, told)
-    assert mine[7] in manifest_buckets.within(mine, [part], told)
+    (part,) = manifest_buckets.differing(mine, sent_hashes)
+    assert mine[7] in manifest_buckets.within(mine, [part], sent_hashes)
 
 
 @pytest.mark.parametrize("field", ["kind", "mode", "size", "target", "sha"])
@@ -81,18 +81,18 @@ def test_any_difference_of_an_entry_changes_its_bucket_only(field: str) -> None:
         "sha": b"1" * 32,
     }
     theirs = [mine[0]._replace(**{field: other[field]}), *mine[1:]]
-    told = manifest_buckets.hashes(mine)[0]
-    (part,) = manifest_buckets.differing(theirs, told)
+    sent_hashes = manifest_buckets.hashes(mine)[0]
+    (part,) = manifest_buckets.differing(theirs, sent_hashes)
 
-    assert theirs[0] in manifest_buckets.within(theirs, [part], told)
+    assert theirs[0] in manifest_buckets.within(theirs, [part], sent_hashes)
     assert manifest.digest(theirs) != manifest.digest(mine)
 
 
-@pytest.mark.parametrize("told", [b"", b"x" * 15, b"x" * 17, b"x" * 257 * 16])
-def test_invalid_bucket_hashes_are_detected(told: bytes) -> None:
+@pytest.mark.parametrize("sent_hashes", [b"", b"x" * 15, b"x" * 17, b"x" * 257 * 16])
+def test_invalid_bucket_hashes_are_detected(sent_hashes: bytes) -> None:
     """
     Bytes that cannot be bucket hashes are detected.
     """
-    assert not manifest_buckets.are_valid(told)
+    assert not manifest_buckets.are_valid(sent_hashes)
     assert manifest_buckets.are_valid(manifest_buckets.hashes([])[0])
     assert manifest_buckets.are_valid(manifest_buckets.hashes(entries(COUNT))[0])

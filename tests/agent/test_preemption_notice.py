@@ -24,7 +24,7 @@ PREEMPTED = "/computeMetadata/v1/instance/preempted"
 
 @dataclass
 class Service:
-    """A metadata service that is as strict as the clouds' own."""
+    """A metadata service that checks requests as strictly as the clouds do."""
 
     address: tuple[str, int] = ("", 0)
     says: dict[str, str] = field(default_factory=dict)
@@ -71,13 +71,13 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Query often: the real pauses are made for minutes of notice."""
+def query_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Query often: the real intervals are meant for minutes of notice."""
     asking = {kind: (ask, 0.05) for kind, (ask, _) in preemption_notice.QUERIES.items()}
     monkeypatch.setattr(preemption_notice, "QUERIES", asking)
 
 
-def listening(agent_box: AgentBox, kind: str, address: tuple[str, int]) -> Path:
+def start_polling(agent_box: AgentBox, kind: str, address: tuple[str, int]) -> Path:
     """Start the polling; return the path of the notice file."""
     agent_box.describe(notice=kind)
     preemption_notice.listen(Box.load(str(agent_box.root)), address)
@@ -90,7 +90,7 @@ def test_ec2_announces_the_moment_of_a_preemption(
     """
     EC2's announcement, requested with a token, contains the moment of the preemption.
     """
-    notice = listening(agent_box, "ec2", service.address)
+    notice = start_polling(agent_box, "ec2", service.address)
     until(lambda: len(service.asked) >= 3)
     assert set(service.asked) == {ACTION}
     assert not notice.exists()
@@ -108,7 +108,7 @@ def test_gce_announces_a_preemption_within_30_seconds(
     Google announces only that a preemption has begun: at most 30 seconds are left.
     """
     service.says[PREEMPTED] = "FALSE"
-    notice = listening(agent_box, "gce", service.address)
+    notice = start_polling(agent_box, "gce", service.address)
     until(lambda: len(service.asked) >= 3)
     assert not notice.exists()
     service.says[PREEMPTED] = "TRUE"
@@ -119,7 +119,7 @@ def test_gce_announces_a_preemption_within_30_seconds(
 def test_an_invalid_answer_is_no_notice(agent_box: AgentBox, service: Service) -> None:
     """An invalid answer is ignored, and the query is repeated until one is valid."""
     service.says[ACTION] = "<html>"
-    notice = listening(agent_box, "ec2", service.address)
+    notice = start_polling(agent_box, "ec2", service.address)
     until(lambda: len(service.asked) >= 2)
     service.says[ACTION] = '["list"]'
     time.sleep(0.2)
@@ -131,7 +131,7 @@ def test_an_invalid_answer_is_no_notice(agent_box: AgentBox, service: Service) -
 def test_no_thread_runs_without_a_metadata_service(agent_box: AgentBox) -> None:
     """On a box without such a cloud no thread is started."""
     before = set(threading.enumerate())
-    listening(agent_box, "", ("127.0.0.1", 9))
+    start_polling(agent_box, "", ("127.0.0.1", 9))
     assert not set(threading.enumerate()) - before
 
 
@@ -150,7 +150,7 @@ def test_a_hanging_service_delays_nothing(
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         caller = threading.Thread(
-            target=listening,
+            target=start_polling,
             args=(agent_box, "ec2", silent.getsockname()),
             daemon=True,
         )

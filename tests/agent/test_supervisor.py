@@ -221,14 +221,18 @@ def test_random_kills_never_cause_a_false_record(agent_box: AgentBox) -> None:
     chance = random.Random(seed)
     with agent_box.connect() as link:
         for number in range(KILLS):
-            shot(link, agent_box, f"j{number}", chance, f"seed {seed}, job {number}")
+            kill_something(
+                link, agent_box, f"j{number}", chance, f"seed {seed}, job {number}"
+            )
     assert agent_box.strays() == []
 
 
-def shot(
+def kill_something(
     link: AgentChannel, box: AgentBox, job: str, chance: random.Random, label: str
 ) -> None:
-    """Start a job that would exit with 3, kill something, and check the end."""
+    """
+    Start a job that would exit with 3, kill a process, and check how the job ended.
+    """
     victims = chance.choice([["job"], ["supervisor"], ["job", "supervisor"]])
     link.request("start", job=job, shell="echo $$ > $ONEBOX_JOB; sleep 0.1; exit 3")
     pids = {"supervisor": supervisor(box, job)}

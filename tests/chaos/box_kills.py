@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.agent.test_supervisor import shot
+from tests.agent.test_supervisor import kill_something
 from tests.chaos.world import Outcome, World, raw, world
 from tests.conftest import Done
 from tests.fakes.agent_box import AgentBox, kill, until
@@ -23,7 +23,9 @@ def shots(chance: random.Random, count: int) -> Iterator[Outcome]:
                 for number in range(count):
                     lost = ""
                     try:
-                        shot(link, box, f"j{number}", chance, f"shot {number}")
+                        kill_something(
+                            link, box, f"j{number}", chance, f"shot {number}"
+                        )
                     except AssertionError as error:
                         lost = str(error)
                     verdict = "lost" if lost else "survived"

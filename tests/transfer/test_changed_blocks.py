@@ -1,4 +1,4 @@
-"""Of a big file that has changed, only what has changed travels."""
+"""If a big file has changed, only its changed blocks are sent."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 def quiet(*numbers: int) -> None:
-    """MoveToStaging progress and say nothing."""
+    """Accept progress and print nothing."""
 
 
-def write(path: Path, data: bytes, mtime: int) -> None:
-    """Write a file that has not just been written."""
+def write_old(path: Path, data: bytes, mtime: int) -> None:
+    """Write a file that was last changed long ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     os.utime(path, (mtime, mtime))
@@ -58,13 +58,14 @@ def test_push_of_a_changed_big_file_sends_the_blocks_that_differ(
     agent_box: AgentBox, tmp_path: Path, change: str
 ) -> None:
     """
-    A push of a changed file sends the blocks that differ, and all arrives.
+    A push of a changed big file sends only differing blocks, and the result is
+    equal.
     """
     link = agent_box.connect()
     old = os.urandom(SIZE)
     new = CHANGES[change](old)
     for data, mtime in ((old, 1_000_000_001), (new, 1_000_000_777)):
-        write(tmp_path / "big", data, mtime)
+        write_old(tmp_path / "big", data, mtime)
         done = push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
 
     assert new == (agent_box.work / "big").read_bytes()
@@ -77,13 +78,14 @@ def test_fetch_of_a_changed_big_file_brings_the_blocks_that_differ(
     agent_box: AgentBox, tmp_path: Path, change: str
 ) -> None:
     """
-    A fetch of a changed file brings the blocks that differ, and all arrives.
+    A fetch of a changed big file gets only differing blocks, and the result is
+    equal.
     """
     link = agent_box.connect()
     old = os.urandom(SIZE)
     new = CHANGES[change](old)
     for data, mtime in ((old, 1_000_000_001), (new, 1_000_000_777)):
-        write(agent_box.work / "big", data, mtime)
+        write_old(agent_box.work / "big", data, mtime)
         before = link.moved
         fetch_outputs.fetch(
             link, ["big"], tmp_path / "here", tmp_path / "memory", quiet
@@ -93,10 +95,10 @@ def test_fetch_of_a_changed_big_file_brings_the_blocks_that_differ(
     assert link.moved - before < 2 * MIB
 
 
-def test_holes_stay_holes(agent_box: AgentBox, tmp_path: Path) -> None:
-    """
-    A sparse file that has changed takes no more room than it did.
-    """
+def test_changed_sparse_file_keeps_its_holes(
+    agent_box: AgentBox, tmp_path: Path
+) -> None:
+    """A sparse file uses no more disk space after a change than before."""
     link = agent_box.connect()
     for mtime in (1_000_000_001, 1_000_000_777):
         with (tmp_path / "big").open("wb") as file:
@@ -113,12 +115,10 @@ def test_holes_stay_holes(agent_box: AgentBox, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "size", [0, 5, block_hashes.BIG, block_hashes.BIG + 1, SIZE, SIZE + 5]
 )
-def test_threads_and_pieces_give_the_same_hash(tmp_path: Path, size: int) -> None:
-    """
-    A file has one hash, whether it is read by threads or comes in pieces.
-    """
+def test_hash_is_the_same_for_threads_and_for_pieces(tmp_path: Path, size: int) -> None:
+    """A file has one hash, whether threads read it or it arrives in pieces."""
     data = os.urandom(size)
-    write(tmp_path / "file", data, 1_000_000_001)
+    write_old(tmp_path / "file", data, 1_000_000_001)
     found = hash_file(os.fsencode(tmp_path / "file"))
     whole = block_hashes.HashSum(size)
     for at in range(0, size, 300_007):
@@ -129,9 +129,7 @@ def test_threads_and_pieces_give_the_same_hash(tmp_path: Path, size: int) -> Non
 
 
 def test_sender_cannot_use_blocks_that_were_not_offered(tmp_path: Path) -> None:
-    """
-    A sender cannot refer to blocks that the receiver did not offer.
-    """
+    """A sender cannot refer to blocks that the receiver did not offer."""
     (tmp_path / "big").write_bytes(bytes(SIZE))
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer = Offer(Entry(b"big", "f", 0o644, SIZE))
@@ -154,24 +152,22 @@ def test_new_version_is_refused_if_the_previous_one_has_changed(
     If the previous version has changed since the offer, the new one is refused.
     """
     old = tmp_path / "big"
-    write(old, os.urandom(SIZE), 1_000_000_001)
+    write_old(old, os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer, sha = offered(receiver, tmp_path)
+    offer, sha = offer_previous_version(receiver, tmp_path)
     old.write_bytes(new)
-    landed = pour(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha)
+    landed = receive(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha)
 
     assert ([b"big"], []) == (receiver.bad, landed)
 
 
 def test_unchanged_blocks_are_not_read_again(tmp_path: Path) -> None:
-    """
-    Unchanged blocks come from the previous version, by their known hashes.
-    """
+    """Unchanged blocks are taken from the previous version by their stored hashes."""
     old = tmp_path / "big"
-    write(old, os.urandom(SIZE), 1_000_000_001)
+    write_old(old, os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer, sha = offered(receiver, tmp_path)
-    landed = pour(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha)
+    offer, sha = offer_previous_version(receiver, tmp_path)
+    landed = receive(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha)
 
     assert ([], offer.blocks) == (receiver.bad, landed[0].blocks)
     name = landed[0].name
@@ -189,25 +185,23 @@ def test_unchanged_ranges_must_be_whole_blocks(
     """
     A sender may refer only to whole blocks, which have a hash.
     """
-    write(tmp_path / "big", os.urandom(SIZE + 5), 1_000_000_001)
+    write_old(tmp_path / "big", os.urandom(SIZE + 5), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer, sha = offered(receiver, tmp_path)
+    offer, sha = offer_previous_version(receiver, tmp_path)
     offer = offer._replace(entry=offer.entry._replace(size=SIZE + 3 * MIB))
 
     with pytest.raises(Hostile):
-        pour(receiver, offer, SEGMENT.pack(begin, UNCHANGED | length), sha)
+        receive(receiver, offer, SEGMENT.pack(begin, UNCHANGED | length), sha)
 
 
 def test_push_changes_a_big_file_in_place(agent_box: AgentBox, tmp_path: Path) -> None:
-    """
-    A push takes no room for a second copy, and leaves nothing beside the file.
-    """
+    """A push needs no space for a second copy, and leaves no other file beside it."""
     link = agent_box.connect()
     there = agent_box.work / "big"
     old = os.urandom(SIZE)
     inodes = []
     for data, mtime in ((old, 1_000_000_001), (CHANGES["middle"](old), 1_000_000_777)):
-        write(tmp_path / "big", data, mtime)
+        write_old(tmp_path / "big", data, mtime)
         push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
         inodes.append(there.stat().st_ino)
 
@@ -219,16 +213,14 @@ def test_push_changes_a_big_file_in_place(agent_box: AgentBox, tmp_path: Path) -
 def test_file_with_another_hard_link_is_copied_not_changed(
     agent_box: AgentBox, tmp_path: Path
 ) -> None:
-    """
-    A hard link that the job made to its input keeps the old contents.
-    """
+    """A hard link that the job made to its input keeps the old contents."""
     link = agent_box.connect()
     old = os.urandom(SIZE)
     new = CHANGES["middle"](old)
-    write(tmp_path / "big", old, 1_000_000_001)
+    write_old(tmp_path / "big", old, 1_000_000_001)
     push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
     (agent_box.work / "kept").hardlink_to(agent_box.work / "big")
-    write(tmp_path / "big", new, 1_000_000_777)
+    write_old(tmp_path / "big", new, 1_000_000_777)
     push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
 
     assert old == (agent_box.work / "kept").read_bytes()
@@ -239,16 +231,14 @@ def test_file_with_another_hard_link_is_copied_not_changed(
 def test_file_of_another_user_is_replaced_not_changed(
     agent_box: AgentBox, tmp_path: Path
 ) -> None:
-    """
-    A file whose mode and times are not ours to set is replaced, not changed.
-    """
+    """A file whose mode and times we may not set is replaced, not changed in place."""
     link = agent_box.connect()
     there = agent_box.work / "big"
     old = os.urandom(SIZE)
-    write(tmp_path / "big", old, 1_000_000_001)
+    write_old(tmp_path / "big", old, 1_000_000_001)
     push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
     os.chown(there, 4711, 4711)
-    write(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
+    write_old(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
     push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
 
     assert there.read_bytes() == (tmp_path / "big").read_bytes()
@@ -256,52 +246,48 @@ def test_file_of_another_user_is_replaced_not_changed(
 
 
 def test_file_stays_if_its_new_version_cannot_be_sent(tmp_path: Path) -> None:
-    """
-    The file in its place is replaced only by a complete new version.
-    """
-    write(tmp_path / "big", os.urandom(SIZE), 1_000_000_001)
+    """Only a complete new version replaces a file."""
+    write_old(tmp_path / "big", os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer, _ = offered(receiver, tmp_path)
-    take = taker(receiver, tmp_path)
+    offer, _ = offer_previous_version(receiver, tmp_path)
+    take = move_to_staging_from(receiver, tmp_path)
 
-    assert [] == pour(receiver, offer, b"", bytes(32), take=take)
+    assert [] == receive(receiver, offer, b"", bytes(32), take=take)
     assert [b"big"] == receiver.bad
     assert (tmp_path / "big").exists()
 
 
 def test_file_that_is_replaced_while_it_is_moved_is_refused(tmp_path: Path) -> None:
-    """
-    A file that replaces the offered one at the last moment is not used.
-    """
+    """A file that replaces the offered one at the last moment is not used."""
     old = os.urandom(SIZE)
-    write(tmp_path / "big", old, 1_000_000_001)
+    write_old(tmp_path / "big", old, 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer, sha = offered(receiver, tmp_path)
-    taking = taker(receiver, tmp_path)
+    offer, sha = offer_previous_version(receiver, tmp_path)
+    taking = move_to_staging_from(receiver, tmp_path)
 
     def take(path: bytes, name: bytes) -> None:
-        write(tmp_path / "other", os.urandom(SIZE), 1_000_000_001)
+        write_old(tmp_path / "other", os.urandom(SIZE), 1_000_000_001)
         (tmp_path / "other").replace(tmp_path / "big")
         taking(path, name)
 
-    assert [] == pour(
+    assert [] == receive(
         receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha, take=take
     )
     assert [b"big"] == receiver.bad
 
 
 def test_offered_blocks_are_those_of_the_file_that_is_opened(tmp_path: Path) -> None:
-    """
-    The blocks that were offered are those of the file that is opened for them.
-    """
+    """The offered blocks are those of the file that is opened to apply them."""
     old = os.urandom(SIZE)
-    write(tmp_path / "big", old, 1_000_000_001)
+    write_old(tmp_path / "big", old, 1_000_000_001)
     left = tmp_path / "staging" / os.fsdecode(changing_name(b"big"))
-    write(left, os.urandom(SIZE), 1_000_000_001)
+    write_old(left, os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer, sha = offered(receiver, tmp_path)
-    take = taker(receiver, tmp_path)
-    (landed,) = pour(receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha, take=take)
+    offer, sha = offer_previous_version(receiver, tmp_path)
+    take = move_to_staging_from(receiver, tmp_path)
+    (landed,) = receive(
+        receiver, offer, SEGMENT.pack(0, UNCHANGED | SIZE), sha, take=take
+    )
 
     assert landed.name is not None
     assert old == (tmp_path / "staging" / os.fsdecode(landed.name)).read_bytes()
@@ -311,12 +297,10 @@ def test_offered_blocks_are_those_of_the_file_that_is_opened(tmp_path: Path) -> 
 def test_interrupted_file_with_a_read_only_mode_is_continued(
     tmp_path: Path, mode: int
 ) -> None:
-    """
-    A file that was interrupted after its mode was set can be opened.
-    """
+    """A transfer that was interrupted after it set a read-only mode can continue."""
     new = os.urandom(SIZE)
     left = tmp_path / "staging" / os.fsdecode(changing_name(b"big"))
-    write(left, new, 1_000_000_001)
+    write_old(left, new, 1_000_000_001)
     left.chmod(mode)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     offer = receiver.offer(Entry(b"big", "f", 0o644, SIZE))
@@ -328,10 +312,11 @@ def test_interrupted_file_with_a_read_only_mode_is_continued(
 
 def test_change_in_place_needs_only_the_growth_on_the_disk(tmp_path: Path) -> None:
     """
-    A change in place needs the growth of the file; a copy needs its size.
+    A change in place needs only the growth of the file; a copy needs its whole
+    size.
     """
     for name in ("alone", "twice"):
-        write(tmp_path / name, os.urandom(SIZE), 1_000_000_001)
+        write_old(tmp_path / name, os.urandom(SIZE), 1_000_000_001)
     (tmp_path / "twin").hardlink_to(tmp_path / "twice")
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
     index = Index()
@@ -350,16 +335,21 @@ def test_change_in_place_needs_only_the_growth_on_the_disk(tmp_path: Path) -> No
 def test_interrupted_change_continues_and_is_never_visible(
     tmp_path: Path, first: int
 ) -> None:
-    """
-    A half changed file is never in its place; no block is sent twice.
-    """
+    """A half changed file is never at its path, and no block is sent twice."""
     old, new = os.urandom(SIZE), os.urandom(SIZE)
-    write(tmp_path / "big", old, 1_000_000_001)
+    write_old(tmp_path / "big", old, 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer, _ = offered(receiver, tmp_path)
+    offer, _ = offer_previous_version(receiver, tmp_path)
     begun = SEGMENT.pack(0, first) + new[:first]
     with pytest.raises(ConnectionResetError):
-        pour(receiver, offer, begun, b"", take=taker(receiver, tmp_path), cut=True)
+        receive(
+            receiver,
+            offer,
+            begun,
+            b"",
+            take=move_to_staging_from(receiver, tmp_path),
+            cut=True,
+        )
 
     assert not (tmp_path / "big").exists()
     again = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
@@ -370,7 +360,7 @@ def test_interrupted_change_continues_and_is_never_visible(
     segments += SEGMENT.pack(first, len(rest)) + rest if rest else b""
     whole = block_hashes.HashSum(SIZE)
     whole.update(new)
-    (landed,) = pour(again, offer, segments, whole.digest())
+    (landed,) = receive(again, offer, segments, whole.digest())
     assert landed.name is not None
     assert new == (tmp_path / "staging" / os.fsdecode(landed.name)).read_bytes()
 
@@ -379,9 +369,7 @@ def test_interrupted_change_continues_and_is_never_visible(
 def test_push_makes_files_equal_after_any_history(
     agent_box: AgentBox, tmp_path: Path, seed: int
 ) -> None:
-    """
-    After any changes and broken transfers, a complete push makes both ends equal.
-    """
+    """After any changes and broken transfers, a complete push makes both ends equal."""
     chance = random.Random(seed)
     here, there = tmp_path / "big", agent_box.work / "big"
     incoming = agent_box.root / "files" / "incoming"
@@ -398,13 +386,13 @@ def test_push_makes_files_equal_after_any_history(
                 chance.randbytes(block_hashes.BIG + chance.choice([0, 1, MIB])),
             ]
         )
-        write(here, data, 1_000_000_001 + step)
+        write_old(here, data, 1_000_000_001 + step)
         if there.exists() and chance.random() < 0.3:
             there.write_bytes(chance.randbytes(chance.choice([5, SIZE])))
         link = agent_box.connect()
         if chance.random() < 0.5:
             over = threading.Event()
-            cut = threading.Thread(target=kill_amid, args=(link, incoming, over))
+            cut = threading.Thread(target=kill_during_push, args=(link, incoming, over))
             cut.start()
             with contextlib.suppress(ConnectionLost):
                 push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
@@ -421,19 +409,17 @@ def test_push_makes_files_equal_after_any_history(
 def test_file_that_changes_while_it_is_sent_keeps_its_received_blocks(
     agent_box: AgentBox, tmp_path: Path
 ) -> None:
-    """
-    A file that changes while it is sent is not sent anew as a whole.
-    """
+    """A file that changes while it is sent is not sent again as a whole."""
     link = agent_box.connect()
     old = os.urandom(SIZE)
-    write(tmp_path / "big", old, 1_000_000_001)
+    write_old(tmp_path / "big", old, 1_000_000_001)
     push_files.push(link, tmp_path, [b"big"], tmp_path / "index", quiet)
-    write(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
+    write_old(tmp_path / "big", CHANGES["middle"](old), 1_000_000_777)
     writes = iter(range(1))
 
     def meanwhile(*numbers: int) -> None:
         for _ in writes:
-            write(tmp_path / "big", CHANGES["last byte"](old), 1_000_000_888)
+            write_old(tmp_path / "big", CHANGES["last byte"](old), 1_000_000_888)
 
     done = push_files.push(link, tmp_path, [b"big"], tmp_path / "index", meanwhile)
 
@@ -443,25 +429,23 @@ def test_file_that_changes_while_it_is_sent_keeps_its_received_blocks(
 
 @pytest.mark.parametrize("hole", ["inside", "at the end"])
 def test_gap_in_a_file_changed_in_place_is_no_hole(tmp_path: Path, hole: str) -> None:
-    """
-    A gap in a file that is changed in place does not stand for zeros.
-    """
-    write(tmp_path / "big", os.urandom(SIZE), 1_000_000_001)
+    """A gap in a file that is changed in place does not count as zeros."""
+    write_old(tmp_path / "big", os.urandom(SIZE), 1_000_000_001)
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer, _ = offered(receiver, tmp_path)
+    offer, _ = offer_previous_version(receiver, tmp_path)
     data = os.urandom(MIB)
     at = SIZE - MIB if hole == "inside" else 0
     whole = block_hashes.HashSum(SIZE)
     whole.update(data.rjust(SIZE, b"\0") if at else data.ljust(SIZE, b"\0"))
     segments = SEGMENT.pack(at, MIB) + data
-    take = taker(receiver, tmp_path)
+    take = move_to_staging_from(receiver, tmp_path)
 
-    assert [] == pour(receiver, offer, segments, whole.digest(), take=take)
+    assert [] == receive(receiver, offer, segments, whole.digest(), take=take)
     assert [b"big"] == receiver.bad
 
 
-def kill_amid(link: AgentChannel, incoming: Path, over: threading.Event) -> None:
-    """Kill the agent once something is in its staging directory."""
+def kill_during_push(link: AgentChannel, incoming: Path, over: threading.Event) -> None:
+    """Kill the agent as soon as its staging directory has a file."""
     while not over.is_set():
         if any(incoming.glob("*")):
             link.process.kill()
@@ -476,8 +460,8 @@ def blocks_of(data: bytes) -> bytes:
     return whole.blocks
 
 
-def taker(receiver: Receiver, folder: Path) -> MoveToStaging:
-    """Return what takes a file in a folder out of its place."""
+def move_to_staging_from(receiver: Receiver, folder: Path) -> MoveToStaging:
+    """Return the function that moves a file of this folder to staging."""
 
     def take(path: bytes, name: bytes) -> None:
         os.rename(os.fsencode(folder / os.fsdecode(path)), name, dst_dir_fd=receiver.fd)
@@ -485,8 +469,8 @@ def taker(receiver: Receiver, folder: Path) -> MoveToStaging:
     return take
 
 
-def offered(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
-    """Return the offer of the file "big" as an older version, and its hash."""
+def offer_previous_version(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
+    """Return the offer of the file "big" as the previous version, and its hash."""
     index = Index()
     entry = scan(os.fsencode(folder), [b"big"], index, hashing=True).entries[0]
     offer = receiver.with_blocks(Offer(entry._replace(sha=None)), index)
@@ -495,7 +479,7 @@ def offered(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
     return offer, entry.sha
 
 
-def pour(
+def receive(
     receiver: Receiver,
     offer: Offer,
     segments: bytes,
@@ -504,7 +488,7 @@ def pour(
     take: MoveToStaging | None = None,
     cut: bool = False,
 ) -> list[Landed]:
-    """Have the receiver take in one record, or its begin; return what has landed."""
+    """Pass one record, or its beginning, to a receiver; return the completed files."""
     path = offer.entry.path
     record = record_head(path, 0) + segments
     frames = [(b"D", record if cut else record + END.pack(0, 0, b"+", sha))]

@@ -1,4 +1,4 @@
-"""What a job creates or changes outside its outputs is found by content."""
+"""Files that a job creates or changes outside its outputs are found by content."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import pytest
 
 from onebox.transfer.remote_manifest import ChangesOutside, request_manifest
 from tests.fakes.agent_box import AgentBox
-from tests.transfer.test_push_and_fetch import Project, age
+from tests.transfer.test_push_and_fetch import SyncedProject, make_old
 
 
 @pytest.fixture
-def project(tmp_path: Path, agent_box: AgentBox) -> Project:
+def project(tmp_path: Path, agent_box: AgentBox) -> SyncedProject:
     """A project with two pushed files, and its box."""
-    made = Project(tmp_path, agent_box)
-    age(made.write("model.json", b"untrained"))
-    age(made.write("data/x", b"input"))
+    made = SyncedProject(tmp_path, agent_box)
+    make_old(made.write("model.json", b"untrained"))
+    make_old(made.write("data/x", b"input"))
     made.push()
     return made
 
 
-def left(
-    project: Project, *roots: str, beyond: str = "always"
+def changes_outside(
+    project: SyncedProject, *roots: str, beyond: str = "always"
 ) -> ChangesOutside | None:
-    """Return what the box has outside of the outputs."""
+    """Return the changes on the box outside of the outputs."""
     with project.box.connect() as link:
         asked = roots or ("out",)
         return request_manifest(
@@ -34,8 +34,8 @@ def left(
 
 
 @pytest.mark.parametrize("how", ["longer", "as long", "link", "touched", "gone"])
-def test_pushed_files_are_compared_by_content(project: Project, how: str) -> None:
-    """Size, contents or kind tell; times do not, and a removed file is no result."""
+def test_pushed_files_are_compared_by_content(project: SyncedProject, how: str) -> None:
+    """Size, content and kind count; times do not, and a removed file is no result."""
     model = project.box.work / "model.json"
     before = model.stat()
     if how == "longer":
@@ -49,7 +49,7 @@ def test_pushed_files_are_compared_by_content(project: Project, how: str) -> Non
         model.unlink()
     if how == "link":
         model.symlink_to("data/x")
-    found = left(project)
+    found = changes_outside(project)
 
     if how in ("touched", "gone"):
         assert found is None
@@ -58,36 +58,36 @@ def test_pushed_files_are_compared_by_content(project: Project, how: str) -> Non
 
 
 @pytest.mark.parametrize("name", [".RData", ".ckpt/9", "runs/.best", ".model.pt"])
-def test_hidden_files_are_results_too(project: Project, name: str) -> None:
-    """A name that begins with a dot makes a new file no less of a result."""
+def test_new_hidden_file_is_a_result(project: SyncedProject, name: str) -> None:
+    """A new file whose name begins with a dot is a result."""
     project.job(name)
 
-    assert left(project) == ChangesOutside(1, [name.encode()], without_outputs=True)
+    assert changes_outside(project) == ChangesOutside(
+        1, [name.encode()], without_outputs=True
+    )
 
 
 @pytest.mark.parametrize(
     "name",
     [".cache/x", ".pytest_cache/x", "a/__pycache__/x.pyc", ".ipynb_checkpoints/x"],
 )
-def test_what_tools_keep_for_themselves_is_no_result(
-    project: Project, name: str
-) -> None:
-    """Caches and the like hold no box."""
+def test_caches_of_tools_are_no_results(project: SyncedProject, name: str) -> None:
+    """Caches and the like are not reported."""
     project.job(name)
 
-    assert left(project) is None
+    assert changes_outside(project) is None
 
 
-def test_what_is_here_now_does_not_count(project: Project) -> None:
-    """Files that were pushed stay the user's when they are gone or changed here."""
+def test_local_changes_after_the_push_are_no_results(project: SyncedProject) -> None:
+    """A pushed file that was removed or changed here is not a result of the job."""
     project.write("model.json", b"edited since")
     (project.root / "data/x").unlink()
 
-    assert left(project) is None
+    assert changes_outside(project) is None
 
 
-def test_targets_of_links_in_the_outputs_are_not_left(project: Project) -> None:
-    """What comes through a link is a result that has come."""
+def test_targets_of_output_links_are_not_reported(project: SyncedProject) -> None:
+    """A file that is fetched through a link is not reported as left on the box."""
     project.job("ckpt/a", b"result")
     project.job("ckpt/b")
     project.job("model.json", b"trained")
@@ -95,41 +95,50 @@ def test_targets_of_links_in_the_outputs_are_not_left(project: Project) -> None:
     (project.box.work / "out" / "a").symlink_to("../ckpt/a")
     (project.box.work / "out" / "model").symlink_to("../model.json")
 
-    assert left(project) == ChangesOutside(1, [b"ckpt/b"], without_outputs=False)
+    assert changes_outside(project) == ChangesOutside(
+        1, [b"ckpt/b"], without_outputs=False
+    )
     (project.box.work / "out" / "all").symlink_to("../ckpt")
-    assert left(project) is None
+    assert changes_outside(project) is None
 
 
-def test_pushed_files_in_an_output_folder_are_no_result(project: Project) -> None:
-    """A folder that is input and output holds nothing new until the job changes it."""
+def test_pushed_files_in_an_output_folder_are_no_result(project: SyncedProject) -> None:
+    """A pushed output folder holds no result until the job changes it."""
     project.job("new")
 
-    assert left(project, "data") == ChangesOutside(1, [b"new"], without_outputs=True)
+    assert changes_outside(project, "data") == ChangesOutside(
+        1, [b"new"], without_outputs=True
+    )
     project.job("data/x", b"INPUT")
-    assert left(project, "data") == ChangesOutside(1, [b"new"], without_outputs=False)
-    assert left(project, "data", beyond="if-empty") is None
-    assert left(project, "data", "new") is None
+    assert changes_outside(project, "data") == ChangesOutside(
+        1, [b"new"], without_outputs=False
+    )
+    assert changes_outside(project, "data", beyond="if-empty") is None
+    assert changes_outside(project, "data", "new") is None
 
 
-def test_many_are_counted_and_a_few_named(project: Project) -> None:
-    """However many files a job leaves, the answer stays short."""
+def test_many_results_are_counted_and_a_few_are_named(project: SyncedProject) -> None:
+    """The answer stays short, however many files a job creates."""
     for number in range(1_000):
         project.job(f"run/{number:04}")
-    found = left(project)
+    found = changes_outside(project)
 
     assert found is not None
     assert (found.count, len(found.names)) == (1_000, 10)
 
 
-def test_a_record_of_an_older_agent_counts_as_pushed(project: Project) -> None:
-    """Paths alone tell no contents: nothing is held for them, and a push renews it."""
+def test_push_record_without_hashes_counts_as_unchanged(project: SyncedProject) -> None:
+    """
+    Files recorded without hashes are not reported, and the next push records
+    hashes.
+    """
     record = project.box.root / "files" / "pushed"
     record.write_bytes(
         b"\0".join([b"digest", b"data", b"data/x", b"model.json", b"end"])
     )
     project.job("model.json", b"trained")
 
-    assert left(project) is None
+    assert changes_outside(project) is None
     project.push()
     project.job("model.json", b"trained")
-    assert left(project) is not None
+    assert changes_outside(project) is not None

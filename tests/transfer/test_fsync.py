@@ -1,4 +1,4 @@
-"""What has been fetched is on the disk, by one call or by many."""
+"""Fetched files are written to the disk, with one call or with one for each file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ def opened(folder: Path) -> int:
 
 
 def test_few_files_are_synced_one_by_one(tmp_path: Path) -> None:
-    """
-    For a few files, other data on the disk is not waited for.
-    """
+    """For a few files, no other data on the disk are waited for."""
     (tmp_path / "a").write_text("1")
     fd = opened(tmp_path)
     try:
@@ -33,9 +31,7 @@ def test_few_files_are_synced_one_by_one(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such call")
 def test_syncfs_is_used_for_local_file_systems_only() -> None:
-    """
-    On other file systems, each file is synced by itself.
-    """
+    """On other file systems, each file is synced separately."""
     fd = opened(Path("/proc"))
     try:
         assert not fsync.sync_file_system(fd, 10**6)
@@ -45,9 +41,7 @@ def test_syncfs_is_used_for_local_file_systems_only() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such call")
 def test_syncfs_is_used_for_many_files(tmp_path: Path) -> None:
-    """
-    With one call for the file system, no file is opened.
-    """
+    """One call syncs the file system, and no file is opened."""
     fd = opened(tmp_path)
     try:
         if not fsync.sync_file_system(fd, fsync.MANY):

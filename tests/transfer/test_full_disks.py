@@ -1,4 +1,4 @@
-"""A box that has room for one page, for two, for three: each write meets its end."""
+"""A box with almost no free space: every write may be the one that fails."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from onebox.errors import BoxFailed
 from onebox.remote.channel import AgentError
 from tests.fakes.agent_box import AgentBox
-from tests.transfer.test_push_and_fetch import Project
+from tests.transfer.test_push_and_fetch import SyncedProject
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    """A project, and a box with 8 MB of disk for everything."""
+def project(tmp_path: Path) -> Iterator[SyncedProject]:
+    """A project, and a box whose whole disk has 8 MB."""
     base = tmp_path / "box"
     base.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=8m", "onebox-test", str(base)]
@@ -28,15 +28,15 @@ def project(tmp_path: Path) -> Iterator[Project]:
         pytest.skip("no small disk can be mounted here: that takes root")
     try:
         box = AgentBox(base)
-        yield Project(tmp_path, box)
+        yield SyncedProject(tmp_path, box)
         box.close()
     finally:
         subprocess.run(["umount", "-l", str(base)], check=True)
 
 
 @contextlib.contextmanager
-def room(box: AgentBox, pages: int) -> Iterator[None]:
-    """Leave so many pages of the box's disk."""
+def free_pages(box: AgentBox, pages: int) -> Iterator[None]:
+    """Fill the box's disk until this number of pages is free."""
     filling = box.home / "filling"
     disk = os.statvfs(box.root)
     filling.write_bytes(bytes(max(disk.f_bavail * disk.f_frsize - pages * PAGE, 0)))
@@ -46,14 +46,19 @@ def room(box: AgentBox, pages: int) -> Iterator[None]:
         filling.unlink()
 
 
-def test_push_to_a_nearly_full_disk_is_complete_or_refused(project: Project) -> None:
-    """A push into any room is whole, or refused for want of it; then it goes on."""
+def test_push_to_a_nearly_full_disk_is_complete_or_refused(
+    project: SyncedProject,
+) -> None:
+    """
+    With any free space a push is complete or refused; with enough space it
+    continues.
+    """
     fates = set()
     for pages in range(0, 26, 3):
         for number in range(12):
             project.write(f"dir/{number}", b"%d %d " % (pages, number) * 700)
         try:
-            with room(project.box, pages):
+            with free_pages(project.box, pages):
                 project.push()
         except BoxFailed as error:
             assert "space" in str(error) or "disk" in str(error)
@@ -69,12 +74,14 @@ def test_push_to_a_nearly_full_disk_is_complete_or_refused(project: Project) -> 
     assert fates == {"refused", "whole"}
 
 
-def test_job_on_a_nearly_full_disk_is_recorded_or_refused(project: Project) -> None:
-    """With any room a job runs and is recorded, or is refused for want of it."""
+def test_job_on_a_nearly_full_disk_is_recorded_or_refused(
+    project: SyncedProject,
+) -> None:
+    """With any free space a job runs and is recorded, or is refused."""
     fates = set()
     for pages in range(24):
         job = f"j{pages}"
-        with project.box.connect() as link, room(project.box, pages):
+        with project.box.connect() as link, free_pages(project.box, pages):
             try:
                 link.request("start", job=job, shell="echo hello; exit 7")
             except AgentError as error:

@@ -1,4 +1,4 @@
-"""Git is asked what is code; it runs nothing that a repository names."""
+"""Git decides what is code, and runs no program that a repository configures."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 from onebox.repositories import repositories, repository_of
 from onebox.transfer.select import select
-from tests.transfer.test_select import git, grow
+from tests.transfer.test_select import git, write_files
 
 Plant = Callable[[Path, Path], None]
 
 
 def file_monitor(repository: Path, canary: Path) -> None:
-    """Have git's file monitor be a program that leaves a canary."""
-    grow(repository, ["a"], {})
+    """Configure a file monitor that creates a canary file."""
+    write_files(repository, ["a"], {})
     git(repository, "init", "-q")
     git(repository, "add", ".")
     monitor = f"touch {shlex.quote(str(canary))}; false"
@@ -29,7 +29,9 @@ def file_monitor(repository: Path, canary: Path) -> None:
 
 
 def hooks(repository: Path, canary: Path) -> None:
-    """Have every hook that an index could call leave a canary."""
+    """
+    Install every hook that an index command could call; each creates a canary file.
+    """
     file_monitor(repository, canary)
     for name in ("fsmonitor-watchman", "post-index-change", "query-watchman"):
         hook = repository / ".git" / "hooks" / name
@@ -40,8 +42,8 @@ def hooks(repository: Path, canary: Path) -> None:
 
 
 def filters(repository: Path, canary: Path) -> None:
-    """Have filters, external diffs and the pager leave a canary."""
-    grow(repository, ["a"], {})
+    """Configure filters, an external diff and a pager that create a canary file."""
+    write_files(repository, ["a"], {})
     (repository / ".gitattributes").write_text("* filter=f diff=f\n")
     git(repository, "init", "-q")
     git(repository, "add", ".")
@@ -57,9 +59,9 @@ def filters(repository: Path, canary: Path) -> None:
 
 
 def missing_object(repository: Path, canary: Path) -> None:
-    """Have git fetch a missing folder of a sparse index by a remote's own program."""
+    """Make git fetch a missing folder of a sparse index with a remote's own program."""
     origin = repository.parent / f"{repository.name}-origin"
-    grow(origin, ["kept/a", "left/deep/b"], {})
+    write_files(origin, ["kept/a", "left/deep/b"], {})
     git(origin, "init", "-q")
     git(origin, "config", "uploadpack.allowFilter", "true")
     git(origin, "add", ".")
@@ -81,7 +83,9 @@ def missing_object(repository: Path, canary: Path) -> None:
 def test_selection_runs_no_program_that_a_repository_configures(
     tmp_path: Path, plant: Plant, folder: str
 ) -> None:
-    """The project's own repository and one inside it are listed, and run nothing."""
+    """
+    The project's repository and a nested one are listed without running a program.
+    """
     root, canary = tmp_path / "project", tmp_path / "canary"
     root.mkdir()
     plant(root / folder, canary)
@@ -96,10 +100,8 @@ def test_selection_runs_no_program_that_a_repository_configures(
 
 
 @pytest.mark.parametrize("plant", [file_monitor, missing_object])
-def test_the_plants_work_where_git_is_asked_as_usual(
-    tmp_path: Path, plant: Plant
-) -> None:
-    """The plain command does run the planted program: the other test can fail."""
+def test_plain_git_runs_the_planted_program(tmp_path: Path, plant: Plant) -> None:
+    """Plain `git status` runs the planted program, so that the other test can fail."""
     canary = tmp_path / "canary"
     plant(tmp_path / "inner", canary)
     canary.unlink(missing_ok=True)
@@ -113,11 +115,11 @@ def test_the_plants_work_where_git_is_asked_as_usual(
 
 
 @pytest.mark.parametrize("code", [["."], ["results/m"], ["results/"], [".", "results"]])
-def test_git_never_runs_below_an_output(
+def test_git_never_runs_in_an_output_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: list[str]
 ) -> None:
-    """A repository that a job left is listed by its names, if it is asked for."""
-    grow(tmp_path, ["main"], {})
+    """If an output folder is pushed, a repository in it is listed without git."""
+    write_files(tmp_path, ["main"], {})
     git(tmp_path, "init", "-q")
     file_monitor(tmp_path / "results" / "m", tmp_path / "canary")
     trace = tmp_path.parent / "trace"
@@ -131,10 +133,10 @@ def test_git_never_runs_below_an_output(
     assert not [path for path in chosen.paths if b".git" in path.split(b"/")]
 
 
-def test_a_link_in_a_submodules_place_is_not_followed(tmp_path: Path) -> None:
-    """Git is not run in an output folder by the way of a link either."""
+def test_git_does_not_follow_a_link_that_replaced_a_submodule(tmp_path: Path) -> None:
+    """Git does not run in an output folder that a link leads to either."""
     inner, root = tmp_path / "lib", tmp_path / "project"
-    grow(inner, ["x"], {})
+    write_files(inner, ["x"], {})
     git(inner, "init", "-q")
     git(inner, "add", ".")
     git(inner, "commit", "-q", "-m", "x")
@@ -170,10 +172,10 @@ def test_a_link_in_a_submodules_place_is_not_followed(tmp_path: Path) -> None:
         (b"a/.github/x", None),
     ],
 )
-def test_a_repositorys_folder_is_known_on_every_file_system(
+def test_name_of_a_git_folder_is_recognized_on_every_file_system(
     path: bytes, repository: bytes | None
 ) -> None:
-    """Case, ignored characters and short names make no other folder of it."""
+    """Case, ignored characters and short names are variants of `.git`."""
     assert repository == repository_of(path)
 
 
@@ -188,10 +190,12 @@ def test_a_repositorys_folder_is_known_on_every_file_system(
         ([b"m/config", b"m/objects", b"m/refs"], None),
     ],
 )
-def test_a_folder_with_all_that_git_needs_is_a_repository(
+def test_folder_with_the_files_of_a_repository_is_a_repository(
     paths: list[bytes], repository: bytes | None
 ) -> None:
-    """Whatever its name is; what lies beside it belongs to none."""
+    """
+    The name of the folder does not matter; files beside it belong to no repository.
+    """
     find = repositories([*paths, b"plain/x"])
 
     assert {repository} == {find(path) for path in paths if b"config" in path}

@@ -1,4 +1,4 @@
-"""What a link in the outputs leads to comes here, whatever way it leads there."""
+"""The target of a link in the outputs is fetched, whatever way it leads there."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import pytest
 
 from onebox.transfer import push_files
 from tests.fakes.agent_box import AgentBox
-from tests.transfer.test_push_and_fetch import Project, age, silent
+from tests.transfer.test_push_and_fetch import SyncedProject, make_old, silent
 
 RESULT = b"precious"
 
 
 @pytest.fixture
-def project(tmp_path: Path, agent_box: AgentBox) -> Project:
+def project(tmp_path: Path, agent_box: AgentBox) -> SyncedProject:
     """A project and its box, both empty."""
-    return Project(tmp_path, agent_box)
+    return SyncedProject(tmp_path, agent_box)
 
 
-def link(project: Project, name: str, target: str | Path) -> Path:
-    """Have the job make a link."""
+def link(project: SyncedProject, name: str, target: str | Path) -> Path:
+    """Create a link on the box, as a job does."""
     path = project.box.work / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to(target)
     return path
 
 
-def through(base: Path, name: str = "out") -> dict[str, bytes]:
-    """Return the files that a program finds below a folder, links followed."""
+def files_through_links(base: Path, name: str = "out") -> dict[str, bytes]:
+    """Return the files that a program finds below a folder if it follows links."""
     found = {}
     for folder, _, names in os.walk(base / name, followlinks=True):
         for one in names:
@@ -40,16 +40,18 @@ def through(base: Path, name: str = "out") -> dict[str, bytes]:
     return found
 
 
-def all_here(project: Project) -> bool:
-    """Tell whether the outputs read here as on the box, and teardown agrees."""
+def outputs_are_equal(project: SyncedProject) -> bool:
+    """
+    Return whether the outputs read the same here as on the box, and verify agrees.
+    """
     assert project.verify() is None
-    return through(project.root) == through(project.box.work)
+    return files_through_links(project.root) == files_through_links(project.box.work)
 
 
 def test_fetch_brings_the_target_of_a_link_that_is_not_an_output(
-    project: Project,
+    project: SyncedProject,
 ) -> None:
-    """A link to a file elsewhere in the work folder comes as that file."""
+    """A link to a file outside the outputs is fetched as that file."""
     project.job("ckpt/epoch9.pt", RESULT)
     link(project, "out/best.pt", "../ckpt/epoch9.pt")
     done = project.fetch()
@@ -57,12 +59,14 @@ def test_fetch_brings_the_target_of_a_link_that_is_not_an_output(
     assert RESULT == (project.root / "out/best.pt").read_bytes()
     assert not (project.root / "ckpt").exists()
     assert (1, len(RESULT)) == (done.files, done.bytes)
-    assert all_here(project)
+    assert outputs_are_equal(project)
     assert project.fetch().digest == done.digest
 
 
-def test_verify_misses_the_target_of_a_link_that_is_not_here(project: Project) -> None:
-    """Nothing may be torn down as long as a link's target is not here as it is."""
+def test_verify_reports_a_link_whose_target_was_not_fetched(
+    project: SyncedProject,
+) -> None:
+    """The box may not be deleted until the target of a link is here unchanged."""
     project.job("ckpt/epoch9.pt", RESULT)
     link(project, "out/best.pt", "../ckpt/epoch9.pt")
 
@@ -71,11 +75,11 @@ def test_verify_misses_the_target_of_a_link_that_is_not_here(project: Project) -
     project.job("ckpt/epoch9.pt", b"better, at last")
     assert "1 of 1 file, 15 B: out/best.pt (15 B)" == project.verify()
     project.fetch()
-    assert all_here(project)
+    assert outputs_are_equal(project)
 
 
-def test_fetch_follows_links_that_lead_to_links(project: Project) -> None:
-    """However long the chain, and wherever its links are, the file comes."""
+def test_fetch_follows_chains_of_links(project: SyncedProject) -> None:
+    """The file at the end of a chain is fetched, wherever the links are."""
     project.job("ckpt/3/model.pt", RESULT)
     link(project, "ckpt/newest", "3")
     link(project, "best", "ckpt/newest/model.pt")
@@ -84,12 +88,15 @@ def test_fetch_follows_links_that_lead_to_links(project: Project) -> None:
     link(project, "out/deep/c", "../b")
     project.fetch()
 
-    assert {RESULT} == set(through(project.root).values())
-    assert all_here(project)
+    assert {RESULT} == set(files_through_links(project.root).values())
+    assert outputs_are_equal(project)
 
 
-def test_fetch_brings_the_folder_that_a_link_leads_to(project: Project) -> None:
-    """A link to a folder elsewhere comes as that folder, with the links in it."""
+def test_fetch_brings_the_folder_that_a_link_leads_to(project: SyncedProject) -> None:
+    """
+    A link to a folder outside the outputs is fetched as that folder, with its
+    links.
+    """
     project.job("runs/7/weights/w0", RESULT)
     project.job("runs/7/log", b"log")
     project.job("shared/vocabulary", b"words")
@@ -98,10 +105,10 @@ def test_fetch_brings_the_folder_that_a_link_leads_to(project: Project) -> None:
     link(project, "out/run", "../runs/7")
     project.fetch()
 
-    assert through(project.root) == through(project.box.work)
+    assert files_through_links(project.root) == files_through_links(project.box.work)
     assert "weights/w0" == os.readlink(project.root / "out/run/newest")  # noqa: PTH115 -- as text
     assert not (project.root / "runs").exists()
-    assert all_here(project)
+    assert outputs_are_equal(project)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +116,9 @@ def test_fetch_brings_the_folder_that_a_link_leads_to(project: Project) -> None:
     [("out", "out", "real"), ("out/sub", "out", "real"), ("out", "out", "a/b/../c")],
 )
 def test_fetch_follows_an_output_that_is_itself_a_link(
-    project: Project, root: str, where: str, target: str
+    project: SyncedProject, root: str, where: str, target: str
 ) -> None:
-    """An output folder may be a link, or lie below one."""
+    """An output folder may be a link, or lie below a link."""
     (project.box.work / "a" / "b").mkdir(parents=True)
     project.job(os.path.normpath(target) + "/sub/result", RESULT)
     link(project, where, target)
@@ -124,8 +131,10 @@ def test_fetch_follows_an_output_that_is_itself_a_link(
     assert found.missing is None
 
 
-def test_fetch_follows_absolute_links_into_the_work_folder(project: Project) -> None:
-    """Programs like absolute paths: the box's own would lead nowhere here."""
+def test_fetch_follows_absolute_links_into_the_work_folder(
+    project: SyncedProject,
+) -> None:
+    """An absolute path on the box is no valid link here, so its target is fetched."""
     work = project.box.work
     project.job("ckpt/epoch9.pt", RESULT)
     project.job("out/data/x", b"data")
@@ -135,11 +144,11 @@ def test_fetch_follows_absolute_links_into_the_work_folder(project: Project) -> 
 
     assert {} == done.refused
     assert "../data/x" == os.readlink(project.root / "out/sub/x")  # noqa: PTH115 -- as text
-    assert all_here(project)
+    assert outputs_are_equal(project)
 
 
-def test_links_among_the_outputs_stay_links(project: Project) -> None:
-    """A link whose target is an output comes as it is, also if it leads nowhere."""
+def test_fetch_keeps_a_link_whose_target_is_an_output(project: SyncedProject) -> None:
+    """A link to an output stays a link, even if the target does not exist."""
     project.job("out/3/model.pt", RESULT)
     links = {
         "out/newest": "3",
@@ -157,8 +166,8 @@ def test_links_among_the_outputs_stay_links(project: Project) -> None:
     assert project.verify() is None
 
 
-def test_a_target_comes_once(project: Project) -> None:
-    """Links to one target, and folders that link to each other, come to an end."""
+def test_fetch_brings_a_link_target_once(project: SyncedProject) -> None:
+    """Several links to one target, and folders that link to each other, are no loop."""
     project.job("a/model", RESULT)
     project.job("b/data", b"data")
     link(project, "a/other", "../b")
@@ -177,9 +186,9 @@ def test_a_target_comes_once(project: Project) -> None:
     assert project.verify() is None
 
 
-def test_a_link_to_what_was_pushed_stays_a_link(project: Project) -> None:
-    """What is here already as it was pushed does not come a second time."""
-    age(project.write("code/train.py", b"print()"))
+def test_fetch_keeps_a_link_to_an_unchanged_pushed_file(project: SyncedProject) -> None:
+    """A pushed file that is already here is not fetched a second time."""
+    make_old(project.write("code/train.py", b"print()"))
     project.push()
     project.job("code/__pycache__/train.pyc", b"compiled")
     link(project, "out/train.py", "../code/train.py")
@@ -191,11 +200,11 @@ def test_a_link_to_what_was_pushed_stays_a_link(project: Project) -> None:
     assert project.verify() is None
 
 
-def test_a_link_to_pushed_files_comes_as_a_file_elsewhere(
-    project: Project, tmp_path: Path
+def test_fetch_into_another_folder_replaces_a_link_to_a_pushed_file_by_the_file(
+    project: SyncedProject, tmp_path: Path
 ) -> None:
-    """In another folder than the project's, a link to code would lead nowhere."""
-    age(project.write("code/train.py", b"print()"))
+    """In another folder than the project, a link to pushed code has no target."""
+    make_old(project.write("code/train.py", b"print()"))
     project.push()
     link(project, "out/code", "../code")
     with project.box.connect() as connected:
@@ -205,9 +214,11 @@ def test_a_link_to_pushed_files_comes_as_a_file_elsewhere(
     assert b"print()" == (into / "out/code/train.py").read_bytes()
 
 
-def test_a_changed_pushed_file_comes_through_a_link(project: Project) -> None:
-    """What the job made of a pushed file comes, and the file here is not touched."""
-    age(project.write("model.json", b"untrained"))
+def test_fetch_brings_a_changed_pushed_file_through_a_link(
+    project: SyncedProject,
+) -> None:
+    """The job's version is fetched as the link, and the file here does not change."""
+    make_old(project.write("model.json", b"untrained"))
     project.push()
     project.job("model.json", b"trained")
     link(project, "out/model.json", "../model.json")
@@ -219,8 +230,10 @@ def test_a_changed_pushed_file_comes_through_a_link(project: Project) -> None:
     assert project.verify() is None
 
 
-def test_a_link_out_of_the_work_folder_to_nothing_is_left_out(project: Project) -> None:
-    """It is named and holds nothing: there is nothing on the box that could be lost."""
+def test_fetch_leaves_out_a_dangling_link_out_of_the_work_folder(
+    project: SyncedProject,
+) -> None:
+    """The link is named but does not keep the box: no data could be lost."""
     project.job("out/a", RESULT)
     link(project, "out/gone", "/nowhere/at/all")
     link(project, "out/device", "/dev/null")
@@ -233,10 +246,10 @@ def test_a_link_out_of_the_work_folder_to_nothing_is_left_out(project: Project) 
     assert project.verify() is None
 
 
-def test_an_output_below_a_link_out_of_the_work_folder_is_named(
-    project: Project, tmp_path: Path
+def test_outputs_behind_a_link_out_of_the_work_folder_keep_the_box(
+    project: SyncedProject, tmp_path: Path
 ) -> None:
-    """Results on a scratch disk hold the box, and the target is named."""
+    """Results on a scratch disk keep the box, and the target is named."""
     scratch = tmp_path / "scratch"
     (scratch / "sub").mkdir(parents=True)
     (scratch / "sub" / "result").write_bytes(RESULT)
@@ -248,8 +261,8 @@ def test_an_output_below_a_link_out_of_the_work_folder_is_named(
         assert {root.encode(): os.fsencode(target)} == done.refused
 
 
-def test_a_link_takes_the_place_of_a_target_and_back(project: Project) -> None:
-    """What an earlier fetch brought as a file gives way to a link, and the reverse."""
+def test_later_fetch_replaces_a_file_by_a_link_and_back(project: SyncedProject) -> None:
+    """A file of an earlier fetch is replaced by a link, and the reverse."""
     project.job("ckpt/a", RESULT)
     project.job("ckpt/b", b"other")
     best = link(project, "out/best", "../ckpt/a")
@@ -264,14 +277,14 @@ def test_a_link_takes_the_place_of_a_target_and_back(project: Project) -> None:
     again = project.fetch()
 
     assert [] == done.kept_aside + again.kept_aside
-    assert all_here(project)
+    assert outputs_are_equal(project)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_any_tangle_of_links_reads_here_as_on_the_box(
-    project: Project, seed: int
+def test_any_combination_of_links_reads_the_same_here(
+    project: SyncedProject, seed: int
 ) -> None:
-    """Whatever links a job makes, each file that they lead to is here afterwards."""
+    """Every file that a job's links lead to is here after a fetch."""
     chance = random.Random(seed)
     folders = ["out", "out/x", "a", "a/b", "c", "c/d"]
     for number, folder in enumerate(folders):
@@ -293,7 +306,7 @@ def test_any_tangle_of_links_reads_here_as_on_the_box(
 
 
 def reached(base: Path) -> dict[str, Any]:
-    """Return what is at each path below out, links followed to no folder twice."""
+    """Return the contents at each path below `out`, with links, each folder once."""
     found: dict[str, Any] = {}
     waiting = [("out", frozenset({os.path.realpath(base / "out")}))]
     while waiting:

@@ -1,4 +1,4 @@
-"""Transfers over several connections at once arrive as over one."""
+"""A transfer over several connections has the same result as over one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.fakes.agent_box import AgentBox
 SIZE = 40 << 20
 
 
-class Further:
-    """Opens further connections to the agent's box, and remembers them."""
+class ConnectionOpener:
+    """Opens further connections to the agent's box, and records them."""
 
     def __init__(self, at: AgentBox, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("MEASURE_SECONDS", "GAIN", "WORTH_SECONDS"):
@@ -30,73 +30,75 @@ class Further:
         self.link.another = self.another
 
     def another(self) -> AgentChannel:
-        """Open one more."""
+        """Open one more connection."""
         self.opened.append(self._at.connect())
         return self.opened[-1]
 
-    def slowly(self, *numbers: int) -> None:
-        """Take progress, and give the connections time to be opened."""
+    def wait_for_connections(self, *numbers: int) -> None:
+        """Accept progress, and wait until the connections are open."""
         if sum(link.moved > 0 for link in self.opened) < parallel_connections.MOST - 1:
             time.sleep(0.1)
 
-    def carried(self) -> list[bool]:
-        """Say of each one whether data has gone over it."""
+    def carried_data(self) -> list[bool]:
+        """Return for each connection whether data were sent over it."""
         return [link.moved > 0 for link in self.opened]
 
 
 @pytest.fixture
-def further(agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch) -> Further:
-    """Further connections that are opened at once, whatever they bring."""
-    return Further(agent_box, monkeypatch)
+def further(agent_box: AgentBox, monkeypatch: pytest.MonkeyPatch) -> ConnectionOpener:
+    """Further connections that are opened at once, whatever rate they add."""
+    return ConnectionOpener(agent_box, monkeypatch)
 
 
 def test_push_over_several_connections_arrives_byte_for_byte(
-    further: Further, agent_box: AgentBox, tmp_path: Path
+    further: ConnectionOpener, agent_box: AgentBox, tmp_path: Path
 ) -> None:
-    """
-    What is pushed over several connections is on the box, byte for byte.
-    """
+    """Files pushed over several connections arrive byte for byte."""
     data = os.urandom(SIZE)
     (tmp_path / "big").write_bytes(data)
     push_files.push(
-        further.link, tmp_path, [b"big"], tmp_path / "index", further.slowly
+        further.link,
+        tmp_path,
+        [b"big"],
+        tmp_path / "index",
+        further.wait_for_connections,
     )
 
     assert data == (agent_box.work / "big").read_bytes()
-    assert [True] * (parallel_connections.MOST - 1) == further.carried()
+    assert [True] * (parallel_connections.MOST - 1) == further.carried_data()
     assert [] == list((agent_box.root / "files").glob("stripe-*"))
 
 
 def test_fetch_over_several_connections_arrives_byte_for_byte(
-    further: Further, agent_box: AgentBox, tmp_path: Path
+    further: ConnectionOpener, agent_box: AgentBox, tmp_path: Path
 ) -> None:
-    """
-    What is fetched over several connections is here, byte for byte.
-    """
+    """Files fetched over several connections arrive byte for byte."""
     data = os.urandom(SIZE)
     agent_box.work.mkdir(exist_ok=True)
     (agent_box.work / "big").write_bytes(data)
     fetch_outputs.fetch(
-        further.link, ["big"], tmp_path / "here", tmp_path / "memory", further.slowly
+        further.link,
+        ["big"],
+        tmp_path / "here",
+        tmp_path / "memory",
+        further.wait_for_connections,
     )
 
     assert data == (tmp_path / "here" / "big").read_bytes()
-    assert [True] * (parallel_connections.MOST - 1) == further.carried()
+    assert [True] * (parallel_connections.MOST - 1) == further.carried_data()
     assert further.link.usable
 
 
 def test_push_continues_after_a_further_connection_breaks(
-    further: Further, agent_box: AgentBox, tmp_path: Path
+    further: ConnectionOpener, agent_box: AgentBox, tmp_path: Path
 ) -> None:
-    """
-    A further connection that breaks breaks the transfer; the next one goes on.
-    """
+    """A further connection that breaks ends the transfer; the next one continues it."""
     data = os.urandom(SIZE)
     (tmp_path / "big").write_bytes(data)
 
     def cut(*numbers: int) -> None:
-        further.slowly()
-        if any(further.carried()):
+        further.wait_for_connections()
+        if any(further.carried_data()):
             further.opened[0].process.kill()
 
     with pytest.raises(ConnectionLost):
@@ -114,7 +116,7 @@ def test_push_continues_after_a_further_connection_breaks(
 
 
 def test_closing_twice_ends_at_once(
-    further: Further, agent_box: AgentBox, tmp_path: Path
+    further: ConnectionOpener, agent_box: AgentBox, tmp_path: Path
 ) -> None:
     """
     A second close does nothing and does not wait.

@@ -1,10 +1,12 @@
+"""Progress of a transfer."""
+
 from __future__ import annotations
 
 from onebox.transfer.progress import INTERVAL, Meter
 
 
 def test_progress_is_reported_once_in_an_interval() -> None:
-    """However many bytes move at one moment, they are reported once."""
+    """Progress is reported at most once per interval, however many bytes arrive."""
     clock = [100.0]
     reports: list[tuple[int, int, int, int]] = []
     meter = Meter(lambda *numbers: reports.append(numbers), now=lambda: clock[0])

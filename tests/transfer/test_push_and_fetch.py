@@ -1,4 +1,6 @@
-"""The box has what is here, and the outputs come home whole or not at all."""
+"""
+The box gets the local files, and the outputs are fetched completely or not at all.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ from tests.fakes.agent_box import AgentBox
 LARGE = 12 << 20
 
 
-class Project:
-    """A folder here, a box there, and what the client remembers between them."""
+class SyncedProject:
+    """A project folder, its box, and the client's state between transfers."""
 
     def __init__(self, base: Path, box: AgentBox) -> None:
         self.root = base / "project"
@@ -40,7 +42,7 @@ class Project:
         self.memory = base / "memory"
 
     def write(self, name: str, data: bytes = b"x", mode: int = 0o644) -> Path:
-        """Make a file here."""
+        """Write a local file."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -48,24 +50,24 @@ class Project:
         return path
 
     def paths(self) -> list[bytes]:
-        """Return everything here."""
+        """Return all local paths."""
         return sorted(manifest.below(os.fsencode(self.root), b""))
 
     def push(self, link: AgentChannel | None = None) -> push_files.Pushed:
-        """Push all that is here."""
+        """Push all local files."""
         with contextlib.ExitStack() as stack:
             used = link or stack.enter_context(self.box.connect())
             return push_files.push(used, self.root, self.paths(), self.index, silent)
 
     def difference(self) -> str | None:
-        """Ask for a reason to push."""
+        """Return the reason for a push, or None."""
         with self.box.connect() as link:
             return push_files.difference(link, self.root, self.paths(), self.index)
 
     def fetch(
         self, *roots: str, link: AgentChannel | None = None, **how: Any
     ) -> push_files.Fetched:
-        """Fetch into the project."""
+        """Fetch the outputs into the project."""
         with contextlib.ExitStack() as stack:
             used = link or stack.enter_context(self.box.connect())
             how.setdefault("beside", True)
@@ -74,33 +76,33 @@ class Project:
             )
 
     def verify(self) -> str | None:
-        """Ask whether the outputs are here."""
+        """Return whether the outputs are here, or why not."""
         with self.box.connect() as link:
             return push_files.verify(
                 link, ["out"], self.root, self.memory, beside=True
             ).missing
 
     def job(self, name: str, data: bytes = b"result") -> Path:
-        """Have the job write a file."""
+        """Write a file on the box, as a job does."""
         path = self.box.work / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return path
 
-    def cut(self, direction: str, limit: int) -> AgentChannel:
-        """Connect through what breaks after so many bytes."""
+    def connect_with_cut(self, direction: str, limit: int) -> AgentChannel:
+        """Return a channel that breaks after *limit* bytes in a direction."""
         command = [sys.executable, cutter.__file__, direction, str(limit)]
         return AgentChannel([*command, *self.box.command("serve")])
 
 
 @pytest.fixture
-def project(tmp_path: Path, agent_box: AgentBox) -> Project:
+def project(tmp_path: Path, agent_box: AgentBox) -> SyncedProject:
     """A project and its box, both empty."""
-    return Project(tmp_path, agent_box)
+    return SyncedProject(tmp_path, agent_box)
 
 
-def test_push_makes_the_box_equal(project: Project) -> None:
-    """Contents, modes, times, links and empty folders arrive; then all is equal."""
+def test_push_makes_the_box_equal(project: SyncedProject) -> None:
+    """Contents, modes, times, links and empty folders arrive; then nothing differs."""
     project.write("run.sh", b"#!/bin/sh\n", 0o755)
     project.write("data/deep/er/x", os.urandom(300_000), 0o640)
     (project.root / "empty").mkdir(mode=0o750)
@@ -119,22 +121,25 @@ def test_push_makes_the_box_equal(project: Project) -> None:
     assert project.difference() is None
 
 
-def test_nothing_changed_is_one_round_trip(project: Project) -> None:
-    """The second push sends one frame, a digest, and gets one answer."""
+def test_push_without_changes_takes_one_round_trip(project: SyncedProject) -> None:
+    """The second push sends one frame, a digest, and receives one answer."""
     for name in "abc":
-        age(project.write(name))
+        make_old(project.write(name))
     project.push()
     project.push()
-    with project.cut("up", 200) as link:
+    with project.connect_with_cut("up", 200) as link:
         done = project.push(link)
 
     assert (done.files, done.sent_files, done.sent_bytes) == (3, 0, 0)
 
 
-def test_same_files_have_one_digest_at_both_ends(project: Project) -> None:
-    """Moved or there already, from here or there: the same files have one digest."""
+def test_same_files_have_one_digest_at_both_ends(project: SyncedProject) -> None:
+    """
+    The digests of equal files are equal, whether files were moved or existed
+    before.
+    """
     for name in "abc":
-        age(project.write(f"out/{name}", name.encode()))
+        make_old(project.write(f"out/{name}", name.encode()))
     told = [project.push().digest for _ in range(3)]
     for at in range(3):
         told.append(project.fetch().digest)
@@ -143,14 +148,17 @@ def test_same_files_have_one_digest_at_both_ends(project: Project) -> None:
             (project.box.work / "out" / "b").touch()
 
     assert 1 == len(set(told))
-    age(project.write("out/b", b"!"))
+    make_old(project.write("out/b", b"!"))
     assert project.push().digest not in told
 
 
-def test_only_what_changed_is_sent(project: Project) -> None:
-    """A changed file is sent, a touched one only looked at, a chmod is only told."""
+def test_push_sends_only_changed_contents(project: SyncedProject) -> None:
+    """
+    A changed file is sent, a touched one compared, and of a chmod only the mode
+    sent.
+    """
     for name in ("a", "b", "c", "d"):
-        age(project.write(name, name.encode() * 1000))
+        make_old(project.write(name, name.encode() * 1000))
     project.push()
     project.write("a", b"new")
     (project.root / "b").touch()
@@ -164,8 +172,8 @@ def test_only_what_changed_is_sent(project: Project) -> None:
     assert snapshot(project.box.work) == snapshot(project.root)
 
 
-def test_deletions_are_mirrored_for_what_was_pushed(project: Project) -> None:
-    """What we pushed and no longer have goes; what the job made stays."""
+def test_push_deletes_only_files_that_were_pushed(project: SyncedProject) -> None:
+    """A pushed file that was deleted here is deleted there; files of the job stay."""
     for name in ("a", "gone/x", "shared/x"):
         project.write(name)
     project.push()
@@ -183,10 +191,12 @@ def test_deletions_are_mirrored_for_what_was_pushed(project: Project) -> None:
     ]
 
 
-def test_what_the_job_changed_is_restored(project: Project) -> None:
-    """Pushed files that the job rewrote, removed or replaced are as here again."""
+def test_push_restores_pushed_files_that_the_job_changed(
+    project: SyncedProject,
+) -> None:
+    """Pushed files that the job rewrote, removed or replaced are restored."""
     for name in ("a", "b", "c", "d/e"):
-        age(project.write(name, b"mine"))
+        make_old(project.write(name, b"mine"))
     project.push()
     work = project.box.work
     (work / "a").write_bytes(b"jobs")
@@ -203,8 +213,10 @@ def test_what_the_job_changed_is_restored(project: Project) -> None:
     assert snapshot(work) == snapshot(project.root)
 
 
-def test_types_may_change(project: Project, tmp_path: Path) -> None:
-    """File, folder and link can each become each of the others."""
+def test_push_replaces_files_folders_and_links_by_each_other(
+    project: SyncedProject, tmp_path: Path
+) -> None:
+    """A file, a folder and a link can each become each of the others."""
     template = tmp_path / "template"
     template.mkdir()
     (template / "in").write_bytes(b"it")
@@ -227,8 +239,10 @@ def test_types_may_change(project: Project, tmp_path: Path) -> None:
         assert snapshot(project.box.work) == snapshot(project.root)
 
 
-def test_hostile_names_make_the_round_trip(project: Project, tmp_path: Path) -> None:
-    """10,000 names of any bytes go to the box and come back as they were."""
+def test_hostile_file_names_survive_push_and_fetch(
+    project: SyncedProject, tmp_path: Path
+) -> None:
+    """10,000 names of any bytes are pushed and fetched unchanged."""
     names = hostile_names(10_000)
     (project.root / "out").mkdir()
     base = os.fsencode(project.root / "out")
@@ -246,8 +260,10 @@ def test_hostile_names_make_the_round_trip(project: Project, tmp_path: Path) -> 
     assert project.verify() is None
 
 
-def test_sparse_stays_sparse(project: Project) -> None:
-    """Files that are nearly all hole go as such, beyond 4 GiB too, and come back."""
+def test_sparse_files_stay_sparse_through_push_and_fetch(
+    project: SyncedProject,
+) -> None:
+    """Files with large holes, also beyond 4 GiB, keep them both ways."""
     huge, large = (4 << 30) + 12_345, (64 << 20) + 1
     for name, size in (("huge", huge), ("out", large)):
         with (project.root / name).open("wb") as file:
@@ -272,10 +288,13 @@ def test_sparse_stays_sparse(project: Project) -> None:
             assert file.read() == b"\0\0end"
 
 
-def test_a_broken_push_goes_on(project: Project) -> None:
-    """After a break in a large file, only what was lacking is sent."""
+def test_broken_push_continues_within_a_large_file(project: SyncedProject) -> None:
+    """After a break in a large file, only the missing part is sent."""
     project.write("big", os.urandom(LARGE))
-    with project.cut("up", 10 << 20) as link, pytest.raises(ConnectionLost):
+    with (
+        project.connect_with_cut("up", 10 << 20) as link,
+        pytest.raises(ConnectionLost),
+    ):
         project.push(link)
     assert list(project.box.work.iterdir()) == []
 
@@ -286,15 +305,15 @@ def test_a_broken_push_goes_on(project: Project) -> None:
     assert list((project.box.root / "files" / "incoming").iterdir()) == []
 
 
-def test_25_cuts_of_a_push_do_no_harm(project: Project) -> None:
-    """Wherever the line breaks, no half file has a final name, and it ends equal."""
+def test_push_survives_25_broken_connections(project: SyncedProject) -> None:
+    """No incomplete file has its final name, and in the end both sides are equal."""
     chance = random.Random(1)
     cuts = 0
     while cuts < 25:
-        versions = grow_anew(project.root, chance)
+        versions = write_new_versions(project.root, chance)
         limit = chance.randrange(100, 8 << 20) // chance.choice([1, 10, 100_000]) + 100
         while True:
-            with project.cut("up", limit) as link:
+            with project.connect_with_cut("up", limit) as link:
                 try:
                     project.push(link)
                     break
@@ -308,16 +327,16 @@ def test_25_cuts_of_a_push_do_no_harm(project: Project) -> None:
         assert snapshot(project.box.work) == snapshot(project.root)
 
 
-def test_25_cuts_of_a_fetch_do_no_harm(project: Project) -> None:
-    """Nothing appears under its name before all is here, however often it breaks."""
+def test_fetch_survives_25_broken_connections(project: SyncedProject) -> None:
+    """No output has its final name before all outputs are here."""
     chance = random.Random(2)
     cuts = 0
     while cuts < 25:
-        grow_anew(project.box.work / "out", chance)
+        write_new_versions(project.box.work / "out", chance)
         before = snapshot(project.root)
         limit = chance.randrange(100, 8 << 20) // chance.choice([1, 10, 100_000]) + 100
         while True:
-            with project.cut("down", limit) as link:
+            with project.connect_with_cut("down", limit) as link:
                 try:
                     project.fetch(link=link)
                     break
@@ -330,22 +349,29 @@ def test_25_cuts_of_a_fetch_do_no_harm(project: Project) -> None:
         assert snapshot(project.root / "out") == snapshot(project.box.work / "out")
 
 
-def test_a_broken_fetch_goes_on(project: Project) -> None:
-    """What has come, small files too, is not sent again."""
+def test_broken_fetch_does_not_send_received_files_again(
+    project: SyncedProject,
+) -> None:
+    """Received files, also small ones, are not sent again."""
     project.job("out/big", os.urandom(LARGE))
     for number in range(100):
         project.job(f"out/a{number}", os.urandom(10_000))
-    with project.cut("down", 10 << 20) as link, pytest.raises(ConnectionLost):
+    with (
+        project.connect_with_cut("down", 10 << 20) as link,
+        pytest.raises(ConnectionLost),
+    ):
         project.fetch(link=link)
 
-    with project.cut("down", 5 << 20) as link:
+    with project.connect_with_cut("down", 5 << 20) as link:
         project.fetch(link=link)
 
     assert project.verify() is None
 
 
-def test_fetch_places_everything(project: Project) -> None:
-    """Files, modes, links and empty folders are here, and verified."""
+def test_fetch_places_files_modes_links_and_empty_folders(
+    project: SyncedProject,
+) -> None:
+    """All outputs are here with their modes, and verify agrees."""
     project.job("out/model.bin", os.urandom(1_000_000)).chmod(0o755)
     project.job("out/plots/a.png")
     (project.box.work / "out" / "empty").mkdir()
@@ -361,8 +387,8 @@ def test_fetch_places_everything(project: Project) -> None:
     assert push_files.changed_here(project.root, project.memory) is None
 
 
-def test_verify_sees_every_difference(project: Project) -> None:
-    """A file missing, changed or of another kind here is a reason."""
+def test_verify_reports_every_difference(project: SyncedProject) -> None:
+    """A missing or changed file, or one of another kind, is a reason."""
     for name in ("out/a", "out/b", "out/c"):
         project.job(name)
     assert project.verify() == (
@@ -376,8 +402,10 @@ def test_verify_sees_every_difference(project: Project) -> None:
     assert push_files.changed_here(project.root, project.memory) == "out/a, out/b"
 
 
-def test_ours_is_replaced_and_theirs_is_kept(project: Project) -> None:
-    """A later fetch replaces what an earlier one put here, unless it was edited."""
+def test_fetch_replaces_fetched_files_and_keeps_edited_ones(
+    project: SyncedProject,
+) -> None:
+    """A later fetch replaces files of an earlier one, unless the user edited them."""
     project.job("out/a", b"1")
     project.job("out/b", b"1")
     project.write("out/c", b"users own")
@@ -398,22 +426,24 @@ def test_ours_is_replaced_and_theirs_is_kept(project: Project) -> None:
     assert (out / "c~").read_bytes() == b"users own"
 
 
-def test_what_is_here_already_is_not_sent(project: Project) -> None:
-    """A file with the same bytes is neither transferred nor kept aside."""
+def test_fetch_does_not_send_a_file_that_is_already_here(
+    project: SyncedProject,
+) -> None:
+    """A file with the same bytes is neither sent nor moved aside."""
     data = os.urandom(3 << 20)
     project.write("out/a", data)
     project.job("out/a", data).chmod(0o600)
-    with project.cut("down", 1 << 16) as link:
+    with project.connect_with_cut("down", 1 << 16) as link:
         done = project.fetch(link=link)
 
     assert done.kept_aside == []
     assert stat.S_IMODE((project.root / "out" / "a").stat().st_mode) == 0o600
 
 
-def test_links_and_folders_of_the_user_are_kept(
-    project: Project, tmp_path: Path
+def test_fetch_moves_the_users_links_and_folders_aside(
+    project: SyncedProject, tmp_path: Path
 ) -> None:
-    """What stands where an output goes is moved aside, never followed."""
+    """A link or folder at the path of an output is moved aside, not followed."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (project.root / "out").symlink_to(outside)
@@ -430,8 +460,10 @@ def test_links_and_folders_of_the_user_are_kept(
     assert (project.root / "out" / "x").read_bytes() == b"a file now"
 
 
-def test_a_folder_of_ours_gives_way(project: Project) -> None:
-    """A folder that holds only what was fetched becomes the file it is now."""
+def test_fetch_replaces_a_folder_that_holds_only_fetched_files(
+    project: SyncedProject,
+) -> None:
+    """A folder that holds only fetched files is replaced by a file."""
     project.job("out/x/y", b"1")
     project.fetch()
     shutil.rmtree(project.box.work / "out")
@@ -441,8 +473,8 @@ def test_a_folder_of_ours_gives_way(project: Project) -> None:
     assert (project.root / "out").read_bytes() == b"a file now"
 
 
-def test_links_that_lead_out_are_refused(project: Project) -> None:
-    """Such a link is named, all else is placed, and verify still misses it."""
+def test_fetch_refuses_a_link_out_of_the_project(project: SyncedProject) -> None:
+    """The link is named, all other outputs are placed, and verify still reports it."""
     project.job("out/deep/x")
     (project.box.home / "x").write_bytes(b"not the job's folder")
     out = project.box.work / "out"
@@ -465,11 +497,14 @@ def test_links_that_lead_out_are_refused(project: Project) -> None:
     assert (project.root / "out" / "far").is_symlink()
 
 
-def test_a_changing_output_holds_the_box(project: Project) -> None:
-    """A file that is written to all the time is named, and nothing is placed."""
+def test_output_that_keeps_changing_keeps_the_box(project: SyncedProject) -> None:
+    """A file that keeps changing is named, and no output is placed."""
     project.job("out/a")
     log = project.box.work / "out" / "log"
-    with busy(log), pytest.raises(OutputsHeld, match=r"still being written.* out/log"):
+    with (
+        keep_changing(log),
+        pytest.raises(OutputsHeld, match=r"still being written.* out/log"),
+    ):
         project.fetch()
 
     assert not (project.root / "out").exists()
@@ -477,8 +512,8 @@ def test_a_changing_output_holds_the_box(project: Project) -> None:
     assert project.verify() is None
 
 
-def test_fetch_waits_for_a_fetch_into_the_same_folder(project: Project) -> None:
-    """While the outputs of another box come here, this fetch waits for them."""
+def test_fetch_waits_for_a_fetch_into_the_same_folder(project: SyncedProject) -> None:
+    """While another box's outputs are fetched into the folder, this fetch waits."""
     project.job("out/a")
     project.fetch()
     project.job("out/b")
@@ -494,10 +529,10 @@ def test_fetch_waits_for_a_fetch_into_the_same_folder(project: Project) -> None:
     assert (project.root / "out" / "b").exists()
 
 
-def test_a_changing_input_is_named(project: Project) -> None:
-    """A file that never holds still while being pushed is an error of input."""
+def test_push_names_an_input_that_keeps_changing(project: SyncedProject) -> None:
+    """An input that keeps changing during the push is an error."""
     with (
-        busy(project.write("log")),
+        keep_changing(project.write("log")),
         pytest.raises(InputError, match=r"still chang.*log"),
     ):
         project.push()
@@ -507,9 +542,9 @@ def test_a_changing_input_is_named(project: Project) -> None:
 
 
 def test_outputs_larger_than_the_disk_are_refused_before_the_transfer(
-    project: Project,
+    project: SyncedProject,
 ) -> None:
-    """An output larger than the disk is refused with both numbers."""
+    """An output larger than the disk is refused, and both sizes are named."""
     with project.job("out/huge").open("r+b") as file:
         file.truncate(1 << 43)
 
@@ -519,7 +554,7 @@ def test_outputs_larger_than_the_disk_are_refused_before_the_transfer(
 
 
 def test_push_larger_than_the_disk_is_refused_before_it_starts(
-    project: Project,
+    project: SyncedProject,
 ) -> None:
     """A push larger than the box's disk is refused before it starts."""
     with project.write("huge").open("r+b") as file:
@@ -531,9 +566,12 @@ def test_push_larger_than_the_disk_is_refused_before_it_starts(
 
 @pytest.mark.parametrize("how", ["gone", "changed", "folder"])
 def test_output_that_changes_here_during_a_fetch_is_reported(
-    project: Project, how: str
+    project: SyncedProject, how: str
 ) -> None:
-    """An output that was here and is no longer is not said to be; then it comes."""
+    """
+    An output that changes here during the fetch is reported; the next fetch gets
+    it.
+    """
     project.job("out/deep/kept", b"1")
     project.job("out/new", b"1")
     project.fetch()
@@ -560,8 +598,12 @@ def test_output_that_changes_here_during_a_fetch_is_reported(
     assert project.verify() is None
 
 
-def test_output_of_an_interrupted_install_is_known_as_ours(project: Project) -> None:
-    """After a crash during an install, both versions of an output count as ours."""
+def test_both_versions_of_an_interrupted_install_count_as_fetched(
+    project: SyncedProject,
+) -> None:
+    """
+    After a crash during the install, neither version counts as edited by the user.
+    """
     project.job("out/a", b"1")
     project.fetch()
     project.job("out/a", b"2")
@@ -576,7 +618,9 @@ def test_output_of_an_interrupted_install_is_known_as_ours(project: Project) -> 
     assert project.fetch().kept_aside == []
 
 
-def test_ledger_is_appended_to_and_does_not_grow_forever(project: Project) -> None:
+def test_ledger_is_appended_to_and_does_not_grow_forever(
+    project: SyncedProject,
+) -> None:
     """Changed rows are appended; the file is rewritten before it doubles."""
     entries = [
         manifest.Entry(b"out/%d" % at, "f", 0o644, 1, 0, b"", sha256(b"0"))
@@ -603,7 +647,7 @@ def test_ledger_is_appended_to_and_does_not_grow_forever(project: Project) -> No
     assert not again.is_ours(entries[7]._replace(sha=sha256(b"3")))
 
 
-def test_ledger_cut_anywhere_keeps_its_earlier_rows(project: Project) -> None:
+def test_ledger_cut_anywhere_keeps_its_earlier_rows(project: SyncedProject) -> None:
     """Rows before the last batch are loaded, and the next save repairs the file."""
     entries = [
         manifest.Entry(b"out/%d" % at, "f", 0o644, 1, 0, b"", sha256(b"0"))
@@ -622,18 +666,18 @@ def test_ledger_cut_anywhere_keeps_its_earlier_rows(project: Project) -> None:
 
     for end in range(before, len(whole)):
         file.write_bytes(whole[:end])
-        cut = ledger.Ledger(project.memory)
-        assert all(cut.is_ours(entry) for entry in entries)
+        connect_with_cut = ledger.Ledger(project.memory)
+        assert all(connect_with_cut.is_ours(entry) for entry in entries)
         other = entries[4]._replace(sha=sha256(b"2"))
         for more in (fresh, other):
-            cut.add([more])
-            cut.save()
+            connect_with_cut.add([more])
+            connect_with_cut.save()
         mended = ledger.Ledger(project.memory)
         assert all(mended.is_ours(entry) for entry in [*entries, fresh, other])
 
 
-def test_names_that_collide_are_found() -> None:
-    """Names that differ by case or accent form only are listed, folders too."""
+def test_names_that_differ_only_in_case_or_accents_are_listed() -> None:
+    """Files and folders that collide on such a file system are listed."""
     accents = ["u\u0308".encode(), "\u00fc".encode()]
     clashes = install.collisions([b"A/x", b"a/y", b"b", b"c", *accents])
 
@@ -650,16 +694,20 @@ def test_names_that_collide_are_found() -> None:
         ["out", "f", 0o644, -1, 0, "", None],
     ],
 )
-def test_a_hostile_box_is_refused(project: Project, row: list[object]) -> None:
-    """Nothing is taken from a box that names paths it was not asked for."""
+def test_fetch_refuses_paths_that_were_not_requested(
+    project: SyncedProject, row: list[object]
+) -> None:
+    """A box cannot send paths outside of the requested outputs."""
     with hostile_box(project, [row], []) as link, refused("invalid outputs"):
         project.fetch(link=link)
 
     assert list(project.root.iterdir()) == []
 
 
-def test_a_file_through_a_link_is_refused(project: Project, tmp_path: Path) -> None:
-    """A box cannot make a link and then write through it."""
+def test_fetch_refuses_a_file_below_a_link(
+    project: SyncedProject, tmp_path: Path
+) -> None:
+    """A box cannot send a link and then a file below it."""
     rows = [
         ["out", "l", 0o777, 0, 0, str(tmp_path), None],
         ["out/x", "f", 0o644, 1, 0, "", None],
@@ -670,8 +718,8 @@ def test_a_file_through_a_link_is_refused(project: Project, tmp_path: Path) -> N
     assert not (tmp_path / "x").exists()
 
 
-def test_a_stream_of_something_else_is_refused(project: Project) -> None:
-    """Contents for a path that was not asked for end the fetch."""
+def test_fetch_refuses_contents_that_were_not_requested(project: SyncedProject) -> None:
+    """Contents of another path end the fetch."""
     rows = [["out", "f", 0o644, 1, 0, "", None]]
     with (
         hostile_box(project, rows, [b'["../x",0]\n' + bytes(100)]) as link,
@@ -682,8 +730,10 @@ def test_a_stream_of_something_else_is_refused(project: Project) -> None:
     assert list(project.root.iterdir()) == []
 
 
-def test_the_newest_push_wins(project: Project) -> None:
-    """An agent left behind by a broken connection does not block the next push."""
+def test_agent_of_a_broken_connection_does_not_block_the_next_push(
+    project: SyncedProject,
+) -> None:
+    """The newest push gets the lock."""
     project.write("a")
     with project.box.connect() as stuck:
         stuck.begin("push", write=True)
@@ -696,8 +746,8 @@ def test_the_newest_push_wins(project: Project) -> None:
     assert project.difference() is None
 
 
-def test_progress_reaches_its_end(project: Project) -> None:
-    """The numbers only grow, and end with all."""
+def test_progress_only_grows_and_ends_at_the_total(project: SyncedProject) -> None:
+    """The numbers never shrink, and the last ones are the totals."""
     project.write("big", os.urandom(LARGE))
     told: list[tuple[int, int, int, int]] = []
     with project.box.connect() as link:
@@ -714,16 +764,16 @@ def test_progress_reaches_its_end(project: Project) -> None:
 
 
 def refused(why: str) -> contextlib.AbstractContextManager[object]:
-    """Expect that the outputs are held, and why."""
+    """Expect that the box is kept, for this reason."""
     return pytest.raises(OutputsHeld, match=why)
 
 
 def silent(*numbers: int) -> None:
-    """Report progress to nobody."""
+    """Accept progress and print nothing."""
 
 
-def age(path: Path) -> Path:
-    """Let a file look as if it had been there for long."""
+def make_old(path: Path) -> Path:
+    """Set the times of a file to long ago."""
     os.utime(path, ns=(10**18, 10**18))
     return path
 
@@ -736,7 +786,7 @@ def sha256(data: bytes) -> bytes:
 
 
 def snapshot(base: Path) -> dict[bytes, tuple[int, bytes]]:
-    """Return mode and contents of all that is in a folder."""
+    """Return mode and contents of all paths in a folder."""
     raw = os.fsencode(base)
     found = {}
     for path in manifest.below(raw, b""):
@@ -752,8 +802,8 @@ def snapshot(base: Path) -> dict[bytes, tuple[int, bytes]]:
     return found
 
 
-def grow_anew(root: Path, chance: random.Random) -> dict[str, list[bytes]]:
-    """Rewrite a tree of small files and a large one; return both versions of each."""
+def write_new_versions(root: Path, chance: random.Random) -> dict[str, list[bytes]]:
+    """Rewrite small files and a large one; return both versions of each."""
     versions: dict[str, list[bytes]] = {}
     root.mkdir(parents=True, exist_ok=True)
     for name in [*(f"d{n % 3}/f{n}" for n in range(20)), "big"]:
@@ -784,8 +834,8 @@ def hostile_names(count: int) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def busy(path: Path) -> Iterator[None]:
-    """Keep writing to a file, which takes longer to read than we ever wait."""
+def keep_changing(path: Path) -> Iterator[None]:
+    """Keep writing to a file that takes longer to read than the retries last."""
     stop = threading.Event()
     path.write_bytes(bytes(64 << 20))
 
@@ -805,9 +855,12 @@ def busy(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hostile_box(
-    project: Project, rows: list[list[object]], stream: list[bytes]
+    project: SyncedProject, rows: list[list[object]], stream: list[bytes]
 ) -> Iterator[AgentChannel]:
-    """A box that answers a scan with these rows, and send with this stream."""
+    """
+    Return a box that answers a scan with these rows, and a request with this
+    stream.
+    """
     frames: list[tuple[bytes, bytes]] = []
     row_codec.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
     told: dict[str, list[str]] = {

@@ -1,4 +1,4 @@
-"""What is pushed is what git would track, and data as it is."""
+"""A push selects what git would track, and the listed data as they are."""
 
 from __future__ import annotations
 
@@ -41,14 +41,16 @@ ignores = st.dictionaries(
 def test_selection_without_git_equals_that_of_git(
     files: list[str], rules: dict[str, str]
 ) -> None:
-    """The walker chooses exactly what git chooses, whatever the patterns are."""
+    """
+    Without a repository the same files are selected as git would, for any patterns.
+    """
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        grow(root, files, rules)
+        write_files(root, files, rules)
         ours = tracked_without_git(os.fsencode(root), [b""])
         git(root, "init", "-q")
 
-        assert ours == others(root)
+        assert ours == files_git_would_add(root)
 
 
 @given(
@@ -57,26 +59,29 @@ def test_selection_without_git_equals_that_of_git(
     rules=ignores,
 )
 @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-def test_in_a_repository_git_decides(
+def test_in_a_repository_code_is_what_git_tracks_or_would_add(
     files: list[str], tracked: list[str], rules: dict[str, str]
 ) -> None:
-    """Code is what git tracks, ignored or not, and what it would add."""
+    """
+    Tracked files are code even if they are ignored; so are files that git would
+    add.
+    """
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         git(root, "init", "-q")
-        grow(root, tracked, {})
+        write_files(root, tracked, {})
         git(root, "add", "-f", ".")
-        grow(root, files, rules)
+        write_files(root, files, rules)
         listed = git(root, "ls-files", "-z", "-c", "-o", "--exclude-standard")
         there = {p for p in listed.split(b"\0") if p and exists(root, p)}
 
         assert select(root, ["."], [], []).paths == sorted(there)
 
 
-def test_what_git_tracks_but_is_deleted_stays_away(tmp_path: Path) -> None:
-    """A tracked file that is no longer there is no reason to fail."""
+def test_deleted_tracked_file_is_left_out(tmp_path: Path) -> None:
+    """A tracked file that no longer exists is no error."""
     git(tmp_path, "init", "-q")
-    grow(tmp_path, ["gone", "here"], {})
+    write_files(tmp_path, ["gone", "here"], {})
     git(tmp_path, "add", ".")
     (tmp_path / "gone").unlink()
 
@@ -84,11 +89,11 @@ def test_what_git_tracks_but_is_deleted_stays_away(tmp_path: Path) -> None:
 
 
 def test_outputs_are_code_only_if_git_tracks_them(tmp_path: Path) -> None:
-    """Below an outputs path only what git tracks is code."""
+    """Below an output path only tracked files are code."""
     git(tmp_path, "init", "-q")
-    grow(tmp_path, ["out/.keep", "main"], {})
+    write_files(tmp_path, ["out/.keep", "main"], {})
     git(tmp_path, "add", ".")
-    grow(tmp_path, ["out/result", "output"], {})
+    write_files(tmp_path, ["out/result", "output"], {})
 
     chosen = select(tmp_path, ["."], [], ["out/"]).paths
 
@@ -96,16 +101,16 @@ def test_outputs_are_code_only_if_git_tracks_them(tmp_path: Path) -> None:
 
 
 def test_outputs_are_no_code_without_git(tmp_path: Path) -> None:
-    """Outside a repository nothing below an outputs path is code."""
-    grow(tmp_path, ["out/result", "main"], {})
+    """Without a repository no file below an output path is code."""
+    write_files(tmp_path, ["out/result", "main"], {})
 
     assert select(tmp_path, ["."], [], ["out"]).paths == [b"main"]
 
 
-def test_a_part_of_the_repository_is_enough(tmp_path: Path) -> None:
-    """The project may be a folder of a repository; rules above it count."""
+def test_project_may_be_a_folder_of_a_repository(tmp_path: Path) -> None:
+    """The ignore rules of the folders above it count."""
     git(tmp_path, "init", "-q")
-    grow(tmp_path, ["other", "project/src/a", "project/b.log"], {"": "*.log"})
+    write_files(tmp_path, ["other", "project/src/a", "project/b.log"], {"": "*.log"})
 
     root = tmp_path / "project"
 
@@ -113,10 +118,10 @@ def test_a_part_of_the_repository_is_enough(tmp_path: Path) -> None:
     assert select(root, ["src"], [], []).paths == [b"src/a"]
 
 
-def test_submodules_are_followed(tmp_path: Path) -> None:
-    """Files of a submodule, and of a repository inside, are code by their rules."""
+def test_files_of_submodules_and_nested_repositories_are_code(tmp_path: Path) -> None:
+    """They follow the ignore rules of their own repository."""
     inner = tmp_path / "inner"
-    grow(inner, ["lib", "x.o"], {"": "*.o"})
+    write_files(inner, ["lib", "x.o"], {"": "*.o"})
     git(inner, "init", "-q")
     git(inner, "add", "lib", ".gitignore")
     git(inner, "commit", "-q", "-m", "lib")
@@ -128,7 +133,7 @@ def test_submodules_are_followed(tmp_path: Path) -> None:
         *["-c", "protocol.file.allow=always", "submodule", "--quiet", "add"],
         *[str(inner), "sub"],
     )
-    grow(root, ["sub/x.o", "sub/new", "nested/n"], {})
+    write_files(root, ["sub/x.o", "sub/new", "nested/n"], {})
     git(root / "nested", "init", "-q")
 
     assert select(root, ["."], [], []).paths == [
@@ -140,18 +145,20 @@ def test_submodules_are_followed(tmp_path: Path) -> None:
 def test_git_variables_of_a_hook_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GIT_DIR in the environment, as in a hook, is not this project's."""
+    """GIT_DIR in the environment, as in a hook, does not select another repository."""
     git(tmp_path, "init", "-q")
-    grow(tmp_path, ["a"], {})
+    write_files(tmp_path, ["a"], {})
     monkeypatch.setenv("GIT_DIR", "/nowhere")
 
     assert select(tmp_path, ["."], [], []).paths == [b"a"]
 
 
-def test_data_is_taken_as_it_is(tmp_path: Path) -> None:
-    """Data ignores .gitignore, and keeps empty folders; ours never goes."""
+def test_data_ignores_gitignore_and_keeps_empty_folders(tmp_path: Path) -> None:
+    """Listed data ignore .gitignore; `.onebox` is still left out."""
     git(tmp_path, "init", "-q")
-    grow(tmp_path, ["data/x", "data/a/b.log", ".onebox/log"], {"": "data/\n*.log"})
+    write_files(
+        tmp_path, ["data/x", "data/a/b.log", ".onebox/log"], {"": "data/\n*.log"}
+    )
     (tmp_path / "data" / "empty").mkdir()
 
     chosen = select(tmp_path, ["."], ["data/", "."], []).paths
@@ -164,8 +171,8 @@ def test_data_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["/etc", "../up", "a/../../b", "missing"])
-def test_paths_have_to_be_there_and_inside(tmp_path: Path, name: str) -> None:
-    """A path that is missing, absolute or climbs is refused by name."""
+def test_missing_or_outside_data_path_is_refused(tmp_path: Path, name: str) -> None:
+    """A path that is missing, absolute or outside of the project is refused by name."""
     for code, data in ([name], []), ([], [name]):
         with pytest.raises(InputError, match=name):
             select(tmp_path, code, data, [])
@@ -182,7 +189,7 @@ def test_unreadable_files_are_all_named_at_once() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        grow(root, [f"f{n}" for n in range(7)], {})
+        write_files(root, [f"f{n}" for n in range(7)], {})
         for path in root.iterdir():
             path.chmod(0)
         root.chmod(0o755)
@@ -199,8 +206,8 @@ def test_unreadable_files_are_all_named_at_once() -> None:
 
 
 def test_pipes_and_sockets_are_not_pushed(tmp_path: Path) -> None:
-    """Pipes and sockets are skipped, with a warning each."""
-    grow(tmp_path, ["data/x"], {})
+    """Pipes and sockets are skipped, with one warning each."""
+    write_files(tmp_path, ["data/x"], {})
     os.mkfifo(tmp_path / "data" / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
         here = Path.cwd()
@@ -217,8 +224,8 @@ def test_pipes_and_sockets_are_not_pushed(tmp_path: Path) -> None:
     ]
 
 
-def test_link_that_leads_out_is_pushed_with_a_warning(tmp_path: Path) -> None:
-    """A link goes as a link; one that leaves the project is worth a warning."""
+def test_link_out_of_the_project_is_pushed_with_a_warning(tmp_path: Path) -> None:
+    """A link is pushed as a link; one that leaves the project causes a warning."""
     (tmp_path / "in").symlink_to("x/../y")
     (tmp_path / "out").symlink_to("../y")
 
@@ -228,8 +235,8 @@ def test_link_that_leads_out_is_pushed_with_a_warning(tmp_path: Path) -> None:
     assert chosen.warnings == ["out is a link that leads out of the project"]
 
 
-def grow(root: Path, files: list[str], rules: dict[str, str]) -> None:
-    """Make files where there is room for them, and .gitignore files."""
+def write_files(root: Path, files: list[str], rules: dict[str, str]) -> None:
+    """Write these files where it is possible, and .gitignore files."""
     made = [*((name, "") for name in files)]
     made += [
         (f"{folder}/.gitignore".lstrip("/"), text) for folder, text in rules.items()
@@ -243,19 +250,19 @@ def grow(root: Path, files: list[str], rules: dict[str, str]) -> None:
             continue
 
 
-def others(root: Path) -> set[bytes]:
-    """Return what git would add."""
+def files_git_would_add(root: Path) -> set[bytes]:
+    """Return the files that git would add."""
     listed = git(root, "ls-files", "-z", "--others", "--exclude-standard")
     return {path for path in listed.split(b"\0") if path}
 
 
 def exists(root: Path, path: bytes) -> bool:
-    """Say whether there is something of this name."""
+    """Return whether a path exists, also as a dangling link."""
     return os.path.lexists(os.fsencode(root) + b"/" + path)
 
 
 def git(folder: Path, *words: str) -> bytes:
-    """Run git, without anybody's settings."""
+    """Run git without the settings of any user."""
     folder.mkdir(exist_ok=True)
     environment = {
         **os.environ,
