@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,4 +71,4 @@ def test_a_bug_in_the_agent_is_reported_with_its_place(agent_box: AgentBox) -> N
 
     assert kind == b"E"
     assert "ZeroDivisionError" in protocol.loads(payload)["message"]
-    assert "(test_main.py, line " in protocol.loads(payload)["message"]
+    assert f"({Path(__file__).name}, line " in protocol.loads(payload)["message"]

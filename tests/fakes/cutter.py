@@ -1,4 +1,4 @@
-"""Passes bytes between a client and a command, and breaks after so many."""
+"""Passes bytes between a client and a command, and ends after a number of bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 
 
 def main(direction: str, limit: int, command: list[str]) -> None:
-    """Run the command; end all at once when *limit* bytes went up or down."""
+    """Run the command; end everything after *limit* bytes in one direction."""
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None
@@ -21,7 +21,7 @@ def main(direction: str, limit: int, command: list[str]) -> None:
 
 
 def pump(source: int, sink: int, left: int) -> None:
-    """Copy until the end or the limit, and that ends the process."""
+    """Copy to the end or to the limit, then end the process."""
     with contextlib.suppress(OSError):
         while left:
             data = os.read(source, min(left, 1 << 16))

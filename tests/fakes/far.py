@@ -1,8 +1,8 @@
 """
-`inv`, with every box at the far end of a long line.
+`inv` with every box behind a slow connection.
 
-`python -m tests.fakes.far REPORT DELAY run` does what `inv run` does, and
-writes how many connections and round trips it took. Each direction takes DELAY.
+`python -m tests.fakes.far REPORT DELAY run` does what `inv run` does, and writes the
+number of connections and round trips to REPORT. Each direction takes DELAY seconds.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from onebox.providers.base import Box
 from tests.fakes.relay import Relay
 
 
-class Far:
-    """The lines to the boxes there are; *report* is written when all is over."""
+class Relays:
+    """The relays to all boxes, and a report about them."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
         self._relays: dict[int, Relay] = {}
 
-    def box(self, box: Any) -> Any:
-        """Return a box, or several, as they are reached over a line."""
-        if isinstance(box, Box):
-            return dataclasses.replace(box, port=self._port(box.port))
-        if isinstance(box, Iterable):
-            return [self.box(one) for one in box]
-        return box
+    def with_relay(self, with_relay: Any) -> Any:
+        """Return a box, or several, with the port of its relay."""
+        if isinstance(with_relay, Box):
+            return dataclasses.replace(with_relay, port=self._port(with_relay.port))
+        if isinstance(with_relay, Iterable):
+            return [self.with_relay(one) for one in with_relay]
+        return with_relay
 
     def report(self, file: Path) -> None:
-        """Write down what it took."""
+        """Write the number of connections and round trips."""
         relays = self._relays.values()
-        told = [sum(r.opened for r in relays), sum(r.turns for r in relays)]
-        file.write_text(json.dumps(told))
+        counts = [sum(r.opened for r in relays), sum(r.turns for r in relays)]
+        file.write_text(json.dumps(counts))
 
     def _port(self, port: int) -> int:
         if port in {relay.port for relay in self._relays.values()} or not port:
@@ -54,11 +54,11 @@ class Far:
 
 def main(report: Path, delay: float) -> None:
     """Run `inv` with the rest of the command line."""
-    far = Far(delay)
+    relays = Relays(delay)
     load = providers.load
 
     def through(do: Callable[..., Any]) -> Callable[..., Any]:
-        return functools.wraps(do)(lambda *a, **k: far.box(do(*a, **k)))
+        return functools.wraps(do)(lambda *a, **k: relays.with_relay(do(*a, **k)))
 
     def load_far(*arguments: Any, **more: Any) -> Any:
         provider = load(*arguments, **more)
@@ -70,7 +70,7 @@ def main(report: Path, delay: float) -> None:
     try:
         program.run()
     finally:
-        far.report(report)
+        relays.report(report)
 
 
 if __name__ == "__main__":

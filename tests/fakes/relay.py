@@ -1,4 +1,4 @@
-"""A line between client and server that can be cut, stalled and long."""
+"""A relay between client and server that can delay, stall and cut connections."""
 
 from __future__ import annotations
 
@@ -12,32 +12,30 @@ from collections.abc import Callable
 
 class Relay:
     """
-    Passes TCP connections on to *port*, from port *at* or any; a context manager.
+    Passes TCP connections to *port*, from port *at* or a free one; a context manager.
 
     Attributes:
         delay: Seconds that each direction takes.
 
-        cuts: For each connection to come, after how many bytes it is cut.
+        cuts: For each future connection, the number of bytes after which it is cut.
 
-        opened: How many connections there have been, *was_cut* how many of
-            them came to the end of their bytes.
+        opened: The number of connections so far; *was_cut* of them reached their cut.
 
-        to_server: How many bytes have gone to the server.
+        to_server: The number of bytes sent to the server.
 
-        turns: How many round trips one after the other it took to get to what
-            the client has been sent so far. Only with a *delay* can be seen who
-            has waited for whom.
+        turns: The number of round trips in a row that the last data needed. Only
+            with a *delay* is it visible which end waited for the other.
     """
 
     def __init__(self, port: int, *, at: int = 0, delay: float = 0.0) -> None:
         self.delay = delay
         self.cuts: list[int] = []
         self.opened = self.was_cut = self.to_server = self.turns = 0
-        # As far as the server knows: the client had got so far when it last spoke.
+        # The client's number of round trips when the server last received data.
         self.known_turns = 0
         self._target = port
         self._main: asyncio.Task[None] | None = None
-        self._lines: set[_Line] = set()
+        self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.create_server(("127.0.0.1", at))
         self.port = int(self._listener.getsockname()[1])
@@ -53,15 +51,15 @@ class Relay:
         self._thread.join()
 
     def stall(self) -> None:
-        """Let nothing more through on the connections there are."""
-        self._loop.call_soon_threadsafe(self._each, _Line.stall)
+        """Pass no more data on the open connections."""
+        self._loop.call_soon_threadsafe(self._each, _Connection.stall)
 
     def cut(self) -> None:
-        """Cut the connections there are."""
-        self._loop.call_soon_threadsafe(self._each, _Line.cut)
+        """Cut the open connections."""
+        self._loop.call_soon_threadsafe(self._each, _Connection.cut)
 
-    def _each(self, do: Callable[[_Line], None]) -> None:
-        for line in list(self._lines):
+    def _each(self, do: Callable[[_Connection], None]) -> None:
+        for line in list(self._connections):
             do(line)
 
     def _run(self) -> None:
@@ -78,8 +76,8 @@ class Relay:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._each(_Line.cut)
-            # A transport closes its socket when the loop next comes round.
+            self._each(_Connection.cut)
+            # A transport closes its socket in the next iteration of the loop.
             await asyncio.sleep(0.01)
 
     def _end(self) -> None:
@@ -95,19 +93,21 @@ class Relay:
             writer.transport.abort()
             return
         self.opened += 1
-        line = _Line(self, writer, far[1], self.cuts.pop(0) if self.cuts else None)
-        self._lines.add(line)
+        line = _Connection(
+            self, writer, far[1], self.cuts.pop(0) if self.cuts else None
+        )
+        self._connections.add(line)
         for source, sink, up in ((reader, far[1], True), (far[0], writer, False)):
             task = self._loop.create_task(line.pump(source, sink, up))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def gone(self, line: _Line) -> None:
-        """Forget a line that has ended."""
-        self._lines.discard(line)
+    def gone(self, line: _Connection) -> None:
+        """Remove a connection that has ended."""
+        self._connections.discard(line)
 
 
-class _Line:
+class _Connection:
     """One connection, both directions."""
 
     def __init__(
@@ -131,7 +131,7 @@ class _Line:
         self._relay.gone(self)
         for end in self._ends:
             with contextlib.suppress(OSError):
-                # A reset, as from a line that is cut, and no orderly end.
+                # A reset, as from a cut connection, instead of an orderly end.
                 end.get_extra_info("socket").setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )

@@ -1,4 +1,4 @@
-"""Two ssh servers with a box behind each: OpenSSH's own, and the local provider's."""
+"""Boxes behind two ssh servers: OpenSSH's, and the local provider's."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ SSHD = "/usr/sbin/sshd"
 
 class Server:
     """
-    A box that answers at *box*, as long as *listening* says so.
+    A box behind an ssh server.
 
-    *home* and *root* are its home directory and its agent's, *log* is what the
-    server says while it runs.
+    Attributes:
+        box: The box as its provider describes it.
+
+        home: The home directory of the box; *root* is that of its agent.
+
+        log: The server's log.
     """
 
     box: Box
@@ -41,20 +45,20 @@ class Server:
 
     @property
     def work(self) -> Path:
-        """Where code and data go and jobs run."""
+        """The folder for code, data and jobs."""
         return self.home / "work"
 
     @property
     def pyz(self) -> Path:
-        """The agent."""
+        """The bundle of the agent."""
         return self.root / "agent.pyz"
 
     def at(self, port: int) -> Box:
-        """Return the box as it is reached through another port."""
+        """Return the box with another port."""
         return dataclasses.replace(self.box, port=port)
 
     def refresh(self) -> None:
-        """Put agent and description back, and remove what was done to the box."""
+        """Restore the agent and its box.json, and remove all other changes."""
         for path in (self.work, self.root / "jobs", self.root / "files"):
             shutil.rmtree(path, ignore_errors=True)
         self.work.mkdir()
@@ -64,16 +68,16 @@ class Server:
             left.rename(self.root / "box.json")
 
     def close(self) -> None:
-        """End the server and whatever runs in the box."""
+        """End the server and all processes of the box."""
         raise NotImplementedError
 
 
 class OpenSsh(Server):
     """
-    The system's sshd, started for each connection as a super-server would.
+    The system's sshd, started for each connection as by a super-server.
 
-    It needs no privileges, no free port guessed beforehand, and has no memory
-    of earlier connections that it might hold against the next one.
+    It needs no privileges and no free port chosen beforehand, and it does not count
+    earlier connections against a new one.
     """
 
     def __init__(self, base: Path, keys: Keys) -> None:
@@ -95,7 +99,7 @@ class OpenSsh(Server):
         self._listener: socket.socket | None = None
         port = self.listen()
         me = subprocess.check_output(["id", "-un"], text=True).strip()
-        self.box = a_box(port, me, keys, str(self.pyz))
+        self.box = make_box(port, me, keys, str(self.pyz))
         self._describe()
         keys_file = base / "authorized_keys"
         keys_file.write_text(keys.public("user") + "\n")
@@ -114,21 +118,21 @@ class OpenSsh(Server):
         )
 
     def listen(self) -> int:
-        """Open the port, the same as before if there was one; return it."""
+        """Open the port, the same as before; return it."""
         port = self.box.port if hasattr(self, "box") else 0
         self._listener = socket.create_server(("127.0.0.1", port))
         threading.Thread(target=self._accept, args=[self._listener]).start()
         return int(self._listener.getsockname()[1])
 
     def shut(self) -> None:
-        """Close the port; connections that there are stay."""
+        """Close the port; open connections stay."""
         if self._listener is not None:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._listener = None
 
     def close(self) -> None:
-        """End the server and whatever runs in the box."""
+        """End the server and all processes of the box."""
         self.shut()
         for server in self._accepted:
             server.kill()
@@ -153,7 +157,7 @@ class OpenSsh(Server):
 
     def _describe(self) -> None:
         now = time.time()
-        told = {
+        config = {
             "box": self.box.id,
             "work": str(self.work),
             "home": str(self.home),
@@ -163,7 +167,7 @@ class OpenSsh(Server):
             "idle_grace": 600,
             "poweroff": ["true"],
         }
-        (self.root / "box.json").write_text(json.dumps(told))
+        (self.root / "box.json").write_text(json.dumps(config))
 
 
 class Embedded(Server):
@@ -181,8 +185,8 @@ class Embedded(Server):
         self._local.delete(self.box)
 
 
-def a_box(port: int, user: str, keys: Keys, agent: str) -> Box:
-    """Return a box that is reached by these."""
+def make_box(port: int, user: str, keys: Keys, agent: str) -> Box:
+    """Return a box that is reached with these values."""
     return Box(
         id=f"ob-{secrets.token_hex(5)}",
         tags=Tags("owner", "project", "main", time.time() + 3600, "0"),

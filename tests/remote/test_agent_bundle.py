@@ -1,4 +1,4 @@
-"""The agent is packed the same by whoever packs it, and however many do at once."""
+"""The bundle of the agent is the same, also when several threads pack it at once."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ print(len(packed))
 """
 
 
-def test_threads_that_pack_at_once_get_the_same_agent() -> None:
-    """
-    Machines that are made at once begin with one and the same agent.
-    """
+def test_threads_that_pack_at_once_get_the_same_bundle() -> None:
+    """All boxes that are created at the same time start with the same agent."""
     done = subprocess.run(
         [sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""What a box sends has an end, and so has the time that it is waited for."""
+"""What a box sends is bounded, and so is the time that is waited for it."""
 
 from __future__ import annotations
 
@@ -32,44 +32,47 @@ while True:
 
 
 @contextmanager
-def program(code: str) -> Iterator[AgentChannel]:
-    """Give a connection to a program in the place of an agent."""
+def channel_to(code: str) -> Iterator[AgentChannel]:
+    """Connect to a program that takes the place of an agent."""
     with AgentChannel([sys.executable, "-c", code]) as link:
         yield link
         link.process.kill()
 
 
 def quiet(*numbers: int) -> None:
-    """Show no progress."""
+    """Accept progress and print nothing."""
 
 
-def test_silent_agent_is_left_in_scan_and_push(
+def test_fetch_and_push_fail_if_the_agent_is_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An agent that hangs holds neither fetch nor push for ever."""
+    """An agent that hangs does not block a fetch or a push forever."""
     monkeypatch.setattr(links, "SILENCE_SECONDS", 0.5)
     (tmp_path / "file").write_bytes(b"x")
-    with program(HANGS) as link, pytest.raises(Silent, match="does not answer"):
+    with channel_to(HANGS) as link, pytest.raises(Silent, match="does not answer"):
         fetch_outputs.fetch(
             link, ["out"], tmp_path / "into", tmp_path / "memory", quiet
         )
-    with program(HANGS) as link, pytest.raises(Silent, match="does not answer"):
+    with channel_to(HANGS) as link, pytest.raises(Silent, match="does not answer"):
         push_files.push(link, tmp_path, [b"file"], tmp_path / "index", quiet)
 
 
-def test_agent_that_reads_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that nobody reads ends, too."""
+def test_write_fails_if_the_agent_does_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A write to an agent that does not read ends."""
     monkeypatch.setattr(links, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(links, "PING_SECONDS", 0.1)
-    with program(HANGS) as link:
+    with channel_to(HANGS) as link:
         link.begin("push")
         with pytest.raises(Silent, match="does not read"):
             link.send(b"D", bytes(8 << 20))
 
 
-def test_agent_at_work_is_not_silent(agent_box: AgentBox) -> None:
+def test_working_agent_sends_signs_of_life(agent_box: AgentBox) -> None:
     """
-    A real agent says that it is still at work: who waits for it does not give up.
+    An agent that works on a request sends empty frames, so that the client waits
+    on.
     """
     with agent_box.connect() as link:
         link.request(
@@ -84,10 +87,10 @@ def test_agent_at_work_is_not_silent(agent_box: AgentBox) -> None:
 def test_endless_list_of_files_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A list of files has a bound: the box is kept, and this machine's memory too."""
+    """The number of files is bounded: the box is kept, and memory stays limited."""
     monkeypatch.setattr(row_codec, "MOST_ROWS", 10_000)
     with (
-        program(ENDLESS) as link,
+        channel_to(ENDLESS) as link,
         pytest.raises(OutputsHeld, match="more than 10000 files"),
     ):
         fetch_outputs.fetch(
@@ -96,11 +99,11 @@ def test_endless_list_of_files_is_refused(
     assert [] == list((tmp_path / "into").iterdir())
 
 
-def test_frames_of_nothing_without_an_end_are_refused() -> None:
-    """Frames that bring nothing are no sign of life without an end."""
+def test_too_many_empty_frames_are_refused() -> None:
+    """Empty frames are accepted as signs of life only up to a limit."""
     code = "import sys\nwhile True: sys.stdout.buffer.write(b'P\\0\\0\\0\\0' * 1000)"
     with (
-        program(code) as link,
+        channel_to(code) as link,
         pytest.raises(ProtocolError, match="too many empty frames"),
     ):
         link.request("hello")

@@ -1,4 +1,4 @@
-"""What a box answers is checked once: a typed value, or an error that names it."""
+"""An answer of a box becomes a typed value, or an error that names the box."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ NAMES = [
 ]
 
 
-def test_answer_of_a_real_agent_is_read() -> None:
-    """What an agent of ours sends is understood, whole."""
+def test_answer_of_a_real_agent_is_parsed() -> None:
+    """All fields of a real answer are parsed."""
     status = answers.JobStatus.parse(STATUS, "j-1")
     record = status.record
 
@@ -101,7 +101,7 @@ def test_answer_of_a_real_agent_is_read() -> None:
     ],
 )
 def test_job_status_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> None:
-    """No id that could be a path, no wrong type, no number out of bounds."""
+    """An id that could be a path, a wrong type or a number out of range is refused."""
     with pytest.raises(ProtocolError, match="no valid"):
         answers.JobStatus.parse({**STATUS, **change}, "j-1")
 
@@ -133,7 +133,7 @@ def test_exit_record_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> No
 
 
 def test_texts_from_a_box_are_escaped() -> None:
-    """No control character of a box's texts is left once they are parsed."""
+    """Texts of a box contain no control characters after parsing."""
     record = {**RECORD, "survivors": [ESCAPES], "memory_largest": ESCAPES}
     status = answers.JobStatus.parse({**STATUS, "record": record, "why": ESCAPES})
     assert status.record is not None
@@ -143,10 +143,10 @@ def test_texts_from_a_box_are_escaped() -> None:
 
 
 @given(st.sampled_from(PARSERS), JSON | st.dictionaries(st.sampled_from(NAMES), JSON))
-def test_any_json_is_a_value_or_a_named_error(
+def test_any_json_is_parsed_or_raises_protocol_error(
     parse: Callable[[object], object], value: object
 ) -> None:
-    """Whatever JSON a box sends, it raises nothing but ProtocolError."""
+    """No JSON from a box raises anything else."""
     try:
         parse(value)
     except ProtocolError as error:
@@ -154,8 +154,8 @@ def test_any_json_is_a_value_or_a_named_error(
 
 
 @given(JSON | st.lists(JSON | st.sampled_from(["gone", "settle", "lack"]), max_size=6))
-def test_any_row_of_a_push_is_a_value_or_hostile(row: object) -> None:
-    """Whatever row a box sends, it raises nothing but Hostile."""
+def test_any_push_row_is_parsed_or_raises_hostile(row: object) -> None:
+    """No row from a box raises anything else."""
     try:
         path, kind, rest = answers.push_row(row)
     except Hostile:
@@ -169,8 +169,8 @@ def test_any_row_of_a_push_is_a_value_or_hostile(row: object) -> None:
     assert 0 <= found.offset <= 9
 
 
-def test_json_nested_without_end_is_no_frame() -> None:
-    """Brackets that are nested 100,000 deep are named, and exhaust no stack."""
+def test_deeply_nested_json_is_refused() -> None:
+    """Brackets nested 100,000 deep raise an error, not a stack overflow."""
     payload = b'{"job":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
     with pytest.raises(protocol.Garbled, match="not JSON"):
@@ -183,7 +183,7 @@ def test_json_nested_without_end_is_no_frame() -> None:
     "job", ["/etc", "../../x", "..", ".", "a/b", "", "x\n", "\x1b"]
 )
 def test_job_id_that_could_name_another_folder_is_refused(job: str) -> None:
-    """An id from a box follows one pattern, also where status and record agree."""
+    """An id from a box must match one pattern, even if status and record agree."""
     record = {"job": job, "code": 0, "cause": "exit", "log_bytes": 0}
     record.update(started=1.0, ended=2.0)
     told = {"job": job, "state": "exited", "record": record, "log_bytes": 0}

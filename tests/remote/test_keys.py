@@ -8,12 +8,12 @@ from pathlib import Path
 from onebox.remote import keys
 
 
-def test_no_other_keys_public_half_stays(tmp_path: Path) -> None:
+def test_stale_public_key_file_is_replaced(tmp_path: Path) -> None:
     """
-    What a killed command left of a key is not taken for half of the next one.
+    A public key file of a killed command is not kept beside a new private key.
 
-    OpenSSH offers the public half that lies beside a private key, whosesoever
-    it is, and would be refused with it.
+    OpenSSH offers the public key that lies beside a private key, even one of
+    another pair, and the server would refuse it.
     """
     other = tmp_path / "other"
     other.mkdir()
@@ -39,9 +39,7 @@ def test_no_other_keys_public_half_stays(tmp_path: Path) -> None:
 
 
 def test_identity_is_created_once_and_private(tmp_path: Path) -> None:
-    """
-    The key is created once, readable by its owner only, and reused.
-    """
+    """The key is created once, is readable by its owner only, and is reused."""
     first = keys.identity(tmp_path).read_bytes()
 
     assert keys.identity(tmp_path).read_bytes() == first

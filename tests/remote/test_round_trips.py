@@ -1,4 +1,4 @@
-"""How often client and box wait for each other, counted on a long line."""
+"""The number of round trips between client and box, counted on a slow connection."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.providers.sshbox import Keys
 
 __all__ = ["project"]
 
-# Of one direction: long enough for each end to have said all that it has to say
-# before it hears the other.
+# Seconds for each direction: long enough that each end has sent all that it can
+# send before it receives anything.
 DELAY = 0.15
 STAGE = 4
 WHOLE = 30
 
 
 class Stages:
-    """A project and a box at the far end of an open connection."""
+    """A project and its box behind an open slow connection."""
 
     def __init__(self, base: Path, server: OpenSsh, link: AgentChannel) -> None:
         self.root = base / "project"
@@ -42,7 +42,7 @@ class Stages:
         self.link = link
 
     def push(self) -> None:
-        """Push all that is here."""
+        """Push all files."""
         paths = manifest.below(os.fsencode(self.root), b"")
         push_files.push(self.link, self.root, sorted(paths), self.base / "index", quiet)
 
@@ -53,20 +53,20 @@ class Stages:
         )
 
     def verify(self) -> None:
-        """Ask whether they are here."""
+        """Check whether the outputs are here."""
         fetch_outputs.verify(
             self.link, ["out"], self.base / "here", self.base / "memory"
         )
 
     def run(self) -> None:
-        """Run a job, and follow it to its end."""
+        """Run a job to its end."""
         self.link.request("start", job="j", shell="echo 1", outputs=[], cancel_grace=1)
         self.link.request("follow", job="j", offset=0)
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[tuple[Stages, Relay]]:
-    """The stages, and the line that they go over."""
+def stages_and_relay(tmp_path: Path) -> Iterator[tuple[Stages, Relay]]:
+    """The stages, and the relay that counts their round trips."""
     if not Path(SSHD).exists():
         pytest.skip(f"no OpenSSH server: {SSHD} is missing")
     keys = Keys.make(tmp_path)
@@ -76,43 +76,41 @@ def line(tmp_path: Path) -> Iterator[tuple[Stages, Relay]]:
         try:
             with Relay(server.box.port, delay=DELAY) as relay:
                 box = server.at(relay.port)
-                door = connection.SSHConnection(
-                    box, tmp_path / "door", keys.directory / "user"
+                ssh = connection.SSHConnection(
+                    box, tmp_path / "ssh", keys.directory / "user"
                 )
                 try:
-                    yield Stages(tmp_path, server, door.channel()), relay
+                    yield Stages(tmp_path, server, ssh.channel()), relay
                 finally:
-                    door.forget()
+                    ssh.forget()
         finally:
             server.close()
 
 
-def test_each_stage_takes_at_most_four_round_trips(line: tuple[Stages, Relay]) -> None:
-    """
-    On a warm connection no stage takes more than four round trips.
-    """
-    stages, relay = line
+def test_each_stage_takes_at_most_four_round_trips(
+    stages_and_relay: tuple[Stages, Relay],
+) -> None:
+    """On an open connection no stage takes more than four round trips."""
+    stages, relay = stages_and_relay
     write(stages.root, 200, 1_000_000_001)
-    took = {"push": turns(relay, stages.push)}
-    took["push again"] = turns(relay, stages.push)
+    took = {"push": round_trips(relay, stages.push)}
+    took["push again"] = round_trips(relay, stages.push)
     write(stages.root, 5, 1_000_000_777)
-    took["push changes"] = turns(relay, stages.push)
-    took["run"] = turns(relay, stages.run)
+    took["push changes"] = round_trips(relay, stages.push)
+    took["run"] = round_trips(relay, stages.run)
     write(stages.work / "out", 200, 1_000_000_001)
-    took["fetch"] = turns(relay, stages.fetch)
-    took["fetch again"] = turns(relay, stages.fetch)
+    took["fetch"] = round_trips(relay, stages.fetch)
+    took["fetch again"] = round_trips(relay, stages.fetch)
     write(stages.work / "out", 5, 1_000_000_777)
-    took["fetch changes"] = turns(relay, stages.fetch)
-    took["verify"] = turns(relay, stages.verify)
+    took["fetch changes"] = round_trips(relay, stages.fetch)
+    took["verify"] = round_trips(relay, stages.verify)
 
     assert {} == {name: count for name, count in took.items() if count > STAGE}
     assert (1, 1) == (took["push again"], took["fetch again"])
 
 
 def test_inv_run_takes_at_most_30_round_trips(project: Project, tmp_path: Path) -> None:
-    """
-    `inv run` on a fresh box takes at most 30 round trips, handshakes included.
-    """
+    """`inv run` on a new box takes at most 30 round trips, with handshakes."""
     for count in range(50):
         project.write(f"file-{count}", os.urandom(1000))
     report = tmp_path / "report"
@@ -132,11 +130,11 @@ def test_inv_run_takes_at_most_30_round_trips(project: Project, tmp_path: Path) 
     assert "42\n" == project.read("results/answer.txt")
     connections, seen = json.loads(report.read_text())
 
-    # That a connection is made at all takes one that the relay does not see.
+    # The relay does not see the round trip that opens a connection.
     assert 0 < seen + connections <= WHOLE
 
 
-def turns(relay: Relay, stage: Callable[[], None]) -> int:
+def round_trips(relay: Relay, stage: Callable[[], None]) -> int:
     """Return how many round trips a stage takes."""
     before = relay.turns
     stage()
@@ -144,11 +142,11 @@ def turns(relay: Relay, stage: Callable[[], None]) -> int:
 
 
 def quiet(*numbers: int) -> None:
-    """Take progress and say nothing."""
+    """Accept progress and print nothing."""
 
 
 def write(folder: Path, count: int, mtime: int) -> None:
-    """Write small files that have not just been written."""
+    """Write small files with an old time."""
     folder.mkdir(exist_ok=True)
     for number in range(count):
         path = folder / f"file-{number}"
