@@ -29,13 +29,13 @@ class Relays:
         self._delay = delay
         self._relays: dict[int, Relay] = {}
 
-    def with_relay(self, with_relay: Any) -> Any:
+    def with_relay(self, box: Any) -> Any:
         """Return a box, or several, with the port of its relay."""
-        if isinstance(with_relay, Box):
-            return dataclasses.replace(with_relay, port=self._port(with_relay.port))
-        if isinstance(with_relay, Iterable):
-            return [self.with_relay(one) for one in with_relay]
-        return with_relay
+        if isinstance(box, Box):
+            return dataclasses.replace(box, port=self._port(box.port))
+        if isinstance(box, Iterable):
+            return [self.with_relay(each) for each in box]
+        return box
 
     def report(self, file: Path) -> None:
         """Write the number of connections and round trips."""

@@ -1,4 +1,4 @@
-"""Folders of ours are private, whatever umask a command inherits."""
+"""onebox's folders are private, whatever umask a command inherits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from tests.conftest import Project
 
 @pytest.fixture
 def open_umask() -> Iterator[None]:
-    """Have all that is started now make files that everybody may write."""
+    """Start processes with a umask that lets everybody write."""
     before = os.umask(0)
     yield
     os.umask(before)
 
 
 @pytest.mark.usefixtures("open_umask")
-def test_no_folder_of_ours_is_open_to_others_under_any_umask(project: Project) -> None:
-    """State, identity, boxes and .onebox are this user's alone, with umask 000 too."""
+def test_folders_are_private_even_with_umask_000(project: Project) -> None:
+    """
+    State, identity, boxes and .onebox are private to the user, also with umask 000.
+    """
     for line in (("run", "--keep"), ("fetch",), ("status",)):
         done = project.inv(*line)
         assert not done.code, done.err
@@ -32,8 +34,11 @@ def test_no_folder_of_ours_is_open_to_others_under_any_umask(project: Project) -
 
 
 @pytest.mark.usefixtures("open_umask")
-def test_a_root_of_boxes_that_others_may_write_is_closed(project: Project) -> None:
-    """The folder `local`, which an older version left open, is closed on first use."""
+def test_open_folder_of_boxes_is_made_private(project: Project) -> None:
+    """
+    The folder `local`, which an older version left open, is made private on first
+    use.
+    """
     root = project.home / "local"
     root.mkdir(mode=0o777)
     done = project.inv("provision")
@@ -42,7 +47,7 @@ def test_a_root_of_boxes_that_others_may_write_is_closed(project: Project) -> No
 
 
 def _open_folders(folders: list[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield each folder that others can enter, but for what lies in a box."""
+    """Yield each folder that others can enter, except inside of boxes."""
     for top in folders:
         for path, names, _ in os.walk(top):
             mode = stat.S_IMODE(Path(path).stat().st_mode)
