@@ -1,4 +1,4 @@
-"""Run the stages of a command line in this process, on a provider of the test's own."""
+"""Runs the stages of a command line in this process, on a provider of the test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def type_line(
     project: Project, cloud: Provider, *stages: ModuleType, **options: Any
 ) -> runner.BoxContext:
     """
-    Run these stages as one `inv` line would; return its session.
+    Run these stages as one `inv` line would; return its context.
 
     Args:
         options: Keywords of the stages' `perform`.

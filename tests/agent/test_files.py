@@ -668,15 +668,15 @@ def transfer(base: Path, staging: Path, offers: Iterator[Offer]) -> dict[bytes, 
     """Send files to a staging directory; return the path of each one there."""
     places: dict[bytes, Path] = {}
     receiver = Receiver(os.fsencode(staging), keep=-1)
-    wanted = list(offers)
+    expected = list(offers)
 
     def land(landed: Landed) -> None:
         assert landed.name is not None
         places[landed.entry.path] = staging / os.fsdecode(landed.name)
 
     receiver.receive(
-        frames_of(list(sent_frames(base, wanted))),
-        {offer.entry.path: offer for offer in wanted},
+        frames_of(list(sent_frames(base, expected))),
+        {offer.entry.path: offer for offer in expected},
         land,
     )
     assert not receiver.bad

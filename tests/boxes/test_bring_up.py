@@ -1,4 +1,4 @@
-"""A box that has come up is one only once all that it needs has been done there."""
+"""A new box counts as ready only after all steps of its preparation."""
 
 from __future__ import annotations
 
@@ -50,23 +50,21 @@ def test_a_box_is_removed_if_its_post_boot_script_does_not_answer(
     assert {} == line.boxes()
 
 
-class Forgetful(Paid):
-    """A cloud that says it has prolonged a box, and has not told the box."""
+class ForgetsDeadline(Paid):
+    """A cloud that reports a new deadline but does not send it to the box."""
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Start it with its old deadline."""
+        """Start the box with its old deadline."""
         return replace(super().start(box, box.deadline), deadline=deadline)
 
 
-def test_box_that_does_not_learn_its_new_deadline_is_named(
+def test_start_reports_the_boxs_own_deadline_if_it_differs(
     line: Line, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """
-    After a start it is the box's own deadline that is said, if that is another one.
-    """
+    """After a start, the deadline of the box itself is reported."""
     line.type(provision)
     line.project.cut_power()
-    line.cloud = Forgetful(local_root(line.project.environ))
+    line.cloud = ForgetsDeadline(local_root(line.project.environ))
     line.cloud.disk_only = False
     monkeypatch.setattr(bring_up, "DEADLINE_SECONDS", 0.0)
     (box,) = line.boxes()
@@ -82,12 +80,10 @@ def test_box_that_does_not_learn_its_new_deadline_is_named(
     assert session.store.record.deadline == own["deadline"]
 
 
-def test_box_that_learns_its_new_deadline_is_believed(
+def test_start_with_a_new_deadline_prints_no_warning(
     line: Line, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """
-    A start that prolongs the box's own deadline has nothing to warn of.
-    """
+    """If the box knows its new deadline, there is no warning."""
     line.cloud.disk_only = False
     line.type(provision)
     line.project.cut_power()
@@ -99,12 +95,10 @@ def test_box_that_learns_its_new_deadline_is_believed(
     assert "new deadline" not in capfd.readouterr().err
 
 
-def test_another_command_ends_the_connection(
+def test_box_is_kept_if_another_command_closes_the_connection(
     line: Line, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """
-    A box whose host key is being changed is kept when its connection is ended.
-    """
+    """A box whose host key is being replaced is kept if its connection is closed."""
     create, ask = line.cloud.create, AgentChannel.request
 
     def end_it(self: AgentChannel, op: str, **what: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a box costs is said before it is made, and again if it becomes another one."""
+"""The cost of a box is shown before its creation, and again if it changes."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ EXTRAS = (disk(100, 0.01), Cost(ADDRESS, 0.005))
 LINK = "ask for more at https://quota.example"
 
 
-def size(type_: str, price: float | None, place: str = "r1-a", **more: object) -> Offer:
-    """Return a candidate; its disk and address are billed too."""
+def make_offer(
+    type_: str, price: float | None, place: str = "r1-a", **more: object
+) -> Offer:
+    """Return an offer; its disk and address are billed too."""
     one = Offer("small", type_, 4, 16 << 30, price, price, place=place, extras=EXTRAS)
     return replace(one, **more)  # type: ignore[arg-type] # the test's own keywords
 
 
 class Market(Local):
-    """A cloud with several types, some of them refused; its boxes are local ones."""
+    """A cloud with several offers, some of them refused; its boxes are local."""
 
     def __init__(self, root: Path, *found: Offer) -> None:
         super().__init__(LocalSettings(), root)
@@ -46,19 +48,19 @@ class Market(Local):
         self.asked: list[str] = []
 
     def offers(self, need: Requirements) -> Sequence[Offer]:
-        """Return what is on offer."""
+        """Return the offers."""
         return self.found
 
     def egress_rate(self, place: str) -> float | None:
-        """Have outputs cost."""
+        """Return a price for outputs."""
         return 0.09
 
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
-        """Have limits be those of a region."""
+        """Apply a limit to its whole region."""
         return offer.place[:2] == other.place[:2]
 
     def create(self, request: Request) -> Box:
-        """Make the box, unless its type or its place is refused."""
+        """Create the box, unless its type or its place is refused."""
         one = request.offer
         self.asked.append(f"{one.type} {one.place}")
         for name in (one.type, one.place):
@@ -94,18 +96,18 @@ class Terminal:
         self._reader.start()
 
     def type(self, text: str) -> None:
-        """Type a line, before it is asked for."""
+        """Type a line before it is requested."""
         os.write(self._master, f"{text}\n".encode())
 
     def shown(self) -> str:
-        """Return all that was printed, on one line: the terminal wraps it."""
+        """Return all output on one line, because the terminal wraps it."""
         os.close(self.slave)
         self._reader.join(60)
         return " ".join(self._shown.decode(errors="replace").split())
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Have it be this process's input and output meanwhile."""
+        """Make it the input and output of this process for the block."""
         before = sys.stdin, sys.stdout, sys.stderr
         with (
             open(self.slave, closefd=False) as source,
@@ -126,12 +128,12 @@ class Terminal:
 
 @pytest.fixture
 def line(project: Project) -> Line:
-    """A project on a market of two types in two zones."""
+    """A project on a market with two types in two zones."""
     cloud = Market(
         local_root(project.environ),
-        size("m6a.xlarge", 0.19),
-        size("m6a.xlarge", 0.19, "r1-b"),
-        size("m7i.xlarge", 0.25),
+        make_offer("m6a.xlarge", 0.19),
+        make_offer("m6a.xlarge", 0.19, "r1-b"),
+        make_offer("m7i.xlarge", 0.25),
     )
     made = Line(project, cloud)
     made.limit("")
@@ -142,26 +144,29 @@ class TestCeiling:
     def test_the_ceiling_names_machine_disk_address_and_the_rate_of_outputs(
         self, line: Line, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """All that is billed until the deadline is in the sum, each part labelled."""
+        """
+        Every part that is billed until the deadline is in the sum, with its
+        label.
+        """
         line.type(provision)
-        said = capsys.readouterr().err
-        assert "at most $1.64" in said
-        assert "machine $1.52, 100 GB disk $0.08, public IPv4 $0.04" in said
-        assert "outputs $0.09 a GB at most" in said
-        assert "off, its disk $0.01/h until inv teardown" in said
+        printed = capsys.readouterr().err
+        assert "at most $1.64" in printed
+        assert "machine $1.52, 100 GB disk $0.08, public IPv4 $0.04" in printed
+        assert "outputs $0.09 a GB at most" in printed
+        assert "off, its disk $0.01/h until inv teardown" in printed
 
     def test_the_ceiling_names_the_dearest_type_that_may_come_instead(
         self, line: Line, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """What is said before holds for whichever candidate there is room for."""
+        """The announced maximum holds for every offer that may be chosen."""
         line.type(provision)
-        said = capsys.readouterr().err
-        assert "at most $1.64, or $2.12 if only a dearer type is available:" in said
+        printed = capsys.readouterr().err
+        assert "at most $1.64, or $2.12 if only a dearer type is available:" in printed
 
     def test_a_dearer_type_that_the_limits_forbid_is_not_in_the_ceiling(
         self, line: Line, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """What will be refused cannot be what a box costs."""
+        """An offer that will be refused does not count for the maximum."""
         line.project.write(
             "onebox.toml",
             line.project.read("onebox.toml") + "max_price = 0.21\n",
@@ -175,7 +180,7 @@ class TestCeiling:
     def test_limits_count_the_disk_and_the_address(
         self, line: Line, limit: str, enough: float
     ) -> None:
-        """A limit that the machine alone would keep is not kept by its box."""
+        """A limit may be exceeded by the disk and the address."""
         toml = line.project.read("onebox.toml")
         line.project.write("onebox.toml", f"{toml}{limit} = {enough}\n")
         with pytest.raises(Unsuitable, match=limit):
@@ -185,51 +190,51 @@ class TestCeiling:
     def test_the_receipt_names_each_part_and_the_outputs(
         self, line: Line, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Disk, address and what left the cloud are in the receipt and its line."""
+        """Disk, address and egress are in the receipt and in its line."""
         line.type(run)
         (path,) = line.project.root.glob(".onebox/jobs/*/receipt.json")
-        told = json.loads(path.read_text())
-        assert told["box"]["extras_per_hour"] == {
+        facts = json.loads(path.read_text())
+        assert facts["box"]["extras_per_hour"] == {
             "100 GB disk": 0.01,
             "public IPv4": 0.005,
         }
-        costs = told["costs"]
+        costs = facts["costs"]
         assert set(costs) == {"machine", "100 GB disk", "public IPv4", "outputs"}
         assert all(cost > 0 for name, cost in costs.items() if name != "outputs")
-        said = capsys.readouterr().err
-        assert "(machine $0.0" in said
-        assert ", 100 GB disk $0.000" in said
+        printed = capsys.readouterr().err
+        assert "(machine $0.0" in printed
+        assert ", 100 GB disk $0.000" in printed
 
 
 class TestFallback:
-    def test_what_was_obtained_instead_is_named_with_its_price_and_ceiling(
+    def test_fallback_prints_its_type_price_and_ceiling(
         self, line: Line, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """After a fallback the type, its price and the new ceiling are printed."""
+        """After a fallback, type, price and new maximum are printed."""
         line.cloud.refusals = {"m6a.xlarge": NoCapacity("none", cause="no capacity")}
         context = line.type(provision)
-        said = capsys.readouterr().err
+        printed = capsys.readouterr().err
         assert context.box is not None
         assert context.box.offer.type == "m7i.xlarge"
-        after = said[said.index("obtained instead: small: m7i.xlarge") :]
+        after = printed[printed.index("obtained instead: small: m7i.xlarge") :]
         assert "$0.25/h now" in after
         assert "at most $2.12:" in after
 
-    def test_another_zone_at_the_same_price_is_no_new_headline(
+    def test_fallback_to_another_zone_at_the_same_price_prints_no_headline(
         self, line: Line, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The same type at the same price is what was announced."""
+        """Same type and same price are what was announced."""
         line.cloud.refusals = {"r1-a": NoCapacity("none", cause="no capacity")}
         line.type(provision)
-        said = capsys.readouterr().err
-        assert "obtained instead" not in said
-        assert "m6a.xlarge in r1-a and 1 more" in said or "in r1-a" in said
+        printed = capsys.readouterr().err
+        assert "obtained instead" not in printed
+        assert "m6a.xlarge in r1-a and 1 more" in printed or "in r1-a" in printed
 
     @pytest.mark.parametrize("limit", ["max_price = 0.21", "max_cost = 1.70"])
-    def test_a_limit_refuses_the_dearer_type_before_it_is_made(
+    def test_limit_refuses_a_dearer_type_before_its_creation(
         self, line: Line, limit: str
     ) -> None:
-        """What a limit forbids is not even asked for."""
+        """An offer above the limit is not requested."""
         toml = line.project.read("onebox.toml")
         line.project.write("onebox.toml", f"{toml}{limit}\n")
         line.cloud.refusals = {"m6a.xlarge": NoCapacity("none", cause="no capacity")}
@@ -242,7 +247,7 @@ class TestFallback:
     def test_without_a_limit_a_terminal_is_asked_before_a_dearer_type(
         self, line: Line, answer: str
     ) -> None:
-        """The question comes before the call that creates; no makes nothing."""
+        """The question is asked before the create call; no creates nothing."""
         terminal = Terminal()
         terminal.type(answer)
         line.cloud.refusals = {"m6a.xlarge": NoCapacity("none", cause="no capacity")}
@@ -253,15 +258,13 @@ class TestFallback:
         )
         with expected, terminal.in_use():
             line.type(provision)
-        said = terminal.shown()
-        assert said.count("Type yes to continue with it") == 1
-        assert "m7i.xlarge costs $0.27/h instead of $0.21/h" in said
+        printed = terminal.shown()
+        assert printed.count("Type yes to continue with it") == 1
+        assert "m7i.xlarge costs $0.27/h instead of $0.21/h" in printed
         assert ("m7i.xlarge r1-a" in line.cloud.asked) == (answer == "yes")
 
-    def test_an_earlier_attempt_counts_in_what_the_next_box_may_cost(
-        self, line: Line
-    ) -> None:
-        """max_cost holds for all attempts together, also for another type."""
+    def test_max_cost_includes_earlier_attempts(self, line: Line) -> None:
+        """max_cost holds for all attempts together, also with another type."""
         toml = line.project.read("onebox.toml")
         line.project.write("onebox.toml", f"{toml}max_cost = 2.00\n")
         context = line.type()
@@ -275,12 +278,12 @@ class TestFallback:
 
 
 class TestRefusals:
-    def test_equal_causes_are_one_row_and_each_next_is_kept(
+    def test_equal_refusals_are_one_row_with_each_next(
         self, line: Line, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Eight zones without room are one row; the link for a quota is not lost."""
+        """Eight zones without capacity are one row; the quota link is still shown."""
         line.cloud.found = [
-            size("m6a.xlarge", 0.19, f"{region}-{zone}")
+            make_offer("m6a.xlarge", 0.19, f"{region}-{zone}")
             for region in ("r1", "r2", "r3")
             for zone in "abcd"
         ]
@@ -303,10 +306,10 @@ class TestRefusals:
         # What the error says is not printed before it as well.
         assert "no capacity" not in capsys.readouterr().err
 
-    def test_a_quota_of_a_region_is_tried_once_in_it(self, line: Line) -> None:
-        """What one zone has refused by a regional limit, the others would too."""
+    def test_regional_quota_is_tried_once_per_region(self, line: Line) -> None:
+        """After one zone refused by a regional limit, its other zones are skipped."""
         line.cloud.found = [
-            size("m6a.xlarge", 0.19, f"{region}-{zone}")
+            make_offer("m6a.xlarge", 0.19, f"{region}-{zone}")
             for region in ("r1", "r2")
             for zone in "abcd"
         ]
@@ -316,8 +319,11 @@ class TestRefusals:
         assert context.box is not None
         assert line.cloud.asked == ["m6a.xlarge r1-a", "m6a.xlarge r2-a"]
 
-    def test_a_refusal_of_one_kind_keeps_its_class_and_advice(self, line: Line) -> None:
-        """A quota for everything is a quota, with the link that raises it."""
+    def test_refusals_of_one_kind_keep_their_class_and_next(self, line: Line) -> None:
+        """
+        If every offer is refused by a quota, the error is a quota error with
+        its link.
+        """
         line.cloud.refusals = {
             one.type: QuotaExceeded("a limit of 4", next=LINK)
             for one in line.cloud.found
@@ -327,8 +333,10 @@ class TestRefusals:
         assert caught.value.next == LINK
         assert line.cloud.asked == ["m6a.xlarge r1-a"]
 
-    def test_what_no_candidate_could_change_is_raised_at_once(self, line: Line) -> None:
-        """Where this machine's address is not known, one candidate is enough."""
+    def test_error_that_no_other_offer_can_avoid_is_raised_at_once(
+        self, line: Line
+    ) -> None:
+        """If our own address is unknown, no second offer is tried."""
         error = UsageError("this machine's public address is not certain", next="x")
         line.cloud.refusals = {"m6a.xlarge": error, "m7i.xlarge": error}
         with pytest.raises(UsageError) as caught:
@@ -338,39 +346,44 @@ class TestRefusals:
 
 
 class TestLastPrices:
-    def test_without_a_price_list_the_last_price_is_used_and_its_age_is_said(
+    def test_last_known_price_is_used_with_its_age(
         self, line: Line, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A price that was had before stands in, with how old it is and why."""
+        """
+        If the price list fails, the last price is used, with its age and the
+        reason.
+        """
         line.type(provision)
-        self.age(line, 3 * 3600)
+        self.make_prices_older(line, 3 * 3600)
         line.type(teardown)
         capsys.readouterr()
-        known, line.cloud.found = line.cloud.found, self.unpriced(line)
+        known, line.cloud.found = line.cloud.found, self.without_prices(line)
         line.cloud.unpriced = "the price list cannot be reached"
         line.type(provision)
-        said = capsys.readouterr().err
-        assert "$0.19/h 3 h ago" in said
-        assert "at most $1.64" in said
-        assert "prices are 3 h old: the price list cannot be reached" in said
+        printed = capsys.readouterr().err
+        assert "$0.19/h 3 h ago" in printed
+        assert "at most $1.64" in printed
+        assert "prices are 3 h old: the price list cannot be reached" in printed
         assert line.cloud.found != known
 
-    def test_a_price_that_was_never_known_is_a_question_mark_with_its_reason(
+    def test_unknown_price_is_a_question_mark_with_its_reason(
         self, line: Line, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Without any price it is said why; it is not 0."""
-        line.cloud.found = self.unpriced(line)
+        """An unknown price is not shown as 0."""
+        line.cloud.found = self.without_prices(line)
         line.cloud.unpriced = "the price list cannot be reached"
         line.type(provision)
-        said = capsys.readouterr().err
-        assert "at most $?" in said
-        assert "$? is not known: the price list cannot be reached" in said
+        printed = capsys.readouterr().err
+        assert "at most $?" in printed
+        assert "$? is not known: the price list cannot be reached" in printed
 
-    def test_a_limit_without_a_price_says_why_there_is_none(self, line: Line) -> None:
-        """The refusal names the cause that can be mended."""
+    def test_limit_with_an_unknown_price_is_refused_with_the_reason(
+        self, line: Line
+    ) -> None:
+        """The refusal names the cause, which the user can fix."""
         toml = line.project.read("onebox.toml")
         line.project.write("onebox.toml", f"{toml}max_cost = 2.00\n")
-        line.cloud.found = self.unpriced(line)
+        line.cloud.found = self.without_prices(line)
         line.cloud.unpriced = "the price list cannot be reached"
         with pytest.raises(Unsuitable, match="cannot be reached"):
             line.type(provision)
@@ -379,38 +392,40 @@ class TestLastPrices:
         ("spot", "days", "used"),
         [(False, 29, True), (False, 31, False), (True, 0.9, True), (True, 2, False)],
     )
-    def test_an_old_price_is_not_a_price(
+    def test_stored_price_expires(
         self, line: Line, spot: bool, days: float, used: bool
     ) -> None:
-        """On demand a price is good for a month, on spot for a day."""
+        """An on-demand price is valid for a month, a spot price for a day."""
         context = line.type()
-        one = size("m6a.xlarge", 0.19, spot=spot)
+        one = make_offer("m6a.xlarge", 0.19, spot=spot)
         price_cache.complete(context, [one])
-        self.age(line, days * 86400)
+        self.make_prices_older(line, days * 86400)
         (found,) = price_cache.complete(context, [replace(one, price=None)])
         assert (found.price == 0.19) == used
 
-    def test_a_damaged_file_of_prices_is_no_prices(self, line: Line) -> None:
-        """Whatever the file holds, a box can be made."""
-        self.path(line).parent.mkdir(parents=True, exist_ok=True)
-        self.path(line).write_text('{"m6a.xlarge, r1-a, on demand": {"price": "x"}}')
+    def test_damaged_price_file_is_ignored(self, line: Line) -> None:
+        """Whatever the file contains, a box can be created."""
+        self.price_file(line).parent.mkdir(parents=True, exist_ok=True)
+        self.price_file(line).write_text(
+            '{"m6a.xlarge, r1-a, on demand": {"price": "x"}}'
+        )
         context = line.type()
-        one = size("m6a.xlarge", None)
+        one = make_offer("m6a.xlarge", None)
         assert price_cache.complete(context, [one])[0].price is None
 
-    def path(self, line: Line) -> Path:
-        """Return where the last prices are."""
+    def price_file(self, line: Line) -> Path:
+        """Return the file of the last prices."""
         return state_dir(line.project.environ) / "prices" / "local.json"
 
-    def age(self, line: Line, seconds: float) -> None:
+    def make_prices_older(self, line: Line, seconds: float) -> None:
         """Make all last prices older."""
-        told = json.loads(self.path(line).read_text())
-        for row in told.values():
+        facts = json.loads(self.price_file(line).read_text())
+        for row in facts.values():
             row["at"] -= seconds
-        self.path(line).write_text(json.dumps(told))
+        self.price_file(line).write_text(json.dumps(facts))
 
-    def unpriced(self, line: Line) -> list[Offer]:
-        """Return the same candidates without any price."""
+    def without_prices(self, line: Line) -> list[Offer]:
+        """Return the same offers without prices."""
         extras = tuple(Cost(one.label, None) for one in EXTRAS)
         return [
             replace(one, price=None, on_demand=None, extras=extras)

@@ -1,4 +1,4 @@
-"""What is written down of a box that is gone decides about no other box."""
+"""The record of a box that is gone does not decide about any other box."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ accept_no_watchdog = true
 
 @pytest.fixture
 def cloud(project: Project, server: Server) -> Server:
-    """DigitalOcean, whose droplets answer no ssh; the project may use it."""
+    """DigitalOcean with droplets that do not answer ssh, for use by the project."""
     project.environ["DIGITALOCEAN_END_POINT"] = server.address
     project.environ["DIGITALOCEAN_ACCESS_TOKEN"] = TOKEN
     return server
 
 
 def store(project: Project) -> BoxStore:
-    """Return what is written down of the project's box."""
+    """Return the store of the project's box."""
     (state,) = project.home.glob("state/projects/*/main/state.json")
     return BoxStore(state.parent)
 
 
-def remove_elsewhere(project: Project) -> None:
-    """Have the project's local boxes gone without a word to this project."""
+def delete_boxes_unnoticed(project: Project) -> None:
+    """Delete the project's local boxes without its knowledge."""
     project.cut_power()
     shutil.rmtree(project.home / "local" / "boxes")
 
 
 class TestProvider:
-    def test_of_a_local_box_that_is_gone(self, project: Project, cloud: Server) -> None:
-        """
-        onebox.toml decides where the next box is, not the record of one that is gone.
-        """
+    def test_next_box_is_at_the_configured_provider(
+        self, project: Project, cloud: Server
+    ) -> None:
+        """onebox.toml decides where the next box is, not the record of a gone box."""
         project.inv("provision")
         project.write("onebox.toml", CLOUD)
         assert "this machine" in project.inv("plan").err
         assert [] == cloud.asked
-        remove_elsewhere(project)
+        delete_boxes_unnoticed(project)
         done = project.inv("plan")
 
         assert 0 == done.code, done.err
@@ -66,12 +66,12 @@ class TestProvider:
         assert "nyc3" in done.err
         assert "this machine" not in done.err + done.out
 
-    def test_of_a_droplet_that_is_gone(self, project: Project, cloud: Server) -> None:
-        """
-        A job runs here if onebox.toml says so, whatever paid box there was before.
-        """
+    def test_job_runs_locally_after_a_paid_box_is_gone(
+        self, project: Project, cloud: Server
+    ) -> None:
+        """If onebox.toml configures local, a gone paid box does not change that."""
         project.inv("provision")
-        remove_elsewhere(project)
+        delete_boxes_unnoticed(project)
         store(project).update(
             provider="digitalocean", place="nyc3", box="ob-gone", created=1.0
         )
@@ -82,10 +82,10 @@ class TestProvider:
         assert 0 == cloud.count("POST", "droplets")
         assert "42\n" == project.read("results/answer.txt")
 
-    def test_of_a_box_that_still_exists(self, project: Project, cloud: Server) -> None:
-        """
-        A box that exists is used where it is: there is never a silent second one.
-        """
+    def test_existing_box_is_used_at_its_provider(
+        self, project: Project, cloud: Server
+    ) -> None:
+        """No silent second box is created at the configured provider."""
         project.inv("provision")
         before = project.boxes()
         project.write("onebox.toml", CLOUD)
@@ -95,12 +95,10 @@ class TestProvider:
         assert before == project.boxes()
         assert [] == cloud.asked
 
-    def test_after_a_teardown_on_the_same_line(
+    def test_after_a_teardown_the_line_uses_the_configured_provider(
         self, project: Project, cloud: Server
     ) -> None:
-        """
-        Once the box elsewhere is torn down, the rest of the line heeds onebox.toml.
-        """
+        """The rest of the command line uses onebox.toml."""
         project.inv("provision")
         project.write("onebox.toml", CLOUD)
         done = project.inv("teardown", "plan")
@@ -109,14 +107,12 @@ class TestProvider:
         assert [] == project.boxes()
         assert "nyc3" in done.err
 
-    def test_of_one_that_may_not_show_yet(
+    def test_new_box_that_is_not_listed_yet_counts_as_existing(
         self, project: Project, cloud: Server
     ) -> None:
-        """
-        A box that was made a moment ago and does not show yet counts as there.
-        """
+        """A cloud's lists may lag after a create call."""
         project.inv("provision")
-        remove_elsewhere(project)
+        delete_boxes_unnoticed(project)
         store(project).update(
             provider="digitalocean", place="nyc3", box="ob-new", created=time.time()
         )
@@ -128,18 +124,17 @@ class TestProvider:
 
 
 class TestRemoval:
-    def test_that_was_killed_is_not_waited_for(
+    def test_interrupted_deletion_is_checked_once_and_closed(
         self, project: Project, cloud: Server
     ) -> None:
         """
-        A box whose removal was killed is looked for once, then it is forgotten.
-
-        What else was made for it goes, too.
+        A box whose deletion was killed is looked up once, then its record is
+        removed.
         """
         project.write("onebox.toml", CLOUD)
         line = project.start("provision")
-        until_seen(project, cloud)
-        cloud.killing = killing_after(line.pid, cloud, "DELETE", "droplets/")
+        wait_until_found(project, cloud)
+        cloud.killing = kill_after_request(line.pid, cloud, "DELETE", "droplets/")
         os.kill(line.pid, signal.SIGINT)
         assert -signal.SIGKILL == line.wait(300)
         cloud.killing = lambda number, moment: False
@@ -154,15 +149,13 @@ class TestRemoval:
         assert {} == cloud.world.firewalls
         assert [] == store(project).open_intents()
 
-    def test_that_was_refused_is_forgotten(
+    def test_gone_box_is_forgotten_although_something_of_it_is_left(
         self, project: Project, cloud: Server
     ) -> None:
-        """
-        A box that is gone is no longer recorded, though something of it is left.
-        """
+        """A box that is gone is no longer recorded."""
         project.write("onebox.toml", CLOUD)
         line = project.start("provision")
-        until_seen(project, cloud)
+        wait_until_found(project, cloud)
         cloud.fail("DELETE", "firewalls/.*", "500 before", times=99)
         os.kill(line.pid, signal.SIGINT)
         line.wait(300)
@@ -175,8 +168,8 @@ class TestRemoval:
         assert {} == cloud.world.firewalls
 
 
-def until_seen(project: Project, cloud: Server) -> None:
-    """Wait until the line begun with `start` has seen its box, which is silent."""
+def wait_until_found(project: Project, cloud: Server) -> None:
+    """Wait until the line of `start` has found its box, which does not answer."""
     end, looks = time.monotonic() + 300, 0
     while time.monotonic() < end:
         if not looks and list(project.home.glob("state/projects/*/main/state.json")):
@@ -192,16 +185,14 @@ def until_seen(project: Project, cloud: Server) -> None:
 
 class TestClock:
     @pytest.mark.parametrize("hours", [-49, 25])
-    def test_deadline_goes_by_the_clouds(
+    def test_deadline_is_set_by_the_clouds_clock(
         self, project: Project, cloud: Server, hours: int
     ) -> None:
-        """
-        A box is given its life by the cloud's clock; that ours is wrong is said.
-        """
+        """A wrong local clock is reported and does not change the box's lifetime."""
         project.write("onebox.toml", CLOUD)
         cloud.world.laws.clock = hours * 3600
         line = project.start("provision")
-        until_seen(project, cloud)
+        wait_until_found(project, cloud)
         os.kill(line.pid, signal.SIGKILL)
         line.wait(300)
         [droplet] = cloud.world.made
@@ -211,14 +202,12 @@ class TestClock:
         assert any("expires" in word for word in droplet.tags)
         assert "that of the boxes: set it" in project.err
 
-    def test_sweep_goes_by_the_clouds(self, project: Project, cloud: Server) -> None:
-        """
-        A live box is not removed for an age that only the clock here gives it.
-        """
+    def test_sweep_uses_the_clouds_clock(self, project: Project, cloud: Server) -> None:
+        """A live box is not removed because the local clock is ahead."""
         project.write("onebox.toml", CLOUD)
         cloud.world.laws.clock = -49 * 3600
         line = project.start("provision")
-        until_seen(project, cloud)
+        wait_until_found(project, cloud)
         os.kill(line.pid, signal.SIGKILL)
         line.wait(300)
         done = project.inv("sweep", "--yes")
@@ -227,8 +216,11 @@ class TestClock:
         assert 1 == len(cloud.world.droplets)
 
 
-def killing_after(pid: int, cloud: Server, method: str, path: str) -> Any:
-    """Return what kills a process once a request of this kind has taken effect."""
+def kill_after_request(pid: int, cloud: Server, method: str, path: str) -> Any:
+    """
+    Return a fault that kills a process once a request of this kind has taken
+    effect.
+    """
 
     def killing(number: int, moment: str) -> bool:
         last = cloud.asked[-1]

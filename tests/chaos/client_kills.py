@@ -55,10 +55,10 @@ def story(made: World, chance: random.Random, kills: int) -> list[Outcome]:
         fates[-1] = "named"
     if made.wrong:
         fates[-1] = "lost"
-    told = f"inv {', '.join(typed)}"
-    why = "\n".join([*made.wrong, *made.said]) if made.wrong else ""
+    data = f"inv {', '.join(typed)}"
+    why = "\n".join([*made.wrong, *made.printed]) if made.wrong else ""
     return [
-        Outcome("client killed at random", told, fate, why if fate == "lost" else "")
+        Outcome("client killed at random", data, fate, why if fate == "lost" else "")
         for fate in fates
     ]
 

@@ -43,8 +43,8 @@ def round_of(made: World, chance: random.Random) -> Outcome:
         made.check_outputs()
     if made.persist("teardown"):
         made.check(0)
-    told = f"at once: {', '.join(' '.join(line) for line in lines)}"
-    return made.outcome("commands at once", told)
+    data = f"at once: {', '.join(' '.join(line) for line in lines)}"
+    return made.outcome("commands at once", data)
 
 
 def rounds(chance: random.Random, count: int) -> Iterator[Outcome]:

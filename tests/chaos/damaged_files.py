@@ -41,13 +41,13 @@ def names(chance: random.Random, count: int) -> Iterator[Outcome]:
             made.begin()
             data, results = made.project.root / "data", made.project.root / "results"
             data.mkdir()
-            wanted = {name: chance.randbytes(20) for name in _names(chance)}
-            for name, content in wanted.items():
+            expected = {name: chance.randbytes(20) for name in _names(chance)}
+            for name, content in expected.items():
                 (data / name).write_bytes(content)
             if made.persist("run"):
                 found = {p.name: p.read_bytes() for p in results.iterdir()}
                 found.pop(receipt.NAME, None)
-                if found != wanted:
+                if found != expected:
                     made.wrong.append("names or contents are not as they were")
             made.check(0)
             yield made.outcome("1,000 hostile names", "")
@@ -74,8 +74,8 @@ def _cut(made: World, chance: random.Random, *, last: bool) -> Outcome:
     made.check_decoy()
     for superseded in made.project.home.rglob("*.corrupt-*"):
         superseded.unlink()
-    told = f"{path.name} cut at {at}, then inv {' '.join(line)}"
-    return made.outcome("state file cut", told)
+    values = f"{path.name} cut at {at}, then inv {' '.join(line)}"
+    return made.outcome("state file cut", values)
 
 
 def _memory(made: World) -> list[Path]:

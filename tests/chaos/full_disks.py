@@ -48,8 +48,8 @@ def here(chance: random.Random, count: int) -> Iterator[Outcome]:
                 (place / "filling").unlink()
                 if made.persist("run") and made.persist("teardown"):
                     made.check(0)
-                told = f"{size} bytes left for {place.name}"
-                yield made.outcome("small disk here", told)
+                values = f"{size} bytes left for {place.name}"
+                yield made.outcome("small disk here", values)
             finally:
                 made.end()
                 subprocess.run(["umount", "-l", str(place)], check=True)
@@ -73,8 +73,8 @@ def there(chance: random.Random, count: int) -> Iterator[Outcome]:
             if made.boxes():
                 made.persist("teardown", "--discard-outputs", "--yes")
             made.check(0)
-            told = f"a box with {size} MB"
-            yield made.outcome("small disk on the box", told)
+            values = f"a box with {size} MB"
+            yield made.outcome("small disk on the box", values)
 
 
 def _mount(place: Path) -> bool:

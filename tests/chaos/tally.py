@@ -107,11 +107,11 @@ def together(
     for _ in range(jobs):
         threading.Thread(target=run, daemon=True).start()
     while jobs:
-        told = done.get()
-        if told is None:
+        data = done.get()
+        if data is None:
             jobs -= 1
         else:
-            yield told
+            yield data
 
 
 def main() -> int:
@@ -135,8 +135,8 @@ def main() -> int:
                 sys.stderr.write(f"{count} in {time.monotonic() - began:.0f} s\n")
                 sys.stderr.flush()
             if outcome.verdict == "lost":
-                told = f"LOST: {outcome.kind}: {outcome.fault}\n{outcome.why}\n\n"
-                sys.stderr.write(told)
+                data = f"LOST: {outcome.kind}: {outcome.fault}\n{outcome.why}\n\n"
+                sys.stderr.write(data)
                 sys.stderr.flush()
     _print(table, time.monotonic() - began)
     return int(not table or any(row["lost"] for row in table.values()))

@@ -43,11 +43,11 @@ def test_a_secret_is_the_jobs_alone() -> None:
             assert not done.code, done.err
             made.inv("-d", "status")
             made.inv("-d", "fetch")
-        said = "".join(made.said) + done.out
+        printed = "".join(made.printed) + done.out
         assert any("the job" in what for what in held.values())
         others = [what for what in held.values() if "the job" not in what]
         assert [what for what in others if " -m invoke " not in what] == []
-        assert not any(form in said.encode() for form in FORMS)
+        assert not any(form in printed.encode() for form in FORMS)
         home = made.project.home
         # Not its pipes: reading those waits for a writer.
         files = [path for path in home.rglob("*") if path.is_file()]

@@ -86,7 +86,7 @@ class World:
     number: int = 0
     named: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
 
     def inv(
         self, *words: str, env: Mapping[str, str] | None = None, own: Sequence[int] = ()
@@ -102,7 +102,7 @@ class World:
 
     def judge(self, line: str, done: Done, own: Sequence[int] = ()) -> None:
         """Note how a line ended."""
-        self.said.append(f"$ inv {line}  -> {done.code}\n{done.err}")
+        self.printed.append(f"$ inv {line}  -> {done.code}\n{done.err}")
         if done.code == -signal.SIGKILL:
             return
         if "Traceback" in done.err:
@@ -118,12 +118,12 @@ class World:
         """Forget what was said and judged so far."""
         self.named.clear()
         self.wrong.clear()
-        self.said.clear()
+        self.printed.clear()
 
     def outcome(self, kind: str, fault: str) -> Outcome:
         """Say how it went since `begin`."""
         verdict = "lost" if self.wrong else "named" if self.named else "survived"
-        why = "\n".join([*self.wrong, *self.said]) if self.wrong else ""
+        why = "\n".join([*self.wrong, *self.printed]) if self.wrong else ""
         return Outcome(kind, fault, verdict, why)
 
     def new_number(self) -> None:
@@ -240,8 +240,8 @@ class World:
         end = time.monotonic() + 120
         while left := self._strays():
             if time.monotonic() > end:
-                told = [_command(pid) for pid in left]
-                self.wrong.append(f"still running: {told}")
+                values = [_command(pid) for pid in left]
+                self.wrong.append(f"still running: {values}")
                 return
             time.sleep(0.05)
 

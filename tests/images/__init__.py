@@ -1,1 +1,1 @@
-"""Making images, keeping and removing them."""
+"""Building, saving, listing and pruning images."""

@@ -1,4 +1,4 @@
-"""Images by recipe, by hand and of Python environments, end to end on `local`."""
+"""Images from recipes, from boxes and of Python environments, with `inv` on `local`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETUP = "echo setting up; echo made by $0 >~/made; printf 'no newline'\n"
 
 
 @pytest.fixture
-def built(project: Project) -> Project:
+def built_project(project: Project) -> Project:
     """A project whose image has been built."""
     project.write("onebox.toml", RECIPE)
     project.write("setup.sh", SETUP)
@@ -40,20 +40,20 @@ def built(project: Project) -> Project:
     return project
 
 
-def images(project: Project) -> list[Path]:
-    """Return what lies on the shelf, oldest first."""
+def image_files(project: Project) -> list[Path]:
+    """Return the stored images, oldest first."""
     found = (project.home / "local" / "images").glob("oi-*")
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
-def memory(project: Project) -> Path:
-    """Return the file in which the recipe's inputs are remembered."""
+def recipe_file(project: Project) -> Path:
+    """Return the file with the remembered inputs of the recipe."""
     (path,) = (project.home / "state").glob("projects/*/main/recipe.json")
     return path
 
 
-def opened(project: Project, monkeypatch: pytest.MonkeyPatch) -> BoxContext:
-    """Return a session as `inv image` has it."""
+def open_context(project: Project, monkeypatch: pytest.MonkeyPatch) -> BoxContext:
+    """Return a context like that of `inv image`."""
     for name, value in project.environ.items():
         monkeypatch.setenv(name, value)
     return BoxContext.open(
@@ -62,10 +62,10 @@ def opened(project: Project, monkeypatch: pytest.MonkeyPatch) -> BoxContext:
 
 
 class TestRecipe:
-    def test_every_step_is_seen(self, project: Project) -> None:
+    def test_build_shows_every_step_and_keeps_its_log(self, project: Project) -> None:
         """
-        The script's output comes live to stderr, between steps that are timed; the
-        log is kept, and nothing of the builder is.
+        The script's output is shown live on stderr, between timed steps. The
+        builder is deleted, and the log stays.
         """
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
@@ -73,8 +73,8 @@ class TestRecipe:
 
         assert (0, "") == (done.code, done.out)
         lines = [line.strip() for line in done.err.splitlines()]
-        said = [line.split()[0] for line in lines if " ✓ " in line]
-        assert ["boot", "push", "setup", "clean", "save", "image"] == said
+        printed = [line.split()[0] for line in lines if " ✓ " in line]
+        assert ["boot", "push", "setup", "clean", "save", "image"] == printed
         assert lines.index("setting up") < lines.index("no newline")
         assert re.match(
             r"setup +✓ [0-9.]+ s +setup.sh$", lines[lines.index("no newline") + 1]
@@ -83,58 +83,59 @@ class TestRecipe:
         assert "setting up\nno newline\n" == log.read_text()
         assert [] == project.boxes()
 
-    def test_up_to_date(self, built: Project) -> None:
-        """
-        A second `inv image` makes nothing.
-        """
-        folder = built.home / "local" / "boxes"
+    def test_second_image_command_builds_nothing(self, built_project: Project) -> None:
+        """The image is up to date."""
+        folder = built_project.home / "local" / "boxes"
         before = folder.stat().st_mtime_ns
         for name in ("image", "plan"):
-            done = built.inv(name)
+            done = built_project.inv(name)
             assert "up to date  setup.sh unchanged" in done.err + done.out
 
         assert before == folder.stat().st_mtime_ns
-        assert 1 == len(images(built))
+        assert 1 == len(image_files(built_project))
 
-    def test_what_has_changed(self, built: Project) -> None:
-        """
-        `plan` says which input is another one; and what is in the provider counts,
-        whatever is remembered here.
-        """
+    def test_plan_names_the_changed_input_of_a_recipe(
+        self, built_project: Project
+    ) -> None:
+        """The images at the provider count, whatever is remembered here."""
 
         def plan() -> str:
-            return built.inv("plan").out.splitlines()[0]
+            return built_project.inv("plan").out.splitlines()[0]
 
-        built.write("more/requirements.txt", "x\n")
-        built.write(
+        built_project.write("more/requirements.txt", "x\n")
+        built_project.write(
             "onebox.toml", RECIPE.replace("setup =", 'include = ["more"]\nsetup =')
         )
         assert "more/requirements.txt changed" in plan()
-        built.write("onebox.toml", RECIPE.replace("setup =", 'env = {A="b"}\nsetup ='))
+        built_project.write(
+            "onebox.toml", RECIPE.replace("setup =", 'env = {A="b"}\nsetup =')
+        )
         assert "[image] env changed" in plan()
-        built.write("onebox.toml", RECIPE)
-        built.write("setup.sh", SETUP + "true\n")
+        built_project.write("onebox.toml", RECIPE)
+        built_project.write("setup.sh", SETUP + "true\n")
         assert "setup.sh changed" in plan()
-        (built.root / "setup.sh").chmod(0o755)
+        (built_project.root / "setup.sh").chmod(0o755)
         assert "setup.sh changed" in plan()
-        (built.root / "setup.sh").chmod(0o644)
-        built.write("setup.sh", SETUP)
+        (built_project.root / "setup.sh").chmod(0o644)
+        built_project.write("setup.sh", SETUP)
         assert "up to date" in plan()
 
-        shutil.rmtree(built.home / "state")
+        shutil.rmtree(built_project.home / "state")
         assert "up to date" in plan()
-        assert "up to date" in built.inv("image").err
-        known = json.loads(memory(built).read_text())
-        for path in images(built):
+        assert "up to date" in built_project.inv("image").err
+        known = json.loads(recipe_file(built_project).read_text())
+        for path in image_files(built_project):
             shutil.rmtree(path)
         assert "the image is gone" in plan()
-        memory(built).write_text(json.dumps({**known, "base": "an older one"}))
+        recipe_file(built_project).write_text(
+            json.dumps({**known, "base": "an older one"})
+        )
         assert "base has a newer build" in plan()
 
-    def test_failure(self, project: Project) -> None:
+    def test_failed_set_up_exits_with_its_code(self, project: Project) -> None:
         """
-        A failed set-up says so with its exit code; --keep leaves the builder, with
-        the way to it and its price, until the next `inv image`.
+        With --keep the builder stays, with the command to reach it and its
+        price, until the next `inv image`.
         """
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", "echo last words; exit 3\n")
@@ -147,7 +148,7 @@ class TestRecipe:
         (box,) = project.boxes()
         (config,) = re.findall(rf"ssh -F (\S+) {box}", done.err)
         assert Path(config).is_file()
-        assert [] == images(project)
+        assert [] == image_files(project)
 
         project.write("setup.sh", SETUP)
         again = project.inv("image")
@@ -156,10 +157,10 @@ class TestRecipe:
         assert "was interrupted" not in again.err
         assert [] == project.boxes()
 
-    def test_interrupted(self, project: Project) -> None:
-        """
-        Ctrl-C in a set-up leaves neither builder nor image.
-        """
+    def test_ctrl_c_in_a_set_up_leaves_neither_builder_nor_image(
+        self, project: Project
+    ) -> None:
+        """Both are deleted."""
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", "echo here; sleep 60\n")
         process = project.start("image")
@@ -167,13 +168,10 @@ class TestRecipe:
         process.send_signal(signal.SIGINT)
 
         assert 130 == process.wait(60)
-        assert ([], []) == (project.boxes(), images(project))
+        assert ([], []) == (project.boxes(), image_files(project))
 
-    def test_histories_and_caches_stay_away(self, project: Project) -> None:
-        """
-        What the set-up typed and downloaded is not in the image; what looks like a
-        secret in it is named.
-        """
+    def test_image_has_no_shell_history_and_no_caches(self, project: Project) -> None:
+        """Files that look like secrets are named."""
         project.write("onebox.toml", RECIPE)
         project.write(
             "setup.sh",
@@ -185,65 +183,60 @@ class TestRecipe:
         done = project.inv("image")
 
         assert "looks like secrets: ~/.aws/credentials\n" in done.err
-        (image,) = images(project)
+        (image,) = image_files(project)
         names = {str(p.relative_to(image / "home")) for p in image.rglob("home/**/*")}
         assert {"made", ".aws", ".aws/credentials"} <= names
         assert not any("history" in n or "pip" in n or ".ssh" in n for n in names)
 
 
 class TestCrash:
-    def test_a_save_is_found_again(
+    def test_interrupted_save_is_continued_by_the_next_command(
         self, project: Project, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """
-        A save that a crash has interrupted is gone on with by the next command,
-        from the box that is still there; nothing is built twice.
-        """
+        """The box still exists, and nothing is built twice."""
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", "exit 1  # never to be run\n")
-        context = opened(project, monkeypatch)
+        context = open_context(project, monkeypatch)
         box = create(context, kind="builder", image=None)
         context.provider.stop(box)
-        image = _killed_in_save(context, box)
+        image = leave_intent_of_a_killed_save(context, box)
 
         done = project.inv("image")
         assert 0 == done.code, done.err
         assert "interrupted while it saved x" in done.err
         assert "up to date" in done.err
-        assert [image.id] == [path.name for path in images(project)]
+        assert [image.id] == [path.name for path in image_files(project)]
         assert [] == project.boxes()
         assert not context.store.open_intents()
 
-    def test_a_save_that_cannot_be_gone_on_with(
+    def test_interrupted_save_without_its_box_is_built_again(
         self, project: Project, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """
-        Without its box a half-saved image is removed, and built anew.
-        """
+        """The partial image is deleted."""
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
-        context = opened(project, monkeypatch)
+        context = open_context(project, monkeypatch)
         box = create(context, kind="builder", image=None)
         context.provider.delete(box)
-        image = _killed_in_save(context, box)
+        image = leave_intent_of_a_killed_save(context, box)
 
         done = project.inv("image")
         assert 0 == done.code, done.err
         assert "built" in done.err
-        (path,) = images(project)
+        (path,) = image_files(project)
         assert image.id != path.name
 
     @pytest.mark.parametrize("unclear", [2, 9])
-    def test_no_clear_answer(
+    def test_save_with_an_unknown_result_is_checked_again(
         self, project: Project, monkeypatch: pytest.MonkeyPatch, unclear: int
     ) -> None:
         """
-        A save of which nobody knows is asked for again; if that never ends nothing
-        is removed that may be whole, and the next command goes on.
+        If the result stays unknown, nothing is deleted, and the next command
+        continues.
         """
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
-        context = opened(project, monkeypatch)
+        context = open_context(project, monkeypatch)
         slow = SlowToSave(LocalSettings(), project.home / "local")
         context.use_provider(slow)
         slow.unclear = unclear
@@ -259,33 +252,34 @@ class TestCrash:
         done = project.inv("image")
         assert 0 == done.code, done.err
         assert "up to date" in done.err
-        assert 1 == len(images(project))
+        assert 1 == len(image_files(project))
         assert [] == project.boxes()
 
-    def test_a_save_that_fails(
+    def test_refused_save_leaves_neither_image_builder_nor_intent(
         self, project: Project, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """
-        A save that is refused leaves neither image, builder nor intent.
-        """
+        """All of them are removed."""
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
-        context = opened(project, monkeypatch)
+        context = open_context(project, monkeypatch)
         context.use_provider(SlowToSave(LocalSettings(), project.home / "local"))
         with pytest.raises(ProviderError, match="no room"):
             image_stage.perform(context)
 
-        assert ([], []) == (project.boxes(), images(project))
+        assert ([], []) == (project.boxes(), image_files(project))
         assert not context.store.open_intents()
 
 
 class SlowToSave(Local):
-    """Saves, but does not know it for so many times; with -1 it refuses."""
+    """
+    A provider that does not know the image for a number of calls; with -1 it
+    refuses.
+    """
 
     unclear = -1
 
     def save(self, box: Box, image: Image) -> Image:
-        """Save the box, perhaps."""
+        """Save the box, if the number of calls is reached."""
         saved = super().save(box, image)
         if self.unclear < 0:
             raise ProviderError("there is no room")
@@ -295,8 +289,10 @@ class SlowToSave(Local):
         return saved
 
 
-def _killed_in_save(context: BoxContext, box: Box) -> Image:
-    """Leave the journal as a command does that is killed while it saves a builder."""
+def leave_intent_of_a_killed_save(context: BoxContext, box: Box) -> Image:
+    """
+    Write the intent that a command leaves if it is killed while it saves a builder.
+    """
     found = recipe.inputs(context)
     digest = recipe.digest(found)
     image = snapshot.new_image(
@@ -309,10 +305,10 @@ def _killed_in_save(context: BoxContext, box: Box) -> Image:
 
 
 class TestByHand:
-    def test_a_living_box(self, project: Project) -> None:
+    def test_saved_box_continues_with_its_outputs(self, project: Project) -> None:
         """
-        The box goes on with its jobs' outputs; files that look like secrets are
-        named, and without a terminal nobody is asked.
+        Files that look like secrets are named; without a terminal no question
+        is asked.
         """
         project.write(
             "onebox.toml", '[run]\ncommand = "mkdir results; echo 1 >results/x"'
@@ -330,10 +326,10 @@ class TestByHand:
         listed = project.inv("image", "--list").out.splitlines()[1].split("\t")
         assert ("geo", "by hand", "-") == (listed[0], listed[6], listed[7])
 
-    def test_somebody_is_asked(self, project: Project) -> None:
-        """
-        At a terminal an image with what looks like a secret takes a yes.
-        """
+    def test_terminal_asks_before_an_image_with_a_possible_secret_is_saved(
+        self, project: Project
+    ) -> None:
+        """The answer must be yes."""
         project.inv("provision")
         project.inv("ssh", "--", "echo x >.netrc; echo x >.env")
         words = ("image", "--from-box", "--as=geo")
@@ -342,25 +338,25 @@ class TestByHand:
             child.expect_exact("Type yes")
             child.sendline("no")
             assert 64 == ended(child)
-        assert [] == images(project)
+        assert [] == image_files(project)
         with terminal(project, *words) as child:
             child.expect_exact("Type yes")
             child.sendline("yes")
             assert 0 == ended(child)
         with terminal(project, *words, "--yes") as child:
             assert 0 == ended(child)
-        assert 2 == len(images(project))
+        assert 2 == len(image_files(project))
 
-    def test_another_architecture(self, project: Project) -> None:
-        """
-        An image for another architecture than the box's is refused before launch.
-        """
+    def test_image_of_another_architecture_is_refused_before_the_launch(
+        self, project: Project
+    ) -> None:
+        """The image and the box must have the same architecture."""
         project.inv("provision")
         project.inv("image", "--from-box", "--as=geo")
         project.inv("teardown")
-        (path,) = images(project)
-        told = json.loads((path / "image.json").read_text())
-        (path / "image.json").write_text(json.dumps({**told, "arch": "riscv64"}))
+        (path,) = image_files(project)
+        data = json.loads((path / "image.json").read_text())
+        (path / "image.json").write_text(json.dumps({**data, "arch": "riscv64"}))
         project.write("onebox.toml", '[image]\nuse = "geo"\n[run]\ncommand = "true"\n')
 
         for line in (("plan",), ("run",)):
@@ -371,47 +367,51 @@ class TestByHand:
 
 
 class TestShelf:
-    def test_an_older_one_goes_when_the_new_one_boots(self, built: Project) -> None:
-        """
-        The image that a new one replaces stays until a box made from that answers.
-        """
-        (old,) = images(built)
-        built.write("setup.sh", SETUP + "true\n")
-        assert 0 == built.inv("image").code
-        assert 2 == len(images(built))
-        done = built.inv("run")
+    def test_replaced_image_is_deleted_once_a_box_from_the_new_one_answers(
+        self, built_project: Project
+    ) -> None:
+        """Until then the old image stays."""
+        (old,) = image_files(built_project)
+        built_project.write("setup.sh", SETUP + "true\n")
+        assert 0 == built_project.inv("image").code
+        assert 2 == len(image_files(built_project))
+        done = built_project.inv("run")
 
         assert f"{old.name}: removed" in done.err
         assert "made by ./setup.sh\n" == done.out
-        (new,) = images(built)
+        (new,) = image_files(built_project)
         assert old != new
 
-    def test_prune(self, built: Project) -> None:
+    def test_prune_deletes_only_images_that_nothing_needs(
+        self, built_project: Project
+    ) -> None:
         """
-        Pruning takes what nothing asks for: not the recipe's own image, not what
-        a box was made from, not what was saved by hand, and nothing unasked.
+        It keeps the recipe's image, the images of boxes and images saved by
+        hand, and it asks first.
         """
-        built.inv("provision")
-        built.inv("image", "--from-box", "--as=geo")
-        used, geo = images(built)
-        listed = built.inv("image", "--list").out
+        built_project.inv("provision")
+        built_project.inv("image", "--from-box", "--as=geo")
+        used, geo = image_files(built_project)
+        listed = built_project.inv("image", "--list").out
         assert re.search(rf"{used.name}\t.*\tcensus\S*/main\n", listed)
-        built.write("setup.sh", SETUP + "true\n")
-        assert 0 == built.inv("image").code
-        built.write("setup.sh", SETUP + "true; true\n")
-        assert 0 == built.inv("image").code
-        *_, middle, newest = images(built)
+        built_project.write("setup.sh", SETUP + "true\n")
+        assert 0 == built_project.inv("image").code
+        built_project.write("setup.sh", SETUP + "true; true\n")
+        assert 0 == built_project.inv("image").code
+        *_, middle, newest = image_files(built_project)
 
-        done = built.inv("image", "--prune")
+        done = built_project.inv("image", "--prune")
         assert 64 == done.code
         assert f"{middle.name}  " in done.out and newest.name not in done.out
-        assert 4 == len(images(built))
-        assert 0 == built.inv("image", "--prune", "--yes").code
-        assert [used, geo, newest] == images(built)
-        assert 0 == built.inv("image", "--prune", "--as=geo", "--yes").code
-        assert [used, newest] == images(built)
-        assert "no image to remove" in built.inv("image", "--prune", "--yes").out
-        assert 64 == built.inv("image", "--prune", "--as=nothing").code
+        assert 4 == len(image_files(built_project))
+        assert 0 == built_project.inv("image", "--prune", "--yes").code
+        assert [used, geo, newest] == image_files(built_project)
+        assert 0 == built_project.inv("image", "--prune", "--as=geo", "--yes").code
+        assert [used, newest] == image_files(built_project)
+        assert (
+            "no image to remove" in built_project.inv("image", "--prune", "--yes").out
+        )
+        assert 64 == built_project.inv("image", "--prune", "--as=nothing").code
 
 
 class TestPython:
@@ -426,10 +426,10 @@ class TestPython:
             pytest.skip(f"no package index answers: {error}")
 
     @pytest.mark.usefixtures("index")
-    def test_requirements(self, project: Project) -> None:
-        """
-        A list of requirements, and what it leads to, is there without activation.
-        """
+    def test_requirements_are_installed_without_activation(
+        self, project: Project
+    ) -> None:
+        """The listed packages and their dependencies can be imported at once."""
         project.write(
             "onebox.toml", '[image]\nrequirements = "needs/all.txt"\n' + self.RUN
         )
@@ -443,11 +443,10 @@ class TestPython:
         assert "needs/six.txt changed" in project.inv("plan").out
 
     @pytest.mark.usefixtures("index")
-    def test_lock_after_a_set_up(self, project: Project) -> None:
-        """
-        A lock file is installed as it stands, after the set-up script, with the
-        Python that was asked for.
-        """
+    def test_lock_file_is_installed_unchanged_after_the_set_up(
+        self, project: Project
+    ) -> None:
+        """The requested Python version is used."""
         python = "{}.{}".format(*sys.version_info)
         project.write(
             "onebox.toml",
@@ -467,10 +466,8 @@ class TestPython:
         assert (0, "1.16.0\n") == (done.code, done.out), done.err
         assert done.err.index("first\n") < done.err.index("six==1.16.0")
 
-    def test_failure(self, project: Project) -> None:
-        """
-        What uv refuses is an error with the words that it has for it.
-        """
+    def test_error_of_uv_is_shown_in_its_own_words(self, project: Project) -> None:
+        """The build fails with uv's message."""
         project.write("onebox.toml", '[image]\nrequirements = "r.txt"\n' + self.RUN)
         project.write("r.txt", "not a requirement!\n")
         done = project.inv("image")

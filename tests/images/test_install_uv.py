@@ -100,10 +100,10 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
 
 
 @pytest.mark.parametrize("quote", ['"', "'"])
-def test_the_pinned_version_for_this_machine_is_installed(
+def test_pinned_version_for_this_machine_is_installed(
     index: Index, tmp_path: Path, quote: str
 ) -> None:
-    """Older and newer versions and other machines' wheels are passed over."""
+    """Other versions and wheels for other machines are skipped."""
     index.quote = quote
     install_uv.main(index.url, str(tmp_path))
 
@@ -111,20 +111,18 @@ def test_the_pinned_version_for_this_machine_is_installed(
     assert 0o700 == (tmp_path / "uv").stat().st_mode & 0o777
 
 
-def test_a_wheel_with_another_hash_is_not_installed(
-    index: Index, tmp_path: Path
-) -> None:
-    """The pinned hash decides, whatever the index serves."""
+def test_wheel_with_another_hash_is_not_installed(index: Index, tmp_path: Path) -> None:
+    """The wheel must have the pinned hash, whatever the index serves."""
     index.files[NAME] = wheel("forged")
     with pytest.raises(SystemExit, match="does not have the sha256 of uv"):
         install_uv.main(index.url, str(tmp_path))
     assert [] == list(tmp_path.iterdir())
 
 
-def test_an_index_without_uv_is_named_without_its_password(
+def test_error_names_an_index_without_uv_but_not_its_password(
     index: Index, tmp_path: Path
 ) -> None:
-    """The message names the index and what to do, but not the password."""
+    """The message has the next command, too."""
     index.files = {}
     url = index.url.replace("//", "//me:pass%20word@")
     with pytest.raises(SystemExit, match=r"has no uv .* for this machine") as stopped:
@@ -133,17 +131,17 @@ def test_an_index_without_uv_is_named_without_its_password(
     assert "pass" not in str(stopped.value)
 
 
-def test_an_unknown_machine_is_refused(
+def test_machine_without_a_pinned_wheel_is_refused(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine that no pinned wheel is for gets none."""
+    """No wheel is installed on a machine that no pinned wheel is for."""
     monkeypatch.setattr(platform, "machine", lambda: "mips")
     with pytest.raises(SystemExit, match=r"for this machine \(\w+ mips\)"):
         install_uv.main(index.url, str(tmp_path))
     assert [] == list(tmp_path.iterdir())
 
 
-def test_the_password_of_an_index_is_sent_with_each_request(
+def test_password_of_an_index_is_sent_with_each_request(
     index: Index, tmp_path: Path
 ) -> None:
     """The wheel is on the same server as the page; a 503 is retried."""
@@ -159,10 +157,10 @@ def test_only_http_addresses_are_read(tmp_path: Path) -> None:
         install_uv.main(f"file://{tmp_path}", str(tmp_path))
 
 
-def test_the_script_runs_as_text_without_site_packages(
+def test_script_runs_as_text_without_site_packages(
     index: Index, tmp_path: Path
 ) -> None:
-    """It runs as it is sent to a box: as text, with the standard library alone."""
+    """The script runs as on a box: as text, with the standard library only."""
     script = python_env.INSTALL_UV.read_text()
     assert PINNED in script
     script = script.replace(PINNED, install_uv.WHEELS[MACHINE][1])

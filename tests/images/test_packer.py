@@ -1,4 +1,4 @@
-"""The user's own Packer builds images, and is told when to stop."""
+"""The user's own Packer builds images, and is interrupted when onebox is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onebox.images import builder, packer, packer_program
 from onebox.images.packer_template import SSH_VARIABLES
 from onebox.signals import Interrupted, signals_as_exceptions
 from tests.conftest import Project
-from tests.images.test_image_stage import opened
+from tests.images.test_image_stage import open_context
 
 RUN = '[run]\ncommand = "cat ~/made"\n'
 TOML = f"""\
@@ -64,8 +64,8 @@ OLD = {
 
 
 @pytest.fixture
-def packed(project: Project) -> Project:
-    """A project with a template, where Packer is installed."""
+def packer_project(project: Project) -> Project:
+    """A project with a template, if Packer is installed."""
     if shutil.which("packer") is None:
         pytest.skip("Packer is not installed (apt install packer)")
     project.write("onebox.toml", TOML)
@@ -74,117 +74,114 @@ def packed(project: Project) -> Project:
     return project
 
 
-def test_on_a_builder_box(packed: Project) -> None:
+def test_null_source_runs_on_a_builder_box_that_is_saved_once(
+    packer_project: Project,
+) -> None:
     """
-    A null source is run against a builder box, which is saved; it is found by the
-    hash of template, files, variables and base, and built once.
+    The image is found by the hash of template, files, variables and base, and is
+    built once.
     """
-    done = packed.inv("run")
+    done = packer_project.inv("run")
     assert (0, "some data\n2026.1 1\n") == (done.code, done.out), done.err
     assert "    null.box: done\n" in done.err
     assert re.search(r"  packer +✓ .* image.pkr.hcl\n", done.err)
-    (log,) = packed.root.glob(".onebox/images/*.log")
+    (log,) = packer_project.root.glob(".onebox/images/*.log")
     assert "null.box: done" in log.read_text()
-    assert [] == packed.boxes()
+    assert [] == packer_project.boxes()
 
-    assert "image.pkr.hcl unchanged" in packed.inv("image").err
-    packed.write("data.txt", "other data\n")
-    assert "data.txt changed" in packed.inv("plan").out
-    packed.write("data.txt", "some data\n")
-    packed.write("onebox.toml", TOML.replace("2026.1", "2026.2"))
-    assert "[image] vars changed" in packed.inv("plan").out
+    assert "image.pkr.hcl unchanged" in packer_project.inv("image").err
+    packer_project.write("data.txt", "other data\n")
+    assert "data.txt changed" in packer_project.inv("plan").out
+    packer_project.write("data.txt", "some data\n")
+    packer_project.write("onebox.toml", TOML.replace("2026.1", "2026.2"))
+    assert "[image] vars changed" in packer_project.inv("plan").out
 
 
-def test_packer_sees_the_whole_environment_of_its_user(packed: Project) -> None:
+def test_packer_gets_the_whole_environment_of_its_user(packer_project: Project) -> None:
     """
-    Cloud credentials are kept from no program of the user's own by [run] secrets.
+    [run] secrets hides cloud credentials from jobs, but not from the user's
+    programs.
     """
-    packed.write("onebox.toml", TOML + 'secrets = ["CLOUD_KEY"]\n')
+    packer_project.write("onebox.toml", TOML + 'secrets = ["CLOUD_KEY"]\n')
     variable = 'variable "cloud" { default = env("CLOUD_KEY") }\n'
     text = variable + HCL.replace("COMMAND", "echo of ${length(var.cloud)} characters")
-    packed.write("image.pkr.hcl", text)
-    done = packed.inv("image", env={"CLOUD_KEY": "0123456"})
+    packer_project.write("image.pkr.hcl", text)
+    done = packer_project.inv("image", env={"CLOUD_KEY": "0123456"})
 
     assert 0 == done.code, done.err
     assert "null.box: of 7 characters\n" in done.err
 
 
-def test_json(packed: Project) -> None:
-    """
-    The older language, in JSON, is as good.
-    """
-    packed.write("image.json", json.dumps(OLD))
-    packed.write("onebox.toml", f'[image]\npacker = "image.json"\n{RUN}')
-    done = packed.inv("run")
+def test_json_template_is_built(packer_project: Project) -> None:
+    """The older language, in JSON, works too."""
+    packer_project.write("image.json", json.dumps(OLD))
+    packer_project.write("onebox.toml", f'[image]\npacker = "image.json"\n{RUN}')
+    done = packer_project.inv("run")
 
     assert (0, "by json\n") == (done.code, done.out), done.err
 
 
-def test_a_base_as_its_cloud_names_it() -> None:
-    """
-    A template gets the base by the name that its own cloud's builder takes.
-    """
+def test_base_image_is_named_as_the_cloud_of_the_template_names_it() -> None:
+    """A template gets the base image by its name at its own cloud."""
     assert (0, 3) == tuple(doctest.testmod(packer))
 
 
-def test_failure(packed: Project) -> None:
-    """
-    A build that fails is told in Packer's own words, and leaves no box.
-    """
-    packed.write("image.pkr.hcl", HCL.replace("COMMAND", "echo oh no; exit 3"))
-    done = packed.inv("image")
+def test_failed_build_shows_packers_error_and_leaves_no_box(
+    packer_project: Project,
+) -> None:
+    """The error is in Packer's own words."""
+    packer_project.write("image.pkr.hcl", HCL.replace("COMMAND", "echo oh no; exit 3"))
+    done = packer_project.inv("image")
 
     assert 70 == done.code
     assert "null.box: oh no" in done.err
     assert (
         "image.pkr.hcl failed: Script exited with non-zero exit status: 3" in done.err
     )
-    assert [] == packed.boxes()
-    assert not (packed.home / "local" / "images").exists()
+    assert [] == packer_project.boxes()
+    assert not (packer_project.home / "local" / "images").exists()
 
 
-def test_refused_before_it_costs(packed: Project) -> None:
-    """
-    What Packer, or we, can tell to be wrong is refused before any box is made.
-    """
-    packed.write("image.pkr.hcl", HCL.replace("var.ssh_host", "var.nothing"))
-    done = packed.inv("image")
+def test_invalid_template_is_refused_before_a_box_is_created(
+    packer_project: Project,
+) -> None:
+    """Mistakes that Packer or onebox can detect cost nothing."""
+    packer_project.write("image.pkr.hcl", HCL.replace("var.ssh_host", "var.nothing"))
+    done = packer_project.inv("image")
     assert (78, True) == (done.code, "packer validate refuses" in done.err)
 
-    packed.write("image.pkr.hcl", 'source "amazon-ebs" "it" {}\n')
-    packed.write("onebox.toml", f'[image]\npacker = "image.pkr.hcl"\n{RUN}')
-    done = packed.inv("plan")
+    packer_project.write("image.pkr.hcl", 'source "amazon-ebs" "it" {}\n')
+    packer_project.write("onebox.toml", f'[image]\npacker = "image.pkr.hcl"\n{RUN}')
+    done = packer_project.inv("plan")
     assert (78, True) == (done.code, "builds amazon-ebs, which provider" in done.err)
 
-    packed.write("onebox.toml", TOML.replace("release", "relaese"))
-    packed.write("image.pkr.hcl", HCL)
-    done = packed.inv("plan")
+    packer_project.write("onebox.toml", TOML.replace("release", "relaese"))
+    packer_project.write("image.pkr.hcl", HCL)
+    done = packer_project.inv("plan")
     assert (78, True) == (done.code, "declares no variable relaese, did" in done.err)
-    assert not (packed.home / "local" / "boxes").exists()
+    assert not (packer_project.home / "local" / "boxes").exists()
 
 
-def test_interrupted(packed: Project) -> None:
-    """
-    Ctrl-C reaches Packer, which cleans up; then the builder goes.
-    """
-    packed.write("image.pkr.hcl", HCL.replace("COMMAND", "echo here; sleep 60"))
-    process = packed.start("image")
-    packed.until("null.box: here")
+def test_ctrl_c_is_passed_to_packer_before_the_builder_is_deleted(
+    packer_project: Project,
+) -> None:
+    """Packer cleans up first; then the builder is deleted."""
+    packer_project.write("image.pkr.hcl", HCL.replace("COMMAND", "echo here; sleep 60"))
+    process = packer_project.start("image")
+    packer_project.until("null.box: here")
     process.send_signal(signal.SIGINT)
 
     assert 130 == process.wait(60)
-    assert "stopping Packer" in packed.err
-    assert "Cleanly cancelled builds after being interrupted" in packed.err
-    assert [] == packed.boxes()
+    assert "stopping Packer" in packer_project.err
+    assert "Cleanly cancelled builds after being interrupted" in packer_project.err
+    assert [] == packer_project.boxes()
 
 
-def test_interrupted_at_its_start(
+def test_ctrl_c_at_the_start_of_packer_is_passed_to_packer(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Ctrl-C at the very moment that Packer starts reaches it, too.
-    """
-    session = opened(project, monkeypatch)
+    """A signal right at the start of Packer is not lost."""
+    session = open_context(project, monkeypatch)
     log = builder.Log(session, tmp_path / "log")
     started: list[subprocess.Popen[bytes]] = []
     start = subprocess.Popen.__init__
@@ -208,19 +205,19 @@ def test_interrupted_at_its_start(
             process.wait()
 
 
-def test_killed(packed: Project) -> None:
-    """
-    When we are killed the next command removes the builder, and builds anew.
-    """
-    packed.write("image.pkr.hcl", HCL.replace("COMMAND", "echo here; sleep 5"))
-    process = packed.start("image")
-    packed.until("null.box: here")
+def test_killed_build_is_cleaned_up_by_the_next_command(
+    packer_project: Project,
+) -> None:
+    """The next command deletes the builder, and builds again."""
+    packer_project.write("image.pkr.hcl", HCL.replace("COMMAND", "echo here; sleep 5"))
+    process = packer_project.start("image")
+    packer_project.until("null.box: here")
     process.kill()
     process.wait()
-    packed.write("image.pkr.hcl", HCL.replace("COMMAND", "true"))
+    packer_project.write("image.pkr.hcl", HCL.replace("COMMAND", "true"))
 
-    assert 0 == packed.inv("image").code
-    assert [] == packed.boxes()
+    assert 0 == packer_project.inv("image").code
+    assert [] == packer_project.boxes()
 
 
 @pytest.mark.parametrize(
@@ -231,12 +228,10 @@ def test_killed(packed: Project) -> None:
         ("#!/bin/sh\necho skipping line: 1\n", "is not HashiCorp's Packer"),
     ],
 )
-def test_how_to_get_it(
+def test_missing_or_old_packer_is_reported_with_its_source(
     project: Project, tmp_path: Path, program: str | None, message: str
 ) -> None:
-    """
-    Without a Packer that will do, one line says where there is one.
-    """
+    """One line says where a usable Packer is available."""
     project.write("onebox.toml", f'[image]\npacker = "image.pkr.hcl"\n{RUN}')
     project.write("image.pkr.hcl", HCL)
     folder = tmp_path / "bin"

@@ -1,4 +1,4 @@
-"""What Packer says with -machine-readable is read as it means it."""
+"""The output of Packer with -machine-readable is parsed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ LEFT = """\
 """
 
 
-def test_lines() -> None:
-    """Commas and line ends are what they were; other words are passed on."""
+def test_escaped_commas_and_line_ends_are_decoded() -> None:
+    """Other text is passed on unchanged."""
     first, *_ = packer_output.parse(CLOUD)
     assert "==> amazon-ebs: hello, world\nnext" == first.text
     assert [PackerLine("", "ui", ("say", "panic: x"))] == packer_output.parse(
@@ -40,8 +40,8 @@ def test_lines() -> None:
     )
 
 
-def test_artifact() -> None:
-    """The id of what was built, in every region; the null builder builds nothing."""
+def test_artifact_has_an_id_in_every_region() -> None:
+    """The null builder builds no artifact."""
     assert "us-east-1:ami-1,us-west-2:ami-2" == packer_output.artifact(
         packer_output.parse(CLOUD + NULL)
     )
@@ -49,8 +49,8 @@ def test_artifact() -> None:
     assert "" == packer_output.artifact([])
 
 
-def test_manifest(tmp_path: Path) -> None:
-    """A manifest counts if this run has written it."""
+def test_manifest_counts_only_if_this_run_wrote_it(tmp_path: Path) -> None:
+    """An older manifest is ignored."""
     path = tmp_path / packer_output.MANIFEST
     builds = [
         {"artifact_id": "old", "packer_run_uuid": "1"},
@@ -67,16 +67,16 @@ def test_manifest(tmp_path: Path) -> None:
     assert "" == read(tmp_path / "none", 0.0)
 
 
-def test_what_went_wrong_and_what_is_left() -> None:
-    """Errors are Packer's own, not a script's; what it has left behind is named."""
+def test_errors_and_leftovers_of_packer_are_reported() -> None:
+    """Errors of scripts are not reported as Packer's; leftovers are named."""
     lines = packer_output.parse(LEFT)
     assert ["it went wrong"] == packer_output.errors(lines)
     (left,) = packer_output.leftovers(lines)
     assert left.endswith("manually: sg-1")
 
 
-def test_tail_goes_on_where_it_was(tmp_path: Path) -> None:
-    """An interrupted reader gets every line once, the last one though unfinished."""
+def test_interrupted_reader_gets_every_line_once(tmp_path: Path) -> None:
+    """The last line counts even without its newline."""
     path = tmp_path / "out"
     path.write_bytes(b"1,,ui,say,one\n1,,ui,say,two\n1,,ui,sa")
     tail = Tail(path)
@@ -89,24 +89,24 @@ def test_tail_goes_on_where_it_was(tmp_path: Path) -> None:
     assert ["three", "four"] == [line.text for line in tail.lines(lambda: False)]
 
 
-def test_waiting_for_its_end(tmp_path: Path) -> None:
-    """Whoever holds the file open is at work; it is waited for, and that is said."""
-    path, said = tmp_path / "out", threading.Event()
-    packer_output.wait_for_end(path, said.set)
+def test_running_packer_is_waited_for(tmp_path: Path) -> None:
+    """A process that has the file open is still running; a message says so."""
+    path, printed = tmp_path / "out", threading.Event()
+    packer_output.wait_for_end(path, printed.set)
     fd = packer_output.lock(path)
     waiting = threading.Thread(
-        target=packer_output.wait_for_end, args=(path, said.set), daemon=True
+        target=packer_output.wait_for_end, args=(path, printed.set), daemon=True
     )
     waiting.start()
-    assert said.wait(20)
+    assert printed.wait(20)
     assert waiting.is_alive()
     os.close(fd)
     waiting.join(20)
     assert not waiting.is_alive()
 
 
-def test_one_at_a_time(tmp_path: Path) -> None:
-    """A second Packer is refused in a sentence, and the first one's words stay."""
+def test_second_packer_is_refused(tmp_path: Path) -> None:
+    """A second Packer is refused, and the output of the first one stays."""
     path = tmp_path / "out"
     fd = packer_output.lock(path)
     os.write(fd, b"1,,ui,say,one\n")

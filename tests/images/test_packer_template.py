@@ -1,4 +1,4 @@
-"""What onebox must know of a Packer template is found in all three writings."""
+"""The facts that onebox needs are read from a Packer template in all three formats."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ build { sources = ["source.amazon-ebs.it"] }
 """
 
 
-def test_hcl(tmp_path: Path) -> None:
-    """HCL2: blocks of variables and sources, but not what stands in comments."""
+def test_hcl_variables_and_sources_are_read(tmp_path: Path) -> None:
+    """Blocks in comments are ignored."""
     (tmp_path / "t.pkr.hcl").write_text(HCL)
     found = packer_template.read(tmp_path, "t.pkr.hcl")
 
@@ -37,8 +37,8 @@ def test_hcl(tmp_path: Path) -> None:
     assert found.hcl and not found.on_a_box
 
 
-def test_json(tmp_path: Path) -> None:
-    """JSON, of the older language and of HCL2."""
+def test_json_templates_of_both_languages_are_read(tmp_path: Path) -> None:
+    """JSON of the older language and of HCL2 is read."""
     old = {
         "variables": dict.fromkeys([*packer_template.SSH_VARIABLES, "a"], ""),
         "builders": [{"type": "null"}],
@@ -67,30 +67,35 @@ def test_json(tmp_path: Path) -> None:
         ('source "null" "a" {}', "no variable ssh_host"),
     ],
 )
-def test_what_cannot_be_built(tmp_path: Path, text: str, message: str) -> None:
-    """A template that builds nothing, in two ways, or that cannot find the box."""
+def test_template_that_cannot_be_built_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    """
+    A template is refused if it builds nothing, mixes two ways, or cannot reach the
+    box.
+    """
     (tmp_path / "t.pkr.hcl").write_text(text)
     with pytest.raises(ConfigError, match=message):
         packer_template.read(tmp_path, "t.pkr.hcl")
 
 
-def test_unreadable(tmp_path: Path) -> None:
-    """A template that is no JSON is named."""
+def test_invalid_json_template_is_named(tmp_path: Path) -> None:
+    """The error names the file."""
     (tmp_path / "t.json").write_text("{")
     with pytest.raises(InputError, match=r"t\.json cannot be read"):
         packer_template.read(tmp_path, "t.json")
 
 
-def test_values() -> None:
-    """Declared variables alone are passed; the older language gets texts."""
+def test_only_declared_variables_are_passed() -> None:
+    """The older language gets all values as text."""
     ours = {"region": "here", "ssh_port": 22, "tags": {"a": "b"}}
     declared = frozenset({"ssh_port", "tags", "mine"})
     new = packer_template.Template("t", True, declared, frozenset())
-    told = json.loads(packer_template.variables_file(new, ours, {"mine": "x"}))
-    assert {"ssh_port": 22, "tags": {"a": "b"}, "mine": "x"} == told
+    data = json.loads(packer_template.variables_file(new, ours, {"mine": "x"}))
+    assert {"ssh_port": 22, "tags": {"a": "b"}, "mine": "x"} == data
 
     old = packer_template.Template("t", False, declared, frozenset())
-    told = json.loads(packer_template.variables_file(old, ours, {}))
-    assert {"ssh_port": "22", "tags": '{"a": "b"}'} == told
+    data = json.loads(packer_template.variables_file(old, ours, {}))
+    assert {"ssh_port": "22", "tags": '{"a": "b"}'} == data
     with pytest.raises(ConfigError, match="declares no variable min, did you mean"):
         packer_template.variables_file(new, ours, {"min": "x"})

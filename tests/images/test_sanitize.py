@@ -1,4 +1,4 @@
-"""What is a machine's own does not get into an image of it."""
+"""Data of one machine do not get into its image."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ chown -R onebox: /home/onebox /var/lib/onebox
 """
 
 
-def door(made: Made) -> SSHConnection:
-    """Return a door to the box, once it lets us in."""
+def connect(made: Made) -> SSHConnection:
+    """Return a connection to the box, once ssh accepts us."""
     with made.link():
         return SSHConnection(made.box(), made.folder / "own", made.folder / "identity")
 
 
-def there(made: Made, *names: str) -> list[str]:
-    """Return those of the files that are on the machine."""
+def existing_files(made: Made, *names: str) -> list[str]:
+    """Return those of the files that exist on the machine."""
     script = 'for it; do [ -e "$it" ] && echo "$it"; done; true'
     return made.machine.run("sh", "-c", script, "sh", *names).split()
 
 
-def another(maker: Maker, made: Made, name: str) -> Made:
+def boot_copy(maker: Maker, made: Made, name: str) -> Made:
     """Boot a new box from a copy of the machine's disk."""
     made.machine.off()
     request = dataclasses.replace(
@@ -52,12 +52,10 @@ def another(maker: Maker, made: Made, name: str) -> Made:
     return maker.boot(request, "ec2", instance, disk=made.machine.disk.copy())
 
 
-def test_a_box_that_goes_on(maker: Maker) -> None:
-    """
-    A living box keeps what it needs; a box made from its image gets none of it.
-    """
+def test_live_box_keeps_its_data_and_its_image_has_none(maker: Maker) -> None:
+    """A box that is saved keeps what it needs; a box from its image gets none of it."""
     made = maker.make()
-    way = door(made)
+    way = connect(made)
     made.machine.run("sh", "-ec", FILL)
     before = made.scan()
 
@@ -76,7 +74,7 @@ def test_a_box_that_goes_on(maker: Maker) -> None:
         "/etc/apt/apt.conf.d/90onebox",
         user_data.HOST_KEY,
     ]
-    assert kept == there(made, *kept)
+    assert kept == existing_files(made, *kept)
     gone = [
         "/root/.bash_history",
         "/home/onebox/.bash_history",
@@ -86,25 +84,25 @@ def test_a_box_that_goes_on(maker: Maker) -> None:
         "/tmp/x",
         "/var/tmp/x",
     ]
-    assert [] == there(made, *gone)
+    assert [] == existing_files(made, *gone)
     assert "" == made.machine.run("cat", "/etc/machine-id")
 
-    fresh = another(maker, made, "ob-anotherone1")
+    fresh = boot_copy(maker, made, "ob-anotherone1")
     with fresh.link() as link:
         assert fresh.request.box == link.request("hello")["box"]
     assert {fresh.host_key}.isdisjoint(before)
     assert {fresh.host_key} == fresh.scan()
-    assert ["/home/onebox/kept"] == there(fresh, *kept[:2], kept[3])
+    assert ["/home/onebox/kept"] == existing_files(fresh, *kept[:2], kept[3])
     fresh.machine.off()
 
 
-def test_a_builder(maker: Maker) -> None:
+def test_builder_image_boots_and_has_nothing_of_the_builder(maker: Maker) -> None:
     """
-    A builder keeps nothing of itself, and what is made from it comes up by itself;
-    a machine on which the box's own record is not there is left as it is.
+    A box from a builder's image boots without help. A machine that lacks the box's
+    own record is left unchanged.
     """
     made = maker.make()
-    way = door(made)
+    way = connect(made)
     made.machine.run("sh", "-ec", FILL)
     other = SSHConnection(
         dataclasses.replace(way.box, agent="/var/lib/other/agent.pyz"),
@@ -126,24 +124,22 @@ def test_a_builder(maker: Maker) -> None:
         user_data.HOST_KEY,
         "/var/lib/cloud/i",
     ]
-    assert [] == there(made, *gone)
+    assert [] == existing_files(made, *gone)
     masked = made.machine.run("readlink", "/etc/systemd/system/apt-daily.timer")
     assert "/dev/null\n" == masked
 
-    fresh = another(maker, made, "ob-anotherone2")
+    fresh = boot_copy(maker, made, "ob-anotherone2")
     with fresh.link() as link:
         assert fresh.request.box == link.request("hello")["box"]
-    assert ["/home/onebox/kept", "/home/onebox/work"] == there(
+    assert ["/home/onebox/kept", "/home/onebox/work"] == existing_files(
         fresh, "/home/onebox/kept", "/home/onebox/work", "/home/onebox/work/results"
     )
     until(lambda: fresh.machine.run("cat", "/etc/machine-id"))
     fresh.machine.off()
 
 
-def test_the_scripts_are_plain_shell() -> None:
-    """
-    Every script is one that the system's own shell can read.
-    """
+def test_scripts_are_plain_shell() -> None:
+    """The system's own shell can parse every script."""
     for name in ("_PREPARE", "_HOME", "_SYSTEM", "_MACHINE", "_FIND_SECRETS"):
         script = getattr(sanitize, name).replace("{{", "{").replace("}}", "}")
         subprocess.run(["sh", "-n"], input=script.encode(), check=True)

@@ -1,4 +1,4 @@
-"""A box in a cloud is saved by hand, goes on, and its image boots others."""
+"""A cloud's box is saved as an image, continues, and its image boots other boxes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ __all__ = ["behind", "machines", "project", "server"]
 JOB = "ls /opt; ls ~/work/results\n"
 
 
-def test_a_droplet(server: Server, project: Project) -> None:
+def test_saved_droplet_continues_and_its_image_boots_a_clean_box(
+    server: Server, project: Project
+) -> None:
     """
-    The system is saved with what was installed by hand; the box comes back with its
-    own work and host key, and a new box has nothing of that work.
+    What was installed by hand is in the image. The saved box keeps its work and
+    host key, and a new box has neither.
     """
     assert 0 == project.inv("provision", timeout=300).code
     made = "sudo touch /opt/by-hand; mkdir -p work/results; echo 1 >work/results/old"

@@ -1,4 +1,4 @@
-"""A program that compares no host keys reaches a box over a connection that does."""
+"""Packer, which checks no host key, reaches a box through a connection that does."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.providers.sshbox import Keys
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[SSHConnection]:
-    """A way to a box behind OpenSSH's server, as if it were another machine's."""
+def ssh(tmp_path: Path) -> Iterator[SSHConnection]:
+    """A connection to a box behind OpenSSH's server, as if on another machine."""
     if not os.access(SSHD, os.X_OK):
         pytest.skip(f"there is no {SSHD}")
     (tmp_path / "keys").mkdir()
@@ -32,51 +32,47 @@ def door(tmp_path: Path) -> Iterator[SSHConnection]:
     server.close()
 
 
-def greeting(host: str, port: int) -> bytes:
+def read_greeting(host: str, port: int) -> bytes:
     """Return the first words of an ssh server."""
     with socket.create_connection((host, port), 20) as connection:
         return connection.recv(7)
 
 
-def test_through_our_own_connection(door: SSHConnection) -> None:
-    """
-    The box's ssh server answers at a port of this machine, until it is done.
-    """
-    with ssh_tunnel.forward(door, door.box) as (host, port):
-        assert ("127.0.0.1", b"SSH-2.0") == (host, greeting(host, port))
-        assert door.box.port != port
+def test_tunnel_leads_to_the_boxs_ssh_server_until_it_is_closed(
+    ssh: SSHConnection,
+) -> None:
+    """The box's ssh server answers on a local port."""
+    with ssh_tunnel.forward(ssh, ssh.box) as (host, port):
+        assert ("127.0.0.1", b"SSH-2.0") == (host, read_greeting(host, port))
+        assert ssh.box.port != port
     with pytest.raises(OSError):
-        greeting(host, port)
+        read_greeting(host, port)
 
 
-def test_another_machine(door: SSHConnection, tmp_path: Path) -> None:
-    """
-    A machine with another host key gets nothing of what Packer sends.
-    """
+def test_tunnel_to_a_machine_with_another_host_key_is_refused(
+    ssh: SSHConnection, tmp_path: Path
+) -> None:
+    """A machine with another host key receives nothing from Packer."""
     stranger = (tmp_path / "keys" / "stranger.pub").read_text()
-    door.expect(dataclasses.replace(door.box, host_key=stranger))
+    ssh.expect(dataclasses.replace(ssh.box, host_key=stranger))
     with pytest.raises(ConnectionLost):
-        with ssh_tunnel.forward(door, door.box):
+        with ssh_tunnel.forward(ssh, ssh.box):
             pytest.fail("it was let through")
 
 
-def test_another_process_is_quicker(
-    door: SSHConnection, monkeypatch: pytest.MonkeyPatch
+def test_port_taken_by_another_process_is_not_used(
+    ssh: SSHConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    A port that somebody else has taken meanwhile is no way to the box.
-    """
+    """If another process has taken the port meanwhile, an error is raised."""
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         monkeypatch.setattr(ssh_tunnel, "_free_port", lambda: somebody.getsockname()[1])
         with pytest.raises(ConnectionLost):
-            with ssh_tunnel.forward(door, door.box):
+            with ssh_tunnel.forward(ssh, ssh.box):
                 pytest.fail("somebody else was taken for the box")
 
 
-def test_a_box_on_this_machine(door: SSHConnection) -> None:
-    """
-    What is here is reached directly.
-    """
-    box = dataclasses.replace(door.box, host="127.0.0.1")
-    with ssh_tunnel.forward(door, box) as way:
+def test_local_box_needs_no_tunnel(ssh: SSHConnection) -> None:
+    """A box on this machine is reached directly."""
+    box = dataclasses.replace(ssh.box, host="127.0.0.1")
+    with ssh_tunnel.forward(ssh, box) as way:
         assert ("127.0.0.1", box.port) == way

@@ -1,4 +1,4 @@
-"""How a job's end is put into words."""
+"""The end of a job in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onebox.remote.answers import ExitRecord
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "printed"),
     [
         ({"cause": "exit", "code": 0}, "exit 0"),
         ({"cause": "exit", "code": 139}, "exit 139 (SIGSEGV)"),
@@ -35,6 +35,8 @@ from onebox.remote.answers import ExitRecord
         ),
     ],
 )
-def test_causes(record: dict[str, Any], said: str) -> None:
-    """Code and cause are named, and who took the memory if it ran out."""
-    assert said == describe(ExitRecord("j-1", **record))
+def test_exit_description_names_code_and_cause(
+    record: dict[str, Any], printed: str
+) -> None:
+    """Code and cause are named, and the process that used the memory if it ran out."""
+    assert printed == describe(ExitRecord("j-1", **record))

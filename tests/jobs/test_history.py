@@ -1,4 +1,4 @@
-"""Jobs whose boxes are gone: their logs, how they ended, and whose they were."""
+"""Jobs whose boxes are gone: their logs, their ends, and their boxes' names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ FAILS = "echo working; printf 'no newline'; exit 3"
 
 
 class TestLogs:
-    def test_of_a_box_that_is_gone(self, project: Project) -> None:
-        """
-        `logs` prints the last job's bytes, says where they lie, and has its code.
-        """
+    def test_logs_shows_the_last_job_of_a_gone_box(self, project: Project) -> None:
+        """`logs` prints the log, names its file, and exits with the job's code."""
         project.write("job.sh", FAILS)
         assert 3 == project.inv("run").code
         (log,) = project.root.glob(".onebox/jobs/*/log")
@@ -26,10 +24,8 @@ class TestLogs:
         assert line.startswith("run        ✗ ")
         assert line.endswith("exit 3")
 
-    def test_nobody_was_attached(self, project: Project) -> None:
-        """
-        A detached job's end is known after its box has gone, too.
-        """
+    def test_logs_shows_a_detached_job_of_a_gone_box(self, project: Project) -> None:
+        """The end of a detached job is also known after its box is gone."""
         project.write("job.sh", FAILS)
         project.inv("run", "--detach")
         while "exited" not in project.inv("status").out:
@@ -39,28 +35,28 @@ class TestLogs:
 
         assert (3, "working\nno newline") == (done.code, done.out)
 
-    def test_end_is_not_known(self, project: Project) -> None:
-        """
-        Without a receipt the log is printed, and no success is made of it.
-        """
+    def test_logs_of_a_job_without_a_receipt_does_not_exit_with_0(
+        self, project: Project
+    ) -> None:
+        """The log is printed, but an unknown end is not a success."""
         project.inv("run")
-        (paper,) = project.root.glob(".onebox/jobs/*/receipt.json")
-        paper.write_text("{}")
+        (receipt,) = project.root.glob(".onebox/jobs/*/receipt.json")
+        receipt.write_text("{}")
         done = project.inv("logs")
 
         assert (74, "working\n") == (done.code, done.out)
         assert "how it ended is not known" in done.err
 
-    def test_each_box_has_its_own(self, project: Project) -> None:
-        """
-        The last job of another box is not this one's, whether that is up or gone.
-        """
+    def test_logs_of_one_box_does_not_show_a_job_of_another(
+        self, project: Project
+    ) -> None:
+        """Each box name has its own last job, whether the box is up or gone."""
         project.inv("run", "--", "echo", "main")
         project.inv("run", "--name=b", "--", "echo", "b")
         project.inv("run", "--name=c", "--keep", "--", "echo", "c")
-        for paper in project.root.glob(".onebox/jobs/*/receipt.json"):
-            if (paper.parent / "log").read_text() == "c\n":
-                paper.unlink()
+        for receipt in project.root.glob(".onebox/jobs/*/receipt.json"):
+            if (receipt.parent / "log").read_text() == "c\n":
+                receipt.unlink()
 
         assert "main\n" == project.inv("logs").out
         assert "b\n" == project.inv("logs", "--name=b").out
@@ -70,10 +66,10 @@ class TestLogs:
 
 
 class TestStatus:
-    def test_last_job(self, project: Project) -> None:
-        """
-        With no box up, `status` says how the last job ended.
-        """
+    def test_status_without_a_box_shows_the_end_of_the_last_job(
+        self, project: Project
+    ) -> None:
+        """If no box is up, `status` shows how the last job ended."""
         project.write("job.sh", "exit 3")
         project.inv("run")
         project.inv("run", "--name=b", "--", "true")
@@ -90,10 +86,8 @@ class TestStatus:
         shutil.rmtree(project.root / ".onebox")
         assert 1 == len(project.inv("status").out.splitlines())
 
-    def test_one_box(self, project: Project) -> None:
-        """
-        With --name it is about that box alone; other commands name the others.
-        """
+    def test_status_with_a_name_shows_that_box_only(self, project: Project) -> None:
+        """Other commands name the other boxes."""
         project.inv("provision")
         project.inv("provision", "--name=b")
 
@@ -111,10 +105,8 @@ class TestStatus:
             assert "census/main is up: inv logs --name=main\n" in done.err
 
 
-def test_log_is_named(project: Project) -> None:
-    """
-    A job that fails says where its log is; one that does not has no need to.
-    """
+def test_failed_job_names_its_log_file(project: Project) -> None:
+    """A job that succeeds does not."""
     project.write("job.sh", FAILS)
     done = project.inv("run")
     (log,) = project.root.glob(".onebox/jobs/*/log")

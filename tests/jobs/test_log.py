@@ -1,4 +1,4 @@
-"""The copy of a job's log: its size is the offset, its gaps are known."""
+"""The local copy of a job's log: its size is the offset, and its gaps are recorded."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from onebox.jobs.log import JobLog, replay
 from onebox.store.atomic_files import write_in
 
 
-def shown(path: Path) -> list[object]:
-    """Return what is printed of a log, and how much is said to be gone."""
+def printed(path: Path) -> list[object]:
+    """Return what is printed of a log, and the reported number of missing bytes."""
     seen: list[object] = []
     replay(path, seen.append, seen.append)
     return seen
 
 
-def test_gaps_keep_the_offset(tmp_path: Path) -> None:
-    """What is left out counts for the size, and is no output when it is printed."""
+def test_gap_counts_for_the_offset_and_is_not_printed(tmp_path: Path) -> None:
+    """A gap counts for the size, but is no output."""
     path = tmp_path / "jobs" / "j1" / "log"
     with JobLog(path) as log:
         log.add(b"head")
@@ -32,12 +32,12 @@ def test_gaps_keep_the_offset(tmp_path: Path) -> None:
     with JobLog(path) as log:
         assert 12 + 7 + (1 << 40) == log.size
 
-    assert [b"head", 7, b"more", 1 << 40, b"tail"] == shown(path)
+    assert [b"head", 7, b"more", 1 << 40, b"tail"] == printed(path)
     assert path.stat().st_blocks * 512 < 1 << 16
 
 
-def test_killed_before_the_hole(tmp_path: Path) -> None:
-    """A gap that was noted and not made is none; it is noted anew, longer perhaps."""
+def test_recorded_gap_without_its_hole_is_no_gap(tmp_path: Path) -> None:
+    """If a command was killed before it made the hole, the gap is recorded again."""
     path = tmp_path / "log"
     with JobLog(path) as log:
         log.add(b"head")
@@ -45,16 +45,18 @@ def test_killed_before_the_hole(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(4)
 
-    assert [b"head"] == shown(path)
+    assert [b"head"] == printed(path)
     with JobLog(path) as log:
         log.skip(9)
         log.add(b"tail")
-    assert [b"head", 9, b"tail"] == shown(path)
+    assert [b"head", 9, b"tail"] == printed(path)
 
 
 @pytest.mark.parametrize("last", [0, 1])
-def test_two_terminals(tmp_path: Path, last: int) -> None:
-    """Of two that follow one job either may go first: what the other shows is here."""
+def test_two_commands_that_follow_one_job_write_one_log(
+    tmp_path: Path, last: int
+) -> None:
+    """Whichever is first, the copy has what the other one shows."""
     path = tmp_path / "log"
     logs = JobLog(path), JobLog(path)
     with logs[last]:
@@ -65,13 +67,13 @@ def test_two_terminals(tmp_path: Path, last: int) -> None:
             first.add(b"more")
         logs[last].add(b"more, tail")
 
-    assert [b"head", 7, b"more, tail"] == shown(path)
+    assert [b"head", 7, b"more, tail"] == printed(path)
 
 
-def test_two_terminals_at_one_gap(
+def test_output_written_by_another_command_during_a_gap_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another terminal writes while one notes the gap before it stays."""
+    """While one command records a gap, the bytes of another one are kept."""
     path = tmp_path / "log"
     with JobLog(path) as one, JobLog(path) as other:
 
@@ -85,14 +87,14 @@ def test_two_terminals_at_one_gap(
         one.skip(7)
         other.add(b", tail")
 
-    assert [7, b"more, tail"] == shown(path)
+    assert [7, b"more, tail"] == printed(path)
 
 
-def test_a_long_log_is_printed_in_pieces(tmp_path: Path) -> None:
-    """No log is too long to be printed: it is not held in memory as a whole."""
+def test_long_log_is_printed_in_pieces(tmp_path: Path) -> None:
+    """The log is not read into memory as a whole."""
     path = tmp_path / "log"
     path.write_bytes(bytes(range(256)) * 20_000)
-    pieces = shown(path)
+    pieces = printed(path)
 
     assert path.read_bytes() == b"".join(p for p in pieces if isinstance(p, bytes))
     assert len(pieces) > 2
@@ -102,7 +104,10 @@ def test_a_long_log_is_printed_in_pieces(tmp_path: Path) -> None:
 def test_copy_of_a_log_stays_within_its_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holes: bool
 ) -> None:
-    """However much a box sends, a copy is no larger; every offset stays what it was."""
+    """
+    However much a box sends, the copy stays within its limit, and offsets stay
+    valid.
+    """
     if not holes:
         monkeypatch.setattr(
             "onebox.agent.jobs.log_limit.punch_hole", lambda *words: False
@@ -114,7 +119,7 @@ def test_copy_of_a_log_stays_within_its_limit(
         log.settle()
     with JobLog(path, limit=limit) as log:
         assert 100 * piece == log.size
-    seen = shown(path)
+    seen = printed(path)
     kept = b"".join(part for part in seen if isinstance(part, bytes))
 
     assert path.stat().st_blocks * 512 <= limit + (1 << 20) + 2 * piece
@@ -125,7 +130,7 @@ def test_copy_of_a_log_stays_within_its_limit(
 
 
 def test_log_in_too_many_pieces_is_refused(tmp_path: Path) -> None:
-    """A box that sends gaps without an end is named."""
+    """A box that sends gaps without end is named."""
     with JobLog(tmp_path / "job" / "log") as log, pytest.raises(ProtocolError):
         for _ in range(1001):
             log.add(b"x")
@@ -134,7 +139,7 @@ def test_log_in_too_many_pieces_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("link", ["jobs/j1", "jobs/j1/log"])
 def test_log_is_not_written_through_a_link(tmp_path: Path, link: str) -> None:
-    """A link in the place of a job's folder or log leads to no other file."""
+    """A link at the place of a job's folder or log is not followed."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "log").write_bytes(b"mine")

@@ -29,8 +29,8 @@ BOX = ReceiptBox(
 )
 
 
-def finished(**changes: object) -> Receipt:
-    """Return the receipt of a job that has ended."""
+def make_receipt(**changes: object) -> Receipt:
+    """Return the receipt of a finished job."""
     values: dict[str, object] = {
         "job": "20261112-120000-abcd",
         "command": "python train.py",
@@ -51,8 +51,8 @@ def finished(**changes: object) -> Receipt:
 @pytest.mark.parametrize(
     "whole",
     [
-        finished(),
-        finished(
+        make_receipt(),
+        make_receipt(
             attempts=Account(("a", "b"), 2, 90.0, None, (EarlierBox(0.1, None, 9.0),)),
             key={"image": "ubuntu-24.04"},
             outputs=OutputCount(0, 0),
@@ -80,17 +80,17 @@ def test_a_damaged_receipt_counts_as_missing(tmp_path: Path, damage: bytes) -> N
 
 def test_a_receipt_without_one_of_its_fields_counts_as_missing(tmp_path: Path) -> None:
     """A receipt is read whole or not at all."""
-    document = json.loads(finished().encode())
+    document = json.loads(make_receipt().encode())
     del document["exit"]
     path = tmp_path / "receipt.json"
     path.write_text(json.dumps(document))
     assert receipt.read(path) is None
 
 
-def test_earlier_boxes_are_part_of_the_cost() -> None:
-    """The cost of a run is that of all of its boxes, each billed for a minute."""
+def test_cost_of_a_run_includes_its_earlier_boxes() -> None:
+    """Each box is billed for at least a minute."""
     earlier = (EarlierBox(60.0, 120.0, 1.0),)
-    run = finished(attempts=Account(("a", "b"), 2, 90.0, None, earlier))
+    run = make_receipt(attempts=Account(("a", "b"), 2, 90.0, None, earlier))
     costs = receipt.costs_of(run, lifetime=3600.0)
     assert costs["earlier boxes"] == pytest.approx(1.0)
     assert costs["machine"] == pytest.approx(0.1)

@@ -186,8 +186,8 @@ def test_job_id_that_could_name_another_folder_is_refused(job: str) -> None:
     """An id from a box must match one pattern, even if status and record agree."""
     record = {"job": job, "code": 0, "cause": "exit", "log_bytes": 0}
     record.update(started=1.0, ended=2.0)
-    told = {"job": job, "state": "exited", "record": record, "log_bytes": 0}
+    data = {"job": job, "state": "exited", "record": record, "log_bytes": 0}
     with pytest.raises(ProtocolError):
-        answers.JobStatus.parse(told)
-    good = {**told, "job": "j-1", "record": {**record, "job": "j-1"}}
+        answers.JobStatus.parse(data)
+    good = {**data, "job": "j-1", "record": {**record, "job": "j-1"}}
     assert "j-1" == answers.JobStatus.parse(good).job

@@ -1,4 +1,4 @@
-"""A job that has ended is fetched, and never runs again without a word."""
+"""A finished job is fetched, and does not run again without a message."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ client.start = stopped
 
 
 @contextmanager
-def nobody_fetches(project: Project) -> Iterator[None]:
-    """Have fetches wait, as for one in another terminal."""
+def block_fetches(project: Project) -> Iterator[None]:
+    """Make fetches wait, as if another terminal were fetching."""
     folder = os.open(project.root, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -55,10 +55,10 @@ def nobody_fetches(project: Project) -> Iterator[None]:
         os.close(folder)
 
 
-def stop_in_fetch(project: Project, *words: str) -> None:
+def interrupt_fetch(project: Project, *words: str) -> None:
     """Press Ctrl-C when the job has ended and its outputs are not here yet."""
     project.write("job.sh", JOB)
-    with nobody_fetches(project):
+    with block_fetches(project):
         line = project.start(*words)
         project.until("exit 0")
         line.send_signal(signal.SIGINT)
@@ -67,30 +67,30 @@ def stop_in_fetch(project: Project, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"),
+    ("words", "expected"),
     [
         (("run",), "inv fetch teardown"),
         (("run", "--keep"), "inv fetch"),
         (("run", "fetch", "teardown"), "inv fetch teardown"),
     ],
 )
-def test_stopped_fetch_names_the_fetch_and_not_the_run(
-    project: Project, words: tuple[str, ...], wanted: str
+def test_ctrl_c_in_a_fetch_names_the_fetch_as_next_command(
+    project: Project, words: tuple[str, ...], expected: str
 ) -> None:
-    """What is typed after Ctrl-C in a fetch brings the outputs; no job runs again."""
-    stop_in_fetch(project, *words)
+    """The next command fetches the outputs; no job runs again."""
+    interrupt_fetch(project, *words)
 
-    assert project.err.endswith(f"  next: {wanted}\n")
+    assert project.err.endswith(f"  next: {expected}\n")
     assert "detached" not in project.err
-    assert 0 == project.inv(*wanted.split()[1:]).code
+    assert 0 == project.inv(*expected.split()[1:]).code
     assert "x\n" == project.read("results/times")
     assert len(project.boxes()) == ("--keep" in words)
 
 
-def test_stopped_as_the_job_ends_is_not_detached(
+def test_ctrl_c_between_the_end_of_a_job_and_its_fetch_does_not_detach(
     project: Project, tmp_path: Path
 ) -> None:
-    """Ctrl-C between a job's end and its fetch finds no job that goes on."""
+    """No job continues that could be detached from."""
     (tmp_path / "sitecustomize.py").write_text(AT_ITS_END)
     project.environ["PYTHONPATH"] = str(tmp_path)
     done = project.inv("run")
@@ -102,10 +102,10 @@ def test_stopped_as_the_job_ends_is_not_detached(
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_stopped_while_the_job_is_started_claims_nothing(
+def test_ctrl_c_during_the_start_of_a_job_says_that_the_job_may_run(
     project: Project, tmp_path: Path, asked: bool
 ) -> None:
-    """Ctrl-C before the box has answered: the job may run, and `logs` finds out."""
+    """Before the box has answered, `logs` finds out whether the job runs."""
     (tmp_path / "sitecustomize.py").write_text(AT_ITS_START.format(asked=asked))
     project.environ["PYTHONPATH"] = str(tmp_path)
     done = project.inv("run")
@@ -125,22 +125,27 @@ def test_stopped_while_the_job_is_started_claims_nothing(
 def test_run_fetches_a_finished_job_and_says_that_it_runs_again(
     project: Project,
 ) -> None:
-    """What a finished job has left comes here first; that it runs again is said."""
-    stop_in_fetch(project, "run")
+    """
+    The results of the finished job are fetched first; then a message says that it
+    runs.
+    """
+    interrupt_fetch(project, "run")
     again = project.inv("run")
 
     assert 0 == again.code, again.err
     fetched = again.err.index("fetch  ")
-    said = again.err.index(
+    printed = again.err.index(
         "has succeeded; its outputs are fetched now; the same command"
     )
-    assert fetched < said < again.err.index("run   ")
+    assert fetched < printed < again.err.index("run   ")
     assert [] == project.boxes()
 
 
-def test_another_command_is_not_said_to_run_again(project: Project) -> None:
-    """Only the command that has ended runs again."""
-    stop_in_fetch(project, "run")
+def test_other_command_than_the_finished_one_is_not_reported_as_running_again(
+    project: Project,
+) -> None:
+    """The message is for the same command only."""
+    interrupt_fetch(project, "run")
     other = project.inv("run", "--", "true")
 
     assert 0 == other.code, other.err
@@ -148,19 +153,19 @@ def test_another_command_is_not_said_to_run_again(project: Project) -> None:
     assert "runs again" not in other.err
 
 
-def test_fetched_job_runs_again_without_a_word(project: Project) -> None:
-    """Who has the outputs of a kept box's job knows that it has ended."""
+def test_fetched_job_runs_again_without_a_message(project: Project) -> None:
+    """If the outputs are here, the user knows that the job has ended."""
     assert 0 == project.inv("run", "--keep").code
 
     assert "runs again" not in project.inv("run").err
 
 
 @pytest.mark.parametrize(("answer", "times"), [("yes", "x\nx\n"), ("no", "x\n")])
-def test_finished_job_runs_again_only_if_its_user_says_yes(
+def test_terminal_asks_before_a_finished_job_runs_again(
     project: Project, answer: str, times: str
 ) -> None:
-    """At a terminal the user is asked; a no ends the chain with what is there."""
-    stop_in_fetch(project, "run")
+    """The answer no ends the chain with the existing results."""
+    interrupt_fetch(project, "run")
     with terminal(project, "run", columns=160) as child:
         child.expect_exact("Type yes to run the same command again")
         child.sendline(answer)
@@ -170,16 +175,16 @@ def test_finished_job_runs_again_only_if_its_user_says_yes(
     assert [] == project.boxes()
 
 
-def test_yes_is_not_asked(project: Project) -> None:
-    """`inv run --yes` runs a finished job again."""
-    stop_in_fetch(project, "run")
+def test_run_with_yes_runs_a_finished_job_again(project: Project) -> None:
+    """`inv run --yes` asks nothing."""
+    interrupt_fetch(project, "run")
     with terminal(project, "run", "--yes", columns=160) as child:
         child.expect_exact("the same command runs again")
         assert 0 == ended(child)
 
 
-def test_another_command_alone_writes_over_no_result(project: Project) -> None:
-    """What a job left that ended well is fetched first, also with `--only`."""
+def test_run_only_fetches_a_result_before_another_command(project: Project) -> None:
+    """Results of a successful job are fetched first, also with `--only`."""
     project.inv("provision", "push")
     first = "mkdir -p results; echo one >results/one"
     assert 0 == project.inv("run", "--only", "--", "sh", "-c", first).code
@@ -194,7 +199,7 @@ def test_another_command_alone_writes_over_no_result(project: Project) -> None:
 
 
 def test_teardown_names_boxes_of_other_names(project: Project) -> None:
-    """A box of this project that is not meant is named, with the command to end it."""
+    """Other boxes of the project are named, with the command to delete them."""
     project.inv("provision", "--name=second")
     (box,) = project.boxes()
     done = project.inv("teardown")

@@ -1,4 +1,4 @@
-"""What costs nothing is not left behind either: at DigitalOcean, over HTTP."""
+"""Free resources are deleted too: DigitalOcean, over HTTP."""
 
 from __future__ import annotations
 
@@ -48,24 +48,22 @@ def cloud(project: Project, server: Server) -> Iterator[Server]:
     yield server
 
 
-def box_of(project: Project, make_request: Make) -> Box:
-    """Return a box of this user's, in another project."""
+def create_box(project: Project, make_request: Make) -> Box:
+    """Return a box of this owner in another project."""
     provider = DigitalOcean(table(Settings, SETTINGS), Path("/"), timeouts=TIMEOUTS)
     request = make_request()
     ours = replace(request.tags, owner=owner(config_dir(project.environ)))
     return when_up(provider, provider.create(replace(request, tags=ours)))
 
 
-def end(cloud: Server) -> None:
-    """Have the droplets removed, as by their own tokens."""
+def delete_droplets(cloud: Server) -> None:
+    """Delete the droplets, as they do with their own tokens."""
     for number in list(cloud.world.droplets):
         cloud.world.destroy(number)
 
 
-def test_a_refused_create_leaves_nothing(project: Project, cloud: Server) -> None:
-    """
-    Where no box could be made, nothing that was made for it is left.
-    """
+def test_refused_create_leaves_no_resource(project: Project, cloud: Server) -> None:
+    """If no box could be created, nothing that was created for it is left."""
     cloud.world.laws.droplet_limit = 0
     done = project.inv("provision")
     assert 69 == done.code, done.err
@@ -73,32 +71,28 @@ def test_a_refused_create_leaves_nothing(project: Project, cloud: Server) -> Non
     assert {} == cloud.world.keys
 
 
-def test_teardown_removes_what_no_box_uses(
+def test_teardown_deletes_unused_resources_and_explains_the_rest(
     project: Project, cloud: Server, make_request: Make
 ) -> None:
-    """
-    Without a box, teardown removes what is of no use, and says why the rest stays.
-    """
-    box = box_of(project, make_request)
+    """Without a box, teardown deletes unused resources and says why others stay."""
+    box = create_box(project, make_request)
     done = project.inv("teardown")
     assert 0 == done.code, done.err
     assert f"{box.id} uses it" in done.err
     assert cloud.world.firewalls and cloud.world.keys
-    end(cloud)
+    delete_droplets(cloud)
     done = project.inv("teardown")
     assert {} == cloud.world.keys
     assert "free of charge, and stays: firewall" in done.err
     assert f"{box.id} may still be created" in done.err
 
 
-def test_sweep_lists_and_removes_it(
+def test_sweep_lists_all_resources_and_deletes_unused_ones_with_yes(
     project: Project, cloud: Server, make_request: Make
 ) -> None:
-    """
-    Sweep lists all that bears the owner's name; with --yes it removes what may go.
-    """
-    box_of(project, make_request)
-    end(cloud)
+    """Sweep lists all resources with the owner's name."""
+    create_box(project, make_request)
+    delete_droplets(cloud)
     [wall] = cloud.world.firewalls.values()
     made = time.gmtime(time.time() - 3700)
     wall["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", made)

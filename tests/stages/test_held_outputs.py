@@ -1,4 +1,4 @@
-"""Whatever way a job leaves its result, it is here or its box is kept."""
+"""Whatever way a job leaves its result, it is fetched or its box is kept."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from onebox.providers.local import disk
 from tests.conftest import Project
 
 
-def test_run_brings_what_a_link_in_the_outputs_leads_to(project: Project) -> None:
-    """The best checkpoint, linked from the outputs, is here when the box is gone."""
+def test_run_fetches_the_target_of_a_link_in_the_outputs(project: Project) -> None:
+    """A checkpoint that is linked from the outputs is here when the box is gone."""
     project.write(
         "job.sh",
         "mkdir -p ckpt results; echo precious >ckpt/epoch9.pt; "
@@ -27,8 +27,8 @@ def test_run_brings_what_a_link_in_the_outputs_leads_to(project: Project) -> Non
     assert [] == project.boxes()
 
 
-def test_run_brings_outputs_that_are_themselves_a_link(project: Project) -> None:
-    """The whole output folder may be a link to another one."""
+def test_run_fetches_outputs_that_are_a_link(project: Project) -> None:
+    """The whole output folder may be a link to another folder."""
     project.write(
         "job.sh",
         "rmdir results; mkdir real; ln -s real results; echo precious >results/model",
@@ -44,12 +44,8 @@ def test_run_brings_outputs_that_are_themselves_a_link(project: Project) -> None
 @pytest.mark.parametrize(
     "link", ["ln -s real results", "ln -s gone results/best", "ln -s results results"]
 )
-def test_links_to_nothing_are_no_result(project: Project, link: str) -> None:
-    """
-    Where they are all that the outputs hold, files elsewhere hold the box.
-
-    The first one is made inside the folder that is there, and so leads to itself.
-    """
+def test_dangling_links_are_no_result(project: Project, link: str) -> None:
+    """If the outputs have only dangling links, files elsewhere keep the box."""
     project.write("job.sh", f"mkdir real; echo precious >real/model; {link}")
     done = project.inv("run")
 
@@ -59,8 +55,8 @@ def test_links_to_nothing_are_no_result(project: Project, link: str) -> None:
     assert 1 == len(project.boxes())
 
 
-def test_a_link_out_of_the_job_s_folder_holds_the_box(project: Project) -> None:
-    """Its target is named, and teardown agrees; a link to nothing holds nothing."""
+def test_link_out_of_the_work_folder_keeps_the_box(project: Project) -> None:
+    """Its target is named, and teardown agrees; a dangling link keeps no box."""
     project.write(
         "job.sh",
         "echo precious >../scratch; ln -s ../../scratch results/best; "
@@ -88,10 +84,12 @@ def test_a_link_out_of_the_job_s_folder_holds_the_box(project: Project) -> None:
         ("mkdir -p deep/er; echo trained >deep/er/new.bin", "deep/er/new.bin"),
     ],
 )
-def test_a_changed_or_new_file_holds_the_box_when_the_outputs_are_empty(
+def test_changed_or_new_file_keeps_the_box_if_the_outputs_are_empty(
     project: Project, command: str, named: str
 ) -> None:
-    """It is named; a plain teardown refuses, too, and naming it as output brings it."""
+    """
+    It is named, teardown is refused too, and the file can be fetched as an output.
+    """
     project.write("model.json", "untrained\n")
     project.write("job.sh", command)
     done = project.inv("run")
@@ -121,10 +119,12 @@ def test_a_changed_or_new_file_holds_the_box_when_the_outputs_are_empty(
         ),
     ],
 )
-def test_a_new_file_in_the_home_folder_holds_the_box_when_the_outputs_are_empty(
+def test_new_file_in_the_home_folder_keeps_the_box_if_the_outputs_are_empty(
     project: Project, command: str, named: str
 ) -> None:
-    """It is named like one in the work folder; a job that leaves none holds nothing."""
+    """
+    It is named like one in the work folder; without such a file the box is deleted.
+    """
     project.write("job.sh", "cat /dev/null ~/*; true")
     done = project.inv("run", "--keep")
     assert 0 == done.code, done.err
@@ -138,8 +138,8 @@ def test_a_new_file_in_the_home_folder_holds_the_box_when_the_outputs_are_empty(
     assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
 
 
-def test_changed_files_are_named_when_there_are_outputs(project: Project) -> None:
-    """What the job changed beside its outputs is named in one line, and given up."""
+def test_changed_files_are_named_if_there_are_outputs(project: Project) -> None:
+    """Files changed beside the outputs are named in one line, and are deleted."""
     project.write("model.json", "untrained\n")
     project.write("same.json", "same\n")
     project.write(
@@ -156,8 +156,11 @@ def test_changed_files_are_named_when_there_are_outputs(project: Project) -> Non
     assert [] == project.boxes()
 
 
-def test_files_deleted_here_during_a_run_are_not_the_job_s(project: Project) -> None:
-    """The box's files are compared with what was pushed, not with what is here now."""
+def test_file_deleted_here_during_a_run_is_no_result(project: Project) -> None:
+    """
+    The box's files are compared with the pushed ones, not with the current local
+    ones.
+    """
     for number in range(20):
         project.write(f"data/{number}", "input\n")
     project.write("job.sh", "echo working; until rm ~/go 2>&-; do sleep 0.1; done")
@@ -173,8 +176,10 @@ def test_files_deleted_here_during_a_run_are_not_the_job_s(project: Project) -> 
     assert [] == project.boxes()
 
 
-def test_a_detached_job_s_result_elsewhere_holds_the_box(project: Project) -> None:
-    """Teardown and fetch after a detached job keep the box as the run itself would."""
+def test_result_of_a_detached_job_outside_the_outputs_keeps_the_box(
+    project: Project,
+) -> None:
+    """Teardown and fetch keep the box, as the run itself would."""
     project.write("job.sh", "echo precious >model.bin")
     assert 0 == project.inv("run", "--detach").code
     assert 0 == project.inv("logs").code
@@ -187,7 +192,7 @@ def test_a_detached_job_s_result_elsewhere_holds_the_box(project: Project) -> No
 
 
 def test_no_push_replaces_the_only_copy_of_a_result(project: Project) -> None:
-    """A second run, or a push, is refused until the file is named or given up."""
+    """A second run or push is refused until the file is fetched or given up."""
     project.write("model.json", "untrained\n")
     project.write("job.sh", "echo trained >model.json")
     assert 73 == project.inv("run").code
@@ -203,8 +208,8 @@ def test_no_push_replaces_the_only_copy_of_a_result(project: Project) -> None:
     assert [] == project.boxes()
 
 
-def test_a_failed_job_s_files_are_named(project: Project) -> None:
-    """A job that failed ends its box as always; what it left is named."""
+def test_files_of_a_failed_job_are_named(project: Project) -> None:
+    """The box of a failed job is deleted as always; its files are named."""
     project.write("job.sh", "echo half >model.bin; exit 3")
     done = project.inv("run")
 
@@ -214,10 +219,10 @@ def test_a_failed_job_s_files_are_named(project: Project) -> None:
 
 
 @pytest.mark.parametrize("levels", [1_400, 20_000])
-def test_a_deep_tree_of_a_job_is_fetched_or_named_and_can_be_removed(
+def test_deep_tree_of_a_job_is_fetched_or_named_and_can_be_deleted(
     project: Project, levels: int
 ) -> None:
-    """No depth of folders is a traceback, and none keeps a box from being removed."""
+    """No depth of folders causes a traceback or prevents the deletion of the box."""
     project.write(
         "job.py",
         "import os\nos.chdir('results')\n"
@@ -245,10 +250,10 @@ def test_a_deep_tree_of_a_job_is_fetched_or_named_and_can_be_removed(
 
 
 @pytest.mark.parametrize("line", [("push",), ("plan",), ("--dry", "run")])
-def test_a_deep_tree_here_is_named_before_a_box_is_made(
+def test_deep_local_tree_is_refused_before_a_box_is_created(
     project: Project, line: tuple[str, ...]
 ) -> None:
-    """A project with paths that no system takes ends with an error, no traceback."""
+    """A path that is too long for any system gives an error, and no traceback."""
     fd = os.open(project.root, os.O_RDONLY)
     for _ in range(20_000):
         os.mkdir("x", dir_fd=fd)
@@ -267,8 +272,8 @@ def test_a_deep_tree_here_is_named_before_a_box_is_made(
     assert [] == project.boxes()
 
 
-def test_a_deep_tree_beside_the_outputs_is_named(project: Project) -> None:
-    """It neither breaks the fetch of the outputs nor passes in silence."""
+def test_deep_tree_beside_the_outputs_is_named(project: Project) -> None:
+    """It does not break the fetch of the outputs."""
     project.write(
         "job.py",
         "import os\nopen('results/a', 'w').write('precious')\n"
@@ -283,8 +288,8 @@ def test_a_deep_tree_beside_the_outputs_is_named(project: Project) -> None:
     assert [] == project.boxes()
 
 
-def test_a_receipt_in_tracked_outputs_does_not_hold_the_box(project: Project) -> None:
-    """It is not pushed: as an output it would differ from the next run's receipt."""
+def test_receipt_in_tracked_outputs_does_not_keep_the_box(project: Project) -> None:
+    """The receipt is not pushed: it would differ from the receipt of the next run."""
     project.write("results/onebox-receipt.json", "{}")
     project.write("results/kept.txt", "kept")
     project.write(".gitignore", ".onebox\n")
@@ -300,10 +305,10 @@ def test_a_receipt_in_tracked_outputs_does_not_hold_the_box(project: Project) ->
 
 
 @pytest.mark.parametrize("own", ["echo precious >", "mkdir -p "])
-def test_an_output_with_the_receipt_s_name_stays_the_job_s(
+def test_output_with_the_name_of_the_receipt_is_not_overwritten(
     project: Project, own: str
 ) -> None:
-    """The receipt is then in `.onebox` only, and a warning says so."""
+    """The receipt is then only in `.onebox`, and a warning says so."""
     project.write(
         "job.sh", f"mkdir -p results; {own}results/onebox-receipt.json; >results/x"
     )
@@ -316,15 +321,15 @@ def test_an_output_with_the_receipt_s_name_stays_the_job_s(
     assert came.is_dir() or "precious\n" == came.read_text("utf-8")
 
 
-def test_read_only_folders_of_a_job_are_fetched_again(project: Project) -> None:
-    """A folder is closed here as on the box, but to the next fetch; the code stays."""
+def test_read_only_output_folders_can_be_fetched_again(project: Project) -> None:
+    """A folder is read-only here as on the box, but a later fetch can write to it."""
     project.write(
         "job.sh",
         "mkdir -p results/inner; date >results/inner/date; date >results/inner/$$; "
         "chmod 500 results/inner results",
     )
     for _ in range(2):
-        done = _without_root_s_rights(project, "run")
+        done = inv_without_root_rights(project, "run")
 
         assert 0 == done.returncode, done.stderr
         assert "results is read-only" in done.stderr
@@ -334,20 +339,20 @@ def test_read_only_folders_of_a_job_are_fetched_again(project: Project) -> None:
     assert 2 < len(list((project.root / "results" / "inner").iterdir()))
 
 
-def test_an_output_that_cannot_be_read_is_named_as_that(project: Project) -> None:
-    """It is not taken for one that is still being written to."""
+def test_unreadable_output_is_named_as_unreadable(project: Project) -> None:
+    """It is not reported as a file that keeps changing."""
     project.write("job.sh", "date >results/closed; chmod 0 results/closed")
-    done = _without_root_s_rights(project, "run")
+    done = inv_without_root_rights(project, "run")
 
     assert 73 == done.returncode
     assert "not readable on the box: results/closed" in done.stderr
     assert 1 == len(project.boxes())
 
 
-def _without_root_s_rights(
+def inv_without_root_rights(
     project: Project, *words: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run an `inv` line that file modes apply to, whoever runs the tests."""
+    """Run an `inv` line for which file modes count, whoever runs the tests."""
     argv = project.argv(*words)
     if os.geteuid() == 0:
         lost = "-dac_override,-dac_read_search"

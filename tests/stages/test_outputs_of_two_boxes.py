@@ -1,4 +1,4 @@
-"""Two boxes of one project: neither's outputs replace the other's unsaid."""
+"""Outputs of two boxes of one project do not replace each other silently."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.conftest import TOML, Project
 JOB = "mkdir -p results/model; echo $1 | tee results/answer.txt > results/model/w\n"
 
 
-def test_outputs_of_another_box_are_kept_and_named(project: Project) -> None:
-    """A fetch keeps what that of another box has put here, and says whose it is."""
+def test_fetch_keeps_and_names_outputs_of_another_box(project: Project) -> None:
+    """Files that another box's fetch brought are moved aside, and the box is named."""
     project.write("job.sh", JOB)
     for name in ("a", "b"):
         done = project.inv("run", f"--name={name}", "--", "sh", "job.sh", name)
@@ -21,14 +21,14 @@ def test_outputs_of_another_box_are_kept_and_named(project: Project) -> None:
     assert "b\n" == project.read("results/answer.txt")
     assert "a\n" == project.read("results/answer.txt~")
     assert "a\n" == project.read("results/model/w~")
-    said = " ".join(done.err.split())
-    assert "outputs of census/a were here and are kept" in said
-    assert "results/answer.txt is now results/answer.txt~" in said
-    assert "had been changed here" not in said
+    printed = " ".join(done.err.split())
+    assert "outputs of census/a were here and are kept" in printed
+    assert "results/answer.txt is now results/answer.txt~" in printed
+    assert "had been changed here" not in printed
 
 
-def test_boxes_that_are_fetched_at_the_same_time(project: Project) -> None:
-    """Of boxes that run side by side every one's outputs are here in the end."""
+def test_concurrent_fetches_of_two_boxes_keep_both_outputs(project: Project) -> None:
+    """The outputs of both boxes are here in the end."""
     project.write("job.sh", JOB)
     lines = [
         project.start("run", f"--name={name}", "--", "sh", "job.sh", name)
@@ -40,8 +40,8 @@ def test_boxes_that_are_fetched_at_the_same_time(project: Project) -> None:
     assert ["a\n", "b\n", "c\n"] == sorted(path.read_text() for path in found)
 
 
-def test_own_outputs_are_replaced(project: Project) -> None:
-    """What an earlier fetch of the same box name has put here is replaced."""
+def test_fetch_replaces_outputs_of_the_same_box_name(project: Project) -> None:
+    """Files of an earlier fetch of the same box name are replaced."""
     project.write("job.sh", JOB)
     for word in ("1", "2"):
         assert 0 == project.inv("run", "--", "sh", "job.sh", word).code
@@ -50,8 +50,8 @@ def test_own_outputs_are_replaced(project: Project) -> None:
     assert not (project.root / "results/answer.txt~").exists()
 
 
-def test_run_into_a_folder(project: Project) -> None:
-    """`inv run --into=DIR` puts outputs there, also where it is fetched later."""
+def test_run_into_puts_outputs_into_that_folder(project: Project) -> None:
+    """`inv run --into=DIR` also holds for a later fetch of that job."""
     done = project.inv("run", "--into=out/1")
     assert 0 == done.code, done.err
     assert "verified → out/1/results/" in done.err
@@ -66,8 +66,8 @@ def test_run_into_a_folder(project: Project) -> None:
     assert [] == project.boxes()
 
 
-def test_into_belongs_to_its_job(project: Project) -> None:
-    """The folder given to one job is not the next one's."""
+def test_into_holds_for_its_job_only(project: Project) -> None:
+    """The next job's outputs go to the usual folder."""
     assert 0 == project.inv("run", "--into=out", "--detach").code
     assert 0 == project.inv("logs").code
     assert 0 == project.inv("run").code
@@ -80,7 +80,7 @@ def test_into_belongs_to_its_job(project: Project) -> None:
     assert 0 == project.inv("run").code
 
 
-def test_changed_job_runs_for_another_folder(project: Project) -> None:
+def test_job_is_not_up_to_date_for_another_folder(project: Project) -> None:
     """Outputs that are in one folder are not up to date in another."""
     project.write("onebox.toml", TOML.replace("[run]", '[run]\nwhen = "changed"'))
     assert "working\n" == project.inv("run", "--into=a").out
@@ -91,8 +91,10 @@ def test_changed_job_runs_for_another_folder(project: Project) -> None:
     assert not (project.root / "c").exists()
 
 
-def test_outputs_to_has_a_folder_for_each_box(project: Project) -> None:
-    """With `outputs_to` each box name's outputs are apart, and none is pushed."""
+def test_outputs_to_gives_each_box_a_folder_that_is_not_pushed(
+    project: Project,
+) -> None:
+    """With `outputs_to`, each box name has its own folder for outputs."""
     toml = TOML + 'outputs_to = "runs/{name}"\n'
     project.write("onebox.toml", toml)
     project.write("job.sh", JOB + "ls > results/seen\n")
@@ -108,8 +110,10 @@ def test_outputs_to_has_a_folder_for_each_box(project: Project) -> None:
 
 
 @pytest.mark.parametrize("folder", ["{name}", "../x", "a/{job}", "/tmp/x", "x{name}/y"])
-def test_outputs_to_that_cannot_be_left_out(project: Project, folder: str) -> None:
-    """A folder for outputs lies in the project, below one with a fixed name."""
+def test_outputs_to_outside_of_a_fixed_folder_is_refused(
+    project: Project, folder: str
+) -> None:
+    """The folder must be in the project, below a folder with a fixed name."""
     project.write("onebox.toml", TOML + f'outputs_to = "{folder}"\n')
     done = project.inv("plan")
 

@@ -1,4 +1,4 @@
-"""The disk of a box that was taken stays for as long as it may be of use."""
+"""The disk of a preempted box is kept as long as it may be needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from onebox.store.identity import owner
 from onebox.store.paths import config_dir, local_root
 from tests.conftest import Project
 from tests.inprocess import type_line
-from tests.stages.test_preemption_recovery import JOB, TOML, pulled, starts
+from tests.stages.test_preemption_recovery import JOB, TOML, first_steps, pulled_step
 
 # An attempt whose box is going to be taken counts on until then.
 END = """\
@@ -35,7 +35,7 @@ while"""
 
 
 class Paid(Local):
-    """A cloud whose boxes cost; of one that it takes it keeps the disk alone."""
+    """A cloud with paid boxes; of a preempted box it keeps only the disk."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(LocalSettings(), root)
@@ -46,11 +46,11 @@ class Paid(Local):
         self.disk_only = True
 
     def offers(self, need: Requirements) -> Sequence[Offer]:
-        """Ask money for it."""
+        """Return offers with a price."""
         return [replace(s, price=3.6, on_demand=7.2) for s in super().offers(need)]
 
     def create(self, request: Request) -> Box:
-        """Make a box, as long as there is room."""
+        """Create a box, as long as there is capacity."""
         if not self.room:
             raise NoCapacity("no room")
         self.room -= 1
@@ -58,19 +58,19 @@ class Paid(Local):
         return super().create(request)
 
     def get(self, box: str, place: str = "") -> Box | None:
-        """Return the box; off, it is a disk."""
+        """Return the box; a box that is off is only a disk."""
         found = super().get(box, place)
         return found and self._seen(found)
 
     def find(
         self, owner: str, also: Sequence[str] = (), *, everywhere: bool = False
     ) -> Sequence[Box]:
-        """Return the boxes; off, they are disks."""
+        """Return the boxes; those that are off are only disks."""
         found = super().find(owner, also, everywhere=everywhere)
         return [self._seen(box) for box in found]
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Count the machines that it takes to read a disk."""
+        """Count the machines that are started to read a disk."""
         self.started += 1
         self.rescues.add(box.id)
         return self._seen(super().start(box, deadline))
@@ -82,7 +82,7 @@ class Paid(Local):
 
 
 class Line:
-    """A command line of one project on the paid cloud, in this process."""
+    """Command lines of one project on the paid cloud, in this process."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -93,25 +93,25 @@ class Line:
         return type_line(self.project, self.cloud, *stages, **options)
 
     def run(self, cuts: int) -> runner.BoxContext:
-        """Run the job; so many of its boxes are taken, each after a pull from it."""
+        """Run the job; *cuts* of its boxes are preempted, each after a pull."""
         self.project.write("cuts", f"{cuts}")
-        with power_cuts(self.project, cuts):
+        with preempt_after_pulls(self.project, cuts):
             return self.type(run)
 
     @property
     def owner(self) -> str:
-        """Return whose boxes they are."""
+        """Return the owner of the boxes."""
         return owner(config_dir(self.project.environ))
 
     def boxes(self) -> dict[str, str]:
-        """Return the state of each box there is."""
+        """Return the state of each box."""
         boxes = (self.cloud.get(box) for box in self.project.boxes())
         return {box.id: box.state for box in boxes if box}
 
 
 @pytest.fixture
 def line(project: Project, monkeypatch: pytest.MonkeyPatch) -> Line:
-    """A job with checkpoints, on spot capacity that costs."""
+    """A job with checkpoints on paid spot capacity."""
     project.write("onebox.toml", TOML.format(retries=2, rehearse=""))
     project.write("job.sh", JOB.replace("-lt 10", "-lt $end").replace("while", END))
     for name in list(os.environ):
@@ -120,28 +120,28 @@ def line(project: Project, monkeypatch: pytest.MonkeyPatch) -> Line:
     return Line(project)
 
 
-def test_stays_until_the_job_has_ended(
+def test_preempted_disk_is_kept_until_the_job_has_ended(
     line: Line, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The next attempt goes on from the last pull, beside the disk; then both go."""
+    """The next attempt continues from the last pull; then both boxes are deleted."""
     line.run(1)
-    said = capfd.readouterr()
+    printed = capfd.readouterr()
 
-    first, second = starts(said.out)
+    first, second = first_steps(printed.out)
     assert 0 == first < second
-    assert "is kept until the job has ended" in said.err
+    assert "is kept until the job has ended" in printed.err
     assert 0 == line.cloud.started
     assert {} == line.boxes()
     assert f"{second + 4}\n" == line.project.read("ckpt/step")
-    assert "in 2 boxes" in said.err
+    assert "in 2 boxes" in printed.err
     # A minute is billed at least: two boxes, 3.60 an hour.
-    assert "$0.12" in said.err
+    assert "$0.12" in printed.err
 
 
-def test_stays_after_the_last_retry(
+def test_preempted_disk_is_kept_after_the_last_retry(
     line: Line, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What no attempt has made worthless stays: teardown refuses, rescue reads it."""
+    """A needed disk stays: teardown is refused, and rescue reads it."""
     with pytest.raises(Preempted) as gone:
         line.run(3)
 
@@ -157,7 +157,7 @@ def test_stays_after_the_last_retry(
     line.type(fetch, rescue=True)
     assert 1 == line.cloud.started
     assert ["stopped"] * 3 == list(line.boxes().values())
-    assert int(line.project.read("ckpt/step")) >= pulled(line.project) > 0
+    assert int(line.project.read("ckpt/step")) >= pulled_step(line.project) > 0
     with pytest.raises(OutputsHeld, match="its job has not ended since"):
         line.type(teardown)
     assert 2 == len(line.boxes())
@@ -167,8 +167,13 @@ def test_stays_after_the_last_retry(
     capfd.readouterr()
 
 
-def test_no_room_for_the_next(line: Line, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without room for another box the disk stays, and the way on is named."""
+def test_preempted_disk_is_kept_without_capacity_for_the_next_box(
+    line: Line, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """
+    If no other box can be created, the disk stays, and the error has the next
+    command.
+    """
     line.cloud.room = 1
     with pytest.raises(NoCapacity) as full:
         line.run(1)
@@ -178,13 +183,13 @@ def test_no_room_for_the_next(line: Line, capfd: pytest.CaptureFixture[str]) -> 
     line.cloud.room = 9
     line.type(run)
     assert {} == line.boxes()
-    assert starts(capfd.readouterr().out)[1] > 0
+    assert first_steps(capfd.readouterr().out)[1] > 0
 
 
-def test_max_cost_is_for_all_attempts(
+def test_max_cost_holds_for_all_attempts_together(
     line: Line, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What all attempts together could cost is held against the limit."""
+    """The possible cost of all attempts is compared with the limit."""
     text = line.project.read("onebox.toml")
     # 3.60 an hour for an hour at most; the minute that is spent makes it too much.
     text = text.replace("[limits]", "[limits]\nmax_hours = 1\nmax_cost = 3.65")
@@ -195,8 +200,8 @@ def test_max_cost_is_for_all_attempts(
 
 
 @contextmanager
-def power_cuts(project: Project, count: int) -> Iterator[None]:
-    """Take the box of so many attempts, each once a pull of it is here."""
+def preempt_after_pulls(project: Project, count: int) -> Iterator[None]:
+    """Preempt the boxes of *count* attempts, each after one of its pulls."""
     over = threading.Event()
 
     def cut() -> None:
@@ -205,7 +210,7 @@ def power_cuts(project: Project, count: int) -> Iterator[None]:
             for about in project.root.glob(".onebox/checkpoints/*/[0-9]*/pull.json"):
                 with suppress(FileNotFoundError):
                     job = json.loads(about.read_bytes())["job"]
-                    if job not in seen and pulled(project):
+                    if job not in seen and pulled_step(project):
                         seen.add(job)
                         project.cut_power()
 

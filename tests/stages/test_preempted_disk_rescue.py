@@ -1,4 +1,4 @@
-"""The disk of a box that the cloud has taken stays until the job itself has ended."""
+"""The disk of a preempted box stays until the job itself has ended."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from onebox.signals import Interrupted
 from onebox.stages import push, run, salvage
 from tests.providers.sshbox import wait_until
 from tests.stages.test_preempted_disk import Line, line
-from tests.stages.test_preemption_recovery import JOB, starts
+from tests.stages.test_preemption_recovery import JOB, first_steps
 
 __all__ = ["line"]
 
 
-def test_push_fails_on_the_next_box(
+def test_failed_push_deletes_the_next_box_and_keeps_the_first_disk(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    What fails on the next box takes that one away, and not the disk of the first.
-    """
+    """A failure on the next box deletes that box only."""
     line.project.write("d/x", "x")
     text = line.project.read("onebox.toml")
     text = text.replace("[fetch]", '[push]\ndata = ["d/"]\n[fetch]', 1)
@@ -48,17 +46,12 @@ def test_push_fails_on_the_next_box(
 
 
 @pytest.mark.parametrize("found", ["a disk", "off", "on"])
-def test_the_next_run_is_not_on_the_machine_that_reads_the_disk(
+def test_next_run_reads_the_disk_and_uses_a_box_of_the_requested_size(
     line: Line, capfd: pytest.CaptureFixture[str], found: str
 ) -> None:
-    """
-    A disk is read and goes; the job goes on from it on a box of the size asked for.
-
-    So it is where a smaller machine shows only once it has started, and where it
-    is up already, because the command that had started it was killed.
-    """
+    """The disk is read and deleted, and the job continues on another box."""
     line.cloud.disk_only = found == "a disk"
-    disk = detached_and_taken(line)
+    disk = preempt_detached_job(line)
     step = int((disk.home / "work/ckpt/step").read_text())
     created = list(line.cloud.created)
     line.project.write("cuts", "0")
@@ -68,27 +61,25 @@ def test_the_next_run_is_not_on_the_machine_that_reads_the_disk(
         line.cloud.start(off, time.time() + 1800)
     capfd.readouterr()
     line.type(run)
-    said = capfd.readouterr()
+    printed = capfd.readouterr()
 
     assert 1 == line.cloud.started
     (fresh,) = line.cloud.created[1:]
     assert created == [disk.path.name] != [fresh]
     assert {} == line.boxes()
-    assert [step] == starts(said.out)
-    assert "only the disk of" in said.err
+    assert [step] == first_steps(printed.out)
+    assert "only the disk of" in printed.err
     first, last = sorted((line.project.root / ".onebox/jobs").glob("*/log"))
     assert "from 0\n" == first.read_text()[:7]
-    paper = json.loads(last.with_name("receipt.json").read_bytes())
-    assert fresh == paper["box"]["id"]
+    receipt = json.loads(last.with_name("receipt.json").read_bytes())
+    assert fresh == receipt["box"]["id"]
 
 
-def test_a_disk_that_cannot_be_read_keeps_the_next_run_away(
+def test_unreadable_disk_stops_the_next_run(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    What could not be brought here holds the disk, and the machine goes off again.
-    """
-    disk = detached_and_taken(line)
+    """If the disk cannot be read, it stays, and the machine is powered off again."""
+    disk = preempt_detached_job(line)
     line.project.write("job.sh", JOB)
     monkeypatch.setattr(salvage, "last_pull", lambda *about: False)
     with pytest.raises(OutputsHeld, match="could be fetched; it is kept"):
@@ -100,11 +91,11 @@ def test_a_disk_that_cannot_be_read_keeps_the_next_run_away(
     assert {} == line.boxes()
 
 
-def test_a_job_that_ended_on_the_disk_leaves_its_outputs(line: Line) -> None:
-    """
-    Outputs of a job that had ended before its box was taken are fetched first.
-    """
-    disk = detached_and_taken(line, "mkdir results; echo 1 >results/one")
+def test_outputs_of_a_job_that_ended_before_the_preemption_are_fetched(
+    line: Line,
+) -> None:
+    """They are fetched from the disk before another run."""
+    disk = preempt_detached_job(line, "mkdir results; echo 1 >results/one")
     line.project.write("job.sh", "mkdir -p results; echo 2 >results/two")
     line.type(run)
 
@@ -114,8 +105,8 @@ def test_a_job_that_ended_on_the_disk_leaves_its_outputs(line: Line) -> None:
     assert "2\n" == line.project.read("results/two")
 
 
-def detached_and_taken(line: Line, job: str = "") -> Layout:
-    """Return the disk of a box that was taken while nobody was attached."""
+def preempt_detached_job(line: Line, job: str = "") -> Layout:
+    """Return the disk of a box that was preempted while no client was connected."""
     line.project.write("cuts", "9")
     if job:
         line.project.write("job.sh", job)
@@ -129,12 +120,10 @@ def detached_and_taken(line: Line, job: str = "") -> Layout:
     return box
 
 
-def test_another_command_is_another_run(
+def test_end_of_another_command_does_not_release_the_disk(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    That another command has ended makes nothing of the first one's worthless.
-    """
+    """Only the end of the same run makes its disk worthless."""
     perform, pushes = push.perform, []
 
     def pushed(context: BoxContext) -> None:

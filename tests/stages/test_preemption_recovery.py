@@ -1,4 +1,4 @@
-"""A job whose box the cloud takes goes on, on the next one, from its checkpoints."""
+"""A preempted job continues on the next box from its checkpoints."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ ENDLESS = JOB.replace("-lt 10", "-lt 9999")
 SLOW_START = "echo from 0; [ -e go ] || sleep 600; mkdir results; echo 1 >results/x"
 
 
-def prepare(
+def write_job(
     project: Project, rehearse: str = "", retries: int = 2, job: str = ENDLESS
 ) -> None:
-    """Write a job, and what its boxes do."""
+    """Write a job, and the rehearsed faults of its boxes."""
     project.write("onebox.toml", TOML.format(retries=retries, rehearse=rehearse))
     project.write("job.sh", job)
 
@@ -67,24 +67,27 @@ def receipts(project: Project) -> list[dict[str, Any]]:
     return [json.loads(path.read_bytes()) for path in paths]
 
 
-def starts(out: str) -> list[int]:
-    """Return the step that each attempt has started from."""
+def first_steps(out: str) -> list[int]:
+    """Return the step at which each attempt has started."""
     return [int(number) for number in re.findall(r"^from (\d+)$", out, re.MULTILINE)]
 
 
-class TestTaken:
-    def test_without_notice(self, project: Project) -> None:
+class TestPreempted:
+    def test_box_that_dies_is_replaced_and_the_job_continues(
+        self, project: Project
+    ) -> None:
         """
-        A box that dies is read, removed and replaced; the job goes on from there.
+        The disk is read, the box is deleted, and the job continues from its
+        last step.
         """
-        prepare(project)
+        write_job(project)
         line = project.start("run")
         project.until("step 4\n")
         project.write("job.sh", JOB)
         project.cut_power()
 
         assert 0 == line.wait(60), project.err
-        first, second = starts(project.out)
+        first, second = first_steps(project.out)
         assert 0 == first < 4 <= second
         steps = re.findall(r"^step (\d+)$", project.out, re.MULTILINE)
         assert [str(n) for n in range(1, max(10, second) + 1)] == steps
@@ -99,55 +102,51 @@ class TestTaken:
             assert big == (pull / "files/ckpt/big").read_bytes()
         # The outputs are those of the last attempt, and of no other.
         assert f"{second}\n" == project.read("results/started")
-        (paper,) = receipts(project)
+        (receipt,) = receipts(project)
         logs = sorted((project.root / ".onebox/jobs").glob("*/log"))
-        assert paper["attempts"]["jobs"] == [log.parent.name for log in logs]
-        assert paper["job"] == logs[1].parent.name
+        assert receipt["attempts"]["jobs"] == [log.parent.name for log in logs]
+        assert receipt["job"] == logs[1].parent.name
         assert project.out == "".join(log.read_text() for log in logs)
-        assert 2 == paper["attempts"]["boxes"]
-        assert paper["attempts"]["seconds"] > paper["seconds"] > 0
+        assert 2 == receipt["attempts"]["boxes"]
+        assert receipt["attempts"]["seconds"] > receipt["seconds"] > 0
         assert not list((project.root / ".onebox/jobs").glob("*/outputs*"))
 
-    def test_with_notice(self, project: Project) -> None:
-        """
-        What the job saves at the notice is where the next attempt begins.
-        """
-        prepare(project)
+    def test_next_attempt_starts_from_what_was_saved_at_the_notice(
+        self, project: Project
+    ) -> None:
+        """What the job saves after the notice is not lost."""
+        write_job(project)
         line = project.start("run")
         project.until("step 4\n")
         project.write("job.sh", JOB)
         give_notice(project)
 
         assert 0 == line.wait(60), project.err
-        first, second = starts(project.out)
+        first, second = first_steps(project.out)
         assert 0 == first < 4 <= second
         assert [] == project.boxes()
         assert 2 == len(receipts(project)[-1]["attempts"]["jobs"])
         assert f"{second}\n" == project.read("ckpt/at-term")
 
-    def test_rehearsed(self, project: Project) -> None:
-        """
-        A job that one box does not live long enough for ends all the same.
-        """
-        prepare(project, "die_after = 7", 9, JOB.replace("-lt 10", "-lt 32"))
+    def test_job_that_needs_several_boxes_ends(self, project: Project) -> None:
+        """A job that takes longer than one box lives is completed."""
+        write_job(project, "die_after = 7", 9, JOB.replace("-lt 10", "-lt 32"))
         done = project.inv("run")
 
         assert 0 == done.code, done.err
-        assert len(starts(done.out)) > 1
-        assert sorted(starts(done.out)) == starts(done.out)
+        assert len(first_steps(done.out)) > 1
+        assert sorted(first_steps(done.out)) == first_steps(done.out)
         assert "32\n" == project.read("ckpt/step")
         assert [] == project.boxes()
 
-    def test_as_often_as_it_may(self, project: Project) -> None:
-        """
-        After the last retry the code is 75; rescue brings what the last disk holds.
-        """
-        prepare(project, retries=1)
+    def test_after_the_last_retry_the_exit_code_is_75(self, project: Project) -> None:
+        """Then `rescue` fetches the files of the last disk."""
+        write_job(project, retries=1)
         line = project.start("run")
         project.until("step 2\n")
         project.cut_power()
         project.until("attempt 2 of 2")
-        further = starts(attempt_again(project))[1]
+        further = first_steps(wait_for_second_attempt(project))[1]
         project.until(f"step {further + 2}\n")
         project.cut_power()
 
@@ -164,22 +163,18 @@ class TestTaken:
         project.write("job.sh", JOB)
         again = project.inv("run")
         assert 0 == again.code, again.err
-        assert starts(again.out)[0] >= further + 2
+        assert first_steps(again.out)[0] >= further + 2
         assert 3 == len(receipts(project)[-1]["attempts"]["jobs"])
         down = project.inv("teardown")
         assert 0 == down.code, down.err
         assert [] == project.boxes()
 
     @pytest.mark.parametrize("spot", ["--spot", "--no-spot"])
-    def test_run_goes_on_after_the_chain_removed_the_box(
+    def test_run_after_exit_75_resumes_although_the_box_was_deleted(
         self, project: Project, spot: str
     ) -> None:
-        """
-        A run that ends with 75 resumes, also when its box answered to its end.
-
-        The chain's own teardown keeps the attempts; `plan` says what is resumed.
-        """
-        prepare(project, retries=0)
+        """The run also resumes if its box answered until its end."""
+        write_job(project, retries=0)
         line = project.start("run", spot)
         project.until("step 4\n")
         give_notice(project)
@@ -188,7 +183,7 @@ class TestTaken:
         assert "inv run resumes from them" in project.err
         assert [] == project.boxes()
         (job,) = jobs(project)
-        step = pulled(project)
+        step = pulled_step(project)
         assert step >= 4
         for plan in (("plan",), ("--dry", "run")):
             planned = project.inv(*plan)
@@ -200,18 +195,16 @@ class TestTaken:
 
         assert 0 == again.code, again.err
         assert f"resuming the run of job {job}" in again.err
-        assert [step] == starts(again.out)
+        assert [step] == first_steps(again.out)
         assert [] == project.boxes()
         assert "resumes the run" not in project.inv("plan").out
 
     @pytest.mark.parametrize("words", [("teardown",), ("run", "--", "true")])
-    def test_user_ends_an_interrupted_run(
+    def test_teardown_or_another_command_ends_an_interrupted_run(
         self, project: Project, words: tuple[str, ...]
     ) -> None:
-        """
-        After `inv teardown`, or another command, a run starts from its beginning.
-        """
-        prepare(project, retries=0)
+        """The next run starts from the beginning."""
+        write_job(project, retries=0)
         line = project.start("run")
         project.until("step 4\n")
         give_notice(project)
@@ -223,35 +216,35 @@ class TestTaken:
             assert "is abandoned: inv run starts from the beginning" in done.err
         assert "resumes the run" not in project.inv("plan").out
         project.write("job.sh", JOB.replace("-lt 10", "-lt 3"))
-        assert [0] == starts(project.inv("run").out)
+        assert [0] == first_steps(project.inv("run").out)
 
-    def test_nothing_left_of_the_box(self, project: Project) -> None:
-        """
-        A later line goes on from the last pull, where the disk is gone as well.
-        """
-        prepare(project, retries=0)
+    def test_run_continues_from_the_last_pull_without_a_disk(
+        self, project: Project
+    ) -> None:
+        """A later command continues although the disk is gone, too."""
+        write_job(project, retries=0)
         line = project.start("run")
-        while not pulled(project):
+        while not pulled_step(project):
             assert line.poll() is None
             time.sleep(0.02)
         project.cut_power()
         assert 75 == line.wait(60), project.err
         assert ".onebox/checkpoints/main/" in project.err
         remove_boxes(project)
-        step = pulled(project)
+        step = pulled_step(project)
         project.write("job.sh", JOB)
         again = project.inv("run")
 
         assert 0 == again.code, again.err
-        assert [step] == starts(again.out)
+        assert [step] == first_steps(again.out)
         assert "restore" in again.err
         assert [] == project.boxes()
 
-    def test_teardown_forgets(self, project: Project) -> None:
-        """
-        After a teardown the same command is a new run, from the beginning.
-        """
-        prepare(project, retries=0)
+    def test_run_after_a_teardown_starts_from_the_beginning(
+        self, project: Project
+    ) -> None:
+        """The same command is a new run after a teardown."""
+        write_job(project, retries=0)
         line = project.start("run")
         project.until("step 6\n")
         project.cut_power()
@@ -261,16 +254,14 @@ class TestTaken:
         again = project.inv("run")
 
         assert 0 == again.code, again.err
-        assert [0] == starts(again.out)
+        assert [0] == first_steps(again.out)
         assert 1 == len(receipts(project)[-1]["attempts"]["jobs"])
 
-    def test_no_checkpoints(self, project: Project) -> None:
-        """
-        Without checkpoints the next attempt starts from the beginning, and says so.
-
-        The box that the user had asked for is replaced by one that stays, too.
-        """
-        prepare(project, job=SLOW_START)
+    def test_attempt_without_checkpoints_starts_from_the_beginning(
+        self, project: Project
+    ) -> None:
+        """A message says so."""
+        write_job(project, job=SLOW_START)
         assert 0 == project.inv("provision").code
         (old,) = project.boxes()
         line = project.start("run")
@@ -286,11 +277,11 @@ class TestTaken:
         assert [old] != project.boxes()
         assert 1 == len(project.boxes()), project.err
 
-    def test_the_rest_of_the_log(self, project: Project) -> None:
-        """
-        What the job printed when nobody could hear it is on its disk, then here.
-        """
-        prepare(
+    def test_log_written_without_a_client_is_fetched_from_the_disk(
+        self, project: Project
+    ) -> None:
+        """Output that no client received is on the disk, and is fetched."""
+        write_job(
             project,
             job="echo from 0; [ ! -e ckpt/x ] || exit 0; mkdir -p ckpt; sleep 1;"
             # More than pipes and sockets on the way would hold.
@@ -311,17 +302,15 @@ class TestTaken:
         first, _ = sorted((project.root / ".onebox/jobs").glob("*/log"))
         assert "from 0\n" + 60_000_000 * "x" + "unheard\n" == first.read_text()
 
-    def test_while_another_terminal_pulls(
+    def test_job_continues_although_another_pull_blocks_its_checkpoints(
         self, project: Project, tmp_path: Path
     ) -> None:
-        """
-        Checkpoints that a pull is in the way of stay on their disk; the job goes on.
-        """
+        """Checkpoints that another pull blocks stay on their disk."""
         (tmp_path / "sitecustomize.py").write_text(
             "from onebox.stages import salvage\nsalvage.OTHERS_SECONDS = 0.1\n"
         )
         project.environ["PYTHONPATH"] = str(tmp_path)
-        prepare(project)
+        write_job(project)
         line = project.start("run")
         project.until("step 4\n")
         project.write("job.sh", JOB)
@@ -338,11 +327,14 @@ class TestTaken:
         assert int(project.read("ckpt/step")) >= 10
         assert [] == project.boxes()
 
-    def test_a_disk_that_cannot_be_read(self, project: Project) -> None:
+    def test_unreadable_disk_is_deleted_with_the_end_of_the_job(
+        self, project: Project
+    ) -> None:
         """
-        It stays until the job has ended, and no longer, though the next box stays.
+        The disk stays until the job has ended, and not longer, although the
+        next box stays.
         """
-        prepare(project, job=SLOW_START)
+        write_job(project, job=SLOW_START)
         assert 0 == project.inv("provision").code
         (old,) = project.boxes()
         line = project.start("run")
@@ -360,52 +352,46 @@ class TestTaken:
         assert 1 == len(project.boxes())
 
 
-class TestNotTaken:
+class TestNotPreempted:
     @pytest.mark.parametrize("code", [3, 143])
-    def test_failure(self, project: Project, code: int) -> None:
-        """
-        A job that fails is not run again.
-        """
-        prepare(project, job=f"echo from 0; exit {code}")
+    def test_failed_job_does_not_run_again(self, project: Project, code: int) -> None:
+        """The exit code is the job's."""
+        write_job(project, job=f"echo from 0; exit {code}")
         done = project.inv("run")
 
-        assert (code, [0]) == (done.code, starts(done.out))
+        assert (code, [0]) == (done.code, first_steps(done.out))
         assert [] == project.boxes()
 
-    def test_cancel(self, project: Project) -> None:
-        """
-        A job that the user cancels is not run again.
-        """
-        prepare(project)
+    def test_cancelled_job_does_not_run_again(self, project: Project) -> None:
+        """A cancelled job has ended."""
+        write_job(project)
         line = project.start("run")
         project.until("step 2")
         assert 0 == project.inv("cancel").code
 
         assert line.wait(60) in (143, 128 + signal.SIGTERM)
-        assert [0] == starts(project.out)
+        assert [0] == first_steps(project.out)
         assert [] == project.boxes()
 
-    def test_on_demand(self, project: Project) -> None:
-        """
-        A box that is no spot capacity is not replaced: how it ended is not known.
-        """
-        prepare(project)
+    def test_on_demand_box_is_not_replaced(self, project: Project) -> None:
+        """The end of the job is unknown."""
+        write_job(project)
         line = project.start("run", "--no-spot")
         project.until("step 1\n")
         project.cut_power()
 
-        assert (74, [0]) == (line.wait(60), starts(project.out))
+        assert (74, [0]) == (line.wait(60), first_steps(project.out))
         assert 1 == len(project.boxes())
 
-    def test_detached(self, project: Project) -> None:
-        """
-        A detached job has nobody to start it again: it is said, and `run` does it.
-        """
-        prepare(project)
+    def test_detached_job_is_restarted_only_by_the_next_run(
+        self, project: Project
+    ) -> None:
+        """No client was connected, so a message says that `run` restarts it."""
+        write_job(project)
         done = project.inv("run", "--detach")
         assert 0 == done.code
         assert "a detached job is not restarted" in done.err
-        (box,) = boxes(project)
+        (box,) = box_folders(project)
         while not (box.home / "work/ckpt/step").exists():
             time.sleep(0.1)
         project.cut_power()
@@ -413,32 +399,32 @@ class TestNotTaken:
         again = project.inv("run")
 
         assert 0 == again.code, again.err
-        assert starts(again.out)[0] > 0
+        assert first_steps(again.out)[0] > 0
         assert [] == project.boxes()
 
 
 class TestInterrupted:
     # What the line has said when it is killed, which tells about where it is.
     @pytest.mark.parametrize("moment", ["took the box back", "restore "])
-    def test_killed(self, project: Project, moment: str) -> None:
-        """
-        Wherever the client is killed between two attempts, `run` goes on.
-        """
-        killed_after(project, moment)
-        again = followed(project)
+    def test_run_continues_after_a_kill_between_two_attempts(
+        self, project: Project, moment: str
+    ) -> None:
+        """Wherever the client is killed, `run` continues."""
+        kill_after(project, moment)
+        again = run_until_done(project)
 
         assert 0 == again.code, again.err
-        assert starts(again.out)[0] >= 4
+        assert first_steps(again.out)[0] >= 4
         assert int(project.read("ckpt/step")) >= 10
         assert [] == project.boxes()
         assert [] == project.processes()
 
     @pytest.mark.parametrize("moment", ["recover ", "attempt 2 of"])
-    def test_killed_then_teardown(self, project: Project, moment: str) -> None:
-        """
-        Wherever the client is killed between two attempts, a teardown ends it.
-        """
-        killed_after(project, moment)
+    def test_teardown_works_after_a_kill_between_two_attempts(
+        self, project: Project, moment: str
+    ) -> None:
+        """Wherever the client is killed, a teardown deletes everything."""
+        kill_after(project, moment)
         assert 0 == project.inv("status").code
         down = project.inv("teardown", "--discard-outputs", "--yes")
 
@@ -446,11 +432,9 @@ class TestInterrupted:
         assert [] == project.boxes()
         assert [] == project.processes()
 
-    def test_stopped_while_provisioning_again(self, project: Project) -> None:
-        """
-        Ctrl-C while the next box comes up removes it, as it does the first one.
-        """
-        prepare(project, "boot_delay = 2")
+    def test_ctrl_c_while_the_next_box_boots_deletes_it(self, project: Project) -> None:
+        """As with the first box."""
+        write_job(project, "boot_delay = 2")
         line = project.start("run")
         project.until("step 4\n")
         project.cut_power()
@@ -463,21 +447,19 @@ class TestInterrupted:
         assert "no box is left" in project.err
         assert [] == project.boxes()
 
-    def test_detached_from_the_second(self, project: Project) -> None:
-        """
-        Ctrl-C while the second attempt runs detaches; the job goes on.
-        """
-        prepare(project)
+    def test_ctrl_c_in_the_second_attempt_detaches(self, project: Project) -> None:
+        """The job continues to run."""
+        write_job(project)
         line = project.start("run")
         project.until("step 4\n")
         project.cut_power()
         project.until("attempt 2 of")
-        project.until(f"step {starts(attempt_again(project))[1] + 2}\n")
+        project.until(f"step {first_steps(wait_for_second_attempt(project))[1] + 2}\n")
         line.send_signal(signal.SIGINT)
 
         assert 130 == line.wait(30)
         assert "detached; the job continues" in project.err
-        (box,) = boxes(project)
+        (box,) = box_folders(project)
         (box.home / "work/enough").touch()
         assert 0 == project.inv("logs").code
         assert 0 == project.inv("fetch", "teardown").code
@@ -486,22 +468,22 @@ class TestInterrupted:
 
 
 def jobs(project: Project) -> list[str]:
-    """Return the jobs of which there is a log here, oldest first."""
+    """Return the jobs with a local log, oldest first."""
     return sorted(
         log.parent.name for log in (project.root / ".onebox/jobs").glob("*/log")
     )
 
 
-def attempt_again(project: Project) -> str:
-    """Wait for the second attempt's first word; return all that was printed."""
+def wait_for_second_attempt(project: Project) -> str:
+    """Wait for the first output of the second attempt; return all output."""
     end = time.monotonic() + 60
-    while len(starts(project.out)) < 2:
+    while len(first_steps(project.out)) < 2:
         assert time.monotonic() < end, project.err
         time.sleep(0.02)
     return project.out
 
 
-def pulled(project: Project) -> int:
+def pulled_step(project: Project) -> int:
     """Return the step in the newest pull of the job's checkpoints; 0 without any."""
     pulls = (project.root / ".onebox/checkpoints/main").glob("[0-9]*/pull.json")
     for about in sorted(pulls, key=lambda path: int(path.parent.name), reverse=True):
@@ -510,9 +492,9 @@ def pulled(project: Project) -> int:
     return 0
 
 
-def killed_after(project: Project, moment: str) -> None:
-    """Have a job's box taken, and its client killed when it has said this."""
-    prepare(project)
+def kill_after(project: Project, moment: str) -> None:
+    """Preempt a job's box, and kill its client when it has printed this text."""
+    write_job(project)
     line = project.start("run")
     project.until("step 4\n")
     project.write("job.sh", JOB)
@@ -522,8 +504,8 @@ def killed_after(project: Project, moment: str) -> None:
     line.wait()
 
 
-def followed(project: Project) -> Done:
-    """Type `run` until no job of the killed line is in its way."""
+def run_until_done(project: Project) -> Done:
+    """Type `run` until the job of the killed command is no longer in its way."""
     while True:
         done = project.inv("run")
         if done.code != 64 or "still runs" not in done.err:
@@ -532,17 +514,17 @@ def followed(project: Project) -> Done:
 
 
 def give_notice(project: Project) -> None:
-    """Tell the box, as its cloud would, that it goes in 20 seconds."""
-    (box,) = boxes(project)
+    """Announce to the box, as its cloud would, a preemption in 20 seconds."""
+    (box,) = box_folders(project)
     write_json(box.agent / "notice", {"at": time.time() + 20})
 
 
 def remove_boxes(project: Project) -> None:
-    """Have the boxes gone with all they hold, as their cloud can."""
-    for box in boxes(project):
+    """Remove the boxes with all their files, as their cloud can."""
+    for box in box_folders(project):
         shutil.rmtree(box.path)
 
 
-def boxes(project: Project) -> list[Layout]:
-    """Return where the boxes are."""
+def box_folders(project: Project) -> list[Layout]:
+    """Return the folder of the boxes."""
     return [Layout(project.home / "local" / "boxes" / box) for box in project.boxes()]

@@ -1,4 +1,4 @@
-"""What leaves this machine, and what of a box is not brought here: real lines."""
+"""Which files leave this machine, and which files of a box are not fetched."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ LIST = "mkdir -p results; find . | LC_ALL=C sort\n"
 
 
 class TestRepositories:
-    def test_a_repository_among_the_outputs_holds_the_box(
-        self, project: Project
-    ) -> None:
+    def test_repository_in_the_outputs_keeps_the_box(self, project: Project) -> None:
         """
-        It is named and not brought, until the user wishes so; git runs none of it.
+        It is named and not fetched unless the user asks for it; git does not
+        run in it.
         """
         canary = project.home / "canary"
         project.write("job.sh", REPOSITORY.format(canary=canary))
@@ -58,10 +57,10 @@ class TestRepositories:
         assert 0 == pushed.code, pushed.err
         assert not canary.exists()
 
-    def test_a_bare_repository_among_the_outputs_holds_the_box(
+    def test_bare_repository_in_the_outputs_keeps_the_box(
         self, project: Project
     ) -> None:
-        """Git runs what it configures as well, for a prompt in that folder."""
+        """A shell prompt in that folder would run what it configures."""
         project.write(
             "job.sh",
             "echo 1 >results/x; git init -q --bare results/m; cd results/m; "
@@ -80,8 +79,8 @@ class TestRepositories:
         assert (project.root / "results" / "m" / "config").is_file()
         assert [] == project.boxes()
 
-    def test_two_fetches_make_no_repository_together(self, project: Project) -> None:
-        """What an earlier fetch has left counts as well."""
+    def test_two_fetches_cannot_assemble_a_repository(self, project: Project) -> None:
+        """Files of an earlier fetch count as well."""
         project.write("job.sh", "mkdir -p results/m/objects; >results/m/HEAD")
         assert 0 == project.inv("run").code
         project.write("job.sh", "mkdir -p results/m/refs; >results/m/config")
@@ -90,10 +89,8 @@ class TestRepositories:
         assert (73, True) == (done.code, "results/m\n" in done.err), done.err
         assert not (project.root / "results" / "m" / "config").exists()
 
-    def test_a_repository_that_was_pushed_holds_nothing(self, project: Project) -> None:
-        """
-        A clone that went to the box as data, and is as it was, is here already.
-        """
+    def test_pushed_repository_does_not_keep_the_box(self, project: Project) -> None:
+        """A clone that was pushed as data and did not change is already here."""
         project.write(
             "onebox.toml",
             '[run]\ncommand = "echo 1 >models/new"\n[push]\ndata = ["models/"]\n'
@@ -110,11 +107,12 @@ class TestRepositories:
 
 class TestNoProject:
     @pytest.mark.parametrize("line", [("run",), ("push",), ("plan",)])
-    def test_a_home_folder_is_refused_before_a_box_is_made(
+    def test_home_folder_is_refused_as_a_project(
         self, project: Project, line: tuple[str, ...]
     ) -> None:
         """
-        Neither HOME, nor a folder that holds it, nor a link to it is a project.
+        HOME, a folder above it and a link to it are refused before a box is
+        created.
         """
         link = project.home / "link"
         link.symlink_to(project.root)
@@ -128,10 +126,8 @@ class TestNoProject:
         assert 64 == done.code, done.err
         assert [] == project.boxes()
 
-    def test_an_accounts_home_is_refused_whatever_home_says(self) -> None:
-        """
-        HOME is not the only name of it: the account has one too, and / holds it.
-        """
+    def test_home_folder_of_the_account_is_refused_whatever_home_is(self) -> None:
+        """The account's home folder and / are refused, too."""
         home = Path(pwd.getpwuid(os.getuid()).pw_dir)
         environ = {"HOME": "/nowhere", "ONEBOX_IDENTITY": "/a"}
 
@@ -142,12 +138,10 @@ class TestNoProject:
     @pytest.mark.parametrize(
         "variable", ["ONEBOX_IDENTITY", "ONEBOX_STATE", "ONEBOX_LOCAL_ROOT"]
     )
-    def test_a_folder_that_holds_oneboxs_own_is_refused(
+    def test_folder_that_contains_oneboxs_files_is_refused(
         self, project: Project, variable: str
     ) -> None:
-        """
-        The owner's key, the state and the local boxes never go to a box.
-        """
+        """The owner's key, the state and the local boxes are never pushed."""
         inner = project.root / "inner"
         inner.mkdir()
         link = project.home / "inner"
@@ -159,10 +153,8 @@ class TestNoProject:
             assert "nothing in it is pushed" in done.err
         assert [] == project.boxes()
 
-    def test_what_is_up_can_still_be_ended(self, project: Project) -> None:
-        """
-        Only what would push is refused: nobody's box is held by it.
-        """
+    def test_teardown_works_in_a_folder_that_is_refused(self, project: Project) -> None:
+        """Only commands that push are refused."""
         assert 0 == project.inv("provision").code
         here = {"HOME": str(project.root)}
 
@@ -171,12 +163,8 @@ class TestNoProject:
         assert 0 == project.inv("teardown", env=here).code
         assert [] == project.boxes()
 
-    def test_relative_folders_make_no_key_inside_the_project(
-        self, project: Project
-    ) -> None:
-        """
-        A relative HOME or XDG_CONFIG_HOME means nothing: the account's home is used.
-        """
+    def test_relative_home_folder_is_ignored(self, project: Project) -> None:
+        """A relative HOME or XDG_CONFIG_HOME is not used: the account's home is."""
         for name in ("ONEBOX_IDENTITY", "ONEBOX_STATE"):
             del project.environ[name]
         for name in ("CONFIG", "STATE", "DATA"):
@@ -188,10 +176,8 @@ class TestNoProject:
 
 
 class TestCredentials:
-    def test_they_stay_here_and_one_line_names_them(self, project: Project) -> None:
-        """
-        Keys and tokens of known programs are pushed from nowhere in the project.
-        """
+    def test_credentials_are_not_pushed_and_are_named(self, project: Project) -> None:
+        """Key and token files of known programs are not pushed from any folder."""
         for name in (
             *(".ssh/id_rsa", ".aws/credentials", ".config/gcloud/x/y.json"),
             *("data/keys/id_ed25519", "data/.netrc", "src/.AWS/credentials"),
@@ -214,15 +200,15 @@ class TestCredentials:
         assert "./data/.sshx/y" in there
         for name in (".ssh", ".aws", "gcloud", "id_ed25519", ".netrc", ".AWS"):
             assert not [path for path in there if path.endswith("/" + name)]
-        told = [line for line in done.err.splitlines() if "credentials:" in line]
-        assert len(told) == 1
+        data = [line for line in done.err.splitlines() if "credentials:" in line]
+        assert len(data) == 1
         for name in (".aws", ".ssh", ".config/gcloud", "data/.netrc", "and 1 more"):
-            assert name in told[0]
+            assert name in data[0]
 
-    def test_one_that_is_listed_is_meant(self, project: Project) -> None:
-        """
-        [push] data can name a credential file: then it goes, and only that one.
-        """
+    def test_credential_file_listed_in_push_data_is_pushed(
+        self, project: Project
+    ) -> None:
+        """No other credential file is pushed with it."""
         project.write("keys/kaggle.json", "{}")
         project.write(".ssh/config", "x")
         project.write("job.sh", LIST)
@@ -235,10 +221,8 @@ class TestCredentials:
         assert ".ssh" not in done.out
         assert "kaggle" not in done.err
 
-    def test_none_goes_to_a_builder_either(self, project: Project) -> None:
-        """
-        What an image includes is selected by the same rules.
-        """
+    def test_credentials_are_not_included_in_an_image(self, project: Project) -> None:
+        """The files of an image are selected by the same rules."""
         project.write("assets/.ssh/id_rsa", "secret")
         project.write("assets/x", "x")
         project.write("setup.sh", "! test -e assets/.ssh && test -e assets/x\n")
@@ -252,10 +236,10 @@ class TestCredentials:
 
 
 class TestOutputsThatAreInputs:
-    def test_a_tracked_or_listed_folder_is_pushed(self, project: Project) -> None:
-        """
-        An output folder goes to the box where git tracks it or [push] lists it.
-        """
+    def test_output_folder_is_pushed_if_it_is_tracked_or_listed(
+        self, project: Project
+    ) -> None:
+        """Git tracks it, or [push] lists it."""
         project.write(
             "onebox.toml",
             '[run]\ncommand = "sh job.sh"\n'
@@ -287,12 +271,10 @@ class TestOutputsThatAreInputs:
             assert "outputs not pushed: results/ (1 file), models/ (1 file)" in push[0]
 
     @pytest.mark.parametrize("line", ["push", "run"])
-    def test_what_a_job_changed_comes_before_a_push_writes_over_it(
+    def test_file_changed_by_a_job_is_fetched_before_a_push_overwrites_it(
         self, project: Project, line: str
     ) -> None:
-        """
-        A pushed file that the job changed is fetched first; the old one stays beside.
-        """
+        """The old version here is kept under another name."""
         project.write(
             "onebox.toml",
             '[run]\ncommand = "cat models/m; echo new >models/m"\n'
@@ -308,10 +290,10 @@ class TestOutputsThatAreInputs:
         assert "old\n" == project.read("models/m~")
         assert done.out == ("new\n" if line == "run" else "")
 
-    def test_nothing_is_said_where_nothing_stays(self, project: Project) -> None:
-        """
-        An output folder that is not here, or is pushed whole, is no news.
-        """
+    def test_no_message_if_an_output_folder_is_absent_or_pushed_whole(
+        self, project: Project
+    ) -> None:
+        """The message is for files that are left out only."""
         git(project, "init", "-q")
         done = project.inv("push", "teardown")
 
@@ -320,6 +302,6 @@ class TestOutputsThatAreInputs:
 
 
 def git(project: Project, *words: str) -> None:
-    """Run git in the project, without anybody's settings."""
+    """Run git in the project, without the settings of any user."""
     environment = {**project.environ, "GIT_CONFIG_NOSYSTEM": "1"}
     subprocess.run(["git", *words], cwd=project.root, env=environment, check=True)

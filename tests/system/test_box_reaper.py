@@ -33,7 +33,7 @@ def test_boxes_die_with_the_test_run(tmp_path: Path, number: signal.Signals) -> 
     The boxes of a test process end with it, also when it is killed, and their folder.
     """
     (tmp_path / "test_one.py").write_text(TEST)
-    told = tmp_path / "home"
+    data = tmp_path / "home"
     run = subprocess.Popen(
         [
             *(sys.executable, "-m", "pytest", "-q", "-c", os.devnull),
@@ -45,8 +45,8 @@ def test_boxes_die_with_the_test_run(tmp_path: Path, number: signal.Signals) -> 
         stderr=subprocess.DEVNULL,
     )
     try:
-        until(lambda: told.exists() and told.read_text() != "")
-        home = Path(told.read_text())
+        until(lambda: data.exists() and data.read_text() != "")
+        home = Path(data.read_text())
         assert living_in(home)
         run.send_signal(number)
         run.wait(300)

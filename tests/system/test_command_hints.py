@@ -24,7 +24,7 @@ class TestSpell:
         assert set(OWN) == set(ns.tasks)
 
     @pytest.mark.parametrize(
-        ("said", "spelled"),
+        ("printed", "spelled"),
         [
             ("inv logs", "inv logs --name=b"),
             ("then: inv fetch teardown", "then: inv fetch teardown --name=b"),
@@ -49,11 +49,11 @@ class TestSpell:
             ("inv sweep --yes, inv doctor", "inv sweep --yes, inv doctor"),
         ],
     )
-    def test_name(self, said: str, spelled: str) -> None:
+    def test_name(self, printed: str, spelled: str) -> None:
         """
         The name stands at the end of each command that is about a box, once.
         """
-        assert spelled == Hints(name="b").spell(said)
+        assert spelled == Hints(name="b").spell(printed)
         assert spelled == Hints(name="c").spell(spelled)
 
     def test_namespace(self) -> None:
@@ -67,7 +67,7 @@ class TestSpell:
         assert spelled == hints.spell(spelled)
 
     @pytest.mark.parametrize(
-        "said",
+        "printed",
         [
             'busy: pid 7 "inv run" since 12:00:01',
             "inv training, inv my.run, inv run-all, inv run.py",
@@ -76,11 +76,11 @@ class TestSpell:
             "3 files: inv, run",
         ],
     )
-    def test_others_words(self, said: str) -> None:
+    def test_others_words(self, printed: str) -> None:
         """
         What is quoted, a file or somebody's own task stays as it is.
         """
-        assert said == Hints(BOXED, "b").spell(said)
+        assert printed == Hints(BOXED, "b").spell(printed)
 
     def test_plain(self) -> None:
         """

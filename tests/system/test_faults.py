@@ -163,8 +163,10 @@ class TestLine:
         assert 1 == done.err.count(f"clock is {behind} that of the boxes"), done.err
         assert "than max_hours says" not in done.err
         (box,) = project.boxes()
-        told = json.loads((project.home / f"local/boxes/{box}/record.json").read_text())
-        assert abs(told["deadline"] - told["created"] - 8 * 3600) < 600
+        values = json.loads(
+            (project.home / f"local/boxes/{box}/record.json").read_text()
+        )
+        assert abs(values["deadline"] - values["created"] - 8 * 3600) < 600
         assert "clock is" not in project.inv("provision").err
 
     def test_sweep_by_a_clock_that_is_ahead(
@@ -257,18 +259,18 @@ class TestBox:
         line = project.start("run", "--keep")
         project.until("up\n")
         (box,) = project.boxes()
-        told = project.home / "local/boxes" / box / "disk/onebox/box.json"
-        before = json.loads(told.read_text())
+        values = project.home / "local/boxes" / box / "disk/onebox/box.json"
+        before = json.loads(values.read_text())
         project.inv("ssh", "--", "sudo reboot")
 
         assert 128 + signal.SIGTERM == line.wait(60)
         assert "the box was powered off" in project.err
         # The client hears of the job's end before the box is down.
         end = time.monotonic() + 60
-        while before["boot_id"] == json.loads(told.read_text())["boot_id"]:
+        while before["boot_id"] == json.loads(values.read_text())["boot_id"]:
             assert time.monotonic() < end
             time.sleep(0.05)
-        after = json.loads(told.read_text())
+        after = json.loads(values.read_text())
         assert before["deadline"] == after["deadline"]
         assert "x\n" == project.read("results/x")
 

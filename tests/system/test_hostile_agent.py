@@ -60,8 +60,8 @@ def answer(value: object) -> Frames:
 
 def status(**changes: Any) -> Mapping[str, Frames]:
     """Return what answers a question for the job, in all ways that ask it."""
-    told = {**STATUS, **changes}
-    return {"job": answer(told), "follow": [("D", "ok", 1), *answer(told)]}
+    data = {**STATUS, **changes}
+    return {"job": answer(data), "follow": [("D", "ok", 1), *answer(data)]}
 
 
 def record(**changes: Any) -> Mapping[str, Frames]:
@@ -83,8 +83,8 @@ def cases(victim: Path) -> Iterator[Case]:
         yield command, {"job": answer({}), "follow": answer({})}
         yield command, {"job": answer(f'{{"job":{deep}}}')}
         yield command, {"job": [("E", f'{{"kind":"x","message":{deep}}}', 1)]}
-    told = {"kind": ESCAPES, "message": ESCAPES}
-    yield "fetch", {"job": [("E", json.dumps(told), 1)]}
+    data = {"kind": ESCAPES, "message": ESCAPES}
+    yield "fetch", {"job": [("E", json.dumps(data), 1)]}
     yield "fetch", {"job": [("S", "{}", ENDLESS)]}
     yield "fetch", {"job": [("P", "", ENDLESS)]}
     yield "fetch", {"job": answer("x" * (1 << 25))}
@@ -163,8 +163,8 @@ def test_hostile_answers_are_named_errors_and_write_nothing(
             [box] == project.boxes(),
         ]
         if not all(kept):
-            told = str(answers)[:200]
-            wrong.append((kept, command, told, done.code, done.err[-1500:]))
+            data = str(answers)[:200]
+            wrong.append((kept, command, data, done.code, done.err[-1500:]))
 
     assert [] == wrong
     assert b"mine" == (victim / "log").read_bytes()

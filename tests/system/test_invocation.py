@@ -57,12 +57,12 @@ class TestOwesTeardown:
             )
 
         if not run or only or keep:
-            wanted = False
+            expected = False
         elif teardown:
-            wanted = True
+            expected = True
         else:
-            wanted = not provision and (made or earlier)
-        assert wanted == line.owes_teardown(earlier)
+            expected = not provision and (made or earlier)
+        assert expected == line.owes_teardown(earlier)
 
     def test_the_rules_in_words(self) -> None:
         """
@@ -115,15 +115,15 @@ class TestOwesTeardown:
 
 class TestMakesForItself:
     @pytest.mark.parametrize(
-        ("keep", "wanted", "named"), list(product(FLAGS, repeat=3))
+        ("keep", "expected", "named"), list(product(FLAGS, repeat=3))
     )
-    def test_every_case(self, keep: bool, wanted: bool, named: bool) -> None:
+    def test_every_case(self, keep: bool, expected: bool, named: bool) -> None:
         """
         A box is the chain's own unless the user has said otherwise, in any way.
         """
-        line = Invocation("inv", ("provision",) * named, keep=keep, box_wanted=wanted)
+        line = Invocation("inv", ("provision",) * named, keep=keep, box_wanted=expected)
 
-        assert (not (keep or wanted or named)) == line.creates_temporary_box
+        assert (not (keep or expected or named)) == line.creates_temporary_box
 
     def test_named_later(self) -> None:
         """

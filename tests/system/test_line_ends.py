@@ -247,8 +247,8 @@ class TestReceipt:
         assert 0 == project.inv("run").code
 
         assert [] == list((project.root / "none").iterdir())
-        paper = json.loads(project.read("results/onebox-receipt.json"))
-        assert {"files": 1, "bytes": 3} == paper["outputs"]
+        receipt = json.loads(project.read("results/onebox-receipt.json"))
+        assert {"files": 1, "bytes": 3} == receipt["outputs"]
 
 
 def test_command_that_is_no_text(project: Project) -> None:

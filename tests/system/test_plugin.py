@@ -388,9 +388,9 @@ class TestErrors:
         assert ["first"] == chain.ran
         out, err = capfd.readouterr()
         assert "" == out
-        wanted = [f"onebox: {error.message}"]
-        wanted += [f"  next: {error.next}"] if error.next else []
-        assert wanted == err.splitlines()
+        expected = [f"onebox: {error.message}"]
+        expected += [f"  next: {error.next}"] if error.next else []
+        assert expected == err.splitlines()
 
     def test_within_another(
         self, inv: Inv, chain: Chain, capfd: pytest.CaptureFixture[str]

@@ -58,8 +58,8 @@ def test_settings_are_valid(tmp_path: Path, text: str) -> None:
     """
     (tmp_path / "onebox.toml").write_text(text)
 
-    said = re.search(r'^provider = "(\w+)"', text, re.M)
-    assert (said[1] if said else "local") == load(tmp_path, {}, {}).provider
+    printed = re.search(r'^provider = "(\w+)"', text, re.M)
+    assert (printed[1] if printed else "local") == load(tmp_path, {}, {}).provider
 
 
 def test_own_task_on_top(project: Project) -> None:

@@ -219,8 +219,8 @@ class TestSecond:
         time.sleep(1.5 * ONE_PRESS_SECONDS)
         line.send(second)
 
-        said = "\nonebox: ob-1, $3.07/h, off at 18:40\n"
-        assert (128 + second, "", said) == line.end()
+        printed = "\nonebox: ob-1, $3.07/h, off at 18:40\n"
+        assert (128 + second, "", printed) == line.end()
 
     def test_one_wish_may_come_as_two(self) -> None:
         """

@@ -206,8 +206,8 @@ class TestHeld:
         project.write("job.sh", WAIT)
         project.inv("run", "--keep", "--", "true")
         (started,) = home(project).parent.rglob("jobs/*/started.json")
-        told = json.loads(started.read_text())
-        started.write_text(json.dumps({**told, "at": told["at"] + 3600}))
+        data = json.loads(started.read_text())
+        started.write_text(json.dumps({**data, "at": data["at"] + 3600}))
         project.inv("run", "--detach")
 
         assert 64 == project.inv("teardown").code
@@ -217,8 +217,8 @@ class TestHeld:
         """A box that is gone is not waited for until the clock is right."""
         project.inv("provision")
         path = record(project)
-        told = json.loads(path.read_text())
-        path.write_text(json.dumps({**told, "created": told["created"] + 3600}))
+        data = json.loads(path.read_text())
+        path.write_text(json.dumps({**data, "created": data["created"] + 3600}))
         project.cut_power()
         shutil.rmtree(project.home / "local/boxes")
 
@@ -238,16 +238,16 @@ class TestHeld:
         """A box elsewhere is not forgotten where it is not looked for."""
         project.inv("provision")
         path = record(project)
-        told = json.loads(path.read_text())
-        path.write_text(json.dumps({**told, "provider": "gcp", "box": "ob-there"}))
+        data = json.loads(path.read_text())
+        path.write_text(json.dumps({**data, "provider": "gcp", "box": "ob-there"}))
         project.cut_power()
         shutil.rmtree(project.home / "local/boxes")
 
         assert 0 != project.inv("teardown", "--provider=local").code
         assert "ob-there" == json.loads(path.read_text())["box"]
-        told = project.inv("status", "--provider=local")
-        assert "census/main (ob-there) may be on gcp" in told.out
-        assert "inv teardown --name=main --provider=gcp" in told.out
+        data = project.inv("status", "--provider=local")
+        assert "census/main (ob-there) may be on gcp" in data.out
+        assert "inv teardown --name=main --provider=gcp" in data.out
 
     @pytest.mark.parametrize(
         "text",
@@ -261,11 +261,11 @@ class TestHeld:
         other = record(project).parent.parent / "other" / "state.json"
         other.parent.mkdir()
         other.write_text(text)
-        told = project.inv("status")
+        data = project.inv("status")
 
-        assert 0 == told.code, told.err
-        assert "census/main" in told.out
-        assert "azure" in told.out or "corrupt" in told.err
+        assert 0 == data.code, data.err
+        assert "census/main" in data.out
+        assert "azure" in data.out or "corrupt" in data.err
         assert 0 == project.inv("teardown", "--all").code
         assert [] == project.boxes()
 

@@ -140,16 +140,16 @@ def test_same_files_have_one_digest_at_both_ends(project: SyncedProject) -> None
     """
     for name in "abc":
         make_old(project.write(f"out/{name}", name.encode()))
-    told = [project.push().digest for _ in range(3)]
+    values = [project.push().digest for _ in range(3)]
     for at in range(3):
-        told.append(project.fetch().digest)
+        values.append(project.fetch().digest)
         if at == 1:
             # Since then it is not the time of what was fetched last.
             (project.box.work / "out" / "b").touch()
 
-    assert 1 == len(set(told))
+    assert 1 == len(set(values))
     make_old(project.write("out/b", b"!"))
-    assert project.push().digest not in told
+    assert project.push().digest not in values
 
 
 def test_push_sends_only_changed_contents(project: SyncedProject) -> None:
@@ -749,18 +749,18 @@ def test_agent_of_a_broken_connection_does_not_block_the_next_push(
 def test_progress_only_grows_and_ends_at_the_total(project: SyncedProject) -> None:
     """The numbers never shrink, and the last ones are the totals."""
     project.write("big", os.urandom(LARGE))
-    told: list[tuple[int, int, int, int]] = []
+    values: list[tuple[int, int, int, int]] = []
     with project.box.connect() as link:
         push_files.push(
             link,
             project.root,
             project.paths(),
             project.index,
-            lambda *numbers: told.append(numbers),
+            lambda *numbers: values.append(numbers),
         )
 
-    assert told == sorted(told)
-    assert told[-1] == (1, 1, LARGE, LARGE)
+    assert values == sorted(values)
+    assert values[-1] == (1, 1, LARGE, LARGE)
 
 
 def refused(why: str) -> contextlib.AbstractContextManager[object]:
@@ -863,14 +863,14 @@ def hostile_box(
     """
     frames: list[tuple[bytes, bytes]] = []
     row_codec.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
-    told: dict[str, list[str]] = {
+    values: dict[str, list[str]] = {
         "parts": [],
         "missing": [],
         "special": [],
         "unreadable": [],
         "unstable": [],
     }
-    frames.append((b"A", protocol.dumps(told)))
+    frames.append((b"A", protocol.dumps(values)))
     frames += [*((b"D", payload) for payload in stream), (b"Z", b"")]
     frames.append((b"A", b"{}"))
     script = project.box.root / "answers"

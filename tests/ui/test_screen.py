@@ -1,4 +1,4 @@
-"""What is seen on a terminal of some width, in a pipe, and when nobody looks."""
+"""The screen on terminals of several widths, in pipes, and without any reader."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ screen.table(["name", "id"], [["geo", "oi-1"], ["[bold]x", "oi-2"]])
 screen.plan_line("run", "done", "would run", "a job always runs")
 screen.check("python", "warn", "3.11")
 """
-# What the above is in a pipe: one line for each event.
-SAID = f"""\
+# The output of EVERYTHING in a pipe: one line for each event.
+ON_STDERR = f"""\
 onebox  census/main   local   small
         at most $8.56: off at 18:40
 
@@ -67,7 +67,7 @@ onebox: it broke
         ob-1 is up: $3/h
   next: inv teardown
 """
-PRINTED = """\
+ON_STDOUT = """\
 epoch 1
 epoch 2
 printed
@@ -80,13 +80,13 @@ python           ! 3.11
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return a user's environment, with some variables of its own."""
+    """Return the environment of a user, with additional variables."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return {**kept, "LANG": "C.UTF-8", "TERM": "xterm", **env}
 
 
-def piped(code: str, **env: str) -> tuple[int, str, str]:
-    """Run some code in pipes; return exit code, stdout and stderr."""
+def run_in_pipes(code: str, **env: str) -> tuple[int, str, str]:
+    """Run code in pipes; return exit code, stdout and stderr."""
     done = subprocess.run(
         [sys.executable, "-c", HEAD + code],
         cwd=ROOT,
@@ -98,7 +98,7 @@ def piped(code: str, **env: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-def on_terminal(
+def run_on_terminal(
     code: str,
     *,
     columns: int = 80,
@@ -106,7 +106,7 @@ def on_terminal(
     stdout: int | None = None,
     env: Mapping[str, str] | None = None,
 ) -> str:
-    """Run some code on a terminal of its own; return all that it is sent."""
+    """Run code on its own terminal; return all output to the terminal."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     mode = termios.tcgetattr(slave)
@@ -125,7 +125,7 @@ def on_terminal(
     os.close(slave)
     os.write(master, typed.encode())
     shown = b""
-    # Linux says EIO, others an empty read, when the last writer has gone.
+    # When the last writer has closed it, Linux returns EIO, others an empty read.
     with contextlib.suppress(OSError):
         while data := os.read(master, 65536):
             shown += data
@@ -135,13 +135,13 @@ def on_terminal(
     return text
 
 
-def plain(shown: str) -> str:
-    """Return what was shown without the codes that move and colour it."""
+def without_codes(shown: str) -> str:
+    """Return the output without the codes for movement and color."""
     return CODES.sub("", shown)
 
 
-def lines(shown: str) -> list[str]:
-    """Return the lines that stand on the terminal in the end."""
+def visible_lines(shown: str) -> list[str]:
+    """Return the lines that are visible on the terminal in the end."""
     rows, row, column = [""], 0, 0
     for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", shown):
         if part == "\n":
@@ -161,11 +161,9 @@ def lines(shown: str) -> list[str]:
 
 
 class TestPiped:
-    def test_one_line_per_event(self) -> None:
-        """
-        In a pipe each event is one line: ours on stderr, what was asked for on stdout.
-        """
-        assert (0, PRINTED, SAID) == piped(EVERYTHING)
+    def test_each_event_is_one_line_in_a_pipe(self) -> None:
+        """Our lines are on stderr, requested output is on stdout."""
+        assert (0, ON_STDOUT, ON_STDERR) == run_in_pipes(EVERYTHING)
 
     @pytest.mark.parametrize(
         "env",
@@ -174,41 +172,35 @@ class TestPiped:
             {"TERM": "dumb", "NO_COLOR": "1"},
         ],
     )
-    def test_is_stable(self, env: dict[str, str]) -> None:
-        """
-        No variable changes that, or puts a control code into a pipe.
-        """
-        assert (0, PRINTED, SAID) == piped(EVERYTHING, **env)
+    def test_variables_do_not_change_the_output_in_a_pipe(
+        self, env: dict[str, str]
+    ) -> None:
+        """No variable adds a control code or changes a line."""
+        assert (0, ON_STDOUT, ON_STDERR) == run_in_pipes(EVERYTHING, **env)
 
-    def test_ask(self) -> None:
-        """
-        Without a terminal nobody says yes.
-        """
-        assert (0, "False\n", "") == piped("print(screen.ask('Sure?', ''))")
+    def test_question_without_a_terminal_is_answered_no(self) -> None:
+        """Without a terminal the answer is no."""
+        assert (0, "False\n", "") == run_in_pipes("print(screen.ask('Sure?', ''))")
 
 
 class TestTerminal:
     @pytest.mark.parametrize("columns", [80, 140])
-    def test_fits(self, columns: int) -> None:
-        """
-        Nothing is wider than the terminal, and no word of it is lost.
-        """
-        shown = on_terminal(EVERYTHING, columns=columns)
-        seen = lines(shown)
+    def test_lines_fit_any_width_without_losing_a_word(self, columns: int) -> None:
+        """No line is wider than the terminal, and no word is lost."""
+        shown = run_on_terminal(EVERYTHING, columns=columns)
+        seen = visible_lines(shown)
 
         assert all(len(line) <= columns for line in seen), seen
         assert 2 * 22 == sum(line.split().count("word") for line in seen)
-        for line in (SAID + PRINTED).splitlines():
+        for line in (ON_STDERR + ON_STDOUT).splitlines():
             words = " ".join(line.replace(LONG.rstrip(), "").split())
             together = " ".join(" ".join(seen).split())
             assert words.strip() in together, words
 
     @pytest.mark.parametrize("columns", [80, 140])
-    def test_one_line_each(self, columns: int) -> None:
-        """
-        A stage that has ended is one line, with its mark, whatever came before.
-        """
-        seen = lines(on_terminal(EVERYTHING, columns=columns))
+    def test_finished_stage_is_one_line(self, columns: int) -> None:
+        """A finished stage is one line with its mark, whatever was shown before."""
+        seen = visible_lines(run_on_terminal(EVERYTHING, columns=columns))
 
         (push,) = [line for line in seen if line.startswith("push")]
         assert re.fullmatch(r"push +✓ 6\.2 s +1,204 files, 412 MB, 38 changed", push)
@@ -216,12 +208,10 @@ class TestTerminal:
         assert 1 == len(wide)
         assert (columns == 140) == (22 == wide[0].count("word"))
 
-    def test_shows_what_it_does(self) -> None:
-        """
-        While a stage works its line says what it does and how far it is.
-        """
-        shown = plain(
-            on_terminal(
+    def test_running_stage_shows_its_activity_and_progress(self) -> None:
+        """The line of a running stage shows its activity and progress."""
+        shown = without_codes(
+            run_on_terminal(
                 "with screen.stage('push') as line:\n"
                 "    line.doing('asking the box'); time.sleep(0.3)\n"
                 "    line.progress(1, 2, 512, 1024); time.sleep(0.3)\n",
@@ -234,11 +224,11 @@ class TestTerminal:
         assert re.search(r"push +✓ [0-9.]+ s *\n$", shown)
 
     @pytest.mark.parametrize("visible", [False, True])
-    def test_interrupted(self, visible: bool) -> None:
-        """
-        Ctrl-C at the moment that a line is begun, or taken away, leaves the cursor.
-        """
-        shown = on_terminal(
+    def test_ctrl_c_while_a_line_is_drawn_restores_the_cursor(
+        self, visible: bool
+    ) -> None:
+        """Ctrl-C while a line is drawn or removed leaves the cursor visible."""
+        shown = run_on_terminal(
             "import signal\n"
             "from rich.console import Console\n"
             "from onebox.signals import Interrupted, signals_as_exceptions\n"
@@ -257,77 +247,65 @@ class TestTerminal:
         assert "stopped" in shown
         assert shown.rfind("\x1b[?25l") < shown.rfind("\x1b[?25h")
 
-    def test_footer_goes_before_output(self) -> None:
-        """
-        The footer is taken away before the job's next byte, and at the end.
-        """
-        shown = on_terminal(EVERYTHING)
+    def test_footer_is_removed_before_output_of_the_job(self) -> None:
+        """The footer is removed before the job's next byte, and at the end."""
+        shown = run_on_terminal(EVERYTHING)
 
         assert re.search(r"12:41[^\n]*\x1b\[2Kepoch 1\n", shown)
         assert re.search(r"12:42[^\n]*\x1b\[2Kepoch 2\n", shown)
-        assert not any("12:4" in line for line in lines(shown))
+        assert not any("12:4" in line for line in visible_lines(shown))
 
-    def test_footer_waits_for_the_line(self) -> None:
-        """
-        A line that the job has left open is not written over.
-        """
-        shown = on_terminal(
+    def test_footer_is_not_drawn_over_an_open_line(self) -> None:
+        """If the job's last line has no newline, no footer is drawn."""
+        shown = run_on_terminal(
             "screen.output(b'Loading...'); screen.footer('run 0:01')\n"
             "screen.output(b' done\\n'); screen.footer('run 0:02')\n"
             "screen.close_line(); screen.output(b'open'); screen.close_line()\n"
             "screen.say('said')"
         )
 
-        assert ["Loading... done", "open", "said", ""] == lines(shown)
+        assert ["Loading... done", "open", "said", ""] == visible_lines(shown)
         assert "0:01" not in shown
         assert "0:02" in shown
 
-    def test_footer_is_cut(self) -> None:
-        """
-        A footer is one line, or it could not be taken away.
-        """
-        shown = on_terminal("screen.footer('x' * 500); screen.say('said')")
+    def test_footer_is_cut_to_one_line(self) -> None:
+        """A longer footer could not be removed again."""
+        shown = run_on_terminal("screen.footer('x' * 500); screen.say('said')")
 
         assert 79 == shown.count("x")
 
-    def test_no_colour(self) -> None:
-        """
-        NO_COLOR is honoured.
-        """
+    def test_no_color_is_respected(self) -> None:
+        """With NO_COLOR there are no colors."""
         colour = re.compile(r"\x1b\[[0-9;]*\b(3[0-8]|9[0-7])(;[0-9;]*)?m")
 
-        assert colour.search(on_terminal(EVERYTHING))
-        assert not colour.search(on_terminal(EVERYTHING, env={"NO_COLOR": "1"}))
+        assert colour.search(run_on_terminal(EVERYTHING))
+        assert not colour.search(run_on_terminal(EVERYTHING, env={"NO_COLOR": "1"}))
 
     @pytest.mark.parametrize("term", ["dumb", "unknown"])
-    def test_dumb(self, term: str) -> None:
-        """
-        A terminal that understands no codes gets none, and the same lines.
-        """
-        shown = on_terminal(EVERYTHING, env={"TERM": term})
+    def test_terminal_without_codes_gets_the_same_lines(self, term: str) -> None:
+        """A terminal that understands no codes gets none."""
+        shown = run_on_terminal(EVERYTHING, env={"TERM": term})
 
         assert not [
             c for c in shown if unicodedata.category(c) == "Cc" and c not in "\n\t"
         ]
-        assert sorted((SAID + PRINTED).splitlines()) == sorted(shown.splitlines())
+        assert sorted((ON_STDERR + ON_STDOUT).splitlines()) == sorted(
+            shown.splitlines()
+        )
 
     @pytest.mark.parametrize(("typed", "answer"), [("ob-1", True), ("yes", False)])
-    def test_ask(self, typed: str, answer: bool) -> None:
-        """
-        Only the word that was asked for is a yes.
-        """
-        shown = on_terminal(
+    def test_only_the_requested_word_is_a_yes(self, typed: str, answer: bool) -> None:
+        """Any other answer is a no."""
+        shown = run_on_terminal(
             "print(screen.ask('Type the id:', 'ob-1'))", typed=f"{typed}\n"
         )
 
         assert "Type the id:" in shown
         assert str(answer) in shown
 
-    def test_ask_within_a_stage(self) -> None:
-        """
-        A stage stands still while it asks, and goes on after the answer.
-        """
-        shown = on_terminal(
+    def test_stage_pauses_its_line_during_a_question(self) -> None:
+        """The line of the stage continues after the answer."""
+        shown = run_on_terminal(
             "import builtins\n"
             "def answer(prompt):\n"
             "    screen._raw('ASKED'); time.sleep(0.5); screen._raw('ANSWERED')\n"
@@ -342,62 +320,54 @@ class TestTerminal:
 
         assert "ASKEDANSWERED" in shown
         assert "removing" in shown.partition("ANSWERED")[2]
-        assert lines(shown)[-2].endswith("True")
+        assert visible_lines(shown)[-2].endswith("True")
 
-    def test_names_cannot_style(self) -> None:
-        """
-        What looks like markup in a name is shown as it is.
-        """
-        shown = on_terminal(
+    def test_markup_in_a_name_is_shown_as_text(self) -> None:
+        """Text that looks like markup is shown unchanged."""
+        shown = run_on_terminal(
             "screen.note('[bold]a[/bold]')\n"
             "screen.line('run', 'done', '[red]', ':x:')\n"
             "with screen.stage('push') as line: line.end('', '[/nonsense] [1]')"
         )
 
         for text in ("[bold]a[/bold]", "[red]", ":x:", "[/nonsense] [1]"):
-            assert text in plain(shown)
+            assert text in without_codes(shown)
 
 
 class TestFailure:
-    def test_error(self) -> None:
-        """
-        An error says what happened, what still runs and what to type, in this order.
-        """
+    def test_error_shows_message_then_running_then_next(self) -> None:
+        """The three parts are in this order."""
         code = "screen.error(OneboxError('no', running='ob-1, $3/h', next='inv x'))"
-        wanted = "onebox: no\n        ob-1, $3/h\n  next: inv x\n"
+        expected = "onebox: no\n        ob-1, $3/h\n  next: inv x\n"
 
-        assert (0, "", wanted) == piped(code)
-        assert wanted == plain(on_terminal(code))
+        assert (0, "", expected) == run_in_pipes(code)
+        assert expected == without_codes(run_on_terminal(code))
 
-    def test_error_alone(self) -> None:
-        """
-        What is not known is left out.
-        """
-        assert (0, "", "onebox: no\n") == piped("screen.error(OneboxError('no'))")
+    def test_error_without_running_and_next_is_one_line(self) -> None:
+        """Missing parts are left out."""
+        assert (0, "", "onebox: no\n") == run_in_pipes(
+            "screen.error(OneboxError('no'))"
+        )
 
     @pytest.mark.parametrize("error", ["KeyError", "KeyboardInterrupt"])
-    def test_stage(self, error: str) -> None:
-        """
-        A stage that fails leaves its line, marked, and the error goes on.
-        """
+    def test_failing_stage_leaves_a_marked_line(self, error: str) -> None:
+        """The line of the stage is marked, and the error is raised."""
         code = (
             "try:\n"
             f"    with screen.stage('push'): raise {error}\n"
             f"except {error}: screen.say('raised')\n"
         )
-        wanted = r"push +✗ 0\.\d s *\nraised\n"
+        expected = r"push +✗ 0\.\d s *\nraised\n"
 
-        assert re.fullmatch(wanted, piped(code)[2])
-        assert re.search(wanted, plain(on_terminal(code)))
+        assert re.fullmatch(expected, run_in_pipes(code)[2])
+        assert re.search(expected, without_codes(run_on_terminal(code)))
 
 
 class TestJobOutput:
     EVERY = "data = bytes(range(256)) * 1000 + b'no newline'\n"
 
-    def test_untouched_in_a_pipe(self) -> None:
-        """
-        The job's bytes come out as they went in.
-        """
+    def test_job_output_is_unchanged_in_a_pipe(self) -> None:
+        """The job's bytes are passed on unchanged."""
         done = subprocess.run(
             [sys.executable, "-c", f"{HEAD}{self.EVERY}screen.output(data)"],
             cwd=ROOT,
@@ -409,12 +379,13 @@ class TestJobOutput:
         assert bytes(range(256)) * 1000 + b"no newline" == done.stdout
         assert b"" == done.stderr
 
-    def test_untouched_beside_a_terminal(self, tmp_path: Path) -> None:
+    def test_job_output_in_a_file_is_unchanged(self, tmp_path: Path) -> None:
         """
-        With stdout in a file the terminal shows our lines, and the file has the job's.
+        If stdout is a file, the terminal shows our lines, and the file has the
+        job's bytes.
         """
         with (tmp_path / "log").open("wb") as log:
-            shown = on_terminal(
+            shown = run_on_terminal(
                 "screen.footer('run 0:01'); screen.output(b'a')\n"
                 "screen.footer('run 0:02'); screen.output(b'b\\n')\n"
                 "screen.close_line(); screen.say('said')",
@@ -423,12 +394,12 @@ class TestJobOutput:
 
         assert b"ab\n" == (tmp_path / "log").read_bytes()
         assert "0:02" in shown
-        assert ["said", ""] == lines(shown)
+        assert ["said", ""] == visible_lines(shown)
 
-    def test_open_line_before_ours(self, tmp_path: Path) -> None:
-        """
-        Where both are read together, our next line begins anew after an open one.
-        """
+    def test_our_line_starts_after_an_open_line_of_the_job(
+        self, tmp_path: Path
+    ) -> None:
+        """If both go to the same place, our line starts on a new line."""
         code = (
             "screen.output(b'no newline'); screen.line('run', 'done', '0.0 s')\n"
             "screen.output(b'1'); screen.note('n'); screen.output(b'2\\n')\n"
@@ -452,24 +423,20 @@ class TestJobOutput:
             "3",
             "onebox: no",
         ] == done.stdout.decode().splitlines()
-        assert "no newline12\n3" == piped(code)[1]
+        assert "no newline12\n3" == run_in_pipes(code)[1]
         with (tmp_path / "log").open("wb") as log:
-            shown = on_terminal(code, stdout=log.fileno())
+            shown = run_on_terminal(code, stdout=log.fileno())
         assert b"no newline12\n3" == (tmp_path / "log").read_bytes()
-        assert "" not in lines(shown)[:-1]
+        assert "" not in visible_lines(shown)[:-1]
 
-    def test_in_order_with_the_users_own(self) -> None:
-        """
-        What a user's task has printed before the job's output stays before it.
-        """
+    def test_job_output_follows_earlier_prints_of_the_user(self) -> None:
+        """Earlier output of a user's task stays before the job's output."""
         code = "print('mine'); screen.output(b'job\\n'); print('mine again')"
 
-        assert (0, "mine\njob\nmine again\n", "") == piped(code)
+        assert (0, "mine\njob\nmine again\n", "") == run_in_pipes(code)
 
-    def test_reader_gone(self) -> None:
-        """
-        A reader that has gone is noted; nothing fails, and stderr still works.
-        """
+    def test_closed_stdout_is_noted_and_stderr_still_works(self) -> None:
+        """If the reader of stdout has ended, nothing fails."""
         code = (
             "for _ in range(50): screen.output(b'x' * 10000)\n"
             "screen.say(f'closed: {screen.closed}')\n"
@@ -487,17 +454,17 @@ class TestJobOutput:
         assert process.stderr is not None
         process.stdout.read(10)
         process.stdout.close()
-        said = process.stderr.read().decode()
+        printed = process.stderr.read().decode()
         process.stderr.close()
         process.wait()
 
-        assert said.startswith("closed: True\n")
-        assert "Traceback" not in said
+        assert printed.startswith("closed: True\n")
+        assert "Traceback" not in printed
 
-    def test_nobody_to_tell(self, tmp_path: Path) -> None:
-        """
-        A terminal or pipe that has gone does not end the work.
-        """
+    def test_closed_terminal_or_pipe_does_not_end_the_work(
+        self, tmp_path: Path
+    ) -> None:
+        """A terminal or a pipe that was closed raises no error."""
         code = EVERYTHING + f"open({str(tmp_path / 'end')!r}, 'w').write('reached')"
         read, write = os.pipe()
         process = subprocess.Popen(
@@ -514,10 +481,10 @@ class TestJobOutput:
 
         assert "reached" == (tmp_path / "end").read_text()
 
-    def test_without_stdout(self, tmp_path: Path) -> None:
-        """
-        With stdout closed from the start, the job's bytes are in no file of ours.
-        """
+    def test_job_output_without_stdout_is_written_to_no_file(
+        self, tmp_path: Path
+    ) -> None:
+        """If stdout was closed from the start, the bytes are in none of our files."""
         code = (
             f"journal = open({str(tmp_path / 'journal')!r}, 'w')\n"
             "assert journal.fileno() == 1\n"
@@ -547,31 +514,25 @@ class TestEncoding:
         "screen.footer('ü \\udcff'); screen.say('ü \\udcff')\n"
     )
 
-    def test_ascii_in_a_pipe(self) -> None:
-        """
-        An encoding without our marks gets others, and names that can be read.
-        """
-        code, out, err = piped(self.NAMES, **self.ASCII)
+    def test_ascii_pipe_gets_other_marks_and_readable_names(self) -> None:
+        """An encoding without our marks gets ASCII marks and escaped names."""
+        code, out, err = run_in_pipes(self.NAMES, **self.ASCII)
 
         assert 0 == code, err
         assert "run        FAILED x  exit 3" == err.splitlines()[0]
         assert err.splitlines()[1].startswith("push       ok x  \\xfc")
         assert out.startswith("\\xfc")
 
-    def test_ascii_on_a_terminal(self) -> None:
-        """
-        A longer mark still stands on the line of its stage.
-        """
-        seen = lines(on_terminal(self.NAMES, env=self.ASCII))
+    def test_longer_ascii_mark_stays_on_the_line_of_its_stage(self) -> None:
+        """The line is still one line."""
+        seen = visible_lines(run_on_terminal(self.NAMES, env=self.ASCII))
 
         assert re.fullmatch("run +FAILED x +exit 3", seen[0])
         assert re.match("push +ok x +", seen[1])
 
-    def test_bytes_that_are_no_text(self) -> None:
-        """
-        A name that is no UTF-8 does not end the work, on either stream.
-        """
-        code, out, err = piped(self.NAMES, PYTHONIOENCODING="utf-8:strict")
+    def test_name_that_is_not_utf_8_raises_no_error(self) -> None:
+        """On either stream such a name is shown escaped."""
+        code, out, err = run_in_pipes(self.NAMES, PYTHONIOENCODING="utf-8:strict")
 
         assert 0 == code, err
         assert "ü → \\udcff" == out.splitlines()[0]
