@@ -23,7 +23,7 @@ from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from onebox.stages import image as image_stage
 from tests.conftest import Project
-from tests.system.test_terminal import ended, terminal
+from tests.system.test_terminal import exit_code, start_in_terminal
 
 RECIPE = '[image]\nsetup = "setup.sh"\n[run]\ncommand = "cat ~/made"\n'
 LOCKED = Path(__file__).with_name("locked")
@@ -333,18 +333,18 @@ class TestByHand:
         project.inv("provision")
         project.inv("ssh", "--", "echo x >.netrc; echo x >.env")
         words = ("image", "--from-box", "--as=geo")
-        with terminal(project, *words) as child:
+        with start_in_terminal(project, *words) as child:
             child.expect_exact("~/.env, ~/.netrc")
             child.expect_exact("Type yes")
             child.sendline("no")
-            assert 64 == ended(child)
+            assert 64 == exit_code(child)
         assert [] == image_files(project)
-        with terminal(project, *words) as child:
+        with start_in_terminal(project, *words) as child:
             child.expect_exact("Type yes")
             child.sendline("yes")
-            assert 0 == ended(child)
-        with terminal(project, *words, "--yes") as child:
-            assert 0 == ended(child)
+            assert 0 == exit_code(child)
+        with start_in_terminal(project, *words, "--yes") as child:
+            assert 0 == exit_code(child)
         assert 2 == len(image_files(project))
 
     def test_image_of_another_architecture_is_refused_before_the_launch(

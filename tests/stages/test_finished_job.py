@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Project
-from tests.system.test_terminal import ended, terminal
+from tests.system.test_terminal import exit_code, start_in_terminal
 
 JOB = """\
 echo working
@@ -166,10 +166,10 @@ def test_terminal_asks_before_a_finished_job_runs_again(
 ) -> None:
     """The answer no ends the chain with the existing results."""
     interrupt_fetch(project, "run")
-    with terminal(project, "run", columns=160) as child:
+    with start_in_terminal(project, "run", columns=160) as child:
         child.expect_exact("Type yes to run the same command again")
         child.sendline(answer)
-        assert 0 == ended(child)
+        assert 0 == exit_code(child)
 
     assert times == project.read("results/times")
     assert [] == project.boxes()
@@ -178,9 +178,9 @@ def test_terminal_asks_before_a_finished_job_runs_again(
 def test_run_with_yes_runs_a_finished_job_again(project: Project) -> None:
     """`inv run --yes` asks nothing."""
     interrupt_fetch(project, "run")
-    with terminal(project, "run", "--yes", columns=160) as child:
+    with start_in_terminal(project, "run", "--yes", columns=160) as child:
         child.expect_exact("the same command runs again")
-        assert 0 == ended(child)
+        assert 0 == exit_code(child)
 
 
 def test_run_only_fetches_a_result_before_another_command(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""What a test run that is interrupted leaves behind: nothing."""
+"""An interrupted test run leaves no box."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def test_that_is_interrupted(project):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_boxes_die_with_the_test_run(tmp_path: Path, number: signal.Signals) -> None:
-    """
-    The boxes of a test process end with it, also when it is killed, and their folder.
-    """
+def test_boxes_end_with_their_test_process(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Its boxes and their folder are removed, also if the test process is killed."""
     (tmp_path / "test_one.py").write_text(TEST)
     data = tmp_path / "home"
     run = subprocess.Popen(
@@ -45,19 +45,19 @@ def test_boxes_die_with_the_test_run(tmp_path: Path, number: signal.Signals) -> 
         stderr=subprocess.DEVNULL,
     )
     try:
-        until(lambda: data.exists() and data.read_text() != "")
+        wait_for_path(lambda: data.exists() and data.read_text() != "")
         home = Path(data.read_text())
         assert living_in(home)
         run.send_signal(number)
         run.wait(300)
-        until(lambda: not living_in(home) and not home.exists())
+        wait_for_path(lambda: not living_in(home) and not home.exists())
     finally:
         run.kill()
         run.wait()
 
 
-def until(come: Callable[[], bool]) -> None:
-    """Wait for something that must come."""
+def wait_for_path(come: Callable[[], bool]) -> None:
+    """Wait until a path exists."""
     end = time.monotonic() + 300
     while not come():
         assert time.monotonic() < end, "it did not come"

@@ -1,4 +1,4 @@
-"""`inv` lines, for real, on the local box: what a user types and what comes back."""
+"""Real `inv` lines on the local box: what a user types, and the result."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from tests.conftest import JOB, Project
 from tests.stages.test_preemption_recovery import give_notice
 
 
-def stages(err: str) -> list[str]:
-    """Return the names of the stages that finished a line, in order."""
+def finished_stages(err: str) -> list[str]:
+    """Return the names of the finished stages, in order."""
     names = ("image", "provision", "push", "run", "fetch", "teardown")
     return [line.split()[0] for line in err.splitlines() if line.startswith(names)]
 
 
 class TestWholeChain:
-    def test_leaves_results_and_nothing_else(self, project: Project) -> None:
+    def test_run_leaves_outputs_and_no_box(self, project: Project) -> None:
         """
-        `inv run` goes through every stage and leaves outputs, but no box.
+        `inv run` goes through every stage, fetches the outputs and deletes the
+        box.
         """
         done = project.inv("run")
 
@@ -38,38 +39,34 @@ class TestWholeChain:
             "run",
             "fetch",
             "teardown",
-        ] == stages(done.err)
+        ] == finished_stages(done.err)
         assert "42\n" == project.read("results/answer.txt")
         assert "\x1b" not in done.err
         assert [] == project.boxes()
         assert [] == project.processes()
 
-    def test_without_any_file(self, project: Project) -> None:
-        """
-        With no onebox.toml at all, `inv run -- command` works on local.
-        """
+    def test_run_works_without_onebox_toml(self, project: Project) -> None:
+        """`inv run -- command` works on local without a file."""
         (project.root / "onebox.toml").unlink()
         done = project.inv("run", "--", "sh", "job.sh")
 
         assert (0, "working\n") == (done.code, done.out)
 
-    def test_nothing_to_run(self, project: Project) -> None:
-        """
-        Without a command there is one clear line, before any box is made.
-        """
+    def test_run_without_a_command_is_refused_before_a_box_is_created(
+        self, project: Project
+    ) -> None:
+        """The error is one line."""
         (project.root / "onebox.toml").unlink()
         done = project.inv("run")
 
         assert 78 == done.code
         assert "onebox: there is nothing to run" in done.err
-        assert "provision" not in stages(done.err)
+        assert "provision" not in finished_stages(done.err)
         assert [] == project.boxes()
 
     @pytest.mark.parametrize("code", [1, 3, 64, 73, 126, 255])
-    def test_own_exit_code(self, project: Project, code: int) -> None:
-        """
-        The job's own exit code is inv's; its outputs come back first.
-        """
+    def test_exit_code_of_the_job_is_invs(self, project: Project, code: int) -> None:
+        """The outputs are fetched first."""
         project.write("job.sh", f"mkdir -p results; echo x > results/x; exit {code}")
         done = project.inv("run")
 
@@ -79,30 +76,26 @@ class TestWholeChain:
         assert "x\n" == project.read("results/x")
         assert [] == project.boxes()
 
-    def test_killed_job(self, project: Project) -> None:
-        """
-        A job killed by a signal ends with 128 + its number, named.
-        """
+    def test_job_killed_by_a_signal_exits_with_128_and_its_number(
+        self, project: Project
+    ) -> None:
+        """The signal is named."""
         project.write("job.sh", "kill -SEGV $$")
         done = project.inv("run")
 
         assert 128 + signal.SIGSEGV == done.code
         assert "SIGSEGV" in done.err
 
-    def test_words_arrive_intact(self, project: Project) -> None:
-        """
-        Every word behind `--` reaches the command as it was typed.
-        """
+    def test_words_of_the_command_are_passed_unchanged(self, project: Project) -> None:
+        """Every word behind `--` reaches the command as it was typed."""
         words = ["a  b", "", "it's", 'say "hi"', "$HOME", "*", "new\nline", "ü"]
         show = "import json,sys; print(json.dumps(sys.argv[1:]))"
         done = project.inv("run", "--", "python3", "-c", show, *words)
 
         assert words == json.loads(done.out)
 
-    def test_job_output_is_untouched(self, project: Project) -> None:
-        """
-        stdout is the job's bytes and nothing else.
-        """
+    def test_stdout_has_only_the_jobs_output(self, project: Project) -> None:
+        """All messages of onebox are on stderr."""
         project.write("job.sh", r"printf 'a\000\377\033[1mb\r\nno newline'; echo e >&2")
         with subprocess.Popen(
             project.argv("run"),
@@ -114,10 +107,10 @@ class TestWholeChain:
             assert line.stdout is not None
             assert b"a\0\xff\x1b[1mb\r\nno newlinee\n" == line.stdout.read()
 
-    def test_receipt(self, project: Project) -> None:
-        """
-        The receipt stands beside the outputs and under .onebox.
-        """
+    def test_receipt_is_beside_the_outputs_and_below_onebox(
+        self, project: Project
+    ) -> None:
+        """Both files are equal."""
         project.inv("run")
         beside = json.loads(project.read("results/onebox-receipt.json"))
         (kept,) = project.root.glob(".onebox/jobs/*/receipt.json")
@@ -130,10 +123,10 @@ class TestWholeChain:
         )
         assert "working\n" == (kept.parent / "log").read_text()
 
-    def test_secrets_reach_only_the_job(self, project: Project) -> None:
-        """
-        A secret's value is in the job's environment and in no file of ours.
-        """
+    def test_secret_is_in_the_jobs_environment_and_in_no_file(
+        self, project: Project
+    ) -> None:
+        """No file of onebox contains the value."""
         project.write(
             "onebox.toml",
             '[run]\ncommand = "sh job.sh"\nsecrets = ["TOKEN"]\n',
@@ -152,10 +145,10 @@ class TestWholeChain:
         ]
         assert [] == found
 
-    def test_missing_secret(self, project: Project) -> None:
-        """
-        A secret that is not in the environment is named before a box is made.
-        """
+    def test_missing_secret_is_named_before_a_box_is_created(
+        self, project: Project
+    ) -> None:
+        """A secret must be in the environment."""
         project.write(
             "onebox.toml", '[run]\ncommand = "sh job.sh"\nsecrets = ["TOKEN"]\n'
         )
@@ -163,18 +156,20 @@ class TestWholeChain:
 
         assert 64 == done.code
         assert "TOKEN is not in the environment" in done.err
-        assert "provision" not in stages(done.err)
+        assert "provision" not in finished_stages(done.err)
 
 
 class TestOneBoxPerLine:
-    def test_each_stage_once(self, project: Project) -> None:
-        """
-        `inv provision push run --vm=large` is one box, and each stage once.
-        """
+    def test_line_with_several_stages_has_one_box_and_each_stage_once(
+        self, project: Project
+    ) -> None:
+        """`inv provision push run --vm=large` creates one box."""
         done = project.inv("provision", "push", "run", "--vm=large")
 
         assert 0 == done.code
-        assert ["image", "provision", "push", "run", "fetch"] == stages(done.err)
+        assert ["image", "provision", "push", "run", "fetch"] == finished_stages(
+            done.err
+        )
         assert "large" in done.err.splitlines()[0]
         # Asked for by name, so it stays.
         assert 1 == len(project.boxes())
@@ -189,22 +184,20 @@ class TestOneBoxPerLine:
             (["run", "--name="], "--name needs a value"),
         ],
     )
-    def test_contradictions_are_refused(
+    def test_contradicting_flags_are_refused_before_anything_runs(
         self, project: Project, words: list[str], message: str
     ) -> None:
-        """
-        A line that contradicts itself is refused before anything happens.
-        """
+        """The error names the contradiction."""
         done = project.inv(*words)
 
         assert 64 == done.code
         assert done.err.startswith(f"onebox: {message}")
         assert [] == project.boxes()
 
-    def test_live_box_is_not_contradicted(self, project: Project) -> None:
-        """
-        A flag that contradicts the live box is refused: no silent second one.
-        """
+    def test_flag_that_contradicts_the_existing_box_is_refused(
+        self, project: Project
+    ) -> None:
+        """No second box is created silently."""
         project.inv("provision", "--vm=small")
         done = project.inv("run", "--vm=large")
 
@@ -213,10 +206,8 @@ class TestOneBoxPerLine:
         assert "inv teardown" in done.err
         assert 1 == len(project.boxes())
 
-    def test_recorded_box_beats_the_file(self, project: Project) -> None:
-        """
-        After `inv provision --vm=large`, a plain `inv run` uses that box.
-        """
+    def test_existing_box_precedes_the_size_of_the_file(self, project: Project) -> None:
+        """After `inv provision --vm=large`, a plain `inv run` uses that box."""
         project.inv("provision", "--vm=large")
         before = project.boxes()
         done = project.inv("run")
@@ -225,10 +216,8 @@ class TestOneBoxPerLine:
         assert "up to date" in done.err
         assert before == project.boxes()
 
-    def test_several_names_side_by_side(self, project: Project) -> None:
-        """
-        `--name` makes a second box, and teardown takes only its own.
-        """
+    def test_name_gives_a_second_box(self, project: Project) -> None:
+        """`--name` creates another box, and teardown deletes only its own."""
         project.inv("provision")
         project.inv("provision", "--name=second")
         assert 2 == len(project.boxes())
@@ -242,10 +231,8 @@ class TestOneBoxPerLine:
 
 
 class TestComposing:
-    def test_namespaced(self, project: Project) -> None:
-        """
-        `Collection(train, box=onebox.ns)` gives the tasks a namespace.
-        """
+    def test_tasks_can_have_a_namespace(self, project: Project) -> None:
+        """`Collection(train, box=onebox.ns)` puts the tasks into a namespace."""
         project.write(
             "tasks.py",
             "import onebox\nfrom invoke import Collection, task\n"
@@ -256,10 +243,8 @@ class TestComposing:
 
         assert (0, "working\nmine\n") == (done.code, done.out)
 
-    def test_pre_of_a_plain_task(self, project: Project) -> None:
-        """
-        A plain `@task(pre=[push])` finds the box up and filled; it stays.
-        """
+    def test_plain_task_can_have_a_stage_as_pre(self, project: Project) -> None:
+        """`@task(pre=[push])` finds the box up with the files on it; the box stays."""
         project.write(
             "tasks.py",
             "from onebox import *\nfrom invoke import task\n"
@@ -270,9 +255,10 @@ class TestComposing:
         assert (0, project.read("job.sh")) == (done.code, done.out)
         assert 1 == len(project.boxes())
 
-    def test_a_stage_of_the_users_own(self, project: Project) -> None:
+    def test_user_can_write_a_stage(self, project: Project) -> None:
         """
-        `@stage(push)` takes the shared flags, brings up the chain, ends the box.
+        `@stage(push)` accepts the shared flags, runs the chain, and deletes the
+        box.
         """
         project.write(
             "tasks.py",
@@ -285,14 +271,12 @@ class TestComposing:
         done = project.inv("train", "--epochs=5", "--vm=large")
 
         assert (0, "5 epochs\nagain\n") == (done.code, done.out)
-        assert 1 == stages(done.err).count("provision")
+        assert 1 == finished_stages(done.err).count("provision")
         assert "large" in done.err.splitlines()[0]
         assert [] == project.boxes()
 
-    def test_from_python_in_a_loop(self, project: Project) -> None:
-        """
-        `run(c, vm=…, name=…)` in a loop is a whole chain each time.
-        """
+    def test_run_in_a_loop_is_a_whole_chain_each_time(self, project: Project) -> None:
+        """`run(c, vm=…, name=…)` creates and deletes a box each time."""
         project.write(
             "tasks.py",
             "from onebox import *\nfrom invoke import task\n"
@@ -303,13 +287,13 @@ class TestComposing:
         done = project.inv("grid")
 
         assert (0, "small\nlarge\n") == (done.code, done.out)
-        assert 2 == stages(done.err).count("teardown")
+        assert 2 == finished_stages(done.err).count("teardown")
         assert [] == project.boxes()
 
-    def test_failure_in_python(self, project: Project) -> None:
-        """
-        A failing job ends the user's task with the job's own code.
-        """
+    def test_failing_job_ends_the_users_task_with_its_code(
+        self, project: Project
+    ) -> None:
+        """The job's exit code is inv's."""
         project.write(
             "tasks.py",
             "from onebox import *\nfrom invoke import task\n"
@@ -319,10 +303,10 @@ class TestComposing:
 
         assert (9, "") == (done.code, done.out)
 
-    def test_from_a_subfolder(self, project: Project) -> None:
-        """
-        A line typed in a subfolder works on the project, not on the folder.
-        """
+    def test_line_typed_in_a_subfolder_works_on_the_project(
+        self, project: Project
+    ) -> None:
+        """The project is the folder with tasks.py."""
         (project.root / "deep" / "er").mkdir(parents=True)
         done = project.inv("run", cwd=project.root / "deep" / "er")
 
@@ -331,17 +315,15 @@ class TestComposing:
 
 
 class TestStepByStep:
-    def test_one_stage_at_a_time(self, project: Project) -> None:
-        """
-        Each stage alone, in turn, does its part; the second time it is up to date.
-        """
+    def test_stages_can_be_typed_one_at_a_time(self, project: Project) -> None:
+        """Each stage does its part; a second time it is up to date."""
         assert 0 == project.inv("provision").code
         assert 0 == project.inv("push").code
         again = project.inv("push")
         assert "up to date" in again.err.splitlines()[-2]
         only = project.inv("run", "--only")
         assert (0, "working\n") == (only.code, only.out)
-        assert ["run"] == stages(only.err)
+        assert ["run"] == finished_stages(only.err)
         assert "kept" in only.err.splitlines()[-1]
         assert not (project.root / "results").exists()
         held = project.inv("teardown")
@@ -357,30 +339,26 @@ class TestStepByStep:
         assert 0 == done.code
         assert "up to date" in done.err
 
-    def test_only_on_nothing(self, project: Project) -> None:
-        """
-        `--only` without a box says so, and makes none.
-        """
+    def test_only_without_a_box_is_refused(self, project: Project) -> None:
+        """`--only` creates no box."""
         done = project.inv("run", "--only")
 
         assert 64 == done.code
         assert "there is no box" in done.err
         assert [] == project.boxes()
 
-    def test_keep(self, project: Project) -> None:
-        """
-        `--keep` leaves the box up and says what it costs and when it ends.
-        """
+    def test_keep_leaves_the_box_and_names_its_cost_and_end(
+        self, project: Project
+    ) -> None:
+        """`--keep` prints price and deadline."""
         done = project.inv("run", "--keep")
 
         assert 0 == done.code
         assert "teardown" in done.err.splitlines()[-1]
         assert 1 == len(project.boxes())
 
-    def test_discard_needs_a_yes(self, project: Project) -> None:
-        """
-        Giving up outputs takes a typed id, or --yes.
-        """
+    def test_discarding_outputs_needs_a_typed_id_or_yes(self, project: Project) -> None:
+        """Without either, teardown is refused."""
         project.inv("provision")
         project.inv("push")
         project.inv("run", "--only")
@@ -391,10 +369,8 @@ class TestStepByStep:
         assert 0 == done.code
         assert [] == project.boxes()
 
-    def test_status_and_sweep(self, project: Project) -> None:
-        """
-        `status` and `sweep` show the box; an expired one is swept with --yes.
-        """
+    def test_status_and_sweep_list_the_box(self, project: Project) -> None:
+        """An expired box is deleted with --yes."""
         assert "no box is up" in project.inv("status").out
         project.inv("provision")
         (box,) = project.boxes()
@@ -404,19 +380,15 @@ class TestStepByStep:
         assert "nothing has expired" in shown.err
         assert [box] == project.boxes()
 
-    def test_doctor(self, project: Project) -> None:
-        """
-        `doctor` looks at everything a run needs, and passes here.
-        """
+    def test_doctor_checks_everything_a_run_needs(self, project: Project) -> None:
+        """All checks pass on this machine."""
         done = project.inv("doctor")
 
         assert 0 == done.code, done.out
         assert "a job cannot reach: your home folder" in done.out.lower()
 
-    def test_a_local_box_is_behind_the_users_proxies(self, project: Project) -> None:
-        """
-        Proxy variables of the user reach jobs and sessions of a local box; no others.
-        """
+    def test_local_box_gets_the_users_proxy_variables(self, project: Project) -> None:
+        """Jobs and sessions get them, and no other variables."""
         project.write(
             "job.sh", 'echo "<$https_proxy$NO_PROXY$STRAY>"; echo 1 > results/x\n'
         )
@@ -427,10 +399,10 @@ class TestStepByStep:
         assert 0 == done.code, done.err
         assert "<http://a:1b>" in done.out
 
-    def test_init(self, project: Project) -> None:
-        """
-        `init` writes a valid onebox.toml and never over one that is there.
-        """
+    def test_init_writes_a_valid_file_and_never_replaces_one(
+        self, project: Project
+    ) -> None:
+        """An existing onebox.toml stays."""
         refused = project.inv("init")
         assert 64 == refused.code
         (project.root / "onebox.toml").unlink()
@@ -442,10 +414,10 @@ class TestStepByStep:
 
 
 class TestPlan:
-    def test_changes_nothing(self, project: Project) -> None:
-        """
-        `inv plan` and `inv --dry run` say the same, and leave no trace.
-        """
+    def test_plan_and_dry_run_print_the_same_and_change_nothing(
+        self, project: Project
+    ) -> None:
+        """`inv plan` and `inv --dry run` leave no trace."""
         plan = project.inv("plan")
         dry = project.inv("--dry", "run")
 
@@ -455,19 +427,15 @@ class TestPlan:
         assert [] == project.boxes()
         assert not (project.root / ".onebox").exists()
 
-    def test_dry_line_with_several_stages(self, project: Project) -> None:
-        """
-        `--dry` holds for every stage of a line.
-        """
+    def test_dry_holds_for_every_stage_of_a_line(self, project: Project) -> None:
+        """No stage of the line changes anything."""
         done = project.inv("--dry", "provision", "push", "run", "teardown")
 
         assert 0 == done.code
         assert [] == project.boxes()
 
-    def test_says_why(self, project: Project) -> None:
-        """
-        The plan names the files that differ.
-        """
+    def test_plan_names_the_files_that_differ(self, project: Project) -> None:
+        """The reason for a push has file names."""
         project.inv("run", "--keep")
         project.write("new.py", "pass\n")
         done = project.inv("plan")
@@ -478,13 +446,14 @@ class TestPlan:
 class TestUpToDate:
     def test_unchanged_job_is_skipped(self, project: Project) -> None:
         """
-        With when = "changed", the same command, code and outputs are not run again.
+        With when = "changed", the same command, code and outputs do not run
+        again.
         """
         project.write("onebox.toml", TOML_CHANGED)
         first = project.inv("run")
         second = project.inv("run")
         assert (0, 0) == (first.code, second.code)
-        assert ["run"] == stages(second.err)
+        assert ["run"] == finished_stages(second.err)
         assert "" == second.out
 
         project.write("results/answer.txt", "changed by hand\n")
@@ -493,16 +462,14 @@ class TestUpToDate:
         assert "42\n" == project.read("results/answer.txt")
         assert "changed by hand\n" == project.read("results/answer.txt~")
 
-    def test_edited_while_it_runs(self, project: Project) -> None:
-        """
-        What is edited while the job runs has not been run: it is no longer up to date.
-        """
+    def test_edit_during_a_run_makes_the_job_outdated(self, project: Project) -> None:
+        """The edited file was not part of the run."""
         project.write("onebox.toml", TOML_CHANGED)
         project.write("job.sh", JOB + "while [ ! -e go ]; do sleep 0.1; done\n")
         line = project.start("run")
         project.until("working\n")
         project.write("job.sh", JOB.replace("42", "43"))
-        go_on(project)
+        let_job_continue(project)
         assert 0 == line.wait(60)
         assert "42\n" == project.read("results/answer.txt")
 
@@ -510,10 +477,8 @@ class TestUpToDate:
         assert "43\n" == project.read("results/answer.txt")
         assert "" == project.inv("run").out
 
-    def test_failed_job_runs_again(self, project: Project) -> None:
-        """
-        A job that failed is not up to date.
-        """
+    def test_failed_job_is_not_up_to_date(self, project: Project) -> None:
+        """It runs again."""
         project.write("onebox.toml", TOML_CHANGED)
         project.write("job.sh", "exit 1")
         assert 1 == project.inv("run").code
@@ -523,10 +488,8 @@ class TestUpToDate:
 class TestImage:
     RECIPE = '[image]\nsetup = "setup.sh"\n[run]\ncommand = "hello"\n'
 
-    def test_recipe_is_built_once(self, project: Project) -> None:
-        """
-        A recipe is run once; what it installed is there in every box after.
-        """
+    def test_recipe_is_built_once_and_is_in_every_box(self, project: Project) -> None:
+        """What the recipe installs is in every later box."""
         project.write("onebox.toml", self.RECIPE)
         project.write(
             "setup.sh",
@@ -544,10 +507,10 @@ class TestImage:
         project.write("setup.sh", project.read("setup.sh") + "\ntrue\n")
         assert "setup.sh changed" in project.inv("plan").out
 
-    def test_failing_recipe(self, project: Project) -> None:
-        """
-        A recipe that fails shows its last lines and leaves no builder.
-        """
+    def test_failing_recipe_shows_its_last_lines_and_leaves_no_builder(
+        self, project: Project
+    ) -> None:
+        """The builder is deleted."""
         project.write("onebox.toml", self.RECIPE)
         project.write("setup.sh", "echo getting there; echo no such thing >&2; exit 4")
         done = project.inv("run")
@@ -557,10 +520,8 @@ class TestImage:
         assert "setup.sh failed with exit 4" in done.err
         assert [] == project.boxes()
 
-    def test_by_hand(self, project: Project) -> None:
-        """
-        A box set up by hand is saved with --from-box, and used by its name.
-        """
+    def test_box_set_up_by_hand_can_be_saved_and_used(self, project: Project) -> None:
+        """`--from-box` saves it under a name that [image] use accepts."""
         project.inv("provision")
         project.inv("ssh", "--", "echo by hand > note")
         done = project.inv("image", "--from-box", "--as=geo")
@@ -575,9 +536,12 @@ class TestImage:
 
 
 class TestComingBack:
-    def test_detach_logs_fetch_teardown(self, project: Project) -> None:
+    def test_detached_job_can_be_followed_fetched_and_ended(
+        self, project: Project
+    ) -> None:
         """
-        `--detach` returns at once; `logs` gives every byte and the exit code.
+        `--detach` returns at once; `logs` prints every byte and exits with the
+        job's code.
         """
         project.write(
             "job.sh",
@@ -589,7 +553,7 @@ class TestComingBack:
         assert "inv logs" in begun.err
         assert 64 == project.inv("fetch").code
         assert 64 == project.inv("run").code
-        go_on(project)
+        let_job_continue(project)
         back = project.inv("logs")
         assert (5, "1\n2\n3\n4\n5\n6\n") == (back.code, back.out)
         assert back.out == project.inv("logs").out
@@ -598,10 +562,8 @@ class TestComingBack:
         assert "done\n" == project.read("results/x")
         assert [] == project.boxes()
 
-    def test_client_killed(self, project: Project) -> None:
-        """
-        A killed client does not harm the job; logs goes on where it was.
-        """
+    def test_job_survives_a_kill_of_the_client(self, project: Project) -> None:
+        """`logs` continues where the killed client was."""
         project.write(
             "job.sh",
             "i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); sleep 0.1; done",
@@ -619,10 +581,10 @@ class TestComingBack:
         assert 0 == again.code
         assert [] == project.boxes()
 
-    def test_cancel(self, project: Project) -> None:
-        """
-        `cancel` ends the job from another terminal; outputs still come home.
-        """
+    def test_cancel_ends_the_job_and_the_outputs_are_fetched(
+        self, project: Project
+    ) -> None:
+        """The cancel comes from another terminal."""
         project.write(
             "job.sh", "mkdir -p results; echo half > results/x; echo up; sleep 600"
         )
@@ -635,10 +597,10 @@ class TestComingBack:
         assert "half\n" == project.read("results/x")
         assert [] == project.boxes()
 
-    def test_busy(self, project: Project) -> None:
-        """
-        A second command that would change the box is told who is busy.
-        """
+    def test_second_command_is_refused_with_the_holder_of_the_lock(
+        self, project: Project
+    ) -> None:
+        """A command that would change the box names the one that is working on it."""
         project.write("job.sh", "echo up; sleep 600")
         line = project.start("run")
         project.until("up\n")
@@ -656,10 +618,10 @@ class TestSignals:
         ("number", "code"),
         [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
     )
-    def test_while_the_job_runs(self, project: Project, number: int, code: int) -> None:
-        """
-        The first signal detaches: the job goes on, and the way back is named.
-        """
+    def test_first_signal_during_the_job_detaches(
+        self, project: Project, number: int, code: int
+    ) -> None:
+        """The job continues, and the command to return to it is printed."""
         project.write(
             "job.sh", "echo up; while [ ! -e go ]; do sleep 0.1; done; rm go; echo end"
         )
@@ -670,15 +632,13 @@ class TestSignals:
         assert code == line.wait(20)
         assert "detached" in project.err
         assert "inv logs" in project.err
-        go_on(project)
+        let_job_continue(project)
         back = project.inv("logs")
         assert (0, "up\nend\n") == (back.code, back.out)
         assert 0 == project.inv("fetch", "teardown").code
 
-    def test_while_provisioning(self, project: Project) -> None:
-        """
-        Ctrl-C while a box comes up removes it.
-        """
+    def test_ctrl_c_during_provision_deletes_the_box(self, project: Project) -> None:
+        """No box is left."""
         project.write("onebox.toml", TOML_SLOW)
         line = project.start("run")
         while not project.boxes():
@@ -689,10 +649,10 @@ class TestSignals:
         assert [] == project.boxes()
         assert "no box is left" in project.err
 
-    def test_twice(self, project: Project) -> None:
-        """
-        The second Ctrl-C ends at once, with the box's id, price and end.
-        """
+    def test_second_ctrl_c_ends_at_once_and_names_the_box(
+        self, project: Project
+    ) -> None:
+        """The last words have the box's id, price and deadline."""
         project.write("onebox.toml", TOML_SLOW)
         project.inv("provision")
         (box,) = project.boxes()
@@ -710,10 +670,8 @@ class TestSignals:
 class TestRehearsals:
     REHEARSE = '[run]\ncommand = "sh job.sh"\n[local.rehearse]\n'
 
-    def test_preemption(self, project: Project) -> None:
-        """
-        A job that saves its work at the notice has it here; the exit code is 75.
-        """
+    def test_preempted_job_saves_its_work_at_the_notice(self, project: Project) -> None:
+        """The saved files are here, and the exit code is 75."""
         project.write(
             "job.sh",
             "trap 'mkdir -p results; echo saved > results/x; exit 0' TERM\n"
@@ -728,10 +686,10 @@ class TestRehearsals:
         assert "saved\n" == project.read("results/x")
         assert [] == project.boxes()
 
-    def test_power_cut(self, project: Project) -> None:
-        """
-        A box that dies with its job is lost, named, and its disk can be fetched.
-        """
+    def test_job_of_a_box_that_dies_is_lost_and_its_disk_can_be_fetched(
+        self, project: Project
+    ) -> None:
+        """The error names the box."""
         project.write(
             "job.sh", "mkdir -p results; echo half > results/x; echo up; sleep 600"
         )
@@ -745,10 +703,8 @@ class TestRehearsals:
         assert "half\n" == project.read("results/x")
         assert [] == project.boxes()
 
-    def test_full_disk(self, project: Project) -> None:
-        """
-        A box whose disk is full says so; what fitted comes back.
-        """
+    def test_full_disk_of_the_box_is_named(self, project: Project) -> None:
+        """The files that were written are fetched."""
         project.write("onebox.toml", self.REHEARSE + 'disk = "4 MB"\n')
         project.write(
             "job.sh",
@@ -762,10 +718,10 @@ class TestRehearsals:
 
 
 class TestMistakes:
-    def test_typo_in_the_file(self, project: Project) -> None:
-        """
-        A typo gives one line with file, line, key and the nearest name.
-        """
+    def test_typo_in_the_file_names_line_key_and_nearest_name(
+        self, project: Project
+    ) -> None:
+        """The error is one line."""
         project.write("onebox.toml", '[run]\ncomand = "sh job.sh"\n')
         done = project.inv("run")
 
@@ -774,10 +730,10 @@ class TestMistakes:
         assert "command?" in done.err
         assert "Traceback" not in done.err
 
-    def test_missing_data(self, project: Project) -> None:
-        """
-        Data that is not there is named before a box is made.
-        """
+    def test_missing_data_is_named_before_a_box_is_created(
+        self, project: Project
+    ) -> None:
+        """[push] data must exist."""
         project.write(
             "onebox.toml", '[push]\ndata = ["dta/"]\n[run]\ncommand = "true"\n'
         )
@@ -788,19 +744,17 @@ class TestMistakes:
         assert "Traceback" not in done.err
         assert [] == project.boxes()
 
-    def test_unknown_flag_value(self, project: Project) -> None:
-        """
-        A provider that there is not gives one line.
-        """
+    def test_unknown_provider_is_refused_in_one_line(self, project: Project) -> None:
+        """The error has the flag."""
         done = project.inv("run", "--provider=azure")
 
         assert 78 == done.code
         assert "Traceback" not in done.err
 
-    def test_cloud_without_account(self, project: Project) -> None:
-        """
-        A cloud that is not set up says what to set, after it has been named.
-        """
+    def test_cloud_without_credentials_names_what_to_set(
+        self, project: Project
+    ) -> None:
+        """The cloud is named first."""
         env = {"AWS_EC2_METADATA_DISABLED": "true"}
         done = project.inv("run", "--provider=aws", env=env)
 
@@ -810,18 +764,19 @@ class TestMistakes:
         assert "onebox: no AWS region is set" == error
         assert "[aws]" in hint
 
-    def test_image_without_a_name(self, project: Project) -> None:
-        """
-        Saving a box asks for a name before it looks for the box.
-        """
+    def test_saving_a_box_without_a_name_is_refused_first(
+        self, project: Project
+    ) -> None:
+        """The box is not looked up."""
         done = project.inv("image", "--from-box")
 
         assert 64 == done.code
         assert "--as=" in done.err
 
-    def test_reader_gone(self, project: Project) -> None:
+    def test_closed_stdout_does_not_stop_the_chain(self, project: Project) -> None:
         """
-        `inv run | head -1`: the job and the chain go on to their end, exit 141.
+        `inv run | head -1`: job and chain run to their end, and the exit code
+        is 141.
         """
         project.write("job.sh", "seq 200000; mkdir -p results; echo y > results/y")
         pipe = subprocess.run(
@@ -840,10 +795,8 @@ class TestMistakes:
 
 
 class TestState:
-    def test_emptied_state_finds_the_box(self, project: Project) -> None:
-        """
-        With the state directory gone, the box is found, used and torn down.
-        """
+    def test_box_is_found_without_the_state_directory(self, project: Project) -> None:
+        """The box is found by its tags, used and deleted."""
         project.inv("provision")
         (box,) = project.boxes()
         subprocess.run(["rm", "-r", str(project.home / "state")], check=True)
@@ -854,10 +807,10 @@ class TestState:
         assert 0 == project.inv("teardown").code
         assert [] == project.boxes()
 
-    def test_another_owner_is_untouched(self, project: Project) -> None:
-        """
-        Another owner's boxes in the same place are neither seen nor removed.
-        """
+    def test_boxes_of_another_owner_are_neither_listed_nor_deleted(
+        self, project: Project
+    ) -> None:
+        """They are at the same provider."""
         project.inv("provision", env={"ONEBOX_IDENTITY": str(project.home / "other")})
         (theirs,) = project.boxes()
         assert "no box is up" in project.inv("status").out
@@ -868,16 +821,14 @@ class TestState:
         assert [theirs] == project.boxes()
 
 
-def go_on(project: Project) -> None:
-    """Have the job on the only box go on from where it waits."""
+def let_job_continue(project: Project) -> None:
+    """Let the job on the only box continue from where it waits."""
     (box,) = project.boxes()
     (project.home / "local/boxes" / box / "disk/home/work/go").touch()
 
 
-def test_list_loads_nothing_heavy() -> None:
-    """
-    Importing onebox loads no SDK, no rich, no toml, and none of its own core.
-    """
+def test_import_of_onebox_loads_no_library_and_no_core_module() -> None:
+    """Importing onebox loads no SDK, no rich, no toml, and few modules of its own."""
     code = (
         "import sys, onebox; "
         "print([m for m in ('boto3', 'google.cloud', 'digitalocean', 'rich', 'toml', "

@@ -1,4 +1,4 @@
-"""Hints name the command that reaches the box, and leave all other words alone."""
+"""Hints name the command that reaches the box, and change no other words."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ TASKS = (
 
 
 class TestSpell:
-    def test_every_task(self) -> None:
-        """
-        It knows all of our tasks, and no others.
-        """
+    def test_hints_know_exactly_the_tasks(self) -> None:
+        """All tasks of onebox, and no others, are recognized."""
         assert set(OWN) == set(ns.tasks)
 
     @pytest.mark.parametrize(
@@ -49,17 +47,15 @@ class TestSpell:
             ("inv sweep --yes, inv doctor", "inv sweep --yes, inv doctor"),
         ],
     )
-    def test_name(self, printed: str, spelled: str) -> None:
-        """
-        The name stands at the end of each command that is about a box, once.
-        """
+    def test_name_is_added_once_to_each_command_about_a_box(
+        self, printed: str, spelled: str
+    ) -> None:
+        """It is at the end of the command."""
         assert spelled == Hints(name="b").spell(printed)
         assert spelled == Hints(name="c").spell(spelled)
 
-    def test_namespace(self) -> None:
-        """
-        Each task has its namespace, and each of them is put there once.
-        """
+    def test_namespace_is_added_once_to_each_task(self) -> None:
+        """Each task gets the namespace."""
         spelled = "inv box.fetch --rescue box.teardown --name=b, or inv box.sweep"
         hints = Hints(BOXED, "b")
 
@@ -76,24 +72,18 @@ class TestSpell:
             "3 files: inv, run",
         ],
     )
-    def test_others_words(self, printed: str) -> None:
-        """
-        What is quoted, a file or somebody's own task stays as it is.
-        """
+    def test_other_words_are_not_changed(self, printed: str) -> None:
+        """Quoted words, files and other tasks stay unchanged."""
         assert printed == Hints(BOXED, "b").spell(printed)
 
-    def test_plain(self) -> None:
-        """
-        The usual box under the usual names needs nothing more.
-        """
+    def test_default_name_without_a_namespace_adds_nothing(self) -> None:
+        """The default box needs no name."""
         assert "inv fetch teardown" == Hints().spell("inv fetch teardown")
 
 
 class TestLine:
-    def test_other_box(self, project: Project) -> None:
-        """
-        What a line about another box says to type is about that box, and works.
-        """
+    def test_hint_of_a_line_about_another_box_works(self, project: Project) -> None:
+        """The printed command has the name of that box."""
         begun = project.inv("run", "--name=b", "--detach")
 
         assert "follow it: inv logs --name=b     stop it: inv cancel --name=b" in (
@@ -107,10 +97,8 @@ class TestLine:
         assert 73 == everything.code
         assert "next: inv fetch teardown --name=b, or inv teardown " in everything.err
 
-    def test_said_in_the_file(self, project: Project) -> None:
-        """
-        A name that onebox.toml gives needs not be typed.
-        """
+    def test_name_of_the_file_is_not_added(self, project: Project) -> None:
+        """A name in onebox.toml need not be typed."""
         project.write("onebox.toml", 'name = "b"\n[run]\ncommand = "sh job.sh"\n')
 
         assert "follow it: inv logs   " in project.inv("run", "--detach").err
@@ -118,10 +106,8 @@ class TestLine:
         assert "next: inv provision --name=main, or" in other.err
 
     @pytest.mark.parametrize("line", ["box.run --detach", "train"])
-    def test_namespaced(self, project: Project, line: str) -> None:
-        """
-        Under a namespace the hints have it, also what a user's own task says.
-        """
+    def test_hints_of_a_namespace_have_it(self, project: Project, line: str) -> None:
+        """Hints of a user's own task have the namespace, too."""
         project.write("tasks.py", TASKS)
         project.write("job.sh", JOB + "exit 3\n")
         begun = project.inv(*line.split())
@@ -131,10 +117,10 @@ class TestLine:
         assert "inv box.fetch box.teardown" in begun.err
         assert "inv box.fetch box.teardown" in project.inv("box.logs").err
 
-    def test_namespaced_mistake(self, project: Project) -> None:
-        """
-        So has what is said before there is any session.
-        """
+    def test_hint_of_a_mistake_in_the_file_has_the_namespace(
+        self, project: Project
+    ) -> None:
+        """The namespace is known before the settings are loaded."""
         project.write("tasks.py", TASKS)
         project.write("onebox.toml", "")
         done = project.inv("box.run")

@@ -19,7 +19,7 @@ QUERIES = ["q01", "q03", "q05", "q06", "q09", "q10", "q12", "q18"]
 
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter that setup.sh makes in an empty home, as on a builder box."""
+    """The interpreter that setup.sh installs in an empty home, as on a builder box."""
     home = tmp_path_factory.mktemp("home")
     work = home / "work"
     beside = work / "examples" / "tpch"
@@ -38,8 +38,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project directory in which the whole pipeline has run once."""
+def finished_project(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the whole pipeline has run once."""
     project = tmp_path_factory.mktemp("project")
     done = run(python, project, "main.py")
     assert done.returncode == 0, done.stderr
@@ -47,9 +47,9 @@ def finished(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished project that a test may spoil."""
-    return Path(shutil.copytree(finished, tmp_path / "project"))
+def project(finished_project: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project that a test may change."""
+    return Path(shutil.copytree(finished_project, tmp_path / "project"))
 
 
 def run(
@@ -66,11 +66,11 @@ def run(
 
 
 class TestPipeline:
-    def test_every_query_leaves_its_rows_and_its_answer(self, finished: Path) -> None:
-        """
-        Each query has a CSV file whose rows are as many as its answer says.
-        """
-        results = finished / "results"
+    def test_every_query_leaves_its_rows_and_its_answer(
+        self, finished_project: Path
+    ) -> None:
+        """Each query has a CSV file with as many rows as its answer says."""
+        results = finished_project / "results"
         assert sorted(path.stem for path in results.glob("q*.csv")) == QUERIES
         for name in QUERIES:
             with (results / f"{name}.csv").open(newline="") as file:
@@ -80,36 +80,37 @@ class TestPipeline:
             assert answer["rows"] == len(rows)
             assert answer["scale"] == 0.01
 
-    def test_the_report_names_every_query(self, finished: Path) -> None:
+    def test_the_report_names_every_query(self, finished_project: Path) -> None:
         """
         The report has a line for each query and shows the known Q6.
         """
-        text = (finished / "results" / "report.md").read_text()
+        text = (finished_project / "results" / "report.md").read_text()
         assert all(f"[{name}]({name}.csv)" in text for name in QUERIES)
         assert "Q6 is 1,193,053.2253, as it must be" in text
 
-    def test_the_picture_is_well_formed(self, finished: Path) -> None:
+    def test_the_picture_is_well_formed(self, finished_project: Path) -> None:
         """
         The picture is XML and has a cell for each nation and year of Q9.
         """
-        picture = ElementTree.parse(finished / "results" / "report.svg").getroot()
+        picture = ElementTree.parse(
+            finished_project / "results" / "report.svg"
+        ).getroot()
         titles = picture.findall(".//{http://www.w3.org/2000/svg}title")
-        with (finished / "results" / "q09.csv").open(newline="") as file:
+        with (finished_project / "results" / "q09.csv").open(newline="") as file:
             assert len(titles) == len(list(csv.DictReader(file)))
 
-    def test_nothing_is_written_elsewhere(self, finished: Path) -> None:
-        """
-        The job writes to results/ and .cache/, and leaves no half-made data.
-        """
-        assert {path.name for path in finished.iterdir()} == {"results", ".cache"}
-        assert [path.name for path in (finished / ".cache").iterdir()] == [
+    def test_job_writes_only_to_results_and_cache(self, finished_project: Path) -> None:
+        """No unfinished data are left."""
+        assert {path.name for path in finished_project.iterdir()} == {
+            "results",
+            ".cache",
+        }
+        assert [path.name for path in (finished_project / ".cache").iterdir()] == [
             "tpch-sf0.01"
         ]
 
-    def test_data_that_are_there_are_kept(self, python: Path, project: Path) -> None:
-        """
-        A second run does not make the data again.
-        """
+    def test_second_run_keeps_the_data(self, python: Path, project: Path) -> None:
+        """Existing data are not generated again."""
         data = project / ".cache" / "tpch-sf0.01" / "lineitem.parquet"
         before = data.stat()
         assert run(python, project, "main.py").returncode == 0
@@ -127,12 +128,10 @@ class TestPipeline:
 
 
 class TestFailures:
-    def test_data_with_a_month_missing_fail_the_job(
+    def test_job_fails_if_a_month_of_data_is_missing(
         self, python: Path, project: Path
     ) -> None:
-        """
-        Data that give a wrong Q6 end the job with 1 and a sentence with both numbers.
-        """
+        """A wrong Q6 ends the job with 1, and both numbers are named."""
         data = project / ".cache" / "tpch-sf0.01" / "lineitem.parquet"
         spoil = (
             "import duckdb; line = duckdb.read_parquet('lineitem.parquet');"
@@ -146,47 +145,39 @@ class TestFailures:
         assert "wrong results: Q6 is" in done.stderr
         assert "must be 1,193,053.2253" in done.stderr
 
-    def test_a_doctored_result_fails_the_report(
+    def test_report_fails_for_a_changed_result_file(
         self, python: Path, project: Path
     ) -> None:
-        """
-        The report trusts the file it would hand over, not the memory of a query.
-        """
+        """The report checks the file that is delivered."""
         (project / "results" / "q06.csv").write_text("revenue\n1193053.2254\n")
         done = run(python, project, "report.py")
         assert done.returncode == 1
         assert "Q6 is 1,193,053.2254 but must be 1,193,053.2253" in done.stderr
 
-    def test_answers_of_two_scales_are_refused(
+    def test_report_refuses_answers_of_another_scale(
         self, python: Path, project: Path
     ) -> None:
-        """
-        Answers left by a run at another scale are not reported as if of this one.
-        """
+        """Answers of an earlier run at another scale are not reported."""
         path = project / "results" / "q01.json"
         path.write_text(path.read_text().replace('"scale": 0.01', '"scale": 1.0'))
         done = run(python, project, "report.py")
         assert done.returncode == 1
         assert "not of one scale" in done.stderr
 
-    def test_a_query_without_data_says_what_to_run(
+    def test_query_without_data_names_the_script_that_generates_them(
         self, python: Path, tmp_path: Path
     ) -> None:
-        """
-        A query that finds no data names the script that makes them.
-        """
+        """The exit code is not 0."""
         done = run(python, tmp_path, "q01.py")
         assert done.returncode == 1
         assert done.stderr == (
             "q01: no data in .cache/tpch-sf0.01: run make_data.py --scale 0.01 first\n"
         )
 
-    def test_a_failing_script_ends_the_job_with_its_code(
+    def test_first_failing_script_ends_the_job_with_its_code(
         self, python: Path, tmp_path: Path
     ) -> None:
-        """
-        The first script that fails ends the job, and nothing after it runs.
-        """
+        """No later script runs."""
         (tmp_path / ".cache" / "tpch-sf0.01").mkdir(parents=True)
         done = run(python, tmp_path, "main.py")
         assert done.returncode == 1
@@ -194,12 +185,10 @@ class TestFailures:
         assert not (tmp_path / "results").exists()
 
     @pytest.mark.parametrize("scale", ["0", "-1", "nan", "inf", "big"])
-    def test_an_impossible_scale_is_refused(
+    def test_impossible_scale_is_refused(
         self, python: Path, tmp_path: Path, scale: str
     ) -> None:
-        """
-        A scale that is no positive number is a usage error before any work.
-        """
+        """A scale must be a positive number."""
         done = run(python, tmp_path, "main.py", scale=scale)
         assert done.returncode == 2
         assert "--scale" in done.stderr

@@ -1,4 +1,4 @@
-"""Faults that come from outside, met by real `inv` lines: each is named, none loses."""
+"""Faults from outside, met by real `inv` lines: each is named, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ REHEARSE = TOML + "[local.rehearse]\n"
 
 
 class TestState:
-    def test_damaged(self, project: Project) -> None:
-        """
-        A torn state file is kept aside and said so; the box is found by its tags.
-        """
+    def test_damaged_state_file_is_moved_aside_and_the_box_is_found(
+        self, project: Project
+    ) -> None:
+        """The box is found by its tags."""
         project.inv("provision")
         (state,) = project.home.glob("state/projects/*/main/state.json")
         whole = state.read_bytes()
@@ -36,10 +36,10 @@ class TestState:
         assert "42\n" == project.read("results/answer.txt")
         assert [] == project.boxes()
 
-    def test_project_removed(self, project: Project, tmp_path: Path) -> None:
-        """
-        A box whose project directory is gone is seen and removed from elsewhere.
-        """
+    def test_box_of_a_removed_project_is_listed_and_deleted_elsewhere(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        """Another folder's sweep lists it."""
         project.inv("provision")
         (box,) = project.boxes()
         shutil.rmtree(project.root)
@@ -48,10 +48,10 @@ class TestState:
 
         assert box in project.inv("sweep").out
 
-    def test_killed_before_creation(self, project: Project) -> None:
-        """
-        A command killed before it had made anything is named; nothing is to be done.
-        """
+    def test_command_killed_before_the_creation_needs_no_action(
+        self, project: Project
+    ) -> None:
+        """The next command names it."""
         project.inv("teardown")
         (state,) = project.home.glob("state/projects/*/main")
         book = BoxStore(state)
@@ -63,10 +63,10 @@ class TestState:
         assert "interrupted before there was a box: nothing to clean up" in done.err
         assert [] == book.open_intents()
 
-    def test_left_by_kills(self, project: Project) -> None:
-        """
-        Drafts and scratch directories of killed commands are cleared by a later one.
-        """
+    def test_drafts_of_killed_commands_are_removed_later(
+        self, project: Project
+    ) -> None:
+        """Scratch directories are removed as well."""
         project.inv("provision")
         (ssh,) = project.home.glob("state/projects/*/main/ssh")
         config = project.home / "config"
@@ -98,18 +98,18 @@ class TestState:
         assert [young] == list(config.glob(".*"))
 
 
-class TestLine:
-    def test_another_machine_answers(self, project: Project) -> None:
-        """
-        Under a reused address nothing is sent and nothing done: exit 76, box kept.
-        """
+class TestConnection:
+    def test_other_machine_at_the_address_exits_with_76_and_keeps_the_box(
+        self, project: Project
+    ) -> None:
+        """Nothing is sent to a machine with another host key."""
         project.write("onebox.toml", REHEARSE + "host_key_after = 9\n")
         project.write("job.sh", "echo up; sleep 600")
         line = project.start("run", "--keep")
         project.until("up\n")
         (box,) = project.boxes()
         time.sleep(9)
-        _cut(box)
+        kill_ssh(box)
 
         assert 76 == line.wait(60)
         project.write("new.txt", "not for strangers")
@@ -124,10 +124,8 @@ class TestLine:
         assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
         assert [] == project.boxes()
 
-    def test_asleep(self, project: Project) -> None:
-        """
-        A laptop that sleeps through the end of its connection wakes to every byte.
-        """
+    def test_log_is_complete_after_the_laptop_slept(self, project: Project) -> None:
+        """A connection that ended during sleep is replaced."""
         project.write("onebox.toml", REHEARSE + "drop_after = 4\n")
         project.write(
             "job.sh",
@@ -137,7 +135,7 @@ class TestLine:
         line = project.start("run")
         project.until("\n5\n")
         (box,) = project.boxes()
-        mine = [line.pid, *_ssh(box)]
+        mine = [line.pid, *ssh_processes(box)]
         for pid in mine:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(5)
@@ -151,11 +149,11 @@ class TestLine:
         assert [] == project.boxes()
 
     @pytest.mark.parametrize("hours", [-25, 49])
-    def test_wrong_clock(self, project: Project, tmp_path: Path, hours: int) -> None:
-        """
-        A box lives as long as it is to, however wrong the clock is here; that is said.
-        """
-        wrong = {"PYTHONPATH": str(wrong_clock(tmp_path, hours))}
+    def test_wrong_local_clock_does_not_change_the_boxs_lifetime(
+        self, project: Project, tmp_path: Path, hours: int
+    ) -> None:
+        """A message says that the clock is wrong."""
+        wrong = {"PYTHONPATH": str(wrong_clock_variables(tmp_path, hours))}
         done = project.inv("run", "--keep", env=wrong)
 
         assert 0 == done.code, done.err
@@ -169,13 +167,11 @@ class TestLine:
         assert abs(values["deadline"] - values["created"] - 8 * 3600) < 600
         assert "clock is" not in project.inv("provision").err
 
-    def test_sweep_by_a_clock_that_is_ahead(
+    def test_sweep_with_a_fast_local_clock_keeps_a_live_box(
         self, project: Project, tmp_path: Path
     ) -> None:
-        """
-        A live box is not removed for an age that only the clock here gives it.
-        """
-        wrong = {"PYTHONPATH": str(wrong_clock(tmp_path, 49))}
+        """The age of a box is not measured by the local clock alone."""
+        wrong = {"PYTHONPATH": str(wrong_clock_variables(tmp_path, 49))}
         project.inv("provision")
         (box,) = project.boxes()
         done = project.inv("sweep", "--yes", env=wrong)
@@ -184,10 +180,10 @@ class TestLine:
         assert [box] == project.boxes()
         assert "running" in project.inv("status").out
 
-    def test_key_refused_for_good(self, project: Project, tmp_path: Path) -> None:
-        """
-        A follower that is not let in any more says so and ends; it does not wait on.
-        """
+    def test_follow_ends_if_the_box_refuses_our_key(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        """It does not wait forever."""
         project.write("job.sh", "echo up; sleep 600")
         line = project.start("run")
         project.until("up\n")
@@ -195,7 +191,7 @@ class TestLine:
         ours = project.home / "config" / "identity"
         kept = ours.read_bytes()
         ours.write_bytes(identity(tmp_path / "another").read_bytes())
-        _cut(box)
+        kill_ssh(box)
 
         assert 74 == line.wait(60)
         assert f"{box} no longer accepts our key" in project.err
@@ -205,8 +201,8 @@ class TestLine:
         assert 0 == project.inv("cancel").code
 
 
-def wrong_clock(folder: Path, hours: int) -> Path:
-    """Return what gives an `inv` line, and nothing else, a clock that is wrong."""
+def wrong_clock_variables(folder: Path, hours: int) -> Path:
+    """Return variables that give an `inv` line, and nothing else, a wrong clock."""
     (folder / "sitecustomize.py").write_text(
         f"import time\nreal = time.time\ntime.time = lambda: real() + {hours * 3600}\n"
     )
@@ -214,10 +210,10 @@ def wrong_clock(folder: Path, hours: int) -> Path:
 
 
 class TestOutputs:
-    def test_no_room_here(self, project: Project) -> None:
-        """
-        Outputs that do not fit are refused in advance; the box stays, at its price.
-        """
+    def test_outputs_that_do_not_fit_are_refused_before_the_transfer(
+        self, project: Project
+    ) -> None:
+        """The box is kept, and its price is named."""
         project.write("job.sh", "mkdir -p results; truncate -s 9T results/huge")
         done = project.inv("run")
 
@@ -228,10 +224,10 @@ class TestOutputs:
         assert [] == list((project.root / "results").glob("*"))
         assert 1 == len(project.boxes())
 
-    def test_teardown_without_fetch(self, project: Project) -> None:
-        """
-        Teardown is refused with the files and sizes that would be lost.
-        """
+    def test_teardown_is_refused_with_the_files_that_would_be_lost(
+        self, project: Project
+    ) -> None:
+        """Files and sizes are listed."""
         project.write(
             "job.sh",
             "mkdir -p results; head -c 3000000 /dev/zero > results/big; "
@@ -249,10 +245,10 @@ class TestOutputs:
 
 
 class TestBox:
-    def test_reboot(self, project: Project) -> None:
-        """
-        A box that reboots ends its job, on record, and keeps its own deadline.
-        """
+    def test_reboot_of_the_box_ends_its_job_and_keeps_its_deadline(
+        self, project: Project
+    ) -> None:
+        """The end is in the record."""
         project.write(
             "job.sh", "mkdir -p results; echo x > results/x; echo up; sleep 600"
         )
@@ -274,10 +270,8 @@ class TestBox:
         assert before["deadline"] == after["deadline"]
         assert "x\n" == project.read("results/x")
 
-    def test_crash_and_boot(self, project: Project) -> None:
-        """
-        A job that a crash of its box has ended is lost: the box has rebooted since.
-        """
+    def test_job_of_a_crashed_and_rebooted_box_is_lost(self, project: Project) -> None:
+        """The box has booted again since the job started."""
         project.write(
             "job.sh", "mkdir -p results; echo x > results/x; echo up; sleep 600"
         )
@@ -297,10 +291,10 @@ class TestBox:
 
 
 class TestSupervisor:
-    def test_killed_alone(self, project: Project) -> None:
-        """
-        A job that outlives its supervisor still runs: nothing is taken from under it.
-        """
+    def test_job_without_its_supervisor_still_counts_as_running(
+        self, project: Project
+    ) -> None:
+        """Its box is not deleted."""
         project.write("job.sh", "mkdir -p results; echo half > results/x; sleep 600")
         project.inv("run", "--detach")
         (box,) = project.boxes()
@@ -319,10 +313,10 @@ class TestSupervisor:
 
 
 class TestCtrlC:
-    def test_nobody_answers(self, project: Project) -> None:
-        """
-        Where nobody says which boxes there are, Ctrl-C does not say that none is left.
-        """
+    def test_ctrl_c_with_unknown_boxes_does_not_claim_that_none_is_left(
+        self, project: Project
+    ) -> None:
+        """If the boxes are unknown, the message says so."""
         project.write("job.sh", "echo up; sleep 600")
         line = project.start("run")
         project.until("up\n")
@@ -336,10 +330,10 @@ class TestCtrlC:
         assert f"({box}) is left" in project.err
         assert "next: inv status" in project.err
 
-    def test_while_it_hangs_up(self, project: Project, tmp_path: Path) -> None:
-        """
-        TERM in a line's last moments, with the connection still to close, ends it.
-        """
+    def test_sigterm_while_the_connection_closes_ends_the_line(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        """A signal in the last moments of a line ends it."""
         (tmp_path / "sitecustomize.py").write_text(
             "import signal\n"
             "from onebox.context import BoxContext\n"
@@ -355,15 +349,15 @@ class TestCtrlC:
         assert 128 + signal.SIGTERM == done.code, done.err
         assert 0 == project.inv("teardown").code
 
-    def test_in_a_push(self, project: Project, tmp_path: Path) -> None:
-        """
-        Ctrl-C in a push stops it and leaves the box; the same command goes on.
-        """
+    def test_ctrl_c_in_a_push_keeps_the_box_and_the_same_command_continues(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        """The push stops."""
         data = os.urandom(1 << 20) * 150
         project.write("big.bin", data)
         project.inv("provision")
         (box,) = project.boxes()
-        done = project.inv("push", env=_interrupted(tmp_path, *IN_THE_MIDDLE))
+        done = project.inv("push", env=interrupt_at(tmp_path, *IN_THE_MIDDLE))
 
         assert 130 == done.code
         assert "stopped during push" in done.err
@@ -373,33 +367,33 @@ class TestCtrlC:
         assert 0 == project.inv("push").code
         assert data == (work / "big.bin").read_bytes()
 
-    def test_in_a_fetch(self, project: Project, tmp_path: Path) -> None:
-        """
-        Ctrl-C in a fetch puts nothing in place, keeps what has come, leaves the box.
-        """
+    def test_ctrl_c_in_a_fetch_places_nothing_and_keeps_received_files(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        """The box stays."""
         project.write("job.sh", "head -c 150M /dev/urandom > results/big")
         project.inv("push")
         project.inv("run", "--only")
         (box,) = project.boxes()
         incoming = project.root / ".onebox/fetched/main/incoming"
-        done = project.inv("fetch", env=_interrupted(tmp_path, *IN_THE_MIDDLE))
+        done = project.inv("fetch", env=interrupt_at(tmp_path, *IN_THE_MIDDLE))
 
         assert 130 == done.code
         assert "stopped during fetch" in done.err
         assert not (project.root / "results" / "big").exists()
-        assert _weight(incoming) > 1 << 20
+        assert total_size(incoming) > 1 << 20
         assert 73 == project.inv("teardown").code
         assert 0 == project.inv("fetch").code
         made = project.home / "local/boxes" / box / "disk/home/work/results/big"
         assert (project.root / "results" / "big").read_bytes() == made.read_bytes()
 
-    def test_in_a_teardown(self, project: Project, tmp_path: Path) -> None:
-        """
-        Ctrl-C while a box is removed waits for that one call, then stops.
-        """
+    def test_ctrl_c_in_a_teardown_waits_for_the_delete_call(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        """Then the line stops."""
         project.inv("provision")
         removing = ("onebox.boxes.delete", "wait_until_gone", "True")
-        down = project.inv("teardown", env=_interrupted(tmp_path, *removing))
+        down = project.inv("teardown", env=interrupt_at(tmp_path, *removing))
 
         assert 130 == down.code
         assert [] == project.boxes()
@@ -409,10 +403,10 @@ class TestCtrlC:
 
 
 class TestLinks:
-    def test_out_of_the_project(self, project: Project) -> None:
-        """
-        A link that leads out is warned of on push, once, and held back on fetch.
-        """
+    def test_link_out_of_the_project_is_warned_of_and_not_fetched(
+        self, project: Project
+    ) -> None:
+        """The push warns once, and the fetch refuses it."""
         (project.root / "far").symlink_to("/etc/hostname")
         project.write("job.sh", "mkdir -p results; ln -s /etc/passwd results/sly")
         done = project.inv("run")
@@ -429,12 +423,10 @@ class TestLinks:
 
 class TestLog:
     @pytest.mark.parametrize("line", [("fetch",), ("teardown",), ("run",)])
-    def test_of_a_job_that_nobody_watched(
+    def test_log_of_a_detached_job_is_fetched_before_its_box_is_deleted(
         self, project: Project, line: tuple[str, ...]
     ) -> None:
-        """
-        What a job has printed unwatched comes here before its box, or disk, goes.
-        """
+        """It is also fetched from a disk."""
         project.write(
             "onebox.toml", '[run]\ncommand = "sh job.sh"\n[fetch]\noutputs = []\n'
         )
@@ -447,10 +439,10 @@ class TestLog:
         logs = sorted(project.root.glob(".onebox/jobs/*/log"))
         assert "first\nlast\n" == logs[0].read_text()
 
-    def test_longer_than_its_limit(self, project: Project) -> None:
-        """
-        Of a log beyond max_log both ends come; where the middle was stands one line.
-        """
+    def test_log_beyond_max_log_has_both_ends_and_one_line_for_the_gap(
+        self, project: Project
+    ) -> None:
+        """The line is where the middle was."""
         project.write("onebox.toml", TOML + '[limits]\nmax_log = "1 MB"\n')
         project.write(
             "job.sh", "seq 1000000; while [ ! -e go ]; do sleep 0.1; done; echo end"
@@ -482,8 +474,10 @@ class TestLog:
 IN_THE_MIDDLE = ("onebox.transfer.progress", "Meter.moved", "here[0]._moved > 16 << 20")
 
 
-def _interrupted(folder: Path, module: str, name: str, when: str) -> dict[str, str]:
-    """Have Ctrl-C pressed as soon as a function is called *when* something is true."""
+def interrupt_at(folder: Path, module: str, name: str, when: str) -> dict[str, str]:
+    """
+    Return variables that press Ctrl-C when a function is called and *when* is true.
+    """
     (folder / "sitecustomize.py").write_text(
         "import signal\n"
         f"import {module} as there\n"
@@ -498,8 +492,8 @@ def _interrupted(folder: Path, module: str, name: str, when: str) -> dict[str, s
     return {"PYTHONPATH": str(folder)}
 
 
-def _weight(folder: Path) -> int:
-    """Return how many bytes the files in a folder have."""
+def total_size(folder: Path) -> int:
+    """Return the number of bytes in the files of a folder."""
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):
@@ -507,15 +501,15 @@ def _weight(folder: Path) -> int:
     return total
 
 
-def _cut(box: str) -> None:
-    """Kill the client's ssh processes that lead to a box."""
-    for pid in _ssh(box):
+def kill_ssh(box: str) -> None:
+    """Kill the client's ssh processes for a box."""
+    for pid in ssh_processes(box):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def _ssh(box: str) -> list[int]:
-    """Return the client's ssh processes that lead to a box."""
+def ssh_processes(box: str) -> list[int]:
+    """Return the client's ssh processes for a box."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A box whose agent was replaced by a program of the job's harms nobody."""
+"""A box whose agent was replaced by a hostile program does no harm."""
 
 from __future__ import annotations
 
@@ -52,80 +52,86 @@ Frames = Sequence[tuple[str, str, int]]
 Case = tuple[str, Mapping[str, Frames]]
 
 
-def answer(value: object) -> Frames:
+def answer_frames(value: object) -> Frames:
     """Return the frames of one answer."""
     text = value if isinstance(value, str) else json.dumps(value)
     return [("A", text, 1)]
 
 
-def status(**changes: Any) -> Mapping[str, Frames]:
-    """Return what answers a question for the job, in all ways that ask it."""
+def status_answer(**changes: Any) -> Mapping[str, Frames]:
+    """Return an answer to every kind of request for the job's status."""
     data = {**STATUS, **changes}
-    return {"job": answer(data), "follow": [("D", "ok", 1), *answer(data)]}
+    return {
+        "job": answer_frames(data),
+        "follow": [("D", "ok", 1), *answer_frames(data)],
+    }
 
 
-def record(**changes: Any) -> Mapping[str, Frames]:
+def record_answer(**changes: Any) -> Mapping[str, Frames]:
     """Return the same with another exit record."""
-    return status(record={**RECORD, **changes})
+    return status_answer(record={**RECORD, **changes})
 
 
 def cases(victim: Path) -> Iterator[Case]:
-    """Return commands, and what the box answers to them."""
+    """Return commands, and the answers of the box to them."""
     deep = "[" * 100_000 + "]" * 100_000
     for job in (str(victim), f"../../../{victim.name}", "..", ESCAPES, 7, None):
         for command in ("fetch", "teardown"):
-            yield command, status(job=job)
+            yield command, status_answer(job=job)
             # Also where status and exit record agree on it.
-            yield command, status(job=job, record={**RECORD, "job": job})
-    yield "logs", status(job=str(victim))
-    yield "logs", status(job=str(victim), record={**RECORD, "job": str(victim)})
+            yield command, status_answer(job=job, record={**RECORD, "job": job})
+    yield "logs", status_answer(job=str(victim))
+    yield "logs", status_answer(job=str(victim), record={**RECORD, "job": str(victim)})
     for command in ("fetch", "logs", "teardown"):
-        yield command, {"job": answer({}), "follow": answer({})}
-        yield command, {"job": answer(f'{{"job":{deep}}}')}
+        yield command, {"job": answer_frames({}), "follow": answer_frames({})}
+        yield command, {"job": answer_frames(f'{{"job":{deep}}}')}
         yield command, {"job": [("E", f'{{"kind":"x","message":{deep}}}', 1)]}
     data = {"kind": ESCAPES, "message": ESCAPES}
     yield "fetch", {"job": [("E", json.dumps(data), 1)]}
     yield "fetch", {"job": [("S", "{}", ENDLESS)]}
     yield "fetch", {"job": [("P", "", ENDLESS)]}
-    yield "fetch", {"job": answer("x" * (1 << 25))}
-    yield "fetch", status(state=ESCAPES)
-    yield "fetch", status(log_bytes="2")
-    yield "fetch", status(log_bytes=10**400)
-    yield "fetch", status(record={})
-    yield "logs", record(code=256)
-    yield "logs", record(code="0")
-    yield "logs", record(cause=ESCAPES)
-    yield "logs", record(ended=-(10**400))
-    yield "logs", record(survivors=[ESCAPES], memory_largest=ESCAPES, cause="oom")
-    yield "logs", status(state="lost", record=None, why=ESCAPES)
-    yield "logs", {**status(), "follow": [("G", '{"gone": 1e400}', 1)]}
-    yield "logs", {**status(), "follow": [("G", '{"gone": 1}', ENDLESS)]}
-    yield "logs", {**status(), "follow": [("S", '{"cpu": "\\u001b]0;x"}', 1)]}
+    yield "fetch", {"job": answer_frames("x" * (1 << 25))}
+    yield "fetch", status_answer(state=ESCAPES)
+    yield "fetch", status_answer(log_bytes="2")
+    yield "fetch", status_answer(log_bytes=10**400)
+    yield "fetch", status_answer(record={})
+    yield "logs", record_answer(code=256)
+    yield "logs", record_answer(code="0")
+    yield "logs", record_answer(cause=ESCAPES)
+    yield "logs", record_answer(ended=-(10**400))
+    yield (
+        "logs",
+        record_answer(survivors=[ESCAPES], memory_largest=ESCAPES, cause="oom"),
+    )
+    yield "logs", status_answer(state="lost", record=None, why=ESCAPES)
+    yield "logs", {**status_answer(), "follow": [("G", '{"gone": 1e400}', 1)]}
+    yield "logs", {**status_answer(), "follow": [("G", '{"gone": 1}', ENDLESS)]}
+    yield "logs", {**status_answer(), "follow": [("S", '{"cpu": "\\u001b]0;x"}', 1)]}
     for scan in (
-        answer({}),
-        [("D", "no rows", 1), ("Z", "", 1), *answer({})],
+        answer_frames({}),
+        [("D", "no rows", 1), ("Z", "", 1), *answer_frames({})],
         [("D", "", ENDLESS)],
         [("S", "{}", ENDLESS)],
         [("D", deep, 1)],
         [("Z", "", 1), ("D", ESCAPES, 1)],
     ):
-        yield "fetch", {**status(), "scan": scan}
+        yield "fetch", {**status_answer(), "scan": scan}
     for push in (
-        answer({"equal": "yes"}),
-        answer({"equal": True, "digest": 5, "deleted": "all"}),
+        answer_frames({"equal": "yes"}),
+        answer_frames({"equal": True, "digest": 5, "deleted": "all"}),
         [("S", '{"parts": [-1]}', 1)],
         [("S", '{"parts": 10}', 1)],
         [("D", ESCAPES, 1)],
         [("Z", "", 1)],
     ):
-        yield "push", {**status(), "push": push}
-    yield "fetch", {"hello": answer({**HELLO, "now": []})}
-    yield "fetch", {"hello": answer({**HELLO, "agent": ESCAPES})}
+        yield "push", {**status_answer(), "push": push}
+    yield "fetch", {"hello": answer_frames({**HELLO, "now": []})}
+    yield "fetch", {"hello": answer_frames({**HELLO, "agent": ESCAPES})}
     yield "fetch", {"hello": [("S", "{}", ENDLESS)]}
 
 
-def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return mode and time of everything below a folder but `.onebox`."""
+def modes_and_times(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return mode and time of everything below a folder except `.onebox`."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if ".onebox" not in path.parts and "__pycache__" not in path.parts:
@@ -138,7 +144,8 @@ def test_hostile_answers_are_named_errors_and_write_nothing(
     project: Project, tmp_path: Path
 ) -> None:
     """
-    No answer is a traceback, reaches a terminal, or a file outside of `.onebox`.
+    No answer causes a traceback, reaches a terminal, or writes a file outside
+    `.onebox`.
     """
     assert 0 == project.inv("run", "--keep").code
     (box,) = project.boxes()
@@ -147,10 +154,15 @@ def test_hostile_answers_are_named_errors_and_write_nothing(
     victim.mkdir()
     (victim / "log").write_bytes(b"mine")
     (agent / "agent.pyz").write_text(AGENT)
-    before = tree(tmp_path)
+    before = modes_and_times(tmp_path)
     wrong = []
     for command, answers in cases(victim):
-        usual = {"hello": answer(HELLO), "scan": [], "push": [], **status()}
+        usual = {
+            "hello": answer_frames(HELLO),
+            "scan": [],
+            "push": [],
+            **status_answer(),
+        }
         (agent / "answers.json").write_text(json.dumps({**usual, **answers}))
         done = project.inv(command)
         kept = [
@@ -159,7 +171,7 @@ def test_hostile_answers_are_named_errors_and_write_nothing(
             # The job's own code where the answer is right but for its texts.
             64 <= done.code <= 78 or (command, done.code) == ("logs", 3),
             "onebox: " in done.err or 3 == done.code,
-            before == tree(tmp_path),
+            before == modes_and_times(tmp_path),
             [box] == project.boxes(),
         ]
         if not all(kept):

@@ -1,4 +1,4 @@
-"""Who stays and who goes: the rules of a command line, each case of them."""
+"""The rules of a command line about which box stays and which is deleted."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from onebox.invocation import Invocation
 FLAGS = (False, True)
 
 
-def begun(
+def make_line(
     *stages: str, keep: bool = False, only: bool = False, **more: bool
 ) -> Invocation:
-    """Return the line `inv <stages> [--keep] [--only]`, flags on the last stage."""
+    """
+    Return the line `inv <stages> [--keep] [--only]`, with the flags at the last
+    stage.
+    """
     line = Invocation("inv", stages, **more)
     for stage in stages:
         last = stage == stages[-1]
@@ -30,7 +33,7 @@ class TestOwesTeardown:
         ("provision", "run", "teardown", "keep", "only", "made", "earlier"),
         list(product(FLAGS, repeat=7)),
     )
-    def test_every_case(
+    def test_chain_deletes_the_box_that_it_created_for_itself(
         self,
         provision: bool,
         run: bool,
@@ -40,9 +43,7 @@ class TestOwesTeardown:
         made: bool,
         earlier: bool,
     ) -> None:
-        """
-        A chain ends the box it made for itself; one asked for, or kept, stays.
-        """
+        """A box that was requested or kept stays."""
         names = [
             *(["provision"] if provision else []),
             *(["run"] if run else []),
@@ -64,36 +65,28 @@ class TestOwesTeardown:
             expected = not provision and (made or earlier)
         assert expected == line.owes_teardown(earlier)
 
-    def test_the_rules_in_words(self) -> None:
-        """
-        `inv run` leaves nothing; `provision`, `--keep` and `--only` leave the box.
-        """
-        assert begun("run", made_box=True).owes_teardown(False)
-        assert begun("push", "run", made_box=True).owes_teardown(False)
-        assert not begun("provision", "run", made_box=True).owes_teardown(False)
-        assert not begun("run", made_box=True, keep=True).owes_teardown(False)
-        assert not begun("run", made_box=True, only=True).owes_teardown(False)
-        assert not begun("push", made_box=True).owes_teardown(False)
+    def test_run_leaves_no_box_but_provision_keep_and_only_do(self) -> None:
+        """These are the rules of the README."""
+        assert make_line("run", made_box=True).owes_teardown(False)
+        assert make_line("push", "run", made_box=True).owes_teardown(False)
+        assert not make_line("provision", "run", made_box=True).owes_teardown(False)
+        assert not make_line("run", made_box=True, keep=True).owes_teardown(False)
+        assert not make_line("run", made_box=True, only=True).owes_teardown(False)
+        assert not make_line("push", made_box=True).owes_teardown(False)
 
-    def test_box_of_another_line(self) -> None:
-        """
-        A box that was there is not the chain's, unless it is a killed chain's.
-        """
-        assert not begun("run").owes_teardown(False)
-        assert begun("run").owes_teardown(True)
+    def test_chain_keeps_a_box_that_existed_before(self) -> None:
+        """The box of a killed chain is deleted."""
+        assert not make_line("run").owes_teardown(False)
+        assert make_line("run").owes_teardown(True)
 
-    def test_asked_for_all_the_same(self) -> None:
-        """
-        `inv provision run teardown` is what it says.
-        """
-        assert begun("provision", "run", made_box=True).keep is False
-        line = begun("provision", "run", "teardown", made_box=True)
+    def test_provision_run_teardown_deletes_the_box(self) -> None:
+        """The line asks for both."""
+        assert make_line("provision", "run", made_box=True).keep is False
+        line = make_line("provision", "run", "teardown", made_box=True)
         assert line.owes_teardown(False)
 
-    def test_job_of_a_users_stage(self) -> None:
-        """
-        What a user's own stage does after its job does not excuse the chain.
-        """
+    def test_users_stage_after_its_job_does_not_keep_the_box(self) -> None:
+        """The chain still deletes its box."""
         line = Invocation("inv train", made_box=True)
         line.begin("", only=False, keep=False, own_command=False)
         line.begin("run", only=False, keep=False, own_command=True)
@@ -101,10 +94,8 @@ class TestOwesTeardown:
 
         assert line.owes_teardown(False)
 
-    def test_provisioned_in_python(self) -> None:
-        """
-        A user's stage that calls `provision(c)` itself has asked for the box.
-        """
+    def test_provision_called_in_python_requests_the_box(self) -> None:
+        """The box of a stage that calls `provision(c)` stays."""
         line = Invocation("inv train", made_box=True)
         line.begin("", only=False, keep=False, own_command=False)
         line.begin("provision", only=False, keep=False, own_command=False)
@@ -117,18 +108,16 @@ class TestMakesForItself:
     @pytest.mark.parametrize(
         ("keep", "expected", "named"), list(product(FLAGS, repeat=3))
     )
-    def test_every_case(self, keep: bool, expected: bool, named: bool) -> None:
-        """
-        A box is the chain's own unless the user has said otherwise, in any way.
-        """
+    def test_box_is_temporary_unless_the_user_requests_it(
+        self, keep: bool, expected: bool, named: bool
+    ) -> None:
+        """Every way to request a box counts."""
         line = Invocation("inv", ("provision",) * named, keep=keep, box_wanted=expected)
 
         assert (not (keep or expected or named)) == line.creates_temporary_box
 
-    def test_named_later(self) -> None:
-        """
-        `inv push provision` has asked for the box before `provision` begins.
-        """
+    def test_provision_later_on_the_line_requests_the_box(self) -> None:
+        """`inv push provision` requests the box before `provision` begins."""
         line = Invocation("inv push provision", ("push", "provision"))
         line.begin("push", only=False, keep=False, own_command=False)
 
@@ -136,37 +125,29 @@ class TestMakesForItself:
 
 
 class TestBegin:
-    def test_needs_ask_for_nothing(self) -> None:
-        """
-        A stage that another one needs is not the user's wish.
-        """
-        line = begun("run")
+    def test_needed_stage_is_no_request_of_the_user(self) -> None:
+        """Only stages on the line are."""
+        line = make_line("run")
 
         assert (False, True) == (line.box_wanted, line.job_wanted)
         assert line.creates_temporary_box
 
-    def test_needs_leave_only_alone(self) -> None:
-        """
-        `--only` speaks of the stage it was said of, not of what comes after it.
-        """
-        line = begun("push", only=True)
+    def test_only_holds_for_its_stage(self) -> None:
+        """`--only` does not hold for later stages."""
+        line = make_line("push", only=True)
         assert line.only
         line.begin("run", only=False, keep=False, own_command=False)
         assert not line.only
 
-    def test_keep_holds_for_the_line(self) -> None:
-        """
-        `--keep`, once said, holds to the line's end.
-        """
-        line = begun("run", keep=True)
+    def test_keep_holds_to_the_end_of_the_line(self) -> None:
+        """`--keep` of one stage holds for the whole line."""
+        line = make_line("run", keep=True)
         line.begin("fetch", only=False, keep=False, own_command=False)
 
         assert line.keep
 
-    def test_need_that_fails(self) -> None:
-        """
-        What comes after a need that failed is the user's wish again.
-        """
+    def test_stage_after_a_failed_need_is_a_request_again(self) -> None:
+        """A failed need does not change the following stages."""
         line = Invocation("inv")
         with pytest.raises(KeyError), line.as_need():
             raise KeyError
@@ -174,10 +155,8 @@ class TestBegin:
 
         assert line.box_wanted
 
-    def test_own_command(self) -> None:
-        """
-        Whether a command came with the line is known to the stage under way.
-        """
+    def test_running_stage_knows_whether_a_command_was_given(self) -> None:
+        """The command came with the line, or not."""
         line = Invocation("inv run -- x")
         line.begin("run", only=False, keep=False, own_command=True)
         assert line.own_command

@@ -1,4 +1,4 @@
-"""What is there when a line is through: no box gone too early, none left unsaid."""
+"""The end of a command line: no box is deleted too early, or kept silently."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ CHANGED = TOML.replace("[run]", '[run]\nwhen = "changed"')
 
 class TestOnlySaid:
     @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
-    def test_box_of_an_interrupted_chain(
+    def test_plan_keeps_the_box_of_an_interrupted_chain(
         self, project: Project, line: tuple[str, ...]
     ) -> None:
-        """
-        To say what would happen removes nothing, not even what a chain has left.
-        """
+        """A dry line deletes nothing, not even a box that a killed chain has left."""
         project.inv("push")
         (box,) = project.boxes()
         done = project.inv(*line)
@@ -29,10 +27,10 @@ class TestOnlySaid:
         assert [box] == project.boxes()
 
     @pytest.mark.parametrize("line", [("plan",), ("--dry", "run")])
-    def test_job_runs(self, project: Project, line: tuple[str, ...]) -> None:
-        """
-        It says what `inv run` would say to a job that still runs.
-        """
+    def test_plan_reports_a_running_job_as_run_would(
+        self, project: Project, line: tuple[str, ...]
+    ) -> None:
+        """The message is that of `inv run`."""
         project.inv("run", "--detach", "--", "sleep", "60")
         (box,) = project.boxes()
         done = project.inv(*line)
@@ -46,10 +44,10 @@ class TestOnlySaid:
 
 class TestJobStillRuns:
     @pytest.mark.parametrize("line", ["push", "run"])
-    def test_its_files_stay(self, project: Project, line: str) -> None:
-        """
-        Nothing is pushed under a job that runs, and its box is not touched.
-        """
+    def test_nothing_is_pushed_under_a_running_job(
+        self, project: Project, line: str
+    ) -> None:
+        """The box of a running job is not changed."""
         project.write("part.sh", "echo v1")
         wait = "while [ ! -e go ]; do sleep 0.1; done; sh part.sh; ls"
         project.inv("run", "--detach", "--", "sh", "-c", wait)
@@ -70,10 +68,10 @@ class TestJobStillRuns:
 
 class TestOutputsElsewhere:
     @pytest.mark.parametrize("words", [(), ("--", "sh", "job.sh")])
-    def test_box_is_kept(self, project: Project, words: tuple[str, ...]) -> None:
-        """
-        What a job has left elsewhere than it said is on a box that stays.
-        """
+    def test_results_outside_the_outputs_keep_the_box(
+        self, project: Project, words: tuple[str, ...]
+    ) -> None:
+        """The files that the job left elsewhere are on the box."""
         project.write(
             "job.sh", "mkdir -p reslts .cache; echo 1 > reslts/model; >.cache/x"
         )
@@ -92,10 +90,8 @@ class TestOutputsElsewhere:
         assert "1\n" == project.read("reslts/model")
         assert [] == project.boxes()
 
-    def test_nothing_left(self, project: Project) -> None:
-        """
-        A job that leaves nothing at all has nothing to lose.
-        """
+    def test_job_that_leaves_no_file_keeps_no_box(self, project: Project) -> None:
+        """Nothing could be lost."""
         project.write("job.sh", "echo fine; mkdir -p ~/work/__pycache__")
         done = project.inv("run")
 
@@ -103,20 +99,16 @@ class TestOutputsElsewhere:
         assert [] == project.boxes()
         assert [] == list((project.root / "results").iterdir())
 
-    def test_none_are_wanted(self, project: Project) -> None:
-        """
-        Who has said that there are no outputs is not asked about them.
-        """
+    def test_empty_list_of_outputs_keeps_no_box(self, project: Project) -> None:
+        """The user has configured that there are no outputs."""
         project.write("onebox.toml", TOML.replace('["results/"]', "[]"))
         assert 0 == project.inv("run").code
         assert [] == project.boxes()
 
 
 class TestKept:
-    def test_is_said(self, project: Project) -> None:
-        """
-        A line that leaves a box up says so at its end, once, whoever has made it.
-        """
+    def test_line_that_leaves_a_box_says_so_once(self, project: Project) -> None:
+        """The message is at the end, whoever created the box."""
         project.write(
             "tasks.py",
             "from invoke import task\n"
@@ -147,12 +139,10 @@ class TestKept:
         gone = project.inv("provision", "push", "teardown")
         assert "kept" not in gone.err
 
-    def test_is_not_said_of_a_box_that_a_later_task_ends(
+    def test_box_deleted_by_a_later_task_is_not_reported_as_kept(
         self, project: Project
     ) -> None:
-        """
-        Where a plain task runs a job on what its `pre` has made, nothing is kept.
-        """
+        """A plain task runs a job on the box of its `pre`."""
         project.write(
             "tasks.py",
             "from invoke import task\n"
@@ -167,10 +157,10 @@ class TestKept:
         assert "kept" not in done.err
         assert [] == project.boxes()
 
-    def test_started_for_its_outputs(self, project: Project) -> None:
-        """
-        A box that was off, and is started to be read, is off again at the end.
-        """
+    def test_stopped_box_is_stopped_again_after_its_outputs_were_read(
+        self, project: Project
+    ) -> None:
+        """A box that was started to read its disk is off at the end."""
         project.inv("run", "--keep")
         (box,) = project.boxes()
         project.cut_power()
@@ -184,11 +174,11 @@ class TestKept:
 
 
 class TestOff:
-    def test_teardown_fetches_from_a_box_that_is_off(self, project: Project) -> None:
-        """
-        A machine that is started for a teardown is read in the same breath, and goes.
-        """
-        off_after_its_job(project)
+    def test_teardown_starts_a_stopped_box_fetches_and_deletes_it(
+        self, project: Project
+    ) -> None:
+        """One command does all of it."""
+        stop_after_its_job(project)
         done = project.inv("teardown")
 
         assert 0 == done.code, done.err
@@ -196,14 +186,12 @@ class TestOff:
         assert [] == project.boxes()
 
     @pytest.mark.parametrize("line", ["teardown", "fetch"])
-    def test_box_that_was_off_is_off_again_after_a_refusal(
+    def test_stopped_box_is_stopped_again_after_a_refusal(
         self, project: Project, line: str
     ) -> None:
-        """
-        What cannot be brought keeps the box, not the machine on.
-        """
+        """If outputs cannot be fetched, the box is kept, but off."""
         project.write("job.sh", f"{JOB}ln -s /etc/passwd results/sly\n")
-        off_after_its_job(project)
+        stop_after_its_job(project)
         (box,) = project.boxes()
         done = project.inv(line)
 
@@ -213,8 +201,8 @@ class TestOff:
         assert "stopped" in project.inv("status").out
 
 
-def off_after_its_job(project: Project) -> None:
-    """Run a job to its end with nobody attached; then the box goes off."""
+def stop_after_its_job(project: Project) -> None:
+    """Run a job to its end without a client; then power the box off."""
     project.inv("run", "--detach")
     while "exited" not in project.inv("status").out:
         time.sleep(0.1)
@@ -223,9 +211,12 @@ def off_after_its_job(project: Project) -> None:
 
 
 class TestUpToDate:
-    def test_outputs_of_another_time(self, project: Project) -> None:
+    def test_lost_outputs_of_an_earlier_job_cause_no_run(
+        self, project: Project
+    ) -> None:
         """
-        What an earlier job had left, and nobody has any more, is no reason to run.
+        Outputs of an earlier job that exist nowhere any more are no reason to
+        run.
         """
         project.write("onebox.toml", CHANGED)
         project.write("job.sh", "mkdir -p results; echo 1 > results/old")
@@ -238,10 +229,10 @@ class TestUpToDate:
 
 
 class TestReceipt:
-    def test_beside_what_came(self, project: Project) -> None:
-        """
-        A receipt lies beside outputs that came, and makes no folder of its own.
-        """
+    def test_receipt_is_written_beside_fetched_outputs_only(
+        self, project: Project
+    ) -> None:
+        """It creates no folder."""
         project.write("onebox.toml", TOML.replace('"results/"', '"none/", "results/"'))
         (project.root / "none").mkdir()
         assert 0 == project.inv("run").code
@@ -270,9 +261,7 @@ def test_command_that_is_no_text(project: Project) -> None:
 
 
 def test_plan_on_the_line_of_a_run_leaves_no_box(project: Project) -> None:
-    """
-    `inv plan run` ends as `inv run` does: a plan asks for nothing itself.
-    """
+    """`inv plan run` ends as `inv run` does, because a plan asks for no box."""
     done = project.inv("plan", "run")
 
     assert 0 == done.code, done.err
@@ -282,17 +271,15 @@ def test_plan_on_the_line_of_a_run_leaves_no_box(project: Project) -> None:
 
 
 def test_plan_before_a_push_does_not_hide_the_box(project: Project) -> None:
-    """
-    `inv plan push` says at its end, as `inv push` does, which box is up.
-    """
+    """`inv plan push` reports the kept box, as `inv push` does."""
     done = project.inv("plan", "push")
 
     (box,) = project.boxes()
     assert f"kept  {box}, no charge, powers itself off at" in done.err
 
 
-def test_ctrl_c_in_a_user_s_own_handler_names_the_box(project: Project) -> None:
-    """Python's own exception counts as the signal: 130, and the box is named."""
+def test_keyboard_interrupt_of_a_users_handler_names_the_box(project: Project) -> None:
+    """KeyboardInterrupt counts as the signal: the exit code is 130."""
     project.write(
         "tasks.py",
         "import onebox\nfrom onebox import *\n\n\n@onebox.stage(onebox.push)\n"
@@ -305,8 +292,8 @@ def test_ctrl_c_in_a_user_s_own_handler_names_the_box(project: Project) -> None:
     assert f"({box}) is still up" in done.err
 
 
-def test_keep_holds_for_the_box_that_was_there(project: Project) -> None:
-    """After a teardown on the line, the next run's box is the chain's own again."""
+def test_keep_holds_for_the_box_that_existed(project: Project) -> None:
+    """After a teardown on the line, the next run's box is temporary again."""
     done = project.inv("run", "--keep", "teardown", "run")
 
     assert 0 == done.code, done.err

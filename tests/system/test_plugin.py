@@ -1,4 +1,4 @@
-"""Stages as Invoke tasks: each once per line, with the options of the whole line."""
+"""Stages as Invoke tasks: once for each line, with the flags of the whole line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ Inv = Callable[..., int]
 def inv(
     project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Inv]:
-    """A function that runs a line of some tasks in this process: its exit code."""
+    """
+    A function that runs a line of tasks in this process and returns its exit code.
+    """
     monkeypatch.chdir(project.root)
     # Invoke turns it off for the whole process.
     monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
@@ -57,7 +59,7 @@ def inv(
 
 
 class Chain:
-    """Three stages of a user's, each needing the one before; *ran* says what ran."""
+    """Three user stages, each of which needs the one before; *ran* lists the runs."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -90,7 +92,7 @@ class Chain:
 
 @pytest.fixture
 def chain() -> Chain:
-    """A chain of stages that make no box."""
+    """A chain of stages that create no box."""
     return Chain()
 
 
@@ -110,20 +112,20 @@ class TestOnce:
             "second --often=1 third",
         ],
     )
-    def test_each_once_in_order(self, inv: Inv, chain: Chain, line: str) -> None:
-        """
-        Every stage that a line needs runs once, after what it needs itself.
-        """
+    def test_each_stage_runs_once_after_what_it_needs(
+        self, inv: Inv, chain: Chain, line: str
+    ) -> None:
+        """All needed stages run, in order."""
         assert 0 == inv(chain.all, *line.split())
         assert ALL == chain.ran
 
     @pytest.mark.parametrize(
         "line", ["after", "second after", "third --vm=large after"]
     )
-    def test_as_pre_of_a_plain_task(self, inv: Inv, chain: Chain, line: str) -> None:
-        """
-        A stage that is also some plain task's `pre` is the same stage.
-        """
+    def test_pre_of_a_plain_task_is_the_same_stage(
+        self, inv: Inv, chain: Chain, line: str
+    ) -> None:
+        """A stage that is also some task's `pre` runs once."""
 
         @task(pre=[chain.third])
         def after(c: Context) -> None:
@@ -132,10 +134,10 @@ class TestOnce:
         assert 0 == inv([*chain.all, after], *line.split())
         assert [*ALL, "after"] == chain.ran
 
-    def test_other_arguments_are_another(self, inv: Inv, chain: Chain) -> None:
-        """
-        With other arguments a stage is something else, and runs again.
-        """
+    def test_stage_runs_again_with_other_arguments(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """Other arguments make another call."""
 
         @task
         def go(c: Context) -> None:
@@ -147,10 +149,8 @@ class TestOnce:
         assert 0 == inv([go], "go")
         assert [*ALL, "second2"] == chain.ran
 
-    def test_other_options_are_another(self, inv: Inv, chain: Chain) -> None:
-        """
-        For another box everything is done again.
-        """
+    def test_stages_run_again_for_another_box(self, inv: Inv, chain: Chain) -> None:
+        """Other shared flags make another chain."""
 
         @task
         def go(c: Context) -> None:
@@ -161,10 +161,10 @@ class TestOnce:
         assert ["first", "second1"] * 2 == chain.ran
         assert ["a", "a", "b", "b"] == [name for _, name, _ in chain.settings]
 
-    def test_result_is_remembered(self, inv: Inv, chain: Chain) -> None:
-        """
-        Who calls a stage that has run is given its result.
-        """
+    def test_second_call_of_a_stage_returns_the_first_result(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """The stage does not run twice."""
         results: list[Any] = []
 
         @stage(chain.second)
@@ -175,10 +175,10 @@ class TestOnce:
         assert ["result of second1", "result of first"] == results
         assert ["first", "second1"] == chain.ran
 
-    def test_failure_is_not_remembered(self, inv: Inv, chain: Chain) -> None:
-        """
-        A stage that has failed is tried again when it is asked for again.
-        """
+    def test_failed_stage_runs_again_when_it_is_called_again(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """A failure is not cached."""
         tries: list[int] = []
 
         @stage(chain.first)
@@ -197,20 +197,20 @@ class TestOnce:
         assert 0 == inv([go], "go")
         assert ["first", "done"] == chain.ran
 
-    def test_lines_are_apart(self, inv: Inv, chain: Chain) -> None:
-        """
-        A second line in one process knows nothing of the first one.
-        """
+    def test_second_line_in_one_process_starts_without_results(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """Each line has its own results."""
         assert 0 == inv(chain.all, "third", "--vm=large")
         assert 0 == inv(chain.all, "third")
         assert ALL * 2 == chain.ran
         assert ["large"] * 3 == [vm for vm, _, _ in chain.settings[:3]]
         assert "large" not in [vm for vm, _, _ in chain.settings[3:]]
 
-    def test_plain_line_after_it(self, inv: Inv, chain: Chain) -> None:
-        """
-        Nor does a line without any stage on it, which calls one from Python.
-        """
+    def test_line_without_a_stage_starts_without_results(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """A stage called from Python runs again."""
 
         @task
         def go(c: Context) -> None:
@@ -222,10 +222,10 @@ class TestOnce:
         assert ["other", "main"] == [name for _, name, _ in chain.settings]
         assert "large" != chain.settings[1][0]
 
-    def test_without_a_program(self, inv: Inv, chain: Chain) -> None:
-        """
-        A stage can be called from Python alone.
-        """
+    def test_stage_can_be_called_without_a_command_line(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """Python code can call a stage directly."""
         inv([], "--version")
 
         assert "result of third" == chain.third(Context())
@@ -233,17 +233,15 @@ class TestOnce:
 
 
 class TestOnly:
-    def test_leaves_needs_out(self, inv: Inv, chain: Chain) -> None:
-        """
-        `--only` runs the stage alone.
-        """
+    def test_only_runs_the_stage_without_its_needs(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """`--only` skips the needed stages."""
         assert 0 == inv(chain.all, "third", "--only")
         assert ["third"] == chain.ran
 
-    def test_speaks_of_its_stage(self, inv: Inv, chain: Chain) -> None:
-        """
-        It speaks of the stage it stands at, and of no other on the line.
-        """
+    def test_only_holds_for_its_stage(self, inv: Inv, chain: Chain) -> None:
+        """Other stages on the line run with their needs."""
         assert 0 == inv(chain.all, "second", "--only", "third")
         # What was done alone does not count as done on top of what it needs.
         assert ["second1", "first", "second1", "third"] == chain.ran
@@ -253,10 +251,10 @@ class TestShared:
     @pytest.mark.parametrize(
         "line", ["third --vm=large", "first --vm=large third", "first third --vm=large"]
     )
-    def test_hold_for_the_line(self, inv: Inv, chain: Chain, line: str) -> None:
-        """
-        A shared option speaks for every stage, wherever on the line it stands.
-        """
+    def test_shared_flag_holds_for_every_stage_of_the_line(
+        self, inv: Inv, chain: Chain, line: str
+    ) -> None:
+        """Its position on the line does not matter."""
         assert 0 == inv(chain.all, *line.split())
         assert ["large"] * 3 == [vm for vm, _, _ in chain.settings]
 
@@ -282,7 +280,7 @@ class TestShared:
             ("third --provider -e", "--provider needs a value, got '-e'"),
         ],
     )
-    def test_a_line_that_contradicts_itself_is_refused_before_anything_runs(
+    def test_contradicting_flags_are_refused_before_anything_runs(
         self,
         inv: Inv,
         chain: Chain,
@@ -291,33 +289,34 @@ class TestShared:
         message: str,
     ) -> None:
         """
-        Conflicting flags, or a flag without a value, end the line with exit code 64.
+        Conflicting flags, or a flag without a value, end the line with exit
+        code 64.
         """
         assert 64 == inv(chain.all, *line.split())
         assert [] == chain.ran
         assert f"onebox: {message}\n" == capfd.readouterr().err
 
     @pytest.mark.parametrize("twice", ["--vm=large --vm=large", "--vm=a --vm=b"])
-    def test_twice_at_one_stage(self, inv: Inv, chain: Chain, twice: str) -> None:
-        """
-        One option twice at one stage is refused by Invoke: nothing runs.
-        """
+    def test_flag_given_twice_at_one_stage_is_refused(
+        self, inv: Inv, chain: Chain, twice: str
+    ) -> None:
+        """Invoke refuses the line, and nothing runs."""
         assert 1 == inv(chain.all, "third", *twice.split())
         assert [] == chain.ran
 
-    def test_same_option_at_every_stage(self, inv: Inv, chain: Chain) -> None:
-        """
-        The same option at several stages is no contradiction.
-        """
+    def test_same_flag_at_every_stage_is_no_contradiction(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """The values are equal."""
         line = "first --spot --vm=large second --vm=large --spot third"
 
         assert 0 == inv(chain.all, *line.split())
         assert [("large", "main", True)] * 3 == chain.settings
 
-    def test_python_beats_the_line(self, inv: Inv, chain: Chain) -> None:
-        """
-        A keyword in Python beats the line, also when it says no; then the line holds.
-        """
+    def test_keyword_in_python_precedes_the_flag_of_the_line(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """Also if the keyword is False; afterwards the flag holds again."""
 
         @task
         def go(c: Context) -> None:
@@ -328,10 +327,10 @@ class TestShared:
         assert ("small", "main", False) == chain.settings[3]
         assert 4 == len(chain.settings)
 
-    def test_needs_take_the_callers(self, inv: Inv, chain: Chain) -> None:
-        """
-        What a stage needs is done for the box that the stage was asked for.
-        """
+    def test_needed_stages_get_the_flags_of_their_caller(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """They run for the same box."""
 
         @task
         def go(c: Context) -> None:
@@ -340,10 +339,10 @@ class TestShared:
         assert 0 == inv([go], "go")
         assert ["second"] * 3 == [name for _, name, _ in chain.settings]
 
-    def test_parameters_of_the_users_own(self, inv: Inv, chain: Chain) -> None:
-        """
-        A parameter that has a shared option's name is the user's, and only that.
-        """
+    def test_users_parameter_with_the_name_of_a_flag_is_not_shared(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """It is passed to the user's stage only."""
         given: list[Any] = []
 
         @stage(chain.first)
@@ -369,16 +368,14 @@ class TestErrors:
             BoxFailed("it did not come up"),
         ],
     )
-    def test_exit_code_and_line(
+    def test_error_is_one_line_and_an_exit_code(
         self,
         inv: Inv,
         chain: Chain,
         capfd: pytest.CaptureFixture[str],
         error: OneboxError,
     ) -> None:
-        """
-        An error of ours is one line on stderr and an exit code; the line ends.
-        """
+        """An OneboxError is printed on stderr, and the line ends."""
 
         @stage(chain.first)
         def fail(c: Context) -> None:
@@ -392,12 +389,10 @@ class TestErrors:
         expected += [f"  next: {error.next}"] if error.next else []
         assert expected == err.splitlines()
 
-    def test_within_another(
+    def test_error_in_a_needed_stage_is_printed_once(
         self, inv: Inv, chain: Chain, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """
-        An error deep in other stages is told once.
-        """
+        """The stages that need it do not print it again."""
 
         @stage
         def fail(c: Context) -> None:
@@ -416,12 +411,10 @@ class TestErrors:
         assert ["onebox: once"] == capfd.readouterr().err.splitlines()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-    def test_signal(
+    def test_signal_ends_the_line_with_128_and_its_number(
         self, inv: Inv, chain: Chain, capfd: pytest.CaptureFixture[str], number: int
     ) -> None:
-        """
-        A signal ends the line with 128 + its number, and says what is left.
-        """
+        """The message says which box is left."""
         before = signal.getsignal(number)
 
         @stage
@@ -433,10 +426,10 @@ class TestErrors:
         assert "onebox: stopped; no box is left\n" == capfd.readouterr().err
         assert before == signal.getsignal(number)
 
-    def test_the_users_own(self, inv: Inv, chain: Chain) -> None:
-        """
-        What a user's task raises reaches the user as it is.
-        """
+    def test_exception_of_a_users_task_is_not_changed(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """It is raised as it is."""
 
         @stage(chain.first)
         def fail(c: Context) -> None:
@@ -445,16 +438,14 @@ class TestErrors:
         with pytest.raises(KeyError, match="mine"):
             inv([fail], "fail")
 
-    def test_broken_configuration(
+    def test_mistake_in_onebox_toml_is_reported_before_a_stage_runs(
         self,
         inv: Inv,
         chain: Chain,
         project: Project,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
-        """
-        A mistake in onebox.toml is told before any stage runs.
-        """
+        """The error is one line."""
         project.write("onebox.toml", "[run]\ncomand = 'x'\n")
 
         assert 78 == inv(chain.all, "third")
@@ -476,10 +467,8 @@ class TestRemainder:
         "-x",
     )
 
-    def test_every_word(self, inv: Inv) -> None:
-        """
-        What stands behind `--` is taken word by word, as it was typed.
-        """
+    def test_words_behind_two_dashes_are_passed_unchanged(self, inv: Inv) -> None:
+        """No word is split or joined."""
         found: list[list[str]] = []
 
         @stage
@@ -490,12 +479,10 @@ class TestRemainder:
         assert 0 == inv([look], "look")
         assert [list(self.WORDS), []] == found
 
-    def test_line_from_python(
+    def test_remainder_from_python_is_split_as_by_a_shell(
         self, inv: Inv, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """
-        A line that did not come from the shell is split as a shell does, or refused.
-        """
+        """An unclosed quote is refused."""
         found: list[list[str]] = []
 
         @task
@@ -511,10 +498,8 @@ class TestRemainder:
 
 class TestTexts:
     @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
-    def test_flags(self, ours: Stage) -> None:
-        """
-        No positional, no short flag, none that hides Invoke's, and each explained.
-        """
+    def test_flags_have_help_and_hide_none_of_invokes(self, ours: Stage) -> None:
+        """No parameter is positional, and no flag is short."""
         for argument in ours.get_arguments():
             (name,) = argument.names
             assert len(name) > 1
@@ -525,10 +510,8 @@ class TestTexts:
             assert name not in CORE - {"list"}
 
     @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
-    def test_first_line(self, ours: Stage) -> None:
-        """
-        What `--list` shows of a stage is a whole sentence of a line's length.
-        """
+    def test_first_docstring_line_of_a_stage_fits_the_list(self, ours: Stage) -> None:
+        """It is a whole sentence."""
         assert ours.__doc__
         (line, *_) = ours.__doc__.strip().splitlines()
 
@@ -536,19 +519,17 @@ class TestTexts:
         assert len(line) <= 80
 
     @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
-    def test_shared_flags(self, ours: Stage) -> None:
-        """
-        Every stage takes the line's options; one that needs others takes --only.
-        """
+    def test_every_stage_has_the_shared_flags(self, ours: Stage) -> None:
+        """A stage with needs also has --only."""
         names = {name for argument in ours.get_arguments() for name in argument.names}
 
         assert {"vm", "provider", "name", "spot", "no-spot"} <= names
         assert bool(ours.needs) == ("only" in names)
 
-    def test_two_lists(self, inv: Inv, capfd: pytest.CaptureFixture[str]) -> None:
-        """
-        `inv --list` is Invoke's, `inv image --list` is ours.
-        """
+    def test_list_before_a_task_is_invokes_and_after_it_is_ours(
+        self, inv: Inv, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """`inv --list` lists tasks, and `inv image --list` lists images."""
         assert 0 == inv(OURS, "--list")
         theirs = capfd.readouterr().out
         assert 0 == inv(OURS, "image", "--list")
@@ -557,20 +538,20 @@ class TestTexts:
         assert all(re.search(rf"^  {t.name}\b", theirs, re.MULTILINE) for t in OURS)
         assert "no images yet\n" == ours
 
-    def test_help(self, inv: Inv, capfd: pytest.CaptureFixture[str]) -> None:
-        """
-        `inv --help run` shows its own flags and the line's.
-        """
+    def test_help_of_a_stage_shows_its_own_and_the_shared_flags(
+        self, inv: Inv, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """`inv --help run` shows both."""
         assert 0 == inv(OURS, "--help", "run")
         shown = capfd.readouterr().out
 
         for text in ("--detach", "--keep", "--only", "--vm=STRING", "--no-spot"):
             assert f"\n  {text}" in shown
 
-    def test_complete(self, inv: Inv, capfd: pytest.CaptureFixture[str]) -> None:
-        """
-        A shell's completion knows the tasks and their flags.
-        """
+    def test_shell_completion_knows_tasks_and_flags(
+        self, inv: Inv, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """`inv --complete` prints them."""
         assert 0 == inv(OURS, "--complete", "--", "inv")
         assert {t.name for t in OURS} <= set(capfd.readouterr().out.split())
         assert 0 == inv(OURS, "--complete", "--", "inv run --")
@@ -579,10 +560,8 @@ class TestTexts:
 
 
 class TestNames:
-    def test_all(self) -> None:
-        """
-        `__all__` is sorted, and holds every stage and what a user needs beside them.
-        """
+    def test_all_is_sorted_and_has_every_stage(self) -> None:
+        """`__all__` also has what a user needs beside the stages."""
         source = Path(inspect.getfile(onebox)).read_text()
         bound = {
             alias.asname or alias.name
@@ -596,10 +575,8 @@ class TestNames:
         assert bound - {"ns"} == set(onebox.__all__)
         assert {t.name for t in OURS} == set(onebox.__all__) - {"OneboxError", "stage"}
 
-    def test_star(self) -> None:
-        """
-        A star import brings the stages, and leaves the module's collection alone.
-        """
+    def test_star_import_brings_the_stages(self) -> None:
+        """The collection of the importing module is not replaced."""
         names: dict[str, Any] = {}
         exec("from onebox import *", names)
 
@@ -612,10 +589,10 @@ class TestNames:
 class TestWholeLine:
     """Lines with a box, for real."""
 
-    def test_whole_pipeline(self, project: Project) -> None:
-        """
-        All six stages on one line are each done once, and leave the outputs only.
-        """
+    def test_line_with_all_stages_runs_each_once_and_leaves_only_outputs(
+        self, project: Project
+    ) -> None:
+        """All six stages are on one line."""
         done = project.inv(
             *("image", "provision", "push", "run", "fetch", "teardown", "--vm=large")
         )
@@ -627,10 +604,10 @@ class TestWholeLine:
         assert "42\n" == project.read("results/answer.txt")
         assert [] == project.boxes()
 
-    def test_users_task_fails_after_its_job(self, project: Project) -> None:
-        """
-        A chain ends its box also when the user's own code fails after the job.
-        """
+    def test_chain_deletes_its_box_if_the_users_code_fails_after_the_job(
+        self, project: Project
+    ) -> None:
+        """An exception does not keep the box."""
         project.write(
             "tasks.py",
             "from onebox import *\n"
@@ -644,10 +621,8 @@ class TestWholeLine:
         assert "42\n" == project.read("results/answer.txt")
         assert [] == project.boxes()
 
-    def test_chains_in_a_row(self, project: Project) -> None:
-        """
-        Two jobs of a plain task are two chains, also when the second names the box.
-        """
+    def test_two_jobs_of_a_plain_task_are_two_chains(self, project: Project) -> None:
+        """Also if the second one names the box."""
         project.write(
             "tasks.py",
             "from onebox import *\nfrom invoke import task\n"
@@ -663,10 +638,10 @@ class TestWholeLine:
         assert 3 == done.err.count("onebox  census/main")
         assert [] == project.boxes()
 
-    def test_run_as_pre(self, project: Project) -> None:
-        """
-        `inv run report`, where report has run as its `pre`, is one job.
-        """
+    def test_run_after_a_task_that_ran_it_as_pre_is_one_job(
+        self, project: Project
+    ) -> None:
+        """`inv run report` runs one job."""
         project.write(
             "tasks.py",
             "from onebox import *\nfrom invoke import task\n"
@@ -677,10 +652,10 @@ class TestWholeLine:
         assert (0, "working\nreport\n") == (done.code, done.out), done.err
         assert [] == project.boxes()
 
-    def test_state_of_a_newer_version(self, project: Project) -> None:
-        """
-        With a newer version's state what looks works, and what changes is refused.
-        """
+    def test_state_of_a_newer_version_can_be_read_but_not_changed(
+        self, project: Project
+    ) -> None:
+        """Commands that change it are refused."""
         assert 0 == project.inv("provision").code
         (path,) = project.home.glob("state/projects/*/main/state.json")
         path.write_text('{"format": 99}')

@@ -1,4 +1,4 @@
-"""A folder that is renamed keeps its box; no other folder gets at it."""
+"""A renamed folder keeps its box, and no other folder gets it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import TOML, Project
 
 
-def renamed(project: Project) -> Path:
-    """Rename the project's folder; return where it is now."""
+def rename_project(project: Project) -> Path:
+    """Rename the project's folder; return the project at its new path."""
     new = project.root.with_name("survey")
     project.root.rename(new)
     return new
@@ -19,10 +19,10 @@ def renamed(project: Project) -> Path:
 
 @pytest.mark.parametrize("line", [("teardown",), ("run",)])
 def test_renamed_project_keeps_its_box(project: Project, line: tuple[str, ...]) -> None:
-    """After a rename the box is seen, used, and torn down."""
+    """After a rename, the box is listed, used and deleted."""
     assert 0 == project.inv("run", "--keep").code
     (box,) = project.boxes()
-    new = renamed(project)
+    new = rename_project(project)
 
     assert f"survey/main   {box}" in project.inv("status", cwd=new).out
     assert 0 == project.inv(*line, cwd=new).code
@@ -30,7 +30,7 @@ def test_renamed_project_keeps_its_box(project: Project, line: tuple[str, ...]) 
 
 
 def test_copy_is_a_project_of_its_own(project: Project) -> None:
-    """A copy of a folder, with all that is hidden in it, has no box yet."""
+    """A copy of a folder, with its hidden files, has no box."""
     assert 0 == project.inv("provision").code
     copy = project.root.with_name("census2")
     shutil.copytree(project.root, copy)
@@ -43,9 +43,9 @@ def test_copy_is_a_project_of_its_own(project: Project) -> None:
 
 
 def test_new_project_in_the_old_place_is_another_one(project: Project) -> None:
-    """Where a renamed folder was, a new project does not see its box."""
+    """A new project at the old path of a renamed folder does not see its box."""
     assert 0 == project.inv("provision").code
-    old, new = project.root, renamed(project)
+    old, new = project.root, rename_project(project)
     assert 0 == project.inv("status", cwd=new).code
     old.mkdir()
     for name in ("tasks.py", "onebox.toml", "job.sh"):
@@ -59,8 +59,8 @@ def test_new_project_in_the_old_place_is_another_one(project: Project) -> None:
     assert [] == project.boxes()
 
 
-def test_name_in_onebox_toml_decides(project: Project) -> None:
-    """A project that onebox.toml names is that one, in whatever folder."""
+def test_project_name_in_onebox_toml_precedes_the_folder(project: Project) -> None:
+    """The project has this name in any folder."""
     project.write("onebox.toml", f'project = "poll"\n{TOML}')
     assert 0 == project.inv("provision").code
     copy = project.root.with_name("census2")

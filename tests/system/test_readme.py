@@ -1,4 +1,4 @@
-"""The README stays true: its examples are run, its tables are held to the code."""
+"""The README is correct: its examples run, and its tables match the code."""
 
 from __future__ import annotations
 
@@ -24,20 +24,18 @@ SETUP = "mkdir -p ~/.venv/bin; ln -s $(command -v python3) ~/.venv/bin/python\n"
 
 
 def blocks(language: str) -> list[str]:
-    """Return the README's code blocks of one language."""
+    """Return the README's code blocks in one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
 
 
 def lines() -> list[str]:
-    """Return the `inv` lines of the README's list of examples."""
+    """Return the `inv` lines of the README's examples."""
     (shown,) = [block for block in blocks("sh") if "inv plan" in block]
     return [line.split("  #")[0].strip() for line in shown.splitlines()]
 
 
-def test_every_line_works(project: Project) -> None:
-    """
-    The example lines of the README, typed one after another, all work.
-    """
+def test_every_inv_line_of_the_readme_works(project: Project) -> None:
+    """The lines are typed one after another."""
     project.write("setup.sh", SETUP)
     project.write("train.py", TRAIN)
     project.write("other.py", TRAIN)
@@ -52,20 +50,16 @@ def test_every_line_works(project: Project) -> None:
 
 
 @pytest.mark.parametrize("text", blocks("toml"))
-def test_settings_are_valid(tmp_path: Path, text: str) -> None:
-    """
-    Every piece of onebox.toml in the README is accepted.
-    """
+def test_settings_in_the_readme_are_valid(tmp_path: Path, text: str) -> None:
+    """Every piece of onebox.toml is accepted."""
     (tmp_path / "onebox.toml").write_text(text)
 
     printed = re.search(r'^provider = "(\w+)"', text, re.M)
     assert (printed[1] if printed else "local") == load(tmp_path, {}, {}).provider
 
 
-def test_own_task_on_top(project: Project) -> None:
-    """
-    The README's tasks.py with a stage of one's own does what it says.
-    """
+def test_tasks_file_of_the_readme_works(project: Project) -> None:
+    """The user's own stage does what the README says."""
     (text,) = [block for block in blocks("python") if "def train" in block]
     project.write("tasks.py", text)
     project.write("train.py", TRAIN)
@@ -78,11 +72,8 @@ def test_own_task_on_top(project: Project) -> None:
     assert [] == project.boxes()
 
 
-def test_two_commands() -> None:
-    """
-    Set-up and main job, and set-up and tests, are one line each; CI runs the
-    second as it stands.
-    """
+def test_readme_sets_up_runs_and_tests_with_one_command_each() -> None:
+    """CI runs the test command of the README."""
     run, check = (block.strip() for block in blocks("sh")[:2])
 
     assert run.endswith("&& .venv/bin/inv run") and "\n" not in run
@@ -90,10 +81,8 @@ def test_two_commands() -> None:
     assert "grep -E 'inv check$' README.md" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_rehearsals_are_all_named() -> None:
-    """
-    The table of rehearsals has every option that there is.
-    """
+def test_readme_lists_every_rehearsal_option() -> None:
+    """The table has all options."""
     options = {key.name for key in keys().values() if key.table == "local.rehearse"}
 
     assert options

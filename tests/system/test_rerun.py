@@ -1,4 +1,4 @@
-"""The second run of what failed: `tests/rerun.py`, as `inv check` calls it."""
+"""`tests/rerun.py`, which `inv check` uses, runs failed tests a second time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BROKEN = "def test_is_broken():\n    assert 1 == 2\n"
 
 
 def rerun(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the tests of a project of their own, and what failed once more."""
+    """Run the tests of a small project with `tests.rerun`."""
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
     return subprocess.run(
         [sys.executable, "-m", "tests.rerun", *options],
@@ -36,10 +36,10 @@ def rerun(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_test_that_passes_alone_is_named_flaky_with_its_first_failure(
+def test_test_that_passes_alone_is_reported_as_flaky(
     tmp_path: Path,
 ) -> None:
-    """The run passes, and prints which test is flaky and how it failed."""
+    """The run passes, and the first failure is printed."""
     (tmp_path / "test_flaky.py").write_text(FLAKY)
     done = rerun(tmp_path, "-n", "2")
     assert 0 == done.returncode
@@ -48,8 +48,8 @@ def test_a_test_that_passes_alone_is_named_flaky_with_its_first_failure(
     assert "the first failure" in after
 
 
-def test_a_test_that_fails_twice_fails_the_run(tmp_path: Path) -> None:
-    """What fails alone as well is named and fails the run; it is not flaky."""
+def test_test_that_fails_twice_fails_the_run(tmp_path: Path) -> None:
+    """The test is named, and is not flaky."""
     (tmp_path / "test_flaky.py").write_text(FLAKY)
     (tmp_path / "test_broken.py").write_text(BROKEN)
     done = rerun(tmp_path)
@@ -59,6 +59,6 @@ def test_a_test_that_fails_twice_fails_the_run(tmp_path: Path) -> None:
     assert "flaky: test_broken.py" not in done.stdout
 
 
-def test_a_run_without_tests_fails(tmp_path: Path) -> None:
-    """A run that found no test is not a run that passed."""
+def test_run_without_tests_fails(tmp_path: Path) -> None:
+    """A run that finds no test has not passed."""
     assert 5 == rerun(tmp_path).returncode

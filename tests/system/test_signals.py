@@ -1,4 +1,4 @@
-"""Real signals sent to real processes: what is raised, held back, or ends it all."""
+"""Signals to real processes are raised, delayed, or end the process."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def me(number): os.kill(os.getpid(), number)
 """
 
 
-class Line:
-    """A process whose body runs under `signals_as_exceptions`; it waits for us when "
-    "it says so."""
+class SignalledProcess:
+    """
+    A process whose body runs under `signals_as_exceptions` and waits for the test.
+    """
 
     def __init__(self, code: str, *, ignoring: tuple[int, ...] = ()) -> None:
         # What a test runner ignores must not be inherited: nor is what is said here.
@@ -93,11 +94,11 @@ class TestFirst:
         ("number", "code"),
         [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
     )
-    def test_is_raised(self, number: int, code: int) -> None:
-        """
-        Ctrl-C, TERM and HUP are one exception, and every `finally` is run.
-        """
-        line = Line(BODY)
+    def test_first_signal_is_raised_as_an_exception(
+        self, number: int, code: int
+    ) -> None:
+        """Ctrl-C, TERM and HUP raise one exception, and every `finally` runs."""
+        line = SignalledProcess(BODY)
         line.until("up")
         line.send(number)
         name = signal.Signals(number).name
@@ -108,11 +109,11 @@ class TestFirst:
         ("how", "number"),
         [("INT", signal.SIGINT), ("TERM", signal.SIGTERM), ("HUP", signal.SIGHUP)],
     )
-    def test_is_not_swallowed(self, how: str, number: int) -> None:
-        """
-        No `except Exception` on the way stops it.
-        """
-        line = Line(
+    def test_signal_is_not_caught_by_except_exception(
+        self, how: str, number: int
+    ) -> None:
+        """No `except Exception` stops it."""
+        line = SignalledProcess(
             "try:\n"
             "    with signals_as_exceptions(str):\n"
             f"        try: me(signal.SIG{how})\n"
@@ -122,11 +123,9 @@ class TestFirst:
 
         assert (128 + number, "", "") == line.end()
 
-    def test_nohup(self) -> None:
-        """
-        A HUP that `nohup` ignores stays ignored; the others work.
-        """
-        line = Line(BODY, ignoring=(signal.SIGHUP,))
+    def test_hup_ignored_by_nohup_stays_ignored(self) -> None:
+        """The other signals work."""
+        line = SignalledProcess(BODY, ignoring=(signal.SIGHUP,))
         line.until("up")
         line.send(signal.SIGHUP)
         line.send(signal.SIGTERM)
@@ -135,11 +134,9 @@ class TestFirst:
 
 
 class TestHeld:
-    def test_delays(self) -> None:
-        """
-        A signal in a held part is raised at its end, not in it.
-        """
-        line = Line(
+    def test_signal_in_a_delayed_part_is_raised_at_its_end(self) -> None:
+        """The part is completed first."""
+        line = SignalledProcess(
             "try:\n"
             "    with signals_as_exceptions(str):\n"
             "        with signals_delayed():\n"
@@ -152,11 +149,9 @@ class TestHeld:
 
         assert (143, "first half\nsecond half\n", "") == line.end()
 
-    def test_then_nothing_waits(self) -> None:
-        """
-        What was held back is raised once, and not by the next held part.
-        """
-        line = Line(
+    def test_delayed_signal_is_raised_once(self) -> None:
+        """The next delayed part does not raise it again."""
+        line = SignalledProcess(
             "with signals_as_exceptions(str):\n"
             "    try:\n"
             "        with signals_delayed(): me(signal.SIGINT)\n"
@@ -167,11 +162,9 @@ class TestHeld:
 
         assert (0, "raised\nagain\nthrough\n", "") == line.end()
 
-    def test_second_is_not_held(self) -> None:
-        """
-        The second signal ends a held part, too: it may hang.
-        """
-        line = Line(
+    def test_second_signal_is_not_delayed(self) -> None:
+        """A delayed part may hang."""
+        line = SignalledProcess(
             "with signals_as_exceptions(lambda: 'ob-1 is left'):\n"
             "    with signals_delayed():\n"
             "        me(signal.SIGINT); later(); me(signal.SIGINT); say('never')\n"
@@ -179,11 +172,9 @@ class TestHeld:
 
         assert (130, "", "\nonebox: ob-1 is left\n") == line.end()
 
-    def test_other_threads(self) -> None:
-        """
-        A held part of another thread keeps nothing back from this one.
-        """
-        line = Line(
+    def test_delayed_part_of_another_thread_does_not_delay_this_one(self) -> None:
+        """The signal is raised at once."""
+        line = SignalledProcess(
             "def hold():\n"
             "    with signals_delayed(): say('holding'); time.sleep(60)\n"
             "thread = threading.Thread(target=hold, daemon=True); thread.start()\n"
@@ -208,11 +199,13 @@ class TestSecond:
     )
 
     @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-    def test_ends_at_once(self, second: int) -> None:
-        """
-        The second signal ends the process at once, with its last words.
-        """
-        line = Line(self.CLEANING.format(words="lambda: 'ob-1, $3.07/h, off at 18:40'"))
+    def test_second_signal_ends_the_process_with_its_last_words(
+        self, second: int
+    ) -> None:
+        """No clean-up continues."""
+        line = SignalledProcess(
+            self.CLEANING.format(words="lambda: 'ob-1, $3.07/h, off at 18:40'")
+        )
         line.until("up")
         line.send(signal.SIGINT)
         line.until("cleaning")
@@ -222,11 +215,9 @@ class TestSecond:
         printed = "\nonebox: ob-1, $3.07/h, off at 18:40\n"
         assert (128 + second, "", printed) == line.end()
 
-    def test_one_wish_may_come_as_two(self) -> None:
-        """
-        HUP and TERM of one closed terminal are one wish: the clean-up goes on.
-        """
-        line = Line(self.CLEANING.format(words="str"))
+    def test_hup_and_term_of_a_closed_terminal_count_as_one(self) -> None:
+        """The clean-up continues."""
+        line = SignalledProcess(self.CLEANING.format(words="str"))
         line.until("up")
         line.send(signal.SIGHUP)
         line.until("cleaning")
@@ -235,11 +226,9 @@ class TestSecond:
 
         assert (129, "cleaned\n", "") == line.end()
 
-    def test_words_fail(self) -> None:
-        """
-        It ends at once, too, when the last words cannot be found.
-        """
-        line = Line(self.CLEANING.format(words="lambda: 1 / 0"))
+    def test_second_signal_ends_the_process_if_the_last_words_fail(self) -> None:
+        """An exception there does not matter."""
+        line = SignalledProcess(self.CLEANING.format(words="lambda: 1 / 0"))
         line.until("up")
         line.send(signal.SIGINT)
         line.until("cleaning")
@@ -248,11 +237,11 @@ class TestSecond:
 
         assert (130, "") == line.end()[:2]
 
-    def test_without_stderr(self, tmp_path: Path) -> None:
-        """
-        With stderr closed the last words are in no file of ours instead.
-        """
-        line = Line(
+    def test_last_words_with_closed_stderr_are_written_to_no_file(
+        self, tmp_path: Path
+    ) -> None:
+        """Its descriptor may belong to another file."""
+        line = SignalledProcess(
             "os.close(2); sys.stderr = None\n"
             f"f = open({str(tmp_path / 'journal')!r}, 'w')\n"
             "assert f.fileno() == 2\n"
@@ -264,11 +253,9 @@ class TestSecond:
         assert 130 == line.end()[0]
         assert "" == (tmp_path / "journal").read_text()
 
-    def test_of_the_outer(self) -> None:
-        """
-        A chain within another leaves the outer one's last words when it has ended.
-        """
-        line = Line(
+    def test_last_words_of_the_outer_chain_are_restored(self) -> None:
+        """They are restored when an inner chain ends."""
+        line = SignalledProcess(
             "with signals_as_exceptions(lambda: 'outer'):\n"
             "    with signals_as_exceptions(lambda: 'inner'): pass\n"
             "    with signals_delayed():\n"
@@ -279,10 +266,8 @@ class TestSecond:
 
 
 class TestAfterwards:
-    def test_handlers_are_restored(self) -> None:
-        """
-        Outside a chain every signal does again what it did before.
-        """
+    def test_handlers_are_restored_after_the_chain(self) -> None:
+        """Each signal does what it did before."""
         before = [signal.getsignal(number) for number in SIGNALS]
         with signals_as_exceptions(str):
             assert before != [signal.getsignal(number) for number in SIGNALS]
@@ -291,20 +276,16 @@ class TestAfterwards:
 
         assert before == [signal.getsignal(number) for number in SIGNALS]
 
-    def test_nested(self) -> None:
-        """
-        The end of an inner chain leaves the outer one's handlers.
-        """
+    def test_end_of_an_inner_chain_keeps_the_outer_handlers(self) -> None:
+        """Chains may be nested."""
         with signals_as_exceptions(str):
             outer = [signal.getsignal(number) for number in SIGNALS]
             with signals_as_exceptions(str):
                 pass
             assert outer == [signal.getsignal(number) for number in SIGNALS]
 
-    def test_counted_anew(self) -> None:
-        """
-        A signal that one chain has dealt with is not the first of the next.
-        """
+    def test_signals_are_counted_for_each_chain(self) -> None:
+        """A handled signal is not the first one of the next chain."""
         for _ in range(3):
             with pytest.raises(Interrupted), signals_as_exceptions(str):
                 signal.raise_signal(signal.SIGTERM)
@@ -314,7 +295,7 @@ def test_in_a_thread() -> None:
     """
     In another thread, where Python allows no handlers, there are none; it works.
     """
-    line = Line(
+    line = SignalledProcess(
         "def work():\n"
         "    with signals_as_exceptions(str), signals_delayed(): say('worked')\n"
         "thread = threading.Thread(target=work); thread.start(); thread.join()\n"

@@ -1,4 +1,4 @@
-"""What was true at one moment does not count at another."""
+"""Facts of an earlier moment are not used at a later one."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ cat data.txt | tee results/answer.txt
 LOOP = "from onebox import *\nfrom pathlib import Path\n@stage\ndef grid(c):\n"
 
 
-def home(project: Project) -> Path:
-    """Return the home of the only box."""
+def box_home(project: Project) -> Path:
+    """Return the home directory of the only box."""
     (box,) = project.boxes()
     return project.home / "local/boxes" / box / "disk/home"
 
 
-def record(project: Project) -> Path:
-    """Return the file that remembers the box."""
+def record_file(project: Project) -> Path:
+    """Return the file with the record of the box."""
     (path,) = (project.home / "state/projects").glob("*/main/state.json")
     return path
 
 
 class TestPython:
-    def test_teardown_each_time(self, project: Project) -> None:
-        """Each teardown(c) ends the box that is there then."""
+    def test_each_teardown_call_deletes_the_current_box(self, project: Project) -> None:
+        """teardown(c) can be called several times."""
         project.write(
             "tasks.py",
             LOOP + "    for n in (1, 2):\n"
@@ -45,8 +45,8 @@ class TestPython:
         assert 0 == project.inv("grid").code
         assert [] == project.boxes()
 
-    def test_fetch_each_time(self, project: Project) -> None:
-        """Each fetch(c) brings what the job before it has left."""
+    def test_each_fetch_call_fetches_the_last_job(self, project: Project) -> None:
+        """fetch(c) brings the outputs of the job before it."""
         project.write(
             "tasks.py",
             LOOP + "    for n in (1, 2):\n"
@@ -56,8 +56,8 @@ class TestPython:
         assert "1\n2\n" == project.inv("grid").out
         project.inv("teardown")
 
-    def test_files_written_between_two_jobs(self, project: Project) -> None:
-        """What is edited between two jobs is on the box before the second one."""
+    def test_files_edited_between_two_jobs_are_pushed(self, project: Project) -> None:
+        """The second job gets the edited files."""
         project.write(
             "tasks.py",
             LOOP + "    for n in (1, 2):\n        Path('param').write_text(f'{n}\\n')\n"
@@ -65,8 +65,8 @@ class TestPython:
         )
         assert "1\n2\n" == project.inv("grid").out
 
-    def test_into_is_for_one_fetch(self, project: Project) -> None:
-        """A folder given to one fetch is not the next job's."""
+    def test_into_of_a_fetch_holds_for_that_fetch(self, project: Project) -> None:
+        """The next job's outputs go to the usual folder."""
         project.write(
             "tasks.py",
             LOOP + "    for n in (1, 2):\n"
@@ -77,8 +77,8 @@ class TestPython:
         assert "1\n" == project.read("out1/results/n")
         assert "2\n" == project.read("out2/results/n")
 
-    def test_keep_is_of_one_box(self, project: Project) -> None:
-        """What was said of a box that is gone holds for no other."""
+    def test_keep_holds_for_one_box(self, project: Project) -> None:
+        """A later box on the line is temporary again."""
         for first in ("run(c, command='true', keep=True)", "provision(c)"):
             project.write(
                 "tasks.py",
@@ -88,7 +88,7 @@ class TestPython:
             assert 0 == project.inv("grid").code
             assert [] == project.boxes()
 
-    def test_command_without_its_name(self, project: Project) -> None:
+    def test_command_can_be_a_positional_argument(self, project: Project) -> None:
         """run(c, "…") is run(c, command="…")."""
         project.write("onebox.toml", "")
         project.write("tasks.py", LOOP + "    run(c, 'echo hello')\n")
@@ -96,8 +96,10 @@ class TestPython:
 
 
 class TestChanged:
-    def test_outputs_of_another_command(self, project: Project) -> None:
-        """Outputs that another job has brought since are not the job's own."""
+    def test_outputs_of_another_job_do_not_make_a_job_up_to_date(
+        self, project: Project
+    ) -> None:
+        """The outputs of the last job are here."""
         project.write("onebox.toml", CHANGED)
         project.inv("run")
         project.inv("run", "--", "sh", "-c", "echo bogus > results/answer.txt")
@@ -106,8 +108,10 @@ class TestChanged:
         assert "working\n" == project.inv("run").out
         assert "42\n" == project.read("results/answer.txt")
 
-    def test_outputs_of_a_failed_job(self, project: Project) -> None:
-        """To take back an edit that failed is no way to its outputs."""
+    def test_undoing_a_failed_edit_does_not_make_a_job_up_to_date(
+        self, project: Project
+    ) -> None:
+        """The outputs here are those of the failed job."""
         project.write("onebox.toml", CHANGED)
         project.inv("run")
         project.write("job.sh", JOB.replace("42", "99") + "exit 3\n")
@@ -117,8 +121,10 @@ class TestChanged:
         assert "working\n" == project.inv("run").out
         assert "42\n" == project.read("results/answer.txt")
 
-    def test_outputs_not_here(self, project: Project) -> None:
-        """A job whose outputs were not brought is not up to date."""
+    def test_job_whose_outputs_were_not_fetched_is_not_up_to_date(
+        self, project: Project
+    ) -> None:
+        """The job runs again."""
         project.write("onebox.toml", CHANGED)
         project.inv("provision")
         assert 0 == project.inv("push", "run", "--only").code
@@ -128,8 +134,10 @@ class TestChanged:
         assert "42\n" == project.read("results/answer.txt")
         project.inv("teardown")
 
-    def test_cancelled_with_exit_0(self, project: Project) -> None:
-        """A job that was told to end has not succeeded, whatever its code."""
+    def test_cancelled_job_with_exit_code_0_has_not_succeeded(
+        self, project: Project
+    ) -> None:
+        """The cause counts, whatever the code is."""
         project.write("onebox.toml", CHANGED)
         project.write("job.sh", "trap 'exit 0' TERM\necho up\nsleep 60 & wait\n")
         line = project.start("run")
@@ -140,8 +148,8 @@ class TestChanged:
         project.write("job.sh", "trap 'exit 0' TERM\necho up\nsleep 60 & wait\n")
         assert "has not succeeded" in project.inv("plan").out
 
-    def test_image_of_another_day(self, project: Project) -> None:
-        """Where the image is not today's, the job is not up to date."""
+    def test_job_of_another_image_is_not_up_to_date(self, project: Project) -> None:
+        """The image of the last run and the current one differ."""
         toml = CHANGED.replace("job.sh", "src/job.sh") + '[push]\ncode = ["src/"]\n'
         project.write("onebox.toml", toml)
         project.write("src/job.sh", "mkdir -p results; cat ~/tool > results/t; :\n")
@@ -152,13 +160,15 @@ class TestChanged:
         assert 0 == project.inv("run").code
         assert "v1\n" == project.read("results/t")
 
-    def test_same_change_on_both_sides(self, project: Project) -> None:
-        """The receipt has the files that were on the box, not an earlier push's."""
+    def test_receipt_lists_the_files_that_were_on_the_box(
+        self, project: Project
+    ) -> None:
+        """The files of an earlier push do not count."""
         project.write("onebox.toml", CHANGED)
         project.write("job.sh", "mkdir -p results; tee results/answer.txt < v\n")
         project.write("v", "one\n")
         project.inv("provision", "push")
-        (home(project) / "work/v").write_text("two\n")
+        (box_home(project) / "work/v").write_text("two\n")
         project.write("v", "two\n")
         time.sleep(0.3)
         project.inv("plan")
@@ -170,8 +180,10 @@ class TestChanged:
         assert "one\n" == project.inv("run").out
         project.inv("teardown")
 
-    def test_memory_lost(self, project: Project) -> None:
-        """Where nobody knows what was fetched, the job is not up to date."""
+    def test_job_is_not_up_to_date_if_the_fetched_files_are_unknown(
+        self, project: Project
+    ) -> None:
+        """The record of fetched files was lost."""
         project.write("onebox.toml", CHANGED)
         project.inv("run")
         (project.root / ".onebox/fetched/main/fetched.paths").unlink()
@@ -182,8 +194,10 @@ class TestChanged:
 
 
 class TestHeld:
-    def test_state_gone(self, project: Project) -> None:
-        """Of a box found by its tags alone nobody says that it is empty."""
+    def test_box_found_by_its_tags_is_not_reported_as_empty(
+        self, project: Project
+    ) -> None:
+        """Its jobs are unknown."""
         project.write("job.sh", WAIT)
         project.inv("run", "--detach")
         shutil.rmtree(project.home / "state")
@@ -191,8 +205,10 @@ class TestHeld:
         assert 64 == project.inv("run", "teardown").code
         assert 1 == len(project.boxes())
 
-    def test_outputs_called_otherwise(self, project: Project) -> None:
-        """A job's outputs are those that it was started with."""
+    def test_outputs_of_a_job_are_those_it_was_started_with(
+        self, project: Project
+    ) -> None:
+        """A later change of the setting does not count."""
         project.inv("run", "--detach")
         project.inv("logs")
         project.write("onebox.toml", TOML.replace("results/", "out/"))
@@ -201,11 +217,13 @@ class TestHeld:
         assert 0 == project.inv("fetch", "teardown").code
         assert "42\n" == project.read("results/answer.txt")
 
-    def test_clock_set_back(self, project: Project) -> None:
-        """The latest job is the one that was started last, whatever the clock says."""
+    def test_latest_job_is_the_last_started_one_whatever_the_clock_says(
+        self, project: Project
+    ) -> None:
+        """The box's clock was set back."""
         project.write("job.sh", WAIT)
         project.inv("run", "--keep", "--", "true")
-        (started,) = home(project).parent.rglob("jobs/*/started.json")
+        (started,) = box_home(project).parent.rglob("jobs/*/started.json")
         data = json.loads(started.read_text())
         started.write_text(json.dumps({**data, "at": data["at"] + 3600}))
         project.inv("run", "--detach")
@@ -213,10 +231,12 @@ class TestHeld:
         assert 64 == project.inv("teardown").code
         assert 1 == len(project.boxes())
 
-    def test_clock_set_back_here(self, project: Project) -> None:
-        """A box that is gone is not waited for until the clock is right."""
+    def test_gone_box_is_not_waited_for_after_the_local_clock_was_set_back(
+        self, project: Project
+    ) -> None:
+        """The wait does not last until the clock is right again."""
         project.inv("provision")
-        path = record(project)
+        path = record_file(project)
         data = json.loads(path.read_text())
         path.write_text(json.dumps({**data, "created": data["created"] + 3600}))
         project.cut_power()
@@ -224,8 +244,10 @@ class TestHeld:
 
         assert 0 == project.inv("teardown", timeout=20).code
 
-    def test_off_and_removed_here(self, project: Project) -> None:
-        """A disk is the last copy of outputs that have been removed here."""
+    def test_disk_is_kept_if_its_outputs_were_removed_here(
+        self, project: Project
+    ) -> None:
+        """The disk has the last copy."""
         project.inv("run", "--keep")
         project.cut_power()
         shutil.rmtree(project.root / "results")
@@ -234,10 +256,10 @@ class TestHeld:
         assert 0 == project.inv("fetch", "teardown").code
         assert "42\n" == project.read("results/answer.txt")
 
-    def test_at_another_provider(self, project: Project) -> None:
-        """A box elsewhere is not forgotten where it is not looked for."""
+    def test_box_at_another_provider_is_not_forgotten(self, project: Project) -> None:
+        """It stays recorded if its provider is not queried."""
         project.inv("provision")
-        path = record(project)
+        path = record_file(project)
         data = json.loads(path.read_text())
         path.write_text(json.dumps({**data, "provider": "gcp", "box": "ob-there"}))
         project.cut_power()
@@ -253,12 +275,12 @@ class TestHeld:
         "text",
         ['{"format": 1, "box":', '{"format": 1, "box": "ob-x", "provider": "azure"}'],
     )
-    def test_another_box_of_which_nothing_is_known(
+    def test_unreadable_record_of_another_box_is_no_error(
         self, project: Project, text: str
     ) -> None:
-        """What is written of another box, and cannot be read, is no reason to fail."""
+        """The command succeeds."""
         project.inv("provision")
-        other = record(project).parent.parent / "other" / "state.json"
+        other = record_file(project).parent.parent / "other" / "state.json"
         other.parent.mkdir()
         other.write_text(text)
         data = project.inv("status")
@@ -269,8 +291,10 @@ class TestHeld:
         assert 0 == project.inv("teardown", "--all").code
         assert [] == project.boxes()
 
-    def test_all_but_one(self, project: Project) -> None:
-        """--all goes on after a box that has to stay."""
+    def test_teardown_all_continues_after_a_box_that_must_stay(
+        self, project: Project
+    ) -> None:
+        """The other boxes are deleted."""
         project.inv("run", "--detach", "--name=a")
         project.inv("provision", "--name=b")
         project.inv("logs", "--name=a")
@@ -278,13 +302,15 @@ class TestHeld:
         assert 73 == project.inv("teardown", "--all").code
         assert 1 == len(project.boxes())
 
-    def test_state_damaged(self, project: Project) -> None:
-        """A line that fails gives up no outputs that nobody has looked at."""
+    def test_failed_line_with_damaged_state_keeps_unchecked_outputs(
+        self, project: Project
+    ) -> None:
+        """Outputs that were not checked keep the box."""
         project.write("data/x", "x")
         project.write("onebox.toml", TOML + '[push]\ndata = ["data/"]\n')
         project.inv("run", "--detach")
         project.inv("logs")
-        record(project).write_text("{")
+        record_file(project).write_text("{")
         shutil.rmtree(project.root / "data")
         project.inv("run", "teardown")
 
@@ -292,8 +318,8 @@ class TestHeld:
 
 
 class TestTerminals:
-    def test_two_on_one_log(self, project: Project) -> None:
-        """Two that follow one job show all of it, and write it down once."""
+    def test_two_commands_can_follow_one_job(self, project: Project) -> None:
+        """Both show the whole log, and one copy is written."""
         project.write("job.sh", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done\n")
         line = project.start("run", "--keep")
         project.until("2\n")
@@ -305,15 +331,17 @@ class TestTerminals:
         assert 0 == project.inv("logs").code
         project.inv("teardown")
 
-    def test_asked_to_stay_meanwhile(self, project: Project) -> None:
-        """A box that a chain has left stays once --keep was said of it."""
+    def test_keep_in_another_terminal_holds_for_the_box_of_a_killed_chain(
+        self, project: Project
+    ) -> None:
+        """The box stays."""
         project.write("job.sh", WAIT)
         project.write("data.txt", "x\n")
         line = project.start("run")
         project.until("up\n")
         line.send_signal(signal.SIGINT)
         assert 130 == line.wait(30)
-        (home(project) / "work/go").touch()
+        (box_home(project) / "work/go").touch()
         while "exited" not in project.inv("status").out:
             time.sleep(0.1)
 

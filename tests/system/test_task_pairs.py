@@ -1,4 +1,4 @@
-"""Every order of two tasks on one line: no box is left without a word about it."""
+"""Every pair of tasks on one line, in both orders: no box is left silently."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CREATE = ("provision", "push", "run")
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a line ended: its exit code, and all that it printed."""
+class LineResult:
+    """The exit code and the output of a line."""
 
     code: int
     text: str
 
 
-Inv = Callable[..., Ended]
+Inv = Callable[..., LineResult]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def inv(
     at_exit: list[Callable[[], None]] = []
     monkeypatch.setattr(atexit, "register", at_exit.append)
 
-    def run(*words: str) -> Ended:
+    def run(*words: str) -> LineResult:
         code = 0
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["inv", *words])
@@ -55,18 +55,18 @@ def inv(
             code = int(end.code or 0)
         while at_exit:
             at_exit.pop()()
-        return Ended(code, "".join(capfd.readouterr()))
+        return LineResult(code, "".join(capfd.readouterr()))
 
     yield run
 
 
-def spelled(name: str) -> tuple[str, ...]:
-    """Return a task as it is typed here: `init` must not refuse."""
+def with_flags(name: str) -> tuple[str, ...]:
+    """Return a task with the flags that it needs here."""
     return (name, "--force") if name == "init" else (name,)
 
 
 def leaves_a_box(first: str, second: str) -> bool:
-    """Tell whether a box is the user's wish after a line whose tasks all succeeded."""
+    """Return whether the user requests a box with a line whose tasks all succeed."""
     if second == "teardown":
         return False
     if "provision" in (first, second):
@@ -76,17 +76,13 @@ def leaves_a_box(first: str, second: str) -> bool:
 
 
 @pytest.mark.parametrize("first", NAMES)
-def test_every_pair_settles_what_it_made(
+def test_every_pair_of_tasks_names_a_box_that_stays(
     project: Project, inv: Inv, first: str
 ) -> None:
-    """
-    Whatever two tasks are on a line, in either order: a box that stays is named.
-
-    It stays only where the user asked for it, and is named with what ends it.
-    """
+    """Whatever two tasks are on a line, a box that stays is named."""
     for second in NAMES:
         project.write("onebox.toml", TOML)
-        done = inv(*spelled(first), *(spelled(second) if second != first else ()))
+        done = inv(*with_flags(first), *(with_flags(second) if second != first else ()))
         left, why = project.boxes(), f"inv {first} {second}: {done}"
         for box in left:
             named = re.search(rf"{box}.*(powers itself off at|inv teardown)", done.text)
@@ -102,8 +98,8 @@ def test_every_pair_settles_what_it_made(
 def test_dry_line_of_every_pair_creates_nothing(
     project: Project, inv: Inv, first: str
 ) -> None:
-    """`inv --dry` of any two tasks creates no box, and owes nothing at its end."""
+    """`inv --dry` with any two tasks creates no box, and deletes none."""
     for second in CREATE:
-        done = inv("--dry", *spelled(first), *spelled(second))
+        done = inv("--dry", *with_flags(first), *with_flags(second))
 
         assert [] == project.boxes(), f"inv --dry {first} {second}: {done}"
