@@ -1,4 +1,4 @@
-"""A secret is the job's alone: a canary is looked for wherever it could turn up."""
+"""A secret reaches only its job: a canary is searched for everywhere else."""
 
 from __future__ import annotations
 
@@ -30,15 +30,11 @@ outputs = ["results/"]
 """
 
 
-def test_a_secret_is_the_jobs_alone() -> None:
-    """
-    No argv, no other process's environment, no file and no debug output has it.
-
-    Of environments, the user's own command has it, from the user; then the job.
-    """
+def test_secret_reaches_only_its_job() -> None:
+    """No argv, no other process's environment, no file and no debug output has it."""
     with world(toml=TOML) as made:
         held: dict[int, str] = {}
-        with _watching(held):
+        with watch_processes(held):
             done = made.inv("-d", "run", "--keep", env={"TOKEN": CANARY})
             assert not done.code, done.err
             made.inv("-d", "status")
@@ -55,14 +51,14 @@ def test_a_secret_is_the_jobs_alone() -> None:
 
 
 @contextlib.contextmanager
-def _watching(held: dict[int, str]) -> Iterator[None]:
-    """Note which processes have the secret in their argv or environment."""
+def watch_processes(held: dict[int, str]) -> Iterator[None]:
+    """Record which processes have the secret in their argv or environment."""
     over = threading.Event()
 
     def watch() -> None:
         while not over.is_set():
             for pid in (int(p.name) for p in Path("/proc").glob("[0-9]*")):
-                around, words = _seen(pid)
+                around, words = environment_and_argv(pid)
                 if any(form in words for form in FORMS):
                     held[pid] = f"in argv: {words!r}"
                 elif any(form in around for form in FORMS):
@@ -79,7 +75,7 @@ def _watching(held: dict[int, str]) -> Iterator[None]:
         thread.join()
 
 
-def _seen(pid: int) -> tuple[bytes, bytes]:
+def environment_and_argv(pid: int) -> tuple[bytes, bytes]:
     """Return a process's environment and argv, both of the same program."""
     path = Path(f"/proc/{pid}/cmdline")
     words = raw(path)

@@ -1,4 +1,4 @@
-"""The small part of the tally: every kind of fault, and nothing is ever lost."""
+"""The small part of the tally: every kind of fault, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTS = tally.plan(SEED, full=False)
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, list[Outcome]]:
-    """How every fault of each kind went; kinds go on side by side."""
+    """The outcomes of each kind of fault; the kinds run at the same time."""
     found: dict[str, list[Outcome]] = {kind: [] for kind in PARTS}
     work = [(kind, part) for kind, parts in PARTS.items() for part in parts]
     for kind, outcome in tally.together(work, JOBS):
@@ -27,12 +27,10 @@ def outcomes() -> dict[str, list[Outcome]]:
 
 
 @pytest.mark.parametrize("kind", PARTS)
-def test_nothing_is_lost(outcomes: dict[str, list[Outcome]], kind: str) -> None:
-    """
-    Whatever is killed, cut, full or done at once: no box, output or state is lost.
-
-    ONEBOX_TEST_SEED repeats a failure: its seed is in the message.
-    """
+def test_no_fault_loses_a_box_an_output_or_state(
+    outcomes: dict[str, list[Outcome]], kind: str
+) -> None:
+    """Faults are kills, cut connections, full disks and concurrent commands."""
     lost = [f"{o.kind}: {o.fault}\n{o.why}" for o in outcomes[kind] if o.why]
     assert not lost, f"seed {SEED}\n" + "\n\n".join(lost)
     # Small disks take root, to mount them.

@@ -242,10 +242,10 @@ class TestReceipt:
         assert {"files": 1, "bytes": 3} == receipt["outputs"]
 
 
-def test_command_that_is_no_text(project: Project) -> None:
-    """
-    A command of a kind that no shell takes is refused before there is a box.
-    """
+def test_command_that_is_no_text_is_refused_before_a_box_is_created(
+    project: Project,
+) -> None:
+    """A command must be text or a list of words."""
     project.write(
         "tasks.py",
         "import onebox\n"

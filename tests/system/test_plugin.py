@@ -670,12 +670,10 @@ class TestWholeLine:
 
 
 @pytest.mark.parametrize("off", [{"PYTHONDONTWRITEBYTECODE": "1"}, {}])
-def test_bytecode_is_written_unless_the_user_has_switched_it_off(
+def test_bytecode_is_written_unless_the_user_disables_it(
     project: Project, off: dict[str, str]
 ) -> None:
-    """
-    What a line imports of onebox is compiled once; the user's own word wins.
-    """
+    """Modules of onebox are compiled once."""
     cache = project.home / "bytecode"
     cache.mkdir()
     done = project.inv("status", env={"PYTHONPYCACHEPREFIX": str(cache), **off})

@@ -291,10 +291,8 @@ class TestAfterwards:
                 signal.raise_signal(signal.SIGTERM)
 
 
-def test_in_a_thread() -> None:
-    """
-    In another thread, where Python allows no handlers, there are none; it works.
-    """
+def test_chain_in_another_thread_has_no_handlers() -> None:
+    """Python allows handlers in the main thread only."""
     line = SignalledProcess(
         "def work():\n"
         "    with signals_as_exceptions(str), signals_delayed(): say('worked')\n"
@@ -306,9 +304,7 @@ def test_in_a_thread() -> None:
 
 
 @pytest.mark.parametrize("part", [signals_delayed, lambda: signals_as_exceptions(str)])
-def test_errors_pass(part: Callable[[], object]) -> None:
-    """
-    What fails in such a part fails as it is.
-    """
+def test_exceptions_of_the_body_are_not_changed(part: Callable[[], object]) -> None:
+    """They pass through."""
     with pytest.raises(KeyError, match="mine"), part():  # type: ignore[attr-defined]
         raise KeyError("mine")
