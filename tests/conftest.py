@@ -16,8 +16,8 @@ import pytest
 from hypothesis import settings
 
 from onebox.providers.local import disk, processes
-
-from .ending import ends_with_us, living_in
+from tests.box_reaper import ends_with_us, living_in
+from tests.fakes.agent_box import AgentBox
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("onebox", deadline=None)
@@ -206,3 +206,11 @@ def project(tmp_path: Path) -> Iterator[Project]:
             continue
     with contextlib.suppress(OSError):
         disk.remove(home)
+
+
+@pytest.fixture
+def agent_box(tmp_path: Path) -> Iterator[AgentBox]:
+    """An empty box with the agent on it."""
+    box = AgentBox(tmp_path)
+    yield box
+    box.close()

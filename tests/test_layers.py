@@ -1,4 +1,4 @@
-"""Who may import whom, and where the outside world may be touched at all."""
+"""Which module may import which, and where the outside world may be used."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ READS_ENVIRONMENT = {
 }
 
 
-def name(path: Path) -> str:
+def module_path(path: Path) -> str:
     """Return a file's path within the package."""
     return path.relative_to(PACKAGE).as_posix()
 
 
-def tree(path: Path) -> ast.Module:
-    """Return what a file says."""
+def parse(path: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
     return ast.parse(path.read_text("utf-8"), str(path))
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Return the full names of what a file imports, wherever in it."""
+    """Return the full names of all imports of a file."""
     here = ["onebox", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(tree(path)):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -51,18 +51,18 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def within(imported: str, *packages: str) -> bool:
-    """Tell whether something belongs to one of these packages."""
+def belongs_to(imported: str, *packages: str) -> bool:
+    """Return whether a name belongs to one of these packages."""
     return any(f"{imported}.".startswith(f"{package}.") for package in packages)
 
 
-def importing(*packages: str) -> set[str]:
+def importers(*packages: str) -> set[str]:
     """Return the files that import one of these packages."""
     return {
-        name(path)
+        module_path(path)
         for path in FILES
         for found in imports(path)
-        if within(found, *packages)
+        if belongs_to(found, *packages)
     }
 
 
@@ -87,37 +87,29 @@ def code_words(module: ast.Module) -> Iterator[str]:
 
 def calls(path: Path) -> Iterator[ast.Call]:
     """Return the calls in a file."""
-    return (node for node in ast.walk(tree(path)) if isinstance(node, ast.Call))
+    return (node for node in ast.walk(parse(path)) if isinstance(node, ast.Call))
 
 
 class TestOneDoorEach:
-    def test_invoke(self) -> None:
-        """
-        Only the plugin and its tasks know Invoke.
-        """
-        assert {"exit_code.py", "flags.py", "plugin.py", "tasks.py"} == importing(
+    def test_only_the_plugin_and_its_tasks_import_invoke(self) -> None:
+        """No other module knows Invoke."""
+        assert {"exit_code.py", "flags.py", "plugin.py", "tasks.py"} == importers(
             "invoke"
         )
 
-    def test_rich(self) -> None:
-        """
-        Only the screen knows rich.
-        """
-        assert {"ui/console.py", "ui/progress.py", "ui/screen.py"} == importing("rich")
+    def test_only_the_screen_imports_rich(self) -> None:
+        """No other module knows rich."""
+        assert {"ui/console.py", "ui/progress.py", "ui/screen.py"} == importers("rich")
 
-    def test_toml(self) -> None:
-        """
-        Only one module imports a parser of TOML.
-        """
-        found = importing("toml", "tomllib", "tomli")
+    def test_only_one_module_imports_a_toml_parser(self) -> None:
+        """No other module parses TOML."""
+        found = importers("toml", "tomllib", "tomli")
 
         assert found == {"settings/toml_file.py"}
 
-    def test_asyncssh(self) -> None:
-        """
-        The ssh server belongs to the local box's own process.
-        """
-        found = importing("asyncssh", "asyncio")
+    def test_only_the_local_box_imports_asyncssh(self) -> None:
+        """The ssh server belongs to the local box's own process."""
+        found = importers("asyncssh", "asyncio")
 
         assert found
         assert all(path.startswith("providers/local/") for path in found)
@@ -132,15 +124,16 @@ class TestOneDoorEach:
             ("requests", "providers/digitalocean/"),
         ],
     )
-    def test_clouds(self, library: str, place: str) -> None:
-        """
-        A cloud's library belongs to its own provider.
-        """
-        assert all(path.startswith(place) for path in importing(library))
+    def test_only_its_provider_imports_a_clouds_library(
+        self, library: str, place: str
+    ) -> None:
+        """Other modules do not know the library."""
+        assert all(path.startswith(place) for path in importers(library))
 
     def test_every_dependency_is_declared(self) -> None:
         """
-        What is neither ours nor Python's is among the declared dependencies.
+        An import is of onebox, of the standard library or of a declared
+        dependency.
         """
         if sys.version_info < (3, 10):
             pytest.skip("sys.stdlib_module_names begins with Python 3.10")
@@ -190,80 +183,63 @@ FORBIDDEN = {
 
 class TestDirection:
     @pytest.mark.parametrize("layer", FORBIDDEN)
-    def test_a_layer_imports_nothing_above_it(self, layer: str) -> None:
-        """
-        A layer imports nothing of what is built on it.
-        """
+    def test_layer_imports_no_layer_above_it(self, layer: str) -> None:
+        """A layer knows the layers below it only."""
         above = [f"onebox.{module}" for module in FORBIDDEN[layer]]
-        found = {path for path in importing(*above) if path.startswith(f"{layer}/")}
+        found = {path for path in importers(*above) if path.startswith(f"{layer}/")}
 
         assert set() == found
 
     def test_no_module_has_the_name_of_a_public_name(self) -> None:
-        """
-        A submodule's import would replace a public name of the package.
-        """
+        """The import of such a submodule would replace the public name."""
         modules = {
             path.stem for path in PACKAGE.iterdir() if path.suffix in ("", ".py")
         }
 
         assert not modules & set(onebox.__all__)
 
-    def test_small_modules_stand_alone(self) -> None:
-        """
-        Errors, signals, formatting and the invocation need nothing of ours.
-        """
+    def test_small_modules_import_nothing_of_onebox(self) -> None:
+        """Errors, signals, formatting and the invocation depend on no other module."""
         for file in ("errors.py", "signals.py", "formatting.py", "invocation.py"):
-            ours = [i for i in imports(PACKAGE / file) if within(i, "onebox")]
+            ours = [i for i in imports(PACKAGE / file) if belongs_to(i, "onebox")]
             assert [] == ours, file
 
-    def test_agent(self) -> None:
-        """
-        The agent is the standard library and itself: it runs on any box.
-        """
+    def test_agent_imports_only_the_standard_library_and_itself(self) -> None:
+        """The agent runs on any box."""
         if sys.version_info < (3, 10):
             pytest.skip("sys.stdlib_module_names begins with Python 3.10")
         for path in (PACKAGE / "agent").rglob("*.py"):
             for found in imports(path):
-                own = within(found, "onebox.agent")
+                own = belongs_to(found, "onebox.agent")
                 library = found.partition(".")[0] in sys.stdlib_module_names
-                assert own or library, f"{name(path)}: {found}"
+                assert own or library, f"{module_path(path)}: {found}"
 
-    def test_only_the_table_and_their_packages_name_the_clouds(self) -> None:
-        """
-        Code outside `onebox/providers` names no cloud: it reads the table.
-
-        Names in docstrings and comments are allowed, and so are names that are not
-        the provider: folders of credentials and headers of the metadata server.
-        """
+    def test_only_the_provider_table_and_the_providers_name_clouds(self) -> None:
+        """Code outside of `onebox/providers` reads the table instead."""
         pattern = re.compile(rf"(?<![.\w-])(?:{'|'.join(CLOUDS)})(?![\w-])")
         found = {
-            f"{name(path)}: {text}"
+            f"{module_path(path)}: {text}"
             for path in FILES
-            if not name(path).startswith("providers/")
-            for text in code_words(tree(path))
+            if not module_path(path).startswith("providers/")
+            for text in code_words(parse(path))
             if pattern.search(text)
         }
 
         assert set() == found
 
-    def test_providers_are_named_once(self) -> None:
-        """
-        Nobody imports a provider: the table finds it by its name.
-        """
+    def test_providers_are_loaded_only_through_the_table(self) -> None:
+        """No module imports a provider."""
         for provider in PROVIDERS:
-            found = importing(f"onebox.providers.{provider}")
+            found = importers(f"onebox.providers.{provider}")
             own = f"providers/{provider}/"
             assert all(path.startswith(own) for path in found), found
 
 
 class TestTouchingTheWorld:
-    def test_no_print(self) -> None:
-        """
-        Only the screen prints.
-        """
+    def test_only_the_screen_prints(self) -> None:
+        """No other module calls print or writes to stdout or stderr."""
         found = {
-            name(path)
+            module_path(path)
             for path in FILES
             for call in calls(path)
             if isinstance(call.func, ast.Name) and call.func.id in ("print", "input")
@@ -271,12 +247,10 @@ class TestTouchingTheWorld:
 
         assert found <= {"ui/screen.py"}
 
-    def test_no_shell(self) -> None:
-        """
-        No command of ours goes through a shell.
-        """
+    def test_no_command_runs_through_a_shell(self) -> None:
+        """Every command is a list of words."""
         found = {
-            name(path)
+            module_path(path)
             for path in FILES
             for call in calls(path)
             if any(word.arg == "shell" for word in call.keywords)
@@ -286,14 +260,12 @@ class TestTouchingTheWorld:
 
         assert set() == found
 
-    def test_environment(self) -> None:
-        """
-        The environment is handed in; it is read in the places listed above alone.
-        """
+    def test_environment_is_read_only_in_the_listed_places(self) -> None:
+        """Other code gets the environment as an argument."""
         found = {
-            name(path)
+            module_path(path)
             for path in FILES
-            for node in ast.walk(tree(path))
+            for node in ast.walk(parse(path))
             if isinstance(node, ast.Attribute)
             and ast.unparse(node)
             in ("os.environ", "os.environb", "os.getenv", "os.putenv")
@@ -301,12 +273,10 @@ class TestTouchingTheWorld:
 
         assert READS_ENVIRONMENT == found
 
-    def test_no_code_from_data(self) -> None:
-        """
-        Nothing is run or loaded that came as data.
-        """
+    def test_no_code_is_loaded_from_data(self) -> None:
+        """No module calls eval, exec, pickle or the like."""
         found = {
-            name(path)
+            module_path(path)
             for path in FILES
             for call in calls(path)
             if ast.unparse(call.func)
@@ -317,26 +287,22 @@ class TestTouchingTheWorld:
 
 
 class TestNothingSwallowed:
-    def test_no_bare_except(self) -> None:
-        """
-        What is caught is named; everything is caught only to be raised again.
-        """
+    def test_no_exception_is_caught_without_its_name(self) -> None:
+        """A handler of every exception must raise it again."""
         for path in FILES:
-            for node in ast.walk(tree(path)):
+            for node in ast.walk(parse(path)):
                 if not isinstance(node, ast.ExceptHandler):
                     continue
-                assert node.type is not None, f"{name(path)}:{node.lineno}"
+                assert node.type is not None, f"{module_path(path)}:{node.lineno}"
                 caught = ast.unparse(node.type)
                 if "BaseException" in caught or caught.startswith("(Exception"):
                     raised = [n for n in ast.walk(node) if isinstance(n, ast.Raise)]
-                    assert raised, f"{name(path)}:{node.lineno}"
+                    assert raised, f"{module_path(path)}:{node.lineno}"
 
-    def test_first_lines(self) -> None:
-        """
-        Every public thing says in one sentence what it is or does.
-        """
+    def test_every_public_docstring_begins_with_one_sentence(self) -> None:
+        """The first line says what the object is or does."""
         for path in FILES:
-            module = tree(path)
+            module = parse(path)
             found: list[ast.AST] = [module]
             found += [n for n in module.body if _public(n)]
             for node in list(found):
@@ -348,7 +314,7 @@ class TestNothingSwallowed:
                     (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef),
                 )
                 text = ast.get_docstring(node)
-                where = f"{name(path)}:{getattr(node, 'name', '')}"
+                where = f"{module_path(path)}:{getattr(node, 'name', '')}"
                 assert text, where
                 first = text.partition("\n\n")[0].rstrip()
                 assert first.endswith((".", ":", "?")), f"{where}: {first}"

@@ -1,1 +1,1 @@
-"""What the agent on the box promises, tested on the bundle that goes there."""
+"""The agent on the box, tested as the bundle that is sent there."""

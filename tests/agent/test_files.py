@@ -24,16 +24,17 @@ from onebox.agent.files.previous_version import changing_name
 from onebox.agent.files.receiver import Landed, Receiver
 from onebox.agent.files.sender import Sender
 from onebox.remote.channel import AgentError
-
-from .conftest import AgentBox
+from tests.fakes.agent_box import AgentBox
 
 OLD = 1_600_000_000_123_456_789
 names = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name)
 
 
 @given(st.lists(st.tuples(names, names), max_size=600))
-def test_rows_carry_any_bytes(pairs: list[tuple[bytes, bytes]]) -> None:
-    """Entries of any names come out of the frames as they went in."""
+def test_manifest_entries_with_any_bytes_survive_the_row_codec(
+    pairs: list[tuple[bytes, bytes]],
+) -> None:
+    """Entries with any names come out of the frames as they went in."""
     entries = [Entry(path, "l", 0o777, target=target) for path, target in pairs]
     frames: list[tuple[bytes, bytes]] = []
     row_codec.send_rows(
@@ -48,9 +49,9 @@ def test_rows_carry_any_bytes(pairs: list[tuple[bytes, bytes]]) -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
-def test_rows_of_garbage_are_refused(payloads: list[bytes]) -> None:
-    """Whatever bytes come, they are rows of entries or an error of ours."""
-    receive = feed(payloads)
+def test_random_rows_are_decoded_or_refused_as_hostile(payloads: list[bytes]) -> None:
+    """Random payloads are either entries or raise Hostile."""
+    receive = frames_of(payloads)
     with contextlib.suppress(Hostile):
         for row in row_codec.receive_rows(receive):
             row_codec.unpack_entry(row)
@@ -59,14 +60,14 @@ def test_rows_of_garbage_are_refused(payloads: list[bytes]) -> None:
 @pytest.mark.parametrize(
     "path", [b"/a", b"../a", b"a/../../b", b"a//b", b"a/", b".", b"a\0b"]
 )
-def test_paths_that_leave_are_refused(path: bytes) -> None:
-    """No path that is absolute, climbs, or is no plain path passes the check."""
+def test_manifest_refuses_paths_outside_of_its_folder(path: bytes) -> None:
+    """A path that is absolute, climbs, or is not in its plain form is refused."""
     with pytest.raises(Hostile):
         manifest.check([Entry(path, "f", 0o644)])
 
 
-def test_nothing_lies_below_a_link(tmp_path: Path) -> None:
-    """A manifest with a file below a link or file of its own is refused."""
+def test_manifest_refuses_an_entry_below_a_link_or_a_file(tmp_path: Path) -> None:
+    """A manifest with an entry below one of its own links or files is refused."""
     for kind in "fl":
         with pytest.raises(Hostile, match="a/b/c"):
             manifest.check(
@@ -74,8 +75,13 @@ def test_nothing_lies_below_a_link(tmp_path: Path) -> None:
             )
 
 
-def test_devices_doubles_and_strangers_are_refused() -> None:
-    """Only files, folders and links, each once, and only what was asked for."""
+def test_manifest_refuses_devices_duplicates_and_paths_that_were_not_requested() -> (
+    None
+):
+    """
+    Only files, folders and links are valid, each once, and only below requested
+    paths.
+    """
     with pytest.raises(Hostile, match="no file, folder or link"):
         manifest.check([Entry(b"a", "c", 0o644)])
     with pytest.raises(Hostile, match="twice"):
@@ -84,8 +90,8 @@ def test_devices_doubles_and_strangers_are_refused() -> None:
         manifest.check([Entry(b"results2", "f", 0o644)], [b"results"])
 
 
-def test_the_digest_sees_all_that_counts() -> None:
-    """Path, type, mode, size, hash and target change the digest; time does not."""
+def test_manifest_digest_covers_everything_except_times() -> None:
+    """Path, kind, mode, size, hash and target change the digest; the time does not."""
     one = Entry(b"a", "f", 0o644, 3, 1, b"", b"x" * 32)
     others = [
         one._replace(path=b"b"),
@@ -101,8 +107,10 @@ def test_the_digest_sees_all_that_counts() -> None:
     assert manifest.digest([one._replace(mtime_ns=2)]) == manifest.digest([one])
 
 
-def test_the_index_spares_reading(tmp_path: Path) -> None:
-    """A file that looks as it did is not read again, across processes."""
+def test_index_returns_the_hash_of_an_unchanged_file_in_a_later_process(
+    tmp_path: Path,
+) -> None:
+    """A file with unchanged stat values is not read again, also in a later process."""
     file = tmp_path / "f"
     file.write_bytes(b"one")
     os.utime(file, ns=(OLD, OLD))
@@ -118,8 +126,10 @@ def test_the_index_spares_reading(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("age", [0, 5])
-def test_a_young_file_is_not_remembered(tmp_path: Path, age: int) -> None:
-    """A file that could be rewritten within its timestamp is always read anew."""
+def test_index_does_not_store_a_file_that_was_just_written(
+    tmp_path: Path, age: int
+) -> None:
+    """A file that could change within its timestamp is always read again."""
     file = tmp_path / "f"
     index = Index(os.fsencode(tmp_path / "index"))
     file.write_bytes(b"one")
@@ -131,8 +141,8 @@ def test_a_young_file_is_not_remembered(tmp_path: Path, age: int) -> None:
     assert index.get(b"f", file.stat()) is None
 
 
-def test_a_damaged_index_is_forgotten(tmp_path: Path) -> None:
-    """One flipped byte makes the index worthless, never wrong."""
+def test_index_with_a_flipped_byte_returns_no_hash(tmp_path: Path) -> None:
+    """One flipped byte invalidates the index; it never returns a wrong hash."""
     file = tmp_path / "index"
     other = tmp_path / "f"
     other.touch()
@@ -152,7 +162,7 @@ def test_a_damaged_index_is_forgotten(tmp_path: Path) -> None:
 def test_index_is_appended_to_and_does_not_grow_forever(tmp_path: Path) -> None:
     """Changed rows are appended; the file is rewritten before it doubles."""
     file = os.fsencode(tmp_path / "index")
-    old = aged(tmp_path)
+    old = old_file(tmp_path)
     names = [b"%d" % at for at in range(3000)]
     index = Index(file)
     for name in names:
@@ -179,7 +189,7 @@ def test_path_removed_from_the_index_stays_removed(
 ) -> None:
     """A removed path stays removed, although the file still has its old row."""
     file = os.fsencode(tmp_path / "index")
-    old = aged(tmp_path)
+    old = old_file(tmp_path)
     st = old.stat()
     index = Index(file)
     for name in (b"kept", b"young"):
@@ -198,7 +208,7 @@ def test_path_removed_from_the_index_stays_removed(
 def test_index_drops_outdated_block_hashes(tmp_path: Path) -> None:
     """Replaced block hashes do not accumulate in the file."""
     file = os.fsencode(tmp_path / "index")
-    old = aged(tmp_path)
+    old = old_file(tmp_path)
     for at in range(40):
         index = Index(file)
         index.put(b"f", old.stat(), bytes([at]) * 32, os.urandom(640_000))
@@ -208,7 +218,7 @@ def test_index_drops_outdated_block_hashes(tmp_path: Path) -> None:
 
 def test_index_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
     """An index that cannot be saved, on a full disk, raises no error."""
-    old = aged(tmp_path)
+    old = old_file(tmp_path)
     for adding in (False, True):
         index = Index(os.fsencode(tmp_path / "none" / "index"), adding=adding)
         index.put(b"f", old.stat(), b"x" * 32)
@@ -218,7 +228,7 @@ def test_index_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
 def test_damaged_index_is_rewritten(tmp_path: Path) -> None:
     """Rows appended after a damaged index was loaded and saved are found again."""
     file = tmp_path / "index"
-    old = aged(tmp_path)
+    old = old_file(tmp_path)
     file.write_bytes(b"onebox index 2\nwhatever")
     for damage in (b"", b"half a part"):
         with file.open("ab") as more:
@@ -231,9 +241,9 @@ def test_damaged_index_is_rewritten(tmp_path: Path) -> None:
 
 
 def test_two_processes_can_append_to_an_index(tmp_path: Path) -> None:
-    """Rows that two processes append at the same time are all found."""
+    """All rows that two processes append at the same time are found."""
     file = os.fsencode(tmp_path / "index")
-    old = aged(tmp_path)
+    old = old_file(tmp_path)
     Index(file).save()
     code = """
 import os, sys
@@ -262,7 +272,7 @@ for at in range(100):
 def test_index_cut_anywhere_keeps_its_earlier_rows(tmp_path: Path) -> None:
     """Rows before the last batch are loaded, and the next save repairs the file."""
     file = os.fsencode(tmp_path / "index")
-    old = aged(tmp_path)
+    old = old_file(tmp_path)
     st = old.stat()
     index = Index(file)
     index.put(b"one", st, b"1" * 32)
@@ -281,8 +291,8 @@ def test_index_cut_anywhere_keeps_its_earlier_rows(tmp_path: Path) -> None:
         assert (b"1" * 32, b"3" * 32) == (again.get(b"one", st), again.get(b"two", st))
 
 
-def test_a_link_on_the_way_is_no_folder(tmp_path: Path) -> None:
-    """What can be reached only through a link does not count as there."""
+def test_scan_does_not_follow_a_link_in_the_middle_of_a_path(tmp_path: Path) -> None:
+    """A path that leads through a link counts as missing."""
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "f").write_bytes(b"x")
     (tmp_path / "link").symlink_to("real")
@@ -294,8 +304,8 @@ def test_a_link_on_the_way_is_no_folder(tmp_path: Path) -> None:
     assert [entry.path for entry in found.entries] == [b"real/f"]
 
 
-def test_no_file_lands_through_a_link(tmp_path: Path) -> None:
-    """A link in the way is replaced by a folder, and its target stays as it is."""
+def test_file_is_not_placed_through_a_link(tmp_path: Path) -> None:
+    """A link in the path is replaced by a folder, and its target does not change."""
     base, outside = tmp_path / "base", tmp_path / "outside"
     for folder in (base, outside):
         folder.mkdir()
@@ -314,7 +324,7 @@ def test_no_file_lands_through_a_link(tmp_path: Path) -> None:
 def test_folder_created_by_another_process_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder that appears when it is about to be made is as good as ours."""
+    """A folder that appears just before its creation is used."""
     (tmp_path / "new").write_bytes(b"x")
     target = tree.Tree(os.fsencode(tmp_path))
     make = os.mkdir
@@ -330,10 +340,12 @@ def test_folder_created_by_another_process_is_used(
     assert (tmp_path / "a" / "b" / "f").read_bytes() == b"x"
 
 
-def test_a_folder_that_becomes_a_file(
+def test_folder_replaced_by_a_file_during_the_listing_hides_only_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a job replaces while we look hides nothing but itself."""
+    """
+    If a job replaces a folder during the listing, all other paths are still listed.
+    """
     for name in ("a", "b"):
         (tmp_path / "out" / name).mkdir(parents=True)
     (tmp_path / "out" / "b" / "f").touch()
@@ -352,10 +364,10 @@ def test_a_folder_that_becomes_a_file(
     assert sorted(found) == [b"out", b"out/a", b"out/b", b"out/b/f"]
 
 
-def test_a_file_that_becomes_a_pipe(
+def test_file_replaced_by_a_pipe_during_the_scan_does_not_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a job puts in a file's place while we look does not keep us waiting."""
+    """A pipe that replaces a file during the scan is not opened for reading."""
     (tmp_path / "f").touch()
     look_at = os.lstat
 
@@ -371,7 +383,7 @@ def test_a_file_that_becomes_a_pipe(
     assert found.unstable == [b"f"]
 
 
-def test_contents_and_holes_arrive(tmp_path: Path) -> None:
+def test_transfer_keeps_contents_and_holes(tmp_path: Path) -> None:
     """Files of all sizes arrive byte for byte, and holes stay holes."""
     source = tmp_path / "source"
     source.mkdir()
@@ -381,9 +393,9 @@ def test_contents_and_holes_arrive(tmp_path: Path) -> None:
         file.seek(30 << 20)
         file.write(b"middle")
         file.truncate(60 << 20)
-    entries = look(source)
+    entries = scan_files(source)
 
-    came = carry(source, tmp_path / "staging", map(Offer, entries))
+    came = transfer(source, tmp_path / "staging", map(Offer, entries))
 
     for entry in entries:
         name = os.fsdecode(entry.path)
@@ -391,36 +403,39 @@ def test_contents_and_holes_arrive(tmp_path: Path) -> None:
     assert came[b"sparse"].stat().st_blocks * 512 < 1 << 20
 
 
-def test_a_file_that_changed_does_not_land(tmp_path: Path) -> None:
-    """What is no longer what was announced is sent as a refusal, not as data."""
+def test_file_that_changed_after_its_announcement_is_not_placed(tmp_path: Path) -> None:
+    """
+    A file that no longer matches its announcement is sent as a refusal, not as
+    data.
+    """
     for size in (100, 300_000):
         (tmp_path / f"{size}").write_bytes(bytes(size))
-    offers = [Offer(entry) for entry in look(tmp_path)]
+    offers = [Offer(entry) for entry in scan_files(tmp_path)]
     (tmp_path / "100").write_bytes(b"other")
     (tmp_path / "300000").unlink()
     receiver = Receiver(os.fsencode(tmp_path / "staging"))
 
-    pour(receiver, list(stream(tmp_path, offers)), offers)
+    receive(receiver, list(sent_frames(tmp_path, offers)), offers)
 
     assert sorted(receiver.bad) == [b"100", b"300000"]
 
 
-def test_a_flipped_byte_does_not_land(tmp_path: Path) -> None:
-    """Contents that do not hash to their trailer are dropped."""
+def test_content_with_a_wrong_hash_is_dropped(tmp_path: Path) -> None:
+    """Content whose hash differs from its trailer is dropped."""
     (tmp_path / "f").write_bytes(bytes(1000))
-    offers = [Offer(entry) for entry in look(tmp_path)]
-    data = bytearray(b"".join(stream(tmp_path, offers)))
+    offers = [Offer(entry) for entry in scan_files(tmp_path)]
+    data = bytearray(b"".join(sent_frames(tmp_path, offers)))
     data[500] ^= 1
     receiver = Receiver(os.fsencode(tmp_path / "staging"))
 
-    landed = pour(receiver, [bytes(data)], offers)
+    landed = receive(receiver, [bytes(data)], offers)
 
     assert not landed
     assert receiver.bad == [b"f"]
 
 
-def test_ctrl_c_while_a_hash_begins() -> None:
-    """A signal that comes when its thread has just begun ends the process."""
+def test_ctrl_c_at_the_start_of_a_hash_thread_ends_the_process() -> None:
+    """A signal right after the start of a hash thread ends the process."""
     code = """
 import signal, threading
 from onebox.agent.files.block_hashes import HashSum
@@ -446,56 +461,58 @@ Hasher(HashSum(0), threaded=True)
     assert b"KeyboardInterrupt" in done.stderr
 
 
-def test_records_nobody_asked_for_are_refused(tmp_path: Path) -> None:
-    """A record for another path, or for one path twice, ends the stream."""
+def test_stream_with_a_record_that_was_not_requested_is_refused(tmp_path: Path) -> None:
+    """A record for another path, or a second one for the same path, ends the stream."""
     (tmp_path / "f").write_bytes(b"x")
-    offers = [Offer(entry) for entry in look(tmp_path)]
-    frames = list(stream(tmp_path, offers))
+    offers = [Offer(entry) for entry in scan_files(tmp_path)]
+    frames = list(sent_frames(tmp_path, offers))
 
     with pytest.raises(Hostile, match="not asked for"):
-        pour(Receiver(os.fsencode(tmp_path / "s")), frames, [])
+        receive(Receiver(os.fsencode(tmp_path / "s")), frames, [])
     with pytest.raises(Hostile, match="not asked for"):
-        pour(Receiver(os.fsencode(tmp_path / "s")), frames * 2, offers)
+        receive(Receiver(os.fsencode(tmp_path / "s")), frames * 2, offers)
 
 
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=3))
-def test_a_garbled_stream_is_an_error_of_ours(at: int, junk: bytes) -> None:
-    """No bytes of a stream can do worse than be refused or dropped."""
+def test_damaged_stream_is_refused_or_dropped(at: int, junk: bytes) -> None:
+    """Damaged bytes in a stream raise Hostile or drop the file; they never place it."""
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         for size in (10, 5000, 3000):
             (base / f"{size}").write_bytes(os.urandom(size))
-        offers = [Offer(entry) for entry in look(base)]
-        data = b"".join(stream(base, offers))
+        offers = [Offer(entry) for entry in scan_files(base)]
+        data = b"".join(sent_frames(base, offers))
         at %= len(data)
         data = data[:at] + junk + data[at + len(junk) :]
         receiver = Receiver(os.fsencode(base / "staging"))
         try:
-            landed = pour(receiver, [data], offers)
+            landed = receive(receiver, [data], offers)
         except Hostile:
             landed = []
         receiver.close()
 
         for one in landed:
             assert one.entry in [
-                entry._replace(sha=one.entry.sha) for entry in look(base)
+                entry._replace(sha=one.entry.sha) for entry in scan_files(base)
             ]
 
 
-def test_partial_file_is_continued(tmp_path: Path) -> None:
-    """After a break a large file resumes; a partial that is wrong starts over."""
+def test_interrupted_large_file_resumes_and_a_damaged_partial_starts_over(
+    tmp_path: Path,
+) -> None:
+    """After a break a large file resumes; a damaged partial file is sent again."""
     (tmp_path / "big").write_bytes(os.urandom(12 << 20))
-    offers = [Offer(entry) for entry in look(tmp_path)]
-    frames = list(stream(tmp_path, offers))
+    offers = [Offer(entry) for entry in scan_files(tmp_path)]
+    frames = list(sent_frames(tmp_path, offers))
     staging = os.fsencode(tmp_path / "staging")
     half = len(frames) // 2
     with pytest.raises(Hostile, match="ends within"):
-        pour(Receiver(staging), frames[:half], offers)
+        receive(Receiver(staging), frames[:half], offers)
 
     again = Receiver(staging)
     resumed = [again.offer(offer.entry) for offer in offers]
-    rest = list(stream(tmp_path, resumed))
-    landed = pour(again, rest, resumed)
+    rest = list(sent_frames(tmp_path, resumed))
+    landed = receive(again, rest, resumed)
 
     assert resumed[0].offset > 4 << 20
     assert sum(map(len, rest)) < 8 << 20
@@ -508,7 +525,7 @@ def test_partial_file_is_continued(tmp_path: Path) -> None:
     third = Receiver(staging)
     spoilt = [third.offer(offer.entry) for offer in offers]
 
-    assert len(pour(third, list(stream(tmp_path, spoilt)), spoilt)) == 1
+    assert len(receive(third, list(sent_frames(tmp_path, spoilt)), spoilt)) == 1
     assert partial.read_bytes() == (tmp_path / "big").read_bytes()
 
 
@@ -524,9 +541,13 @@ def test_partial_file_is_continued(tmp_path: Path) -> None:
         "x",
     ],
 )
-def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -> None:
-    """The agent touches nothing for a client that breaks the rules, and lives on."""
-    with agent_box.link() as link:
+def test_agent_refuses_a_hostile_manifest_and_answers_the_next_request(
+    agent_box: AgentBox, row: object
+) -> None:
+    """
+    The agent changes no file for an invalid manifest, and answers the next request.
+    """
+    with agent_box.connect() as link:
         link.begin("push", write=True)
         link.send(b"D")
         row_codec.send_rows(link.send, [row])
@@ -538,14 +559,14 @@ def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -
     assert list(agent_box.work.iterdir()) == []
 
 
-def test_comparison_leaves_the_staging_directory_alone(agent_box: AgentBox) -> None:
-    """A comparison does not touch a file that another push is changing."""
+def test_comparison_does_not_touch_the_staging_directory(agent_box: AgentBox) -> None:
+    """A comparison does not change a file that another push is writing."""
     entry = Entry(b"big", "f", 0o644, 9 << 20, OLD, b"", b"x" * 32)
     staged = agent_box.root / "files" / "incoming" / os.fsdecode(changing_name(b"big"))
     staged.parent.mkdir(parents=True)
     staged.write_bytes(bytes(entry.size))
     staged.chmod(0o640)
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.begin("push", write=False)
         link.send(b"D")
         row_codec.send_rows(link.send, [row_codec.pack_entry(entry)])
@@ -554,7 +575,9 @@ def test_comparison_leaves_the_staging_directory_alone(agent_box: AgentBox) -> N
     assert staged.stat().st_mode & 0o777 == 0o640
 
 
-def test_many_files_need_little_memory(tmp_path: Path) -> None:
+def test_manifest_and_index_of_100000_files_need_less_than_150_mb(
+    tmp_path: Path,
+) -> None:
     """Manifests and index of 100,000 files take less than 150 MB."""
     code = """
 import os, resource, sys, types
@@ -598,22 +621,22 @@ else:
     assert int(done.stdout) < 150 << 20
 
 
-def aged(folder: Path) -> Path:
-    """Make a file that has not just been written."""
+def old_file(folder: Path) -> Path:
+    """Create a file that was last written long ago."""
     path = folder / "f"
     path.touch()
     os.utime(path, ns=(OLD, OLD))
     return path
 
 
-def look(base: Path) -> list[Entry]:
-    """Return the regular files directly in a folder."""
+def scan_files(base: Path) -> list[Entry]:
+    """Return the entries of the regular files directly in a folder."""
     paths = [os.fsencode(path.name) for path in base.iterdir() if path.is_file()]
     return manifest.scan(os.fsencode(base), paths, Index(), hashing=False).entries
 
 
-def stream(base: Path, offers: list[Offer]) -> Iterator[bytes]:
-    """Return what a sender sends, frame by frame."""
+def sent_frames(base: Path, offers: list[Offer]) -> Iterator[bytes]:
+    """Return the payloads that a sender sends for these offers."""
     out: list[bytes] = []
     sender = Sender(os.fsencode(base), out.append)
     for offer in offers:
@@ -622,36 +645,38 @@ def stream(base: Path, offers: list[Offer]) -> Iterator[bytes]:
     return iter(out)
 
 
-def pour(
+def receive(
     receiver: Receiver, payloads: list[bytes], offers: list[Offer]
 ) -> list[Landed]:
-    """Let a receiver have these frames; return what landed."""
+    """Pass these payloads to a receiver; return the files that it completed."""
     landed: list[Landed] = []
     receiver.receive(
-        feed(payloads), {offer.entry.path: offer for offer in offers}, landed.append
+        frames_of(payloads),
+        {offer.entry.path: offer for offer in offers},
+        landed.append,
     )
     return landed
 
 
-def feed(payloads: list[bytes]) -> Callable[[], tuple[bytes, bytes]]:
-    """Return what yields these as D frames, then a Z."""
+def frames_of(payloads: list[bytes]) -> Callable[[], tuple[bytes, bytes]]:
+    """Return a function that returns these payloads as D frames, then a Z frame."""
     frames = iter([*((b"D", payload) for payload in payloads), (b"Z", b"")])
     return lambda: next(frames)
 
 
-def carry(base: Path, staging: Path, offers: Iterator[Offer]) -> dict[bytes, Path]:
-    """Send files into a staging directory; return where each one is."""
+def transfer(base: Path, staging: Path, offers: Iterator[Offer]) -> dict[bytes, Path]:
+    """Send files to a staging directory; return the path of each one there."""
     places: dict[bytes, Path] = {}
     receiver = Receiver(os.fsencode(staging), keep=-1)
-    wanted = list(offers)
+    expected = list(offers)
 
     def land(landed: Landed) -> None:
         assert landed.name is not None
         places[landed.entry.path] = staging / os.fsdecode(landed.name)
 
     receiver.receive(
-        feed(list(stream(base, wanted))),
-        {offer.entry.path: offer for offer in wanted},
+        frames_of(list(sent_frames(base, expected))),
+        {offer.entry.path: offer for offer in expected},
         land,
     )
     assert not receiver.bad

@@ -18,13 +18,12 @@ import pytest
 from onebox.agent import box, protocol
 from onebox.agent.jobs import exec, log_stream
 from onebox.remote.channel import AgentChannel, AgentError
-
-from .conftest import AgentBox, pids, until
+from tests.fakes.agent_box import AgentBox, pids, until
 
 
 def run(box: AgentBox, job: str = "j1", **request: Any) -> tuple[bytes, dict[str, Any]]:
     """Run a job to its end; return its log and the last answer."""
-    with box.link() as link:
+    with box.connect() as link:
         link.request("start", job=job, **request)
         return follow(link, job)
 
@@ -159,14 +158,14 @@ def test_output_folders_exist_when_the_job_starts(agent_box: AgentBox) -> None:
     assert (agent_box.work / "out/deep/file").exists()
 
     for path in ("../out", "/out", "a/../../out"):
-        with agent_box.link() as link, pytest.raises(AgentError) as refused:
+        with agent_box.connect() as link, pytest.raises(AgentError) as refused:
             link.request("start", job="j2", shell="true", outputs=[path])
         assert refused.value.kind == "path"
 
 
 def test_start_twice_starts_once(agent_box: AgentBox) -> None:
     """A second start with the same id only returns the state."""
-    with agent_box.link() as link, agent_box.link() as other:
+    with agent_box.connect() as link, agent_box.connect() as other:
         wait = "until [ -e go ]; do sleep 0.02; done"
         request = {"job": "j1", "shell": f"echo x >> count; {wait}"}
         assert link.request("start", **request) == {"job": "j1", "state": "running"}
@@ -180,7 +179,7 @@ def test_start_twice_starts_once(agent_box: AgentBox) -> None:
 
 def test_a_second_job_is_refused_while_one_runs(agent_box: AgentBox) -> None:
     """While a job runs, another one is refused with the first job's name."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="first", shell="sleep 60", cancel_grace=5)
         with pytest.raises(AgentError, match="first") as refused:
             link.request("start", job="second", shell="true")
@@ -209,7 +208,7 @@ def test_an_invalid_request_is_refused(
     agent_box: AgentBox, request_: dict[str, Any]
 ) -> None:
     """An invalid request is refused, and leaves no trace."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         with pytest.raises(AgentError) as refused:
             link.request("start", **request_)
         assert refused.value.kind == "argument"
@@ -218,7 +217,7 @@ def test_an_invalid_request_is_refused(
 
 def test_an_unknown_job_has_the_state_none(agent_box: AgentBox) -> None:
     """An unknown job has the state none, and cannot be followed or cancelled."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         assert link.request("job", job="x")["state"] == "none"
         for op in ("follow", "cancel"):
             with pytest.raises(AgentError) as refused:
@@ -234,7 +233,7 @@ def test_a_log_of_any_bytes_arrives_unchanged(agent_box: AgentBox) -> None:
     log, _ = run(agent_box, shell="cat garbage")
     assert log == garbage
 
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         assert follow(link, "j1", 0)[0] == garbage
         assert follow(link, "j1", 999_999)[0] == garbage[999_999:]
         assert follow(link, "j1", len(garbage))[0] == b""
@@ -250,7 +249,7 @@ def test_an_offset_behind_the_end_is_accepted_once_the_job_has_ended(
     """
     After a power cut a log may be shorter than a client's copy, which is no error.
     """
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", argv=["sh", "-c", "echo up; sleep 600"])
         with pytest.raises(AgentError) as refused:
             link.request("follow", job="j1", offset=1000)
@@ -274,11 +273,11 @@ def test_clients_that_are_killed_neither_lose_nor_repeat_a_byte(
         "    os.write(1, data)\n"
         "open('sum', 'w').write(check.hexdigest())\n"
     )
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", argv=[sys.executable, "-c", program])
     local = bytearray()
     for stop_at in (1_000_000, 5_000_000, 20_000_000, 1 << 30):
-        link = agent_box.link()
+        link = agent_box.connect()
         link.begin("follow", job="j1", offset=len(local))
         for kind, payload in link.frames():
             if kind == b"D":
@@ -295,7 +294,7 @@ def test_clients_that_are_killed_neither_lose_nor_repeat_a_byte(
 
 def test_follow_sends_lines_and_samples_while_the_job_runs(agent_box: AgentBox) -> None:
     """A line reaches the client while the job runs, and samples do too."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request(
             "start", job="j1", shell="echo first; until [ -e go ]; do sleep 0.02; done"
         )
@@ -350,7 +349,7 @@ def test_follow_renews_the_lease_and_ends_with_the_client(
     During a follow, a keep-alive renews the lease, and a disconnect ends the agent.
     """
     lease = agent_box.root / "lease"
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", shell="sleep 60")
         link.begin("follow", job="j1", offset=0)
         next(link.frames())
@@ -359,7 +358,7 @@ def test_follow_renews_the_lease_and_ends_with_the_client(
         until(lambda: time.time() - lease.stat().st_mtime < 60)
         link.close(wait=60)
         assert link.process.returncode == 0
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         assert link.request("job")["state"] == "running"
 
 
@@ -367,7 +366,7 @@ def test_cancel_sends_sigterm_and_records_the_cause(agent_box: AgentBox) -> None
     """
     A job that handles SIGTERM can print a last line, and its record has the cause.
     """
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request(
             "start",
             job="j1",
@@ -383,7 +382,7 @@ def test_cancel_sends_sigterm_and_records_the_cause(agent_box: AgentBox) -> None
 
 def test_cancel_kills_a_job_that_ignores_sigterm(agent_box: AgentBox) -> None:
     """A job that ignores SIGTERM is killed after its grace, with all its children."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request(
             "start",
             job="j1",
@@ -398,7 +397,7 @@ def test_cancel_kills_a_job_that_ignores_sigterm(agent_box: AgentBox) -> None:
 
 def test_a_stopped_job_can_be_cancelled(agent_box: AgentBox) -> None:
     """A job that was stopped with SIGSTOP is continued, so that it handles SIGTERM."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request(
             "start", job="j1", shell="echo $$ > pid; kill -STOP $$", cancel_grace=60
         )
@@ -416,7 +415,7 @@ def test_a_job_that_looks_like_a_zombie_can_be_cancelled(agent_box: AgentBox) ->
         "print('on', flush=True)\n"
         "ctypes.CDLL(None).pthread_exit(None)\n"
     )
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", argv=[sys.executable, "-c", job])
         until(lambda: link.request("job")["log_bytes"])
         # Such a process has no environment in /proc either.
@@ -439,7 +438,7 @@ def test_children_that_checkpoint_get_their_grace(agent_box: AgentBox) -> None:
         "time.sleep(60)\n"
     )
     (agent_box.work / "child.py").write_text(child)
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", shell=f"'{sys.executable}' child.py; true")
         until((agent_box.work / "on").exists)
         link.request("cancel", job="j1")
@@ -460,7 +459,7 @@ def test_daemons_end_with_the_job_and_are_recorded(agent_box: AgentBox) -> None:
 def test_secrets_reach_only_the_job(agent_box: AgentBox) -> None:
     """The value of a secret is in no file of the agent and in no command line."""
     canary = f"canary-{secrets.token_hex(8)}"
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request(
             "start",
             job="j1",

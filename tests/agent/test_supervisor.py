@@ -24,9 +24,8 @@ from onebox.agent import processes
 from onebox.agent.jobs import exit_record
 from onebox.agent.jobs.exit_record import ExitRecord
 from onebox.remote.channel import AgentChannel
-
-from .conftest import AgentBox, kill, until
-from .test_jobs import follow, run
+from tests.agent.test_jobs import follow, run
+from tests.fakes.agent_box import AgentBox, kill, until
 
 KILLS = 50
 
@@ -72,7 +71,7 @@ def supervisor(box: AgentBox, job: str) -> int:
 
 def test_a_dead_supervisor_is_a_lost_job(agent_box: AgentBox) -> None:
     """A job whose supervisor died is lost; cancel ends its processes."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", shell="echo here; sleep 81")
         until(lambda: link.request("job")["log_bytes"])
         kill(supervisor(agent_box, "j1"))
@@ -91,7 +90,7 @@ def test_cancel_ends_a_job_whose_supervisor_dies_meanwhile(
 ) -> None:
     """If the supervisor dies during a cancel, the job is lost, and still ends."""
     folder = agent_box.root / "jobs" / "j1"
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", shell="touch on; sleep 85")
         until((agent_box.work / "on").exists)
         os.kill(supervisor(agent_box, "j1"), signal.SIGSTOP)
@@ -106,7 +105,7 @@ def test_the_processes_of_a_lost_job_end_before_the_next_job(
     agent_box: AgentBox,
 ) -> None:
     """The processes of a lost job have ended when the next job starts."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", shell="sleep 82")
         kill(supervisor(agent_box, "j1"))
         until(lambda: link.request("job")["state"] == "lost")
@@ -132,7 +131,7 @@ def test_a_process_in_an_exec_is_found_by_its_mark() -> None:
 
 def test_a_job_of_an_earlier_boot_is_lost_by_the_reboot(agent_box: AgentBox) -> None:
     """A job of an earlier boot without a record was lost by the reboot."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", shell="sleep 83")
         started = agent_box.root / "jobs" / "j1" / "started.json"
         start = json.loads(started.read_text())
@@ -161,7 +160,7 @@ def test_a_damaged_record_is_never_accepted(agent_box: AgentBox, how: str) -> No
     assert made_up[how] != data
     path.unlink()
     path.write_bytes(made_up[how])
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         answer = link.request("job", job="j1")
     assert (answer["state"], answer["record"]) == ("lost", None)
     assert "damaged" in answer["why"]
@@ -220,16 +219,20 @@ def test_random_kills_never_cause_a_false_record(agent_box: AgentBox) -> None:
     """Kill supervisor, job or both at any moment, 50 times: no record is false."""
     seed = secrets.randbits(32)
     chance = random.Random(seed)
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         for number in range(KILLS):
-            shot(link, agent_box, f"j{number}", chance, f"seed {seed}, job {number}")
+            kill_something(
+                link, agent_box, f"j{number}", chance, f"seed {seed}, job {number}"
+            )
     assert agent_box.strays() == []
 
 
-def shot(
+def kill_something(
     link: AgentChannel, box: AgentBox, job: str, chance: random.Random, label: str
 ) -> None:
-    """Start a job that would exit with 3, kill something, and check the end."""
+    """
+    Start a job that would exit with 3, kill a process, and check how the job ended.
+    """
     victims = chance.choice([["job"], ["supervisor"], ["job", "supervisor"]])
     link.request("start", job=job, shell="echo $$ > $ONEBOX_JOB; sleep 0.1; exit 3")
     pids = {"supervisor": supervisor(box, job)}
@@ -258,7 +261,7 @@ def over(link: AgentChannel, job: str) -> dict[str, Any] | None:
 
 def test_sigterm_to_the_supervisor_is_a_power_off(agent_box: AgentBox) -> None:
     """A supervisor that gets SIGTERM from the system ends the job as powered off."""
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", shell="sleep 84")
         os.kill(supervisor(agent_box, "j1"), signal.SIGTERM)
         record = follow(link, "j1")[1]["record"]
@@ -272,7 +275,7 @@ def test_a_power_off_that_reaches_the_job_first_is_recorded(
     """
     If a shutdown signals the job before the supervisor, the cause is still "poweroff".
     """
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", shell=f"touch on; {shell}")
         until((agent_box.work / "on").exists)
         main = supervisor(agent_box, "j1")
@@ -424,7 +427,7 @@ def test_samples_and_peaks_are_measured(agent_box: AgentBox) -> None:
         "while not os.path.exists('go'): time.sleep(0.02)\n"
     )
     samples = agent_box.root / "jobs" / "j1" / "samples.jsonl"
-    with agent_box.link() as link:
+    with agent_box.connect() as link:
         link.request("start", job="j1", argv=[sys.executable, "-c", grow])
         until(
             lambda: (

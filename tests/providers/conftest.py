@@ -19,7 +19,7 @@ from onebox.providers.local import processes
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 
-from ..ending import ends_with_us
+from ..box_reaper import ends_with_us
 from ..machines import Machines, missing
 from .sshbox import Keys, SshBox
 from .tables import table

@@ -1,1 +1,1 @@
-"""The settings: what is read, what is refused, and in which words."""
+"""The settings: which values are accepted, which are refused, and the messages."""

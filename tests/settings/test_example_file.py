@@ -24,7 +24,7 @@ LINE = re.compile(r"(# )?([a-z_.]+) = ([^#]*?) *(?:# (.*))?")
 KEYS = list(keys().values())
 
 
-def shown() -> list[tuple[Key, str, bool, str, str]]:
+def example_keys() -> list[tuple[Key, str, bool, str, str]]:
     """Return key, path, whether it is commented out, value and help of each line."""
     found = []
     table, before = "", ""
@@ -42,7 +42,7 @@ def shown() -> list[tuple[Key, str, bool, str, str]]:
 
 
 def uncommented() -> str:
-    """Return the example with every key in force."""
+    """Return the example with all keys uncommented."""
     names = "|".join(sorted({key.name for key in KEYS}))
     text = EXAMPLE.read_text(encoding="utf-8")
     return re.sub(rf"^# (({names}) = )", r"\1", text, flags=re.MULTILINE)
@@ -50,14 +50,14 @@ def uncommented() -> str:
 
 def test_the_example_shows_every_setting_once() -> None:
     """The example shows every setting, in its table, and nothing else."""
-    paths = [path for _, path, _, _, _ in shown()]
+    paths = [path for _, path, _, _, _ in example_keys()]
     assert len(paths) == len(set(paths))
-    assert {key.path for key, *_ in shown()} == set(keys())
+    assert {key.path for key, *_ in example_keys()} == set(keys())
 
 
 def test_the_values_of_the_example_are_the_defaults() -> None:
     """A key in force shows its default; one without a default is commented out."""
-    for key, path, commented_out, text, _ in shown():
+    for key, path, commented_out, text, _ in example_keys():
         value = read_value(key, toml.loads(f"v = {text}")["v"], path, "", file=True)
         if key.table == "size.*" and key.name in ("cpus", "memory"):
             continue
@@ -71,7 +71,7 @@ def test_the_values_of_the_example_are_the_defaults() -> None:
 def test_the_example_has_the_help_of_every_setting() -> None:
     """The comment of a key is its help, on its line or on the line above."""
     seen = set()
-    for key, path, _, _, comment in shown():
+    for key, path, _, _, comment in example_keys():
         if key.table == "size.*" and key.path in seen:
             continue
         seen.add(key.path)
@@ -103,8 +103,8 @@ def test_the_example_shows_the_built_in_sizes(tmp_path: Path) -> None:
     assert load(tmp_path, {}, {}).sizes == load(tmp_path / "no", {}, {}).sizes
 
 
-def problems(document: dict[str, Any]) -> list[str]:
-    """Return what the JSON Schema refuses in a document."""
+def schema_errors(document: dict[str, Any]) -> list[str]:
+    """Return the errors of the JSON Schema for a document."""
     validator = jsonschema.Draft202012Validator(json_schema())
     return [error.json_path for error in validator.iter_errors(document)]
 
@@ -114,7 +114,7 @@ def test_the_example_follows_the_json_schema(everything: bool) -> None:
     """The JSON Schema itself is valid, and accepts the example."""
     jsonschema.Draft202012Validator.check_schema(json_schema())
     text = uncommented() if everything else EXAMPLE.read_text(encoding="utf-8")
-    assert problems(toml.loads(text)) == []
+    assert schema_errors(toml.loads(text)) == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_the_example_follows_the_json_schema(everything: bool) -> None:
 )
 def test_the_json_schema_refuses_what_the_settings_refuse(text: str, path: str) -> None:
     """Unknown keys, wrong kinds, ranges, patterns and words are in the schema."""
-    assert problems(toml.loads(text)) == [path]
+    assert schema_errors(toml.loads(text)) == [path]
 
 
 def test_the_module_prints_the_json_schema() -> None:

@@ -1,4 +1,4 @@
-"""What the layers give: defaults, file, variables, flags, in this order."""
+"""The sources of settings: defaults, then the file, then variables, then flags."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def write(root: Path, text: str) -> Path:
     return root
 
 
-def value(settings: Settings, path: str) -> object:
-    """Return what a full name stands for in the settings."""
+def value_at(settings: Settings, path: str) -> object:
+    """Return the value at a full name in the settings."""
     table, _, rest = path.partition(".")
     found: object = settings
     if table in settings.providers:
@@ -41,14 +41,16 @@ def value(settings: Settings, path: str) -> object:
     return found
 
 
-def test_nothing_is_needed(tmp_path: Path) -> None:
-    """Without file, variables and flags everything is the default, on local."""
+def test_without_file_variables_and_flags_all_settings_are_defaults(
+    tmp_path: Path,
+) -> None:
+    """The provider is local."""
     root = tmp_path / "Über My_Census 2"
     root.mkdir()
     got = load(root, {"PATH": "/bin"}, {})
     for key in KEYS:
         if key.path != "project":
-            assert value(got, key.path) == key.default, key.path
+            assert value_at(got, key.path) == key.default, key.path
             assert got.source(key.path) == "default"
     assert (got.provider, got.project, got.name) == ("local", "ber-my-census-2", "main")
     assert got.size == got.sizes["small"] == Size("small", 4, 16 * GB)
@@ -67,14 +69,14 @@ def test_nothing_is_needed(tmp_path: Path) -> None:
         ("-", "project"),
     ],
 )
-def test_project_is_called_like_its_folder(folder: str, name: str) -> None:
-    """A folder's name is cut down to what is a name everywhere."""
+def test_project_name_is_derived_from_its_folder(folder: str, name: str) -> None:
+    """A folder's name is shortened to a name that is valid everywhere."""
     assert project_name(Path("/home") / folder) == name
 
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"])))
-def test_any_folder_gives_a_name(folder: str) -> None:
-    """Whatever a folder is called, the project's name is one that is accepted."""
+def test_any_folder_name_gives_a_valid_project_name(folder: str) -> None:
+    """Whatever the folder's name is, the project's name is accepted."""
     name = project_name(Path("/") / folder)
     for check in keys()["project"].checks:
         check(name)
@@ -83,28 +85,28 @@ def test_any_folder_gives_a_name(folder: str) -> None:
 @pytest.mark.parametrize("flag", [None, "f"])
 @pytest.mark.parametrize("variable", [None, "", "e"])
 @pytest.mark.parametrize("file", [None, "t"])
-def test_flags_beat_variables_beat_the_file(
+def test_flags_precede_variables_which_precede_the_file(
     tmp_path: Path, flag: str | None, variable: str | None, file: str | None
 ) -> None:
-    """The nearest layer that says something wins, and is named as the source."""
+    """The nearest source with a value is used, and is named as the source."""
     if file:
         write(tmp_path, f'# first line\nname = "{file}"\n')
     environ = {} if variable is None else {"ONEBOX_NAME": variable}
     got = load(tmp_path, environ, {"name": flag})
     assert (got.name, got.source("name")) == next(
-        (said, source)
-        for said, source in (
+        (setting, source)
+        for setting, source in (
             (flag, "--name"),
             (variable, "ONEBOX_NAME"),
             (file, "onebox.toml:2"),
             ("main", "default"),
         )
-        if said
+        if setting
     )
 
 
-def test_every_layer_of_tables(tmp_path: Path) -> None:
-    """Keys of tables come from all layers, each on its own."""
+def test_keys_of_tables_come_from_all_sources(tmp_path: Path) -> None:
+    """Each key of a table is looked up separately."""
     write(tmp_path, "[limits]\nmax_hours = 1\nretries = 5\nmax_cost = 3\n")
     environ = {"ONEBOX_LIMITS_MAX_HOURS": " 2.5 ", "ONEBOX_LIMITS_RETRIES": "4"}
     got = load(tmp_path, environ, {"limits.max_hours": 3})
@@ -114,8 +116,8 @@ def test_every_layer_of_tables(tmp_path: Path) -> None:
     assert got.source("limits.max_cost") == "onebox.toml:4"
 
 
-def test_lists_of_flags(tmp_path: Path) -> None:
-    """A flag may give a list or a table as Python has them."""
+def test_flag_may_be_a_python_list_or_dict(tmp_path: Path) -> None:
+    """A keyword of a Python call may be a list or a dict."""
     flags = {"fetch.outputs": ["a"], "run.env": {"A": "b"}, "push.data": ("c",)}
     got = load(tmp_path, {}, flags)
     assert got.fetch.outputs == ("a",)
@@ -124,7 +126,7 @@ def test_lists_of_flags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "size", "wanted", "source"),
+    ("flag", "size", "expected", "source"),
     [
         (None, None, False, "default"),
         (None, True, True, "default"),
@@ -132,31 +134,33 @@ def test_lists_of_flags(tmp_path: Path) -> None:
         (False, True, False, "--no-spot"),
     ],
 )
-def test_spot(
-    tmp_path: Path, flag: bool | None, size: bool | None, wanted: bool, source: str
+def test_spot_flag_precedes_the_setting_of_the_size(
+    tmp_path: Path, flag: bool | None, size: bool | None, expected: bool, source: str
 ) -> None:
-    """What is said for the line beats what the size says."""
+    """The value for the command line precedes the value of the size."""
     if size is not None:
         write(tmp_path, f"[size.large]\nspot = {str(size).lower()}\n")
     got = load(tmp_path, {}, {"vm": "large", "spot": flag})
-    assert (got.wants_spot, got.source("spot")) == (wanted, source)
+    assert (got.wants_spot, got.source("spot")) == (expected, source)
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         *((text, True) for text in ("1", "Yes", "on", "TRUE")),
         *((text, False) for text in ("0", "no", "OFF", "false")),
         ("", None),
     ],
 )
-def test_booleans_in_variables(tmp_path: Path, text: str, wanted: bool | None) -> None:
-    """Variables say yes and no in the usual words; an empty one says nothing."""
-    assert load(tmp_path, {"ONEBOX_SPOT": text}, {}).spot is wanted
+def test_boolean_variables_accept_the_usual_words(
+    tmp_path: Path, text: str, expected: bool | None
+) -> None:
+    """An empty variable counts as unset."""
+    assert load(tmp_path, {"ONEBOX_SPOT": text}, {}).spot is expected
 
 
-def test_every_variable_sets_its_key(tmp_path: Path) -> None:
-    """Every single value has a variable, named after its table and key."""
+def test_every_setting_has_a_variable(tmp_path: Path) -> None:
+    """The variable is named after the table and the key."""
     by_variable = {key.variable: key for key in KEYS if key.variable}
     for name, key in by_variable.items():
         assert name == "ONEBOX_" + key.path.upper().replace(".", "_")
@@ -167,21 +171,21 @@ def test_every_variable_sets_its_key(tmp_path: Path) -> None:
         got = load(tmp_path, {name: key.example.strip('"')}, {})
         assert got.source(key.path) == name
         write(tmp_path, f"{also}{key.path} = {key.example}\n")
-        assert value(load(tmp_path, {}, {}), key.path) == value(got, key.path)
+        assert value_at(load(tmp_path, {}, {}), key.path) == value_at(got, key.path)
         (tmp_path / "onebox.toml").unlink()
     assert len(by_variable) == len([key for key in KEYS if key.kind.scalar])
     assert not set(by_variable) & set(RESERVED)
 
 
-def test_reserved_variables_are_left_alone(tmp_path: Path) -> None:
-    """Variables of other parts of onebox are no unknown settings."""
+def test_other_variables_of_onebox_are_no_unknown_settings(tmp_path: Path) -> None:
+    """Variables of other parts of onebox cause no error."""
     environ = dict.fromkeys(RESERVED, "x")
     del environ["ONEBOX_CONFIG"]
     assert load(tmp_path, environ, {}) == load(tmp_path, {}, {})
 
 
-def test_another_file(tmp_path: Path) -> None:
-    """ONEBOX_CONFIG names another file, relative to the project or absolute."""
+def test_onebox_config_names_another_file(tmp_path: Path) -> None:
+    """The path is relative to the project, or absolute."""
     (tmp_path / "sub").mkdir()
     other = tmp_path / "sub" / "big.toml"
     other.write_text('name = "big"\n')
@@ -192,8 +196,8 @@ def test_another_file(tmp_path: Path) -> None:
         assert got.source("name") == f"{path[:39] + '…' if len(path) > 40 else path}:1"
 
 
-def test_sizes_add_to_the_built_in_ones(tmp_path: Path) -> None:
-    """A table changes a built-in size key by key, or makes a new one."""
+def test_size_tables_change_built_in_sizes_or_add_new_ones(tmp_path: Path) -> None:
+    """A table changes a built-in size key by key."""
     write(
         tmp_path,
         '[size.large]\nspot = true\nmax_price = 2\n[size.beast]\naws = "r7i.24xlarge"\n'
@@ -222,16 +226,16 @@ def test_sizes_add_to_the_built_in_ones(tmp_path: Path) -> None:
         ("local", "m7i.16xlarge", {"aws": ("m7i.16xlarge",)}),
     ],
 )
-def test_a_providers_own_type(
+def test_machine_type_of_the_provider_is_a_size(
     tmp_path: Path, provider: str, vm: str, types: dict[str, tuple[str, ...]]
 ) -> None:
-    """A cloud's own type name is a size; local rehearses any of them."""
+    """Local accepts the types of all clouds, as a rehearsal."""
     got = load(tmp_path, {}, {"provider": provider, "vm": vm})
     assert got.size == Size(vm, 0, 0, types=types)
 
 
-def test_a_size_by_need(tmp_path: Path) -> None:
-    """A need is a size of its own."""
+def test_size_may_be_written_as_requirements(tmp_path: Path) -> None:
+    """Requirements such as CPUs and memory define a size."""
     text = "cpus=64, memory=256 GB,spot=yes,disk=1TB,max_price=4"
     got = load(tmp_path, {}, {"vm": text})
     assert got.size == Size(text, 64, 256 * GB, True, 1024 * GB, 4.0)
@@ -245,8 +249,8 @@ def test_vm_is_a_plain_key_beside_size_tables(tmp_path: Path) -> None:
     assert (got.vm, got.size.cpus, got.source("vm")) == ("odd", 3, "onebox.toml:1")
 
 
-def test_every_notation(tmp_path: Path) -> None:
-    """A complete file with all its notations is read as it is meant."""
+def test_file_with_all_notations_is_read(tmp_path: Path) -> None:
+    """All notations of one complete file give the expected values."""
     got = load(
         write(
             tmp_path,
@@ -286,13 +290,13 @@ def test_every_notation(tmp_path: Path) -> None:
     assert got.run.secrets == ("HF_TOKEN",)
     assert got.limits.max_hours == 10
     assert got.fetch.every == 90
-    assert value(got, "gcp.endpoint") == "http://127.0.0.1:1234"
-    assert value(got, "aws.ssh_cidr") == "::/0"
+    assert value_at(got, "gcp.endpoint") == "http://127.0.0.1:1234"
+    assert value_at(got, "aws.ssh_cidr") == "::/0"
 
 
 @pytest.mark.parametrize("provider", list(PROVIDERS))
-def test_template(tmp_path: Path, provider: str) -> None:
-    """The file that `init` writes is short, valid, and says what it is."""
+def test_file_of_init_is_short_and_valid(tmp_path: Path, provider: str) -> None:
+    """The file that `init` writes explains itself."""
     text = template(provider)
     got = load(write(tmp_path, text), {}, {})
     assert got.provider == provider
@@ -300,16 +304,16 @@ def test_template(tmp_path: Path, provider: str) -> None:
     assert max(map(len, text.splitlines())) <= 88
 
 
-def test_settings_do_not_change(tmp_path: Path) -> None:
-    """Nobody downstream can change a setting, nor a default for the next."""
+def test_settings_are_immutable(tmp_path: Path) -> None:
+    """Neither a setting nor a default can be changed."""
     got = load(tmp_path, {}, {})
     with pytest.raises(dataclasses.FrozenInstanceError):
         got.limits.max_hours = 1  # type: ignore[misc]
     assert got.run.env is not load(tmp_path, {}, {}).run.env
 
 
-def test_importing_is_cheap() -> None:
-    """Neither toml nor rich is imported before there is a file to read."""
+def test_import_of_settings_loads_neither_toml_nor_rich() -> None:
+    """They are imported only if there is a file to read."""
     code = (
         "import sys, pathlib, onebox.settings as c\n"
         "c.load(pathlib.Path('/nowhere'), {}, {})\n"
@@ -357,15 +361,17 @@ GIVEN: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def quoted(value: object) -> str:
-    """Write a value in TOML."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {quoted(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(quoted, value)) + "]"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+def as_toml(value_at: object) -> str:
+    """Return a value in TOML."""
+    if isinstance(value_at, dict):
+        return (
+            "{ " + ", ".join(f"{k} = {as_toml(v)}" for k, v in value_at.items()) + " }"
+        )
+    if isinstance(value_at, list):
+        return "[" + ", ".join(map(as_toml, value_at)) + "]"
+    if isinstance(value_at, str):
+        return '"' + value_at.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value_at).lower() if isinstance(value_at, bool) else repr(value_at)
 
 
 @settings(
@@ -373,32 +379,32 @@ def quoted(value: object) -> str:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.fixed_dictionaries({}, optional=GIVEN), st.booleans())
-def test_settings_written_are_settings_read(
-    tmp_path: Path, said: dict[str, Any], dotted: bool
+def test_written_settings_are_read_back_unchanged(
+    tmp_path: Path, written: dict[str, Any], dotted: bool
 ) -> None:
-    """Whatever valid settings are written, in tables or dotted, come back equal."""
+    """Any valid settings, in tables or with dotted keys, are read back."""
     if dotted:
-        text = "".join(f"{path} = {quoted(item)}\n" for path, item in said.items())
+        text = "".join(f"{path} = {as_toml(item)}\n" for path, item in written.items())
     else:
-        paths = sorted(said, key=lambda path: path.rpartition(".")[0])
+        paths = sorted(written, key=lambda path: path.rpartition(".")[0])
         text, table = "", ""
         for path in paths:
             home, _, key = path.rpartition(".")
             text += f"[{home}]\n" if home != table else ""
-            text += f"{key} = {quoted(said[path])}\n"
+            text += f"{key} = {as_toml(written[path])}\n"
             table = home
     got = load(write(tmp_path, text), {}, {})
     for setting in KEYS:
         path = setting.path
-        if path in said:
-            assert value(got, path) == setting.kind.read(said[path])
-            assert (got.source(path) == "default") == (said[path] == {})
+        if path in written:
+            assert value_at(got, path) == setting.kind.read(written[path])
+            assert (got.source(path) == "default") == (written[path] == {})
         elif path != "project":
-            assert value(got, path) == setting.default
+            assert value_at(got, path) == setting.default
             assert got.source(path) == "default"
 
 
-def test_built_in_sizes() -> None:
+def test_built_in_sizes_are_the_documented_ones() -> None:
     """The built-in sizes are those of the documentation."""
     assert [(size.name, size.cpus, format_bytes(size.memory)) for size in SIZES] == [
         ("small", 4, "16 GB"),
@@ -408,8 +414,8 @@ def test_built_in_sizes() -> None:
     ]
 
 
-def test_first_mistake_is_the_first_in_the_file(tmp_path: Path) -> None:
-    """Of several mistakes the file's first is told."""
+def test_first_mistake_of_the_file_is_reported(tmp_path: Path) -> None:
+    """Of several mistakes, the first one in the file is reported."""
     write(tmp_path, 'name = "A"\nproject = "B"\n')
     with pytest.raises(ConfigError, match=r"^onebox\.toml:1: name"):
         load(tmp_path, {}, {})
@@ -426,10 +432,10 @@ def test_first_mistake_is_the_first_in_the_file(tmp_path: Path) -> None:
         *[(cidr, False) for cidr in ("2001:db8::/32", "::ffff:10.0.0.0/104")],
     ],
 )
-def test_one_rule_says_for_every_cloud_what_is_the_whole_world(
+def test_wide_ssh_network_needs_allow_world_ssh_in_every_cloud(
     tmp_path: Path, cloud: str, cidr: str, world: bool
 ) -> None:
-    """A network wider than any that is somebody's own wants allow_world_ssh."""
+    """A network that is wider than any private one needs allow_world_ssh."""
     file = tmp_path / "onebox.toml"
     file.write_text(f'[{cloud}]\nssh_cidr = "{cidr}"\n')
     if world:
@@ -437,14 +443,14 @@ def test_one_rule_says_for_every_cloud_what_is_the_whole_world(
             load(tmp_path, {}, {})
         file.write_text(f'[{cloud}]\nssh_cidr = "{cidr}"\nallow_world_ssh = true\n')
 
-    assert value(load(tmp_path, {}, {}), f"{cloud}.ssh_cidr") == cidr
+    assert value_at(load(tmp_path, {}, {}), f"{cloud}.ssh_cidr") == cidr
 
 
 @pytest.mark.parametrize(
     "base", ["ubuntu-22.04", "ubuntu-24.04", "debian-12", "debian-13"]
 )
-def test_every_base_that_the_clouds_know_is_taken(tmp_path: Path, base: str) -> None:
-    """What the providers can start from, [image] base can name."""
+def test_every_base_image_of_the_clouds_is_accepted(tmp_path: Path, base: str) -> None:
+    """[image] base accepts all base images of the providers."""
     (tmp_path / "onebox.toml").write_text(f'[image]\nbase = "{base}"\n')
 
     assert load(tmp_path, {}, {}).image.base == base

@@ -1,4 +1,4 @@
-"""Every mistake is one line: where it stands, which key, what is wanted."""
+"""Every mistake is one line: its place, its key, and the expected value."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from onebox.settings import check_files, load
 from onebox.settings.schema import Settings, keys
 
 
-def refusal(root: Path, text: str) -> str:
-    """Load a file that is wrong and return what is said of it."""
+def error_message(root: Path, text: str) -> str:
+    """Load an invalid file and return the error message."""
     (root / "onebox.toml").write_bytes(text.encode())
     with pytest.raises(ConfigError) as caught:
         load(root, {}, {})
@@ -340,9 +340,11 @@ FILE_MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "message"), FILE_MISTAKES)
-def test_mistakes_in_the_file(tmp_path: Path, text: str, message: str) -> None:
-    """A mistake names file, line, key, and what is wanted instead."""
-    assert refusal(tmp_path, text) == f"onebox.toml:{message}"
+def test_mistake_in_the_file_names_file_line_key_and_expectation(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    """The message also has what is expected instead."""
+    assert error_message(tmp_path, text) == f"onebox.toml:{message}"
 
 
 SECRETS = [
@@ -371,18 +373,20 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_secrets_are_not_repeated(tmp_path: Path, secret: str) -> None:
-    """What looks like a secret is refused everywhere, and never shown again."""
-    said = "looks like a secret; list the name of its variable in [run] secrets"
+def test_value_that_looks_like_a_secret_is_refused_and_not_printed(
+    tmp_path: Path, secret: str
+) -> None:
+    """Such a value is refused in every table."""
+    advice = "looks like a secret; list the name of its variable in [run] secrets"
     for text, label in (
         (f'vm = "{secret}"', "1: vm"),
         (f'[push]\ncode = ["a", "{secret}"]', "2: [push] code"),
         (f'[run]\ncommand = "KEY={secret} x"', "2: [run] command"),
         (f'[gcp]\nendpoint = "{secret}"', "2: [gcp] endpoint"),
     ):
-        assert refusal(tmp_path, text) == f"onebox.toml:{label}: {said}"
-    message = refusal(tmp_path, f'[run.env]\nTOKEN = "{secret}"')
-    assert message == f"onebox.toml:2: [run.env] TOKEN: TOKEN: {said}"
+        assert error_message(tmp_path, text) == f"onebox.toml:{label}: {advice}"
+    message = error_message(tmp_path, f'[run.env]\nTOKEN = "{secret}"')
+    assert message == f"onebox.toml:2: [run.env] TOKEN: TOKEN: {advice}"
     for text in (
         f"vm = {secret}",
         f'zzz = "{secret}"',
@@ -391,7 +395,7 @@ def test_secrets_are_not_repeated(tmp_path: Path, secret: str) -> None:
         f'[run.env]\n"{secret}" = "x"',
         f'[limits]\nmax_hours = "{secret}"',
     ):
-        assert secret not in refusal(tmp_path, text)
+        assert secret not in error_message(tmp_path, text)
     (tmp_path / "onebox.toml").unlink()
     for environ, flags in (({"ONEBOX_VM": secret}, {}), ({}, {"vm": secret})):
         with pytest.raises(ConfigError) as caught:
@@ -412,11 +416,11 @@ def test_secrets_are_not_repeated(tmp_path: Path, secret: str) -> None:
         ("GITHUB_TOKEN", "0123456789abcdef0123"),
     ],
 )
-def test_a_variable_named_for_a_secret_holds_none(
+def test_variable_with_the_name_of_a_secret_may_not_have_a_literal(
     tmp_path: Path, name: str, value: str
 ) -> None:
     """A literal is refused in every table of variables, and in a command."""
-    said = "looks like a secret; list the name of its variable in [run] secrets"
+    advice = "looks like a secret; list the name of its variable in [run] secrets"
     option = name.lower().replace("_", "-")
     for text, label in (
         (f'[run.env]\n{name} = "{value}"', f"[run.env] {name}: {name}"),
@@ -425,7 +429,7 @@ def test_a_variable_named_for_a_secret_holds_none(
         (f'[run]\ncommand = "{name}={value} python x.py"', "[run] command"),
         (f'[run]\ncommand = "x --{option} {value}"', "[run] command"),
     ):
-        assert refusal(tmp_path, text) == f"onebox.toml:2: {label}: {said}"
+        assert error_message(tmp_path, text) == f"onebox.toml:2: {label}: {advice}"
 
 
 @pytest.mark.parametrize(
@@ -445,17 +449,17 @@ def test_a_variable_named_for_a_secret_holds_none(
         ("HASH", "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4"),
     ],
 )
-def test_ordinary_variables_are_no_secrets(
-    tmp_path: Path, name: str, value: str
-) -> None:
-    """Paths, switches, hashes and words are values like any other."""
+def test_ordinary_variables_are_accepted(tmp_path: Path, name: str, value: str) -> None:
+    """Paths, switches, hashes and words do not count as secrets."""
     (tmp_path / "onebox.toml").write_text(f'[run.env]\n{name} = "{value}"\n')
     assert load(tmp_path, {}, {}).run.env == {name: value}
 
 
 @pytest.mark.parametrize("folder", ["/", "{home}", "{home}/.config", "{key}", "{link}"])
-def test_local_jobs_may_not_read_the_owners_key(tmp_path: Path, folder: str) -> None:
-    """[local] read opens no folder that holds it, by whatever name; data are data."""
+def test_local_read_refuses_folders_that_hold_the_owners_key(
+    tmp_path: Path, folder: str
+) -> None:
+    """[local] read may name data folders, but under no name the folder of the key."""
     home = tmp_path / "home"
     key = home / ".config" / "onebox"
     (home / "datasets").mkdir(parents=True)
@@ -476,8 +480,8 @@ def test_local_jobs_may_not_read_the_owners_key(tmp_path: Path, folder: str) -> 
 @pytest.mark.parametrize(
     "text", ["sk-learn-experiments-and-more-of-them", "task-1", "hf_cache_dir", "AKIA"]
 )
-def test_ordinary_words_are_no_secrets(tmp_path: Path, text: str) -> None:
-    """Names that only begin like a key are names."""
+def test_words_that_begin_like_a_key_are_accepted(tmp_path: Path, text: str) -> None:
+    """A name that only begins like a key is a name."""
     (tmp_path / "onebox.toml").write_text(f'[run]\ncommand = "run {text} $A@b:c"\n')
     assert load(tmp_path, {}, {}).run.command == f"run {text} $A@b:c"
 
@@ -526,10 +530,10 @@ def test_ordinary_words_are_no_secrets(tmp_path: Path, text: str) -> None:
         ({"ONEBOX_CONFIG": "gone.toml"}, "ONEBOX_CONFIG: gone.toml does not exist"),
     ],
 )
-def test_mistakes_in_variables(
+def test_mistake_in_a_variable_names_the_variable(
     tmp_path: Path, environ: dict[str, str], message: str
 ) -> None:
-    """A variable's mistake names the variable."""
+    """The message names the environment variable."""
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, environ, {})
     assert caught.value.message == message
@@ -549,78 +553,82 @@ def test_mistakes_in_variables(
         ({"size.*.cpus": 3}, "--cpus: unknown setting, did you mean size.*.cpus?"),
     ],
 )  # fmt: skip
-def test_mistakes_in_flags(
+def test_mistake_in_a_flag_names_the_flag(
     tmp_path: Path, flags: dict[str, object], message: str
 ) -> None:
-    """A flag's mistake names the flag."""
+    """The message names the flag."""
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, {}, flags)
     assert caught.value.message == message
 
 
-def test_mistake_below_a_flag_is_still_one(tmp_path: Path) -> None:
-    """A wrong value in the file is refused although a flag overrides it."""
+def test_mistake_in_the_file_is_refused_although_a_flag_overrides_it(
+    tmp_path: Path,
+) -> None:
+    """An overridden value is checked, too."""
     (tmp_path / "onebox.toml").write_text('provider = "azure"\n')
     with pytest.raises(ConfigError, match=r"^onebox\.toml:1: provider"):
         load(tmp_path, {"ONEBOX_PROVIDER": "aws"}, {"provider": "local"})
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
-    """What is not a readable UTF-8 text of sensible size is refused by name."""
+def test_unreadable_file_is_refused_by_name(tmp_path: Path) -> None:
+    """A file must be readable UTF-8 text of a sensible size."""
     file = tmp_path / "onebox.toml"
 
-    def said() -> str:
+    def error_message() -> str:
         with pytest.raises(ConfigError) as caught:
             load(tmp_path, {}, {})
         return caught.value.message
 
     file.mkdir()
-    assert said() == "onebox.toml: is a folder; expected a file"
+    assert error_message() == "onebox.toml: is a folder; expected a file"
     file.rmdir()
     os.mkfifo(file)
-    assert said() == "onebox.toml: is not a regular file; expected a file"
+    assert error_message() == "onebox.toml: is not a regular file; expected a file"
     file.unlink()
     file.symlink_to("nowhere")
-    assert said() == "onebox.toml: is a link to a missing file"
+    assert error_message() == "onebox.toml: is a link to a missing file"
     file.unlink()
     file.symlink_to("onebox.toml")
-    assert said().startswith("onebox.toml: cannot be read: ")
+    assert error_message().startswith("onebox.toml: cannot be read: ")
     file.unlink()
     file.write_bytes(b'name = "a"\nvm = "\xff"\n')
-    assert said() == "onebox.toml:2: is not UTF-8"
+    assert error_message() == "onebox.toml:2: is not UTF-8"
     file.write_bytes(b'\xef\xbb\xbfname = "a"\n')
     bom = "begins with a byte order mark; save it as UTF-8 without one"
-    assert said() == f"onebox.toml:1: {bom}"
+    assert error_message() == f"onebox.toml:1: {bom}"
     file.write_bytes('name = "a"\n'.encode("utf-16"))
-    assert said() == f"onebox.toml:1: {bom}"
+    assert error_message() == f"onebox.toml:1: {bom}"
     file.write_bytes(b"#" * (1 << 16) + b"\n")
-    assert said() == "onebox.toml: is larger than 64 KB"
+    assert error_message() == "onebox.toml: is larger than 64 KB"
 
 
-def test_files_that_a_run_needs(tmp_path: Path) -> None:
-    """Paths are looked for before a run, not when settings are read."""
+def test_missing_paths_are_reported_before_a_run_and_not_on_load(
+    tmp_path: Path,
+) -> None:
+    """The existence of paths is checked by `check_paths` only."""
     (tmp_path / "onebox.toml").write_text(
         '[image]\nsetup = "setup.sh"\ninclude = ["r.txt"]\n'
         '[push]\ncode = ["src"]\ndata = ["data"]\n'
     )
     settings = load(tmp_path, {}, {})
 
-    def said() -> str:
+    def error_message() -> str:
         with pytest.raises(InputError) as caught:
             check_files(settings, tmp_path)
         return caught.value.message
 
     missing = 'onebox.toml:2: [image] setup: "setup.sh" does not exist'
-    assert said() == missing
+    assert error_message() == missing
     (tmp_path / "setup.sh").mkdir()
-    assert said() == 'onebox.toml:2: [image] setup: "setup.sh" is not a file'
+    assert error_message() == 'onebox.toml:2: [image] setup: "setup.sh" is not a file'
     (tmp_path / "setup.sh").rmdir()
     (tmp_path / "setup.sh").touch()
-    assert said() == 'onebox.toml:3: [image] include: "r.txt" does not exist'
+    assert error_message() == 'onebox.toml:3: [image] include: "r.txt" does not exist'
     (tmp_path / "r.txt").touch()
-    assert said() == 'onebox.toml:5: [push] code: "src" does not exist'
+    assert error_message() == 'onebox.toml:5: [push] code: "src" does not exist'
     (tmp_path / "src").mkdir()
-    assert said() == 'onebox.toml:6: [push] data: "data" does not exist'
+    assert error_message() == 'onebox.toml:6: [push] data: "data" does not exist'
     (tmp_path / "data").mkdir()
     check_files(settings, tmp_path)
 
@@ -657,8 +665,10 @@ NOISE = st.one_of(
     NOISE,
     st.dictionaries(st.sampled_from(VARIABLES), st.text(max_size=8), max_size=2),
 )
-def test_any_bytes(tmp_path: Path, data: bytes, environ: dict[str, str]) -> None:
-    """Whatever the file and the variables hold: settings, or one line of error."""
+def test_any_file_and_variables_give_settings_or_one_line_of_error(
+    tmp_path: Path, data: bytes, environ: dict[str, str]
+) -> None:
+    """Whatever the file and the variables contain."""
     (tmp_path / "onebox.toml").write_bytes(data)
     try:
         assert isinstance(load(tmp_path, environ, {}), Settings)
@@ -669,8 +679,8 @@ def test_any_bytes(tmp_path: Path, data: bytes, environ: dict[str, str]) -> None
 
 
 @pytest.mark.parametrize("text", ["sk-a-", "://a:", "://a:b", "AKIA", "ghp_", "1 "])
-def test_long_texts_are_judged_at_once(tmp_path: Path, text: str) -> None:
-    """Looking for secrets takes time in proportion to the text."""
+def test_long_text_is_checked_for_secrets(tmp_path: Path, text: str) -> None:
+    """The check of a very long text ends."""
     command = text * (60_000 // len(text))
     (tmp_path / "onebox.toml").write_text(f'[run]\ncommand = "{command}"\n')
     try:
@@ -678,4 +688,4 @@ def test_long_texts_are_judged_at_once(tmp_path: Path, text: str) -> None:
     except ConfigError as error:
         assert len(error.message) < 100
     key = text.strip().replace(":", "x").replace("/", "x") * 900
-    assert len(refusal(tmp_path, f"{key} = 1".replace(" ", ""))) < 200
+    assert len(error_message(tmp_path, f"{key} = 1".replace(" ", ""))) < 200

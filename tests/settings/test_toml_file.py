@@ -1,4 +1,4 @@
-"""Read TOML with the line of each value, and refuse what toml reads wrongly."""
+"""TOML is read with the line of each value; texts that toml misreads are refused."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from onebox.settings.toml_file import Entry, Malformed, parse
 
 
-def tree(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Return entries as the nested tables that they are from."""
+def as_tables(entries: Iterable[Entry]) -> dict[str, Any]:
+    """Return entries as nested tables."""
     root: dict[str, Any] = {}
     for entry in entries:
         table = root
@@ -53,8 +53,8 @@ def test_each_value_has_the_line_of_its_key() -> None:
         ("t", "u", "g", "h"): 12,
         ("t", "u", "g", "i"): 12,
     }
-    assert tree(entries)["t"]["b"] == ["x,]", "y"]
-    assert tree(entries)["a"] == 'one\n[no.table] # "\ntwo'
+    assert as_tables(entries)["t"]["b"] == ["x,]", "y"]
+    assert as_tables(entries)["a"] == 'one\n[no.table] # "\ntwo'
     assert [entry.line for entry in entries if entry.path == ("t", "u")] == [11]
 
 
@@ -129,7 +129,7 @@ def test_a_mistake_has_its_line_and_key(
 )
 def test_notations_of_toml_are_read(text: str, value: object) -> None:
     """Escapes, hexadecimal numbers and lists of lists are values as in any TOML."""
-    assert tree(parse(f"a = {text}\n")) == {"a": value}
+    assert as_tables(parse(f"a = {text}\n")) == {"a": value}
 
 
 PIECES = st.sampled_from(
@@ -149,7 +149,7 @@ def test_valid_toml_is_read_as_pythons_own_reader_reads_it(text: str) -> None:
     """If a text is valid TOML, it is refused or read as Python's reader reads it."""
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11 on")
     try:
-        mine = tree(parse(text))
+        mine = as_tables(parse(text))
     except Malformed:
         return
     try:
@@ -191,7 +191,7 @@ def test_a_written_file_is_read_or_refused(values: dict[str, Any], seed: int) ->
         entries = parse("".join(lines))
     except Malformed:
         return
-    assert tree(entries) == values
+    assert as_tables(entries) == values
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Sizes and durations."""
+"""Sizes in bytes, and durations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onebox.settings import format_bytes, parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("256 GB", 256 * 1024**3),
         ("256GiB", 256 * 1024**3),
@@ -20,23 +20,23 @@ from onebox.settings import format_bytes, parse_bytes, parse_duration
         ("4K", 4096),
     ],
 )
-def test_size_units(text: str, wanted: int) -> None:
-    """Units are powers of 1024, as in the clouds' tables; none means GB."""
-    assert parse_bytes(text) == wanted
+def test_size_units_are_powers_of_1024(text: str, expected: int) -> None:
+    """As in the clouds' tables; a number without a unit is in GB."""
+    assert parse_bytes(text) == expected
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "lots", "-1 GB", "1e9", "1 PB", "GB", "1 GB 2", "nan", "9" * 13, "٣ GB"],
 )
-def test_no_size(text: str) -> None:
-    """What is not a number and a unit is refused."""
+def test_text_without_a_number_and_a_unit_is_no_size(text: str) -> None:
+    """Any other text is refused."""
     with pytest.raises(ValueError, match="not an amount"):
         parse_bytes(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("90", 90.0),
         ("90 s", 90.0),
@@ -45,19 +45,19 @@ def test_no_size(text: str) -> None:
         ("2 D", 172800.0),
     ],
 )
-def test_duration_units(text: str, wanted: float) -> None:
-    """Durations are in s, min (m), h or d; none means seconds."""
-    assert parse_duration(text) == wanted
+def test_durations_are_read_in_s_min_h_and_d(text: str, expected: float) -> None:
+    """m is minutes; a number without a unit is in seconds."""
+    assert parse_duration(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5 s", "5 years", "1 h 30 min", "inf"])
-def test_no_duration(text: str) -> None:
-    """What is not one number and one unit is refused."""
+def test_text_that_is_not_one_number_and_one_unit_is_no_duration(text: str) -> None:
+    """Any other text is refused."""
     with pytest.raises(ValueError, match="not a"):
         parse_duration(text)
 
 
 @given(st.integers(1, 1 << 16), st.sampled_from([10, 20, 30, 40]))
-def test_size_said_is_size_read(number: int, shift: int) -> None:
-    """`format_bytes` writes what `size` reads as the same number of bytes."""
+def test_written_size_is_read_as_the_same_number(number: int, shift: int) -> None:
+    """`size` reads the same number of bytes from the text of `format_bytes`."""
     assert parse_bytes(format_bytes(number << shift)) == number << shift

@@ -1,1 +1,1 @@
-"""What each stage does, by `inv` lines on real boxes."""
+"""What each stage does, with `inv` lines on real boxes."""

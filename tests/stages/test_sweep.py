@@ -10,36 +10,33 @@ import pytest
 
 from onebox.providers.local.provider import Local
 from onebox.stages import provision, sweep
-
-from ..conftest import Project
-from .test_disks import Line, line
+from tests.conftest import Project
+from tests.stages.test_preempted_disk import Line, line
 
 __all__ = ["line"]
 
 
-def age(project: Project, box: str, hours: float) -> None:
-    """Have the provider say that a box's deadline was so long ago."""
+def expire(project: Project, box: str, hours: float) -> None:
+    """Make the provider report a deadline that was *hours* ago."""
     path = Path(project.home / "local" / "boxes" / box / "record.json")
     record = json.loads(path.read_bytes())
     record["deadline"] = record["tags"]["expires"] = time.time() - hours * 3600
     path.write_text(json.dumps(record))
 
 
-def another(project: Project, name: str) -> Path:
-    """Return the folder of another project of the same user's."""
+def other_project(project: Project, name: str) -> Path:
+    """Return the folder of another project of the same user."""
     folder = project.home / name
     folder.mkdir()
     (folder / "tasks.py").write_text("from onebox.tasks import *\n")
     return folder
 
 
-def test_removes_the_expired(project: Project) -> None:
-    """
-    A box long over its deadline is shown first, and removed only with --yes.
-    """
+def test_sweep_deletes_an_expired_box_only_with_yes(project: Project) -> None:
+    """Without --yes an expired box is only listed."""
     project.inv("provision")
     (box,) = project.boxes()
-    age(project, box, 2)
+    expire(project, box, 2)
 
     shown = project.inv("sweep")
     assert 0 == shown.code
@@ -52,43 +49,37 @@ def test_removes_the_expired(project: Project) -> None:
     assert [] == project.processes()
 
 
-def test_waits_an_hour_after_the_deadline(project: Project) -> None:
-    """
-    Right after its deadline a box may still be saving: it is left alone.
-    """
+def test_sweep_keeps_a_box_for_an_hour_after_its_deadline(project: Project) -> None:
+    """Right after its deadline a box may still be saving files."""
     project.inv("provision")
     (box,) = project.boxes()
-    age(project, box, 0.5)
+    expire(project, box, 0.5)
 
     assert "nothing has expired" in project.inv("sweep", "--yes").err
     assert [box] == project.boxes()
 
 
-def test_keeps_a_disk_for_a_week(project: Project) -> None:
-    """
-    A box that is off may hold results: it goes a week after its deadline only.
-    """
+def test_sweep_keeps_a_stopped_box_for_a_week(project: Project) -> None:
+    """The disk of a stopped box may hold results."""
     project.inv("provision")
     (box,) = project.boxes()
     project.cut_power()
     assert "stopped" in project.inv("status").out
-    age(project, box, 24)
+    expire(project, box, 24)
     shown = project.inv("sweep", "--yes")
     assert "disk kept until" in shown.out
     assert [box] == project.boxes()
 
-    age(project, box, 24 * 7 + 1)
+    expire(project, box, 24 * 7 + 1)
     project.inv("sweep", "--yes")
     assert [] == project.boxes()
 
 
-def test_spares_a_live_job(project: Project) -> None:
-    """
-    A box on which a job still runs is not removed, whatever its deadline says.
-    """
+def test_sweep_keeps_a_box_with_a_running_job(project: Project) -> None:
+    """Whatever the deadline is."""
     project.inv("run", "--detach", "--", "sleep", "300")
     (box,) = project.boxes()
-    age(project, box, 5)
+    expire(project, box, 5)
 
     swept = project.inv("sweep", "--yes")
     assert "but a job runs" in swept.out
@@ -99,12 +90,10 @@ def test_spares_a_live_job(project: Project) -> None:
     assert [] == project.boxes()
 
 
-def test_heeds_the_clock_of_the_box(
+def test_sweep_uses_the_clock_of_a_box_that_answers(
     line: Line, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """
-    A box that answers is over its deadline only if its own clock says so, too.
-    """
+    """Such a box has expired only if its own clock agrees."""
     session = line.type(provision)
     monkeypatch.setattr(Local, "now", lambda self: time.time() + 49 * 3600)
     sweep.perform(session, yes=True)
@@ -113,10 +102,10 @@ def test_heeds_the_clock_of_the_box(
     assert "not expired" in capfd.readouterr().out
 
 
-def test_another_sweep_meanwhile(project: Project, tmp_path: Path) -> None:
-    """
-    A sweep that asks a box for its job is not disturbed by another that does, too.
-    """
+def test_concurrent_sweeps_do_not_disturb_each_other(
+    project: Project, tmp_path: Path
+) -> None:
+    """Two sweeps can ask one box for its job at the same time."""
     (tmp_path / "sitecustomize.py").write_text(
         "import subprocess, sys\n"
         "from onebox.remote.connection import SSHConnection\n"
@@ -129,7 +118,7 @@ def test_another_sweep_meanwhile(project: Project, tmp_path: Path) -> None:
     )
     project.inv("run", "--detach", "--", "sleep", "300")
     (box,) = project.boxes()
-    age(project, box, 5)
+    expire(project, box, 5)
 
     swept = project.inv("sweep", "--yes", env={"PYTHONPATH": str(tmp_path)})
     assert 2 == swept.out.count("but a job runs"), swept.err
@@ -138,22 +127,20 @@ def test_another_sweep_meanwhile(project: Project, tmp_path: Path) -> None:
     assert [] == list(folder.iterdir())
 
 
-def test_sees_what_another_project_made(project: Project) -> None:
-    """
-    It is this owner's boxes everywhere, not those of one project.
-    """
+def test_sweep_lists_boxes_of_all_projects_of_the_owner(project: Project) -> None:
+    """Boxes of other projects are listed too."""
     project.inv("provision")
     (box,) = project.boxes()
-    elsewhere = another(project, "elsewhere")
+    elsewhere = other_project(project, "elsewhere")
 
     assert box in project.inv("sweep", cwd=elsewhere).out
 
 
-def test_print_cron(project: Project) -> None:
-    """
-    The line for crontab names this project, and cron's own percent sign is escaped.
-    """
-    odd = another(project, "100% odd")
+def test_print_cron_names_the_project_and_escapes_percent_signs(
+    project: Project,
+) -> None:
+    """cron treats a percent sign as a newline."""
+    odd = other_project(project, "100% odd")
     line = project.inv("sweep", "--print-cron", cwd=odd).out.strip()
 
     assert line.startswith("17 * * * * cd ")
@@ -161,10 +148,8 @@ def test_print_cron(project: Project) -> None:
     assert "sweep --yes" in line
 
 
-def test_a_policy_is_a_clouds(project: Project) -> None:
-    """
-    The local box needs no permissions, and says so in one line.
-    """
+def test_local_provider_needs_no_policy(project: Project) -> None:
+    """One line says so."""
     refused = project.inv("doctor", "--policy")
 
     assert 64 == refused.code

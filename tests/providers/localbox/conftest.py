@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ...ending import ends_with_us
+from ...box_reaper import ends_with_us
 from ..conftest import boxes
 from ..sshbox import Keys, SshBox
 

@@ -1,0 +1,75 @@
+"""Kill what runs on the box's side: jobs, their supervisors, the box itself."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.agent.test_supervisor import kill_something
+from tests.chaos.world import Outcome, World, raw, world
+from tests.conftest import Done
+from tests.fakes.agent_box import AgentBox, kill, until
+
+
+def shots(chance: random.Random, count: int) -> Iterator[Outcome]:
+    """Kill supervisor, job or both *count* times; none tells a lie, none hangs."""
+    with tempfile.TemporaryDirectory() as place:
+        box = AgentBox(Path(place))
+        try:
+            with box.connect() as link:
+                for number in range(count):
+                    lost = ""
+                    try:
+                        kill_something(
+                            link, box, f"j{number}", chance, f"shot {number}"
+                        )
+                    except AssertionError as error:
+                        lost = str(error)
+                    verdict = "lost" if lost else "survived"
+                    yield Outcome("job or its supervisor killed", "", verdict, lost)
+            until(lambda: not box.strays())
+        finally:
+            box.close()
+
+
+def crash(made: World, chance: random.Random) -> Outcome:
+    """
+    Kill a local box's supervisor, its machine, or both, while a chain works on it.
+
+    The chain ends with 0 only if the outputs are here; whatever else, it says so.
+    """
+    made.begin()
+    made.new_number()
+    victims = chance.choice([["supervisor"], ["machine"], ["supervisor", "machine"]])
+    process = made.project.start("run")
+    until(lambda: made.boxes() or process.poll() is not None)
+    time.sleep(chance.random() * 1.2)
+    hit = [pid for pid in made.processes() if _part(made, pid) in victims]
+    for pid in hit:
+        kill(pid)
+    code = process.wait(300)
+    made.judge("run (its box killed)", Done(code, "", made.project.err))
+    output = made.project.root / "results" / f"{made.number}.txt"
+    if not code and not output.exists():
+        made.wrong.append("the chain says success, and its output is not here")
+    if made.persist("teardown", tries=8):
+        made.check(0)
+    return made.outcome(f"{' and '.join(victims)} of a box killed", "")
+
+
+def crashes(chance: random.Random, count: int) -> Iterator[Outcome]:
+    """Do so *count* times in one world."""
+    with world(seconds=0.3) as made:
+        for _ in range(count):
+            yield crash(made, chance)
+
+
+def _part(made: World, pid: int) -> str:
+    """Say which part of our box a process is, "" if it is none."""
+    words = raw(Path(f"/proc/{pid}/cmdline")).split(b"\0")
+    if len(words) < 8 or b"onebox.providers.local." not in words[4]:
+        return ""
+    return "" if made.decoy.encode() in words[7] else words[5].decode()

@@ -1,0 +1,171 @@
+"""
+Inject faults of every kind, count how each one ended, and print the tally.
+
+    python -m tests.chaos.tally [--seed S] [--full] [--jobs N] [--only KIND ...]
+
+Without `--full` it is the small part that the tests run too. The kinds are
+`steps`, `full`, `results`, `disks`, `clients`, `boxes`, `connections`, `files` and
+`crowd`.
+The exit code is 1 if a single fault ended in the last column: an output, a box or a
+state lost, something foreign touched, or an error without a name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import functools
+import queue
+import random
+import secrets
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from tests.chaos import box_kills as machines
+from tests.chaos import broken_connections as wires
+from tests.chaos import client_kills as chaos
+from tests.chaos import concurrent_commands as crowd
+from tests.chaos import damaged_files as damage
+from tests.chaos import full_disks as disks
+from tests.chaos import kill_at_each_step as steps
+from tests.chaos import result_matrix as results
+from tests.chaos.world import Outcome
+
+Work = Callable[[], Iterator[Outcome]]
+Make = Callable[[random.Random, int], Iterator[Outcome]]
+
+VERDICTS = ("survived", "named", "lost")
+# How many faults, in the tests and in full; for each, who makes them.
+RANDOM: dict[str, list[tuple[Make, int, int]]] = {
+    "clients": [(chaos.stories, 25, 1000)],
+    "boxes": [(machines.shots, 40, 1000), (machines.crashes, 3, 100)],
+    "connections": [(wires.trips, 12, 200)],
+    "disks": [(disks.here, 3, 60), (disks.there, 3, 60)],
+    "files": [(damage.cuts, 6, 400), (damage.names, 1, 10)],
+    "crowd": [(crowd.rounds, 4, 200)],
+}
+# So many random faults go into one world before another one is made.
+TOGETHER = 25
+# Of a scene's steps, the tests take about this many.
+FEW_KILLS, FEW_FULL = 4, 2
+
+
+def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[Work]]:
+    """Return the work to do, in parts that are independent of each other."""
+    parts: dict[str, list[Work]] = {}
+    for kind, fault in (("steps", steps.KILL), ("full", steps.FULL)):
+        few = 0 if full else FEW_KILLS if fault == steps.KILL else FEW_FULL
+        parts[kind] = [
+            lambda scene=scene, fault=fault, few=few: steps.all_of(  # type: ignore[misc]
+                scene, fault, few, seed
+            )
+            for scene in steps.SCENES.values()
+        ]
+    parts["results"] = [
+        functools.partial(results.all_of, cells, seed)
+        for cells in results.table(seed, full=full)
+    ]
+    for kind, rows in RANDOM.items():
+        parts[kind] = []
+        for make, small, large in rows:
+            left = large if full else small
+            while left > 0:
+                chance = random.Random(
+                    f"{seed} {make.__module__} {make.__name__} {left}"
+                )
+                parts[kind].append(_bound(make, chance, min(left, TOGETHER)))
+                left -= TOGETHER
+    return {kind: work for kind, work in parts.items() if not only or kind in only}
+
+
+def together(
+    work: Iterable[tuple[str, Work]], jobs: int
+) -> Iterator[tuple[str, Outcome]]:
+    """Yield each part's kind and outcomes as they come, from *jobs* threads."""
+    todo: queue.SimpleQueue[tuple[str, Work]] = queue.SimpleQueue()
+    for one in work:
+        todo.put(one)
+    done: queue.SimpleQueue[tuple[str, Outcome] | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                kind, part = todo.get_nowait()
+                try:
+                    for outcome in part():
+                        done.put((kind, outcome))
+                except Exception as error:
+                    why = "".join(traceback.format_exception(None, error, None))
+                    done.put((kind, Outcome("the tally itself", "", "lost", why)))
+        done.put(None)
+
+    for _ in range(jobs):
+        threading.Thread(target=run, daemon=True).start()
+    while jobs:
+        data = done.get()
+        if data is None:
+            jobs -= 1
+        else:
+            yield data
+
+
+def main() -> int:
+    """Do the work, several parts at a time, and print the tally."""
+    asked = _arguments()
+    # Told to end, it prints what there is so far.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    print(f"seed {asked.seed}", flush=True)
+    began, count = time.monotonic(), 0
+    table: dict[str, collections.Counter[str]] = collections.defaultdict(
+        collections.Counter
+    )
+    parts = plan(asked.seed, full=asked.full, only=asked.only)
+    with contextlib.suppress(KeyboardInterrupt):
+        work = [(kind, part) for kind, several in parts.items() for part in several]
+        for _, outcome in together(work, asked.jobs):
+            table[outcome.kind][outcome.verdict] += 1
+            count += 1
+            if not count % 50:
+                sys.stderr.write(f"{count} in {time.monotonic() - began:.0f} s\n")
+                sys.stderr.flush()
+            if outcome.verdict == "lost":
+                data = f"LOST: {outcome.kind}: {outcome.fault}\n{outcome.why}\n\n"
+                sys.stderr.write(data)
+                sys.stderr.flush()
+    _print(table, time.monotonic() - began)
+    return int(not table or any(row["lost"] for row in table.values()))
+
+
+def _bound(make: Make, chance: random.Random, count: int) -> Work:
+    return lambda: make(chance, count)
+
+
+def _print(table: dict[str, collections.Counter[str]], seconds: float) -> None:
+    width = max([len(kind) for kind in table] + [10])
+    heads = ("injected", *VERDICTS)
+    print(" ".join([f"{'fault':<{width}}", *(f"{head:>9}" for head in heads)]))
+    whole: collections.Counter[str] = sum(table.values(), collections.Counter())
+    for kind, row in [*sorted(table.items()), ("all", whole)]:
+        numbers = (sum(row.values()), *(row[verdict] for verdict in VERDICTS))
+        print(" ".join([f"{kind:<{width}}", *(f"{n:>9,}" for n in numbers)]))
+    print(f"in {seconds:.0f} s")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.tally")
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    parser.add_argument("--full", action="store_true", help="all of it: hours")
+    parser.add_argument("--jobs", type=int, default=2, help="parts at a time")
+    kinds = ["steps", "full", "results", *RANDOM]
+    parser.add_argument("--only", nargs="*", default=(), choices=kinds)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

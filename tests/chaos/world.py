@@ -1,0 +1,408 @@
+"""A user's whole world on this machine, and what must be true of it at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import socketserver
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onebox
+from onebox.agent.files import manifest
+from onebox.store.box_store import BoxStore
+from tests.box_reaper import ends_with_us
+from tests.conftest import TASKS, Done, Project
+
+PACKAGE = Path(onebox.__file__).parent
+HOOK = Path(__file__).parent / "hook"
+TOML = """\
+[run]
+command = "sh job.sh"
+when = "changed"
+
+[fetch]
+outputs = ["results/"]
+"""
+# What the job has done is told to us, who then have it also when its box is gone:
+# by the network, as a job cannot write outside its box.
+NOTE = """\
+bash -c "exec 3<>/dev/tcp/127.0.0.1/{port}; echo $1 >&3; read -r noted <&3"
+"""
+JOB = """\
+read number < number.txt
+echo job $number begins
+sleep {seconds}
+mkdir -p results
+echo $number > results/$number.txt
+sh note.sh $number
+echo job $number ends
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How one fault went: "survived", "named" or "lost", and why.
+
+    Survived: the commands that came next did what they say. Named: at least one
+    of them first ended with an error of ours that told what to type.
+    """
+
+    kind: str
+    fault: str
+    verdict: str
+    why: str = ""
+
+
+@dataclass
+class World:
+    """
+    A project with state, boxes and a decoy: somebody else's box beside them.
+
+    Attributes:
+        evidence: A folder with a file for each name that a job has sent us.
+
+        port: The port of this machine that jobs send names to.
+
+        named: The codes of the errors that commands have ended with.
+
+        wrong: What should never be, in words.
+    """
+
+    project: Project
+    evidence: Path
+    port: int
+    decoy: str = ""
+    number: int = 0
+    named: list[int] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
+
+    def inv(
+        self, *words: str, env: Mapping[str, str] | None = None, own: Sequence[int] = ()
+    ) -> Done:
+        """
+        Run an `inv` line; an error without a name is noted as wrong.
+
+        *own* are the job's own codes that it may end with.
+        """
+        done = self.project.inv(*words, env=env)
+        self.judge(" ".join(words), done, own)
+        return done
+
+    def judge(self, line: str, done: Done, own: Sequence[int] = ()) -> None:
+        """Note how a line ended."""
+        self.printed.append(f"$ inv {line}  -> {done.code}\n{done.err}")
+        if done.code == -signal.SIGKILL:
+            return
+        if "Traceback" in done.err:
+            self.wrong.append(f"inv {line}: traceback: {done.err[-1500:]}")
+        elif done.code:
+            self.named.append(done.code)
+            if done.code in own and f"exit {done.code}" in done.err:
+                return
+            if not 64 <= done.code <= 78 or "onebox: " not in done.err:
+                self.wrong.append(f"inv {line}: exit {done.code}: {done.err[-1500:]}")
+
+    def begin(self) -> None:
+        """Forget what was said and judged so far."""
+        self.named.clear()
+        self.wrong.clear()
+        self.printed.clear()
+
+    def outcome(self, kind: str, fault: str) -> Outcome:
+        """Say how it went since `begin`."""
+        verdict = "lost" if self.wrong else "named" if self.named else "survived"
+        why = "\n".join([*self.wrong, *self.printed]) if self.wrong else ""
+        return Outcome(kind, fault, verdict, why)
+
+    def new_number(self) -> None:
+        """Change the project's input: the next job leaves another output."""
+        self.number += 1
+        self.project.write("number.txt", f"{self.number}\n")
+
+    def persist(self, *words: str, tries: int = 6) -> bool:
+        """Type a line until it succeeds, doing in between what it says."""
+        for _ in range(tries):
+            done = self.inv(*words)
+            if not done.code:
+                return True
+            if done.code < 0:
+                self.wrong.append(f"inv {' '.join(words)}: signal {-done.code}")
+            if "inv logs" in done.err and "still runs" in done.err:
+                self.inv("logs")
+            elif "inv fetch --partial" in done.err:
+                self.inv("fetch", "--partial")
+            elif "inv fetch" in done.err:
+                self.inv("fetch")
+        self.wrong.append(f"inv {' '.join(words)} does not succeed: {done.err[-1500:]}")
+        return False
+
+    def boxes(self) -> list[str]:
+        """Return all that lies where boxes are, but the decoy."""
+        return [name for name in self.project.boxes() if name != self.decoy]
+
+    def forget_outputs(self) -> None:
+        """Remove what jobs have left here."""
+        remove(self.project.root / "results")
+        for path in self.evidence.iterdir():
+            path.unlink()
+
+    # -- what must be true -----------------------------------------------------
+
+    def check(self, boxes: int) -> None:
+        """Note whatever is not as it must be once a command has succeeded."""
+        found = self.boxes()
+        if len(found) != boxes or any(name.startswith(".") for name in found):
+            self.wrong.append(f"boxes: {found} instead of {boxes}")
+        self.check_files()
+        self.check_outputs()
+        self.check_decoy()
+        for book in self.notebooks():
+            drafts = [path.name for path in book.glob(".*")]
+            if drafts:
+                self.wrong.append(f"drafts are left: {drafts}")
+            if BoxStore(book).open_intents():
+                self.wrong.append(f"open intents: {BoxStore(book).open_intents()}")
+        images = self.project.home / "local" / "images"
+        for path in images.iterdir() if images.is_dir() else ():
+            if not (path / "image.json").exists() or path.name[:2] != "oi":
+                self.wrong.append(f"half an image: {path.name}")
+        if not boxes:
+            self.check_processes()
+
+    def check_second(self, *words: str) -> None:
+        """Note what a line changes that has just been done."""
+        before = self.memory()
+        self.persist(*words, tries=1)
+        after = self.memory()
+        changed = [n for n in {**before, **after} if before.get(n) != after.get(n)]
+        if changed:
+            self.wrong.append(f"a second {words} changes {sorted(changed)[:5]}")
+
+    def check_files(self) -> None:
+        """Note state files that are torn: at no moment may there be any."""
+        tops = [self.project.home / "state", self.project.root / ".onebox"]
+        for path in (path for top in tops for path in _json_files(top)):
+            try:
+                # Lines that are added one by one: the last may have been cut off.
+                lines = path.suffix == ".jsonl"
+                data = path.read_bytes()
+                for part in data.split(b"\n")[:-1] if lines else [data]:
+                    json.loads(part)
+            except FileNotFoundError:
+                continue
+            except ValueError:
+                # A draft is nobody's state yet.
+                if not _draft(path):
+                    self.wrong.append(f"torn: {path}")
+            if ".corrupt-" in path.name:
+                self.wrong.append(f"was damaged: {path}")
+
+    def check_outputs(self) -> None:
+        """Note outputs that are neither here nor on a box."""
+        for done in sorted(self.evidence.iterdir()):
+            name, whole = f"results/{done.name}.txt", f"{done.name}\n"
+            places = [self.project.root / name]
+            places += [self.box_home(box) / "work" / name for box in self.boxes()]
+            if not any(p.exists() and p.read_text() == whole for p in places):
+                self.wrong.append(f"the output {name} is nowhere")
+
+    def check_decoy(self) -> None:
+        """Note if somebody else's box is not as it was."""
+        if not self.decoy:
+            return
+        home = self.box_home(self.decoy)
+        try:
+            theirs = (home / "work" / "theirs.txt").read_text()
+        except OSError as error:
+            theirs = str(error)
+        if theirs != "untouched\n":
+            self.wrong.append(f"the decoy's files: {theirs}")
+        mark = f"ONEBOX_BOX={self.decoy}".encode()
+        alive = [pid for pid in self.processes() if mark in environ(pid)]
+        # Its supervisor, its machine and its agent.
+        if len(alive) < 3:
+            self.wrong.append(f"of the decoy's processes only {alive} are left")
+
+    def check_processes(self) -> None:
+        """Note what runs on although there is no box."""
+        end = time.monotonic() + 120
+        while left := self._strays():
+            if time.monotonic() > end:
+                values = [_command(pid) for pid in left]
+                self.wrong.append(f"still running: {values}")
+                return
+            time.sleep(0.05)
+
+    def memory(self) -> dict[str, str]:
+        """Return what lies in state, boxes, images and project: name to digest."""
+        home, root = self.project.home, self.project.root
+        found = {}
+        for top in (home / "state", home / "config", home / "local", root):
+            for path in top.rglob("*"):
+                name = str(path.relative_to(top.parent))
+                if path.is_file() and not _changes_by_itself(name):
+                    data = path.read_bytes()
+                    found[name] = hashlib.sha256(data).hexdigest()
+        return found
+
+    def notebooks(self) -> list[Path]:
+        """Return the directories that hold the state of a box's name."""
+        return [path.parent for path in self.project.home.glob("state/*/*/*/journal")]
+
+    def box_home(self, name: str) -> Path:
+        """Return the home directory of a box."""
+        return self.project.home / "local" / "boxes" / name / "disk" / "home"
+
+    def _strays(self) -> list[int]:
+        mark = f"ONEBOX_BOX={self.decoy}".encode()
+        return [
+            pid
+            for pid in self.processes()
+            if not self.decoy or mark not in environ(pid)
+        ]
+
+    def processes(self) -> list[int]:
+        """Return who has to do with this world: our clients, ssh, boxes, jobs."""
+        mark = os.fsencode(self.project.home) + b"/"
+        return [
+            int(path.name)
+            for path in Path("/proc").glob("[0-9]*")
+            if int(path.name) != os.getpid()
+            and (mark in environ(int(path.name)) or mark in raw(path / "cmdline"))
+        ]
+
+    def end(self) -> None:
+        """Kill and remove all there is."""
+        for _ in range(3):
+            for pid in self.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
+    """Make a world with a decoy in it; nothing of it is left afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="onebox-crash-", dir="/var/tmp"))
+    ends_with_us(home)
+    with _evidence() as (evidence, port):
+        root = home / "census"
+        root.mkdir(mode=0o700)
+        made = World(Project(root, home), evidence, port)
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "TERM")}
+        made.project.environ = {
+            **kept,
+            "LANG": "C.UTF-8",
+            "HOME": str(home),
+            "PYTHONPATH": str(PACKAGE.parent),
+            "ONEBOX_STATE": str(home / "state"),
+            "ONEBOX_IDENTITY": str(home / "config"),
+            "ONEBOX_LOCAL_ROOT": str(home / "local"),
+        }
+        made.project.write("tasks.py", TASKS)
+        made.project.write("note.sh", NOTE.format(port=port))
+        made.project.write("job.sh", JOB.format(seconds=seconds))
+        made.new_number()
+        try:
+            _add_decoy(made)
+            made.project.write("onebox.toml", toml)
+            yield made
+        finally:
+            made.end()
+            remove(home)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, also one that is nested deeper than Python can recurse."""
+    subprocess.run(["rm", "-rf", str(folder)], check=False)
+
+
+def _json_files(top: Path) -> Iterator[Path]:
+    """Yield the JSON files below a folder, however deep a job has nested others."""
+    if top.is_dir():
+        for path in manifest.walk(os.fsencode(top), b"", unreadable=[]).paths:
+            if b".json" in path.rpartition(b"/")[2]:
+                yield top / os.fsdecode(path)
+
+
+@contextlib.contextmanager
+def _evidence() -> Iterator[tuple[Path, int]]:
+    """Keep a file for each name that a job sends; yield the folder and the port."""
+    with tempfile.TemporaryDirectory(prefix="onebox-crash-") as folder:
+
+        class Noting(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                number = self.rfile.readline().decode().strip()
+                if re.fullmatch(r"[a-z0-9-]+", number):
+                    Path(folder, number).touch()
+                    self.wfile.write(b"noted\n")
+
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Noting) as server:
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            yield Path(folder), server.server_address[1]
+            server.shutdown()
+            thread.join()
+
+
+def _add_decoy(made: World) -> None:
+    """Have another owner make a box of the same project and name."""
+    theirs = made.project.home / "theirs"
+    env = {
+        "ONEBOX_IDENTITY": str(theirs / "config"),
+        "ONEBOX_STATE": str(theirs / "state"),
+    }
+    done = made.inv("provision", env=env)
+    assert not done.code, done.err
+    (made.decoy,) = made.project.boxes()
+    work = made.box_home(made.decoy) / "work"
+    (work / "theirs.txt").write_text("untouched\n")
+
+
+def _draft(path: Path) -> bool:
+    return path.name.startswith(".") or path.suffix == ".new"
+
+
+def _changes_by_itself(name: str) -> bool:
+    """Tell whether a file's content changes without any command."""
+    parts = name.split("/")
+    return (
+        parts[-1] == "lock"
+        # Caches of hashes; what they say is told again if they are removed.
+        or parts[-1].endswith("index")
+        or parts[-1].endswith((".log", ".pyc"))
+        # The box's own: state, agent, console.
+        or (parts[0] == "local" and parts[1] == "boxes" and "home" not in parts)
+    )
+
+
+def environ(pid: int) -> bytes:
+    return raw(Path(f"/proc/{pid}/environ"))
+
+
+def _command(pid: int) -> str:
+    return (
+        raw(Path(f"/proc/{pid}/cmdline"))
+        .replace(b"\0", b" ")
+        .decode("utf-8", "replace")[:200]
+    )
+
+
+def raw(path: Path) -> bytes:
+    """Return what a file holds; nothing if it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

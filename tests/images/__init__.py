@@ -1,0 +1,1 @@
+"""Building, saving, listing and pruning images."""

@@ -1,0 +1,39 @@
+"""Runs the stages of a command line in this process, on a provider of the test."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from onebox import runner
+from onebox.providers.base import Provider
+from onebox.stages import provision, push, run
+from tests.conftest import Project
+
+
+def type_line(
+    project: Project, cloud: Provider, *stages: ModuleType, **options: Any
+) -> runner.BoxContext:
+    """
+    Run these stages as one `inv` line would; return its context.
+
+    Args:
+        options: Keywords of the stages' `perform`.
+    """
+    line = runner.Invocation("inv", ())
+    context = runner.BoxContext.open(str(project.root), project.environ, {}, line)
+    context.use_provider(cloud)
+    try:
+        with runner.frame(context):
+            for stage in stages:
+                name = stage.__name__.rpartition(".")[2]
+                line.begin(name, only=False, keep=False, own_command=False)
+                if stage is run:
+                    provision.perform(context)
+                    push.perform(context)
+                    run.perform(context, None, **options)
+                else:
+                    stage.perform(context, **options)
+    finally:
+        context.store.unlock()
+    return context

@@ -1,0 +1,193 @@
+"""An answer of a box becomes a typed value, or an error that names the box."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onebox.agent import protocol
+from onebox.agent.file_names import Hostile
+from onebox.agent.files.manifest import Entry
+from onebox.errors import ProtocolError
+from onebox.remote import answers
+
+RECORD = {
+    "job": "j-1",
+    "code": 3,
+    "signal": None,
+    "cause": "exit",
+    "log_bytes": 12,
+    "started": 1.5,
+    "ended": 4,
+}
+STATUS = {"job": "j-1", "state": "exited", "record": RECORD, "log_bytes": 12}
+ESCAPES = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e\udc80"
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+PARSERS: list[Callable[[object], object]] = [
+    answers.ExitRecord.parse,
+    answers.JobStatus.parse,
+    answers.Sample.parse,
+    answers.Hello.parse,
+    lambda value: answers.buckets(value, 5),
+    answers.PushResult.parse,
+    lambda value: answers.ScanResult.parse(value, frozenset(["results"]), 5),
+    answers.public_key,
+    lambda value: answers.dropped_log_bytes(value, 100),
+]
+NAMES = [
+    *RECORD,
+    *STATUS,
+    *("why", "alive", "survivors", "memory_peak", "memory_largest", "cpu", "cpus"),
+    *("agent", "arch", "now", "buckets", "equal", "digest", "deleted", "gone"),
+    *("missing", "special", "unreadable", "unstable", "public", "memory"),
+]
+
+
+def test_answer_of_a_real_agent_is_parsed() -> None:
+    """All fields of a real answer are parsed."""
+    status = answers.JobStatus.parse(STATUS, "j-1")
+    record = status.record
+
+    assert record is not None
+    assert ("exited", 12, False) == (status.state, status.log_bytes, status.runs)
+    assert (3, "exit", 2.5, ()) == (
+        record.code,
+        record.cause,
+        record.seconds,
+        record.survivors,
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"job": "../../x"},
+        {"job": "/etc/cron.d"},
+        {"job": ".."},
+        {"job": "j-1/../x"},
+        {"job": "j-1\n"},
+        {"job": "x" * 65},
+        {"job": 7},
+        {"job": "j-2"},
+        {"state": "done"},
+        {"state": ["exited"]},
+        {"state": None},
+        {"record": {}},
+        {"record": None},
+        {"record": [RECORD]},
+        {"log_bytes": "12"},
+        {"log_bytes": -1},
+        {"log_bytes": 10**400},
+        {"log_bytes": True},
+        {"alive": "no"},
+        {"why": 3},
+        {"started": -(10**400)},
+        {"started": float("nan")},
+        {"started": float("inf")},
+    ],
+)
+def test_job_status_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> None:
+    """An id that could be a path, a wrong type or a number out of range is refused."""
+    with pytest.raises(ProtocolError, match="no valid"):
+        answers.JobStatus.parse({**STATUS, **change}, "j-1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"code": 256},
+        {"code": -1},
+        {"code": "0"},
+        {"code": None},
+        {"code": 0.0},
+        {"job": "j-2"},
+        {"job": "../j-1"},
+        {"cause": ESCAPES},
+        {"cause": ""},
+        {"signal": 10**6},
+        {"ended": "later"},
+        {"ended": 10**30},
+        {"survivors": "sleep"},
+        {"survivors": [1]},
+        {"memory_peak": 10**400},
+    ],
+)
+def test_exit_record_that_breaks_a_rule_is_refused(change: dict[str, Any]) -> None:
+    """An exit code is one that a process can have: 256 would count as success."""
+    with pytest.raises(ProtocolError, match=r"exit record|job status"):
+        answers.JobStatus.parse({**STATUS, "record": {**RECORD, **change}}, "j-1")
+
+
+def test_texts_from_a_box_are_escaped() -> None:
+    """Texts of a box contain no control characters after parsing."""
+    record = {**RECORD, "survivors": [ESCAPES], "memory_largest": ESCAPES}
+    status = answers.JobStatus.parse({**STATUS, "record": record, "why": ESCAPES})
+    assert status.record is not None
+    texts = [*status.record.survivors, status.record.memory_largest, status.why]
+
+    assert all(text.isprintable() and "title" in text for text in texts)
+
+
+@given(st.sampled_from(PARSERS), JSON | st.dictionaries(st.sampled_from(NAMES), JSON))
+def test_any_json_is_parsed_or_raises_protocol_error(
+    parse: Callable[[object], object], value: object
+) -> None:
+    """No JSON from a box raises anything else."""
+    try:
+        parse(value)
+    except ProtocolError as error:
+        assert error.message.isprintable()
+
+
+@given(JSON | st.lists(JSON | st.sampled_from(["gone", "settle", "lack"]), max_size=6))
+def test_any_push_row_is_parsed_or_raises_hostile(row: object) -> None:
+    """No row from a box raises anything else."""
+    try:
+        path, kind, rest = answers.push_row(row)
+    except Hostile:
+        return
+    entry = Entry(path, "f", 0o644, 9)
+    try:
+        found = answers.offer(entry, rest)
+    except Hostile:
+        return
+    assert kind in ("gone", "settle", "lack")
+    assert 0 <= found.offset <= 9
+
+
+def test_deeply_nested_json_is_refused() -> None:
+    """Brackets nested 100,000 deep raise an error, not a stack overflow."""
+    payload = b'{"job":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+    with pytest.raises(protocol.Garbled, match="not JSON"):
+        protocol.loads(payload)
+    with pytest.raises(protocol.Garbled):
+        protocol.loads(json.dumps(["no object"]).encode())
+
+
+@pytest.mark.parametrize(
+    "job", ["/etc", "../../x", "..", ".", "a/b", "", "x\n", "\x1b"]
+)
+def test_job_id_that_could_name_another_folder_is_refused(job: str) -> None:
+    """An id from a box must match one pattern, even if status and record agree."""
+    record = {"job": job, "code": 0, "cause": "exit", "log_bytes": 0}
+    record.update(started=1.0, ended=2.0)
+    data = {"job": job, "state": "exited", "record": record, "log_bytes": 0}
+    with pytest.raises(ProtocolError):
+        answers.JobStatus.parse(data)
+    good = {**data, "job": "j-1", "record": {**record, "job": "j-1"}}
+    assert "j-1" == answers.JobStatus.parse(good).job

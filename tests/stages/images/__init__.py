@@ -1,1 +1,0 @@
-"""Making images, keeping and removing them."""

@@ -1,0 +1,683 @@
+"""Stages as Invoke tasks: once for each line, with the flags of the whole line."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.program import Program
+from invoke.tasks import Task, task
+
+import onebox
+from onebox.errors import BoxFailed, NoCapacity, OneboxError
+from onebox.plugin import Stage, context_of, remainder_of, stage
+from onebox.tasks import ns
+from tests.conftest import Project
+
+# Invoke's own flags: one of ours of the same name would hide it.
+CORE = {
+    name.lstrip("-")
+    for argument in (*Program().core_args(), *Program().task_args())
+    for name in argument.names
+}
+OURS = [task for task in ns.tasks.values() if isinstance(task, Stage)]
+
+Inv = Callable[..., int]
+
+
+@pytest.fixture
+def inv(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Inv]:
+    """
+    A function that runs a line of tasks in this process and returns its exit code.
+    """
+    monkeypatch.chdir(project.root)
+    # Invoke turns it off for the whole process.
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
+    for name, value in project.environ.items():
+        monkeypatch.setenv(name, value)
+
+    def run(tasks: list[Any], *words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["inv", *words])
+        try:
+            Program(namespace=Collection(*tasks)).run(["inv", *words])
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    yield run
+
+
+class Chain:
+    """Three user stages, each of which needs the one before; *ran* lists the runs."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.settings: list[tuple[str, str, bool | None]] = []
+
+        @stage
+        def first(c: Context) -> str:
+            """Do the first thing."""
+            return self._note(c, "first")
+
+        @stage(first)
+        def second(c: Context, often: int = 1) -> str:
+            """Do the second thing."""
+            return self._note(c, f"second{often}")
+
+        @stage(second)
+        def third(c: Context) -> str:
+            """Do the third thing."""
+            return self._note(c, "third")
+
+        self.first, self.second, self.third = first, second, third
+        self.all = [first, second, third]
+
+    def _note(self, c: Context, name: str) -> str:
+        self.ran.append(name)
+        settings = context_of(c).settings
+        self.settings.append((settings.vm, settings.name, settings.spot))
+        return f"result of {name}"
+
+
+@pytest.fixture
+def chain() -> Chain:
+    """A chain of stages that create no box."""
+    return Chain()
+
+
+ALL = ["first", "second1", "third"]
+
+
+class TestOnce:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "third",
+            "first second third",
+            "third second first",
+            "second third third",
+            "third --vm=large second",
+            "first --name=x second --name=x third --name=x",
+            "second --often=1 third",
+        ],
+    )
+    def test_each_stage_runs_once_after_what_it_needs(
+        self, inv: Inv, chain: Chain, line: str
+    ) -> None:
+        """All needed stages run, in order."""
+        assert 0 == inv(chain.all, *line.split())
+        assert ALL == chain.ran
+
+    @pytest.mark.parametrize(
+        "line", ["after", "second after", "third --vm=large after"]
+    )
+    def test_pre_of_a_plain_task_is_the_same_stage(
+        self, inv: Inv, chain: Chain, line: str
+    ) -> None:
+        """A stage that is also some task's `pre` runs once."""
+
+        @task(pre=[chain.third])
+        def after(c: Context) -> None:
+            chain.ran.append("after")
+
+        assert 0 == inv([*chain.all, after], *line.split())
+        assert [*ALL, "after"] == chain.ran
+
+    def test_stage_runs_again_with_other_arguments(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """Other arguments make another call."""
+
+        @task
+        def go(c: Context) -> None:
+            chain.third(c)
+            chain.second(c, often=2)
+            chain.second(c, 2)
+            chain.second(c, often=1)
+
+        assert 0 == inv([go], "go")
+        assert [*ALL, "second2"] == chain.ran
+
+    def test_stages_run_again_for_another_box(self, inv: Inv, chain: Chain) -> None:
+        """Other shared flags make another chain."""
+
+        @task
+        def go(c: Context) -> None:
+            for name in ("a", "b", "a"):
+                chain.second(c, name=name)
+
+        assert 0 == inv([go], "go")
+        assert ["first", "second1"] * 2 == chain.ran
+        assert ["a", "a", "b", "b"] == [name for _, name, _ in chain.settings]
+
+    def test_second_call_of_a_stage_returns_the_first_result(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """The stage does not run twice."""
+        results: list[Any] = []
+
+        @stage(chain.second)
+        def go(c: Context) -> None:
+            results.extend((chain.second(c), chain.first(c)))
+
+        assert 0 == inv([go], "go")
+        assert ["result of second1", "result of first"] == results
+        assert ["first", "second1"] == chain.ran
+
+    def test_failed_stage_runs_again_when_it_is_called_again(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """A failure is not cached."""
+        tries: list[int] = []
+
+        @stage(chain.first)
+        def shaky(c: Context) -> str:
+            tries.append(1)
+            if len(tries) == 1:
+                raise ValueError
+            return "done"
+
+        @task
+        def go(c: Context) -> None:
+            with pytest.raises(ValueError):
+                shaky(c)
+            chain.ran.append(shaky(c))
+
+        assert 0 == inv([go], "go")
+        assert ["first", "done"] == chain.ran
+
+    def test_second_line_in_one_process_starts_without_results(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """Each line has its own results."""
+        assert 0 == inv(chain.all, "third", "--vm=large")
+        assert 0 == inv(chain.all, "third")
+        assert ALL * 2 == chain.ran
+        assert ["large"] * 3 == [vm for vm, _, _ in chain.settings[:3]]
+        assert "large" not in [vm for vm, _, _ in chain.settings[3:]]
+
+    def test_line_without_a_stage_starts_without_results(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """A stage called from Python runs again."""
+
+        @task
+        def go(c: Context) -> None:
+            chain.first(c)
+
+        assert 0 == inv(chain.all, "first", "--vm=large", "--name=other")
+        assert 64 == inv(chain.all, "first", "--vm=large", "third", "--vm=small")
+        assert 0 == inv([go], "go")
+        assert ["other", "main"] == [name for _, name, _ in chain.settings]
+        assert "large" != chain.settings[1][0]
+
+    def test_stage_can_be_called_without_a_command_line(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """Python code can call a stage directly."""
+        inv([], "--version")
+
+        assert "result of third" == chain.third(Context())
+        assert ALL == chain.ran
+
+
+class TestOnly:
+    def test_only_runs_the_stage_without_its_needs(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """`--only` skips the needed stages."""
+        assert 0 == inv(chain.all, "third", "--only")
+        assert ["third"] == chain.ran
+
+    def test_only_holds_for_its_stage(self, inv: Inv, chain: Chain) -> None:
+        """Other stages on the line run with their needs."""
+        assert 0 == inv(chain.all, "second", "--only", "third")
+        # What was done alone does not count as done on top of what it needs.
+        assert ["second1", "first", "second1", "third"] == chain.ran
+
+
+class TestShared:
+    @pytest.mark.parametrize(
+        "line", ["third --vm=large", "first --vm=large third", "first third --vm=large"]
+    )
+    def test_shared_flag_holds_for_every_stage_of_the_line(
+        self, inv: Inv, chain: Chain, line: str
+    ) -> None:
+        """Its position on the line does not matter."""
+        assert 0 == inv(chain.all, *line.split())
+        assert ["large"] * 3 == [vm for vm, _, _ in chain.settings]
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            (
+                "first --vm=small third --vm=large",
+                "conflicting flags: --vm=small and --vm=large",
+            ),
+            (
+                "first --name=a second --name=b",
+                "conflicting flags: --name=a and --name=b",
+            ),
+            ("third --spot --no-spot", "conflicting flags: --spot and --no-spot"),
+            ("third --no-spot --spot", "conflicting flags: --no-spot and --spot"),
+            (
+                "first --spot third --no-spot",
+                "conflicting flags: --spot and --no-spot",
+            ),
+            ("third --vm --dry", "--vm needs a value, got '--dry'"),
+            ("third --vm=", "--vm needs a value, got ''"),
+            ("third --provider -e", "--provider needs a value, got '-e'"),
+        ],
+    )
+    def test_contradicting_flags_are_refused_before_anything_runs(
+        self,
+        inv: Inv,
+        chain: Chain,
+        capfd: pytest.CaptureFixture[str],
+        line: str,
+        message: str,
+    ) -> None:
+        """
+        Conflicting flags, or a flag without a value, end the line with exit
+        code 64.
+        """
+        assert 64 == inv(chain.all, *line.split())
+        assert [] == chain.ran
+        assert f"onebox: {message}\n" == capfd.readouterr().err
+
+    @pytest.mark.parametrize("twice", ["--vm=large --vm=large", "--vm=a --vm=b"])
+    def test_flag_given_twice_at_one_stage_is_refused(
+        self, inv: Inv, chain: Chain, twice: str
+    ) -> None:
+        """Invoke refuses the line, and nothing runs."""
+        assert 1 == inv(chain.all, "third", *twice.split())
+        assert [] == chain.ran
+
+    def test_same_flag_at_every_stage_is_no_contradiction(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """The values are equal."""
+        line = "first --spot --vm=large second --vm=large --spot third"
+
+        assert 0 == inv(chain.all, *line.split())
+        assert [("large", "main", True)] * 3 == chain.settings
+
+    def test_keyword_in_python_precedes_the_flag_of_the_line(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """Also if the keyword is False; afterwards the flag holds again."""
+
+        @task
+        def go(c: Context) -> None:
+            chain.first(c, spot=False, vm="small")
+            chain.first(c)
+
+        assert 0 == inv([chain.third, go], "third", "--spot", "--vm=large", "go")
+        assert ("small", "main", False) == chain.settings[3]
+        assert 4 == len(chain.settings)
+
+    def test_needed_stages_get_the_flags_of_their_caller(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """They run for the same box."""
+
+        @task
+        def go(c: Context) -> None:
+            chain.third(c, name="second")
+
+        assert 0 == inv([go], "go")
+        assert ["second"] * 3 == [name for _, name, _ in chain.settings]
+
+    def test_users_parameter_with_the_name_of_a_flag_is_not_shared(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """It is passed to the user's stage only."""
+        given: list[Any] = []
+
+        @stage(chain.first)
+        def greet(
+            c: Context, vm: str = "x", name: str = "bob", only: bool = False
+        ) -> None:
+            """Greet somebody."""
+            given.extend((vm, name, only))
+
+        assert 0 == inv([greet], "greet", "--name=eve", "--vm=bus", "--only")
+        assert ["bus", "eve", True] == given
+        # The stages it needs are for the usual box.
+        assert ["first"] == chain.ran
+        assert "main" == chain.settings[0][1]
+        assert "bus" != chain.settings[0][0]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            NoCapacity("none to be had", next="inv run --vm=small"),
+            BoxFailed("it did not come up"),
+        ],
+    )
+    def test_error_is_one_line_and_an_exit_code(
+        self,
+        inv: Inv,
+        chain: Chain,
+        capfd: pytest.CaptureFixture[str],
+        error: OneboxError,
+    ) -> None:
+        """An OneboxError is printed on stderr, and the line ends."""
+
+        @stage(chain.first)
+        def fail(c: Context) -> None:
+            raise error
+
+        assert error.code == inv([fail, chain.third], "fail", "third")
+        assert ["first"] == chain.ran
+        out, err = capfd.readouterr()
+        assert "" == out
+        expected = [f"onebox: {error.message}"]
+        expected += [f"  next: {error.next}"] if error.next else []
+        assert expected == err.splitlines()
+
+    def test_error_in_a_needed_stage_is_printed_once(
+        self, inv: Inv, chain: Chain, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """The stages that need it do not print it again."""
+
+        @stage
+        def fail(c: Context) -> None:
+            raise BoxFailed("once")
+
+        @stage(fail)
+        def middle(c: Context) -> None:
+            chain.ran.append("never")
+
+        @stage
+        def outer(c: Context) -> None:
+            middle(c, name="other")
+
+        assert 70 == inv([outer], "outer")
+        assert [] == chain.ran
+        assert ["onebox: once"] == capfd.readouterr().err.splitlines()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_signal_ends_the_line_with_128_and_its_number(
+        self, inv: Inv, chain: Chain, capfd: pytest.CaptureFixture[str], number: int
+    ) -> None:
+        """The message says which box is left."""
+        before = signal.getsignal(number)
+
+        @stage
+        def slow(c: Context) -> None:
+            signal.raise_signal(number)
+
+        assert 128 + number == inv([slow, chain.first], "slow", "first")
+        assert [] == chain.ran
+        assert "onebox: stopped; no box is left\n" == capfd.readouterr().err
+        assert before == signal.getsignal(number)
+
+    def test_exception_of_a_users_task_is_not_changed(
+        self, inv: Inv, chain: Chain
+    ) -> None:
+        """It is raised as it is."""
+
+        @stage(chain.first)
+        def fail(c: Context) -> None:
+            raise KeyError("mine")
+
+        with pytest.raises(KeyError, match="mine"):
+            inv([fail], "fail")
+
+    def test_mistake_in_onebox_toml_is_reported_before_a_stage_runs(
+        self,
+        inv: Inv,
+        chain: Chain,
+        project: Project,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        """The error is one line."""
+        project.write("onebox.toml", "[run]\ncomand = 'x'\n")
+
+        assert 78 == inv(chain.all, "third")
+        assert [] == chain.ran
+        assert capfd.readouterr().err.startswith("onebox: onebox.toml:2: ")
+
+
+class TestRemainder:
+    WORDS = (
+        "python",
+        "-c",
+        "print('a  b')",
+        "",
+        "it's",
+        "$HOME",
+        "*",
+        "ü\n",
+        "--",
+        "-x",
+    )
+
+    def test_words_behind_two_dashes_are_passed_unchanged(self, inv: Inv) -> None:
+        """No word is split or joined."""
+        found: list[list[str]] = []
+
+        @stage
+        def look(c: Context) -> None:
+            found.append(remainder_of(c))
+
+        assert 0 == inv([look], "look", "--vm=large", "--", *self.WORDS)
+        assert 0 == inv([look], "look")
+        assert [list(self.WORDS), []] == found
+
+    def test_remainder_from_python_is_split_as_by_a_shell(
+        self, inv: Inv, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """An unclosed quote is refused."""
+        found: list[list[str]] = []
+
+        @task
+        def look(c: Context) -> None:
+            sys.argv = ["something", "else"]
+            found.append(remainder_of(c))
+
+        assert 0 == inv([look], "look", "--", "sh -c", "'echo  x'")
+        assert [["sh", "-c", "echo  x"]] == found
+        assert 64 == inv([look], "look", "--", "it's")
+        assert "onebox: after --: No closing quotation\n" == capfd.readouterr().err
+
+
+class TestTexts:
+    @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
+    def test_flags_have_help_and_hide_none_of_invokes(self, ours: Stage) -> None:
+        """No parameter is positional, and no flag is short."""
+        for argument in ours.get_arguments():
+            (name,) = argument.names
+            assert len(name) > 1
+            assert not argument.positional
+            assert argument.help
+            assert re.fullmatch(r"[A-Z`].*[.]", argument.help), argument.help
+            # `image --list` is a flag of the stage itself, on purpose.
+            assert name not in CORE - {"list"}
+
+    @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
+    def test_first_docstring_line_of_a_stage_fits_the_list(self, ours: Stage) -> None:
+        """It is a whole sentence."""
+        assert ours.__doc__
+        (line, *_) = ours.__doc__.strip().splitlines()
+
+        assert re.fullmatch(r"[A-Z].*[.]", line)
+        assert len(line) <= 80
+
+    @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
+    def test_every_stage_has_the_shared_flags(self, ours: Stage) -> None:
+        """A stage with needs also has --only."""
+        names = {name for argument in ours.get_arguments() for name in argument.names}
+
+        assert {"vm", "provider", "name", "spot", "no-spot"} <= names
+        assert bool(ours.needs) == ("only" in names)
+
+    def test_list_before_a_task_is_invokes_and_after_it_is_ours(
+        self, inv: Inv, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """`inv --list` lists tasks, and `inv image --list` lists images."""
+        assert 0 == inv(OURS, "--list")
+        theirs = capfd.readouterr().out
+        assert 0 == inv(OURS, "image", "--list")
+        ours = capfd.readouterr().out
+
+        assert all(re.search(rf"^  {t.name}\b", theirs, re.MULTILINE) for t in OURS)
+        assert "no images yet\n" == ours
+
+    def test_help_of_a_stage_shows_its_own_and_the_shared_flags(
+        self, inv: Inv, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """`inv --help run` shows both."""
+        assert 0 == inv(OURS, "--help", "run")
+        shown = capfd.readouterr().out
+
+        for text in ("--detach", "--keep", "--only", "--vm=STRING", "--no-spot"):
+            assert f"\n  {text}" in shown
+
+    def test_shell_completion_knows_tasks_and_flags(
+        self, inv: Inv, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """`inv --complete` prints them."""
+        assert 0 == inv(OURS, "--complete", "--", "inv")
+        assert {t.name for t in OURS} <= set(capfd.readouterr().out.split())
+        assert 0 == inv(OURS, "--complete", "--", "inv run --")
+        flags = set(capfd.readouterr().out.split())
+        assert {"--vm", "--spot", "--no-spot", "--only", "--detach"} <= flags
+
+
+class TestNames:
+    def test_all_is_sorted_and_has_every_stage(self) -> None:
+        """`__all__` also has what a user needs beside the stages."""
+        source = Path(inspect.getfile(onebox)).read_text()
+        bound = {
+            alias.asname or alias.name
+            for node in ast.parse(source).body
+            if isinstance(node, ast.ImportFrom)
+            if str(node.module).startswith("onebox.")
+            for alias in node.names
+        }
+
+        assert sorted(onebox.__all__) == onebox.__all__
+        assert bound - {"ns"} == set(onebox.__all__)
+        assert {t.name for t in OURS} == set(onebox.__all__) - {"OneboxError", "stage"}
+
+    def test_star_import_brings_the_stages(self) -> None:
+        """The collection of the importing module is not replaced."""
+        names: dict[str, Any] = {}
+        exec("from onebox import *", names)
+
+        assert "ns" not in names
+        assert {t.name for t in OURS} == {
+            name for name, value in names.items() if isinstance(value, Task)
+        }
+
+
+class TestWholeLine:
+    """Lines with a box, for real."""
+
+    def test_line_with_all_stages_runs_each_once_and_leaves_only_outputs(
+        self, project: Project
+    ) -> None:
+        """All six stages are on one line."""
+        done = project.inv(
+            *("image", "provision", "push", "run", "fetch", "teardown", "--vm=large")
+        )
+
+        assert (0, "working\n") == (done.code, done.out), done.err
+        assert 1 == done.err.count("host key verified")
+        assert 1 == done.err.count("image ")
+        assert "run has fetched the outputs" in done.err
+        assert "42\n" == project.read("results/answer.txt")
+        assert [] == project.boxes()
+
+    def test_chain_deletes_its_box_if_the_users_code_fails_after_the_job(
+        self, project: Project
+    ) -> None:
+        """An exception does not keep the box."""
+        project.write(
+            "tasks.py",
+            "from onebox import *\n"
+            "@stage(push)\n"
+            "def train(c):\n    run(c)\n    raise ValueError('mine')\n",
+        )
+        done = project.inv("train")
+
+        assert 1 == done.code
+        assert "ValueError: mine" in done.err
+        assert "42\n" == project.read("results/answer.txt")
+        assert [] == project.boxes()
+
+    def test_two_jobs_of_a_plain_task_are_two_chains(self, project: Project) -> None:
+        """Also if the second one names the box."""
+        project.write(
+            "tasks.py",
+            "from onebox import *\nfrom invoke import task\n"
+            "@task\ndef go(c):\n"
+            "    run(c, command='echo a')\n"
+            "    run(c, command='echo b')\n"
+            "    run(c, command='echo c', name='main')\n",
+        )
+        done = project.inv("go")
+
+        assert (0, "a\nb\nc\n") == (done.code, done.out), done.err
+        # Each box is announced, with what it may cost.
+        assert 3 == done.err.count("onebox  census/main")
+        assert [] == project.boxes()
+
+    def test_run_after_a_task_that_ran_it_as_pre_is_one_job(
+        self, project: Project
+    ) -> None:
+        """`inv run report` runs one job."""
+        project.write(
+            "tasks.py",
+            "from onebox import *\nfrom invoke import task\n"
+            "@task(pre=[run])\ndef report(c):\n    print('report')\n",
+        )
+        done = project.inv("run", "report")
+
+        assert (0, "working\nreport\n") == (done.code, done.out), done.err
+        assert [] == project.boxes()
+
+    def test_state_of_a_newer_version_can_be_read_but_not_changed(
+        self, project: Project
+    ) -> None:
+        """Commands that change it are refused."""
+        assert 0 == project.inv("provision").code
+        (path,) = project.home.glob("state/projects/*/main/state.json")
+        path.write_text('{"format": 99}')
+        assert "running" in project.inv("status").out
+        for word in ("run", "teardown"):
+            done = project.inv(word)
+            assert 78 == done.code
+            assert "newer onebox" in done.err
+            assert "Traceback" not in done.err
+        assert '{"format": 99}' == path.read_text()
+        assert 1 == len(project.boxes())
+
+
+@pytest.mark.parametrize("off", [{"PYTHONDONTWRITEBYTECODE": "1"}, {}])
+def test_bytecode_is_written_unless_the_user_disables_it(
+    project: Project, off: dict[str, str]
+) -> None:
+    """Modules of onebox are compiled once."""
+    cache = project.home / "bytecode"
+    cache.mkdir()
+    done = project.inv("status", env={"PYTHONPYCACHEPREFIX": str(cache), **off})
+
+    assert 0 == done.code, done.err
+    ours = [path for path in cache.rglob("*.pyc") if "onebox" in path.parts]
+    assert bool(ours) == (not off)

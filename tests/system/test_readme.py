@@ -1,0 +1,103 @@
+"""The README is correct: its examples run, and its tables match the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from onebox.settings import load
+from onebox.settings.schema import keys
+from tests.conftest import Project
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+TRAIN = """\
+import pathlib, sys
+pathlib.Path("results").mkdir(exist_ok=True)
+pathlib.Path("results/model").write_text(" ".join(sys.argv[1:]))
+"""
+# Lines that a reader types when there is a box, and what must be so before.
+SETUP = "mkdir -p ~/.venv/bin; ln -s $(command -v python3) ~/.venv/bin/python\n"
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+
+
+def lines() -> list[str]:
+    """Return the `inv` lines of the README's examples."""
+    (shown,) = [block for block in blocks("sh") if "inv plan" in block]
+    return [line.split("  #")[0].strip() for line in shown.splitlines()]
+
+
+def test_every_inv_line_of_the_readme_works(project: Project) -> None:
+    """The lines are typed one after another."""
+    project.write("setup.sh", SETUP)
+    project.write("train.py", TRAIN)
+    project.write("other.py", TRAIN)
+    (toml,) = [block for block in blocks("toml") if "setup.sh" in block]
+    project.write("onebox.toml", toml)
+
+    for line in lines():
+        done = project.inv(*shlex.split(line)[1:])
+        assert 0 == done.code, f"{line}\n{done.err}"
+    assert 8 == len(lines())
+    assert [] == project.boxes()
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_settings_in_the_readme_are_valid(tmp_path: Path, text: str) -> None:
+    """Every piece of onebox.toml is accepted."""
+    (tmp_path / "onebox.toml").write_text(text)
+
+    printed = re.search(r'^provider = "(\w+)"', text, re.M)
+    assert (printed[1] if printed else "local") == load(tmp_path, {}, {}).provider
+
+
+def test_tasks_file_of_the_readme_works(project: Project) -> None:
+    """The user's own stage does what the README says."""
+    (text,) = [block for block in blocks("python") if "def train" in block]
+    project.write("tasks.py", text)
+    project.write("train.py", TRAIN)
+    project.write("onebox.toml", '[image]\nsetup = "setup.sh"\n')
+    project.write("setup.sh", SETUP)
+    done = project.inv("train", "--epochs=10", "--vm=large")
+
+    assert 0 == done.code, done.err
+    assert "--epochs=10" == project.read("results/model")
+    assert [] == project.boxes()
+
+
+def test_readme_sets_up_runs_and_tests_with_one_command_each() -> None:
+    """CI runs the test command of the README."""
+    run, check = (block.strip() for block in blocks("sh")[:2])
+
+    assert run.endswith("&& .venv/bin/inv run") and "\n" not in run
+    assert check.endswith("&& .venv/bin/inv check") and "\n" not in check
+    assert "grep -E 'inv check$' README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_readme_lists_every_rehearsal_option() -> None:
+    """The table has all options."""
+    options = {key.name for key in keys().values() if key.table == "local.rehearse"}
+
+    assert options
+    for name in options:
+        assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_documents_name_only_files_that_exist(name: str) -> None:
+    """
+    Each path that a document names in backticks exists; `*` stands for any name.
+    """
+    text = (ROOT / name).read_text("utf-8")
+    places = set(re.findall(r"`((?:onebox|tests|bench)/[\w./*]*)`", text))
+
+    assert len(places) > 5
+    for place in places:
+        assert any(ROOT.glob(place.rstrip("/"))), place
