@@ -70,7 +70,7 @@ class SSHConnection:
     """
     The connection to one box, opened when needed and reopened when broken.
 
-    *ahead* is by how many seconds the box's clock was ahead at the last contact.
+    *clock_ahead* is by how many seconds the box's clock was ahead at the last contact.
 
     Args:
         directory: The folder for ssh's configuration, known_hosts and messages.
@@ -84,7 +84,7 @@ class SSHConnection:
         clear_drafts(directory, ".*-*")
         self.config = directory / "config"
         self.socket = socket_dir(os.environ) / _socket_name(box)
-        self.ahead = 0.0
+        self.clock_ahead = 0.0
         self._channel: AgentChannel | None = None
         self._agent = box.agent
         self._write_known_hosts(box)
@@ -263,7 +263,7 @@ class SSHConnection:
                     channel.begin("hello")
                     hello = Hello.parse(channel.finish(within=within))
                     if hello.now is not None:
-                        self.ahead = hello.now - time.time()
+                        self.clock_ahead = hello.now - time.time()
                 except AgentError as error:
                     raise _no_agent(self.box, str(error)) from error
                 except ConnectionLost as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onebox import formatting
 from onebox.agent.file_names import Hostile, text
-from onebox.agent.files import manifest, row_codec
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
@@ -130,7 +130,7 @@ def _transfer(
     meter: Meter,
 ) -> None:
     channel.begin("send")
-    row_codec.send_rows(
+    manifest_exchange.send_rows(
         channel.send,
         (
             [text(path), offer.entry.size, offer.entry.mtime_ns, *offer.to_json()]

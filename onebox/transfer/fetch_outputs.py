@@ -75,8 +75,8 @@ class Fetched:
 
         dangling: Links that lead out, to no file or folder of the box; left out.
 
-        changes_outside: New and changed files outside of the outputs; None if they
-            were not searched.
+        changes_outside: New and changed files outside of the outputs; None if there
+            are none, or if they were not searched.
     """
 
     files: int
@@ -103,8 +103,8 @@ def fetch(
     unsafe_links: bool = False,
     unsafe_git: bool = False,
     skip_unstable: bool = False,
-    beside: bool = False,
-    beyond: str = "",
+    into_project: bool = False,
+    search_outside: str = "",
 ) -> Fetched:
     """
     Fetch everything below *roots* on the box to the same paths below *into*.
@@ -121,7 +121,7 @@ def fetch(
 
         skip_unstable: Leave out files that keep changing instead of raising.
 
-        beside: See `request_manifest`; the same for *beyond*.
+        into_project, search_outside: See `request_manifest`.
 
     Raises:
         OutputsHeld: The outputs cannot be fetched or installed completely. In the
@@ -142,8 +142,8 @@ def fetch(
                     channel,
                     roots,
                     hashing=False,
-                    beside=beside,
-                    beyond=beyond,
+                    into_project=into_project,
+                    search_outside=search_outside,
                     last_fetch=lambda: last_fetch.entries(into, index()),
                     with_repositories=unsafe_git,
                     into=os.fsencode(into),
@@ -201,7 +201,7 @@ def fetch(
             entries=entries,
             owners_of_kept=theirs,
             dangling=remote.dangling,
-            changes_outside=remote.left,
+            changes_outside=remote.changes_outside,
         )
 
 
@@ -210,8 +210,8 @@ class Verified:
     """
     The outputs on the box compared with the files here.
 
-    *missing* names the outputs that are not here byte for byte, None if all are. *left*
-    are changed files elsewhere, if no output is new or changed.
+    *missing* names the outputs that are not here byte for byte, None if all are.
+    *changes_outside* are changed files elsewhere, searched if no output has changed.
     """
 
     missing: str | None
@@ -224,7 +224,7 @@ def verify(
     into: Path,
     memory: Path,
     *,
-    beside: bool = False,
+    into_project: bool = False,
 ) -> Verified:
     """Compare the outputs on the box with the files below *into*."""
     private_dir(memory)
@@ -232,14 +232,14 @@ def verify(
         channel,
         roots,
         hashing=True,
-        beside=beside,
-        beyond="if-empty",
+        into_project=into_project,
+        search_outside="if-empty",
         # Repositories that a fetch leaves out by default count as missing.
         with_repositories=True,
     )
     # A fetch of another box may be moving our outputs out of its way right now.
     with _lock(into, memory) if into.is_dir() else contextlib.nullcontext():
-        return Verified(_missing(remote, into, memory), remote.left)
+        return Verified(_missing(remote, into, memory), remote.changes_outside)
 
 
 def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:

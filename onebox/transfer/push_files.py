@@ -17,7 +17,7 @@ from typing import Union
 from onebox import formatting
 from onebox.agent import protocol
 from onebox.agent.file_names import Hostile, show
-from onebox.agent.files import manifest, manifest_buckets, row_codec
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.agent.files.compression import Compressor
 from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index, Unstable, hash_file
@@ -113,7 +113,7 @@ def push(
     files: Files,
     index: Path,
     progress: Progress,
-    what: str = "pushed",
+    kind: str = "pushed",
 ) -> Pushed:
     """
     Send these files to the box, and remove other files of an earlier push there.
@@ -121,7 +121,7 @@ def push(
     Args:
         files: A function is called while the box scans its files.
 
-        what: "pushed" for the project's files, "restored" for checkpoints from an
+        kind: "pushed" for the project's files, "restored" for checkpoints from an
             earlier box: a push of one kind never removes files of the other.
 
     Raises:
@@ -131,7 +131,7 @@ def push(
     """
     sent_files = sent_bytes = deleted = 0
     for _ in range(PASSES):
-        conversation = _Conversation(channel, write=True, what=what)
+        conversation = _Conversation(channel, write=True, kind=kind)
         hash_index = _load_index(index)
         entries = _local_entries(root, files, hash_index)
         connections = ParallelConnections(channel)
@@ -197,7 +197,7 @@ class _Conversation:
     """
 
     def __init__(
-        self, channel: AgentChannel, *, write: bool, what: str = "pushed"
+        self, channel: AgentChannel, *, write: bool, kind: str = "pushed"
     ) -> None:
         self.channel = channel
         self.gone: list[bytes] = []
@@ -207,7 +207,7 @@ class _Conversation:
         self.digest = ""
         self._result: PushResult | None = None
         # The box scans its files while the caller scans the local ones.
-        channel.begin("push", write=write, what=what)
+        channel.begin("push", write=write, kind=kind)
         self._frames = channel.frames()
 
     def compare(self, entries: list[Entry]) -> None:
@@ -215,7 +215,7 @@ class _Conversation:
         channel = self.channel
         hashes = b""
         if any(entry.sha is not None for entry in entries):
-            hashes, self.digest = manifest_buckets.hashes(entries)
+            hashes, self.digest = manifest_exchange.bucket_hashes(entries)
         channel.send(b"D", hashes)
         fresh = entries
         try:
@@ -227,10 +227,12 @@ class _Conversation:
                     return
                 if kind != b"S":
                     raise Hostile(f"unexpected frame {kind!r}")
-                count = len(hashes) // manifest_buckets.HASH
+                count = len(hashes) // manifest_exchange.BUCKET_HASH
                 buckets = answers.buckets(protocol.loads(payload), count)
-                fresh = manifest_buckets.within(entries, buckets, hashes)
-            row_codec.send_rows(channel.send, map(row_codec.pack_entry, fresh))
+                fresh = manifest_exchange.entries_in(entries, buckets, hashes)
+            manifest_exchange.send_rows(
+                channel.send, map(manifest_exchange.pack_entry, fresh)
+            )
             self._receive_rows(entries)
         except Hostile as error:
             raise ProtocolError(
@@ -258,7 +260,7 @@ class _Conversation:
     def _receive_rows(self, entries: list[Entry]) -> None:
         by_path = {entry.path: entry for entry in entries}
         seen: set[tuple[bytes, str]] = set()
-        for row in row_codec.receive_rows(self.next_frame):
+        for row in manifest_exchange.receive_rows(self.next_frame):
             path, kind, offered = answers.push_row(row)
             if (path, kind) in seen:
                 raise Hostile(f"{show(path)} appears twice")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from onebox.agent import protocol
 from onebox.agent.file_names import Hostile, raw, show
-from onebox.agent.files import manifest, manifest_buckets, row_codec
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.agent.files.manifest import Entry
 from onebox.errors import OutputsHeld
 from onebox.remote.answers import ScanResult
@@ -61,7 +61,7 @@ class RemoteManifest:
 
         dangling: Links that lead out of the outputs to no file or folder; left out.
 
-        left: None if changed files outside of the outputs were not searched.
+        changes_outside: None if there are none, or if they were not searched.
     """
 
     entries: list[Entry]
@@ -73,7 +73,7 @@ class RemoteManifest:
     digest: str
     repositories: list[Entry] = field(default_factory=list)
     dangling: list[bytes] = field(default_factory=list)
-    left: ChangesOutside | None = None
+    changes_outside: ChangesOutside | None = None
 
 
 def request_manifest(
@@ -81,8 +81,8 @@ def request_manifest(
     roots: Sequence[str],
     *,
     hashing: bool,
-    beside: bool = False,
-    beyond: str = "",
+    into_project: bool = False,
+    search_outside: str = "",
     last_fetch: Callable[[], list[Entry]] | None = None,
     with_repositories: bool = False,
     into: bytes = b"",
@@ -93,11 +93,11 @@ def request_manifest(
     Args:
         hashing: Include the hashes of all files.
 
-        beside: The outputs are fetched into the project, which has the pushed files:
-            links to those need not bring what they lead to.
+        into_project: The outputs are fetched into the project, which has the pushed
+            files: links to those need not bring what they lead to.
 
-        beyond: Search new and changed files outside of the outputs "always", or
-            "if-empty": if no output is new or changed.
+        search_outside: When to search new and changed files outside of the outputs:
+            "always", "if-empty" (if no output is new or changed), or "" for never.
 
         last_fetch: Returns the files of the last fetch as they are here now. It is
             called while the box scans; the box sends only what differs.
@@ -113,16 +113,16 @@ def request_manifest(
         "scan",
         roots=list(roots),
         hashing=hashing,
-        unless=last_fetch is not None,
-        beside=beside,
-        beyond=beyond,
+        compare=last_fetch is not None,
+        into_project=into_project,
+        search_outside=search_outside,
     )
     here: list[Entry] = []
     hashes, digest = b"", ""
     if last_fetch is not None:
         here = last_fetch()
         if here:
-            hashes, digest = manifest_buckets.hashes(here, times=True)
+            hashes, digest = manifest_exchange.bucket_hashes(here, times=True)
         channel.send(b"D", hashes)
     entries, result = _receive(channel, roots, here, hashes)
     if result.unreadable:
@@ -138,10 +138,12 @@ def request_manifest(
     # Set-user-id bits from a machine that runs jobs have no place here.
     if any(e.mode & 0o7000 for e in entries):
         entries = [e._replace(mode=e.mode & 0o777) for e in entries]
-    left = None
-    if result.left:
-        left = ChangesOutside(
-            result.left, [*result.left_names], without_outputs=not result.made
+    changes_outside = None
+    if result.changed_outside:
+        changes_outside = ChangesOutside(
+            result.changed_outside,
+            [*result.changed_outside_names],
+            without_outputs=not result.outputs_changed,
         )
     return RemoteManifest(
         entries,
@@ -153,7 +155,7 @@ def request_manifest(
         digest=digest if entries is here else "",
         repositories=in_repositories,
         dangling=dangling,
-        left=left,
+        changes_outside=changes_outside,
     )
 
 
@@ -169,9 +171,9 @@ def _receive(
     """Receive the manifest: *here* itself if all its bucket hashes are equal."""
     frames = channel.frames()
     try:
-        rows = row_codec.receive_rows(lambda: next(frames))
-        entries = [row_codec.unpack_entry(row) for row in rows]
-        count = len(hashes) // manifest_buckets.HASH
+        rows = manifest_exchange.receive_rows(lambda: next(frames))
+        entries = [manifest_exchange.unpack_entry(row) for row in rows]
+        count = len(hashes) // manifest_exchange.BUCKET_HASH
         kind, payload = next(frames)
         if kind != b"A":
             raise Hostile(f"unexpected frame {kind!r} after the list of files")
@@ -179,7 +181,7 @@ def _receive(
         if hashes and not result.buckets:
             return here, result
         if hashes:
-            entries = manifest_buckets.merged(here, entries, result.buckets, hashes)
+            entries = manifest_exchange.merged(here, entries, result.buckets, hashes)
         manifest.check(entries, [_root_path(root) for root in roots])
     except Hostile as error:
         raise OutputsHeld(f"invalid outputs from the box: {error}") from error

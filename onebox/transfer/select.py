@@ -58,7 +58,7 @@ def select(
     code: Sequence[str],
     data: Sequence[str],
     outputs: Sequence[str],
-    known: Index | None = None,
+    index: Index | None = None,
 ) -> Selection:
     """
     Select the files, links and data folders to push.
@@ -72,7 +72,7 @@ def select(
 
         outputs: Paths that are no code, unless git tracks them or *code* names them.
 
-        known: The index in which hashes are looked up.
+        index: The index in which hashes are looked up.
 
     Raises:
         InputError: A path is missing or leads out of *root*, or files cannot be read;
@@ -89,7 +89,7 @@ def select(
         tops.append(_inside(name))
     paths.difference_update(_receipts(results))
     allowed, credentials = _without_credentials(paths, tops)
-    scanned = manifest.scan(base, allowed, known or Index(), hashing=False)
+    scanned = manifest.scan(base, allowed, index or Index(), hashing=False)
     selection = _checked(base, scanned)
     if credentials:
         names = formatting.first_names([show(path) for path in credentials], 5)

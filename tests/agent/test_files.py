@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebox.agent.file_names import Hostile
-from onebox.agent.files import manifest, row_codec, tree
+from onebox.agent.files import folder_writer, manifest, manifest_exchange
 from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
@@ -36,15 +36,15 @@ def test_rows_carry_any_bytes(pairs: list[tuple[bytes, bytes]]) -> None:
     """Entries of any names come out of the frames as they went in."""
     entries = [Entry(path, "l", 0o777, target=target) for path, target in pairs]
     frames: list[tuple[bytes, bytes]] = []
-    row_codec.send_rows(
+    manifest_exchange.send_rows(
         lambda kind, payload: frames.append((kind, payload)),
-        map(row_codec.pack_entry, entries),
+        map(manifest_exchange.pack_entry, entries),
     )
     waiting = iter(frames)
 
-    came = row_codec.receive_rows(lambda: next(waiting))
+    came = manifest_exchange.receive_rows(lambda: next(waiting))
 
-    assert list(map(row_codec.unpack_entry, came)) == entries
+    assert list(map(manifest_exchange.unpack_entry, came)) == entries
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
@@ -52,8 +52,8 @@ def test_rows_of_garbage_are_refused(payloads: list[bytes]) -> None:
     """Whatever bytes come, they are rows of entries or an error of ours."""
     receive = feed(payloads)
     with contextlib.suppress(Hostile):
-        for row in row_codec.receive_rows(receive):
-            row_codec.unpack_entry(row)
+        for row in manifest_exchange.receive_rows(receive):
+            manifest_exchange.unpack_entry(row)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_no_file_lands_through_a_link(tmp_path: Path) -> None:
         folder.mkdir()
     (base / "a").symlink_to(outside)
     (base / "new").write_bytes(b"x")
-    target = tree.Tree(os.fsencode(base))
+    target = folder_writer.FolderWriter(os.fsencode(base))
 
     target.place(b"a/f", target.base, b"new")
     target.close()
@@ -316,7 +316,7 @@ def test_folder_created_by_another_process_is_used(
 ) -> None:
     """A folder that appears when it is about to be made is as good as ours."""
     (tmp_path / "new").write_bytes(b"x")
-    target = tree.Tree(os.fsencode(tmp_path))
+    target = folder_writer.FolderWriter(os.fsencode(tmp_path))
     make = os.mkdir
 
     def made_before(name: bytes, mode: int, *, dir_fd: int) -> None:
@@ -529,7 +529,7 @@ def test_the_agent_refuses_hostile_manifests(agent_box: AgentBox, row: object) -
     with agent_box.link() as link:
         link.begin("push", write=True)
         link.send(b"D")
-        row_codec.send_rows(link.send, [row])
+        manifest_exchange.send_rows(link.send, [row])
         with pytest.raises(AgentError) as refused:
             link.finish()
 
@@ -548,7 +548,7 @@ def test_comparison_leaves_the_staging_directory_alone(agent_box: AgentBox) -> N
     with agent_box.link() as link:
         link.begin("push", write=False)
         link.send(b"D")
-        row_codec.send_rows(link.send, [row_codec.pack_entry(entry)])
+        manifest_exchange.send_rows(link.send, [manifest_exchange.pack_entry(entry)])
         assert not link.finish()["equal"]
 
     assert staged.stat().st_mode & 0o777 == 0o640
@@ -558,7 +558,7 @@ def test_many_files_need_little_memory(tmp_path: Path) -> None:
     """Manifests and index of 100,000 files take less than 150 MB."""
     code = """
 import os, resource, sys, types
-from onebox.agent.files import manifest, row_codec
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.agent.files.hash_index import Index
 file = os.fsencode(sys.argv[1]) + b"/index"
 def entries():
@@ -573,11 +573,11 @@ for n, entry in enumerate(entries()):
 index.save()
 index = Index(file)
 frames = []
-packed = map(row_codec.pack_entry, entries())
-row_codec.send_rows(lambda *frame: frames.append(frame), packed)
+packed = map(manifest_exchange.pack_entry, entries())
+manifest_exchange.send_rows(lambda *frame: frames.append(frame), packed)
 frames = iter(frames)
-rows = row_codec.receive_rows(lambda: next(frames))
-came = [row_codec.unpack_entry(row) for row in rows]
+rows = manifest_exchange.receive_rows(lambda: next(frames))
+came = [manifest_exchange.unpack_entry(row) for row in rows]
 assert len(came) == 100000
 manifest.check(came)
 manifest.digest(came)

@@ -24,14 +24,14 @@ def project(tmp_path: Path, agent_box: AgentBox) -> Project:
 
 
 def left(
-    project: Project, *roots: str, beyond: str = "always"
+    project: Project, *roots: str, search_outside: str = "always"
 ) -> ChangesOutside | None:
     """Return what the box has outside of the outputs."""
     with project.box.link() as link:
         asked = roots or ("out",)
         return request_manifest(
-            link, asked, hashing=False, beside=True, beyond=beyond
-        ).left
+            link, asked, hashing=False, into_project=True, search_outside=search_outside
+        ).changes_outside
 
 
 @pytest.mark.parametrize("how", ["longer", "as long", "link", "touched", "gone"])
@@ -108,7 +108,7 @@ def test_pushed_files_in_an_output_folder_are_no_result(project: Project) -> Non
     assert left(project, "data") == ChangesOutside(1, [b"new"], without_outputs=True)
     project.job("data/x", b"INPUT")
     assert left(project, "data") == ChangesOutside(1, [b"new"], without_outputs=False)
-    assert left(project, "data", beyond="if-empty") is None
+    assert left(project, "data", search_outside="if-empty") is None
     assert left(project, "data", "new") is None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from onebox.agent import protocol
-from onebox.agent.files import manifest, row_codec
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.errors import BoxFailed, ConnectionLost, InputError, OutputsHeld
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import install, ledger, push_files
@@ -69,7 +69,7 @@ class Project:
         """Fetch into the project."""
         with contextlib.ExitStack() as stack:
             used = link or stack.enter_context(self.box.link())
-            how.setdefault("beside", True)
+            how.setdefault("into_project", True)
             return push_files.fetch(
                 used, roots or ("out",), self.root, self.memory, silent, **how
             )
@@ -78,7 +78,7 @@ class Project:
         """Ask whether the outputs are here."""
         with self.box.link() as link:
             return push_files.verify(
-                link, ["out"], self.root, self.memory, beside=True
+                link, ["out"], self.root, self.memory, into_project=True
             ).missing
 
     def job(self, name: str, data: bytes = b"result") -> Path:
@@ -807,7 +807,9 @@ def hostile_box(
 ) -> Iterator[AgentChannel]:
     """A box that answers a scan with these rows, and send with this stream."""
     frames: list[tuple[bytes, bytes]] = []
-    row_codec.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
+    manifest_exchange.send_rows(
+        lambda kind, payload: frames.append((kind, payload)), rows
+    )
     told: dict[str, list[str]] = {
         "parts": [],
         "missing": [],

@@ -20,6 +20,7 @@ from . import block_hashes
 from .block_hashes import BLOCK, DIGEST, HashSum
 from .content_reader import ContentReader, Segment, read_segment
 from .content_stream import END, SMALL, STATUS, ContentStream, Moved, Offer
+from .folder_writer import remove
 from .hash_index import Alive, FileState, Index, Unstable, file_state, hash_file
 from .manifest import Entry
 from .previous_version import (
@@ -31,7 +32,6 @@ from .previous_version import (
     move_to_staging,
     open_changing,
 )
-from .tree import remove
 
 # Partial files above this size are kept when the connection breaks.
 WORTH_KEEPING = 8 << 20
