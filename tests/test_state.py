@@ -584,7 +584,7 @@ class TestLock:
             fcntl.flock(fd, how)
             signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr("onebox.store.lock.fcntl.flock", interrupted)
+        monkeypatch.setattr("onebox.store.box_store.fcntl.flock", interrupted)
         with pytest.raises(Interrupted), signals_as_exceptions(str):
             store.lock("inv run")
         with pytest.raises(Busy):

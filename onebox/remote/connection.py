@@ -30,12 +30,9 @@ from onebox.providers.base import Box
 from onebox.remote import agent_bundle
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel, AgentError, Silent
-from onebox.remote.control_socket import socket_dir
 from onebox.remote.keys import missing_client_error
-from onebox.remote.ssh_config import ssh_config
+from onebox.remote.ssh_config import socket_dir, ssh_config
 from onebox.store.atomic_files import clear_drafts, private_dir, write_atomically
-
-__all__ = ["KeyRefused", "NoAgent", "SSHConnection", "socket_dir"]
 
 T = TypeVar("T")
 
@@ -297,7 +294,7 @@ class SSHConnection:
 
 def _socket_name(box: Box) -> str:
     # With a hash of the address, because a shared connection to an old address is of
-    # no use. The length is control_socket.NAME_BYTES at most.
+    # no use. The length is ssh_config.NAME_BYTES at most.
     address = " ".join(map(str, _address(box)))
     return f"{box.id[:14]}-{hashlib.sha256(address.encode()).hexdigest()[:12]}"
 

@@ -27,11 +27,16 @@ from onebox.errors import OutputsHeld
 from onebox.remote.channel import AgentChannel
 from onebox.repositories import repositories
 from onebox.store.atomic_files import private_dir
-from onebox.transfer import displaced_outputs
 from onebox.transfer.download import Downloaded, download
 from onebox.transfer.fsync import sync_files
 from onebox.transfer.install import Installer, collisions, folds_case, leads_out
-from onebox.transfer.ledger import LastFetch, Ledger
+from onebox.transfer.ledger import (
+    LastFetch,
+    Ledger,
+    displaced_entries,
+    forget_displaced,
+    note_displaced,
+)
 from onebox.transfer.progress import Meter, Progress, listing
 from onebox.transfer.remote_manifest import (
     STAGING,
@@ -183,8 +188,8 @@ def fetch(
                     entries, fresh, into, memory, index(), receiver, downloaded
                 )
                 if kept:
-                    theirs = displaced_outputs.note(memory, into, kept, index())
-            displaced_outputs.forget(memory)
+                    theirs = note_displaced(memory, into, kept, index())
+            forget_displaced(memory)
             receiver.clean()
         if staging.parent == into:
             staging.rmdir()
@@ -252,7 +257,7 @@ def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
     local = {entry.path: entry for entry in scanned.entries}
     missing = [e for e in remote.entries if not _is_here(e, local)]
     if missing:
-        elsewhere = displaced_outputs.entries(memory, into, index)
+        elsewhere = displaced_entries(memory, into, index)
         missing = [e for e in missing if not _is_here(e, elsewhere)]
     index.save()
     if not missing:
@@ -283,7 +288,7 @@ def changed_here(into: Path, memory: Path) -> str | None:
         path for path in paths if path not in local or not ledger.is_ours(local[path])
     ]
     if changed:
-        elsewhere = displaced_outputs.entries(memory, into, index)
+        elsewhere = displaced_entries(memory, into, index)
         changed = [
             path
             for path in changed

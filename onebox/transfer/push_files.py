@@ -29,22 +29,8 @@ from onebox.remote import answers
 from onebox.remote.answers import PushResult
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.store.atomic_files import private_dir
-from onebox.transfer.fetch_outputs import Fetched, Verified, changed_here, fetch, verify
 from onebox.transfer.parallel_connections import ParallelConnections
 from onebox.transfer.progress import Meter, Progress, listing
-
-__all__ = [
-    "Fetched",
-    "Progress",
-    "Pushed",
-    "Verified",
-    "changed_here",
-    "difference",
-    "digest",
-    "fetch",
-    "push",
-    "verify",
-]
 
 # How often files that change during the push are sent again.
 PASSES = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,6 @@ from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.errors import InputError
-from onebox.store import private_paths
 from onebox.transfer import git
 from onebox.transfer.gitignore import tracked_without_git
 from onebox.transfer.progress import listing
@@ -24,6 +24,27 @@ OWN = b".onebox"
 # Written here beside the outputs; on the box it would count as an output of the job.
 RECEIPT = "onebox-receipt.json"
 ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+# Files and folders in which programs keep keys, tokens and passwords. They match in
+# every folder, not only in a home folder.
+_FOLDERS = (
+    *(".ssh", ".aws", ".azure", ".gnupg", ".kube", ".oci", ".password-store"),
+    *(".kaggle", ".config/gcloud", ".config/doctl", ".config/gh", ".config/onebox"),
+    *(".config/op", ".config/rclone", ".local/share/keyrings"),
+)
+_FILES = (
+    *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".git-credentials", ".pypirc"),
+    *(".s3cfg", ".boto", ".databrickscfg", ".dockercfg", ".docker/config.json"),
+    *(".vault-token", ".terraform.d/credentials.tfrc.json", "credentials.tfrc.json"),
+    *(".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials"),
+    *("application_default_credentials.json", "kaggle.json", "rclone.conf"),
+    *(".cache/huggingface/token", ".huggingface/token", ".snowsql/config"),
+    *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk"),
+)
+_CREDENTIALS = re.compile(
+    b"(?:^|/)(?:%s)(?=/|$)"
+    % b"|".join(re.escape(os.fsencode(name)) for name in (*_FOLDERS, *_FILES)),
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -138,18 +159,24 @@ def _without_credentials(
 
     *named* are the paths that the user has configured.
     """
-    allowed_tops = [top for top in named if private_paths.credentials_in(top)]
+    allowed_tops = [top for top in named if _credentials_in(top)]
     allowed: list[bytes] = []
     credentials: set[bytes] = set()
     for path in paths:
         if _below(path, OWN):
             continue
-        secret = private_paths.credentials_in(path)
+        secret = _credentials_in(path)
         if secret is None or any(_below(path, top) for top in allowed_tops):
             allowed.append(path)
         else:
             credentials.add(secret)
     return allowed, sorted(credentials)
+
+
+def _credentials_in(path: bytes) -> bytes | None:
+    """Return the part of a path up to a credential file or folder in it, if any."""
+    match = _CREDENTIALS.search(path)
+    return path[: match.end()] if match else None
 
 
 def _left_out(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from onebox.transfer import push_files
+from onebox.transfer import fetch_outputs
 
 from .conftest import AgentBox
 from .test_sync import Project, age, silent
@@ -121,7 +121,7 @@ def test_fetch_follows_an_output_that_is_itself_a_link(
     assert RESULT == (project.root / "out/sub/result").read_bytes()
     assert [] == done.missing
     with project.box.link() as connected:
-        found = push_files.verify(connected, [root], project.root, project.memory)
+        found = fetch_outputs.verify(connected, [root], project.root, project.memory)
     assert found.missing is None
 
 
@@ -201,7 +201,7 @@ def test_a_link_to_pushed_files_comes_as_a_file_elsewhere(
     link(project, "out/code", "../code")
     with project.box.link() as connected:
         into = tmp_path / "elsewhere"
-        push_files.fetch(connected, ["out"], into, tmp_path / "its memory", silent)
+        fetch_outputs.fetch(connected, ["out"], into, tmp_path / "its memory", silent)
 
     assert b"print()" == (into / "out/code/train.py").read_bytes()
 

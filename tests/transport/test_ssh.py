@@ -35,7 +35,7 @@ from onebox.errors import (
 )
 from onebox.jobs import client as client_module
 from onebox.providers.base import Box
-from onebox.remote import agent_bundle, connection, control_socket
+from onebox.remote import agent_bundle, connection, ssh_config
 from onebox.remote import keys as owner_keys
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
@@ -827,9 +827,9 @@ def test_a_socket_folder_that_is_not_ours_is_passed_over(
     environ = {"ONEBOX_STATE": str(short / "state"), where: str(short)}
     name = "onebox" if where == "XDG_RUNTIME_DIR" else f"onebox-{os.getuid()}"
     path = short / name
-    assert connection.socket_dir(environ) == path
+    assert ssh_config.socket_dir(environ) == path
     spoil(path, how)
-    found = connection.socket_dir(environ)
+    found = ssh_config.socket_dir(environ)
     assert found != path
     assert found.lstat().st_mode & 0o777 == 0o700
 
@@ -839,13 +839,13 @@ def test_sockets_lie_below_state_where_all_of_tmp_is_taken(
 ) -> None:
     """Where another user has taken every name in /tmp, the state directory serves."""
     monkeypatch.setattr(tempfile, "tempdir", str(short))
-    monkeypatch.setattr(control_socket, "SHARED_TMP", short)
-    spoil(connection.socket_dir({}), "open")
+    monkeypatch.setattr(ssh_config, "SHARED_TMP", short)
+    spoil(ssh_config.socket_dir({}), "open")
     environ = {"ONEBOX_STATE": str(short / "state")}
-    assert connection.socket_dir(environ) == short / "state" / "ssh"
+    assert ssh_config.socket_dir(environ) == short / "state" / "ssh"
     environ = {"ONEBOX_STATE": str(short / ("long" * 20))}
     with pytest.raises(OneboxError, match=r"open to others; .*is too long") as caught:
-        connection.socket_dir(environ)
+        ssh_config.socket_dir(environ)
     assert "TMPDIR" in caught.value.next
 
 
@@ -853,10 +853,10 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
     server: Server, open_door: OpenDoor, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ssh makes its socket in the longest folder that we would choose."""
-    runtime = short / ("r" * (control_socket.FOLDER_BYTES - len(f"{short}//onebox")))
+    runtime = short / ("r" * (ssh_config.FOLDER_BYTES - len(f"{short}//onebox")))
     runtime.mkdir()
-    found = connection.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
-    assert len(str(found)) == control_socket.FOLDER_BYTES
+    found = ssh_config.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
+    assert len(str(found)) == ssh_config.FOLDER_BYTES
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     box = dataclasses.replace(server.box, id=f"box-{'x' * 10}")
     way = open_door(box)

@@ -22,7 +22,7 @@ from onebox.agent import protocol
 from onebox.agent.files import manifest, manifest_exchange
 from onebox.errors import BoxFailed, ConnectionLost, InputError, OutputsHeld
 from onebox.remote.channel import AgentChannel
-from onebox.transfer import install, ledger, push_files
+from onebox.transfer import fetch_outputs, install, ledger, push_files
 
 from . import cutter
 from .conftest import AgentBox
@@ -65,19 +65,19 @@ class Project:
 
     def fetch(
         self, *roots: str, link: AgentChannel | None = None, **how: Any
-    ) -> push_files.Fetched:
+    ) -> fetch_outputs.Fetched:
         """Fetch into the project."""
         with contextlib.ExitStack() as stack:
             used = link or stack.enter_context(self.box.link())
             how.setdefault("into_project", True)
-            return push_files.fetch(
+            return fetch_outputs.fetch(
                 used, roots or ("out",), self.root, self.memory, silent, **how
             )
 
     def verify(self) -> str | None:
         """Ask whether the outputs are here."""
         with self.box.link() as link:
-            return push_files.verify(
+            return fetch_outputs.verify(
                 link, ["out"], self.root, self.memory, into_project=True
             ).missing
 
@@ -359,7 +359,7 @@ def test_fetch_places_everything(project: Project) -> None:
     assert snapshot(project.root / "out") == snapshot(project.box.work / "out")
     assert not (project.root / "elsewhere").exists()
     assert project.verify() is None
-    assert push_files.changed_here(project.root, project.memory) is None
+    assert fetch_outputs.changed_here(project.root, project.memory) is None
 
 
 def test_verify_sees_every_difference(project: Project) -> None:
@@ -374,7 +374,7 @@ def test_verify_sees_every_difference(project: Project) -> None:
     (project.root / "out" / "b").unlink()
 
     assert project.verify() == "2 of 3 files, 12 B: out/a (6 B), out/b (6 B)"
-    assert push_files.changed_here(project.root, project.memory) == "out/a, out/b"
+    assert fetch_outputs.changed_here(project.root, project.memory) == "out/a, out/b"
 
 
 def test_ours_is_replaced_and_theirs_is_kept(project: Project) -> None:
@@ -552,7 +552,7 @@ def test_output_that_changes_here_during_a_fetch_is_reported(
                 here.write_bytes(b"mine")
 
     with project.box.link() as link, refused("changed while being fetched: out/deep"):
-        push_files.fetch(link, ("out",), project.root, project.memory, meanwhile)
+        fetch_outputs.fetch(link, ("out",), project.root, project.memory, meanwhile)
 
     project.fetch()
     assert project.verify() is None
