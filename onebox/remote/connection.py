@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from onebox import subprocess_env
+from onebox.agent.file_names import printable
 from onebox.errors import (
     BoxFailed,
     ConnectionLost,
@@ -343,7 +344,4 @@ def _read_end(file: IO[bytes]) -> str:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MESSAGE_BYTES, 0))
     text = file.read().decode("utf-8", "replace").strip()
-    return "\n".join(
-        "".join(c if c.isprintable() else "?" for c in line[:400])
-        for line in text.splitlines()
-    )
+    return "\n".join(printable(line[:400]) for line in text.splitlines())

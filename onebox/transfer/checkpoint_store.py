@@ -24,9 +24,8 @@ from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.errors import Busy
 from onebox.remote.channel import AgentChannel
-from onebox.store.atomic_files import private_dir, write_atomically
+from onebox.store.atomic_files import private_dir, sync_dir, write_atomically
 from onebox.transfer import fetch_outputs
-from onebox.transfer.fsync import sync_folder
 from onebox.transfer.progress import Progress
 
 MOST_PULLS = 2
@@ -145,7 +144,7 @@ class CheckpointStore:
                 return pull
             _write(draft, pull)
             draft.rename(self.directory / str(pull.number))
-            sync_folder(self.directory)
+            sync_dir(self.directory)
             for number in self._numbers()[:-MOST_PULLS]:
                 self._remove(number)
             return pull

@@ -29,7 +29,7 @@ from onebox.repositories import repositories
 from onebox.store.atomic_files import private_dir
 from onebox.transfer.download import Downloaded, download
 from onebox.transfer.fsync import sync_files
-from onebox.transfer.install import Installer, collisions, folds_case, leads_out
+from onebox.transfer.install import Installer, collisions, folds_case
 from onebox.transfer.ledger import (
     LastFetch,
     Ledger,
@@ -37,11 +37,12 @@ from onebox.transfer.ledger import (
     forget_displaced,
     note_displaced,
 )
-from onebox.transfer.progress import Meter, Progress, listing
+from onebox.transfer.progress import Meter, Progress
 from onebox.transfer.remote_manifest import (
     STAGING,
     ChangesOutside,
     RemoteManifest,
+    leads_out,
     request_manifest,
     without,
 )
@@ -171,7 +172,7 @@ def fetch(
                     names = [show(path) for path in downloaded.bad]
                     raise OutputsHeld(
                         "these outputs are still being written to on the box: "
-                        + listing(names)
+                        + formatting.first_names(names)
                     )
                 entries = without(entries, downloaded.bad)
             entries = manifest.with_hashes(entries, downloaded.hashes)
@@ -249,7 +250,8 @@ def verify(
 
 def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
     if remote.unstable:
-        return f"being written to: {listing([show(p) for p in remote.unstable])}"
+        unstable = formatting.first_names([show(path) for path in remote.unstable])
+        return f"being written to: {unstable}"
     index = Index(os.fsencode(memory / INDEX))
     scanned = manifest.scan(
         os.fsencode(into), [e.path for e in remote.entries], index, hashing=True
@@ -272,7 +274,8 @@ def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
     total_bytes = sum(e.size for e in missing)
     if total_bytes:
         counted += f", {formatting.byte_count(total_bytes)}"
-    return f"{counted}: {listing([_with_size(e) for e in files or missing], 10)}"
+    shown = formatting.first_names([_with_size(e) for e in files or missing], 10)
+    return f"{counted}: {shown}"
 
 
 def changed_here(into: Path, memory: Path) -> str | None:
@@ -295,7 +298,7 @@ def changed_here(into: Path, memory: Path) -> str | None:
             if path not in elsewhere or not ledger.is_ours(elsewhere[path])
         ]
     index.save()
-    return listing([show(path) for path in changed]) or None
+    return formatting.first_names([show(path) for path in changed]) or None
 
 
 def _with_size(entry: Entry) -> str:
@@ -360,7 +363,9 @@ def _check_names(entries: list[Entry], staging: Path) -> None:
     clashes = collisions([entry.path for entry in entries])
     if clashes:
         names = [" and ".join(map(show, group)) for group in clashes]
-        raise OutputsHeld(f"names that are equal on this disk: {listing(names, 10)}")
+        raise OutputsHeld(
+            f"names that are equal on this disk: {formatting.first_names(names, 10)}"
+        )
 
 
 def _staging(into: Path, memory: Path) -> Path:

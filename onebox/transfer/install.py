@@ -19,9 +19,6 @@ from onebox.agent.files.manifest import Entry
 from onebox.transfer.fsync import sync_file_system
 from onebox.transfer.ledger import Ledger
 
-# Linux follows this many links before it reports a loop.
-MOST_LINKS = 40
-
 
 class Installer:
     """
@@ -201,12 +198,6 @@ class Installer:
             os.fsync(self._writer.folder(folder, make=False))
 
 
-def leads_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
-    """Return the links that lead out of the tree, directly or through other links."""
-    links = {entry.path: entry.target for entry in entries if entry.kind == "l"}
-    return {path: links[path] for path in sorted(links) if not _stays(path, links)}
-
-
 def collisions(paths: Iterable[bytes]) -> list[list[bytes]]:
     """Return the groups of paths that are equal on a disk that ignores case."""
     groups: dict[str, set[bytes]] = {}
@@ -224,35 +215,6 @@ def folds_case(folder: Path) -> bool:
         return probe.with_name(probe.name.swapcase()).exists()
     finally:
         probe.unlink()
-
-
-def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
-    """Follow a link through all others; return False if it leaves the tree."""
-    here: list[bytes] = []
-    ahead = path.split(b"/")[::-1]
-    followed = 0
-    while ahead:
-        part = ahead.pop()
-        if part in (b"", b"."):
-            continue
-        if part == b"..":
-            if not here:
-                return False
-            here.pop()
-            continue
-        here.append(part)
-        target = links.get(b"/".join(here))
-        if target is None:
-            continue
-        followed += 1
-        # A loop leads nowhere, so it does not leave the tree either.
-        if followed > MOST_LINKS:
-            return True
-        if target.startswith(b"/"):
-            return False
-        here.pop()
-        ahead.extend(target.split(b"/")[::-1])
-    return True
 
 
 def _folded(path: bytes) -> str:

@@ -30,7 +30,7 @@ from onebox.remote.answers import PushResult
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.store.atomic_files import private_dir
 from onebox.transfer.parallel_connections import ParallelConnections
-from onebox.transfer.progress import Meter, Progress, listing
+from onebox.transfer.progress import Meter, Progress
 
 # How often files that change during the push are sent again.
 PASSES = 3
@@ -76,7 +76,7 @@ def difference(
     gone = [show(path) for path in conversation.gone]
     reasons = [*_describe(entries, differing)]
     if gone:
-        reasons.append(f"{len(gone):,} deleted: {listing(gone)}")
+        reasons.append(f"{len(gone):,} deleted: {formatting.first_names(gone)}")
     return "; ".join(reasons) or None
 
 
@@ -90,7 +90,8 @@ def _describe(entries: list[Entry], paths: set[bytes]) -> Iterator[str]:
         counted = formatting.count(len(names), "folder")
     if names:
         verb = "differs" if len(names) == 1 else "differ"
-        yield f"{counted} {verb}: {listing([show(path) for path in names])}"
+        shown = formatting.first_names([show(path) for path in names])
+        yield f"{counted} {verb}: {shown}"
 
 
 def push(
@@ -153,9 +154,8 @@ def push(
                 digest=digest,
             )
     if changed:
-        raise InputError(
-            f"still changing while being pushed: {listing(list(map(show, changed)))}"
-        )
+        shown = formatting.first_names([show(path) for path in changed])
+        raise InputError(f"still changing while being pushed: {shown}")
     raise Lost("the files on the box do not become equal to the ones here")
 
 
@@ -166,8 +166,8 @@ def digest(root: Path, files: Files, index: Path) -> str:
     scanned = manifest.scan(os.fsencode(root), paths, hash_index, hashing=True)
     hash_index.save()
     if scanned.unstable:
-        names = list(map(show, scanned.unstable))
-        raise InputError(f"being written to while read: {listing(names)}")
+        shown = formatting.first_names([show(path) for path in scanned.unstable])
+        raise InputError(f"being written to while read: {shown}")
     _check_readable(scanned)
     return manifest.digest(scanned.entries)
 
@@ -348,8 +348,8 @@ def _local_entries(root: Path, files: Files, index: Index) -> list[Entry]:
 
 def _check_readable(scanned: manifest.Scan) -> None:
     if scanned.unreadable:
-        names = list(map(show, scanned.unreadable))
-        raise InputError(f"cannot be read: {listing(names, 5)} ({len(names)} in all)")
+        shown = formatting.first_names([show(path) for path in scanned.unreadable], 5)
+        raise InputError(f"cannot be read: {shown}")
 
 
 def _load_index(file: Path) -> Index:

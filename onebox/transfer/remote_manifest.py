@@ -6,21 +6,23 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from onebox import formatting
 from onebox.agent import protocol
-from onebox.agent.file_names import Hostile, raw, show
+from onebox.agent.file_names import Hostile, show
 from onebox.agent.files import manifest, manifest_exchange
+from onebox.agent.files.collect_outputs import root_path
 from onebox.agent.files.manifest import Entry
 from onebox.errors import OutputsHeld
 from onebox.remote.answers import ScanResult
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.repositories import repositories, repository_of
-from onebox.transfer.install import leads_out
-from onebox.transfer.progress import listing
 
 # The staging folder in the project, if onebox's state is on another disk.
 STAGING = ".onebox-incoming"
 # Outputs from the box may never be written to these.
 NOT_OUTPUTS = (b".onebox", STAGING.encode())
+# Linux follows this many links before it reports a loop.
+MOST_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def request_manifest(
     entries, result = _receive(channel, roots, here, hashes)
     if result.unreadable:
         names = [show(path) for path in result.unreadable]
-        raise OutputsHeld(f"not readable on the box: {listing(names)}")
+        raise OutputsHeld(f"not readable on the box: {formatting.first_names(names)}")
     excluded, in_repositories = _excluded(
         entries, into, with_repositories=with_repositories
     )
@@ -165,6 +167,12 @@ def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
     return [e for e in entries if e.path not in removed] if removed else entries
 
 
+def leads_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
+    """Return the links that lead out of the tree, directly or through other links."""
+    links = {entry.path: entry.target for entry in entries if entry.kind == "l"}
+    return {path: links[path] for path in sorted(links) if not _stays(path, links)}
+
+
 def _receive(
     channel: AgentChannel, roots: Sequence[str], here: list[Entry], hashes: bytes
 ) -> tuple[list[Entry], ScanResult]:
@@ -182,7 +190,7 @@ def _receive(
             return here, result
         if hashes:
             entries = manifest_exchange.merged(here, entries, result.buckets, hashes)
-        manifest.check(entries, [_root_path(root) for root in roots])
+        manifest.check(entries, [root_path(root) for root in roots])
     except Hostile as error:
         raise OutputsHeld(f"invalid outputs from the box: {error}") from error
     except AgentError as error:
@@ -210,6 +218,30 @@ def _excluded(
     return excluded, in_repositories
 
 
-def _root_path(root: str) -> bytes:
-    path = raw(root).rstrip(b"/")
-    return b"" if path == b"." else path
+def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
+    """Follow a link through all others; return False if it leaves the tree."""
+    here: list[bytes] = []
+    ahead = path.split(b"/")[::-1]
+    followed = 0
+    while ahead:
+        part = ahead.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not here:
+                return False
+            here.pop()
+            continue
+        here.append(part)
+        target = links.get(b"/".join(here))
+        if target is None:
+            continue
+        followed += 1
+        # A loop leads nowhere, so it does not leave the tree either.
+        if followed > MOST_LINKS:
+            return True
+        if target.startswith(b"/"):
+            return False
+        here.pop()
+        ahead.extend(target.split(b"/")[::-1])
+    return True

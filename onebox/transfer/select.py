@@ -18,7 +18,6 @@ from onebox.agent.files.manifest import Entry
 from onebox.errors import InputError
 from onebox.transfer import git
 from onebox.transfer.gitignore import tracked_without_git
-from onebox.transfer.progress import listing
 
 OWN = b".onebox"
 # Written here beside the outputs; on the box it would count as an output of the job.
@@ -195,23 +194,12 @@ def _left_out(
             yield LeftOut(output + b"/" * folder, count)
 
 
-def _files(base: bytes, top: bytes) -> Iterator[bytes]:
-    """Yield the files and links at and below a path; unreadable folders are skipped."""
-    full = os.path.join(base, top)
-    if os.path.islink(full) or not os.path.isdir(full):
-        if os.path.lexists(full):
-            yield top
-        return
-    folders = [top]
-    while folders:
-        folder = folders.pop()
-        with suppress(OSError), os.scandir(os.path.join(base, folder)) as items:
-            for item in items:
-                path = folder + b"/" + item.name
-                if item.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                else:
-                    yield path
+def _files(base: bytes, top: bytes) -> list[bytes]:
+    """Return the files and links at and below a path; skip unreadable folders."""
+    with suppress(OSError):
+        walked = manifest.walk(base, top, unreadable=[])
+        return [path for path in walked.paths if path not in walked.folders]
+    return []
 
 
 def _data(base: bytes, top: bytes) -> list[bytes]:
@@ -241,8 +229,7 @@ def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
             unreadable.append(entry.path)
     if unreadable:
         names = [show(path) for path in sorted(unreadable)]
-        count = f" ({len(names)} in all)" if len(names) > 5 else ""
-        raise InputError(f"cannot be read: {listing(names, 5)}{count}")
+        raise InputError(f"cannot be read: {formatting.first_names(names, 5)}")
     return Selection(scanned.entries, warnings)
 
 

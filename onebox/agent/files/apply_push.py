@@ -27,7 +27,7 @@ from ..file_names import text
 from . import manifest
 from .content_stream import Offer
 from .folder_writer import FolderWriter
-from .hash_index import Index, Unstable, hash_file
+from .hash_index import Index
 from .manifest import Entry
 from .push_record import (
     UNKNOWN,
@@ -104,7 +104,13 @@ class Push:
         for entry in entries:
             mine = here.get(entry.path)
             if entry.kind == "f":
-                self._plan_file(plan, entry, mine, receiver)
+                offer = receiver.needed(entry, mine, self._index, self._alive)
+                if offer is not None:
+                    plan.offers[entry.path] = offer
+                # A file that is received gets its mode with its contents.
+                same_content = offer is None or offer.whole
+                if mine is not None and same_content and mine.mode != entry.mode:
+                    plan.settle.append(entry)
             elif mine is None or not manifest.same(mine, entry):
                 plan.settle.append(entry)
         return plan
@@ -153,33 +159,6 @@ class Push:
             self._work, paths, self._index, hashing=False, alive=self._alive
         )
         return scanned.entries
-
-    def _plan_file(
-        self, plan: Plan, entry: Entry, mine: Optional[Entry], receiver: Receiver
-    ) -> None:
-        sha = None
-        if mine is not None and (mine.kind, mine.size) == ("f", entry.size):
-            sha = mine.sha or self._hash(entry.path)
-        if sha is None or (entry.sha is not None and entry.sha != sha):
-            offer = receiver.offer(entry, self._alive)
-            if mine is not None:
-                offer = receiver.with_blocks(offer, self._index)
-            plan.offers[entry.path] = offer
-            return
-        if entry.sha is None:
-            # Only the client can tell whether its file is equal.
-            offer = Offer(entry, entry.size, sha, whole=True)
-            plan.offers[entry.path] = receiver.with_blocks(offer, self._index)
-        if mine is not None and mine.mode != entry.mode:
-            plan.settle.append(entry)
-
-    def _hash(self, path: bytes) -> Optional[bytes]:
-        try:
-            hashed = hash_file(os.path.join(self._work, path), self._alive)
-        except (OSError, Unstable):
-            return None
-        self._index.put(path, *hashed)
-        return hashed.sha
 
     def _change(
         self,

@@ -8,7 +8,7 @@ import re
 import stat
 from typing import Callable, Container, Dict, Iterator, List, NamedTuple, Tuple
 
-from ..box import Box, read
+from ..box import Box, read, replace_file
 from ..jobs import state
 from . import manifest
 from .hash_index import Index, Unstable, hash_file
@@ -55,13 +55,9 @@ def read_record(box: Box, kind: str) -> PushRecord:
 
 def write_record(box: Box, kind: str, record: PushRecord) -> None:
     """Replace the record of this kind; it is on the disk on return."""
-    file = box.path("files", kind)
     rows = itertools.chain.from_iterable(record.marks.items())
-    with open(file + ".new", "wb") as out:
-        out.write(b"\0".join([FORMAT, record.digest.encode("ascii"), *rows, b"end"]))
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(file + ".new", file)
+    data = b"\0".join([FORMAT, record.digest.encode("ascii"), *rows, b"end"])
+    replace_file(box.path("files", kind), data, sync=True)
 
 
 def mark(entry: Entry) -> bytes:
