@@ -9,7 +9,7 @@ from onebox import formatting
 from onebox.errors import UsageError
 from onebox.jobs import output_paths
 from onebox.jobs.output_paths import roots
-from onebox.store import private_paths
+from onebox.store import paths
 from onebox.transfer.select import Selection, select
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def select_files(
         UsageError: The project is not a folder to push from: a home folder, or a
             folder that holds onebox's own key.
     """
-    reason = private_paths.no_project(context.root, context.environ)
+    reason = paths.no_project(context.root, context.environ)
     if reason is not None:
         raise UsageError(
             f"{reason}: nothing in it is pushed",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from onebox.providers.local import disk, processes
+from onebox.providers.local import directories, processes
 from tests.box_reaper import ends_with_us, living_in
 from tests.fakes.agent_box import AgentBox
 
@@ -205,7 +205,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
         except ProcessLookupError:
             continue
     with contextlib.suppress(OSError):
-        disk.remove(home)
+        directories.remove(home)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import json
@@ -163,6 +164,40 @@ def read(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def replace_file(path: str, data: bytes, mode: int = 0o600, *, sync: bool) -> None:
+    """
+    Write a small file, so that a reader finds the old or the new one, complete.
+
+    Args:
+        sync: Return only when the contents are on the disk.
+
+    Raises:
+        OSError: The file is as it was, for example because the disk is full.
+    """
+    fresh = "%s.%d" % (path, os.getpid())
+    try:
+        with open(fresh, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def sync_folder(path: str) -> None:
+    """Flush the names in a folder to the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def is_locked(path: str) -> bool:

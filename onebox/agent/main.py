@@ -13,7 +13,7 @@ import sys
 
 
 def main(small: bool = False) -> None:
-    """Run the mode that the command line names; *small* marks the seed bundle."""
+    """Run the mode that the command line names; *small* marks the small bundle."""
     root = os.path.dirname(os.path.abspath(sys.argv[0]))
     # If only root can replace the first agent, an updated one is stored in `files`.
     if not os.path.exists(os.path.join(root, "box.json")):
@@ -26,9 +26,17 @@ def main(small: bool = False) -> None:
 
         ops = server.OPS
         if not small:
-            from . import operations
+            from . import host_key
+            from .files import file_ops, striping
+            from .jobs import job_ops
 
-            ops = operations.OPS
+            ops = {
+                **server.OPS,
+                **job_ops.OPS,
+                **file_ops.OPS,
+                **striping.OPS,
+                **host_key.OPS,
+            }
         server.serve(protocol.Channel(0, 1), root, ops)
     elif mode == "watch":
         from . import watchdog

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import calendar
 import json
-import os
 import threading
 import time
 from typing import Callable, Dict, Optional, Tuple
 
-from .box import Box
+from .box import Box, replace_file
 
 Address = Tuple[str, int]
 # Returns the moment of the preemption (epoch seconds), None if none is announced.
@@ -48,10 +47,11 @@ def _poll(box: Box, query: Query, pause: float, address: Address) -> None:
         try:
             moment = query(address)
             if moment is not None:
-                _write(box, moment)
+                data = json.dumps({"at": moment}).encode("ascii")
+                replace_file(box.path("notice"), data, 0o644, sync=False)
                 return
         except (OSError, ValueError, KeyError, TypeError, HTTPException):
-            # No service, or an invalid answer: try again after the pause.
+            # No service, an invalid answer or a full disk: try again after the pause.
             pass
         time.sleep(pause)
 
@@ -97,12 +97,3 @@ def _request(
         return response.status, response.read(LONGEST_ANSWER)
     finally:
         connection.close()
-
-
-def _write(box: Box, moment: float) -> None:
-    """Write the notice file atomically. Raises `OSError` on a full disk."""
-    fresh = box.path("notice.new")
-    with open(fresh, "w", encoding="ascii") as file:
-        json.dump({"at": moment}, file)
-        os.fchmod(file.fileno(), 0o644)
-    os.replace(fresh, box.path("notice"))

@@ -121,7 +121,7 @@ def _wait_for_ssh(context: BoxContext, box: Box, seconds: float, doing: Doing) -
 
 def _check_clock(context: BoxContext, box: Box) -> None:
     """Warn if the provider's clock and the box's differ: that shifts the deadline."""
-    ahead = context.ssh(box).ahead
+    ahead = context.ssh(box).clock_ahead
     difference = time.time() + ahead - context.now()
     if abs(difference) > formatting.CLOCK_SECONDS:
         shift = "earlier" if difference > 0 else "later"

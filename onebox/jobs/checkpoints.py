@@ -42,7 +42,7 @@ def take(
 ) -> Pull | None:
     """Pull the present checkpoints; see `CheckpointStore.take`."""
     roots = context.settings.fetch.checkpoints
-    return pulls(context).take(
+    return pulls(context).pull(
         channel, roots, _no_progress, run=run, job=job, box=box.id, wait=wait
     )
 

@@ -199,8 +199,9 @@ class ScanResult:
     The answer that ends a scan of the outputs; `agent.files.file_ops` has the details.
 
     *buckets* are those of the manifest that were sent. *missing* are roots that do not
-    exist, *nowhere* links to no file or folder. *made* is whether any output is new or
-    changed since the push; *left* counts such files outside of the outputs.
+    exist, *nowhere* links to no file or folder. *outputs_changed* is whether any output
+    is new or changed since the push; *changed_outside* counts such files outside of the
+    outputs.
     """
 
     buckets: tuple[int, ...]
@@ -209,9 +210,9 @@ class ScanResult:
     unreadable: tuple[bytes, ...]
     unstable: tuple[bytes, ...]
     nowhere: tuple[bytes, ...]
-    made: bool
-    left: int
-    left_names: tuple[bytes, ...]
+    outputs_changed: bool
+    changed_outside: int
+    changed_outside_names: tuple[bytes, ...]
 
     @classmethod
     def parse(cls, value: object, roots: frozenset[str], count: int) -> ScanResult:
@@ -233,9 +234,9 @@ class ScanResult:
             unreadable=fields.paths("unreadable"),
             unstable=fields.paths("unstable"),
             nowhere=fields.paths("nowhere"),
-            made=fields.flag("made"),
-            left=fields.integer_or_none("left") or 0,
-            left_names=fields.paths("left_names")[:MOST_TEXTS],
+            outputs_changed=fields.flag("outputs_changed"),
+            changed_outside=fields.integer_or_none("changed_outside") or 0,
+            changed_outside_names=fields.paths("changed_outside_names")[:MOST_TEXTS],
         )
 
 

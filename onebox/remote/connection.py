@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from onebox import subprocess_env
+from onebox.agent.file_names import printable
 from onebox.errors import (
     BoxFailed,
     ConnectionLost,
@@ -30,12 +31,9 @@ from onebox.providers.base import Box
 from onebox.remote import agent_bundle
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel, AgentError, Silent
-from onebox.remote.control_socket import socket_dir
 from onebox.remote.keys import missing_client_error
-from onebox.remote.ssh_config import ssh_config
+from onebox.remote.ssh_config import socket_dir, ssh_config
 from onebox.store.atomic_files import clear_drafts, private_dir, write_atomically
-
-__all__ = ["KeyRefused", "NoAgent", "SSHConnection", "socket_dir"]
 
 T = TypeVar("T")
 
@@ -70,7 +68,7 @@ class SSHConnection:
     """
     The connection to one box, opened when needed and reopened when broken.
 
-    *ahead* is by how many seconds the box's clock was ahead at the last contact.
+    *clock_ahead* is by how many seconds the box's clock was ahead at the last contact.
 
     Args:
         directory: The folder for ssh's configuration, known_hosts and messages.
@@ -84,7 +82,7 @@ class SSHConnection:
         clear_drafts(directory, ".*-*")
         self.config = directory / "config"
         self.socket = socket_dir(os.environ) / _socket_name(box)
-        self.ahead = 0.0
+        self.clock_ahead = 0.0
         self._channel: AgentChannel | None = None
         self._agent = box.agent
         self._write_known_hosts(box)
@@ -263,7 +261,7 @@ class SSHConnection:
                     channel.begin("hello")
                     hello = Hello.parse(channel.finish(within=within))
                     if hello.now is not None:
-                        self.ahead = hello.now - time.time()
+                        self.clock_ahead = hello.now - time.time()
                 except AgentError as error:
                     raise _no_agent(self.box, str(error)) from error
                 except ConnectionLost as error:
@@ -297,7 +295,7 @@ class SSHConnection:
 
 def _socket_name(box: Box) -> str:
     # With a hash of the address, because a shared connection to an old address is of
-    # no use. The length is control_socket.NAME_BYTES at most.
+    # no use. The length is ssh_config.NAME_BYTES at most.
     address = " ".join(map(str, _address(box)))
     return f"{box.id[:14]}-{hashlib.sha256(address.encode()).hexdigest()[:12]}"
 
@@ -346,7 +344,4 @@ def _read_end(file: IO[bytes]) -> str:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MESSAGE_BYTES, 0))
     text = file.read().decode("utf-8", "replace").strip()
-    return "\n".join(
-        "".join(c if c.isprintable() else "?" for c in line[:400])
-        for line in text.splitlines()
-    )
+    return "\n".join(printable(line[:400]) for line in text.splitlines())

@@ -1,15 +1,26 @@
-"""The configuration file with which ssh connects to one box."""
+"""The configuration with which ssh connects to one box, and its sockets' folder."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from onebox.errors import OneboxError
 from onebox.providers.base import Box
+from onebox.store.atomic_files import private_dir
+from onebox.store.paths import state_dir
 
 PLAIN = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@+-]*")
+# The length of a socket's file name (see `connection`).
+NAME_BYTES = 27
+# A socket's path has at most 103 bytes on macOS and 107 on Linux. It is the folder, a
+# slash, the name, and 17 bytes that ssh appends while it creates the socket.
+FOLDER_BYTES = 103 - 1 - NAME_BYTES - 17
+SHARED_TMP = Path("/tmp")  # noqa: S108 - our folder there is checked
 
 
 def ssh_config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
@@ -63,9 +74,55 @@ def ssh_config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
     return f"Host {box.id}\n{lines}"
 
 
+def socket_dir(environ: Mapping[str, str]) -> Path:
+    """
+    Return a short private folder for control sockets.
+
+    Several places are tried, because in /tmp another user may have created a folder of
+    our name, which we cannot remove.
+
+    Raises:
+        OneboxError: No place is both short and private.
+    """
+    refused = []
+    for path in _socket_places(environ):
+        if len(os.fsencode(path)) > FOLDER_BYTES:
+            refused.append(f"{path} is too long")
+        elif not _is_private(path):
+            refused.append(f"{path} belongs to another user or is open to others")
+        else:
+            return path
+    raise OneboxError(
+        f"ssh has no folder for its sockets: {'; '.join(refused)}",
+        next="mkdir -m 700 ~/t, then set TMPDIR=~/t (a short path of your own)",
+    )
+
+
 def _quoted(path: Path) -> str:
     # ssh expands %x and ${NAME}; only the former can be escaped.
     text = str(path)
     if "\n" in text or '"' in text or "${" in text:
         raise OneboxError(f"ssh does not support a path like {text!r}")
     return '"{}"'.format(text.replace("%", "%%"))
+
+
+def _socket_places(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the possible folders, the best one first."""
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and Path(runtime).is_dir():
+        yield Path(runtime) / "onebox"
+    temporary = Path(tempfile.gettempdir())
+    for folder in dict.fromkeys([temporary, SHARED_TMP]):
+        yield folder / f"onebox-{os.getuid()}"
+    yield state_dir(environ) / "ssh"
+
+
+def _is_private(path: Path) -> bool:
+    """Create a folder if it is missing; return whether only this user can access it."""
+    try:
+        private_dir(path)
+        st = path.lstat()
+    except OSError:
+        return False
+    own_folder = stat.S_ISDIR(st.st_mode) and st.st_uid == os.getuid()
+    return own_folder and not st.st_mode & 0o077

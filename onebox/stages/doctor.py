@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting, subprocess_env
 from onebox.errors import OneboxError
 from onebox.providers.base import Check
-from onebox.remote import connection
+from onebox.remote import ssh_config
 from onebox.settings import check_files
 from onebox.store.atomic_files import private_dir
 from onebox.store.paths import config_dir, state_dir
@@ -87,8 +87,8 @@ def _local_checks(context: BoxContext) -> Iterator[Check]:
         yield _check_writable(name, path)
     yield Check("owner id", True, context.owner)
     try:
-        connection.socket_dir(context.environ)
-        yield Check("ssh sockets", True, str(connection.socket_dir(context.environ)))
+        ssh_config.socket_dir(context.environ)
+        yield Check("ssh sockets", True, str(ssh_config.socket_dir(context.environ)))
     except OneboxError as error:
         yield Check("ssh sockets", False, error.message, error.next)
     yield _check_configuration(context)

@@ -151,8 +151,8 @@ def _download(
                 line.progress,
                 unsafe_links=unsafe_links,
                 unsafe_git=unsafe_git,
-                beside=context.into == context.root,
-                beyond="" if partial else "always",
+                into_project=context.into == context.root,
+                search_outside="" if partial else "always",
             )
         )
     except OutputsHeld as error:

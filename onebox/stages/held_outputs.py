@@ -42,7 +42,7 @@ def compare(context: BoxContext, into: Path) -> fetch_outputs.Verified:
             roots(context),
             into,
             context.fetch_memory,
-            beside=into == context.root,
+            into_project=into == context.root,
         )
     )
     return compared

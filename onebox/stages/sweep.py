@@ -215,8 +215,8 @@ def _reason_to_spare(context: BoxContext, box: Box, end: float) -> str:
                     return "past its deadline, but a job runs"
         except OneboxError:
             return ""
-        if time.time() + ssh.ahead <= end:
-            return f"not expired: {formatting.clock_differs(ssh.ahead)} the box's"
+        if time.time() + ssh.clock_ahead <= end:
+            return f"not expired: {formatting.clock_differs(ssh.clock_ahead)} the box's"
         return ""
 
 

@@ -8,18 +8,25 @@ in the configuration directory instead: without state, they still identify every
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from onebox.errors import StateError
-from onebox.store import lock
+from onebox.errors import Busy, StateError
+from onebox.signals import signals_delayed
 from onebox.store.atomic_files import disk_errors, private_dir, write_atomically
 from onebox.store.journal import Intent, Journal, Outcome
 from onebox.store.record import Record, is_newer, is_valid
+
+# The locks of this process. One task may use several stores of the same box
+# (`run(c)`, then `run(c, name="main")`), and they must not block each other.
+_HELD: dict[Path, int] = {}
 
 
 class BoxStore:
@@ -90,20 +97,37 @@ class BoxStore:
         """
         Lock this box for this process, until the process ends.
 
+        Args:
+            command: The command line, for the message of a process that finds it
+                locked.
+
         Raises:
             Busy: Another process holds the lock; the message names it.
 
             StateError: A newer version wrote the state.
         """
         self._check_format()
-        if lock.acquire(self.directory, command):
-            # Drafts of commands that were killed while they wrote the record.
-            for draft in self.directory.glob(".*.json-*"):
-                draft.unlink(missing_ok=True)
+        if self.directory in _HELD:
+            return
+        # A signal between the lock and its entry in _HELD would leak the descriptor.
+        with disk_errors(self.directory / "lock"), signals_delayed():
+            private_dir(self.directory)
+            fd = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                _lock(fd, command)
+            except BaseException:
+                os.close(fd)
+                raise
+            _HELD[self.directory] = fd
+        # Drafts of commands that were killed while they wrote the record.
+        for draft in self.directory.glob(".*.json-*"):
+            draft.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         """Unlock this box for other processes."""
-        lock.release(self.directory)
+        fd = _HELD.pop(self.directory, None)
+        if fd is not None:
+            os.close(fd)
 
     def _read(self) -> dict[str, Any]:
         """Return the document in state.json; an empty one if it is unusable."""
@@ -139,3 +163,19 @@ class BoxStore:
                     "the box is looked up by its tags"
                 )
             return
+
+
+def _lock(fd: int, command: str) -> None:
+    """Lock a file and write the holder into it. Raises Busy, or OSError."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 500).decode("utf-8", "replace") or "unknown"
+        raise Busy(
+            f"busy: {holder}",
+            next="wait for it; `inv status`, `inv logs`, `inv cancel` work now",
+        ) from None
+    since = time.strftime("%H:%M:%S")
+    text = f'pid {os.getpid()} "{command}" since {since}'
+    os.truncate(fd, 0)
+    os.pwrite(fd, text.encode("utf-8", "replace"), 0)

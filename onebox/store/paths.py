@@ -1,11 +1,11 @@
-"""The directories in which onebox keeps state, identity and local boxes."""
+"""The directories of onebox's state, identity and local boxes, and what holds them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from onebox.errors import StateError
@@ -26,6 +26,44 @@ def local_root(environ: Mapping[str, str]) -> Path:
     if environ.get("ONEBOX_LOCAL_ROOT"):
         return Path(environ["ONEBOX_LOCAL_ROOT"]).absolute()
     return _directory(environ, "", "XDG_DATA_HOME", ".local/share") / "local"
+
+
+def own_folders(environ: Mapping[str, str]) -> dict[str, Path]:
+    """Return the folders of onebox's key, state and local boxes, by description."""
+    return {
+        "onebox's own key": config_dir(environ),
+        "onebox's state": state_dir(environ),
+        "the local boxes": local_root(environ),
+    }
+
+
+def own_folder_near(path: Path, environ: Mapping[str, str]) -> tuple[str, Path] | None:
+    """Return the first of onebox's own folders that contains *path* or lies in it."""
+    real = path.resolve()
+    for name, folder in own_folders(environ).items():
+        place = folder.resolve()
+        if holds(real, place) or holds(place, real):
+            return name, folder
+    return None
+
+
+def no_project(root: Path, environ: Mapping[str, str]) -> str | None:
+    """Return the reason not to push a folder as a project, None if there is none."""
+    real = root.resolve()
+    for home in _homes(real, environ):
+        if real == home:
+            return f"{root} is a home folder"
+        if holds(real, home):
+            return f"{root} holds a home folder, {home}"
+    for name, folder in own_folders(environ).items():
+        if holds(real, folder.resolve()):
+            return f"{root} holds {name}, in {folder}"
+    return None
+
+
+def holds(outer: Path, inner: Path) -> bool:
+    """Return whether *inner* is *outer* or lies in it."""
+    return outer == inner or outer in inner.parents
 
 
 def _directory(environ: Mapping[str, str], own: str, xdg: str, home: str) -> Path:
@@ -57,3 +95,13 @@ def _home(environ: Mapping[str, str]) -> Path:
         "HOME is not an absolute path, and this account has no home folder",
         next="export HOME=/an/absolute/path",
     )
+
+
+def _homes(root: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the home folders of the user, the account and the owner of *root*."""
+    if Path(environ.get("HOME", "")).is_absolute():
+        yield Path(environ["HOME"]).resolve()
+    for uid in dict.fromkeys((os.getuid(), root.stat().st_uid)):
+        # In a container, the account may have no entry in the password file.
+        with contextlib.suppress(KeyError):
+            yield Path(pwd.getpwuid(uid).pw_dir).resolve()

@@ -19,14 +19,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from onebox.agent.files import manifest, tree
+from onebox.agent.files import folder_writer, manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.errors import Busy
 from onebox.remote.channel import AgentChannel
-from onebox.store.atomic_files import private_dir, write_atomically
+from onebox.store.atomic_files import private_dir, sync_dir, write_atomically
 from onebox.transfer import fetch_outputs
-from onebox.transfer.fsync import sync_folder
 from onebox.transfer.progress import Progress
 
 MOST_PULLS = 2
@@ -76,7 +75,7 @@ class CheckpointStore:
         """Return the folder with the files of a pull, under their paths on the box."""
         return self.directory / str(pull.number) / "files"
 
-    def take(
+    def pull(
         self,
         channel: AgentChannel,
         roots: Sequence[str],
@@ -145,7 +144,7 @@ class CheckpointStore:
                 return pull
             _write(draft, pull)
             draft.rename(self.directory / str(pull.number))
-            sync_folder(self.directory)
+            sync_dir(self.directory)
             for number in self._numbers()[:-MOST_PULLS]:
                 self._remove(number)
             return pull
@@ -203,7 +202,7 @@ class CheckpointStore:
     def _remove(self, name: str) -> None:
         fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            tree.remove(fd, os.fsencode(name))
+            folder_writer.remove(fd, os.fsencode(name))
         finally:
             os.close(fd)
 
@@ -212,18 +211,18 @@ def _tidy(base: Path, entries: Sequence[Entry], as_before: Sequence[bytes]) -> N
     """Remove what is not on the box, except *as_before*; set the modes of folders."""
     paths = {entry.path for entry in entries}.union(as_before)
     root = os.fsencode(base)
-    files = tree.Tree(root)
+    writer = folder_writer.FolderWriter(root)
     try:
         for path in sorted(manifest.below(root, b""), reverse=True):
             if path not in paths:
-                files.forget()
-                folder, name = files.parent(path, make=False)
-                tree.remove(folder, name)
+                writer.forget()
+                folder, name = writer.parent(path, make=False)
+                folder_writer.remove(folder, name)
         for entry in reversed(entries):
             if entry.kind == "d":
-                files.chmod(entry.path, entry.mode)
+                writer.chmod(entry.path, entry.mode)
     finally:
-        files.close()
+        writer.close()
 
 
 def _are_equal(one: Pull, other: Pull) -> bool:

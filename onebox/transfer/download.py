@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onebox import formatting
 from onebox.agent.file_names import Hostile, text
-from onebox.agent.files import manifest, row_codec
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
@@ -109,16 +109,9 @@ def _offers(
         # An unchanged file has the very entry that was scanned here.
         if entry.kind != "f" or entry is mine:
             continue
-        sha = _local_hash(base, mine, entry, index)
-        if sha is None or (entry.sha is not None and entry.sha != sha):
-            offer = receiver.offer(entry)
-        elif entry.sha is None:
-            offer = Offer(entry, entry.size, sha, whole=True)
-        else:
-            continue
-        if mine is not None:
-            offer = receiver.with_blocks(offer, index)
-        offers[entry.path] = offer
+        offer = receiver.needed(entry, mine, index)
+        if offer is not None:
+            offers[entry.path] = offer
     return offers
 
 
@@ -130,7 +123,7 @@ def _transfer(
     meter: Meter,
 ) -> None:
     channel.begin("send")
-    row_codec.send_rows(
+    manifest_exchange.send_rows(
         channel.send,
         (
             [text(path), offer.entry.size, offer.entry.mtime_ns, *offer.to_json()]
@@ -187,15 +180,3 @@ def _striped_frames(
         return kind, payload
 
     return frames
-
-
-def _local_hash(
-    base: bytes, mine: Entry | None, entry: Entry, index: Index
-) -> bytes | None:
-    """Return the hash of the file here, None if its size or kind differs."""
-    if mine is None or (mine.kind, mine.size) != ("f", entry.size):
-        return None
-    if mine.sha is not None:
-        return mine.sha
-    scanned = manifest.scan(base, [entry.path], index, hashing=True)
-    return scanned.entries[0].sha if scanned.entries else None

@@ -27,16 +27,22 @@ from onebox.errors import OutputsHeld
 from onebox.remote.channel import AgentChannel
 from onebox.repositories import repositories
 from onebox.store.atomic_files import private_dir
-from onebox.transfer import displaced_outputs
 from onebox.transfer.download import Downloaded, download
 from onebox.transfer.fsync import sync_files
-from onebox.transfer.install import Installer, collisions, folds_case, leads_out
-from onebox.transfer.ledger import LastFetch, Ledger
-from onebox.transfer.progress import Meter, Progress, listing
+from onebox.transfer.install import Installer, collisions, folds_case
+from onebox.transfer.ledger import (
+    LastFetch,
+    Ledger,
+    displaced_entries,
+    forget_displaced,
+    note_displaced,
+)
+from onebox.transfer.progress import Meter, Progress
 from onebox.transfer.remote_manifest import (
     STAGING,
     ChangesOutside,
     RemoteManifest,
+    leads_out,
     request_manifest,
     without,
 )
@@ -75,8 +81,8 @@ class Fetched:
 
         dangling: Links that lead out, to no file or folder of the box; left out.
 
-        changes_outside: New and changed files outside of the outputs; None if they
-            were not searched.
+        changes_outside: New and changed files outside of the outputs; None if there
+            are none, or if they were not searched.
     """
 
     files: int
@@ -103,8 +109,8 @@ def fetch(
     unsafe_links: bool = False,
     unsafe_git: bool = False,
     skip_unstable: bool = False,
-    beside: bool = False,
-    beyond: str = "",
+    into_project: bool = False,
+    search_outside: str = "",
 ) -> Fetched:
     """
     Fetch everything below *roots* on the box to the same paths below *into*.
@@ -121,7 +127,7 @@ def fetch(
 
         skip_unstable: Leave out files that keep changing instead of raising.
 
-        beside: See `request_manifest`; the same for *beyond*.
+        into_project, search_outside: See `request_manifest`.
 
     Raises:
         OutputsHeld: The outputs cannot be fetched or installed completely. In the
@@ -142,8 +148,8 @@ def fetch(
                     channel,
                     roots,
                     hashing=False,
-                    beside=beside,
-                    beyond=beyond,
+                    into_project=into_project,
+                    search_outside=search_outside,
                     last_fetch=lambda: last_fetch.entries(into, index()),
                     with_repositories=unsafe_git,
                     into=os.fsencode(into),
@@ -166,7 +172,7 @@ def fetch(
                     names = [show(path) for path in downloaded.bad]
                     raise OutputsHeld(
                         "these outputs are still being written to on the box: "
-                        + listing(names)
+                        + formatting.first_names(names)
                     )
                 entries = without(entries, downloaded.bad)
             entries = manifest.with_hashes(entries, downloaded.hashes)
@@ -183,8 +189,8 @@ def fetch(
                     entries, fresh, into, memory, index(), receiver, downloaded
                 )
                 if kept:
-                    theirs = displaced_outputs.note(memory, into, kept, index())
-            displaced_outputs.forget(memory)
+                    theirs = note_displaced(memory, into, kept, index())
+            forget_displaced(memory)
             receiver.clean()
         if staging.parent == into:
             staging.rmdir()
@@ -201,7 +207,7 @@ def fetch(
             entries=entries,
             owners_of_kept=theirs,
             dangling=remote.dangling,
-            changes_outside=remote.left,
+            changes_outside=remote.changes_outside,
         )
 
 
@@ -210,8 +216,8 @@ class Verified:
     """
     The outputs on the box compared with the files here.
 
-    *missing* names the outputs that are not here byte for byte, None if all are. *left*
-    are changed files elsewhere, if no output is new or changed.
+    *missing* names the outputs that are not here byte for byte, None if all are.
+    *changes_outside* are changed files elsewhere, searched if no output has changed.
     """
 
     missing: str | None
@@ -224,7 +230,7 @@ def verify(
     into: Path,
     memory: Path,
     *,
-    beside: bool = False,
+    into_project: bool = False,
 ) -> Verified:
     """Compare the outputs on the box with the files below *into*."""
     private_dir(memory)
@@ -232,19 +238,20 @@ def verify(
         channel,
         roots,
         hashing=True,
-        beside=beside,
-        beyond="if-empty",
+        into_project=into_project,
+        search_outside="if-empty",
         # Repositories that a fetch leaves out by default count as missing.
         with_repositories=True,
     )
     # A fetch of another box may be moving our outputs out of its way right now.
     with _lock(into, memory) if into.is_dir() else contextlib.nullcontext():
-        return Verified(_missing(remote, into, memory), remote.left)
+        return Verified(_missing(remote, into, memory), remote.changes_outside)
 
 
 def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
     if remote.unstable:
-        return f"being written to: {listing([show(p) for p in remote.unstable])}"
+        unstable = formatting.first_names([show(path) for path in remote.unstable])
+        return f"being written to: {unstable}"
     index = Index(os.fsencode(memory / INDEX))
     scanned = manifest.scan(
         os.fsencode(into), [e.path for e in remote.entries], index, hashing=True
@@ -252,7 +259,7 @@ def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
     local = {entry.path: entry for entry in scanned.entries}
     missing = [e for e in remote.entries if not _is_here(e, local)]
     if missing:
-        elsewhere = displaced_outputs.entries(memory, into, index)
+        elsewhere = displaced_entries(memory, into, index)
         missing = [e for e in missing if not _is_here(e, elsewhere)]
     index.save()
     if not missing:
@@ -267,7 +274,8 @@ def _missing(remote: RemoteManifest, into: Path, memory: Path) -> str | None:
     total_bytes = sum(e.size for e in missing)
     if total_bytes:
         counted += f", {formatting.byte_count(total_bytes)}"
-    return f"{counted}: {listing([_with_size(e) for e in files or missing], 10)}"
+    shown = formatting.first_names([_with_size(e) for e in files or missing], 10)
+    return f"{counted}: {shown}"
 
 
 def changed_here(into: Path, memory: Path) -> str | None:
@@ -283,14 +291,14 @@ def changed_here(into: Path, memory: Path) -> str | None:
         path for path in paths if path not in local or not ledger.is_ours(local[path])
     ]
     if changed:
-        elsewhere = displaced_outputs.entries(memory, into, index)
+        elsewhere = displaced_entries(memory, into, index)
         changed = [
             path
             for path in changed
             if path not in elsewhere or not ledger.is_ours(elsewhere[path])
         ]
     index.save()
-    return listing([show(path) for path in changed]) or None
+    return formatting.first_names([show(path) for path in changed]) or None
 
 
 def _with_size(entry: Entry) -> str:
@@ -355,7 +363,9 @@ def _check_names(entries: list[Entry], staging: Path) -> None:
     clashes = collisions([entry.path for entry in entries])
     if clashes:
         names = [" and ".join(map(show, group)) for group in clashes]
-        raise OutputsHeld(f"names that are equal on this disk: {listing(names, 10)}")
+        raise OutputsHeld(
+            f"names that are equal on this disk: {formatting.first_names(names, 10)}"
+        )
 
 
 def _staging(into: Path, memory: Path) -> Path:

@@ -65,15 +65,6 @@ def sync_file_system(folder: int, count: int) -> bool:
     return True
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _is_local(folder: int) -> bool:
     """Return whether a folder is on a file system for which syncfs is as good."""
     device = os.fstat(folder).st_dev

@@ -13,14 +13,11 @@ from pathlib import Path
 
 from onebox.agent import file_names
 from onebox.agent.files import manifest
+from onebox.agent.files.folder_writer import FolderWriter, remove
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
-from onebox.agent.files.tree import Tree, remove
 from onebox.transfer.fsync import sync_file_system
 from onebox.transfer.ledger import Ledger
-
-# Linux follows this many links before it reports a loop.
-MOST_LINKS = 40
 
 
 class Installer:
@@ -49,7 +46,7 @@ class Installer:
         self._ledger = ledger
         self._staging = staging
         self._staged = staged
-        self._tree = Tree(self._into, self._clear)
+        self._writer = FolderWriter(self._into, self._clear)
         self._new_folders: set[bytes] = set()
         self.kept: list[tuple[bytes, bytes]] = []
 
@@ -75,29 +72,29 @@ class Installer:
             elif entry.kind == "l":
                 self._install_link(entry)
         for entry in reversed(created + opened):
-            self._tree.chmod(entry.path, entry.mode)
+            self._writer.chmod(entry.path, entry.mode)
         self._sync(entries)
 
     def close(self) -> None:
         """Close the folder."""
-        self._tree.close()
+        self._writer.close()
 
     def _create_folder(self, entry: Entry) -> bool:
         with contextlib.suppress(OSError):
-            if stat.S_ISDIR(self._tree.stat(entry.path).st_mode):
+            if stat.S_ISDIR(self._writer.stat(entry.path).st_mode):
                 return False
-        self._tree.folder(entry.path)
+        self._writer.folder(entry.path)
         return True
 
     def _make_writable(self, entry: Entry) -> bool:
         """Make a folder writable for now whose mode on the box is read-only."""
         if entry.mode & 0o700 == 0o700 or entry.path in self._new_folders:
             return False
-        mode = stat.S_IMODE(self._tree.stat(entry.path).st_mode)
+        mode = stat.S_IMODE(self._writer.stat(entry.path).st_mode)
         # The second mode is left by a crash before the folder's own mode was restored.
         if mode not in (entry.mode, entry.mode | 0o700):
             return False
-        self._tree.chmod(entry.path, entry.mode | 0o700)
+        self._writer.chmod(entry.path, entry.mode | 0o700)
         return True
 
     def _install_file(self, entry: Entry, staged: bytes) -> None:
@@ -108,9 +105,9 @@ class Installer:
         if here is not None and not (
             manifest.same_content(here, entry) or self._ledger.is_ours(here)
         ):
-            self._clear(*self._tree.parent(entry.path), entry.path)
+            self._clear(*self._writer.parent(entry.path), entry.path)
         try:
-            self._tree.place(entry.path, self._staging, staged)
+            self._writer.place(entry.path, self._staging, staged)
         except OSError as error:
             # The message names the output, not its name in the staging directory.
             raise OSError(error.errno, error.strerror, entry.path) from error
@@ -124,7 +121,7 @@ class Installer:
         """
         here: os.stat_result | None = None
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            folder, name = self._tree.parent(entry.path, make=False)
+            folder, name = self._writer.parent(entry.path, make=False)
             here = os.stat(name, dir_fd=folder, follow_symlinks=False)
         sha = here and self._index.get(entry.path, here)
         if here is None or (sha or self._hash(entry.path)) != entry.sha:
@@ -142,16 +139,16 @@ class Installer:
 
     def _add_to_index(self, entry: Entry, blocks: bytes = b"") -> None:
         assert entry.sha is not None
-        self._index.put(entry.path, self._tree.stat(entry.path), entry.sha, blocks)
+        self._index.put(entry.path, self._writer.stat(entry.path), entry.sha, blocks)
 
     def _install_link(self, entry: Entry) -> None:
-        folder, name = self._tree.parent(entry.path)
+        folder, name = self._writer.parent(entry.path)
         here = self._scan(entry.path)
         if here is not None and (here.kind, here.target) == ("l", entry.target):
             return
         if here is not None:
             self._clear(folder, name, entry.path)
-        self._tree.link(entry.path, entry.target, self._staging)
+        self._writer.link(entry.path, entry.target, self._staging)
 
     def _clear(self, folder: int, name: bytes, path: bytes) -> None:
         """Remove what a fetch installed at a path; rename what the user has there."""
@@ -181,7 +178,7 @@ class Installer:
     def _scan(self, path: bytes) -> Entry | None:
         """Return what is at a path, hashed; kind "?" if it cannot be read."""
         try:
-            self._tree.stat(path)
+            self._writer.stat(path)
         except FileNotFoundError:
             return None
         scanned = manifest.scan(self._into, [path], self._index, hashing=True)
@@ -195,16 +192,10 @@ class Installer:
         for folder in list(folders):
             folders.update(_ancestors(folder))
         folders.add(b"")
-        if sync_file_system(self._tree.base, len(folders)):
+        if sync_file_system(self._writer.base, len(folders)):
             return
         for folder in sorted(folders, reverse=True):
-            os.fsync(self._tree.folder(folder, make=False))
-
-
-def leads_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
-    """Return the links that lead out of the tree, directly or through other links."""
-    links = {entry.path: entry.target for entry in entries if entry.kind == "l"}
-    return {path: links[path] for path in sorted(links) if not _stays(path, links)}
+            os.fsync(self._writer.folder(folder, make=False))
 
 
 def collisions(paths: Iterable[bytes]) -> list[list[bytes]]:
@@ -224,35 +215,6 @@ def folds_case(folder: Path) -> bool:
         return probe.with_name(probe.name.swapcase()).exists()
     finally:
         probe.unlink()
-
-
-def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
-    """Follow a link through all others; return False if it leaves the tree."""
-    here: list[bytes] = []
-    ahead = path.split(b"/")[::-1]
-    followed = 0
-    while ahead:
-        part = ahead.pop()
-        if part in (b"", b"."):
-            continue
-        if part == b"..":
-            if not here:
-                return False
-            here.pop()
-            continue
-        here.append(part)
-        target = links.get(b"/".join(here))
-        if target is None:
-            continue
-        followed += 1
-        # A loop leads nowhere, so it does not leave the tree either.
-        if followed > MOST_LINKS:
-            return True
-        if target.startswith(b"/"):
-            return False
-        here.pop()
-        ahead.extend(target.split(b"/")[::-1])
-    return True
 
 
 def _folded(path: bytes) -> str:

@@ -54,8 +54,3 @@ class Meter:
     def finish(self) -> None:
         """Report that everything is there."""
         self._progress(self.files, self.files, self.bytes, self.bytes)
-
-
-def listing(names: Sequence[str], most: int = 3) -> str:
-    """Return the first *most* names, with "…" if there are more."""
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -17,7 +17,7 @@ from typing import Union
 from onebox import formatting
 from onebox.agent import protocol
 from onebox.agent.file_names import Hostile, show
-from onebox.agent.files import manifest, manifest_buckets, row_codec
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.agent.files.compression import Compressor
 from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index, Unstable, hash_file
@@ -29,22 +29,8 @@ from onebox.remote import answers
 from onebox.remote.answers import PushResult
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.store.atomic_files import private_dir
-from onebox.transfer.fetch_outputs import Fetched, Verified, changed_here, fetch, verify
 from onebox.transfer.parallel_connections import ParallelConnections
-from onebox.transfer.progress import Meter, Progress, listing
-
-__all__ = [
-    "Fetched",
-    "Progress",
-    "Pushed",
-    "Verified",
-    "changed_here",
-    "difference",
-    "digest",
-    "fetch",
-    "push",
-    "verify",
-]
+from onebox.transfer.progress import Meter, Progress
 
 # How often files that change during the push are sent again.
 PASSES = 3
@@ -90,7 +76,7 @@ def difference(
     gone = [show(path) for path in conversation.gone]
     reasons = [*_describe(entries, differing)]
     if gone:
-        reasons.append(f"{len(gone):,} deleted: {listing(gone)}")
+        reasons.append(f"{len(gone):,} deleted: {formatting.first_names(gone)}")
     return "; ".join(reasons) or None
 
 
@@ -104,7 +90,8 @@ def _describe(entries: list[Entry], paths: set[bytes]) -> Iterator[str]:
         counted = formatting.count(len(names), "folder")
     if names:
         verb = "differs" if len(names) == 1 else "differ"
-        yield f"{counted} {verb}: {listing([show(path) for path in names])}"
+        shown = formatting.first_names([show(path) for path in names])
+        yield f"{counted} {verb}: {shown}"
 
 
 def push(
@@ -113,7 +100,7 @@ def push(
     files: Files,
     index: Path,
     progress: Progress,
-    what: str = "pushed",
+    kind: str = "pushed",
 ) -> Pushed:
     """
     Send these files to the box, and remove other files of an earlier push there.
@@ -121,7 +108,7 @@ def push(
     Args:
         files: A function is called while the box scans its files.
 
-        what: "pushed" for the project's files, "restored" for checkpoints from an
+        kind: "pushed" for the project's files, "restored" for checkpoints from an
             earlier box: a push of one kind never removes files of the other.
 
     Raises:
@@ -131,7 +118,7 @@ def push(
     """
     sent_files = sent_bytes = deleted = 0
     for _ in range(PASSES):
-        conversation = _Conversation(channel, write=True, what=what)
+        conversation = _Conversation(channel, write=True, kind=kind)
         hash_index = _load_index(index)
         entries = _local_entries(root, files, hash_index)
         connections = ParallelConnections(channel)
@@ -167,9 +154,8 @@ def push(
                 digest=digest,
             )
     if changed:
-        raise InputError(
-            f"still changing while being pushed: {listing(list(map(show, changed)))}"
-        )
+        shown = formatting.first_names([show(path) for path in changed])
+        raise InputError(f"still changing while being pushed: {shown}")
     raise Lost("the files on the box do not become equal to the ones here")
 
 
@@ -180,8 +166,8 @@ def digest(root: Path, files: Files, index: Path) -> str:
     scanned = manifest.scan(os.fsencode(root), paths, hash_index, hashing=True)
     hash_index.save()
     if scanned.unstable:
-        names = list(map(show, scanned.unstable))
-        raise InputError(f"being written to while read: {listing(names)}")
+        shown = formatting.first_names([show(path) for path in scanned.unstable])
+        raise InputError(f"being written to while read: {shown}")
     _check_readable(scanned)
     return manifest.digest(scanned.entries)
 
@@ -197,7 +183,7 @@ class _Conversation:
     """
 
     def __init__(
-        self, channel: AgentChannel, *, write: bool, what: str = "pushed"
+        self, channel: AgentChannel, *, write: bool, kind: str = "pushed"
     ) -> None:
         self.channel = channel
         self.gone: list[bytes] = []
@@ -207,7 +193,7 @@ class _Conversation:
         self.digest = ""
         self._result: PushResult | None = None
         # The box scans its files while the caller scans the local ones.
-        channel.begin("push", write=write, what=what)
+        channel.begin("push", write=write, kind=kind)
         self._frames = channel.frames()
 
     def compare(self, entries: list[Entry]) -> None:
@@ -215,7 +201,7 @@ class _Conversation:
         channel = self.channel
         hashes = b""
         if any(entry.sha is not None for entry in entries):
-            hashes, self.digest = manifest_buckets.hashes(entries)
+            hashes, self.digest = manifest_exchange.bucket_hashes(entries)
         channel.send(b"D", hashes)
         fresh = entries
         try:
@@ -227,10 +213,12 @@ class _Conversation:
                     return
                 if kind != b"S":
                     raise Hostile(f"unexpected frame {kind!r}")
-                count = len(hashes) // manifest_buckets.HASH
+                count = len(hashes) // manifest_exchange.BUCKET_HASH
                 buckets = answers.buckets(protocol.loads(payload), count)
-                fresh = manifest_buckets.within(entries, buckets, hashes)
-            row_codec.send_rows(channel.send, map(row_codec.pack_entry, fresh))
+                fresh = manifest_exchange.entries_in(entries, buckets, hashes)
+            manifest_exchange.send_rows(
+                channel.send, map(manifest_exchange.pack_entry, fresh)
+            )
             self._receive_rows(entries)
         except Hostile as error:
             raise ProtocolError(
@@ -258,7 +246,7 @@ class _Conversation:
     def _receive_rows(self, entries: list[Entry]) -> None:
         by_path = {entry.path: entry for entry in entries}
         seen: set[tuple[bytes, str]] = set()
-        for row in row_codec.receive_rows(self.next_frame):
+        for row in manifest_exchange.receive_rows(self.next_frame):
             path, kind, offered = answers.push_row(row)
             if (path, kind) in seen:
                 raise Hostile(f"{show(path)} appears twice")
@@ -360,8 +348,8 @@ def _local_entries(root: Path, files: Files, index: Index) -> list[Entry]:
 
 def _check_readable(scanned: manifest.Scan) -> None:
     if scanned.unreadable:
-        names = list(map(show, scanned.unreadable))
-        raise InputError(f"cannot be read: {listing(names, 5)} ({len(names)} in all)")
+        shown = formatting.first_names([show(path) for path in scanned.unreadable], 5)
+        raise InputError(f"cannot be read: {shown}")
 
 
 def _load_index(file: Path) -> Index:

@@ -6,21 +6,23 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from onebox import formatting
 from onebox.agent import protocol
-from onebox.agent.file_names import Hostile, raw, show
-from onebox.agent.files import manifest, manifest_buckets, row_codec
+from onebox.agent.file_names import Hostile, show
+from onebox.agent.files import manifest, manifest_exchange
+from onebox.agent.files.collect_outputs import root_path
 from onebox.agent.files.manifest import Entry
 from onebox.errors import OutputsHeld
 from onebox.remote.answers import ScanResult
 from onebox.remote.channel import AgentChannel, AgentError
 from onebox.repositories import repositories, repository_of
-from onebox.transfer.install import leads_out
-from onebox.transfer.progress import listing
 
 # The staging folder in the project, if onebox's state is on another disk.
 STAGING = ".onebox-incoming"
 # Outputs from the box may never be written to these.
 NOT_OUTPUTS = (b".onebox", STAGING.encode())
+# Linux follows this many links before it reports a loop.
+MOST_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class RemoteManifest:
 
         dangling: Links that lead out of the outputs to no file or folder; left out.
 
-        left: None if changed files outside of the outputs were not searched.
+        changes_outside: None if there are none, or if they were not searched.
     """
 
     entries: list[Entry]
@@ -73,7 +75,7 @@ class RemoteManifest:
     digest: str
     repositories: list[Entry] = field(default_factory=list)
     dangling: list[bytes] = field(default_factory=list)
-    left: ChangesOutside | None = None
+    changes_outside: ChangesOutside | None = None
 
 
 def request_manifest(
@@ -81,8 +83,8 @@ def request_manifest(
     roots: Sequence[str],
     *,
     hashing: bool,
-    beside: bool = False,
-    beyond: str = "",
+    into_project: bool = False,
+    search_outside: str = "",
     last_fetch: Callable[[], list[Entry]] | None = None,
     with_repositories: bool = False,
     into: bytes = b"",
@@ -93,11 +95,11 @@ def request_manifest(
     Args:
         hashing: Include the hashes of all files.
 
-        beside: The outputs are fetched into the project, which has the pushed files:
-            links to those need not bring what they lead to.
+        into_project: The outputs are fetched into the project, which has the pushed
+            files: links to those need not bring what they lead to.
 
-        beyond: Search new and changed files outside of the outputs "always", or
-            "if-empty": if no output is new or changed.
+        search_outside: When to search new and changed files outside of the outputs:
+            "always", "if-empty" (if no output is new or changed), or "" for never.
 
         last_fetch: Returns the files of the last fetch as they are here now. It is
             called while the box scans; the box sends only what differs.
@@ -113,21 +115,21 @@ def request_manifest(
         "scan",
         roots=list(roots),
         hashing=hashing,
-        unless=last_fetch is not None,
-        beside=beside,
-        beyond=beyond,
+        compare=last_fetch is not None,
+        into_project=into_project,
+        search_outside=search_outside,
     )
     here: list[Entry] = []
     hashes, digest = b"", ""
     if last_fetch is not None:
         here = last_fetch()
         if here:
-            hashes, digest = manifest_buckets.hashes(here, times=True)
+            hashes, digest = manifest_exchange.bucket_hashes(here, times=True)
         channel.send(b"D", hashes)
     entries, result = _receive(channel, roots, here, hashes)
     if result.unreadable:
         names = [show(path) for path in result.unreadable]
-        raise OutputsHeld(f"not readable on the box: {listing(names)}")
+        raise OutputsHeld(f"not readable on the box: {formatting.first_names(names)}")
     excluded, in_repositories = _excluded(
         entries, into, with_repositories=with_repositories
     )
@@ -138,10 +140,12 @@ def request_manifest(
     # Set-user-id bits from a machine that runs jobs have no place here.
     if any(e.mode & 0o7000 for e in entries):
         entries = [e._replace(mode=e.mode & 0o777) for e in entries]
-    left = None
-    if result.left:
-        left = ChangesOutside(
-            result.left, [*result.left_names], without_outputs=not result.made
+    changes_outside = None
+    if result.changed_outside:
+        changes_outside = ChangesOutside(
+            result.changed_outside,
+            [*result.changed_outside_names],
+            without_outputs=not result.outputs_changed,
         )
     return RemoteManifest(
         entries,
@@ -153,7 +157,7 @@ def request_manifest(
         digest=digest if entries is here else "",
         repositories=in_repositories,
         dangling=dangling,
-        left=left,
+        changes_outside=changes_outside,
     )
 
 
@@ -163,15 +167,21 @@ def without(entries: list[Entry], paths: Iterable[bytes]) -> list[Entry]:
     return [e for e in entries if e.path not in removed] if removed else entries
 
 
+def leads_out(entries: Sequence[Entry]) -> dict[bytes, bytes]:
+    """Return the links that lead out of the tree, directly or through other links."""
+    links = {entry.path: entry.target for entry in entries if entry.kind == "l"}
+    return {path: links[path] for path in sorted(links) if not _stays(path, links)}
+
+
 def _receive(
     channel: AgentChannel, roots: Sequence[str], here: list[Entry], hashes: bytes
 ) -> tuple[list[Entry], ScanResult]:
     """Receive the manifest: *here* itself if all its bucket hashes are equal."""
     frames = channel.frames()
     try:
-        rows = row_codec.receive_rows(lambda: next(frames))
-        entries = [row_codec.unpack_entry(row) for row in rows]
-        count = len(hashes) // manifest_buckets.HASH
+        rows = manifest_exchange.receive_rows(lambda: next(frames))
+        entries = [manifest_exchange.unpack_entry(row) for row in rows]
+        count = len(hashes) // manifest_exchange.BUCKET_HASH
         kind, payload = next(frames)
         if kind != b"A":
             raise Hostile(f"unexpected frame {kind!r} after the list of files")
@@ -179,8 +189,8 @@ def _receive(
         if hashes and not result.buckets:
             return here, result
         if hashes:
-            entries = manifest_buckets.merged(here, entries, result.buckets, hashes)
-        manifest.check(entries, [_root_path(root) for root in roots])
+            entries = manifest_exchange.merged(here, entries, result.buckets, hashes)
+        manifest.check(entries, [root_path(root) for root in roots])
     except Hostile as error:
         raise OutputsHeld(f"invalid outputs from the box: {error}") from error
     except AgentError as error:
@@ -208,6 +218,30 @@ def _excluded(
     return excluded, in_repositories
 
 
-def _root_path(root: str) -> bytes:
-    path = raw(root).rstrip(b"/")
-    return b"" if path == b"." else path
+def _stays(path: bytes, links: dict[bytes, bytes]) -> bool:
+    """Follow a link through all others; return False if it leaves the tree."""
+    here: list[bytes] = []
+    ahead = path.split(b"/")[::-1]
+    followed = 0
+    while ahead:
+        part = ahead.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not here:
+                return False
+            here.pop()
+            continue
+        here.append(part)
+        target = links.get(b"/".join(here))
+        if target is None:
+            continue
+        followed += 1
+        # A loop leads nowhere, so it does not leave the tree either.
+        if followed > MOST_LINKS:
+            return True
+        if target.startswith(b"/"):
+            return False
+        here.pop()
+        ahead.extend(target.split(b"/")[::-1])
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,15 +16,34 @@ from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.errors import InputError
-from onebox.store import private_paths
 from onebox.transfer import git
 from onebox.transfer.gitignore import tracked_without_git
-from onebox.transfer.progress import listing
 
 OWN = b".onebox"
 # Written here beside the outputs; on the box it would count as an output of the job.
 RECEIPT = "onebox-receipt.json"
 ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+# Files and folders in which programs keep keys, tokens and passwords. They match in
+# every folder, not only in a home folder.
+_FOLDERS = (
+    *(".ssh", ".aws", ".azure", ".gnupg", ".kube", ".oci", ".password-store"),
+    *(".kaggle", ".config/gcloud", ".config/doctl", ".config/gh", ".config/onebox"),
+    *(".config/op", ".config/rclone", ".local/share/keyrings"),
+)
+_FILES = (
+    *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".git-credentials", ".pypirc"),
+    *(".s3cfg", ".boto", ".databrickscfg", ".dockercfg", ".docker/config.json"),
+    *(".vault-token", ".terraform.d/credentials.tfrc.json", "credentials.tfrc.json"),
+    *(".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials"),
+    *("application_default_credentials.json", "kaggle.json", "rclone.conf"),
+    *(".cache/huggingface/token", ".huggingface/token", ".snowsql/config"),
+    *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk"),
+)
+_CREDENTIALS = re.compile(
+    b"(?:^|/)(?:%s)(?=/|$)"
+    % b"|".join(re.escape(os.fsencode(name)) for name in (*_FOLDERS, *_FILES)),
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +78,7 @@ def select(
     code: Sequence[str],
     data: Sequence[str],
     outputs: Sequence[str],
-    known: Index | None = None,
+    index: Index | None = None,
 ) -> Selection:
     """
     Select the files, links and data folders to push.
@@ -72,7 +92,7 @@ def select(
 
         outputs: Paths that are no code, unless git tracks them or *code* names them.
 
-        known: The index in which hashes are looked up.
+        index: The index in which hashes are looked up.
 
     Raises:
         InputError: A path is missing or leads out of *root*, or files cannot be read;
@@ -89,7 +109,7 @@ def select(
         tops.append(_inside(name))
     paths.difference_update(_receipts(results))
     allowed, credentials = _without_credentials(paths, tops)
-    scanned = manifest.scan(base, allowed, known or Index(), hashing=False)
+    scanned = manifest.scan(base, allowed, index or Index(), hashing=False)
     selection = _checked(base, scanned)
     if credentials:
         names = formatting.first_names([show(path) for path in credentials], 5)
@@ -138,18 +158,24 @@ def _without_credentials(
 
     *named* are the paths that the user has configured.
     """
-    allowed_tops = [top for top in named if private_paths.credentials_in(top)]
+    allowed_tops = [top for top in named if _credentials_in(top)]
     allowed: list[bytes] = []
     credentials: set[bytes] = set()
     for path in paths:
         if _below(path, OWN):
             continue
-        secret = private_paths.credentials_in(path)
+        secret = _credentials_in(path)
         if secret is None or any(_below(path, top) for top in allowed_tops):
             allowed.append(path)
         else:
             credentials.add(secret)
     return allowed, sorted(credentials)
+
+
+def _credentials_in(path: bytes) -> bytes | None:
+    """Return the part of a path up to a credential file or folder in it, if any."""
+    match = _CREDENTIALS.search(path)
+    return path[: match.end()] if match else None
 
 
 def _left_out(
@@ -168,23 +194,12 @@ def _left_out(
             yield LeftOut(output + b"/" * folder, count)
 
 
-def _files(base: bytes, top: bytes) -> Iterator[bytes]:
-    """Yield the files and links at and below a path; unreadable folders are skipped."""
-    full = os.path.join(base, top)
-    if os.path.islink(full) or not os.path.isdir(full):
-        if os.path.lexists(full):
-            yield top
-        return
-    folders = [top]
-    while folders:
-        folder = folders.pop()
-        with suppress(OSError), os.scandir(os.path.join(base, folder)) as items:
-            for item in items:
-                path = folder + b"/" + item.name
-                if item.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                else:
-                    yield path
+def _files(base: bytes, top: bytes) -> list[bytes]:
+    """Return the files and links at and below a path; skip unreadable folders."""
+    with suppress(OSError):
+        walked = manifest.walk(base, top, unreadable=[])
+        return [path for path in walked.paths if path not in walked.folders]
+    return []
 
 
 def _data(base: bytes, top: bytes) -> list[bytes]:
@@ -214,8 +229,7 @@ def _checked(base: bytes, scanned: manifest.Scan) -> Selection:
             unreadable.append(entry.path)
     if unreadable:
         names = [show(path) for path in sorted(unreadable)]
-        count = f" ({len(names)} in all)" if len(names) > 5 else ""
-        raise InputError(f"cannot be read: {listing(names, 5)}{count}")
+        raise InputError(f"cannot be read: {formatting.first_names(names, 5)}")
     return Selection(scanned.entries, warnings)
 
 

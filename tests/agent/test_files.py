@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebox.agent.file_names import Hostile
-from onebox.agent.files import manifest, row_codec, tree
+from onebox.agent.files import folder_writer, manifest, manifest_exchange
 from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
@@ -37,15 +37,15 @@ def test_manifest_entries_with_any_bytes_survive_the_row_codec(
     """Entries with any names come out of the frames as they went in."""
     entries = [Entry(path, "l", 0o777, target=target) for path, target in pairs]
     frames: list[tuple[bytes, bytes]] = []
-    row_codec.send_rows(
+    manifest_exchange.send_rows(
         lambda kind, payload: frames.append((kind, payload)),
-        map(row_codec.pack_entry, entries),
+        map(manifest_exchange.pack_entry, entries),
     )
     waiting = iter(frames)
 
-    came = row_codec.receive_rows(lambda: next(waiting))
+    came = manifest_exchange.receive_rows(lambda: next(waiting))
 
-    assert list(map(row_codec.unpack_entry, came)) == entries
+    assert list(map(manifest_exchange.unpack_entry, came)) == entries
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
@@ -53,8 +53,8 @@ def test_random_rows_are_decoded_or_refused_as_hostile(payloads: list[bytes]) ->
     """Random payloads are either entries or raise Hostile."""
     receive = frames_of(payloads)
     with contextlib.suppress(Hostile):
-        for row in row_codec.receive_rows(receive):
-            row_codec.unpack_entry(row)
+        for row in manifest_exchange.receive_rows(receive):
+            manifest_exchange.unpack_entry(row)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_file_is_not_placed_through_a_link(tmp_path: Path) -> None:
         folder.mkdir()
     (base / "a").symlink_to(outside)
     (base / "new").write_bytes(b"x")
-    target = tree.Tree(os.fsencode(base))
+    target = folder_writer.FolderWriter(os.fsencode(base))
 
     target.place(b"a/f", target.base, b"new")
     target.close()
@@ -326,7 +326,7 @@ def test_folder_created_by_another_process_is_used(
 ) -> None:
     """A folder that appears just before its creation is used."""
     (tmp_path / "new").write_bytes(b"x")
-    target = tree.Tree(os.fsencode(tmp_path))
+    target = folder_writer.FolderWriter(os.fsencode(tmp_path))
     make = os.mkdir
 
     def made_before(name: bytes, mode: int, *, dir_fd: int) -> None:
@@ -550,7 +550,7 @@ def test_agent_refuses_a_hostile_manifest_and_answers_the_next_request(
     with agent_box.connect() as link:
         link.begin("push", write=True)
         link.send(b"D")
-        row_codec.send_rows(link.send, [row])
+        manifest_exchange.send_rows(link.send, [row])
         with pytest.raises(AgentError) as refused:
             link.finish()
 
@@ -569,7 +569,7 @@ def test_comparison_does_not_touch_the_staging_directory(agent_box: AgentBox) ->
     with agent_box.connect() as link:
         link.begin("push", write=False)
         link.send(b"D")
-        row_codec.send_rows(link.send, [row_codec.pack_entry(entry)])
+        manifest_exchange.send_rows(link.send, [manifest_exchange.pack_entry(entry)])
         assert not link.finish()["equal"]
 
     assert staged.stat().st_mode & 0o777 == 0o640
@@ -581,7 +581,7 @@ def test_manifest_and_index_of_100000_files_need_less_than_150_mb(
     """Manifests and index of 100,000 files take less than 150 MB."""
     code = """
 import os, resource, sys, types
-from onebox.agent.files import manifest, row_codec
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.agent.files.hash_index import Index
 file = os.fsencode(sys.argv[1]) + b"/index"
 def entries():
@@ -596,11 +596,11 @@ for n, entry in enumerate(entries()):
 index.save()
 index = Index(file)
 frames = []
-packed = map(row_codec.pack_entry, entries())
-row_codec.send_rows(lambda *frame: frames.append(frame), packed)
+packed = map(manifest_exchange.pack_entry, entries())
+manifest_exchange.send_rows(lambda *frame: frames.append(frame), packed)
 frames = iter(frames)
-rows = row_codec.receive_rows(lambda: next(frames))
-came = [row_codec.unpack_entry(row) for row in rows]
+rows = manifest_exchange.receive_rows(lambda: next(frames))
+came = [manifest_exchange.unpack_entry(row) for row in rows]
 assert len(came) == 100000
 manifest.check(came)
 manifest.digest(came)

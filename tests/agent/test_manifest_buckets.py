@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from onebox.agent.files import manifest, manifest_buckets
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.agent.files.manifest import Entry
 
 COUNT = 10_000
@@ -27,10 +27,16 @@ def test_equal_manifests_have_no_differing_bucket() -> None:
     mine = entries(COUNT)
     later = [entry._replace(mtime_ns=entry.mtime_ns + 1) for entry in mine]
 
-    assert [] == manifest_buckets.differing(mine, manifest_buckets.hashes(mine)[0])
-    assert [] == manifest_buckets.differing(mine, manifest_buckets.hashes(later)[0])
-    sent_hashes = manifest_buckets.hashes(later, times=True)[0]
-    assert list(range(256)) == manifest_buckets.differing(mine, sent_hashes, times=True)
+    assert [] == manifest_exchange.differing_buckets(
+        mine, manifest_exchange.bucket_hashes(mine)[0]
+    )
+    assert [] == manifest_exchange.differing_buckets(
+        mine, manifest_exchange.bucket_hashes(later)[0]
+    )
+    sent_hashes = manifest_exchange.bucket_hashes(later, times=True)[0]
+    assert list(range(256)) == manifest_exchange.differing_buckets(
+        mine, sent_hashes, times=True
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 1000, COUNT])
@@ -46,11 +52,11 @@ def test_merge_of_differing_buckets_gives_the_other_manifest(count: int) -> None
         for entry in theirs
     ]
     theirs = sorted([*theirs, Entry(b"new", "l", 0o777, target=b"d")])
-    sent_hashes = manifest_buckets.hashes(mine)[0]
-    others = manifest_buckets.differing(theirs, sent_hashes)
-    fresh = manifest_buckets.within(theirs, others, sent_hashes)
+    sent_hashes = manifest_exchange.bucket_hashes(mine)[0]
+    others = manifest_exchange.differing_buckets(theirs, sent_hashes)
+    fresh = manifest_exchange.entries_in(theirs, others, sent_hashes)
 
-    assert theirs == manifest_buckets.merged(mine, fresh, others, sent_hashes)
+    assert theirs == manifest_exchange.merged(mine, fresh, others, sent_hashes)
     if count == COUNT:
         assert len(fresh) < COUNT / 3
 
@@ -61,10 +67,10 @@ def test_bucket_with_an_unknown_hash_is_never_equal() -> None:
     """
     mine = entries(COUNT)
     mine[7] = mine[7]._replace(sha=None)
-    sent_hashes = manifest_buckets.hashes(mine)[0]
+    sent_hashes = manifest_exchange.bucket_hashes(mine)[0]
 
-    (part,) = manifest_buckets.differing(mine, sent_hashes)
-    assert mine[7] in manifest_buckets.within(mine, [part], sent_hashes)
+    (part,) = manifest_exchange.differing_buckets(mine, sent_hashes)
+    assert mine[7] in manifest_exchange.entries_in(mine, [part], sent_hashes)
 
 
 @pytest.mark.parametrize("field", ["kind", "mode", "size", "target", "sha"])
@@ -81,10 +87,10 @@ def test_any_difference_of_an_entry_changes_its_bucket_only(field: str) -> None:
         "sha": b"1" * 32,
     }
     theirs = [mine[0]._replace(**{field: other[field]}), *mine[1:]]
-    sent_hashes = manifest_buckets.hashes(mine)[0]
-    (part,) = manifest_buckets.differing(theirs, sent_hashes)
+    sent_hashes = manifest_exchange.bucket_hashes(mine)[0]
+    (part,) = manifest_exchange.differing_buckets(theirs, sent_hashes)
 
-    assert theirs[0] in manifest_buckets.within(theirs, [part], sent_hashes)
+    assert theirs[0] in manifest_exchange.entries_in(theirs, [part], sent_hashes)
     assert manifest.digest(theirs) != manifest.digest(mine)
 
 
@@ -93,6 +99,8 @@ def test_invalid_bucket_hashes_are_detected(sent_hashes: bytes) -> None:
     """
     Bytes that cannot be bucket hashes are detected.
     """
-    assert not manifest_buckets.are_valid(sent_hashes)
-    assert manifest_buckets.are_valid(manifest_buckets.hashes([])[0])
-    assert manifest_buckets.are_valid(manifest_buckets.hashes(entries(COUNT))[0])
+    assert not manifest_exchange.are_bucket_hashes(sent_hashes)
+    assert manifest_exchange.are_bucket_hashes(manifest_exchange.bucket_hashes([])[0])
+    assert manifest_exchange.are_bucket_hashes(
+        manifest_exchange.bucket_hashes(entries(COUNT))[0]
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent.files import row_codec
+from onebox.agent.files import manifest_exchange
 from onebox.errors import OutputsHeld, ProtocolError
 from onebox.remote import channel as links
 from onebox.remote.channel import AgentChannel, Silent
@@ -88,7 +88,7 @@ def test_endless_list_of_files_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The number of files is bounded: the box is kept, and memory stays limited."""
-    monkeypatch.setattr(row_codec, "MOST_ROWS", 10_000)
+    monkeypatch.setattr(manifest_exchange, "MOST_ROWS", 10_000)
     with (
         channel_to(ENDLESS) as link,
         pytest.raises(OutputsHeld, match="more than 10000 files"),

@@ -35,7 +35,7 @@ from onebox.errors import (
 )
 from onebox.jobs import client as job_client
 from onebox.providers.base import Box
-from onebox.remote import agent_bundle, connection, control_socket
+from onebox.remote import agent_bundle, connection, ssh_config
 from onebox.remote import keys as owner_keys
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import fetch_outputs, push_files
@@ -841,9 +841,9 @@ def test_socket_folder_that_others_can_enter_or_own_is_skipped(
     environ = {"ONEBOX_STATE": str(short_path / "state"), where: str(short_path)}
     name = "onebox" if where == "XDG_RUNTIME_DIR" else f"onebox-{os.getuid()}"
     path = short_path / name
-    assert connection.socket_dir(environ) == path
+    assert ssh_config.socket_dir(environ) == path
     make_unsafe(path, how)
-    found = connection.socket_dir(environ)
+    found = ssh_config.socket_dir(environ)
     assert found != path
     assert found.lstat().st_mode & 0o777 == 0o700
 
@@ -853,13 +853,13 @@ def test_sockets_are_below_the_state_directory_if_no_tmp_folder_is_safe(
 ) -> None:
     """If another user owns all names in /tmp, the state directory is used."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
-    monkeypatch.setattr(control_socket, "SHARED_TMP", short_path)
-    make_unsafe(connection.socket_dir({}), "open")
+    monkeypatch.setattr(ssh_config, "SHARED_TMP", short_path)
+    make_unsafe(ssh_config.socket_dir({}), "open")
     environ = {"ONEBOX_STATE": str(short_path / "state")}
-    assert connection.socket_dir(environ) == short_path / "state" / "ssh"
+    assert ssh_config.socket_dir(environ) == short_path / "state" / "ssh"
     environ = {"ONEBOX_STATE": str(short_path / ("long" * 20))}
     with pytest.raises(OneboxError, match=r"open to others; .*is too long") as caught:
-        connection.socket_dir(environ)
+        ssh_config.socket_dir(environ)
     assert "TMPDIR" in caught.value.next
 
 
@@ -871,11 +871,11 @@ def test_the_longest_socket_folder_is_short_enough_for_ssh(
 ) -> None:
     """ssh can create its socket in the longest folder that is accepted."""
     runtime = short_path / (
-        "r" * (control_socket.FOLDER_BYTES - len(f"{short_path}//onebox"))
+        "r" * (ssh_config.FOLDER_BYTES - len(f"{short_path}//onebox"))
     )
     runtime.mkdir()
-    found = connection.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
-    assert len(str(found)) == control_socket.FOLDER_BYTES
+    found = ssh_config.socket_dir({"XDG_RUNTIME_DIR": str(runtime)})
+    assert len(str(found)) == ssh_config.FOLDER_BYTES
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     box = dataclasses.replace(server.box, id=f"box-{'x' * 10}")
     way = open_ssh(box)

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from onebox.providers.local import disk
+from onebox.providers.local import directories
 from tests.conftest import Project
 
 
@@ -246,7 +246,7 @@ def test_deep_tree_of_a_job_is_fetched_or_named_and_can_be_deleted(
         assert 0 == project.inv("status").code
     finally:
         # pytest's own cleaning fails at such a tree.
-        disk.remove(project.root / "results")
+        directories.remove(project.root / "results")
 
 
 @pytest.mark.parametrize("line", [("push",), ("plan",), ("--dry", "run")])
@@ -264,7 +264,7 @@ def test_deep_local_tree_is_refused_before_a_box_is_created(
     try:
         done = project.inv(*line)
     finally:
-        disk.remove(project.root / "x")
+        directories.remove(project.root / "x")
 
     assert 70 == done.code
     assert f"onebox: File name too long: {project.root}/x/x" in done.err

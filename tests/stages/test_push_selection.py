@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.store import private_paths
+from onebox.store import paths
 from tests.conftest import Project
 
 REPOSITORY = """\
@@ -131,9 +131,9 @@ class TestNoProject:
         home = Path(pwd.getpwuid(os.getuid()).pw_dir)
         environ = {"HOME": "/nowhere", "ONEBOX_IDENTITY": "/a"}
 
-        assert private_paths.no_project(home, environ) == f"{home} is a home folder"
-        assert "home folder" in (private_paths.no_project(Path("/"), environ) or "")
-        assert private_paths.no_project(Path("/usr/share"), environ) is None
+        assert paths.no_project(home, environ) == f"{home} is a home folder"
+        assert "home folder" in (paths.no_project(Path("/"), environ) or "")
+        assert paths.no_project(Path("/usr/share"), environ) is None
 
     @pytest.mark.parametrize(
         "variable", ["ONEBOX_IDENTITY", "ONEBOX_STATE", "ONEBOX_LOCAL_ROOT"]

@@ -101,7 +101,7 @@ def test_ctrl_c_during_locking_leaves_a_lock_that_can_be_released(
         fcntl.flock(fd, how)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("onebox.store.lock.fcntl.flock", interrupted)
+    monkeypatch.setattr("onebox.store.box_store.fcntl.flock", interrupted)
     with pytest.raises(Interrupted), signals_as_exceptions(str):
         store.lock("inv run")
     with pytest.raises(Busy):

@@ -23,14 +23,14 @@ def project(tmp_path: Path, agent_box: AgentBox) -> SyncedProject:
 
 
 def changes_outside(
-    project: SyncedProject, *roots: str, beyond: str = "always"
+    project: SyncedProject, *roots: str, search_outside: str = "always"
 ) -> ChangesOutside | None:
     """Return the changes on the box outside of the outputs."""
     with project.box.connect() as link:
         asked = roots or ("out",)
         return request_manifest(
-            link, asked, hashing=False, beside=True, beyond=beyond
-        ).left
+            link, asked, hashing=False, into_project=True, search_outside=search_outside
+        ).changes_outside
 
 
 @pytest.mark.parametrize("how", ["longer", "as long", "link", "touched", "gone"])
@@ -113,7 +113,7 @@ def test_pushed_files_in_an_output_folder_are_no_result(project: SyncedProject) 
     assert changes_outside(project, "data") == ChangesOutside(
         1, [b"new"], without_outputs=False
     )
-    assert changes_outside(project, "data", beyond="if-empty") is None
+    assert changes_outside(project, "data", search_outside="if-empty") is None
     assert changes_outside(project, "data", "new") is None
 
 

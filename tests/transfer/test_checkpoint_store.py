@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.agent.files import manifest, tree
+from onebox.agent.files import folder_writer, manifest
 from onebox.errors import Busy, ConnectionLost, OutputsHeld
 from onebox.remote.channel import AgentChannel
 from onebox.transfer import push_files
@@ -44,7 +44,7 @@ class Checkpoints:
     def pull(self, link: AgentChannel | None = None, run: str = RUN) -> Pull | None:
         """Pull the current checkpoints."""
         with link or self.box.connect() as used:
-            return self.pulls.take(
+            return self.pulls.pull(
                 used, ["ckpt/"], silent, run=run, job=run, box=self.box.id
             )
 
@@ -255,9 +255,9 @@ def test_removal_of_the_pulls_ends_the_current_one_only(
     def later(folder: int, name: bytes) -> None:
         monkeypatch.undo()
         shutil.rmtree(checkpoints.pulls.directory / "1")
-        tree.remove(folder, name)
+        folder_writer.remove(folder, name)
 
-    monkeypatch.setattr("onebox.transfer.checkpoint_store.tree.remove", later)
+    monkeypatch.setattr("onebox.transfer.checkpoint_store.folder_writer.remove", later)
     with pytest.raises(OutputsHeld, match="cannot be put here"):
         checkpoints.pull()
 

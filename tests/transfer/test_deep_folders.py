@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from onebox.agent.file_names import Hostile
-from onebox.agent.files import tree
+from onebox.agent.files import folder_writer
 from onebox.agent.files.manifest import Entry, check
 from onebox.errors import OutputsHeld
-from onebox.providers.local import disk
+from onebox.providers.local import directories
 from onebox.transfer.gitignore import tracked_without_git
 from tests.fakes.agent_box import AgentBox
 from tests.transfer.test_push_and_fetch import SyncedProject
@@ -29,7 +29,7 @@ def project(tmp_path: Path, agent_box: AgentBox) -> Iterator[SyncedProject]:
     yield SyncedProject(tmp_path, agent_box)
     agent_box.close()
     for path in tmp_path.iterdir():
-        disk.remove(path)
+        directories.remove(path)
 
 
 def nest(base: Path, levels: int) -> None:
@@ -72,8 +72,8 @@ def test_folder_of_any_depth_is_removed(project: SyncedProject, tmp_path: Path) 
     (tmp_path / "deep" / "beside").mkdir()
     (tmp_path / "deep" / "beside" / "link").symlink_to(project.root)
     fd = os.open(tmp_path, os.O_RDONLY)
-    tree.remove(fd, b"deep")
-    tree.remove(fd, b"deep")
+    folder_writer.remove(fd, b"deep")
+    folder_writer.remove(fd, b"deep")
     os.close(fd)
 
     assert not (tmp_path / "deep").exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from onebox.transfer import push_files
+from onebox.transfer import fetch_outputs
 from tests.fakes.agent_box import AgentBox
 from tests.transfer.test_push_and_fetch import SyncedProject, make_old, silent
 
@@ -127,7 +127,7 @@ def test_fetch_follows_an_output_that_is_itself_a_link(
     assert RESULT == (project.root / "out/sub/result").read_bytes()
     assert [] == done.missing
     with project.box.connect() as connected:
-        found = push_files.verify(connected, [root], project.root, project.memory)
+        found = fetch_outputs.verify(connected, [root], project.root, project.memory)
     assert found.missing is None
 
 
@@ -209,7 +209,7 @@ def test_fetch_into_another_folder_replaces_a_link_to_a_pushed_file_by_the_file(
     link(project, "out/code", "../code")
     with project.box.connect() as connected:
         into = tmp_path / "elsewhere"
-        push_files.fetch(connected, ["out"], into, tmp_path / "its memory", silent)
+        fetch_outputs.fetch(connected, ["out"], into, tmp_path / "its memory", silent)
 
     assert b"print()" == (into / "out/code/train.py").read_bytes()
 

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from onebox.agent import protocol
-from onebox.agent.files import manifest, row_codec
+from onebox.agent.files import manifest, manifest_exchange
 from onebox.errors import BoxFailed, ConnectionLost, InputError, OutputsHeld
 from onebox.remote.channel import AgentChannel
-from onebox.transfer import install, ledger, push_files
+from onebox.transfer import fetch_outputs, install, ledger, push_files
 from tests.fakes import cutter
 from tests.fakes.agent_box import AgentBox
 
@@ -66,20 +66,20 @@ class SyncedProject:
 
     def fetch(
         self, *roots: str, link: AgentChannel | None = None, **how: Any
-    ) -> push_files.Fetched:
+    ) -> fetch_outputs.Fetched:
         """Fetch the outputs into the project."""
         with contextlib.ExitStack() as stack:
             used = link or stack.enter_context(self.box.connect())
-            how.setdefault("beside", True)
-            return push_files.fetch(
+            how.setdefault("into_project", True)
+            return fetch_outputs.fetch(
                 used, roots or ("out",), self.root, self.memory, silent, **how
             )
 
     def verify(self) -> str | None:
         """Return whether the outputs are here, or why not."""
         with self.box.connect() as link:
-            return push_files.verify(
-                link, ["out"], self.root, self.memory, beside=True
+            return fetch_outputs.verify(
+                link, ["out"], self.root, self.memory, into_project=True
             ).missing
 
     def job(self, name: str, data: bytes = b"result") -> Path:
@@ -111,7 +111,7 @@ def test_push_makes_the_box_equal(project: SyncedProject) -> None:
     os.utime(project.root / "run.sh", ns=(10**18 + 7, 10**18 + 7))
 
     assert project.difference() == (
-        "4 of 4 files differ: dangling, data/deep/er/x, link, …"
+        "4 of 4 files differ: dangling, data/deep/er/x, link and 1 more"
     )
     done = project.push()
 
@@ -182,7 +182,7 @@ def test_push_deletes_only_files_that_were_pushed(project: SyncedProject) -> Non
     shutil.rmtree(project.root / "gone")
     shutil.rmtree(project.root / "shared")
 
-    assert project.difference() == "4 deleted: gone, gone/x, shared, …"
+    assert project.difference() == "4 deleted: gone, gone/x, shared and 1 more"
     done = project.push()
 
     assert done.deleted == 4
@@ -384,7 +384,7 @@ def test_fetch_places_files_modes_links_and_empty_folders(
     assert snapshot(project.root / "out") == snapshot(project.box.work / "out")
     assert not (project.root / "elsewhere").exists()
     assert project.verify() is None
-    assert push_files.changed_here(project.root, project.memory) is None
+    assert fetch_outputs.changed_here(project.root, project.memory) is None
 
 
 def test_verify_reports_every_difference(project: SyncedProject) -> None:
@@ -399,7 +399,7 @@ def test_verify_reports_every_difference(project: SyncedProject) -> None:
     (project.root / "out" / "b").unlink()
 
     assert project.verify() == "2 of 3 files, 12 B: out/a (6 B), out/b (6 B)"
-    assert push_files.changed_here(project.root, project.memory) == "out/a, out/b"
+    assert fetch_outputs.changed_here(project.root, project.memory) == "out/a, out/b"
 
 
 def test_fetch_replaces_fetched_files_and_keeps_edited_ones(
@@ -592,7 +592,7 @@ def test_output_that_changes_here_during_a_fetch_is_reported(
         project.box.connect() as link,
         refused("changed while being fetched: out/deep"),
     ):
-        push_files.fetch(link, ("out",), project.root, project.memory, meanwhile)
+        fetch_outputs.fetch(link, ("out",), project.root, project.memory, meanwhile)
 
     project.fetch()
     assert project.verify() is None
@@ -862,7 +862,9 @@ def hostile_box(
     stream.
     """
     frames: list[tuple[bytes, bytes]] = []
-    row_codec.send_rows(lambda kind, payload: frames.append((kind, payload)), rows)
+    manifest_exchange.send_rows(
+        lambda kind, payload: frames.append((kind, payload)), rows
+    )
     values: dict[str, list[str]] = {
         "parts": [],
         "missing": [],

@@ -200,7 +200,7 @@ def test_unreadable_files_are_all_named_at_once() -> None:
             check=False,
         )
 
-    assert "InputError: cannot be read: f0, f1, f2, f3, f4, … (7 in all)" in (
+    assert "InputError: cannot be read: f0, f1, f2, f3, f4 and 2 more" in (
         done.stderr.decode()
     )
 

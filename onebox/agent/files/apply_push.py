@@ -26,8 +26,8 @@ from ..box import Box, disk_space, read
 from ..file_names import text
 from . import manifest
 from .content_stream import Offer
-from .frame_streams import Frame
-from .hash_index import Index, Unstable, hash_file
+from .folder_writer import FolderWriter
+from .hash_index import Index
 from .manifest import Entry
 from .push_record import (
     UNKNOWN,
@@ -38,7 +38,7 @@ from .push_record import (
     write_record,
 )
 from .receiver import WORTH_KEEPING, Landed, Receiver
-from .tree import Tree
+from .striping import Frame
 
 LOCK_SECONDS = 20.0
 
@@ -104,7 +104,13 @@ class Push:
         for entry in entries:
             mine = here.get(entry.path)
             if entry.kind == "f":
-                self._plan_file(plan, entry, mine, receiver)
+                offer = receiver.needed(entry, mine, self._index, self._alive)
+                if offer is not None:
+                    plan.offers[entry.path] = offer
+                # A file that is received gets its mode with its contents.
+                same_content = offer is None or offer.whole
+                if mine is not None and same_content and mine.mode != entry.mode:
+                    plan.settle.append(entry)
             elif mine is None or not manifest.same(mine, entry):
                 plan.settle.append(entry)
         return plan
@@ -127,11 +133,11 @@ class Push:
         paths = sorted({entry.path for entry in plan.entries}.union(self.before))
         record = PushRecord(dict.fromkeys(paths, UNKNOWN), "")
         write_record(self._box, self._kind, record)
-        tree = Tree(self._work)
+        writer = FolderWriter(self._work)
         try:
-            hashes = self._change(tree, plan, receiver, frames)
+            hashes = self._change(writer, plan, receiver, frames)
         finally:
-            tree.close()
+            writer.close()
         bad = [text(path) for path in receiver.bad]
         digest = ""
         if not bad:
@@ -154,57 +160,34 @@ class Push:
         )
         return scanned.entries
 
-    def _plan_file(
-        self, plan: Plan, entry: Entry, mine: Optional[Entry], receiver: Receiver
-    ) -> None:
-        sha = None
-        if mine is not None and (mine.kind, mine.size) == ("f", entry.size):
-            sha = mine.sha or self._hash(entry.path)
-        if sha is None or (entry.sha is not None and entry.sha != sha):
-            offer = receiver.offer(entry, self._alive)
-            if mine is not None:
-                offer = receiver.with_blocks(offer, self._index)
-            plan.offers[entry.path] = offer
-            return
-        if entry.sha is None:
-            # Only the client can tell whether its file is equal.
-            offer = Offer(entry, entry.size, sha, whole=True)
-            plan.offers[entry.path] = receiver.with_blocks(offer, self._index)
-        if mine is not None and mine.mode != entry.mode:
-            plan.settle.append(entry)
-
-    def _hash(self, path: bytes) -> Optional[bytes]:
-        try:
-            hashed = hash_file(os.path.join(self._work, path), self._alive)
-        except (OSError, Unstable):
-            return None
-        self._index.put(path, *hashed)
-        return hashed.sha
-
     def _change(
-        self, tree: Tree, plan: Plan, receiver: Receiver, frames: Callable[[], Frame]
+        self,
+        writer: FolderWriter,
+        plan: Plan,
+        receiver: Receiver,
+        frames: Callable[[], Frame],
     ) -> Dict[bytes, bytes]:
         """Make the changes of the plan; return the hashes of the received files."""
         hashes: Dict[bytes, bytes] = {}
 
         def land(landed: Landed) -> None:
-            st = _install(tree, landed, receiver.fd)
+            st = _install(writer, landed, receiver.fd)
             sha = landed.entry.sha
             assert sha is not None
             hashes[landed.entry.path] = sha
             self._index.put(landed.entry.path, st, sha, landed.blocks)
 
         def move_to_staging(path: bytes, name: bytes) -> None:
-            folder, here = tree.parent(path, make=False)
+            folder, here = writer.parent(path, make=False)
             os.rename(here, name, src_dir_fd=folder, dst_dir_fd=receiver.fd)
 
         for path in reversed(plan.gone):
-            tree.remove(path)
-        _settle(tree, plan, receiver.fd)
+            writer.remove(path)
+        _settle(writer, plan, receiver.fd)
         receiver.receive(frames, plan.offers, land, take=move_to_staging)
         for entry in reversed(plan.entries):
             if entry.kind == "d":
-                tree.chmod(entry.path, entry.mode)
+                writer.chmod(entry.path, entry.mode)
         return hashes
 
 
@@ -249,35 +232,35 @@ def push_lock(box: Box) -> Iterator[None]:
         os.close(fd)
 
 
-def _settle(tree: Tree, plan: Plan, staging: int) -> None:
+def _settle(writer: FolderWriter, plan: Plan, staging: int) -> None:
     """Create folders and links, and set the modes of files that are here already."""
     for entry in plan.entries:
         if entry.kind == "d":
-            fd = tree.folder(entry.path)
+            fd = writer.folder(entry.path)
             mode = stat.S_IMODE(os.fstat(fd).st_mode)
             # Files must be written to it first; the folder's own mode is set last.
             if mode & 0o700 != 0o700:
                 os.fchmod(fd, mode | 0o700)
     for entry in plan.settle:
         if entry.kind == "l":
-            tree.link(entry.path, entry.target, staging)
+            writer.link(entry.path, entry.target, staging)
         elif entry.kind == "f":
-            tree.chmod(entry.path, entry.mode)
+            writer.chmod(entry.path, entry.mode)
 
 
-def _install(tree: Tree, landed: Landed, staging: int) -> os.stat_result:
+def _install(writer: FolderWriter, landed: Landed, staging: int) -> os.stat_result:
     """Move a received file to its place, with mode and times; return its state."""
     entry = landed.entry
     times = (entry.mtime_ns, entry.mtime_ns)
     if landed.name is not None:
         os.fchmod(landed.fd, entry.mode)
         os.utime(landed.fd, ns=times)
-        tree.place(entry.path, staging, landed.name)
+        writer.place(entry.path, staging, landed.name)
         return os.fstat(landed.fd)
-    tree.chmod(entry.path, entry.mode)
-    folder, name = tree.parent(entry.path, make=False)
+    writer.chmod(entry.path, entry.mode)
+    folder, name = writer.parent(entry.path, make=False)
     os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
-    return tree.stat(entry.path)
+    return writer.stat(entry.path)
 
 
 def _lock(fd: int) -> bool:

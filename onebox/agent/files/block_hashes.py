@@ -17,7 +17,7 @@ import hashlib
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Deque, Iterator, Tuple, Union
+from typing import Callable, Deque, Iterator, Tuple, Union
 
 Data = Union[bytes, bytearray, memoryview]
 BLOCK = 1 << 20
@@ -102,6 +102,26 @@ def read(fd: int, size: int) -> Iterator[Tuple[bytes, bytes]]:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def hash_beginning(
+    fd: int, count: int, size: int, alive: Callable[[], object]
+) -> Tuple[HashSum, int]:
+    """
+    Hash the first *count* bytes of a file of *size* bytes, calling *alive* often.
+
+    Return the sum, and how many bytes there were.
+    """
+    hash_sum = HashSum(size)
+    at = 0
+    while at < count:
+        block = os.pread(fd, min(BLOCK, count - at), at)
+        if not block:
+            break
+        hash_sum.update(block)
+        at += len(block)
+        alive()
+    return hash_sum, at
 
 
 def shortened(digests: bytes) -> bytes:

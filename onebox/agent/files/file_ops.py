@@ -1,31 +1,33 @@
 """
 The operations of push and fetch on the box.
 
-====  ==============================  =======================================
-op    arguments                       answer
-====  ==============================  =======================================
-push  write, what                     equal, digest, bad, deleted
-scan  roots, hashing, unless,         buckets, missing, special, unreadable,
-      beside, beyond                  unstable, nowhere, made, left, left_names
-send  --                              --
-====  ==============================  =======================================
+====  ===========================  ==================================================
+op    arguments                    answer
+====  ===========================  ==================================================
+push  write, kind                  equal, digest, bad, deleted
+scan  roots, hashing, compare,     buckets, missing, special, unreadable, unstable,
+      into_project,                nowhere, outputs_changed, changed_outside,
+      search_outside               changed_outside_names
+send  --                           --
+====  ===========================  ==================================================
 
 `push` makes the files of one kind equal to the client's manifest. While both ends scan
 their files, the client sends the hashes of its manifest's buckets in a D frame. If the
 work folder has the same, the answer comes at once. Otherwise an S frame names the
 buckets that differ, the client sends its entries of those, and the agent replies with
 what it lacks. Without hashes, the client sends its whole manifest at once. If *write*
-is set, the client then sends the contents. *what* is "pushed" for the project's files
+is set, the client then sends the contents. *kind* is "pushed" for the project's files
 and "restored" for checkpoints from an earlier box; a push of one kind never removes
 files of the other.
 
-`scan` sends the manifest of the outputs before its answer. If *unless* is set, the
+`scan` sends the manifest of the outputs before its answer. If *compare* is set, the
 client sends bucket hashes with times in a D frame, and only *buckets* that differ are
 sent. A link to a path that is no output is replaced by what it leads to, unless
-*beside* is set and the client has that path as it was pushed. *nowhere* lists links to
-no file or folder. *made* is whether any output differs from what was pushed. *left* is
-the number of new or changed files outside of the outputs; they are searched if *beyond*
-is "always", or if it is "if-empty" and *made* is False.
+*into_project* is set and the client has that path as it was pushed. *nowhere* lists
+links to no file or folder. *outputs_changed* is whether any output differs from what
+was pushed. *changed_outside* counts the new or changed files outside of the outputs;
+they are searched if *search_outside* is "always", or if it is "if-empty" and no output
+has changed.
 
 `send` receives rows of files and sends their contents. The agent's own files for these
 operations are in `files/` in its directory.
@@ -34,27 +36,23 @@ operations are in `files/` in its directory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from typing import (
-    Any,
-    Callable,
-    Dict,
-)
+from typing import Any, Callable, Dict, Iterator
 
 from .. import protocol
 from ..box import Box
-from ..file_names import check_path, raw, text
-from . import manifest, manifest_buckets, row_codec
+from ..file_names import Hostile, brief, check_path, raw, text
+from . import manifest, manifest_exchange
 from .apply_push import Push, push_lock, receiver_for
-from .changes_since_push import MOST_NAMES, Changes
 from .collect_outputs import OutputCollector, retargeted, root_path
 from .compression import Compressor
 from .content_stream import Offer
-from .frame_streams import Frame, Incoming, Outgoing, Pulse, refusing
 from .hash_index import Index
 from .manifest import Entry
-from .push_record import own_file
+from .push_record import MOST_NAMES, Changes, own_file
 from .sender import Sender
+from .striping import Frame, Incoming, Outgoing, Pulse
 
 
 def push(
@@ -62,34 +60,35 @@ def push(
 ) -> Dict[str, Any]:
     """Compare the files of a push with the client's manifest, and make them equal."""
     write = bool(request["write"])
-    with refusing(), contextlib.ExitStack() as stack:
+    with _refusing(), contextlib.ExitStack() as stack:
         os.makedirs(box.path("files"), exist_ok=True)
         if write:
             stack.enter_context(push_lock(box))
-        kind = "restored" if request.get("what") == "restored" else "pushed"
+        kind = "restored" if request.get("kind") == "restored" else "pushed"
         frames = stack.enter_context(contextlib.closing(Incoming(channel, box)))
         push = Push(box, kind, Pulse(channel, box))
         stack.callback(push.save_index)
         present = push.present
         hashes = _receive_hashes(frames)
-        differing = manifest_buckets.differing(present, hashes)
+        differing = manifest_exchange.differing_buckets(present, hashes)
         if hashes:
             digest = push.record.digest
             if digest and not differing and len(present) == len(push.before):
                 return {"equal": True, "digest": digest, "bad": [], "deleted": 0}
             channel.send_json(b"S", {"buckets": differing})
         entries = [
-            row_codec.unpack_entry(row) for row in row_codec.receive_rows(frames)
+            manifest_exchange.unpack_entry(row)
+            for row in manifest_exchange.receive_rows(frames)
         ]
         if hashes:
-            entries = manifest_buckets.merged(present, entries, differing, hashes)
+            entries = manifest_exchange.merged(present, entries, differing, hashes)
         manifest.check(entries)
         receiver = receiver_for(box, write=write)
         stack.callback(receiver.close)
         plan = push.plan(entries, receiver)
         if write:
             push.check_space(plan, receiver)
-        row_codec.send_rows(channel.send, plan.rows())
+        manifest_exchange.send_rows(channel.send, plan.rows())
         if not write:
             return {"equal": False, "digest": "", "bad": [], "deleted": 0}
         return push.apply(plan, receiver, frames)
@@ -99,14 +98,16 @@ def scan(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Send the manifest of the outputs, with what links in them lead to."""
-    with refusing():
+    with _refusing():
         os.makedirs(box.path("files"), exist_ok=True)
         index = Index(own_file(box, "outputs.index"))
         work = os.fsencode(box.work)
         alive = Pulse(channel, box)
         changes = Changes(box, alive)
         # In any other folder the client has none of its pushed files.
-        on_client = changes.as_pushed if request.get("beside") else lambda path: False
+        on_client = (
+            changes.as_pushed if request.get("into_project") else lambda path: False
+        )
         outputs = OutputCollector(work, on_client).collect(request["roots"])
         scanned = manifest.scan(
             work,
@@ -123,22 +124,24 @@ def scan(
         )
         entries = retargeted(scanned.entries, outputs.targets)
         hashes = b""
-        if request.get("unless"):
+        if request.get("compare"):
             hashes = _receive_hashes(Incoming(channel, box))
-        differing = manifest_buckets.differing(entries, hashes, times=True)
+        differing = manifest_exchange.differing_buckets(entries, hashes, times=True)
         fresh = entries
         if hashes:
-            fresh = manifest_buckets.within(entries, differing, hashes)
-        row_codec.send_rows(channel.send, map(row_codec.pack_entry, fresh))
+            fresh = manifest_exchange.entries_in(entries, differing, hashes)
+        manifest_exchange.send_rows(
+            channel.send, map(manifest_exchange.pack_entry, fresh)
+        )
         # A link that leads nowhere is no result.
         nowhere = frozenset(outputs.nowhere)
-        made = any(changes.is_new(e) for e in entries if e.path not in nowhere)
-        when = request.get("beyond")
-        left = []
-        if when == "always" or (when == "if-empty" and not made):
+        changed = any(changes.is_new(e) for e in entries if e.path not in nowhere)
+        when = request.get("search_outside")
+        outside = []
+        if when == "always" or (when == "if-empty" and not changed):
             # The place of a root that is a link is where the link leads.
             places = {*outputs.places, *map(root_path, request["roots"])}
-            left = changes.outside(places)
+            outside = changes.outside(places)
         return {
             "buckets": differing,
             "missing": outputs.missing,
@@ -146,9 +149,9 @@ def scan(
             "unreadable": [text(path) for path in scanned.unreadable],
             "unstable": [text(path) for path in scanned.unstable],
             "nowhere": [text(path) for path in outputs.nowhere],
-            "made": made,
-            "left": len(left),
-            "left_names": [text(path) for path in left[:MOST_NAMES]],
+            "outputs_changed": changed,
+            "changed_outside": len(outside),
+            "changed_outside_names": [text(path) for path in outside[:MOST_NAMES]],
         }
 
 
@@ -156,9 +159,9 @@ def send(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Send the contents of the files that the client names."""
-    with refusing(), contextlib.closing(Outgoing(channel, box)) as out:
+    with _refusing(), contextlib.closing(Outgoing(channel, box)) as out:
         offers = []
-        for row in row_codec.receive_rows(Incoming(channel, box)):
+        for row in manifest_exchange.receive_rows(Incoming(channel, box)):
             path, size, mtime_ns, *offered = row
             entry = Entry(raw(path), "f", 0, size, mtime_ns)
             check_path(entry.path)
@@ -180,11 +183,26 @@ def send(
         return {}
 
 
-OPS: Dict[str, Callable[[protocol.Channel, Box, Dict[str, Any]], Dict[str, Any]]] = {
-    "push": push,
-    "scan": scan,
-    "send": send,
-}
+OPS = {"push": push, "scan": scan, "send": send}
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn errors of file operations into a refusal that names the reason."""
+    try:
+        yield
+    except Hostile as error:
+        raise protocol.Refused("hostile", str(error)) from error
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        name = error.filename
+        where = brief(os.fsencode(name)) if isinstance(name, (str, bytes)) else ""
+        raise protocol.Refused(
+            "disk" if full else "files",
+            "%s %s" % (error.strerror, where) if where else str(error.strerror),
+        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise protocol.Refused("request", "invalid request: %r" % error) from error
 
 
 def _readable(work: bytes, entry: Entry) -> bool:
@@ -195,6 +213,6 @@ def _readable(work: bytes, entry: Entry) -> bool:
 
 def _receive_hashes(frames: Callable[[], Frame]) -> bytes:
     kind, payload = frames()
-    if kind != b"D" or (payload and not manifest_buckets.are_valid(payload)):
+    if kind != b"D" or (payload and not manifest_exchange.are_bucket_hashes(payload)):
         raise protocol.Refused("order", "expected bucket hashes, got frame %r" % kind)
     return payload

@@ -17,6 +17,8 @@ import os
 import struct
 from typing import BinaryIO, Collection, Dict, Iterator, Optional, Set
 
+from ..box import sync_folder
+
 # A batch ends with the row that reaches this size, so that a load needs little memory.
 BATCH_BYTES = 1 << 18
 # A file may have this many bytes beside its rows and those that were replaced.
@@ -139,11 +141,7 @@ class KeyValueFile:
             os.unlink(draft)
             raise
         if self._durable:
-            folder = os.open(os.path.dirname(file) or b".", os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(os.path.dirname(os.fsdecode(file)) or ".")
         self._intact, self._rewrite_due = True, False
         self._size = size
 

@@ -18,6 +18,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Set,
 )
 
 from ..file_names import Hostile, brief, check_path, show
@@ -102,9 +103,10 @@ def scan(
 
 
 class Walk(NamedTuple):
-    """All *paths* at and below a folder, and which of them are *links*."""
+    """All *paths* at and below a folder, and which of them are *folders* or *links*."""
 
     paths: List[bytes]
+    folders: Set[bytes]
     links: List[bytes]
 
 
@@ -141,15 +143,16 @@ def walk(
         OSError: A folder cannot be read; the error names it.
     """
     full = os.path.join(base, root) if root else base
-    found = Walk([root] if root else [], [])
+    found = Walk([root] if root else [], set(), [])
     mode = (os.stat if follow else os.lstat)(full).st_mode
     if stat.S_ISLNK(mode):
         found.links.append(root)
     if not stat.S_ISDIR(mode):
         return found
-    folders = [root]
-    while folders:
-        folder = folders.pop()
+    found.folders.add(root)
+    todo = [root]
+    while todo:
+        folder = todo.pop()
         try:
             scanned = os.scandir(os.path.join(base, folder) if folder else base)
         except (FileNotFoundError, NotADirectoryError):
@@ -169,7 +172,8 @@ def walk(
                     continue
                 found.paths.append(path)
                 if item.is_dir(follow_symlinks=False):
-                    folders.append(path)
+                    found.folders.add(path)
+                    todo.append(path)
                 elif item.is_symlink():
                     found.links.append(path)
     return found

@@ -1,17 +1,31 @@
-"""The record of a push: which paths it wrote to the work folder, with what contents."""
+"""The record of a push, and the files on the box that have changed since."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from typing import Dict, NamedTuple
+import re
+import stat
+from typing import Callable, Container, Dict, Iterator, List, NamedTuple, Tuple
 
-from ..box import Box, read
+from ..box import Box, read, replace_file
+from ..jobs import state
+from . import manifest
+from .hash_index import Index, Unstable, hash_file
 from .manifest import Entry
 
 FORMAT = b"2"
 # The mark of a path while a push is under way, when its contents are not known.
 UNKNOWN = b""
+# How many names of changed files are sent to the client.
+MOST_NAMES = 10
+CACHE = b"__pycache__"
+# Files that tools write for themselves into their working folder. Other hidden files
+# may be results: R keeps its whole workspace in `.RData`.
+TOOL_FILES = re.compile(
+    rb"(?i)\.[^/]*cache|__pycache__|\.(?:onebox|git|hg|jj|sl|ipynb_checkpoints|coverage"
+    rb"|hypothesis|venv|tox|nox|eggs|rhistory|ds_store|nfs[0-9a-f]+|[^/]*\.sw[a-p])"
+)
 
 
 class PushRecord(NamedTuple):
@@ -41,13 +55,9 @@ def read_record(box: Box, kind: str) -> PushRecord:
 
 def write_record(box: Box, kind: str, record: PushRecord) -> None:
     """Replace the record of this kind; it is on the disk on return."""
-    file = box.path("files", kind)
     rows = itertools.chain.from_iterable(record.marks.items())
-    with open(file + ".new", "wb") as out:
-        out.write(b"\0".join([FORMAT, record.digest.encode("ascii"), *rows, b"end"]))
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(file + ".new", file)
+    data = b"\0".join([FORMAT, record.digest.encode("ascii"), *rows, b"end"])
+    replace_file(box.path("files", kind), data, sync=True)
 
 
 def mark(entry: Entry) -> bytes:
@@ -60,3 +70,123 @@ def mark(entry: Entry) -> bytes:
 def own_file(box: Box, name: str) -> bytes:
     """Return the path of one of the agent's own files about files."""
     return os.fsencode(box.path("files", name))
+
+
+class Changes:
+    """
+    Compares the work folder with what was pushed, by content.
+
+    Python's caches are ignored, and so are new files that tools write for themselves.
+    """
+
+    def __init__(self, box: Box, alive: Callable[[], None]) -> None:
+        self._box = box
+        self._alive = alive
+        self._work = os.fsencode(box.work)
+        self._marks: Dict[bytes, Tuple[bytes, ...]] = {}
+        self._index = Index()
+        self._loaded = False
+
+    def is_new(self, entry: Entry) -> bool:
+        """Return whether an output is new or changed; a folder never is."""
+        if entry.kind == "d":
+            return False
+        self._load()
+        marks = self._marks.get(entry.path)
+        if marks is not None and entry.kind == "f" and entry.sha is None:
+            return self._differs(entry.path)
+        return marks is None or not (UNKNOWN in marks or mark(entry) in marks)
+
+    def as_pushed(self, path: bytes) -> bool:
+        """Return whether everything at and below *path* is as it was pushed."""
+        self._load()
+        if path not in self._marks:
+            return False
+        return not any(map(self._differs, manifest.below(self._work, path)))
+
+    def outside(self, places: Container[bytes]) -> List[bytes]:
+        """
+        Return the paths of new and changed files that are not at or below *places*.
+
+        New files in the home folder, outside of the work folder, are named `~/name`.
+        """
+        if b"" in places:
+            return []
+        self._load()
+        unreadable: List[bytes] = []
+        walked = manifest.walk(self._work, b"", skip=places, unreadable=unreadable)
+        changed = {path for path in unreadable if not _is_tool_file(path)}
+        changed.update(filter(self._differs, walked.paths))
+        return [*sorted(changed), *sorted(self._in_home())]
+
+    def _in_home(self) -> Iterator[bytes]:
+        """
+        Yield the files in the home folder that are newer than the first job.
+
+        Files from the image are older.
+        """
+        since = state.first_start(self._box)
+        home = os.fsencode(self._box.home)
+        work = os.path.relpath(self._work, home)
+        # Hidden folders hold the settings and caches of programs.
+        for top in os.listdir(home) if since else []:
+            if top.startswith(b".") or top == work:
+                continue
+            walked = manifest.walk(home, top, skip={work}, unreadable=[])
+            for path in [top, *walked.paths]:
+                self._alive()
+                newer = _is_newer(os.path.join(home, path), since)
+                if newer and not _is_tool_file(path):
+                    yield b"~/" + path
+
+    def _differs(self, path: bytes) -> bool:
+        self._alive()
+        marks = self._marks.get(path)
+        if marks is None and _is_tool_file(path):
+            return False
+        full = os.path.join(self._work, path)
+        try:
+            st = os.lstat(full)
+            if stat.S_ISLNK(st.st_mode):
+                entry = Entry(path, "l", 0o777, target=os.readlink(full))
+            elif stat.S_ISREG(st.st_mode):
+                entry = Entry(path, "f", 0, st.st_size)
+            else:
+                return False
+            if marks is None:
+                return True
+            if UNKNOWN in marks or CACHE in path.split(b"/"):
+                return False
+            # A file of a different size need not be read.
+            if not any(one.startswith(mark(entry)) for one in marks):
+                return True
+            if entry.kind == "f":
+                sha = self._index.get(path, st) or hash_file(full, self._alive).sha
+                entry = entry._replace(sha=sha)
+        except FileNotFoundError:
+            return False
+        except (OSError, Unstable):
+            return True
+        return mark(entry) not in marks
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        self._index = Index(own_file(self._box, "pushed.index"))
+        for kind in ("restored", "pushed"):
+            for path, one in read_record(self._box, kind).marks.items():
+                self._marks[path] = (*self._marks.get(path, ()), one)
+
+
+def _is_newer(full: bytes, since: int) -> bool:
+    try:
+        st = os.lstat(full)
+    except OSError:
+        return False
+    # ctime, because a copy may have the mtime of its original.
+    return st.st_ctime_ns >= since and not stat.S_ISDIR(st.st_mode)
+
+
+def _is_tool_file(path: bytes) -> bool:
+    return any(map(TOOL_FILES.fullmatch, path.split(b"/")))

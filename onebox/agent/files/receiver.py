@@ -17,9 +17,10 @@ from typing import (
 
 from ..file_names import Hostile, show
 from . import block_hashes
-from .block_hashes import BLOCK, DIGEST, HashSum
+from .block_hashes import DIGEST, HashSum
 from .content_reader import ContentReader, Segment, read_segment
 from .content_stream import END, SMALL, STATUS, ContentStream, Moved, Offer
+from .folder_writer import remove
 from .hash_index import Alive, FileState, Index, Unstable, file_state, hash_file
 from .manifest import Entry
 from .previous_version import (
@@ -31,7 +32,6 @@ from .previous_version import (
     move_to_staging,
     open_changing,
 )
-from .tree import remove
 
 # Partial files above this size are kept when the connection breaks.
 WORTH_KEEPING = 8 << 20
@@ -53,12 +53,6 @@ class Landed(NamedTuple):
 
 
 Land = Callable[[Landed], None]
-
-
-class _Callbacks(NamedTuple):
-    land: Land
-    moved: Moved
-    move_to_staging: Optional[MoveToStaging]
 
 
 class Receiver:
@@ -91,6 +85,31 @@ class Receiver:
         self._found_names = set(map(os.fsencode, os.listdir(self.fd)))
         self.bad: List[bytes] = []
 
+    def needed(
+        self,
+        entry: Entry,
+        mine: Optional[Entry],
+        index: Index,
+        alive: Alive = lambda: None,
+    ) -> Optional[Offer]:
+        """
+        Return the offer for a file that must be sent; None if the one here is equal.
+
+        Args:
+            mine: What is at the file's path now, None if nothing is.
+        """
+        sha = None
+        if mine is not None and (mine.kind, mine.size) == ("f", entry.size):
+            sha = mine.sha or self._hash(entry.path, index, alive)
+        if sha is None or (entry.sha is not None and entry.sha != sha):
+            offer = self.offer(entry, alive)
+        elif entry.sha is None:
+            # Only the sender can tell whether its file is equal.
+            offer = Offer(entry, entry.size, sha, whole=True)
+        else:
+            return None
+        return offer if mine is None else self.with_blocks(offer, index)
+
     def offer(self, entry: Entry, alive: Alive = lambda: None) -> Offer:
         """Return what an earlier attempt has received of this file."""
         if entry.size <= self._keep or not self._found_names:
@@ -106,15 +125,9 @@ class Receiver:
         except OSError:
             return Offer(entry)
         try:
-            hash_sum = HashSum(entry.size)
-            at = 0
-            while at < entry.size:
-                block = os.pread(fd, min(BLOCK, entry.size - at), at)
-                if not block:
-                    break
-                hash_sum.update(block)
-                at += len(block)
-                alive()
+            hash_sum, at = block_hashes.hash_beginning(
+                fd, entry.size, entry.size, alive
+            )
         finally:
             os.close(fd)
         self._partial_sums[entry.path] = hash_sum
@@ -163,7 +176,6 @@ class Receiver:
         Raises:
             Hostile: A record was not asked for, or breaks the format.
         """
-        callbacks = _Callbacks(land, moved, take)
         stream = ContentStream(frames)
         missing = dict(offers)
         while True:
@@ -175,9 +187,9 @@ class Receiver:
             if offer is None or start not in (0, offer.offset):
                 raise Hostile("%s was not asked for" % show(path))
             if start and offer.whole:
-                self._confirm(stream, offer, callbacks)
+                self._confirm(stream, offer, land, moved)
             else:
-                self._receive_file(stream, offer, start, callbacks)
+                self._receive_file(stream, offer, start, land, moved, take)
         self.bad.extend(missing)
 
     def clean(self) -> None:
@@ -189,18 +201,32 @@ class Receiver:
         """Close the staging directory; its files stay."""
         os.close(self.fd)
 
+    def _hash(self, path: bytes, index: Index, alive: Alive) -> Optional[bytes]:
+        try:
+            hashed = hash_file(self._base + path, alive)
+        except (OSError, Unstable):
+            return None
+        index.put(path, *hashed)
+        return hashed.sha
+
     def _confirm(
-        self, stream: ContentStream, offer: Offer, callbacks: _Callbacks
+        self, stream: ContentStream, offer: Offer, land: Land, moved: Moved
     ) -> None:
         """Read the record of a file that the sender found to be equal."""
         _, length, status, sha = END.unpack(stream.read(END.size))
         if length or status != b"+" or sha != offer.sha:
             raise Hostile("%s is not what was offered" % show(offer.entry.path))
-        callbacks.moved(offer.entry.size)
-        callbacks.land(Landed(offer.entry._replace(sha=sha), -1, None))
+        moved(offer.entry.size)
+        land(Landed(offer.entry._replace(sha=sha), -1, None))
 
     def _receive_file(
-        self, stream: ContentStream, offer: Offer, start: int, callbacks: _Callbacks
+        self,
+        stream: ContentStream,
+        offer: Offer,
+        start: int,
+        land: Land,
+        moved: Moved,
+        take: Optional[MoveToStaging],
     ) -> None:
         entry = offer.entry
         name = partial_name(entry) if entry.size > self._keep else b"small"
@@ -210,7 +236,7 @@ class Receiver:
             stream.read(STATUS.size)
             self.bad.append(entry.path)
             return
-        previous = self._open_previous(offer, callbacks.move_to_staging)
+        previous = self._open_previous(offer, take)
         try:
             in_place = previous is not None and bool(previous.name)
             if previous is not None and in_place:
@@ -218,7 +244,7 @@ class Receiver:
             else:
                 fd = self._reopen(name, entry, start) if start else self._create(name)
             try:
-                reader = ContentReader(stream, entry, fd, callbacks.moved, previous)
+                reader = ContentReader(stream, entry, fd, moved, previous)
                 sha, blocks = self._read(reader, entry, first, start, fd)
                 if sha is None or (entry.sha is not None and sha != entry.sha):
                     # Most of a file changed in place may be right: the next attempt
@@ -230,7 +256,7 @@ class Receiver:
                 if in_place:
                     # The new mtime must not reach the disk before the contents.
                     os.fsync(fd)
-                callbacks.land(Landed(entry._replace(sha=sha), fd, name, blocks))
+                land(Landed(entry._replace(sha=sha), fd, name, blocks))
             finally:
                 os.close(fd)
         finally:

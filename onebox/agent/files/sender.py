@@ -188,22 +188,15 @@ class Sender:
 
     def _agreed_start(self, fd: int, size: int, offer: Offer) -> Tuple[int, HashSum]:
         """Return how many bytes the receiver has that the file begins with."""
-        hash_sum = HashSum(size)
-        if not 0 < offer.offset <= size:
-            return 0, hash_sum
-        at = 0
-        while at < offer.offset:
-            block = os.pread(fd, min(BLOCK, offer.offset - at), at)
-            if not block:
-                return 0, HashSum(size)
-            hash_sum.update(block)
-            at += len(block)
+        if 0 < offer.offset <= size:
             # Nothing is sent meanwhile, but the progress display is updated.
-            self._moved(0)
-        if hash_sum.digest() != offer.sha:
-            return 0, HashSum(size)
-        self._moved(at)
-        return at, hash_sum
+            hash_sum, at = block_hashes.hash_beginning(
+                fd, offer.offset, size, lambda: self._moved(0)
+            )
+            if at == offer.offset and hash_sum.digest() == offer.sha:
+                self._moved(at)
+                return at, hash_sum
+        return 0, HashSum(size)
 
     def _end_record(self, sent: Optional[Hashed]) -> Optional[Hashed]:
         status, sha = (b"-", bytes(32)) if sent is None else (b"+", sent.sha)

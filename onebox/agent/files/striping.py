@@ -18,14 +18,27 @@ import os
 import re
 import select
 import socket
-from typing import Any, Callable, Dict, Generic, Iterator, TypeVar
+import time
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generic,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 from .. import protocol
-from ..box import Box
+from ..box import Box, touch
 
 RELAY_BYTES = 1 << 18
 NAME = re.compile(r"[0-9a-f]{16}")
+PULSE_SECONDS = 0.2
 
+Frame = Tuple[bytes, bytes]
 Stripe = TypeVar("Stripe")
 
 
@@ -48,16 +61,119 @@ class Stripes(Generic[Stripe]):
         self._turn = 0
 
 
-def join(box: Box, name: bytes) -> socket.socket:
-    """Connect to the process on this box that holds a further connection."""
-    with _socket_folder(box, name.decode("ascii", "replace")) as path:
-        relay = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            relay.connect(path)
-        except OSError as error:
-            relay.close()
-            raise protocol.Closed("stripe: %s" % error) from error
-    return relay
+class _Connections:
+    """The connections of an operation: the client's channel and joined stripes."""
+
+    def __init__(self, channel: protocol.Channel, box: Box) -> None:
+        self.box = box
+        self.stripes = Stripes(channel)
+        self._joined: List[socket.socket] = []
+
+    def join(self, name: bytes) -> protocol.Channel:
+        """Connect to a further stripe; the caller adds it."""
+        self._joined.append(_join(self.box, name))
+        fd = self._joined[-1].fileno()
+        return protocol.Channel(fd, fd)
+
+    def close(self) -> None:
+        """Close the joined stripes."""
+        for joined in self._joined:
+            joined.close()
+
+
+class Incoming(_Connections):
+    """Reads the frames that the client sends, from all stripes."""
+
+    def __call__(self) -> Frame:
+        """Return the next frame other than "still here" and new stripes."""
+        while True:
+            stripe = self.stripes.next()
+            kind, payload = stripe.receive()
+            while kind == b"P":
+                touch(self.box.path("lease"))
+                kind, payload = stripe.receive()
+            if kind != b"L":
+                return kind, payload
+            self.stripes.add(self.join(payload))
+
+
+class Outgoing(_Connections):
+    """
+    Sends frames to the client, over all stripes.
+
+    Call *alive* often: it reads what the client sends meanwhile, which is "still here"
+    and the names of new stripes.
+    """
+
+    def __init__(self, channel: protocol.Channel, box: Box) -> None:
+        super().__init__(channel, box)
+        self._sent_at = time.monotonic()
+        self.alive = Pulse(channel, box, self._add, self._beat)
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Send a frame on the next stripe."""
+        self._sent_at = time.monotonic()
+        self.stripes.next().send(kind, payload)
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._sent_at > protocol.BEAT_SECONDS:
+            self.send(b"P")
+
+    def _add(self, name: bytes) -> None:
+        stripe = self.join(name)
+        self.send(b"L", name)
+        self.stripes.add(stripe)
+
+
+class Pulse:
+    """
+    Keeps the connection alive during long work; call it often.
+
+    It reads "still here" from the client, which renews the lease, and sends "still at
+    work".
+
+    Args:
+        add_stripe: Is called with the name of a new stripe.
+
+        beat: Sends "still at work"; by default the channel does.
+    """
+
+    def __init__(
+        self,
+        channel: protocol.Channel,
+        box: Box,
+        add_stripe: Optional[Callable[[bytes], None]] = None,
+        beat: Optional[Callable[[], None]] = None,
+    ) -> None:
+        self._channel = channel
+        self._lease = box.path("lease")
+        self._add_stripe = add_stripe
+        self._beat = beat or channel.beat
+        self._next = time.monotonic() + PULSE_SECONDS
+
+    def __call__(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + PULSE_SECONDS
+        self._beat()
+        channel = self._channel
+        while channel.peek() in b"PL" and self._has_frame():
+            kind, payload = channel.receive()
+            if kind == b"P":
+                touch(self._lease)
+            elif self._add_stripe is not None:
+                self._add_stripe(payload)
+            else:
+                raise protocol.Refused("order", "a stripe outside of a transfer")
+
+    def _has_frame(self) -> bool:
+        """Return whether the next frame is for us; read without waiting."""
+        channel = self._channel
+        if not channel.peek():
+            if not select.select([channel.read_fd], [], [], 0)[0]:
+                return False
+            channel.fill()
+        return channel.peek() in (b"P", b"L")
 
 
 def stripe(
@@ -84,9 +200,19 @@ def stripe(
     return {}
 
 
-OPS: Dict[str, Callable[[protocol.Channel, Box, Dict[str, Any]], Dict[str, Any]]] = {
-    "stripe": stripe,
-}
+OPS = {"stripe": stripe}
+
+
+def _join(box: Box, name: bytes) -> socket.socket:
+    """Connect to the process on this box that holds a further connection."""
+    with _socket_folder(box, name.decode("ascii", "replace")) as path:
+        relay = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            relay.connect(path)
+        except OSError as error:
+            relay.close()
+            raise protocol.Closed("stripe: %s" % error) from error
+    return relay
 
 
 def _relay(channel: protocol.Channel, joined: socket.socket) -> None:

@@ -13,6 +13,8 @@ import os
 import zlib
 from typing import NamedTuple, Optional, Tuple
 
+from ..box import sync_folder
+
 SIZE = 1024
 PREPARED = ".exit.pre"
 NAME = "exit"
@@ -54,7 +56,7 @@ class ExitRecord(NamedTuple):
 def prepare(directory: str) -> None:
     """Allocate the disk space of the record."""
     _overwrite(os.path.join(directory, PREPARED), b"\0" * SIZE)
-    sync(directory)
+    sync_folder(directory)
 
 
 def publish(directory: str, record: ExitRecord) -> None:
@@ -62,7 +64,7 @@ def publish(directory: str, record: ExitRecord) -> None:
     prepared = os.path.join(directory, PREPARED)
     _overwrite(prepared, pack(record))
     os.link(prepared, os.path.join(directory, NAME))
-    sync(directory)
+    sync_folder(directory)
 
 
 def read(directory: str) -> Optional[ExitRecord]:
@@ -104,15 +106,6 @@ def unpack(data: bytes) -> ExitRecord:
         return ExitRecord(**fields)
     except (ValueError, TypeError, KeyError) as error:
         raise Damaged(str(error)) from error
-
-
-def sync(directory: str) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _overwrite(path: str, data: bytes) -> None:

@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Tuple
 
-from ..box import read
+from ..box import read, replace_file
 
 NAME = "gap.json"
 KEEP_SIZE, PUNCH_HOLE = 1, 2
@@ -47,20 +47,13 @@ class Trimmer:
                 if self._able:
                     # Free more than needed, so that it does not happen every second.
                     start, end = self._limit // 2, size - self._limit * 3 // 8
-                    self._write_gap(start, end)
+                    hole = json.dumps([start, end]).encode("ascii")
+                    replace_file(os.path.join(self._directory, NAME), hole, sync=True)
                     punch_hole(fd, start, end - start)
             finally:
                 os.close(fd)
         except OSError:
             return  # for example a full disk: the next call tries again
-
-    def _write_gap(self, start: int, end: int) -> None:
-        fresh = os.path.join(self._directory, "." + NAME)
-        with open(fresh, "w", encoding="ascii") as file:
-            json.dump([start, end], file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, os.path.join(self._directory, NAME))
 
 
 def gap(directory: str) -> Tuple[int, int]:

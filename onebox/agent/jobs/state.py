@@ -15,7 +15,7 @@ import signal
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .. import processes
-from ..box import Box, is_locked
+from ..box import Box, is_locked, replace_file
 from ..box import read as read_file
 from . import exit_record
 from .exit_record import ExitRecord
@@ -93,12 +93,10 @@ def order_stop(box: Box, job: str, order: StopOrder) -> None:
     if read(box, job).state != "running" or not start:
         return
     if start.boot_id == box.boot_id:
-        fresh = os.path.join(directory, ".cancel.%d" % os.getpid())
         # On a full disk the cause is lost, but the job still ends.
         with contextlib.suppress(OSError):
-            with open(fresh, "w", encoding="ascii") as file:
-                json.dump(order._asdict(), file)
-            os.replace(fresh, os.path.join(directory, "cancel"))
+            data = json.dumps(order._asdict()).encode("ascii")
+            replace_file(os.path.join(directory, "cancel"), data, sync=False)
         processes.send(signal.SIGTERM, [start.pid])
 
 

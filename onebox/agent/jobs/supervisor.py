@@ -20,7 +20,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from .. import processes
-from ..box import Box, boottime, disk_space, touch
+from ..box import Box, boottime, disk_space, sync_folder, touch
 from . import exec, exit_record, log_limit, metrics, state
 from .exit_record import ExitRecord
 
@@ -130,7 +130,7 @@ class _Supervisor:
         exit_record.prepare(fresh)
         self.allocate_ballast(fresh)
         os.rename(fresh, self.directory)
-        exit_record.sync(os.path.dirname(self.directory))
+        sync_folder(os.path.dirname(self.directory))
         os.close(self.guard)
 
     def allocate_ballast(self, directory: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from onebox.errors import ProviderError
 from onebox.providers.base import Request
 
-from . import box_files, disk, images, path_shims, power
+from . import box_files, directories, images, path_shims, power
 from .layout import Layout, make_fifo
 from .locks import locked
 
@@ -54,7 +54,7 @@ def make(
                 _restore(image, final, new)
             new.path.rename(final.path)
         except BaseException:
-            disk.remove(new.path)
+            directories.remove(new.path)
             raise
         power.start(final, lock)
     return True
@@ -65,7 +65,7 @@ def _empty(new: Layout) -> None:
     for entry in new.path.iterdir():
         # This process holds the lock of this very file.
         if entry != new.lock:
-            disk.remove(entry) if entry.is_dir() else entry.unlink()
+            directories.remove(entry) if entry.is_dir() else entry.unlink()
 
 
 def _furnish(new: Layout, final: Layout, agent: bytes) -> None:

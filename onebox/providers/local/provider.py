@@ -29,7 +29,7 @@ from . import (
     box_files,
     creation,
     deletion,
-    disk,
+    directories,
     doctor,
     fault_injection,
     host,
@@ -143,7 +143,7 @@ class Local(Provider):
             # that was just killed may still write. The next call tries again.
             if path.name.startswith(metadata.DELETED):
                 with contextlib.suppress(OSError):
-                    disk.remove(path)
+                    directories.remove(path)
             elif path.name.startswith(metadata.NEW):
                 if tags is None or tags.owner == owner:
                     with contextlib.suppress(OSError):
@@ -200,7 +200,7 @@ class Local(Provider):
             image = images.image(path)
             if path.name.startswith(metadata.DELETED):
                 with contextlib.suppress(OSError):
-                    disk.remove(path)
+                    directories.remove(path)
             elif image is not None and image.tags.owner == owner:
                 found.append(image)
         return sorted(found, key=lambda image: image.created, reverse=True)
@@ -225,14 +225,14 @@ class Local(Provider):
             # Saved in the box's directory, so that after a crash it is removed with
             # the box.
             new = layout.saving
-            disk.remove(new)
+            directories.remove(new)
             paths = images.save(layout.path, layout.home, new / "home")
             saved = Image(
                 id=image.id,
                 name=image.name,
                 recipe=image.recipe,
                 created=self.now(),
-                stored=disk.size(new / "home"),
+                stored=directories.size(new / "home"),
                 arch=platform.machine(),
                 tags=image.tags,
                 base=image.base,
@@ -249,7 +249,7 @@ class Local(Provider):
             metadata.check_same(f"image {image.id}", present.tags, image.tags)
             deleted = path.with_name(f"{metadata.DELETED}{image.id}")
             deletion.put_away(path, deleted)
-            disk.remove(deleted)
+            directories.remove(deleted)
 
     def console(self, box: Box) -> str:
         """Return the last lines of the box's console."""

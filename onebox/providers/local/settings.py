@@ -18,7 +18,7 @@ from onebox.settings.fields import Conflict, Table, setting, subtable
 from onebox.settings.kinds import BYTES, NUMBER, STRINGS
 from onebox.settings.quoting import show
 from onebox.settings.units import GB
-from onebox.store.private_paths import own_folder_near
+from onebox.store.paths import own_folder_near
 
 
 def _seconds(default: float | None, example: str, help: str, least: float = 0) -> Any:

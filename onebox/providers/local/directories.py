@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onebox import subprocess_env
-from onebox.agent.files import manifest, tree
+from onebox.agent.files import folder_writer, manifest
 from onebox.errors import ProviderError
 
 # Maximum number of attempts, in case another command changes the directory meanwhile.
@@ -30,7 +30,7 @@ def remove(path: Path) -> None:
     try:
         for left in reversed(range(ATTEMPTS)):
             try:
-                tree.remove(parent, os.fsencode(path.name))
+                folder_writer.remove(parent, os.fsencode(path.name))
             except OSError as error:
                 # Another command may have moved a directory to this path meanwhile.
                 if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

@@ -1,24 +1,30 @@
-"""Encode manifests and other long lists as compressed rows in D frames."""
+"""
+How manifests and other long lists travel.
+
+First the hashes of a manifest's buckets are sent, so that only buckets that differ
+follow. The CRC of a path chooses its bucket. A manifest has about one bucket for each
+32 entries, at most 256; the other end sees their number from the length of the hashes.
+Entries and other rows travel as compressed JSON in D frames.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 from ..file_names import Hostile, raw, show, text
 from ..protocol import CHUNK
 from .block_hashes import BLOCK
-from .manifest import Entry
+from .manifest import Entry, entry_bytes
 
+# Bytes of the hash of a bucket.
+BUCKET_HASH = 16
+# The hash of a bucket with a file whose contents are not known. It equals no other.
+UNKNOWN = bytes(BUCKET_HASH)
+BUCKET_ENTRIES = 32
+MOST_BUCKETS = 256
 ROWS = 256
 # Limits of a received list, which could otherwise fill the memory. One file takes
 # about a kilobyte of the client's memory until it is installed.
@@ -28,6 +34,55 @@ MOST_BYTES = 1 << 30
 LONGEST_LINE = 1 << 24
 # Files with equal modes share one integer object, which saves memory.
 MODES: Dict[int, int] = {}
+
+
+def bucket_hashes(entries: List[Entry], *, times: bool = False) -> Tuple[bytes, str]:
+    """
+    Return the hashes of a manifest's buckets, and the manifest's digest.
+
+    Args:
+        times: Include modification times in the hashes of the buckets.
+    """
+    digest = hashlib.sha256()
+    count = min(len(entries) // BUCKET_ENTRIES + 1, MOST_BUCKETS)
+    return _bucket_hashes(entries, count, times, digest.update), digest.hexdigest()
+
+
+def are_bucket_hashes(hashes: bytes) -> bool:
+    """Return whether bytes from the other end can be bucket hashes."""
+    length = len(hashes)
+    return 0 < length <= MOST_BUCKETS * BUCKET_HASH and not length % BUCKET_HASH
+
+
+def differing_buckets(
+    entries: List[Entry], hashes: bytes, *, times: bool = False
+) -> List[int]:
+    """Return the buckets that may differ from the other end's; [] without hashes."""
+    if not hashes:
+        return []
+    mine = _split(_bucket_hashes(entries, len(hashes) // BUCKET_HASH, times))
+    pairs = zip(range(len(mine)), mine, _split(hashes))
+    return [bucket for bucket, one, other in pairs if one == UNKNOWN or one != other]
+
+
+def entries_in(
+    entries: List[Entry], buckets: Iterable[int], hashes: bytes
+) -> List[Entry]:
+    """Return the entries that are in these buckets."""
+    chosen = frozenset(buckets)
+    count = len(hashes) // BUCKET_HASH
+    return [entry for entry in entries if zlib.crc32(entry.path) % count in chosen]
+
+
+def merged(
+    known: List[Entry],
+    fresh: List[Entry],
+    buckets: Iterable[int],
+    hashes: bytes,
+) -> List[Entry]:
+    """Return the manifest with *fresh* in these buckets and *known* in the others."""
+    others = frozenset(range(len(hashes) // BUCKET_HASH)).difference(buckets)
+    return sorted(entries_in(known, others, hashes) + fresh)
 
 
 def send_rows(send: Callable[[bytes, bytes], None], rows: Iterable[Any]) -> None:
@@ -114,6 +169,32 @@ def unpack_entry(row: Any) -> Entry:
     if entry.kind == "l" and not entry.target:
         raise Hostile("%s is a link without a target" % show(entry.path))
     return entry
+
+
+def _bucket_hashes(
+    entries: List[Entry],
+    count: int,
+    times: bool,
+    also: Callable[[bytes], object] = lambda data: None,
+) -> bytes:
+    """Return the bucket hashes; *also* is called with the bytes of each entry."""
+    sums = [hashlib.sha256() for _ in range(count)]
+    unknown = set()
+    for entry in entries:
+        bucket = zlib.crc32(entry.path) % count
+        data = entry_bytes(entry)
+        also(data)
+        sums[bucket].update(b"%b%d" % (data, entry.mtime_ns) if times else data)
+        if entry.sha is None and entry.kind == "f":
+            unknown.add(bucket)
+    return b"".join(
+        UNKNOWN if bucket in unknown else whole.digest()[:BUCKET_HASH]
+        for bucket, whole in enumerate(sums)
+    )
+
+
+def _split(hashes: bytes) -> List[bytes]:
+    return [hashes[at : at + BUCKET_HASH] for at in range(0, len(hashes), BUCKET_HASH)]
 
 
 def _line(batch: List[Any]) -> bytes:

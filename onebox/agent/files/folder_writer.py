@@ -19,7 +19,7 @@ MOST_OPEN = 64
 Clear = Callable[[int, bytes, bytes], None]
 
 
-class Tree:
+class FolderWriter:
     """
     A folder that files are written to.
 
