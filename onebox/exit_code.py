@@ -117,7 +117,7 @@ def _how_to_resume(context: BoxContext) -> str:
         return "inv teardown"
     if context.chain.stage == "fetch":
         # Not the same command: `inv run` would run the finished job again.
-        temporary = context.store.record.ours_to_end
+        temporary = context.store.record.temporary
         return f"inv fetch{' teardown' * context.invocation.owes_teardown(temporary)}"
     return "the same command resumes; inv teardown removes the box"
 

@@ -11,9 +11,10 @@ from onebox.context import BoxContext
 from onebox.errors import OneboxError
 from onebox.exit_code import exit_code, left_by_record, report_interrupt, system_failed
 from onebox.invocation import Invocation
+from onebox.project_files import select_project
 from onebox.settings import check_files
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.stages import plan, provision, push, run, teardown
+from onebox.stages import plan, provision, run, teardown
 
 __all__ = [
     "BoxContext",
@@ -101,7 +102,7 @@ def wants_needs(context: BoxContext, stage: str) -> bool:
             and not context.chain.files_checked
         ):
             context.chain.files_checked = True
-            push.project_entries(context)
+            select_project(context)
     return True
 
 

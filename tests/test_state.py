@@ -303,7 +303,7 @@ class TestRecord:
             b'{"price": "1.5"}',
             b'{"deadline": "soon"}',
             b'{"created": true}',
-            b'{"ours_to_end": 1}',
+            b'{"temporary": 1}',
         ],
     )
     def test_damaged(self, store: BoxStore, damage: bytes) -> None:
@@ -753,7 +753,7 @@ changes = st.fixed_dictionaries(
         "job": text,
         "price": dollars,
         "deadline": st.floats(0, 1e10),
-        "ours_to_end": st.booleans(),
+        "temporary": st.booleans(),
     },
 )
 

@@ -56,7 +56,7 @@ def _replay_create(context: BoxContext, intent: Intent) -> bool:
         )
         return False
     if box.tags.kind == "box":
-        adopt(context, box, ours_to_end=intent.ours_to_end, booted=False)
+        adopt(context, box, temporary=intent.temporary, booted=False)
     return True
 
 

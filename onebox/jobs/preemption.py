@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from onebox.errors import ProviderError
@@ -66,11 +65,6 @@ def wait_until_at_rest(
     context: BoxContext, box: Box, *restless: BoxState
 ) -> Box | None:
     """Return a box once it has left the given states, or after `STOPPING_SECONDS`."""
-    restless = restless or ("stopping",)
-    until = time.monotonic() + STOPPING_SECONDS
-    pause = max(context.provider.poll_interval, 0.2)
-    now = context.provider.get(box.id, box.place)
-    while now is not None and now.state in restless and time.monotonic() < until:
-        time.sleep(pause)
-        now = context.provider.get(box.id, box.place)
+    states = restless or ("stopping",)
+    now = context.boxes.wait_while(box, STOPPING_SECONDS, *states)
     return None if now is None or now.state == "gone" else now

@@ -17,6 +17,7 @@ from onebox.jobs.run_history import Account, EarlierBox
 from onebox.providers.base import Box
 from onebox.providers.costs import MACHINE, total
 from onebox.remote.answers import ExitRecord
+from onebox.settings.units import GB
 from onebox.store.atomic_files import (
     clear_drafts,
     open_folder,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 # The file name of the receipt beside the outputs.
 NAME = RECEIPT
-GB = 1 << 30
 # Its file name in the job's folder, below .onebox.
 NAME_HERE = "receipt.json"
 # The receipt of the latest job of this box name that succeeded and was fetched.

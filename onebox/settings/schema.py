@@ -438,6 +438,10 @@ class Settings(Table):
         """
         return self.sources.get(path, "default")
 
+    def overrides_file(self, path: str) -> bool:
+        """Return whether a flag or a variable sets a setting."""
+        return self.source(path).startswith(("--", "ONEBOX_"))
+
 
 @functools.lru_cache(maxsize=1)
 def keys() -> Mapping[str, Key]:

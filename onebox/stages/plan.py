@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onebox.boxes import announcement
 from onebox.jobs import client
-from onebox.jobs.output_paths import roots
+from onebox.project_files import output_roots
 from onebox.stages import (
     fetch,
     image,
@@ -63,11 +63,11 @@ def show_run(context: BoxContext) -> None:
 
 def _show_end_of_chain(context: BoxContext) -> None:
     """Print what follows the job: the fetch, and whether the box is torn down."""
-    outputs = ", ".join(roots(context)) or "no [fetch] outputs are configured"
+    outputs = ", ".join(output_roots(context)) or "no [fetch] outputs are configured"
     _print_line(context, "fetch", "kept", "would run", outputs)
     if context.box is None and context.invocation.creates_temporary_box:
         reason = "the chain creates the box for this job only"
-    elif not context.invocation.owes_teardown(context.store.record.ours_to_end):
+    elif not context.invocation.owes_teardown(context.store.record.temporary):
         _print_line(context, "teardown", "done", "would not run", "the box is kept")
         return
     elif "teardown" in context.invocation.stages:

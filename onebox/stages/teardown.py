@@ -130,7 +130,7 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
     # Any other error is reported with the box that is still up.
     completed = error is None or isinstance(error, JobFailed)
     line.leaves_box = line.leaves_box and completed
-    if not line.owes_teardown(record.ours_to_end):
+    if not line.owes_teardown(record.temporary):
         if error is None:
             _remove_superseded(context)
         line.leaves_box = line.leaves_box or (completed and _leaves_box_up(context))
@@ -247,7 +247,7 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
     if box is None or (box.state != "running" and record.job and not record.fetched):
         return
     # If the box was found by its tags only, it is unknown whether a job ran on it.
-    recorded = context.invocation.made_box or record.ours_to_end
+    recorded = context.invocation.made_box or record.temporary
     created = record.created or context.now()
     unused = recorded and not record.job
     perform(context, after_failure=failed, unused=unused, end_run=False)
