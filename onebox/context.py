@@ -102,15 +102,14 @@ class BoxContext:
         root: str,
         environ: Mapping[str, str],
         flags: Mapping[str, object],
-        line: Invocation,
+        invocation: Invocation,
         tasks: Mapping[str, str] | None = None,
     ) -> BoxContext:
         """
         Read the settings and return the context.
 
         Args:
-            tasks: The name on the command line of each of our tasks, if it differs
-                from its own name.
+            tasks: The command-line name of each onebox task, by its own name.
 
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
@@ -119,7 +118,7 @@ class BoxContext:
         # The commands in our hints need --name only if this command has it, too.
         named = settings.overrides_file("name")
         screen = Screen(environ, Hints(tasks or {}, settings.name if named else ""))
-        return cls(Path(root), environ, settings, line, screen)
+        return cls(Path(root), environ, settings, invocation, screen)
 
     # -- provider and boxes ----------------------------------------------------
 
@@ -250,13 +249,20 @@ class BoxContext:
         template = self.settings.fetch.outputs_to or ""
         return self.root / template.replace("{name}", self.settings.name)
 
-    def path_to_record(self, folder: Path) -> str:
-        """Return a folder as it is recorded: relative to the project if inside it."""
-        inside = self.root in (folder, *folder.parents)
-        return str(folder.relative_to(self.root) if inside else folder)
+    @property
+    def recorded_into(self) -> str:
+        """Return `into` as records hold it: relative to the project if inside it."""
+        inside = self.root in (self.into, *self.into.parents)
+        return str(self.into.relative_to(self.root) if inside else self.into)
+
+    @property
+    def job_into(self) -> Path:
+        """Return the folder for the latest job's outputs; `run --into` names it."""
+        named = self.store.record.job_into
+        return self.root / named if named else self.usual_into
 
     @contextmanager
-    def fetching_into(self, folder: str) -> Iterator[None]:
+    def fetching_into(self, folder: Path | str) -> Iterator[None]:
         """Fetch outputs into another folder during the body; "" changes nothing."""
         before = self.into
         if folder:
@@ -284,7 +290,7 @@ class BoxContext:
             self.invocation = invocation
 
     def end_with_box(self) -> None:
-        """Forget the box, which was removed: the next one follows onebox.toml."""
+        """Forget the removed box: onebox.toml configures the next one."""
         self.store.forget()
         self.chain.ended_boxes += 1
         self.invocation.box_ended()

@@ -50,7 +50,7 @@ def exit_code(
 
 
 def system_failed(error: OSError) -> OneboxError:
-    """Return an error of the operating system, such as a full disk, as ours."""
+    """Return the OneboxError for an error of the operating system."""
     where = (
         f": {formatting.path(os.fsdecode(error.filename))}" if error.filename else ""
     )

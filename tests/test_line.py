@@ -47,7 +47,9 @@ class TestOwesTeardown:
             *(["provision"] if provision else []),
             *(["run"] if run else []),
         ]
-        line = Invocation("inv", tuple(names + ["teardown"] * teardown), made_box=made)
+        line = Invocation(
+            "inv", tuple(names + ["teardown"] * teardown), created_box=made
+        )
         for stage in names:
             line.begin(
                 stage,
@@ -68,12 +70,12 @@ class TestOwesTeardown:
         """
         `inv run` leaves nothing; `provision`, `--keep` and `--only` leave the box.
         """
-        assert begun("run", made_box=True).owes_teardown(False)
-        assert begun("push", "run", made_box=True).owes_teardown(False)
-        assert not begun("provision", "run", made_box=True).owes_teardown(False)
-        assert not begun("run", made_box=True, keep=True).owes_teardown(False)
-        assert not begun("run", made_box=True, only=True).owes_teardown(False)
-        assert not begun("push", made_box=True).owes_teardown(False)
+        assert begun("run", created_box=True).owes_teardown(False)
+        assert begun("push", "run", created_box=True).owes_teardown(False)
+        assert not begun("provision", "run", created_box=True).owes_teardown(False)
+        assert not begun("run", created_box=True, keep=True).owes_teardown(False)
+        assert not begun("run", created_box=True, only=True).owes_teardown(False)
+        assert not begun("push", created_box=True).owes_teardown(False)
 
     def test_box_of_another_line(self) -> None:
         """
@@ -86,15 +88,15 @@ class TestOwesTeardown:
         """
         `inv provision run teardown` is what it says.
         """
-        assert begun("provision", "run", made_box=True).keep is False
-        line = begun("provision", "run", "teardown", made_box=True)
+        assert begun("provision", "run", created_box=True).keep is False
+        line = begun("provision", "run", "teardown", created_box=True)
         assert line.owes_teardown(False)
 
     def test_job_of_a_users_stage(self) -> None:
         """
         What a user's own stage does after its job does not excuse the chain.
         """
-        line = Invocation("inv train", made_box=True)
+        line = Invocation("inv train", created_box=True)
         line.begin("", only=False, keep=False, own_command=False)
         line.begin("run", only=False, keep=False, own_command=True)
         line.begin("fetch", only=True, keep=False, own_command=False)
@@ -105,7 +107,7 @@ class TestOwesTeardown:
         """
         A user's stage that calls `provision(c)` itself has asked for the box.
         """
-        line = Invocation("inv train", made_box=True)
+        line = Invocation("inv train", created_box=True)
         line.begin("", only=False, keep=False, own_command=False)
         line.begin("provision", only=False, keep=False, own_command=False)
         line.begin("run", only=False, keep=False, own_command=True)
@@ -121,7 +123,9 @@ class TestMakesForItself:
         """
         A box is the chain's own unless the user has said otherwise, in any way.
         """
-        line = Invocation("inv", ("provision",) * named, keep=keep, box_wanted=wanted)
+        line = Invocation(
+            "inv", ("provision",) * named, keep=keep, box_requested=wanted
+        )
 
         assert (not (keep or wanted or named)) == line.creates_temporary_box
 
@@ -142,7 +146,7 @@ class TestBegin:
         """
         line = begun("run")
 
-        assert (False, True) == (line.box_wanted, line.job_wanted)
+        assert (False, True) == (line.box_requested, line.job_requested)
         assert line.creates_temporary_box
 
     def test_needs_leave_only_alone(self) -> None:
@@ -172,7 +176,7 @@ class TestBegin:
             raise KeyError
         line.begin("provision", only=False, keep=False, own_command=False)
 
-        assert line.box_wanted
+        assert line.box_requested
 
     def test_own_command(self) -> None:
         """

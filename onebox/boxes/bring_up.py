@@ -56,7 +56,7 @@ def wait_and_prepare(
 
 
 def has_booted(context: BoxContext, box: Box) -> bool:
-    """Return whether a box is on and has finished booting, as far as is known here."""
+    """Return whether a box is on and, by its record, has finished booting."""
     record = context.store.record
     has_address = bool(box.host and box.host_key)
     is_booting = record.box == box.id and not record.booted
@@ -123,7 +123,8 @@ def _check_clock(context: BoxContext, box: Box) -> None:
         shift = "earlier" if difference > 0 else "later"
         context.screen.warn(
             f"{formatting.clock_differs(ahead)} the box's: {box.id} powers itself off "
-            f"{formatting.seconds(abs(difference))} {shift} than max_hours says; set it"
+            f"{formatting.seconds(abs(difference))} {shift} than max_hours allows; "
+            "correct the clock"
         )
 
 
@@ -147,7 +148,7 @@ def check_deadline(context: BoxContext, box: Box) -> Box:
         time.sleep(1.0)
     now = time.time()
     context.screen.warn(
-        f"{box.id} has not taken its new deadline over: it powers itself off at "
+        f"{box.id} did not take over its new deadline: it powers itself off at "
         f"{formatting.clock(armed, now)}, not at {formatting.clock(box.deadline, now)}"
     )
     return replace(box, deadline=armed)

@@ -84,12 +84,12 @@ def adopt(
     context: BoxContext, box: Box, *, temporary: bool = False, booted: bool = True
 ) -> None:
     """
-    Record a box as the one of this name; of the recorded box, update the deadline.
+    Record a box as the box of this name; if it is recorded, update its deadline only.
 
     Args:
-        temporary: A chain created the box for itself and must tear it down.
+        temporary: Whether a chain created the box for itself and must tear it down.
 
-        booted: The box has finished booting.
+        booted: Whether the box has finished booting.
     """
     if context.store.record.box == box.id:
         context.store.update(deadline=box.deadline)
@@ -131,7 +131,7 @@ def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) 
             try:
                 box = context.provider.create(request)
                 if kind == "box":
-                    context.invocation.made_box = True
+                    context.invocation.created_box = True
                     context.boxes.set_current(box)
                     adopt(context, box, temporary=temporary, booted=False)
                 return box

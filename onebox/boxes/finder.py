@@ -136,10 +136,10 @@ class BoxFinder:
 
     def reload(self, box: Box) -> Box:
         """Return the present state of a starting box. Raises Lost if it is gone."""
-        now = self._provider.get(box.id, box.place)
-        if now is not None and now.state in ("starting", "running"):
+        current = self._provider.get(box.id, box.place)
+        if current is not None and current.state in ("starting", "running"):
             self._seen.add(box.id)
-            return now
+            return current
         self.check_runs(box)
         return box
 
@@ -154,31 +154,35 @@ class BoxFinder:
 
             Lost: The box is off or gone.
         """
-        now = self.wait_while(box, STOPPING_SECONDS, "stopping")
-        if now is None and self.may_be_unlisted(box.created):
+        current = self.wait_while(box, STOPPING_SECONDS, "stopping")
+        if current is None and self.may_be_unlisted(box.created):
             return
-        if now is not None:
+        if current is not None:
             self._seen.add(box.id)
-        if now is not None and now.state in ("starting", "running"):
-            self._allow_my_ip(now)
+        if current is not None and current.state in ("starting", "running"):
+            self._allow_my_ip(current)
             return
         self.invalidate()
-        state = "gone" if now is None else now.state
-        why = f": {now.why}" if now is not None and now.why else ""
+        state = "gone" if current is None else current.state
+        why = f": {current.why}" if current is not None and current.why else ""
         text = f"{self._context.title} ({box.id}) is {state}{why}"
-        advice = "inv status" if now is None else "inv fetch brings what its disk holds"
-        if now is not None and now.why == "preempted":
+        advice = (
+            "inv status" if current is None else "inv fetch brings what its disk holds"
+        )
+        if current is not None and current.why == "preempted":
             raise Preempted(text, next=advice)
         raise Lost(text, next=advice)
 
     def wait_while(self, box: Box, seconds: float, *states: BoxState) -> Box | None:
         """Return a box once it has left the given states, or after *seconds*."""
         until = time.monotonic() + seconds
-        now = self._provider.get(box.id, box.place)
-        while now is not None and now.state in states and time.monotonic() < until:
+        current = self._provider.get(box.id, box.place)
+        while (
+            current is not None and current.state in states and time.monotonic() < until
+        ):
             time.sleep(max(self._provider.poll_interval, 0.2))
-            now = self._provider.get(box.id, box.place)
-        return now
+            current = self._provider.get(box.id, box.place)
+        return current
 
     def _allow_my_ip(self, box: Box) -> None:
         """Open the firewall for this machine, unless that was done a moment ago."""

@@ -54,10 +54,10 @@ def power_off(context: BoxContext, box: Box) -> None:
     """Power off a box that was started only to be read; its disk stays."""
     context.close()
     try:
-        now = context.provider.get(box.id, box.place)
-        if now is None or now.state not in ("starting", "running"):
+        current = context.provider.get(box.id, box.place)
+        if current is None or current.state not in ("starting", "running"):
             return
-        context.provider.stop(now)
+        context.provider.stop(current)
     except OneboxError as error:
         context.screen.warn(f"{box.id} may still be on: {error.message}")
         return

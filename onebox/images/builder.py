@@ -311,7 +311,7 @@ def _remove_after_failure(context: BoxContext, box: Box) -> str:
 
 
 def _keep(context: BoxContext, box: Box) -> str:
-    """Record the builder as kept; return how to reach it and when it goes."""
+    """Record the builder as kept; return how to reach it and when it is off."""
     context.store.update(kept_builder=box.id)
     current = context.provider.get(box.id, box.place) or box
     off = formatting.clock(current.deadline, time.time())

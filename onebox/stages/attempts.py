@@ -84,7 +84,7 @@ def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) ->
         job_started=time.time(),
         fetched="",
         into="",
-        job_into="" if usual else context.path_to_record(context.into),
+        job_into="" if usual else context.recorded_into,
         discarded=False,
     )
     return run_history.write(context, run.with_attempt(job_id, box))

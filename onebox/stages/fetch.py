@@ -81,7 +81,7 @@ def perform(
         if not partial:
             context.store.update(
                 fetched=fetched.digest or "nothing",
-                into=context.path_to_record(context.into),
+                into=context.recorded_into,
             )
             context.chain.fetched, context.chain.fetched_into = fetched, context.into
             note_folder(context, context.into)
@@ -128,8 +128,7 @@ def fetch_previous(
     if record.fetched or record.discarded or (only and not succeeded):
         return last_job
     context.screen.note(f"fetching the outputs of the earlier job {last_job.job} first")
-    into = context.root / record.job_into if record.job_into else context.usual_into
-    with context.fetching_into(str(into)):
+    with context.fetching_into(context.job_into):
         perform(
             context,
             caller="run",
@@ -321,12 +320,9 @@ def _describe_rescue(box: Box) -> str:
 def _stop_rescue_machine(context: BoxContext, box: Box) -> None:
     """Stop the machine that read the disk, and warn if the job was cut off."""
     latest = client.latest(context)
-    context.close()
-    context.provider.stop(box)
-    context.boxes.refresh()
+    power.power_off(context, box)
     if latest is not None and (latest.cause or "poweroff") in run_history.NOT_BY_ITSELF:
         context.screen.warn(
             f"job {latest.job} did not end by itself: these are the outputs that its "
             "disk held"
         )
-    context.screen.note(f"{box.id} is off again: inv teardown removes its disk")

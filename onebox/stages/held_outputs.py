@@ -1,7 +1,7 @@
 """
 Check that a job's outputs are here; if not, raise OutputsHeld and keep the box.
 
-A fetch checks what it could not bring, a teardown everything on the box.
+A fetch checks the files that it had to leave, a teardown all outputs on the box.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def check_box(
         doing: Is called with what the check is waiting for.
 
     Raises:
-        OutputsHeld: Outputs are missing here, or the box cannot be asked.
+        OutputsHeld: Outputs are missing here, or the box does not answer.
 
         UsageError: The job still runs.
     """
@@ -72,9 +72,9 @@ def check_box(
     except OneboxError:
         # A box that powers itself off during the check is judged by the record.
         with suppress(OneboxError):
-            now = preemption.wait_until_at_rest(context, box)
-            if now is not None and now.state == "stopped":
-                box = now
+            current = preemption.wait_until_at_rest(context, box)
+            if current is not None and current.state == "stopped":
+                box = current
         if box.state != "stopped":
             raise
         _check_record(context, box)

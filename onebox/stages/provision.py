@@ -117,11 +117,11 @@ def _print_notes(context: BoxContext, box: Box) -> None:
 
 
 def _adopt(context: BoxContext, box: Box) -> None:
-    """Record the box as this project's; an empty record is filled from its tags."""
+    """Record the box as this project's, also one that only its tags identify."""
     create.adopt(context, box)
     if box.bootstrap_key:
         context.boxes.set_current(bring_up.replace_bootstrap_key(context, box))
-    if context.invocation.box_wanted or context.invocation.keep:
+    if context.invocation.box_requested or context.invocation.keep:
         context.store.update(temporary=False)
 
 

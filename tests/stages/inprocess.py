@@ -6,6 +6,8 @@ from types import ModuleType
 from typing import Any
 
 from onebox import runner
+from onebox.context import BoxContext
+from onebox.invocation import Invocation
 from onebox.providers.base import Provider
 from onebox.stages import provision, push, run
 
@@ -14,15 +16,15 @@ from ..conftest import Project
 
 def type_line(
     project: Project, cloud: Provider, *stages: ModuleType, **options: Any
-) -> runner.BoxContext:
+) -> BoxContext:
     """
     Run these stages as one `inv` line would; return its session.
 
     Args:
         options: Keywords of the stages' `perform`.
     """
-    line = runner.Invocation("inv", ())
-    context = runner.BoxContext.open(str(project.root), project.environ, {}, line)
+    line = Invocation("inv", ())
+    context = BoxContext.open(str(project.root), project.environ, {}, line)
     context.use_provider(cloud)
     try:
         with runner.frame(context):

@@ -76,7 +76,7 @@ def test_box_that_does_not_learn_its_new_deadline_is_named(
     line.project.write("onebox.toml", text)
     session = line.type(provision)
 
-    assert f"{box} has not taken its new deadline over" in capfd.readouterr().err
+    assert f"{box} did not take over its new deadline" in capfd.readouterr().err
     own = json.loads(
         next(line.project.home.glob("local/boxes/*/record.json")).read_text()
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from onebox import runner
+from onebox.context import BoxContext
 from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
 from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.local.provider import Local
@@ -89,11 +89,11 @@ class Line:
         self.project = project
         self.cloud = Paid(local_root(project.environ))
 
-    def type(self, *stages: ModuleType, **options: Any) -> runner.BoxContext:
+    def type(self, *stages: ModuleType, **options: Any) -> BoxContext:
         """Run these stages, as `inv` would."""
         return type_line(self.project, self.cloud, *stages, **options)
 
-    def run(self, cuts: int) -> runner.BoxContext:
+    def run(self, cuts: int) -> BoxContext:
         """Run the job; so many of its boxes are taken, each after a pull from it."""
         self.project.write("cuts", f"{cuts}")
         with power_cuts(self.project, cuts):

@@ -49,7 +49,7 @@ class TestLogs:
         done = project.inv("logs")
 
         assert (74, "working\n") == (done.code, done.out)
-        assert "how it ended is not known" in done.err
+        assert "its outcome is unknown" in done.err
 
     def test_each_box_has_its_own(self, project: Project) -> None:
         """

@@ -88,7 +88,7 @@ def test_teardown_removes_what_no_box_uses(
     end(cloud)
     done = project.inv("teardown")
     assert {} == cloud.world.keys
-    assert "free of charge, and stays: firewall" in done.err
+    assert "kept, free of charge: firewall" in done.err
     assert f"{box.id} may still be created" in done.err
 
 
