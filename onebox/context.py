@@ -283,7 +283,7 @@ class BoxContext:
         """Use a copy of the invocation in the body: a plan owes no teardown."""
         invocation = self.invocation
         if not invocation.dry:
-            self.invocation = invocation.copy_for_plan()
+            self.invocation = replace(invocation, dry=True)
         try:
             yield
         finally:

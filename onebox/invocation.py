@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -60,10 +60,6 @@ class Invocation:
     detached: bool = False
     # How many stages deep the current one was called as a need of another stage.
     _need_depth: int = field(default=0, repr=False)
-
-    def copy_for_plan(self) -> Invocation:
-        """Return a copy for a plan: the stages it begins do not change the line."""
-        return replace(self, dry=True)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
         """Record that a stage begins; *stage* is "" for a user's own."""

@@ -111,12 +111,7 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
     replay_journal.replay(context)
     context.boxes.refresh()
     box = bring_up.wait_until_ready(context)
-    latest = client.latest(context)
-    if latest is not None and latest.state == "running":
-        raise UsageError(
-            f"job {latest.job} still runs on {context.title}",
-            next="inv logs, or inv cancel",
-        )
+    client.refuse_running(context, client.latest(context))
     hello: Hello = context.call_resuming(
         lambda channel: Hello.parse(channel.request("hello"))
     )

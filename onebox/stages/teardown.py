@@ -192,7 +192,8 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     checked = record.box == box.id and (record.fetched or not record.job)
     if box.state != "stopped" or box.disk_only or checked or record.discarded:
         return box
-    fetch.perform(context, caller="teardown")
+    with context.fetching_into(context.job_into):
+        fetch.perform(context, caller="teardown")
     return context.boxes.refresh() or box
 
 

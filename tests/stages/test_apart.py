@@ -66,6 +66,21 @@ def test_run_into_a_folder(project: Project) -> None:
     assert [] == project.boxes()
 
 
+def test_teardown_of_a_stopped_box_fetches_into_the_folder_of_its_run(
+    project: Project,
+) -> None:
+    """A box that is off has its outputs fetched to where its `run --into` names."""
+    assert 0 == project.inv("run", "--into=out", "--detach").code
+    assert 0 == project.inv("logs").code
+    project.cut_power()
+    done = project.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert "42\n" == project.read("out/results/answer.txt")
+    assert not (project.root / "results").exists()
+    assert [] == project.boxes()
+
+
 def test_into_belongs_to_its_job(project: Project) -> None:
     """The folder given to one job is not the next one's."""
     assert 0 == project.inv("run", "--into=out", "--detach").code
