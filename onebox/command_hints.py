@@ -1,4 +1,4 @@
-"""Commands to type, spelled so that they reach the box that is spoken of."""
+"""Spell the `inv` commands in messages as the user of this project must type them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ OWN = (
     "doctor",
     "init",
 )
-# These are about all that is the user's, whatever box is named.
+# These concern all boxes or none, so they need no --name.
 OF_NO_BOX = {"sweep", "doctor", "init"}
 
 _TASK = rf"(?:{'|'.join(OWN)})(?![\w.-])"
 _FLAG = r"--[a-z][a-z-]*(?:=[^\s,;:)`]*)?"
-# What stands in double quotes is what somebody has typed, or a value.
+# Text in double quotes is user input or a value: it is not changed.
 _COMMAND = re.compile(rf'"[^"\n]*"|(?<![\w./-])inv {_TASK}(?: (?:{_TASK}|{_FLAG}))*')
 
 
 @dataclass(frozen=True)
 class Hints:
     """
-    How this project's commands are typed.
+    The spelling of this project's commands.
 
     Attributes:
-        tasks: What each task is called on the command line, by its own name.
+        tasks: The command-line name of each onebox task, by its own name.
 
-        name: The box's name, if a command has to say it.
+        name: The box's name, "" if the commands need no --name.
     """
 
     tasks: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Hints:
 
     def spell(self, text: str) -> str:
         """
-        Spell every `inv` command in a sentence as it has to be typed.
+        Return a sentence with every `inv` command as it must be typed.
 
         >>> Hints({"logs": "box.logs"}, "b").spell("inv logs follows it")
         'inv box.logs --name=b follows it'

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from onebox import subprocess_env
-from onebox.boxes import provider_choice
-from onebox.boxes.finder import BoxFinder, BoxName
-from onebox.boxes.liveness import Liveness
-from onebox.boxes.provider_choice import ProviderCache
+from onebox import providers, subprocess_env
+from onebox.boxes import other_providers
+from onebox.boxes.finder import BoxFinder
 from onebox.chain_state import ChainState
 from onebox.command_hints import Hints
 from onebox.errors import ConnectionLost
 from onebox.invocation import Invocation
-from onebox.providers.base import Box, Provider
+from onebox.providers.base import Box, Image, Offer, Provider
 from onebox.remote import connection, keys
 from onebox.remote.channel import AgentChannel
 from onebox.settings import Settings
@@ -26,8 +24,23 @@ from onebox.settings import load as load_settings
 from onebox.store import project_id
 from onebox.store.box_store import BoxStore
 from onebox.store.identity import owner
-from onebox.store.paths import config_dir, state_dir
+from onebox.store.paths import config_dir, local_root, state_dir
 from onebox.ui.screen import Screen
+
+
+@dataclass
+class ProviderCache:
+    """
+    What the provider has answered to this command.
+
+    Attributes:
+        offers: The offers for the box's size, by the id of the image it boots.
+
+        images: The owner's images, None until they are listed.
+    """
+
+    offers: dict[str, list[Offer]] = field(default_factory=dict)
+    images: list[Image] | None = None
 
 
 class BoxContext:
@@ -81,7 +94,6 @@ class BoxContext:
         self._provider_name: str | None = None
         self._provider: Provider | None = None
         self._boxes: BoxFinder | None = None
-        self._liveness: Liveness | None = None
         self._ssh: connection.SSHConnection | None = None
 
     @classmethod
@@ -90,34 +102,31 @@ class BoxContext:
         root: str,
         environ: Mapping[str, str],
         flags: Mapping[str, object],
-        line: Invocation,
+        invocation: Invocation,
         tasks: Mapping[str, str] | None = None,
     ) -> BoxContext:
         """
         Read the settings and return the context.
 
         Args:
-            tasks: The name on the command line of each of our tasks, if it differs
-                from its own name.
+            tasks: The command-line name of each onebox task, by its own name.
 
         Raises:
             ConfigError: onebox.toml or a variable is wrong.
         """
         settings = load_settings(Path(root), environ, flags)
         # The commands in our hints need --name only if this command has it, too.
-        named = settings.source("name").startswith(("--", "ONEBOX_"))
+        named = settings.overrides_file("name")
         screen = Screen(environ, Hints(tasks or {}, settings.name if named else ""))
-        return cls(Path(root), environ, settings, line, screen)
+        return cls(Path(root), environ, settings, invocation, screen)
 
     # -- provider and boxes ----------------------------------------------------
 
     @property
     def provider_name(self) -> str:
-        """Return the name of the provider in use; see `provider_choice.choose`."""
+        """Return the name of the provider in use; see `other_providers.choose`."""
         if self._provider_name is None:
-            self._provider_name = provider_choice.choose(
-                self.settings, self.environ, self.store
-            )
+            self._provider_name = other_providers.choose(self)
         return self._provider_name
 
     @property
@@ -133,8 +142,15 @@ class BoxContext:
         self._provider = provider
 
     def load_provider(self, name: str) -> Provider:
-        """Return a provider by its name, with its settings."""
-        return provider_choice.load(name, self.settings, self.environ)
+        """
+        Return a provider, configured by its own table of onebox.toml.
+
+        Raises:
+            UsageError: A newer version of onebox has recorded a provider that this
+                version does not have.
+        """
+        table = self.settings.providers[providers.row_of(name).name]
+        return providers.load(name, table, local_root(self.environ))
 
     def choose_provider(self) -> None:
         """Return to the configured provider if no box is left at another one."""
@@ -146,7 +162,7 @@ class BoxContext:
             self._drop_provider()
 
     def _drop_provider(self) -> None:
-        self._provider = self._boxes = self._liveness = None
+        self._provider = self._boxes = None
         self.cache.offers.clear()
         self.cache.images = None
 
@@ -154,25 +170,13 @@ class BoxContext:
     def boxes(self) -> BoxFinder:
         """Return the finder of this project's boxes of this name."""
         if self._boxes is None:
-            name = BoxName(self.owner, self.project, self.settings.name, self.title)
-            self._boxes = BoxFinder(
-                self.provider, self.store, name, self.screen, self.chain.superseded
-            )
+            self._boxes = BoxFinder(self)
         return self._boxes
 
     @property
     def box(self) -> Box | None:
         """Return the current box, None if there is none; see `BoxFinder.current`."""
         return self.boxes.current
-
-    @property
-    def liveness(self) -> Liveness:
-        """Return the check whether the box still runs."""
-        if self._liveness is None:
-            self._liveness = Liveness(
-                self.provider, self.boxes, self.title, self.screen
-            )
-        return self._liveness
 
     def now(self) -> float:
         """Return the time by the provider's clock (epoch seconds)."""
@@ -207,7 +211,7 @@ class BoxContext:
             self.screen.note(
                 f"connection lost ({error.message}); trying again ({attempt})"
             )
-            self.liveness.check(ssh.box)
+            self.boxes.check_runs(ssh.box)
 
         return ssh.call_resuming(step, reconnecting)
 
@@ -245,13 +249,20 @@ class BoxContext:
         template = self.settings.fetch.outputs_to or ""
         return self.root / template.replace("{name}", self.settings.name)
 
-    def path_to_record(self, folder: Path) -> str:
-        """Return a folder as it is recorded: relative to the project if inside it."""
-        inside = self.root in (folder, *folder.parents)
-        return str(folder.relative_to(self.root) if inside else folder)
+    @property
+    def recorded_into(self) -> str:
+        """Return `into` as records hold it: relative to the project if inside it."""
+        inside = self.root in (self.into, *self.into.parents)
+        return str(self.into.relative_to(self.root) if inside else self.into)
+
+    @property
+    def job_into(self) -> Path:
+        """Return the folder for the latest job's outputs; `run --into` names it."""
+        named = self.store.record.job_into
+        return self.root / named if named else self.usual_into
 
     @contextmanager
-    def fetching_into(self, folder: str) -> Iterator[None]:
+    def fetching_into(self, folder: Path | str) -> Iterator[None]:
         """Fetch outputs into another folder during the body; "" changes nothing."""
         before = self.into
         if folder:
@@ -263,10 +274,6 @@ class BoxContext:
 
     # -- command line ----------------------------------------------------------
 
-    def is_set(self, option: str) -> bool:
-        """Return whether a flag or a variable sets an option."""
-        return self.settings.source(option).startswith(("--", "ONEBOX_"))
-
     def lock(self) -> None:
         """Lock the box against other onebox commands. Raises Busy."""
         self.store.lock(self.invocation.command)
@@ -276,14 +283,14 @@ class BoxContext:
         """Use a copy of the invocation in the body: a plan owes no teardown."""
         invocation = self.invocation
         if not invocation.dry:
-            self.invocation = invocation.copy_for_plan()
+            self.invocation = replace(invocation, dry=True)
         try:
             yield
         finally:
             self.invocation = invocation
 
     def end_with_box(self) -> None:
-        """Forget the box, which was removed: the next one follows onebox.toml."""
+        """Forget the removed box: onebox.toml configures the next one."""
         self.store.forget()
         self.chain.ended_boxes += 1
         self.invocation.box_ended()

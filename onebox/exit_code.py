@@ -50,7 +50,7 @@ def exit_code(
 
 
 def system_failed(error: OSError) -> OneboxError:
-    """Return an error of the operating system, such as a full disk, as ours."""
+    """Return the OneboxError for an error of the operating system."""
     where = (
         f": {formatting.path(os.fsdecode(error.filename))}" if error.filename else ""
     )
@@ -117,7 +117,7 @@ def _how_to_resume(context: BoxContext) -> str:
         return "inv teardown"
     if context.chain.stage == "fetch":
         # Not the same command: `inv run` would run the finished job again.
-        temporary = context.store.record.ours_to_end
+        temporary = context.store.record.temporary
         return f"inv fetch{' teardown' * context.invocation.owes_teardown(temporary)}"
     return "the same command resumes; inv teardown removes the box"
 

@@ -14,7 +14,7 @@ CLOCK_SECONDS = 60.0
 
 
 def clock_differs(ahead: float) -> str:
-    """Return the start of a sentence: how far our clock is from one *ahead* of it."""
+    """Return a phrase for this machine's clock, compared with one *ahead* of it."""
     where = "behind" if ahead > 0 else "ahead of"
     return f"this machine's clock is {seconds(abs(ahead))} {where}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -28,19 +28,19 @@ class Invocation:
 
         own_command: Whether the line has its own command to run, after `--`.
 
-        box_wanted: Whether the user asked for the box itself (`provision`), not
+        box_requested: Whether the user asked for the box itself (`provision`), not
             only for a job on it.
 
-        job_wanted: Whether the line runs a job, so that a temporary box is torn
+        job_requested: Whether the line runs a job, so that a temporary box is torn
             down at its end.
 
-        made_box: Whether this line created the box.
+        created_box: Whether this line created the box.
 
-        dry: Whether this is the copy that a plan works on, which owes nothing.
+        dry: Whether this is the copy of a plan, which owes no teardown.
 
         leaves_box: Whether a box is still up after the last chain of the line.
 
-        box_used: Whether a stage of the line has changed or read the box.
+        box_used: Whether a stage of the line has used the box.
 
         detached: Whether a job was left running, with instructions printed.
     """
@@ -51,19 +51,15 @@ class Invocation:
     keep_builder: bool = False
     only: bool = False
     own_command: bool = False
-    box_wanted: bool = False
-    job_wanted: bool = False
-    made_box: bool = False
+    box_requested: bool = False
+    job_requested: bool = False
+    created_box: bool = False
     dry: bool = False
     leaves_box: bool = False
     box_used: bool = False
     detached: bool = False
     # How many stages deep the current one was called as a need of another stage.
     _need_depth: int = field(default=0, repr=False)
-
-    def copy_for_plan(self) -> Invocation:
-        """Return a copy for a plan: the stages it begins do not change the line."""
-        return replace(self, dry=True)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
         """Record that a stage begins; *stage* is "" for a user's own."""
@@ -74,9 +70,9 @@ class Invocation:
             return
         self.only = only
         if stage == "provision":
-            self.box_wanted = True
+            self.box_requested = True
         if stage == "run" and not only:
-            self.job_wanted = True
+            self.job_requested = True
 
     @contextmanager
     def as_need(self) -> Iterator[None]:
@@ -89,12 +85,12 @@ class Invocation:
 
     def box_ended(self) -> None:
         """Record that the box is gone: requests to keep it do not hold for another."""
-        self.keep = self.box_wanted = self.made_box = self.leaves_box = False
+        self.keep = self.box_requested = self.created_box = self.leaves_box = False
 
     @property
     def creates_temporary_box(self) -> bool:
         """Return whether a box created now is temporary."""
-        return not (self.keep or self.box_wanted or "provision" in self.stages)
+        return not (self.keep or self.box_requested or "provision" in self.stages)
 
     def owes_teardown(self, earlier_temporary: bool) -> bool:
         """
@@ -104,8 +100,8 @@ class Invocation:
             earlier_temporary: Whether an earlier chain created the box as temporary
                 and was interrupted before it could tear it down.
         """
-        if self.keep or not self.job_wanted:
+        if self.keep or not self.job_requested:
             return False
         if "teardown" in self.stages:
             return True
-        return self.creates_temporary_box and (self.made_box or earlier_temporary)
+        return self.creates_temporary_box and (self.created_box or earlier_temporary)

@@ -25,6 +25,7 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from onebox.flags import SHARED_FLAGS, FlagStore, NoSpot, SharedArgument, usage_exit
+from onebox.providers import with_bytecode
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -165,13 +166,13 @@ class Stage(Task):  # type: ignore[type-arg]
                 if dry and self.builtin:
                     command = arguments["command"] if is_run else ""
                     command = command or shlex.join(remainder_of(c))
-                    return _runner().show_plan(context, self.name, command)
+                    return stage_module("plan").show(context, self.name, command)
                 return super().__call__(*bound.args, **bound.kwargs)
 
     def _wants_needs(self, context: BoxContext) -> bool:
         with self._system_errors():
             stage_name = self.name if self.builtin else ""
-            return bool(_runner().wants_needs(context, stage_name))
+            return bool(_load("runner").wants_needs(context, stage_name))
 
     @contextmanager
     def _system_errors(self) -> Iterator[None]:
@@ -181,7 +182,7 @@ class Stage(Task):  # type: ignore[type-arg]
         except OSError as error:
             if not self.builtin:
                 raise
-            raise _runner().system_failed(error) from error
+            raise _load("exit_code").system_failed(error) from error
 
 
 @overload
@@ -215,7 +216,7 @@ def context_of(c: Context) -> BoxContext:
 
 def stage_module(name: str) -> Any:
     """Import and return the module of `onebox.stages` that does a stage's work."""
-    return _import_module(f".stages.{name}")
+    return _load(f"stages.{name}")
 
 
 def remainder_of(c: Context) -> list[str]:
@@ -257,7 +258,7 @@ class _Contexts:
 
     @classmethod
     def of(cls, c: Context) -> _Contexts:
-        """Return those of the command line that *c* belongs to."""
+        """Return the contexts of the command line that *c* belongs to."""
         contexts = getattr(c.config, "_onebox", None)
         if not isinstance(contexts, cls):
             contexts = cls()
@@ -268,7 +269,7 @@ class _Contexts:
 
     @contextmanager
     def using(self, flags: dict[str, Any]) -> Iterator[None]:
-        """Apply a stage's keywords over the caller's flags, or over the line's."""
+        """Use a stage's keywords during the body, over the flags of its caller."""
         base = self._flags[-1] if self._flags else self._line_flags
         self._flags.append({**base, **flags})
         try:
@@ -288,7 +289,7 @@ class _Contexts:
         self._running.append(context)
         try:
             if outermost:
-                with self._exit_code(context), _runner().frame(context):
+                with self._exit_code(context), _load("runner").frame(context):
                     yield context
             else:
                 yield context
@@ -299,27 +300,27 @@ class _Contexts:
         flags = self._flags[-1]
         key = _freeze(flags)
         if key not in self._contexts:
-            runner = _runner()
+            command = shlex.join(["inv", *sys.argv[1:]])
             with self._exit_code(None):
-                self._contexts[key] = runner.BoxContext.open(
+                self._contexts[key] = _load("context").BoxContext.open(
                     root=_root(c),
                     environ=os.environ,
                     flags=flags,
-                    line=runner.Invocation(_command_line(), self._stages),
+                    invocation=_load("invocation").Invocation(command, self._stages),
                     tasks=self._task_names,
                 )
         return self._contexts[key]
 
     def _exit_code(self, context: BoxContext | None) -> AbstractContextManager[None]:
         """Print errors of onebox and make their exit code that of `inv`."""
-        manager: AbstractContextManager[None] = _runner().exit_code(
+        manager: AbstractContextManager[None] = _load("exit_code").exit_code(
             context, os.environ, self._task_names
         )
         return manager
 
     def _print_kept_boxes(self) -> None:
         if self._contexts:
-            _runner().print_kept_boxes(self._contexts.values())
+            _load("runner").print_kept_boxes(self._contexts.values())
 
 
 def _read_executor() -> tuple[dict[str, str], tuple[str, ...]]:
@@ -363,32 +364,15 @@ def _builtin_calls(executor: Executor, requested: Iterable[Any]) -> tuple[str, .
     )
 
 
-def _runner() -> Any:
-    return _import_module(".runner")
-
-
-def _import_module(module: str) -> Any:
-    """
-    Import a module when a stage runs, so that `inv --list` costs what Invoke costs.
-
-    Invoke disables writing bytecode. It is enabled for onebox's own modules, which
-    would else be compiled at every start, unless the user has disabled it.
-    """
-    before = sys.dont_write_bytecode
-    sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
-    try:
-        return importlib.import_module(module, __package__)
-    finally:
-        sys.dont_write_bytecode = before
+def _load(module: str) -> Any:
+    """Import a module of onebox when a stage runs: `inv --list` needs none of them."""
+    with with_bytecode():
+        return importlib.import_module(f"onebox.{module}")
 
 
 def _root(c: Context) -> str:
     prefix = getattr(c.config, "_project_prefix", None)
     return str(prefix or os.getcwd())  # noqa: PTH109 - importing pathlib costs time
-
-
-def _command_line() -> str:
-    return shlex.join(["inv", *sys.argv[1:]])
 
 
 def _freeze(value: Any) -> Any:

@@ -1,20 +1,28 @@
-"""Select the project files that go to a box; warn about files that cannot."""
+"""
+Which files of the project go to a box, and which paths there are outputs.
+
+Outputs are fetched, so they are never pushed.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import UsageError
-from onebox.jobs import output_paths
-from onebox.jobs.output_paths import roots
 from onebox.store import paths
 from onebox.transfer.select import Selection, select
 
 if TYPE_CHECKING:
     from onebox.agent.files.hash_index import Index
     from onebox.context import BoxContext
+
+# One file per box name: one folder a line as JSON, relative to the project.
+FOLDERS = "folders.jsonl"
 
 
 def select_files(
@@ -48,7 +56,7 @@ def select_files(
 def select_project(context: BoxContext, index: Index | None = None) -> Selection:
     """Select the files that `[push]` names; see `select_files`."""
     push = context.settings.push
-    outputs = [*roots(context), *output_paths.noted_folders(context)]
+    outputs = [*output_roots(context), *noted_folders(context)]
     return select_files(context, push.code, push.data, outputs, index)
 
 
@@ -61,3 +69,41 @@ def describe_left_out(selection: Selection) -> str:
         for folder in selection.left_out
     ]
     return f"outputs not pushed: {formatting.first_names(names)}"
+
+
+def configured_outputs(context: BoxContext) -> list[str]:
+    """Return the output paths on the box that onebox.toml names now."""
+    fetch = context.settings.fetch
+    return [*fetch.outputs, *fetch.checkpoints]
+
+
+def output_roots(context: BoxContext) -> list[str]:
+    """Return the output paths of onebox.toml and those of the latest job."""
+    of_job = context.store.record.job_outputs.split("\n")
+    return list(dict.fromkeys([*configured_outputs(context), *filter(None, of_job)]))
+
+
+def note_folder(context: BoxContext, folder: Path) -> None:
+    """Record a folder of the project as one that outputs are fetched into."""
+    if context.root not in folder.parents:
+        return
+    path = str(folder.relative_to(context.root))
+    if path not in noted_folders(context):
+        with (context.fetch_memory / FOLDERS).open("a", encoding="utf-8") as out:
+            out.write(json.dumps(path) + "\n")
+
+
+def noted_folders(context: BoxContext) -> list[str]:
+    """Return the folders of the project that outputs are fetched into: not code."""
+    folders = []
+    template = context.settings.fetch.outputs_to
+    if template is not None:
+        # The folders of boxes whose outputs were never fetched are not recorded.
+        folders.append(template.partition("{")[0].rpartition("/")[0] or template)
+    for file in sorted(context.fetch_memory.parent.glob(f"*/{FOLDERS}")):
+        # A crash may have cut the last line short: then its folder is treated as code.
+        with suppress(OSError, ValueError):
+            folders += [
+                json.loads(line) for line in file.read_text("utf-8").splitlines()
+            ]
+    return folders

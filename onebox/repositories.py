@@ -39,7 +39,7 @@ def repository_of(path: bytes) -> bytes | None:
 
 
 def repositories(
-    paths: Iterable[bytes], here: Callable[[bytes], bool] = lambda path: False
+    paths: Iterable[bytes], exists: Callable[[bytes], bool] = lambda path: False
 ) -> Callable[[bytes], bytes | None]:
     """
     Return a function that returns the repository a path lies in, or None.
@@ -48,9 +48,9 @@ def repositories(
     that git looks for.
 
     Args:
-        here: Returns whether a path exists at the destination already.
+        exists: Returns whether a path exists at the destination already.
     """
-    bare = _bare_repositories(paths, here)
+    bare = _bare_repositories(paths, exists)
     if not bare:
         return repository_of
 
@@ -66,7 +66,7 @@ def repositories(
 
 
 def _bare_repositories(
-    paths: Iterable[bytes], here: Callable[[bytes], bool]
+    paths: Iterable[bytes], exists: Callable[[bytes], bool]
 ) -> frozenset[bytes]:
     entries: dict[bytes, set[bytes]] = {}
     for path in paths:
@@ -78,7 +78,7 @@ def _bare_repositories(
     for folder, names in entries.items():
         # An earlier fetch may have brought the other entries.
         for name in (b"HEAD", b"objects", b"refs", b"commondir"):
-            if here(folder + b"/" + name):
+            if exists(folder + b"/" + name):
                 names.add(name.lower())
     return frozenset(
         folder

@@ -9,22 +9,11 @@ from contextlib import contextmanager, suppress
 from onebox.boxes import announcement, other_providers
 from onebox.context import BoxContext
 from onebox.errors import OneboxError
-from onebox.exit_code import exit_code, left_by_record, report_interrupt, system_failed
-from onebox.invocation import Invocation
+from onebox.exit_code import left_by_record, report_interrupt, system_failed
+from onebox.project_files import select_project
 from onebox.settings import check_files
 from onebox.signals import Interrupted, signals_as_exceptions
-from onebox.stages import plan, provision, push, run, teardown
-
-__all__ = [
-    "BoxContext",
-    "Invocation",
-    "exit_code",
-    "frame",
-    "print_kept_boxes",
-    "show_plan",
-    "system_failed",
-    "wants_needs",
-]
+from onebox.stages import provision, run, teardown
 
 
 @contextmanager
@@ -48,7 +37,7 @@ def frame(context: BoxContext) -> Iterator[None]:
                 raise Interrupted(signal.SIGPIPE)
         finally:
             context.close()
-            context.invocation.job_wanted = False
+            context.invocation.job_requested = False
 
 
 @contextmanager
@@ -101,13 +90,8 @@ def wants_needs(context: BoxContext, stage: str) -> bool:
             and not context.chain.files_checked
         ):
             context.chain.files_checked = True
-            push.project_entries(context)
+            select_project(context)
     return True
-
-
-def show_plan(context: BoxContext, stage: str, command: str = "") -> None:
-    """Print what a stage would do, and why; change nothing."""
-    plan.show(context, stage, command)
 
 
 def print_kept_boxes(contexts: Iterable[BoxContext]) -> None:

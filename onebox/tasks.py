@@ -118,11 +118,7 @@ def fetch(
 ) -> Any:
     """Fetch the outputs, verified byte for byte."""
     context = context_of(c)
-    job_into = context.store.record.job_into
-    if not into and job_into:
-        # The folder that `inv run --into` named for this job.
-        into = str(context.root / job_into)
-    with context.fetching_into(into):
+    with context.fetching_into(into or context.job_into):
         return stage_module("fetch").perform(
             context,
             partial=partial,

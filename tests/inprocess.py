@@ -6,6 +6,8 @@ from types import ModuleType
 from typing import Any
 
 from onebox import runner
+from onebox.context import BoxContext
+from onebox.invocation import Invocation
 from onebox.providers.base import Provider
 from onebox.stages import provision, push, run
 from tests.conftest import Project
@@ -13,15 +15,15 @@ from tests.conftest import Project
 
 def type_line(
     project: Project, cloud: Provider, *stages: ModuleType, **options: Any
-) -> runner.BoxContext:
+) -> BoxContext:
     """
     Run these stages as one `inv` line would; return its context.
 
     Args:
         options: Keywords of the stages' `perform`.
     """
-    line = runner.Invocation("inv", ())
-    context = runner.BoxContext.open(str(project.root), project.environ, {}, line)
+    line = Invocation("inv", ())
+    context = BoxContext.open(str(project.root), project.environ, {}, line)
     context.use_provider(cloud)
     try:
         with runner.frame(context):

@@ -153,6 +153,22 @@ class TestOneDoorEach:
 
         assert {brought.get(module, module) for module in foreign} <= declared
 
+    def test_each_provider_has_an_extra_whose_packages_are_default_dependencies(
+        self,
+    ) -> None:
+        """
+        The extras are the providers of the table and `all`; none adds a package.
+        """
+        project = toml.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+        extras = project["optional-dependencies"]
+        everything = f"onebox[{','.join(PROVIDERS)}]"
+
+        assert {*PROVIDERS, "all", "dev"} == set(extras)
+        assert [everything] == extras["all"]
+        for provider, row in PROVIDERS.items():
+            assert set(extras[provider]) <= set(project["dependencies"])
+            assert f"pip install 'onebox[{provider}]'" == row.missing_sdk
+
 
 # What each layer may not import: everything that is built on it.
 TOP = ["plugin", "tasks", "runner", "exit_code", "invocation"]

@@ -55,7 +55,7 @@ def greet(context: BoxContext) -> None:
         return
     announced.greeted = True
     title = [context.title, provider_name, context.settings.vm]
-    context.screen.headline(title, [], whole=False)
+    context.screen.headline(title, [], complete=False)
     # The SDK continues to load in the background while the files are listed.
     _ = context.provider
 
@@ -70,7 +70,7 @@ def announce(context: BoxContext) -> None:
     greet(context)
     box = context.box
     if box is not None and box.state == "running" and not box.rescue:
-        _headline(context, box.offer, box.deadline, "when it was made")
+        _headline(context, box.offer, box.deadline, "when it was created")
         return
     best, *others = find(context)
     _check_clock(context)
@@ -80,7 +80,7 @@ def announce(context: BoxContext) -> None:
 
 
 def announce_obtained(context: BoxContext, offer: Offer) -> None:
-    """Print the offer that a box was created from, unless it is the announced one."""
+    """Print the offer that a box was created from, unless it was announced."""
     announced = context.chain.announced
     before, announced.offer = announced.offer, offer
     if before is not None and (before.type, before.spot, before.hourly) == (
@@ -141,8 +141,8 @@ def _check_clock(context: BoxContext) -> None:
     if abs(ahead) > formatting.CLOCK_SECONDS and not announced.clock_warned:
         announced.clock_warned = True
         context.screen.warn(
-            f"{formatting.clock_differs(ahead)} that of the boxes: set it; deadlines "
-            "go by theirs"
+            f"{formatting.clock_differs(ahead)} that of the boxes: correct it; "
+            "deadlines follow their clock"
         )
 
 
@@ -153,7 +153,7 @@ def _headline(
     priced: str = "now",
     others: Sequence[Offer] = (),
 ) -> None:
-    """Print the offer and its costs, unless that is done for this box."""
+    """Print the offer and its costs, once for each box."""
     announced = context.chain.announced
     announced.offer = offer
     if announced.boxes > context.chain.ended_boxes:
@@ -162,7 +162,7 @@ def _headline(
     subject = f"{context.title}   {context.provider.name}"
     title = ["" if announced.greeted else subject, *_title(offer, priced)]
     costs = _cost_lines(context, offer, deadline, others)
-    context.screen.headline(title, costs, begun=announced.greeted)
+    context.screen.headline(title, costs, continued=announced.greeted)
 
 
 def _title(offer: Offer, priced: str) -> list[str]:

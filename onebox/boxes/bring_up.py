@@ -6,14 +6,15 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onebox import formatting, subprocess_env
 from onebox.agent.file_names import printable
-from onebox.boxes import host_key
 from onebox.errors import BoxFailed
 from onebox.providers.base import Box
+from onebox.remote import answers
 from onebox.remote.answers import Hello
+from onebox.remote.channel import AgentError
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
@@ -26,12 +27,9 @@ DEADLINE_SECONDS = 60.0
 
 Doing = Callable[[str], None]
 
-# The old name, until stages/provision.py imports it from `host_key`.
-secure = host_key.replace_bootstrap_key
-
 
 def wait_and_prepare(
-    context: BoxContext, box: Box, seconds: float, doing: Doing
+    context: BoxContext, box: Box, doing: Doing = lambda text: None
 ) -> Box:
     """
     Wait until a new box accepts connections, then prepare it.
@@ -40,8 +38,6 @@ def wait_and_prepare(
     post-boot script runs.
 
     Args:
-        seconds: How long the box may take to boot.
-
         doing: Called with a description of what is waited for.
 
     Returns:
@@ -50,9 +46,9 @@ def wait_and_prepare(
     Raises:
         BoxFailed: The box did not come up; the message quotes its console.
     """
-    box = _wait_for_ssh(context, box, seconds, doing)
+    box = _wait_for_ssh(context, box, doing)
     _check_clock(context, box)
-    box = host_key.replace_bootstrap_key(context, box)
+    box = replace_bootstrap_key(context, box)
     _run_post_boot_script(context, box)
     if context.store.record.box == box.id:
         context.store.update(booted=True)
@@ -60,7 +56,7 @@ def wait_and_prepare(
 
 
 def has_booted(context: BoxContext, box: Box) -> bool:
-    """Return whether a box is on and has finished booting, as far as is known here."""
+    """Return whether a box is on and, by its record, has finished booting."""
     record = context.store.record
     has_address = bool(box.host and box.host_key)
     is_booting = record.box == box.id and not record.booted
@@ -86,14 +82,14 @@ def wait_until_ready(
     box = box or context.boxes.running()
     if has_booted(context, box):
         return box
-    box = _wait_for_ssh(context, box, context.settings.limits.boot_minutes * 60, doing)
+    box = _wait_for_ssh(context, box, doing)
     context.boxes.set_current(box)
     return box
 
 
-def _wait_for_ssh(context: BoxContext, box: Box, seconds: float, doing: Doing) -> Box:
+def _wait_for_ssh(context: BoxContext, box: Box, doing: Doing) -> Box:
     """Wait until the box accepts a connection with the host key it was created with."""
-    began = time.monotonic()
+    began, seconds = time.monotonic(), context.settings.limits.boot_minutes * 60
     poll_interval = context.provider.poll_interval
 
     def waited() -> str:
@@ -105,11 +101,11 @@ def _wait_for_ssh(context: BoxContext, box: Box, seconds: float, doing: Doing) -
             if time.monotonic() - began > seconds:
                 raise BoxFailed(f"{box.id} had no address after {seconds:.0f} s")
             time.sleep(max(poll_interval, 0.2))
-            box = context.liveness.refresh(box)
+            box = context.boxes.reload(box)
         context.ssh(box).open_when_up(
             seconds,
             # Each check is an API call.
-            _at_most_every(2 * poll_interval, lambda: context.liveness.check(box)),
+            _at_most_every(2 * poll_interval, lambda: context.boxes.check_runs(box)),
             lambda: doing(f"waiting for ssh on {box.host}, {waited()}"),
         )
     except BoxFailed as error:
@@ -127,7 +123,8 @@ def _check_clock(context: BoxContext, box: Box) -> None:
         shift = "earlier" if difference > 0 else "later"
         context.screen.warn(
             f"{formatting.clock_differs(ahead)} the box's: {box.id} powers itself off "
-            f"{formatting.seconds(abs(difference))} {shift} than max_hours says; set it"
+            f"{formatting.seconds(abs(difference))} {shift} than max_hours allows; "
+            "correct the clock"
         )
 
 
@@ -151,10 +148,47 @@ def check_deadline(context: BoxContext, box: Box) -> Box:
         time.sleep(1.0)
     now = time.time()
     context.screen.warn(
-        f"{box.id} has not taken its new deadline over: it powers itself off at "
+        f"{box.id} did not take over its new deadline: it powers itself off at "
         f"{formatting.clock(armed, now)}, not at {formatting.clock(box.deadline, now)}"
     )
     return replace(box, deadline=armed)
+
+
+def replace_bootstrap_key(context: BoxContext, box: Box) -> Box:
+    """
+    Replace the bootstrap host key by one whose private half never leaves the box.
+
+    Others may be able to read the user data that held the first key. The new public
+    key is recorded here before the box uses it: until the box's tags have it too,
+    both keys are accepted, so a crash in between does not lock the user out.
+
+    Returns:
+        The box with its new key. If the agent refuses, the user is warned and the box
+        keeps its first key.
+    """
+    if not box.bootstrap_key:
+        return box
+    ssh = context.ssh(box)
+
+    def ask(operation: str, **arguments: str) -> dict[str, Any]:
+        # Another command that finds no agent yet may close the shared connection.
+        return ssh.call_resuming(
+            lambda channel: channel.request(operation, **arguments),
+            lambda error, attempt: context.boxes.check_runs(box),
+        )
+
+    try:
+        new_key = answers.public_key(ask("hostkey_new"))
+        if box.tags.kind == "box":
+            context.store.update(host_key=new_key)
+        ssh.expect(replace(box, host_key=f"{box.host_key}\n{new_key}"))
+        ask("hostkey_use", public=new_key)
+    except AgentError as error:
+        context.screen.warn(f"{box.id} keeps its first host key: {error.message}")
+        return box
+    box = context.provider.set_host_key(box, new_key)
+    ssh.expect(box)
+    return box
 
 
 def _run_post_boot_script(context: BoxContext, box: Box) -> None:

@@ -81,15 +81,15 @@ def create(
 
 
 def adopt(
-    context: BoxContext, box: Box, *, ours_to_end: bool = False, booted: bool = True
+    context: BoxContext, box: Box, *, temporary: bool = False, booted: bool = True
 ) -> None:
     """
-    Record a box as the one of this name; of the recorded box, update the deadline.
+    Record a box as the box of this name; if it is recorded, update its deadline only.
 
     Args:
-        ours_to_end: A chain created the box for itself and must tear it down.
+        temporary: Whether a chain created the box for itself and must tear it down.
 
-        booted: The box has finished booting.
+        booted: Whether the box has finished booting.
     """
     if context.store.record.box == box.id:
         context.store.update(deadline=box.deadline)
@@ -105,7 +105,7 @@ def adopt(
         created=box.created,
         deadline=box.deadline,
         image=box.image,
-        ours_to_end=ours_to_end,
+        temporary=temporary,
         booted=booted,
     )
 
@@ -117,7 +117,7 @@ def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) 
     note_provider(state, context.provider.name)
     if context.settings.source("project") == "default":
         project_id.note(context.root, context.project, state)
-    ours_to_end = kind == "box" and context.invocation.creates_temporary_box
+    temporary = kind == "box" and context.invocation.creates_temporary_box
     try:
         with context.store.intent(
             "create",
@@ -126,14 +126,14 @@ def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) 
             kind=kind,
             type=offer.type,
             place=offer.place,
-            ours_to_end=ours_to_end,
+            temporary=temporary,
         ) as outcome:
             try:
                 box = context.provider.create(request)
                 if kind == "box":
-                    context.invocation.made_box = True
+                    context.invocation.created_box = True
                     context.boxes.set_current(box)
-                    adopt(context, box, ours_to_end=ours_to_end, booted=False)
+                    adopt(context, box, temporary=temporary, booted=False)
                 return box
             except Interrupted:
                 # The first Ctrl-C removes the box; a second one exits at once.

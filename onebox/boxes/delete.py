@@ -88,9 +88,7 @@ def remove_unused(context: BoxContext, gone: Collection[str] = ()) -> None:
         if why:
             kept.append(f"{item.kind} {item.id}: {why}")
     if kept:
-        context.screen.note(
-            f"free of charge, and stays: {formatting.first_names(kept)}"
-        )
+        context.screen.note(f"kept, free of charge: {formatting.first_names(kept)}")
 
 
 def remove_free(provider: Provider, owner: str, item: FreeObject) -> str:

@@ -1,26 +1,21 @@
-"""Find this project's boxes at the provider, and cache the answer."""
+"""Find this project's boxes at the provider, and check that one still runs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from onebox.errors import OneboxError, UsageError
-from onebox.providers.base import Box, Provider
-from onebox.store.box_store import BoxStore
-from onebox.ui.screen import Screen
+from onebox.errors import Lost, OneboxError, Preempted, UsageError
+from onebox.providers.base import Box, BoxState, Provider
 
+if TYPE_CHECKING:
+    from onebox.context import BoxContext
 
-@dataclass(frozen=True)
-class BoxName:
-    """The tags that identify a box: *title* is how messages name it."""
-
-    owner: str
-    project: str
-    name: str
-    title: str
+# A box that shuts down gets this long to be off, so that its reason can be read.
+STOPPING_SECONDS = 10.0
+# Least time between two checks whether this machine's public address has changed.
+IP_CHECK_SECONDS = 30.0
 
 
 class BoxFinder:
@@ -28,26 +23,15 @@ class BoxFinder:
     The boxes of one name of one project, as the provider lists them.
 
     The list is cached until `invalidate` or `refresh`.
-
-    Args:
-        superseded: The ids of boxes that another box has replaced although their
-            disks still exist. The caller may change the set.
     """
 
-    def __init__(
-        self,
-        provider: Provider,
-        store: BoxStore,
-        name: BoxName,
-        screen: Screen,
-        superseded: Collection[str] = (),
-    ) -> None:
-        self._provider = provider
-        self._store = store
-        self._name = name
-        self._screen = screen
-        self._superseded = superseded
+    def __init__(self, context: BoxContext) -> None:
+        self._context = context
+        self._provider = context.provider
+        self._store = context.store
+        self._screen = context.screen
         self._opened = time.monotonic()
+        self._ip_checked: float | None = None
         self._seen: set[str] = set()
         self._listed: list[Box] | None = None
         # `_current` is None before `_determined` is set, and if there is no box.
@@ -71,14 +55,14 @@ class BoxFinder:
         boxes = [
             box
             for box in self._list()
-            if box.tags.kind == "box" and box.id not in self._superseded
+            if box.tags.kind == "box" and box.id not in self._context.chain.superseded
         ]
         # Preempted boxes can be stopped beside the one that replaced them.
         live = [box for box in boxes if box.state != "stopped"]
         if len(live) > 1:
             ids = ", ".join(box.id for box in live)
             raise OneboxError(
-                f"there are {len(live)} boxes called {self._name.title}: {ids}",
+                f"there are {len(live)} boxes called {self._context.title}: {ids}",
                 next="inv sweep",
             )
         return max(live or boxes, key=lambda box: box.created, default=None)
@@ -104,35 +88,33 @@ class BoxFinder:
         box = self.current
         if box is None:
             raise UsageError(
-                f"there is no box {self._name.title}",
+                f"there is no box {self._context.title}",
                 running=self.siblings(),
                 next="inv provision, or inv run",
             )
         if box.state not in ("running", "starting"):
             raise UsageError(
-                f"{self._name.title} ({box.id}) is {box.state}; its disk is kept",
+                f"{self._context.title} ({box.id}) is {box.state}; its disk is kept",
                 next="inv fetch brings its outputs, inv teardown removes it",
             )
         return box
 
     def siblings(self) -> str:
         """Return one line for each box of this project with another name."""
-        lines = {}
-        project, _, _ = self._name.title.rpartition("/")
+        context, lines = self._context, {}
         # The lines are a hint: without an answer of the provider there are none.
         with suppress(OneboxError):
-            for box in self._provider.find(self._name.owner):
+            for box in self._provider.find(context.owner):
                 name, is_on = box.tags.name, box.state in ("running", "starting")
                 if (
-                    (box.tags.kind, box.tags.project) == ("box", self._name.project)
-                    and name != self._name.name
+                    (box.tags.kind, box.tags.project) == ("box", context.project)
+                    and name != context.settings.name
                     and box.state != "gone"
                 ):
+                    title = f"{context.settings.project}/{name}"
                     state = "up" if is_on else box.state
                     command = "inv logs" if is_on else "inv fetch teardown"
-                    lines[name] = (
-                        f"{project}/{name} is {state}: {command} --name={name}"
-                    )
+                    lines[name] = f"{title} is {state}: {command} --name={name}"
         return "\n        ".join(lines[name] for name in sorted(lines))
 
     def refresh(self) -> Box | None:
@@ -152,9 +134,66 @@ class BoxFinder:
         """Return whether the provider has returned this box to this command."""
         return box_id in self._seen
 
-    def note_seen(self, box_id: str) -> None:
-        """Note that the provider has returned this box."""
-        self._seen.add(box_id)
+    def reload(self, box: Box) -> Box:
+        """Return the present state of a starting box. Raises Lost if it is gone."""
+        current = self._provider.get(box.id, box.place)
+        if current is not None and current.state in ("starting", "running"):
+            self._seen.add(box.id)
+            return current
+        self.check_runs(box)
+        return box
+
+    def check_runs(self, box: Box) -> None:
+        """
+        Check that a box whose connection does not answer still runs.
+
+        The firewall is opened for this machine if its address has changed.
+
+        Raises:
+            Preempted: The provider took the box back.
+
+            Lost: The box is off or gone.
+        """
+        current = self.wait_while(box, STOPPING_SECONDS, "stopping")
+        if current is None and self.may_be_unlisted(box.created):
+            return
+        if current is not None:
+            self._seen.add(box.id)
+        if current is not None and current.state in ("starting", "running"):
+            self._allow_my_ip(current)
+            return
+        self.invalidate()
+        state = "gone" if current is None else current.state
+        why = f": {current.why}" if current is not None and current.why else ""
+        text = f"{self._context.title} ({box.id}) is {state}{why}"
+        advice = (
+            "inv status" if current is None else "inv fetch brings what its disk holds"
+        )
+        if current is not None and current.why == "preempted":
+            raise Preempted(text, next=advice)
+        raise Lost(text, next=advice)
+
+    def wait_while(self, box: Box, seconds: float, *states: BoxState) -> Box | None:
+        """Return a box once it has left the given states, or after *seconds*."""
+        until = time.monotonic() + seconds
+        current = self._provider.get(box.id, box.place)
+        while (
+            current is not None and current.state in states and time.monotonic() < until
+        ):
+            time.sleep(max(self._provider.poll_interval, 0.2))
+            current = self._provider.get(box.id, box.place)
+        return current
+
+    def _allow_my_ip(self, box: Box) -> None:
+        """Open the firewall for this machine, unless that was done a moment ago."""
+        now = time.monotonic()
+        if self._ip_checked is not None and now - self._ip_checked < IP_CHECK_SECONDS:
+            return
+        self._ip_checked = now
+        if self._provider.allow_my_ip(box):
+            self._screen.note(
+                "this machine's public address has changed; the firewall now allows it"
+            )
 
     def provider_time(self, local_time: float) -> float:
         """Convert a time of this machine's clock to the provider's clock."""
@@ -181,7 +220,7 @@ class BoxFinder:
             time.sleep(max(self._provider.poll_interval, 0.2))
             box = self._provider.get(box_id, place)
         if box is not None:
-            self.note_seen(box_id)
+            self._seen.add(box_id)
         return box
 
     def _list(self) -> list[Box]:
@@ -191,11 +230,12 @@ class BoxFinder:
 
     def _find_all(self) -> list[Box]:
         places = {place for place, _ in self._expected().values() if place}
+        context = self._context
         boxes = [
             box
-            for box in self._provider.find(self._name.owner, sorted(places))
+            for box in self._provider.find(context.owner, sorted(places))
             if (box.tags.project, box.tags.name)
-            == (self._name.project, self._name.name)
+            == (context.project, context.settings.name)
             and box.state != "gone"
         ]
         listed = {box.id for box in boxes}

@@ -1,13 +1,14 @@
-"""Boxes of this project at a provider other than the one in use."""
+"""Choose the provider of a box, and find boxes that are at another provider."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes.provider_choice import box_exists
+from onebox.boxes.finder import may_be_unlisted
 from onebox.errors import OneboxError, UsageError
 from onebox.providers.base import Box
 from onebox.store.box_store import BoxStore
@@ -36,12 +37,30 @@ class BoxAtOtherProvider:
     error: str = ""
 
 
+def choose(context: BoxContext) -> str:
+    """
+    Return the name of the provider to use, without loading the configured one.
+
+    It is the configured provider, unless the recorded box exists at another one, or
+    an action there was interrupted.
+    """
+    settings, record = context.settings, context.store.record
+    if settings.overrides_file("provider"):
+        return settings.provider
+    if record.box and record.provider == settings.provider:
+        return record.provider
+    if record.box and record.provider and _may_exist(context, record):
+        return record.provider
+    interrupted = (intent.provider for intent in context.store.open_intents())
+    return next(filter(None, interrupted), settings.provider)
+
+
 def refuse(context: BoxContext) -> None:
     """Raise UsageError if the box of this name exists at another provider."""
     record = context.store.record
     if not record.box or record.provider in ("", context.provider.name):
         return
-    if box_exists(record, context.settings, context.environ):
+    if _exists(context, record):
         raise UsageError(
             f"{context.settings.source('provider')} asks for {context.provider.name}, "
             f"but {context.title} ({record.box}) is on {record.provider}",
@@ -94,3 +113,26 @@ def _record(context: BoxContext, store: BoxStore) -> Record:
     except OneboxError as error:
         context.screen.warn(error.message)
         return Record()
+
+
+def _exists(context: BoxContext, record: Record) -> bool:
+    """
+    Ask the provider of the recorded box whether the box exists.
+
+    A box that may be missing from the provider's lists counts as existing.
+
+    Raises:
+        OneboxError: The provider did not answer.
+    """
+    provider = context.load_provider(record.provider)
+    box = provider.get(record.box, record.place)
+    if box is None:
+        return may_be_unlisted(provider, record.created, time.monotonic())
+    return box.state != "gone"
+
+
+def _may_exist(context: BoxContext, record: Record) -> bool:
+    try:
+        return _exists(context, record)
+    except OneboxError:
+        return True

@@ -18,16 +18,21 @@ if TYPE_CHECKING:
 RESCUE_SECONDS = 1800.0
 
 
-def start(context: BoxContext, box: Box, seconds: float = RESCUE_SECONDS) -> Box:
-    """Start a stopped box with a deadline *seconds* from now; wait until it is up."""
-    deadline = context.now() + seconds
+def start(context: BoxContext, box: Box, deadline: float | None = None) -> Box:
+    """
+    Start a stopped box, wait until it is up, and return it.
+
+    Args:
+        deadline: Its new deadline (epoch seconds); `RESCUE_SECONDS` from now if None.
+    """
+    if deadline is None:
+        deadline = context.now() + RESCUE_SECONDS
     if context.store.record.box == box.id:
         context.store.update(booted=False)
     with context.store.intent("start", box=box.id):
         box = context.provider.start(box, deadline)
     context.boxes.set_current(box)
-    boot_seconds = context.settings.limits.boot_minutes * 60
-    box = bring_up.wait_and_prepare(context, box, boot_seconds, lambda text: None)
+    box = bring_up.wait_and_prepare(context, box)
     box = bring_up.check_deadline(context, box)
     context.boxes.set_current(box)
     adopt(context, box)
@@ -49,10 +54,10 @@ def power_off(context: BoxContext, box: Box) -> None:
     """Power off a box that was started only to be read; its disk stays."""
     context.close()
     try:
-        now = context.provider.get(box.id, box.place)
-        if now is None or now.state not in ("starting", "running"):
+        current = context.provider.get(box.id, box.place)
+        if current is None or current.state not in ("starting", "running"):
             return
-        context.provider.stop(now)
+        context.provider.stop(current)
     except OneboxError as error:
         context.screen.warn(f"{box.id} may still be on: {error.message}")
         return

@@ -29,7 +29,7 @@ LIFETIMES = {False: 30 * DAY, True: DAY}
 
 
 def complete(context: BoxContext, offers: Sequence[Offer]) -> list[Offer]:
-    """Return the offers with missing prices filled in; store the new prices."""
+    """Return the offers with their missing prices filled in; store known prices."""
     path = _path(context)
     stored, now = _read(path), time.time()
     completed = [_fill_in(offer, stored, now) for offer in offers]
@@ -87,7 +87,7 @@ def _key(offer: Offer, label: str, *, spot: bool) -> str:
 
 
 def _age(row: dict[str, Any], now: float) -> float:
-    # A price from the future was stored while the clock was wrong: treat it as new.
+    # A price with a future time was stored while the clock was wrong: treat it as new.
     return max(now - float(row["at"]), 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The refused offers of one create: which to skip, and each cause once."""
+"""Collect the offers refused during one create, and report each cause once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BOX_ID = re.compile(r"\bob-[0-9a-z]+\b")
 @dataclass
 class RefusedOffers:
     """
-    The offers that one create has tried in vain, in order.
+    The offers that were refused during one create, in order.
 
     Attributes:
         refused: Each offer with the error of its attempt.

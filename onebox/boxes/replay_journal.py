@@ -18,9 +18,9 @@ def replay(context: BoxContext) -> None:
     """
     Finish or undo every open intent, and remove builders that were left behind.
 
-    A created box is recorded with its owner, chain or user; the next stage uses it
-    or tears it down. A delete is repeated, an image is saved. The caller holds the
-    lock, so no builder is in use: each one is removed, also one kept by --keep.
+    A created box is recorded, so that the next stage uses it or tears it down. A
+    delete is repeated, an image is saved. The caller holds the lock, so no builder is
+    in use: each one is removed, even one that `image --keep` has kept.
     """
     never_created = []
     intents = context.store.open_intents()
@@ -51,12 +51,12 @@ def _replay_create(context: BoxContext, intent: Intent) -> bool:
     box = context.boxes.wait_until_listed(intent.box, intent.place, created)
     if box is None or box.state == "gone":
         context.screen.note(
-            f"an earlier command was interrupted before there was a {intent.kind}: "
+            f"an earlier command was interrupted before it created a {intent.kind}: "
             "nothing to clean up"
         )
         return False
     if box.tags.kind == "box":
-        adopt(context, box, ours_to_end=intent.ours_to_end, booted=False)
+        adopt(context, box, temporary=intent.temporary, booted=False)
     return True
 
 

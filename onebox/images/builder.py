@@ -66,12 +66,9 @@ class Builder:
 
     def boot(self) -> None:
         """Wait until the builder is reachable and its first boot has ended."""
-        minutes = self.context.settings.limits.boot_minutes
         offer = self.box.offer
         with self.step("boot") as line:
-            self.box = bring_up.wait_and_prepare(
-                self.context, self.box, minutes * 60, line.doing
-            )
+            self.box = bring_up.wait_and_prepare(self.context, self.box, line.doing)
             line.doing("waiting until its first boot has ended")
             on_box(self.context, self.box, sanitize.prepare)
             rate = formatting.rate(offer.hourly)
@@ -90,14 +87,7 @@ class Builder:
                     break
             line.end("", formatting.count(len(recipe.files(context)), "file"))
 
-    def run(
-        self,
-        name: str,
-        title: str,
-        *,
-        argv: Sequence[str] | None = None,
-        line: str | None = None,
-    ) -> None:
+    def run(self, name: str, title: str, argv: Sequence[str]) -> None:
         """
         Run a command on the box and show its output live.
 
@@ -108,26 +98,29 @@ class Builder:
 
             argv: The command as words.
 
-            line: The command as a shell line.
-
         Raises:
             BoxFailed: Its exit code was not 0.
         """
         context, began = self.context, time.monotonic()
         # The output of this command alone; `self.log` has that of all steps.
         own_log = self.log.path.with_suffix(f".{name}")
+        job_id = f"image-{name}-{recipe.digest(self.inputs)}"
         own_log.unlink(missing_ok=True)
         try:
-            record = client.run(
+            client.start(
                 context,
                 self.box,
-                job_id=f"image-{name}-{recipe.digest(self.inputs)}",
+                job_id=job_id,
                 argv=argv,
-                line=line,
                 env={**SCRIPT_ENV, **context.settings.image.env},
-                log=own_log,
-                output=self.log.add,
-                sample=lambda _: self.log.footer(name, began),
+            )
+            record = client.follow(
+                context,
+                self.box,
+                job_id,
+                own_log,
+                self.log.add,
+                lambda _: self.log.footer(name, began),
             )
         finally:
             self.log.close_line()
@@ -274,9 +267,9 @@ def warn_of_secrets(context: BoxContext, box: Box) -> bool:
 def _set_up(builder: Builder) -> None:
     image = builder.context.settings.image
     if image.setup:
-        builder.run("setup", image.setup, argv=["bash", f"./{image.setup}"])
+        builder.run("setup", image.setup, ["bash", f"./{image.setup}"])
     if python_env.is_requested(image):
-        builder.run("python", python_env.title(image), argv=python_env.argv(image))
+        builder.run("python", python_env.title(image), python_env.argv(image))
 
 
 @contextmanager
@@ -318,7 +311,7 @@ def _remove_after_failure(context: BoxContext, box: Box) -> str:
 
 
 def _keep(context: BoxContext, box: Box) -> str:
-    """Record the builder as kept; return how to reach it and when it goes."""
+    """Record the builder as kept; return how to reach it and when it is off."""
     context.store.update(kept_builder=box.id)
     current = context.provider.get(box.id, box.place) or box
     off = formatting.clock(current.deadline, time.time())

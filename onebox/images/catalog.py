@@ -10,11 +10,10 @@ from onebox import formatting
 from onebox.errors import OneboxError, UsageError
 from onebox.images import recipe, snapshot
 from onebox.providers.base import Box, Image
+from onebox.settings.units import GB
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
-
-GB = 1 << 30
 
 
 def images(context: BoxContext) -> list[Image]:

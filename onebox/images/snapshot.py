@@ -1,8 +1,8 @@
 """
 Save a stopped box's disk as an image, or remove an image, with a journal.
 
-After a crash the next command completes what the journal has as open, or undoes it:
-no incomplete image stays.
+After a crash the next command completes or undoes each open operation of the journal,
+so that no incomplete image stays.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from onebox.store.journal import Intent, Outcome
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
-# How often a save without a clear answer is requested again. Each request waits as
-# long as the provider's module finds right.
+# How often a save is requested again if its outcome is unclear. The provider decides
+# how long each request waits.
 SAVE_RETRIES = 3
 # The operations of this module in the journal.
 OPERATIONS = ("save", "adopt", "packer", "unsave")

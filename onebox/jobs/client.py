@@ -43,34 +43,6 @@ REFUSALS = 6
 GAPS_IN_A_ROW = 100
 
 
-def run(
-    context: BoxContext,
-    box: Box,
-    *,
-    job_id: str,
-    log: Path,
-    output: Callable[[bytes], None],
-    argv: Sequence[str] | None = None,
-    line: str | None = None,
-    env: Mapping[str, str] | None = None,
-    secrets: Mapping[str, str] | None = None,
-    outputs: Sequence[str] = (),
-    sample: Callable[[Sample], None] | None = None,
-) -> ExitRecord:
-    """Start a job, follow it to its end and return its exit record."""
-    start(
-        context,
-        box,
-        job_id=job_id,
-        argv=argv,
-        line=line,
-        env=env,
-        secrets=secrets,
-        outputs=outputs,
-    )
-    return follow(context, box, job_id, log, output, sample)
-
-
 def refuse_running(context: BoxContext, latest: JobStatus | None) -> None:
     """Raise UsageError if the latest job on the box is still running."""
     if latest is not None and latest.runs:
@@ -171,7 +143,7 @@ def follow(
                 context.ssh(box).close(force=True)
                 # Without a network, the provider cannot be reached either.
                 with suppress(Unclear, Throttled):
-                    context.liveness.check(box)
+                    context.boxes.check_runs(box)
                 refused = refused + 1 if isinstance(error, KeyRefused) else 0
                 if refused == REFUSALS:
                     raise Lost(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CAUSES = {
     "cancel": "cancelled",
     "preempted": "the provider took the box back",
-    "deadline": "the deadline had come",
+    "deadline": "the deadline was reached",
     "poweroff": "the box was powered off",
 }
 
@@ -74,7 +74,7 @@ def watch(
         screen.close_line()
         lasted = formatting.seconds(time.time() - context.store.record.job_started)
         how = preemption.preemption_reason(context, box)
-        unknown = f"job {job_id}: how it ended is not known"
+        unknown = f"job {job_id}: its outcome is unknown"
         screen.line("run", "failed", lasted, how or unknown)
         raise
     screen.close_line()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.jobs import follow, receipt
-from onebox.jobs.receipt import NAME_HERE, Receipt
+from onebox.jobs.receipt import Receipt
 from onebox.remote.answers import ExitRecord
 from onebox.store.box_store import BoxStore
 
@@ -42,7 +42,7 @@ class FinishedJob:
     def ending(self) -> str:
         """Return how the job ended, in a few words."""
         if self.receipt is None:
-            return "how it ended is not known"
+            return "its outcome is unknown"
         return follow.describe(
             ExitRecord(
                 self.job,
@@ -66,7 +66,7 @@ def last(context: BoxContext, *, whatever_name: bool = False) -> FinishedJob | N
     others = set() if whatever_name else _jobs_of_other_boxes(context)
     for log in sorted(logs, reverse=True):
         job = log.parent.name
-        job_receipt = receipt.read(log.with_name(NAME_HERE))
+        job_receipt = receipt.read(log.with_name(receipt.FILE))
         name = None if job_receipt is None else job_receipt.box.name
         is_ours = name in (None, context.settings.name) and job not in others
         if whatever_name or is_ours:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from onebox.errors import ProviderError
@@ -17,10 +16,10 @@ STOPPING_SECONDS = 180.0
 
 
 def preemption_reason(
-    context: BoxContext, box: Box, *restless: BoxState, ended: bool = False
+    context: BoxContext, box: Box, *passing: BoxState, ended: bool = False
 ) -> str:
     """
-    Return how a spot box was lost, "" if it was not or if that is unknown.
+    Return how a spot box was preempted, "" if it was not or if that is unknown.
 
     A spot box that is off or gone counts as preempted, unless its deadline had
     passed or the provider gives another reason. If the box shut down by itself, the
@@ -29,7 +28,7 @@ def preemption_reason(
     operating system crashed.
 
     Args:
-        restless: The states to wait out; "stopping" if there are none.
+        passing: The states to wait out; "stopping" if none is named.
 
         ended: The job's exit record has been received.
     """
@@ -37,17 +36,17 @@ def preemption_reason(
         return ""
     preempted = "the provider took the box back"
     try:
-        now = wait_until_at_rest(context, box, *restless)
+        current = wait_until_at_rest(context, box, *passing)
     except ProviderError:
         return ""
-    if now is None:
+    if current is None:
         is_listed = context.now() - box.created >= context.provider.consistency_lag
         return preempted if is_listed else ""
-    if now.state not in ("stopping", "stopped"):
+    if current.state not in ("stopping", "stopped"):
         return ""
-    if now.why in ("", "preempted"):
+    if current.why in ("", "preempted"):
         return preempted
-    return "the box crashed" if now.why == "poweroff" and not ended else ""
+    return "the box crashed" if current.why == "poweroff" and not ended else ""
 
 
 def ended_by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
@@ -62,15 +61,8 @@ def ended_by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
     return record.cause != "preempted"
 
 
-def wait_until_at_rest(
-    context: BoxContext, box: Box, *restless: BoxState
-) -> Box | None:
+def wait_until_at_rest(context: BoxContext, box: Box, *passing: BoxState) -> Box | None:
     """Return a box once it has left the given states, or after `STOPPING_SECONDS`."""
-    restless = restless or ("stopping",)
-    until = time.monotonic() + STOPPING_SECONDS
-    pause = max(context.provider.poll_interval, 0.2)
-    now = context.provider.get(box.id, box.place)
-    while now is not None and now.state in restless and time.monotonic() < until:
-        time.sleep(pause)
-        now = context.provider.get(box.id, box.place)
-    return None if now is None or now.state == "gone" else now
+    states = passing or ("stopping",)
+    current = context.boxes.wait_while(box, STOPPING_SECONDS, *states)
+    return None if current is None or current.state == "gone" else current

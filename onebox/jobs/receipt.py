@@ -17,6 +17,7 @@ from onebox.jobs.run_history import Account, EarlierBox
 from onebox.providers.base import Box
 from onebox.providers.costs import MACHINE, total
 from onebox.remote.answers import ExitRecord
+from onebox.settings.units import GB
 from onebox.store.atomic_files import (
     clear_drafts,
     open_folder,
@@ -30,11 +31,8 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 FORMAT = 1
-# The file name of the receipt beside the outputs.
-NAME = RECEIPT
-GB = 1 << 30
-# Its file name in the job's folder, below .onebox.
-NAME_HERE = "receipt.json"
+# The file name of a receipt in its job's folder; beside the outputs it is RECEIPT.
+FILE = "receipt.json"
 # The receipt of the latest job of this box name that succeeded and was fetched.
 LAST = "last.json"
 
@@ -209,7 +207,7 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
     data = receipt.encode()
     folder = context.local_dir / "jobs" / receipt.job
     with open_folder(folder) as opened:
-        write_in(opened, NAME_HERE, data, mode=0o644)
+        write_in(opened, FILE, data, mode=0o644)
     _write_beside(context, folder, data)
     # Only a job whose outputs were fetched can be skipped the next time.
     if receipt.key is not None and receipt.outputs is not None:
@@ -224,11 +222,11 @@ def copy_beside(context: BoxContext, job_id: str) -> None:
     """Copy a job's receipt beside its outputs, which were just fetched."""
     folder = context.local_dir / "jobs" / job_id
     with suppress(FileNotFoundError):
-        _write_beside(context, folder, (folder / NAME_HERE).read_bytes())
+        _write_beside(context, folder, (folder / FILE).read_bytes())
 
 
 def outdate(context: BoxContext, job_id: str) -> None:
-    """Forget the last good job unless it is this one, whose outputs replace its own."""
+    """Forget the last good job: a fetch replaces its outputs by those of *job_id*."""
     receipt = last_good(context)
     if receipt is not None and receipt.job != job_id:
         (context.fetch_memory / LAST).unlink(missing_ok=True)
@@ -237,13 +235,13 @@ def outdate(context: BoxContext, job_id: str) -> None:
 def keep(context: BoxContext, box: Box, job_id: str, record: ExitRecord) -> None:
     """Write a receipt for a job that no client has waited for, if it has none."""
     folder = context.local_dir / "jobs" / job_id
-    if (folder / NAME_HERE).exists():
+    if (folder / FILE).exists():
         return
     state = context.store.record
     command = state.job_command if state.job == job_id else ""
     receipt = make(context, box, job_id, command, record)
     with open_folder(folder) as opened:
-        write_in(opened, NAME_HERE, receipt.encode(), mode=0o644)
+        write_in(opened, FILE, receipt.encode(), mode=0o644)
 
 
 def read(path: Path) -> Receipt | None:
@@ -260,7 +258,7 @@ def last_good(context: BoxContext) -> Receipt | None:
 
 
 def show(context: BoxContext, receipt: Receipt, created: float) -> None:
-    """Print at the end of a chain what it took and cost; *created* is the box's."""
+    """Print what a chain took and cost; *created* is when its box was created."""
     lifetime = context.now() - created
     limit = context.settings.limits.max_cost
     spent = total(costs_of(receipt, lifetime).values())
@@ -339,18 +337,18 @@ def _write_beside(context: BoxContext, folder: Path, data: bytes) -> None:
     if beside is None:
         return
     try:
-        write_atomically(beside / NAME, data, mode=0o644)
+        write_atomically(beside / RECEIPT, data, mode=0o644)
     except PermissionError:
         # The folder has the mode that it has on the box, which may be read-only.
         kept = formatting.path(str(folder.relative_to(context.root)))
         context.screen.warn(
             f"{formatting.path(beside.name)} is read-only: the receipt is in {kept}"
         )
-    clear_drafts(beside, f".{NAME}-*")
+    clear_drafts(beside, f".{RECEIPT}-*")
 
 
 def _output_folder(context: BoxContext) -> Path | None:
-    """Return the first output folder with fetched files, None if it is taken."""
+    """Return the first output folder with fetched files, None if it has a receipt."""
     fetched = context.chain.fetched
     entries = fetched.entries if fetched is not None else []
     for path in context.settings.fetch.outputs:
@@ -363,7 +361,7 @@ def _output_folder(context: BoxContext) -> Path | None:
 
 def _is_free(context: BoxContext, top: bytes, entries: list[Entry]) -> bool:
     """Return whether no output has the receipt's name; warn if one has."""
-    name = top + os.fsencode(NAME)
+    name = top + os.fsencode(RECEIPT)
     if any(entry.path == name for entry in entries):
         context.screen.warn(
             f"{formatting.path(name)} is an output of the job: its receipt is only in "

@@ -78,9 +78,9 @@ class Between:
             raise InvalidValue(f"{self.write(value)} is out of range; use {expected}")
 
 
-def bytes_between(low: int, high: int) -> Between:
-    """Return a check for *low* to *high* bytes."""
-    return Between(low, high, lambda value: format_bytes(int(value)))
+def bytes_from(low: int) -> Between:
+    """Return a check for *low* bytes to 64 TB, the largest disk that a cloud has."""
+    return Between(low, 64 << 40, lambda value: format_bytes(int(value)))
 
 
 def seconds_between(low: float, high: float) -> Between:

@@ -17,7 +17,7 @@ from onebox.settings.checks import (
     Between,
     Matching,
     OneOf,
-    bytes_between,
+    bytes_from,
     distinct,
     environment,
     in_project,
@@ -91,7 +91,7 @@ class Size(Table):
         0,
         '"256 GB"',
         "The minimum amount of memory.",
-        bytes_between(GB // 8, 65536 * GB),
+        bytes_from(GB // 8),
     )
     spot: bool | None = setting(
         BOOLEAN, None, "true", "Use spot capacity for this size; false if not set."
@@ -101,7 +101,7 @@ class Size(Table):
         None,
         '"500 GB"',
         "The disk; that of the provider's table if not set.",
-        bytes_between(8 * GB, 65536 * GB),
+        bytes_from(8 * GB),
     )
     max_price: float | None = setting(
         NUMBER, None, "4.0", "Refuse offers above this price an hour, in USD.", _USD
@@ -363,7 +363,7 @@ class Limits(Table):
         5 * GB,
         '"5 GB"',
         "The box keeps only start and end of a longer log.",
-        bytes_between(1 << 20, 65536 * GB),
+        bytes_from(1 << 20),
     )
     spot_fallback: bool = setting(
         BOOLEAN, False, "true", "Use on-demand capacity if there is no spot capacity."
@@ -437,6 +437,10 @@ class Settings(Table):
         as "vm", "limits.max_hours" or "size.large.cpus".
         """
         return self.sources.get(path, "default")
+
+    def overrides_file(self, path: str) -> bool:
+        """Return whether a flag or a variable sets a setting."""
+        return self.source(path).startswith(("--", "ONEBOX_"))
 
 
 @functools.lru_cache(maxsize=1)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from onebox.errors import JobFailed, Lost, Preempted, UsageError
 from onebox.jobs import client, preemption, receipt, run_history
 from onebox.jobs.follow import watch
-from onebox.jobs.output_paths import configured_roots, roots
 from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_history import Run
+from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.base import Box
 from onebox.remote.answers import ExitRecord
 from onebox.remote.channel import AgentError
@@ -79,12 +79,12 @@ def record_attempt(context: BoxContext, command: Command, run: Run, box: Box) ->
     usual = context.into == context.usual_into
     context.store.update(
         job=job_id,
-        job_outputs="\n".join(configured_roots(context)),
+        job_outputs="\n".join(configured_outputs(context)),
         job_command=command.line,
         job_started=time.time(),
         fetched="",
         into="",
-        job_into="" if usual else context.path_to_record(context.into),
+        job_into="" if usual else context.recorded_into,
         discarded=False,
     )
     return run_history.write(context, run.with_attempt(job_id, box))
@@ -101,7 +101,7 @@ def start(context: BoxContext, command: Command, run: Run, box: Box) -> None:
             line=command.shell_line,
             env={**LIVE, **context.settings.run.env},
             secrets=command.secrets,
-            outputs=[path for path in roots(context) if path.endswith("/")],
+            outputs=[path for path in output_roots(context) if path.endswith("/")],
         )
     except (UsageError, AgentError):
         run_history.withdraw(context, run)

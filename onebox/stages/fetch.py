@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import bring_up, power
 from onebox.errors import OutputsHeld, UsageError
-from onebox.jobs import client, output_paths, receipt, run_history
-from onebox.jobs.output_paths import roots
+from onebox.jobs import client, receipt, run_history
+from onebox.project_files import note_folder, output_roots
 from onebox.providers.base import Box
 from onebox.stages import held_outputs
 from onebox.transfer import fetch_outputs
@@ -16,7 +16,7 @@ from onebox.transfer.fetch_outputs import Fetched
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
-    from onebox.remote.answers import ExitRecord
+    from onebox.remote.answers import ExitRecord, JobStatus
     from onebox.ui.progress import StageLine
 
 
@@ -81,10 +81,10 @@ def perform(
         if not partial:
             context.store.update(
                 fetched=fetched.digest or "nothing",
-                into=context.path_to_record(context.into),
+                into=context.recorded_into,
             )
             context.chain.fetched, context.chain.fetched_into = fetched, context.into
-            output_paths.note_folder(context, context.into)
+            note_folder(context, context.into)
             if caller != "run":
                 receipt.copy_beside(context, context.store.record.job)
         _end_line(context, line, fetched, partial)
@@ -99,6 +99,44 @@ def perform(
     _warn_of_files_left(context, fetched)
     _warn_of_renamed_files(context, fetched)
     return fetched
+
+
+def fetch_previous(
+    context: BoxContext, box: Box, *, only: bool = False
+) -> JobStatus | None:
+    """
+    Fetch the log and outputs of the last job before a push or a job overwrites them.
+
+    Args:
+        only: Leave the outputs of a failed job on the box (`--only`).
+
+    Returns:
+        The status of that job, None if no job has run on this box.
+
+    Raises:
+        UsageError: The job still runs.
+
+        OutputsHeld: Its outputs, or files beside them, cannot all be fetched.
+    """
+    record = context.store.record
+    last_job = client.latest(context)
+    if last_job is None or last_job.job.startswith("image-"):
+        return None
+    client.refuse_running(context, last_job)
+    client.fetch_log(context, box, last_job)
+    succeeded = last_job.record is not None and not last_job.record.code
+    if record.fetched or record.discarded or (only and not succeeded):
+        return last_job
+    context.screen.note(f"fetching the outputs of the earlier job {last_job.job} first")
+    with context.fetching_into(context.job_into):
+        perform(
+            context,
+            caller="run",
+            partial=last_job.state == "lost",
+            ended=last_job.record,
+        )
+    context.chain.fetched_earlier_job = last_job.job
+    return last_job
 
 
 def _bring_up(context: BoxContext, box: Box, line: StageLine, *, rescue: bool) -> Box:
@@ -145,7 +183,7 @@ def _download(
         fetched: Fetched = context.call_resuming(
             lambda channel: fetch_outputs.fetch(
                 channel,
-                roots(context),
+                output_roots(context),
                 context.into,
                 context.fetch_memory,
                 line.progress,
@@ -245,10 +283,10 @@ def _fetched_by_run(context: BoxContext) -> Fetched:
 def _end_line(
     context: BoxContext, line: StageLine, fetched: Fetched, partial: bool
 ) -> None:
-    if not roots(context):
+    if not output_roots(context):
         line.end("nothing to do", "no [fetch] outputs are configured")
         return
-    folders = [path for path in roots(context) if path not in fetched.missing]
+    folders = [path for path in output_roots(context) if path not in fetched.missing]
     where = " ".join(_local_name(context, path) for path in folders)
     missing = [p for p in context.settings.fetch.outputs if p in fetched.missing]
     if not fetched.files:
@@ -282,12 +320,9 @@ def _describe_rescue(box: Box) -> str:
 def _stop_rescue_machine(context: BoxContext, box: Box) -> None:
     """Stop the machine that read the disk, and warn if the job was cut off."""
     latest = client.latest(context)
-    context.close()
-    context.provider.stop(box)
-    context.boxes.refresh()
+    power.power_off(context, box)
     if latest is not None and (latest.cause or "poweroff") in run_history.NOT_BY_ITSELF:
         context.screen.warn(
             f"job {latest.job} did not end by itself: these are the outputs that its "
             "disk held"
         )
-    context.screen.note(f"{box.id} is off again: inv teardown removes its disk")

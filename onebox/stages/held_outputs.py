@@ -1,7 +1,7 @@
 """
 Check that a job's outputs are here; if not, raise OutputsHeld and keep the box.
 
-A fetch checks what it could not bring, a teardown everything on the box.
+A fetch checks the files that it had to leave, a teardown all outputs on the box.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from onebox.errors import (
     UsageError,
 )
 from onebox.jobs import client, preemption
-from onebox.jobs.output_paths import configured_roots, roots
+from onebox.project_files import configured_outputs, output_roots
 from onebox.providers.base import Box
 from onebox.transfer import fetch_outputs
 
@@ -39,7 +39,7 @@ def compare(context: BoxContext, into: Path) -> fetch_outputs.Verified:
     compared: fetch_outputs.Verified = context.call_resuming(
         lambda channel: fetch_outputs.verify(
             channel,
-            roots(context),
+            output_roots(context),
             into,
             context.fetch_memory,
             into_project=into == context.root,
@@ -58,7 +58,7 @@ def check_box(
         doing: Is called with what the check is waiting for.
 
     Raises:
-        OutputsHeld: Outputs are missing here, or the box cannot be asked.
+        OutputsHeld: Outputs are missing here, or the box does not answer.
 
         UsageError: The job still runs.
     """
@@ -72,9 +72,9 @@ def check_box(
     except OneboxError:
         # A box that powers itself off during the check is judged by the record.
         with suppress(OneboxError):
-            now = preemption.wait_until_at_rest(context, box)
-            if now is not None and now.state == "stopped":
-                box = now
+            current = preemption.wait_until_at_rest(context, box)
+            if current is not None and current.state == "stopped":
+                box = current
         if box.state != "stopped":
             raise
         _check_record(context, box)
@@ -137,13 +137,13 @@ def unnamed_outputs(
     files are new or changed since the push. Return None if onebox.toml configures no
     outputs.
     """
-    if ended is None or ended.code or not configured_roots(context):
+    if ended is None or ended.code or not configured_outputs(context):
         return None
     if left is None or not left.without_outputs:
         return None
     return OutputsHeld(
         f"the job created or changed {formatting.count(left.count, 'file')} on the "
-        f"box, but nothing in {formatting.first_names(roots(context))}: "
+        f"box, but nothing in {formatting.first_names(output_roots(context))}: "
         f"{name_files(left)}",
         next="name them in [fetch] outputs, then inv fetch teardown; inv teardown "
         "--discard-outputs deletes them",

@@ -1,22 +1,31 @@
-"""Build the image with the job's environment if its recipe has changed."""
+"""
+Build the image with the job's environment if its recipe has changed.
+
+`inv image --from-box` saves the live box as an image instead.
+"""
 
 from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from onebox import formatting
-from onebox.boxes import announcement, offers, replay_journal
-from onebox.errors import ConfigError
-from onebox.images import builder, catalog, packer, recipe, save_box, snapshot
-from onebox.providers.base import Box, Image
+from onebox.boxes import announcement, bring_up, offers, power, replay_journal
+from onebox.errors import ConfigError, OneboxError, UsageError
+from onebox.images import builder, catalog, packer, recipe, sanitize, snapshot
+from onebox.jobs import client
+from onebox.providers.base import Image
+from onebox.remote.answers import Hello
+from onebox.signals import Interrupted
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 # Ids of images that onebox did not create: Amazon's and Google's.
-FOREIGN = re.compile(r"ami-[0-9a-f]+|projects/[a-z0-9:.-]+/global/images/.+")
+_FOREIGN = re.compile(r"ami-[0-9a-f]+|projects/[a-z0-9:.-]+/global/images/.+")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 def find(context: BoxContext) -> Image | None:
@@ -79,14 +88,58 @@ def perform(context: BoxContext, *, rebuild: bool = False) -> Image | None:
         return builder.build(context, why)
 
 
-def remove_replaced(context: BoxContext, box: Box) -> None:
-    """Remove the images that a box's image replaces, now that the box is up."""
-    catalog.remove_replaced(context, box)
+def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
+    """
+    Save the live box's disk as an image called *name*.
 
+    The box is stopped for the save and started again.
 
-def save_from_box(context: BoxContext, name: str, *, yes: bool = False) -> Image:
-    """Save the live box's disk as an image called *name*."""
-    return save_box.save(context, name, yes=yes)
+    Args:
+        yes: Do not ask before saving files that look like secrets.
+
+    Raises:
+        UsageError: There is no box, its job still runs, the name is not valid, or
+            the user does not want an image with secrets.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"--from-box needs a name for the image, got {name!r}",
+            next="inv image --from-box --as=my-environment",
+        )
+    context.boxes.running()
+    context.lock()
+    replay_journal.replay(context)
+    context.boxes.refresh()
+    box = bring_up.wait_until_ready(context)
+    client.refuse_running(context, client.latest(context))
+    hello: Hello = context.call_resuming(
+        lambda channel: Hello.parse(channel.request("hello"))
+    )
+    if builder.warn_of_secrets(context, box) and not yes:
+        _confirm_secrets(context, name)
+    # A box is created from an image of ours or from the provider's base image.
+    base = box.image or recipe.base(context)
+    image = snapshot.new_image(
+        context, box.tags, name, hello.arch, recipe="", base=base
+    )
+    with context.chain.timed("image"), context.screen.stage("image") as line:
+        line.doing(f"cleaning {box.id}")
+        builder.on_box(context, box, partial(sanitize.clean, keep_box=True))
+        line.doing(f"stopping {box.id}")
+        context.forget_connection()
+        try:
+            context.provider.stop(box)
+            line.doing("saving the disk")
+            image = snapshot.save(context, box, image)
+        except (OneboxError, Interrupted):
+            line.doing("starting the box again")
+            power.start(context, box, box.deadline)
+            raise
+        line.doing("starting the box again")
+        power.start(context, box, box.deadline)
+        line.end("", f"{name}: {catalog.stored_size(image)}, from {box.id}")
+    context.screen.note(f'use it: [image] use = "{name}" in onebox.toml')
+    return image
 
 
 def show_list(context: BoxContext) -> None:
@@ -103,6 +156,16 @@ def prune(context: BoxContext, name: str, *, everywhere: bool, yes: bool) -> Non
     catalog.prune(context, name, current=current, everywhere=everywhere, yes=yes)
 
 
+def _confirm_secrets(context: BoxContext, name: str) -> None:
+    if context.screen.can_ask and not context.screen.ask(
+        f"Everyone who uses {name} can read them. Type yes to save it with them:", "yes"
+    ):
+        raise UsageError(
+            "no image was saved",
+            next="remove them on the box (inv ssh), or --yes",
+        )
+
+
 def _find(context: BoxContext) -> Image | None:
     settings = context.settings.image
     images = catalog.images(context)
@@ -110,7 +173,7 @@ def _find(context: BoxContext) -> Image | None:
         for image in images:
             if settings.use in (image.id, image.name):
                 return image
-        if FOREIGN.fullmatch(settings.use):
+        if _FOREIGN.fullmatch(settings.use):
             # Not our image but the provider's: this raises if it does not exist.
             recipe.base(context)
             return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onebox.boxes import announcement
 from onebox.jobs import client
-from onebox.jobs.output_paths import roots
+from onebox.project_files import output_roots
 from onebox.stages import (
     fetch,
     image,
@@ -41,11 +41,13 @@ def show(context: BoxContext, stage: str, command: str = "") -> None:
         command = command or context.settings.run.command or ""
         reason = preemption_recovery.describe_resume(context, command) or reason
     if reason is None:
-        _print_line(context, stage, "done", "up to date", _UP_TO_DATE[stage](context))
+        context.screen.plan_line(
+            stage, "done", "up to date", _UP_TO_DATE[stage](context)
+        )
     else:
         left_out = push.describe_left_out(context) if stage == "push" else ""
         detail = "; ".join(filter(None, [reason, left_out]))
-        _print_line(context, stage, "kept", "would run", detail)
+        context.screen.plan_line(stage, "kept", "would run", detail)
     if stage == "run" and reason is not None and not context.invocation.only:
         _show_end_of_chain(context)
 
@@ -63,24 +65,18 @@ def show_run(context: BoxContext) -> None:
 
 def _show_end_of_chain(context: BoxContext) -> None:
     """Print what follows the job: the fetch, and whether the box is torn down."""
-    outputs = ", ".join(roots(context)) or "no [fetch] outputs are configured"
-    _print_line(context, "fetch", "kept", "would run", outputs)
+    outputs = ", ".join(output_roots(context)) or "no [fetch] outputs are configured"
+    context.screen.plan_line("fetch", "kept", "would run", outputs)
     if context.box is None and context.invocation.creates_temporary_box:
         reason = "the chain creates the box for this job only"
-    elif not context.invocation.owes_teardown(context.store.record.ours_to_end):
-        _print_line(context, "teardown", "done", "would not run", "the box is kept")
+    elif not context.invocation.owes_teardown(context.store.record.temporary):
+        context.screen.plan_line("teardown", "done", "would not run", "the box is kept")
         return
     elif "teardown" in context.invocation.stages:
         reason = "teardown is on the command line"
     else:
         reason = "an earlier chain created the box for its job only"
-    _print_line(context, "teardown", "kept", "would run", reason)
-
-
-def _print_line(
-    context: BoxContext, stage: str, mark: str, result: str, detail: str
-) -> None:
-    context.screen.plan_line(stage, mark, result, detail)
+    context.screen.plan_line("teardown", "kept", "would run", reason)
 
 
 def _run_reason(context: BoxContext) -> str | None:

@@ -10,12 +10,13 @@ from onebox.boxes import (
     bring_up,
     create,
     delete,
-    host_key,
+    offers,
     other_providers,
     power,
     replay_journal,
 )
 from onebox.errors import OneboxError, UsageError
+from onebox.images import catalog
 from onebox.providers.base import Box
 from onebox.signals import Interrupted
 from onebox.stages import image, salvage
@@ -68,8 +69,7 @@ def perform(context: BoxContext) -> Box:
 def _reuse(context: BoxContext, box: Box) -> Box:
     if not bring_up.has_booted(context, box):
         # The command that created it was killed before the box was reachable.
-        boot_seconds = context.settings.limits.boot_minutes * 60
-        box = bring_up.wait_and_prepare(context, box, boot_seconds, lambda text: None)
+        box = bring_up.wait_and_prepare(context, box)
         context.boxes.set_current(box)
     context.screen.line("provision", "done", "up to date", describe_up_to_date(context))
     if not context.provider.stopped_is_free:
@@ -84,8 +84,7 @@ def _bring_up(context: BoxContext) -> Box:
     with context.screen.stage("provision") as line:
         if old is not None and not salvage.is_disk(old):
             line.doing(f"starting {old.id}")
-            hours = context.settings.limits.max_hours
-            old = power.start(context, old, hours * 3600)
+            old = power.start(context, old, offers.deadline(context))
             # The provider may start a smaller machine that can only read the disk.
             if not old.rescue:
                 line.end("", f"{old.id} started again, {old.place}")
@@ -98,8 +97,7 @@ def _bring_up(context: BoxContext) -> Box:
         boot_image = image.find(context)
         box = create.create(context, kind="box", image=boot_image, doing=line.doing)
         try:
-            boot_seconds = context.settings.limits.boot_minutes * 60
-            box = bring_up.wait_and_prepare(context, box, boot_seconds, line.doing)
+            box = bring_up.wait_and_prepare(context, box, line.doing)
             context.boxes.set_current(box)
         except (OneboxError, Interrupted):
             line.doing("removing the new box")
@@ -108,7 +106,7 @@ def _bring_up(context: BoxContext) -> Box:
             context.boxes.refresh()
             raise
         line.end("", f"{box.id}, {box.place}, host key verified")
-    image.remove_replaced(context, box)
+    catalog.remove_replaced(context, box)
     _print_notes(context, box)
     return box
 
@@ -119,12 +117,12 @@ def _print_notes(context: BoxContext, box: Box) -> None:
 
 
 def _adopt(context: BoxContext, box: Box) -> None:
-    """Record the box as this project's; an empty record is filled from its tags."""
+    """Record the box as this project's, also one that only its tags identify."""
     create.adopt(context, box)
     if box.bootstrap_key:
-        context.boxes.set_current(host_key.replace_bootstrap_key(context, box))
-    if context.invocation.box_wanted or context.invocation.keep:
-        context.store.update(ours_to_end=False)
+        context.boxes.set_current(bring_up.replace_bootstrap_key(context, box))
+    if context.invocation.box_requested or context.invocation.keep:
+        context.store.update(temporary=False)
 
 
 def check(context: BoxContext, box: Box) -> None:
@@ -136,7 +134,8 @@ def check(context: BoxContext, box: Box) -> None:
 
 def _check_size(context: BoxContext, box: Box) -> None:
     settings = context.settings
-    if context.is_set("vm") and settings.vm not in (box.offer.name, box.offer.type):
+    is_requested = settings.overrides_file("vm")
+    if is_requested and settings.vm not in (box.offer.name, box.offer.type):
         raise UsageError(
             f"{settings.source('vm')} requests {settings.vm}, but {context.title} "
             f"({box.id}) is {box.offer.name}",
@@ -147,7 +146,7 @@ def _check_size(context: BoxContext, box: Box) -> None:
 def _check_spot(context: BoxContext, box: Box) -> None:
     spot = context.settings.spot
     # A rescue machine reads a disk only: whether it is spot does not matter.
-    requested = context.is_set("spot") and not box.rescue
+    requested = context.settings.overrides_file("spot") and not box.rescue
     if requested and spot is not None and spot != box.offer.spot:
         kind = "spot" if box.offer.spot else "on-demand"
         raise UsageError(

@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING
 from onebox import formatting, project_files
 from onebox.boxes import bring_up
 from onebox.project_files import select_project
-from onebox.stages import previous_outputs
+from onebox.stages import fetch
 from onebox.transfer import push_files
 
 if TYPE_CHECKING:
     from onebox.agent.files.hash_index import Index
     from onebox.agent.files.manifest import Entry
     from onebox.context import BoxContext
-
-
-def project_entries(context: BoxContext, index: Index | None = None) -> list[Entry]:
-    """Return the files that belong on the box; warn once about unusable ones."""
-    return select_project(context, index).entries
 
 
 def describe_left_out(context: BoxContext) -> str:
@@ -30,7 +25,7 @@ def describe_left_out(context: BoxContext) -> str:
 
 def digest(context: BoxContext) -> str:
     """Return one hash over the local code and data."""
-    entries = partial(project_entries, context)
+    entries = partial(_entries, context)
     return push_files.digest(context.root, entries, _index(context))
 
 
@@ -39,7 +34,7 @@ def reason(context: BoxContext) -> str | None:
     box = context.box
     if box is None or box.state != "running":
         return "the box is empty" if box is None else f"{box.id} is {box.state}"
-    entries = partial(project_entries, context)
+    entries = partial(_entries, context)
     difference: str | None = context.call_resuming(
         lambda channel: push_files.difference(
             channel, context.root, entries, _index(context)
@@ -53,7 +48,7 @@ def perform(context: BoxContext) -> None:
     context.lock()
     # A push must not change the files of a running job, nor overwrite outputs that
     # are not fetched.
-    previous_outputs.fetch_outputs(context, bring_up.wait_until_ready(context))
+    fetch.fetch_previous(context, bring_up.wait_until_ready(context))
     with context.chain.timed("push"), context.screen.stage("push") as line:
         line.doing("reading the project's files")
         left_out = ""
@@ -82,6 +77,10 @@ def perform(context: BoxContext) -> None:
             changes.append(f"{pushed.deleted:,} deleted")
         detail = ", ".join([amount, *changes])
         line.end("", "; ".join(filter(None, [detail, left_out])))
+
+
+def _entries(context: BoxContext, index: Index) -> list[Entry]:
+    return select_project(context, index).entries
 
 
 def _index(context: BoxContext) -> Path:

@@ -13,13 +13,7 @@ from onebox.jobs import receipt
 from onebox.jobs.receipt import Receipt
 from onebox.providers.base import Box
 from onebox.remote.answers import JobStatus
-from onebox.stages import (
-    attempts,
-    image,
-    preemption_recovery,
-    previous_outputs,
-    push,
-)
+from onebox.stages import attempts, fetch, image, preemption_recovery, push
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:
@@ -98,9 +92,7 @@ def perform(
     shell_line = (line or configured_command(context)) if argv is None else None
     command = attempts.Command(argv, shell_line, secret_values(context), configured)
     unfetched_job = _unfetched_job(context, command.line)
-    last_job = previous_outputs.fetch_outputs(
-        context, box, only=context.invocation.only
-    )
+    last_job = fetch.fetch_previous(context, box, only=context.invocation.only)
     if _has_succeeded(last_job, unfetched_job) and not _confirm_rerun(
         context, unfetched_job, yes
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +38,9 @@ def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
         OutputsHeld: Some outputs could not be fetched: the disk stays.
     """
     record = context.store.record
-    if not context.invocation.owes_teardown(record.ours_to_end):
+    if not context.invocation.owes_teardown(record.temporary):
         # The user owns this box, so its replacement must survive the run too.
-        context.invocation.box_wanted = True
+        context.invocation.box_requested = True
     if record.box != box.id or record.job:
         _read_disk(context, box, line)
     line.doing(f"removing {box.id}")
@@ -117,12 +116,7 @@ def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
                 next="inv run, or inv fetch --rescue",
             )
     except OneboxError:
-        context.close()
-        # If this fails too, the box powers itself off at its deadline. The first
-        # error is the one to report.
-        with suppress(OneboxError):
-            context.provider.stop(box)
-        context.boxes.invalidate()
+        power.power_off(context, box)
         raise
 
 
@@ -142,7 +136,8 @@ def _fetch_all(context: BoxContext, box: Box, line: StageLine) -> bool:
     client.fetch_log(context, box, latest)
     if not (record.fetched or record.discarded):
         context.screen.note(f"fetching the outputs of the earlier job {job_id} first")
-        fetch.perform(context, caller="run", partial=latest.state == "lost")
+        with context.fetching_into(context.job_into):
+            fetch.perform(context, caller="run", partial=latest.state == "lost")
     return True
 
 

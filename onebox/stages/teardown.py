@@ -33,7 +33,7 @@ ANSWER_SECONDS = 10.0
 
 
 def reason(context: BoxContext) -> str | None:
-    """Return which box there is to remove, None if there is none."""
+    """Return the box to remove and its state, None if there is no box."""
     box = context.box
     return None if box is None else f"{box.id} is {box.state}"
 
@@ -55,13 +55,13 @@ def perform(
 
         yes: Do not ask before deleting them.
 
-        after_failure: A chain has failed before. Its error is the one to report, so
-            that disks which stay raise none.
+        after_failure: The chain has failed. Its error is the one to report, so a disk
+            that stays raises no other.
 
-        unused: No job ran on the box, so that it is not asked for outputs.
+        unused: No job ran on the box, so its outputs are not checked.
 
         end_run: Also forget an interrupted run, so that the next one starts from the
-            beginning. Set only if the user asked for the teardown.
+            beginning. Set only if the user requested the teardown.
 
     Raises:
         OutputsHeld: Outputs are not fetched: the box or disk that has them stays.
@@ -82,8 +82,7 @@ def perform(
     if kept_disks and not after_failure:
         raise OutputsHeld(
             f"{formatting.first_names(kept_disks)} was preempted, and its job has not "
-            "ended "
-            "since: the disk may hold the only copy of its outputs, so it stays",
+            "ended since: the disk may hold the only copy of its outputs, so it stays",
             next="inv fetch --rescue teardown, or inv teardown --discard-outputs",
         )
     if end_run and not kept_disks:
@@ -130,14 +129,14 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
     # Any other error is reported with the box that is still up.
     completed = error is None or isinstance(error, JobFailed)
     line.leaves_box = line.leaves_box and completed
-    if not line.owes_teardown(record.ours_to_end):
+    if not line.owes_teardown(record.temporary):
         if error is None:
             _remove_superseded(context)
         line.leaves_box = line.leaves_box or (completed and _leaves_box_up(context))
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
-    if isinstance(error, UsageError) and not line.made_box:
+    if isinstance(error, UsageError) and not line.created_box:
         # A refused command line must not remove the box of an earlier one.
         return
     try:
@@ -172,7 +171,7 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.choose_provider()
     context.forget_connection()
     context.screen.line("teardown", "done", "up to date", "no box is left")
-    # The project's boxes of other names, as a hint, if the provider answers.
+    # A hint, which needs no answer of the provider.
     with suppress(OneboxError):
         for box in context.provider.find(context.owner):
             if box.tags.project == context.project:
@@ -193,7 +192,8 @@ def _fetch_from_stopped_box(context: BoxContext, box: Box) -> Box:
     checked = record.box == box.id and (record.fetched or not record.job)
     if box.state != "stopped" or box.disk_only or checked or record.discarded:
         return box
-    fetch.perform(context, caller="teardown")
+    with context.fetching_into(context.job_into):
+        fetch.perform(context, caller="teardown")
     return context.boxes.refresh() or box
 
 
@@ -247,7 +247,7 @@ def _remove_temporary_box(context: BoxContext, *, failed: bool) -> None:
     if box is None or (box.state != "running" and record.job and not record.fetched):
         return
     # If the box was found by its tags only, it is unknown whether a job ran on it.
-    recorded = context.invocation.made_box or record.ours_to_end
+    recorded = context.invocation.created_box or record.temporary
     created = record.created or context.now()
     unused = recorded and not record.job
     perform(context, after_failure=failed, unused=unused, end_run=False)
@@ -279,7 +279,9 @@ def _confirm_discard(context: BoxContext, boxes: list[Box]) -> None:
     job = _running_job(context)
     if job:
         question += f", and job {job}, which still runs, will be stopped"
-    if not context.screen.ask(f"{question}. Type the box's id to go on:", boxes[0].id):
+    if not context.screen.ask(
+        f"{question}. Type the box's id to continue:", boxes[0].id
+    ):
         raise UsageError(
             f"not confirmed; {ids} and its outputs are untouched",
             next="inv teardown --discard-outputs --yes",

@@ -38,7 +38,7 @@ class Intent:
 
         kind: "box" or "builder".
 
-        ours_to_end: See `Record.ours_to_end`.
+        temporary: See `Record.temporary`.
 
         created: When the box was created (epoch seconds by the provider's clock).
 
@@ -56,7 +56,7 @@ class Intent:
     box: str = ""
     place: str = ""
     kind: str = "box"
-    ours_to_end: bool = False
+    temporary: bool = False
     created: float = 0.0
     seen: bool = False
     tags: Mapping[str, Any] | None = None

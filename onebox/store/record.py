@@ -29,7 +29,7 @@ class Record:
 
         created, deadline: Epoch seconds by the provider's clock.
 
-        ours_to_end: A chain created the box for itself and must tear it down.
+        temporary: A chain created the box for itself and must tear it down.
 
         job: The id of the latest job.
 
@@ -62,7 +62,7 @@ class Record:
     on_demand: float | None = None
     created: float = 0.0
     deadline: float = 0.0
-    ours_to_end: bool = False
+    temporary: bool = False
     image: str = ""
     job: str = ""
     job_command: str = ""

@@ -67,27 +67,29 @@ class Screen:
         title: Sequence[str],
         more: Sequence[str],
         *,
-        begun: bool = False,
-        whole: bool = True,
+        continued: bool = False,
+        complete: bool = True,
     ) -> None:
         """
         Print the headline of a box: what it is, and below that what it can cost.
 
         Args:
-            begun: The first line is printed already; continue below it.
+            continued: The beginning of the headline is already printed.
 
-            whole: End the headline with an empty line.
+            complete: Whether the headline ends here, with an empty line.
         """
         first = "   ".join(part for part in title if part)
-        self._say(Text.assemble(("        " if begun else "onebox  ", "bold"), first))
+        self._say(
+            Text.assemble(("        " if continued else "onebox  ", "bold"), first)
+        )
         for line in more:
             self._say(Text(f"        {self.hints.spell(line)}"))
-        if whole:
+        if complete:
             self._say(Text(""))
 
     @contextlib.contextmanager
     def about(self, name: str) -> Iterator[None]:
-        """Make hints in the body name another box, also those of its errors."""
+        """Make the hints in the body, and in errors it raises, name another box."""
         usual, self.hints = self.hints, replace(self.hints, name=name)
         try:
             yield
@@ -261,9 +263,7 @@ class Screen:
     def output_gone(self, count: int) -> None:
         """Print, in place of the job's output, how many bytes of it were dropped."""
         self.close_line()
-        self.say(
-            f"[onebox: {formatting.byte_count(count)} of output are no longer there]"
-        )
+        self.say(f"[onebox: {formatting.byte_count(count)} of output were dropped]")
 
     def _indented(self, text: Text) -> None:
         if not self.live:

@@ -73,7 +73,7 @@ def test_start_reports_the_boxs_own_deadline_if_it_differs(
     line.project.write("onebox.toml", text)
     session = line.type(provision)
 
-    assert f"{box} has not taken its new deadline over" in capfd.readouterr().err
+    assert f"{box} did not take over its new deadline" in capfd.readouterr().err
     own = json.loads(
         next(line.project.home.glob("local/boxes/*/record.json")).read_text()
     )

@@ -14,8 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from onebox import runner
 from onebox.boxes import offers, price_cache
+from onebox.context import BoxContext
 from onebox.errors import NoCapacity, OneboxError, QuotaExceeded, Unsuitable, UsageError
 from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.costs import ADDRESS, Cost, disk
@@ -76,7 +76,7 @@ class Line:
     project: Project
     cloud: Market
 
-    def type(self, *stages: ModuleType) -> runner.BoxContext:
+    def type(self, *stages: ModuleType) -> BoxContext:
         """Run these stages, as `inv` would."""
         return type_line(self.project, self.cloud, *stages)
 

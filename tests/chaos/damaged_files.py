@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from onebox.jobs import receipt
+from onebox.transfer.select import RECEIPT
 from tests.chaos.world import Outcome, World, world
 
 LINES = [("status",), ("plan",), ("fetch",), ("push",), ("run", "--keep")]
@@ -46,7 +46,7 @@ def names(chance: random.Random, count: int) -> Iterator[Outcome]:
                 (data / name).write_bytes(content)
             if made.persist("run"):
                 found = {p.name: p.read_bytes() for p in results.iterdir()}
-                found.pop(receipt.NAME, None)
+                found.pop(RECEIPT, None)
                 if found != expected:
                     made.wrong.append("names or contents are not as they were")
             made.check(0)

@@ -45,7 +45,7 @@ class TestLogs:
         done = project.inv("logs")
 
         assert (74, "working\n") == (done.code, done.out)
-        assert "how it ended is not known" in done.err
+        assert "its outcome is unknown" in done.err
 
     def test_logs_of_one_box_does_not_show_a_job_of_another(
         self, project: Project

@@ -893,7 +893,7 @@ class Attached:
 
     def __init__(self, ssh: connection.SSHConnection) -> None:
         self._ssh = ssh
-        self.screen = self.liveness = self
+        self.screen = self.boxes = self
         self.settings = SimpleNamespace(limits=SimpleNamespace(max_log=5 << 30))
         self.breaks = 0
         self.chain = SimpleNamespace(stage="")
@@ -902,7 +902,7 @@ class Attached:
         """Return the connection to the box."""
         return self._ssh
 
-    def check(self, box: Box) -> None:
+    def check_runs(self, box: Box) -> None:
         """Report the box as running; each call follows a broken connection."""
         self.breaks += 1
 

@@ -16,7 +16,8 @@ from onebox.errors import ConfigError
 from onebox.providers import CLOUDS, PROVIDERS
 from onebox.providers.digitalocean.base_images import slug
 from onebox.providers.gcp.base_images import family
-from onebox.settings import Settings, Size, load, project_name
+from onebox.settings import Settings, Size, load
+from onebox.settings.load import project_name
 from onebox.settings.schema import RESERVED, SIZES, keys
 from onebox.settings.units import format_bytes
 from onebox.stages.init import template

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebox.settings import format_bytes, parse_bytes, parse_duration
+from onebox.settings.units import format_bytes, parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_teardown_deletes_unused_resources_and_explains_the_rest(
     delete_droplets(cloud)
     done = project.inv("teardown")
     assert {} == cloud.world.keys
-    assert "free of charge, and stays: firewall" in done.err
+    assert "kept, free of charge: firewall" in done.err
     assert f"{box.id} may still be created" in done.err
 
 

@@ -66,6 +66,21 @@ def test_run_into_puts_outputs_into_that_folder(project: Project) -> None:
     assert [] == project.boxes()
 
 
+def test_teardown_of_a_stopped_box_fetches_into_the_folder_of_its_run(
+    project: Project,
+) -> None:
+    """A box that is off has its outputs fetched to where its `run --into` names."""
+    assert 0 == project.inv("run", "--into=out", "--detach").code
+    assert 0 == project.inv("logs").code
+    project.cut_power()
+    done = project.inv("teardown")
+
+    assert 0 == done.code, done.err
+    assert "42\n" == project.read("out/results/answer.txt")
+    assert not (project.root / "results").exists()
+    assert [] == project.boxes()
+
+
 def test_into_holds_for_its_job_only(project: Project) -> None:
     """The next job's outputs go to the usual folder."""
     assert 0 == project.inv("run", "--into=out", "--detach").code

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from onebox import runner
+from onebox.context import BoxContext
 from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
 from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.local.provider import Local
@@ -88,11 +88,11 @@ class Line:
         self.project = project
         self.cloud = Paid(local_root(project.environ))
 
-    def type(self, *stages: ModuleType, **options: Any) -> runner.BoxContext:
+    def type(self, *stages: ModuleType, **options: Any) -> BoxContext:
         """Run these stages, as `inv` would."""
         return type_line(self.project, self.cloud, *stages, **options)
 
-    def run(self, cuts: int) -> runner.BoxContext:
+    def run(self, cuts: int) -> BoxContext:
         """Run the job; *cuts* of its boxes are preempted, each after a pull."""
         self.project.write("cuts", f"{cuts}")
         with preempt_after_pulls(self.project, cuts):

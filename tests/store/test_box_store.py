@@ -34,7 +34,7 @@ changes = st.fixed_dictionaries(
         "job": text,
         "price": dollars,
         "deadline": st.floats(0, 1e10),
-        "ours_to_end": st.booleans(),
+        "temporary": st.booleans(),
     },
 )
 

@@ -102,7 +102,7 @@ def test_record_of_a_newer_version_is_not_used_and_not_changed(store: BoxStore) 
         b'{"price": "1.5"}',
         b'{"deadline": "soon"}',
         b'{"created": true}',
-        b'{"ours_to_end": 1}',
+        b'{"temporary": 1}',
     ],
 )
 def test_damaged_record_is_moved_aside_and_counts_as_empty(

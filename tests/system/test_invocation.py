@@ -48,7 +48,9 @@ class TestOwesTeardown:
             *(["provision"] if provision else []),
             *(["run"] if run else []),
         ]
-        line = Invocation("inv", tuple(names + ["teardown"] * teardown), made_box=made)
+        line = Invocation(
+            "inv", tuple(names + ["teardown"] * teardown), created_box=made
+        )
         for stage in names:
             line.begin(
                 stage,
@@ -67,12 +69,12 @@ class TestOwesTeardown:
 
     def test_run_leaves_no_box_but_provision_keep_and_only_do(self) -> None:
         """These are the rules of the README."""
-        assert make_line("run", made_box=True).owes_teardown(False)
-        assert make_line("push", "run", made_box=True).owes_teardown(False)
-        assert not make_line("provision", "run", made_box=True).owes_teardown(False)
-        assert not make_line("run", made_box=True, keep=True).owes_teardown(False)
-        assert not make_line("run", made_box=True, only=True).owes_teardown(False)
-        assert not make_line("push", made_box=True).owes_teardown(False)
+        assert make_line("run", created_box=True).owes_teardown(False)
+        assert make_line("push", "run", created_box=True).owes_teardown(False)
+        assert not make_line("provision", "run", created_box=True).owes_teardown(False)
+        assert not make_line("run", created_box=True, keep=True).owes_teardown(False)
+        assert not make_line("run", created_box=True, only=True).owes_teardown(False)
+        assert not make_line("push", created_box=True).owes_teardown(False)
 
     def test_chain_keeps_a_box_that_existed_before(self) -> None:
         """The box of a killed chain is deleted."""
@@ -81,13 +83,13 @@ class TestOwesTeardown:
 
     def test_provision_run_teardown_deletes_the_box(self) -> None:
         """The line asks for both."""
-        assert make_line("provision", "run", made_box=True).keep is False
-        line = make_line("provision", "run", "teardown", made_box=True)
+        assert make_line("provision", "run", created_box=True).keep is False
+        line = make_line("provision", "run", "teardown", created_box=True)
         assert line.owes_teardown(False)
 
     def test_users_stage_after_its_job_does_not_keep_the_box(self) -> None:
         """The chain still deletes its box."""
-        line = Invocation("inv train", made_box=True)
+        line = Invocation("inv train", created_box=True)
         line.begin("", only=False, keep=False, own_command=False)
         line.begin("run", only=False, keep=False, own_command=True)
         line.begin("fetch", only=True, keep=False, own_command=False)
@@ -96,7 +98,7 @@ class TestOwesTeardown:
 
     def test_provision_called_in_python_requests_the_box(self) -> None:
         """The box of a stage that calls `provision(c)` stays."""
-        line = Invocation("inv train", made_box=True)
+        line = Invocation("inv train", created_box=True)
         line.begin("", only=False, keep=False, own_command=False)
         line.begin("provision", only=False, keep=False, own_command=False)
         line.begin("run", only=False, keep=False, own_command=True)
@@ -112,7 +114,9 @@ class TestMakesForItself:
         self, keep: bool, expected: bool, named: bool
     ) -> None:
         """Every way to request a box counts."""
-        line = Invocation("inv", ("provision",) * named, keep=keep, box_wanted=expected)
+        line = Invocation(
+            "inv", ("provision",) * named, keep=keep, box_requested=expected
+        )
 
         assert (not (keep or expected or named)) == line.creates_temporary_box
 
@@ -129,7 +133,7 @@ class TestBegin:
         """Only stages on the line are."""
         line = make_line("run")
 
-        assert (False, True) == (line.box_wanted, line.job_wanted)
+        assert (False, True) == (line.box_requested, line.job_requested)
         assert line.creates_temporary_box
 
     def test_only_holds_for_its_stage(self) -> None:
@@ -153,7 +157,7 @@ class TestBegin:
             raise KeyError
         line.begin("provision", only=False, keep=False, own_command=False)
 
-        assert line.box_wanted
+        assert line.box_requested
 
     def test_running_stage_knows_whether_a_command_was_given(self) -> None:
         """The command came with the line, or not."""

@@ -10,7 +10,7 @@ from onebox.providers.kernel.ssh_access import is_world
 from onebox.settings.checks import (
     Matching,
     OneOf,
-    bytes_between,
+    bytes_from,
     distinct,
     is_cidr,
 )
@@ -40,7 +40,7 @@ def zones(example: str) -> Any:
 
 def disk() -> Any:
     """Return the field for the size of the disk, in clouds where it is chosen."""
-    check = bytes_between(8 * GB, 65536 * GB)
+    check = bytes_from(8 * GB)
     return setting(
         BYTES, 100 * GB, '"100 GB"', "The disk of a box; it is billed too.", check
     )

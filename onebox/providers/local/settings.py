@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onebox.settings.checks import (
-    bytes_between,
+    bytes_from,
     distinct,
     not_empty,
     one_line,
@@ -17,7 +17,6 @@ from onebox.settings.checks import (
 from onebox.settings.fields import Conflict, Table, setting, subtable
 from onebox.settings.kinds import BYTES, NUMBER, STRINGS
 from onebox.settings.quoting import show
-from onebox.settings.units import GB
 from onebox.store.paths import own_folder_near
 
 
@@ -61,7 +60,7 @@ class Rehearse(Table):
         None,
         '"100 MB"',
         "The capacity of the home directory; it is lost at stop.",
-        bytes_between(1 << 16, 65536 * GB),
+        bytes_from(1 << 16),
     )
 
 
