@@ -18,7 +18,8 @@ from onebox.chain_state import ChainState
 from onebox.command_hints import Hints
 from onebox.errors import ConnectionLost
 from onebox.invocation import Invocation
-from onebox.providers.base import Box, Provider
+from onebox.providers.base import Provider
+from onebox.providers.values import Box
 from onebox.remote import connection, keys
 from onebox.remote.channel import AgentChannel
 from onebox.settings import Settings

@@ -12,7 +12,7 @@ from onebox import formatting, subprocess_env
 from onebox.agent.file_names import printable
 from onebox.boxes import host_key
 from onebox.errors import BoxFailed
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.answers import Hello
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from onebox.errors import OneboxError, UsageError
-from onebox.providers.base import Box, Provider
+from onebox.providers.base import Provider
+from onebox.providers.values import Box
 from onebox.store.box_store import BoxStore
 from onebox.ui.screen import Screen
 

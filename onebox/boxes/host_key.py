@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote import answers
 from onebox.remote.channel import AgentError
 

@@ -6,7 +6,8 @@ import time
 
 from onebox.boxes.finder import BoxFinder
 from onebox.errors import Lost, Preempted
-from onebox.providers.base import Box, Provider
+from onebox.providers.base import Provider
+from onebox.providers.values import Box
 from onebox.ui.screen import Screen
 
 # A box that shuts down gets this long to be off, so that its reason can be read.

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from onebox import providers
 from onebox.boxes.finder import may_be_unlisted
 from onebox.errors import OneboxError
-from onebox.providers.base import Image, Offer, Provider
+from onebox.providers.base import Provider
+from onebox.providers.values import Image, Offer
 from onebox.settings import Settings
 from onebox.store.box_store import BoxStore
 from onebox.store.paths import local_root

@@ -10,7 +10,7 @@ from onebox.boxes import bring_up, create, replay_journal
 from onebox.errors import OneboxError, UsageError
 from onebox.images import builder, catalog, recipe, sanitize, snapshot
 from onebox.jobs import client
-from onebox.providers.base import Box, Image
+from onebox.providers.values import Box, Image
 from onebox.remote.answers import Hello
 from onebox.signals import Interrupted
 

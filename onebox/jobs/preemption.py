@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from onebox.errors import ProviderError
-from onebox.providers.base import Box, BoxState
+from onebox.providers.values import Box, BoxState
 from onebox.remote.answers import ExitRecord
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onebox.errors import OneboxError
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 
 PLAIN = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@+-]*")
 

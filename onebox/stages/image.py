@@ -10,7 +10,7 @@ from onebox import formatting
 from onebox.boxes import announcement, offers, replay_journal
 from onebox.errors import ConfigError
 from onebox.images import builder, catalog, packer, recipe, save_box, snapshot
-from onebox.providers.base import Box, Image
+from onebox.providers.values import Box, Image
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

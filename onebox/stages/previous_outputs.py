@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox.jobs import client
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
 from onebox.stages import fetch
 

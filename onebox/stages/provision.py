@@ -16,7 +16,7 @@ from onebox.boxes import (
     replay_journal,
 )
 from onebox.errors import OneboxError, UsageError
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.signals import Interrupted
 from onebox.stages import image, salvage
 

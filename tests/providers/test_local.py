@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import ConfigError, NotAllowed, ProviderError
-from onebox.providers.base import Request, Requirements
 from onebox.providers.local import (
     images,
     instances,
@@ -27,6 +26,7 @@ from onebox.providers.local.layout import Layout, read_json
 from onebox.providers.local.locks import take_lock
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings, Rehearse
+from onebox.providers.values import Request, Requirements
 from onebox.signals import Interrupted, signals_as_exceptions
 
 from .conftest import OpenBox

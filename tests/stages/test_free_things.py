@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.values import Box
 from onebox.store.identity import owner
 from onebox.store.paths import config_dir
 

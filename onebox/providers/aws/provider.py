@@ -30,19 +30,19 @@ from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.images import AMIs, adopt
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.settings import Settings
-from onebox.providers.base import (
+from onebox.providers.base import Provider
+from onebox.providers.kernel import public_ip, user_data
+from onebox.providers.kernel.images import newest_first
+from onebox.providers.values import (
     Box,
     Check,
     FreeObject,
     Image,
     Leftover,
     Offer,
-    Provider,
     Request,
     Requirements,
 )
-from onebox.providers.kernel import public_ip, user_data
-from onebox.providers.kernel.images import newest_first
 
 # The SDK itself is imported at the first call: it takes half a second.
 if importlib.util.find_spec("boto3") is None:

@@ -15,17 +15,7 @@ from onebox.errors import (
     ProviderError,
     Unclear,
 )
-from onebox.providers.base import (
-    Box,
-    Check,
-    FreeObject,
-    Image,
-    Leftover,
-    Offer,
-    Provider,
-    Request,
-    Requirements,
-)
+from onebox.providers.base import Provider
 from onebox.providers.digitalocean import (
     base_images,
     creation,
@@ -50,6 +40,16 @@ from onebox.providers.digitalocean.settings import Settings, Timeouts
 from onebox.providers.kernel import public_ip
 from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.values import (
+    Box,
+    Check,
+    FreeObject,
+    Image,
+    Leftover,
+    Offer,
+    Request,
+    Requirements,
+)
 
 LAST_ACTIONS = 5
 

@@ -10,17 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from onebox.errors import Gone, ProviderError
-from onebox.providers.base import (
-    Box,
-    Check,
-    FreeObject,
-    Image,
-    Leftover,
-    Offer,
-    Provider,
-    Request,
-    Requirements,
-)
+from onebox.providers.base import Provider
 from onebox.providers.gcp import (
     base_images,
     creation,
@@ -40,6 +30,16 @@ from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.images import ProjectImages
 from onebox.providers.gcp.settings import Settings, region_of
 from onebox.providers.kernel import public_ip
+from onebox.providers.values import (
+    Box,
+    Check,
+    FreeObject,
+    Image,
+    Leftover,
+    Offer,
+    Request,
+    Requirements,
+)
 
 # Raises ImportError if the library is missing, without importing it.
 sdk.require()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from onebox import subprocess_env
 from onebox.errors import ProviderError
-from onebox.providers.base import Request
+from onebox.providers.values import Request
 
 from . import boot_config, fault_injection, path_shims
 from .boot_config import BootConfig

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onebox.errors import ProviderError
-from onebox.providers.base import Request
+from onebox.providers.values import Request
 
 from . import box_files, disk, images, path_shims, power
 from .layout import Layout, make_fifo

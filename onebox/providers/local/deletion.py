@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onebox.errors import Unclear
-from onebox.providers.base import Leftover
+from onebox.providers.values import Leftover
 
 from . import disk, power, processes
 from .layout import Layout

@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from onebox.providers.base import Check
+from onebox.providers.values import Check
 
 from . import protection
 

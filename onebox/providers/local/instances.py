@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from onebox.errors import Gone
-from onebox.providers.base import Box, BoxState, Offer, Tags
+from onebox.providers.values import Box, BoxState, Offer, Tags
 
 from ...agent.box import is_locked
 from . import boot_config

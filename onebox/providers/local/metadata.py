@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from onebox.errors import Gone, NotAllowed
-from onebox.providers.base import Tags
 from onebox.providers.kernel.metadata import check_owner as check_identity
 from onebox.providers.kernel.metadata import identity
+from onebox.providers.values import Tags
 
 from .layout import Layout, read_json
 

@@ -12,17 +12,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from onebox.errors import ConfigError, Gone, ProviderError, Unclear
-from onebox.providers.base import (
+from onebox.providers.base import Provider
+from onebox.providers.kernel.clock import CLOSE_SECONDS
+from onebox.providers.values import (
     Box,
     Check,
     Image,
     Leftover,
     Offer,
-    Provider,
     Request,
     Requirements,
 )
-from onebox.providers.kernel.clock import CLOSE_SECONDS
 from onebox.store.atomic_files import private_dir
 
 from . import (

@@ -10,7 +10,7 @@ from pathlib import Path
 from onebox.providers.aws.client import _models
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import Settings
-from onebox.providers.base import Box, Request
+from onebox.providers.values import Box, Request
 
 FASTER = 40.0
 

@@ -13,8 +13,8 @@ import pytest
 
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import Settings
-from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 from onebox.providers.kernel.metadata import without_comment
+from onebox.providers.values import BootConfig, Box, HostKey, Offer, Request, Tags
 
 from ..sshbox import Keys
 from ..tables import table

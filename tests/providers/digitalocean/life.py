@@ -7,9 +7,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from onebox.providers.base import BootConfig, Box, HostKey, Image, Offer, Request, Tags
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.values import (
+    BootConfig,
+    Box,
+    HostKey,
+    Image,
+    Offer,
+    Request,
+    Tags,
+)
 
 from ..tables import table
 from . import conftest

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box, Request
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.values import Box, Request
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box, Offer, Request
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
+from onebox.providers.values import Box, Offer, Request
 
 from ..conftest import requests
 from ..sshbox import Keys

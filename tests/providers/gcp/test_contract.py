@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box, Request
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
+from onebox.providers.values import Box, Request
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults

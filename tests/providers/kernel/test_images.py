@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from onebox.errors import NotAllowed, Unclear
-from onebox.providers.base import Box, Image, Tags
 from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.values import Box, Image, Tags
 
 TAGS = Tags("owner", "project", "main", 0.0, "0", "image")
 IMAGE = Image("im-1", "project", "0123", 1.0, 0, "x86_64", TAGS)

@@ -346,7 +346,7 @@ def _python_of_nobody() -> str:
 _ATTACK = """
 import ctypes, json, os, secrets, socket, subprocess, sys, time
 from pathlib import Path
-from onebox.providers.base import BootConfig, HostKey, Request, Requirements, Tags
+from onebox.providers.values import BootConfig, HostKey, Request, Requirements, Tags
 from onebox.providers.local import protection
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
