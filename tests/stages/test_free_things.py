@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.values import Box
 from onebox.store.identity import owner
 from onebox.store.paths import config_dir
@@ -51,7 +51,9 @@ def cloud(project: Project, server: Server) -> Iterator[Server]:
 
 def box_of(project: Project, make_request: Make) -> Box:
     """Return a box of this user's, in another project."""
-    provider = DigitalOcean(table(Settings, SETTINGS), Path("/"), timeouts=TIMEOUTS)
+    provider = DigitalOcean(
+        table(DigitalOceanSettings, SETTINGS), Path("/"), timeouts=TIMEOUTS
+    )
     request = make_request()
     ours = replace(request.tags, owner=owner(config_dir(project.environ)))
     return when_up(provider, provider.create(replace(request, tags=ours)))

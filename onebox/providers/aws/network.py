@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from onebox.errors import Gone, NoCapacity, ProviderError, UsageError
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import Answer, Cloud
-from onebox.providers.aws.settings import Settings
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.kernel.metadata import check_same_owner
 from onebox.providers.kernel.ssh_access import SSHAccess
 from onebox.providers.values import FreeObject
@@ -47,7 +47,7 @@ class Network:
     """
 
     def __init__(
-        self, cloud: Cloud, settings: Settings, my_ip: Callable[[], str]
+        self, cloud: Cloud, settings: AWSSettings, my_ip: Callable[[], str]
     ) -> None:
         self._cloud = cloud
         self._subnet = settings.subnet

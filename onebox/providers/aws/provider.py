@@ -29,7 +29,7 @@ from onebox.providers.aws import (
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.images import AMIs, adopt
 from onebox.providers.aws.network import Network
-from onebox.providers.aws.settings import Settings
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.base import Provider
 from onebox.providers.kernel import public_ip, user_data
 from onebox.providers.kernel.images import newest_first
@@ -86,7 +86,7 @@ class AWS(Provider):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: AWSSettings,
         root: Path,
         *,
         clock: Callable[[], float] = time.time,

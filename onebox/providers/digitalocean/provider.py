@@ -36,7 +36,7 @@ from onebox.providers.digitalocean import (
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import ACCOUNT, UnknownKey
 from onebox.providers.digitalocean.instances import Droplets, check_all, read_box
-from onebox.providers.digitalocean.settings import Settings, Timeouts
+from onebox.providers.digitalocean.settings import DigitalOceanSettings, Timeouts
 from onebox.providers.kernel import public_ip
 from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.kernel.ssh_access import SSHAccess
@@ -79,7 +79,7 @@ class DigitalOcean(Provider):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: DigitalOceanSettings,
         root: Path,
         *,
         timeouts: Timeouts | None = None,

@@ -22,7 +22,7 @@ from typing import Any
 
 from onebox.errors import Gone, Unclear
 from onebox.providers.gcp import credentials, errors, sdk
-from onebox.providers.gcp.settings import Settings
+from onebox.providers.gcp.settings import GCPSettings
 from onebox.providers.kernel.clock import ServerClock
 from onebox.providers.kernel.errors import Exists as Exists
 from onebox.providers.kernel.errors import RetryAfter
@@ -55,7 +55,7 @@ class Cloud:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: GCPSettings,
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,

@@ -28,7 +28,7 @@ from onebox.providers.gcp import (
 )
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.images import ProjectImages
-from onebox.providers.gcp.settings import Settings, region_of
+from onebox.providers.gcp.settings import GCPSettings, region_of
 from onebox.providers.kernel import public_ip
 from onebox.providers.values import (
     Box,
@@ -78,7 +78,7 @@ class GCP(Provider):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: GCPSettings,
         root: Path,
         *,
         clock: Callable[[], float] = time.time,

@@ -11,7 +11,7 @@ from onebox.settings.kinds import STRING
 
 
 @dataclass(frozen=True)
-class Settings(cloud_settings.CloudSettings):
+class GCPSettings(cloud_settings.CloudSettings):
     """Where and how boxes are created on Google Cloud; *disk* is in bytes."""
 
     region: str = cloud_settings.region("us-central1", '"europe-west4"', "The region.")

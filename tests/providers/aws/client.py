@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onebox.providers.aws.client import _models
 from onebox.providers.aws.provider import AWS
-from onebox.providers.aws.settings import Settings
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.values import Box, Request
 
 FASTER = 40.0
@@ -23,7 +23,7 @@ _models(None).load_data("endpoints")
 def provider() -> AWS:
     """Return a provider as the tests have it."""
     return AWS(
-        Settings(ssh_cidr="198.51.100.7/32"),
+        AWSSettings(ssh_cidr="198.51.100.7/32"),
         Path("/"),
         sleep=lambda seconds: time.sleep(seconds / FASTER),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from onebox.providers.aws.settings import Settings
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.values import BootConfig, Box, HostKey, Offer, Request, Tags
 
@@ -86,7 +86,7 @@ def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
     ) -> AWS:
         values = {"ssh_cidr": "198.51.100.7/32", **settings}
         return kind(
-            table(Settings, values),
+            table(AWSSettings, values),
             tmp_path,
             sleep=lambda seconds: time.sleep(seconds / faster),
             my_ip=address or (lambda: here),

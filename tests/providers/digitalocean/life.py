@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.values import (
     BootConfig,
     Box,
@@ -67,5 +67,9 @@ def live(provider: DigitalOcean) -> None:
 
 
 if __name__ == "__main__":
-    live(DigitalOcean(table(Settings, SETTINGS), Path("/"), timeouts=TIMEOUTS))
+    live(
+        DigitalOcean(
+            table(DigitalOceanSettings, SETTINGS), Path("/"), timeouts=TIMEOUTS
+        )
+    )
     print("lived")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.gcp.provider import GCP
-from onebox.providers.gcp.settings import Settings
+from onebox.providers.gcp.settings import GCPSettings
 from onebox.providers.values import Box, Offer, Request
 
 from ..conftest import requests
@@ -73,7 +73,7 @@ def make_provider(google: Google) -> MakeProvider:
             "ssh_cidr": "198.51.100.7/32",
             **settings,
         }
-        return GCP(table(Settings, keys), Path("/"), sleep=sleep, timeout=timeout)
+        return GCP(table(GCPSettings, keys), Path("/"), sleep=sleep, timeout=timeout)
 
     return make
 

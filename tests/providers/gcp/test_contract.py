@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.gcp.provider import GCP
-from onebox.providers.gcp.settings import Settings
+from onebox.providers.gcp.settings import GCPSettings
 from onebox.providers.values import Box, Request
 
 from ..contract import CloudContract
@@ -33,7 +33,7 @@ def waiting(google: Google, world: GoogleWorld, up: Up) -> GCP:
             """Make the box, and wait until its host key is known."""
             return up(self, super().create(request))
 
-    settings = Settings(endpoint=google.address, billing_endpoint=google.address)
+    settings = GCPSettings(endpoint=google.address, billing_endpoint=google.address)
     return Waiting(settings, Path("/"), sleep=hurry, my_ip=lambda: world.here)
 
 
