@@ -21,7 +21,7 @@ from data import empty
 
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
-from onebox.providers.base import Box, Offer, Tags
+from onebox.providers.values import Box, Offer, Tags
 from onebox.remote import connection, keys
 from onebox.remote.agent_bundle import bundle
 from onebox.store.identity import owner

@@ -16,7 +16,8 @@ from onebox.chain_state import ChainState
 from onebox.command_hints import Hints
 from onebox.errors import ConnectionLost
 from onebox.invocation import Invocation
-from onebox.providers.base import Box, Image, Offer, Provider
+from onebox.providers.base import Provider
+from onebox.providers.values import Box, Image, Offer
 from onebox.remote import connection, keys
 from onebox.remote.channel import AgentChannel
 from onebox.settings import Settings

@@ -19,7 +19,7 @@ from onebox import formatting
 from onebox.command_hints import Hints
 from onebox.context import BoxContext
 from onebox.errors import JobFailed, OneboxError
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.signals import Interrupted
 from onebox.ui.screen import Screen
 

@@ -17,7 +17,7 @@ from onebox.boxes.offers import (
     why_unpriced,
 )
 from onebox.errors import UsageError
-from onebox.providers.base import Offer
+from onebox.providers.values import Offer
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from onebox import formatting, subprocess_env
 from onebox.agent.file_names import printable
 from onebox.errors import BoxFailed
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote import answers
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentError

@@ -16,7 +16,7 @@ from onebox.errors import (
     Unclear,
     Unsuitable,
 )
-from onebox.providers.base import BootConfig, Box, Image, Offer, Request, Tags
+from onebox.providers.values import BootConfig, Box, Image, Offer, Request, Tags
 from onebox.remote import agent_bundle, keys
 from onebox.signals import Interrupted
 from onebox.store import project_id

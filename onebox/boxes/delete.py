@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting
 from onebox.errors import OneboxError
-from onebox.providers.base import Box, FreeObject, Leftover, Provider
+from onebox.providers.base import Provider
+from onebox.providers.values import Box, FreeObject, Leftover
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from onebox.errors import Lost, OneboxError, Preempted, UsageError
-from onebox.providers.base import Box, BoxState, Provider
+from onebox.providers.base import Provider
+from onebox.providers.values import Box, BoxState
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes import price_cache
 from onebox.errors import Unsuitable, UsageError
-from onebox.providers.base import Image, Offer, Requirements
+from onebox.providers.values import Image, Offer, Requirements
 from onebox.settings import Size
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.boxes.finder import may_be_unlisted
 from onebox.errors import OneboxError, UsageError
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.store.box_store import BoxStore
 from onebox.store.record import Record
 

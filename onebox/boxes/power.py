@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onebox.boxes import bring_up
 from onebox.boxes.create import adopt
 from onebox.errors import OneboxError
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

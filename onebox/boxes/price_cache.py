@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onebox.providers.base import Offer
 from onebox.providers.costs import MACHINE, Cost
+from onebox.providers.values import Offer
 from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.paths import state_dir
 

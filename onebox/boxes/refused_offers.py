@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from onebox import formatting
 from onebox.errors import NoCapacity, OneboxError, QuotaExceeded, Unsuitable
-from onebox.providers.base import Offer, Provider
+from onebox.providers.base import Provider
+from onebox.providers.values import Offer
 
 _BOX_ID = re.compile(r"\bob-[0-9a-z]+\b")
 

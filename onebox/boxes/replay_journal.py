@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onebox.boxes.create import adopt
 from onebox.boxes.delete import delete, list_leftovers, remove_unused
 from onebox.images import snapshot
-from onebox.providers.base import Box, Offer, Tags
+from onebox.providers.values import Box, Offer, Tags
 from onebox.store.journal import Intent
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from onebox.boxes import bring_up, create, delete
 from onebox.errors import BoxFailed, OneboxError
 from onebox.images import catalog, python_env, recipe, sanitize, snapshot
 from onebox.jobs import client
-from onebox.providers.base import Box, Image
+from onebox.providers.values import Box, Image
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel
 from onebox.store.atomic_files import private_dir

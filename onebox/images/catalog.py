@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.errors import OneboxError, UsageError
 from onebox.images import recipe, snapshot
-from onebox.providers.base import Box, Image
+from onebox.providers.values import Box, Image
 from onebox.settings.units import GB
 
 if TYPE_CHECKING:

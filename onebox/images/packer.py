@@ -29,7 +29,7 @@ from onebox.images import (
 )
 from onebox.images.builder import Builder, Log
 from onebox.images.packer_template import Template
-from onebox.providers.base import Image, Tags
+from onebox.providers.values import Image, Tags
 from onebox.remote import keys
 from onebox.signals import Interrupted
 from onebox.store.atomic_files import private_dir, write_atomically

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from onebox import subprocess_env
 from onebox.agent.file_names import printable
 from onebox.errors import BoxFailed, ConnectionLost
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.connection import SSHConnection
 
 # How long a script may take. Cloud-init can be busy for minutes after a boot.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from onebox.errors import OneboxError, Unclear
 from onebox.images import packer_output
-from onebox.providers.base import Box, Image, Tags
+from onebox.providers.values import Box, Image, Tags
 from onebox.signals import Interrupted
 from onebox.store.atomic_files import private_dir, write_atomically
 from onebox.store.identity import random_id

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from onebox import subprocess_env
 from onebox.errors import ConnectionLost
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.connection import SSHConnection
 
 OPEN_SECONDS = 30.0

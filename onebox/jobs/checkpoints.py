@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.agent.files import manifest
 from onebox.errors import Busy, ConnectionLost, OneboxError
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
 from onebox.transfer import push_files

@@ -20,7 +20,7 @@ from onebox.errors import (
 )
 from onebox.jobs import receipt
 from onebox.jobs.log import LONGEST, JobLog
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote import answers
 from onebox.remote.answers import ExitRecord, JobStatus, Sample
 from onebox.remote.channel import AgentChannel, AgentError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from onebox import formatting
 from onebox.errors import Lost, Preempted
 from onebox.jobs import checkpoints, client, preemption
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord, Sample
 
 if TYPE_CHECKING:

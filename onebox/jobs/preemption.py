@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onebox.errors import ProviderError
-from onebox.providers.base import Box, BoxState
+from onebox.providers.values import Box, BoxState
 from onebox.remote.answers import ExitRecord
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from onebox import formatting
 from onebox.agent.files.manifest import Entry
 from onebox.jobs import run_history
 from onebox.jobs.run_history import Account, EarlierBox
-from onebox.providers.base import Box
 from onebox.providers.costs import MACHINE, total
+from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
 from onebox.settings.units import GB
 from onebox.store.atomic_files import (

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
 from onebox.store.atomic_files import private_dir, write_atomically
 

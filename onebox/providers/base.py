@@ -15,35 +15,15 @@ from collections.abc import Collection, Sequence
 
 from onebox.errors import NotAllowed, UsageError
 from onebox.providers.values import (
-    BootConfig,
     Box,
-    BoxState,
     Check,
     FreeObject,
-    HostKey,
     Image,
     Leftover,
     Offer,
     Request,
     Requirements,
-    Tags,
 )
-
-__all__ = [
-    "BootConfig",
-    "Box",
-    "BoxState",
-    "Check",
-    "FreeObject",
-    "HostKey",
-    "Image",
-    "Leftover",
-    "Offer",
-    "Provider",
-    "Request",
-    "Requirements",
-    "Tags",
-]
 
 
 class Provider(abc.ABC):

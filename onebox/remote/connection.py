@@ -27,7 +27,7 @@ from onebox.errors import (
     OneboxError,
     ProtocolError,
 )
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote import agent_bundle
 from onebox.remote.answers import Hello
 from onebox.remote.channel import AgentChannel, AgentError, Silent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from onebox import subprocess_env
 from onebox.errors import OneboxError
-from onebox.providers.base import HostKey
+from onebox.providers.values import HostKey
 from onebox.store.atomic_files import clear_drafts, private_dir
 
 # The prefix of incomplete files; the owner's id uses it too.

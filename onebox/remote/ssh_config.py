@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from onebox.errors import OneboxError
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.store.atomic_files import private_dir
 from onebox.store.paths import state_dir
 

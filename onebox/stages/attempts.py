@@ -17,7 +17,7 @@ from onebox.jobs.follow import watch
 from onebox.jobs.receipt import OutputCount, Receipt
 from onebox.jobs.run_history import Run
 from onebox.project_files import configured_outputs, output_roots
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.answers import ExitRecord
 from onebox.remote.channel import AgentError
 from onebox.stages import fetch, preemption_recovery, salvage

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from onebox import formatting, subprocess_env
 from onebox.errors import OneboxError
-from onebox.providers.base import Check
+from onebox.providers.values import Check
 from onebox.remote import ssh_config
 from onebox.settings import check_files
 from onebox.store.atomic_files import private_dir

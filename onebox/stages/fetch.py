@@ -9,7 +9,7 @@ from onebox.boxes import bring_up, power
 from onebox.errors import OutputsHeld, UsageError
 from onebox.jobs import client, receipt, run_history
 from onebox.project_files import note_folder, output_roots
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.stages import held_outputs
 from onebox.transfer import fetch_outputs
 from onebox.transfer.fetch_outputs import Fetched

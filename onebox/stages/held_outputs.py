@@ -22,7 +22,7 @@ from onebox.errors import (
 )
 from onebox.jobs import client, preemption
 from onebox.project_files import configured_outputs, output_roots
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.transfer import fetch_outputs
 
 if TYPE_CHECKING:

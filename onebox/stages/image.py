@@ -16,7 +16,7 @@ from onebox.boxes import announcement, bring_up, offers, power, replay_journal
 from onebox.errors import ConfigError, OneboxError, UsageError
 from onebox.images import builder, catalog, packer, recipe, sanitize, snapshot
 from onebox.jobs import client
-from onebox.providers.base import Image
+from onebox.providers.values import Image
 from onebox.remote.answers import Hello
 from onebox.signals import Interrupted
 

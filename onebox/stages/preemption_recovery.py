@@ -25,7 +25,7 @@ from onebox.errors import (
 )
 from onebox.jobs import checkpoints, client, preemption, run_history
 from onebox.jobs.run_history import Run
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
 from onebox.stages import provision, push, salvage
 

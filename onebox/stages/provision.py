@@ -17,7 +17,7 @@ from onebox.boxes import (
 )
 from onebox.errors import OneboxError, UsageError
 from onebox.images import catalog
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.signals import Interrupted
 from onebox.stages import image, salvage
 

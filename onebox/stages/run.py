@@ -11,7 +11,7 @@ from onebox.boxes import bring_up
 from onebox.errors import ConfigError, UsageError
 from onebox.jobs import receipt
 from onebox.jobs.receipt import Receipt
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote.answers import JobStatus
 from onebox.stages import attempts, fetch, image, preemption_recovery, push
 from onebox.transfer import fetch_outputs

@@ -10,7 +10,7 @@ from onebox.boxes import delete, power
 from onebox.errors import BoxFailed, Busy, Lost, OneboxError, OutputsHeld, Preempted
 from onebox.jobs import checkpoints, client, run_history
 from onebox.jobs.run_history import Run
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.stages import fetch
 from onebox.transfer import fetch_outputs
 

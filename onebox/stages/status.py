@@ -9,7 +9,7 @@ from onebox import formatting
 from onebox.boxes import other_providers
 from onebox.errors import OneboxError
 from onebox.jobs import client, follow, history
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 
 if TYPE_CHECKING:
     from onebox.context import BoxContext

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from onebox import formatting, providers
 from onebox.boxes import delete
 from onebox.errors import OneboxError
-from onebox.providers.base import Box, FreeObject, Provider
+from onebox.providers.base import Provider
+from onebox.providers.values import Box, FreeObject
 from onebox.remote import connection, keys
 from onebox.remote.answers import JobStatus
 from onebox.store.atomic_files import clear_drafts, private_dir

@@ -21,7 +21,7 @@ from onebox.errors import (
     UsageError,
 )
 from onebox.jobs import checkpoints, client, receipt, run_history
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.signals import signals_delayed
 from onebox.stages import fetch, held_outputs, preemption_recovery
 

@@ -12,9 +12,9 @@ import pytest
 
 from onebox.boxes import bring_up
 from onebox.errors import BoxFailed
-from onebox.providers.base import Box
 from onebox.providers.local import processes
 from onebox.providers.local.provider import Local
+from onebox.providers.values import Box
 from onebox.remote.channel import AgentChannel
 from onebox.stages import provision
 from onebox.store.paths import local_root

@@ -17,10 +17,10 @@ import pytest
 from onebox.boxes import offers, price_cache
 from onebox.context import BoxContext
 from onebox.errors import NoCapacity, OneboxError, QuotaExceeded, Unsuitable, UsageError
-from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.costs import ADDRESS, Cost, disk
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
+from onebox.providers.values import Box, Offer, Request, Requirements
 from onebox.stages import provision, run, teardown
 from onebox.store.paths import local_root, state_dir
 from tests.conftest import Project

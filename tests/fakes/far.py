@@ -18,7 +18,7 @@ from typing import Any
 from invoke.main import program
 
 from onebox import providers
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from tests.fakes.relay import Relay
 
 

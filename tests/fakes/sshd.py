@@ -14,11 +14,11 @@ import threading
 import time
 from pathlib import Path
 
-from onebox.providers.base import BootConfig, Box, Offer, Tags
 from onebox.providers.local import processes
 from onebox.providers.local.layout import Layout
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
+from onebox.providers.values import BootConfig, Box, Offer, Tags
 from onebox.remote.agent_bundle import bundle
 from tests.providers.conftest import requests
 from tests.providers.sshbox import Keys

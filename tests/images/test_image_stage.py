@@ -18,9 +18,9 @@ from onebox.context import BoxContext
 from onebox.errors import ProviderError, Unclear
 from onebox.images import recipe, snapshot
 from onebox.invocation import Invocation
-from onebox.providers.base import Box, Image
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
+from onebox.providers.values import Box, Image
 from onebox.stages import image as image_stage
 from tests.conftest import Project
 from tests.system.test_terminal import exit_code, start_in_terminal

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 from onebox.providers.kernel import user_data
+from onebox.providers.values import BootConfig, Box, HostKey, Offer, Request, Tags
 from onebox.remote import agent_bundle, keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import BootConfig, HostKey, Offer, Request, Tags
 from onebox.providers.local import processes
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
+from onebox.providers.values import BootConfig, HostKey, Offer, Request, Tags
 
 from ..box_reaper import ends_with_us
 from ..machines import Machines, missing

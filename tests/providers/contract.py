@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from onebox.errors import NotAllowed, ProviderError, Unclear, UsageError
-from onebox.providers.base import Image, Provider, Request, Requirements, Tags
+from onebox.providers.base import Provider
+from onebox.providers.values import Image, Request, Requirements, Tags
 
 from .world import STRANGER, World
 

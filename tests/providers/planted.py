@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from onebox.errors import OneboxError, ProviderError, Unclear
-from onebox.providers.base import (
+from onebox.providers.base import Provider
+from onebox.providers.values import (
     Box,
     FreeObject,
     Image,
     Leftover,
     Offer,
-    Provider,
     Request,
     Requirements,
 )

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from onebox.providers.base import Box
 from onebox.providers.local.layout import Layout
 from onebox.providers.local.provider import Local
+from onebox.providers.values import Box
 
 # Long enough for a machine under load; a test fails sooner only if it hangs.
 PATIENCE = 240.0

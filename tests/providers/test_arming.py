@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import BootConfig, HostKey, Offer, Request, Tags
 from onebox.providers.kernel import user_data
+from onebox.providers.values import BootConfig, HostKey, Offer, Request, Tags
 from onebox.remote import agent_bundle
 
 # EC2 takes 16,384 bytes, before base64: a margin is kept. It alone takes bytes that

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from onebox.agent.processes import send
 from onebox.errors import ConfigError, NotAllowed, ProviderError
-from onebox.providers.base import Request, Requirements
 from onebox.providers.local import (
     images,
     instances,
     locks,
-    metadata,
     power,
     processes,
 )
@@ -27,6 +26,7 @@ from onebox.providers.local.layout import Layout, read_json
 from onebox.providers.local.locks import take_lock
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings, Rehearse
+from onebox.providers.values import Request, Requirements
 from onebox.signals import Interrupted, signals_as_exceptions
 
 from .conftest import OpenBox
@@ -257,8 +257,7 @@ class TestCrashes:
         def kill() -> None:
             wait_until(lambda: bool(processes.marked(request.box)))
             while found := processes.marked(request.box):
-                for pid in found:
-                    processes.send(pid, signal.SIGKILL)
+                send(signal.SIGKILL, found)
 
         killer = threading.Thread(target=kill)
         killer.start()
@@ -309,13 +308,13 @@ class TestMeanwhile:
     ) -> None:
         """A box that is removed while its files are read does not exist."""
         one, other = open_box(), open_box()
-        after(monkeypatch, metadata, "tags", lambda: one.local.delete(one.box))
+        after(monkeypatch, instances, "tags", lambda: one.local.delete(one.box))
         assert one.local.get(one.box.id) is None
-        after(monkeypatch, metadata, "tags", lambda: other.local.delete(other.box))
+        after(monkeypatch, instances, "tags", lambda: other.local.delete(other.box))
         assert not other.local.find(other.box.tags.owner)
 
     @pytest.mark.parametrize(
-        ("of", "step"), [(metadata, "tags"), (power, "stop"), (processes, "end")]
+        ("of", "step"), [(instances, "tags"), (power, "stop"), (processes, "end")]
     )
     def test_two_concurrent_deletes_succeed(
         self,

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebox.errors import NotAllowed, ProviderError
-from onebox.providers.base import Offer, Tags
 from onebox.providers.costs import Cost
 from onebox.providers.kernel.alphabet import Alphabet
 from onebox.providers.kernel.metadata import (
@@ -21,6 +20,7 @@ from onebox.providers.kernel.metadata import (
     check_same_owner,
     identity,
 )
+from onebox.providers.values import Offer, Tags
 
 WORDS = st.text(string.printable.strip(), min_size=1, max_size=12)
 SECONDS = st.floats(1, 4e9)

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from onebox.providers.base import Image, Offer, Requirements, Tags
 from onebox.providers.kernel import ranking
+from onebox.providers.values import Image, Offer, Requirements, Tags
 
 GB = 1 << 30
 TAGS = Tags("owner", "project", "main", 0.0, "0", "image")

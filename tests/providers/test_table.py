@@ -10,10 +10,10 @@ import toml
 
 from onebox import providers
 from onebox.errors import ConfigError, OneboxError, ProviderError
-from onebox.providers.base import Box, Requirements
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from onebox.providers.unexpected_errors import guarded
+from onebox.providers.values import Box, Requirements
 
 from ..conftest import Project
 

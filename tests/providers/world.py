@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
-from onebox.providers.base import Request
+from onebox.providers.values import Request
 
 # An address that nobody is to be let in from.
 STRANGER = "198.51.100.66"

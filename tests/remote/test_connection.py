@@ -34,7 +34,7 @@ from onebox.errors import (
     ProtocolError,
 )
 from onebox.jobs import client as job_client
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.remote import agent_bundle, connection, ssh_config
 from onebox.remote import keys as owner_keys
 from onebox.remote.channel import AgentChannel

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
+from onebox.providers.values import Box
 from onebox.store.identity import owner
 from onebox.store.paths import config_dir
 from tests.conftest import Project
@@ -50,7 +50,9 @@ def cloud(project: Project, server: Server) -> Iterator[Server]:
 
 def create_box(project: Project, make_request: Make) -> Box:
     """Return a box of this owner in another project."""
-    provider = DigitalOcean(table(Settings, SETTINGS), Path("/"), timeouts=TIMEOUTS)
+    provider = DigitalOcean(
+        table(DigitalOceanSettings, SETTINGS), Path("/"), timeouts=TIMEOUTS
+    )
     request = make_request()
     ours = replace(request.tags, owner=owner(config_dir(project.environ)))
     return when_up(provider, provider.create(replace(request, tags=ours)))

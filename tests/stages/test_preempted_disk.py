@@ -16,9 +16,9 @@ import pytest
 
 from onebox.context import BoxContext
 from onebox.errors import NoCapacity, OutputsHeld, Preempted, UsageError
-from onebox.providers.base import Box, Offer, Request, Requirements
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
+from onebox.providers.values import Box, Offer, Request, Requirements
 from onebox.stages import fetch, run, teardown
 from onebox.store.identity import owner
 from onebox.store.paths import config_dir, local_root

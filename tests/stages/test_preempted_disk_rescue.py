@@ -11,8 +11,8 @@ import pytest
 
 from onebox.context import BoxContext
 from onebox.errors import OneboxError, OutputsHeld
-from onebox.providers.base import Box, Request
 from onebox.providers.local.layout import Layout
+from onebox.providers.values import Box, Request
 from onebox.signals import Interrupted
 from onebox.stages import push, run, salvage
 from tests.providers.sshbox import wait_until

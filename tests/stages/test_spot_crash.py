@@ -9,7 +9,7 @@ import pytest
 
 from onebox.context import BoxContext
 from onebox.errors import Lost
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 from onebox.stages import fetch, held_outputs, run
 from onebox.store.paths import local_root
 from tests.conftest import Project

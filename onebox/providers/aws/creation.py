@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 from onebox.errors import Gone, OneboxError, ProviderError, Unclear, UsageError
 from onebox.providers.aws import errors, instances, metadata
 from onebox.providers.aws.base_images import Base
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.network import GroupGone, Network, Subnet
+from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.kernel.retry import leave_unclear
-from onebox.providers.values import Offer, Tags
 
 # EC2's limit for user data, before it is encoded in base64.
 USER_DATA_BYTES = 16384
@@ -41,7 +41,7 @@ class Plan:
     spot: bool
     groups: tuple[str, ...] = ()
 
-    def parameters(self, meta: metadata.BoxMetadata) -> dict[str, Any]:
+    def parameters(self, meta: BoxMetadata) -> dict[str, Any]:
         """Return the parameters of RunInstances."""
         tags = metadata.to_tags(meta)
         gib = math.ceil(max(self.disk, self.base.size) / (1 << 30))
@@ -97,19 +97,17 @@ class Plan:
         return parameters
 
 
-def run_in_groups(
-    cloud: Cloud, network: Network, region: str, plan: Plan, meta: metadata.BoxMetadata
-) -> Answer:
+def run_in_groups(ec2: EC2, network: Network, plan: Plan, meta: BoxMetadata) -> Answer:
     """Launch an instance as `run` does, in the security groups of its owner."""
     return network.create_in_groups(
-        region,
+        ec2,
         plan.subnet,
         meta.tags.owner,
-        lambda groups: run(cloud, region, replace(plan, groups=tuple(groups)), meta),
+        lambda groups: run(ec2, replace(plan, groups=tuple(groups)), meta),
     )
 
 
-def run(cloud: Cloud, region: str, plan: Plan, meta: metadata.BoxMetadata) -> Answer:
+def run(ec2: EC2, plan: Plan, meta: BoxMetadata) -> Answer:
     """
     Launch an instance, or return the one that this token has launched before.
 
@@ -126,31 +124,29 @@ def run(cloud: Cloud, region: str, plan: Plan, meta: metadata.BoxMetadata) -> An
     parameters = plan.parameters(meta)
 
     def launch() -> Answer:
-        answer = cloud.once("ec2", "run_instances", region, **parameters)
+        answer = ec2.once("run_instances", **parameters)
         instance: Answer = answer["Instances"][0]
         return instance
 
     try:
-        launched = cloud.retry.call(
-            launch, after_loss=lambda error: _find_launched(cloud, region, meta, error)
+        launched = ec2.cloud.retry.call(
+            launch, after_loss=lambda error: _find_launched(ec2, meta, error)
         )
     except Unclear:
         raise
     except ProviderError as error:
-        launched = _launched_before(cloud, region, meta, error)
+        launched = _launched_before(ec2, meta, error)
     metadata.check_owner(f"{meta.box} ({launched['InstanceId']})", launched, meta.tags)
     if not instances.is_alive(launched):
         raise _terminated(meta)
     return launched
 
 
-def _find_launched(
-    cloud: Cloud, region: str, meta: metadata.BoxMetadata, error: OneboxError
-) -> Answer:
+def _find_launched(ec2: EC2, meta: BoxMetadata, error: OneboxError) -> Answer:
     """Return the instance of a call whose response was lost; else raise *error*."""
     if not errors.code(error).startswith("Idempotent"):
         try:
-            instance = instances.find_resources(cloud, region, meta.box).instance
+            instance = instances.find_resources(ec2, meta.box).instance
         except OneboxError as second:
             raise Unclear(second.message, next=second.next) from second
         if instance is not None:
@@ -158,9 +154,7 @@ def _find_launched(
     return leave_unclear(error)
 
 
-def _launched_before(
-    cloud: Cloud, region: str, meta: metadata.BoxMetadata, error: ProviderError
-) -> Answer:
+def _launched_before(ec2: EC2, meta: BoxMetadata, error: ProviderError) -> Answer:
     """
     Return the instance that the token launched with other parameters.
 
@@ -172,8 +166,8 @@ def _launched_before(
         raise _terminated(meta) from error
     if code != "IdempotentParameterMismatch":
         _raise_for_settings(error)
-    found = cloud.poller.require(
-        lambda: instances.find_resources(cloud, region, meta.box).instances or None,
+    found = ec2.poller.require(
+        lambda: instances.find_resources(ec2, meta.box).instances,
         LAG_SECONDS,
         f"looking for the instance that {meta.box} already has",
     )
@@ -183,7 +177,7 @@ def _launched_before(
     return alive[0]
 
 
-def _terminated(meta: metadata.BoxMetadata) -> Gone:
+def _terminated(meta: BoxMetadata) -> Gone:
     return Gone(f"the instance of {meta.box} has been terminated")
 
 
@@ -201,28 +195,3 @@ def _raise_for_settings(error: ProviderError) -> NoReturn:
             next="see subnet and security_group in onebox.toml",
         ) from error
     raise error
-
-
-def check_allowed(
-    cloud: Cloud, region: str, plan: Plan, meta: metadata.BoxMetadata
-) -> None:
-    """Raise the error that launching would raise, without launching anything."""
-    parameters = plan.parameters(meta)
-    try:
-        cloud.call("ec2", "run_instances", region, **parameters, DryRun=True)
-    except ProviderError as error:
-        if errors.code(error) != "DryRunOperation":
-            raise
-
-
-def dry_run_metadata(region: str) -> metadata.BoxMetadata:
-    """Return the metadata of an instance for a dry run."""
-    return metadata.BoxMetadata(
-        box="ob-doctor",
-        tags=Tags("doctor", "doctor", "doctor", 0.0, "0"),
-        offer=Offer("doctor", "m7i.large", 2, 8 << 30, None, None, place=region),
-        image="",
-        host_key="",
-        bootstrap_key=False,
-        deadline=0.0,
-    )

@@ -8,17 +8,19 @@ from typing import Any
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError
 from onebox.providers.aws import creation, errors
-from onebox.providers.aws.base_images import DEFAULT, DEFAULT_ARCH, Bases
+from onebox.providers.aws.base_images import DEFAULT, Bases
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.network import Network
-from onebox.providers.kernel import doctor
-from onebox.providers.values import Check
+from onebox.providers.kernel import doctor, ranking
+from onebox.providers.kernel.metadata import BoxMetadata
+from onebox.providers.values import Check, Offer, Tags
 
 # Service Quotas' codes for the vCPUs of the families that boxes belong to.
 _QUOTAS = {"on demand": "L-1216C47A", "spot": "L-34B43A08"}
 _QUOTA_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
 # The vCPUs of the built-in size `large`.
 _FEW_CPUS = 64
+_TYPE = "m7i.large"
 # No instance has this id: for a dry run of its termination.
 _NO_INSTANCE = "i-0123456789abcdef0"
 
@@ -77,16 +79,16 @@ def _lasting(cloud: Cloud) -> Check:
 
 
 def _region(cloud: Cloud) -> Check:
-    region = cloud.region
-    found = cloud.pages("describe_availability_zones", "AvailabilityZones", region)
+    ec2 = cloud.ec2()
+    found = ec2.pages("describe_availability_zones", "AvailabilityZones")
     zones = sorted(
         str(one["ZoneName"]) for one in found if one.get("State") == "available"
     )
-    return Check("region", True, f"{region}: {', '.join(zones)}")
+    return Check("region", True, f"{ec2.region}: {', '.join(zones)}")
 
 
 def _network(cloud: Cloud, network: Network) -> Check:
-    subnets = network.subnets(cloud.region)
+    subnets = network.subnets(cloud.ec2())
     zones = ", ".join(one.zone for one in subnets)
     return Check("network", True, f"{subnets[0].vpc}, with subnets in {zones}")
 
@@ -98,31 +100,38 @@ def _ssh(network: Network) -> Check:
 
 
 def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
-    region = cloud.region
-    base = bases.find(region, DEFAULT, DEFAULT_ARCH)
+    ec2 = cloud.ec2()
+    base = bases.find(ec2, DEFAULT, ranking.DEFAULT_ARCH)
+    meta = BoxMetadata(
+        box="ob-doctor",
+        tags=Tags("doctor", "doctor", "doctor", 0.0, "0"),
+        offer=Offer("doctor", _TYPE, 2, 8 << 30, None, None, place=ec2.region),
+        image="",
+        host_key="",
+        bootstrap_key=False,
+        deadline=0.0,
+    )
     plan = creation.Plan(
         token="onebox-doctor",  # noqa: S106 - for idempotency, no secret
-        type="m7i.large",
+        type=_TYPE,
         base=base,
-        subnet=network.subnets(region)[0],
+        subnet=network.subnets(ec2)[0],
         user_data=b"",
         disk=base.size,
         disk_type="gp3",
         spot=False,
     )
-    creation.check_allowed(cloud, region, plan, creation.dry_run_metadata(region))
-    return Check("may create", True, f"instances in {region}, by a dry run")
+    try:
+        ec2.call("run_instances", **plan.parameters(meta), DryRun=True)
+    except ProviderError as error:
+        if errors.code(error) != "DryRunOperation":
+            raise
+    return Check("may create", True, f"instances in {ec2.region}, by a dry run")
 
 
 def _removing(cloud: Cloud) -> Check:
     try:
-        cloud.call(
-            "ec2",
-            "terminate_instances",
-            cloud.region,
-            InstanceIds=[_NO_INSTANCE],
-            DryRun=True,
-        )
+        cloud.ec2().call("terminate_instances", InstanceIds=[_NO_INSTANCE], DryRun=True)
     except NotAllowed:
         return Check("may remove", True, "only onebox's own instances, by a dry run")
     except ProviderError as error:
@@ -139,10 +148,9 @@ def _removing(cloud: Cloud) -> Check:
 def _quota(cloud: Cloud, market: str) -> Check:
     name, quota = f"quota {market}", _QUOTAS[market]
     try:
-        answer = cloud.call(
-            "service-quotas",
+        answer = cloud.ec2().call(
             "get_service_quota",
-            cloud.region,
+            service="service-quotas",
             ServiceCode="ec2",
             QuotaCode=quota,
         )
@@ -164,9 +172,7 @@ def _prices(cloud: Cloud) -> Check:
             "get_products",
             "us-east-1",
             ServiceCode="AmazonEC2",
-            Filters=[
-                {"Type": "TERM_MATCH", "Field": "instanceType", "Value": "m7i.large"}
-            ],
+            Filters=[{"Type": "TERM_MATCH", "Field": "instanceType", "Value": _TYPE}],
             MaxResults=1,
         )
     except OneboxError as error:
@@ -176,7 +182,7 @@ def _prices(cloud: Cloud) -> Check:
 
 def _alarms(cloud: Cloud) -> Check:
     try:
-        cloud.call("cloudwatch", "describe_alarms", cloud.region, MaxRecords=1)
+        cloud.ec2().call("describe_alarms", service="cloudwatch", MaxRecords=1)
     except OneboxError as error:
         return Check(
             "alarms",

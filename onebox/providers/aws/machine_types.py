@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from onebox.errors import UsageError
 from onebox.providers import costs
 from onebox.providers.aws import metadata, prices
 from onebox.providers.aws.base_images import aws_arch
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer
+from onebox.providers.aws.network import Network, Subnet
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.costs import Cost
 from onebox.providers.kernel import ranking
 from onebox.providers.values import Offer, Requirements
@@ -38,26 +39,11 @@ _RATIOS = {"c": 2 << 30, "m": 4 << 30, "r": 8 << 30}
 _AT_MOST = 20
 
 
-@dataclass(frozen=True)
-class Region:
-    """
-    A region, and the zones of it that may be used.
-
-    A box there has a disk of *disk* bytes, and with *address* a public IPv4 address.
-    """
-
-    name: str
-    zones: tuple[str, ...]
-    disk: int
-    disk_type: str
-    address: bool
-
-
 def offers(
-    cloud: Cloud,
-    regions: Sequence[Callable[[], Region]],
+    network: Network,
+    regions: Sequence[EC2],
     requirements: Requirements,
-    why: list[str] | None = None,
+    why: list[str],
 ) -> list[Offer]:
     """
     Return the offers for a size, best first.
@@ -68,9 +54,11 @@ def offers(
     Raises:
         UsageError: No type fits; the message names the nearest.
     """
-    reasons: list[str] = [] if why is None else why
-    parts = cloud.each(
-        regions, lambda where: _in_region(cloud, where(), requirements, reasons)
+    parts = regions[0].cloud.each(
+        regions,
+        lambda ec2: _in_subnets(
+            ec2, network.usable_subnets(ec2), network.settings, requirements, why
+        ),
     )
     found = [offer for part in parts for offer in part]
     if not found:
@@ -81,29 +69,41 @@ def offers(
     return ranking.ranked(found, requirements)
 
 
-def _in_region(
-    cloud: Cloud, region: Region, requirements: Requirements, why: list[str]
+def in_zone(
+    network: Network, ec2: EC2, zone: str, requirements: Requirements
 ) -> list[Offer]:
-    name, types = region.name, _types(cloud, region.name, requirements)
+    """Return the offers for a size in one zone, best first. Raises UsageError."""
+    subnets = [network.subnet(ec2, zone)]
+    found = _in_subnets(ec2, subnets, network.settings, requirements, [])
+    return ranking.ranked(found, requirements)
+
+
+def _in_subnets(
+    ec2: EC2,
+    subnets: Sequence[Subnet],
+    settings: AWSSettings,
+    requirements: Requirements,
+    why: list[str],
+) -> list[Offer]:
+    types = _types(ec2, requirements)
     names = [str(one["InstanceType"]) for one in types]
-    least = requirements.image.disk if requirements.image else 0
-    gib = math.ceil(max(requirements.disk or region.disk, least) / (1 << 30))
-    offered, known, spot, disk = cloud.together(
+    gib = ranking.disk_gib(requirements, settings.disk)
+    offered, known, spot, disk = ec2.cloud.together(
         [
-            lambda: _offered(cloud, name, names),
-            lambda: prices.on_demand(cloud, name, names, why),
-            lambda: prices.spot(cloud, name, names, why) if requirements.spot else {},
-            lambda: prices.disk(cloud, name, region.disk_type, gib, why),
+            lambda: _offered(ec2, names),
+            lambda: prices.on_demand(ec2, names, why),
+            lambda: prices.spot(ec2, names, why) if requirements.spot else {},
+            lambda: prices.disk(ec2, settings.disk_type, gib, why),
         ]
     )
     extras = [costs.disk(gib, disk)]
-    if region.address:
-        extras.append(Cost(costs.ADDRESS, prices.address()))
+    if any(subnet.public for subnet in subnets):
+        extras.append(Cost(costs.ADDRESS, prices.ADDRESS))
     found = []
     for described in types:
         offer = replace(_offer(described, requirements), extras=tuple(extras))
         price = known.get(offer.type)
-        for zone in region.zones:
+        for zone in [subnet.zone for subnet in subnets]:
             if (offer.type, zone) not in offered:
                 continue
             here = replace(offer, place=zone, price=price, on_demand=price)
@@ -138,40 +138,34 @@ def _archs(described: Answer) -> list[str]:
     return [ranking.uname(str(arch)) for arch in info.get("SupportedArchitectures", ())]
 
 
-def _types(cloud: Cloud, region: str, requirements: Requirements) -> list[Answer]:
+def _types(ec2: EC2, requirements: Requirements) -> list[Answer]:
     if requirements.types:
-        return _named(cloud, region, requirements)
-    listed = [
-        one
-        for one in _described(cloud, region, _patterns(requirements))
-        if _listed(one)
-    ]
+        return _named(ec2, requirements)
+    listed = [one for one in _described(ec2, _patterns(requirements)) if _listed(one)]
     by_size = [(_offer(one, requirements), one) for one in listed]
     fitting = [
         (offer, one) for offer, one in by_size if ranking.fits(offer, requirements)
     ]
     if not fitting:
-        raise ranking.no_fit(region, requirements, [offer for offer, _ in by_size])
+        raise ranking.no_fit(ec2.region, requirements, [offer for offer, _ in by_size])
     # Smaller types first: prices are not known yet, and small types are cheap.
     fitting.sort(key=lambda pair: (pair[0].cpus, pair[0].memory, pair[0].type))
     return [one for _, one in fitting[:_AT_MOST]]
 
 
-def _named(cloud: Cloud, region: str, requirements: Requirements) -> list[Answer]:
+def _named(ec2: EC2, requirements: Requirements) -> list[Answer]:
     found = {
-        str(one["InstanceType"]): one
-        for one in _described(cloud, region, requirements.types)
+        str(one["InstanceType"]): one for one in _described(ec2, requirements.types)
     }
     for name in requirements.types:
         if name not in found:
-            offered = cloud.pages(
+            offered = ec2.pages(
                 "describe_instance_type_offerings",
                 "InstanceTypeOfferings",
-                region,
                 LocationType="region",
             )
             known = {str(one["InstanceType"]) for one in offered}
-            raise ranking.no_such_type(region, name, known)
+            raise ranking.no_such_type(ec2.region, name, known)
     arch = requirements.image.arch if requirements.image else ""
     booting = [
         found[name]
@@ -184,20 +178,17 @@ def _named(cloud: Cloud, region: str, requirements: Requirements) -> list[Answer
     return booting
 
 
-def _described(cloud: Cloud, region: str, names: Sequence[str]) -> list[Answer]:
+def _described(ec2: EC2, names: Sequence[str]) -> list[Answer]:
     # A filter, not a list: EC2 refuses a list that holds one unknown name.
     filters = metadata.filters({"instance-type": names})
-    return cloud.pages(
-        "describe_instance_types", "InstanceTypes", region, Filters=filters
-    )
+    return ec2.pages("describe_instance_types", "InstanceTypes", Filters=filters)
 
 
-def _offered(cloud: Cloud, region: str, names: Sequence[str]) -> set[tuple[str, str]]:
+def _offered(ec2: EC2, names: Sequence[str]) -> set[tuple[str, str]]:
     """Return which of these types each zone has."""
-    rows = cloud.pages(
+    rows = ec2.pages(
         "describe_instance_type_offerings",
         "InstanceTypeOfferings",
-        region,
         LocationType="availability-zone",
         Filters=metadata.filters({"instance-type": names}),
     )

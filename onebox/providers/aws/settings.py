@@ -11,7 +11,7 @@ from onebox.settings.kinds import STRING
 
 
 @dataclass(frozen=True)
-class Settings(cloud_settings.CloudSettings):
+class AWSSettings(cloud_settings.CloudSettings):
     """Where and how boxes are created on Amazon EC2; *disk* is in bytes."""
 
     region: str = cloud_settings.region(

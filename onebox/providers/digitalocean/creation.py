@@ -11,14 +11,16 @@ from onebox.providers.digitalocean.deadline import deadline_at_boot
 from onebox.providers.digitalocean.deletion import destroy
 from onebox.providers.digitalocean.errors import Failed
 from onebox.providers.digitalocean.instances import Droplets, check_all
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.kernel.user_data import user_data
 from onebox.providers.values import Request
 
 LARGEST_USER_DATA = 64 << 10
 
 
-def body(request: Request, settings: Settings, image: str | int, key: str) -> Answer:
+def body(
+    request: Request, settings: DigitalOceanSettings, image: str | int, key: str
+) -> Answer:
     """
     Return the body of the create call, with the deadline in its user data.
 
@@ -97,7 +99,7 @@ def _look_for(
 
     def look() -> list[Answer] | None:
         with suppress(ProviderError):
-            return droplets.of_box(request.box) or None
+            return droplets.of_box(request.box)
         return None
 
     return cloud.poller.until(look, cloud.timeouts.consistency_lag)

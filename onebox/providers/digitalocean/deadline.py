@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from onebox.errors import ConfigError
 from onebox.providers.digitalocean.errors import TOKEN
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.values import Request
 
 _ASK = """\
@@ -49,7 +49,7 @@ def deadline_at_boot(request: Request) -> str:
 
 
 def destroy_token(
-    settings: Settings, environ: Mapping[str, str], api_token: str
+    settings: DigitalOceanSettings, environ: Mapping[str, str], api_token: str
 ) -> str:
     """
     Return the token by which boxes delete themselves, "" if the user does without.
@@ -86,7 +86,7 @@ def destroy_token(
     return token
 
 
-def note(settings: Settings) -> str:
+def note(settings: DigitalOceanSettings) -> str:
     """Return the note that each box gets about its deadline."""
     if settings.destroy_token:
         return "at its deadline the box deletes itself, with everything on its disk"

@@ -12,7 +12,7 @@ from onebox.providers.digitalocean.client import Cloud
 from onebox.providers.digitalocean.instances import read_offer
 from onebox.providers.digitalocean.machine_types import Catalogue
 from onebox.providers.digitalocean.policy import SCOPES
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.kernel import doctor
 from onebox.providers.kernel.ssh_access import SSHAccess
 from onebox.providers.values import Check
@@ -32,7 +32,7 @@ _WRITES = ("account/keys", "droplets", "firewalls", "tags")
 def checks(
     cloud: Cloud,
     catalogue: Catalogue,
-    settings: Settings,
+    settings: DigitalOceanSettings,
     access: SSHAccess,
     destroy_token: Callable[[], str],
 ) -> list[Check]:
@@ -128,7 +128,7 @@ def _limit(cloud: Cloud) -> Check:
     return Check("droplets", True, detail)
 
 
-def _region(cloud: Cloud, settings: Settings) -> Check:
+def _region(cloud: Cloud, settings: DigitalOceanSettings) -> Check:
     known = {str(one["slug"]): one for one in cloud.all("regions", "regions")}
     wrong = [
         at
@@ -146,7 +146,7 @@ def _region(cloud: Cloud, settings: Settings) -> Check:
     return Check("region", True, ", ".join(settings.all_regions))
 
 
-def _sizes(catalogue: Catalogue, settings: Settings) -> Check:
+def _sizes(catalogue: Catalogue, settings: DigitalOceanSettings) -> Check:
     here = [
         read_offer(one, None, "")
         for one in catalogue.all()
@@ -170,7 +170,9 @@ def _sizes(catalogue: Catalogue, settings: Settings) -> Check:
     )
 
 
-def _deadline(settings: Settings, destroy_token: Callable[[], str]) -> Check:
+def _deadline(
+    settings: DigitalOceanSettings, destroy_token: Callable[[], str]
+) -> Check:
     if destroy_token():
         detail = f"boxes delete themselves, with {settings.destroy_token}"
         return Check("deadline", True, detail)

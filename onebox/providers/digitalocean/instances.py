@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from onebox.errors import Gone
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.client import Answer, Cloud
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.metadata import check_owner, identity
 from onebox.providers.values import Box, BoxState, Offer, Tags
@@ -37,7 +37,7 @@ class Droplets:
         self._gone: set[int] = set()
 
     def of_box(self, box: str) -> list[Answer]:
-        """Return every droplet of this box id, oldest first; usually one."""
+        """Return every droplet of this box id, oldest first; usually there is one."""
         found = self._with(metadata.tag("box", box), self._seen[box])
         self._seen[box].update(int(droplet["id"]) for droplet in found)
         return found
@@ -100,7 +100,7 @@ class Droplets:
 
 def read_box(
     droplet: Answer,
-    settings: Settings,
+    settings: DigitalOceanSettings,
     notes: tuple[str, ...],
     now: float,
 ) -> Box | None:

@@ -26,7 +26,7 @@ STALE_SECONDS = 3600.0
 
 
 def ensure(cloud: Cloud, owner: str, box: str, networks: Sequence[str]) -> bool:
-    """Open the box's ssh port to these networks alone; return if anything changed."""
+    """Open the box's ssh port to these networks only; return whether it changed."""
     found = of_box(cloud, box)
     if not found:
         tag_api.ensure(cloud, metadata.tag("box", box))
@@ -72,7 +72,7 @@ def remove_stale(
         for one in cloud.all("firewalls", "firewalls")
         if _is_ours(one) and _owner(one) == owner and _age(cloud, one) > STALE_SECONDS
     ]
-    # Skip the API call in the common case.
+    # In the common case this saves an API call.
     live = boxes() if old else ()
     for one in old:
         if _box(one) not in live:

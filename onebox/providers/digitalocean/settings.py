@@ -44,7 +44,7 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
-class Settings(cloud_settings.CloudSettings):
+class DigitalOceanSettings(cloud_settings.CloudSettings):
     """
     Where and how boxes are created on DigitalOcean.
 

@@ -1,4 +1,4 @@
-"""What the disk of a box is created from: a base name, an image, or a saved one."""
+"""The source of a box's disk: a public image by its base name, or a saved image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KNOWN = "ubuntu-24.04, ubuntu-22.04, debian-12 or debian-13"
 
 
 @dataclass(frozen=True)
-class Family:
+class ImageFamily:
     """
     A public image family of Google.
 
@@ -50,7 +50,7 @@ class Source:
     size: int = 0
 
 
-def family(name: str, arch: str = "") -> Family | None:
+def family(name: str, arch: str = "") -> ImageFamily | None:
     """Return the image family of a base name, None if it is not a base name."""
     name = name or DEFAULT
     arm = arch in ("aarch64", "arm64")
@@ -60,16 +60,18 @@ def family(name: str, arch: str = "") -> Family | None:
         lts = "-lts" if month == "04" and int(year) % 2 == 0 else ""
         # The names of amd64 families have a suffix only since 24.04.
         suffix = "-arm64" if arm else "-amd64" if int(year) >= 24 else ""
-        return Family("ubuntu-os-cloud", f"ubuntu-{year}{month}{lts}{suffix}", True)
+        return ImageFamily(
+            "ubuntu-os-cloud", f"ubuntu-{year}{month}{lts}{suffix}", True
+        )
     if debian:
         suffix = "-arm64" if arm else ""
-        return Family("debian-cloud", f"debian-{debian[1]}{suffix}", False)
+        return ImageFamily("debian-cloud", f"debian-{debian[1]}{suffix}", False)
     return None
 
 
 def exactly(cloud: Cloud, name: str, arch: str) -> str:
     """
-    Return the project and name of the image that a base stands for today.
+    Return the project and name of the image that a base name stands for now.
 
     Raises:
         UsageError: There is no base and no image of this name.
@@ -89,7 +91,7 @@ def exactly(cloud: Cloud, name: str, arch: str) -> str:
 
 
 def source(cloud: Cloud, request: Request) -> Source:
-    """Return what a box is created from. Raises UsageError if it does not exist."""
+    """Return the source of a box's disk. Raises UsageError if it does not exist."""
     if request.image is not None:
         return _of(cloud, request.image.id, images.get(cloud, request.image.id))
     found = family(request.base, request.offer.arch)

@@ -1,14 +1,14 @@
 """
-The Compute Engine API client: each call ends in a response or in a OneboxError.
+The Compute Engine API client: each call returns a response or raises a OneboxError.
 
 Each call has a timeout, and is repeated as `kernel.retry` describes. A call that
 changes something carries the same `requestId` in all its attempts, so it takes effect
-at most once, whichever of the responses was lost.
+at most once, even if responses are lost.
 
 `google.api_core.retry.Retry` is not used: it ignores Retry-After, has one budget for
-throttled and for lost calls, and raises the refusal of a repetition although the lost
-attempt may have taken effect. The other clouds need the same policy without Google's
-library.
+throttled and for lost calls, and raises the refusal of a second attempt although the
+first, whose response was lost, may have taken effect. The other clouds need the same
+policy without Google's library.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from typing import Any
 
 from onebox.errors import Gone, Unclear
 from onebox.providers.gcp import credentials, errors, sdk
-from onebox.providers.gcp.settings import Settings
+from onebox.providers.gcp.settings import GCPSettings
 from onebox.providers.kernel.clock import ServerClock
-from onebox.providers.kernel.errors import Exists as Exists
 from onebox.providers.kernel.errors import RetryAfter
 from onebox.providers.kernel.retry import Retry
 from onebox.providers.kernel.wait import Poller
@@ -55,7 +54,7 @@ class Cloud:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: GCPSettings,
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import time
-from collections.abc import Callable
 from typing import Any
 
 from onebox.errors import (
@@ -26,9 +24,11 @@ from onebox.providers.gcp import (
     metadata,
     network,
 )
-from onebox.providers.gcp.client import Cloud, Exists
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import user_data
+from onebox.providers.kernel.errors import Exists
+from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.values import HostKey, Request
 
 # Google enforces the deadline this much later than the box itself.
@@ -40,12 +40,7 @@ _LAG_SECONDS = 20.0
 _GIB = 1 << 30
 
 
-def launch(
-    cloud: Cloud,
-    rules: network.Rules,
-    request: Request,
-    clock: Callable[[], float] = time.time,
-) -> Any:
+def launch(cloud: Cloud, rules: network.Rules, request: Request) -> Any:
     """
     Return the instance of this request, created now or before.
 
@@ -60,7 +55,7 @@ def launch(
     source = base_images.source(cloud, request)
     opening = rules.open(request.tags.owner)
     try:
-        _insert(cloud, rules, request, source, doing, clock())
+        _insert(cloud, rules, request, source, doing)
         rules.wait(opening)
         instance = _created(cloud, request, doing)
         # Another command may have deleted the rules with the owner's last box.
@@ -85,7 +80,6 @@ def _insert(
     request: Request,
     source: base_images.Source,
     doing: str,
-    now: float,
 ) -> None:
     """Create the instance, unless one of this name exists."""
     try:
@@ -96,7 +90,7 @@ def _insert(
             token=request.box,
             named=True,
             zone=request.offer.place,
-            instance_resource=body(cloud, rules, request, source, now),
+            instance_resource=body(cloud, rules, request, source),
         )
     except Exists:
         # An earlier attempt created it, or another owner: `_created` checks that.
@@ -150,11 +144,7 @@ def _created(cloud: Cloud, request: Request, doing: str) -> Any:
 
 
 def body(
-    cloud: Cloud,
-    rules: network.Rules,
-    request: Request,
-    source: base_images.Source,
-    now: float,
+    cloud: Cloud, rules: network.Rules, request: Request, source: base_images.Source
 ) -> dict[str, Any]:
     """Return the body of `instances.insert`."""
     zone, settings = request.offer.place, cloud.settings
@@ -188,7 +178,10 @@ def body(
         ],
         "network_interfaces": [_interface(cloud, rules, zone)],
         "scheduling": scheduling(
-            request.offer.type, request.offer.spot, request.boot_config.deadline, now
+            request.offer.type,
+            request.offer.spot,
+            request.boot_config.deadline,
+            cloud.clock(),
         ),
         "metadata": {"items": _items(request, source, notes)},
     }
@@ -231,7 +224,7 @@ def _items(
     user = user_data.USER
     items = {
         metadata.RECORD: instances.request_record(request, source.system, notes),
-        "ssh-keys": f"{user}:{' '.join(request.user_key.split()[:2])} {user}",
+        "ssh-keys": f"{user}:{without_comment(request.user_key)} {user}",
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",
         "enable-guest-attributes": "TRUE",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,15 +12,15 @@ from onebox.errors import (
     Gone,
     NotAllowed,
     OneboxError,
-    ProviderError,
     Unclear,
     UsageError,
 )
 from onebox.providers.gcp import instances, metadata
-from onebox.providers.gcp.client import Cloud, Exists
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel.clock import epoch_seconds
-from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.kernel.errors import Exists
+from onebox.providers.kernel.images import ImageStore, check_stopped, newest_first
 from onebox.providers.values import Box, Image
 
 _ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
@@ -82,7 +83,7 @@ class ProjectImages(ImageStore[Any]):
     def of_owner(self, owner: str) -> list[Image]:
         """Return an owner's images that a box can start from, newest first."""
         found = self.cloud.list(
-            "images", "looking for images", filter=metadata.owned_by(owner)
+            "images", "looking for images", filter=metadata.owner_filter(owner)
         )
         images = [self.read(one) for one in found if self.is_ready(one)]
         return newest_first(
@@ -130,13 +131,8 @@ class ProjectImages(ImageStore[Any]):
 
     def create(self, box: Box, image: Image) -> None:
         """Save the disk of a stopped box, in the region of the box, and wait."""
-        instance = instances.find_owned(self.cloud, box.id, box.tags, box.place)
-        if instance is None:
-            raise Gone(
-                f"box {box.id} does not exist any more", next="inv image --rebuild"
-            )
-        if instances.state(instance) != "stopped":
-            raise ProviderError(f"box {box.id} must be stopped before it is saved")
+        instance = instances.owned(self.cloud, box)
+        check_stopped(box, instances.state(instance) == "stopped")
         disk = next(disk.source for disk in instance.disks if disk.boot)
         doing = f"saving {box.id} as image {image.id}"
         system = instances.read_record(instance).get("system", "")
@@ -168,15 +164,13 @@ class ProjectImages(ImageStore[Any]):
 
     def wait(self, image: Image) -> Any:
         """Return the resource if it is ready; `create` has waited for it."""
-        return next(filter(self.is_ready, self.own(image)), None)
+        return self.ready(image)
 
     def remove(self, resource: Any) -> None:
-        """Delete an image; one that is gone already is fine."""
+        """Delete an image; an image that is gone is no error."""
         name = resource.name
-        try:
+        with suppress(Gone):
             self.cloud.do("images", "delete", f"deleting image {name}", image=name)
-        except Gone:
-            return
 
     def artifact(self, name: str) -> Any:
         """Return the image that Packer built in the project. Raises UsageError."""

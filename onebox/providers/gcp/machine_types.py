@@ -51,7 +51,7 @@ def offers(cloud: Cloud, prices: Prices, requirements: Requirements) -> list[Off
 def in_zone(
     cloud: Cloud, prices: Prices, zone: str, requirements: Requirements
 ) -> list[Offer]:
-    """Return all types of a zone that are large enough, of any family, unordered."""
+    """Return all types of a zone that are large enough, of any family, in any order."""
     return _priced(
         cloud,
         prices,
@@ -75,7 +75,7 @@ def _zones(cloud: Cloud) -> list[str]:
 
 
 def _in_zone(cloud: Cloud, zone: str, requirements: Requirements | None) -> list[Offer]:
-    """Return the types of a zone that have a name or are large enough, unpriced."""
+    """Return the requested or large enough types of a zone, without prices."""
     if requirements is None:
         fields = {}
     elif requirements.types:
@@ -131,8 +131,7 @@ def _priced(
         dict.fromkeys(region_of(offer.place) for offer in offers),
         {disk(offer.type, settings.disk_type) for offer in offers},
     )
-    least = requirements.image.disk if requirements.image else 0
-    disk_gib = math.ceil(max(requirements.disk or settings.disk, least) / (1 << 30))
+    disk_gib = ranking.disk_gib(requirements, settings.disk)
     found = []
     for offer in offers:
         region, gib = region_of(offer.place), offer.memory / (1 << 30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,28 +25,20 @@ _PREEMPTED = "compute.instances.preempted"
 _ARMED = ("user-data", "startup-script")
 # A stop that is this close to the deadline counts as caused by it.
 _CLOSE_SECONDS = 90.0
-# Enough to read a disk and send it.
+# Large enough to read a disk and send it.
 _RESCUE_CPUS, _RESCUE_MEMORY = 2, 4 << 30
 
 
 def stop(cloud: Cloud, box: Box) -> None:
-    """Stop the instance of a box and wait; one that is gone is fine."""
+    """Stop the instance of a box and wait; an instance that is gone is no error."""
     found = instances.find_owned(cloud, box.id, box.tags, box.place)
     if found is None or instances.state(found) == "stopped":
         return
-    try:
+    with suppress(Gone):
         cloud.do("instances", "stop", f"stopping {box.id}", **_at(found))
-    except Gone:
-        return
 
 
-def start(
-    cloud: Cloud,
-    prices: Prices,
-    box: Box,
-    deadline: float,
-    clock: Callable[[], float],
-) -> None:
+def start(cloud: Cloud, prices: Prices, box: Box, deadline: float) -> None:
     """
     Start a stopped instance with a new deadline (epoch seconds).
 
@@ -58,15 +50,13 @@ def start(
 
         NoCapacity: There is no capacity for the smallest type either.
     """
-    found = instances.find_owned(cloud, box.id, box.tags, box.place)
-    if found is None:
-        raise Gone(f"box {box.id} does not exist any more", next="inv provision")
+    found = instances.owned(cloud, box)
     if instances.state(found) == "stopping":
         # Nothing can be changed before the stop has ended.
         cloud.do("instances", "stop", f"waiting for {box.id} to stop", **_at(found))
     elif instances.state(found) != "stopped":
         return
-    _set_deadline(cloud, found, deadline, clock())
+    _set_deadline(cloud, found, deadline)
     try:
         _begin(cloud, found)
     except NoCapacity as error:
@@ -98,11 +88,11 @@ def why(cloud: Cloud, instance: Any) -> str:
     return "poweroff" if instances.state(instance) == "stopped" else ""
 
 
-def _set_deadline(cloud: Cloud, instance: Any, deadline: float, now: float) -> None:
+def _set_deadline(cloud: Cloud, instance: Any, deadline: float) -> None:
     """Set the deadline in Google's schedule, the box's own program and the labels."""
     doing = f"setting the deadline of {instance.name}"
     type_ = last(instance.machine_type)
-    limits = scheduling(type_, _is_spot(instance), deadline, now)
+    limits = scheduling(type_, _is_spot(instance), deadline, cloud.clock())
     place = _at(instance)
     cloud.do("instances", "set_scheduling", doing, scheduling_resource=limits, **place)
     _set_items(cloud, instance, _items_until(instance, deadline), doing)
@@ -193,7 +183,7 @@ def _operation_types(cloud: Cloud, instance: Any, since: float) -> list[str]:
 
 
 def _items_until(instance: Any, deadline: float) -> dict[str, str]:
-    """Return the metadata items of an instance with another deadline."""
+    """Return the metadata items of an instance, changed to another deadline."""
     items = instances.items(instance)
     stored = instances.read_metadata(instance)
     if stored is None:

@@ -1,9 +1,9 @@
 """
 The prices of machines, disks and addresses in Google's price catalogue.
 
-The catalogue has no machine types, only the prices of a core-hour and a GiB-hour of
-each family in a region, which differ by their descriptions. An entry that does not
-read exactly as expected has no price: unknown is None, never 0.
+The catalogue has no machine types. It has the prices of a core-hour and of a GiB-hour
+for each family and region, and its descriptions tell them apart. An entry that is not
+exactly as expected has no price: unknown is None, never 0.
 
 Disks and public addresses are in the catalogue too, as "Balanced PD Capacity",
 "External IP Charge on a Standard VM" and the like. Their last tier counts, because
@@ -45,7 +45,7 @@ _ADDRESSES = {
     "External IP Charge on a Spot Preemptible VM": True,
 }
 _GLOBAL = "global"
-_EGRESS = {"us": 0.12, "northamerica": 0.12, "europe": 0.12}
+EGRESS = {"us": 0.12, "northamerica": 0.12, "europe": 0.12}
 
 # Family or kind of disk, region, spot, and "Core", "Ram", "Disk" or "Address".
 _Key = tuple[str, str, bool, str]
@@ -66,10 +66,7 @@ class Prices:
         self.problem = ""
 
     def load(
-        self,
-        families: Iterable[str],
-        regions: Iterable[str],
-        disks: Iterable[str] = (),
+        self, families: Iterable[str], regions: Iterable[str], disks: Iterable[str] = ()
     ) -> None:
         """Request these prices; a failure leaves them unknown."""
         regions = list(regions)
@@ -151,11 +148,6 @@ def _with_jwt(credentials: Any) -> Any:
     """Return credentials that sign their own token, if they are of such a kind."""
     signing = getattr(credentials, "with_always_use_jwt_access", None)
     return signing(True) if signing else credentials
-
-
-def egress(region: str) -> float | None:
-    """Return the highest price of a GB to the internet (source: see the module)."""
-    return _EGRESS.get(region.partition("-")[0])
 
 
 def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:

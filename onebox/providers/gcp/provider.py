@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from onebox.errors import Gone, ProviderError
-from onebox.providers.base import (
-    Box,
-    Check,
-    FreeObject,
-    Image,
-    Leftover,
-    Offer,
-    Provider,
-    Request,
-    Requirements,
-)
+from onebox.errors import ProviderError
 from onebox.providers.gcp import (
     base_images,
     creation,
@@ -38,17 +26,27 @@ from onebox.providers.gcp import (
 )
 from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.images import ProjectImages
-from onebox.providers.gcp.settings import Settings, region_of
+from onebox.providers.gcp.settings import GCPSettings, region_of
 from onebox.providers.kernel import public_ip
+from onebox.providers.kernel.cloud_provider import CloudProvider, last_lines
+from onebox.providers.values import (
+    Box,
+    Check,
+    FreeObject,
+    Image,
+    Leftover,
+    Offer,
+    Request,
+    Requirements,
+)
 
 # Raises ImportError if the library is missing, without importing it.
 sdk.require()
 
-CONSOLE_LINES = 40
 _ID = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-class GCP(Provider):
+class GCP(CloudProvider):
     """
     Boxes in one project of Google Cloud.
 
@@ -58,16 +56,9 @@ class GCP(Provider):
     Args:
         settings: The table [gcp] of onebox.toml.
 
-        clock: Returns the time of this machine (epoch seconds).
-
-        sleep: Pauses for a number of seconds.
-
-        timeout: The longest silence during a call, in seconds.
+        cloud: The client of Google's API.
 
         my_ip: Returns the public address of this machine.
-
-    Raises:
-        ConfigError: A setting cannot be used.
     """
 
     name = "gcp"
@@ -75,21 +66,20 @@ class GCP(Provider):
     poll_interval = 1.0
     adopts = ("googlecompute",)
     image_rate = 0.05
+    egress_rates = prices.EGRESS
 
     def __init__(
         self,
-        settings: Settings,
+        settings: GCPSettings,
         root: Path,
         *,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-        timeout: float = 30.0,
+        cloud: Cloud | None = None,
         my_ip: Callable[[], str] = public_ip.my_ip,
     ) -> None:
         self._settings = settings
-        self._cloud = Cloud(settings, clock=clock, sleep=sleep, timeout=timeout)
-        self._clock = self._cloud.clock
-        self._images = ProjectImages(self._cloud)
+        self._cloud = cloud or Cloud(settings)
+        self.clock = self._cloud.clock
+        self.image_store = ProjectImages(self._cloud)
         self._rules = network.Rules(self._cloud, my_ip)
         self._prices = prices.Prices(self._cloud)
         # The owner of each deleted box: `leftovers` looks for the owner's rules.
@@ -115,18 +105,14 @@ class GCP(Provider):
         cpus = not limit or "CPUS" in limit
         return not cpus or (len(families) == 1 and offer.spot == other.spot)
 
-    def egress_rate(self, place: str) -> float | None:
-        """Return the highest price of a GB to the internet, in the Premium Tier."""
-        return prices.egress(region_of(place))
-
     def base(self, name: str = "", arch: str = "") -> str:
-        """Return the image that an environment stands for today."""
+        """Return the image that a base name stands for now."""
         return base_images.exactly(self._cloud, name, arch)
 
     def create(self, request: Request) -> Box:
         """Create the box; it is starting until its host key is known."""
         _check_id(request.box)
-        instance = creation.launch(self._cloud, self._rules, request, self._clock)
+        instance = creation.launch(self._cloud, self._rules, request)
         return self._box(instance)
 
     def find(
@@ -134,7 +120,7 @@ class GCP(Provider):
     ) -> Sequence[Box]:
         """Return this owner's boxes; one call lists those of all zones."""
         found = self._cloud.everywhere(
-            "instances", "looking for boxes", filter=metadata.owned_by(owner)
+            "instances", "looking for boxes", filter=metadata.owner_filter(owner)
         )
         mine = [self._box(one) for one in found if _is_of(one, owner)]
         return sorted(mine, key=lambda box: (box.created, box.id))
@@ -154,18 +140,15 @@ class GCP(Provider):
         A preempted box becomes smaller if there is no capacity for its size.
         """
         self._rules.wait(self._rules.open(box.tags.owner))
-        power.start(self._cloud, self._prices, box, deadline, self._clock)
-        instance = instances.find_owned(self._cloud, box.id, box.tags, box.place)
-        if instance is None:
-            raise Gone(f"box {box.id} does not exist any more", next="inv provision")
-        return self._box(instance)
+        power.start(self._cloud, self._prices, box, deadline)
+        return self._box(instances.owned(self._cloud, box))
 
     def stop(self, box: Box) -> None:
         """Stop the box and wait; its disk stays."""
         power.stop(self._cloud, box)
 
     def delete(self, box: Box) -> None:
-        """Delete this one box and its disk; with the owner's last, the rules too."""
+        """Delete this box and its disk, and the rules with the owner's last box."""
         _check_id(box.id)
         self._owners[box.id] = box.tags.owner
         deletion.delete(self._cloud, box.id, box.tags, box.place)
@@ -179,7 +162,7 @@ class GCP(Provider):
         if left or not owner:
             return left
         rules = self._rules.names(owner)
-        if rules and network.any_box(self._cloud, owner):
+        if rules and network.used_by(self._cloud, owner):
             return []
         return [Leftover("firewall rule", name, 0.0) for name in rules]
 
@@ -192,28 +175,20 @@ class GCP(Provider):
         return [FreeObject("firewall rule", name, why=why) for name in rules]
 
     def remove_free(self, owner: str, resource: FreeObject) -> None:
-        """Delete a firewall rule of the owner's, unless the owner has a box."""
+        """Delete a firewall rule of the owner, unless the owner has a box."""
         if resource.kind != "firewall rule":
             super().remove_free(owner, resource)
         self._rules.remove_one(owner, resource.id)
 
-    def images(self, owner: str) -> Sequence[Image]:
-        """Return this owner's images, newest first."""
-        return self._images.of_owner(owner)
-
     def save(self, box: Box, image: Image) -> Image:
         """Save a stopped box's disk as an image, stored in the box's region."""
         _check_id(image.id)
-        return self._images.save(box, image)
+        return super().save(box, image)
 
     def delete_image(self, image: Image) -> None:
-        """Delete this one image; one that is gone already is fine."""
+        """Delete this image; an image that is gone is no error."""
         _check_id(image.id)
-        self._images.delete(image)
-
-    def adopt_image(self, id: str, image: Image) -> Image:
-        """Turn an image that Packer built in this project into *image*."""
-        return self._images.adopt(id, image)
+        super().delete_image(image)
 
     def console(self, box: Box) -> str:
         """Return the last lines of the box's serial port."""
@@ -227,19 +202,14 @@ class GCP(Provider):
             )
         except ProviderError as error:
             return f"(no console: {error.message})"
-        lines = str(output.contents).splitlines()
-        return "\n".join(lines[-CONSOLE_LINES:])
+        return last_lines(str(output.contents))
 
     def checks(self) -> Sequence[Check]:
         """Check the credentials, project, API, permissions, quotas and prices."""
-        return doctor.checks(self._cloud, self._prices, self._rules.access, self._clock)
-
-    def now(self) -> float:
-        """Return the time by Google's clock; this machine's before the first call."""
-        return self._clock()
+        return doctor.checks(self._cloud, self._prices, self._rules.access)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's present address, and close it to the former."""
+        """Open ssh to this machine's current address instead of the former one."""
         changes = self._rules.open(box.tags.owner, refresh=True)
         self._rules.wait(changes)
         return bool(changes)

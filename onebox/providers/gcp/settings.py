@@ -11,7 +11,7 @@ from onebox.settings.kinds import STRING
 
 
 @dataclass(frozen=True)
-class Settings(cloud_settings.CloudSettings):
+class GCPSettings(cloud_settings.CloudSettings):
     """Where and how boxes are created on Google Cloud; *disk* is in bytes."""
 
     region: str = cloud_settings.region("us-central1", '"europe-west4"', "The region.")
@@ -22,10 +22,7 @@ class Settings(cloud_settings.CloudSettings):
         "",
         '"my-project"',
         "The project; that of your Google credentials if not set.",
-        Matching(
-            r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]",
-            "a project's id",
-        ),
+        Matching(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "a project's id"),
         blank=True,
     )
     network: str = setting(

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onebox.errors import Unclear
-from onebox.providers.base import Leftover
+from onebox.providers.values import Leftover
 
 from . import directories, power, processes
+from .instances import DELETED, NEW
 from .layout import Layout
 from .locks import locked
-from .metadata import DELETED, NEW
 
 
 def remove(layout: Layout) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from onebox.agent.files import manifest
 from onebox.errors import ProviderError
-from onebox.providers.base import Image, Tags
+from onebox.providers.values import Image, Tags
 
 from . import directories
 from .layout import read_json, write_json

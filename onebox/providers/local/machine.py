@@ -30,13 +30,12 @@ ctypes.util.find_library = _find_library
 
 from ...agent.processes import become_subreaper
 from . import processes
-from .boot_config import BootConfig
 from .confinement import RefusedError, confine
-from .layout import MARK, Layout
+from .layout import MARK, BootConfig, Layout
 from .ssh_session import DEFAULT_SIGNALS, Children, SSHSession
 
-# Fast on both ends: CPUs have instructions for AES. A machine needs no post-quantum key
-# exchange with itself, which is 40 % of the cost of a connection.
+# Fast on both ends: CPUs have instructions for AES. A post-quantum key exchange, which
+# is 40 % of the cost of a connection, is not needed within one machine.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
 _EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org")
 # Large enough that neither side waits for an update of the window.
@@ -49,12 +48,13 @@ def main(arguments: Sequence[str]) -> None:
     """
     Run as the machine of a box, until the supervisor or this process ends.
 
-    *arguments*: the box's directory, the descriptor of the socket to the supervisor,
-    and
-    that of the listening socket. The supervisor first sends the boot configuration;
-    this
-    process answers with its success or failure. When the supervisor ends, the socket is
-    closed, and this process ends too.
+    The supervisor first sends the boot configuration; this process answers with its
+    success or failure. When the supervisor ends, the socket is closed, and this
+    process ends too.
+
+    Args:
+        arguments: The box's directory, the descriptor of the socket to the
+            supervisor, and that of the listening socket.
     """
     layout = Layout(Path(arguments[0]))
     supervisor = socket.socket(fileno=int(arguments[1]))
@@ -77,7 +77,9 @@ def main(arguments: Sequence[str]) -> None:
     finally:
         # If the supervisor is gone, only this process can find a daemon that cleared
         # its environment. A command that ends this process must wait for this.
-        processes.end(lambda: processes.descendants(os.getpid()), each_round=_reap)
+        processes.end(
+            lambda: processes.descendants(os.getpid()), each_round=processes.reap
+        )
     # Exit without Python's cleanup: the command that stops the box waits for this
     # process.
     sys.stdout.flush()
@@ -269,10 +271,6 @@ def environment(layout: Layout, boot: BootConfig) -> dict[str, str]:
         "TMPDIR": str(layout.tmp),
         MARK: boot.box,
     }
-
-
-def _reap() -> None:
-    processes.reap()
 
 
 def _log(sentence: str) -> None:

@@ -14,7 +14,6 @@ from onebox.errors import ProviderError, Unclear
 from ...agent.box import is_locked
 from . import instances, processes
 from .layout import MARK, Layout, read_json
-from .standalone import command
 
 # How long a box may take to start.
 UP_SECONDS = 90.0
@@ -29,7 +28,7 @@ def start(layout: Layout, lock: int) -> None:
     with layout.log.open("ab") as log:
         # The supervisor daemonizes itself; this call waits only for that.
         subprocess.run(
-            command("supervisor", [], str(layout.path), str(lock)),
+            processes.command("supervisor", [], str(layout.path), str(lock)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -81,8 +80,8 @@ def stop(layout: Layout, box: str, why: str) -> None:
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)
         _send_order(layout.control, why)
-    # A supervisor ends everything before it ends. If it was killed, the machine does
-    # so, within the usual grace.
+    # A supervisor ends all processes before it ends itself. If it was killed, the
+    # machine does so, within the usual grace.
     processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
     if is_locked(str(layout.lock)):
         raise Unclear(f"another onebox command is using box {box}")

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from onebox.providers.aws.client import _models
+from onebox.providers.aws.client import Cloud, _models
 from onebox.providers.aws.provider import AWS
-from onebox.providers.aws.settings import Settings
-from onebox.providers.base import Box, Request
+from onebox.providers.aws.settings import AWSSettings
+from onebox.providers.values import Box, Request
 
 FASTER = 40.0
 
@@ -23,9 +23,9 @@ _models(None).load_data("endpoints")
 def provider() -> AWS:
     """Return a provider as the tests have it."""
     return AWS(
-        Settings(ssh_cidr="198.51.100.7/32"),
+        AWSSettings(ssh_cidr="198.51.100.7/32"),
         Path("/"),
-        sleep=lambda seconds: time.sleep(seconds / FASTER),
+        cloud=Cloud(sleep=lambda seconds: time.sleep(seconds / FASTER)),
     )
 
 

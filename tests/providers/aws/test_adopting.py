@@ -11,7 +11,7 @@ import pytest
 
 from onebox.errors import Gone, NotAllowed
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Image, Tags
+from onebox.providers.values import Image, Tags
 
 from ...conftest import Project
 from ...conftest import project as project

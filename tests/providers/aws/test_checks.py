@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Check
+from onebox.providers.values import Check
 
 from .account import Account
 from .conftest import MakeAws

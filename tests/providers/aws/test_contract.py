@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Box, Provider, Request, Requirements
+from onebox.providers.base import Provider
+from onebox.providers.values import Box, Request, Requirements
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onebox.providers.base import Requirements
+from onebox.providers.values import Requirements
 
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up

@@ -11,7 +11,7 @@ import pytest
 
 from onebox.errors import OneboxError
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Request
+from onebox.providers.values import Request
 
 from .account import Account
 from .conftest import MakeRequest, up

@@ -10,7 +10,7 @@ import pytest
 from onebox.errors import Gone, NoCapacity, ProviderError, Unclear, UsageError
 from onebox.providers.aws import images
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Box, Image
+from onebox.providers.values import Box, Image
 
 from ..contract import an_image
 from . import shelf

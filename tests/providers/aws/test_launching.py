@@ -21,8 +21,8 @@ from onebox.errors import (
     UsageError,
 )
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import HostKey
 from onebox.providers.kernel import user_data
+from onebox.providers.values import HostKey
 
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import BootConfig, Box, HostKey, Request
+from onebox.providers.values import BootConfig, Box, HostKey, Request
 from onebox.remote import agent_bundle, keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection

@@ -10,7 +10,7 @@ import pytest
 from onebox.errors import NoCapacity, UsageError
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.provider import AWS
-from onebox.providers.aws.settings import Settings
+from onebox.providers.aws.settings import AWSSettings
 from onebox.settings.fields import Conflict
 
 from ..contract import remove_free_objects
@@ -189,8 +189,8 @@ class TestSubnet:
     def test_a_jump_host_without_a_known_address_is_refused(self) -> None:
         """Its address has to be in ssh_cidr: it cannot be looked up."""
         with pytest.raises(Conflict, match="jump host's address"):
-            Settings(jump="bastion").check({})
-        Settings(jump="bastion", security_group="sg-0abc1234").check({})
+            AWSSettings(jump="bastion").check({})
+        AWSSettings(jump="bastion", security_group="sg-0abc1234").check({})
 
     def test_a_subnet_in_the_settings_is_the_only_one(
         self, make_aws: MakeAws, make_request: MakeRequest, account: Account

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Offer
+from onebox.providers.values import Offer
 
 from ...conftest import Project
 from ...conftest import project as project

@@ -9,7 +9,7 @@ import pytest
 
 from onebox.providers.aws import policy
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Requirements
+from onebox.providers.values import Requirements
 
 from ..contract import an_image, remove_free_objects
 from .account import Account, Call

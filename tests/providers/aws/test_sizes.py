@@ -8,7 +8,7 @@ import pytest
 
 from onebox.errors import UsageError
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Image, Offer, Requirements, Tags
+from onebox.providers.values import Image, Offer, Requirements, Tags
 
 from . import shelf
 from .account import Account

@@ -11,7 +11,7 @@ import pytest
 
 from onebox.errors import Gone, NoCapacity, ProviderError
 from onebox.providers.aws.provider import AWS
-from onebox.providers.base import Box
+from onebox.providers.values import Box
 
 from .account import Account
 from .conftest import MakeAws, MakeRequest, up

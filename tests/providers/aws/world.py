@@ -8,7 +8,7 @@ import ipaddress
 import re
 from typing import Any
 
-from onebox.providers.base import Request
+from onebox.providers.values import Request
 
 from .account import Account
 

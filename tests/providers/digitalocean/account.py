@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from onebox.providers.base import Request
 from onebox.providers.digitalocean import metadata
+from onebox.providers.values import Request
 
 from .server import Server
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import Settings, Timeouts
+from onebox.providers.digitalocean.settings import DigitalOceanSettings, Timeouts
+from onebox.providers.values import BootConfig, Box, HostKey, Offer, Request, Tags
 
 from ..sshbox import Keys
 from ..tables import table
@@ -74,7 +74,7 @@ def provider_of(
 ) -> DigitalOcean:
     """Return a provider with the usual settings, or others."""
     return DigitalOcean(
-        table(Settings, {**SETTINGS, **settings}),
+        table(DigitalOceanSettings, {**SETTINGS, **settings}),
         Path("/"),
         timeouts=timeouts,
         my_ip=address,

@@ -7,9 +7,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from onebox.providers.base import BootConfig, Box, HostKey, Image, Offer, Request, Tags
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
+from onebox.providers.values import (
+    BootConfig,
+    Box,
+    HostKey,
+    Image,
+    Offer,
+    Request,
+    Tags,
+)
 
 from ..tables import table
 from . import conftest
@@ -59,5 +67,9 @@ def live(provider: DigitalOcean) -> None:
 
 
 if __name__ == "__main__":
-    live(DigitalOcean(table(Settings, SETTINGS), Path("/"), timeouts=TIMEOUTS))
+    live(
+        DigitalOcean(
+            table(DigitalOceanSettings, SETTINGS), Path("/"), timeouts=TIMEOUTS
+        )
+    )
     print("lived")

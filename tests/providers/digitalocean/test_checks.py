@@ -7,7 +7,7 @@ import re
 import pytest
 
 from onebox.errors import UsageError
-from onebox.providers.base import Check
+from onebox.providers.values import Check
 
 from .conftest import Open
 from .server import ENDING, READ_ONLY, TOKEN, Server

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box, Request
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
+from onebox.providers.values import Box, Request
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
@@ -35,7 +35,7 @@ def world(server: Server) -> DropletWorld:
 @pytest.fixture
 def provider(world: DropletWorld) -> DigitalOcean:
     """A provider for an empty account, open to the present address of the test."""
-    settings = table(Settings, {**SETTINGS, "ssh_cidr": None})
+    settings = table(DigitalOceanSettings, {**SETTINGS, "ssh_cidr": None})
     return Waiting(settings, Path("/"), timeouts=TIMEOUTS, my_ip=lambda: world.here)
 
 

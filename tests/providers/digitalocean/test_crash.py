@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.values import Box
 
 from .conftest import provider_of
 from .life import BOX, OWNER, TIMEOUTS

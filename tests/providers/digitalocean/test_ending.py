@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.values import Box
 
 from .conftest import Make, Open, when_up
 from .server import ENDING, Server

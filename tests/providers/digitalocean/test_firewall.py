@@ -10,7 +10,7 @@ import pytest
 from onebox.errors import ProviderError, Unclear, UsageError
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import Settings
+from onebox.providers.digitalocean.settings import DigitalOceanSettings
 from onebox.settings.fields import Conflict
 
 from ..tables import table
@@ -91,7 +91,9 @@ def test_an_open_ssh_port_is_in_the_notes_of_each_box(
 
 def test_a_jump_host_without_a_known_address_is_refused() -> None:
     """Its address has to be in ssh_cidr: it cannot be looked up."""
-    settings = table(Settings, {**SETTINGS, "jump": "me@bastion", "ssh_cidr": None})
+    settings = table(
+        DigitalOceanSettings, {**SETTINGS, "jump": "me@bastion", "ssh_cidr": None}
+    )
     with pytest.raises(Conflict, match="ssh_cidr"):
         settings.check({})
 
@@ -181,7 +183,7 @@ def test_same_name_other_use(
 def test_an_ipv6_address_is_one_machine(make_request: Make, server: Server) -> None:
     """The firewall opens ssh to it alone."""
     provider = DigitalOcean(
-        Settings(accept_no_watchdog=True),
+        DigitalOceanSettings(accept_no_watchdog=True),
         Path("/"),
         timeouts=TIMEOUTS,
         my_ip=lambda: "2001:db8::7",

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from onebox.errors import NotAllowed, ProviderError
-from onebox.providers.base import Box, FreeObject
 from onebox.providers.digitalocean import metadata, ssh_keys
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.values import Box, FreeObject
 
 from .conftest import Make, when_up
 from .server import Server

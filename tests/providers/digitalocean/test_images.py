@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError, Unclear, UsageError
-from onebox.providers.base import Box, Image
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.values import Box, Image
 
 from ..contract import an_image
 from .conftest import Make, Open, when_up

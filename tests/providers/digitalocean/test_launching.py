@@ -19,9 +19,9 @@ from onebox.errors import (
     Unclear,
     UsageError,
 )
-from onebox.providers.base import Request, Requirements
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.values import Request, Requirements
 
 from ..contract import an_image
 from .conftest import TIMEOUTS, Make, Open, when_up

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from onebox.errors import NotAllowed, OneboxError
-from onebox.providers.base import Box
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.values import Box
 
 from .conftest import TIMEOUTS, Make, Open, when_up
 from .server import TOKEN, Server

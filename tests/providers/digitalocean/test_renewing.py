@@ -11,10 +11,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from onebox.providers.base import Request
 from onebox.providers.digitalocean import metadata as metadata_module
 from onebox.providers.digitalocean.deadline import deadline_at_boot
 from onebox.providers.kernel.user_data import user_data
+from onebox.providers.values import Request
 
 from .conftest import Make
 

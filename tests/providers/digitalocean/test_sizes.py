@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from onebox.errors import NoCapacity, UsageError
-from onebox.providers.base import Image, Requirements
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.values import Image, Requirements
 
 from .conftest import Make, Open, when_up
 from .server import Server

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebox.errors import ProviderError
-from onebox.providers.base import BootConfig, HostKey, Image, Offer, Request, Tags
 from onebox.providers.digitalocean import metadata
+from onebox.providers.values import BootConfig, HostKey, Image, Offer, Request, Tags
 
 from .life import public_key
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box, Offer, Request
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
-from onebox.providers.gcp.settings import Settings
+from onebox.providers.gcp.settings import GCPSettings
+from onebox.providers.values import Box, Offer, Request
 
 from ..conftest import requests
 from ..sshbox import Keys
@@ -73,7 +74,9 @@ def make_provider(google: Google) -> MakeProvider:
             "ssh_cidr": "198.51.100.7/32",
             **settings,
         }
-        return GCP(table(Settings, keys), Path("/"), sleep=sleep, timeout=timeout)
+        values = table(GCPSettings, keys)
+        cloud = Cloud(values, sleep=sleep, timeout=timeout)
+        return GCP(values, Path("/"), cloud=cloud)
 
     return make
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Check
 from onebox.providers.gcp.policy import PERMISSIONS
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.values import Check
 
 from .account import EMAIL
 from .conftest import MakeProvider

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box, Request
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
-from onebox.providers.gcp.settings import Settings
+from onebox.providers.gcp.settings import GCPSettings
+from onebox.providers.values import Box, Request
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
@@ -33,8 +34,9 @@ def waiting(google: Google, world: GoogleWorld, up: Up) -> GCP:
             """Make the box, and wait until its host key is known."""
             return up(self, super().create(request))
 
-    settings = Settings(endpoint=google.address, billing_endpoint=google.address)
-    return Waiting(settings, Path("/"), sleep=hurry, my_ip=lambda: world.here)
+    settings = GCPSettings(endpoint=google.address, billing_endpoint=google.address)
+    cloud = Cloud(settings, sleep=hurry)
+    return Waiting(settings, Path("/"), cloud=cloud, my_ip=lambda: world.here)
 
 
 class TestContract(CloudContract):

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from onebox.providers.base import Request
 from onebox.providers.gcp import sdk
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.values import Request
 
 from ..contract import an_image, remove_free_objects
 from .conftest import Make, MakeProvider, Up

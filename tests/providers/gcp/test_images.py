@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from onebox.errors import Gone, NotAllowed, ProviderError, UsageError
-from onebox.providers.base import Box, Image
 from onebox.providers.gcp import base_images
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.values import Box, Image
 
 from .conftest import Make, Up
 from .server import Google

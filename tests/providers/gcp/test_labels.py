@@ -8,9 +8,9 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebox.providers.base import Offer, Tags
 from onebox.providers.gcp import metadata
 from onebox.providers.kernel.metadata import BoxMetadata
+from onebox.providers.values import Offer, Tags
 
 ANY = st.text(max_size=80)
 TAGS = st.builds(

@@ -8,8 +8,8 @@ import uuid
 import pytest
 
 from onebox.errors import ProviderError, UsageError
-from onebox.providers.base import Offer
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.values import Offer
 
 from ..contract import an_image
 from .conftest import SIZE, ZONE, Make, MakeProvider, Up

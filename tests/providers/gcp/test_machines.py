@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import BootConfig, Box, Request
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.values import BootConfig, Box, Request
 from onebox.remote import agent_bundle, keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection

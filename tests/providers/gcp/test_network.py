@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from onebox.providers.gcp import network
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
-from onebox.providers.gcp.settings import Settings
+from onebox.providers.gcp.settings import GCPSettings
 from onebox.settings.fields import Conflict
 
 from ..contract import remove_free_objects
@@ -174,8 +175,9 @@ class TestCaller:
     ) -> None:
         """Only the present one has access."""
         addresses = itertools.chain(["192.0.2.1"], itertools.repeat("192.0.2.2"))
-        settings = Settings(endpoint=google.address)
-        provider = GCP(settings, Path("/"), sleep=hurry, my_ip=lambda: next(addresses))
+        settings = GCPSettings(endpoint=google.address)
+        cloud = Cloud(settings, sleep=hurry)
+        provider = GCP(settings, Path("/"), cloud=cloud, my_ip=lambda: next(addresses))
         box = provider.create(make_request())
         assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.1/32"]
         assert provider.allow_my_ip(box) is True
@@ -192,7 +194,7 @@ class TestCaller:
     def test_a_jump_host_without_a_known_address_is_refused(self) -> None:
         """Its address has to be in ssh_cidr: it cannot be looked up."""
         with pytest.raises(Conflict, match="set ssh_cidr too") as caught:
-            Settings(jump="bastion").check({})
+            GCPSettings(jump="bastion").check({})
         assert caught.value.key == "jump"
 
     def test_an_open_ssh_port_is_in_the_notes_of_each_box(

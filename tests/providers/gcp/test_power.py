@@ -8,8 +8,8 @@ import time
 import pytest
 
 from onebox.errors import Gone, NoCapacity, ProviderError
-from onebox.providers.base import Box
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.values import Box
 
 from .conftest import SIZE, Make, Up
 from .server import Google

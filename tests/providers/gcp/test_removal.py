@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from onebox.errors import NotAllowed, ProviderError, UsageError
-from onebox.providers.base import Box
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.values import Box
 
 from ..contract import remove_free_objects
 from .account import key_file

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from onebox.errors import UsageError
-from onebox.providers.base import Image, Offer, Requirements, Tags
 from onebox.providers.gcp import machine_families
 from onebox.providers.gcp.provider import GCP
+from onebox.providers.values import Image, Offer, Requirements, Tags
 
 from .conftest import MakeProvider
 from .server import Google

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from onebox.providers.base import Request
+from onebox.providers.values import Request
 
 from .clockwork import ROOT, fingerprint, now
 from .server import Google

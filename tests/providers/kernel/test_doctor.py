@@ -7,10 +7,10 @@ import time
 import pytest
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError, Throttled
-from onebox.providers.base import Check
 from onebox.providers.kernel.doctor import Step, credentials_line, run, ssh_line
 from onebox.providers.kernel.errors import Unanswered
 from onebox.providers.kernel.ssh_access import SSHAccess
+from onebox.providers.values import Check
 
 
 def passing(name: str) -> Step:

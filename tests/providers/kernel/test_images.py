@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from onebox.errors import NotAllowed, Unclear
-from onebox.providers.base import Box, Image, Tags
+from onebox.errors import Gone, NotAllowed, Unclear
 from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.values import Box, Image, Tags
 
 TAGS = Tags("owner", "project", "main", 0.0, "0", "image")
 IMAGE = Image("im-1", "project", "0123", 1.0, 0, "x86_64", TAGS)
@@ -32,6 +32,11 @@ class Store(ImageStore[Resource]):
         self.resources = list(resources)
         self.created = 0
         self.shows = True
+
+    def of_owner(self, owner: str) -> list[Image]:
+        """Return the images of this owner."""
+        images = [r.image for r in self.resources if r.image and r.ready]
+        return newest_first(image for image in images if image.tags.owner == owner)
 
     def find(self, image_id: str) -> Sequence[Resource]:
         """Return the resources with this id."""
@@ -147,3 +152,11 @@ def test_images_are_listed_newest_first() -> None:
     """The order is by the time of creation."""
     older = dataclasses.replace(IMAGE, id="im-0", created=0.5)
     assert newest_first([older, IMAGE]) == [IMAGE, older]
+
+
+def test_a_box_cannot_start_from_an_image_that_is_not_ready() -> None:
+    """Only a resource that is ready is usable; otherwise the image counts as gone."""
+    ready = Resource(IMAGE)
+    assert Store(Resource(IMAGE, ready=False), ready).usable(IMAGE, "here") is ready
+    with pytest.raises(Gone, match=r"no image im-1 .* in here"):
+        Store(Resource(IMAGE, ready=False)).usable(IMAGE, "here")

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from onebox.errors import ProviderError
-from onebox.providers.base import Image
 from onebox.providers.local.settings import LocalSettings
+from onebox.providers.values import Image
 from onebox.settings import load
 
 from ...conftest import Project

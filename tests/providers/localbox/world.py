@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from onebox.providers.base import Request
 from onebox.providers.local import processes
 from onebox.providers.local.layout import Layout
+from onebox.providers.values import Request
 
 from ..contract import an_image
 
