@@ -575,6 +575,7 @@ def test_comparison_does_not_touch_the_staging_directory(agent_box: AgentBox) ->
     assert staged.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.slow
 def test_manifest_and_index_of_100000_files_need_less_than_150_mb(
     tmp_path: Path,
 ) -> None:
