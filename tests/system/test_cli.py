@@ -24,6 +24,7 @@ def finished_stages(err: str) -> list[str]:
 
 
 class TestWholeChain:
+    @pytest.mark.fast
     def test_run_leaves_outputs_and_no_box(self, project: Project) -> None:
         """
         `inv run` goes through every stage, fetches the outputs and deletes the
@@ -52,6 +53,7 @@ class TestWholeChain:
 
         assert (0, "working\n") == (done.code, done.out)
 
+    @pytest.mark.fast
     def test_run_without_a_command_is_refused_before_a_box_is_created(
         self, project: Project
     ) -> None:
@@ -184,6 +186,7 @@ class TestOneBoxPerLine:
             (["run", "--name="], "--name needs a value"),
         ],
     )
+    @pytest.mark.fast
     def test_contradicting_flags_are_refused_before_anything_runs(
         self, project: Project, words: list[str], message: str
     ) -> None:
@@ -414,6 +417,7 @@ class TestStepByStep:
 
 
 class TestPlan:
+    @pytest.mark.fast
     def test_plan_and_dry_run_print_the_same_and_change_nothing(
         self, project: Project
     ) -> None:
@@ -718,6 +722,7 @@ class TestRehearsals:
 
 
 class TestMistakes:
+    @pytest.mark.fast
     def test_typo_in_the_file_names_line_key_and_nearest_name(
         self, project: Project
     ) -> None:
@@ -751,6 +756,7 @@ class TestMistakes:
         assert 78 == done.code
         assert "Traceback" not in done.err
 
+    @pytest.mark.fast
     def test_cloud_without_credentials_names_what_to_set(
         self, project: Project
     ) -> None:

@@ -99,6 +99,7 @@ def chain() -> Chain:
 ALL = ["first", "second1", "third"]
 
 
+@pytest.mark.fast
 class TestOnce:
     @pytest.mark.parametrize(
         "line",
@@ -232,6 +233,7 @@ class TestOnce:
         assert ALL == chain.ran
 
 
+@pytest.mark.fast
 class TestOnly:
     def test_only_runs_the_stage_without_its_needs(
         self, inv: Inv, chain: Chain
@@ -247,6 +249,7 @@ class TestOnly:
         assert ["second1", "first", "second1", "third"] == chain.ran
 
 
+@pytest.mark.fast
 class TestShared:
     @pytest.mark.parametrize(
         "line", ["third --vm=large", "first --vm=large third", "first third --vm=large"]
@@ -360,6 +363,7 @@ class TestShared:
         assert "bus" != chain.settings[0][0]
 
 
+@pytest.mark.fast
 class TestErrors:
     @pytest.mark.parametrize(
         "error",
@@ -453,6 +457,7 @@ class TestErrors:
         assert capfd.readouterr().err.startswith("onebox: onebox.toml:2: ")
 
 
+@pytest.mark.fast
 class TestRemainder:
     WORDS = (
         "python",
