@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from onebox.providers.local import disk, processes
 from tests.box_reaper import ends_with_us, living_in
+from tests.fakes import inv_server
 from tests.fakes.agent_box import AgentBox
 
 # On a busy machine an example may take any time.
@@ -105,18 +106,22 @@ class Project:
         timeout: float = 300,
     ) -> Done:
         """Run an `inv` line to its end."""
+        environ = {**self.environ, **(env or {})}
+        if inv_server.usable(environ):
+            code, out, err = inv_server.run(
+                words, cwd or self.root, environ, timeout=timeout
+            )
+            return Done(code, _text(out), _text(err))
         done = subprocess.run(
             self.argv(*words),
             cwd=cwd or self.root,
-            env={**self.environ, **(env or {})},
+            env=environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
-            errors="surrogateescape",
             timeout=timeout,
             check=False,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return Done(done.returncode, _text(done.stdout), _text(done.stderr))
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start an `inv` line in its own session, with its output in files."""
@@ -178,6 +183,12 @@ class Project:
         while text not in self.out + self.err:
             assert time.monotonic() < end, f"no {text!r} in {self.out}{self.err}"
             time.sleep(0.02)
+
+
+def _text(output: bytes) -> str:
+    """Return output as text with universal newlines."""
+    text = output.decode(errors="surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _is_running(pid: int) -> bool:
