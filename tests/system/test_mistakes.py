@@ -14,7 +14,7 @@ from tests.conftest import Project
 
 @pytest.mark.fast
 def test_typo_in_the_file_names_line_key_and_nearest_name(project: Project) -> None:
-    """The error is one line."""
+    """A misspelled key is reported in one line with the nearest name."""
     project.write("onebox.toml", '[run]\ncomand = "sh job.sh"\n')
     done = project.inv("run")
 
@@ -35,8 +35,8 @@ def test_missing_data_is_named_before_a_box_is_created(project: Project) -> None
     assert [] == project.boxes()
 
 
-def test_unknown_provider_is_refused_in_one_line(project: Project) -> None:
-    """The error has the flag."""
+def test_unknown_provider_is_refused_without_a_traceback(project: Project) -> None:
+    """A provider that does not exist is a mistake in the settings."""
     done = project.inv("run", "--provider=azure")
 
     assert 78 == done.code

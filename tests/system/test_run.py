@@ -48,7 +48,7 @@ def test_run_works_without_onebox_toml(project: Project) -> None:
 def test_run_without_a_command_is_refused_before_a_box_is_created(
     project: Project,
 ) -> None:
-    """The error is one line."""
+    """A run needs a command; the error is one line."""
     (project.root / "onebox.toml").unlink()
     done = project.inv("run")
 
@@ -60,7 +60,7 @@ def test_run_without_a_command_is_refused_before_a_box_is_created(
 
 @pytest.mark.parametrize("code", [1, 3, 64, 73, 126, 255])
 def test_exit_code_of_the_job_is_invs(project: Project, code: int) -> None:
-    """The outputs are fetched first."""
+    """inv exits with the job's exit code, after the outputs were fetched."""
     project.write("job.sh", f"mkdir -p results; echo x > results/x; exit {code}")
     done = project.inv("run")
 
@@ -104,7 +104,7 @@ def test_stdout_has_only_the_jobs_output(project: Project) -> None:
 
 
 def test_receipt_is_beside_the_outputs_and_below_onebox(project: Project) -> None:
-    """Both files are equal."""
+    """The receipt beside the outputs is equal to the one in `.onebox`."""
     project.inv("run")
     beside = json.loads(project.read("results/onebox-receipt.json"))
     (kept,) = project.root.glob(".onebox/jobs/*/receipt.json")
@@ -185,7 +185,7 @@ def test_edit_during_a_run_makes_the_job_outdated(project: Project) -> None:
 
 
 def test_failed_job_is_not_up_to_date(project: Project) -> None:
-    """It runs again."""
+    """A job that failed runs again although nothing changed."""
     project.write("onebox.toml", TOML_CHANGED)
     project.write("job.sh", "exit 1")
     assert 1 == project.inv("run").code

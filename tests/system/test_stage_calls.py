@@ -229,7 +229,7 @@ class TestShared:
     def test_same_flag_at_every_stage_is_no_contradiction(
         self, inv: Inv, chain: Chain
     ) -> None:
-        """The values are equal."""
+        """One flag with one value may be at several stages."""
         line = "first --spot --vm=large second --vm=large --spot third"
 
         assert 0 == inv(chain.all, *line.split())
@@ -238,7 +238,10 @@ class TestShared:
     def test_keyword_in_python_precedes_the_flag_of_the_line(
         self, inv: Inv, chain: Chain
     ) -> None:
-        """Also if the keyword is False; afterwards the flag holds again."""
+        """
+        A keyword precedes the flag even if it is False; afterwards the flag
+        holds again.
+        """
 
         @task
         def go(c: Context) -> None:

@@ -40,7 +40,7 @@ def test_chain_deletes_its_box_if_the_users_code_fails_after_the_job(
 
 
 def test_two_jobs_of_a_plain_task_are_two_chains(project: Project) -> None:
-    """Also if the second one names the box."""
+    """Each job gets its own box, even if the second job names it."""
     project.write(
         "tasks.py",
         "from onebox import *\nfrom invoke import task\n"
