@@ -93,7 +93,7 @@ class TestPreempted:
         assert [str(n) for n in range(1, max(10, second) + 1)] == steps
         assert "the provider took the box back" in project.err
         assert "attempt 2 of 3" in project.err
-        # While the box may have died with the connection nobody knows.
+        # Right after the connection broke, the state of the box is unknown.
         assert "runs on" not in project.err
         assert [] == project.boxes()
         big = (project.root / "results/big").read_bytes()
@@ -407,7 +407,7 @@ class TestNotPreempted:
 
 
 class TestInterrupted:
-    # What the line has said when it is killed, which tells about where it is.
+    # The output after which the line is killed.
     @pytest.mark.parametrize("moment", ["took the box back", "restore "])
     def test_run_continues_after_a_kill_between_two_attempts(
         self, project: Project, moment: str

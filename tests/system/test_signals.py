@@ -37,7 +37,7 @@ class SignalledProcess:
     """
 
     def __init__(self, code: str, *, ignoring: tuple[int, ...] = ()) -> None:
-        # What a test runner ignores must not be inherited: nor is what is said here.
+        # Signals that the test runner ignores must not be inherited.
         before = {n: signal.getsignal(n) for n in SIGNALS}
         for number in SIGNALS:
             ignored = number in ignoring
@@ -56,7 +56,7 @@ class SignalledProcess:
                 signal.signal(number, handler)
 
     def until(self, word: str) -> None:
-        """Wait until the process has said a word."""
+        """Wait until the process has printed a word."""
         assert self.process.stdout is not None
         assert f"{word}\n" == self.process.stdout.readline()
 
@@ -65,7 +65,7 @@ class SignalledProcess:
         self.process.send_signal(number)
 
     def go_on(self) -> None:
-        """Let the process go on from where it waits."""
+        """Let the process continue from where it waits."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
