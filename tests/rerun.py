@@ -1,9 +1,9 @@
 """
-Run the tests; run each one that failed once more, alone.
+Runs the tests, and runs each failed test again, alone.
 
     python -m tests.rerun [arguments for pytest]
 
-A test that fails twice fails the run. One that passes alone is printed as
+A test that fails twice fails the run. A test that passes alone is printed as
 `flaky: NAME` with its first failure: it is a defect of the test or of onebox.
 """
 

@@ -65,7 +65,7 @@ class SignalledProcess:
         self.process.send_signal(number)
 
     def go_on(self) -> None:
-        """Let the process continue from where it waits."""
+        """Continue the process from where it waits."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
