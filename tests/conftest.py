@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from onebox.providers.local import disk, processes
 from tests.box_reaper import ends_with_us, living_in
@@ -21,7 +21,9 @@ from tests.fakes import inv_server
 from tests.fakes.agent_box import AgentBox
 
 # On a busy machine an example may take any time.
-settings.register_profile("onebox", deadline=None)
+settings.register_profile(
+    "onebox", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("onebox")
 
 TASKS = "from onebox import *\n"

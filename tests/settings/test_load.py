@@ -379,7 +379,10 @@ def as_toml(value: object) -> str:
 
 @settings(
     max_examples=250,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
 )
 @given(st.fixed_dictionaries({}, optional=GIVEN), st.booleans())
 def test_written_settings_are_read_back_unchanged(

@@ -659,7 +659,10 @@ NOISE = st.one_of(
 
 @settings(
     max_examples=600,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
 )
 @given(
     NOISE,
