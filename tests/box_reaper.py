@@ -1,9 +1,9 @@
 """
-End the boxes of a test process with it, however it ends.
+Ends the boxes of a test process with it, however it ends.
 
-A local box outlives its client on purpose. So a process of its own waits on a pipe
-that only the test process holds open: once that is closed, by an exit or by a kill,
-it kills whatever lives in the folders it was told of, and removes them.
+A local box outlives its client on purpose. Therefore a separate process waits on a pipe
+that only the test process holds open. When the pipe closes, by an exit or by a kill,
+that process kills everything in the registered folders and deletes them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-# How often it is looked for processes that were being started meanwhile.
+# How often to search again for processes that were started meanwhile.
 ROUNDS = 100
 
 _watchers: dict[int, subprocess.Popen[bytes]] = {}
@@ -27,9 +27,11 @@ _one_at_a_time = threading.Lock()
 
 
 def ends_with_us(folder: Path) -> None:
-    """Have what lives in a folder end with this process, and the folder go."""
-    # Worlds are made in several threads: a second watcher would replace the first,
-    # which then ends all that it was told of.
+    """
+    Register a folder whose processes and files are removed when this process ends.
+    """
+    # Worlds are created in several threads: a second watcher would replace the
+    # first one, which would then end all folders registered with it.
     with _one_at_a_time:
         watcher = _watchers.get(os.getpid())
         if watcher is None:
@@ -58,7 +60,10 @@ def living_in(folder: Path) -> list[int]:
 
 
 def end(folders: Iterable[Path]) -> None:
-    """Kill what lives in these folders, also what is being started, and remove them."""
+    """
+    Kill the processes in these folders, also those just being started, and delete
+    them.
+    """
     for folder in folders:
         for _ in range(ROUNDS):
             living = living_in(folder)

@@ -1,4 +1,4 @@
-"""A project of its own for each test, driven by real `inv` lines."""
+"""What all tests share: a project with real `inv` lines, a box, and the fast tests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from onebox.providers.local import directories, processes
 from tests.box_reaper import ends_with_us, living_in
+from tests.fakes import inv_server
 from tests.fakes.agent_box import AgentBox
 
-# How long an example takes says nothing on a busy machine.
-settings.register_profile("onebox", deadline=None)
+# On a busy machine an example may take any time.
+settings.register_profile(
+    "onebox", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("onebox")
 
 TASKS = "from onebox import *\n"
@@ -38,9 +41,33 @@ echo 42 > results/answer.txt
 """
 
 
+# Fixtures that start a box, a machine or a server. A test that uses one is slow.
+STARTERS = {
+    "account",
+    "agent_box",
+    "box",
+    "google",
+    "line",
+    "machines",
+    "open_box",
+    "outcomes",
+    "place",
+    "project",
+    "server",
+    "sshd",
+}
+
+
 @dataclass
 class Done:
-    """How an `inv` line ended."""
+    """
+    The result of an `inv` line.
+
+    Attributes:
+        code: The exit code.
+
+        out: The output on stdout, *err* that on stderr.
+    """
 
     code: int
     out: str
@@ -49,7 +76,14 @@ class Done:
 
 @dataclass
 class Project:
-    """A project folder, with a user's state, configuration and boxes of its own."""
+    """
+    A project folder of a user who has their own state, configuration and boxes.
+
+    Attributes:
+        root: The project folder.
+
+        home: The user's home folder; *environ* is the user's environment.
+    """
 
     root: Path
     home: Path
@@ -74,21 +108,25 @@ class Project:
         timeout: float = 300,
     ) -> Done:
         """Run an `inv` line to its end."""
+        environ = {**self.environ, **(env or {})}
+        if inv_server.usable(environ):
+            code, out, err = inv_server.run(
+                words, cwd or self.root, environ, timeout=timeout
+            )
+            return Done(code, _text(out), _text(err))
         done = subprocess.run(
             self.argv(*words),
             cwd=cwd or self.root,
-            env={**self.environ, **(env or {})},
+            env=environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
-            errors="surrogateescape",
             timeout=timeout,
             check=False,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return Done(done.returncode, _text(done.stdout), _text(done.stderr))
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start an `inv` line in a session of its own, output to files."""
+        """Start an `inv` line in its own session, with its output in files."""
         with (self.home / "out").open("wb") as out, (self.home / "err").open("wb") as e:
             return subprocess.Popen(
                 self.argv(*words),
@@ -102,57 +140,61 @@ class Project:
 
     @property
     def out(self) -> str:
-        """What the line begun with `start` has printed so far."""
+        """The output of the line of `start` on stdout so far."""
         return (self.home / "out").read_text(errors="replace")
 
     @property
     def err(self) -> str:
-        """What the line begun with `start` has said so far."""
+        """The output of the line of `start` on stderr so far."""
         return (self.home / "err").read_text(errors="replace")
 
     def argv(self, *words: str) -> list[str]:
-        """Return the command that is `inv` with these words."""
+        """Return the command line of `inv` with these words."""
         return [sys.executable, "-m", "invoke", *words]
 
     def boxes(self) -> list[str]:
-        """Return the ids of the boxes there are, of whatever owner."""
+        """Return the ids of all boxes, of any owner."""
         folder = self.home / "local" / "boxes"
         return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
 
     def cut_power(self, boxes: Iterable[str] | None = None) -> None:
         """
-        Have everything in the boxes gone at once: nobody is asked.
+        Kill everything in these *boxes*, or in all of them, at once.
 
-        These *boxes*, or all of them.
-
-        What a client starts there again right after is not touched.
+        Processes that a client starts there afterwards are not killed.
         """
         for name in self.boxes() if boxes is None else boxes:
             found: set[int] = set()
             while fresh := processes.marked(name) - found:
-                # None of them can start another one, or mourn, any more.
+                # A stopped process can neither start another one nor handle its end.
                 send(signal.SIGSTOP, fresh)
                 found |= fresh
             while left := processes.marked(name) & found:
                 send(signal.SIGKILL, left)
-            # Its environment goes before its files, and the locks on those.
-            while any(map(_lives, found)):
+            # A dying process loses its environment before its files and locks.
+            while any(map(_is_running, found)):
                 time.sleep(0.01)
 
     def processes(self) -> list[int]:
-        """Return the processes that live in one of this user's boxes."""
+        """Return the pids of all processes in this user's boxes."""
         return living_in(self.home / "local")
 
     def until(self, text: str, *, seconds: float = 300) -> None:
-        """Wait until the line begun with `start` has printed *text*."""
+        """Wait until the line of `start` has printed *text*."""
         end = time.monotonic() + seconds
         while text not in self.out + self.err:
             assert time.monotonic() < end, f"no {text!r} in {self.out}{self.err}"
             time.sleep(0.02)
 
 
-def _lives(pid: int) -> bool:
-    """Tell whether a process has not ended; a zombie has."""
+def _text(output: bytes) -> str:
+    """Return output as text with universal newlines."""
+    text = output.decode(errors="surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_running(pid: int) -> bool:
+    """Return whether a process has not ended; a zombie has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -161,14 +203,14 @@ def _lives(pid: int) -> bool:
 
 
 def send(number: int, pids: Iterable[int]) -> None:
-    """Send a signal to those of these processes that are still there."""
+    """Send a signal to those of these processes that still exist."""
     for pid in sorted(pids):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def pytest_configure() -> None:
-    """Heed what a shell has its background commands ignore: the tests send it."""
+    """Handle the signals that a shell's background command ignores: tests send them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for ignored in (signal.SIGHUP, signal.SIGQUIT):
@@ -176,9 +218,17 @@ def pytest_configure() -> None:
             signal.signal(ignored, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark a test that starts something as slow, unless it is marked as fast."""
+    for item in items:
+        starts = STARTERS.intersection(getattr(item, "fixturenames", ()))
+        if starts and item.get_closest_marker("fast") is None:
+            item.add_marker("slow")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    """A small project; whatever box it leaves is ended with the test."""
+    """A small project; its boxes end with the test."""
     # pytest's own folder has a long name, and a box's path has a limit.
     home = Path(f"/var/tmp/onebox-test-{os.getpid()}-{time.monotonic_ns():x}")
     home.mkdir(mode=0o700)

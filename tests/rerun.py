@@ -1,9 +1,9 @@
 """
-Run the tests; run each one that failed once more, alone.
+Runs the tests, and runs each failed test again, alone.
 
     python -m tests.rerun [arguments for pytest]
 
-A test that fails twice fails the run. One that passes alone is printed as
+A test that fails twice fails the run. A test that passes alone is printed as
 `flaky: NAME` with its first failure: it is a defect of the test or of onebox.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-# So many failures are no accident: running them again would only take time.
+# More failures are not flaky tests, and running them again would take long.
 MOST = 20
 
 
@@ -39,7 +39,7 @@ class Failures:
         self.root = config.rootpath
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note a failure of the test itself, or of its set-up or its end."""
+        """Note a failure of a test, of its set-up or of its teardown."""
         if report.failed:
             self.texts.setdefault(report.nodeid, report.longreprtext)
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def summary(flaky: dict[str, str], failed: Iterable[str]) -> list[str]:
-    """Return the lines that name what failed once, and what failed twice."""
+    """Return the lines that name the flaky tests and those that failed twice."""
     lines = []
     for name, text in flaky.items():
         lines += [f"flaky: {name}", *(f"    {line}" for line in text.splitlines())]

@@ -244,7 +244,7 @@ class TestDirection:
         assert set() == found
 
     def test_providers_are_loaded_only_through_the_table(self) -> None:
-        """No module imports a provider."""
+        """No other module imports a provider."""
         for provider in PROVIDERS:
             found = importers(f"onebox.providers.{provider}")
             own = f"providers/{provider}/"
@@ -253,7 +253,7 @@ class TestDirection:
 
 class TestTouchingTheWorld:
     def test_only_the_screen_prints(self) -> None:
-        """No other module calls print or writes to stdout or stderr."""
+        """No other module calls print or input."""
         found = {
             module_path(path)
             for path in FILES
@@ -290,7 +290,7 @@ class TestTouchingTheWorld:
         assert READS_ENVIRONMENT == found
 
     def test_no_code_is_loaded_from_data(self) -> None:
-        """No module calls eval, exec, pickle or the like."""
+        """No module calls eval, exec, compile or pickle's load functions."""
         found = {
             module_path(path)
             for path in FILES

@@ -104,6 +104,7 @@ def test_a_reader_that_keeps_up_gets_every_byte(agent_box: AgentBox) -> None:
     assert log_limit.gap(str(agent_box.root / "jobs" / "j1")) != (0, 0)
 
 
+@pytest.mark.slow
 def test_a_hole_is_never_read_as_output(tmp_path: Path) -> None:
     """
     However reads and trims interleave, a byte is either output or reported as missing.

@@ -86,6 +86,7 @@ def test_frames_of_any_size_arrive_unchanged(cut: int) -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
+@pytest.mark.slow
 def test_a_stream_of_large_frames_reuses_memory() -> None:
     """Each large frame uses the memory pages of an earlier one."""
     count = 400

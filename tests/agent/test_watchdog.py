@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from onebox.agent import watchdog as watchdog_module
 from onebox.agent.box import Box
+from onebox.agent.jobs import state
 from onebox.agent.watchdog import Watchdog
 from tests.agent.test_jobs import follow, run
 from tests.fakes.agent_box import AgentBox, until
@@ -36,6 +38,24 @@ def watch(agent_box: AgentBox) -> Iterator[Watch]:
         process.wait()
 
 
+class Clock:
+    """A clock that only the test advances."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of a watchdog in this process."""
+    clock = Clock()
+    monkeypatch.setattr(watchdog_module, "boottime", clock)
+    return clock
+
+
 def log(box: AgentBox) -> str:
     """Return the watchdog's log."""
     path = box.root / "watch.log"
@@ -48,12 +68,15 @@ def test_deadline_ends_the_job_and_the_box(agent_box: AgentBox, watch: Watch) ->
         link.request(
             "start", job="j1", shell="trap 'echo saved; exit 0' TERM; sleep 91 & wait"
         )
-        watch(deadline=time.time() + 2)
+        # The power-off command keeps a copy of what is recorded when it runs.
+        record = agent_box.root / "jobs" / "j1" / "exit"
+        copied = agent_box.root / "copied"
+        watch(deadline=time.time() + 2, poweroff=["cp", "-p", str(record), str(copied)])
         printed, end = follow(link, "j1")
         assert printed == b"saved\n"
         assert end["record"]["cause"] == "deadline"
-        until(agent_box.off.exists)
-        assert agent_box.off.stat().st_mtime >= end["record"]["ended"] - 1
+        until(copied.exists)
+    until(lambda: copied.read_bytes() == record.read_bytes())
     assert "power off: deadline" in log(agent_box)
 
 
@@ -67,18 +90,24 @@ def test_the_deadline_is_also_measured_by_a_clock_that_cannot_be_set(
     assert "deadline" in log(agent_box)
 
 
-def test_a_changed_deadline_counts_at_once(agent_box: AgentBox, watch: Watch) -> None:
+def test_a_changed_deadline_counts_at_once(agent_box: AgentBox, clock: Clock) -> None:
     """A changed box.json is read again; an invalid one changes nothing."""
+    config = agent_box.root / "box.json"
     now = time.time()
-    watch(armed=now, deadline=now + 5)
-    until((agent_box.root / "watch.lock").exists)
-    agent_box.describe(armed=time.time(), deadline=time.time() + 3600)
-    time.sleep(max(now + 6 - time.time(), 0))
-    (agent_box.root / "box.json").write_text("{")
-    until(lambda: "cannot be used" in log(agent_box))
-    assert not agent_box.off.exists()
+    agent_box.describe(armed=now, deadline=now + 5)
+    os.utime(config, (1, 1))
+    watchdog = Watchdog(str(agent_box.root))
+    agent_box.describe(armed=now + 1, deadline=now + 3600)
+    os.utime(config, (2, 2))
+    assert watchdog.reason_to_power_off() == ""
+    clock.seconds += 6
+    config.write_text("{")
+    os.utime(config, (3, 3))
+    assert watchdog.reason_to_power_off() == ""
+    assert "cannot be used" in log(agent_box)
     agent_box.describe(deadline=time.time() - 1)
-    until(agent_box.off.exists)
+    os.utime(config, (4, 4))
+    assert watchdog.reason_to_power_off() == "deadline"
 
 
 def test_a_change_of_box_json_during_the_read_is_noticed(
@@ -114,28 +143,38 @@ def test_idle_grace_after_the_last_job(agent_box: AgentBox, watch: Watch) -> Non
     assert "no client" in log(agent_box)
 
 
-def test_a_connected_client_keeps_the_box_on(agent_box: AgentBox, watch: Watch) -> None:
+def test_a_connected_client_keeps_the_box_on(agent_box: AgentBox, clock: Clock) -> None:
     """Changes of the lease keep an idle box on, whatever their time stamps are."""
     run(agent_box, shell="true")
-    watch(idle_grace=2.5, setup_grace=0.1)
+    agent_box.describe(idle_grace=100, setup_grace=1)
+    watchdog = Watchdog(str(agent_box.root))
     for number in range(12):
-        time.sleep(0.3)
+        clock.seconds += 99
         os.utime(agent_box.root / "lease", (1000 + number, 1000 + number))
-    assert not agent_box.off.exists()
-    until(agent_box.off.exists)
+        assert watchdog.reason_to_power_off() == ""
+    clock.seconds += 99
+    assert watchdog.reason_to_power_off() == ""
+    clock.seconds += 1
+    assert watchdog.reason_to_power_off() == "no job and no client"
 
 
-def test_a_quiet_job_keeps_the_box_on(agent_box: AgentBox, watch: Watch) -> None:
+def test_a_quiet_job_keeps_the_box_on(agent_box: AgentBox, clock: Clock) -> None:
     """A running job keeps the box on; the idle grace counts from its end."""
+    go_on = agent_box.work / "go-on"
     with agent_box.connect() as link:
-        link.request("start", job="j1", shell="sleep 4")
-    watch(idle_grace=3.5, setup_grace=0.5)
-    time.sleep(3.2)
-    assert not agent_box.off.exists()
-    until(agent_box.off.exists)
-    with agent_box.connect() as link:
-        record = link.request("job")["record"]
-    assert agent_box.off.stat().st_mtime - record["ended"] > 1.4
+        link.request(
+            "start", job="j1", shell=f"until [ -e {go_on} ]; do sleep .1; done"
+        )
+    agent_box.describe(idle_grace=100, setup_grace=1)
+    watchdog = Watchdog(str(agent_box.root))
+    clock.seconds += 1000
+    assert watchdog.reason_to_power_off() == ""
+    go_on.touch()
+    until(lambda: not state.running(watchdog.box))
+    clock.seconds += 99
+    assert watchdog.reason_to_power_off() == ""
+    clock.seconds += 1
+    assert watchdog.reason_to_power_off() == "no job and no client"
 
 
 def test_a_job_gets_the_time_that_is_left_before_a_preemption(

@@ -120,7 +120,7 @@ class Terminal:
                 sys.stdin, sys.stdout, sys.stderr = before
 
     def _read(self) -> None:
-        # On Linux a terminal that nobody holds any more answers with an error.
+        # On Linux a terminal without any process returns an error.
         with suppress(OSError):
             while data := os.read(self._master, 4096):
                 self._shown += data
@@ -303,7 +303,7 @@ class TestRefusals:
             "    m6a.xlarge in 4 zones: a limit of 4",
         ]
         assert LINK in caught.value.next
-        # What the error says is not printed before it as well.
+        # The text of the error is printed once.
         assert "no capacity" not in capsys.readouterr().err
 
     def test_regional_quota_is_tried_once_per_region(self, line: Line) -> None:

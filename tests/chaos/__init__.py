@@ -1,1 +1,1 @@
-"""What is left when things are killed, cut, filled up and done at once."""
+"""Faults of all kinds are injected, and what is left afterwards is checked."""

@@ -1,4 +1,4 @@
-"""Kill what runs on the box's side: jobs, their supervisors, the box itself."""
+"""Kills processes of the box: jobs, their supervisors, the box itself."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from tests.conftest import Done
 from tests.fakes.agent_box import AgentBox, kill, until
 
 
-def shots(chance: random.Random, count: int) -> Iterator[Outcome]:
-    """Kill supervisor, job or both *count* times; none tells a lie, none hangs."""
+def supervisor_kills(chance: random.Random, count: int) -> Iterator[Outcome]:
+    """
+    Kill supervisor, job or both *count* times; no record may be false, no job may
+    hang.
+    """
     with tempfile.TemporaryDirectory() as place:
         box = AgentBox(Path(place))
         try:
@@ -35,11 +38,11 @@ def shots(chance: random.Random, count: int) -> Iterator[Outcome]:
             box.close()
 
 
-def crash(made: World, chance: random.Random) -> Outcome:
+def crash_box(made: World, chance: random.Random) -> Outcome:
     """
     Kill a local box's supervisor, its machine, or both, while a chain works on it.
 
-    The chain ends with 0 only if the outputs are here; whatever else, it says so.
+    The chain may end with 0 only if the outputs are here.
     """
     made.begin()
     made.new_number()
@@ -60,15 +63,15 @@ def crash(made: World, chance: random.Random) -> Outcome:
     return made.outcome(f"{' and '.join(victims)} of a box killed", "")
 
 
-def crashes(chance: random.Random, count: int) -> Iterator[Outcome]:
-    """Do so *count* times in one world."""
+def box_crashes(chance: random.Random, count: int) -> Iterator[Outcome]:
+    """Crash *count* boxes in one world."""
     with world(seconds=0.3) as made:
         for _ in range(count):
-            yield crash(made, chance)
+            yield crash_box(made, chance)
 
 
 def _part(made: World, pid: int) -> str:
-    """Say which part of our box a process is, "" if it is none."""
+    """Return which part of our box a process is, or ""."""
     words = raw(Path(f"/proc/{pid}/cmdline")).split(b"\0")
     if len(words) < 8 or b"onebox.providers.local." not in words[4]:
         return ""

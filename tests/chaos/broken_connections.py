@@ -1,4 +1,4 @@
-"""Cut and stall connections in push, log following and fetch: no byte is lost."""
+"""Cuts and stalls connections in push, run and fetch: no byte may be lost."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ LOG = "".join(
 BIG = 40 << 20
 
 
-def trip(made: World, chance: random.Random) -> list[Outcome]:
-    """Push, run and fetch with faults on the way; compare every byte."""
+def push_run_fetch(made: World, chance: random.Random) -> list[Outcome]:
+    """Push, run and fetch with faults in between; compare every byte."""
     made.begin()
     data = made.project.root / "data"
     data.mkdir(exist_ok=True)
@@ -49,29 +49,29 @@ def trip(made: World, chance: random.Random) -> list[Outcome]:
         (data / f"small-{number}").write_bytes(chance.randbytes(1000 * number))
     faults: list[str] = []
     for words in (("push",), ("run", "--only"), ("fetch",)):
-        code, out = _disturbed(made, chance, words, faults)
+        code, out = _disturb(made, chance, words, faults)
         if words[0] == "run":
-            _see_to_the_job(made, code, out)
+            _finish_job(made, code, out)
         elif code:
             made.persist(*words)
     _same_files(made, data, made.project.root / "results")
     return [made.outcome(f"connection {fault}", "") for fault in faults]
 
 
-def trips(chance: random.Random, faults: int) -> Iterator[Outcome]:
-    """Make trips in one world until there have been so many faults."""
+def round_trips(chance: random.Random, faults: int) -> Iterator[Outcome]:
+    """Make trips in one world until there were *faults* faults."""
     count = 0
     with world(toml=TOML) as made:
         made.project.write("job.py", JOB)
         made.persist("provision")
         while count < faults:
-            outcomes = trip(made, chance)
+            outcomes = push_run_fetch(made, chance)
             count += len(outcomes)
             yield from outcomes
 
 
-def _see_to_the_job(made: World, code: int, out: bytes) -> None:
-    """Come back to a job that the line has lost sight of; compare its output."""
+def _finish_job(made: World, code: int, out: bytes) -> None:
+    """Return to a job whose connection was lost; compare its output."""
     for _ in range(5):
         if not code:
             break
@@ -93,7 +93,7 @@ def _same_files(made: World, here: Path, back: Path) -> None:
             made.wrong.append(f"{other} differs from what was pushed")
 
 
-def _disturbed(
+def _disturb(
     made: World, chance: random.Random, words: tuple[str, ...], faults: list[str]
 ) -> tuple[int, bytes]:
     """Type a line, disturb its connection a few times, return code and output."""

@@ -1,4 +1,4 @@
-"""Kill clients at any time, again and again, as a user types on; then look."""
+"""Kills clients at random moments, continues as a user would, and checks the result."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ LINES = [
 ]
 
 
-def story(made: World, chance: random.Random, kills: int) -> list[Outcome]:
+def kill_lines(made: World, chance: random.Random, kills: int) -> list[Outcome]:
     """
-    Kill *kills* lines in a row, then do what they say until nothing is left.
+    Kill *kills* lines in a row, then type the suggested commands until no box is
+    left.
 
     A line that ends before it is killed does not count.
     """
@@ -40,7 +41,7 @@ def story(made: World, chance: random.Random, kills: int) -> list[Outcome]:
         if chance.random() < 0.5:
             made.new_number()
         named = len(made.named)
-        killed = _killed(made, line, at)
+        killed = _type_and_kill(made, line, at)
         made.check_files()
         typed.append(f"{' '.join(line)} after {at:.3f} s")
         if killed:
@@ -63,18 +64,18 @@ def story(made: World, chance: random.Random, kills: int) -> list[Outcome]:
     ]
 
 
-def stories(chance: random.Random, kills: int) -> Iterator[Outcome]:
-    """Tell stories in one world until there have been *kills*."""
+def client_kills(chance: random.Random, kills: int) -> Iterator[Outcome]:
+    """Kill lines in one world until there were *kills*."""
     with world(seconds=0.3) as made:
         while kills > 0:
-            outcomes = story(made, chance, min(chance.randint(1, 6), kills))
+            outcomes = kill_lines(made, chance, min(chance.randint(1, 6), kills))
             kills -= len(outcomes)
             yield from outcomes
             made.forget_outputs()
 
 
-def _killed(made: World, line: tuple[str, ...], after: float) -> bool:
-    """Type a line and kill it; say whether it was still running then."""
+def _type_and_kill(made: World, line: tuple[str, ...], after: float) -> bool:
+    """Type a line and kill it after a time; return whether it was still running."""
     project = made.project
     process = project.start(*line)
     try:

@@ -1,4 +1,4 @@
-"""Type several commands at one box at once: one works, the others say "busy"."""
+"""Types several commands about one box at once: one works, the others are refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.conftest import Done
 LINES = [("run",), ("run",), ("push",), ("provision",), ("teardown",), ("fetch",)]
 
 
-def round_of(made: World, chance: random.Random) -> Outcome:
-    """Start two to eight lines at once; never are there two boxes of one name."""
+def type_at_once(made: World, chance: random.Random) -> Outcome:
+    """Start two to eight lines at once; two boxes of one name must never exist."""
     made.begin()
     lines = [chance.choice(LINES) for _ in range(chance.randint(2, 8))]
     made.new_number()
@@ -51,7 +51,7 @@ def rounds(chance: random.Random, count: int) -> Iterator[Outcome]:
     """Do this *count* times in one world."""
     with world(seconds=0.1) as made:
         for _ in range(count):
-            yield round_of(made, chance)
+            yield type_at_once(made, chance)
 
 
 def _one_box(made: World) -> None:

@@ -1,4 +1,4 @@
-"""Tear state files at any byte, and give files names that no program expects."""
+"""Cuts state files at any byte, and transfers files with hostile names."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ SPECIAL += [b"%s", b"{}", b"#", b"\xff", b"\xc3", b"\x1b[2J", b"\r", b"\t", b"="
 
 
 def cuts(chance: random.Random, count: int) -> Iterator[Outcome]:
-    """Cut a file of this machine's memory anywhere, and type on; nothing depends."""
+    """Cut a state file at a random byte, and type further commands."""
     with world() as made:
         made.persist("run", "--keep")
         for number in range(count):
             yield _cut(made, chance, last=number == count - 1)
 
 
-def names(chance: random.Random, count: int) -> Iterator[Outcome]:
-    """Have a thousand files of hostile names go to the box and come back."""
+def hostile_names(chance: random.Random, count: int) -> Iterator[Outcome]:
+    """Push a thousand files with hostile names and fetch them again."""
     for _ in range(count):
         with world(toml=TOML) as made:
             made.begin()
@@ -55,7 +55,7 @@ def names(chance: random.Random, count: int) -> Iterator[Outcome]:
 
 def _cut(made: World, chance: random.Random, *, last: bool) -> Outcome:
     made.begin()
-    path = chance.choice(_memory(made))
+    path = chance.choice(_state_files(made))
     whole = path.read_bytes()
     at = chance.randrange(max(len(whole), 1))
     path.write_bytes(whole[:at])
@@ -64,7 +64,7 @@ def _cut(made: World, chance: random.Random, *, last: bool) -> Outcome:
     line = ("teardown",) if last else chance.choice(LINES)
     done = made.inv(*line)
     if path.name == "owner" and done.code:
-        # Without it nobody can say whose the boxes are: it is asked for.
+        # Without the owner's id no box can be found, so the error asks for it.
         path.write_bytes(whole)
     made.persist(*line)
     boxes = 0 if last else 1
@@ -78,15 +78,15 @@ def _cut(made: World, chance: random.Random, *, last: bool) -> Outcome:
     return made.outcome("state file cut", values)
 
 
-def _memory(made: World) -> list[Path]:
-    """Return what commands have written down about boxes, jobs and outputs."""
+def _state_files(made: World) -> list[Path]:
+    """Return the files in which commands keep boxes, jobs and outputs."""
     home = made.project.home
     tops = (home / "state", home / "config", made.project.root / ".onebox")
     found = (path for top in tops for path in top.rglob("*"))
     return sorted(
         path
         for path in found
-        # The log is the job's, and the key's loss is the user's to mend.
+        # A log belongs to its job, and only the user can replace a lost key.
         if path.is_file() and path.name not in ("log", "identity")
     )
 

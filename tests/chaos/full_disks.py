@@ -1,4 +1,4 @@
-"""Fill disks for real: the user's, and the box's."""
+"""Fills disks: the user's, and the box's."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ disk = "{size} MB"
 BIG = 1 << 20
 
 
-def here(chance: random.Random, count: int) -> Iterator[Outcome]:
+def full_local_disk(chance: random.Random, count: int) -> Iterator[Outcome]:
     """
-    Run chains whose state and project are on a disk that is too small.
+    Run chains whose state or project is on a disk that is too small.
 
-    With more room, the same command goes on. Takes root, to mount a disk.
+    With more space, the same command continues. This needs root, to mount a disk.
     """
     for _ in range(count):
         with world() as made:
@@ -55,8 +55,8 @@ def here(chance: random.Random, count: int) -> Iterator[Outcome]:
                 subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def there(chance: random.Random, count: int) -> Iterator[Outcome]:
-    """Push, run and fetch with a box whose disk is too small for one of them."""
+def full_box_disk(chance: random.Random, count: int) -> Iterator[Outcome]:
+    """Push, run and fetch with a box whose disk is too small for one of the steps."""
     for _ in range(count):
         size = chance.randint(5, 45) / 10
         with world(toml=BOX_TOML.format(size=size)) as made:
@@ -78,7 +78,7 @@ def there(chance: random.Random, count: int) -> Iterator[Outcome]:
 
 
 def _mount(place: Path) -> bool:
-    """Put a disk of its own under a directory, with the files that are in it."""
+    """Mount a small disk over a directory and copy the directory's files to it."""
     place.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as kept:
         shutil.copytree(place, kept, dirs_exist_ok=True)

@@ -1,10 +1,8 @@
 """
-Kill the client, or fill its disk, at every step at which it changes something.
+Kills the client, or fills its disk, at each step that changes something.
 
-The steps are those of a run without any fault. The hook is an audit hook of
-Python's, and not strace: it needs no tool that a fresh machine lacks, it meets
-the step by the lines of onebox that lead to it and so does not depend on how
-often something was waited for, and it can also tear one write in two.
+A step is a call that changes something outside of the process, see
+hook/sitecustomize.py.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from dataclasses import dataclass
 from tests.chaos.world import HOOK, PACKAGE, TOML, Outcome, World, world
 
 IMAGE = '[image]\nsetup = "setup.sh"\n' + TOML
-# The variables that tell the hook where to do what.
+# The variables of the hook.
 KILL, FULL = "ONEBOX_KILL", "ONEBOX_FULL"
 KINDS = {KILL: "killed", FULL: "disk full"}
 
@@ -79,7 +77,7 @@ SCENES = {
 
 
 def steps(scene: Scene, made: World) -> list[str]:
-    """Return the steps of a scene in which nothing goes wrong."""
+    """Return the steps of a scene without a fault."""
     scene.prepare(made)
     listing = made.project.home / "steps"
     listing.unlink(missing_ok=True)
@@ -91,9 +89,9 @@ def steps(scene: Scene, made: World) -> list[str]:
 
 def all_of(scene: Scene, fault: str, few: int, seed: int) -> Iterator[Outcome]:
     """
-    Have the fault at each step of a scene, or at a *few* that the seed chooses.
+    Inject the fault at each step of a scene, or at a *few* that the seed selects.
 
-    After each one, first the same command again, then `inv teardown` instead.
+    After each fault, first the same command follows, then `inv teardown` instead.
     """
     with world(toml=scene.toml) as made:
         found = steps(scene, made)
@@ -121,9 +119,9 @@ def at_step(
     scene: Scene, made: World, step: str, fault: str, follow: str
 ) -> Outcome | None:
     """
-    Have the fault at this step, type *follow*, and look at the world.
+    Inject the fault at this step, type *follow*, and check the world.
 
-    None is returned if the step was not met this time.
+    None is returned if the step was not reached this time.
     """
     made.begin()
     scene.prepare(made)
@@ -147,6 +145,8 @@ def at_step(
 
 
 def hooked(made: World, **more: str) -> dict[str, str]:
-    """Return the variables with which a line lists its steps, or meets one."""
+    """
+    Return the variables with which a line lists its steps, or meets a fault at one.
+    """
     path = f"{HOOK}:{made.project.environ['PYTHONPATH']}"
     return {"PYTHONPATH": path, "ONEBOX_PACKAGE": str(PACKAGE), **more}

@@ -1,9 +1,8 @@
 """
 Each way in which a job leaves its result, with each interruption of its run.
 
-Each cell ends with the result here, or with a named refusal and the box kept. A
-result that is in neither place is lost, also if a job that has ended would have to
-run again for it.
+Each cell ends with the result here, or with a refusal and the box kept. A result that
+is in neither place is lost, even if the job could run again for it.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class Way:
 
 
 def holds(name: str) -> Callable[[Path, str], bool]:
-    """Return a check that the file *name* holds the number, whatever leads to it."""
+    """Return a check that the file *name* contains the number, also through links."""
     return lambda root, n: _text(root / name) == n
 
 
@@ -251,7 +250,7 @@ def _nothing(made: World, way: Way, chance: random.Random) -> None:
 
 
 def _interrupt(stage: str) -> Callable[[World, Way, random.Random], None]:
-    """Return what presses Ctrl-C at some step of a stage."""
+    """Return a function that presses Ctrl-C at a random step of a stage."""
 
     def happen(made: World, way: Way, chance: random.Random) -> None:
         listing = made.project.home / "steps"
@@ -328,7 +327,7 @@ INTERRUPTIONS = {
 
 
 def cell(way: Way, interruption: Interruption, chance: random.Random) -> Outcome:
-    """Run one job in one way, with one interruption; judge where its result is."""
+    """Run one job in one way with one interruption; check where its result is."""
     toml = TOML.format(top=interruption.top, more=interruption.more)
     with world(toml=toml) as made:
         leave = way.leave.replace("{seconds}", f"{min(interruption.seconds, 1)}")
@@ -344,10 +343,10 @@ def cell(way: Way, interruption: Interruption, chance: random.Random) -> Outcome
 
 def table(seed: int, *, full: bool) -> list[list[tuple[Way, Interruption]]]:
     """
-    Return the cells to go through, in parts that are independent of each other.
+    Return the cells in parts that are independent of each other.
 
-    All of them if *full*; else each way once without an interruption, and a few
-    of the others that the seed chooses.
+    All cells if *full*; else each way without an interruption, and a few other
+    cells that the seed selects.
     """
     rows = [[(way, one) for way in WAYS.values()] for one in INTERRUPTIONS.values()]
     if full:
@@ -357,14 +356,16 @@ def table(seed: int, *, full: bool) -> list[list[tuple[Way, Interruption]]]:
 
 
 def all_of(cells: Sequence[tuple[Way, Interruption]], seed: int) -> Iterator[Outcome]:
-    """Go through these cells."""
+    """Run these cells."""
     for way, interruption in cells:
         chance = random.Random(f"{seed} {way.name} {interruption.name}")
         yield cell(way, interruption, chance)
 
 
 def _follow(made: World, way: Way, done: Done) -> None:
-    """Type what a line says to type next, until one succeeds or refuses for good."""
+    """
+    Type the suggested next commands until one succeeds or the box is kept for good.
+    """
     for _ in range(8):
         if not done.code:
             return

@@ -1,13 +1,13 @@
 """
-Inject faults of every kind, count how each one ended, and print the tally.
+Injects faults of every kind, counts how each one ended, and prints the tally.
 
     python -m tests.chaos.tally [--seed S] [--full] [--jobs N] [--only KIND ...]
 
-Without `--full` it is the small part that the tests run too. The kinds are
+Without `--full` only the small part runs that is also a test. The kinds are
 `steps`, `full`, `results`, `disks`, `clients`, `boxes`, `connections`, `files` and
 `crowd`.
-The exit code is 1 if a single fault ended in the last column: an output, a box or a
-state lost, something foreign touched, or an error without a name.
+The exit code is 1 if any fault ended in the last column: an output, a box or a state
+was lost, a file or box of others was changed, or an error had no name.
 """
 
 from __future__ import annotations
@@ -26,49 +26,54 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tests.chaos import box_kills as machines
-from tests.chaos import broken_connections as wires
-from tests.chaos import client_kills as chaos
-from tests.chaos import concurrent_commands as crowd
-from tests.chaos import damaged_files as damage
-from tests.chaos import full_disks as disks
-from tests.chaos import kill_at_each_step as steps
-from tests.chaos import result_matrix as results
+from tests.chaos import (
+    box_kills,
+    broken_connections,
+    client_kills,
+    concurrent_commands,
+    damaged_files,
+    full_disks,
+    kill_at_each_step,
+    result_matrix,
+)
 from tests.chaos.world import Outcome
 
 Work = Callable[[], Iterator[Outcome]]
 Make = Callable[[random.Random, int], Iterator[Outcome]]
 
 VERDICTS = ("survived", "named", "lost")
-# How many faults, in the tests and in full; for each, who makes them.
+# The functions that inject random faults, with their number in the tests and in full.
 RANDOM: dict[str, list[tuple[Make, int, int]]] = {
-    "clients": [(chaos.stories, 25, 1000)],
-    "boxes": [(machines.shots, 40, 1000), (machines.crashes, 3, 100)],
-    "connections": [(wires.trips, 12, 200)],
-    "disks": [(disks.here, 3, 60), (disks.there, 3, 60)],
-    "files": [(damage.cuts, 6, 400), (damage.names, 1, 10)],
-    "crowd": [(crowd.rounds, 4, 200)],
+    "clients": [(client_kills.client_kills, 25, 1000)],
+    "boxes": [(box_kills.supervisor_kills, 40, 1000), (box_kills.box_crashes, 3, 100)],
+    "connections": [(broken_connections.round_trips, 12, 200)],
+    "disks": [(full_disks.full_local_disk, 3, 60), (full_disks.full_box_disk, 3, 60)],
+    "files": [(damaged_files.cuts, 6, 400), (damaged_files.hostile_names, 1, 10)],
+    "crowd": [(concurrent_commands.rounds, 4, 200)],
 }
-# So many random faults go into one world before another one is made.
+# The number of random faults in one world.
 TOGETHER = 25
-# Of a scene's steps, the tests take about this many.
+# The approximate number of a scene's steps in the tests.
 FEW_KILLS, FEW_FULL = 4, 2
 
 
 def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[Work]]:
-    """Return the work to do, in parts that are independent of each other."""
+    """Return the work in parts that are independent of each other."""
     parts: dict[str, list[Work]] = {}
-    for kind, fault in (("steps", steps.KILL), ("full", steps.FULL)):
-        few = 0 if full else FEW_KILLS if fault == steps.KILL else FEW_FULL
+    for kind, fault in (
+        ("steps", kill_at_each_step.KILL),
+        ("full", kill_at_each_step.FULL),
+    ):
+        few = 0 if full else FEW_KILLS if fault == kill_at_each_step.KILL else FEW_FULL
         parts[kind] = [
-            lambda scene=scene, fault=fault, few=few: steps.all_of(  # type: ignore[misc]
+            lambda scene=scene, fault=fault, few=few: kill_at_each_step.all_of(  # type: ignore[misc]
                 scene, fault, few, seed
             )
-            for scene in steps.SCENES.values()
+            for scene in kill_at_each_step.SCENES.values()
         ]
     parts["results"] = [
-        functools.partial(results.all_of, cells, seed)
-        for cells in results.table(seed, full=full)
+        functools.partial(result_matrix.all_of, cells, seed)
+        for cells in result_matrix.table(seed, full=full)
     ]
     for kind, rows in RANDOM.items():
         parts[kind] = []
@@ -83,10 +88,10 @@ def plan(seed: int, *, full: bool, only: Sequence[str] = ()) -> dict[str, list[W
     return {kind: work for kind, work in parts.items() if not only or kind in only}
 
 
-def together(
+def in_threads(
     work: Iterable[tuple[str, Work]], jobs: int
 ) -> Iterator[tuple[str, Outcome]]:
-    """Yield each part's kind and outcomes as they come, from *jobs* threads."""
+    """Yield the kind and outcomes of each part from *jobs* threads."""
     todo: queue.SimpleQueue[tuple[str, Work]] = queue.SimpleQueue()
     for one in work:
         todo.put(one)
@@ -117,7 +122,7 @@ def together(
 def main() -> int:
     """Do the work, several parts at a time, and print the tally."""
     asked = _arguments()
-    # Told to end, it prints what there is so far.
+    # An interrupted tally prints what it has so far.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     print(f"seed {asked.seed}", flush=True)
@@ -128,7 +133,7 @@ def main() -> int:
     parts = plan(asked.seed, full=asked.full, only=asked.only)
     with contextlib.suppress(KeyboardInterrupt):
         work = [(kind, part) for kind, several in parts.items() for part in several]
-        for _, outcome in together(work, asked.jobs):
+        for _, outcome in in_threads(work, asked.jobs):
             table[outcome.kind][outcome.verdict] += 1
             count += 1
             if not count % 50:
@@ -160,7 +165,7 @@ def _print(table: dict[str, collections.Counter[str]], seconds: float) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.tally")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
-    parser.add_argument("--full", action="store_true", help="all of it: hours")
+    parser.add_argument("--full", action="store_true", help="all faults; takes hours")
     parser.add_argument("--jobs", type=int, default=2, help="parts at a time")
     kinds = ["steps", "full", "results", *RANDOM]
     parser.add_argument("--only", nargs="*", default=(), choices=kinds)

@@ -11,7 +11,11 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.world import environ, raw, world
+
+pytestmark = pytest.mark.slow
 
 # Every form of it is its own: nothing else in a URL or in base64 looks like that.
 CANARY = f"canary/8271+hush={os.getpid()}"

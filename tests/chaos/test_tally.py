@@ -21,7 +21,7 @@ def outcomes() -> dict[str, list[Outcome]]:
     """The outcomes of each kind of fault; the kinds run at the same time."""
     found: dict[str, list[Outcome]] = {kind: [] for kind in PARTS}
     work = [(kind, part) for kind, parts in PARTS.items() for part in parts]
-    for kind, outcome in tally.together(work, JOBS):
+    for kind, outcome in tally.in_threads(work, JOBS):
         found[kind].append(outcome)
     return found
 

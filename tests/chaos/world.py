@@ -1,4 +1,4 @@
-"""A user's whole world on this machine, and what must be true of it at any time."""
+"""A user's whole environment on this machine, and the checks that hold at any time."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ when = "changed"
 [fetch]
 outputs = ["results/"]
 """
-# What the job has done is told to us, who then have it also when its box is gone:
-# by the network, as a job cannot write outside its box.
+# The job reports its result over the network, because it cannot write outside its
+# box, and the report must survive the box.
 NOTE = """\
 bash -c "exec 3<>/dev/tcp/127.0.0.1/{port}; echo $1 >&3; read -r noted <&3"
 """
@@ -52,10 +52,10 @@ echo job $number ends
 @dataclass(frozen=True)
 class Outcome:
     """
-    How one fault went: "survived", "named" or "lost", and why.
+    The result of one fault: "survived", "named" or "lost", and the reason.
 
-    Survived: the commands that came next did what they say. Named: at least one
-    of them first ended with an error of ours that told what to type.
+    Survived: all following commands succeeded. Named: at least one of them first
+    ended with a OneboxError that named the next command.
     """
 
     kind: str
@@ -67,16 +67,16 @@ class Outcome:
 @dataclass
 class World:
     """
-    A project with state, boxes and a decoy: somebody else's box beside them.
+    A project with state, boxes and a decoy: a box of another owner.
 
     Attributes:
-        evidence: A folder with a file for each name that a job has sent us.
+        evidence: A folder with a file for each name that a job has sent.
 
-        port: The port of this machine that jobs send names to.
+        port: The local port to which jobs send names.
 
-        named: The codes of the errors that commands have ended with.
+        named: The exit codes of commands that failed.
 
-        wrong: What should never be, in words.
+        wrong: The violated rules, in words.
     """
 
     project: Project
@@ -92,9 +92,9 @@ class World:
         self, *words: str, env: Mapping[str, str] | None = None, own: Sequence[int] = ()
     ) -> Done:
         """
-        Run an `inv` line; an error without a name is noted as wrong.
+        Run an `inv` line; an unnamed error is noted as wrong.
 
-        *own* are the job's own codes that it may end with.
+        *own* are exit codes of the job that are allowed.
         """
         done = self.project.inv(*words, env=env)
         self.judge(" ".join(words), done, own)
@@ -115,24 +115,24 @@ class World:
                 self.wrong.append(f"inv {line}: exit {done.code}: {done.err[-1500:]}")
 
     def begin(self) -> None:
-        """Forget what was said and judged so far."""
+        """Forget all notes so far."""
         self.named.clear()
         self.wrong.clear()
         self.printed.clear()
 
     def outcome(self, kind: str, fault: str) -> Outcome:
-        """Say how it went since `begin`."""
+        """Return the outcome of everything since `begin`."""
         verdict = "lost" if self.wrong else "named" if self.named else "survived"
         why = "\n".join([*self.wrong, *self.printed]) if self.wrong else ""
         return Outcome(kind, fault, verdict, why)
 
     def new_number(self) -> None:
-        """Change the project's input: the next job leaves another output."""
+        """Change the project's input, so that the next job writes another output."""
         self.number += 1
         self.project.write("number.txt", f"{self.number}\n")
 
     def persist(self, *words: str, tries: int = 6) -> bool:
-        """Type a line until it succeeds, doing in between what it says."""
+        """Type a line until it succeeds, with the suggested commands in between."""
         for _ in range(tries):
             done = self.inv(*words)
             if not done.code:
@@ -149,11 +149,11 @@ class World:
         return False
 
     def boxes(self) -> list[str]:
-        """Return all that lies where boxes are, but the decoy."""
+        """Return all files in the folder of the boxes, except the decoy."""
         return [name for name in self.project.boxes() if name != self.decoy]
 
     def forget_outputs(self) -> None:
-        """Remove what jobs have left here."""
+        """Delete the outputs of jobs here."""
         remove(self.project.root / "results")
         for path in self.evidence.iterdir():
             path.unlink()
@@ -161,19 +161,19 @@ class World:
     # -- what must be true -----------------------------------------------------
 
     def check(self, boxes: int) -> None:
-        """Note whatever is not as it must be once a command has succeeded."""
+        """Note each violated rule after a successful command."""
         found = self.boxes()
         if len(found) != boxes or any(name.startswith(".") for name in found):
             self.wrong.append(f"boxes: {found} instead of {boxes}")
         self.check_files()
         self.check_outputs()
         self.check_decoy()
-        for book in self.notebooks():
-            drafts = [path.name for path in book.glob(".*")]
+        for folder in self.store_folders():
+            drafts = [path.name for path in folder.glob(".*")]
             if drafts:
                 self.wrong.append(f"drafts are left: {drafts}")
-            if BoxStore(book).open_intents():
-                self.wrong.append(f"open intents: {BoxStore(book).open_intents()}")
+            if BoxStore(folder).open_intents():
+                self.wrong.append(f"open intents: {BoxStore(folder).open_intents()}")
         images = self.project.home / "local" / "images"
         for path in images.iterdir() if images.is_dir() else ():
             if not (path / "image.json").exists() or path.name[:2] != "oi":
@@ -182,20 +182,20 @@ class World:
             self.check_processes()
 
     def check_second(self, *words: str) -> None:
-        """Note what a line changes that has just been done."""
-        before = self.memory()
+        """Note what the repetition of a line changes."""
+        before = self.digests()
         self.persist(*words, tries=1)
-        after = self.memory()
+        after = self.digests()
         changed = [n for n in {**before, **after} if before.get(n) != after.get(n)]
         if changed:
             self.wrong.append(f"a second {words} changes {sorted(changed)[:5]}")
 
     def check_files(self) -> None:
-        """Note state files that are torn: at no moment may there be any."""
+        """Note incomplete state files: there must be none at any moment."""
         tops = [self.project.home / "state", self.project.root / ".onebox"]
         for path in (path for top in tops for path in _json_files(top)):
             try:
-                # Lines that are added one by one: the last may have been cut off.
+                # Lines are appended, so the last one may be incomplete.
                 lines = path.suffix == ".jsonl"
                 data = path.read_bytes()
                 for part in data.split(b"\n")[:-1] if lines else [data]:
@@ -203,7 +203,7 @@ class World:
             except FileNotFoundError:
                 continue
             except ValueError:
-                # A draft is nobody's state yet.
+                # A draft is not in use yet.
                 if not _draft(path):
                     self.wrong.append(f"torn: {path}")
             if ".corrupt-" in path.name:
@@ -219,7 +219,7 @@ class World:
                 self.wrong.append(f"the output {name} is nowhere")
 
     def check_decoy(self) -> None:
-        """Note if somebody else's box is not as it was."""
+        """Note if the box of another owner has changed."""
         if not self.decoy:
             return
         home = self.box_home(self.decoy)
@@ -236,7 +236,7 @@ class World:
             self.wrong.append(f"of the decoy's processes only {alive} are left")
 
     def check_processes(self) -> None:
-        """Note what runs on although there is no box."""
+        """Note processes that still run although no box exists."""
         end = time.monotonic() + 120
         while left := self._strays():
             if time.monotonic() > end:
@@ -245,8 +245,8 @@ class World:
                 return
             time.sleep(0.05)
 
-    def memory(self) -> dict[str, str]:
-        """Return what lies in state, boxes, images and project: name to digest."""
+    def digests(self) -> dict[str, str]:
+        """Return the digest of each file in state, boxes, images and project."""
         home, root = self.project.home, self.project.root
         found = {}
         for top in (home / "state", home / "config", home / "local", root):
@@ -257,8 +257,8 @@ class World:
                     found[name] = hashlib.sha256(data).hexdigest()
         return found
 
-    def notebooks(self) -> list[Path]:
-        """Return the directories that hold the state of a box's name."""
+    def store_folders(self) -> list[Path]:
+        """Return the directories with the state of a box."""
         return [path.parent for path in self.project.home.glob("state/*/*/*/journal")]
 
     def box_home(self, name: str) -> Path:
@@ -274,7 +274,7 @@ class World:
         ]
 
     def processes(self) -> list[int]:
-        """Return who has to do with this world: our clients, ssh, boxes, jobs."""
+        """Return all processes of this world: clients, ssh, boxes, jobs."""
         mark = os.fsencode(self.project.home) + b"/"
         return [
             int(path.name)
@@ -284,7 +284,7 @@ class World:
         ]
 
     def end(self) -> None:
-        """Kill and remove all there is."""
+        """Kill all processes."""
         for _ in range(3):
             for pid in self.processes():
                 with contextlib.suppress(ProcessLookupError):
@@ -294,7 +294,7 @@ class World:
 
 @contextlib.contextmanager
 def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
-    """Make a world with a decoy in it; nothing of it is left afterwards."""
+    """Create a world with a decoy; it is removed afterwards."""
     home = Path(tempfile.mkdtemp(prefix="onebox-crash-", dir="/var/tmp"))
     ends_with_us(home)
     with _evidence() as (evidence, port):
@@ -325,12 +325,12 @@ def world(*, toml: str = TOML, seconds: float = 0.0) -> Iterator[World]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, also one that is nested deeper than Python can recurse."""
+    """Delete a folder, also one that is nested deeper than Python can recurse."""
     subprocess.run(["rm", "-rf", str(folder)], check=False)
 
 
 def _json_files(top: Path) -> Iterator[Path]:
-    """Yield the JSON files below a folder, however deep a job has nested others."""
+    """Yield the JSON files below a folder of any depth."""
     if top.is_dir():
         for path in manifest.walk(os.fsencode(top), b"", unreadable=[]).paths:
             if b".json" in path.rpartition(b"/")[2]:
@@ -358,7 +358,7 @@ def _evidence() -> Iterator[tuple[Path, int]]:
 
 
 def _add_decoy(made: World) -> None:
-    """Have another owner make a box of the same project and name."""
+    """Create a box of another owner with the same project and name."""
     theirs = made.project.home / "theirs"
     env = {
         "ONEBOX_IDENTITY": str(theirs / "config"),
@@ -376,14 +376,14 @@ def _draft(path: Path) -> bool:
 
 
 def _changes_by_itself(name: str) -> bool:
-    """Tell whether a file's content changes without any command."""
+    """Return whether a file changes without a command."""
     parts = name.split("/")
     return (
         parts[-1] == "lock"
-        # Caches of hashes; what they say is told again if they are removed.
+        # A cache of hashes, which can be computed again.
         or parts[-1].endswith("index")
         or parts[-1].endswith((".log", ".pyc"))
-        # The box's own: state, agent, console.
+        # The box changes its own state, agent and console.
         or (parts[0] == "local" and parts[1] == "boxes" and "home" not in parts)
     )
 
@@ -401,7 +401,7 @@ def _command(pid: int) -> str:
 
 
 def raw(path: Path) -> bytes:
-    """Return what a file holds; nothing if it is gone."""
+    """Return the content of a file; nothing if it does not exist."""
     try:
         return path.read_bytes()
     except OSError:

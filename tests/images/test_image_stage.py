@@ -160,7 +160,7 @@ class TestRecipe:
     def test_ctrl_c_in_a_set_up_leaves_neither_builder_nor_image(
         self, project: Project
     ) -> None:
-        """Both are deleted."""
+        """Ctrl-C in the set-up deletes the builder, and no image is saved."""
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", "echo here; sleep 60\n")
         process = project.start("image")
@@ -258,7 +258,7 @@ class TestCrash:
     def test_refused_save_leaves_neither_image_builder_nor_intent(
         self, project: Project, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """All of them are removed."""
+        """A save that the provider refuses is undone completely."""
         project.write("onebox.toml", RECIPE)
         project.write("setup.sh", SETUP)
         context = open_context(project, monkeypatch)
@@ -329,7 +329,7 @@ class TestByHand:
     def test_terminal_asks_before_an_image_with_a_possible_secret_is_saved(
         self, project: Project
     ) -> None:
-        """The answer must be yes."""
+        """Such an image is saved only if the user answers yes."""
         project.inv("provision")
         project.inv("ssh", "--", "echo x >.netrc; echo x >.env")
         words = ("image", "--from-box", "--as=geo")
@@ -386,8 +386,8 @@ class TestShelf:
         self, built_project: Project
     ) -> None:
         """
-        It keeps the recipe's image, the images of boxes and images saved by
-        hand, and it asks first.
+        The recipe's image, images of boxes and images saved by hand stay, and
+        nothing is deleted without --yes.
         """
         built_project.inv("provision")
         built_project.inv("image", "--from-box", "--as=geo")

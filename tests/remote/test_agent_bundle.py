@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 # Threads take turns in the middle of a parse where garbage is collected in it.
 AT_ONCE = """
 import gc, sys

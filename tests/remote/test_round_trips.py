@@ -22,6 +22,8 @@ from tests.fakes.relay import Relay
 from tests.fakes.sshd import SSHD, OpenSsh
 from tests.providers.sshbox import Keys
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["project"]
 
 # Seconds for each direction: long enough that each end has sent all that it can

@@ -21,7 +21,7 @@ from onebox.settings.units import format_bytes, parse_bytes, parse_duration
     ],
 )
 def test_size_units_are_powers_of_1024(text: str, expected: int) -> None:
-    """As in the clouds' tables; a number without a unit is in GB."""
+    """Units are those of the clouds' tables; a number without a unit is in GB."""
     assert parse_bytes(text) == expected
 
 

@@ -93,7 +93,7 @@ class TestPreempted:
         assert [str(n) for n in range(1, max(10, second) + 1)] == steps
         assert "the provider took the box back" in project.err
         assert "attempt 2 of 3" in project.err
-        # While the box may have died with the connection nobody knows.
+        # Right after the connection broke, the state of the box is unknown.
         assert "runs on" not in project.err
         assert [] == project.boxes()
         big = (project.root / "results/big").read_bytes()
@@ -260,7 +260,10 @@ class TestPreempted:
     def test_attempt_without_checkpoints_starts_from_the_beginning(
         self, project: Project
     ) -> None:
-        """A message says so."""
+        """
+        Without checkpoints the next attempt repeats the whole job, and a
+        message says so.
+        """
         write_job(project, job=SLOW_START)
         assert 0 == project.inv("provision").code
         (old,) = project.boxes()
@@ -355,7 +358,7 @@ class TestPreempted:
 class TestNotPreempted:
     @pytest.mark.parametrize("code", [3, 143])
     def test_failed_job_does_not_run_again(self, project: Project, code: int) -> None:
-        """The exit code is the job's."""
+        """A job that fails by itself is not retried, and inv exits with its code."""
         write_job(project, job=f"echo from 0; exit {code}")
         done = project.inv("run")
 
@@ -363,7 +366,7 @@ class TestNotPreempted:
         assert [] == project.boxes()
 
     def test_cancelled_job_does_not_run_again(self, project: Project) -> None:
-        """A cancelled job has ended."""
+        """A job that the user cancels is not retried."""
         write_job(project)
         line = project.start("run")
         project.until("step 2")
@@ -374,7 +377,7 @@ class TestNotPreempted:
         assert [] == project.boxes()
 
     def test_on_demand_box_is_not_replaced(self, project: Project) -> None:
-        """The end of the job is unknown."""
+        """A lost on-demand box is not replaced; the end of its job is unknown."""
         write_job(project)
         line = project.start("run", "--no-spot")
         project.until("step 1\n")
@@ -404,7 +407,7 @@ class TestNotPreempted:
 
 
 class TestInterrupted:
-    # What the line has said when it is killed, which tells about where it is.
+    # The output after which the line is killed.
     @pytest.mark.parametrize("moment", ["took the box back", "restore "])
     def test_run_continues_after_a_kill_between_two_attempts(
         self, project: Project, moment: str
@@ -433,7 +436,7 @@ class TestInterrupted:
         assert [] == project.processes()
 
     def test_ctrl_c_while_the_next_box_boots_deletes_it(self, project: Project) -> None:
-        """As with the first box."""
+        """Ctrl-C deletes the next box of a run, as it deletes the first one."""
         write_job(project, "boot_delay = 2")
         line = project.start("run")
         project.until("step 4\n")

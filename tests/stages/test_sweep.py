@@ -76,7 +76,7 @@ def test_sweep_keeps_a_stopped_box_for_a_week(project: Project) -> None:
 
 
 def test_sweep_keeps_a_box_with_a_running_job(project: Project) -> None:
-    """Whatever the deadline is."""
+    """A box with a running job is kept, whatever its deadline is."""
     project.inv("run", "--detach", "--", "sleep", "300")
     (box,) = project.boxes()
     expire(project, box, 5)
@@ -149,7 +149,7 @@ def test_print_cron_names_the_project_and_escapes_percent_signs(
 
 
 def test_local_provider_needs_no_policy(project: Project) -> None:
-    """One line says so."""
+    """The local provider needs no permissions, and says so in one line."""
     refused = project.inv("doctor", "--policy")
 
     assert 64 == refused.code

@@ -99,6 +99,7 @@ def test_update_that_does_not_fit_leaves_the_old_record_and_no_draft(
         assert ["state.json"] == names(store.directory)
 
 
+@pytest.mark.slow
 def test_kill_at_any_time_leaves_a_complete_record(store: BoxStore) -> None:
     """
     After a kill the record is one that was written, and the journal fits to

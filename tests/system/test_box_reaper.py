@@ -14,6 +14,8 @@ import pytest
 
 from tests.box_reaper import living_in
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TEST = """\
 from pathlib import Path

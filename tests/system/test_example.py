@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tpch"
 QUERIES = ["q01", "q03", "q05", "q06", "q09", "q10", "q12", "q18"]
 

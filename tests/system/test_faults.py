@@ -51,7 +51,7 @@ class TestState:
     def test_command_killed_before_the_creation_needs_no_action(
         self, project: Project
     ) -> None:
-        """The next command names it."""
+        """The next command names the killed one, which has created nothing."""
         project.inv("teardown")
         (state,) = project.home.glob("state/projects/*/main")
         book = BoxStore(state)
@@ -183,7 +183,10 @@ class TestConnection:
     def test_follow_ends_if_the_box_refuses_our_key(
         self, project: Project, tmp_path: Path
     ) -> None:
-        """It does not wait forever."""
+        """
+        A follow whose key is refused ends with an error and does not wait
+        forever.
+        """
         project.write("job.sh", "echo up; sleep 600")
         line = project.start("run")
         project.until("up\n")
@@ -294,7 +297,7 @@ class TestSupervisor:
     def test_job_without_its_supervisor_still_counts_as_running(
         self, project: Project
     ) -> None:
-        """Its box is not deleted."""
+        """The box of a job whose supervisor died is not deleted while the job runs."""
         project.write("job.sh", "mkdir -p results; echo half > results/x; sleep 600")
         project.inv("run", "--detach")
         (box,) = project.boxes()
@@ -352,7 +355,7 @@ class TestCtrlC:
     def test_ctrl_c_in_a_push_keeps_the_box_and_the_same_command_continues(
         self, project: Project, tmp_path: Path
     ) -> None:
-        """The push stops."""
+        """Ctrl-C stops the push; the same command sends only the rest."""
         data = os.urandom(1 << 20) * 150
         project.write("big.bin", data)
         project.inv("provision")
@@ -370,7 +373,7 @@ class TestCtrlC:
     def test_ctrl_c_in_a_fetch_places_nothing_and_keeps_received_files(
         self, project: Project, tmp_path: Path
     ) -> None:
-        """The box stays."""
+        """Ctrl-C in a fetch changes no output here, and the box stays."""
         project.write("job.sh", "head -c 150M /dev/urandom > results/big")
         project.inv("push")
         project.inv("run", "--only")
@@ -390,7 +393,7 @@ class TestCtrlC:
     def test_ctrl_c_in_a_teardown_waits_for_the_delete_call(
         self, project: Project, tmp_path: Path
     ) -> None:
-        """Then the line stops."""
+        """Ctrl-C during the delete call ends the line once that call has returned."""
         project.inv("provision")
         removing = ("onebox.boxes.delete", "wait_until_gone", "True")
         down = project.inv("teardown", env=interrupt_at(tmp_path, *removing))

@@ -82,7 +82,7 @@ class TestOwesTeardown:
         assert make_line("run").owes_teardown(True)
 
     def test_provision_run_teardown_deletes_the_box(self) -> None:
-        """The line asks for both."""
+        """A line that ends with teardown deletes the box although it provisions it."""
         assert make_line("provision", "run", created_box=True).keep is False
         line = make_line("provision", "run", "teardown", created_box=True)
         assert line.owes_teardown(False)
@@ -130,7 +130,10 @@ class TestMakesForItself:
 
 class TestBegin:
     def test_needed_stage_is_no_request_of_the_user(self) -> None:
-        """Only stages on the line are."""
+        """
+        A stage that another one needs does not count as a request; stages on
+        the line do.
+        """
         line = make_line("run")
 
         assert (False, True) == (line.box_requested, line.job_requested)

@@ -232,7 +232,10 @@ class TestReceipt:
     def test_receipt_is_written_beside_fetched_outputs_only(
         self, project: Project
     ) -> None:
-        """It creates no folder."""
+        """
+        A receipt is written beside outputs that were fetched; it creates no
+        folder.
+        """
         project.write("onebox.toml", TOML.replace('"results/"', '"none/", "results/"'))
         (project.root / "none").mkdir()
         assert 0 == project.inv("run").code
@@ -245,7 +248,7 @@ class TestReceipt:
 def test_command_that_is_no_text_is_refused_before_a_box_is_created(
     project: Project,
 ) -> None:
-    """A command must be text or a list of words."""
+    """A command given in Python must be a string."""
     project.write(
         "tasks.py",
         "import onebox\n"

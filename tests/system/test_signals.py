@@ -37,7 +37,7 @@ class SignalledProcess:
     """
 
     def __init__(self, code: str, *, ignoring: tuple[int, ...] = ()) -> None:
-        # What a test runner ignores must not be inherited: nor is what is said here.
+        # Signals that the test runner ignores must not be inherited.
         before = {n: signal.getsignal(n) for n in SIGNALS}
         for number in SIGNALS:
             ignored = number in ignoring
@@ -56,7 +56,7 @@ class SignalledProcess:
                 signal.signal(number, handler)
 
     def until(self, word: str) -> None:
-        """Wait until the process has said a word."""
+        """Wait until the process has printed a word."""
         assert self.process.stdout is not None
         assert f"{word}\n" == self.process.stdout.readline()
 
@@ -65,7 +65,7 @@ class SignalledProcess:
         self.process.send_signal(number)
 
     def go_on(self) -> None:
-        """Let the process go on from where it waits."""
+        """Continue the process from where it waits."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -163,7 +163,7 @@ class TestHeld:
         assert (0, "raised\nagain\nthrough\n", "") == line.end()
 
     def test_second_signal_is_not_delayed(self) -> None:
-        """A delayed part may hang."""
+        """The second signal ends a delayed part, because that may hang."""
         line = SignalledProcess(
             "with signals_as_exceptions(lambda: 'ob-1 is left'):\n"
             "    with signals_delayed():\n"
@@ -202,7 +202,10 @@ class TestSecond:
     def test_second_signal_ends_the_process_with_its_last_words(
         self, second: int
     ) -> None:
-        """No clean-up continues."""
+        """
+        The second signal ends the process at once, without the rest of the
+        clean-up.
+        """
         line = SignalledProcess(
             self.CLEANING.format(words="lambda: 'ob-1, $3.07/h, off at 18:40'")
         )
@@ -216,7 +219,10 @@ class TestSecond:
         assert (128 + second, "", printed) == line.end()
 
     def test_hup_and_term_of_a_closed_terminal_count_as_one(self) -> None:
-        """The clean-up continues."""
+        """
+        A terminal that closes sends HUP and TERM; the TERM does not end the
+        clean-up.
+        """
         line = SignalledProcess(self.CLEANING.format(words="str"))
         line.until("up")
         line.send(signal.SIGHUP)
@@ -227,7 +233,10 @@ class TestSecond:
         assert (129, "cleaned\n", "") == line.end()
 
     def test_second_signal_ends_the_process_if_the_last_words_fail(self) -> None:
-        """An exception there does not matter."""
+        """
+        An exception in the function of the last words does not keep the process
+        alive.
+        """
         line = SignalledProcess(self.CLEANING.format(words="lambda: 1 / 0"))
         line.until("up")
         line.send(signal.SIGINT)
@@ -277,7 +286,7 @@ class TestAfterwards:
         assert before == [signal.getsignal(number) for number in SIGNALS]
 
     def test_end_of_an_inner_chain_keeps_the_outer_handlers(self) -> None:
-        """Chains may be nested."""
+        """When a nested chain ends, the handlers of the outer chain stay."""
         with signals_as_exceptions(str):
             outer = [signal.getsignal(number) for number in SIGNALS]
             with signals_as_exceptions(str):
@@ -305,6 +314,6 @@ def test_chain_in_another_thread_has_no_handlers() -> None:
 
 @pytest.mark.parametrize("part", [signals_delayed, lambda: signals_as_exceptions(str)])
 def test_exceptions_of_the_body_are_not_changed(part: Callable[[], object]) -> None:
-    """They pass through."""
+    """An exception of a chain or of a delayed part is raised unchanged."""
     with pytest.raises(KeyError, match="mine"), part():  # type: ignore[attr-defined]
         raise KeyError("mine")

@@ -197,7 +197,7 @@ class TestHeld:
     def test_box_found_by_its_tags_is_not_reported_as_empty(
         self, project: Project
     ) -> None:
-        """Its jobs are unknown."""
+        """The jobs of a box that was found by its tags are unknown until it answers."""
         project.write("job.sh", WAIT)
         project.inv("run", "--detach")
         shutil.rmtree(project.home / "state")
@@ -278,7 +278,7 @@ class TestHeld:
     def test_unreadable_record_of_another_box_is_no_error(
         self, project: Project, text: str
     ) -> None:
-        """The command succeeds."""
+        """A damaged record of another box does not fail the command."""
         project.inv("provision")
         other = record_file(project).parent.parent / "other" / "state.json"
         other.parent.mkdir()
@@ -334,7 +334,7 @@ class TestTerminals:
     def test_keep_in_another_terminal_holds_for_the_box_of_a_killed_chain(
         self, project: Project
     ) -> None:
-        """The box stays."""
+        """A box that a killed chain has left stays after --keep in another terminal."""
         project.write("job.sh", WAIT)
         project.write("data.txt", "x\n")
         line = project.start("run")

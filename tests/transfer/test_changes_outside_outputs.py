@@ -9,7 +9,7 @@ import pytest
 
 from onebox.transfer.remote_manifest import ChangesOutside, request_manifest
 from tests.fakes.agent_box import AgentBox
-from tests.transfer.test_push_and_fetch import SyncedProject, make_old
+from tests.transfer.synced_project import SyncedProject, make_old
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from onebox.transfer import push_files
 from onebox.transfer.checkpoint_store import CheckpointStore, Pull
 from tests.fakes import cutter
 from tests.fakes.agent_box import AgentBox
-from tests.transfer.test_push_and_fetch import keep_changing, snapshot
+from tests.transfer.synced_project import keep_changing, snapshot
 
 RUN = "20260101-000000-aaaa"
 

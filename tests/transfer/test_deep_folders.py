@@ -15,7 +15,7 @@ from onebox.errors import OutputsHeld
 from onebox.providers.local import directories
 from onebox.transfer.gitignore import tracked_without_git
 from tests.fakes.agent_box import AgentBox
-from tests.transfer.test_push_and_fetch import SyncedProject
+from tests.transfer.synced_project import SyncedProject
 
 # More than Python lets a function call itself, in a path that Linux still takes.
 LEVELS = 1_400

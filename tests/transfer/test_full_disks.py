@@ -13,7 +13,7 @@ import pytest
 from onebox.errors import BoxFailed
 from onebox.remote.channel import AgentError
 from tests.fakes.agent_box import AgentBox
-from tests.transfer.test_push_and_fetch import SyncedProject
+from tests.transfer.synced_project import SyncedProject
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

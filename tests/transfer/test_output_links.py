@@ -11,7 +11,7 @@ import pytest
 
 from onebox.transfer import fetch_outputs
 from tests.fakes.agent_box import AgentBox
-from tests.transfer.test_push_and_fetch import SyncedProject, make_old, silent
+from tests.transfer.synced_project import SyncedProject, make_old, silent
 
 RESULT = b"precious"
 

@@ -50,8 +50,11 @@ class TestSize:
 
 class TestSeconds:
     @given(st.floats(0, 1e7))
-    def test_duration_is_written_exactly_enough(self, count: float) -> None:
-        """To a tenth of a second below ten seconds, else to a second."""
+    def test_duration_is_written_to_a_tenth_or_to_a_second(self, count: float) -> None:
+        """
+        A duration below ten seconds is written to a tenth, a longer one to a
+        second.
+        """
         value = _seconds(formatting.seconds(count))
 
         assert abs(value - count) <= (0.0501 if count < 9.95 else 0.5)
@@ -81,7 +84,7 @@ class TestSeconds:
 class TestMoney:
     @given(st.floats(0, 1e9))
     def test_money_is_written_to_the_cent(self, dollars: float) -> None:
-        """Below a dollar, with four digits."""
+        """An amount is written to the cent; below a dollar it has four digits."""
         text = formatting.money(dollars)
         value = float(text.lstrip("<$").replace(",", ""))
 
@@ -134,7 +137,7 @@ class TestClock:
         assert "00:05" == formatting.clock(self.NOW - 12 * 3600 + 300, self.NOW)
 
     def test_moment_of_another_day_is_written_with_its_day(self) -> None:
-        """Also at the same time of day."""
+        """A moment of another day has its day, even at the same time of day."""
         assert "6 Nov 01:00" == formatting.clock(self.NOW + 13 * 3600, self.NOW)
         assert formatting.clock(self.NOW + 365 * 86400, self.NOW).startswith("5 Nov")
 

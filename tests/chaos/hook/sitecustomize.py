@@ -1,14 +1,15 @@
 """
-Kill this process (-9) at one exact step of its own; Python loads this at start.
+Kills this process (-9) at one exact step of its own; Python loads this at start.
 
-A step is whatever changes something outside: a file opened to be written, a
-byte written, a name made, moved or removed, a program started, a signal sent.
-It is known by what it does and by the lines of onebox that led to it, so that
-the same step is met again in another run, however often something was waited
-for in between. `ONEBOX_STEPS` names a file to list the steps in; in `ONEBOX_KILL`
-stands the one to die at, as it is listed; in `ONEBOX_FULL` the one from which on
-the disk is full; in `ONEBOX_INTERRUPT` the one at which Ctrl-C is pressed.
-`ONEBOX_MET` names a file that is made when it comes to that.
+A step is a call that changes something outside of the process: a file opened for
+writing, a byte written, a name created, moved or removed, a program started, a signal
+sent. A step is identified by its kind and by the lines of onebox that led to it, so
+that another run meets the same step, however often it waits in between.
+
+`ONEBOX_STEPS` names a file for the list of steps. `ONEBOX_KILL` is the listed step to
+die at, `ONEBOX_FULL` the one from which on the disk is full, `ONEBOX_INTERRUPT` the one
+at which Ctrl-C is pressed. `ONEBOX_MET` names a file that is created when the step is
+reached.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import sys
 import threading
 from typing import Any, Callable
 
-# Of the audit events, those before a change; `open` is looked at more closely.
+# The audit events before a change; `open` is inspected further.
 CHANGES = {
     "os.chmod",
     "os.exec",
@@ -47,10 +48,10 @@ CHANGES = {
     "subprocess.Popen",
 }
 WRITES = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-# A loop's first rounds are as good as all.
+# Only the first rounds of a loop are listed.
 ROUNDS = 2
 
-# What a full disk refuses.
+# The calls that fail on a full disk.
 FILLING = {"os.link", "os.mkdir", "os.symlink", "open", "os.fsync", "os.mkfifo"}
 FILLING |= {"os.write", "os.pwrite"}
 
@@ -67,7 +68,7 @@ _full = False
 
 
 def _step(what: str, *, last: Callable[[], object] = lambda: None) -> None:
-    """Count a step; if it is the wanted one, do what *last* does and die."""
+    """Count a step; if it is the requested one, call *last* and die."""
     global _full
     me = threading.get_ident()
     way = "" if me in _busy else _way()
@@ -93,7 +94,7 @@ def _step(what: str, *, last: Callable[[], object] = lambda: None) -> None:
 
 
 def _way() -> str:
-    """Return the lines of onebox that have led here, the innermost first."""
+    """Return the lines of onebox that led here, the innermost first."""
     lines = []
     frame = sys._getframe(2)
     while frame is not None:
@@ -127,7 +128,7 @@ def _before(module: Any, name: str) -> None:
 
 
 def _after(module: Any, name: str) -> None:
-    """Make a step of the moment when a function has just done its work."""
+    """Make a step of the moment after a function has returned."""
     original = getattr(module, name)
 
     def stepping(*arguments: Any, **options: Any) -> Any:

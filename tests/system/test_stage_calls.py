@@ -1,104 +1,24 @@
-"""Stages as Invoke tasks: once for each line, with the flags of the whole line."""
+"""Each stage runs once for a line, with the flags of the whole line."""
 
 from __future__ import annotations
 
-import ast
-import inspect
-import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke.collection import Collection
 from invoke.context import Context
-from invoke.program import Program
-from invoke.tasks import Task, task
+from invoke.tasks import task
 
-import onebox
 from onebox.errors import BoxFailed, NoCapacity, OneboxError
-from onebox.plugin import Stage, context_of, remainder_of, stage
-from onebox.tasks import ns
+from onebox.plugin import remainder_of, stage
 from tests.conftest import Project
-
-# Invoke's own flags: one of ours of the same name would hide it.
-CORE = {
-    name.lstrip("-")
-    for argument in (*Program().core_args(), *Program().task_args())
-    for name in argument.names
-}
-OURS = [task for task in ns.tasks.values() if isinstance(task, Stage)]
-
-Inv = Callable[..., int]
-
-
-@pytest.fixture
-def inv(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Inv]:
-    """
-    A function that runs a line of tasks in this process and returns its exit code.
-    """
-    monkeypatch.chdir(project.root)
-    # Invoke turns it off for the whole process.
-    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
-    for name, value in project.environ.items():
-        monkeypatch.setenv(name, value)
-
-    def run(tasks: list[Any], *words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["inv", *words])
-        try:
-            Program(namespace=Collection(*tasks)).run(["inv", *words])
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    yield run
-
-
-class Chain:
-    """Three user stages, each of which needs the one before; *ran* lists the runs."""
-
-    def __init__(self) -> None:
-        self.ran: list[str] = []
-        self.settings: list[tuple[str, str, bool | None]] = []
-
-        @stage
-        def first(c: Context) -> str:
-            """Do the first thing."""
-            return self._note(c, "first")
-
-        @stage(first)
-        def second(c: Context, often: int = 1) -> str:
-            """Do the second thing."""
-            return self._note(c, f"second{often}")
-
-        @stage(second)
-        def third(c: Context) -> str:
-            """Do the third thing."""
-            return self._note(c, "third")
-
-        self.first, self.second, self.third = first, second, third
-        self.all = [first, second, third]
-
-    def _note(self, c: Context, name: str) -> str:
-        self.ran.append(name)
-        settings = context_of(c).settings
-        self.settings.append((settings.vm, settings.name, settings.spot))
-        return f"result of {name}"
-
-
-@pytest.fixture
-def chain() -> Chain:
-    """A chain of stages that create no box."""
-    return Chain()
-
+from tests.system.plugin_lines import Chain, Inv
 
 ALL = ["first", "second1", "third"]
 
 
+@pytest.mark.fast
 class TestOnce:
     @pytest.mark.parametrize(
         "line",
@@ -232,6 +152,7 @@ class TestOnce:
         assert ALL == chain.ran
 
 
+@pytest.mark.fast
 class TestOnly:
     def test_only_runs_the_stage_without_its_needs(
         self, inv: Inv, chain: Chain
@@ -247,6 +168,7 @@ class TestOnly:
         assert ["second1", "first", "second1", "third"] == chain.ran
 
 
+@pytest.mark.fast
 class TestShared:
     @pytest.mark.parametrize(
         "line", ["third --vm=large", "first --vm=large third", "first third --vm=large"]
@@ -307,7 +229,7 @@ class TestShared:
     def test_same_flag_at_every_stage_is_no_contradiction(
         self, inv: Inv, chain: Chain
     ) -> None:
-        """The values are equal."""
+        """One flag with one value may be at several stages."""
         line = "first --spot --vm=large second --vm=large --spot third"
 
         assert 0 == inv(chain.all, *line.split())
@@ -316,7 +238,10 @@ class TestShared:
     def test_keyword_in_python_precedes_the_flag_of_the_line(
         self, inv: Inv, chain: Chain
     ) -> None:
-        """Also if the keyword is False; afterwards the flag holds again."""
+        """
+        A keyword precedes the flag even if it is False; afterwards the flag
+        holds again.
+        """
 
         @task
         def go(c: Context) -> None:
@@ -360,6 +285,7 @@ class TestShared:
         assert "bus" != chain.settings[0][0]
 
 
+@pytest.mark.fast
 class TestErrors:
     @pytest.mark.parametrize(
         "error",
@@ -453,6 +379,7 @@ class TestErrors:
         assert capfd.readouterr().err.startswith("onebox: onebox.toml:2: ")
 
 
+@pytest.mark.fast
 class TestRemainder:
     WORDS = (
         "python",
@@ -494,179 +421,6 @@ class TestRemainder:
         assert [["sh", "-c", "echo  x"]] == found
         assert 64 == inv([look], "look", "--", "it's")
         assert "onebox: after --: No closing quotation\n" == capfd.readouterr().err
-
-
-class TestTexts:
-    @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
-    def test_flags_have_help_and_hide_none_of_invokes(self, ours: Stage) -> None:
-        """No parameter is positional, and no flag is short."""
-        for argument in ours.get_arguments():
-            (name,) = argument.names
-            assert len(name) > 1
-            assert not argument.positional
-            assert argument.help
-            assert re.fullmatch(r"[A-Z`].*[.]", argument.help), argument.help
-            # `image --list` is a flag of the stage itself, on purpose.
-            assert name not in CORE - {"list"}
-
-    @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
-    def test_first_docstring_line_of_a_stage_fits_the_list(self, ours: Stage) -> None:
-        """It is a whole sentence."""
-        assert ours.__doc__
-        (line, *_) = ours.__doc__.strip().splitlines()
-
-        assert re.fullmatch(r"[A-Z].*[.]", line)
-        assert len(line) <= 80
-
-    @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
-    def test_every_stage_has_the_shared_flags(self, ours: Stage) -> None:
-        """A stage with needs also has --only."""
-        names = {name for argument in ours.get_arguments() for name in argument.names}
-
-        assert {"vm", "provider", "name", "spot", "no-spot"} <= names
-        assert bool(ours.needs) == ("only" in names)
-
-    def test_list_before_a_task_is_invokes_and_after_it_is_ours(
-        self, inv: Inv, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        """`inv --list` lists tasks, and `inv image --list` lists images."""
-        assert 0 == inv(OURS, "--list")
-        theirs = capfd.readouterr().out
-        assert 0 == inv(OURS, "image", "--list")
-        ours = capfd.readouterr().out
-
-        assert all(re.search(rf"^  {t.name}\b", theirs, re.MULTILINE) for t in OURS)
-        assert "no images yet\n" == ours
-
-    def test_help_of_a_stage_shows_its_own_and_the_shared_flags(
-        self, inv: Inv, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        """`inv --help run` shows both."""
-        assert 0 == inv(OURS, "--help", "run")
-        shown = capfd.readouterr().out
-
-        for text in ("--detach", "--keep", "--only", "--vm=STRING", "--no-spot"):
-            assert f"\n  {text}" in shown
-
-    def test_shell_completion_knows_tasks_and_flags(
-        self, inv: Inv, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        """`inv --complete` prints them."""
-        assert 0 == inv(OURS, "--complete", "--", "inv")
-        assert {t.name for t in OURS} <= set(capfd.readouterr().out.split())
-        assert 0 == inv(OURS, "--complete", "--", "inv run --")
-        flags = set(capfd.readouterr().out.split())
-        assert {"--vm", "--spot", "--no-spot", "--only", "--detach"} <= flags
-
-
-class TestNames:
-    def test_all_is_sorted_and_has_every_stage(self) -> None:
-        """`__all__` also has what a user needs beside the stages."""
-        source = Path(inspect.getfile(onebox)).read_text()
-        bound = {
-            alias.asname or alias.name
-            for node in ast.parse(source).body
-            if isinstance(node, ast.ImportFrom)
-            if str(node.module).startswith("onebox.")
-            for alias in node.names
-        }
-
-        assert sorted(onebox.__all__) == onebox.__all__
-        assert bound - {"ns"} == set(onebox.__all__)
-        assert {t.name for t in OURS} == set(onebox.__all__) - {"OneboxError", "stage"}
-
-    def test_star_import_brings_the_stages(self) -> None:
-        """The collection of the importing module is not replaced."""
-        names: dict[str, Any] = {}
-        exec("from onebox import *", names)
-
-        assert "ns" not in names
-        assert {t.name for t in OURS} == {
-            name for name, value in names.items() if isinstance(value, Task)
-        }
-
-
-class TestWholeLine:
-    """Lines with a box, for real."""
-
-    def test_line_with_all_stages_runs_each_once_and_leaves_only_outputs(
-        self, project: Project
-    ) -> None:
-        """All six stages are on one line."""
-        done = project.inv(
-            *("image", "provision", "push", "run", "fetch", "teardown", "--vm=large")
-        )
-
-        assert (0, "working\n") == (done.code, done.out), done.err
-        assert 1 == done.err.count("host key verified")
-        assert 1 == done.err.count("image ")
-        assert "run has fetched the outputs" in done.err
-        assert "42\n" == project.read("results/answer.txt")
-        assert [] == project.boxes()
-
-    def test_chain_deletes_its_box_if_the_users_code_fails_after_the_job(
-        self, project: Project
-    ) -> None:
-        """An exception does not keep the box."""
-        project.write(
-            "tasks.py",
-            "from onebox import *\n"
-            "@stage(push)\n"
-            "def train(c):\n    run(c)\n    raise ValueError('mine')\n",
-        )
-        done = project.inv("train")
-
-        assert 1 == done.code
-        assert "ValueError: mine" in done.err
-        assert "42\n" == project.read("results/answer.txt")
-        assert [] == project.boxes()
-
-    def test_two_jobs_of_a_plain_task_are_two_chains(self, project: Project) -> None:
-        """Also if the second one names the box."""
-        project.write(
-            "tasks.py",
-            "from onebox import *\nfrom invoke import task\n"
-            "@task\ndef go(c):\n"
-            "    run(c, command='echo a')\n"
-            "    run(c, command='echo b')\n"
-            "    run(c, command='echo c', name='main')\n",
-        )
-        done = project.inv("go")
-
-        assert (0, "a\nb\nc\n") == (done.code, done.out), done.err
-        # Each box is announced, with what it may cost.
-        assert 3 == done.err.count("onebox  census/main")
-        assert [] == project.boxes()
-
-    def test_run_after_a_task_that_ran_it_as_pre_is_one_job(
-        self, project: Project
-    ) -> None:
-        """`inv run report` runs one job."""
-        project.write(
-            "tasks.py",
-            "from onebox import *\nfrom invoke import task\n"
-            "@task(pre=[run])\ndef report(c):\n    print('report')\n",
-        )
-        done = project.inv("run", "report")
-
-        assert (0, "working\nreport\n") == (done.code, done.out), done.err
-        assert [] == project.boxes()
-
-    def test_state_of_a_newer_version_can_be_read_but_not_changed(
-        self, project: Project
-    ) -> None:
-        """Commands that change it are refused."""
-        assert 0 == project.inv("provision").code
-        (path,) = project.home.glob("state/projects/*/main/state.json")
-        path.write_text('{"format": 99}')
-        assert "running" in project.inv("status").out
-        for word in ("run", "teardown"):
-            done = project.inv(word)
-            assert 78 == done.code
-            assert "newer onebox" in done.err
-            assert "Traceback" not in done.err
-        assert '{"format": 99}' == path.read_text()
-        assert 1 == len(project.boxes())
 
 
 @pytest.mark.parametrize("off", [{"PYTHONDONTWRITEBYTECODE": "1"}, {}])

@@ -1,0 +1,107 @@
+"""A mistake of the user is one clear line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project
+
+
+@pytest.mark.fast
+def test_typo_in_the_file_names_line_key_and_nearest_name(project: Project) -> None:
+    """A misspelled key is reported in one line with the nearest name."""
+    project.write("onebox.toml", '[run]\ncomand = "sh job.sh"\n')
+    done = project.inv("run")
+
+    assert (78, "") == (done.code, done.out)
+    assert done.err.startswith("onebox: onebox.toml:2: [run] comand: unknown key")
+    assert "command?" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_missing_data_is_named_before_a_box_is_created(project: Project) -> None:
+    """[push] data must exist."""
+    project.write("onebox.toml", '[push]\ndata = ["dta/"]\n[run]\ncommand = "true"\n')
+    done = project.inv("run")
+
+    assert done.code in (66, 78)
+    assert "dta" in done.err
+    assert "Traceback" not in done.err
+    assert [] == project.boxes()
+
+
+def test_unknown_provider_is_refused_without_a_traceback(project: Project) -> None:
+    """A provider that does not exist is a mistake in the settings."""
+    done = project.inv("run", "--provider=azure")
+
+    assert 78 == done.code
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.fast
+def test_cloud_without_credentials_names_what_to_set(project: Project) -> None:
+    """The cloud is named first."""
+    env = {"AWS_EC2_METADATA_DISABLED": "true"}
+    done = project.inv("run", "--provider=aws", env=env)
+
+    assert 64 == done.code
+    first, error, hint = done.err.strip().splitlines()
+    assert first.startswith("onebox  census/main   aws   ")
+    assert "onebox: no AWS region is set" == error
+    assert "[aws]" in hint
+
+
+def test_saving_a_box_without_a_name_is_refused_first(project: Project) -> None:
+    """The box is not looked up."""
+    done = project.inv("image", "--from-box")
+
+    assert 64 == done.code
+    assert "--as=" in done.err
+
+
+def test_closed_stdout_does_not_stop_the_chain(project: Project) -> None:
+    """
+    `inv run | head -1`: job and chain run to their end, and the exit code
+    is 141.
+    """
+    project.write("job.sh", "seq 200000; mkdir -p results; echo y > results/y")
+    pipe = subprocess.run(
+        ["bash", "-c", PIPED, "-", *project.argv("run")],
+        cwd=project.root,
+        env=project.environ,
+        capture_output=True,
+        check=False,
+    )
+
+    assert (141, b"1\n") == (pipe.returncode, pipe.stdout)
+    assert "y\n" == project.read("results/y")
+    (log,) = project.root.glob(".onebox/jobs/*/log")
+    assert 200000 == len(log.read_bytes().splitlines())
+    assert [] == project.boxes()
+
+
+def test_import_of_onebox_loads_no_library_and_no_core_module() -> None:
+    """Importing onebox loads no SDK, no rich, no toml, and few modules of its own."""
+    code = (
+        "import sys, onebox; "
+        "print([m for m in ('boto3', 'google.cloud', 'digitalocean', 'rich', 'toml', "
+        "'asyncssh', 'onebox.context', 'onebox.settings') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ},
+    )
+
+    assert "[]\n" == done.stdout
+
+
+PIPED = '"$@" 2>/dev/null | head -1; exit ${PIPESTATUS[0]}'
