@@ -228,7 +228,7 @@ class ScanResult:
         if unknown:
             raise fields.invalid(f"{printable(unknown[0])} was not asked for")
         return cls(
-            buckets=_buckets(fields, count) if count else (),
+            buckets=fields.integers("buckets", count, most=count - 1) if count else (),
             missing=missing,
             special=fields.paths("special"),
             unreadable=fields.paths("unreadable"),
@@ -242,7 +242,7 @@ class ScanResult:
 
 def buckets(value: object, count: int) -> tuple[int, ...]:
     """Return the buckets of a manifest that differ, of *count* that were sent."""
-    return _buckets(Fields(value, "list of buckets"), count)
+    return Fields(value, "list of buckets").integers("buckets", count, most=count - 1)
 
 
 def refusal(value: object) -> tuple[str, str]:
@@ -253,7 +253,7 @@ def refusal(value: object) -> tuple[str, str]:
 
 def push_row(row: object) -> tuple[bytes, str, list[Any]]:
     """
-    Return a row about a file of a push: path, kind, and the values of an offer.
+    Check a row about a file of a push; return path, kind and the values of an offer.
 
     Raises:
         Hostile: The row is invalid.
@@ -301,7 +301,3 @@ def public_key(value: object) -> str:
 def dropped_log_bytes(value: object, most: int) -> int:
     """Return how many bytes of a log were dropped, at most *most*."""
     return Fields(value, "note on a log").integer("gone", least=1, most=most)
-
-
-def _buckets(fields: Fields, count: int) -> tuple[int, ...]:
-    return fields.integers("buckets", count, most=count - 1)

@@ -52,7 +52,7 @@ def note(root: Path, project: str, state: Path) -> None:
     if _mark(folder) == (project, folder) and _folder(project, state) == folder:
         return
     mark = json.dumps({"project": project, "path": str(folder)}).encode()
-    # Without these files only a rename of the folder loses the id.
+    # If these files cannot be written, only a rename of the folder loses the id.
     with suppress(OSError):
         private_dir((folder / MARK).parent)
         write_atomically(folder / MARK, mark)

@@ -158,7 +158,7 @@ def forget_displaced(memory: Path) -> None:
 
 
 def _mark(entry: Entry) -> bytes:
-    """Return the mark of an entry; the hash is in hex, for it must hold no NUL."""
+    """Return the mark of an entry; the hash is in hex, because a mark has no NUL."""
     if entry.kind == "l":
         return LINK + entry.target
     return (entry.sha or b"").hex().encode("ascii")

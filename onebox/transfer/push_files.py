@@ -18,8 +18,7 @@ from onebox import formatting
 from onebox.agent import protocol
 from onebox.agent.file_names import Hostile, show
 from onebox.agent.files import manifest, manifest_exchange
-from onebox.agent.files.compression import Compressor
-from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.content_stream import Compressor, Offer
 from onebox.agent.files.hash_index import Index, Unstable, hash_file
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.sender import Sender

@@ -20,7 +20,8 @@ from onebox.transfer import git
 from onebox.transfer.gitignore import tracked_without_git
 
 OWN = b".onebox"
-# Written here beside the outputs; on the box it would count as an output of the job.
+# The receipt is written beside the outputs. It is not pushed, because on the box it
+# would count as an output of the job.
 RECEIPT = "onebox-receipt.json"
 ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 # Files and folders in which programs keep keys, tokens and passwords. They match in
@@ -107,7 +108,8 @@ def select(
     for name in data:
         paths.update(_data(base, _top(root, name)))
         tops.append(_inside(name))
-    paths.difference_update(_receipts(results))
+    # Receipts of earlier runs.
+    paths.difference_update(output + b"/" + RECEIPT.encode() for output in results)
     allowed, credentials = _without_credentials(paths, tops)
     scanned = manifest.scan(base, allowed, index or Index(), hashing=False)
     selection = _checked(base, scanned)
@@ -143,11 +145,6 @@ def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
     as_code = [folder for folder in sorted(skipped) if not is_output(folder)]
     others.update(tracked_without_git(base, as_code))
     return tracked.union(path for path in others if not is_output(path))
-
-
-def _receipts(outputs: list[bytes]) -> set[bytes]:
-    """Return the possible paths of receipts of earlier runs."""
-    return {output + b"/" + RECEIPT.encode() for output in outputs}
 
 
 def _without_credentials(

@@ -424,7 +424,7 @@ def test_ctrl_c_while_a_hash_begins() -> None:
     code = """
 import signal, threading
 from onebox.agent.files.block_hashes import HashSum
-from onebox.agent.files.content_stream import Hasher
+from onebox.agent.files.block_hashes import Hasher
 
 class Thread(threading.Thread):
     def start(self):

@@ -28,7 +28,7 @@ class Further:
         self._at = at
         self.opened: list[AgentChannel] = []
         self.link = at.link()
-        self.link.another = self.another
+        self.link.open_another = self.another
 
     def another(self) -> AgentChannel:
         """Open one more."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import signal
@@ -47,8 +46,9 @@ class Plan(NamedTuple):
     """
     The changes that make the work folder equal to *entries*.
 
-    *offers* are files whose contents are needed. *settle* are folders, links and modes,
-    which need none. *gone* are paths to be removed.
+    *offers* are files whose contents are needed. *settle* are entries that need none:
+    folders, links, and files of which only the mode differs. *gone* are paths that must
+    be removed.
     """
 
     entries: List[Entry]
@@ -70,8 +70,8 @@ class Push:
     """
     One push to this box.
 
-    *record* is the record of the last push of this *kind*, *before* has what is at its
-    paths now, None for missing ones.
+    *record* is the record of the last push of this *kind*. *before* maps its paths to
+    the entries that are there now, None for a missing path.
     """
 
     def __init__(self, box: Box, kind: str, alive: Callable[[], None]) -> None:
@@ -89,7 +89,7 @@ class Push:
 
     @property
     def present(self) -> List[Entry]:
-        """Return the entries of the last push that are here, in any state."""
+        """Return the entries at the paths of the last push, changed or not."""
         return [entry for entry in self.before.values() if entry is not None]
 
     def plan(self, entries: List[Entry], receiver: Receiver) -> Plan:
@@ -266,8 +266,6 @@ def _install(writer: FolderWriter, landed: Landed, staging: int) -> os.stat_resu
 def _lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
+    except (BlockingIOError, PermissionError):
         return False
     return True

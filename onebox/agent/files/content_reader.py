@@ -7,14 +7,12 @@ import os
 from typing import NamedTuple, Optional
 
 from ..file_names import Hostile, show
-from .block_hashes import Data, HashSum
+from .block_hashes import WORTH_A_THREAD, Data, Hasher, HashSum
 from .content_stream import (
     SEGMENT,
     STATUS,
     UNCHANGED,
-    WORTH_A_THREAD,
     ContentStream,
-    Hasher,
     Moved,
 )
 from .manifest import Entry

@@ -46,8 +46,7 @@ from ..file_names import Hostile, brief, check_path, raw, text
 from . import manifest, manifest_exchange
 from .apply_push import Push, push_lock, receiver_for
 from .collect_outputs import OutputCollector, retargeted, root_path
-from .compression import Compressor
-from .content_stream import Offer
+from .content_stream import Compressor, Offer
 from .hash_index import Index
 from .manifest import Entry
 from .push_record import MOST_NAMES, Changes, own_file
@@ -97,14 +96,14 @@ def push(
 def scan(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Send the manifest of the outputs, with what links in them lead to."""
+    """Send the manifest of the outputs, including the targets of their links."""
     with _refusing():
         os.makedirs(box.path("files"), exist_ok=True)
         index = Index(own_file(box, "outputs.index"))
         work = os.fsencode(box.work)
         alive = Pulse(channel, box)
         changes = Changes(box, alive)
-        # In any other folder the client has none of its pushed files.
+        # A client that fetches into another folder has no pushed files there.
         on_client = (
             changes.as_pushed if request.get("into_project") else lambda path: False
         )

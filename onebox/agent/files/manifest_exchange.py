@@ -175,15 +175,15 @@ def _bucket_hashes(
     entries: List[Entry],
     count: int,
     times: bool,
-    also: Callable[[bytes], object] = lambda data: None,
+    on_entry: Callable[[bytes], object] = lambda data: None,
 ) -> bytes:
-    """Return the bucket hashes; *also* is called with the bytes of each entry."""
+    """Return the bucket hashes; *on_entry* is called with the bytes of each entry."""
     sums = [hashlib.sha256() for _ in range(count)]
     unknown = set()
     for entry in entries:
         bucket = zlib.crc32(entry.path) % count
         data = entry_bytes(entry)
-        also(data)
+        on_entry(data)
         sums[bucket].update(b"%b%d" % (data, entry.mtime_ns) if times else data)
         if entry.sha is None and entry.kind == "f":
             unknown.add(bucket)

@@ -35,7 +35,8 @@ class PreviousVersion:
 
         name: Its name in the staging directory if it is changed in place, else b"".
 
-        unchanged: Whether a file that is changed in place was still as offered.
+        unchanged: Whether a file that is changed in place was in its offered state
+            before the first change.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class PreviousVersion:
         self._unchanged = unchanged
 
     def digests(self, begin: int, length: int) -> bytes:
-        """Return the hashes of unchanged blocks. Raises Hostile if they are none."""
+        """Return the hashes of unchanged blocks. Raises Hostile for any other range."""
         first = begin // BLOCK
         count = -(-length // BLOCK)
         digests = self._offer.blocks[first * DIGEST : (first + count) * DIGEST]

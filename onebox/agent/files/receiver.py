@@ -111,7 +111,7 @@ class Receiver:
         return offer if mine is None else self.with_blocks(offer, index)
 
     def offer(self, entry: Entry, alive: Alive = lambda: None) -> Offer:
-        """Return what an earlier attempt has received of this file."""
+        """Return the offer for a file: what an earlier attempt has received of it."""
         if entry.size <= self._keep or not self._found_names:
             return Offer(entry)
         changing = changing_name(entry.path) in self._found_names
@@ -287,7 +287,7 @@ class Receiver:
         try:
             return os.open(name, flags, 0o600, dir_fd=self.fd)
         except FileExistsError:
-            # A new file: an earlier attempt may still have the old one open.
+            # Create a new file: an earlier attempt may still have the old one open.
             remove(self.fd, name)
             return os.open(name, flags, 0o600, dir_fd=self.fd)
 

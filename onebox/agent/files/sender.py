@@ -13,14 +13,12 @@ from typing import (
 
 from ..protocol import CHUNK
 from . import block_hashes
-from .block_hashes import BLOCK, HashSum
+from .block_hashes import BLOCK, WORTH_A_THREAD, Hasher, HashSum
 from .content_stream import (
     END,
     SEGMENT,
     SMALL,
     UNCHANGED,
-    WORTH_A_THREAD,
-    Hasher,
     Moved,
     Offer,
     record_head,
@@ -187,7 +185,7 @@ class Sender:
             self._batch.clear()
 
     def _agreed_start(self, fd: int, size: int, offer: Offer) -> Tuple[int, HashSum]:
-        """Return how many bytes the receiver has that the file begins with."""
+        """Return how many bytes need not be sent, and the hash sum of those."""
         if 0 < offer.offset <= size:
             # Nothing is sent meanwhile, but the progress display is updated.
             hash_sum, at = block_hashes.hash_beginning(

@@ -251,7 +251,7 @@ class _Supervisor:
 
     def family(self) -> List[int]:
         """Return the running processes that the job has started."""
-        family = processes.descendants(os.getpid(), processes.listed())
+        family = processes.descendants(os.getpid(), processes.all_processes())
         found = {process.pid for process in family}
         if not self.reaper:
             found.update(state.strays(self.box, self.plan.job))

@@ -21,7 +21,7 @@ _HAS_PROC = Path("/proc/self").exists()
 
 def descendants(root: int) -> set[int]:
     """Return the running processes that descend from *root*."""
-    listed = processes.listed() if _HAS_PROC else _listed_by_ps()
+    listed = processes.all_processes() if _HAS_PROC else _listed_by_ps()
     return {process.pid for process in processes.descendants(root, listed)}
 
 
