@@ -15,10 +15,10 @@ from onebox.agent.files.content_stream import Offer
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.receiver import Landed, Receiver
-from onebox.agent.files.striping import Stripes
+from onebox.agent.files.striping import Frame, Stripes
 from onebox.errors import OutputsHeld
 from onebox.remote.channel import AgentChannel, AgentError
-from onebox.transfer.parallel_connections import Frame, ParallelConnections
+from onebox.transfer.parallel_connections import ParallelConnections
 from onebox.transfer.progress import Meter, Progress
 
 

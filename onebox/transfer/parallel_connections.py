@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from onebox.agent.files.striping import Frame
 from onebox.errors import OneboxError
 from onebox.remote.channel import AgentChannel
 
@@ -24,8 +25,6 @@ GAIN = 1.2
 FAST = 100e6
 # A new connection takes time to open: the rest must take at least this long.
 WORTH_SECONDS = 2.0
-
-Frame = tuple[bytes, bytes]
 
 
 class ExtraConnection:

@@ -42,7 +42,7 @@ from .striping import Frame
 LOCK_SECONDS = 20.0
 
 
-class Plan(NamedTuple):
+class PushPlan(NamedTuple):
     """
     The changes that make the work folder equal to *entries*.
 
@@ -92,9 +92,9 @@ class Push:
         """Return the entries at the paths of the last push, changed or not."""
         return [entry for entry in self.before.values() if entry is not None]
 
-    def plan(self, entries: List[Entry], receiver: Receiver) -> Plan:
+    def plan(self, entries: List[Entry], receiver: Receiver) -> PushPlan:
         """Return the changes that make the work folder equal to these entries."""
-        plan = Plan(entries, {}, [], [])
+        plan = PushPlan(entries, {}, [], [])
         paths = {entry.path for entry in entries}
         other_entries = self._scan(paths.difference(self.before))
         here = {**self.before, **{entry.path: entry for entry in other_entries}}
@@ -115,7 +115,7 @@ class Push:
                 plan.settle.append(entry)
         return plan
 
-    def check_space(self, plan: Plan, receiver: Receiver) -> None:
+    def check_space(self, plan: PushPlan, receiver: Receiver) -> None:
         """Refuse a push that the disk cannot hold, before it starts."""
         need = sum(receiver.disk_needed(offer) for offer in plan.offers.values())
         free = disk_space(self._box.work)[0]
@@ -126,7 +126,7 @@ class Push:
             )
 
     def apply(
-        self, plan: Plan, receiver: Receiver, frames: Callable[[], Frame]
+        self, plan: PushPlan, receiver: Receiver, frames: Callable[[], Frame]
     ) -> Dict[str, Any]:
         """Receive the files of the plan and make its changes; return the answer."""
         # A push that breaks off leaves files; the record must name all of them.
@@ -163,7 +163,7 @@ class Push:
     def _change(
         self,
         writer: FolderWriter,
-        plan: Plan,
+        plan: PushPlan,
         receiver: Receiver,
         frames: Callable[[], Frame],
     ) -> Dict[bytes, bytes]:
@@ -232,7 +232,7 @@ def push_lock(box: Box) -> Iterator[None]:
         os.close(fd)
 
 
-def _settle(writer: FolderWriter, plan: Plan, staging: int) -> None:
+def _settle(writer: FolderWriter, plan: PushPlan, staging: int) -> None:
     """Create folders and links, and set the modes of files that are here already."""
     for entry in plan.entries:
         if entry.kind == "d":

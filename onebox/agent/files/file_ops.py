@@ -49,7 +49,7 @@ from .collect_outputs import OutputCollector, retargeted, root_path
 from .content_stream import Compressor, Offer
 from .hash_index import Index
 from .manifest import Entry
-from .push_record import MOST_NAMES, Changes, own_file
+from .push_record import MOST_NAMES, ChangesSincePush, own_file
 from .sender import Sender
 from .striping import Frame, Incoming, Outgoing, Pulse
 
@@ -102,7 +102,7 @@ def scan(
         index = Index(own_file(box, "outputs.index"))
         work = os.fsencode(box.work)
         alive = Pulse(channel, box)
-        changes = Changes(box, alive)
+        changes = ChangesSincePush(box, alive)
         # A client that fetches into another folder has no pushed files there.
         on_client = (
             changes.as_pushed if request.get("into_project") else lambda path: False

@@ -72,7 +72,7 @@ def own_file(box: Box, name: str) -> bytes:
     return os.fsencode(box.path("files", name))
 
 
-class Changes:
+class ChangesSincePush:
     """
     Compares the work folder with what was pushed, by content.
 
