@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onebox.agent.file_names import Hostile, printable, raw, show
-from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.manifest import Entry
 from onebox.remote.json_fields import LATEST, MOST_TEXTS, Fields
 
@@ -269,7 +269,7 @@ def push_row(row: object) -> tuple[bytes, str, list[Any]]:
         raise Hostile("an invalid path") from error
 
 
-def offer(entry: Entry, values: list[Any]) -> Offer:
+def offer(entry: Entry, values: list[Any]) -> FileOffer:
     """
     Return the box's offer for a file.
 
@@ -282,13 +282,13 @@ def offer(entry: Entry, values: list[Any]) -> Offer:
     if entry.kind != "f":
         raise Hostile(f"{show(entry.path)} is no file")
     if not values:
-        return Offer(entry)
+        return FileOffer(entry)
     offset, sha, whole, blocks = values
     typed = isinstance(sha, str) and isinstance(blocks, str) and type(whole) is bool
     if not typed or type(offset) is not int or not 0 <= offset <= entry.size:
         raise Hostile(f"invalid offset or hash of {show(entry.path)}")
     try:
-        return Offer.from_json(entry, offset, sha, whole, blocks)
+        return FileOffer.from_json(entry, offset, sha, whole, blocks)
     except ValueError as error:
         raise Hostile(f"invalid hash of {show(entry.path)}") from error
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from onebox.agent.file_names import Hostile
 from onebox.agent.files import folder_writer, manifest, manifest_exchange
-from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.previous_version import changing_name
@@ -383,7 +383,7 @@ def test_contents_and_holes_arrive(tmp_path: Path) -> None:
         file.truncate(60 << 20)
     entries = look(source)
 
-    came = carry(source, tmp_path / "staging", map(Offer, entries))
+    came = carry(source, tmp_path / "staging", map(FileOffer, entries))
 
     for entry in entries:
         name = os.fsdecode(entry.path)
@@ -395,7 +395,7 @@ def test_a_file_that_changed_does_not_land(tmp_path: Path) -> None:
     """What is no longer what was announced is sent as a refusal, not as data."""
     for size in (100, 300_000):
         (tmp_path / f"{size}").write_bytes(bytes(size))
-    offers = [Offer(entry) for entry in look(tmp_path)]
+    offers = [FileOffer(entry) for entry in look(tmp_path)]
     (tmp_path / "100").write_bytes(b"other")
     (tmp_path / "300000").unlink()
     receiver = Receiver(os.fsencode(tmp_path / "staging"))
@@ -408,7 +408,7 @@ def test_a_file_that_changed_does_not_land(tmp_path: Path) -> None:
 def test_a_flipped_byte_does_not_land(tmp_path: Path) -> None:
     """Contents that do not hash to their trailer are dropped."""
     (tmp_path / "f").write_bytes(bytes(1000))
-    offers = [Offer(entry) for entry in look(tmp_path)]
+    offers = [FileOffer(entry) for entry in look(tmp_path)]
     data = bytearray(b"".join(stream(tmp_path, offers)))
     data[500] ^= 1
     receiver = Receiver(os.fsencode(tmp_path / "staging"))
@@ -449,7 +449,7 @@ Hasher(HashSum(0), threaded=True)
 def test_records_nobody_asked_for_are_refused(tmp_path: Path) -> None:
     """A record for another path, or for one path twice, ends the stream."""
     (tmp_path / "f").write_bytes(b"x")
-    offers = [Offer(entry) for entry in look(tmp_path)]
+    offers = [FileOffer(entry) for entry in look(tmp_path)]
     frames = list(stream(tmp_path, offers))
 
     with pytest.raises(Hostile, match="not asked for"):
@@ -465,7 +465,7 @@ def test_a_garbled_stream_is_an_error_of_ours(at: int, junk: bytes) -> None:
         base = Path(name)
         for size in (10, 5000, 3000):
             (base / f"{size}").write_bytes(os.urandom(size))
-        offers = [Offer(entry) for entry in look(base)]
+        offers = [FileOffer(entry) for entry in look(base)]
         data = b"".join(stream(base, offers))
         at %= len(data)
         data = data[:at] + junk + data[at + len(junk) :]
@@ -485,7 +485,7 @@ def test_a_garbled_stream_is_an_error_of_ours(at: int, junk: bytes) -> None:
 def test_partial_file_is_continued(tmp_path: Path) -> None:
     """After a break a large file resumes; a partial that is wrong starts over."""
     (tmp_path / "big").write_bytes(os.urandom(12 << 20))
-    offers = [Offer(entry) for entry in look(tmp_path)]
+    offers = [FileOffer(entry) for entry in look(tmp_path)]
     frames = list(stream(tmp_path, offers))
     staging = os.fsencode(tmp_path / "staging")
     half = len(frames) // 2
@@ -612,7 +612,7 @@ def look(base: Path) -> list[Entry]:
     return manifest.scan(os.fsencode(base), paths, Index(), hashing=False).entries
 
 
-def stream(base: Path, offers: list[Offer]) -> Iterator[bytes]:
+def stream(base: Path, offers: list[FileOffer]) -> Iterator[bytes]:
     """Return what a sender sends, frame by frame."""
     out: list[bytes] = []
     sender = Sender(os.fsencode(base), out.append)
@@ -623,7 +623,7 @@ def stream(base: Path, offers: list[Offer]) -> Iterator[bytes]:
 
 
 def pour(
-    receiver: Receiver, payloads: list[bytes], offers: list[Offer]
+    receiver: Receiver, payloads: list[bytes], offers: list[FileOffer]
 ) -> list[Landed]:
     """Let a receiver have these frames; return what landed."""
     landed: list[Landed] = []
@@ -639,7 +639,7 @@ def feed(payloads: list[bytes]) -> Callable[[], tuple[bytes, bytes]]:
     return lambda: next(frames)
 
 
-def carry(base: Path, staging: Path, offers: Iterator[Offer]) -> dict[bytes, Path]:
+def carry(base: Path, staging: Path, offers: Iterator[FileOffer]) -> dict[bytes, Path]:
     """Send files into a staging directory; return where each one is."""
     places: dict[bytes, Path] = {}
     receiver = Receiver(os.fsencode(staging), keep=-1)

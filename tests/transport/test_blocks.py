@@ -18,7 +18,7 @@ from onebox.agent.files.content_stream import (
     END,
     SEGMENT,
     UNCHANGED,
-    Offer,
+    FileOffer,
     record_head,
 )
 from onebox.agent.files.hash_index import Index, hash_file
@@ -135,7 +135,7 @@ def test_sender_cannot_use_blocks_that_were_not_offered(tmp_path: Path) -> None:
     """
     (tmp_path / "big").write_bytes(bytes(SIZE))
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer = Offer(Entry(b"big", "f", 0o644, SIZE))
+    offer = FileOffer(Entry(b"big", "f", 0o644, SIZE))
     record = (
         record_head(b"big", 0)
         + SEGMENT.pack(0, UNCHANGED | SIZE)
@@ -339,7 +339,7 @@ def test_change_in_place_needs_only_the_growth_on_the_disk(tmp_path: Path) -> No
     scan(os.fsencode(tmp_path), [b"alone", b"twice"], index, hashing=True)
     rooms = [
         receiver.disk_needed(
-            receiver.with_blocks(Offer(Entry(name, "f", 0, SIZE + 5)), index)
+            receiver.with_blocks(FileOffer(Entry(name, "f", 0, SIZE + 5)), index)
         )
         for name in (b"alone", b"twice", b"none")
     ]
@@ -486,11 +486,11 @@ def taker(receiver: Receiver, folder: Path) -> MoveToStaging:
     return take
 
 
-def offered(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
+def offered(receiver: Receiver, folder: Path) -> tuple[FileOffer, bytes]:
     """Return the offer of the file "big" as an older version, and its hash."""
     index = Index()
     entry = scan(os.fsencode(folder), [b"big"], index, hashing=True).entries[0]
-    offer = receiver.with_blocks(Offer(entry._replace(sha=None)), index)
+    offer = receiver.with_blocks(FileOffer(entry._replace(sha=None)), index)
     assert offer.blocks
     assert entry.sha is not None
     return offer, entry.sha
@@ -498,7 +498,7 @@ def offered(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
 
 def pour(
     receiver: Receiver,
-    offer: Offer,
+    offer: FileOffer,
     segments: bytes,
     sha: bytes,
     *,

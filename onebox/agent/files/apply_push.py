@@ -24,7 +24,7 @@ from .. import protocol
 from ..box import Box, disk_space, read
 from ..file_names import text
 from . import manifest
-from .content_stream import Offer
+from .content_stream import FileOffer
 from .folder_writer import FolderWriter
 from .hash_index import Index
 from .manifest import Entry
@@ -52,7 +52,7 @@ class PushPlan(NamedTuple):
     """
 
     entries: List[Entry]
-    offers: Dict[bytes, Offer]
+    offers: Dict[bytes, FileOffer]
     settle: List[Entry]
     gone: List[bytes]
 

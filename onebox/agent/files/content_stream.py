@@ -59,7 +59,7 @@ Moved = Callable[[int], object]
 Send = Callable[[bytes, bytes], None]
 
 
-class Offer(NamedTuple):
+class FileOffer(NamedTuple):
     """
     A file to be sent, and what the receiver already has of it.
 
@@ -85,7 +85,7 @@ class Offer(NamedTuple):
     @classmethod
     def from_json(
         cls, entry: Entry, offset: int, sha: str, whole: bool, blocks: str
-    ) -> "Offer":
+    ) -> "FileOffer":
         """Return the offer that `to_json` has turned into these values."""
         return cls(
             entry,

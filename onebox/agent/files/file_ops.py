@@ -46,7 +46,7 @@ from ..file_names import Hostile, brief, check_path, raw, text
 from . import manifest, manifest_exchange
 from .apply_push import Push, push_lock, receiver_for
 from .collect_outputs import OutputCollector, retargeted, root_path
-from .content_stream import Compressor, Offer
+from .content_stream import Compressor, FileOffer
 from .hash_index import Index
 from .manifest import Entry
 from .push_record import MOST_NAMES, ChangesSincePush, own_file
@@ -164,7 +164,9 @@ def send(
             path, size, mtime_ns, *offered = row
             entry = Entry(raw(path), "f", 0, size, mtime_ns)
             check_path(entry.path)
-            offers.append(Offer.from_json(entry, *offered) if offered else Offer(entry))
+            offers.append(
+                FileOffer.from_json(entry, *offered) if offered else FileOffer(entry)
+            )
         index = Index(own_file(box, "outputs.index"), adding=True)
         sender = Sender(
             os.fsencode(box.work),

@@ -19,8 +19,8 @@ from .content_stream import (
     SEGMENT,
     SMALL,
     UNCHANGED,
+    FileOffer,
     Moved,
-    Offer,
     record_head,
 )
 from .hash_index import Hashed, file_state
@@ -57,7 +57,7 @@ class Sender:
         self._moved = moved
         self._batch = bytearray()
 
-    def send(self, offer: Offer) -> Optional[Hashed]:
+    def send(self, offer: FileOffer) -> Optional[Hashed]:
         """
         Send what the receiver lacks of a file; return the file's state and hashes.
 
@@ -96,7 +96,9 @@ class Sender:
             self._write(bytes(self._batch))
             self._batch.clear()
 
-    def _send_small(self, fd: int, st: os.stat_result, offer: Offer) -> Optional[bytes]:
+    def _send_small(
+        self, fd: int, st: os.stat_result, offer: FileOffer
+    ) -> Optional[bytes]:
         data = os.read(fd, st.st_size + 1)
         if len(data) != st.st_size:
             self._batch += record_head(offer.entry.path, 0)
@@ -113,7 +115,7 @@ class Sender:
         return sha
 
     def _send_large(
-        self, fd: int, st: os.stat_result, offer: Offer
+        self, fd: int, st: os.stat_result, offer: FileOffer
     ) -> Tuple[Optional[bytes], bytes]:
         """Send a file from the offered offset on; return its hash and block hashes."""
         size = st.st_size
@@ -139,7 +141,7 @@ class Sender:
         return sha, hash_sum.blocks
 
     def _send_changed_blocks(
-        self, fd: int, size: int, offer: Offer
+        self, fd: int, size: int, offer: FileOffer
     ) -> Tuple[Optional[bytes], bytes]:
         """Send blocks that differ from the receiver's, and the ranges that do not."""
         hash_sum = HashSum(size)
@@ -184,7 +186,9 @@ class Sender:
             self._write(b"".join((self._batch, segment, piece)))
             self._batch.clear()
 
-    def _agreed_start(self, fd: int, size: int, offer: Offer) -> Tuple[int, HashSum]:
+    def _agreed_start(
+        self, fd: int, size: int, offer: FileOffer
+    ) -> Tuple[int, HashSum]:
         """Return how many bytes need not be sent, and the hash sum of those."""
         if 0 < offer.offset <= size:
             # Nothing is sent meanwhile, but the progress display is updated.
