@@ -26,12 +26,10 @@ RECEIPT = "onebox-receipt.json"
 ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 # Files and folders in which programs keep keys, tokens and passwords. They match in
 # every folder, not only in a home folder.
-_FOLDERS = (
+_CREDENTIAL_PATHS = (
     *(".ssh", ".aws", ".azure", ".gnupg", ".kube", ".oci", ".password-store"),
     *(".kaggle", ".config/gcloud", ".config/doctl", ".config/gh", ".config/onebox"),
     *(".config/op", ".config/rclone", ".local/share/keyrings"),
-)
-_FILES = (
     *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".git-credentials", ".pypirc"),
     *(".s3cfg", ".boto", ".databrickscfg", ".dockercfg", ".docker/config.json"),
     *(".vault-token", ".terraform.d/credentials.tfrc.json", "credentials.tfrc.json"),
@@ -42,7 +40,7 @@ _FILES = (
 )
 _CREDENTIALS = re.compile(
     b"(?:^|/)(?:%s)(?=/|$)"
-    % b"|".join(re.escape(os.fsencode(name)) for name in (*_FOLDERS, *_FILES)),
+    % b"|".join(re.escape(os.fsencode(path)) for path in _CREDENTIAL_PATHS),
     re.IGNORECASE,
 )
 

@@ -25,6 +25,7 @@ BUCKET_HASH = 16
 UNKNOWN = bytes(BUCKET_HASH)
 BUCKET_ENTRIES = 32
 MOST_BUCKETS = 256
+# Rows in one line of JSON.
 ROWS = 256
 # Limits of a received list, which could otherwise fill the memory. One file takes
 # about a kilobyte of the client's memory until it is installed.
