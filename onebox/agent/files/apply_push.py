@@ -9,16 +9,7 @@ import signal
 import stat
 import sys
 import time
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-)
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 from .. import protocol
 from ..box import Box, disk_space, read
@@ -28,14 +19,7 @@ from .content_stream import FileOffer
 from .folder_writer import FolderWriter
 from .hash_index import Index
 from .manifest import Entry
-from .push_record import (
-    UNKNOWN,
-    PushRecord,
-    mark,
-    own_file,
-    read_record,
-    write_record,
-)
+from .push_record import UNKNOWN, PushRecord, mark, own_file, read_record, write_record
 from .receiver import WORTH_KEEPING, Landed, Receiver
 from .striping import Frame
 

@@ -8,13 +8,7 @@ from typing import NamedTuple, Optional
 
 from ..file_names import Hostile, show
 from .block_hashes import WORTH_A_THREAD, Data, Hasher, HashSum
-from .content_stream import (
-    SEGMENT,
-    STATUS,
-    UNCHANGED,
-    ContentStream,
-    Moved,
-)
+from .content_stream import SEGMENT, STATUS, UNCHANGED, ContentStream, Moved
 from .manifest import Entry
 from .previous_version import PreviousVersion
 

@@ -18,14 +18,7 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from typing import (
-    Any,
-    Callable,
-    List,
-    NamedTuple,
-    Optional,
-    Tuple,
-)
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 from ..file_names import Hostile
 from ..protocol import CHUNK, LONGEST

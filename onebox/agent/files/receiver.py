@@ -5,15 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from typing import (
-    Callable,
-    Dict,
-    List,
-    NamedTuple,
-    Optional,
-    Set,
-    Tuple,
-)
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..file_names import Hostile, show
 from . import block_hashes

@@ -5,11 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from typing import (
-    Callable,
-    Optional,
-    Tuple,
-)
+from typing import Callable, Optional, Tuple
 
 from ..protocol import CHUNK
 from . import block_hashes
