@@ -692,7 +692,7 @@ def test_messages_of_the_box_are_escaped_and_bounded(
     )
     with pytest.raises(BoxFailed) as caught:
         door.channel()
-    assert caught.value.message.endswith("run: ?[2Jfatal")
+    assert caught.value.message.endswith("run: \\x1b[2Jfatal")
     assert {path.name for path in door.directory.iterdir()} == {
         "config",
         "known_hosts",
