@@ -22,9 +22,8 @@ from onebox.remote import connection, keys
 from onebox.remote.channel import AgentChannel
 from onebox.settings import Settings
 from onebox.settings import load as load_settings
-from onebox.store import project_id
 from onebox.store.box_store import BoxStore
-from onebox.store.identity import owner
+from onebox.store.identity import owner, project_id
 from onebox.store.paths import config_dir, local_root, state_dir
 from onebox.ui.screen import Screen
 
@@ -309,4 +308,4 @@ def _project(root: Path, settings: Settings, state: Path) -> str:
     """Return the project id: from onebox.toml if it is set there, else the folder's."""
     if settings.source("project") != "default":
         return settings.project
-    return project_id.project_id(root, settings.project, state)
+    return project_id(root, settings.project, state)

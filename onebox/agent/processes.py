@@ -33,7 +33,7 @@ class Process(NamedTuple):
     ended: bool
 
 
-def listed() -> List[Process]:
+def all_processes() -> List[Process]:
     """Return all processes, zombies included; none on a system without /proc."""
     page = os.sysconf("SC_PAGE_SIZE")
     found = []

@@ -99,7 +99,7 @@ def renew(
 
 
 def _install(box: Box, fresh: str, path: str) -> bool:
-    """Replace a file of root's with a copy of *fresh*; return whether it worked."""
+    """Replace a file that belongs to root with a copy of *fresh*; return success."""
     copy = "%s.%d" % (path, os.getpid())
     return (
         watchdog.run(box, ["install", "-m", "644", fresh, copy])

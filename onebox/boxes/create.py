@@ -19,8 +19,7 @@ from onebox.errors import (
 from onebox.providers.values import BootConfig, Box, Image, Offer, Request, Tags
 from onebox.remote import agent_bundle, keys
 from onebox.signals import Interrupted
-from onebox.store import project_id
-from onebox.store.identity import note_provider, random_id
+from onebox.store.identity import note_project, note_provider, random_id
 from onebox.store.paths import config_dir, state_dir
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def _create(context: BoxContext, kind: Kind, image: Image | None, offer: Offer) 
     state = state_dir(context.environ)
     note_provider(state, context.provider.name)
     if context.settings.source("project") == "default":
-        project_id.note(context.root, context.project, state)
+        note_project(context.root, context.project, state)
     temporary = kind == "box" and context.invocation.creates_temporary_box
     try:
         with context.store.intent(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onebox.agent.file_names import Hostile, printable, raw, show
-from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.manifest import Entry
 from onebox.remote.json_fields import LATEST, MOST_TEXTS, Fields
 
@@ -228,7 +228,7 @@ class ScanResult:
         if unknown:
             raise fields.invalid(f"{printable(unknown[0])} was not asked for")
         return cls(
-            buckets=_buckets(fields, count) if count else (),
+            buckets=fields.integers("buckets", count, most=count - 1) if count else (),
             missing=missing,
             special=fields.paths("special"),
             unreadable=fields.paths("unreadable"),
@@ -242,7 +242,7 @@ class ScanResult:
 
 def buckets(value: object, count: int) -> tuple[int, ...]:
     """Return the buckets of a manifest that differ, of *count* that were sent."""
-    return _buckets(Fields(value, "list of buckets"), count)
+    return Fields(value, "list of buckets").integers("buckets", count, most=count - 1)
 
 
 def refusal(value: object) -> tuple[str, str]:
@@ -253,7 +253,7 @@ def refusal(value: object) -> tuple[str, str]:
 
 def push_row(row: object) -> tuple[bytes, str, list[Any]]:
     """
-    Return a row about a file of a push: path, kind, and the values of an offer.
+    Check a row about a file of a push; return path, kind and the values of an offer.
 
     Raises:
         Hostile: The row is invalid.
@@ -269,7 +269,7 @@ def push_row(row: object) -> tuple[bytes, str, list[Any]]:
         raise Hostile("an invalid path") from error
 
 
-def offer(entry: Entry, values: list[Any]) -> Offer:
+def offer(entry: Entry, values: list[Any]) -> FileOffer:
     """
     Return the box's offer for a file.
 
@@ -282,13 +282,13 @@ def offer(entry: Entry, values: list[Any]) -> Offer:
     if entry.kind != "f":
         raise Hostile(f"{show(entry.path)} is no file")
     if not values:
-        return Offer(entry)
+        return FileOffer(entry)
     offset, sha, whole, blocks = values
     typed = isinstance(sha, str) and isinstance(blocks, str) and type(whole) is bool
     if not typed or type(offset) is not int or not 0 <= offset <= entry.size:
         raise Hostile(f"invalid offset or hash of {show(entry.path)}")
     try:
-        return Offer.from_json(entry, offset, sha, whole, blocks)
+        return FileOffer.from_json(entry, offset, sha, whole, blocks)
     except ValueError as error:
         raise Hostile(f"invalid hash of {show(entry.path)}") from error
 
@@ -301,7 +301,3 @@ def public_key(value: object) -> str:
 def dropped_log_bytes(value: object, most: int) -> int:
     """Return how many bytes of a log were dropped, at most *most*."""
     return Fields(value, "note on a log").integer("gone", least=1, most=most)
-
-
-def _buckets(fields: Fields, count: int) -> tuple[int, ...]:
-    return fields.integers("buckets", count, most=count - 1)

@@ -15,7 +15,7 @@ from onebox.agent import protocol
 from onebox.errors import ConnectionLost, Lost, OneboxError, ProtocolError
 from onebox.remote import answers
 
-# "Still here" is sent this often; it renews the lease (see `agent.watchdog`).
+# A keep-alive is sent this often; it renews the lease (see `agent.watchdog`).
 PING_SECONDS = 10.0
 # A working agent sends a frame every `protocol.BEAT_SECONDS` and reads all frames. If
 # it does neither for this long it hangs, even if ssh itself still answers.
@@ -23,7 +23,7 @@ SILENCE_SECONDS = 180.0
 # The longest JSON answer, and the longest JSON frame before an answer, in bytes.
 LONGEST_ANSWER = 1 << 24
 LONGEST_NOTE = 1 << 16
-# As many empty frames such as "still at work" as arrive in eleven days.
+# As many empty frames, such as keep-alives, as arrive in eleven days.
 MOST_BEATS = 100_000
 # Frames that `finish` skips before the answer.
 MOST_SKIPPED = 10_000
@@ -53,7 +53,7 @@ class AgentChannel:
     Attributes:
         moved: How many bytes of data were sent and received.
 
-        another: Opens a further connection to the same agent, None if that is
+        open_another: Opens a further connection to the same agent, None if that is
             impossible.
     """
 
@@ -75,7 +75,7 @@ class AgentChannel:
             self.process.stdout.fileno(), self.process.stdin.fileno()
         )
         self.moved = 0
-        self.another: Callable[[], AgentChannel] | None = None
+        self.open_another: Callable[[], AgentChannel] | None = None
         self._under_way = False
         # When the current write began; it may wait for the agent to read.
         self._write_began: float | None = None
@@ -132,9 +132,9 @@ class AgentChannel:
         Args:
             within: The most seconds until the answer; then ConnectionLost is raised.
 
-            silence: The most seconds without a frame; likewise.
+            silence: The most seconds without a frame; then it is raised too.
 
-            beats: Also yield "still at work" (P). With several stripes the order of
+            beats: Also yield keep-alives (P). With several stripes the order of
                 all frames matters.
         """
         silence = SILENCE_SECONDS if silence is None else silence

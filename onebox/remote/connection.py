@@ -45,7 +45,7 @@ GRACE_SECONDS = 60.0
 # How long a box may take to answer. After the handshake, neither ssh nor a shared
 # connection has a time limit shorter than a minute.
 HELLO_SECONDS = 30.0
-# The path of a newer agent, where only root can replace the original one.
+# The path of a newer agent on boxes where only root can replace the original one.
 OWN_AGENT = "files/agent.pyz"
 # How often a broken transfer or log is resumed in a row. The count starts again after
 # PROGRESS_BYTES, which is more than all buffers on the way can hold.
@@ -225,7 +225,7 @@ class SSHConnection:
 
     def _open(self, within: float) -> AgentChannel:
         channel, version = self._start_agent(within)
-        channel.another = self.open_separate_channel
+        channel.open_another = self.open_separate_channel
         if version == agent_bundle.version():
             return channel
         # Another version of onebox created the box or its image.
@@ -237,7 +237,7 @@ class SSHConnection:
         if renewed.get("own") is True:
             self._agent = str(PurePosixPath(self.box.agent).parent / OWN_AGENT)
         channel, _ = self._start_agent(within)
-        channel.another = self.open_separate_channel
+        channel.open_another = self.open_separate_channel
         return channel
 
     def _start_agent(self, within: float, *options: str) -> tuple[AgentChannel, str]:

@@ -14,7 +14,7 @@ from onebox.errors import OneboxError
 from onebox.providers.values import HostKey
 from onebox.store.atomic_files import clear_drafts, private_dir
 
-# The prefix of incomplete files; the owner's id uses it too.
+# The prefix of incomplete files; `store.identity` uses the same.
 DRAFT = ".draft-"
 
 

@@ -1,4 +1,4 @@
-"""The directories of onebox's state, identity and local boxes, and what holds them."""
+"""Where onebox keeps its state, key and local boxes; which folders are no project."""
 
 from __future__ import annotations
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from onebox import formatting
 from onebox.agent.file_names import Hostile, text
 from onebox.agent.files import manifest, manifest_exchange
-from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.receiver import Landed, Receiver
-from onebox.agent.files.striping import Stripes
+from onebox.agent.files.striping import Frame, Stripes
 from onebox.errors import OutputsHeld
 from onebox.remote.channel import AgentChannel, AgentError
-from onebox.transfer.parallel_connections import Frame, ParallelConnections
+from onebox.transfer.parallel_connections import ParallelConnections
 from onebox.transfer.progress import Meter, Progress
 
 
@@ -96,14 +96,14 @@ def _offers(
     into: Path,
     index: Index,
     receiver: Receiver,
-) -> dict[bytes, Offer]:
+) -> dict[bytes, FileOffer]:
     """Return the files whose contents or hashes are needed, by path."""
     base = os.fsencode(into)
     local = {entry.path: entry for entry in here}
     other_paths = (entry.path for entry in entries if entry.path not in local)
     scanned = manifest.scan(base, other_paths, index, hashing=False)
     local.update((entry.path, entry) for entry in scanned.entries)
-    offers: dict[bytes, Offer] = {}
+    offers: dict[bytes, FileOffer] = {}
     for entry in entries:
         mine = local.get(entry.path)
         # An unchanged file has the very entry that was scanned here.
@@ -117,7 +117,7 @@ def _offers(
 
 def _transfer(
     channel: AgentChannel,
-    offers: dict[bytes, Offer],
+    offers: dict[bytes, FileOffer],
     receiver: Receiver,
     land: Callable[[Landed], None],
     meter: Meter,

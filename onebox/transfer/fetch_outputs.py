@@ -28,8 +28,7 @@ from onebox.remote.channel import AgentChannel
 from onebox.repositories import repositories
 from onebox.store.atomic_files import private_dir
 from onebox.transfer.download import Downloaded, download
-from onebox.transfer.fsync import sync_files
-from onebox.transfer.install import Installer, collisions, folds_case
+from onebox.transfer.install import check_names, install
 from onebox.transfer.ledger import (
     LastFetch,
     Ledger,
@@ -47,6 +46,7 @@ from onebox.transfer.remote_manifest import (
     without,
 )
 
+# A path or a link's target. In `Fetched`, the field *bytes* hides the built-in type.
 Name = bytes
 # How often files that change during the download are downloaded again.
 PASSES = 3
@@ -161,7 +161,7 @@ def fetch(
                 if remote.same:
                     Meter(progress).finish()
                     break
-                _check_names(entries, staging)
+                check_names(entries, staging)
                 downloaded = download(
                     channel, entries, remote.here, into, index(), receiver, progress
                 )
@@ -177,7 +177,7 @@ def fetch(
                 entries = without(entries, downloaded.bad)
             entries = manifest.with_hashes(entries, downloaded.hashes)
             downloaded.hashes.clear()
-            kept, theirs = [], {}
+            kept, owners = [], {}
             if not remote.same:
                 last_fetch.save(remote.entries)
                 # An unchanged file has the very entry that was scanned here.
@@ -185,11 +185,11 @@ def fetch(
                 fresh = [entry for entry in entries if id(entry) not in before]
                 remote.entries.clear()
                 remote.here.clear()
-                kept = _install(
+                kept = install(
                     entries, fresh, into, memory, index(), receiver, downloaded
                 )
                 if kept:
-                    theirs = note_displaced(memory, into, kept, index())
+                    owners = note_displaced(memory, into, kept, index())
             forget_displaced(memory)
             receiver.clean()
         if staging.parent == into:
@@ -205,7 +205,7 @@ def fetch(
             skipped=remote.skipped,
             unstable=downloaded.bad,
             entries=entries,
-            owners_of_kept=theirs,
+            owners_of_kept=owners,
             dangling=remote.dangling,
             changes_outside=remote.changes_outside,
         )
@@ -311,31 +311,6 @@ def _is_here(entry: Entry, local: dict[bytes, Entry]) -> bool:
     return mine is not None and manifest.same_content(entry, mine)
 
 
-def _install(
-    entries: list[Entry],
-    fresh: list[Entry],
-    into: Path,
-    memory: Path,
-    index: Index,
-    receiver: Receiver,
-    downloaded: Downloaded,
-) -> list[tuple[bytes, bytes]]:
-    """Install the entries, of which *fresh* are new; return the files kept aside."""
-    sync_files(receiver.fd, sorted(downloaded.staged.values()))
-    ledger = Ledger(memory)
-    # First the ledger: after a crash the installed files must be known as ours.
-    ledger.add(fresh)
-    ledger.save()
-    with contextlib.closing(
-        Installer(into, index, ledger, receiver.fd, downloaded.staged)
-    ) as installer:
-        installer.install(entries, downloaded.blocks)
-    ledger.settle(entries)
-    ledger.save()
-    index.save()
-    return installer.kept
-
-
 def _differing_repositories(into: Path, entries: list[Entry]) -> list[Name]:
     """Return the repositories that differ from the ones here, judged by mtime."""
     paths = [entry.path for entry in entries]
@@ -354,18 +329,6 @@ def _differing_repositories(into: Path, entries: list[Entry]) -> list[Name]:
 
 def _without_content(entry: Entry) -> tuple[Name, str, int, int, Name]:
     return entry.path, entry.kind, entry.size, entry.mtime_ns, entry.target
-
-
-def _check_names(entries: list[Entry], staging: Path) -> None:
-    """Raise OutputsHeld if this disk ignores case and names differ only by that."""
-    if not folds_case(staging):
-        return
-    clashes = collisions([entry.path for entry in entries])
-    if clashes:
-        names = [" and ".join(map(show, group)) for group in clashes]
-        raise OutputsHeld(
-            f"names that are equal on this disk: {formatting.first_names(names, 10)}"
-        )
 
 
 def _staging(into: Path, memory: Path) -> Path:

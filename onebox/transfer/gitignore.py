@@ -149,7 +149,11 @@ def translate(glob: str, whole_path: bool) -> re.Pattern[str] | None:
 def _walk(
     base: bytes, top: bytes, rules: list[tuple[int, list[Rule]]], files: set[bytes]
 ) -> None:
-    """Add the files below a folder; each rule list has its folder's path length."""
+    """
+    Add the files below a folder to *files*.
+
+    Each list of rules is paired with the length of the path of its folder.
+    """
     # No recursion, because folders can be nested deeper than Python's stack.
     todo = [(top, rules)]
     while todo:

@@ -11,13 +11,43 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from onebox import formatting
 from onebox.agent import file_names
+from onebox.agent.file_names import show
 from onebox.agent.files import manifest
 from onebox.agent.files.folder_writer import FolderWriter, remove
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
-from onebox.transfer.fsync import sync_file_system
+from onebox.agent.files.receiver import Receiver
+from onebox.errors import OutputsHeld
+from onebox.transfer.download import Downloaded
+from onebox.transfer.fsync import sync_file_system, sync_files
 from onebox.transfer.ledger import Ledger
+
+
+def install(
+    entries: list[Entry],
+    fresh: list[Entry],
+    into: Path,
+    memory: Path,
+    index: Index,
+    receiver: Receiver,
+    downloaded: Downloaded,
+) -> list[tuple[bytes, bytes]]:
+    """Install the entries, of which *fresh* are new; return the files kept aside."""
+    sync_files(receiver.fd, sorted(downloaded.staged.values()))
+    ledger = Ledger(memory)
+    # First the ledger: after a crash the installed files must be known as ours.
+    ledger.add(fresh)
+    ledger.save()
+    with contextlib.closing(
+        Installer(into, index, ledger, receiver.fd, downloaded.staged)
+    ) as installer:
+        installer.install(entries, downloaded.blocks)
+    ledger.settle(entries)
+    ledger.save()
+    index.save()
+    return installer.kept
 
 
 class Installer:
@@ -87,7 +117,7 @@ class Installer:
         return True
 
     def _make_writable(self, entry: Entry) -> bool:
-        """Make a folder writable for now whose mode on the box is read-only."""
+        """Make a folder writable until the end, if its mode on the box is read-only."""
         if entry.mode & 0o700 == 0o700 or entry.path in self._new_folders:
             return False
         mode = stat.S_IMODE(self._writer.stat(entry.path).st_mode)
@@ -176,7 +206,7 @@ class Installer:
         )
 
     def _scan(self, path: bytes) -> Entry | None:
-        """Return what is at a path, hashed; kind "?" if it cannot be read."""
+        """Return the entry at a path, hashed; its kind is "?" if it is unreadable."""
         try:
             self._writer.stat(path)
         except FileNotFoundError:
@@ -196,6 +226,18 @@ class Installer:
             return
         for folder in sorted(folders, reverse=True):
             os.fsync(self._writer.folder(folder, make=False))
+
+
+def check_names(entries: list[Entry], staging: Path) -> None:
+    """Raise OutputsHeld if this disk ignores case and names differ only by that."""
+    if not folds_case(staging):
+        return
+    clashes = collisions([entry.path for entry in entries])
+    if clashes:
+        names = [" and ".join(map(show, group)) for group in clashes]
+        raise OutputsHeld(
+            f"names that are equal on this disk: {formatting.first_names(names, 10)}"
+        )
 
 
 def collisions(paths: Iterable[bytes]) -> list[list[bytes]]:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from onebox.agent import file_names
+from onebox.agent.file_names import raw, text
 from onebox.agent.files import manifest
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.key_value_file import KeyValueFile
@@ -103,7 +103,7 @@ def note_displaced(
     memory: Path, into: Path, kept: Iterable[tuple[bytes, bytes]], index: Index
 ) -> dict[bytes, str]:
     """
-    Note for each box where its displaced outputs are now.
+    Record for each box where its displaced outputs are now.
 
     Args:
         memory: The memory folder of the box whose outputs were installed.
@@ -125,11 +125,7 @@ def note_displaced(
             if moved and all(ledger.is_ours(entry) for entry in moved):
                 owners[path] = folder.name
                 with (folder / DISPLACED).open("a", encoding="ascii") as out:
-                    row = [
-                        _relative(into, folder),
-                        file_names.text(path),
-                        file_names.text(now),
-                    ]
+                    row = [_relative(into, folder), text(path), text(now)]
                     out.write(json.dumps(row) + "\n")
                     out.flush()
                     os.fsync(out.fileno())
@@ -145,20 +141,18 @@ def displaced_entries(memory: Path, into: Path, index: Index) -> dict[bytes, Ent
         for line in (memory / DISPLACED).read_text("ascii").splitlines():
             folder, path, now = json.loads(line)
             if folder == _relative(into, memory):
-                moved = _moved_entries(
-                    into, file_names.raw(now), file_names.raw(path), index
-                )
+                moved = _moved_entries(into, raw(now), raw(path), index)
                 displaced.update({entry.path: entry for entry in moved})
     return displaced
 
 
 def forget_displaced(memory: Path) -> None:
-    """Note that all outputs of this box are at their own paths."""
+    """Record that all outputs of this box are at their own paths."""
     (memory / DISPLACED).unlink(missing_ok=True)
 
 
 def _mark(entry: Entry) -> bytes:
-    """Return the mark of an entry; the hash is in hex, for it must hold no NUL."""
+    """Return the mark of an entry; the hash is in hex, because a mark has no NUL."""
     if entry.kind == "l":
         return LINK + entry.target
     return (entry.sha or b"").hex().encode("ascii")

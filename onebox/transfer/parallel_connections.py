@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from onebox.agent.files.striping import Frame
 from onebox.errors import OneboxError
 from onebox.remote.channel import AgentChannel
 
@@ -24,8 +25,6 @@ GAIN = 1.2
 FAST = 100e6
 # A new connection takes time to open: the rest must take at least this long.
 WORTH_SECONDS = 2.0
-
-Frame = tuple[bytes, bytes]
 
 
 class ExtraConnection:
@@ -43,7 +42,7 @@ class ParallelConnections:
     """Measures a transfer over *channel*, and opens further connections for it."""
 
     def __init__(self, channel: AgentChannel) -> None:
-        self._another = channel.another
+        self._open_another = channel.open_another
         self._open: list[ExtraConnection] = []
         self._ready: ExtraConnection | None = None
         self._opening: threading.Thread | None = None
@@ -68,17 +67,17 @@ class ParallelConnections:
             self._opening = None
             self._restart()
             if self._ready is None:
-                self._another = None
+                self._open_another = None
                 return None
             self._open.append(self._ready)
             return self._ready
         spent = time.monotonic() - self._since
-        if self._another is not None and spent >= MEASURE_SECONDS:
+        if self._open_another is not None and spent >= MEASURE_SECONDS:
             rate = self._count / spent
             self._restart()
             no_gain = rate < GAIN * self._best
             if no_gain or rate > FAST or len(self._open) + 1 >= MOST:
-                self._another = None
+                self._open_another = None
             elif left > rate * WORTH_SECONDS:
                 self._ready = None
                 self._opening = threading.Thread(target=self._open_one, daemon=True)
@@ -100,9 +99,9 @@ class ParallelConnections:
         self._count = 0
 
     def _open_one(self) -> None:
-        assert self._another is not None
+        assert self._open_another is not None
         try:
-            channel = self._another()
+            channel = self._open_another()
         except OneboxError:
             return
         try:

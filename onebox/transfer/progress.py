@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.content_stream import FileOffer
 
 # Called with the files and the bytes that are there, each followed by the total:
 # files, all files, bytes, all bytes.
@@ -24,7 +24,7 @@ class Meter:
     def __init__(
         self,
         progress: Progress,
-        offers: Sequence[Offer] = (),
+        offers: Sequence[FileOffer] = (),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._progress = progress

@@ -18,8 +18,7 @@ from onebox import formatting
 from onebox.agent import protocol
 from onebox.agent.file_names import Hostile, show
 from onebox.agent.files import manifest, manifest_exchange
-from onebox.agent.files.compression import Compressor
-from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.content_stream import Compressor, FileOffer
 from onebox.agent.files.hash_index import Index, Unstable, hash_file
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.sender import Sender
@@ -188,7 +187,7 @@ class _Conversation:
         self.channel = channel
         self.gone: list[bytes] = []
         self.settle: list[bytes] = []
-        self.offers: list[Offer] = []
+        self.offers: list[FileOffer] = []
         self.equal = False
         self.digest = ""
         self._result: PushResult | None = None
@@ -326,7 +325,7 @@ class _Contents:
         return bool(select.select([self._channel.wire.read_fd], [], [], wait)[0])
 
 
-def _is_equal(root: Path, offer: Offer, index: Index) -> bool:
+def _is_equal(root: Path, offer: FileOffer, index: Index) -> bool:
     """Return whether the box has a complete file with the hash of the local one."""
     if not offer.whole:
         return False

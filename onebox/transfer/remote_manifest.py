@@ -137,7 +137,7 @@ def request_manifest(
     nowhere = frozenset(result.nowhere)
     dangling = [p for p in leads_out(entries) if p in nowhere] if nowhere else []
     entries = without(entries, dangling)
-    # Set-user-id bits from a machine that runs jobs have no place here.
+    # Drop set-user-id bits: a job on the box must not give programs rights here.
     if any(e.mode & 0o7000 for e in entries):
         entries = [e._replace(mode=e.mode & 0o777) for e in entries]
     changes_outside = None

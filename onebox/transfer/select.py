@@ -20,17 +20,16 @@ from onebox.transfer import git
 from onebox.transfer.gitignore import tracked_without_git
 
 OWN = b".onebox"
-# Written here beside the outputs; on the box it would count as an output of the job.
+# The receipt is written beside the outputs. It is not pushed, because on the box it
+# would count as an output of the job.
 RECEIPT = "onebox-receipt.json"
 ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 # Files and folders in which programs keep keys, tokens and passwords. They match in
 # every folder, not only in a home folder.
-_FOLDERS = (
+_CREDENTIAL_PATHS = (
     *(".ssh", ".aws", ".azure", ".gnupg", ".kube", ".oci", ".password-store"),
     *(".kaggle", ".config/gcloud", ".config/doctl", ".config/gh", ".config/onebox"),
     *(".config/op", ".config/rclone", ".local/share/keyrings"),
-)
-_FILES = (
     *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".git-credentials", ".pypirc"),
     *(".s3cfg", ".boto", ".databrickscfg", ".dockercfg", ".docker/config.json"),
     *(".vault-token", ".terraform.d/credentials.tfrc.json", "credentials.tfrc.json"),
@@ -41,7 +40,7 @@ _FILES = (
 )
 _CREDENTIALS = re.compile(
     b"(?:^|/)(?:%s)(?=/|$)"
-    % b"|".join(re.escape(os.fsencode(name)) for name in (*_FOLDERS, *_FILES)),
+    % b"|".join(re.escape(os.fsencode(path)) for path in _CREDENTIAL_PATHS),
     re.IGNORECASE,
 )
 
@@ -107,7 +106,8 @@ def select(
     for name in data:
         paths.update(_data(base, _top(root, name)))
         tops.append(_inside(name))
-    paths.difference_update(_receipts(results))
+    # Receipts of earlier runs.
+    paths.difference_update(output + b"/" + RECEIPT.encode() for output in results)
     allowed, credentials = _without_credentials(paths, tops)
     scanned = manifest.scan(base, allowed, index or Index(), hashing=False)
     selection = _checked(base, scanned)
@@ -143,11 +143,6 @@ def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
     as_code = [folder for folder in sorted(skipped) if not is_output(folder)]
     others.update(tracked_without_git(base, as_code))
     return tracked.union(path for path in others if not is_output(path))
-
-
-def _receipts(outputs: list[bytes]) -> set[bytes]:
-    """Return the possible paths of receipts of earlier runs."""
-    return {output + b"/" + RECEIPT.encode() for output in outputs}
 
 
 def _without_credentials(

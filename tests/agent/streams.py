@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from onebox.agent.files import manifest
-from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.hash_index import Index
 from onebox.agent.files.manifest import Entry
 from onebox.agent.files.receiver import Landed, Receiver
@@ -35,7 +35,7 @@ def scan_files(base: Path) -> list[Entry]:
     return manifest.scan(os.fsencode(base), paths, Index(), hashing=False).entries
 
 
-def sent_frames(base: Path, offers: list[Offer]) -> Iterator[bytes]:
+def sent_frames(base: Path, offers: list[FileOffer]) -> Iterator[bytes]:
     """Return the payloads that a sender sends for these offers."""
     out: list[bytes] = []
     sender = Sender(os.fsencode(base), out.append)
@@ -46,7 +46,7 @@ def sent_frames(base: Path, offers: list[Offer]) -> Iterator[bytes]:
 
 
 def receive(
-    receiver: Receiver, payloads: list[bytes], offers: list[Offer]
+    receiver: Receiver, payloads: list[bytes], offers: list[FileOffer]
 ) -> list[Landed]:
     """Pass these payloads to a receiver; return the files that it completed."""
     landed: list[Landed] = []
@@ -64,7 +64,9 @@ def frames_of(payloads: list[bytes]) -> Callable[[], tuple[bytes, bytes]]:
     return lambda: next(frames)
 
 
-def transfer(base: Path, staging: Path, offers: Iterator[Offer]) -> dict[bytes, Path]:
+def transfer(
+    base: Path, staging: Path, offers: Iterator[FileOffer]
+) -> dict[bytes, Path]:
     """Send files to a staging directory; return the path of each one there."""
     places: dict[bytes, Path] = {}
     receiver = Receiver(os.fsencode(staging), keep=-1)

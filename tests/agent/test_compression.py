@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from onebox.agent.file_names import Hostile
-from onebox.agent.files.compression import BUFFERED, Compressor, decompress
+from onebox.agent.files.content_stream import BUFFERED, Compressor, decompress
 
 TEXT = b"epoch 1/3 loss 0.41, and so on\n" * 8000
 

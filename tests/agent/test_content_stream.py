@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebox.agent.file_names import Hostile
-from onebox.agent.files.content_stream import Offer
+from onebox.agent.files.content_stream import FileOffer
 from onebox.agent.files.receiver import Receiver
 from tests.agent.streams import receive, scan_files, sent_frames, transfer
 
@@ -30,7 +30,7 @@ def test_transfer_keeps_contents_and_holes(tmp_path: Path) -> None:
         file.truncate(60 << 20)
     entries = scan_files(source)
 
-    came = transfer(source, tmp_path / "staging", map(Offer, entries))
+    came = transfer(source, tmp_path / "staging", map(FileOffer, entries))
 
     for entry in entries:
         name = os.fsdecode(entry.path)
@@ -45,7 +45,7 @@ def test_file_that_changed_after_its_announcement_is_not_placed(tmp_path: Path) 
     """
     for size in (100, 300_000):
         (tmp_path / f"{size}").write_bytes(bytes(size))
-    offers = [Offer(entry) for entry in scan_files(tmp_path)]
+    offers = [FileOffer(entry) for entry in scan_files(tmp_path)]
     (tmp_path / "100").write_bytes(b"other")
     (tmp_path / "300000").unlink()
     receiver = Receiver(os.fsencode(tmp_path / "staging"))
@@ -58,7 +58,7 @@ def test_file_that_changed_after_its_announcement_is_not_placed(tmp_path: Path) 
 def test_content_with_a_wrong_hash_is_dropped(tmp_path: Path) -> None:
     """Content whose hash differs from its trailer is dropped."""
     (tmp_path / "f").write_bytes(bytes(1000))
-    offers = [Offer(entry) for entry in scan_files(tmp_path)]
+    offers = [FileOffer(entry) for entry in scan_files(tmp_path)]
     data = bytearray(b"".join(sent_frames(tmp_path, offers)))
     data[500] ^= 1
     receiver = Receiver(os.fsencode(tmp_path / "staging"))
@@ -74,7 +74,7 @@ def test_ctrl_c_at_the_start_of_a_hash_thread_ends_the_process() -> None:
     code = """
 import signal, threading
 from onebox.agent.files.block_hashes import HashSum
-from onebox.agent.files.content_stream import Hasher
+from onebox.agent.files.block_hashes import Hasher
 
 class Thread(threading.Thread):
     def start(self):
@@ -99,7 +99,7 @@ Hasher(HashSum(0), threaded=True)
 def test_stream_with_a_record_that_was_not_requested_is_refused(tmp_path: Path) -> None:
     """A record for another path, or a second one for the same path, ends the stream."""
     (tmp_path / "f").write_bytes(b"x")
-    offers = [Offer(entry) for entry in scan_files(tmp_path)]
+    offers = [FileOffer(entry) for entry in scan_files(tmp_path)]
     frames = list(sent_frames(tmp_path, offers))
 
     with pytest.raises(Hostile, match="not asked for"):
@@ -115,7 +115,7 @@ def test_damaged_stream_is_refused_or_dropped(at: int, junk: bytes) -> None:
         base = Path(name)
         for size in (10, 5000, 3000):
             (base / f"{size}").write_bytes(os.urandom(size))
-        offers = [Offer(entry) for entry in scan_files(base)]
+        offers = [FileOffer(entry) for entry in scan_files(base)]
         data = b"".join(sent_frames(base, offers))
         at %= len(data)
         data = data[:at] + junk + data[at + len(junk) :]
@@ -137,7 +137,7 @@ def test_interrupted_large_file_resumes_and_a_damaged_partial_starts_over(
 ) -> None:
     """After a break a large file resumes; a damaged partial file is sent again."""
     (tmp_path / "big").write_bytes(os.urandom(12 << 20))
-    offers = [Offer(entry) for entry in scan_files(tmp_path)]
+    offers = [FileOffer(entry) for entry in scan_files(tmp_path)]
     frames = list(sent_frames(tmp_path, offers))
     staging = os.fsencode(tmp_path / "staging")
     half = len(frames) // 2

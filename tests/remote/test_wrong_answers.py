@@ -107,7 +107,7 @@ def test_messages_of_the_box_are_escaped_and_bounded(
     )
     with pytest.raises(BoxFailed) as caught:
         ssh.channel()
-    assert caught.value.message.endswith("run: ?[2Jfatal")
+    assert caught.value.message.endswith("run: \\x1b[2Jfatal")
     assert {path.name for path in ssh.directory.iterdir()} == {
         "config",
         "known_hosts",

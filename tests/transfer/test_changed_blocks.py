@@ -18,7 +18,7 @@ from onebox.agent.files.content_stream import (
     END,
     SEGMENT,
     UNCHANGED,
-    Offer,
+    FileOffer,
     record_head,
 )
 from onebox.agent.files.hash_index import Index, hash_file
@@ -132,7 +132,7 @@ def test_sender_cannot_use_blocks_that_were_not_offered(tmp_path: Path) -> None:
     """A sender cannot refer to blocks that the receiver did not offer."""
     (tmp_path / "big").write_bytes(bytes(SIZE))
     receiver = Receiver(os.fsencode(tmp_path / "staging"), os.fsencode(tmp_path))
-    offer = Offer(Entry(b"big", "f", 0o644, SIZE))
+    offer = FileOffer(Entry(b"big", "f", 0o644, SIZE))
     record = (
         record_head(b"big", 0)
         + SEGMENT.pack(0, UNCHANGED | SIZE)
@@ -323,7 +323,7 @@ def test_change_in_place_needs_only_the_growth_on_the_disk(tmp_path: Path) -> No
     scan(os.fsencode(tmp_path), [b"alone", b"twice"], index, hashing=True)
     rooms = [
         receiver.disk_needed(
-            receiver.with_blocks(Offer(Entry(name, "f", 0, SIZE + 5)), index)
+            receiver.with_blocks(FileOffer(Entry(name, "f", 0, SIZE + 5)), index)
         )
         for name in (b"alone", b"twice", b"none")
     ]
@@ -469,11 +469,11 @@ def move_to_staging_from(receiver: Receiver, folder: Path) -> MoveToStaging:
     return take
 
 
-def offer_previous_version(receiver: Receiver, folder: Path) -> tuple[Offer, bytes]:
+def offer_previous_version(receiver: Receiver, folder: Path) -> tuple[FileOffer, bytes]:
     """Return the offer of the file "big" as the previous version, and its hash."""
     index = Index()
     entry = scan(os.fsencode(folder), [b"big"], index, hashing=True).entries[0]
-    offer = receiver.with_blocks(Offer(entry._replace(sha=None)), index)
+    offer = receiver.with_blocks(FileOffer(entry._replace(sha=None)), index)
     assert offer.blocks
     assert entry.sha is not None
     return offer, entry.sha
@@ -481,7 +481,7 @@ def offer_previous_version(receiver: Receiver, folder: Path) -> tuple[Offer, byt
 
 def receive(
     receiver: Receiver,
-    offer: Offer,
+    offer: FileOffer,
     segments: bytes,
     sha: bytes,
     *,

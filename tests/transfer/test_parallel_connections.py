@@ -27,7 +27,7 @@ class ConnectionOpener:
         self._at = at
         self.opened: list[AgentChannel] = []
         self.link = at.connect()
-        self.link.another = self.another
+        self.link.open_another = self.another
 
     def another(self) -> AgentChannel:
         """Open one more connection."""

@@ -3,56 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import signal
 import stat
 import sys
 import time
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-)
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 from .. import protocol
 from ..box import Box, disk_space, read
 from ..file_names import text
 from . import manifest
-from .content_stream import Offer
+from .content_stream import FileOffer
 from .folder_writer import FolderWriter
 from .hash_index import Index
 from .manifest import Entry
-from .push_record import (
-    UNKNOWN,
-    PushRecord,
-    mark,
-    own_file,
-    read_record,
-    write_record,
-)
+from .push_record import UNKNOWN, PushRecord, mark, own_file, read_record, write_record
 from .receiver import WORTH_KEEPING, Landed, Receiver
 from .striping import Frame
 
 LOCK_SECONDS = 20.0
 
 
-class Plan(NamedTuple):
+class PushPlan(NamedTuple):
     """
     The changes that make the work folder equal to *entries*.
 
-    *offers* are files whose contents are needed. *settle* are folders, links and modes,
-    which need none. *gone* are paths to be removed.
+    *offers* are files whose contents are needed. *settle* are entries that need none:
+    folders, links, and files of which only the mode differs. *gone* are paths that must
+    be removed.
     """
 
     entries: List[Entry]
-    offers: Dict[bytes, Offer]
+    offers: Dict[bytes, FileOffer]
     settle: List[Entry]
     gone: List[bytes]
 
@@ -70,8 +54,8 @@ class Push:
     """
     One push to this box.
 
-    *record* is the record of the last push of this *kind*, *before* has what is at its
-    paths now, None for missing ones.
+    *record* is the record of the last push of this *kind*. *before* maps its paths to
+    the entries that are there now, None for a missing path.
     """
 
     def __init__(self, box: Box, kind: str, alive: Callable[[], None]) -> None:
@@ -89,12 +73,12 @@ class Push:
 
     @property
     def present(self) -> List[Entry]:
-        """Return the entries of the last push that are here, in any state."""
+        """Return the entries at the paths of the last push, changed or not."""
         return [entry for entry in self.before.values() if entry is not None]
 
-    def plan(self, entries: List[Entry], receiver: Receiver) -> Plan:
+    def plan(self, entries: List[Entry], receiver: Receiver) -> PushPlan:
         """Return the changes that make the work folder equal to these entries."""
-        plan = Plan(entries, {}, [], [])
+        plan = PushPlan(entries, {}, [], [])
         paths = {entry.path for entry in entries}
         other_entries = self._scan(paths.difference(self.before))
         here = {**self.before, **{entry.path: entry for entry in other_entries}}
@@ -115,7 +99,7 @@ class Push:
                 plan.settle.append(entry)
         return plan
 
-    def check_space(self, plan: Plan, receiver: Receiver) -> None:
+    def check_space(self, plan: PushPlan, receiver: Receiver) -> None:
         """Refuse a push that the disk cannot hold, before it starts."""
         need = sum(receiver.disk_needed(offer) for offer in plan.offers.values())
         free = disk_space(self._box.work)[0]
@@ -126,7 +110,7 @@ class Push:
             )
 
     def apply(
-        self, plan: Plan, receiver: Receiver, frames: Callable[[], Frame]
+        self, plan: PushPlan, receiver: Receiver, frames: Callable[[], Frame]
     ) -> Dict[str, Any]:
         """Receive the files of the plan and make its changes; return the answer."""
         # A push that breaks off leaves files; the record must name all of them.
@@ -163,7 +147,7 @@ class Push:
     def _change(
         self,
         writer: FolderWriter,
-        plan: Plan,
+        plan: PushPlan,
         receiver: Receiver,
         frames: Callable[[], Frame],
     ) -> Dict[bytes, bytes]:
@@ -232,7 +216,7 @@ def push_lock(box: Box) -> Iterator[None]:
         os.close(fd)
 
 
-def _settle(writer: FolderWriter, plan: Plan, staging: int) -> None:
+def _settle(writer: FolderWriter, plan: PushPlan, staging: int) -> None:
     """Create folders and links, and set the modes of files that are here already."""
     for entry in plan.entries:
         if entry.kind == "d":
@@ -266,8 +250,6 @@ def _install(writer: FolderWriter, landed: Landed, staging: int) -> os.stat_resu
 def _lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
+    except (BlockingIOError, PermissionError):
         return False
     return True

@@ -15,24 +15,30 @@ import errno
 import functools
 import hashlib
 import os
+import queue
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Deque, Iterator, Tuple, Union
+from typing import Callable, Deque, Iterator, Optional, Tuple, Union
 
 Data = Union[bytes, bytearray, memoryview]
+Step = Tuple[Callable[[Data], None], Data]
 BLOCK = 1 << 20
 BIG = 8 << 20
 DIGEST = 32
-# Bytes of each block hash that travel. 8 make an accidental match practically
+# How many bytes of each block hash are sent. With 8, an accidental match is practically
 # impossible, and the hash of the whole file decides in the end.
 SHORT_DIGEST = 8
-# Blocks of all files whose hashes may travel: 1 MiB of short hashes.
+# The most block hashes that are sent in one transfer: 1 MiB of short hashes.
 MOST_BLOCKS = 1 << 17
 THREADS = min(4, os.cpu_count() or 1)
 # More than the memory of all blocks that are in use at a time.
 IN_USE = 16 << 20
+ZEROS = bytes(BLOCK)
+# Files above this size are hashed in a thread of their own, during the transfer.
+WORTH_A_THREAD = 4 << 20
 # Errors by which the kernel reports that it cannot copy between two files.
-UNABLE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 
 class HashSum:
@@ -66,7 +72,7 @@ class HashSum:
             view = view[len(piece) :]
 
     def add_digests(self, digests: Data) -> None:
-        """Add the next blocks by their hashes; all before must be whole blocks."""
+        """Add the hashes of the next blocks; the bytes before must be whole blocks."""
         assert self._big
         assert not self._filled
         self._digests += digests
@@ -89,6 +95,57 @@ def keep_memory() -> None:
     each block. Freeing one bigger allocation raises that limit.
     """
     bytes(IN_USE)
+
+
+class Hasher:
+    """Feeds a `HashSum`, with *threaded* in a thread of its own."""
+
+    def __init__(self, hash_sum: HashSum, *, threaded: bool) -> None:
+        self._hash_sum = hash_sum
+        self._queue: Optional[queue.Queue[Optional[Step]]] = None
+        if threaded:
+            keep_memory()
+            self._queue = queue.Queue(16)
+            self._thread = threading.Thread(target=self._work, args=(self._queue,))
+            # A daemon, so that a process ended by Ctrl-C does not wait for it.
+            self._thread.daemon = True
+            self._thread.start()
+
+    def update(self, data: Data) -> None:
+        """Add the next bytes."""
+        self._run(self._hash_sum.update, data)
+
+    def add_digests(self, digests: bytes) -> None:
+        """Add the next blocks by their hashes."""
+        self._run(self._hash_sum.add_digests, digests)
+
+    def zeros(self, count: int, moved: Callable[[int], object]) -> None:
+        """Add the zero bytes of a hole, and count them as moved."""
+        while count > 0:
+            moved(min(count, BLOCK))
+            self.update(ZEROS if count >= BLOCK else bytes(count))
+            count -= BLOCK
+
+    def digest(self) -> bytes:
+        """Return the hash; this ends the thread."""
+        if self._queue is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._queue = None
+        return self._hash_sum.digest()
+
+    def _run(self, step: Callable[[Data], None], data: Data) -> None:
+        if self._queue is None:
+            step(data)
+        else:
+            self._queue.put((step, data))
+
+    def _work(self, steps: queue.Queue[Optional[Step]]) -> None:
+        while True:
+            step = steps.get()
+            if step is None:
+                return
+            step[0](step[1])
 
 
 def read(fd: int, size: int) -> Iterator[Tuple[bytes, bytes]]:
@@ -164,7 +221,7 @@ def copy(source: int, target: int, offset: int, count: int) -> int:
         try:
             return os.copy_file_range(source, target, count, offset, offset)
         except OSError as error:
-            if error.errno not in UNABLE:
+            if error.errno not in CANNOT_COPY:
                 raise
     data = os.pread(source, min(count, BLOCK), offset)
     return os.pwrite(target, data, offset)

@@ -75,7 +75,7 @@ class OutputCollector:
             if reached.path == path and reached.kind:
                 outputs.places[path] = path
                 links += self._walk(path)
-            elif reached.kind or _is_link(self._work, path):
+            elif reached.kind or os.path.islink(os.path.join(self._work, path)):
                 root_links.append(path)
             else:
                 outputs.missing.append(name)
@@ -120,7 +120,7 @@ class OutputCollector:
         return []
 
     def _place(self, path: bytes) -> Optional[bytes]:
-        """Return the path under which the client has *path*, None if it has not."""
+        """Return the path under which the client has *path*, None if it lacks it."""
         rest: List[bytes] = []
         above = path
         while True:
@@ -143,7 +143,7 @@ class OutputCollector:
             return False
         text = os.readlink(os.path.join(self._work, link))
         return not text.startswith(b"/") and all(
-            self._place(one) == one for one in reached.links[1:]
+            self._place(other) == other for other in reached.links[1:]
         )
 
     def _walk(self, path: bytes, *, follow: bool = False) -> List[bytes]:
@@ -228,10 +228,6 @@ def _below(path: bytes, bases: Iterable[bytes]) -> Optional[bytes]:
         if path == base or path.startswith(base + b"/"):
             return path[len(base) :]
     return None
-
-
-def _is_link(work: bytes, path: bytes) -> bool:
-    return os.path.islink(os.path.join(work, path))
 
 
 def _kind(work: bytes, path: bytes) -> str:

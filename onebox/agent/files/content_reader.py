@@ -7,16 +7,8 @@ import os
 from typing import NamedTuple, Optional
 
 from ..file_names import Hostile, show
-from .block_hashes import Data, HashSum
-from .content_stream import (
-    SEGMENT,
-    STATUS,
-    UNCHANGED,
-    WORTH_A_THREAD,
-    ContentStream,
-    Hasher,
-    Moved,
-)
+from .block_hashes import WORTH_A_THREAD, Data, Hasher, HashSum
+from .content_stream import SEGMENT, STATUS, UNCHANGED, ContentStream, Moved
 from .manifest import Entry
 from .previous_version import PreviousVersion
 

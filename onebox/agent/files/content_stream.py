@@ -5,7 +5,9 @@ A record is the length of a path, an offset and the path; then segments; then a
 segment of length 0, and `+` with the hash of the whole file. `-` with 32 zero bytes
 instead means that the file could not be sent as it was announced. A segment is an
 offset and a length, 16 bytes, and that much data: the gaps between segments are holes.
-Records travel in D frames, or compressed in C frames (see `compression`).
+Records travel in D frames. On a slow connection, frames that get shorter by it are
+compressed: C frames. The rate of the connection is measured from the bytes sent and the
+time that sending took.
 
 A record's *offset* above 0 continues a file: the receiver offered what it has and the
 hash of that, and the sender's file begins with the same bytes.
@@ -13,22 +15,14 @@ hash of that, and the sender's file begins with the same bytes.
 
 from __future__ import annotations
 
-import queue
 import struct
-import threading
-from typing import (
-    Any,
-    Callable,
-    List,
-    NamedTuple,
-    Optional,
-    Tuple,
-)
+import time
+import zlib
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 from ..file_names import Hostile
-from ..protocol import CHUNK
-from .block_hashes import BLOCK, Data, HashSum, keep_memory, shortened
-from .compression import decompress
+from ..protocol import CHUNK, LONGEST
+from .block_hashes import shortened
 from .manifest import Entry
 
 HEAD = struct.Struct(">IQ")
@@ -41,17 +35,24 @@ STATUS = struct.Struct(">1s32s")
 # version of the file has these bytes.
 UNCHANGED = 1 << 63
 LONGEST_PATH = 1 << 18
-ZEROS = bytes(BLOCK)
 # Files up to this size come in one segment.
 SMALL = CHUNK
-# Files above this size are hashed in a thread beside the transfer.
-WORTH_A_THREAD = 4 << 20
+# Bytes per second that zlib compresses at level 1, roughly. On a faster connection
+# compression costs time.
+SLOW = 30e6
+# Below this rate there is time for level 6.
+VERY_SLOW = 5e6
+# Pipes, sockets and ssh's window buffer this much before the rate shows.
+BUFFERED = 8 << 20
+SAMPLE = 1 << 14
+# The compressed size, as a share of the original, above which compression is not used.
+WORTH = 0.9
 # A callback that counts transferred bytes.
 Moved = Callable[[int], object]
-Step = Tuple[Callable[[Data], None], Data]
+Send = Callable[[bytes, bytes], None]
 
 
-class Offer(NamedTuple):
+class FileOffer(NamedTuple):
     """
     A file to be sent, and what the receiver already has of it.
 
@@ -77,7 +78,7 @@ class Offer(NamedTuple):
     @classmethod
     def from_json(
         cls, entry: Entry, offset: int, sha: str, whole: bool, blocks: str
-    ) -> "Offer":
+    ) -> "FileOffer":
         """Return the offer that `to_json` has turned into these values."""
         return cls(
             entry,
@@ -141,57 +142,55 @@ class ContentStream:
         return True
 
 
-class Hasher:
-    """Feeds a `HashSum`, with *threaded* in a thread of its own."""
+class Compressor:
+    """Sends blocks by *send*, compressed where that is faster on this connection."""
 
-    def __init__(self, hash_sum: HashSum, *, threaded: bool) -> None:
-        self._hash_sum = hash_sum
-        self._queue: Optional[queue.Queue[Optional[Step]]] = None
-        if threaded:
-            keep_memory()
-            self._queue = queue.Queue(16)
-            self._thread = threading.Thread(target=self._work, args=(self._queue,))
-            # A daemon, so that a process ended by Ctrl-C does not wait for it.
-            self._thread.daemon = True
-            self._thread.start()
+    def __init__(self, send: Send, clock: Callable[[], float] = time.monotonic) -> None:
+        self._send = send
+        self._clock = clock
+        self._bytes = 0.0
+        self._seconds = 0.0
+        self._rate = 0.0
 
-    def update(self, data: Data) -> None:
-        """Add the next bytes."""
-        self._run(self._hash_sum.update, data)
+    def __call__(self, block: bytes) -> None:
+        """Send a block and measure how long that takes."""
+        packed = self._compressed(block) if self._rate < SLOW else b""
+        began = self._clock()
+        self._send(b"C" if packed else b"D", packed or block)
+        self._measure(len(packed or block), self._clock() - began)
 
-    def add_digests(self, digests: bytes) -> None:
-        """Add the next blocks by their hashes."""
-        self._run(self._hash_sum.add_digests, digests)
+    def _compressed(self, block: bytes) -> bytes:
+        """Return the block compressed, b"" if that is not worth it."""
+        level = 6 if self._rate < VERY_SLOW and self._rate else 1
+        middle = max((len(block) - SAMPLE) // 2, 0)
+        sample = block[middle : middle + SAMPLE]
+        if len(zlib.compress(sample, 1)) > WORTH * len(sample):
+            return b""
+        packed = zlib.compress(block, level)
+        return packed if len(packed) < WORTH * len(block) else b""
 
-    def zeros(self, count: int, moved: Moved) -> None:
-        """Add the zero bytes of a hole, and count them as moved."""
-        while count > 0:
-            moved(min(count, BLOCK))
-            self.update(ZEROS if count >= BLOCK else bytes(count))
-            count -= BLOCK
-
-    def digest(self) -> bytes:
-        """Return the hash; this ends the thread."""
-        if self._queue is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._queue = None
-        return self._hash_sum.digest()
-
-    def _run(self, step: Callable[[Data], None], data: Data) -> None:
-        if self._queue is None:
-            step(data)
-        else:
-            self._queue.put((step, data))
-
-    def _work(self, steps: queue.Queue[Optional[Step]]) -> None:
-        while True:
-            step = steps.get()
-            if step is None:
-                return
-            step[0](step[1])
+    def _measure(self, count: int, seconds: float) -> None:
+        self._bytes += count
+        self._seconds += seconds
+        if self._bytes >= BUFFERED:
+            self._rate = self._bytes / max(self._seconds, 1e-9)
+            # Halving makes older measurements count less and less.
+            self._bytes /= 2
+            self._seconds /= 2
 
 
 def record_head(path: bytes, offset: int) -> bytes:
     """Return the bytes that begin a record."""
     return HEAD.pack(len(path), offset) + path
+
+
+def decompress(packed: bytes) -> bytes:
+    """Return the contents of a C frame. Raises `Hostile` if it is invalid."""
+    unpacker = zlib.decompressobj()
+    try:
+        block = unpacker.decompress(packed, LONGEST)
+    except zlib.error as error:
+        raise Hostile("invalid compressed data: %s" % error) from error
+    if not unpacker.eof or unpacker.unused_data:
+        raise Hostile("a compressed frame is too long or incomplete")
+    return block

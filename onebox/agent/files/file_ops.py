@@ -46,11 +46,10 @@ from ..file_names import Hostile, brief, check_path, raw, text
 from . import manifest, manifest_exchange
 from .apply_push import Push, push_lock, receiver_for
 from .collect_outputs import OutputCollector, retargeted, root_path
-from .compression import Compressor
-from .content_stream import Offer
+from .content_stream import Compressor, FileOffer
 from .hash_index import Index
 from .manifest import Entry
-from .push_record import MOST_NAMES, Changes, own_file
+from .push_record import MOST_NAMES, ChangesSincePush, own_file
 from .sender import Sender
 from .striping import Frame, Incoming, Outgoing, Pulse
 
@@ -97,14 +96,14 @@ def push(
 def scan(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Send the manifest of the outputs, with what links in them lead to."""
+    """Send the manifest of the outputs, including the targets of their links."""
     with _refusing():
         os.makedirs(box.path("files"), exist_ok=True)
         index = Index(own_file(box, "outputs.index"))
         work = os.fsencode(box.work)
         alive = Pulse(channel, box)
-        changes = Changes(box, alive)
-        # In any other folder the client has none of its pushed files.
+        changes = ChangesSincePush(box, alive)
+        # A client that fetches into another folder has no pushed files there.
         on_client = (
             changes.as_pushed if request.get("into_project") else lambda path: False
         )
@@ -165,7 +164,9 @@ def send(
             path, size, mtime_ns, *offered = row
             entry = Entry(raw(path), "f", 0, size, mtime_ns)
             check_path(entry.path)
-            offers.append(Offer.from_json(entry, *offered) if offered else Offer(entry))
+            offers.append(
+                FileOffer.from_json(entry, *offered) if offered else FileOffer(entry)
+            )
         index = Index(own_file(box, "outputs.index"), adding=True)
         sender = Sender(
             os.fsencode(box.work),

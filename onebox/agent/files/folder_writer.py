@@ -14,7 +14,7 @@ import stat
 from typing import Callable, Dict, Optional, Tuple
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# How many directories stay open for the next file in them.
+# How many directories stay open, for further files in them.
 MOST_OPEN = 64
 Clear = Callable[[int, bytes, bytes], None]
 

@@ -7,13 +7,7 @@ import os
 import stat
 import struct
 import time
-from typing import (
-    Callable,
-    Iterable,
-    NamedTuple,
-    Optional,
-    Tuple,
-)
+from typing import Callable, Iterable, NamedTuple, Optional, Tuple
 
 from ..file_names import show
 from . import block_hashes

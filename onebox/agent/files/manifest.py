@@ -285,7 +285,7 @@ def _scan_path(
 
 
 def _is_real_folder(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bool:
-    """Return whether a path is a folder with no link on the way; note it in *real*."""
+    """Return whether a path is a folder without a link on the way; add it to *real*."""
     unknown = _unknown_ancestors(folder, real)
     known = real[unknown[-1].rpartition(b"/")[0]] if unknown else real[folder]
     # A loop from the top down, because a job can nest thousands of folders.
@@ -302,7 +302,7 @@ def _is_real_folder(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bo
 def _all_folders(
     folder: bytes, kinds: Dict[bytes, str], folders: Dict[bytes, bool]
 ) -> bool:
-    """Return whether no ancestor is a file or link; note it in *folders*."""
+    """Return whether no ancestor is a file or link; add the answer to *folders*."""
     unknown = _unknown_ancestors(folder, folders)
     known = folders[unknown[-1].rpartition(b"/")[0]] if unknown else folders[folder]
     for path in reversed(unknown):

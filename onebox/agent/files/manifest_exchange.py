@@ -25,6 +25,7 @@ BUCKET_HASH = 16
 UNKNOWN = bytes(BUCKET_HASH)
 BUCKET_ENTRIES = 32
 MOST_BUCKETS = 256
+# Rows in one line of JSON.
 ROWS = 256
 # Limits of a received list, which could otherwise fill the memory. One file takes
 # about a kilobyte of the client's memory until it is installed.
@@ -175,15 +176,15 @@ def _bucket_hashes(
     entries: List[Entry],
     count: int,
     times: bool,
-    also: Callable[[bytes], object] = lambda data: None,
+    on_entry: Callable[[bytes], object] = lambda data: None,
 ) -> bytes:
-    """Return the bucket hashes; *also* is called with the bytes of each entry."""
+    """Return the bucket hashes; *on_entry* is called with the bytes of each entry."""
     sums = [hashlib.sha256() for _ in range(count)]
     unknown = set()
     for entry in entries:
         bucket = zlib.crc32(entry.path) % count
         data = entry_bytes(entry)
-        also(data)
+        on_entry(data)
         sums[bucket].update(b"%b%d" % (data, entry.mtime_ns) if times else data)
         if entry.sha is None and entry.kind == "f":
             unknown.add(bucket)

@@ -18,7 +18,7 @@ from typing import Callable
 from ..file_names import Hostile, show
 from . import block_hashes
 from .block_hashes import BLOCK, DIGEST
-from .content_stream import Moved, Offer
+from .content_stream import FileOffer, Moved
 from .hash_index import FileState, file_state
 
 # Moves the file at a path to a name in the staging directory. Raises OSError.
@@ -35,13 +35,14 @@ class PreviousVersion:
 
         name: Its name in the staging directory if it is changed in place, else b"".
 
-        unchanged: Whether a file that is changed in place was still as offered.
+        unchanged: Whether a file that is changed in place was in its offered state
+            before the first change.
     """
 
     def __init__(
         self,
         fd: int,
-        offer: Offer,
+        offer: FileOffer,
         offered: FileState,
         name: bytes = b"",
         unchanged: bool = True,
@@ -53,7 +54,7 @@ class PreviousVersion:
         self._unchanged = unchanged
 
     def digests(self, begin: int, length: int) -> bytes:
-        """Return the hashes of unchanged blocks. Raises Hostile if they are none."""
+        """Return the hashes of unchanged blocks. Raises Hostile for any other range."""
         first = begin // BLOCK
         count = -(-length // BLOCK)
         digests = self._offer.blocks[first * DIGEST : (first + count) * DIGEST]
@@ -106,7 +107,7 @@ def can_move(st: os.stat_result) -> bool:
 
 
 def move_to_staging(
-    file: bytes, staging: int, offer: Offer, offered: FileState, move: MoveToStaging
+    file: bytes, staging: int, offer: FileOffer, offered: FileState, move: MoveToStaging
 ) -> PreviousVersion:
     """Move a file to the staging directory and open it for writing. Raises OSError."""
     st = os.lstat(file)

@@ -72,7 +72,7 @@ def own_file(box: Box, name: str) -> bytes:
     return os.fsencode(box.path("files", name))
 
 
-class Changes:
+class ChangesSincePush:
     """
     Compares the work folder with what was pushed, by content.
 
@@ -158,7 +158,7 @@ class Changes:
             if UNKNOWN in marks or CACHE in path.split(b"/"):
                 return False
             # A file of a different size need not be read.
-            if not any(one.startswith(mark(entry)) for one in marks):
+            if not any(pushed.startswith(mark(entry)) for pushed in marks):
                 return True
             if entry.kind == "f":
                 sha = self._index.get(path, st) or hash_file(full, self._alive).sha
@@ -175,8 +175,8 @@ class Changes:
         self._loaded = True
         self._index = Index(own_file(self._box, "pushed.index"))
         for kind in ("restored", "pushed"):
-            for path, one in read_record(self._box, kind).marks.items():
-                self._marks[path] = (*self._marks.get(path, ()), one)
+            for path, pushed in read_record(self._box, kind).marks.items():
+                self._marks[path] = (*self._marks.get(path, ()), pushed)
 
 
 def _is_newer(full: bytes, since: int) -> bool:

@@ -5,21 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from typing import (
-    Callable,
-    Dict,
-    List,
-    NamedTuple,
-    Optional,
-    Set,
-    Tuple,
-)
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..file_names import Hostile, show
 from . import block_hashes
 from .block_hashes import DIGEST, HashSum
 from .content_reader import ContentReader, Segment, read_segment
-from .content_stream import END, SMALL, STATUS, ContentStream, Moved, Offer
+from .content_stream import END, SMALL, STATUS, ContentStream, FileOffer, Moved
 from .folder_writer import remove
 from .hash_index import Alive, FileState, Index, Unstable, file_state, hash_file
 from .manifest import Entry
@@ -91,7 +83,7 @@ class Receiver:
         mine: Optional[Entry],
         index: Index,
         alive: Alive = lambda: None,
-    ) -> Optional[Offer]:
+    ) -> Optional[FileOffer]:
         """
         Return the offer for a file that must be sent; None if the one here is equal.
 
@@ -105,25 +97,25 @@ class Receiver:
             offer = self.offer(entry, alive)
         elif entry.sha is None:
             # Only the sender can tell whether its file is equal.
-            offer = Offer(entry, entry.size, sha, whole=True)
+            offer = FileOffer(entry, entry.size, sha, whole=True)
         else:
             return None
         return offer if mine is None else self.with_blocks(offer, index)
 
-    def offer(self, entry: Entry, alive: Alive = lambda: None) -> Offer:
-        """Return what an earlier attempt has received of this file."""
+    def offer(self, entry: Entry, alive: Alive = lambda: None) -> FileOffer:
+        """Return the offer for a file: what an earlier attempt has received of it."""
         if entry.size <= self._keep or not self._found_names:
-            return Offer(entry)
+            return FileOffer(entry)
         changing = changing_name(entry.path) in self._found_names
         if entry.size > block_hashes.BIG and changing:
             return self._changing_offer(entry, alive)
         name = partial_name(entry)
         if name not in self._found_names:
-            return Offer(entry)
+            return FileOffer(entry)
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.fd)
         except OSError:
-            return Offer(entry)
+            return FileOffer(entry)
         try:
             hash_sum, at = block_hashes.hash_beginning(
                 fd, entry.size, entry.size, alive
@@ -131,9 +123,9 @@ class Receiver:
         finally:
             os.close(fd)
         self._partial_sums[entry.path] = hash_sum
-        return Offer(entry, at, hash_sum.digest())
+        return FileOffer(entry, at, hash_sum.digest())
 
-    def with_blocks(self, offer: Offer, index: Index) -> Offer:
+    def with_blocks(self, offer: FileOffer, index: Index) -> FileOffer:
         """Return the offer with the block hashes of the file that is in its place."""
         entry = offer.entry
         begun = offer.blocks or (offer.offset and not offer.whole)
@@ -147,7 +139,7 @@ class Receiver:
             self._movable.add(entry.path)
         return self._add_blocks(offer, st, index.blocks(entry.path, st))
 
-    def disk_needed(self, offer: Offer) -> int:
+    def disk_needed(self, offer: FileOffer) -> int:
         """Return how many more bytes of the disk a file takes, at least."""
         path, size = offer.entry.path, offer.entry.size
         if not offer.blocks:
@@ -159,7 +151,7 @@ class Receiver:
     def receive(
         self,
         frames: Callable[[], Tuple[bytes, bytes]],
-        offers: Dict[bytes, Offer],
+        offers: Dict[bytes, FileOffer],
         land: Land,
         moved: Moved = lambda count: None,
         take: Optional[MoveToStaging] = None,
@@ -210,7 +202,7 @@ class Receiver:
         return hashed.sha
 
     def _confirm(
-        self, stream: ContentStream, offer: Offer, land: Land, moved: Moved
+        self, stream: ContentStream, offer: FileOffer, land: Land, moved: Moved
     ) -> None:
         """Read the record of a file that the sender found to be equal."""
         _, length, status, sha = END.unpack(stream.read(END.size))
@@ -222,7 +214,7 @@ class Receiver:
     def _receive_file(
         self,
         stream: ContentStream,
-        offer: Offer,
+        offer: FileOffer,
         start: int,
         land: Land,
         moved: Moved,
@@ -287,7 +279,7 @@ class Receiver:
         try:
             return os.open(name, flags, 0o600, dir_fd=self.fd)
         except FileExistsError:
-            # A new file: an earlier attempt may still have the old one open.
+            # Create a new file: an earlier attempt may still have the old one open.
             remove(self.fd, name)
             return os.open(name, flags, 0o600, dir_fd=self.fd)
 
@@ -297,7 +289,7 @@ class Receiver:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
 
     def _open_previous(
-        self, offer: Offer, move: Optional[MoveToStaging]
+        self, offer: FileOffer, move: Optional[MoveToStaging]
     ) -> Optional[PreviousVersion]:
         """Return the file whose block hashes were offered, None if there were none."""
         if not offer.blocks:
@@ -313,7 +305,7 @@ class Receiver:
                 return move_to_staging(file, self.fd, offer, offered, move)
         return PreviousVersion(os.open(file, os.O_RDONLY | FLAGS), offer, offered)
 
-    def _changing_offer(self, entry: Entry, alive: Alive) -> Offer:
+    def _changing_offer(self, entry: Entry, alive: Alive) -> FileOffer:
         """Return the blocks of a file that an earlier attempt was changing in place."""
         name = changing_name(entry.path)
         try:
@@ -321,11 +313,13 @@ class Receiver:
             hashed = hash_file(self._staging + name, alive)
         except (OSError, Unstable):
             remove(self.fd, name)
-            return Offer(entry)
+            return FileOffer(entry)
         self._changing.add(entry.path)
-        return self._add_blocks(Offer(entry), hashed.st, hashed.blocks)
+        return self._add_blocks(FileOffer(entry), hashed.st, hashed.blocks)
 
-    def _add_blocks(self, offer: Offer, st: os.stat_result, digests: bytes) -> Offer:
+    def _add_blocks(
+        self, offer: FileOffer, st: os.stat_result, digests: bytes
+    ) -> FileOffer:
         self._blocks_left -= len(digests) // DIGEST
         if not digests or self._blocks_left < 0:
             return offer

@@ -5,24 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from typing import (
-    Callable,
-    Optional,
-    Tuple,
-)
+from typing import Callable, Optional, Tuple
 
 from ..protocol import CHUNK
 from . import block_hashes
-from .block_hashes import BLOCK, HashSum
+from .block_hashes import BLOCK, WORTH_A_THREAD, Hasher, HashSum
 from .content_stream import (
     END,
     SEGMENT,
     SMALL,
     UNCHANGED,
-    WORTH_A_THREAD,
-    Hasher,
+    FileOffer,
     Moved,
-    Offer,
     record_head,
 )
 from .hash_index import Hashed, file_state
@@ -59,7 +53,7 @@ class Sender:
         self._moved = moved
         self._batch = bytearray()
 
-    def send(self, offer: Offer) -> Optional[Hashed]:
+    def send(self, offer: FileOffer) -> Optional[Hashed]:
         """
         Send what the receiver lacks of a file; return the file's state and hashes.
 
@@ -98,7 +92,9 @@ class Sender:
             self._write(bytes(self._batch))
             self._batch.clear()
 
-    def _send_small(self, fd: int, st: os.stat_result, offer: Offer) -> Optional[bytes]:
+    def _send_small(
+        self, fd: int, st: os.stat_result, offer: FileOffer
+    ) -> Optional[bytes]:
         data = os.read(fd, st.st_size + 1)
         if len(data) != st.st_size:
             self._batch += record_head(offer.entry.path, 0)
@@ -115,7 +111,7 @@ class Sender:
         return sha
 
     def _send_large(
-        self, fd: int, st: os.stat_result, offer: Offer
+        self, fd: int, st: os.stat_result, offer: FileOffer
     ) -> Tuple[Optional[bytes], bytes]:
         """Send a file from the offered offset on; return its hash and block hashes."""
         size = st.st_size
@@ -141,7 +137,7 @@ class Sender:
         return sha, hash_sum.blocks
 
     def _send_changed_blocks(
-        self, fd: int, size: int, offer: Offer
+        self, fd: int, size: int, offer: FileOffer
     ) -> Tuple[Optional[bytes], bytes]:
         """Send blocks that differ from the receiver's, and the ranges that do not."""
         hash_sum = HashSum(size)
@@ -186,8 +182,10 @@ class Sender:
             self._write(b"".join((self._batch, segment, piece)))
             self._batch.clear()
 
-    def _agreed_start(self, fd: int, size: int, offer: Offer) -> Tuple[int, HashSum]:
-        """Return how many bytes the receiver has that the file begins with."""
+    def _agreed_start(
+        self, fd: int, size: int, offer: FileOffer
+    ) -> Tuple[int, HashSum]:
+        """Return how many bytes need not be sent, and the hash sum of those."""
         if 0 < offer.offset <= size:
             # Nothing is sent meanwhile, but the progress display is updated.
             hash_sum, at = block_hashes.hash_beginning(

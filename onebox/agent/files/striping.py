@@ -85,7 +85,7 @@ class Incoming(_Connections):
     """Reads the frames that the client sends, from all stripes."""
 
     def __call__(self) -> Frame:
-        """Return the next frame other than "still here" and new stripes."""
+        """Return the next frame, except keep-alives and the names of new stripes."""
         while True:
             stripe = self.stripes.next()
             kind, payload = stripe.receive()
@@ -101,8 +101,8 @@ class Outgoing(_Connections):
     """
     Sends frames to the client, over all stripes.
 
-    Call *alive* often: it reads what the client sends meanwhile, which is "still here"
-    and the names of new stripes.
+    Call *alive* often: it reads the keep-alives and the names of new stripes that the
+    client sends meanwhile.
     """
 
     def __init__(self, channel: protocol.Channel, box: Box) -> None:
@@ -129,13 +129,12 @@ class Pulse:
     """
     Keeps the connection alive during long work; call it often.
 
-    It reads "still here" from the client, which renews the lease, and sends "still at
-    work".
+    It reads the client's keep-alives, which renew the lease, and sends our own.
 
     Args:
         add_stripe: Is called with the name of a new stripe.
 
-        beat: Sends "still at work"; by default the channel does.
+        beat: Sends a keep-alive if one is due; by default the channel does.
     """
 
     def __init__(

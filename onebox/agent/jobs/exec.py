@@ -16,7 +16,7 @@ ENVIRONMENT = "/etc/environment"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class Plan(NamedTuple):
+class JobPlan(NamedTuple):
     """
     What a job runs, and how.
 
@@ -68,7 +68,7 @@ def leave_connection(keep: Tuple[int, ...], errors: str) -> None:
                 continue  # the descriptor that listed /dev/fd
 
 
-def become_job(plan: Plan, work: str, log: int) -> None:
+def become_job(plan: JobPlan, work: str, log: int) -> None:
     """Replace this process with the job; exit with 127 if the command is missing."""
     os.setsid()
     signal.set_wakeup_fd(-1)

@@ -125,7 +125,7 @@ def _existing_job(box: Box, request: Dict[str, Any]) -> str:
 # Starting a job
 
 
-def _plan(box: Box, job: str, request: Dict[str, Any]) -> exec.Plan:
+def _plan(box: Box, job: str, request: Dict[str, Any]) -> exec.JobPlan:
     """Return what to run. Raises `Refused` if the request is invalid."""
     env = _strings(request, "env")
     secrets = _strings(request, "secrets")
@@ -154,7 +154,7 @@ def _plan(box: Box, job: str, request: Dict[str, Any]) -> exec.Plan:
     }
     environment = dict(_base_environment(box), **env)
     environment.update(secrets, ONEBOX_JOB=job, ONEBOX_BOX=box.id)
-    return exec.Plan(
+    return exec.JobPlan(
         job=job,
         commands=[[_bytes(word) for word in words] for words in commands],
         environment={_bytes(key): _bytes(environment[key]) for key in environment},

@@ -31,11 +31,11 @@ def stream(channel: Channel, box: Box, job: str, log: int) -> None:
     A sample is sent about once a second, and a "G" frame for each missing range.
     """
     directory = box.path("jobs", job)
-    changes = Changes(directory)
+    notifications = LogNotifications(directory)
     try:
-        _stream(channel, box, job, log, changes)
+        _stream(channel, box, job, log, notifications)
     finally:
-        changes.close()
+        notifications.close()
 
 
 def listen(channel: Channel, box: Box, seconds: float, *others: int) -> None:
@@ -51,13 +51,15 @@ def listen(channel: Channel, box: Box, seconds: float, *others: int) -> None:
         touch(box.path("lease"))
 
 
-def _stream(channel: Channel, box: Box, job: str, log: int, changes: Changes) -> None:
+def _stream(
+    channel: Channel, box: Box, job: str, log: int, notifications: LogNotifications
+) -> None:
     directory = box.path("jobs", job)
     view = memoryview(bytearray(CHUNK))
     nap, over, check_at = GATHER, False, 0.0
     sent: Optional[metrics.Sample] = None
     while True:
-        changes.clear()
+        notifications.clear()
         count = os.readv(log, [view])
         gone = 0
         if count:
@@ -86,16 +88,16 @@ def _stream(channel: Channel, box: Box, job: str, log: int, changes: Changes) ->
         elif count:
             nap = GATHER
             listen(channel, box, nap)
-        elif changes.arm():
+        elif notifications.arm():
             # inotify misses writes made before it was armed.
             new = os.fstat(log).st_size > os.lseek(log, 0, os.SEEK_CUR)
-            listen(channel, box, 0.0 if new else check_at - now, *changes.fds)
+            listen(channel, box, 0.0 if new else check_at - now, *notifications.fds)
         else:
             listen(channel, box, nap)
             nap = min(nap * 1.2, LONGEST_NAP)
 
 
-class Changes:
+class LogNotifications:
     """
     Notifications of a growing log and of new files in its directory, by inotify.
 

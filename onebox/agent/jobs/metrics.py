@@ -114,7 +114,7 @@ class Sampler:
     def _measure_job_memory(self, now: float) -> int:
         if now >= self._count_at:
             began = time.process_time()
-            job = processes.descendants(self._ancestor, processes.listed())
+            job = processes.descendants(self._ancestor, processes.all_processes())
             self._job_memory = sum(process.memory for process in job)
             if self._job_memory > self.job_peak:
                 self.job_peak = self._job_memory

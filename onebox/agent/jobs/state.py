@@ -87,7 +87,7 @@ def running(box: Box) -> Optional[str]:
 
 
 def order_stop(box: Box, job: str, order: StopOrder) -> None:
-    """Make the supervisor of a running job stop it; other jobs are left alone."""
+    """Order the supervisor of a job to stop it, unless the job has ended."""
     directory = box.path("jobs", job)
     start = read_start(directory)
     if read(box, job).state != "running" or not start:
@@ -101,7 +101,7 @@ def order_stop(box: Box, job: str, order: StopOrder) -> None:
 
 
 def read_stop_order(directory: str) -> StopOrder:
-    """Return the last stop order; without one, the SIGTERM was the system's."""
+    """Return the last stop order; without one, a shutdown sent the SIGTERM."""
     if not os.path.exists(os.path.join(directory, "cancel")):
         return StopOrder("poweroff")
     order = _load(directory, "cancel")

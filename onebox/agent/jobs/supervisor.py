@@ -40,7 +40,7 @@ BALLAST = 64 << 20
 FULL = 1 << 20
 
 
-def detach(box: Box, plan: exec.Plan, guard: int) -> str:
+def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
     """
     Start a supervisor that outlives this process; return why it failed, or "".
 
@@ -70,7 +70,7 @@ def detach(box: Box, plan: exec.Plan, guard: int) -> str:
 
 
 class _Supervisor:
-    def __init__(self, box: Box, plan: exec.Plan, ready: int, guard: int) -> None:
+    def __init__(self, box: Box, plan: exec.JobPlan, ready: int, guard: int) -> None:
         self.box = box
         self.plan = plan
         self.ready = ready
@@ -251,7 +251,7 @@ class _Supervisor:
 
     def family(self) -> List[int]:
         """Return the running processes that the job has started."""
-        family = processes.descendants(os.getpid(), processes.listed())
+        family = processes.descendants(os.getpid(), processes.all_processes())
         found = {process.pid for process in family}
         if not self.reaper:
             found.update(state.strays(self.box, self.plan.job))

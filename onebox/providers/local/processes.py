@@ -52,7 +52,7 @@ def command(module: str, path: Sequence[str], *arguments: str) -> list[str]:
 
 def descendants(root: int) -> set[int]:
     """Return the running processes that descend from *root*."""
-    listed = processes.listed() if _HAS_PROC else _listed_by_ps()
+    listed = processes.all_processes() if _HAS_PROC else _listed_by_ps()
     return {process.pid for process in processes.descendants(root, listed)}
 
 
