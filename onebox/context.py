@@ -230,8 +230,12 @@ class BoxContext:
 
     @property
     def title(self) -> str:
-        """Return project and name, as messages show them."""
-        return f"{self.settings.project}/{self.settings.name}"
+        """Return project and name of the box, as messages show them."""
+        return self.title_of(self.settings.name)
+
+    def title_of(self, name: str) -> str:
+        """Return the title of this project's box of another name."""
+        return f"{self.settings.project}/{name}"
 
     @property
     def local_dir(self) -> Path:

@@ -71,7 +71,7 @@ def _report(
         Screen(environ, Hints(task_names)).error(error)
         return
     if isinstance(error, JobFailed):
-        # The line of `run` has reported it; the exit code is the job's own.
+        # `run` has printed it in its own line; the exit code is the job's own.
         return
     if not error.running:
         error.running = _still_running(context)

@@ -95,7 +95,7 @@ class BoxFinder:
         if box.state not in ("running", "starting"):
             raise UsageError(
                 f"{self._context.title} ({box.id}) is {box.state}; its disk is kept",
-                next="inv fetch brings its outputs, inv teardown removes it",
+                next="inv fetch copies its outputs, inv teardown removes it",
             )
         return box
 
@@ -111,7 +111,7 @@ class BoxFinder:
                     and name != context.settings.name
                     and box.state != "gone"
                 ):
-                    title = f"{context.settings.project}/{name}"
+                    title = context.title_of(name)
                     state = "up" if is_on else box.state
                     command = "inv logs" if is_on else "inv fetch teardown"
                     lines[name] = f"{title} is {state}: {command} --name={name}"
@@ -167,7 +167,7 @@ class BoxFinder:
         why = f": {current.why}" if current is not None and current.why else ""
         text = f"{self._context.title} ({box.id}) is {state}{why}"
         advice = (
-            "inv status" if current is None else "inv fetch brings what its disk holds"
+            "inv status" if current is None else "inv fetch copies what its disk holds"
         )
         if current is not None and current.why == "preempted":
             raise Preempted(text, next=advice)
@@ -254,12 +254,12 @@ class BoxFinder:
         These are the recorded box and the boxes of open intents. A box whose delete
         began after it was listed does not lag: if it is missing, it is gone.
         """
-        here, record = self._provider.name, self._store.record
+        provider, record = self._provider.name, self._store.record
         expected = {}
-        if record.box and record.provider in ("", here):
+        if record.box and record.provider in ("", provider):
             expected[record.box] = (record.place, record.created)
         for intent in self._store.open_intents():
-            if not intent.box or not intent.concerns(here):
+            if not intent.box or not intent.concerns(provider):
                 continue
             if intent.action == "create":
                 created = self.provider_time(intent.at)

@@ -97,7 +97,7 @@ def is_open(context: BoxContext) -> bool:
 def adopt(
     context: BoxContext, artifact: str, image: Image, inputs: Mapping[str, str]
 ) -> Image:
-    """Tag an image that Packer has built as ours."""
+    """Write the owner's tags to an image that Packer has built."""
     intent = {
         "artifact": artifact,
         "image": asdict(image),

@@ -266,7 +266,7 @@ def show(context: BoxContext, receipt: Receipt, created: float) -> None:
         context.screen.warn(
             f"{formatting.money(spent)} is more than [limits] max_cost = "
             f"{formatting.money(limit)}: the egress cost of outputs is known only "
-            "once they are here"
+            "after the fetch"
         )
     usage = []
     if receipt.peak.cpu_seconds and receipt.seconds > 0:

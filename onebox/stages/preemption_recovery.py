@@ -110,9 +110,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
 
         NoCapacity: No offer has capacity now.
     """
-    if not context.invocation.owes_teardown(context.store.record.temporary):
-        # The user owns this box, so its replacement must survive the run too.
-        context.invocation.box_requested = True
+    context.invocation.box_replaced(context.store.record.temporary)
     _leave(context, run, box)
     while True:
         attempts += 1

@@ -38,9 +38,7 @@ def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
         OutputsHeld: Some outputs could not be fetched: the disk stays.
     """
     record = context.store.record
-    if not context.invocation.owes_teardown(record.temporary):
-        # The user owns this box, so its replacement must survive the run too.
-        context.invocation.box_requested = True
+    context.invocation.box_replaced(record.temporary)
     if record.box != box.id or record.job:
         _read_disk(context, box, line)
     line.doing(f"removing {box.id}")
