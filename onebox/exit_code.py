@@ -104,7 +104,7 @@ def report_interrupt(context: BoxContext) -> None:
             "started; it may run"
         )
         screen.say(f"        {_left(context, box)}")
-        screen.say("  next: inv logs follows it; inv run, if it does not run")
+        screen.say("  next: inv logs follows it; inv run starts it if it does not run")
         return
     screen.say(f"onebox: stopped during {context.chain.stage or 'the command'}")
     screen.say(f"        {_left(context, box)}")

@@ -418,7 +418,7 @@ class TestLinks:
 
         assert 73 == done.code
         assert 1 == done.err.count("far is a link that leads out of the project")
-        assert "1 link among the outputs to a place out of the project" in done.err
+        assert "1 link among the outputs to a place outside of the project" in done.err
         assert "results/sly" in done.err
         assert not (project.root / "results" / "sly").is_symlink()
         assert "is still up" in done.err

@@ -107,7 +107,7 @@ def _gone_box(box_id: str, place: str, tags: Tags) -> Box:
 
 def _delete_left(context: BoxContext, box: Box) -> None:
     if box.id == context.store.record.kept_builder:
-        context.screen.note(f"removing {box.id}, the builder that --keep has left up")
+        context.screen.note(f"removing {box.id}, the builder that --keep has kept")
     else:
         context.screen.note(f"an earlier command was interrupted: removing {box.id}")
     delete(context, box)

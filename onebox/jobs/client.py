@@ -149,8 +149,8 @@ def follow(
                     raise Lost(
                         f"{box.id} no longer accepts our key: {error.message}; "
                         f"job {job_id} may still be running on it",
-                        next="was its authorized_keys changed? inv logs tries again; "
-                        "inv teardown --discard-outputs gives the box up",
+                        next="check its authorized_keys; inv logs tries again; "
+                        "inv teardown --discard-outputs removes the box",
                     ) from error
                 if copy.size > before:
                     pause, is_down = 0.2, False

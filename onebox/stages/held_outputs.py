@@ -159,8 +159,8 @@ def refused_links(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
         for link, target in fetched.refused.items()
     ]
     return OutputsHeld(
-        f"{formatting.count(len(links), 'link')} among the outputs to a place out of "
-        f"the project, so the target is not fetched: {formatting.first_names(links)}",
+        f"{formatting.count(len(links), 'link')} among the outputs to a place outside "
+        f"of the project, which is not fetched: {formatting.first_names(links)}",
         next="inv fetch --unsafe-links creates them anyway; inv ssh to look",
     )
 
@@ -173,7 +173,7 @@ def refused_repositories(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
         [formatting.path(path) for path in fetched.repositories]
     )
     return OutputsHeld(
-        f"not fetched, because version control runs programs that these configure: "
+        "not fetched, because version control runs programs that are configured there: "
         f"{names}",
         next="inv fetch --unsafe-git fetches them too; or remove them: inv ssh",
     )
