@@ -34,7 +34,7 @@ def replay(context: BoxContext) -> None:
             if not _replay_delete(context, intent):
                 continue
         elif intent.action in snapshot.OPERATIONS:
-            snapshot.finish(context, intent)
+            snapshot.replay(context, intent)
         context.store.close_intent(intent, "replayed")
     if never_created:
         remove_unused(context, never_created)

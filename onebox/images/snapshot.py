@@ -118,7 +118,7 @@ def remove(context: BoxContext, image: Image) -> None:
     context.cache.images = None
 
 
-def finish(context: BoxContext, intent: Intent) -> None:
+def replay(context: BoxContext, intent: Intent) -> None:
     """Complete the operation of an interrupted command, or undo it."""
     if not isinstance(intent.details.get("image"), dict):
         return
