@@ -242,6 +242,10 @@ class BoxContext:
         """Return the `.onebox` folder of the project: logs and receipts of jobs."""
         return self.root / ".onebox"
 
+    def job_dir(self, job_id: str) -> Path:
+        """Return the folder with what this machine keeps of a job: log, receipt."""
+        return self.local_dir / "jobs" / job_id
+
     @property
     def fetch_memory(self) -> Path:
         """Return the folder in which fetches of this box name record their files."""

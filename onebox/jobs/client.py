@@ -167,7 +167,7 @@ def follow(
 
 def log_path(context: BoxContext, job_id: str) -> Path:
     """Return the path of the local copy of a job's log."""
-    return context.local_dir / "jobs" / job_id / "log"
+    return context.job_dir(job_id) / "log"
 
 
 def log_name(context: BoxContext, job_id: str) -> str:

@@ -190,7 +190,7 @@ def is_superseded(context: BoxContext, box: Box) -> bool:
 def remove_kept_outputs(context: BoxContext, run: Run) -> None:
     """Remove the local outputs of earlier attempts, now that the job has ended."""
     for attempt in run.attempts[:-1]:
-        folder = salvage.kept_folder(context, attempt.job)
+        folder = context.job_dir(attempt.job)
         for name in ("outputs", "outputs-memory"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
