@@ -271,9 +271,17 @@ class BoxContext:
 
     @contextmanager
     def fetching_into(self, folder: Path | str) -> Iterator[None]:
-        """Fetch outputs into another folder during the body; "" changes nothing."""
+        """
+        Fetch outputs into another folder during the body; "" changes nothing.
+
+        Args:
+            folder: A path of `job_into`, or the text of `--into`, which is relative
+                to the working directory.
+        """
         before = self.into
-        if folder:
+        if isinstance(folder, Path):
+            self.into = folder
+        elif folder:
             self.into = Path(os.path.normpath(Path(folder).absolute()))
         try:
             yield
