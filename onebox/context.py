@@ -230,13 +230,21 @@ class BoxContext:
 
     @property
     def title(self) -> str:
-        """Return project and name, as messages show them."""
-        return f"{self.settings.project}/{self.settings.name}"
+        """Return project and name of the box, as messages show them."""
+        return self.title_of(self.settings.name)
+
+    def title_of(self, name: str) -> str:
+        """Return the title of this project's box of another name."""
+        return f"{self.settings.project}/{name}"
 
     @property
     def local_dir(self) -> Path:
         """Return the `.onebox` folder of the project: logs and receipts of jobs."""
         return self.root / ".onebox"
+
+    def job_dir(self, job_id: str) -> Path:
+        """Return the folder with what this machine keeps of a job: log, receipt."""
+        return self.local_dir / "jobs" / job_id
 
     @property
     def fetch_memory(self) -> Path:
@@ -263,9 +271,17 @@ class BoxContext:
 
     @contextmanager
     def fetching_into(self, folder: Path | str) -> Iterator[None]:
-        """Fetch outputs into another folder during the body; "" changes nothing."""
+        """
+        Fetch outputs into another folder during the body; "" changes nothing.
+
+        Args:
+            folder: A path of `job_into`, or the text of `--into`, which is relative
+                to the working directory.
+        """
         before = self.into
-        if folder:
+        if isinstance(folder, Path):
+            self.into = folder
+        elif folder:
             self.into = Path(os.path.normpath(Path(folder).absolute()))
         try:
             yield

@@ -71,7 +71,7 @@ def _report(
         Screen(environ, Hints(task_names)).error(error)
         return
     if isinstance(error, JobFailed):
-        # The line of `run` has reported it; the exit code is the job's own.
+        # `run` has printed it in its own line; the exit code is the job's own.
         return
     if not error.running:
         error.running = _still_running(context)
@@ -104,7 +104,7 @@ def report_interrupt(context: BoxContext) -> None:
             "started; it may run"
         )
         screen.say(f"        {_left(context, box)}")
-        screen.say("  next: inv logs follows it; inv run, if it does not run")
+        screen.say("  next: inv logs follows it; inv run starts it if it does not run")
         return
     screen.say(f"onebox: stopped during {context.chain.stage or 'the command'}")
     screen.say(f"        {_left(context, box)}")

@@ -58,7 +58,7 @@ class Invocation:
     leaves_box: bool = False
     box_used: bool = False
     detached: bool = False
-    # How many stages deep the current one was called as a need of another stage.
+    # The depth of nested needs: 0 while a stage runs that the user has called.
     _need_depth: int = field(default=0, repr=False)
 
     def begin(self, stage: str, *, only: bool, keep: bool, own_command: bool) -> None:
@@ -82,6 +82,11 @@ class Invocation:
             yield
         finally:
             self._need_depth -= 1
+
+    def box_replaced(self, earlier_temporary: bool) -> None:
+        """Record that another box replaces this one: it is kept if this one is."""
+        if not self.owes_teardown(earlier_temporary):
+            self.box_requested = True
 
     def box_ended(self) -> None:
         """Record that the box is gone: requests to keep it do not hold for another."""

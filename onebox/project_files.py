@@ -1,8 +1,4 @@
-"""
-Which files of the project go to a box, and which paths there are outputs.
-
-Outputs are fetched, so they are never pushed.
-"""
+"""Select the project files that are pushed, and list the outputs, which are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a chain of stages; at its end, tear down the box that it owes."""
+"""Run a chain of stages; at its end, tear down its temporary box."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from onebox.stages import provision, run, teardown
 @contextmanager
 def frame(context: BoxContext) -> Iterator[None]:
     """
-    Run the outermost stage of a chain, then settle what the chain owes.
+    Run the outermost stage of a chain, then tear down its temporary box.
 
-    A temporary box is torn down at the end, unless it holds outputs that are not
-    fetched, its job still runs, or `--keep` is set.
+    The box stays if it holds outputs that are not fetched, if its job still runs, or
+    if `--keep` is set.
     """
     with signals_as_exceptions(lambda: left_by_record(context)):
         try:

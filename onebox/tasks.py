@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 from onebox.plugin import Stage, context_of, remainder_of, stage_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from invoke.context import Context
 
@@ -94,7 +94,11 @@ def run(
 ) -> Any:
     """Run the job and fetch its outputs; `inv run -- COMMAND` runs another."""
     return stage_module("run").perform(
-        context_of(c), _remainder(c), line=command or None, detach=detach, yes=yes
+        context_of(c),
+        remainder_of(c) or None,
+        line=command or None,
+        detach=detach,
+        yes=yes,
     )
 
 
@@ -173,7 +177,7 @@ def cancel(c: Context) -> Any:
 @_stage(each_time=True)
 def ssh(c: Context) -> Any:
     """Open a shell on the box, or run a command: `inv ssh -- htop`."""
-    code = stage_module("ssh").perform(context_of(c), _remainder(c))
+    code = stage_module("ssh").perform(context_of(c), remainder_of(c))
     if code:
         raise Exit(code=code)
     return None
@@ -208,10 +212,6 @@ def doctor(c: Context, policy: bool = False) -> Any:
 def init(c: Context, force: bool = False) -> Any:
     """Write a short onebox.toml to start from."""
     return stage_module("init").perform(context_of(c), force=force)
-
-
-def _remainder(c: Context) -> Sequence[str] | None:
-    return remainder_of(c) or None
 
 
 ns = Collection(

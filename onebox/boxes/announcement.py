@@ -211,7 +211,7 @@ def _cost_lines(
     if context.provider.stopped_is_free:
         first = f"at most {ceiling}: {off}, whatever happens here"
     else:
-        first = f"{ceiling} until then: {off}, but is billed until it is removed"
+        first = f"{ceiling} until it {off}; it is billed until it is removed"
     lines = [first, _parts(context, offer, hours)]
     if offer.hourly is None:
         lines.append(f"$? is not known: {why_unpriced(context)}")

@@ -96,7 +96,7 @@ class BoxFinder:
         if box.state not in ("running", "starting"):
             raise UsageError(
                 f"{self._context.title} ({box.id}) is {box.state}; its disk is kept",
-                next="inv fetch brings its outputs, inv teardown removes it",
+                next="inv fetch copies its outputs, inv teardown removes it",
             )
         return box
 
@@ -112,7 +112,7 @@ class BoxFinder:
                     and name != context.settings.name
                     and box.state != "gone"
                 ):
-                    title = f"{context.settings.project}/{name}"
+                    title = context.title_of(name)
                     state = "up" if is_on else box.state
                     command = "inv logs" if is_on else "inv fetch teardown"
                     lines[name] = f"{title} is {state}: {command} --name={name}"
@@ -160,41 +160,28 @@ class BoxFinder:
             return
         if current is not None:
             self._seen.add(box.id)
-        if current is not None and current.state in ("starting", "running"):
-            self._allow_my_ip(current)
-            return
+            if current.state in ("starting", "running"):
+                self._allow_my_ip(current)
+                return
         self.invalidate()
-        state = "gone" if current is None else current.state
-        why = f": {current.why}" if current is not None and current.why else ""
-        text = f"{self._context.title} ({box.id}) is {state}{why}"
-        advice = (
-            "inv status" if current is None else "inv fetch brings what its disk holds"
+        title = f"{self._context.title} ({box.id})"
+        if current is None:
+            raise Lost(f"{title} is gone", next="inv status")
+        why = f": {current.why}" if current.why else ""
+        error_type = Preempted if current.why == "preempted" else Lost
+        raise error_type(
+            f"{title} is {current.state}{why}",
+            next="inv fetch copies what its disk holds",
         )
-        if current is not None and current.why == "preempted":
-            raise Preempted(text, next=advice)
-        raise Lost(text, next=advice)
 
     def wait_while(self, box: Box, seconds: float, *states: BoxState) -> Box | None:
         """Return a box once it has left the given states, or after *seconds*."""
         until = time.monotonic() + seconds
         current = self._provider.get(box.id, box.place)
-        while (
-            current is not None and current.state in states and time.monotonic() < until
-        ):
+        while current and current.state in states and time.monotonic() < until:
             time.sleep(max(self._provider.poll_interval, 0.2))
             current = self._provider.get(box.id, box.place)
         return current
-
-    def _allow_my_ip(self, box: Box) -> None:
-        """Open the firewall for this machine, unless that was done a moment ago."""
-        now = time.monotonic()
-        if self._ip_checked is not None and now - self._ip_checked < IP_CHECK_SECONDS:
-            return
-        self._ip_checked = now
-        if self._provider.allow_my_ip(box):
-            self._screen.note(
-                "this machine's public address has changed; the firewall now allows it"
-            )
 
     def provider_time(self, local_time: float) -> float:
         """Convert a time of this machine's clock to the provider's clock."""
@@ -223,6 +210,17 @@ class BoxFinder:
         if box is not None:
             self._seen.add(box_id)
         return box
+
+    def _allow_my_ip(self, box: Box) -> None:
+        """Open the firewall for this machine, unless that was done a moment ago."""
+        now = time.monotonic()
+        if self._ip_checked is not None and now - self._ip_checked < IP_CHECK_SECONDS:
+            return
+        self._ip_checked = now
+        if self._provider.allow_my_ip(box):
+            self._screen.note(
+                "this machine's public address has changed; the firewall now allows it"
+            )
 
     def _list(self) -> list[Box]:
         if self._listed is None:
@@ -255,12 +253,12 @@ class BoxFinder:
         These are the recorded box and the boxes of open intents. A box whose delete
         began after it was listed does not lag: if it is missing, it is gone.
         """
-        here, record = self._provider.name, self._store.record
+        provider, record = self._provider.name, self._store.record
         expected = {}
-        if record.box and record.provider in ("", here):
+        if record.box and record.provider in ("", provider):
             expected[record.box] = (record.place, record.created)
         for intent in self._store.open_intents():
-            if not intent.box or not intent.concerns(here):
+            if not intent.box or not intent.concerns(provider):
                 continue
             if intent.action == "create":
                 created = self.provider_time(intent.at)

@@ -98,7 +98,7 @@ def print_box(
 ) -> None:
     """Print a box at another provider, its price, and the command that removes it."""
     record = other.record
-    title = f"{context.settings.project}/{other.name} ({record.box})"
+    title = f"{context.title_of(other.name)} ({record.box})"
     verb = "is" if other.box is not None else "may be"
     price = record.price if other.box is None else other.box.offer.hourly
     error = f"; it does not answer: {other.error}" if other.error else ""

@@ -34,7 +34,7 @@ def replay(context: BoxContext) -> None:
             if not _replay_delete(context, intent):
                 continue
         elif intent.action in snapshot.OPERATIONS:
-            snapshot.finish(context, intent)
+            snapshot.replay(context, intent)
         context.store.close_intent(intent, "replayed")
     if never_created:
         remove_unused(context, never_created)
@@ -107,7 +107,7 @@ def _gone_box(box_id: str, place: str, tags: Tags) -> Box:
 
 def _delete_left(context: BoxContext, box: Box) -> None:
     if box.id == context.store.record.kept_builder:
-        context.screen.note(f"removing {box.id}, the builder that --keep has left up")
+        context.screen.note(f"removing {box.id}, the builder that --keep has kept")
     else:
         context.screen.note(f"an earlier command was interrupted: removing {box.id}")
     delete(context, box)

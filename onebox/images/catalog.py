@@ -127,12 +127,9 @@ def replaced(own_images: Sequence[Image]) -> list[Image]:
     """
     newest, older = set(), []
     for image in sorted(own_images, key=lambda image: image.created, reverse=True):
-        tags = image.tags
-        name = "" if image.recipe else image.name
-        series = (tags.project, tags.name, image.arch, bool(image.recipe), name)
-        if series in newest:
+        if _series(image) in newest:
             older.append(image)
-        newest.add(series)
+        newest.add(_series(image))
     return older
 
 
@@ -150,9 +147,7 @@ def remove_replaced(context: BoxContext, box: Box) -> None:
     older = [
         other
         for other in own_images
-        if other.recipe and other.created < image.created
-        if (other.arch, other.tags.project, other.tags.name)
-        == (image.arch, image.tags.project, image.tags.name)
+        if other.created < image.created and _series(other) == _series(image)
     ]
     if not older:
         return
@@ -167,6 +162,12 @@ def remove_replaced(context: BoxContext, box: Box) -> None:
     if unused:
         ids = formatting.first_names([other.id for other in unused])
         context.screen.note(f"{ids}: removed, {image.id} replaces it")
+
+
+def _series(image: Image) -> tuple[str, ...]:
+    """Return what an image has in common with the newer ones that replace it."""
+    name = "" if image.recipe else image.name
+    return (image.tags.project, image.tags.name, image.arch, name)
 
 
 def _of_this_recipe(context: BoxContext, own_images: Sequence[Image]) -> list[Image]:

@@ -3,7 +3,7 @@ Build an image with the user's own Packer and template.
 
 A template with a `null` source runs on a builder box of onebox, whose disk is then
 saved: this works at every provider. A template with a cloud's own source builds an
-image in the cloud, which is then tagged as ours.
+image in the cloud, which then gets the owner's tags.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def is_open(context: BoxContext) -> bool:
 def adopt(
     context: BoxContext, artifact: str, image: Image, inputs: Mapping[str, str]
 ) -> Image:
-    """Tag an image that Packer has built as ours."""
+    """Write the owner's tags to an image that Packer has built."""
     intent = {
         "artifact": artifact,
         "image": asdict(image),
@@ -118,7 +118,7 @@ def remove(context: BoxContext, image: Image) -> None:
     context.cache.images = None
 
 
-def finish(context: BoxContext, intent: Intent) -> None:
+def replay(context: BoxContext, intent: Intent) -> None:
     """Complete the operation of an interrupted command, or undo it."""
     if not isinstance(intent.details.get("image"), dict):
         return

@@ -137,7 +137,7 @@ class CheckpointPuller(threading.Thread):
             pause = max(interval - (time.monotonic() - began), interval / 4)
 
     def stop(self) -> None:
-        """Stop, also during a pull: the next one resumes with the files it has."""
+        """Stop, even during a pull; the next pull resumes with the fetched files."""
         self._stopped.set()
         channel = self._channel
         if channel is not None and self.is_alive():

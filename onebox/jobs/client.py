@@ -149,8 +149,8 @@ def follow(
                     raise Lost(
                         f"{box.id} no longer accepts our key: {error.message}; "
                         f"job {job_id} may still be running on it",
-                        next="was its authorized_keys changed? inv logs tries again; "
-                        "inv teardown --discard-outputs gives the box up",
+                        next="check its authorized_keys; inv logs tries again; "
+                        "inv teardown --discard-outputs removes the box",
                     ) from error
                 if copy.size > before:
                     pause, is_down = 0.2, False
@@ -167,7 +167,7 @@ def follow(
 
 def log_path(context: BoxContext, job_id: str) -> Path:
     """Return the path of the local copy of a job's log."""
-    return context.local_dir / "jobs" / job_id / "log"
+    return context.job_dir(job_id) / "log"
 
 
 def log_name(context: BoxContext, job_id: str) -> str:

@@ -56,7 +56,7 @@ class FinishedJob:
 
 def last(context: BoxContext, *, whatever_name: bool = False) -> FinishedJob | None:
     """
-    Return the latest job whose log is here.
+    Return the latest job whose log is on this machine.
 
     Args:
         whatever_name: Include the jobs of this project's other boxes.
@@ -76,9 +76,9 @@ def last(context: BoxContext, *, whatever_name: bool = False) -> FinishedJob | N
 
 def _jobs_of_other_boxes(context: BoxContext) -> set[str]:
     """Return the latest job of each other box of this project."""
-    ours = context.store.directory
+    own = context.store.directory
     return {
         BoxStore(directory).record.job
-        for directory in ours.parent.glob("*")
-        if directory != ours
+        for directory in own.parent.glob("*")
+        if directory != own
     }

@@ -54,7 +54,7 @@ def ended_by_itself(context: BoxContext, box: Box, record: ExitRecord) -> bool:
     Return whether a job exited by itself or was ended by its user.
 
     A preemption without notice looks like any other shutdown on the box, so for
-    cause "poweroff" the provider is asked.
+    cause "poweroff" the provider's reason decides.
     """
     if record.cause == "poweroff":
         return not preemption_reason(context, box, "running", "stopping", ended=True)

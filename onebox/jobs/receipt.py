@@ -205,7 +205,7 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
     stages = {name: round(s, 3) for name, s in context.chain.stage_seconds.items()}
     receipt = replace(receipt, stages=stages)
     data = receipt.encode()
-    folder = context.local_dir / "jobs" / receipt.job
+    folder = context.job_dir(receipt.job)
     with open_folder(folder) as opened:
         write_in(opened, FILE, data, mode=0o644)
     _write_beside(context, folder, data)
@@ -220,7 +220,7 @@ def write(context: BoxContext, receipt: Receipt) -> Receipt:
 
 def copy_beside(context: BoxContext, job_id: str) -> None:
     """Copy a job's receipt beside its outputs, which were just fetched."""
-    folder = context.local_dir / "jobs" / job_id
+    folder = context.job_dir(job_id)
     with suppress(FileNotFoundError):
         _write_beside(context, folder, (folder / FILE).read_bytes())
 
@@ -234,7 +234,7 @@ def outdate(context: BoxContext, job_id: str) -> None:
 
 def keep(context: BoxContext, box: Box, job_id: str, record: ExitRecord) -> None:
     """Write a receipt for a job that no client has waited for, if it has none."""
-    folder = context.local_dir / "jobs" / job_id
+    folder = context.job_dir(job_id)
     if (folder / FILE).exists():
         return
     state = context.store.record
@@ -266,7 +266,7 @@ def show(context: BoxContext, receipt: Receipt, created: float) -> None:
         context.screen.warn(
             f"{formatting.money(spent)} is more than [limits] max_cost = "
             f"{formatting.money(limit)}: the egress cost of outputs is known only "
-            "once they are here"
+            "after the fetch"
         )
     usage = []
     if receipt.peak.cpu_seconds and receipt.seconds > 0:

@@ -79,7 +79,7 @@ class Between:
 
 
 def bytes_from(low: int) -> Between:
-    """Return a check for *low* bytes to 64 TB, the largest disk that a cloud has."""
+    """Return a check for *low* bytes or more; above 64 TB is taken as a mistake."""
     return Between(low, 64 << 40, lambda value: format_bytes(int(value)))
 
 

@@ -89,7 +89,7 @@ def project_name(root: Path) -> str:
 
 def check_files(settings: Settings, root: Path) -> None:
     """
-    Check that the files and folders exist that the settings name.
+    Check that the files and folders that the settings name exist.
 
     Raises:
         InputError: One is missing, or is a folder where a file is expected.

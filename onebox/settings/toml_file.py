@@ -163,7 +163,7 @@ def _scan(text: str) -> tuple[dict[TomlPath, int], dict[int, str]]:
             path = table + parts
             label, seen = show_path(path), keys
             string = _VALUE.match(text, match.end())
-            # toml puts such a string into the table around that of its key.
+            # toml would put such a string into the parent of its table.
             if len(parts) > 1 and string and "\n" in string[1]:
                 raise Malformed(
                     line,

@@ -55,7 +55,7 @@ def perform(
 
         rescue: Pay for another machine if only the disk of the box is left.
 
-        ended: The exit record of the job. It is asked from the box unless *caller*
+        ended: The exit record of the job. It is read from the box unless *caller*
             is "run".
 
     Raises:
@@ -253,7 +253,7 @@ def _warn_of_renamed_files(context: BoxContext, fetched: Fetched) -> None:
             of_other_boxes.setdefault(other_box, []).append(renamed)
     for other_box, renames in of_other_boxes.items():
         context.screen.warn(
-            f"outputs of {context.settings.project}/{other_box} were here and are "
+            f"outputs of {context.title_of(other_box)} were here and are "
             f"kept: {formatting.first_names(renames)} ([fetch] outputs_to keeps them "
             "apart)"
         )

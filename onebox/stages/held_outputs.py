@@ -1,5 +1,5 @@
 """
-Check that a job's outputs are here; if not, raise OutputsHeld and keep the box.
+Check that a job's outputs are on this machine; if not, keep the box.
 
 A fetch checks the files that it had to leave, a teardown all outputs on the box.
 """
@@ -55,10 +55,10 @@ def check_box(
     Check that the box can be removed without losing outputs.
 
     Args:
-        doing: Is called with what the check is waiting for.
+        doing: Called with what the check is waiting for.
 
     Raises:
-        OutputsHeld: Outputs are missing here, or the box does not answer.
+        OutputsHeld: Outputs are not on this machine, or the box does not answer.
 
         UsageError: The job still runs.
     """
@@ -159,8 +159,8 @@ def refused_links(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
         for link, target in fetched.refused.items()
     ]
     return OutputsHeld(
-        f"{formatting.count(len(links), 'link')} among the outputs to a place out of "
-        f"the project, so the target is not fetched: {formatting.first_names(links)}",
+        f"{formatting.count(len(links), 'link')} among the outputs to a place outside "
+        f"of the project, which is not fetched: {formatting.first_names(links)}",
         next="inv fetch --unsafe-links creates them anyway; inv ssh to look",
     )
 
@@ -173,7 +173,7 @@ def refused_repositories(fetched: fetch_outputs.Fetched) -> OutputsHeld | None:
         [formatting.path(path) for path in fetched.repositories]
     )
     return OutputsHeld(
-        f"not fetched, because version control runs programs that these configure: "
+        "not fetched, because version control runs programs that are configured there: "
         f"{names}",
         next="inv fetch --unsafe-git fetches them too; or remove them: inv ssh",
     )
@@ -195,7 +195,7 @@ def _no_answer(box: Box, error: OneboxError) -> OutputsHeld:
 
 
 def _check_fetched_folder(context: BoxContext) -> None:
-    """Raise OutputsHeld if files fetched from a stopped box have changed or gone."""
+    """Raise OutputsHeld if a file fetched from a stopped box has changed since."""
     record = context.store.record
     if not record.fetched:
         return

@@ -117,7 +117,7 @@ def save_from_box(context: BoxContext, name: str, *, yes: bool) -> Image:
     )
     if builder.warn_of_secrets(context, box) and not yes:
         _confirm_secrets(context, name)
-    # A box is created from an image of ours or from the provider's base image.
+    # A box boots from one of the owner's images or from the provider's base image.
     base = box.image or recipe.base(context)
     image = snapshot.new_image(
         context, box.tags, name, hello.arch, recipe="", base=base

@@ -110,9 +110,7 @@ def next_box(context: BoxContext, run: Run, box: Box, attempts: int) -> tuple[Bo
 
         NoCapacity: No offer has capacity now.
     """
-    if not context.invocation.owes_teardown(context.store.record.temporary):
-        # The user owns this box, so its replacement must survive the run too.
-        context.invocation.box_requested = True
+    context.invocation.box_replaced(context.store.record.temporary)
     _leave(context, run, box)
     while True:
         attempts += 1
@@ -192,7 +190,7 @@ def is_superseded(context: BoxContext, box: Box) -> bool:
 def remove_kept_outputs(context: BoxContext, run: Run) -> None:
     """Remove the local outputs of earlier attempts, now that the job has ended."""
     for attempt in run.attempts[:-1]:
-        folder = salvage.kept_folder(context, attempt.job)
+        folder = context.job_dir(attempt.job)
         for name in ("outputs", "outputs-memory"):
             shutil.rmtree(folder / name, ignore_errors=True)
 

@@ -165,8 +165,8 @@ def _check_image(context: BoxContext, box: Box) -> None:
     current = image.find(context)
     if box.image != (current.id if current else ""):
         raise UsageError(
-            f"{context.title} ({box.id}) was created from another image than "
-            "onebox.toml names now",
+            f"{context.title} ({box.id}) was created from an image other than "
+            "the one in onebox.toml",
             next=f"{_teardown(context)}; or --only to use the box as it is",
         )
 

@@ -43,7 +43,7 @@ def reason(context: BoxContext) -> str | None:
 
 
 def check(context: BoxContext) -> None:
-    """Raise OneboxError if the job cannot start, for a reason visible from here."""
+    """Raise OneboxError if the job cannot start, for a reason known on this machine."""
     if not context.invocation.own_command:
         configured_command(context)
     secret_values(context)
@@ -61,7 +61,7 @@ def perform(
     Run the job and fetch its outputs; return the receipt.
 
     If the same command has succeeded on this box and its outputs are not fetched,
-    they are fetched first. Then the user is asked whether to run it again; without a
+    they are fetched first. Then the user confirms that it runs again; without a
     terminal it runs.
 
     If the cloud preempts a spot box, the job is restarted on another box, from its

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onebox import formatting
@@ -38,9 +37,7 @@ def read_and_remove(context: BoxContext, box: Box, line: StageLine) -> None:
         OutputsHeld: Some outputs could not be fetched: the disk stays.
     """
     record = context.store.record
-    if not context.invocation.owes_teardown(record.temporary):
-        # The user owns this box, so its replacement must survive the run too.
-        context.invocation.box_requested = True
+    context.invocation.box_replaced(record.temporary)
     if record.box != box.id or record.job:
         _read_disk(context, box, line)
     line.doing(f"removing {box.id}")
@@ -80,7 +77,7 @@ def last_pull(context: BoxContext, run: Run, box: Box, job_id: str = "") -> bool
 
 
 def save_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
-    """Fetch checkpoints, log and outputs of the last attempt; return if all came."""
+    """Fetch all that the last attempt left; return whether all of it came."""
     line.doing(f"fetching from {box.id}")
     screen = context.screen
     try:
@@ -93,11 +90,6 @@ def save_all(context: BoxContext, run: Run, box: Box, line: StageLine) -> bool:
     except (Lost, Preempted, BoxFailed):
         # The box went down during the fetch.
         return False
-
-
-def kept_folder(context: BoxContext, job_id: str) -> Path:
-    """Return the local folder for what is kept of a job."""
-    return context.local_dir / "jobs" / job_id
 
 
 def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
@@ -154,7 +146,7 @@ def _keep_outputs(context: BoxContext, job_id: str, box: Box, line: StageLine) -
 
     The usual folder is for the outputs of a finished job.
     """
-    folder = kept_folder(context, job_id)
+    folder = context.job_dir(job_id)
     fetched: fetch_outputs.Fetched = context.call_resuming(
         lambda channel: fetch_outputs.fetch(
             channel,

@@ -56,7 +56,7 @@ def _print_box(context: BoxContext, box: Box) -> None:
     now = time.time()
     name = box.tags.name if box.tags.kind == "box" else f"{box.tags.name} (builder)"
     age = formatting.seconds(max(now - box.created, 0))
-    title = [f"{context.settings.project}/{name}", box.id, box.state]
+    title = [context.title_of(name), box.id, box.state]
     details = [f"{box.offer.name}: {box.offer.type}", formatting.rate(box.offer.hourly)]
     if box.state == "running":
         off = formatting.clock(box.deadline, now)
@@ -69,7 +69,7 @@ def _print_box(context: BoxContext, box: Box) -> None:
 
 
 def _describe_job(context: BoxContext, box: Box) -> str:
-    """Return a phrase for the state of a box's latest job, asked over ssh."""
+    """Return a phrase for the state of a box's latest job, read over ssh."""
     if box.state != "running" or box.tags.kind != "box":
         return "-"
     if box.tags.name != context.settings.name:

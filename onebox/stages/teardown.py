@@ -104,7 +104,7 @@ def perform_all(context: BoxContext, *, discard: bool, yes: bool) -> None:
             with context.screen.about(name):
                 perform(context.with_name(name), discard=discard, yes=yes)
         except OneboxError as error:
-            context.screen.note(f"{context.settings.project}/{name}: {error.message}")
+            context.screen.note(f"{context.title_of(name)}: {error.message}")
             errors.append(error)
     elsewhere = other_providers.find(context)
     for other in elsewhere:
@@ -171,12 +171,12 @@ def _clean_up_without_box(context: BoxContext) -> None:
     context.choose_provider()
     context.forget_connection()
     context.screen.line("teardown", "done", "up to date", "no box is left")
-    # A hint, which needs no answer of the provider.
+    # This is only a hint: it is left out if the provider does not answer.
     with suppress(OneboxError):
         for box in context.provider.find(context.owner):
             if box.tags.project == context.project:
                 context.screen.note(
-                    f"{context.settings.project}/{box.tags.name} ({box.id}) is "
+                    f"{context.title_of(box.tags.name)} ({box.id}) is "
                     f"{box.state}: inv teardown --name={box.tags.name}"
                 )
 

@@ -153,7 +153,7 @@ class TestRecipe:
         project.write("setup.sh", SETUP)
         again = project.inv("image")
         assert 0 == again.code
-        assert f"removing {box}, the builder that --keep has left up" in again.err
+        assert f"removing {box}, the builder that --keep has kept" in again.err
         assert "was interrupted" not in again.err
         assert [] == project.boxes()
 

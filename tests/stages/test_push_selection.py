@@ -69,7 +69,7 @@ class TestRepositories:
         done = project.inv("run")
 
         assert 73 == done.code, done.err
-        assert "version control runs programs that these configure" in done.err
+        assert "version control runs programs that are configured there" in done.err
         assert "results/m\n" in done.err
         assert "1\n" == project.read("results/x")
         assert not (project.root / "results" / "m").exists()
