@@ -173,7 +173,7 @@ def _launched_before(
     if code != "IdempotentParameterMismatch":
         _raise_for_settings(error)
     found = cloud.poller.require(
-        lambda: instances.find_resources(cloud, region, meta.box).instances or None,
+        lambda: instances.find_resources(cloud, region, meta.box).instances,
         LAG_SECONDS,
         f"looking for the instance that {meta.box} already has",
     )

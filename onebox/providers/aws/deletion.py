@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from onebox.errors import Gone, OneboxError, ProviderError
 from onebox.providers.aws import alarm, errors, instances, metadata, prices
@@ -33,7 +34,8 @@ def delete(cloud: Cloud, region: str, box: Box, lag: float) -> None:
     alarm.remove(cloud, region, box.id)
     if ids:
         try:
-            _terminate(cloud, region, ids)
+            with suppress(Gone):
+                cloud.call("ec2", "terminate_instances", region, InstanceIds=ids)
         except OneboxError:
             meta = metadata.read(alive[0])
             if meta is not None:
@@ -140,27 +142,18 @@ def _delete_volumes_with(cloud: Cloud, region: str, instance: Answer) -> None:
         return
 
 
-def _terminate(cloud: Cloud, region: str, ids: Sequence[str]) -> None:
-    try:
-        cloud.call("ec2", "terminate_instances", region, InstanceIds=list(ids))
-    except Gone:
-        return
-
-
-def _are_terminated(cloud: Cloud, region: str, ids: Sequence[str]) -> bool | None:
-    try:
-        found = instances.describe_instances(
-            cloud, region, metadata.filters({"instance-id": ids})
-        )
-    except Gone:
-        return True
-    return None if any(instances.is_alive(one) for one in found) else True
+def _are_terminated(cloud: Cloud, region: str, ids: Sequence[str]) -> bool:
+    with suppress(Gone):
+        filters = metadata.filters({"instance-id": ids})
+        found = instances.describe_instances(cloud, region, filters)
+        return not any(map(instances.is_alive, found))
+    return True
 
 
 def _delete_volumes(cloud: Cloud, region: str, box: str) -> None:
     """Delete the volumes of a box, each as soon as it is detached."""
 
-    def are_deleted() -> bool | None:
+    def are_deleted() -> bool:
         left = [one for one in _volumes(cloud, region, box) if _exists(one)]
         for volume in left:
             if volume.get("State") != "available":
@@ -172,7 +165,7 @@ def _delete_volumes(cloud: Cloud, region: str, box: str) -> None:
             except ProviderError as error:
                 if errors.code(error) != "VolumeInUse":
                     raise
-        return None if left else True
+        return not left
 
     what = f"deleting the disks of {box}"
     cloud.poller.require(are_deleted, _TERMINATION_SECONDS, what)

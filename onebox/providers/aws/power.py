@@ -38,9 +38,9 @@ def stop(cloud: Cloud, region: str, box: Box) -> None:
                 lambda error: errors.code(error) == "IncorrectInstanceState",
             )
 
-    def is_off() -> bool | None:
+    def is_off() -> bool:
         now = instances.find_resources(cloud, region, box.id).instance
-        return True if now is None or instances.state(now) == "stopped" else None
+        return now is None or instances.state(now) == "stopped"
 
     cloud.poller.require(is_off, STEP_SECONDS, f"stopping {box.id}")
 

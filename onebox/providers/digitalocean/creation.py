@@ -99,7 +99,7 @@ def _look_for(
 
     def look() -> list[Answer] | None:
         with suppress(ProviderError):
-            return droplets.of_box(request.box) or None
+            return droplets.of_box(request.box)
         return None
 
     return cloud.poller.until(look, cloud.timeouts.consistency_lag)

@@ -80,7 +80,7 @@ def _found(cloud: Cloud, droplets: Droplets, box: Box) -> list[Answer]:
     if found or not fresh or droplets.has_seen(box.id):
         return found
     shown = cloud.poller.until(
-        lambda: droplets.of_box(box.id) or None, cloud.timeouts.consistency_lag
+        lambda: droplets.of_box(box.id), cloud.timeouts.consistency_lag
     )
     return shown or []
 
@@ -88,11 +88,10 @@ def _found(cloud: Cloud, droplets: Droplets, box: Box) -> list[Answer]:
 def _wait_until_saved(cloud: Cloud, number: int) -> None:
     """Wait for a snapshot that a killed command has begun: it would stay, and cost."""
 
-    def is_idle() -> bool | None:
+    def is_idle() -> bool:
         actions = cloud.all(f"droplets/{number}/actions", "actions")
         saving = [one for one in actions if one.get("type") == "snapshot"]
-        busy = any(one.get("status") == "in-progress" for one in saving)
-        return None if busy else True
+        return all(one.get("status") != "in-progress" for one in saving)
 
     with suppress(Gone):
         cloud.poller.until(is_idle, cloud.timeouts.deletion)
@@ -100,8 +99,7 @@ def _wait_until_saved(cloud: Cloud, number: int) -> None:
 
 def _wait_until_gone(cloud: Cloud, droplets: Droplets, box: str) -> None:
     seconds = cloud.timeouts.deletion
-    gone = cloud.poller.until(lambda: not droplets.of_box(box) or None, seconds)
-    if gone is None:
+    if not cloud.poller.until(lambda: not droplets.of_box(box), seconds):
         raise Unclear(
             f"droplets of {box} still exist {seconds:.0f} s after their deletion",
             next="inv teardown again, then inv sweep",

@@ -23,7 +23,7 @@ def stop(cloud: Cloud, droplets: Droplets, number: int) -> None:
     sent: dict[str, float] = {}
     status = ""
 
-    def is_off() -> bool | None:
+    def is_off() -> bool:
         nonlocal status
         droplet = droplets.by_number(number)
         if droplet is None or droplet.get("status") == "off":
@@ -35,9 +35,9 @@ def stop(cloud: Cloud, droplets: Droplets, number: int) -> None:
         due = kind not in sent or waited - sent[kind] > limits.shutdown
         if status == "active" and due and _begin(cloud, number, kind):
             sent[kind] = waited
-        return None
+        return False
 
-    if cloud.poller.until(is_off, limits.action) is None:
+    if not cloud.poller.until(is_off, limits.action):
         raise Unclear(
             f"droplet {number} is still {status} after {limits.action:.0f} s of "
             "stopping",
@@ -90,7 +90,7 @@ def wait_for(cloud: Cloud, path: str, done: Callable[[], bool], seconds: float) 
     """
     status = "" if path else "completed"
 
-    def look() -> bool | None:
+    def is_done() -> bool:
         nonlocal status
         if status != "completed":
             try:
@@ -99,10 +99,9 @@ def wait_for(cloud: Cloud, path: str, done: Callable[[], bool], seconds: float) 
                 status = "completed"
         if status == "errored":
             raise ProviderError(f"DigitalOcean gave up on {path}", next="again, later")
-        return True if status == "completed" and done() else None
+        return status == "completed" and done()
 
-    if cloud.poller.until(look, seconds) is None:
-        raise Unclear(f"{path or 'an action'} has not ended after {seconds:.0f} s")
+    cloud.poller.require(is_done, seconds, path or "an action")
 
 
 def _begin(cloud: Cloud, number: int, kind: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from onebox.errors import ProviderError
+from onebox.errors import ProviderError, Unclear
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Poller:
 
     def until(self, look: Callable[[], T | None], seconds: float) -> T | None:
         """
-        Return the first result of *look* that is not None; None after *seconds*.
+        Return the first true result of *look*, None if there is none in *seconds*.
 
         The last look is after the deadline, so no event before it is missed.
         """
@@ -44,25 +44,27 @@ class Poller:
         while True:
             elapsed = self.clock() - began if self.clock else paused
             found = look()
-            if found is not None or elapsed >= seconds:
-                return found
+            if found or elapsed >= seconds:
+                return found or None
             self.sleep(pause)
             paused += pause
             pause = min(pause * 1.5, self.longest)
 
     def require(self, look: Callable[[], T | None], seconds: float, what: str) -> T:
         """
-        Return the first result of *look* that is not None.
+        Return the first true result of *look*.
 
         Args:
             what: The activity, as in "stopping ob-1".
 
         Raises:
-            ProviderError: There was none for so many seconds.
+            Unclear: There was none in *seconds*.
         """
         found = self.until(look, seconds)
         if found is None:
-            raise ProviderError(f"{what} has taken longer than {seconds:.0f} s")
+            raise Unclear(
+                f"{what} has taken longer than {seconds:.0f} s", next="inv status"
+            )
         return found
 
     def until_free(
