@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from onebox.providers.local import disk, processes
+from onebox.providers.local import directories, processes
 
 from .ending import ends_with_us, living_in
 
@@ -205,4 +205,4 @@ def project(tmp_path: Path) -> Iterator[Project]:
         except ProcessLookupError:
             continue
     with contextlib.suppress(OSError):
-        disk.remove(home)
+        directories.remove(home)

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from onebox.providers.local import disk
+from onebox.providers.local import directories
 
 from .conftest import Project
 
@@ -242,7 +242,7 @@ def test_a_deep_tree_of_a_job_is_fetched_or_named_and_can_be_removed(
         assert 0 == project.inv("status").code
     finally:
         # pytest's own cleaning fails at such a tree.
-        disk.remove(project.root / "results")
+        directories.remove(project.root / "results")
 
 
 @pytest.mark.parametrize("line", [("push",), ("plan",), ("--dry", "run")])
@@ -260,7 +260,7 @@ def test_a_deep_tree_here_is_named_before_a_box_is_made(
     try:
         done = project.inv(*line)
     finally:
-        disk.remove(project.root / "x")
+        directories.remove(project.root / "x")
 
     assert 70 == done.code
     assert f"onebox: File name too long: {project.root}/x/x" in done.err

@@ -18,7 +18,6 @@ from onebox.providers.local import (
     images,
     instances,
     locks,
-    metadata,
     power,
     processes,
 )
@@ -309,13 +308,13 @@ class TestMeanwhile:
     ) -> None:
         """A box that is removed while its files are read does not exist."""
         one, other = open_box(), open_box()
-        after(monkeypatch, metadata, "tags", lambda: one.local.delete(one.box))
+        after(monkeypatch, instances, "tags", lambda: one.local.delete(one.box))
         assert one.local.get(one.box.id) is None
-        after(monkeypatch, metadata, "tags", lambda: other.local.delete(other.box))
+        after(monkeypatch, instances, "tags", lambda: other.local.delete(other.box))
         assert not other.local.find(other.box.tags.owner)
 
     @pytest.mark.parametrize(
-        ("of", "step"), [(metadata, "tags"), (power, "stop"), (processes, "end")]
+        ("of", "step"), [(instances, "tags"), (power, "stop"), (processes, "end")]
     )
     def test_two_concurrent_deletes_succeed(
         self,

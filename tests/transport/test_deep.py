@@ -12,7 +12,7 @@ from onebox.agent.file_names import Hostile
 from onebox.agent.files import tree
 from onebox.agent.files.manifest import Entry, check
 from onebox.errors import OutputsHeld
-from onebox.providers.local import disk
+from onebox.providers.local import directories
 from onebox.transfer.gitignore import tracked_without_git
 
 from .conftest import AgentBox
@@ -30,7 +30,7 @@ def project(tmp_path: Path, agent_box: AgentBox) -> Iterator[Project]:
     yield Project(tmp_path, agent_box)
     agent_box.close()
     for path in tmp_path.iterdir():
-        disk.remove(path)
+        directories.remove(path)
 
 
 def nest(base: Path, levels: int) -> None:

@@ -7,18 +7,33 @@ unlocked knows that its creator has died.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import os
+import pwd
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+from onebox import subprocess_env
 from onebox.errors import ProviderError
 from onebox.providers.values import Request
 
-from . import box_files, disk, images, path_shims, power
-from .layout import Layout, make_fifo
+from . import directories, images, path_shims, power
+from .instances import WORK
+from .layout import BootConfig, Layout, make_fifo, read_json, write_json
 from .locks import locked
+from .settings import Rehearse
 
 # The /etc/profile of a login shell sets its own PATH, without the box's folder.
 _PROFILE = 'PATH="{bin}:$PATH"\n[ -r ~/.bashrc ] && . ~/.bashrc\n'
+
+_PROXY = re.compile("(https?|ftp|all|no)_proxy", re.IGNORECASE)
+
+# The libraries that the machine imports from outside the standard library.
+_LIBRARIES = ("asyncssh", "cryptography", "typing_extensions", "_cffi_backend")
 
 
 def make(
@@ -27,7 +42,7 @@ def make(
     request: Request,
     image: Path | None,
     now: float,
-    faults: Mapping[str, float],
+    rehearse: Rehearse,
     read: Sequence[str],
 ) -> bool:
     """
@@ -48,16 +63,34 @@ def make(
             return False
         try:
             _empty(new)
-            box_files.write(new, final, request, now, faults, read)
+            _write_files(new, final, request, now, rehearse, read)
             _furnish(new, final, request.boot_config.agent)
             if image is not None:
                 _restore(image, final, new)
             new.path.rename(final.path)
         except BaseException:
-            disk.remove(new.path)
+            directories.remove(new.path)
             raise
         power.start(final, lock)
     return True
+
+
+def renew(layout: Layout, deadline: float, rehearse: Rehearse) -> None:
+    """Set a stopped box's deadline, faults and proxies for its next start."""
+    boot, record = BootConfig.load(layout.boot), read_json(layout.record)
+    if boot is None or record is None:
+        raise ProviderError(f"box {layout.path.name} has lost its own files")
+    boot = replace(
+        boot,
+        deadline=deadline,
+        faults=rehearse.faults,
+        proxies=_proxies(),
+        agent={**boot.agent, "deadline": deadline},
+    )
+    record["deadline"] = record["tags"]["expires"] = deadline
+    record["notes"] = rehearse.notes
+    write_json(layout.record, record)
+    write_json(layout.boot, boot.to_json())
 
 
 def _empty(new: Layout) -> None:
@@ -65,7 +98,7 @@ def _empty(new: Layout) -> None:
     for entry in new.path.iterdir():
         # This process holds the lock of this very file.
         if entry != new.lock:
-            disk.remove(entry) if entry.is_dir() else entry.unlink()
+            directories.remove(entry) if entry.is_dir() else entry.unlink()
 
 
 def _furnish(new: Layout, final: Layout, agent: bytes) -> None:
@@ -84,3 +117,101 @@ def _restore(image: Path, final: Layout, new: Layout) -> None:
     if paths is None:
         raise ProviderError(f"there is no image {image.name} here")
     images.restore(image / "home", paths, final.path, new.home)
+
+
+def _write_files(
+    new: Layout,
+    final: Layout,
+    request: Request,
+    now: float,
+    rehearse: Rehearse,
+    read: Sequence[str],
+) -> None:
+    """Write the files of a box into *new*, for use at *final*."""
+    new.marker.write_text(request.box, "ascii")
+    record = {
+        "tags": asdict(request.tags),
+        "offer": asdict(request.offer),
+        "image": request.image.id if request.image else "",
+        "host_key": request.host_key.public,
+        "user": _user(),
+        "created": now,
+        "deadline": request.boot_config.deadline,
+        "notes": rehearse.notes,
+    }
+    write_json(new.record, record)
+    write_json(new.boot, _boot(final, request, rehearse, read).to_json())
+
+
+def _boot(
+    final: Layout, request: Request, rehearse: Rehearse, read: Sequence[str]
+) -> BootConfig:
+    config = request.boot_config
+    library = _library_path()
+    return BootConfig(
+        box=request.box,
+        deadline=config.deadline,
+        faults=rehearse.faults,
+        host_key=request.host_key.private,
+        user=_user(),
+        user_key=request.user_key,
+        homes=tuple(sorted({str(Path.home().resolve()), _passwd_home()})),
+        lang="C.UTF-8",
+        proxies=_proxies(),
+        login_shell=shutil.which("bash") or "/bin/sh",
+        python_path=library,
+        read=(*path_shims.python_folders(), *library, *read),
+        work=WORK,
+        agent={
+            "box": request.box,
+            "agent": hashlib.sha256(config.agent).hexdigest()[:12],
+            "home": str(final.home),
+            "work": str(final.home / WORK),
+            "deadline": config.deadline,
+            "setup_grace": config.setup_grace,
+            "idle_grace": config.idle_grace,
+            "poweroff": [str(final.bin / "poweroff")],
+        },
+    )
+
+
+def _proxies() -> dict[str, str]:
+    """Return the user's proxy variables: a box needs the same proxies."""
+    ours = subprocess_env.environment()
+    return {name: value for name, value in ours.items() if _PROXY.fullmatch(name)}
+
+
+def _user() -> str:
+    """Return the name of the user who runs onebox, which is the box's user too."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _passwd_home() -> str:
+    try:
+        return os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return "/"
+
+
+def _library_path() -> tuple[str, ...]:
+    """Return the folders of the libraries that the machine imports."""
+    found = []
+    for name in _LIBRARIES:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:
+            if name == "asyncssh":
+                raise ProviderError(
+                    "a local box needs asyncssh, which is not installed",
+                    next="pip install asyncssh",
+                )
+            continue
+        origin = Path(spec.origin)
+        place = (
+            origin.parent.parent if spec.submodule_search_locations else origin.parent
+        )
+        if str(place) not in found:
+            found.append(str(place))
+    return tuple(found)

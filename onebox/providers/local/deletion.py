@@ -15,10 +15,10 @@ from pathlib import Path
 from onebox.errors import Unclear
 from onebox.providers.values import Leftover
 
-from . import disk, power, processes
+from . import directories, power, processes
+from .instances import DELETED, NEW
 from .layout import Layout
 from .locks import locked
-from .metadata import DELETED, NEW
 
 
 def remove(layout: Layout) -> None:
@@ -29,7 +29,7 @@ def remove(layout: Layout) -> None:
         power.stop(layout, box, "deleted")
         put_away(layout.path, deleted)
     processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
-    disk.remove(deleted)
+    directories.remove(deleted)
     if not clear_unfinished(Layout(layout.path.with_name(f"{NEW}{box}"))):
         raise Unclear(f"another onebox command is making box {box}")
 
@@ -57,12 +57,12 @@ def clear_unfinished(unfinished: Layout) -> bool:
         # Moved together with its lock, so that a concurrent create starts from an
         # empty directory.
         put_away(path, deleted)
-    disk.remove(deleted)
+    directories.remove(deleted)
     return True
 
 
 def put_away(path: Path, deleted: Path) -> None:
     """Rename a directory to *deleted*, unless another command just did."""
-    disk.remove(deleted)
+    directories.remove(deleted)
     with contextlib.suppress(FileNotFoundError):
         path.rename(deleted)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from onebox.providers.values import Check
 
-from . import protection
+from . import confinement
 
 # With less free space a virtual environment does not fit.
 _LITTLE_DISK = 2 << 30
@@ -19,10 +19,10 @@ _LITTLE_DISK = 2 << 30
 
 def checks(root: Path) -> list[Check]:
     """Return the checks of what a box needs, and of how its jobs are confined."""
-    confinement = protection.here()
+    protection = confinement.here()
     return [
         Check("boxes", True, f"in {root}"),
-        Check("confinement", confinement.complete or None, confinement.describe()),
+        Check("confinement", protection.complete or None, protection.describe()),
         _processes(),
         _account(),
         _space(root),

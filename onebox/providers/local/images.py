@@ -20,7 +20,7 @@ from onebox.agent.files import manifest
 from onebox.errors import ProviderError
 from onebox.providers.values import Image, Tags
 
-from . import disk
+from . import directories
 from .layout import read_json, write_json
 
 # These belong to the box and not to its environment: project, keys, shell history.
@@ -72,7 +72,7 @@ def save(box: Path, home: Path, into: Path) -> SavedPaths:
     """Copy *home* of the box at *box* to *into*; return what contains its path."""
     into.mkdir(parents=True)
     entries = [entry for entry in home.iterdir() if entry.name not in _LEFT_OUT]
-    disk.copy([entry for entry in entries if not _is_special(entry)], into)
+    directories.copy([entry for entry in entries if not _is_special(entry)], into)
     for path in list(_walk(into)):
         if _is_special(path):
             path.unlink()
@@ -100,7 +100,7 @@ def restore(saved_home: Path, paths: SavedPaths, box: Path, home: Path) -> None:
     except FileNotFoundError as error:
         name = saved_home.parent.name
         raise ProviderError(f"image {name} has been removed") from error
-    disk.copy(entries, home)
+    directories.copy(entries, home)
     old, new = os.fsencode(paths.source), os.fsencode(box)
     if paths.files and len(old) != len(new):
         raise ProviderError(

@@ -1,4 +1,4 @@
-"""The paths of a box's files, and how its JSON files are written."""
+"""The files of a box: their paths, its boot configuration, and how JSON is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import os
 import stat
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """
-        Locked while a process prepares, runs or saves the box: locked means alive.
-        """
+        """Locked while a process prepares, runs or saves the box, so while it lives."""
         return self.path / "lock"
 
     @property
@@ -73,9 +72,7 @@ class Layout:
 
     @property
     def disk(self) -> Path:
-        """
-        The parent of all that the box may write; one mount, so files can be renamed.
-        """
+        """All that the box may write; a single mount, so that files can be renamed."""
         return self.path / "disk"
 
     @property
@@ -102,6 +99,54 @@ class Layout:
     def saving(self) -> Path:
         """An image of the box while it is being saved."""
         return self.path / "saving"
+
+
+@dataclass(frozen=True)
+class BootConfig:
+    """
+    What the supervisor and the machine need to boot a box.
+
+    *deadline* is in seconds since the epoch. *faults* are the faults to inject.
+    *host_key* is the private key of the ssh server, *user_key* the public key of the
+    client. *homes* are folders to hide, *read* folders to make readable. *python_path*
+    lists the folders of the libraries that the machine imports, and *work* is the
+    project's folder in the box's home. *agent* becomes the agent's `box.json`.
+    """
+
+    box: str
+    deadline: float
+    faults: Mapping[str, float]
+    host_key: str
+    user: str
+    user_key: str
+    homes: tuple[str, ...]
+    lang: str
+    proxies: Mapping[str, str]
+    login_shell: str
+    python_path: tuple[str, ...]
+    read: tuple[str, ...]
+    work: str
+    agent: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> BootConfig:
+        """Return the configuration in a JSON object."""
+        lists = {name: tuple(value[name]) for name in ("homes", "python_path", "read")}
+        return cls(**{**value, **lists})
+
+    @classmethod
+    def load(cls, path: Path) -> BootConfig | None:
+        """Return the configuration in a file, None if it is missing or invalid."""
+        value = read_json(path)
+        try:
+            return None if value is None else cls.parse(value)
+        except (KeyError, TypeError):
+            # Written by another version of onebox.
+            return None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as a JSON object."""
+        return asdict(self)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -30,9 +30,8 @@ ctypes.util.find_library = _find_library
 
 from ...agent.processes import become_subreaper
 from . import processes
-from .boot_config import BootConfig
 from .confinement import RefusedError, confine
-from .layout import MARK, Layout
+from .layout import MARK, BootConfig, Layout
 from .ssh_session import DEFAULT_SIGNALS, Children, SSHSession
 
 # Fast on both ends: CPUs have instructions for AES. A machine needs no post-quantum key
@@ -49,12 +48,13 @@ def main(arguments: Sequence[str]) -> None:
     """
     Run as the machine of a box, until the supervisor or this process ends.
 
-    *arguments*: the box's directory, the descriptor of the socket to the supervisor,
-    and
-    that of the listening socket. The supervisor first sends the boot configuration;
-    this
-    process answers with its success or failure. When the supervisor ends, the socket is
-    closed, and this process ends too.
+    The supervisor first sends the boot configuration; this process answers with its
+    success or failure. When the supervisor ends, the socket is closed, and this
+    process ends too.
+
+    Args:
+        arguments: The box's directory, the descriptor of the socket to the
+            supervisor, and that of the listening socket.
     """
     layout = Layout(Path(arguments[0]))
     supervisor = socket.socket(fileno=int(arguments[1]))

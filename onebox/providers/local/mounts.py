@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .standalone import command
+from .processes import command
 
 # The machine's directories over which a box mounts its own.
 SCRATCH = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the real ones
@@ -47,8 +47,7 @@ class View:
     The file system as a box sees it.
 
     *hidden* directories are empty, except for the *writable* and *readable* ones in
-    them.
-    *scratch* maps a directory of the machine to the box's own, which replaces it.
+    them. *scratch* maps a directory of the machine to the box's own, which replaces it.
     """
 
     writable: tuple[Path, ...]

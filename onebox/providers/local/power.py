@@ -14,7 +14,6 @@ from onebox.errors import ProviderError, Unclear
 from ...agent.box import is_locked
 from . import instances, processes
 from .layout import MARK, Layout, read_json
-from .standalone import command
 
 # How long a box may take to start.
 UP_SECONDS = 90.0
@@ -29,7 +28,7 @@ def start(layout: Layout, lock: int) -> None:
     with layout.log.open("ab") as log:
         # The supervisor daemonizes itself; this call waits only for that.
         subprocess.run(
-            command("supervisor", [], str(layout.path), str(lock)),
+            processes.command("supervisor", [], str(layout.path), str(lock)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

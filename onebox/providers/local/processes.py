@@ -1,12 +1,13 @@
-"""Find the processes of a box, and end all of them."""
+"""Start the two processes of a box, find all that belong to it, and end them."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...agent import processes
@@ -17,6 +18,36 @@ from .layout import MARK
 GRACE_SECONDS = 2.0
 
 _HAS_PROC = Path("/proc/self").exists()
+
+_ONEBOX = Path(__file__).resolve().parent.parent.parent
+
+# The parent packages are replaced with empty ones: their own `__init__` would import
+# the rest of onebox, and the libraries it needs.
+_CODE = """import sys
+sys.path += sys.argv[2].split(":")
+for name, folder in (("onebox", {onebox!r}), ("onebox.providers", {providers!r})):
+    sys.modules[name] = type(sys)(name)
+    sys.modules[name].__path__ = [folder]
+from onebox.providers.local.{module} import main
+main(sys.argv[3:])
+"""
+
+
+def command(module: str, path: Sequence[str], *arguments: str) -> list[str]:
+    """
+    Return the command that calls `main(arguments)` of a module in this package.
+
+    The command runs without the rest of onebox.
+
+    Args:
+        path: Added to `sys.path`: the folders of the libraries that the module needs.
+    """
+    code = _CODE.format(
+        module=module, onebox=str(_ONEBOX), providers=str(_ONEBOX / "providers")
+    )
+    # -I and -S: neither the user's PYTHON* variables nor .pth files have an effect.
+    options = ["-I", "-S", "-c", code]
+    return [sys.executable, *options, module, ":".join(path), *arguments]
 
 
 def descendants(root: int) -> set[int]:

@@ -26,16 +26,13 @@ from onebox.providers.values import (
 from onebox.store.atomic_files import private_dir
 
 from . import (
-    box_files,
     creation,
     deletion,
-    disk,
+    directories,
     doctor,
-    fault_injection,
     host,
     images,
     instances,
-    metadata,
     power,
 )
 from .layout import Layout
@@ -75,7 +72,7 @@ class Local(Provider):
                 "them need a path of plain letters, digits and / . _ + @ = , ~ -",
                 next="set ONEBOX_LOCAL_ROOT to another directory",
             )
-        self._faults = fault_injection.faults(settings.rehearse)
+        self._rehearse = settings.rehearse
         self._read = _paths(settings.read)
         self._clock = clock
 
@@ -118,7 +115,7 @@ class Local(Provider):
                 raise Unclear(f"another onebox command is making box {request.box}")
             time.sleep(0.005)
         else:
-            metadata.check_owner(final, request.tags)
+            instances.check_owner(final, request.tags)
             with locked(final.lock) as lock:
                 if lock is not None and not instances.has_run(final):
                     power.start(final, lock)
@@ -138,13 +135,13 @@ class Local(Provider):
         found = []
         for path in self._entries("boxes"):
             layout = Layout(path)
-            tags = metadata.tags(layout)
+            tags = instances.tags(layout)
             # A removal can fail: on a full disk no lock can be created, and a process
             # that was just killed may still write. The next call tries again.
-            if path.name.startswith(metadata.DELETED):
+            if path.name.startswith(instances.DELETED):
                 with contextlib.suppress(OSError):
-                    disk.remove(path)
-            elif path.name.startswith(metadata.NEW):
+                    directories.remove(path)
+            elif path.name.startswith(instances.NEW):
                 if tags is None or tags.owner == owner:
                     with contextlib.suppress(OSError):
                         deletion.clear_unfinished(layout)
@@ -158,7 +155,7 @@ class Local(Provider):
         """Return this box as it is now, None if it does not exist."""
         layout = self._layout(box)
         try:
-            return instances.box(layout) if metadata.tags(layout) is not None else None
+            return instances.box(layout) if instances.tags(layout) is not None else None
         except Gone:
             # Another command removed it between the two reads.
             return None
@@ -166,11 +163,11 @@ class Local(Provider):
     def start(self, box: Box, deadline: float) -> Box:
         """Start a stopped box again; its home directory is unchanged."""
         layout = self._layout(box.id)
-        metadata.check_owner(layout, box.tags)
+        instances.check_owner(layout, box.tags)
         power.wait_while_stopping(layout)
         with locked(layout.lock) as lock:
             if lock is not None:
-                box_files.renew(layout, deadline, self._faults)
+                creation.renew(layout, deadline, self._rehearse)
                 power.start(layout, lock)
         power.wait_until_up(layout)
         return instances.box(layout)
@@ -179,14 +176,14 @@ class Local(Provider):
         """Stop the box and wait until it has stopped; its disk stays."""
         layout = self._layout(box.id)
         with contextlib.suppress(Gone):
-            metadata.check_owner(layout, box.tags)
+            instances.check_owner(layout, box.tags)
             power.stop(layout, box.id, "stopped")
 
     def delete(self, box: Box) -> None:
         """Remove this box, its processes and its directory."""
         layout = self._layout(box.id)
         with contextlib.suppress(Gone):
-            metadata.check_owner(layout, box.tags)
+            instances.check_owner(layout, box.tags)
         deletion.remove(layout)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
@@ -198,9 +195,9 @@ class Local(Provider):
         found = []
         for path in self._entries("images"):
             image = images.image(path)
-            if path.name.startswith(metadata.DELETED):
+            if path.name.startswith(instances.DELETED):
                 with contextlib.suppress(OSError):
-                    disk.remove(path)
+                    directories.remove(path)
             elif image is not None and image.tags.owner == owner:
                 found.append(image)
         return sorted(found, key=lambda image: image.created, reverse=True)
@@ -208,10 +205,10 @@ class Local(Provider):
     def save(self, box: Box, image: Image) -> Image:
         """Save a stopped box's home, without `work`, as an image."""
         layout, final = self._layout(box.id), self._image_path(image.id)
-        metadata.check_owner(layout, box.tags)
+        instances.check_owner(layout, box.tags)
         present = images.image(final)
         if present is not None:
-            metadata.check_same(f"image {image.id}", present.tags, image.tags)
+            instances.check_same(f"image {image.id}", present.tags, image.tags)
             return present
         if instances.loses_disk(layout):
             raise ProviderError(
@@ -225,14 +222,14 @@ class Local(Provider):
             # Saved in the box's directory, so that after a crash it is removed with
             # the box.
             new = layout.saving
-            disk.remove(new)
+            directories.remove(new)
             paths = images.save(layout.path, layout.home, new / "home")
             saved = Image(
                 id=image.id,
                 name=image.name,
                 recipe=image.recipe,
                 created=self.now(),
-                stored=disk.size(new / "home"),
+                stored=directories.size(new / "home"),
                 arch=platform.machine(),
                 tags=image.tags,
                 base=image.base,
@@ -246,10 +243,10 @@ class Local(Provider):
         path = self._image_path(image.id)
         present = images.image(path)
         if present is not None:
-            metadata.check_same(f"image {image.id}", present.tags, image.tags)
-            deleted = path.with_name(f"{metadata.DELETED}{image.id}")
+            instances.check_same(f"image {image.id}", present.tags, image.tags)
+            deleted = path.with_name(f"{instances.DELETED}{image.id}")
             deletion.put_away(path, deleted)
-            disk.remove(deleted)
+            directories.remove(deleted)
 
     def console(self, box: Box) -> str:
         """Return the last lines of the box's console."""
@@ -262,10 +259,10 @@ class Local(Provider):
     def _make(self, final: Layout, request: Request) -> bool:
         """Create and start the box; return False if another command creates it."""
         self._make_private(final.path.parent)
-        new = Layout(final.path.with_name(f"{metadata.NEW}{request.box}"))
+        new = Layout(final.path.with_name(f"{instances.NEW}{request.box}"))
         image = self._image_path(request.image.id) if request.image else None
         return creation.make(
-            new, final, request, image, self.now(), self._faults, self._read
+            new, final, request, image, self.now(), self._rehearse, self._read
         )
 
     def _make_private(self, folder: Path) -> None:

@@ -97,8 +97,7 @@ def apply(limits: Limits) -> int:
     Confine this process and all that it will start; return the Landlock ABI.
 
     Without Landlock (an old kernel, macOS, gVisor) only capabilities and set-uid
-    programs
-    are disabled, and 0 is returned.
+    programs are disabled, and 0 is returned.
     """
     if not sys.platform.startswith("linux"):
         return 0

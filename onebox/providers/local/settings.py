@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from onebox.settings.checks import (
 from onebox.settings.fields import Conflict, Table, setting, subtable
 from onebox.settings.kinds import BYTES, NUMBER, STRINGS
 from onebox.settings.quoting import show
-from onebox.settings.units import GB
+from onebox.settings.units import GB, format_bytes
 from onebox.store.private_paths import own_folder_near
 
 
@@ -63,6 +63,26 @@ class Rehearse(Table):
         "The capacity of the home directory; it is lost at stop.",
         bytes_between(1 << 16, 65536 * GB),
     )
+
+    @property
+    def faults(self) -> dict[str, float]:
+        """Return the faults that are set: seconds, and bytes for *disk*."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return notes that name the faults, so that no user takes one for real."""
+        faults = self.faults
+        named = [
+            f"{name} = {format_bytes(int(value)) if name == 'disk' else f'{value:g}'}"
+            for name, value in faults.items()
+            if name != "notice_seconds" or "notice_after" in faults
+            if name != "stall_seconds" or "stall_after" in faults
+        ]
+        found = [f"rehearsal: {', '.join(named)}"] if named else []
+        if self.disk is not None:
+            found.append("its disk is lost at stop and cannot be saved as an image")
+        return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,8 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
     Runs one command as sshd does: same bytes, same signals.
 
     The channel is closed when the command has ended *and* its output has been read to
-    the
-    end. If the connection breaks, the pipes of the command are closed, and the command
-    runs on until it notices.
+    the end. If the connection breaks, the pipes of the command are closed, and the
+    command continues to run until it uses them.
     """
 
     def __init__(self, children: Children) -> None:
@@ -97,10 +96,7 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
             self._channel.exit(126)
 
     def data_received(self, data: bytes, datatype: object) -> None:
-        """
-        Write input to the command; while its pipe is full, stop reading from the
-        client.
-        """
+        """Write input to the command; stop reading it while the pipe is full."""
         if self._input < 0 or self._over:
             return
         if self._pending:
@@ -158,9 +154,7 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         self._children.sessions.pop(self._pid, None)
 
     def ended(self, status: int) -> None:
-        """
-        Store the command's wait status; its output may not be read completely yet.
-        """
+        """Store the command's wait status; some of its output may still be unread."""
         self._status = status
         self._drain_terminal()
         self._finish()
@@ -281,10 +275,7 @@ class SSHSession(asyncssh.SSHServerSession[bytes]):
         return True
 
     def _drain_terminal(self) -> None:
-        """
-        Read the rest of the terminal's output: a terminal session ends with its
-        command.
-        """
+        """Read the rest of a terminal's output: its session ends with the command."""
         if not self._terminal:
             return
         for handle in list(self._outputs):

@@ -24,9 +24,8 @@ from typing import Any
 
 from ...agent.box import is_locked
 from ...agent.processes import become_subreaper
-from . import boot_config, processes
-from .layout import MARK, Layout, write_json
-from .standalone import command
+from . import processes
+from .layout import MARK, BootConfig, Layout, write_json
 
 # All times are in seconds. The agent powers a box off at its deadline. If the agent is
 # dead, the supervisor does so this much later, like a cloud's maximum run time.
@@ -42,7 +41,8 @@ def main(arguments: Sequence[str]) -> None:
     """
     Run the box in a directory until it stops.
 
-    *arguments*: the directory, and the descriptor that holds its lock.
+    Args:
+        arguments: The directory, and the descriptor that holds its lock.
     """
     layout, lock = Layout(Path(arguments[0])), int(arguments[1])
     os.set_inheritable(lock, False)
@@ -62,7 +62,7 @@ class _Supervisor:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        boot = boot_config.load(layout.boot)
+        boot = BootConfig.load(layout.boot)
         if boot is None:
             raise SystemExit(f"{layout.boot} is missing or invalid")
         self._boot = boot
@@ -119,7 +119,7 @@ class _Supervisor:
         listener = self._listener.fileno()
         with machines_end:
             subprocess.Popen(
-                command(
+                processes.command(
                     "machine",
                     self._boot.python_path,
                     str(self._layout.path),
@@ -224,7 +224,7 @@ class _Supervisor:
         os._exit(1)
 
     def _end_job(self) -> None:
-        """Let the watchdog end the job while clients are connected, as on a cloud."""
+        """Wait until the watchdog has ended the job, as on a cloud."""
         request, lock = self._layout.agent / "off", self._layout.agent / "watch.lock"
         until = _now() + _JOB_SECONDS
         if self._exists() and is_locked(str(lock)):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from onebox.providers.local import protection, sandbox
+from onebox.providers.local import confinement, sandbox
 
 from ..conftest import OpenBox, boxes
 from ..sshbox import Keys, SshBox
@@ -140,7 +140,7 @@ class TestFiles:
             one, other = open_box(), open_box()
             assert "[1]" in one.out(f"cat {other.layout.record}")
             assert "[2]" in one.out(f"ls {other.layout.home}")
-            if protection.here().no_view:
+            if confinement.here().no_view:
                 assert any("/tmp is out of reach" in note for note in one.box.notes)
             else:
                 assert one.out("touch /tmp/file && ls /tmp/file") == "/tmp/file[0]"
@@ -212,7 +212,7 @@ class TestPower:
 class TestProtection:
     def test_an_incomplete_confinement_is_noted(self, inside: SshBox) -> None:
         """A box has a note exactly if its confinement is incomplete."""
-        found = protection.here()
+        found = confinement.here()
         assert list(inside.box.notes) == ([found.note] if found.note else [])
         assert bool(found.note) != found.complete
 
@@ -222,7 +222,7 @@ class TestProtection:
         self, abi: int, no_view: str
     ) -> None:
         """For every kernel, no item is listed both as in reach and as out of reach."""
-        found = protection.Protection(abi, no_view)
+        found = confinement.Protection(abi, no_view)
         kept, reached = set(found.out_of_reach), set(found.in_reach)
         assert not kept & reached
         assert ("your processes" in kept) == (abi >= 6)
@@ -263,7 +263,7 @@ def test_doctor_is_right_with_and_without_namespaces(
     What doctor lists as out of reach is out of reach, with and without namespaces.
     """
     seen = _attacked(place, keys, case)
-    found = protection.Protection(ABI, seen["no_view"])
+    found = confinement.Protection(ABI, seen["no_view"])
     if not case.namespaces:
         assert found.no_view
     assert seen["state"] == "running"
@@ -347,7 +347,7 @@ _ATTACK = """
 import ctypes, json, os, secrets, socket, subprocess, sys, time
 from pathlib import Path
 from onebox.providers.values import BootConfig, HostKey, Request, Requirements, Tags
-from onebox.providers.local import protection
+from onebox.providers.local import confinement
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from tests.providers.sshbox import Keys, SshBox
@@ -363,7 +363,7 @@ if sys.argv[2] == "denied":
     for kind in ("user", "mnt"):
         Path(f"/proc/sys/user/max_{kind}_namespaces").write_text("0")
 
-no_view = protection.here().no_view
+no_view = confinement.here().no_view
 keys = Keys(place / "keys")
 local = Local(LocalSettings(), place / "root")
 soon = time.time() + 600

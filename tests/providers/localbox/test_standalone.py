@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.providers.local import boot_config, standalone
-from onebox.providers.local.boot_config import BootConfig
+from onebox.providers.local import processes
+from onebox.providers.local.layout import BootConfig, write_json
 
 from ..conftest import OpenBox
 
@@ -34,9 +34,9 @@ def test_a_box_process_loads_only_the_local_package_and_the_agent(
     open_box: OpenBox, module: str
 ) -> None:
     """A process of a box imports nothing else of onebox, and no `__init__` of it."""
-    boot = boot_config.load(open_box().layout.boot)
+    boot = BootConfig.load(open_box().layout.boot)
     assert boot is not None
-    python, *options, code, _, path = standalone.command(module, boot.python_path)
+    python, *options, code, _, path = processes.command(module, boot.python_path)
     code = code.replace(
         "main(sys.argv[3:])", "print(*(m for m in sys.modules if 'onebox' in m))"
     )
@@ -54,8 +54,8 @@ def test_a_box_process_loads_only_the_local_package_and_the_agent(
 
 def test_a_boot_configuration_is_read_as_it_was_written(tmp_path: Path) -> None:
     """A boot configuration survives its JSON file unchanged."""
-    boot_config.save(tmp_path / "boot.json", CONFIG)
-    assert boot_config.load(tmp_path / "boot.json") == CONFIG
+    write_json(tmp_path / "boot.json", CONFIG.to_json())
+    assert BootConfig.load(tmp_path / "boot.json") == CONFIG
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"box": "b"}'])
@@ -63,7 +63,7 @@ def test_an_unknown_boot_configuration_is_none(tmp_path: Path, text: str) -> Non
     """A missing field or an invalid file is no configuration, and no crash."""
     path = tmp_path / "boot.json"
     path.write_text(text)
-    assert boot_config.load(path) is None
+    assert BootConfig.load(path) is None
     known = dataclasses.asdict(CONFIG)
     with pytest.raises(TypeError):
         BootConfig.parse({**known, "unknown": 1})
