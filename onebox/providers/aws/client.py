@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -45,7 +46,7 @@ class Cloud:
         poller: The loop that waits for a change of state.
 
     Args:
-        region: The region in the settings, if they name one.
+        region: The region in the settings, "" if they name none.
 
         clock: Returns the time of this machine.
 
@@ -56,11 +57,11 @@ class Cloud:
 
     def __init__(
         self,
-        region: str | None,
+        region: str = "",
         *,
-        clock: Callable[[], float],
-        sleep: Callable[[float], None],
-        timeout: float,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        timeout: float = 30.0,
     ) -> None:
         self._region = region
         self._timeout = timeout

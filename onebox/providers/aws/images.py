@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.aws import base_images, errors, instances, metadata
 from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.kernel.clock import epoch_seconds
-from onebox.providers.kernel.images import ImageStore
+from onebox.providers.kernel.images import ImageStore, newest_first
 from onebox.providers.values import Box, Image
 
 # A large disk takes long to copy. Saving goes on as long as the copy makes progress;
@@ -25,22 +26,15 @@ class AMIs(ImageStore[Answer]):
     region: str
 
     def of_owner(self, owner: str) -> list[Image]:
-        """Return an owner's images that a box can start from."""
+        """Return an owner's images that a box can start from, newest first."""
         found = self._described(metadata.owner_filters(owner))
         ready = list(filter(self.is_ready, found))
         stored = self._stored_bytes(ready)
-        images = [self._image(one, stored) for one in ready]
-        return [image for image in images if image is not None]
+        return newest_first(self._image(one, stored) for one in ready)
 
     def base(self, image: Image) -> base_images.Base:
         """Return an image as the base of a new instance. Raises Gone."""
-        ready = next(filter(self.is_ready, self.own(image)), None)
-        if ready is None:
-            raise Gone(
-                f"there is no image {image.id} in {self.region}",
-                next="inv image builds it, inv image --list shows those that exist",
-            )
-        return base_images.of_image(ready, image.id)
+        return base_images.of_image(self.usable(image, self.region), image.id)
 
     def find(self, image_id: str) -> Sequence[Answer]:
         """Return the AMIs with this image id."""
@@ -111,7 +105,7 @@ class AMIs(ImageStore[Answer]):
             failure = self._remove_failed(image)
             if failure:
                 raise ProviderError(f"saving {image.id} failed: {failure}")
-            return next(filter(self.is_ready, self.own(image)), None)
+            return self.ready(image)
 
         while True:
             before = self._progress(image)
@@ -127,7 +121,7 @@ class AMIs(ImageStore[Answer]):
 
     def remove(self, resource: Answer) -> None:
         """Deregister an AMI, and delete its snapshots."""
-        try:
+        with suppress(Gone):
             self.cloud.call(
                 "ec2",
                 "deregister_image",
@@ -135,8 +129,6 @@ class AMIs(ImageStore[Answer]):
                 ImageId=resource["ImageId"],
                 DeleteAssociatedSnapshots=True,
             )
-        except Gone:
-            return
 
     def delete(self, image: Image) -> None:
         """Delete an image, and the snapshots that a crash may have left of it."""
@@ -144,10 +136,8 @@ class AMIs(ImageStore[Answer]):
         for snapshot in self._snapshots(image):
             id = str(snapshot["SnapshotId"])
             metadata.check_owner(id, snapshot, image.tags)
-            try:
+            with suppress(Gone):
                 self.cloud.call("ec2", "delete_snapshot", self.region, SnapshotId=id)
-            except Gone:
-                continue
 
     def artifact(self, name: str) -> Answer:
         """Return the AMI with this id, if it is the account's own. Raises Gone."""

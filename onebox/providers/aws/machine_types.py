@@ -98,7 +98,7 @@ def _in_region(
     )
     extras = [costs.disk(gib, disk)]
     if region.address:
-        extras.append(Cost(costs.ADDRESS, prices.address()))
+        extras.append(Cost(costs.ADDRESS, prices.ADDRESS))
     found = []
     for described in types:
         offer = replace(_offer(described, requirements), extras=tuple(extras))

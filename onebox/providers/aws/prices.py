@@ -28,8 +28,8 @@ _LIST_REGION = "us-east-1"
 # The limits of one request: types in its filter, and rows in its answer.
 _AT_MOST = 20
 _ROWS = 100
-_ADDRESS = 0.005
-_EGRESS = {"us": 0.09, "ca": 0.09, "eu": 0.09}
+ADDRESS = 0.005
+EGRESS = {"us": 0.09, "ca": 0.09, "eu": 0.09}
 
 
 def on_demand(
@@ -88,16 +88,6 @@ def disk(
     )
     month = next(iter(_prices(rows, "GB-Mo", "volumeApiName").values()), None)
     return month * size / costs.HOURS_A_MONTH if month else None
-
-
-def address() -> float:
-    """Return the hourly price of a public IPv4 address (source: see the module)."""
-    return _ADDRESS
-
-
-def egress(region: str) -> float | None:
-    """Return the highest price of a GB to the internet (source: see the module)."""
-    return _EGRESS.get(region.partition("-")[0])
 
 
 def positive(value: object) -> float | None:

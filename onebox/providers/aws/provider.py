@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,8 +29,8 @@ from onebox.providers.aws.client import Answer, Cloud
 from onebox.providers.aws.images import AMIs, adopt
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.settings import AWSSettings
-from onebox.providers.base import Provider
 from onebox.providers.kernel import public_ip, user_data
+from onebox.providers.kernel.cloud_provider import CloudProvider, last_lines
 from onebox.providers.kernel.images import newest_first
 from onebox.providers.values import (
     Box,
@@ -48,14 +47,12 @@ from onebox.providers.values import (
 if importlib.util.find_spec("boto3") is None:
     raise ImportError("there is no boto3", name="boto3")
 
-CONSOLE_LINES = 40
-
 # Families of one letter share a vCPU limit (EC2's quota L-1216C47A, for spot
 # L-34B43A08). Each other family has a limit of its own.
 _STANDARD = "acdhimrtz"
 
 
-class AWS(Provider):
+class AWS(CloudProvider):
     """
     Boxes on EC2.
 
@@ -65,16 +62,9 @@ class AWS(Provider):
     Args:
         settings: The table [aws] of onebox.toml.
 
-        clock: Returns the time of this machine (epoch seconds).
-
-        sleep: Pauses for a number of seconds.
+        cloud: The client of AWS's API.
 
         my_ip: Returns the public address of this machine.
-
-        timeout: The longest silence during a call, in seconds.
-
-    Raises:
-        UsageError: The settings contradict each other.
     """
 
     name = "aws"
@@ -82,6 +72,7 @@ class AWS(Provider):
     poll_interval = 2.0
     # The price of a snapshot, which is billed for the blocks that it stores.
     image_rate = 0.05
+    egress_rates = prices.EGRESS
     adopts = ("amazon-ebs", "amazon-ebssurrogate", "amazon-chroot")
 
     def __init__(
@@ -89,15 +80,11 @@ class AWS(Provider):
         settings: AWSSettings,
         root: Path,
         *,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        cloud: Cloud | None = None,
         my_ip: Callable[[], str] = public_ip.my_ip,
-        timeout: float = 30.0,
     ) -> None:
-        self._cloud = Cloud(
-            settings.region or None, clock=clock, sleep=sleep, timeout=timeout
-        )
-        self._clock = self._cloud.clock
+        self._cloud = cloud or Cloud(settings.region)
+        self.clock = self._cloud.clock
         self._settings = settings
         self._network = Network(self._cloud, settings, my_ip)
         self._bases = base_images.Bases(self._cloud)
@@ -140,10 +127,6 @@ class AWS(Provider):
         """Return whether *other* counts against the same vCPU limit of a region."""
         return other.cpus >= offer.cpus and _quota(other) == _quota(offer)
 
-    def egress_rate(self, place: str) -> float | None:
-        """Return the price of a GB to the internet; the first 100 a month are free."""
-        return prices.egress(instances.region_of(place))
-
     def base(self, name: str = "", arch: str = "") -> str:
         """Return the AMI that a name stands for, in the first region."""
         return base_images.text(self._bases.find(self._cloud.region, name, arch))
@@ -172,7 +155,7 @@ class AWS(Provider):
         )
         if instances.state(launched) in ("pending", "running"):
             launched = self._with_alarm(region, launched, meta, request.offer.spot)
-        box = instances.read_box(launched, self._addressing, self._clock())
+        box = instances.read_box(launched, self._addressing, self.clock())
         if box is None:
             raise ProviderError(f"{launched['InstanceId']} was launched without tags")
         return box
@@ -204,7 +187,7 @@ class AWS(Provider):
                     raise
                 unreachable.append(f"{region}: {error.message}")
                 continue
-            now = self._clock()
+            now = self.clock()
             boxes = [
                 instances.read_resources(one, self._addressing, now)
                 for one in resources
@@ -219,7 +202,7 @@ class AWS(Provider):
         """Return this box, None if it does not exist."""
         for region in self._where(place):
             resources = instances.find_resources(self._cloud, region, box)
-            found = instances.read_resources(resources, self._addressing, self._clock())
+            found = instances.read_resources(resources, self._addressing, self.clock())
             if found is not None:
                 return found
         return None
@@ -313,8 +296,7 @@ class AWS(Provider):
             )
         except Gone:
             return ""
-        lines = str(answer.get("Output") or "").splitlines()
-        return "\n".join(lines[-CONSOLE_LINES:])
+        return last_lines(str(answer.get("Output") or ""))
 
     def checks(self) -> Sequence[Check]:
         """Check the credentials, permissions, quotas and prices."""
@@ -335,10 +317,6 @@ class AWS(Provider):
             {metadata.HOST_KEY: host_key, metadata.BOOTSTRAP_KEY: ""},
         )
         return replace(box, host_key=host_key, bootstrap_key=False)
-
-    def now(self) -> float:
-        """Return the time by AWS's clock; this machine's before the first call."""
-        return self._clock()
 
     def allow_my_ip(self, box: Box) -> bool:
         """Open ssh to this machine's present address, and close it to the former."""

@@ -14,7 +14,7 @@ SNAPSHOT = 0.06
 _VOLUME = 0.10
 # A GiB to the internet beyond the free allowance of the month's droplets, which is not
 # deducted here (DigitalOcean, "Bandwidth Billing").
-EGRESS = 0.01
+EGRESS = {"": 0.01}
 
 
 def snapshot(snapshot: Answer) -> float:

@@ -15,7 +15,6 @@ from onebox.errors import (
     ProviderError,
     Unclear,
 )
-from onebox.providers.base import Provider
 from onebox.providers.digitalocean import (
     base_images,
     creation,
@@ -38,13 +37,13 @@ from onebox.providers.digitalocean.errors import ACCOUNT, UnknownKey
 from onebox.providers.digitalocean.instances import Droplets, check_all, read_box
 from onebox.providers.digitalocean.settings import DigitalOceanSettings, Timeouts
 from onebox.providers.kernel import public_ip
+from onebox.providers.kernel.cloud_provider import CloudProvider
 from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.kernel.ssh_access import SSHAccess
 from onebox.providers.values import (
     Box,
     Check,
     FreeObject,
-    Image,
     Leftover,
     Offer,
     Request,
@@ -52,9 +51,10 @@ from onebox.providers.values import (
 )
 
 LAST_ACTIONS = 5
+_ACCOUNT = "this account of DigitalOcean"
 
 
-class DigitalOcean(Provider):
+class DigitalOcean(CloudProvider):
     """
     Boxes that are droplets.
 
@@ -71,11 +71,13 @@ class DigitalOcean(Provider):
         ConfigError: Two settings contradict each other.
     """
 
+    image_store: images.Snapshots
     name = "digitalocean"
     consistency_lag = Timeouts().consistency_lag
     poll_interval = Timeouts().poll_interval
     adopts = ("digitalocean",)
     image_rate = prices.SNAPSHOT
+    egress_rates = prices.EGRESS
 
     def __init__(
         self,
@@ -96,7 +98,8 @@ class DigitalOcean(Provider):
         self._environ = environ
         self._cloud = Cloud(self._timeouts)
         self._droplets = Droplets(self._cloud)
-        self._images = images.Snapshots(self._cloud, self._droplets)
+        self.clock = self._cloud.clock
+        self.image_store = images.Snapshots(self._cloud, self._droplets)
         self._catalogue = machine_types.Catalogue(
             self._cloud, self._timeouts.price_cache
         )
@@ -113,7 +116,12 @@ class DigitalOcean(Provider):
         self._destroy_token()
         least = 0
         if requirements.image is not None:
-            least = int(self._snapshot(requirements.image).get("min_disk_size") or 0)
+            least = int(
+                self.image_store.usable(requirements.image, _ACCOUNT).get(
+                    "min_disk_size"
+                )
+                or 0
+            )
         return machine_types.offers(
             self._catalogue, requirements, self._settings.all_regions, least
         )
@@ -121,10 +129,6 @@ class DigitalOcean(Provider):
     def also_refused(self, offer: Offer, limit: str, other: Offer) -> bool:
         """Return whether *other* is refused too: any size, or this one anywhere."""
         return limit == ACCOUNT or other.type == offer.type
-
-    def egress_rate(self, place: str) -> float | None:
-        """Return the highest price of a GB to the internet, in USD."""
-        return prices.EGRESS
 
     def base(self, name: str = "", arch: str = "") -> str:
         """Return the image that a droplet starts from, and its number."""
@@ -225,22 +229,6 @@ class DigitalOcean(Provider):
         else:
             super().remove_free(owner, resource)
 
-    def images(self, owner: str) -> Sequence[Image]:
-        """Return this owner's images, newest first."""
-        return self._images.of_owner(owner)
-
-    def save(self, box: Box, image: Image) -> Image:
-        """Save a stopped box's disk as a snapshot."""
-        return self._images.save(box, image)
-
-    def adopt_image(self, id: str, image: Image) -> Image:
-        """Turn a snapshot that Packer created into *image*."""
-        return self._images.adopt(id, image)
-
-    def delete_image(self, image: Image) -> None:
-        """Delete this one image; one that is gone already is fine."""
-        self._images.delete(image)
-
     def console(self, box: Box) -> str:
         """Return the latest actions and the console's URL; the API has no console."""
         lines = []
@@ -284,10 +272,6 @@ class DigitalOcean(Provider):
         """Return the scopes that the token needs."""
         return policy.document()
 
-    def now(self) -> float:
-        """Return the time by DigitalOcean's clock; the local one before a call."""
-        return self._cloud.clock()
-
     def post_boot_script(self, box: Box) -> bytes:
         """
         Return the Python program that lets a new box delete itself, b"" for none.
@@ -328,24 +312,15 @@ class DigitalOcean(Provider):
     def _image_for(self, request: Request) -> str | int:
         least, image = 0, None
         if request.image is not None:
-            image = self._snapshot(request.image)
+            image = self.image_store.usable(request.image, _ACCOUNT)
             least = int(image.get("min_disk_size") or 0)
         disk = self._catalogue.disk(request.offer.type)
         creation.check_disk(request, disk, least)
         if image is None:
             return base_images.slug(request.base)
         region = request.offer.place or self._settings.all_regions[0]
-        self._images.bring(image, region)
+        self.image_store.bring(image, region)
         return int(image["id"])
-
-    def _snapshot(self, image: Image) -> Answer:
-        found = self._images.own(image)
-        if not found:
-            raise Gone(
-                f"there is no image {image.id} ({image.name}) on DigitalOcean",
-                next="inv image builds it again",
-            )
-        return found[0]
 
     def _remove_stale(self, owner: str) -> None:
         # They are free of charge, so a failure can wait for the next command.
@@ -374,4 +349,4 @@ class DigitalOcean(Provider):
         return box
 
     def _read(self, droplet: Answer) -> Box | None:
-        return read_box(droplet, self._settings, self._notes, self._cloud.clock())
+        return read_box(droplet, self._settings, self._notes, self.clock())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import time
-from collections.abc import Callable
 from typing import Any
 
 from onebox.errors import (
@@ -40,12 +38,7 @@ _LAG_SECONDS = 20.0
 _GIB = 1 << 30
 
 
-def launch(
-    cloud: Cloud,
-    rules: network.Rules,
-    request: Request,
-    clock: Callable[[], float] = time.time,
-) -> Any:
+def launch(cloud: Cloud, rules: network.Rules, request: Request) -> Any:
     """
     Return the instance of this request, created now or before.
 
@@ -60,7 +53,7 @@ def launch(
     source = base_images.source(cloud, request)
     opening = rules.open(request.tags.owner)
     try:
-        _insert(cloud, rules, request, source, doing, clock())
+        _insert(cloud, rules, request, source, doing)
         rules.wait(opening)
         instance = _created(cloud, request, doing)
         # Another command may have deleted the rules with the owner's last box.
@@ -85,7 +78,6 @@ def _insert(
     request: Request,
     source: base_images.Source,
     doing: str,
-    now: float,
 ) -> None:
     """Create the instance, unless one of this name exists."""
     try:
@@ -96,7 +88,7 @@ def _insert(
             token=request.box,
             named=True,
             zone=request.offer.place,
-            instance_resource=body(cloud, rules, request, source, now),
+            instance_resource=body(cloud, rules, request, source),
         )
     except Exists:
         # An earlier attempt created it, or another owner: `_created` checks that.
@@ -154,7 +146,6 @@ def body(
     rules: network.Rules,
     request: Request,
     source: base_images.Source,
-    now: float,
 ) -> dict[str, Any]:
     """Return the body of `instances.insert`."""
     zone, settings = request.offer.place, cloud.settings
@@ -188,7 +179,10 @@ def body(
         ],
         "network_interfaces": [_interface(cloud, rules, zone)],
         "scheduling": scheduling(
-            request.offer.type, request.offer.spot, request.boot_config.deadline, now
+            request.offer.type,
+            request.offer.spot,
+            request.boot_config.deadline,
+            cloud.clock(),
         ),
         "metadata": {"items": _items(request, source, notes)},
     }

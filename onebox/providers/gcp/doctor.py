@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import partial
 
 from onebox.errors import Gone
@@ -25,16 +23,11 @@ _BILLING_API = (
 )
 
 
-def checks(
-    cloud: Cloud,
-    prices: Prices,
-    access: SSHAccess,
-    clock: Callable[[], float] = time.time,
-) -> list[Check]:
+def checks(cloud: Cloud, prices: Prices, access: SSHAccess) -> list[Check]:
     """Return one line for each check."""
     regions = cloud.settings.all_regions
     return doctor.run(
-        [("credentials", lambda: _credentials(cloud, clock()))],
+        [("credentials", partial(_credentials, cloud))],
         [("project", partial(_project, cloud))],
         [("compute engine", partial(_api, cloud))],
         [
@@ -46,10 +39,10 @@ def checks(
     )
 
 
-def _credentials(cloud: Cloud, now: float) -> Check:
+def _credentials(cloud: Cloud) -> Check:
     account = cloud.account
     return doctor.credentials_line(
-        "credentials", account.who, account.expires, now, LOGIN
+        "credentials", account.who, account.expires, cloud.clock(), LOGIN
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -168,15 +169,13 @@ class ProjectImages(ImageStore[Any]):
 
     def wait(self, image: Image) -> Any:
         """Return the resource if it is ready; `create` has waited for it."""
-        return next(filter(self.is_ready, self.own(image)), None)
+        return self.ready(image)
 
     def remove(self, resource: Any) -> None:
         """Delete an image; one that is gone already is fine."""
         name = resource.name
-        try:
+        with suppress(Gone):
             self.cloud.do("images", "delete", f"deleting image {name}", image=name)
-        except Gone:
-            return
 
     def artifact(self, name: str) -> Any:
         """Return the image that Packer built in the project. Raises UsageError."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -40,13 +39,7 @@ def stop(cloud: Cloud, box: Box) -> None:
         return
 
 
-def start(
-    cloud: Cloud,
-    prices: Prices,
-    box: Box,
-    deadline: float,
-    clock: Callable[[], float],
-) -> None:
+def start(cloud: Cloud, prices: Prices, box: Box, deadline: float) -> None:
     """
     Start a stopped instance with a new deadline (epoch seconds).
 
@@ -66,7 +59,7 @@ def start(
         cloud.do("instances", "stop", f"waiting for {box.id} to stop", **_at(found))
     elif instances.state(found) != "stopped":
         return
-    _set_deadline(cloud, found, deadline, clock())
+    _set_deadline(cloud, found, deadline)
     try:
         _begin(cloud, found)
     except NoCapacity as error:
@@ -98,11 +91,11 @@ def why(cloud: Cloud, instance: Any) -> str:
     return "poweroff" if instances.state(instance) == "stopped" else ""
 
 
-def _set_deadline(cloud: Cloud, instance: Any, deadline: float, now: float) -> None:
+def _set_deadline(cloud: Cloud, instance: Any, deadline: float) -> None:
     """Set the deadline in Google's schedule, the box's own program and the labels."""
     doing = f"setting the deadline of {instance.name}"
     type_ = last(instance.machine_type)
-    limits = scheduling(type_, _is_spot(instance), deadline, now)
+    limits = scheduling(type_, _is_spot(instance), deadline, cloud.clock())
     place = _at(instance)
     cloud.do("instances", "set_scheduling", doing, scheduling_resource=limits, **place)
     _set_items(cloud, instance, _items_until(instance, deadline), doing)

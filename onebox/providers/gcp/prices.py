@@ -45,7 +45,7 @@ _ADDRESSES = {
     "External IP Charge on a Spot Preemptible VM": True,
 }
 _GLOBAL = "global"
-_EGRESS = {"us": 0.12, "northamerica": 0.12, "europe": 0.12}
+EGRESS = {"us": 0.12, "northamerica": 0.12, "europe": 0.12}
 
 # Family or kind of disk, region, spot, and "Core", "Ram", "Disk" or "Address".
 _Key = tuple[str, str, bool, str]
@@ -151,11 +151,6 @@ def _with_jwt(credentials: Any) -> Any:
     """Return credentials that sign their own token, if they are of such a kind."""
     signing = getattr(credentials, "with_always_use_jwt_access", None)
     return signing(True) if signing else credentials
-
-
-def egress(region: str) -> float | None:
-    """Return the highest price of a GB to the internet (source: see the module)."""
-    return _EGRESS.get(region.partition("-")[0])
 
 
 def _read(skus: Iterable[Any]) -> Iterator[tuple[_Key, float]]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from onebox.errors import Gone, ProviderError
-from onebox.providers.base import Provider
 from onebox.providers.gcp import (
     base_images,
     creation,
@@ -30,6 +28,7 @@ from onebox.providers.gcp.client import Cloud, last
 from onebox.providers.gcp.images import ProjectImages
 from onebox.providers.gcp.settings import GCPSettings, region_of
 from onebox.providers.kernel import public_ip
+from onebox.providers.kernel.cloud_provider import CloudProvider, last_lines
 from onebox.providers.values import (
     Box,
     Check,
@@ -44,11 +43,10 @@ from onebox.providers.values import (
 # Raises ImportError if the library is missing, without importing it.
 sdk.require()
 
-CONSOLE_LINES = 40
 _ID = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-class GCP(Provider):
+class GCP(CloudProvider):
     """
     Boxes in one project of Google Cloud.
 
@@ -58,16 +56,9 @@ class GCP(Provider):
     Args:
         settings: The table [gcp] of onebox.toml.
 
-        clock: Returns the time of this machine (epoch seconds).
-
-        sleep: Pauses for a number of seconds.
-
-        timeout: The longest silence during a call, in seconds.
+        cloud: The client of Google's API.
 
         my_ip: Returns the public address of this machine.
-
-    Raises:
-        ConfigError: A setting cannot be used.
     """
 
     name = "gcp"
@@ -75,21 +66,20 @@ class GCP(Provider):
     poll_interval = 1.0
     adopts = ("googlecompute",)
     image_rate = 0.05
+    egress_rates = prices.EGRESS
 
     def __init__(
         self,
         settings: GCPSettings,
         root: Path,
         *,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-        timeout: float = 30.0,
+        cloud: Cloud | None = None,
         my_ip: Callable[[], str] = public_ip.my_ip,
     ) -> None:
         self._settings = settings
-        self._cloud = Cloud(settings, clock=clock, sleep=sleep, timeout=timeout)
-        self._clock = self._cloud.clock
-        self._images = ProjectImages(self._cloud)
+        self._cloud = cloud or Cloud(settings)
+        self.clock = self._cloud.clock
+        self.image_store = ProjectImages(self._cloud)
         self._rules = network.Rules(self._cloud, my_ip)
         self._prices = prices.Prices(self._cloud)
         # The owner of each deleted box: `leftovers` looks for the owner's rules.
@@ -115,10 +105,6 @@ class GCP(Provider):
         cpus = not limit or "CPUS" in limit
         return not cpus or (len(families) == 1 and offer.spot == other.spot)
 
-    def egress_rate(self, place: str) -> float | None:
-        """Return the highest price of a GB to the internet, in the Premium Tier."""
-        return prices.egress(region_of(place))
-
     def base(self, name: str = "", arch: str = "") -> str:
         """Return the image that an environment stands for today."""
         return base_images.exactly(self._cloud, name, arch)
@@ -126,7 +112,7 @@ class GCP(Provider):
     def create(self, request: Request) -> Box:
         """Create the box; it is starting until its host key is known."""
         _check_id(request.box)
-        instance = creation.launch(self._cloud, self._rules, request, self._clock)
+        instance = creation.launch(self._cloud, self._rules, request)
         return self._box(instance)
 
     def find(
@@ -154,7 +140,7 @@ class GCP(Provider):
         A preempted box becomes smaller if there is no capacity for its size.
         """
         self._rules.wait(self._rules.open(box.tags.owner))
-        power.start(self._cloud, self._prices, box, deadline, self._clock)
+        power.start(self._cloud, self._prices, box, deadline)
         instance = instances.find_owned(self._cloud, box.id, box.tags, box.place)
         if instance is None:
             raise Gone(f"box {box.id} does not exist any more", next="inv provision")
@@ -197,23 +183,15 @@ class GCP(Provider):
             super().remove_free(owner, resource)
         self._rules.remove_one(owner, resource.id)
 
-    def images(self, owner: str) -> Sequence[Image]:
-        """Return this owner's images, newest first."""
-        return self._images.of_owner(owner)
-
     def save(self, box: Box, image: Image) -> Image:
         """Save a stopped box's disk as an image, stored in the box's region."""
         _check_id(image.id)
-        return self._images.save(box, image)
+        return super().save(box, image)
 
     def delete_image(self, image: Image) -> None:
         """Delete this one image; one that is gone already is fine."""
         _check_id(image.id)
-        self._images.delete(image)
-
-    def adopt_image(self, id: str, image: Image) -> Image:
-        """Turn an image that Packer built in this project into *image*."""
-        return self._images.adopt(id, image)
+        super().delete_image(image)
 
     def console(self, box: Box) -> str:
         """Return the last lines of the box's serial port."""
@@ -227,16 +205,11 @@ class GCP(Provider):
             )
         except ProviderError as error:
             return f"(no console: {error.message})"
-        lines = str(output.contents).splitlines()
-        return "\n".join(lines[-CONSOLE_LINES:])
+        return last_lines(str(output.contents))
 
     def checks(self) -> Sequence[Check]:
         """Check the credentials, project, API, permissions, quotas and prices."""
-        return doctor.checks(self._cloud, self._prices, self._rules.access, self._clock)
-
-    def now(self) -> float:
-        """Return the time by Google's clock; this machine's before the first call."""
-        return self._clock()
+        return doctor.checks(self._cloud, self._prices, self._rules.access)
 
     def allow_my_ip(self, box: Box) -> bool:
         """Open ssh to this machine's present address, and close it to the former."""

@@ -12,15 +12,16 @@ import abc
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
-from onebox.errors import Unclear
+from onebox.errors import Gone, Unclear
 from onebox.providers.values import Box, Image
 
 R = TypeVar("R")
 
 
-def newest_first(images: Iterable[Image]) -> list[Image]:
-    """Return images by their age, the newest first."""
-    return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
+def newest_first(images: Iterable[Image | None]) -> list[Image]:
+    """Return images by their age, the newest first; None is left out."""
+    present = [image for image in images if image is not None]
+    return sorted(present, key=lambda image: (image.created, image.id), reverse=True)
 
 
 class ImageStore(abc.ABC, Generic[R]):
@@ -30,6 +31,10 @@ class ImageStore(abc.ABC, Generic[R]):
     A cloud implements the abstract methods; its provider calls `save`, `adopt` and
     `delete`.
     """
+
+    @abc.abstractmethod
+    def of_owner(self, owner: str) -> list[Image]:
+        """Return an owner's images that a box can start from, newest first."""
 
     @abc.abstractmethod
     def find(self, image_id: str) -> Sequence[R]:
@@ -79,6 +84,20 @@ class ImageStore(abc.ABC, Generic[R]):
             self.check_owner(resource, image)
         return resources
 
+    def ready(self, image: Image) -> R | None:
+        """Return a resource of an image that a box can start from, None without one."""
+        return next(filter(self.is_ready, self.own(image)), None)
+
+    def usable(self, image: Image, where: str) -> R:
+        """Return a resource of an image that a box can start from. Raises Gone."""
+        resource = self.ready(image)
+        if resource is None:
+            raise Gone(
+                f"there is no image {image.id} ({image.name}) in {where}",
+                next="inv image builds it, inv image --list shows those that exist",
+            )
+        return resource
+
     def save(self, box: Box, image: Image) -> Image:
         """
         Save the disk of a stopped box, and wait until a box can start from it.
@@ -86,7 +105,7 @@ class ImageStore(abc.ABC, Generic[R]):
         Raises:
             Unclear: It may still become an image.
         """
-        resource = next(filter(self.is_ready, self.own(image)), None)
+        resource = self.ready(image)
         if resource is None:
             self.create(box, image)
             resource = self.wait(image)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from onebox.providers.aws.client import _models
+from onebox.providers.aws.client import Cloud, _models
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.values import Box, Request
@@ -25,7 +25,7 @@ def provider() -> AWS:
     return AWS(
         AWSSettings(ssh_cidr="198.51.100.7/32"),
         Path("/"),
-        sleep=lambda seconds: time.sleep(seconds / FASTER),
+        cloud=Cloud(sleep=lambda seconds: time.sleep(seconds / FASTER)),
     )
 
 

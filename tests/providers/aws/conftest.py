@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.kernel.metadata import without_comment
@@ -84,14 +85,13 @@ def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
         address: Callable[[], str] | None = None,
         **settings: object,
     ) -> AWS:
-        values = {"ssh_cidr": "198.51.100.7/32", **settings}
-        return kind(
-            table(AWSSettings, values),
-            tmp_path,
+        values = table(AWSSettings, {"ssh_cidr": "198.51.100.7/32", **settings})
+        cloud = Cloud(
+            values.region,
             sleep=lambda seconds: time.sleep(seconds / faster),
-            my_ip=address or (lambda: here),
             timeout=timeout,
         )
+        return kind(values, tmp_path, cloud=cloud, my_ip=address or (lambda: here))
 
     return make
 

@@ -285,7 +285,7 @@ def _foreign(box: Box) -> Box:
 class TestAtOnce:
     def test_parallel_calls_all_end_before_the_first_error(self) -> None:
         """No call is still under way when the error is raised."""
-        cloud = Cloud(None, clock=time.time, sleep=time.sleep, timeout=1.0)
+        cloud = Cloud()
         ended = []
 
         def do(seconds: float) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import GCPSettings
 from onebox.providers.values import Box, Offer, Request
@@ -73,7 +74,9 @@ def make_provider(google: Google) -> MakeProvider:
             "ssh_cidr": "198.51.100.7/32",
             **settings,
         }
-        return GCP(table(GCPSettings, keys), Path("/"), sleep=sleep, timeout=timeout)
+        values = table(GCPSettings, keys)
+        cloud = Cloud(values, sleep=sleep, timeout=timeout)
+        return GCP(values, Path("/"), cloud=cloud)
 
     return make
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import GCPSettings
 from onebox.providers.values import Box, Request
@@ -34,7 +35,8 @@ def waiting(google: Google, world: GoogleWorld, up: Up) -> GCP:
             return up(self, super().create(request))
 
     settings = GCPSettings(endpoint=google.address, billing_endpoint=google.address)
-    return Waiting(settings, Path("/"), sleep=hurry, my_ip=lambda: world.here)
+    cloud = Cloud(settings, sleep=hurry)
+    return Waiting(settings, Path("/"), cloud=cloud, my_ip=lambda: world.here)
 
 
 class TestContract(CloudContract):

@@ -14,6 +14,7 @@ from onebox.errors import (
     Throttled,
     Unclear,
 )
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import GCPSettings
 
@@ -288,7 +289,8 @@ class TestClock:
     def test_of_a_machine_that_is_wrong(self, google: Google) -> None:
         """The time is that of Google's answers, however wrong this machine's is."""
         settings = GCPSettings(endpoint=google.address, ssh_cidr="198.51.100.7/32")
-        provider = GCP(settings, Path("/"), clock=lambda: time.time() - 86400)
+        cloud = Cloud(settings, clock=lambda: time.time() - 86400)
+        provider = GCP(settings, Path("/"), cloud=cloud)
         provider.find("owner")
         assert abs(provider.now() - time.time()) < 600
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from onebox.providers.gcp import network
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import GCPSettings
 from onebox.settings.fields import Conflict
@@ -175,7 +176,8 @@ class TestCaller:
         """Only the present one has access."""
         addresses = itertools.chain(["192.0.2.1"], itertools.repeat("192.0.2.2"))
         settings = GCPSettings(endpoint=google.address)
-        provider = GCP(settings, Path("/"), sleep=hurry, my_ip=lambda: next(addresses))
+        cloud = Cloud(settings, sleep=hurry)
+        provider = GCP(settings, Path("/"), cloud=cloud, my_ip=lambda: next(addresses))
         box = provider.create(make_request())
         assert rules(google)["allow"]["sourceRanges"] == ["192.0.2.1/32"]
         assert provider.allow_my_ip(box) is True

@@ -33,6 +33,11 @@ class Store(ImageStore[Resource]):
         self.created = 0
         self.shows = True
 
+    def of_owner(self, owner: str) -> list[Image]:
+        """Return the images of this owner."""
+        images = [r.image for r in self.resources if r.image and r.ready]
+        return newest_first(image for image in images if image.tags.owner == owner)
+
     def find(self, image_id: str) -> Sequence[Resource]:
         """Return the resources with this id."""
         return [r for r in self.resources if r.image and r.image.id == image_id]
