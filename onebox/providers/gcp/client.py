@@ -24,7 +24,6 @@ from onebox.errors import Gone, Unclear
 from onebox.providers.gcp import credentials, errors, sdk
 from onebox.providers.gcp.settings import GCPSettings
 from onebox.providers.kernel.clock import ServerClock
-from onebox.providers.kernel.errors import Exists as Exists
 from onebox.providers.kernel.errors import RetryAfter
 from onebox.providers.kernel.retry import Retry
 from onebox.providers.kernel.wait import Poller

@@ -24,9 +24,10 @@ from onebox.providers.gcp import (
     metadata,
     network,
 )
-from onebox.providers.gcp.client import Cloud, Exists
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import user_data
+from onebox.providers.kernel.errors import Exists
 from onebox.providers.values import HostKey, Request
 
 # Google enforces the deadline this much later than the box itself.

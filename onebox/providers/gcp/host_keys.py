@@ -16,7 +16,7 @@ import struct
 from typing import Any
 
 from onebox.errors import Gone, NotAllowed, ProviderError
-from onebox.providers.gcp.client import Cloud, Exists, last
+from onebox.providers.gcp.client import Cloud, last
 
 LABEL = "onebox-hostkey"
 _TYPE = b"ssh-ed25519"
@@ -99,7 +99,7 @@ def _keep(cloud: Cloud, instance: Any, key: str) -> None:
                 "label_fingerprint": instance.label_fingerprint,
             },
         )
-    except (ProviderError, Exists):
+    except ProviderError:
         # A user who may only read can still connect, and the next call tries again.
         return
 

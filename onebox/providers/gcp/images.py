@@ -17,9 +17,10 @@ from onebox.errors import (
     UsageError,
 )
 from onebox.providers.gcp import instances, metadata
-from onebox.providers.gcp.client import Cloud, Exists
+from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel.clock import epoch_seconds
+from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.images import ImageStore, newest_first
 from onebox.providers.values import Box, Image
 
@@ -83,7 +84,7 @@ class ProjectImages(ImageStore[Any]):
     def of_owner(self, owner: str) -> list[Image]:
         """Return an owner's images that a box can start from, newest first."""
         found = self.cloud.list(
-            "images", "looking for images", filter=metadata.owned_by(owner)
+            "images", "looking for images", filter=metadata.owner_filter(owner)
         )
         images = [self.read(one) for one in found if self.is_ready(one)]
         return newest_first(
@@ -131,11 +132,7 @@ class ProjectImages(ImageStore[Any]):
 
     def create(self, box: Box, image: Image) -> None:
         """Save the disk of a stopped box, in the region of the box, and wait."""
-        instance = instances.find_owned(self.cloud, box.id, box.tags, box.place)
-        if instance is None:
-            raise Gone(
-                f"box {box.id} does not exist any more", next="inv image --rebuild"
-            )
+        instance = instances.owned(self.cloud, box)
         if instances.state(instance) != "stopped":
             raise ProviderError(f"box {box.id} must be stopped before it is saved")
         disk = next(disk.source for disk in instance.disks if disk.boot)

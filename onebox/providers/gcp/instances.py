@@ -61,6 +61,21 @@ def find_owned(cloud: Cloud, box: str, tags: Tags, place: str = "") -> Any:
     return found
 
 
+def owned(cloud: Cloud, box: Box) -> Any:
+    """
+    Return the instance of this box.
+
+    Raises:
+        Gone: It does not exist any more.
+
+        NotAllowed: It carries the labels of another box.
+    """
+    found = find_owned(cloud, box.id, box.tags, box.place)
+    if found is None:
+        raise Gone(f"box {box.id} does not exist any more", next="inv status")
+    return found
+
+
 def request_record(request: Request, system: str, notes: Sequence[str] = ()) -> str:
     """Return the record of the instance that a request creates."""
     # The guest makes its own host key, see `host_keys`; the keys are in user data.

@@ -94,10 +94,10 @@ def read_record(text: str) -> dict[str, str]:
     return {key: value for key, value in pairs if isinstance(value, str)}
 
 
-def owned_by(owner: str, *more: str) -> str:
+def owner_filter(owner: str) -> str:
     """Return the filter that lists the objects of one owner."""
-    parts = ['labels.onebox-managed = "1"', f'labels.onebox-owner = "{encoded(owner)}"']
-    return " AND ".join(f"({part})" for part in (*parts, *more))
+    mine = f'labels.onebox-owner = "{encoded(owner)}"'
+    return f'(labels.onebox-managed = "1") AND ({mine})'
 
 
 def _identity(box: str, tags: Tags) -> dict[str, str]:

@@ -21,7 +21,8 @@ from typing import Any
 
 from onebox.errors import Gone, ProviderError
 from onebox.providers.gcp import metadata
-from onebox.providers.gcp.client import Cloud, Exists, last
+from onebox.providers.gcp.client import Cloud, last
+from onebox.providers.kernel.errors import Exists
 from onebox.providers.kernel.metadata import check_same_owner
 from onebox.providers.kernel.ssh_access import SSHAccess
 
@@ -67,7 +68,7 @@ class Rules:
         Begin to create or correct the two rules; return the operations.
 
         Args:
-            anew: Look this machine's address up again.
+            refresh: Look this machine's address up again.
 
         Raises:
             UsageError: This machine's address is not certain.
@@ -90,16 +91,11 @@ class Rules:
 
     def close(self, owner: str) -> None:
         """Delete the rules if the owner has no box."""
-        if any_box(self._cloud, owner):
+        if used_by(self._cloud, owner):
             return
         for name in self._present(owner):
-            try:
-                self._cloud.do(
-                    "firewalls", "delete", f"removing rule {name}", **self._at(name)
-                )
-            except Gone:
-                continue
-        if any_box(self._cloud, owner):
+            self._delete(name)
+        if used_by(self._cloud, owner):
             self.wait(self.open(owner))
 
     def of_owner(self, owner: str) -> list[str]:
@@ -118,18 +114,19 @@ class Rules:
 
             ProviderError: A box of the owner may need it.
         """
-        doing = f"removing rule {name}"
         found = self._cloud.list(
-            "firewalls", doing, filter=f'name = "{name}"', **self._place()
+            "firewalls",
+            f"looking at rule {name}",
+            filter=f'name = "{name}"',
+            **self._place(),
         )
         for rule in found:
             check_same_owner(f"rule {name}", _owner(rule), owner)
             why = used_by(self._cloud, owner)
             if why:
                 raise ProviderError(why)
-            with contextlib.suppress(Gone):
-                self._cloud.do("firewalls", "delete", doing, **self._at(name))
-        if any_box(self._cloud, owner):
+            self._delete(name)
+        if used_by(self._cloud, owner):
             # Another command has begun to create a box in between.
             self.wait(self.open(owner))
 
@@ -194,8 +191,10 @@ class Rules:
             return self._change("insert", rule)
         return [begun]
 
-    def _at(self, name: str) -> dict[str, str]:
-        return {"firewall": name, **self._place()}
+    def _delete(self, name: str) -> None:
+        doing = f"removing rule {name}"
+        with contextlib.suppress(Gone):
+            self._cloud.do("firewalls", "delete", doing, firewall=name, **self._place())
 
     def _place(self) -> dict[str, str]:
         """Return the network's project as a field, if another project shares it."""
@@ -206,15 +205,10 @@ class Rules:
 def used_by(cloud: Cloud, owner: str) -> str:
     """Return which instance of the owner needs the rules, "" if none does."""
     found = cloud.everywhere(
-        "instances", "looking for other boxes", filter=metadata.owned_by(owner)
+        "instances", "looking for other boxes", filter=metadata.owner_filter(owner)
     )
     name = next((str(one.name) for one in found), "")
     return f"{name} uses it" if name else ""
-
-
-def any_box(cloud: Cloud, owner: str) -> bool:
-    """Return whether the owner has any instance, in any zone."""
-    return bool(used_by(cloud, owner))
 
 
 def _owner(rule: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -33,10 +34,8 @@ def stop(cloud: Cloud, box: Box) -> None:
     found = instances.find_owned(cloud, box.id, box.tags, box.place)
     if found is None or instances.state(found) == "stopped":
         return
-    try:
+    with suppress(Gone):
         cloud.do("instances", "stop", f"stopping {box.id}", **_at(found))
-    except Gone:
-        return
 
 
 def start(cloud: Cloud, prices: Prices, box: Box, deadline: float) -> None:
@@ -51,9 +50,7 @@ def start(cloud: Cloud, prices: Prices, box: Box, deadline: float) -> None:
 
         NoCapacity: There is no capacity for the smallest type either.
     """
-    found = instances.find_owned(cloud, box.id, box.tags, box.place)
-    if found is None:
-        raise Gone(f"box {box.id} does not exist any more", next="inv provision")
+    found = instances.owned(cloud, box)
     if instances.state(found) == "stopping":
         # Nothing can be changed before the stop has ended.
         cloud.do("instances", "stop", f"waiting for {box.id} to stop", **_at(found))

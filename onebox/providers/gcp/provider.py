@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from onebox.errors import Gone, ProviderError
+from onebox.errors import ProviderError
 from onebox.providers.gcp import (
     base_images,
     creation,
@@ -120,7 +120,7 @@ class GCP(CloudProvider):
     ) -> Sequence[Box]:
         """Return this owner's boxes; one call lists those of all zones."""
         found = self._cloud.everywhere(
-            "instances", "looking for boxes", filter=metadata.owned_by(owner)
+            "instances", "looking for boxes", filter=metadata.owner_filter(owner)
         )
         mine = [self._box(one) for one in found if _is_of(one, owner)]
         return sorted(mine, key=lambda box: (box.created, box.id))
@@ -141,10 +141,7 @@ class GCP(CloudProvider):
         """
         self._rules.wait(self._rules.open(box.tags.owner))
         power.start(self._cloud, self._prices, box, deadline)
-        instance = instances.find_owned(self._cloud, box.id, box.tags, box.place)
-        if instance is None:
-            raise Gone(f"box {box.id} does not exist any more", next="inv provision")
-        return self._box(instance)
+        return self._box(instances.owned(self._cloud, box))
 
     def stop(self, box: Box) -> None:
         """Stop the box and wait; its disk stays."""
@@ -165,7 +162,7 @@ class GCP(CloudProvider):
         if left or not owner:
             return left
         rules = self._rules.names(owner)
-        if rules and network.any_box(self._cloud, owner):
+        if rules and network.used_by(self._cloud, owner):
             return []
         return [Leftover("firewall rule", name, 0.0) for name in rules]
 
