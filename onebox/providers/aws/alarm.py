@@ -12,7 +12,7 @@ import math
 
 from onebox.errors import Gone, NotAllowed, OneboxError
 from onebox.providers.aws import errors
-from onebox.providers.aws.client import Cloud
+from onebox.providers.aws.client import EC2
 from onebox.providers.aws.metadata import BoxMetadata
 
 _HOUR = 3600
@@ -20,29 +20,28 @@ _HOUR = 3600
 _LONGEST_HOURS = 7 * 24
 
 
-def put(
-    cloud: Cloud, region: str, meta: BoxMetadata, instance: str, *, spot: bool
-) -> bool:
+def put(ec2: EC2, meta: BoxMetadata, instance: str, *, spot: bool) -> bool:
     """
     Set the alarm for an hour after the deadline; return whether it is set.
 
     It may be missing: the box enforces its deadline as well, and its metadata records
     that the alarm is not there.
     """
-    hours = max(math.ceil((meta.deadline - cloud.clock()) / _HOUR), 1) + 1
+    hours = max(math.ceil((meta.deadline - ec2.clock()) / _HOUR), 1) + 1
     if hours > _LONGEST_HOURS:
         return False
     # A spot instance cannot be stopped. Its disk outlives it.
     action = "terminate" if spot else "stop"
     try:
-        cloud.call(
-            "cloudwatch",
+        ec2.call(
             "put_metric_alarm",
-            region,
+            service="cloudwatch",
             AlarmName=_name(meta.box),
             AlarmDescription="onebox: the instance has exceeded its deadline",
             ActionsEnabled=True,
-            AlarmActions=[f"arn:{_partition(region)}:automate:{region}:ec2:{action}"],
+            AlarmActions=[
+                f"arn:{_partition(ec2.region)}:automate:{ec2.region}:ec2:{action}"
+            ],
             Namespace="AWS/EC2",
             MetricName="CPUUtilization",
             Dimensions=[{"Name": "InstanceId", "Value": instance}],
@@ -59,10 +58,10 @@ def put(
     return True
 
 
-def remove(cloud: Cloud, region: str, box: str) -> None:
+def remove(ec2: EC2, box: str) -> None:
     """Delete the alarm of a box, if it has one."""
     try:
-        cloud.call("cloudwatch", "delete_alarms", region, AlarmNames=[_name(box)])
+        ec2.call("delete_alarms", service="cloudwatch", AlarmNames=[_name(box)])
     except Gone:
         return
     except NotAllowed as error:
@@ -71,11 +70,11 @@ def remove(cloud: Cloud, region: str, box: str) -> None:
             raise
 
 
-def left(cloud: Cloud, region: str, box: str) -> list[str]:
+def left(ec2: EC2, box: str) -> list[str]:
     """Return the names of the alarms that a box still has."""
     try:
-        answer = cloud.call(
-            "cloudwatch", "describe_alarms", region, AlarmNames=[_name(box)]
+        answer = ec2.call(
+            "describe_alarms", service="cloudwatch", AlarmNames=[_name(box)]
         )
     except NotAllowed as error:
         if not errors.denied(error):

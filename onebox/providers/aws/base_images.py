@@ -13,7 +13,7 @@ from onebox.errors import (
     UsageError,
 )
 from onebox.providers.aws import errors, metadata
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.kernel.ranking import DEFAULT_ARCH as DEFAULT_ARCH
 from onebox.providers.kernel.ranking import uname
 
@@ -59,11 +59,10 @@ def aws_arch(arch: str) -> str:
 class Bases:
     """The AMIs that boxes start from; each is looked up once."""
 
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud = cloud
+    def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], Base] = {}
 
-    def find(self, region: str, name: str, arch: str) -> Base:
+    def find(self, ec2: EC2, name: str, arch: str) -> Base:
         """
         Return the AMI for a distribution's name or an AMI's id.
 
@@ -76,31 +75,30 @@ class Bases:
         """
         word, _, rest = (name or DEFAULT).partition(" ")
         own = _AMI.fullmatch(word)
-        fixed = own or (_AMI.search(rest) if region == self._cloud.region else None)
+        fixed = own or (_AMI.search(rest) if ec2.region == ec2.cloud.region else None)
         if not own:
             arch = arch or DEFAULT_ARCH
-        key = region, fixed.group() if fixed else word, arch
+        key = ec2.region, fixed.group() if fixed else word, arch
         if key not in self._found:
             self._found[key] = (
-                self._one(region, word, fixed.group(), arch)
+                self._one(ec2, word, fixed.group(), arch)
                 if fixed
-                else self._named(region, word, arch)
+                else self._named(ec2, word, arch)
             )
         return self._found[key]
 
-    def _named(self, region: str, name: str, arch: str) -> Base:
+    def _named(self, ec2: EC2, name: str, arch: str) -> Base:
         if arch not in _VENDOR_ARCH:
             raise UsageError(f"there is no {name} for {arch} on AWS")
         parameters, owner, pattern = _source(name, _VENDOR_ARCH[arch])
-        ami = self._parameter(region, parameters)
+        ami = self._parameter(ec2, parameters)
         if ami:
-            return self._one(region, name, ami, arch)
+            return self._one(ec2, name, ami, arch)
         found = [
             image
-            for image in self._cloud.pages(
+            for image in ec2.pages(
                 "describe_images",
                 "Images",
-                region,
                 Owners=[owner],
                 Filters=metadata.filters(
                     {
@@ -115,36 +113,34 @@ class Bases:
         if not found:
             # Unsuitable, not UsageError: another region may have the image.
             raise Unsuitable(
-                f"there is no image {name} for {arch} in {region}",
+                f"there is no image {name} for {arch} in {ec2.region}",
                 next="another [image] base, such as ubuntu-24.04 or debian-12",
             )
         newest = max(found, key=lambda image: str(image.get("CreationDate", "")))
         return of_image(newest, name)
 
-    def _parameter(self, region: str, names: list[str]) -> str:
+    def _parameter(self, ec2: EC2, names: list[str]) -> str:
         """Return the id of the newest published AMI, "" if it is unknown."""
         try:
-            answer = self._cloud.call("ssm", "get_parameters", region, Names=names)
+            answer = ec2.call("get_parameters", service="ssm", Names=names)
         except ProviderError:
             # Not every user may call ssm; DescribeImages finds the same images.
             return ""
         values = {one["Name"]: one["Value"] for one in answer.get("Parameters", ())}
         return next((str(values[name]) for name in names if name in values), "")
 
-    def _one(self, region: str, name: str, ami: str, arch: str) -> Base:
-        missing = f"there is no image {ami} in {region}"
+    def _one(self, ec2: EC2, name: str, ami: str, arch: str) -> Base:
+        missing = f"there is no image {ami} in {ec2.region}"
         try:
-            found = self._cloud.pages(
-                "describe_images", "Images", region, ImageIds=[ami]
-            )
+            found = ec2.pages("describe_images", "Images", ImageIds=[ami])
         except Gone as error:
-            raise self._missing(region, missing) from error
+            raise self._missing(ec2, missing) from error
         except ProviderError as error:
             if errors.code(error) == "InvalidAMIID.Malformed":
-                raise self._missing(region, missing) from error
+                raise self._missing(ec2, missing) from error
             raise
         if not found:
-            raise self._missing(region, missing)
+            raise self._missing(ec2, missing)
         base = of_image(found[0], name)
         if arch and base.arch != arch:
             raise Unsuitable(
@@ -153,8 +149,8 @@ class Bases:
             )
         return base
 
-    def _missing(self, region: str, text: str) -> UsageError | NoCapacity:
-        if region != self._cloud.region:
+    def _missing(self, ec2: EC2, text: str) -> UsageError | NoCapacity:
+        if ec2.region != ec2.cloud.region:
             # An AMI exists in one region, so try the next offer.
             return NoCapacity(text)
         return UsageError(text, next="see [image] in onebox.toml; ids differ by region")

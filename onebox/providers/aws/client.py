@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from onebox.errors import UsageError
@@ -124,18 +125,9 @@ class Cloud:
         """
         return self.retry.call(lambda: self.once(service, operation, region, **words))
 
-    def pages(
-        self, operation: str, key: str, region: str, **words: Any
-    ) -> list[Mapping[str, Any]]:
-        """Return the items under *key* from all pages of an EC2 list."""
-        items: list[Mapping[str, Any]] = []
-        answer = self.call("ec2", operation, region, **words)
-        while True:
-            items += answer.get(key, ())
-            token = answer.get("NextToken")
-            if not token:
-                return items
-            answer = self.call("ec2", operation, region, **words, NextToken=token)
+    def ec2(self, region: str = "") -> EC2:
+        """Return EC2 in a region; in the first one of the settings for ""."""
+        return EC2(self, region or self.region)
 
     def together(self, questions: Sequence[Callable[[], Any]]) -> list[Any]:
         """Run several functions in parallel; return the results or raise an error."""
@@ -176,6 +168,43 @@ class Cloud:
 
     def _set_clock(self, http_response: Any, **_: Any) -> None:
         self.clock.correct(http_response.headers.get("Date"))
+
+
+@dataclass(frozen=True)
+class EC2:
+    """EC2 and the services around it, in one region of an account."""
+
+    cloud: Cloud
+    region: str
+
+    @property
+    def clock(self) -> ServerClock:
+        """Return AWS's clock."""
+        return self.cloud.clock
+
+    @property
+    def poller(self) -> Poller:
+        """Return the loop that waits for a change of state."""
+        return self.cloud.poller
+
+    def once(self, operation: str, *, service: str = "ec2", **words: Any) -> Answer:
+        """Make a call once; see `Cloud.once`."""
+        return self.cloud.once(service, operation, self.region, **words)
+
+    def call(self, operation: str, *, service: str = "ec2", **words: Any) -> Answer:
+        """Make a call, repeated as `kernel.retry` describes; see `Cloud.call`."""
+        return self.cloud.call(service, operation, self.region, **words)
+
+    def pages(self, operation: str, key: str, **words: Any) -> list[Answer]:
+        """Return the items under *key* from all pages of a list."""
+        items: list[Answer] = []
+        answer = self.call(operation, **words)
+        while True:
+            items += answer.get(key, ())
+            token = answer.get("NextToken")
+            if not token:
+                return items
+            answer = self.call(operation, **words, NextToken=token)
 
 
 @functools.lru_cache(maxsize=1)

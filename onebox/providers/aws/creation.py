@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from onebox.errors import Gone, OneboxError, ProviderError, Unclear, UsageError
 from onebox.providers.aws import errors, instances, metadata
 from onebox.providers.aws.base_images import Base
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.network import GroupGone, Network, Subnet
 from onebox.providers.kernel.retry import leave_unclear
 from onebox.providers.values import Offer, Tags
@@ -98,18 +98,18 @@ class Plan:
 
 
 def run_in_groups(
-    cloud: Cloud, network: Network, region: str, plan: Plan, meta: metadata.BoxMetadata
+    ec2: EC2, network: Network, plan: Plan, meta: metadata.BoxMetadata
 ) -> Answer:
     """Launch an instance as `run` does, in the security groups of its owner."""
     return network.create_in_groups(
-        region,
+        ec2,
         plan.subnet,
         meta.tags.owner,
-        lambda groups: run(cloud, region, replace(plan, groups=tuple(groups)), meta),
+        lambda groups: run(ec2, replace(plan, groups=tuple(groups)), meta),
     )
 
 
-def run(cloud: Cloud, region: str, plan: Plan, meta: metadata.BoxMetadata) -> Answer:
+def run(ec2: EC2, plan: Plan, meta: metadata.BoxMetadata) -> Answer:
     """
     Launch an instance, or return the one that this token has launched before.
 
@@ -126,31 +126,29 @@ def run(cloud: Cloud, region: str, plan: Plan, meta: metadata.BoxMetadata) -> An
     parameters = plan.parameters(meta)
 
     def launch() -> Answer:
-        answer = cloud.once("ec2", "run_instances", region, **parameters)
+        answer = ec2.once("run_instances", **parameters)
         instance: Answer = answer["Instances"][0]
         return instance
 
     try:
-        launched = cloud.retry.call(
-            launch, after_loss=lambda error: _find_launched(cloud, region, meta, error)
+        launched = ec2.cloud.retry.call(
+            launch, after_loss=lambda error: _find_launched(ec2, meta, error)
         )
     except Unclear:
         raise
     except ProviderError as error:
-        launched = _launched_before(cloud, region, meta, error)
+        launched = _launched_before(ec2, meta, error)
     metadata.check_owner(f"{meta.box} ({launched['InstanceId']})", launched, meta.tags)
     if not instances.is_alive(launched):
         raise _terminated(meta)
     return launched
 
 
-def _find_launched(
-    cloud: Cloud, region: str, meta: metadata.BoxMetadata, error: OneboxError
-) -> Answer:
+def _find_launched(ec2: EC2, meta: metadata.BoxMetadata, error: OneboxError) -> Answer:
     """Return the instance of a call whose response was lost; else raise *error*."""
     if not errors.code(error).startswith("Idempotent"):
         try:
-            instance = instances.find_resources(cloud, region, meta.box).instance
+            instance = instances.find_resources(ec2, meta.box).instance
         except OneboxError as second:
             raise Unclear(second.message, next=second.next) from second
         if instance is not None:
@@ -159,7 +157,7 @@ def _find_launched(
 
 
 def _launched_before(
-    cloud: Cloud, region: str, meta: metadata.BoxMetadata, error: ProviderError
+    ec2: EC2, meta: metadata.BoxMetadata, error: ProviderError
 ) -> Answer:
     """
     Return the instance that the token launched with other parameters.
@@ -172,8 +170,8 @@ def _launched_before(
         raise _terminated(meta) from error
     if code != "IdempotentParameterMismatch":
         _raise_for_settings(error)
-    found = cloud.poller.require(
-        lambda: instances.find_resources(cloud, region, meta.box).instances,
+    found = ec2.poller.require(
+        lambda: instances.find_resources(ec2, meta.box).instances,
         LAG_SECONDS,
         f"looking for the instance that {meta.box} already has",
     )
@@ -203,13 +201,11 @@ def _raise_for_settings(error: ProviderError) -> NoReturn:
     raise error
 
 
-def check_allowed(
-    cloud: Cloud, region: str, plan: Plan, meta: metadata.BoxMetadata
-) -> None:
+def check_allowed(ec2: EC2, plan: Plan, meta: metadata.BoxMetadata) -> None:
     """Raise the error that launching would raise, without launching anything."""
     parameters = plan.parameters(meta)
     try:
-        cloud.call("ec2", "run_instances", region, **parameters, DryRun=True)
+        ec2.call("run_instances", **parameters, DryRun=True)
     except ProviderError as error:
         if errors.code(error) != "DryRunOperation":
             raise

@@ -77,16 +77,16 @@ def _lasting(cloud: Cloud) -> Check:
 
 
 def _region(cloud: Cloud) -> Check:
-    region = cloud.region
-    found = cloud.pages("describe_availability_zones", "AvailabilityZones", region)
+    ec2 = cloud.ec2()
+    found = ec2.pages("describe_availability_zones", "AvailabilityZones")
     zones = sorted(
         str(one["ZoneName"]) for one in found if one.get("State") == "available"
     )
-    return Check("region", True, f"{region}: {', '.join(zones)}")
+    return Check("region", True, f"{ec2.region}: {', '.join(zones)}")
 
 
 def _network(cloud: Cloud, network: Network) -> Check:
-    subnets = network.subnets(cloud.region)
+    subnets = network.subnets(cloud.ec2())
     zones = ", ".join(one.zone for one in subnets)
     return Check("network", True, f"{subnets[0].vpc}, with subnets in {zones}")
 
@@ -98,28 +98,26 @@ def _ssh(network: Network) -> Check:
 
 
 def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
-    region = cloud.region
-    base = bases.find(region, DEFAULT, DEFAULT_ARCH)
+    ec2 = cloud.ec2()
+    base = bases.find(ec2, DEFAULT, DEFAULT_ARCH)
     plan = creation.Plan(
         token="onebox-doctor",  # noqa: S106 - for idempotency, no secret
         type="m7i.large",
         base=base,
-        subnet=network.subnets(region)[0],
+        subnet=network.subnets(ec2)[0],
         user_data=b"",
         disk=base.size,
         disk_type="gp3",
         spot=False,
     )
-    creation.check_allowed(cloud, region, plan, creation.dry_run_metadata(region))
-    return Check("may create", True, f"instances in {region}, by a dry run")
+    creation.check_allowed(ec2, plan, creation.dry_run_metadata(ec2.region))
+    return Check("may create", True, f"instances in {ec2.region}, by a dry run")
 
 
 def _removing(cloud: Cloud) -> Check:
     try:
-        cloud.call(
-            "ec2",
+        cloud.ec2().call(
             "terminate_instances",
-            cloud.region,
             InstanceIds=[_NO_INSTANCE],
             DryRun=True,
         )
@@ -139,10 +137,9 @@ def _removing(cloud: Cloud) -> Check:
 def _quota(cloud: Cloud, market: str) -> Check:
     name, quota = f"quota {market}", _QUOTAS[market]
     try:
-        answer = cloud.call(
-            "service-quotas",
+        answer = cloud.ec2().call(
             "get_service_quota",
-            cloud.region,
+            service="service-quotas",
             ServiceCode="ec2",
             QuotaCode=quota,
         )
@@ -176,7 +173,7 @@ def _prices(cloud: Cloud) -> Check:
 
 def _alarms(cloud: Cloud) -> Check:
     try:
-        cloud.call("cloudwatch", "describe_alarms", cloud.region, MaxRecords=1)
+        cloud.ec2().call("describe_alarms", service="cloudwatch", MaxRecords=1)
     except OneboxError as error:
         return Check(
             "alarms",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.aws import base_images, errors, instances, metadata
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer, Cloud
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.images import ImageStore, newest_first
 from onebox.providers.values import Box, Image
@@ -22,8 +22,7 @@ _STILL_SECONDS = 1800.0
 class AMIs(ImageStore[Answer]):
     """The saved images in one region."""
 
-    cloud: Cloud
-    region: str
+    ec2: EC2
 
     def of_owner(self, owner: str) -> list[Image]:
         """Return an owner's images that a box can start from, newest first."""
@@ -34,7 +33,7 @@ class AMIs(ImageStore[Answer]):
 
     def base(self, image: Image) -> base_images.Base:
         """Return an image as the base of a new instance. Raises Gone."""
-        return base_images.of_image(self.usable(image, self.region), image.id)
+        return base_images.of_image(self.usable(image, self.ec2.region), image.id)
 
     def find(self, image_id: str) -> Sequence[Answer]:
         """Return the AMIs with this image id."""
@@ -62,7 +61,7 @@ class AMIs(ImageStore[Answer]):
     def create(self, box: Box, image: Image) -> None:
         """Save the disk of a stopped box, unless that has begun already."""
         self._remove_failed(image)
-        instance = instances.find_resources(self.cloud, self.region, box.id).instance
+        instance = instances.find_resources(self.ec2, box.id).instance
         if instance is None:
             raise UsageError(
                 f"{box.id} was a spot instance: only its disk is left, which cannot "
@@ -74,10 +73,8 @@ class AMIs(ImageStore[Answer]):
             raise ProviderError(f"{box.id} must be stopped before it is saved")
         tags = metadata.image_tags(image)
         try:
-            self.cloud.call(
-                "ec2",
+            self.ec2.call(
                 "create_image",
-                self.region,
                 InstanceId=str(instance["InstanceId"]),
                 Name=image.id,
                 Description=f"onebox: {image.name}"[:255],
@@ -109,7 +106,7 @@ class AMIs(ImageStore[Answer]):
 
         while True:
             before = self._progress(image)
-            ready = self.cloud.poller.until(look, _STILL_SECONDS)
+            ready = self.ec2.poller.until(look, _STILL_SECONDS)
             if ready is not None:
                 return ready
             if self._progress(image) == before:
@@ -122,10 +119,8 @@ class AMIs(ImageStore[Answer]):
     def remove(self, resource: Answer) -> None:
         """Deregister an AMI, and delete its snapshots."""
         with suppress(Gone):
-            self.cloud.call(
-                "ec2",
+            self.ec2.call(
                 "deregister_image",
-                self.region,
                 ImageId=resource["ImageId"],
                 DeleteAssociatedSnapshots=True,
             )
@@ -137,13 +132,13 @@ class AMIs(ImageStore[Answer]):
             id = str(snapshot["SnapshotId"])
             metadata.check_owner(id, snapshot, image.tags)
             with suppress(Gone):
-                self.cloud.call("ec2", "delete_snapshot", self.region, SnapshotId=id)
+                self.ec2.call("delete_snapshot", SnapshotId=id)
 
     def artifact(self, name: str) -> Answer:
         """Return the AMI with this id, if it is the account's own. Raises Gone."""
         found = self._described(metadata.filters({"image-id": [name]}))
         if not found:
-            raise Gone(f"this account has no image {name} in {self.region}")
+            raise Gone(f"this account has no image {name} in {self.ec2.region}")
         return found[0]
 
     def mark(self, resource: Answer, image: Image) -> Answer:
@@ -152,7 +147,7 @@ class AMIs(ImageStore[Answer]):
         if metadata.read_tags(resource) is not None:
             metadata.check_owner(str(resource["ImageId"]), resource, image.tags)
         ids = [str(resource["ImageId"]), *_snapshot_ids(resource)]
-        self.cloud.call("ec2", "create_tags", self.region, Resources=ids, Tags=tags)
+        self.ec2.call("create_tags", Resources=ids, Tags=tags)
         # EC2's lists lag behind, so the tags are added here.
         return {**resource, "Tags": tags}
 
@@ -175,17 +170,16 @@ class AMIs(ImageStore[Answer]):
         return self._described_snapshots(filters)
 
     def _described_snapshots(self, filters: list[dict[str, object]]) -> list[Answer]:
-        return self.cloud.pages(
+        return self.ec2.pages(
             "describe_snapshots",
             "Snapshots",
-            self.region,
             OwnerIds=["self"],
             Filters=filters,
         )
 
     def _described(self, filters: list[dict[str, object]]) -> list[Answer]:
-        return self.cloud.pages(
-            "describe_images", "Images", self.region, Owners=["self"], Filters=filters
+        return self.ec2.pages(
+            "describe_images", "Images", Owners=["self"], Filters=filters
         )
 
     def _stored_bytes(self, resources: Sequence[Answer]) -> dict[str, int | None]:
@@ -224,26 +218,25 @@ class AMIs(ImageStore[Answer]):
             stored=size,
             arch=base.arch,
             tags=replace(tags, kind="image"),
-            places=(self.region,),
+            places=(self.ec2.region,),
             base=texts.get(f"{metadata.PREFIX}base", ""),
             at_most=at_most,
             disk=base.size,
         )
 
 
-def adopt(cloud: Cloud, regions: Sequence[str], artifact: str, image: Image) -> Image:
+def adopt(cloud: Cloud, artifact: str, image: Image) -> Image:
     """
     Turn the AMIs that Packer built into one image.
 
     Args:
-        regions: The first is where an AMI without a region is.
-
-        artifact: "ami-1", or "us-east-1:ami-1,us-west-2:ami-2" for several regions.
+        artifact: "ami-1" in the first region of the settings, or
+            "us-east-1:ami-1,us-west-2:ami-2" for several regions.
     """
     adopted = []
     for part in artifact.split(","):
         region, _, ami = part.strip().rpartition(":")
-        adopted.append(AMIs(cloud, region or regions[0]).adopt(ami, image))
+        adopted.append(AMIs(cloud.ec2(region)).adopt(ami, image))
     places = tuple(place for one in adopted for place in one.places)
     return replace(adopted[0], places=places)
 

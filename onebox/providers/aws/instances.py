@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from onebox.providers.aws import metadata
-from onebox.providers.aws.client import Cloud
+from onebox.providers.aws.client import EC2
 from onebox.providers.aws.metadata import Answer, BoxMetadata
 from onebox.providers.values import Box, BoxState
 
@@ -82,29 +82,25 @@ class BoxResources:
         return _latest(one for one in self.instances if not is_alive(one))
 
 
-def find_resources(cloud: Cloud, region: str, box: str) -> BoxResources:
+def find_resources(ec2: EC2, box: str) -> BoxResources:
     """Return the instances of one box, and its volumes if no instance is alive."""
-    instances = describe_instances(cloud, region, metadata.box_filters(box))
+    instances = describe_instances(ec2, metadata.box_filters(box))
     resources = BoxResources(instances)
     if resources.instance is not None:
         return resources
     return BoxResources(
         instances,
-        cloud.pages(
-            "describe_volumes", "Volumes", region, Filters=metadata.box_filters(box)
-        ),
+        ec2.pages("describe_volumes", "Volumes", Filters=metadata.box_filters(box)),
     )
 
 
-def find_resources_of_owner(
-    cloud: Cloud, region: str, owner: str
-) -> list[BoxResources]:
+def find_resources_of_owner(ec2: EC2, owner: str) -> list[BoxResources]:
     """Return the instances and volumes of one owner in a region, by box."""
     filters = metadata.owner_filters(owner)
-    instances, volumes = cloud.together(
+    instances, volumes = ec2.cloud.together(
         [
-            lambda: describe_instances(cloud, region, filters),
-            lambda: cloud.pages("describe_volumes", "Volumes", region, Filters=filters),
+            lambda: describe_instances(ec2, filters),
+            lambda: ec2.pages("describe_volumes", "Volumes", Filters=filters),
         ]
     )
     by_box, disks = metadata.groups(instances), metadata.groups(volumes)
@@ -115,10 +111,10 @@ def find_resources_of_owner(
 
 
 def describe_instances(
-    cloud: Cloud, region: str, filters: Sequence[Mapping[str, object]]
+    ec2: EC2, filters: Sequence[Mapping[str, object]]
 ) -> list[Answer]:
     """Return the instances that these filters select, terminated ones included."""
-    found = cloud.pages("describe_instances", "Reservations", region, Filters=filters)
+    found = ec2.pages("describe_instances", "Reservations", Filters=filters)
     return [one for reservation in found for one in reservation.get("Instances", ())]
 
 

@@ -11,7 +11,7 @@ from onebox.errors import UsageError
 from onebox.providers import costs
 from onebox.providers.aws import metadata, prices
 from onebox.providers.aws.base_images import aws_arch
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer, Cloud
 from onebox.providers.costs import Cost
 from onebox.providers.kernel import ranking
 from onebox.providers.values import Offer, Requirements
@@ -46,7 +46,7 @@ class Region:
     A box there has a disk of *disk* bytes, and with *address* a public IPv4 address.
     """
 
-    name: str
+    ec2: EC2
     zones: tuple[str, ...]
     disk: int
     disk_type: str
@@ -70,7 +70,7 @@ def offers(
     """
     reasons: list[str] = [] if why is None else why
     parts = cloud.each(
-        regions, lambda where: _in_region(cloud, where(), requirements, reasons)
+        regions, lambda where: _in_region(where(), requirements, reasons)
     )
     found = [offer for part in parts for offer in part]
     if not found:
@@ -82,18 +82,18 @@ def offers(
 
 
 def _in_region(
-    cloud: Cloud, region: Region, requirements: Requirements, why: list[str]
+    region: Region, requirements: Requirements, why: list[str]
 ) -> list[Offer]:
-    name, types = region.name, _types(cloud, region.name, requirements)
+    ec2, types = region.ec2, _types(region.ec2, requirements)
     names = [str(one["InstanceType"]) for one in types]
     least = requirements.image.disk if requirements.image else 0
     gib = math.ceil(max(requirements.disk or region.disk, least) / (1 << 30))
-    offered, known, spot, disk = cloud.together(
+    offered, known, spot, disk = ec2.cloud.together(
         [
-            lambda: _offered(cloud, name, names),
-            lambda: prices.on_demand(cloud, name, names, why),
-            lambda: prices.spot(cloud, name, names, why) if requirements.spot else {},
-            lambda: prices.disk(cloud, name, region.disk_type, gib, why),
+            lambda: _offered(ec2, names),
+            lambda: prices.on_demand(ec2, names, why),
+            lambda: prices.spot(ec2, names, why) if requirements.spot else {},
+            lambda: prices.disk(ec2, region.disk_type, gib, why),
         ]
     )
     extras = [costs.disk(gib, disk)]
@@ -138,40 +138,34 @@ def _archs(described: Answer) -> list[str]:
     return [ranking.uname(str(arch)) for arch in info.get("SupportedArchitectures", ())]
 
 
-def _types(cloud: Cloud, region: str, requirements: Requirements) -> list[Answer]:
+def _types(ec2: EC2, requirements: Requirements) -> list[Answer]:
     if requirements.types:
-        return _named(cloud, region, requirements)
-    listed = [
-        one
-        for one in _described(cloud, region, _patterns(requirements))
-        if _listed(one)
-    ]
+        return _named(ec2, requirements)
+    listed = [one for one in _described(ec2, _patterns(requirements)) if _listed(one)]
     by_size = [(_offer(one, requirements), one) for one in listed]
     fitting = [
         (offer, one) for offer, one in by_size if ranking.fits(offer, requirements)
     ]
     if not fitting:
-        raise ranking.no_fit(region, requirements, [offer for offer, _ in by_size])
+        raise ranking.no_fit(ec2.region, requirements, [offer for offer, _ in by_size])
     # Smaller types first: prices are not known yet, and small types are cheap.
     fitting.sort(key=lambda pair: (pair[0].cpus, pair[0].memory, pair[0].type))
     return [one for _, one in fitting[:_AT_MOST]]
 
 
-def _named(cloud: Cloud, region: str, requirements: Requirements) -> list[Answer]:
+def _named(ec2: EC2, requirements: Requirements) -> list[Answer]:
     found = {
-        str(one["InstanceType"]): one
-        for one in _described(cloud, region, requirements.types)
+        str(one["InstanceType"]): one for one in _described(ec2, requirements.types)
     }
     for name in requirements.types:
         if name not in found:
-            offered = cloud.pages(
+            offered = ec2.pages(
                 "describe_instance_type_offerings",
                 "InstanceTypeOfferings",
-                region,
                 LocationType="region",
             )
             known = {str(one["InstanceType"]) for one in offered}
-            raise ranking.no_such_type(region, name, known)
+            raise ranking.no_such_type(ec2.region, name, known)
     arch = requirements.image.arch if requirements.image else ""
     booting = [
         found[name]
@@ -184,20 +178,17 @@ def _named(cloud: Cloud, region: str, requirements: Requirements) -> list[Answer
     return booting
 
 
-def _described(cloud: Cloud, region: str, names: Sequence[str]) -> list[Answer]:
+def _described(ec2: EC2, names: Sequence[str]) -> list[Answer]:
     # A filter, not a list: EC2 refuses a list that holds one unknown name.
     filters = metadata.filters({"instance-type": names})
-    return cloud.pages(
-        "describe_instance_types", "InstanceTypes", region, Filters=filters
-    )
+    return ec2.pages("describe_instance_types", "InstanceTypes", Filters=filters)
 
 
-def _offered(cloud: Cloud, region: str, names: Sequence[str]) -> set[tuple[str, str]]:
+def _offered(ec2: EC2, names: Sequence[str]) -> set[tuple[str, str]]:
     """Return which of these types each zone has."""
-    rows = cloud.pages(
+    rows = ec2.pages(
         "describe_instance_type_offerings",
         "InstanceTypeOfferings",
-        region,
         LocationType="availability-zone",
         Filters=metadata.filters({"instance-type": names}),
     )

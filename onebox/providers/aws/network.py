@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from onebox.errors import Gone, NoCapacity, ProviderError, UsageError
 from onebox.providers.aws import errors, metadata
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.kernel.metadata import check_same_owner
 from onebox.providers.kernel.ssh_access import SSHAccess
@@ -46,10 +46,7 @@ class Network:
         access: The networks that may reach ssh.
     """
 
-    def __init__(
-        self, cloud: Cloud, settings: AWSSettings, my_ip: Callable[[], str]
-    ) -> None:
-        self._cloud = cloud
+    def __init__(self, settings: AWSSettings, my_ip: Callable[[], str]) -> None:
         self._subnet = settings.subnet
         self.group = settings.security_group
         self._private = settings.private
@@ -59,25 +56,25 @@ class Network:
         self._known: dict[str, list[Subnet]] = {}
         self._ranges: dict[str, list[str]] = {}
 
-    def subnets(self, region: str) -> list[Subnet]:
+    def subnets(self, ec2: EC2) -> list[Subnet]:
         """
         Return the subnets that boxes of a region may be in; cached.
 
         Raises:
             UsageError: There are none, or the subnet of the settings does not exist.
         """
-        if region not in self._known:
-            self._known[region] = self._describe_subnets(region)
-        return self._known[region]
+        if ec2.region not in self._known:
+            self._known[ec2.region] = self._describe_subnets(ec2)
+        return self._known[ec2.region]
 
-    def subnet(self, region: str, zone: str) -> Subnet:
+    def subnet(self, ec2: EC2, zone: str) -> Subnet:
         """Return the subnet of a zone. Raises NoCapacity if it has none."""
-        for one in self.subnets(region):
+        for one in self.subnets(ec2):
             if one.zone == zone:
                 return one
         raise NoCapacity(f"there is no subnet for boxes in {zone}")
 
-    def groups(self, region: str, subnet: Subnet, owner: str) -> list[str]:
+    def groups(self, ec2: EC2, subnet: Subnet, owner: str) -> list[str]:
         """
         Return the security groups of a box: the settings', or the owner's own.
 
@@ -86,15 +83,15 @@ class Network:
         """
         if self.group:
             return [self.group]
-        present = self._ours(region, subnet.vpc, owner) or self._create(
-            region, subnet.vpc, owner
+        present = self._ours(ec2, subnet.vpc, owner) or self._create(
+            ec2, subnet.vpc, owner
         )
-        self._admit_only(region, present, self._networks(region, subnet.vpc))
+        self._admit_only(ec2, present, self._networks(ec2, subnet.vpc))
         return [str(present["GroupId"])]
 
     def create_in_groups(
         self,
-        region: str,
+        ec2: EC2,
         subnet: Subnet,
         owner: str,
         create: Callable[[Sequence[str]], T],
@@ -106,26 +103,25 @@ class Network:
         with the last box until then. In that case, create both again.
         """
         try:
-            return create(self.groups(region, subnet, owner))
+            return create(self.groups(ec2, subnet, owner))
         except GroupGone:
             if self.group:
                 raise
-        return create(self.groups(region, subnet, owner))
+        return create(self.groups(ec2, subnet, owner))
 
-    def free_objects(self, region: str, owner: str) -> list[FreeObject]:
+    def free_objects(self, ec2: EC2, owner: str) -> list[FreeObject]:
         """Return the owner's groups in a region, each with what uses it."""
-        found = self._cloud.pages(
+        found = ec2.pages(
             "describe_security_groups",
             "SecurityGroups",
-            region,
             Filters=metadata.owner_filters(owner),
         )
         return [
-            FreeObject("security group", id, region, self._used_by(region, id))
+            FreeObject("security group", id, ec2.region, self._used_by(ec2, id))
             for id in sorted(str(one["GroupId"]) for one in found)
         ]
 
-    def remove_free(self, region: str, owner: str, group: str) -> None:
+    def remove_free(self, ec2: EC2, owner: str, group: str) -> None:
         """
         Delete one of the owner's groups; a group that is gone is no error.
 
@@ -134,16 +130,15 @@ class Network:
 
             ProviderError: An instance uses it.
         """
-        found = self._cloud.pages(
+        found = ec2.pages(
             "describe_security_groups",
             "SecurityGroups",
-            region,
             Filters=metadata.filters({"group-id": [group]}),
         )
         for one in found:
             check_same_owner(group, metadata.owner_of(one), owner)
             try:
-                self._cloud.call("ec2", "delete_security_group", region, GroupId=group)
+                ec2.call("delete_security_group", GroupId=group)
             except Gone:
                 return
             except ProviderError as error:
@@ -151,12 +146,11 @@ class Network:
                     raise
                 raise ProviderError("an instance still uses it") from error
 
-    def _used_by(self, region: str, group: str) -> str:
+    def _used_by(self, ec2: EC2, group: str) -> str:
         """Return which instance uses a group, "" if none does."""
-        cards = self._cloud.pages(
+        cards = ec2.pages(
             "describe_network_interfaces",
             "NetworkInterfaces",
-            region,
             Filters=metadata.filters({"group-id": [group]}),
         )
         if not cards:
@@ -165,35 +159,30 @@ class Network:
         box = metadata.tags_by_name(cards[0]).get(metadata.BOX)
         return f"{box or held or cards[0]['NetworkInterfaceId']} uses it"
 
-    def allow_my_ip(self, region: str, owner: str, attached: Sequence[str]) -> bool:
+    def allow_my_ip(self, ec2: EC2, owner: str, attached: Sequence[str]) -> bool:
         """Open the owner's group to the networks of now alone; return if it changed."""
         if self.group:
             return False
-        found = self._cloud.pages(
+        found = ec2.pages(
             "describe_security_groups",
             "SecurityGroups",
-            region,
             Filters=metadata.filters(
                 {"group-id": attached, "group-name": [_name(owner)]}
             ),
         )
         # Refresh: this machine's address may have changed.
         changes = [
-            self._admit_only(
-                region, one, self._networks(region, one["VpcId"], refresh=True)
-            )
+            self._admit_only(ec2, one, self._networks(ec2, one["VpcId"], refresh=True))
             for one in found
         ]
         return any(changes)
 
-    def _networks(
-        self, region: str, vpc: str, *, refresh: bool = False
-    ) -> Sequence[str]:
+    def _networks(self, ec2: EC2, vpc: str, *, refresh: bool = False) -> Sequence[str]:
         """Return the networks that may reach ssh; the VPC's own for private boxes."""
         if not self.access.is_private:
             return self.access.networks(refresh=refresh)
         if vpc not in self._ranges:
-            found = self._cloud.pages("describe_vpcs", "Vpcs", region, VpcIds=[vpc])
+            found = ec2.pages("describe_vpcs", "Vpcs", VpcIds=[vpc])
             self._ranges[vpc] = sorted(
                 {
                     str(block["CidrBlock"])
@@ -204,7 +193,7 @@ class Network:
             )
         return self._ranges[vpc]
 
-    def _describe_subnets(self, region: str) -> list[Subnet]:
+    def _describe_subnets(self, ec2: EC2) -> list[Subnet]:
         query: dict[str, Any] = {
             "Filters": metadata.filters(
                 {"default-for-az": ["true"], "state": ["available"]}
@@ -213,15 +202,15 @@ class Network:
         if self._subnet:
             query = {"SubnetIds": [self._subnet]}
         try:
-            found = self._cloud.pages("describe_subnets", "Subnets", region, **query)
+            found = ec2.pages("describe_subnets", "Subnets", **query)
         except Gone as error:
             raise UsageError(
-                f"there is no subnet {self._subnet} in {region}",
+                f"there is no subnet {self._subnet} in {ec2.region}",
                 next="see [aws] subnet in onebox.toml",
             ) from error
         if not found:
             raise UsageError(
-                f"{region} has no default VPC for boxes",
+                f"{ec2.region} has no default VPC for boxes",
                 next='set subnet = "subnet-…" under [aws], or: '
                 "aws ec2 create-default-vpc",
             )
@@ -237,21 +226,18 @@ class Network:
             public=assigns and not self._private,
         )
 
-    def _ours(self, region: str, vpc: str, owner: str) -> Answer | None:
-        found = self._cloud.pages(
+    def _ours(self, ec2: EC2, vpc: str, owner: str) -> Answer | None:
+        found = ec2.pages(
             "describe_security_groups",
             "SecurityGroups",
-            region,
             Filters=metadata.filters({"vpc-id": [vpc], "group-name": [_name(owner)]}),
         )
         return found[0] if found else None
 
-    def _create(self, region: str, vpc: str, owner: str) -> Answer:
+    def _create(self, ec2: EC2, vpc: str, owner: str) -> Answer:
         try:
-            created = self._cloud.call(
-                "ec2",
+            created = ec2.call(
                 "create_security_group",
-                region,
                 GroupName=_name(owner),
                 Description="ssh to the boxes of one owner of onebox",
                 VpcId=vpc,
@@ -264,13 +250,13 @@ class Network:
             )
         except ProviderError as error:
             # Created by another command, or by a call whose response was lost.
-            present = self._ours(region, vpc, owner)
+            present = self._ours(ec2, vpc, owner)
             if errors.code(error) != "InvalidGroup.Duplicate" or present is None:
                 raise
             return present
         return {"GroupId": created["GroupId"], "IpPermissions": []}
 
-    def _admit_only(self, region: str, group: Answer, networks: Sequence[str]) -> bool:
+    def _admit_only(self, ec2: EC2, group: Answer, networks: Sequence[str]) -> bool:
         """Open a group's ssh port to these networks alone; return if it changed."""
         rules = group.get("IpPermissions", ())
         present = {
@@ -289,13 +275,13 @@ class Network:
             if rule.get(kind)
         ]
         # The new rules come first, so this machine is never locked out.
-        self._change(region, group, "authorize", new, "Duplicate")
-        self._change(region, group, "revoke", old, "NotFound")
+        self._change(ec2, group, "authorize", new, "Duplicate")
+        self._change(ec2, group, "revoke", old, "NotFound")
         return bool(new or old)
 
     def _change(
         self,
-        region: str,
+        ec2: EC2,
         group: Answer,
         verb: str,
         rules: Sequence[Mapping[str, Any]],
@@ -304,10 +290,8 @@ class Network:
         if not rules:
             return
         try:
-            self._cloud.call(
-                "ec2",
+            ec2.call(
                 f"{verb}_security_group_ingress",
-                region,
                 GroupId=group["GroupId"],
                 IpPermissions=rules,
             )

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from onebox.errors import Gone
 from onebox.providers.aws import alarm, creation, errors, instances, metadata
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.metadata import BoxMetadata
 from onebox.providers.kernel import user_data
 from onebox.providers.values import BootConfig, Box, HostKey, Request
@@ -17,12 +17,12 @@ from onebox.providers.values import BootConfig, Box, HostKey, Request
 STEP_SECONDS = 300.0
 
 # Returns a stopped instance that has the kept disk of a box.
-MakeInstance = Callable[[str, instances.BoxResources, BoxMetadata], Answer]
+MakeInstance = Callable[[EC2, instances.BoxResources, BoxMetadata], Answer]
 
 
-def stop(cloud: Cloud, region: str, box: Box) -> None:
+def stop(ec2: EC2, box: Box) -> None:
     """Stop a box and wait until it is off. A spot instance ends, its disk stays."""
-    instance = instances.find_resources(cloud, region, box.id).instance
+    instance = instances.find_resources(ec2, box.id).instance
     if instance is None:
         return
     metadata.check_owner(box.id, instance, box.tags)
@@ -31,23 +31,21 @@ def stop(cloud: Cloud, region: str, box: Box) -> None:
         operation = "terminate_instances" if spot else "stop_instances"
         ids = [str(instance["InstanceId"])]
         with suppress(Gone):
-            cloud.poller.until_free(
-                lambda: cloud.call("ec2", operation, region, InstanceIds=ids),
+            ec2.poller.until_free(
+                lambda: ec2.call(operation, InstanceIds=ids),
                 STEP_SECONDS,
                 # An instance that is only starting cannot be stopped yet.
                 lambda error: errors.code(error) == "IncorrectInstanceState",
             )
 
     def is_off() -> bool:
-        now = instances.find_resources(cloud, region, box.id).instance
+        now = instances.find_resources(ec2, box.id).instance
         return now is None or instances.state(now) == "stopped"
 
-    cloud.poller.require(is_off, STEP_SECONDS, f"stopping {box.id}")
+    ec2.poller.require(is_off, STEP_SECONDS, f"stopping {box.id}")
 
 
-def start(
-    cloud: Cloud, region: str, box: Box, deadline: float, make_instance: MakeInstance
-) -> None:
+def start(ec2: EC2, box: Box, deadline: float, make_instance: MakeInstance) -> None:
     """
     Start a stopped box with a new deadline (epoch seconds).
 
@@ -57,7 +55,7 @@ def start(
     Raises:
         NoCapacity: There is no room for it now; its disk stays.
     """
-    resources = instances.find_resources(cloud, region, box.id)
+    resources = instances.find_resources(ec2, box.id)
     instance = resources.instance
     present = instance or resources.kept or resources.helper
     if present is None:
@@ -67,20 +65,18 @@ def start(
     assert stored is not None  # its tags name the box
     meta = stored.with_deadline(deadline)
     if instance is None:
-        instance = make_instance(region, resources, meta)
+        instance = make_instance(ec2, resources, meta)
         offer = replace(meta.offer, type=str(instance["InstanceType"]), spot=False)
         meta = replace(meta, offer=offer)
     elif instances.state(instance) in ("running", "pending"):
         return
-    _renew_and_start(cloud, region, str(instance["InstanceId"]), meta)
+    _renew_and_start(ec2, str(instance["InstanceId"]), meta)
 
 
-def tag(
-    cloud: Cloud, region: str, resources: Sequence[str], tags: dict[str, str]
-) -> None:
+def tag(ec2: EC2, resources: Sequence[str], tags: dict[str, str]) -> None:
     """Set tags of resources of onebox; the value "" cancels a tag."""
     pairs = [{"Key": k, "Value": metadata.escape(v)} for k, v in tags.items()]
-    cloud.call("ec2", "create_tags", region, Resources=list(resources), Tags=pairs)
+    ec2.call("create_tags", Resources=list(resources), Tags=pairs)
 
 
 def resource_ids(resource: Answer) -> list[str]:
@@ -96,47 +92,40 @@ def volume_ids(instance: Answer) -> list[str]:
     return [str(one["Ebs"]["VolumeId"]) for one in mappings if "Ebs" in one]
 
 
-def wait_for_state(
-    cloud: Cloud, region: str, box: str, instance: str, *states: str
-) -> Answer:
+def wait_for_state(ec2: EC2, box: str, instance: str, *states: str) -> Answer:
     """Return an instance of a box once it is in one of these states."""
 
     def look() -> Answer | None:
-        found = described(cloud, region, box, instance)
+        found = described(ec2, box, instance)
         if instances.state(found) in ("terminated", "shutting-down"):
             raise Gone(f"the instance of {box} has been terminated")
         return found if instances.state(found) in states else None
 
-    return cloud.poller.require(look, STEP_SECONDS, f"{box} ({instance})")
+    return ec2.poller.require(look, STEP_SECONDS, f"{box} ({instance})")
 
 
-def described(cloud: Cloud, region: str, box: str, instance: str) -> Answer:
+def described(ec2: EC2, box: str, instance: str) -> Answer:
     """Return an instance of a box, once it shows in EC2's lists."""
 
     def look() -> Answer | None:
-        found = instances.describe_instances(cloud, region, metadata.box_filters(box))
+        found = instances.describe_instances(ec2, metadata.box_filters(box))
         return next((one for one in found if one["InstanceId"] == instance), None)
 
-    return cloud.poller.require(look, creation.LAG_SECONDS, f"looking for {box}")
+    return ec2.poller.require(look, creation.LAG_SECONDS, f"looking for {box}")
 
 
-def _renew_and_start(
-    cloud: Cloud, region: str, instance: str, meta: BoxMetadata
-) -> None:
+def _renew_and_start(ec2: EC2, instance: str, meta: BoxMetadata) -> None:
     """Set the new deadline in user data, alarm and tags, then start an instance."""
-    wait_for_state(cloud, region, meta.box, instance, "stopped")
-    cloud.call(
-        "ec2",
+    wait_for_state(ec2, meta.box, instance, "stopped")
+    ec2.call(
         "modify_instance_attribute",
-        region,
         InstanceId=instance,
         UserData={"Value": _user_data(meta)},
     )
-    has_alarm = alarm.put(cloud, region, meta, instance, spot=False)
+    has_alarm = alarm.put(ec2, meta, instance, spot=False)
     tag(
-        cloud,
-        region,
-        resource_ids(described(cloud, region, meta.box, instance)),
+        ec2,
+        resource_ids(described(ec2, meta.box, instance)),
         {
             metadata.DEADLINE: repr(meta.deadline),
             metadata.EXPIRES: repr(meta.tags.expires),
@@ -144,7 +133,7 @@ def _renew_and_start(
             metadata.SWAPPING: "",
         },
     )
-    cloud.call("ec2", "start_instances", region, InstanceIds=[instance])
+    ec2.call("start_instances", InstanceIds=[instance])
 
 
 def _user_data(meta: BoxMetadata) -> bytes:

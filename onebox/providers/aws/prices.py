@@ -21,7 +21,7 @@ from typing import Any
 
 from onebox.errors import OneboxError
 from onebox.providers import costs
-from onebox.providers.aws.client import Cloud
+from onebox.providers.aws.client import EC2
 
 # The price list service runs in few regions, and covers all of them.
 _LIST_REGION = "us-east-1"
@@ -32,9 +32,7 @@ ADDRESS = 0.005
 EGRESS = {"us": 0.09, "ca": 0.09, "eu": 0.09}
 
 
-def on_demand(
-    cloud: Cloud, region: str, types: Sequence[str], why: list[str]
-) -> dict[str, float]:
+def on_demand(ec2: EC2, types: Sequence[str], why: list[str]) -> dict[str, float]:
     """
     Return the hourly prices of Linux instances, by type; an unknown one is left out.
 
@@ -42,23 +40,22 @@ def on_demand(
         why: Receives the reason if the price list cannot be read.
     """
     chunks = [types[i : i + _AT_MOST] for i in range(0, len(types), _AT_MOST)]
-    found = cloud.each(chunks, lambda chunk: _asked(cloud, region, chunk, why))
+    found = ec2.cloud.each(chunks, lambda chunk: _asked(ec2, chunk, why))
     return {name: price for part in found for name, price in part.items()}
 
 
 def spot(
-    cloud: Cloud, region: str, types: Sequence[str], why: list[str]
+    ec2: EC2, types: Sequence[str], why: list[str]
 ) -> dict[tuple[str, str], float]:
     """Return the current spot prices, by type and zone; *why* as in `on_demand`."""
     try:
-        rows = cloud.pages(
+        rows = ec2.pages(
             "describe_spot_price_history",
             "SpotPriceHistory",
-            region,
             InstanceTypes=list(types),
             ProductDescriptions=["Linux/UNIX"],
             # A start of now returns the current price of each zone, and no history.
-            StartTime=datetime.fromtimestamp(cloud.clock(), timezone.utc),
+            StartTime=datetime.fromtimestamp(ec2.clock(), timezone.utc),
         )
     except OneboxError as error:
         why.append(error.message)
@@ -74,16 +71,16 @@ def spot(
 
 
 def disk(
-    cloud: Cloud, region: str, kind: str, size: float, why: list[str] | None = None
+    ec2: EC2, kind: str, size: float, why: list[str] | None = None
 ) -> float | None:
     """Return the hourly price of a disk of *size* GiB; *why* as in `on_demand`."""
     rows = _rows(
-        cloud,
+        ec2,
         [] if why is None else why,
         {
             "productFamily": ["Storage"],
             "volumeApiName": [kind],
-            "regionCode": [region],
+            "regionCode": [ec2.region],
         },
     )
     month = next(iter(_prices(rows, "GB-Mo", "volumeApiName").values()), None)
@@ -106,15 +103,13 @@ def positive(value: object) -> float | None:
     return price if 0 < price < float("inf") else None
 
 
-def _asked(
-    cloud: Cloud, region: str, types: Sequence[str], why: list[str]
-) -> dict[str, float]:
+def _asked(ec2: EC2, types: Sequence[str], why: list[str]) -> dict[str, float]:
     rows = _rows(
-        cloud,
+        ec2,
         why,
         {
             "instanceType": types,
-            "regionCode": [region],
+            "regionCode": [ec2.region],
             "operatingSystem": ["Linux"],
             "tenancy": ["Shared"],
             "preInstalledSw": ["NA"],
@@ -124,7 +119,7 @@ def _asked(
     return _prices(rows, "Hrs", "instanceType")
 
 
-def _rows(cloud: Cloud, why: list[str], fields: dict[str, Sequence[str]]) -> list[str]:
+def _rows(ec2: EC2, why: list[str], fields: dict[str, Sequence[str]]) -> list[str]:
     filters = [
         {
             "Type": "TERM_MATCH" if len(values) == 1 else "ANY_OF",
@@ -134,7 +129,7 @@ def _rows(cloud: Cloud, why: list[str], fields: dict[str, Sequence[str]]) -> lis
         for field, values in fields.items()
     ]
     try:
-        answer = cloud.call(
+        answer = ec2.cloud.call(
             "pricing",
             "get_products",
             _LIST_REGION,

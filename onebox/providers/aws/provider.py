@@ -25,7 +25,7 @@ from onebox.providers.aws import (
     prices,
     rescue,
 )
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer, Cloud
 from onebox.providers.aws.images import AMIs, adopt
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.settings import AWSSettings
@@ -86,13 +86,12 @@ class AWS(CloudProvider):
         self._cloud = cloud or Cloud(settings.region)
         self.clock = self._cloud.clock
         self._settings = settings
-        self._network = Network(self._cloud, settings, my_ip)
-        self._bases = base_images.Bases(self._cloud)
+        self._network = Network(settings, my_ip)
+        self._bases = base_images.Bases()
         self._addressing = instances.Addressing(
             settings.private, settings.jump, self._network.access.notes
         )
         self._rescuer = rescue.Rescuer(
-            self._cloud,
             self._network,
             self._bases,
             self._in_zone,
@@ -116,7 +115,7 @@ class AWS(CloudProvider):
         why: list[str] = []
         offers = machine_types.offers(
             self._cloud,
-            [partial(self._usable, region) for region in regions],
+            [partial(self._usable, self._cloud.ec2(region)) for region in regions],
             requirements,
             why,
         )
@@ -129,17 +128,17 @@ class AWS(CloudProvider):
 
     def base(self, name: str = "", arch: str = "") -> str:
         """Return the AMI that a name stands for, in the first region."""
-        return base_images.text(self._bases.find(self._cloud.region, name, arch))
+        return base_images.text(self._bases.find(self._cloud.ec2(), name, arch))
 
     def create(self, request: Request) -> Box:
         """Create the box, or return it; its address follows a little later."""
-        region = instances.region_of(request.offer.place) or self._cloud.region
+        ec2 = self._cloud.ec2(instances.region_of(request.offer.place))
         meta = metadata.BoxMetadata.of_request(request)
-        base = self._base_of(request, region)
+        base = self._base_of(request, ec2)
         zone = request.offer.place
-        if not zone or zone == region:
-            zone = self._usable(region).zones[0]
-        subnet = self._network.subnet(region, zone)
+        if not zone or zone == ec2.region:
+            zone = self._usable(ec2).zones[0]
+        subnet = self._network.subnet(ec2, zone)
         plan = creation.Plan(
             token=request.box,
             type=request.offer.type,
@@ -150,11 +149,9 @@ class AWS(CloudProvider):
             disk_type=self._settings.disk_type,
             spot=request.offer.spot,
         )
-        launched = creation.run_in_groups(
-            self._cloud, self._network, region, plan, meta
-        )
+        launched = creation.run_in_groups(ec2, self._network, plan, meta)
         if instances.state(launched) in ("pending", "running"):
-            launched = self._with_alarm(region, launched, meta, request.offer.spot)
+            launched = self._with_alarm(ec2, launched, meta, request.offer.spot)
         box = instances.read_box(launched, self._addressing, self.clock())
         if box is None:
             raise ProviderError(f"{launched['InstanceId']} was launched without tags")
@@ -176,7 +173,7 @@ class AWS(CloudProvider):
         answers = self._cloud.answers(
             regions,
             lambda region: instances.find_resources_of_owner(
-                self._cloud, region, owner
+                self._cloud.ec2(region), owner
             ),
         )
         for region, answer in zip(regions, answers):
@@ -200,8 +197,8 @@ class AWS(CloudProvider):
 
     def get(self, box: str, place: str = "") -> Box | None:
         """Return this box, None if it does not exist."""
-        for region in self._where(place):
-            resources = instances.find_resources(self._cloud, region, box)
+        for ec2 in self._where(place):
+            resources = instances.find_resources(ec2, box)
             found = instances.read_resources(resources, self._addressing, self.clock())
             if found is not None:
                 return found
@@ -209,13 +206,11 @@ class AWS(CloudProvider):
 
     def start(self, box: Box, deadline: float) -> Box:
         """Start a stopped box; if only its disk is left, on a small instance."""
-        region = self._region_of(box)
-        power.start(
-            self._cloud, region, box, deadline, self._rescuer.instance_with_disk
-        )
+        ec2 = self._at(box)
+        power.start(ec2, box, deadline, self._rescuer.instance_with_disk)
 
         def started() -> Box | None:
-            found = self.get(box.id, region)
+            found = self.get(box.id, ec2.region)
             return found if found and found.state in ("starting", "running") else None
 
         return self._cloud.poller.require(
@@ -224,22 +219,20 @@ class AWS(CloudProvider):
 
     def stop(self, box: Box) -> None:
         """Stop the box and wait; a spot instance ends, and its disk stays."""
-        power.stop(self._cloud, self._region_of(box), box)
+        power.stop(self._at(box), box)
 
     def delete(self, box: Box) -> None:
         """Delete this one box with everything that belongs to it, and wait."""
         if not box.id:
             raise ProviderError("a box without an id cannot be deleted")
-        deletion.delete(self._cloud, self._region_of(box), box, self.consistency_lag)
+        deletion.delete(self._at(box), box, self.consistency_lag)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:
         """Return what still exists of this box id."""
         return [
             one
-            for region in self._where(place)
-            for one in deletion.leftovers(
-                self._cloud, region, box, self._settings.disk_type
-            )
+            for ec2 in self._where(place)
+            for one in deletion.leftovers(ec2, box, self._settings.disk_type)
         ]
 
     def free_objects(
@@ -249,7 +242,7 @@ class AWS(CloudProvider):
         regions = [*self._regions(), *(self._enabled() if everywhere else [])]
         found = self._cloud.each(
             list(dict.fromkeys(regions)),
-            lambda region: self._network.free_objects(region, owner),
+            lambda region: self._network.free_objects(self._cloud.ec2(region), owner),
         )
         return [one for in_region in found for one in in_region]
 
@@ -257,40 +250,38 @@ class AWS(CloudProvider):
         """Delete a security group of the owner's, unless an instance is in it."""
         if resource.kind != "security group":
             super().remove_free(owner, resource)
-        self._network.remove_free(resource.place, owner, resource.id)
+        self._network.remove_free(self._cloud.ec2(resource.place), owner, resource.id)
 
     def images(self, owner: str) -> Sequence[Image]:
         """Return this owner's images with their regions, newest first."""
         found = self._cloud.each(
             self._regions(),
-            lambda region: AMIs(self._cloud, region).of_owner(owner),
+            lambda region: AMIs(self._cloud.ec2(region)).of_owner(owner),
         )
         return newest_first(image for in_region in found for image in in_region)
 
     def save(self, box: Box, image: Image) -> Image:
         """Save a stopped box's disk as an image in its region."""
-        return AMIs(self._cloud, self._region_of(box)).save(box, image)
+        return AMIs(self._at(box)).save(box, image)
 
     def delete_image(self, image: Image) -> None:
         """Delete this one image in all its regions, with its snapshots."""
         for region in image.places or self._regions():
-            AMIs(self._cloud, region).delete(image)
+            AMIs(self._cloud.ec2(region)).delete(image)
 
     def adopt_image(self, id: str, image: Image) -> Image:
         """Turn an AMI that Packer built in this account into *image*."""
-        return adopt(self._cloud, self._regions(), id, image)
+        return adopt(self._cloud, id, image)
 
     def console(self, box: Box) -> str:
         """Return the last lines of the box's console."""
-        region = self._region_of(box)
-        instance = instances.find_resources(self._cloud, region, box.id).instance
+        ec2 = self._at(box)
+        instance = instances.find_resources(ec2, box.id).instance
         if instance is None:
             return ""
         try:
-            answer = self._cloud.call(
-                "ec2",
+            answer = ec2.call(
                 "get_console_output",
-                region,
                 InstanceId=instance["InstanceId"],
                 Latest=True,
             )
@@ -304,15 +295,14 @@ class AWS(CloudProvider):
 
     def set_host_key(self, box: Box, host_key: str) -> Box:
         """Record the box's new host key in its tags."""
-        region = self._region_of(box)
-        resources = instances.find_resources(self._cloud, region, box.id)
+        ec2 = self._at(box)
+        resources = instances.find_resources(ec2, box.id)
         present = resources.instance or resources.kept
         if present is None:
             raise Gone(f"nothing is left of {box.id}")
         metadata.check_owner(box.id, present, box.tags)
         power.tag(
-            self._cloud,
-            region,
+            ec2,
             power.resource_ids(present),
             {metadata.HOST_KEY: host_key, metadata.BOOTSTRAP_KEY: ""},
         )
@@ -320,11 +310,11 @@ class AWS(CloudProvider):
 
     def allow_my_ip(self, box: Box) -> bool:
         """Open ssh to this machine's present address, and close it to the former."""
-        region = self._region_of(box)
-        instance = instances.find_resources(self._cloud, region, box.id).instance
+        ec2 = self._at(box)
+        instance = instances.find_resources(ec2, box.id).instance
         groups = instance.get("SecurityGroups", ()) if instance is not None else ()
         ids = [str(group["GroupId"]) for group in groups]
-        return bool(ids) and self._network.allow_my_ip(region, box.tags.owner, ids)
+        return bool(ids) and self._network.allow_my_ip(ec2, box.tags.owner, ids)
 
     def credentials_expire(self) -> float | None:
         """Return when the credentials expire, None if that is unknown."""
@@ -335,59 +325,62 @@ class AWS(CloudProvider):
         return policy.document()
 
     def _with_alarm(
-        self, region: str, launched: Answer, meta: metadata.BoxMetadata, spot: bool
+        self, ec2: EC2, launched: Answer, meta: metadata.BoxMetadata, spot: bool
     ) -> Answer:
         """Set the alarm of a new instance; record in its tags if that fails."""
         instance = str(launched["InstanceId"])
-        if alarm.put(self._cloud, region, meta, instance, spot=spot):
+        if alarm.put(ec2, meta, instance, spot=spot):
             return launched
         mark = {metadata.NO_ALARM: "1"}
         # Without this tag only the present command reports the missing alarm. The box
         # enforces its deadline in any case.
         with contextlib.suppress(OneboxError):
-            power.tag(self._cloud, region, [instance], mark)
+            power.tag(ec2, [instance], mark)
         return {
             **launched,
             "Tags": [*launched.get("Tags", ()), *metadata.tag_list(mark)],
         }
 
-    def _base_of(self, request: Request, region: str) -> base_images.Base:
+    def _base_of(self, request: Request, ec2: EC2) -> base_images.Base:
         if request.image is not None:
-            return AMIs(self._cloud, region).base(request.image)
-        return self._bases.find(region, request.base, request.offer.arch)
+            return AMIs(ec2).base(request.image)
+        return self._bases.find(ec2, request.base, request.offer.arch)
 
-    def _usable(self, region: str) -> machine_types.Region:
+    def _usable(self, ec2: EC2) -> machine_types.Region:
         """Return a region, limited to the zones that boxes may be in."""
-        there = [subnet.zone for subnet in self._network.subnets(region)]
+        there = [subnet.zone for subnet in self._network.subnets(ec2)]
         chosen = [
-            zone for zone in self._settings.zones if instances.region_of(zone) == region
+            zone
+            for zone in self._settings.zones
+            if instances.region_of(zone) == ec2.region
         ]
         zones = [zone for zone in chosen if zone in there] if chosen else there
-        return self._region(region, tuple(zones))
+        return self._region(ec2, tuple(zones))
 
-    def _region(self, name: str, zones: tuple[str, ...]) -> machine_types.Region:
-        there = self._network.subnets(name)
+    def _region(self, ec2: EC2, zones: tuple[str, ...]) -> machine_types.Region:
+        there = self._network.subnets(ec2)
         public = any(subnet.public for subnet in there if subnet.zone in zones)
         return machine_types.Region(
-            name, zones, self._settings.disk, self._settings.disk_type, public
+            ec2, zones, self._settings.disk, self._settings.disk_type, public
         )
 
     def _in_zone(self, requirements: Requirements, zone: str) -> Sequence[Offer]:
         """Return the offers in one zone."""
-        region = self._region(instances.region_of(zone), (zone,))
+        region = self._region(self._cloud.ec2(instances.region_of(zone)), (zone,))
         return machine_types.offers(self._cloud, [lambda: region], requirements)
 
     def _regions(self) -> list[str]:
         return list(dict.fromkeys([self._cloud.region, *self._settings.regions]))
 
-    def _where(self, place: str) -> list[str]:
-        return [instances.region_of(place)] if place else self._regions()
+    def _where(self, place: str) -> list[EC2]:
+        regions = [instances.region_of(place)] if place else self._regions()
+        return list(map(self._cloud.ec2, regions))
 
-    def _region_of(self, box: Box) -> str:
-        return instances.region_of(box.place) or self._cloud.region
+    def _at(self, box: Box) -> EC2:
+        return self._cloud.ec2(instances.region_of(box.place))
 
     def _enabled(self) -> list[str]:
-        found = self._cloud.call("ec2", "describe_regions", self._cloud.region)
+        found = self._cloud.ec2().call("describe_regions")
         return sorted(str(one["RegionName"]) for one in found.get("Regions", ()))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from onebox.errors import Gone, NoCapacity, OneboxError, ProviderError, QuotaExceeded
 from onebox.providers.aws import base_images, creation, errors, metadata
-from onebox.providers.aws.client import Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.instances import BoxResources, swapping
 from onebox.providers.aws.metadata import BoxMetadata
 from onebox.providers.aws.network import Network
@@ -44,14 +44,13 @@ class Rescuer:
         disk_type: The type of the disk that the instance boots from at first.
     """
 
-    cloud: Cloud
     network: Network
     bases: base_images.Bases
     offers: Callable[[Requirements, str], Sequence[Offer]]
     disk_type: str
 
     def instance_with_disk(
-        self, region: str, resources: BoxResources, meta: BoxMetadata
+        self, ec2: EC2, resources: BoxResources, meta: BoxMetadata
     ) -> Answer:
         """
         Return a stopped instance whose only disk is the kept one.
@@ -59,11 +58,11 @@ class Rescuer:
         Raises:
             NoCapacity: There is no room for one; the disk stays.
         """
-        helper = resources.helper or self._launch(region, resources, meta)
+        helper = resources.helper or self._launch(ec2, resources, meta)
         instance = str(helper["InstanceId"])
-        wait_for_state(self.cloud, region, meta.box, instance, "running", "stopped")
-        self.cloud.call("ec2", "stop_instances", region, InstanceIds=[instance])
-        helper = wait_for_state(self.cloud, region, meta.box, instance, "stopped")
+        wait_for_state(ec2, meta.box, instance, "running", "stopped")
+        ec2.call("stop_instances", InstanceIds=[instance])
+        helper = wait_for_state(ec2, meta.box, instance, "stopped")
         kept = resources.kept
         if kept is None:
             raise Gone(f"the disk of {meta.box} is no longer there")
@@ -72,37 +71,33 @@ class Rescuer:
         own += [str(one["VolumeId"]) for one in resources.volumes if swapping(one)]
         for volume in dict.fromkeys(own):
             if volume != disk:
-                self._delete_own_disk(region, volume)
-        if self._holder(region, disk, "available", "in-use") != instance:
-            self._holder(region, disk, "available")
-            self.cloud.call(
-                "ec2",
+                self._delete_own_disk(ec2, volume)
+        if self._holder(ec2, disk, "available", "in-use") != instance:
+            self._holder(ec2, disk, "available")
+            ec2.call(
                 "attach_volume",
-                region,
                 VolumeId=disk,
                 InstanceId=instance,
                 Device=root,
             )
-        self._holder(region, disk, "in-use")
-        return described(self.cloud, region, meta.box, instance)
+        self._holder(ec2, disk, "in-use")
+        return described(ec2, meta.box, instance)
 
-    def _launch(
-        self, region: str, resources: BoxResources, meta: BoxMetadata
-    ) -> Answer:
+    def _launch(self, ec2: EC2, resources: BoxResources, meta: BoxMetadata) -> Answer:
         """Launch the cheapest instance that fits, in the zone of the kept disk."""
         kept = resources.kept
         if kept is None:
             raise Gone(f"nothing is left of {meta.box}")
         zone = str(kept["AvailabilityZone"])
         image_arch = meta.offer.arch or base_images.DEFAULT_ARCH
-        base = self.bases.find(region, base_images.DEFAULT, image_arch)
-        subnet = self.network.subnet(region, zone)
+        base = self.bases.find(ec2, base_images.DEFAULT, image_arch)
+        subnet = self.network.subnet(ec2, zone)
         ended = sum(1 for one in resources.instances if swapping(one))
         requirements = Requirements(meta.offer.name, _CPUS, _MEMORY)
         # The instance may not show in the lists yet. The tag makes a concurrent
         # delete of the disk wait for it.
         disk = [str(kept["VolumeId"])]
-        tag(self.cloud, region, disk, {metadata.RESCUED: repr(self.cloud.clock())})
+        tag(ec2, disk, {metadata.RESCUED: repr(ec2.clock())})
         refusal: OneboxError | None = None
         for offer in self.offers(requirements, zone):
             plan = creation.Plan(
@@ -119,37 +114,33 @@ class Rescuer:
             small = replace(offer, name=meta.offer.name)
             helper = replace(meta, offer=small, swapping=True, rescue=True)
             try:
-                return creation.run_in_groups(
-                    self.cloud, self.network, region, plan, helper
-                )
+                return creation.run_in_groups(ec2, self.network, plan, helper)
             except (NoCapacity, QuotaExceeded) as error:
                 refusal = error
-        tag(self.cloud, region, disk, {metadata.RESCUED: ""})
+        tag(ec2, disk, {metadata.RESCUED: ""})
         raise refusal or NoCapacity(f"no instance for a disk fits in {zone}")
 
-    def _delete_own_disk(self, region: str, volume: str) -> None:
+    def _delete_own_disk(self, ec2: EC2, volume: str) -> None:
         """Detach and delete a disk that the instance was launched with."""
         for operation in ("detach_volume", "delete_volume"):
             try:
-                self.cloud.call("ec2", operation, region, VolumeId=volume)
+                ec2.call(operation, VolumeId=volume)
             except Gone:
                 return
             except ProviderError as error:
                 if errors.code(error) != "IncorrectState":
                     raise
             if operation == "detach_volume":
-                self._holder(region, volume, "available")
+                self._holder(ec2, volume, "available")
 
-    def _holder(self, region: str, volume: str, *states: str) -> str:
+    def _holder(self, ec2: EC2, volume: str, *states: str) -> str:
         """Return the instance that holds a volume, once it is in one of the states."""
 
         def look() -> Answer | None:
-            found = self.cloud.pages(
-                "describe_volumes", "Volumes", region, VolumeIds=[volume]
-            )
+            found = ec2.pages("describe_volumes", "Volumes", VolumeIds=[volume])
             return next((one for one in found if one.get("State") in states), None)
 
         what = f"waiting for {volume}"
-        found = self.cloud.poller.require(look, STEP_SECONDS, what)
+        found = ec2.poller.require(look, STEP_SECONDS, what)
         holders = (str(one["InstanceId"]) for one in found.get("Attachments", ()))
         return next(holders, "")
