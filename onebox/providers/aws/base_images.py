@@ -5,13 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from onebox.errors import (
-    Gone,
-    NoCapacity,
-    ProviderError,
-    Unsuitable,
-    UsageError,
-)
+from onebox.errors import Gone, NoCapacity, ProviderError, Unsuitable, UsageError
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.kernel.ranking import DEFAULT_ARCH as DEFAULT_ARCH

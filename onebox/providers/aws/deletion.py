@@ -64,9 +64,7 @@ def leftovers(ec2: EC2, box: str, disk_type: str) -> list[Leftover]:
         lambda: [
             Leftover("network interface", str(one["NetworkInterfaceId"]), 0.0)
             for one in ec2.pages(
-                "describe_network_interfaces",
-                "NetworkInterfaces",
-                Filters=of_box,
+                "describe_network_interfaces", "NetworkInterfaces", Filters=of_box
             )
         ],
         lambda: [

@@ -116,11 +116,7 @@ def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
 
 def _removing(cloud: Cloud) -> Check:
     try:
-        cloud.ec2().call(
-            "terminate_instances",
-            InstanceIds=[_NO_INSTANCE],
-            DryRun=True,
-        )
+        cloud.ec2().call("terminate_instances", InstanceIds=[_NO_INSTANCE], DryRun=True)
     except NotAllowed:
         return Check("may remove", True, "only onebox's own instances, by a dry run")
     except ProviderError as error:

@@ -122,8 +122,7 @@ _RULES = (
         next=_POLICY,
     ),
     Rule(
-        Gone,
-        code=r"Invalid\w+\.(NotFound|Unavailable)|ResourceNotFound\w*|NoSuch\w+",
+        Gone, code=r"Invalid\w+\.(NotFound|Unavailable)|ResourceNotFound\w*|NoSuch\w+"
     ),
     Rule(
         Unclear,

@@ -171,10 +171,7 @@ class AMIs(ImageStore[Answer]):
 
     def _described_snapshots(self, filters: list[dict[str, object]]) -> list[Answer]:
         return self.ec2.pages(
-            "describe_snapshots",
-            "Snapshots",
-            OwnerIds=["self"],
-            Filters=filters,
+            "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=filters
         )
 
     def _described(self, filters: list[dict[str, object]]) -> list[Answer]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -86,8 +85,7 @@ def _in_region(
 ) -> list[Offer]:
     ec2, types = region.ec2, _types(region.ec2, requirements)
     names = [str(one["InstanceType"]) for one in types]
-    least = requirements.image.disk if requirements.image else 0
-    gib = math.ceil(max(requirements.disk or region.disk, least) / (1 << 30))
+    gib = ranking.disk_gib(requirements, region.disk)
     offered, known, spot, disk = ec2.cloud.together(
         [
             lambda: _offered(ec2, names),

@@ -90,11 +90,7 @@ class Network:
         return [str(present["GroupId"])]
 
     def create_in_groups(
-        self,
-        ec2: EC2,
-        subnet: Subnet,
-        owner: str,
-        create: Callable[[Sequence[str]], T],
+        self, ec2: EC2, subnet: Subnet, owner: str, create: Callable[[Sequence[str]], T]
     ) -> T:
         """
         Return what *create* returns in the groups of a box.

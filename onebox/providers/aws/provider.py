@@ -92,10 +92,7 @@ class AWS(CloudProvider):
             settings.private, settings.jump, self._network.access.notes
         )
         self._rescuer = rescue.Rescuer(
-            self._network,
-            self._bases,
-            self._in_zone,
-            settings.disk_type,
+            self._network, self._bases, self._in_zone, settings.disk_type
         )
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
@@ -281,9 +278,7 @@ class AWS(CloudProvider):
             return ""
         try:
             answer = ec2.call(
-                "get_console_output",
-                InstanceId=instance["InstanceId"],
-                Latest=True,
+                "get_console_output", InstanceId=instance["InstanceId"], Latest=True
             )
         except Gone:
             return ""

@@ -74,12 +74,7 @@ class Rescuer:
                 self._delete_own_disk(ec2, volume)
         if self._holder(ec2, disk, "available", "in-use") != instance:
             self._holder(ec2, disk, "available")
-            ec2.call(
-                "attach_volume",
-                VolumeId=disk,
-                InstanceId=instance,
-                Device=root,
-            )
+            ec2.call("attach_volume", VolumeId=disk, InstanceId=instance, Device=root)
         self._holder(ec2, disk, "in-use")
         return described(ec2, meta.box, instance)
 

@@ -143,10 +143,7 @@ def _created(cloud: Cloud, request: Request, doing: str) -> Any:
 
 
 def body(
-    cloud: Cloud,
-    rules: network.Rules,
-    request: Request,
-    source: base_images.Source,
+    cloud: Cloud, rules: network.Rules, request: Request, source: base_images.Source
 ) -> dict[str, Any]:
     """Return the body of `instances.insert`."""
     zone, settings = request.offer.place, cloud.settings

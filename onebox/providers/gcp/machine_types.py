@@ -131,8 +131,7 @@ def _priced(
         dict.fromkeys(region_of(offer.place) for offer in offers),
         {disk(offer.type, settings.disk_type) for offer in offers},
     )
-    least = requirements.image.disk if requirements.image else 0
-    disk_gib = math.ceil(max(requirements.disk or settings.disk, least) / (1 << 30))
+    disk_gib = ranking.disk_gib(requirements, settings.disk)
     found = []
     for offer in offers:
         region, gib = region_of(offer.place), offer.memory / (1 << 30)

@@ -66,10 +66,7 @@ class Prices:
         self.problem = ""
 
     def load(
-        self,
-        families: Iterable[str],
-        regions: Iterable[str],
-        disks: Iterable[str] = (),
+        self, families: Iterable[str], regions: Iterable[str], disks: Iterable[str] = ()
     ) -> None:
         """Request these prices; a failure leaves them unknown."""
         regions = list(regions)

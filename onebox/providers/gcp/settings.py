@@ -22,10 +22,7 @@ class GCPSettings(cloud_settings.CloudSettings):
         "",
         '"my-project"',
         "The project; that of your Google credentials if not set.",
-        Matching(
-            r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]",
-            "a project's id",
-        ),
+        Matching(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "a project's id"),
         blank=True,
     )
     network: str = setting(

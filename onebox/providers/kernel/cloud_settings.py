@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onebox.providers.kernel.ssh_access import is_world
-from onebox.settings.checks import (
-    Matching,
-    OneOf,
-    bytes_between,
-    distinct,
-    is_cidr,
-)
+from onebox.settings.checks import Matching, OneOf, bytes_between, distinct, is_cidr
 from onebox.settings.fields import Conflict, Table, setting
 from onebox.settings.kinds import BOOLEAN, BYTES, STRING, STRINGS
 from onebox.settings.units import GB

@@ -33,6 +33,17 @@ def arch_of(requirements: Requirements) -> str:
     return image.arch if image and image.arch else DEFAULT_ARCH
 
 
+def disk_gib(requirements: Requirements, default: int) -> int:
+    """
+    Return the size in GiB of the disk of a box: large enough for its image too.
+
+    Args:
+        default: The size in bytes of the provider's settings.
+    """
+    least = requirements.image.disk if requirements.image else 0
+    return math.ceil(max(requirements.disk or default, least) / (1 << 30))
+
+
 def markets(requirements: Requirements) -> tuple[bool, ...]:
     """Return the markets to offer, best first: True for spot, False for on demand."""
     if requirements.spot and requirements.fallback:

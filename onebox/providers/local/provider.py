@@ -25,16 +25,7 @@ from onebox.providers.values import (
 )
 from onebox.store.atomic_files import private_dir
 
-from . import (
-    creation,
-    deletion,
-    directories,
-    doctor,
-    host,
-    images,
-    instances,
-    power,
-)
+from . import creation, deletion, directories, doctor, host, images, instances, power
 from .layout import Layout
 from .locks import locked
 from .settings import LocalSettings
