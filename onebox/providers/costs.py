@@ -8,7 +8,7 @@ from dataclasses import dataclass
 MACHINE = "machine"
 ADDRESS = "public IPv4"
 
-# The hours of a month, by which clouds convert monthly prices.
+# Clouds convert monthly prices with this number of hours a month.
 HOURS_A_MONTH = 730
 
 

@@ -16,7 +16,7 @@ from onebox.providers.aws.client import EC2
 from onebox.providers.aws.metadata import BoxMetadata
 
 _HOUR = 3600
-# CloudWatch evaluates a week at most, an hour at a time.
+# CloudWatch evaluates at most a week, in periods of an hour.
 _LONGEST_HOURS = 7 * 24
 
 

@@ -1,4 +1,4 @@
-"""The AMI that a base name stands for in a region, for an architecture, today."""
+"""The AMI that a base name stands for now, in a region and for an architecture."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _are_terminated(ec2: EC2, ids: Sequence[str]) -> bool:
 
 
 def _delete_volumes(ec2: EC2, box: str) -> None:
-    """Delete the volumes of a box, each as soon as it is detached."""
+    """Delete each volume of a box once it is detached."""
 
     def are_deleted() -> bool:
         left = [one for one in _volumes(ec2, box) if _exists(one)]

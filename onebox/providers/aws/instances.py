@@ -32,7 +32,7 @@ _STOPPED = ("Client.UserInitiatedShutdown",)
 
 @dataclass(frozen=True)
 class Addressing:
-    """How ssh reaches the boxes, by the settings."""
+    """How ssh reaches the boxes; from the settings."""
 
     private: bool
     jump: str
@@ -122,7 +122,7 @@ def read_resources(
     resources: BoxResources, addressing: Addressing, now: float
 ) -> Box | None:
     """
-    Return the box that these resources are, None if nothing of it is left.
+    Return these resources as a box, None if nothing of the box is left.
 
     A terminated instance without a disk is None too, unless EC2 terminated it for a
     reason of its own: then the box is "gone", with that reason.

@@ -106,7 +106,7 @@ class Network:
         return create(self.groups(ec2, subnet, owner))
 
     def free_objects(self, ec2: EC2, owner: str) -> list[FreeObject]:
-        """Return the owner's groups in a region, each with what uses it."""
+        """Return the owner's groups in a region, each with its user if it has one."""
         found = ec2.pages(
             "describe_security_groups",
             "SecurityGroups",
@@ -156,7 +156,7 @@ class Network:
         return f"{box or held or cards[0]['NetworkInterfaceId']} uses it"
 
     def allow_my_ip(self, ec2: EC2, owner: str, attached: Sequence[str]) -> bool:
-        """Open the owner's group to the networks of now alone; return if it changed."""
+        """Open the owner's group to the current networks; return whether it changed."""
         if self.group:
             return False
         found = ec2.pages(
@@ -253,7 +253,7 @@ class Network:
         return {"GroupId": created["GroupId"], "IpPermissions": []}
 
     def _admit_only(self, ec2: EC2, group: Answer, networks: Sequence[str]) -> bool:
-        """Open a group's ssh port to these networks alone; return if it changed."""
+        """Open a group's ssh port to these networks only; return whether it changed."""
         rules = group.get("IpPermissions", ())
         present = {
             (_key(rule), str(cidr["CidrIp"]))

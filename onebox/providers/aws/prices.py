@@ -54,7 +54,7 @@ def spot(
             "SpotPriceHistory",
             InstanceTypes=list(types),
             ProductDescriptions=["Linux/UNIX"],
-            # A start of now returns the current price of each zone, and no history.
+            # From now on: so the answer has only the current price of each zone.
             StartTime=datetime.fromtimestamp(ec2.clock(), timezone.utc),
         )
     except OneboxError as error:

@@ -219,7 +219,7 @@ class AWS(CloudProvider):
         power.stop(self._at(box), box)
 
     def delete(self, box: Box) -> None:
-        """Delete this one box with everything that belongs to it, and wait."""
+        """Delete this box with everything that belongs to it, and wait."""
         if not box.id:
             raise ProviderError("a box without an id cannot be deleted")
         deletion.delete(self._at(box), box, self.consistency_lag)
@@ -262,7 +262,7 @@ class AWS(CloudProvider):
         return AMIs(self._at(box)).save(box, image)
 
     def delete_image(self, image: Image) -> None:
-        """Delete this one image in all its regions, with its snapshots."""
+        """Delete this image in all its regions, with its snapshots."""
         for region in image.places or self._regions():
             AMIs(self._cloud.ec2(region)).delete(image)
 
@@ -322,7 +322,7 @@ class AWS(CloudProvider):
     def _with_alarm(
         self, ec2: EC2, launched: Answer, meta: metadata.BoxMetadata, spot: bool
     ) -> Answer:
-        """Set the alarm of a new instance; record in its tags if that fails."""
+        """Set the alarm of a new instance; if that fails, record it in the tags."""
         instance = str(launched["InstanceId"])
         if alarm.put(ec2, meta, instance, spot=spot):
             return launched

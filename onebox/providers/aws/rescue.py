@@ -29,7 +29,7 @@ from onebox.providers.values import Offer, Requirements
 
 # The first boot is from a disk that is not the box's: there is nothing to do on it.
 _POWER_OFF = b"#cloud-config\nbootcmd: [poweroff]\n"
-# Enough to read a disk and send it.
+# Large enough to read a disk and send it.
 _CPUS, _MEMORY = 2, 4 << 30
 
 

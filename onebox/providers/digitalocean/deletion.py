@@ -62,7 +62,7 @@ def leftovers(cloud: Cloud, droplets: Droplets, box: str) -> list[Leftover]:
 
 
 def destroy(cloud: Cloud, number: int) -> None:
-    """Delete one droplet, as soon as it is not busy; one that is gone is fine."""
+    """Delete a droplet once it is not busy; a droplet that is gone is no error."""
     with suppress(Gone):
         cloud.poller.until_free(
             lambda: cloud.delete(f"droplets/{number}"),

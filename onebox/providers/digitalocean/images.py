@@ -77,7 +77,7 @@ class Snapshots(ImageStore[Answer]):
         droplet = self.droplets.owned(box)
         if droplet["status"] != "off":
             raise ProviderError(f"box {box.id} must be stopped before it is saved")
-        # Raises an error before the snapshot exists if the tag would be too long.
+        # Called first: it raises an error if the tag is too long.
         metadata.of_image(image)
         parts = (image.tags.owner, box.id, image.id)
         name = ".".join(["onebox", *map(metadata.escape, parts)])
@@ -97,7 +97,7 @@ class Snapshots(ImageStore[Answer]):
         )
 
     def remove(self, resource: Answer) -> None:
-        """Delete a snapshot; one that is gone already is fine."""
+        """Delete a snapshot; a snapshot that is gone is no error."""
         _remove(self.cloud, resource)
 
     def delete(self, image: Image) -> None:

@@ -37,7 +37,7 @@ class Droplets:
         self._gone: set[int] = set()
 
     def of_box(self, box: str) -> list[Answer]:
-        """Return every droplet of this box id, oldest first; usually one."""
+        """Return every droplet of this box id, oldest first; usually there is one."""
         found = self._with(metadata.tag("box", box), self._seen[box])
         self._seen[box].update(int(droplet["id"]) for droplet in found)
         return found

@@ -38,7 +38,7 @@ class Catalogue:
         return self._known
 
     def disk(self, slug: str) -> int | None:
-        """Return how many GB the disk of a size has, None for an unknown size."""
+        """Return the disk of a size in GB, None for an unknown size."""
         for one in self.all():
             if one.get("slug") == slug:
                 return int(one.get("disk") or 0)

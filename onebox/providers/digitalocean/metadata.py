@@ -54,7 +54,7 @@ def unescape(text: str) -> str:
 def of_box(request: Request) -> list[str]:
     """Return the tags of the droplet that a request creates."""
     box = BoxMetadata.of_request(request).with_deadline(request.boot_config.deadline)
-    # A comment could make the tag too long.
+    # With its comment, the key could be too long for a tag.
     host_key = kernel.without_comment(box.host_key)
     stored = replace(box, host_key=host_key).to_pairs()
     return [MANAGED, *(tag(key, stored[key]) for key in _STORED if key in stored)]

@@ -72,7 +72,7 @@ def remove_stale(
         for one in cloud.all("firewalls", "firewalls")
         if _is_ours(one) and _owner(one) == owner and _age(cloud, one) > STALE_SECONDS
     ]
-    # Skip the API call in the common case.
+    # In the common case this saves an API call.
     live = boxes() if old else ()
     for one in old:
         if _box(one) not in live:

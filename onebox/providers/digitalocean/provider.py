@@ -191,7 +191,7 @@ class DigitalOcean(CloudProvider):
             power.stop(self._cloud, self._droplets, int(droplet["id"]))
 
     def delete(self, box: Box) -> None:
-        """Delete this one box with everything that belongs to it, and wait."""
+        """Delete this box with everything that belongs to it, and wait."""
         deletion.delete(self._cloud, self._droplets, box)
 
     def leftovers(self, box: str, place: str = "") -> Sequence[Leftover]:

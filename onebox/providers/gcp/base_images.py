@@ -1,4 +1,4 @@
-"""What the disk of a box is created from: a base name, an image, or a saved one."""
+"""The source of a box's disk: a public image by its base name, or a saved image."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def family(name: str, arch: str = "") -> Family | None:
 
 def exactly(cloud: Cloud, name: str, arch: str) -> str:
     """
-    Return the project and name of the image that a base stands for today.
+    Return the project and name of the image that a base name stands for now.
 
     Raises:
         UsageError: There is no base and no image of this name.
@@ -89,7 +89,7 @@ def exactly(cloud: Cloud, name: str, arch: str) -> str:
 
 
 def source(cloud: Cloud, request: Request) -> Source:
-    """Return what a box is created from. Raises UsageError if it does not exist."""
+    """Return the source of a box's disk. Raises UsageError if it does not exist."""
     if request.image is not None:
         return _of(cloud, request.image.id, images.get(cloud, request.image.id))
     found = family(request.base, request.offer.arch)

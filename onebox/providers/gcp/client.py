@@ -1,14 +1,14 @@
 """
-The Compute Engine API client: each call ends in a response or in a OneboxError.
+The Compute Engine API client: each call returns a response or raises a OneboxError.
 
 Each call has a timeout, and is repeated as `kernel.retry` describes. A call that
 changes something carries the same `requestId` in all its attempts, so it takes effect
-at most once, whichever of the responses was lost.
+at most once, even if responses are lost.
 
 `google.api_core.retry.Retry` is not used: it ignores Retry-After, has one budget for
-throttled and for lost calls, and raises the refusal of a repetition although the lost
-attempt may have taken effect. The other clouds need the same policy without Google's
-library.
+throttled and for lost calls, and raises the refusal of a second attempt although the
+first, whose response was lost, may have taken effect. The other clouds need the same
+policy without Google's library.
 """
 
 from __future__ import annotations

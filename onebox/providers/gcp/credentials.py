@@ -56,7 +56,7 @@ def find() -> Account:
     auth = sdk.auth()
     try:
         with warnings.catch_warnings():
-            # It warns about a login without a quota project, which is enough here.
+            # It warns about a login without a quota project, which is not needed.
             warnings.simplefilter("ignore")
             credentials, project = auth.default(scopes=[_SCOPE])
     except sdk.failures() as error:

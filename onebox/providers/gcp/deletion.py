@@ -62,7 +62,7 @@ def _labelled(cloud: Cloud, service: str, box: str, **place: str) -> list[Any]:
 
 
 def _delete(cloud: Cloud, service: str, doing: str, **what: Any) -> None:
-    """Delete a resource, as soon as it is not busy; one that is gone is fine."""
+    """Delete a resource once it is not busy; a resource that is gone is no error."""
 
     def delete() -> None:
         operation = cloud.change(service, "delete", doing, **what)

@@ -169,7 +169,7 @@ class ProjectImages(ImageStore[Any]):
         return self.ready(image)
 
     def remove(self, resource: Any) -> None:
-        """Delete an image; one that is gone already is fine."""
+        """Delete an image; an image that is gone is no error."""
         name = resource.name
         with suppress(Gone):
             self.cloud.do("images", "delete", f"deleting image {name}", image=name)

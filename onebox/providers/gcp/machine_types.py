@@ -51,7 +51,7 @@ def offers(cloud: Cloud, prices: Prices, requirements: Requirements) -> list[Off
 def in_zone(
     cloud: Cloud, prices: Prices, zone: str, requirements: Requirements
 ) -> list[Offer]:
-    """Return all types of a zone that are large enough, of any family, unordered."""
+    """Return all types of a zone that are large enough, of any family, in any order."""
     return _priced(
         cloud,
         prices,
@@ -75,7 +75,7 @@ def _zones(cloud: Cloud) -> list[str]:
 
 
 def _in_zone(cloud: Cloud, zone: str, requirements: Requirements | None) -> list[Offer]:
-    """Return the types of a zone that have a name or are large enough, unpriced."""
+    """Return the requested or large enough types of a zone, without prices."""
     if requirements is None:
         fields = {}
     elif requirements.types:

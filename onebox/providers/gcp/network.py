@@ -1,5 +1,5 @@
 """
-The firewall rules that open ssh to this machine alone.
+The firewall rules that open ssh to this machine only.
 
 Google's default network lets everyone reach port 22, at the lowest priority, so a
 rule that allows more closes nothing. Two rules for a network tag close it: one

@@ -25,12 +25,12 @@ _PREEMPTED = "compute.instances.preempted"
 _ARMED = ("user-data", "startup-script")
 # A stop that is this close to the deadline counts as caused by it.
 _CLOSE_SECONDS = 90.0
-# Enough to read a disk and send it.
+# Large enough to read a disk and send it.
 _RESCUE_CPUS, _RESCUE_MEMORY = 2, 4 << 30
 
 
 def stop(cloud: Cloud, box: Box) -> None:
-    """Stop the instance of a box and wait; one that is gone is fine."""
+    """Stop the instance of a box and wait; an instance that is gone is no error."""
     found = instances.find_owned(cloud, box.id, box.tags, box.place)
     if found is None or instances.state(found) == "stopped":
         return
@@ -183,7 +183,7 @@ def _operation_types(cloud: Cloud, instance: Any, since: float) -> list[str]:
 
 
 def _items_until(instance: Any, deadline: float) -> dict[str, str]:
-    """Return the metadata items of an instance with another deadline."""
+    """Return the metadata items of an instance, changed to another deadline."""
     items = instances.items(instance)
     stored = instances.read_metadata(instance)
     if stored is None:

@@ -1,9 +1,9 @@
 """
 The prices of machines, disks and addresses in Google's price catalogue.
 
-The catalogue has no machine types, only the prices of a core-hour and a GiB-hour of
-each family in a region, which differ by their descriptions. An entry that does not
-read exactly as expected has no price: unknown is None, never 0.
+The catalogue has no machine types. It has the prices of a core-hour and of a GiB-hour
+for each family and region, and its descriptions tell them apart. An entry that is not
+exactly as expected has no price: unknown is None, never 0.
 
 Disks and public addresses are in the catalogue too, as "Balanced PD Capacity",
 "External IP Charge on a Standard VM" and the like. Their last tier counts, because

@@ -106,7 +106,7 @@ class GCP(CloudProvider):
         return not cpus or (len(families) == 1 and offer.spot == other.spot)
 
     def base(self, name: str = "", arch: str = "") -> str:
-        """Return the image that an environment stands for today."""
+        """Return the image that a base name stands for now."""
         return base_images.exactly(self._cloud, name, arch)
 
     def create(self, request: Request) -> Box:
@@ -148,7 +148,7 @@ class GCP(CloudProvider):
         power.stop(self._cloud, box)
 
     def delete(self, box: Box) -> None:
-        """Delete this one box and its disk; with the owner's last, the rules too."""
+        """Delete this box and its disk, and the rules with the owner's last box."""
         _check_id(box.id)
         self._owners[box.id] = box.tags.owner
         deletion.delete(self._cloud, box.id, box.tags, box.place)
@@ -186,7 +186,7 @@ class GCP(CloudProvider):
         return super().save(box, image)
 
     def delete_image(self, image: Image) -> None:
-        """Delete this one image; one that is gone already is fine."""
+        """Delete this image; an image that is gone is no error."""
         _check_id(image.id)
         super().delete_image(image)
 

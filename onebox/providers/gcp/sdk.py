@@ -97,15 +97,15 @@ def listen(client: Any, correct: Callable[[str | None], None]) -> None:
 
 
 def _import(name: str) -> Any:
-    # Two threads that import modules which import each other see half-made modules.
+    # Two threads that import modules which import each other see incomplete modules.
     if _early and _early[0] is not threading.current_thread():
         _early[0].join()
     with _lock, with_bytecode():
         if name in sys.modules:
             return sys.modules[name]
         collecting = gc.isenabled()
-        # The import creates a million objects and no garbage: collecting takes a
-        # sixth of the time.
+        # The import creates a million objects and no garbage; collection takes a sixth
+        # of the time.
         gc.disable()
         try:
             # Google warns about Python versions that it will no longer support.

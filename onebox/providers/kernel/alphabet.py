@@ -17,9 +17,9 @@ class Alphabet:
     """
     The characters that a cloud's tags may hold.
 
-    A byte that is not in *plain* becomes *escape* and two hex digits. A text that
-    is longer than *longest* then is refused; with *shorten* it is cut, and a hash
-    keeps different texts different.
+    A byte that is not in *plain* becomes *escape* and two hex digits. If the result
+    is longer than *longest*, the text is refused; with *shorten* it is cut instead,
+    and a hash keeps different texts different.
     """
 
     plain: str

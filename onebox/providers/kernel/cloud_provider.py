@@ -50,7 +50,7 @@ class CloudProvider(Provider):
         return self.image_store.save(box, image)
 
     def delete_image(self, image: Image) -> None:
-        """Delete this image in all its regions; one that is gone is no error."""
+        """Delete this image in all its regions; an image that is gone is no error."""
         self.image_store.delete(image)
 
     def adopt_image(self, id: str, image: Image) -> Image:

@@ -62,7 +62,7 @@ class ImageStore(abc.ABC, Generic[R]):
 
     @abc.abstractmethod
     def remove(self, resource: R) -> None:
-        """Delete a resource; one that is gone already is fine."""
+        """Delete a resource; a resource that is gone is no error."""
 
     @abc.abstractmethod
     def artifact(self, name: str) -> R:
@@ -127,10 +127,10 @@ class ImageStore(abc.ABC, Generic[R]):
         resource = self.artifact(artifact)
         if self.read(resource) is not None:
             self.check_owner(resource, image)
-        # Repeated even so: a crash may have left a part of the tags.
+        # Also if it is this image already: a crash may have left only some tags.
         return self.read(self.mark(resource, image)) or image
 
     def delete(self, image: Image) -> None:
-        """Delete an image; one that is gone already is fine."""
+        """Delete an image; an image that is gone is no error."""
         for resource in self.own(image):
             self.remove(resource)

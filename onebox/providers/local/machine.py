@@ -34,8 +34,8 @@ from .confinement import RefusedError, confine
 from .layout import MARK, BootConfig, Layout
 from .ssh_session import DEFAULT_SIGNALS, Children, SSHSession
 
-# Fast on both ends: CPUs have instructions for AES. A machine needs no post-quantum key
-# exchange with itself, which is 40 % of the cost of a connection.
+# Fast on both ends: CPUs have instructions for AES. A post-quantum key exchange, which
+# is 40 % of the cost of a connection, is not needed within one machine.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
 _EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org")
 # Large enough that neither side waits for an update of the window.

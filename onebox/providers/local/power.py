@@ -80,8 +80,8 @@ def stop(layout: Layout, box: str, why: str) -> None:
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)
         _send_order(layout.control, why)
-    # A supervisor ends everything before it ends. If it was killed, the machine does
-    # so, within the usual grace.
+    # A supervisor ends all processes before it ends itself. If it was killed, the
+    # machine does so, within the usual grace.
     processes.end(lambda: processes.marked(box), grace=2 * processes.GRACE_SECONDS)
     if is_locked(str(layout.lock)):
         raise Unclear(f"another onebox command is using box {box}")

@@ -148,7 +148,7 @@ def _rules(limits: Limits) -> Iterator[tuple[Path, int]]:
 
 
 def _system_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
-    """Allow to read and run the system, except homes, boxes and power commands."""
+    """Yield the rules to read and run the system: no homes, boxes or power commands."""
     invisible, blocked = hidden(limits), _power_programs()
     for top in _entries(Path("/")):
         if top.name in _NEVER or top.is_symlink():
@@ -162,7 +162,7 @@ def _system_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
 
 
 def _device_rules(limits: Limits) -> Iterator[tuple[Path, int]]:
-    """Allow to use devices, except disks, memory and the system's terminals."""
+    """Yield the rules for devices, except disks, memory and the system's terminals."""
     yield Path("/dev"), _READ_DIR
     for device in _entries(Path("/dev")):
         if not _DEVICES_NEVER.fullmatch(device.name) and not _is_disk(device):

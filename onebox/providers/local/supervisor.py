@@ -33,7 +33,7 @@ DEADLINE_MARGIN = 15 * 60.0
 # How often the clocks and the directory are checked.
 _TICK = 1.0
 _BOOT_SECONDS = 60.0
-# More than the watchdog gives a job to end.
+# Longer than the watchdog waits for a job to end.
 _JOB_SECONDS = 75.0
 
 
