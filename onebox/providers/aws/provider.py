@@ -244,7 +244,7 @@ class AWS(CloudProvider):
         return [one for in_region in found for one in in_region]
 
     def remove_free(self, owner: str, resource: FreeObject) -> None:
-        """Delete a security group of the owner's, unless an instance is in it."""
+        """Delete a security group of the owner, unless an instance uses it."""
         if resource.kind != "security group":
             super().remove_free(owner, resource)
         self._network.remove_free(self._cloud.ec2(resource.place), owner, resource.id)
@@ -304,7 +304,7 @@ class AWS(CloudProvider):
         return replace(box, host_key=host_key, bootstrap_key=False)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's present address, and close it to the former."""
+        """Open ssh to this machine's current address, and close it to the former one."""
         ec2 = self._at(box)
         instance = instances.find_resources(ec2, box.id).instance
         groups = instance.get("SecurityGroups", ()) if instance is not None else ()

@@ -26,7 +26,7 @@ STALE_SECONDS = 3600.0
 
 
 def ensure(cloud: Cloud, owner: str, box: str, networks: Sequence[str]) -> bool:
-    """Open the box's ssh port to these networks alone; return if anything changed."""
+    """Open the box's ssh port to these networks only; return whether it changed."""
     found = of_box(cloud, box)
     if not found:
         tag_api.ensure(cloud, metadata.tag("box", box))

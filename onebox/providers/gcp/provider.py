@@ -175,7 +175,7 @@ class GCP(CloudProvider):
         return [FreeObject("firewall rule", name, why=why) for name in rules]
 
     def remove_free(self, owner: str, resource: FreeObject) -> None:
-        """Delete a firewall rule of the owner's, unless the owner has a box."""
+        """Delete a firewall rule of the owner, unless the owner has a box."""
         if resource.kind != "firewall rule":
             super().remove_free(owner, resource)
         self._rules.remove_one(owner, resource.id)
@@ -209,7 +209,7 @@ class GCP(CloudProvider):
         return doctor.checks(self._cloud, self._prices, self._rules.access)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's present address, and close it to the former."""
+        """Open ssh to this machine's current address, and close it to the former one."""
         changes = self._rules.open(box.tags.owner, refresh=True)
         self._rules.wait(changes)
         return bool(changes)
