@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from onebox.errors import UsageError
 from onebox.providers import costs
 from onebox.providers.aws import metadata, prices
 from onebox.providers.aws.base_images import aws_arch
-from onebox.providers.aws.client import EC2, Answer, Cloud
+from onebox.providers.aws.client import EC2, Answer
+from onebox.providers.aws.network import Network, Subnet
+from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.costs import Cost
 from onebox.providers.kernel import ranking
 from onebox.providers.values import Offer, Requirements
@@ -37,26 +39,11 @@ _RATIOS = {"c": 2 << 30, "m": 4 << 30, "r": 8 << 30}
 _AT_MOST = 20
 
 
-@dataclass(frozen=True)
-class Region:
-    """
-    A region, and the zones of it that may be used.
-
-    A box there has a disk of *disk* bytes, and with *address* a public IPv4 address.
-    """
-
-    ec2: EC2
-    zones: tuple[str, ...]
-    disk: int
-    disk_type: str
-    address: bool
-
-
 def offers(
-    cloud: Cloud,
-    regions: Sequence[Callable[[], Region]],
+    network: Network,
+    regions: Sequence[EC2],
     requirements: Requirements,
-    why: list[str] | None = None,
+    why: list[str],
 ) -> list[Offer]:
     """
     Return the offers for a size, best first.
@@ -67,9 +54,11 @@ def offers(
     Raises:
         UsageError: No type fits; the message names the nearest.
     """
-    reasons: list[str] = [] if why is None else why
-    parts = cloud.each(
-        regions, lambda where: _in_region(where(), requirements, reasons)
+    parts = regions[0].cloud.each(
+        regions,
+        lambda ec2: _in_subnets(
+            ec2, network.usable_subnets(ec2), network.settings, requirements, why
+        ),
     )
     found = [offer for part in parts for offer in part]
     if not found:
@@ -80,28 +69,41 @@ def offers(
     return ranking.ranked(found, requirements)
 
 
-def _in_region(
-    region: Region, requirements: Requirements, why: list[str]
+def in_zone(
+    network: Network, ec2: EC2, zone: str, requirements: Requirements
 ) -> list[Offer]:
-    ec2, types = region.ec2, _types(region.ec2, requirements)
+    """Return the offers for a size in one zone, best first. Raises UsageError."""
+    subnets = [network.subnet(ec2, zone)]
+    found = _in_subnets(ec2, subnets, network.settings, requirements, [])
+    return ranking.ranked(found, requirements)
+
+
+def _in_subnets(
+    ec2: EC2,
+    subnets: Sequence[Subnet],
+    settings: AWSSettings,
+    requirements: Requirements,
+    why: list[str],
+) -> list[Offer]:
+    types = _types(ec2, requirements)
     names = [str(one["InstanceType"]) for one in types]
-    gib = ranking.disk_gib(requirements, region.disk)
+    gib = ranking.disk_gib(requirements, settings.disk)
     offered, known, spot, disk = ec2.cloud.together(
         [
             lambda: _offered(ec2, names),
             lambda: prices.on_demand(ec2, names, why),
             lambda: prices.spot(ec2, names, why) if requirements.spot else {},
-            lambda: prices.disk(ec2, region.disk_type, gib, why),
+            lambda: prices.disk(ec2, settings.disk_type, gib, why),
         ]
     )
     extras = [costs.disk(gib, disk)]
-    if region.address:
+    if any(subnet.public for subnet in subnets):
         extras.append(Cost(costs.ADDRESS, prices.ADDRESS))
     found = []
     for described in types:
         offer = replace(_offer(described, requirements), extras=tuple(extras))
         price = known.get(offer.type)
-        for zone in region.zones:
+        for zone in [subnet.zone for subnet in subnets]:
             if (offer.type, zone) not in offered:
                 continue
             here = replace(offer, place=zone, price=price, on_demand=price)

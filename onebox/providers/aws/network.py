@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from onebox.errors import Gone, NoCapacity, ProviderError, UsageError
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import EC2, Answer
+from onebox.providers.aws.instances import region_of
 from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.kernel.metadata import check_same_owner
 from onebox.providers.kernel.ssh_access import SSHAccess
@@ -47,11 +48,10 @@ class Network:
     """
 
     def __init__(self, settings: AWSSettings, my_ip: Callable[[], str]) -> None:
-        self._subnet = settings.subnet
+        self.settings = settings
         self.group = settings.security_group
-        self._private = settings.private
         self.access = SSHAccess(
-            ssh_cidr=settings.ssh_cidr, private=self._private, my_ip=my_ip
+            ssh_cidr=settings.ssh_cidr, private=settings.private, my_ip=my_ip
         )
         self._known: dict[str, list[Subnet]] = {}
         self._ranges: dict[str, list[str]] = {}
@@ -66,6 +66,14 @@ class Network:
         if ec2.region not in self._known:
             self._known[ec2.region] = self._describe_subnets(ec2)
         return self._known[ec2.region]
+
+    def usable_subnets(self, ec2: EC2) -> list[Subnet]:
+        """Return the subnets of the zones in the settings; all if they name none."""
+        subnets = self.subnets(ec2)
+        zones = [one for one in self.settings.zones if region_of(one) == ec2.region]
+        if not zones:
+            return subnets
+        return [one for zone in zones for one in subnets if one.zone == zone]
 
     def subnet(self, ec2: EC2, zone: str) -> Subnet:
         """Return the subnet of a zone. Raises NoCapacity if it has none."""
@@ -195,13 +203,13 @@ class Network:
                 {"default-for-az": ["true"], "state": ["available"]}
             )
         }
-        if self._subnet:
-            query = {"SubnetIds": [self._subnet]}
+        if self.settings.subnet:
+            query = {"SubnetIds": [self.settings.subnet]}
         try:
             found = ec2.pages("describe_subnets", "Subnets", **query)
         except Gone as error:
             raise UsageError(
-                f"there is no subnet {self._subnet} in {ec2.region}",
+                f"there is no subnet {self.settings.subnet} in {ec2.region}",
                 next="see [aws] subnet in onebox.toml",
             ) from error
         if not found:
@@ -214,12 +222,12 @@ class Network:
 
     def _read(self, subnet: Answer) -> Subnet:
         # A subnet of the settings may assign no public addresses.
-        assigns = bool(subnet.get("MapPublicIpOnLaunch")) or not self._subnet
+        assigns = bool(subnet.get("MapPublicIpOnLaunch")) or not self.settings.subnet
         return Subnet(
             vpc=str(subnet["VpcId"]),
             id=str(subnet["SubnetId"]),
             zone=str(subnet["AvailabilityZone"]),
-            public=assigns and not self._private,
+            public=assigns and not self.settings.private,
         )
 
     def _ours(self, ec2: EC2, vpc: str, owner: str) -> Answer | None:

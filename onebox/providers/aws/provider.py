@@ -7,7 +7,6 @@ import importlib.util
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from onebox.errors import Gone, OneboxError, ProviderError
@@ -91,9 +90,7 @@ class AWS(CloudProvider):
         self._addressing = instances.Addressing(
             settings.private, settings.jump, self._network.access.notes
         )
-        self._rescuer = rescue.Rescuer(
-            self._network, self._bases, self._in_zone, settings.disk_type
-        )
+        self._rescuer = rescue.Rescuer(self._network, self._bases)
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
         """Return the offers for the requirements, cheapest first."""
@@ -111,10 +108,7 @@ class AWS(CloudProvider):
             regions = regions[:1]
         why: list[str] = []
         offers = machine_types.offers(
-            self._cloud,
-            [partial(self._usable, self._cloud.ec2(region)) for region in regions],
-            requirements,
-            why,
+            self._network, list(map(self._cloud.ec2, regions)), requirements, why
         )
         self.unpriced = "; ".join(dict.fromkeys(why))
         return offers
@@ -134,7 +128,7 @@ class AWS(CloudProvider):
         base = self._base_of(request, ec2)
         zone = request.offer.place
         if not zone or zone == ec2.region:
-            zone = self._usable(ec2).zones[0]
+            zone = self._network.usable_subnets(ec2)[0].zone
         subnet = self._network.subnet(ec2, zone)
         plan = creation.Plan(
             token=request.box,
@@ -304,7 +298,7 @@ class AWS(CloudProvider):
         return replace(box, host_key=host_key, bootstrap_key=False)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's current address, and close it to the former one."""
+        """Open ssh to this machine's current address instead of the former one."""
         ec2 = self._at(box)
         instance = instances.find_resources(ec2, box.id).instance
         groups = instance.get("SecurityGroups", ()) if instance is not None else ()
@@ -340,29 +334,6 @@ class AWS(CloudProvider):
         if request.image is not None:
             return AMIs(ec2).base(request.image)
         return self._bases.find(ec2, request.base, request.offer.arch)
-
-    def _usable(self, ec2: EC2) -> machine_types.Region:
-        """Return a region, limited to the zones that boxes may be in."""
-        there = [subnet.zone for subnet in self._network.subnets(ec2)]
-        chosen = [
-            zone
-            for zone in self._settings.zones
-            if instances.region_of(zone) == ec2.region
-        ]
-        zones = [zone for zone in chosen if zone in there] if chosen else there
-        return self._region(ec2, tuple(zones))
-
-    def _region(self, ec2: EC2, zones: tuple[str, ...]) -> machine_types.Region:
-        there = self._network.subnets(ec2)
-        public = any(subnet.public for subnet in there if subnet.zone in zones)
-        return machine_types.Region(
-            ec2, zones, self._settings.disk, self._settings.disk_type, public
-        )
-
-    def _in_zone(self, requirements: Requirements, zone: str) -> Sequence[Offer]:
-        """Return the offers in one zone."""
-        region = self._region(self._cloud.ec2(instances.region_of(zone)), (zone,))
-        return machine_types.offers(self._cloud, [lambda: region], requirements)
 
     def _regions(self) -> list[str]:
         return list(dict.fromkeys([self._cloud.region, *self._settings.regions]))

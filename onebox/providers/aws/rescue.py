@@ -9,11 +9,10 @@ is left, and a start that is repeated after a crash continues where it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from onebox.errors import Gone, NoCapacity, OneboxError, ProviderError, QuotaExceeded
-from onebox.providers.aws import base_images, creation, errors, metadata
+from onebox.providers.aws import base_images, creation, errors, machine_types, metadata
 from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.instances import BoxResources, swapping
 from onebox.providers.aws.metadata import BoxMetadata
@@ -25,7 +24,7 @@ from onebox.providers.aws.power import (
     volume_ids,
     wait_for_state,
 )
-from onebox.providers.values import Offer, Requirements
+from onebox.providers.values import Requirements
 
 # The first boot is from a disk that is not the box's: there is nothing to do on it.
 _POWER_OFF = b"#cloud-config\nbootcmd: [poweroff]\n"
@@ -35,19 +34,10 @@ _CPUS, _MEMORY = 2, 4 << 30
 
 @dataclass(frozen=True)
 class Rescuer:
-    """
-    Makes instances for kept disks.
-
-    Attributes:
-        offers: Returns the offers for some requirements in one zone.
-
-        disk_type: The type of the disk that the instance boots from at first.
-    """
+    """Creates instances for kept disks."""
 
     network: Network
     bases: base_images.Bases
-    offers: Callable[[Requirements, str], Sequence[Offer]]
-    disk_type: str
 
     def instance_with_disk(
         self, ec2: EC2, resources: BoxResources, meta: BoxMetadata
@@ -94,7 +84,7 @@ class Rescuer:
         disk = [str(kept["VolumeId"])]
         tag(ec2, disk, {metadata.RESCUED: repr(ec2.clock())})
         refusal: OneboxError | None = None
-        for offer in self.offers(requirements, zone):
+        for offer in machine_types.in_zone(self.network, ec2, zone, requirements):
             plan = creation.Plan(
                 # The token makes one instance, until that has ended.
                 token=f"{meta.box}-{ended}-{offer.type}"[:64],
@@ -103,7 +93,7 @@ class Rescuer:
                 subnet=subnet,
                 user_data=_POWER_OFF,
                 disk=base.size,
-                disk_type=self.disk_type,
+                disk_type=self.network.settings.disk_type,
                 spot=False,
             )
             small = replace(offer, name=meta.offer.name)

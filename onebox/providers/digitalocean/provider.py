@@ -263,7 +263,7 @@ class DigitalOcean(CloudProvider):
         return self._box(now)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's current address, and close it to the former one."""
+        """Open ssh to this machine's current address instead of the former one."""
         self._droplets.owned(box)
         networks = self._access.networks(refresh=True)
         return network.ensure(self._cloud, box.tags.owner, box.id, networks)

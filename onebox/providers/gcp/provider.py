@@ -209,7 +209,7 @@ class GCP(CloudProvider):
         return doctor.checks(self._cloud, self._prices, self._rules.access)
 
     def allow_my_ip(self, box: Box) -> bool:
-        """Open ssh to this machine's current address, and close it to the former one."""
+        """Open ssh to this machine's current address instead of the former one."""
         changes = self._rules.open(box.tags.owner, refresh=True)
         self._rules.wait(changes)
         return bool(changes)
