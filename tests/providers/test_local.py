@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from onebox.agent.processes import send
 from onebox.errors import ConfigError, NotAllowed, ProviderError
 from onebox.providers.local import (
     images,
@@ -256,8 +257,7 @@ class TestCrashes:
         def kill() -> None:
             wait_until(lambda: bool(processes.marked(request.box)))
             while found := processes.marked(request.box):
-                for pid in found:
-                    processes.send(pid, signal.SIGKILL)
+                send(signal.SIGKILL, found)
 
         killer = threading.Thread(target=kill)
         killer.start()

@@ -10,7 +10,7 @@ from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.aws import base_images, errors, instances, metadata
 from onebox.providers.aws.client import EC2, Answer, Cloud
 from onebox.providers.kernel.clock import epoch_seconds
-from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.kernel.images import ImageStore, check_stopped, newest_first
 from onebox.providers.values import Box, Image
 
 # A large disk takes long to copy. Saving goes on as long as the copy makes progress;
@@ -69,8 +69,7 @@ class AMIs(ImageStore[Answer]):
                 next="--no-spot for the box that an image is saved from",
             )
         metadata.check_owner(box.id, instance, box.tags)
-        if instances.state(instance) != "stopped":
-            raise ProviderError(f"{box.id} must be stopped before it is saved")
+        check_stopped(box, instances.state(instance) == "stopped")
         tags = metadata.image_tags(image)
         try:
             self.ec2.call(

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from onebox.errors import Gone, NotAllowed, ProviderError, Unclear, UsageError
+from onebox.errors import Gone, NotAllowed, Unclear, UsageError
 from onebox.providers.digitalocean import metadata, tag_api
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.digitalocean.errors import Pending
 from onebox.providers.digitalocean.instances import Droplets
 from onebox.providers.digitalocean.power import wait_for
 from onebox.providers.kernel.clock import epoch_seconds
-from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.kernel.images import ImageStore, check_stopped, newest_first
 from onebox.providers.kernel.metadata import check_owner, identity
 from onebox.providers.values import Box, Image
 
@@ -75,8 +75,7 @@ class Snapshots(ImageStore[Answer]):
             Unclear: The snapshot may still be created; deleting the box deletes it.
         """
         droplet = self.droplets.owned(box)
-        if droplet["status"] != "off":
-            raise ProviderError(f"box {box.id} must be stopped before it is saved")
+        check_stopped(box, droplet["status"] == "off")
         # Called first: it raises an error if the tag is too long.
         metadata.of_image(image)
         parts = (image.tags.owner, box.id, image.id)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from onebox.errors import Gone, ProviderError
 from onebox.providers.digitalocean.client import Answer, Cloud
 from onebox.providers.kernel.errors import Exists
-from onebox.providers.kernel.metadata import check_same_owner
+from onebox.providers.kernel.metadata import check_same_owner, without_comment
 
 
 def ensure(cloud: Cloud, owner: str, public: str) -> str:
@@ -25,10 +25,9 @@ def ensure(cloud: Cloud, owner: str, public: str) -> str:
     try:
         cloud.get(f"account/keys/{known}")
     except Gone:
-        words = " ".join(public.split()[:2])
         # Registered by another command, or by a call whose response was lost.
         with suppress(Exists):
-            body = {"name": _name(owner), "public_key": words}
+            body = {"name": _name(owner), "public_key": without_comment(public)}
             cloud.post("account/keys", body, again=True)
     return known
 

@@ -28,6 +28,7 @@ from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel import user_data
 from onebox.providers.kernel.errors import Exists
+from onebox.providers.kernel.metadata import without_comment
 from onebox.providers.values import HostKey, Request
 
 # Google enforces the deadline this much later than the box itself.
@@ -223,7 +224,7 @@ def _items(
     user = user_data.USER
     items = {
         metadata.RECORD: instances.request_record(request, source.system, notes),
-        "ssh-keys": f"{user}:{' '.join(request.user_key.split()[:2])} {user}",
+        "ssh-keys": f"{user}:{without_comment(request.user_key)} {user}",
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",
         "enable-guest-attributes": "TRUE",

@@ -12,7 +12,6 @@ from onebox.errors import (
     Gone,
     NotAllowed,
     OneboxError,
-    ProviderError,
     Unclear,
     UsageError,
 )
@@ -21,7 +20,7 @@ from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.settings import region_of
 from onebox.providers.kernel.clock import epoch_seconds
 from onebox.providers.kernel.errors import Exists
-from onebox.providers.kernel.images import ImageStore, newest_first
+from onebox.providers.kernel.images import ImageStore, check_stopped, newest_first
 from onebox.providers.values import Box, Image
 
 _ARCHES = {"X86_64": "x86_64", "ARM64": "aarch64"}
@@ -133,8 +132,7 @@ class ProjectImages(ImageStore[Any]):
     def create(self, box: Box, image: Image) -> None:
         """Save the disk of a stopped box, in the region of the box, and wait."""
         instance = instances.owned(self.cloud, box)
-        if instances.state(instance) != "stopped":
-            raise ProviderError(f"box {box.id} must be stopped before it is saved")
+        check_stopped(box, instances.state(instance) == "stopped")
         disk = next(disk.source for disk in instance.disks if disk.boot)
         doing = f"saving {box.id} as image {image.id}"
         system = instances.read_record(instance).get("system", "")

@@ -12,7 +12,7 @@ import abc
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
-from onebox.errors import Gone, Unclear
+from onebox.errors import Gone, ProviderError, Unclear
 from onebox.providers.values import Box, Image
 
 R = TypeVar("R")
@@ -22,6 +22,12 @@ def newest_first(images: Iterable[Image | None]) -> list[Image]:
     """Return images by their age, the newest first; None is left out."""
     present = [image for image in images if image is not None]
     return sorted(present, key=lambda image: (image.created, image.id), reverse=True)
+
+
+def check_stopped(box: Box, stopped: bool) -> None:
+    """Raise ProviderError unless a box that will be saved has stopped."""
+    if not stopped:
+        raise ProviderError(f"box {box.id} must be stopped before it is saved")
 
 
 class ImageStore(abc.ABC, Generic[R]):

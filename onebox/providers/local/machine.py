@@ -77,7 +77,9 @@ def main(arguments: Sequence[str]) -> None:
     finally:
         # If the supervisor is gone, only this process can find a daemon that cleared
         # its environment. A command that ends this process must wait for this.
-        processes.end(lambda: processes.descendants(os.getpid()), each_round=_reap)
+        processes.end(
+            lambda: processes.descendants(os.getpid()), each_round=processes.reap
+        )
     # Exit without Python's cleanup: the command that stops the box waits for this
     # process.
     sys.stdout.flush()
@@ -269,10 +271,6 @@ def environment(layout: Layout, boot: BootConfig) -> dict[str, str]:
         "TMPDIR": str(layout.tmp),
         MARK: boot.box,
     }
-
-
-def _reap() -> None:
-    processes.reap()
 
 
 def _log(sentence: str) -> None:

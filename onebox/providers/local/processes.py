@@ -75,7 +75,7 @@ def end(
     find: Callable[[], set[int]],
     *,
     grace: float = GRACE_SECONDS,
-    each_round: Callable[[], None] = lambda: None,
+    each_round: Callable[[], object] = lambda: None,
 ) -> None:
     """
     End all processes that *find* returns: SIGTERM, wait for *grace*, then SIGKILL.
@@ -115,11 +115,6 @@ def reap() -> dict[int, int]:
         if pid == 0:
             return ended
         ended[pid] = status
-
-
-def send(pid: int, number: int) -> None:
-    """Signal a process, unless it has ended or belongs to another user."""
-    processes.send(number, [pid])
 
 
 def _listed_by_ps() -> list[Process]:

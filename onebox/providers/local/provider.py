@@ -14,6 +14,7 @@ from pathlib import Path
 from onebox.errors import ConfigError, Gone, ProviderError, Unclear
 from onebox.providers.base import Provider
 from onebox.providers.kernel.clock import CLOSE_SECONDS
+from onebox.providers.kernel.images import check_stopped, newest_first
 from onebox.providers.values import (
     Box,
     Check,
@@ -191,7 +192,7 @@ class Local(Provider):
                     directories.remove(path)
             elif image is not None and image.tags.owner == owner:
                 found.append(image)
-        return sorted(found, key=lambda image: image.created, reverse=True)
+        return newest_first(found)
 
     def save(self, box: Box, image: Image) -> Image:
         """Save a stopped box's home, without `work`, as an image."""
@@ -208,8 +209,7 @@ class Local(Provider):
             )
         self._make_private(final.parent)
         with locked(layout.lock) as lock:
-            if lock is None:
-                raise ProviderError(f"box {box.id} must be stopped before it is saved")
+            check_stopped(box, lock is not None)
             # Saved in the box's directory, so that after a crash it is removed with
             # the box.
             new = layout.saving

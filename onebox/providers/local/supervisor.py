@@ -93,7 +93,7 @@ class _Supervisor:
                 if why != "reboot":
                     _refuse_connections(self._listener)
                 self._publish(state="stopping")
-                processes.end(self._all_processes, each_round=_reap)
+                processes.end(self._all_processes, each_round=processes.reap)
         refused = why.partition("refused: ")[2]
         self._publish(state="failed" if refused else "stopped", why=refused or why)
 
@@ -220,7 +220,7 @@ class _Supervisor:
 
     def _cut_power(self) -> None:
         """End everything as in a power cut: no signals first, nothing is written."""
-        processes.end(self._all_processes, grace=0.0, each_round=_reap)
+        processes.end(self._all_processes, grace=0.0, each_round=processes.reap)
         os._exit(1)
 
     def _end_job(self) -> None:
@@ -282,10 +282,6 @@ def _lines(pipe: int, ready: Sequence[Any]) -> list[str]:
 def _now() -> float:
     """Return seconds on a clock that cannot be set and that runs during suspend."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def _reap() -> None:
-    processes.reap()
 
 
 def _log(sentence: str) -> None:
