@@ -13,7 +13,7 @@ import math
 from onebox.errors import Gone, NotAllowed, OneboxError
 from onebox.providers.aws import errors
 from onebox.providers.aws.client import EC2
-from onebox.providers.aws.metadata import BoxMetadata
+from onebox.providers.kernel.metadata import BoxMetadata
 
 _HOUR = 3600
 # CloudWatch evaluates at most a week, in periods of an hour.

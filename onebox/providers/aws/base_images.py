@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from onebox.errors import Gone, NoCapacity, ProviderError, Unsuitable, UsageError
 from onebox.providers.aws import errors, metadata
 from onebox.providers.aws.client import EC2, Answer
-from onebox.providers.kernel.ranking import DEFAULT_ARCH as DEFAULT_ARCH
-from onebox.providers.kernel.ranking import uname
+from onebox.providers.kernel.ranking import DEFAULT_ARCH, uname
 
 DEFAULT = "ubuntu-24.04"
 

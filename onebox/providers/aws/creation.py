@@ -11,6 +11,7 @@ from onebox.providers.aws import errors, instances, metadata
 from onebox.providers.aws.base_images import Base
 from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.network import GroupGone, Network, Subnet
+from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.kernel.retry import leave_unclear
 from onebox.providers.values import Offer, Tags
 
@@ -41,7 +42,7 @@ class Plan:
     spot: bool
     groups: tuple[str, ...] = ()
 
-    def parameters(self, meta: metadata.BoxMetadata) -> dict[str, Any]:
+    def parameters(self, meta: BoxMetadata) -> dict[str, Any]:
         """Return the parameters of RunInstances."""
         tags = metadata.to_tags(meta)
         gib = math.ceil(max(self.disk, self.base.size) / (1 << 30))
@@ -97,9 +98,7 @@ class Plan:
         return parameters
 
 
-def run_in_groups(
-    ec2: EC2, network: Network, plan: Plan, meta: metadata.BoxMetadata
-) -> Answer:
+def run_in_groups(ec2: EC2, network: Network, plan: Plan, meta: BoxMetadata) -> Answer:
     """Launch an instance as `run` does, in the security groups of its owner."""
     return network.create_in_groups(
         ec2,
@@ -109,7 +108,7 @@ def run_in_groups(
     )
 
 
-def run(ec2: EC2, plan: Plan, meta: metadata.BoxMetadata) -> Answer:
+def run(ec2: EC2, plan: Plan, meta: BoxMetadata) -> Answer:
     """
     Launch an instance, or return the one that this token has launched before.
 
@@ -144,7 +143,7 @@ def run(ec2: EC2, plan: Plan, meta: metadata.BoxMetadata) -> Answer:
     return launched
 
 
-def _find_launched(ec2: EC2, meta: metadata.BoxMetadata, error: OneboxError) -> Answer:
+def _find_launched(ec2: EC2, meta: BoxMetadata, error: OneboxError) -> Answer:
     """Return the instance of a call whose response was lost; else raise *error*."""
     if not errors.code(error).startswith("Idempotent"):
         try:
@@ -156,9 +155,7 @@ def _find_launched(ec2: EC2, meta: metadata.BoxMetadata, error: OneboxError) -> 
     return leave_unclear(error)
 
 
-def _launched_before(
-    ec2: EC2, meta: metadata.BoxMetadata, error: ProviderError
-) -> Answer:
+def _launched_before(ec2: EC2, meta: BoxMetadata, error: ProviderError) -> Answer:
     """
     Return the instance that the token launched with other parameters.
 
@@ -181,7 +178,7 @@ def _launched_before(
     return alive[0]
 
 
-def _terminated(meta: metadata.BoxMetadata) -> Gone:
+def _terminated(meta: BoxMetadata) -> Gone:
     return Gone(f"the instance of {meta.box} has been terminated")
 
 
@@ -201,7 +198,7 @@ def _raise_for_settings(error: ProviderError) -> NoReturn:
     raise error
 
 
-def check_allowed(ec2: EC2, plan: Plan, meta: metadata.BoxMetadata) -> None:
+def check_allowed(ec2: EC2, plan: Plan, meta: BoxMetadata) -> None:
     """Raise the error that launching would raise, without launching anything."""
     parameters = plan.parameters(meta)
     try:
@@ -211,9 +208,9 @@ def check_allowed(ec2: EC2, plan: Plan, meta: metadata.BoxMetadata) -> None:
             raise
 
 
-def dry_run_metadata(region: str) -> metadata.BoxMetadata:
+def dry_run_metadata(region: str) -> BoxMetadata:
     """Return the metadata of an instance for a dry run."""
-    return metadata.BoxMetadata(
+    return BoxMetadata(
         box="ob-doctor",
         tags=Tags("doctor", "doctor", "doctor", 0.0, "0"),
         offer=Offer("doctor", "m7i.large", 2, 8 << 30, None, None, place=region),

@@ -8,10 +8,10 @@ from typing import Any
 
 from onebox.errors import NotAllowed, OneboxError, ProviderError
 from onebox.providers.aws import creation, errors
-from onebox.providers.aws.base_images import DEFAULT, DEFAULT_ARCH, Bases
+from onebox.providers.aws.base_images import DEFAULT, Bases
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.network import Network
-from onebox.providers.kernel import doctor
+from onebox.providers.kernel import doctor, ranking
 from onebox.providers.values import Check
 
 # Service Quotas' codes for the vCPUs of the families that boxes belong to.
@@ -99,7 +99,7 @@ def _ssh(network: Network) -> Check:
 
 def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
     ec2 = cloud.ec2()
-    base = bases.find(ec2, DEFAULT, DEFAULT_ARCH)
+    base = bases.find(ec2, DEFAULT, ranking.DEFAULT_ARCH)
     plan = creation.Plan(
         token="onebox-doctor",  # noqa: S106 - for idempotency, no secret
         type="m7i.large",

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from onebox.providers.aws import metadata
-from onebox.providers.aws.client import EC2
-from onebox.providers.aws.metadata import Answer, BoxMetadata
+from onebox.providers.aws.client import EC2, Answer
+from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import Box, BoxState
 
 _STATES: dict[str, BoxState] = {

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from onebox.providers.aws.client import Answer
 from onebox.providers.kernel import metadata as kernel
 from onebox.providers.kernel.alphabet import Alphabet
-from onebox.providers.kernel.metadata import BoxMetadata as BoxMetadata
+from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import Image, Tags
 
 PREFIX = "onebox:"
@@ -32,8 +32,6 @@ RESCUED = f"{PREFIX}rescued"
 
 # The characters that the tags of every AWS service accept; `=` escapes the others.
 ALPHABET = Alphabet(string.ascii_letters + string.digits + " +._:/@-", "=", 256)
-
-Answer = Mapping[str, Any]
 
 
 def to_tags(metadata: BoxMetadata) -> list[dict[str, str]]:

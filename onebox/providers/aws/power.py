@@ -9,8 +9,8 @@ from dataclasses import replace
 from onebox.errors import Gone
 from onebox.providers.aws import alarm, creation, errors, instances, metadata
 from onebox.providers.aws.client import EC2, Answer
-from onebox.providers.aws.metadata import BoxMetadata
 from onebox.providers.kernel import user_data
+from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import BootConfig, Box, HostKey, Request
 
 # The longest time that EC2 may need for one change of state.

@@ -31,6 +31,7 @@ from onebox.providers.aws.settings import AWSSettings
 from onebox.providers.kernel import public_ip, user_data
 from onebox.providers.kernel.cloud_provider import CloudProvider, last_lines
 from onebox.providers.kernel.images import newest_first
+from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import (
     Box,
     Check,
@@ -124,7 +125,7 @@ class AWS(CloudProvider):
     def create(self, request: Request) -> Box:
         """Create the box, or return it; its address follows a little later."""
         ec2 = self._cloud.ec2(instances.region_of(request.offer.place))
-        meta = metadata.BoxMetadata.of_request(request)
+        meta = BoxMetadata.of_request(request)
         base = self._base_of(request, ec2)
         zone = request.offer.place
         if not zone or zone == ec2.region:
@@ -314,7 +315,7 @@ class AWS(CloudProvider):
         return policy.document()
 
     def _with_alarm(
-        self, ec2: EC2, launched: Answer, meta: metadata.BoxMetadata, spot: bool
+        self, ec2: EC2, launched: Answer, meta: BoxMetadata, spot: bool
     ) -> Answer:
         """Set the alarm of a new instance; if that fails, record it in the tags."""
         instance = str(launched["InstanceId"])

@@ -15,7 +15,6 @@ from onebox.errors import Gone, NoCapacity, OneboxError, ProviderError, QuotaExc
 from onebox.providers.aws import base_images, creation, errors, machine_types, metadata
 from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.instances import BoxResources, swapping
-from onebox.providers.aws.metadata import BoxMetadata
 from onebox.providers.aws.network import Network
 from onebox.providers.aws.power import (
     STEP_SECONDS,
@@ -24,6 +23,8 @@ from onebox.providers.aws.power import (
     volume_ids,
     wait_for_state,
 )
+from onebox.providers.kernel import ranking
+from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.values import Requirements
 
 # The first boot is from a disk that is not the box's: there is nothing to do on it.
@@ -74,7 +75,7 @@ class Rescuer:
         if kept is None:
             raise Gone(f"nothing is left of {meta.box}")
         zone = str(kept["AvailabilityZone"])
-        image_arch = meta.offer.arch or base_images.DEFAULT_ARCH
+        image_arch = meta.offer.arch or ranking.DEFAULT_ARCH
         base = self.bases.find(ec2, base_images.DEFAULT, image_arch)
         subnet = self.network.subnet(ec2, zone)
         ended = sum(1 for one in resources.instances if swapping(one))

@@ -18,7 +18,7 @@ _KNOWN = "ubuntu-24.04, ubuntu-22.04, debian-12 or debian-13"
 
 
 @dataclass(frozen=True)
-class Family:
+class ImageFamily:
     """
     A public image family of Google.
 
@@ -50,7 +50,7 @@ class Source:
     size: int = 0
 
 
-def family(name: str, arch: str = "") -> Family | None:
+def family(name: str, arch: str = "") -> ImageFamily | None:
     """Return the image family of a base name, None if it is not a base name."""
     name = name or DEFAULT
     arm = arch in ("aarch64", "arm64")
@@ -60,10 +60,12 @@ def family(name: str, arch: str = "") -> Family | None:
         lts = "-lts" if month == "04" and int(year) % 2 == 0 else ""
         # The names of amd64 families have a suffix only since 24.04.
         suffix = "-arm64" if arm else "-amd64" if int(year) >= 24 else ""
-        return Family("ubuntu-os-cloud", f"ubuntu-{year}{month}{lts}{suffix}", True)
+        return ImageFamily(
+            "ubuntu-os-cloud", f"ubuntu-{year}{month}{lts}{suffix}", True
+        )
     if debian:
         suffix = "-arm64" if arm else ""
-        return Family("debian-cloud", f"debian-{debian[1]}{suffix}", False)
+        return ImageFamily("debian-cloud", f"debian-{debian[1]}{suffix}", False)
     return None
 
 
