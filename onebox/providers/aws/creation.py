@@ -13,7 +13,6 @@ from onebox.providers.aws.client import EC2, Answer
 from onebox.providers.aws.network import GroupGone, Network, Subnet
 from onebox.providers.kernel.metadata import BoxMetadata
 from onebox.providers.kernel.retry import leave_unclear
-from onebox.providers.values import Offer, Tags
 
 # EC2's limit for user data, before it is encoded in base64.
 USER_DATA_BYTES = 16384
@@ -196,26 +195,3 @@ def _raise_for_settings(error: ProviderError) -> NoReturn:
             next="see subnet and security_group in onebox.toml",
         ) from error
     raise error
-
-
-def check_allowed(ec2: EC2, plan: Plan, meta: BoxMetadata) -> None:
-    """Raise the error that launching would raise, without launching anything."""
-    parameters = plan.parameters(meta)
-    try:
-        ec2.call("run_instances", **parameters, DryRun=True)
-    except ProviderError as error:
-        if errors.code(error) != "DryRunOperation":
-            raise
-
-
-def dry_run_metadata(region: str) -> BoxMetadata:
-    """Return the metadata of an instance for a dry run."""
-    return BoxMetadata(
-        box="ob-doctor",
-        tags=Tags("doctor", "doctor", "doctor", 0.0, "0"),
-        offer=Offer("doctor", "m7i.large", 2, 8 << 30, None, None, place=region),
-        image="",
-        host_key="",
-        bootstrap_key=False,
-        deadline=0.0,
-    )

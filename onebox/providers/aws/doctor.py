@@ -12,13 +12,15 @@ from onebox.providers.aws.base_images import DEFAULT, Bases
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.network import Network
 from onebox.providers.kernel import doctor, ranking
-from onebox.providers.values import Check
+from onebox.providers.kernel.metadata import BoxMetadata
+from onebox.providers.values import Check, Offer, Tags
 
 # Service Quotas' codes for the vCPUs of the families that boxes belong to.
 _QUOTAS = {"on demand": "L-1216C47A", "spot": "L-34B43A08"}
 _QUOTA_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
 # The vCPUs of the built-in size `large`.
 _FEW_CPUS = 64
+_TYPE = "m7i.large"
 # No instance has this id: for a dry run of its termination.
 _NO_INSTANCE = "i-0123456789abcdef0"
 
@@ -100,9 +102,18 @@ def _ssh(network: Network) -> Check:
 def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
     ec2 = cloud.ec2()
     base = bases.find(ec2, DEFAULT, ranking.DEFAULT_ARCH)
+    meta = BoxMetadata(
+        box="ob-doctor",
+        tags=Tags("doctor", "doctor", "doctor", 0.0, "0"),
+        offer=Offer("doctor", _TYPE, 2, 8 << 30, None, None, place=ec2.region),
+        image="",
+        host_key="",
+        bootstrap_key=False,
+        deadline=0.0,
+    )
     plan = creation.Plan(
         token="onebox-doctor",  # noqa: S106 - for idempotency, no secret
-        type="m7i.large",
+        type=_TYPE,
         base=base,
         subnet=network.subnets(ec2)[0],
         user_data=b"",
@@ -110,7 +121,11 @@ def _creating(cloud: Cloud, network: Network, bases: Bases) -> Check:
         disk_type="gp3",
         spot=False,
     )
-    creation.check_allowed(ec2, plan, creation.dry_run_metadata(ec2.region))
+    try:
+        ec2.call("run_instances", **plan.parameters(meta), DryRun=True)
+    except ProviderError as error:
+        if errors.code(error) != "DryRunOperation":
+            raise
     return Check("may create", True, f"instances in {ec2.region}, by a dry run")
 
 
@@ -157,9 +172,7 @@ def _prices(cloud: Cloud) -> Check:
             "get_products",
             "us-east-1",
             ServiceCode="AmazonEC2",
-            Filters=[
-                {"Type": "TERM_MATCH", "Field": "instanceType", "Value": "m7i.large"}
-            ],
+            Filters=[{"Type": "TERM_MATCH", "Field": "instanceType", "Value": _TYPE}],
             MaxResults=1,
         )
     except OneboxError as error:

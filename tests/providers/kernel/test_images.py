@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from onebox.errors import NotAllowed, Unclear
+from onebox.errors import Gone, NotAllowed, Unclear
 from onebox.providers.kernel.images import ImageStore, newest_first
 from onebox.providers.values import Box, Image, Tags
 
@@ -152,3 +152,11 @@ def test_images_are_listed_newest_first() -> None:
     """The order is by the time of creation."""
     older = dataclasses.replace(IMAGE, id="im-0", created=0.5)
     assert newest_first([older, IMAGE]) == [IMAGE, older]
+
+
+def test_a_box_cannot_start_from_an_image_that_is_not_ready() -> None:
+    """Only a resource that is ready is usable; otherwise the image counts as gone."""
+    ready = Resource(IMAGE)
+    assert Store(Resource(IMAGE, ready=False), ready).usable(IMAGE, "here") is ready
+    with pytest.raises(Gone, match=r"no image im-1 .* in here"):
+        Store(Resource(IMAGE, ready=False)).usable(IMAGE, "here")
