@@ -114,14 +114,9 @@ class DigitalOcean(CloudProvider):
             )
         # Checked here, before any work, and again in `create`.
         self._destroy_token()
-        least = 0
-        if requirements.image is not None:
-            least = int(
-                self.image_store.usable(requirements.image, _ACCOUNT).get(
-                    "min_disk_size"
-                )
-                or 0
-            )
+        image = requirements.image
+        snapshot = self.image_store.usable(image, _ACCOUNT) if image else {}
+        least = int(snapshot.get("min_disk_size") or 0)
         return machine_types.offers(
             self._catalogue, requirements, self._settings.all_regions, least
         )
@@ -310,17 +305,15 @@ class DigitalOcean(CloudProvider):
             ) from error
 
     def _image_for(self, request: Request) -> str | int:
-        least, image = 0, None
-        if request.image is not None:
-            image = self.image_store.usable(request.image, _ACCOUNT)
-            least = int(image.get("min_disk_size") or 0)
+        image = request.image
+        snapshot = self.image_store.usable(image, _ACCOUNT) if image else {}
         disk = self._catalogue.disk(request.offer.type)
-        creation.check_disk(request, disk, least)
-        if image is None:
+        creation.check_disk(request, disk, int(snapshot.get("min_disk_size") or 0))
+        if not snapshot:
             return base_images.slug(request.base)
         region = request.offer.place or self._settings.all_regions[0]
-        self.image_store.bring(image, region)
-        return int(image["id"])
+        self.image_store.bring(snapshot, region)
+        return int(snapshot["id"])
 
     def _remove_stale(self, owner: str) -> None:
         # They are free of charge, so a failure can wait for the next command.
