@@ -115,11 +115,7 @@ class Network:
 
     def free_objects(self, ec2: EC2, owner: str) -> list[FreeObject]:
         """Return the owner's groups in a region, each with its user if it has one."""
-        found = ec2.pages(
-            "describe_security_groups",
-            "SecurityGroups",
-            Filters=metadata.owner_filters(owner),
-        )
+        found = _groups(ec2, metadata.owner_filters(owner))
         return [
             FreeObject("security group", id, ec2.region, self._used_by(ec2, id))
             for id in sorted(str(one["GroupId"]) for one in found)
@@ -134,11 +130,7 @@ class Network:
 
             ProviderError: An instance uses it.
         """
-        found = ec2.pages(
-            "describe_security_groups",
-            "SecurityGroups",
-            Filters=metadata.filters({"group-id": [group]}),
-        )
+        found = _groups(ec2, metadata.filters({"group-id": [group]}))
         for one in found:
             check_same_owner(group, metadata.owner_of(one), owner)
             try:
@@ -167,12 +159,8 @@ class Network:
         """Open the owner's group to the current networks; return whether it changed."""
         if self.group:
             return False
-        found = ec2.pages(
-            "describe_security_groups",
-            "SecurityGroups",
-            Filters=metadata.filters(
-                {"group-id": attached, "group-name": [_name(owner)]}
-            ),
+        found = _groups(
+            ec2, metadata.filters({"group-id": attached, "group-name": [_name(owner)]})
         )
         # Refresh: this machine's address may have changed.
         changes = [
@@ -231,10 +219,8 @@ class Network:
         )
 
     def _ours(self, ec2: EC2, vpc: str, owner: str) -> Answer | None:
-        found = ec2.pages(
-            "describe_security_groups",
-            "SecurityGroups",
-            Filters=metadata.filters({"vpc-id": [vpc], "group-name": [_name(owner)]}),
+        found = _groups(
+            ec2, metadata.filters({"vpc-id": [vpc], "group-name": [_name(owner)]})
         )
         return found[0] if found else None
 
@@ -305,6 +291,10 @@ class Network:
 
 
 _Key = tuple[str, int, int]
+
+
+def _groups(ec2: EC2, filters: Sequence[Mapping[str, object]]) -> list[Answer]:
+    return ec2.pages("describe_security_groups", "SecurityGroups", Filters=filters)
 
 
 def _name(owner: str) -> str:

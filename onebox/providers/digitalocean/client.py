@@ -38,7 +38,7 @@ from onebox.providers.kernel.errors import RetryAfter, Unanswered
 from onebox.providers.kernel.retry import Retry
 from onebox.providers.kernel.wait import Poller
 
-# A list with more pages than this has no end.
+# A list with more pages than this counts as endless.
 PAGES = 500
 PER_PAGE = 200
 
@@ -50,7 +50,7 @@ _LATER = "inv status, in a minute"
 
 class Cloud(BaseAPI):  # type: ignore[misc] # the SDK has no types
     """
-    The API, at the address and with the token of the SDK's variables.
+    The API, with the address and the token in the SDK's environment variables.
 
     Attributes:
         clock: Returns the time (epoch seconds) by DigitalOcean's clock.

@@ -54,7 +54,7 @@ def body(
 
 def post(cloud: Cloud, droplets: Droplets, request: Request, body: Answer) -> Answer:
     """
-    Send the create call and return its droplet: one at most.
+    Return the droplet of the create call, which creates one droplet at most.
 
     DigitalOcean has no idempotency token. After a call without a response the lists
     are searched for the tag of the box, until the droplet would show if it existed.

@@ -15,7 +15,7 @@ from onebox.providers.values import Box, Leftover
 
 def delete(cloud: Cloud, droplets: Droplets, box: Box) -> None:
     """
-    Delete the droplets of a box, its duplicates too, and everything that was theirs.
+    Delete the droplets of a box, duplicates too, and everything that belongs to them.
 
     A box is found by its droplet. So the snapshots go first and the droplet second:
     a crash after that leaves nothing that is billed.

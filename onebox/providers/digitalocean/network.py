@@ -53,7 +53,7 @@ def of_box(cloud: Cloud, box: str) -> list[Answer]:
 
 
 def remove(cloud: Cloud, box: str) -> None:
-    """Delete the box's firewall; one that is gone is no error."""
+    """Delete the box's firewall; a firewall that is gone is no error."""
     for one in of_box(cloud, box):
         _delete(cloud, one)
 

@@ -172,7 +172,7 @@ class DigitalOcean(CloudProvider):
         return None
 
     def start(self, box: Box, deadline: float) -> Box:
-        """Power the box on; it reads the new deadline from its tags as it boots."""
+        """Power the box on; it reads the new deadline from its tags when it boots."""
         droplet = self._droplets.owned(box)
         self._retag(droplet, "expires", repr(deadline))
         droplet = power.start(self._cloud, self._droplets, int(droplet["id"]))

@@ -1,1 +1,18 @@
-"""The mechanisms that all clouds share."""
+"""
+The mechanisms that all clouds share.
+
+* cloud_provider  the base class of their providers
+* cloud_settings  the base class of their tables in onebox.toml
+* retry           when an API call is repeated
+* wait            the loop that waits for a change of state
+* errors          a table that maps error responses to error classes
+* clock           the time by the cloud's clock
+* metadata        ownership, and the description of a box, as pairs of text
+* alphabet        the characters that tags may hold
+* user_data       the program that arms a box at every boot
+* ssh_access      the networks that may reach ssh
+* public_ip       this machine's public address
+* ranking         the order of offers, and the message when none fits
+* images          how an image is saved, adopted and deleted
+* doctor          run the checks of `inv doctor`
+"""

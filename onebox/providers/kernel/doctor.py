@@ -19,7 +19,7 @@ from onebox.providers.values import Check
 Step = tuple[str, Callable[[], Check]]
 
 _AGAIN = "inv doctor"
-# Fewer hours than a long job takes are worth a remark.
+# Shorter than a long job: the line is then marked.
 _SOON_SECONDS = 12 * 3600.0
 
 

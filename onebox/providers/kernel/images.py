@@ -133,7 +133,7 @@ class ImageStore(abc.ABC, Generic[R]):
         resource = self.artifact(artifact)
         if self.read(resource) is not None:
             self.check_owner(resource, image)
-        # Also if it is this image already: a crash may have left only some tags.
+        # Repeated for an adopted image too: a crash may have left only some tags.
         return self.read(self.mark(resource, image)) or image
 
     def delete(self, image: Image) -> None:

@@ -13,7 +13,7 @@ from onebox.providers.values import Offer, Requirements
 DEFAULT_ARCH = "x86_64"
 _UNAME = {"arm64": "aarch64"}
 _NEAREST = 3
-# difflib's similarity (1: equal) from which a name may be meant as the other.
+# Two names are similar if difflib rates them so high (1: equal).
 _ALIKE = 0.6
 
 
@@ -52,7 +52,7 @@ def markets(requirements: Requirements) -> tuple[bool, ...]:
 
 
 def fits(offer: Offer, requirements: Requirements) -> bool:
-    """Return whether an offer has enough of all that a size requires."""
+    """Return whether an offer meets all requirements of a size."""
     return (
         offer.cpus >= requirements.cpus
         and offer.memory >= requirements.memory
@@ -129,7 +129,7 @@ def no_such_type(where: str, name: str, known: Iterable[str]) -> UsageError:
 def wrong_arch(
     types: Sequence[str], arch: str, requirements: Requirements
 ) -> UsageError:
-    """Return the error for named types of which none can boot the image."""
+    """Return the error for types of the user that cannot boot the image."""
     image = requirements.image
     name = image.name if image else "the image"
     return UsageError(

@@ -41,7 +41,7 @@ class SSHAccess:
     The networks that may reach ssh, from the settings of one provider.
 
     `ssh_cidr` decides if it is set. Otherwise a box with only a private address is
-    open to private networks, and every other box to this machine alone.
+    open to private networks, and every other box only to this machine.
 
     Args:
         my_ip: Returns this machine's public address.

@@ -132,7 +132,7 @@ def _arming(
         home=HOME,
         work=WORK,
         box=shlex.quote(request.box),
-        # Without the opening brace: the script inserts the time of the boot.
+        # Its opening brace is cut off: the script prints another, and the boot's time.
         config=shlex.quote(json.dumps(box)[1:]),
         armed='\'{"armed": %s, "deadline": %s, %s\\n\' $now $deadline'
         if reads_deadline

@@ -8,4 +8,26 @@ The provider `local`: a box is a directory of this machine and two processes.
 Both processes run without the rest of onebox (see `processes.command`), so that they
 start quickly and stay small. The modules that they use import only each other and
 `onebox.agent`.
+
+On the side of the client:
+
+* provider       the class `Local`, which the table of providers names
+* settings       the tables [local] and [local.rehearse] of onebox.toml
+* host           the hardware, system and clock of this machine
+* instances      read a box from its files, and check its owner
+* creation       create a box: its directory, its files, its first start
+* power          start and stop a box, and wait for it
+* deletion       remove a box, and list what is left of it
+* images         saved images: copies of the home directory
+* directories    copy, remove and measure directories
+* locks          the lock that means that a box lives
+* doctor         the checks of `inv doctor`
+
+On both sides, or in the two processes:
+
+* layout         the paths of a box's files, and its boot configuration
+* processes      start, find and end the processes of a box
+* path_shims     `poweroff`, `sudo` and the like, as a box has them
+* confinement    what a job can reach, made of `mounts` and `sandbox` (Landlock)
+* ssh_session    one session of the ssh server
 """

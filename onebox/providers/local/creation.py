@@ -12,7 +12,6 @@ import os
 import pwd
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,10 +21,10 @@ from onebox.errors import ProviderError
 from onebox.providers.values import Request
 
 from . import directories, images, path_shims, power
-from .instances import WORK
+from .instances import NEW, WORK
 from .layout import BootConfig, Layout, make_fifo, read_json, write_json
 from .locks import locked
-from .settings import Rehearse
+from .settings import LocalSettings, Rehearse
 
 # The /etc/profile of a login shell sets its own PATH, without the box's folder.
 _PROFILE = 'PATH="{bin}:$PATH"\n[ -r ~/.bashrc ] && . ~/.bashrc\n'
@@ -37,33 +36,28 @@ _LIBRARIES = ("asyncssh", "cryptography", "typing_extensions", "_cffi_backend")
 
 
 def make(
-    new: Layout,
     final: Layout,
     request: Request,
     image: Path | None,
     now: float,
-    rehearse: Rehearse,
-    read: Sequence[str],
+    settings: LocalSettings,
 ) -> bool:
     """
     Create and start a box; return False if another command holds its lock.
 
     Args:
-        new: Where the box is until it is complete.
-
-        final: Where it will be.
+        final: Where the box will be once it is complete.
 
         image: The folder of the image to create it from.
-
-        read: Folders outside the box that jobs may read.
     """
+    new = Layout(final.path.with_name(f"{NEW}{request.box}"))
     new.path.mkdir(mode=0o700, exist_ok=True)
     with locked(new.lock) as lock:
         if lock is None:
             return False
         try:
             _empty(new)
-            _write_files(new, final, request, now, rehearse, read)
+            _write_files(new, final, request, now, settings)
             _furnish(new, final, request.boot_config.agent)
             if image is not None:
                 _restore(image, final, new)
@@ -124,8 +118,7 @@ def _write_files(
     final: Layout,
     request: Request,
     now: float,
-    rehearse: Rehearse,
-    read: Sequence[str],
+    settings: LocalSettings,
 ) -> None:
     """Write the files of a box into *new*, for use at *final*."""
     new.marker.write_text(request.box, "ascii")
@@ -137,21 +130,19 @@ def _write_files(
         "user": _user(),
         "created": now,
         "deadline": request.boot_config.deadline,
-        "notes": rehearse.notes,
+        "notes": settings.rehearse.notes,
     }
     write_json(new.record, record)
-    write_json(new.boot, _boot(final, request, rehearse, read).to_json())
+    write_json(new.boot, _boot(final, request, settings).to_json())
 
 
-def _boot(
-    final: Layout, request: Request, rehearse: Rehearse, read: Sequence[str]
-) -> BootConfig:
+def _boot(final: Layout, request: Request, settings: LocalSettings) -> BootConfig:
     config = request.boot_config
     library = _library_path()
     return BootConfig(
         box=request.box,
         deadline=config.deadline,
-        faults=rehearse.faults,
+        faults=settings.rehearse.faults,
         host_key=request.host_key.private,
         user=_user(),
         user_key=request.user_key,
@@ -160,7 +151,7 @@ def _boot(
         proxies=_proxies(),
         login_shell=shutil.which("bash") or "/bin/sh",
         python_path=library,
-        read=(*path_shims.python_folders(), *library, *read),
+        read=(*path_shims.python_folders(), *library, *settings.readable),
         work=WORK,
         agent={
             "box": request.box,

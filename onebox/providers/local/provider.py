@@ -64,8 +64,7 @@ class Local(Provider):
                 "them need a path of plain letters, digits and / . _ + @ = , ~ -",
                 next="set ONEBOX_LOCAL_ROOT to another directory",
             )
-        self._rehearse = settings.rehearse
-        self._read = _paths(settings.read)
+        self._settings = settings
         self._clock = clock
 
     def offers(self, requirements: Requirements) -> Sequence[Offer]:
@@ -159,7 +158,7 @@ class Local(Provider):
         power.wait_while_stopping(layout)
         with locked(layout.lock) as lock:
             if lock is not None:
-                creation.renew(layout, deadline, self._rehearse)
+                creation.renew(layout, deadline, self._settings.rehearse)
                 power.start(layout, lock)
         power.wait_until_up(layout)
         return instances.box(layout)
@@ -250,11 +249,8 @@ class Local(Provider):
     def _make(self, final: Layout, request: Request) -> bool:
         """Create and start the box; return False if another command creates it."""
         self._make_private(final.path.parent)
-        new = Layout(final.path.with_name(f"{instances.NEW}{request.box}"))
         image = self._image_path(request.image.id) if request.image else None
-        return creation.make(
-            new, final, request, image, self.now(), self._rehearse, self._read
-        )
+        return creation.make(final, request, image, self.now(), self._settings)
 
     def _make_private(self, folder: Path) -> None:
         """Create a folder below the root that only this user can enter or replace."""
@@ -283,9 +279,3 @@ def _plain_id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise ProviderError(f"{text!r} cannot be the id of a box or an image")
     return text
-
-
-def _paths(folders: Sequence[str]) -> tuple[str, ...]:
-    """Return absolute paths of *folders*, with and without symbolic links."""
-    paths = [str(Path(folder).expanduser().absolute()) for folder in folders]
-    return tuple(dict.fromkeys([*paths, *map(os.path.realpath, paths)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,6 +100,12 @@ class LocalSettings(Table):
         distinct,
     )
     rehearse: Rehearse = subtable(Rehearse)
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """Return the absolute paths of *read*, with and without symbolic links."""
+        paths = [str(Path(folder).expanduser().absolute()) for folder in self.read]
+        return tuple(dict.fromkeys([*paths, *map(os.path.realpath, paths)]))
 
     def check(self, environ: Mapping[str, str]) -> None:
         """Raise Conflict if jobs could read the key or the state of onebox."""
