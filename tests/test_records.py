@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from onebox.store.box_store import BoxStore
+from tests.fakes.digitalocean.server import TOKEN, Server
 
 from .conftest import TOML, Project
 from .providers.digitalocean.conftest import server
-from .providers.digitalocean.server import TOKEN, Server
 
 __all__ = ["server"]
 

@@ -18,9 +18,9 @@ from onebox.providers.base import BootConfig, HostKey, Offer, Request, Tags
 from onebox.providers.local import processes
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
+from tests.fakes.machines.boxes import machines as machines
 
 from ..ending import ends_with_us
-from ..machines import Machines, missing
 from .sshbox import Keys, SshBox
 from .tables import table
 
@@ -98,16 +98,6 @@ def boxes(place: Path, keys: Keys) -> Iterator[OpenBox]:
             one.local.delete(present)
         assert not one.local.leftovers(one.box.id)
         assert not processes.marked(one.box.id)
-
-
-@pytest.fixture(scope="module")
-def machines() -> Iterator[Machines]:
-    """Machines, for as long as a module's tests run."""
-    why = missing()
-    if why:
-        pytest.skip(why)
-    with Machines() as made:
-        yield made
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,7 @@ from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import Settings
 from onebox.store.identity import owner
 from onebox.store.paths import config_dir
+from tests.fakes.digitalocean.server import TOKEN, Server
 
 from ..conftest import Project
 from ..providers.conftest import keys
@@ -25,7 +26,6 @@ from ..providers.digitalocean.conftest import (
     server,
     when_up,
 )
-from ..providers.digitalocean.server import TOKEN, Server
 from ..providers.tables import table
 
 __all__ = ["keys", "make_request", "server"]

@@ -15,10 +15,10 @@ from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import Settings
 from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 from onebox.providers.kernel.metadata import without_comment
+from tests.fakes.ec2.account import Account
 
 from ..sshbox import Keys
 from ..tables import table
-from .account import Account
 
 MakeAws = Callable[..., AWS]
 MakeRequest = Callable[..., Request]

@@ -6,12 +6,12 @@ import pytest
 
 from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box, Provider, Request, Requirements
+from tests.fakes.ec2.account import Account
+from tests.fakes.ec2.world import AwsWorld
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
-from .account import Account
 from .conftest import MakeAws, MakeRequest, up
-from .world import AwsWorld
 
 
 class Waiting(AWS):

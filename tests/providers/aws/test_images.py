@@ -11,10 +11,10 @@ from onebox.errors import Gone, NoCapacity, ProviderError, Unclear, UsageError
 from onebox.providers.aws import images
 from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box, Image
+from tests.fakes.ec2 import catalog
+from tests.fakes.ec2.account import Account
 
 from ..contract import an_image
-from . import shelf
-from .account import Account
 from .conftest import MakeAws, MakeRequest, up
 
 
@@ -28,11 +28,11 @@ class TestBase:
     @pytest.mark.parametrize(
         ("name", "arch", "owner", "expected"),
         [
-            ("", "", shelf.CANONICAL, "ubuntu-24.04 amd64"),
-            ("ubuntu-24.04", "x86_64", shelf.CANONICAL, "ubuntu-24.04 amd64"),
-            ("ubuntu-24.04", "aarch64", shelf.CANONICAL, "ubuntu-24.04 arm64"),
-            ("ubuntu-22.04", "x86_64", shelf.CANONICAL, "ubuntu-22.04 amd64"),
-            ("debian-12", "aarch64", shelf.DEBIAN, "debian-12 arm64"),
+            ("", "", catalog.CANONICAL, "ubuntu-24.04 amd64"),
+            ("ubuntu-24.04", "x86_64", catalog.CANONICAL, "ubuntu-24.04 amd64"),
+            ("ubuntu-24.04", "aarch64", catalog.CANONICAL, "ubuntu-24.04 arm64"),
+            ("ubuntu-22.04", "x86_64", catalog.CANONICAL, "ubuntu-22.04 amd64"),
+            ("debian-12", "aarch64", catalog.DEBIAN, "debian-12 arm64"),
         ],
     )
     def test_a_base_name_is_the_newest_image_of_its_publisher(
@@ -182,12 +182,12 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box
     ) -> None:
         """The error gives EC2's reason."""
-        shelf.ShelfImage.gone_bad = "the disk is broken"
+        catalog.ShelfImage.gone_bad = "the disk is broken"
         try:
             with pytest.raises(ProviderError, match="failed"):
                 provider.save(stopped, an_image(make_request()))
         finally:
-            shelf.ShelfImage.gone_bad = ""
+            catalog.ShelfImage.gone_bad = ""
         image = provider.save(stopped, an_image(make_request()))
         provider.delete_image(image)
         provider.delete(stopped)
@@ -228,7 +228,7 @@ class TestSaved:
         image = provider.save(stopped, an_image(make_request()))
         (listed,) = provider.images(image.tags.owner)
         for one in (image, listed):
-            assert (one.stored, one.at_most) == (shelf.BLOCKS, False)
+            assert (one.stored, one.at_most) == (catalog.BLOCKS, False)
             assert one.disk == 20 << 30
         provider.delete_image(image)
         provider.delete(stopped)
@@ -247,7 +247,7 @@ class TestSaved:
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
         if why == "not reported":
-            shelf.WRITTEN[saved.ebs_snapshot.id] = None
+            catalog.WRITTEN[saved.ebs_snapshot.id] = None
         else:
             account.faults.denied.add("ec2:DescribeSnapshots")
         (listed,) = provider.images(image.tags.owner)

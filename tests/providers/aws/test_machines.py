@@ -17,11 +17,11 @@ from onebox.providers.base import BootConfig, Box, HostKey, Request
 from onebox.remote import agent_bundle, keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
+from tests.fakes.ec2.account import Account
+from tests.fakes.ec2.real_machines import Behind
+from tests.fakes.machines import Machines, missing
 
 from ...conftest import Project
-from ...machines import Machines, missing
-from .account import Account
-from .behind import Behind
 from .conftest import MakeAws, MakeRequest
 
 # A boot takes three seconds; this is for a machine that others work on as well.

@@ -12,9 +12,9 @@ from onebox.providers.aws.network import Network
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import Settings
 from onebox.settings.fields import Conflict
+from tests.fakes.ec2.account import Account
 
 from ..contract import remove_free_objects
-from .account import Account
 from .conftest import MakeAws, MakeRequest, up
 
 ME, NOW_ME = "198.51.100.7", "203.0.113.9"

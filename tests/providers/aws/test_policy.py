@@ -10,11 +10,11 @@ import pytest
 from onebox.providers.aws import policy
 from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Requirements
+from tests.fakes.ec2.account import Account, Call
+from tests.fakes.ec2.iam import Question, allowed, questions
 
 from ..contract import an_image, remove_free_objects
-from .account import Account, Call
 from .conftest import MakeAws, MakeRequest, up
-from .iam import Question, allowed, questions
 
 OURS = {"aws:ResourceTag/onebox:managed": "1"}
 ANY = "arn:aws:ec2:us-east-1:123456789012"

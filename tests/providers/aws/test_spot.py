@@ -12,8 +12,8 @@ import pytest
 from onebox.errors import Gone, NoCapacity, ProviderError
 from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box
+from tests.fakes.ec2.account import Account
 
-from .account import Account
 from .conftest import MakeAws, MakeRequest, up
 
 

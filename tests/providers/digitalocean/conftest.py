@@ -14,10 +14,10 @@ import pytest
 from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import Settings, Timeouts
+from tests.fakes.digitalocean.server import TOKEN, Server
 
 from ..sshbox import Keys
 from ..tables import table
-from .server import TOKEN, Server
 
 CIDR = "203.0.113.7/32"
 # Long enough for a machine under load, where only the time limit is not the point.

@@ -9,13 +9,13 @@ import pytest
 from onebox.providers.base import Box, Request
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import Settings
+from tests.fakes.digitalocean.server import Server
+from tests.fakes.digitalocean.world import DropletWorld
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
 from ..tables import table
-from .account import DropletWorld
 from .conftest import SETTINGS, TIMEOUTS, when_up
-from .server import Server
 
 
 class Waiting(DigitalOcean):

@@ -11,9 +11,9 @@ from onebox.errors import NotAllowed, ProviderError
 from onebox.providers.base import Box, FreeObject
 from onebox.providers.digitalocean import metadata, ssh_keys
 from onebox.providers.digitalocean.provider import DigitalOcean
+from tests.fakes.digitalocean.server import Server
 
 from .conftest import Make, when_up
-from .server import Server
 
 
 def kinds(resources: Sequence[FreeObject]) -> dict[str, bool]:

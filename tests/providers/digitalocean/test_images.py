@@ -10,10 +10,10 @@ from onebox.errors import NotAllowed, OneboxError, ProviderError, Unclear, Usage
 from onebox.providers.base import Box, Image
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
+from tests.fakes.digitalocean.server import Server
 
 from ..contract import an_image
 from .conftest import Make, Open, when_up
-from .server import Server
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from onebox.providers.kernel import user_data
 from onebox.remote import agent_bundle, keys
 from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
-from tests.machines import Machines
+from tests.fakes.digitalocean.real_machines import Behind
+from tests.fakes.digitalocean.server import ENDING, TOKEN, Server
+from tests.fakes.machines import Machines
 
-from .behind import Behind
 from .conftest import TIMEOUTS, Make, provider_of
-from .server import ENDING, TOKEN, Server
 
 TOML = """\
 provider = "digitalocean"

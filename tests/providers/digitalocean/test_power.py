@@ -11,9 +11,9 @@ from onebox.errors import Gone, NotAllowed, Unclear
 from onebox.providers.base import Box
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
+from tests.fakes.digitalocean.server import Server
 
 from .conftest import TIMEOUTS, Make, Open, when_up
-from .server import Server
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import pytest
 from onebox.providers.base import Box, Offer, Request
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
+from tests.fakes.compute.account import Project
+from tests.fakes.compute.credentials import key_file
+from tests.fakes.compute.server import Google, serving
 
 from ..conftest import requests
 from ..sshbox import Keys
 from ..tables import table
-from .account import key_file
-from .project import Project
-from .server import Google, serving
 
 ZONE = "us-central1-a"
 SIZE = Offer(

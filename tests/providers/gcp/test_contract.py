@@ -10,12 +10,12 @@ import pytest
 from onebox.providers.base import Box, Request
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
+from tests.fakes.compute.server import Google
+from tests.fakes.compute.world import GoogleWorld
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
 from .conftest import Up, hurry
-from .server import Google
-from .world import GoogleWorld
 
 
 @pytest.fixture

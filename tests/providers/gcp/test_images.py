@@ -8,10 +8,10 @@ from onebox.errors import Gone, NotAllowed, ProviderError, UsageError
 from onebox.providers.base import Box, Image
 from onebox.providers.gcp import base_images
 from onebox.providers.gcp.provider import GCP
+from tests.fakes.compute.server import Google
 
 from .conftest import Make, Up
-from .server import Google
-from .test_launch import metadata
+from .test_creation import metadata
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from onebox.remote import agent_bundle, keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
-from tests.machines import Machines
+from tests.fakes.compute.real_machines import Behind
+from tests.fakes.compute.server import Google
+from tests.fakes.machines import Machines
 
-from .behind import Behind
 from .conftest import SIZE, Make
-from .server import Google
 
 TOML = """\
 provider = "gcp"

@@ -10,10 +10,10 @@ from onebox.providers.gcp import network
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
 from onebox.settings.fields import Conflict
+from tests.fakes.compute.server import Google
 
 from ..contract import remove_free_objects
 from .conftest import Make, MakeProvider, hurry
-from .server import Google
 
 
 def rules(google: Google) -> dict[str, dict[str, Any]]:

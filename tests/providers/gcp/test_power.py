@@ -10,10 +10,10 @@ import pytest
 from onebox.errors import Gone, NoCapacity, ProviderError
 from onebox.providers.base import Box
 from onebox.providers.gcp.provider import GCP
+from tests.fakes.compute.server import Google
 
 from .conftest import SIZE, Make, Up
-from .server import Google
-from .test_launch import metadata
+from .test_creation import metadata
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tests.fakes.digitalocean.server import Server
+
 from ...conftest import Project
 from ...providers.conftest import machines
 from ...providers.digitalocean.conftest import server
-from ...providers.digitalocean.server import Server
 from ...providers.digitalocean.test_machines import TOML, behind, project
 
 __all__ = ["behind", "machines", "project", "server"]

@@ -13,8 +13,7 @@ from onebox.images import sanitize
 from onebox.providers.kernel import user_data
 from onebox.remote import keys
 from onebox.remote.connection import SSHConnection
-
-from ...machines.conftest import Made, Maker, machines, maker, until
+from tests.fakes.machines.boxes import Made, Maker, machines, maker, until
 
 __all__ = ["machines", "maker"]
 

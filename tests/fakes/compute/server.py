@@ -1,0 +1,243 @@
+"""Compute Engine over HTTP on this machine: strict, and faulty on request."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tests.fakes.compute import catalog, faults, schema
+from tests.fakes.compute.account import Project
+from tests.fakes.compute.faults import Answer, Fault
+from tests.fakes.compute.schema import Call
+
+
+@dataclass
+class Seen:
+    """One request as it arrived: its method by Google's name, and its body."""
+
+    method: str
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Any
+
+
+@dataclass
+class Google:
+    """
+    The server, and what a test may look at and change.
+
+    Attributes:
+        refused: Requests that were not as Google describes its API.
+
+        tokens: What callers have shown as credentials.
+
+        catalogue: Whether the price catalogue may be read.
+
+        victim: The process that is killed at a call that changes something, how
+            many of these there are until then, and whether it takes effect.
+    """
+
+    project: Project
+    address: str = ""
+    seen: list[Seen] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+    faults: list[Fault] = field(default_factory=list)
+    catalogue: bool = True
+    over: threading.Event = field(default_factory=threading.Event)
+    victim: tuple[int, int, bool] | None = None
+
+    def fail(self, method: str, kind: str, **more: Any) -> Fault:
+        """Have calls of a method ("instances.insert") fail in some way."""
+        fault = Fault(f"compute.{method}", kind, **more)
+        self.faults.append(fault)
+        return fault
+
+    def calls(self, method: str) -> list[Seen]:
+        """Return the requests of one method, in order."""
+        return [one for one in self.seen if one.method == f"compute.{method}"]
+
+    def take(self, method: str) -> Fault | None:
+        """Return what is to go wrong with this call, if anything is."""
+        for fault in self.faults:
+            if fault.method == method and fault.times > 0:
+                if fault.after > 0:
+                    fault.after -= 1
+                    return None
+                fault.times -= 1
+                return fault
+        return None
+
+
+@contextmanager
+def serving(project: Project) -> Iterator[Google]:
+    """Run the server for as long as the context is open."""
+    google = Google(project)
+
+    class Handler(_Handler):
+        world = google
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    google.address = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield google
+    finally:
+        google.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    world: Google
+
+    def do_GET(self) -> None:
+        self._serve("GET")
+
+    def do_POST(self) -> None:
+        self._serve("POST")
+
+    def do_PUT(self) -> None:
+        self._serve("PUT")
+
+    def do_PATCH(self) -> None:
+        self._serve("PATCH")
+
+    def do_DELETE(self) -> None:
+        self._serve("DELETE")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+    def _serve(self, verb: str) -> None:
+        parts = urlsplit(self.path)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        length = int(self.headers.get("Content-Length") or 0)
+        raw = self.rfile.read(length)
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.world.tokens.add(token)
+        if not token:
+            self._say(faults.ANSWERS["401"])
+        elif parts.path.startswith("/v1/services/"):
+            self._catalogue(query)
+        else:
+            try:
+                call = schema.read(verb, parts.path, query, _body(raw))
+            except schema.RefusedError as refused:
+                self.world.refused.append(str(refused))
+                self._say(faults.refusal(400, str(refused), "badRequest"))
+            else:
+                self._call(call)
+
+    def _call(self, call: Call) -> None:
+        world = self.world
+        world.seen.append(Seen(call.method, call.path, call.query, call.body))
+        if self.command != "GET" and self._kill(call):
+            return
+        fault = world.take(call.method)
+        kind, _, when = (fault.kind if fault else "").partition("-")
+        if fault is None or kind.startswith("op:"):
+            code = kind.removeprefix("op:")
+            message = fault.message if fault else ""
+            self._say(world.project.answer(call, code, message))
+            return
+        answer = world.project.answer(call) if when == "after" else None
+        if kind == "cut":
+            self._cut()
+        elif kind == "hang":
+            world.over.wait(60)
+            self._cut()
+        elif kind == "garbage":
+            self._send(200, faults.page(), "text/html")
+        elif kind == "page":
+            self._send(502, faults.page(), "text/html")
+        elif kind == "truncated":
+            self._truncated(json.dumps(answer or {"kind": "compute#x"}).encode())
+        else:
+            self._say(faults.ANSWERS[kind], fault.retry_after)
+
+    def _kill(self, call: Call) -> bool:
+        """Kill the client if this is the call at which it is to die."""
+        world = self.world
+        if world.victim is None:
+            return False
+        process, left, after = world.victim
+        if left > 0:
+            world.victim = process, left - 1, after
+            return False
+        if after:
+            world.project.answer(call)
+        world.victim = None
+        os.kill(process, signal.SIGKILL)
+        self._cut()
+        return True
+
+    def _catalogue(self, query: Mapping[str, list[str]]) -> None:
+        if not self.world.catalogue:
+            self._say(faults.ANSWERS["disabled"])
+            return
+        skus, size = catalog.skus(), 7
+        first = int(query.get("pageToken", ["0"])[0])
+        page: dict[str, Any] = {"skus": skus[first : first + size]}
+        page["nextPageToken"] = str(first + size) if first + size < len(skus) else ""
+        self._say(page)
+
+    def _say(self, answer: Any, retry_after: int | None = None) -> None:
+        status = 200
+        if isinstance(answer, Answer):
+            status, answer = answer.status, answer.body
+        with self.world.project.lock:
+            body = json.dumps(answer).encode()
+        self._send(status, body, "application/json; charset=UTF-8", retry_after)
+
+    def _send(
+        self, status: int, body: bytes, kind: str, retry_after: int | None = None
+    ) -> None:
+        packs = "gzip" in self.headers.get("Accept-Encoding", "")
+        body = gzip.compress(body, 1) if packs else body
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if packs:
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        if retry_after is not None:
+            self.send_header("Retry-After", str(retry_after))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _truncated(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2])
+        self._cut()
+
+    def _cut(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def _body(raw: bytes) -> Any:
+    if not raw:
+        return None
+    try:
+        return json.loads(raw)
+    except ValueError as error:
+        raise schema.RefusedError("the body is not JSON") from error

@@ -1,0 +1,718 @@
+"""EC2 where moto is kinder than it: machines, disks, images, requests for spot."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from moto.ec2.models.instances import StateReason
+
+from tests.fakes.ec2 import catalog
+from tests.fakes.ec2.schema import Asked, Refusal
+
+if TYPE_CHECKING:
+    from tests.fakes.ec2.account import Account
+
+Handler = Callable[["Account", Asked, dict[str, Any], Any], Any]
+
+_CODES = {
+    "pending": 0,
+    "running": 16,
+    "shutting-down": 32,
+    "terminated": 48,
+    "stopping": 64,
+    "stopped": 80,
+}
+
+
+@dataclass
+class Life:
+    """The states of an instance over time."""
+
+    instance: Any
+    spot: bool
+    behavior: str
+    public: str | None
+    due: float = 0.0
+    then: str = ""
+    reason: tuple[str, str] = ("", "")
+
+    def tick(self, account: Account) -> None:
+        """Enter the next state if its time has come."""
+        if not self.then or time.monotonic() < self.due:
+            return
+        then, self.then = self.then, ""
+        one = self.instance
+        if then == "running":
+            _state(one, "running")
+            one.nics[0].public_ip = self.public
+            account.boot(one)
+        elif then == "stopped":
+            one.stop()
+            one.nics[0].public_ip = None
+        elif then == "terminated":
+            one.terminate()
+            _close(account, one)
+        if then != "running":
+            one.state_reason = StateReason(self.reason[1], self.reason[0])
+
+    def begin(self, account: Account) -> None:
+        """Start to run."""
+        _state(self.instance, "pending")
+        self.instance.state_reason = StateReason()
+        self._later(account.delays.pending, "running")
+
+    def stop(self, account: Account, code: str, message: str) -> None:
+        """Start to stop."""
+        if self.instance.state in ("stopped", "stopping"):
+            return
+        account.off(self.instance)
+        _state(self.instance, "stopping")
+        self.reason = code, f"{code}: {message}"
+        self._later(account.delays.stopping, "stopped")
+
+    def end(self, account: Account, code: str, message: str) -> None:
+        """Start to end for good."""
+        if self.instance.state in ("terminated", "shutting-down"):
+            return
+        account.off(self.instance)
+        _state(self.instance, "shutting-down")
+        self.reason = code, f"{code}: {message}"
+        self.instance.state_reason = StateReason(self.reason[1], code)
+        self._later(account.delays.ending, "terminated")
+
+    def power_off(self, account: Account) -> None:
+        """Power off from within; the launch has determined the effect."""
+        ends = self.spot or self.behavior == "terminate"
+        how = self.end if ends else self.stop
+        how(account, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
+
+    def _later(self, seconds: float, then: str) -> None:
+        self.due, self.then = time.monotonic() + seconds, then
+
+
+def run_instances(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Make one machine, as EC2 does: once for a token, and not everything goes."""
+    backend = account.backend(asked.region)
+    dry = wanted.pop("DryRun", False)
+    token = asked.region, wanted.get("ClientToken", "")
+    words = json.dumps(wanted, sort_keys=True, default=repr)
+    if token in account.tokens and not dry:
+        known, instance = account.tokens[token]
+        if known != words:
+            raise Refusal(
+                "IdempotentParameterMismatch",
+                "Arguments on this idempotent request are inconsistent with arguments "
+                "used in previous request(s).",
+            )
+        one = backend.get_instance(instance)
+        if one.state == "terminated" and account.faults.over:
+            raise Refusal("IdempotentInstanceTerminated", "The instance has ended.")
+        return _reservation(one)
+    spot, zone = _check(account, backend, wanted)
+    if dry:
+        raise Refusal(
+            "DryRunOperation",
+            "Request would have succeeded, but DryRun flag is set.",
+            412,
+        )
+    _room(account, wanted, zone, spot)
+    before = set(backend.reservations)
+    status, headers, body = account.forward(asked, environ)
+    if status != 200:
+        return status, headers, body
+    (new,) = set(backend.reservations) - before
+    one = backend.reservations[new].instances[0]
+    account.tokens[token] = words, one.id
+    account.born[one.id] = time.monotonic()
+    _furnish(account, backend, one, wanted, spot)
+    return _reservation(one)
+
+
+def _check(account: Account, backend: Any, wanted: dict[str, Any]) -> tuple[bool, str]:
+    """Refuse what EC2 refuses; return whether it is spot, and the zone."""
+    if len(wanted.get("UserData", "")) > 4 * -(-16384 // 3):
+        raise Refusal("InvalidParameterValue", "User data is limited to 16384 bytes")
+    image = backend.amis.get(wanted["ImageId"])
+    if image is None or image.state != "available":
+        raise Refusal(
+            "InvalidAMIID.NotFound",
+            f"The image id '[{wanted['ImageId']}]' does not exist",
+        )
+    type_ = wanted["InstanceType"]
+    kinds = catalog.described(type_)["ProcessorInfo"]["SupportedArchitectures"]
+    if image.architecture not in kinds:
+        raise Refusal(
+            "InvalidParameterValue",
+            f"The architecture '{','.join(kinds)}' of the specified instance type does "
+            f"not match the architecture '{image.architecture}' of the specified AMI.",
+        )
+    (card,) = wanted["NetworkInterfaces"]
+    zone = _zone(backend, card)
+    for group in card.get("Groups", ()):
+        if backend.get_security_group_from_id(group) is None:
+            raise Refusal(
+                "InvalidGroup.NotFound", f"The security group '{group}' does not exist"
+            )
+    if not catalog.is_offered(backend.region_name, zone, type_):
+        raise Refusal(
+            "Unsupported",
+            f"Your requested instance type ({type_}) is not supported in your "
+            f"requested Availability Zone ({zone}).",
+        )
+    market = wanted.get("InstanceMarketOptions", {})
+    spot = market.get("MarketType") == "spot"
+    options = market.get("SpotOptions", {})
+    if spot and (
+        "InstanceInitiatedShutdownBehavior" in wanted or "ValidUntil" in options
+    ):
+        raise Refusal(
+            "InvalidParameterCombination",
+            "The parameter is not supported for one-time spot instances.",
+        )
+    for mapping in wanted.get("BlockDeviceMappings", ()):
+        if mapping["DeviceName"] != image.root_device_name:
+            raise AssertionError("this would be a second disk")
+        if mapping["Ebs"]["VolumeSize"] < getattr(image, "gib", 8):
+            raise Refusal(
+                "InvalidBlockDeviceMapping",
+                f"Volume of size {mapping['Ebs']['VolumeSize']}GB is smaller than "
+                "snapshot",
+            )
+    for one in wanted.get("TagSpecifications", ()):
+        if one["ResourceType"] == "spot-instances-request" and not spot:
+            raise Refusal(
+                "InvalidParameterValue", "'spot-instances-request' is not valid here"
+            )
+        for tag in one["Tags"]:
+            if len(tag["Key"]) > 128 or len(tag["Value"]) > 256:
+                raise Refusal("InvalidParameterValue", "Tag is too long")
+        if len(one["Tags"]) > 50:
+            raise Refusal("TagLimitExceeded", "More than 50 tags")
+    return spot, zone
+
+
+def _zone(backend: Any, card: dict[str, Any]) -> str:
+    for by_zone in backend.subnets.values():
+        for subnet in by_zone.values():
+            if subnet.id == card.get("SubnetId"):
+                return str(subnet.availability_zone)
+    raise Refusal(
+        "InvalidSubnetID.NotFound",
+        f"The subnet ID '{card.get('SubnetId')}' does not exist",
+    )
+
+
+def _room(account: Account, wanted: dict[str, Any], zone: str, spot: bool) -> None:
+    type_ = wanted["InstanceType"]
+    cpus = catalog.described(type_)["VCpuInfo"]["DefaultVCpus"]
+    used = sum(
+        catalog.described(life.instance.instance_type)["VCpuInfo"]["DefaultVCpus"]
+        for life in account.lives.values()
+        if life.instance.state in ("pending", "running") and life.spot == spot
+    )
+    if spot and used + cpus > account.faults.spot_cpus:
+        raise Refusal(
+            "MaxSpotInstanceCountExceeded", "Max spot instance count exceeded"
+        )
+    if not spot and used + cpus > account.faults.cpus:
+        raise Refusal(
+            "VcpuLimitExceeded",
+            "You have requested more vCPU capacity than your current vCPU limit of "
+            f"{account.faults.cpus:g} allows for the instance bucket",
+        )
+    if not account.faults.has_room(type_, zone, spot):
+        raise Refusal(
+            "InsufficientInstanceCapacity",
+            f"We currently do not have sufficient {type_} capacity in the Availability "
+            f"Zone you requested ({zone}).",
+            500,
+        )
+
+
+def _furnish(
+    account: Account, backend: Any, one: Any, wanted: dict[str, Any], spot: bool
+) -> None:
+    """Give a new machine what moto leaves out."""
+    for specification in wanted.get("TagSpecifications", ()):
+        tags = {tag["Key"]: tag["Value"] for tag in specification["Tags"]}
+        if specification["ResourceType"] == "network-interface":
+            one.nics[0].add_tags(tags)
+        if specification["ResourceType"] == "spot-instances-request":
+            number = f"sir-{random.randrange(1 << 32):08x}"
+            account.spot_requests[number] = {
+                "SpotInstanceRequestId": number,
+                "InstanceId": one.id,
+                "State": "active",
+                "Type": "one-time",
+                "Tags": specification["Tags"],
+                "region": backend.region_name,
+            }
+    one.nics[0].attach_time = one.launch_time
+    one.security_groups = list(one.nics[0].group_set)
+    public = one.nics[0].public_ip
+    if public and account.address is not None:
+        public = account.address(one)
+    one.nics[0].public_ip = None
+    behavior = wanted.get("InstanceInitiatedShutdownBehavior", "stop")
+    life = Life(one, spot, behavior, public)
+    account.lives[one.id] = life
+    life.begin(account)
+
+
+def _reservation(one: Any) -> dict[str, Any]:
+    return {"ReservationId": "r-1", "OwnerId": one.owner_id, "Instances": [one]}
+
+
+def describe_instances(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """List instances, without those that are too new to be listed."""
+    backend = account.backend(asked.region)
+    for attached in backend.attachments.values():
+        _ends_with(attached)
+    with _without_new(account, backend):
+        return account.forward(asked, environ)
+
+
+def describe_volumes(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Tell of disks, and whether they end with their machine."""
+    backend = account.backend(asked.region)
+    for attached in backend.attachments.values():
+        _ends_with(attached)
+    hidden = {
+        key: one
+        for key, one in backend.volumes.items()
+        if one.attachment and _is_new(account, one.attachment.instance.id)
+    }
+    for key in hidden:
+        del backend.volumes[key]
+    try:
+        return account.forward(asked, environ)
+    finally:
+        backend.volumes.update(hidden)
+
+
+def _ends_with(attached: Any) -> None:
+    block = attached.instance.block_device_mapping.get(attached.device)
+    attached.delete_on_termination = bool(block and block.delete_on_termination)
+
+
+def _is_new(account: Account, instance: str) -> bool:
+    age = time.monotonic() - account.born.get(instance, 0.0)
+    return age < account.faults.lag
+
+
+@contextmanager
+def _without_new(account: Account, backend: Any) -> Iterator[None]:
+    hidden = {
+        key: one
+        for key, one in backend.reservations.items()
+        if any(_is_new(account, instance.id) for instance in one.instances)
+    }
+    for key in hidden:
+        del backend.reservations[key]
+    try:
+        yield
+    finally:
+        backend.reservations.update(hidden)
+
+
+def change_state(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Start, stop or end machines; it takes its time."""
+    backend = account.backend(asked.region)
+    found = []
+    with _without_new(account, backend):
+        for instance in wanted["InstanceIds"]:
+            one = backend.get_instance_by_id(instance)
+            if one is None:
+                raise Refusal(
+                    "InvalidInstanceID.NotFound",
+                    f"The instance ID '{instance}' does not exist",
+                )
+            found.append(one)
+    if wanted.get("DryRun"):
+        raise Refusal("DryRunOperation", "It would have succeeded.", 412)
+    changes = []
+    for one in found:
+        before = one.state
+        _change(account, asked.action, one)
+        changes.append(
+            {
+                "InstanceId": one.id,
+                "PreviousState": {"Code": _CODES[before], "Name": before},
+                "CurrentState": {"Code": _CODES[one.state], "Name": one.state},
+            }
+        )
+    key = {
+        "StartInstances": "StartingInstances",
+        "StopInstances": "StoppingInstances",
+        "TerminateInstances": "TerminatingInstances",
+    }[asked.action]
+    return {key: changes}
+
+
+def _change(account: Account, action: str, one: Any) -> None:
+    life, by_user = account.lives[one.id], "User initiated shutdown"
+    if action == "TerminateInstances":
+        life.end(account, "Client.UserInitiatedShutdown", by_user)
+        return
+    if (
+        one.state in ("terminated", "shutting-down")
+        or (action == "StopInstances" and one.state == "pending")
+        or (action == "StartInstances" and one.state == "stopping")
+    ):
+        raise Refusal(
+            "IncorrectInstanceState",
+            f"This instance '{one.id}' is not in a state from which it can be changed.",
+        )
+    if action == "StopInstances":
+        if life.spot:
+            raise Refusal(
+                "UnsupportedOperation",
+                f"You can't stop the Spot Instance '{one.id}' because it is associated "
+                "with a one-time Spot Instance request.",
+            )
+        life.stop(account, "Client.UserInitiatedShutdown", by_user)
+    elif one.state == "stopped":
+        if not account.faults.has_room(one.instance_type, one.placement.zone, False):
+            raise Refusal(
+                "InsufficientInstanceCapacity", "There is no capacity now.", 500
+            )
+        life.begin(account)
+
+
+def modify_instance(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Change an attribute of an instance; its user data only while it is stopped."""
+    one = _instance(account, asked, wanted["InstanceId"])
+    if "UserData" in wanted and one.state != "stopped":
+        raise Refusal(
+            "IncorrectInstanceState",
+            f"The instance '{one.id}' is not in the 'stopped' state.",
+        )
+    if one.state == "terminated":
+        raise Refusal("IncorrectInstanceState", "The instance has ended.")
+    if "UserData" in wanted:
+        # moto wants it encoded twice, which is neither the SDK's nor EC2's way.
+        raw = wanted["UserData"]["Value"]
+        if len(raw) > 16384:
+            raise Refusal(
+                "InvalidParameterValue", "User data is limited to 16384 bytes"
+            )
+        one.user_data = base64.b64encode(raw).decode()
+        return {}
+    return account.forward(asked, environ)
+
+
+def attach_volume(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Give a machine a disk of its own zone."""
+    backend = account.backend(asked.region)
+    one = _instance(account, asked, wanted["InstanceId"])
+    volume = backend.get_volume(wanted["VolumeId"])
+    if volume.attachment:
+        raise Refusal("VolumeInUse", f"{volume.id} is already attached")
+    if volume.zone.name != one.placement.zone:
+        raise Refusal("InvalidVolume.ZoneMismatch", "The volume is in another zone.")
+    if wanted["Device"] in one.block_device_mapping:
+        raise Refusal("InvalidParameterValue", f"{wanted['Device']} is already in use")
+    return account.forward(asked, environ)
+
+
+def detach_volume(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Take a disk out; a machine's first one only while it is stopped."""
+    backend = account.backend(asked.region)
+    volume = backend.get_volume(wanted["VolumeId"])
+    if volume.attachment is None:
+        raise Refusal(
+            "IncorrectState", f"Volume '{volume.id}' is in the 'available' state."
+        )
+    if volume.attachment.instance.state != "stopped":
+        raise Refusal("OperationNotPermitted", "A root volume may not be detached.")
+    held = volume.attachment
+    backend.detach_volume(volume.id, held.instance.id, held.device)
+    return {"VolumeId": volume.id, "State": "detaching"}
+
+
+def delete_group(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Remove a group that no machine has any more."""
+    backend = account.backend(asked.region)
+    for one in backend.all_instances():
+        if one.state != "terminated" and wanted["GroupId"] in [
+            group.id for card in one.nics.values() for group in card.group_set
+        ]:
+            raise Refusal(
+                "DependencyViolation",
+                f"resource {wanted['GroupId']} has a dependent object",
+            )
+    return account.forward(asked, environ)
+
+
+def create_image(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Save a machine's disk; that takes its time."""
+    backend = account.backend(asked.region)
+    one = _instance(account, asked, wanted["InstanceId"])
+    if any(ami.name == wanted["Name"] for ami in backend.amis.values()):
+        raise Refusal(
+            "InvalidAMIName.Duplicate", f"AMI name {wanted['Name']} is already in use"
+        )
+    (block,) = [b for _, b in one.get_block_device_mapping]
+    ami = catalog.ShelfImage(
+        backend,
+        f"ami-{random.randrange(1 << 68):017x}",
+        instance=one,
+        name=wanted["Name"],
+        root_device_type="ebs",
+        root_device_name=one.root_device_name,
+        region_name=one.placement.zone,
+        state="pending",
+    )
+    ami.gib = backend.get_volume(block.volume_id).size
+    for specification in wanted.get("TagSpecifications", ()):
+        tags = {tag["Key"]: tag["Value"] for tag in specification["Tags"]}
+        resource = ami if specification["ResourceType"] == "image" else ami.ebs_snapshot
+        resource.add_tags(tags)
+    backend.amis[ami.id] = ami
+    account.saved(one, ami)
+    account.born[ami.id] = time.monotonic()
+    return {"ImageId": ami.id}
+
+
+def describe_images(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Tell of images; those that were being saved may be ready by now."""
+    backend = account.backend(asked.region)
+    for ami in backend.amis.values():
+        if ami.state == "pending" and (
+            time.monotonic() - account.born[ami.id] > account.delays.saving
+        ):
+            ami.state = "failed" if ami.gone_bad else "available"
+    return account.forward(asked, environ)
+
+
+_SNAPSHOT_FILTERS = ("snapshot-id", "owner-id", "status", "volume-id", "volume-size")
+
+
+def describe_snapshots(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Tell of snapshots, with the size of the blocks that were written, if known."""
+    ids, filters = wanted.get("SnapshotIds", []), wanted.get("Filters", [])
+    if ids and "MaxResults" in wanted:
+        raise Refusal(
+            "InvalidParameterCombination",
+            "The parameter snapshotSet cannot be used with the parameter maxResults",
+        )
+    for one in filters:
+        name = one["Name"]
+        if name not in _SNAPSHOT_FILTERS and not name.startswith("tag"):
+            raise Refusal("InvalidParameterValue", f"The filter '{name}' is invalid")
+    backend = account.backend(asked.region)
+    missing = [one for one in ids if one not in backend.snapshots]
+    if missing:
+        raise Refusal(
+            "InvalidSnapshot.NotFound", f"The snapshot '{missing[0]}' does not exist."
+        )
+    found = backend.describe_snapshots(
+        snapshot_ids=ids or None,
+        filters={one["Name"]: one["Values"] for one in filters},
+    )
+    mine = [one for one in found if one.owner_id == backend.account_id]
+    return {
+        "Snapshots": [
+            _snapshot(one)
+            for one in (mine if "self" in wanted.get("OwnerIds", ()) else found)
+        ]
+    }
+
+
+def _snapshot(one: Any) -> dict[str, Any]:
+    written = catalog.WRITTEN.get(one.id, catalog.BLOCKS)
+    known = {} if written is None else {"FullSnapshotSizeInBytes": written}
+    return {
+        "SnapshotId": one.id,
+        "VolumeId": one.volume.id,
+        "State": one.status,
+        "Progress": one.progress,
+        "OwnerId": one.owner_id,
+        "VolumeSize": one.volume.size,
+        "StartTime": one.start_time,
+        "Tags": [{"Key": t["key"], "Value": t["value"]} for t in one.get_tags()],
+        **known,
+    }
+
+
+def deregister_image(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Remove an image, and its snapshot only if that is asked for."""
+    backend = account.backend(asked.region)
+    ami = backend.amis.get(wanted["ImageId"])
+    answer = account.forward(asked, environ)
+    if ami is not None and wanted.get("DeleteAssociatedSnapshots"):
+        backend.snapshots.pop(ami.ebs_snapshot.id, None)
+    return answer
+
+
+def describe_spot_requests(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Tell of the requests for spot capacity."""
+    found = []
+    for one in account.spot_requests.values():
+        tags = {tag["Key"]: tag["Value"] for tag in one["Tags"]}
+        values = {"state": one["State"], **{f"tag:{k}": v for k, v in tags.items()}}
+        if one["region"] == asked.region and all(
+            values.get(wish["Name"]) in wish["Values"]
+            for wish in wanted.get("Filters", ())
+        ):
+            found.append(one)
+    return {"SpotInstanceRequests": found}
+
+
+def describe_spot_prices(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Tell what spot capacity costs, and has cost, in each zone."""
+    zones = [
+        zone.name
+        for zone in account.backend(asked.region).describe_availability_zones()
+    ]
+    return {"SpotPriceHistory": catalog.spot_history(zones, wanted["InstanceTypes"])}
+
+
+def console_output(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Return the console output of an instance."""
+    one = _instance(account, asked, wanted["InstanceId"])
+    output = account.console.get(one.id, "")
+    return {
+        "InstanceId": one.id,
+        "Output": base64.b64encode(output.encode()).decode(),
+    }
+
+
+def describe_regions(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Tell which regions the account can use: few, which is quicker."""
+    from tests.fakes.ec2.account import REGIONS
+
+    return {
+        "Regions": [
+            {"RegionName": name, "OptInStatus": "opt-in-not-required"}
+            for name in REGIONS
+        ]
+    }
+
+
+def put_alarm(
+    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+) -> Any:
+    """Take an alarm that CloudWatch can keep."""
+    span = wanted["Period"] * wanted["EvaluationPeriods"]
+    if span > (7 * 86400 if wanted["Period"] >= 3600 else 86400):
+        raise Refusal(
+            "ValidationError", "Metrics cannot be checked across more than a week"
+        )
+    return account.forward(asked, environ)
+
+
+def _instance(account: Account, asked: Asked, instance: str) -> Any:
+    one = account.backend(asked.region).get_instance_by_id(instance)
+    if one is None:
+        raise Refusal(
+            "InvalidInstanceID.NotFound", f"The instance ID '{instance}' does not exist"
+        )
+    return one
+
+
+def _state(one: Any, name: str) -> None:
+    one._state.name, one._state.code = name, _CODES[name]
+
+
+def _close(account: Account, one: Any) -> None:
+    for request in account.spot_requests.values():
+        if request["InstanceId"] == one.id:
+            request["State"] = "closed"
+
+
+def resources(
+    account: Account, asked: Asked, wanted: dict[str, Any]
+) -> tuple[tuple[str, dict[str, str]], ...]:
+    """Return the objects of a call as (kind, tags), in the form that IAM evaluates."""
+    if asked.service != "ec2":
+        return ()
+    backend, found = account.backend(asked.region), []
+    ids: list[str] = []
+    for key, value in wanted.items():
+        if key in _IDS:
+            ids += value if isinstance(value, list) else [value]
+    for one in ids:
+        kind = {
+            "i": "instance",
+            "vol": "volume",
+            "ami": "image",
+            "sg": "security-group",
+        }
+        kind |= {"snap": "snapshot", "subnet": "subnet", "vpc": "vpc"}
+        tags = dict(backend.tags.get(one, {}))
+        found.append((kind.get(one.partition("-")[0], "other"), tags))
+    return tuple(found)
+
+
+_IDS = (
+    "InstanceId",
+    "InstanceIds",
+    "VolumeId",
+    "ImageId",
+    "GroupId",
+    "SnapshotId",
+    "Resources",
+    "VpcId",
+)
+
+HANDLERS: dict[tuple[str, str], Handler] = {
+    ("ec2", "RunInstances"): run_instances,
+    ("ec2", "DescribeInstances"): describe_instances,
+    ("ec2", "DescribeVolumes"): describe_volumes,
+    ("ec2", "StartInstances"): change_state,
+    ("ec2", "StopInstances"): change_state,
+    ("ec2", "TerminateInstances"): change_state,
+    ("ec2", "ModifyInstanceAttribute"): modify_instance,
+    ("ec2", "AttachVolume"): attach_volume,
+    ("ec2", "DetachVolume"): detach_volume,
+    ("ec2", "DeleteSecurityGroup"): delete_group,
+    ("ec2", "CreateImage"): create_image,
+    ("ec2", "DescribeImages"): describe_images,
+    ("ec2", "DescribeSnapshots"): describe_snapshots,
+    ("ec2", "DeregisterImage"): deregister_image,
+    ("ec2", "DescribeSpotInstanceRequests"): describe_spot_requests,
+    ("ec2", "DescribeSpotPriceHistory"): describe_spot_prices,
+    ("ec2", "GetConsoleOutput"): console_output,
+    ("ec2", "DescribeRegions"): describe_regions,
+    ("cloudwatch", "PutMetricAlarm"): put_alarm,
+}

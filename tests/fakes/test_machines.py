@@ -1,0 +1,120 @@
+"""Machines begin, restart and end as machines do, and leave nothing behind."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.machines import Machine, Machines
+from tests.fakes.machines.boxes import UP, Maker, until
+from tests.fakes.machines.boxes import machines as machines
+from tests.fakes.machines.boxes import maker as maker
+from tests.fakes.machines.network import Network, Relay, an_address
+
+USER_DATA = b"#cloud-config\nbootcmd: [echo told >/root/told]\n"
+
+
+def boot(machines: Machines, **options: object) -> Machine:
+    """Boot a machine with nothing of ours on it."""
+    return machines.boot(
+        "plain",
+        address=an_address(),
+        user_data=USER_DATA,
+        kind="ec2",
+        instance_id="i-1",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def up(machine: Machine) -> None:
+    """Wait until a machine has done all that it does at a boot."""
+    target = "cloud-init.target"
+    until(
+        lambda: machine.run("systemctl", "is-active", target, check=False) == "active\n"
+    )
+
+
+def test_nothing_is_left(maker: Maker) -> None:
+    """Without machines there are no mounts, control groups, processes or files."""
+    with Machines() as machines:
+        machine = boot(machines)
+        up(machine)
+        assert machine.running
+        place, group = machines.place, machine.group
+    assert not machine.running
+    assert not place.exists()
+    assert str(place) not in Path("/proc/mounts").read_text()
+    words = ["findmnt", "-n", "-o", "TARGET", "-t", "cgroup2"]
+    for target in subprocess.run(words, stdout=-1, text=True).stdout.split():
+        assert not list(Path(target).glob(f"{group}*"))
+
+
+def test_only_what_ends_by_itself_is_told(machines: Machines) -> None:
+    """Pulling the plug calls nobody; a power-off inside does. The disk stays."""
+    calls: list[int] = []
+    first = boot(machines, on_off=lambda: calls.append(1))
+    up(first)
+    first.off()
+    assert not calls
+    called = threading.Event()
+    again = boot(machines, disk=first.disk, on_off=called.set)
+    up(again)
+    assert again.run("cat", "/root/told") == "told\n"
+    # It may be gone before the command has told us that it worked.
+    again.run("poweroff", check=False)
+    assert again.wait_off(UP)
+    assert called.wait(UP)
+    assert "Reached target" in again.console()
+
+
+def test_nothing_reaches_outside(machines: Machines) -> None:
+    """A machine has no network but its own, and cannot change the host's kernel."""
+    machine = boot(machines)
+    up(machine)
+    links = machine.run("ls", "/sys/class/net").split()
+    assert links == ["lo"]
+    assert "Read-only" in machine.run(
+        "sh", "-c", "echo 1 >/proc/sys/kernel/panic", check=False
+    )
+    # To set the clock, to load modules, to make devices.
+    for status in ("/proc/1/status", "/proc/self/status"):
+        told = machine.run("cat", status).partition("CapEff:")[2].split()[0]
+        assert not int(told, 16) & (1 << 25 | 1 << 16 | 1 << 27)
+    assert not Path("/root/told").exists()
+    machine.off()
+
+
+def test_unplugged_as_it_restarts(machines: Machines) -> None:
+    """A machine that is unplugged at the very moment of a restart is off."""
+    machine = boot(machines)
+    up(machine)
+    # What `off` does, after the restart has begun and before it is acted upon.
+    with machine._changing:
+        machine.run("systemctl", "reboot", check=False)
+        machine._process.wait()
+        machine._unplugged = True
+    assert machine.wait_off(UP)
+    assert machine.boots == 1
+
+
+def test_called_as_it_goes_off(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who calls a machine that is just going off is hung up on, and that is all."""
+    network, address = Network(), an_address()
+    relay = Relay(network, address)
+    socket_inside = network.socket
+
+    def going_off() -> socket.socket:
+        network.close()
+        return socket_inside()
+
+    monkeypatch.setattr(network, "socket", going_off)
+    with socket.create_connection((address, 22)) as caller:
+        with pytest.raises(ConnectionResetError):
+            caller.recv(1)
+    relay.close()

@@ -1,0 +1,299 @@
+"""Boxes are found again from their tags alone, wherever they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from contextlib import nullcontext
+
+import pytest
+
+from onebox.errors import NotAllowed, OneboxError, ProviderError
+from onebox.providers.aws.client import Cloud
+from onebox.providers.aws.provider import AWS
+from onebox.providers.base import Box
+from tests.fakes.ec2.account import Account
+
+from .conftest import MakeAws, MakeRequest, up
+
+
+class TestFind:
+    def test_a_new_provider_object_reads_the_same_box(
+        self, make_aws: MakeAws, make_request: MakeRequest
+    ) -> None:
+        """Everything about a box is in the cloud."""
+        first = make_aws()
+        box = up(first, first.create(make_request()))
+        assert list(make_aws().find(box.tags.owner)) == [box]
+        assert make_aws().get(box.id) == box
+        first.delete(box)
+
+    def test_find_searches_the_regions_of_the_settings(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Other regions are searched on request, or all of them."""
+        provider = make_aws(regions=["us-west-2"])
+        box = up(provider, provider.create(make_request(zone="us-west-2b")))
+        owner = box.tags.owner
+        assert box.place == "us-west-2b"
+        assert list(provider.find(owner)) == [box]
+        alone = make_aws()
+        assert list(alone.find(owner)) == []
+        assert alone.get(box.id) is None
+        assert alone.get(box.id, "us-west-2b") == box
+        assert list(alone.find(owner, also=["us-west-2b"])) == [box]
+        assert list(alone.find(owner, everywhere=True)) == [box]
+        assert alone.leftovers(box.id, box.place)
+        alone.delete(box)
+        assert not alone.leftovers(box.id, box.place)
+
+    def test_a_region_is_refused(
+        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    ) -> None:
+        """The boxes of the other regions are listed, and the region is named."""
+        provider = make_aws()
+        box = up(provider, provider.create(make_request()))
+        account.faults.denied.add("ec2:DescribeInstances eu-west-1")
+        assert list(provider.find(box.tags.owner, everywhere=True)) == [box]
+        (unreachable_regions,) = provider.unreachable_regions
+        assert "eu-west-1" in unreachable_regions
+        assert "ec2:DescribeInstances" in unreachable_regions
+        with pytest.raises(NotAllowed):
+            make_aws(regions=["eu-west-1"]).find(box.tags.owner)
+        account.faults.clear()
+        provider.delete(box)
+
+    def test_find_fails_if_every_region_is_refused(
+        self, provider: AWS, account: Account
+    ) -> None:
+        """An account that cannot be read is not an empty one."""
+        account.faults.denied.add("ec2:DescribeVolumes")
+        with pytest.raises(ProviderError):
+            provider.find("owner", everywhere=True)
+
+
+class TestClock:
+    def test_of_a_machine_that_is_wrong(self, provider: AWS, account: Account) -> None:
+        """The time is that of AWS's answers, however wrong this machine's is."""
+        account.skew = 86400.0
+        provider.find("owner")
+        assert abs(provider.now() - time.time() - 86400) < 600
+
+
+class TestLag:
+    def test_delete_waits_for_a_box_that_is_not_listed_yet(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """EC2's lists lag behind a launch."""
+        account.faults.lag = 3600.0
+        box = provider.create(make_request())
+        assert box.state == "starting"
+        assert provider.get(box.id, box.place) is None
+        (instance,) = account.alive(box.id)
+        account.faults.lag = time.monotonic() - account.born[instance.id] + 0.3
+        assert provider.consistency_lag >= 60
+        provider.delete(box)
+        assert not account.alive(box.id)
+        assert not provider.leftovers(box.id)
+
+    def test_create_does_not_repeat_a_launch_that_is_not_listed_yet(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """EC2's lists lag behind a launch."""
+        account.faults.lag = 0.3
+        request = make_request()
+        first = provider.create(request)
+        changed = dataclasses.replace(request, disk=60 << 30)
+        assert provider.create(changed).id == first.id
+        assert len(account.instances(request.box)) == 1
+        provider.delete(first)
+
+
+class TestRemoval:
+    def test_delete_leaves_nothing_of_the_box(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """The objects of other boxes stay."""
+        theirs = make_request()
+        tags = dataclasses.replace(theirs.tags, owner="somebody-else")
+        decoy = provider.create(dataclasses.replace(theirs, tags=tags))
+        for spot in (False, True):
+            box = up(provider, provider.create(make_request(spot=spot)))
+            kinds = {left.kind for left in provider.leftovers(box.id)}
+            assert {"machine", "disk", "network interface", "alarm"} <= kinds
+            assert ("spot request" in kinds) == spot
+            provider.delete(box)
+            assert not account.alive(box.id)
+            assert not account.volumes(box.id)
+            assert not provider.leftovers(box.id)
+        assert len(account.alive(decoy.id)) == 1
+        provider.delete(decoy)
+
+    def test_leftovers_have_their_prices(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """Each is listed with its price an hour."""
+        box = up(provider, provider.create(make_request()))
+        left = {one.kind: one.price for one in provider.leftovers(box.id)}
+        assert left["machine"] == box.offer.price
+        assert left["disk"] == pytest.approx(100 * 0.08 / 730)
+        provider.stop(box)
+        left = {one.kind: one.price for one in provider.leftovers(box.id)}
+        assert left["machine"] == 0.0
+        provider.delete(box)
+
+    def test_disks_go_with_the_machine(
+        self,
+        provider: AWS,
+        make_aws: MakeAws,
+        make_request: MakeRequest,
+        account: Account,
+    ) -> None:
+        """A client that gives up in the middle of a delete leaves no disk."""
+        box = up(provider, provider.create(make_request(spot=True)))
+        account.faults.denied.add("ec2:DeleteVolume")
+        ended = account.delays.ending
+        account.delays.ending = 3600.0
+        try:
+            with pytest.raises(OneboxError, match="longer"):
+                make_aws(faster=4000.0).delete(box)
+        finally:
+            account.delays.ending = ended
+        account.lives[account.alive(box.id)[0].id].due = 0.0
+        account.wait(box.id, "terminated")
+        assert not account.volumes(box.id)
+        account.faults.clear()
+        provider.delete(box)
+        assert not provider.leftovers(box.id)
+
+    def test_a_box_without_an_id_is_never_deleted(
+        self, provider: AWS, make_request: MakeRequest
+    ) -> None:
+        """An empty id would match every object."""
+        box = up(provider, provider.create(make_request()))
+        with pytest.raises(OneboxError):
+            provider.delete(dataclasses.replace(box, id=""))
+        assert provider.get(box.id) == box
+        provider.delete(box)
+
+    @pytest.mark.parametrize(
+        "action", ["ec2:TerminateInstances", "ec2:DescribeVolumes"]
+    )
+    def test_a_refused_delete_is_an_error(
+        self, provider: AWS, make_request: MakeRequest, account: Account, action: str
+    ) -> None:
+        """An object that may not be deleted is not reported as gone."""
+        box = up(provider, provider.create(make_request()))
+        account.faults.denied.add(action)
+        with pytest.raises(NotAllowed, match=action):
+            provider.delete(box)
+        names = [call.action for call in account.calls]
+        if "Terminate" in action:
+            # It lives on, and so does the cloud's own deadline for it.
+            assert names.index("DeleteAlarms") < len(names) - 1
+            assert names[-1] == "PutMetricAlarm"
+        with pytest.raises(NotAllowed) if "Volumes" in action else nullcontext():
+            assert provider.leftovers(box.id)
+        account.faults.clear()
+        assert provider.get(box.id) == box
+        provider.delete(box)
+
+
+class TestPin:
+    def test_a_new_host_key_replaces_the_bootstrap_key(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A new host key is in the tags of machine and disk, and no longer exposed."""
+        box = up(provider, provider.create(make_request()))
+        pinned = provider.set_host_key(box, "ssh-ed25519 AAAAnew/key+==")
+        assert (pinned.host_key, pinned.bootstrap_key) == (
+            "ssh-ed25519 AAAAnew/key+==",
+            False,
+        )
+        assert provider.get(box.id) == pinned
+        (volume,) = account.volumes(box.id)
+        tags = {tag["key"]: tag["value"] for tag in volume.get_tags()}
+        assert "AAAAnew/key" in tags["onebox:hostkey"]
+        assert not tags["onebox:bootstrap-key"]
+        with pytest.raises(NotAllowed):
+            provider.set_host_key(_foreign(box), "ssh-ed25519 AAAAother")
+        provider.delete(box)
+
+
+class TestConsole:
+    def test_console_returns_the_last_lines(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """A console without output is ""."""
+        box = up(provider, provider.create(make_request()))
+        assert provider.console(box) == ""
+        (instance,) = account.alive(box.id)
+        account.console[instance.id] = "\n".join(f"line {n}" for n in range(100))
+        assert provider.console(box).splitlines()[-1] == "line 99"
+        assert len(provider.console(box).splitlines()) == 40
+        provider.delete(box)
+        assert provider.console(box) == ""
+
+
+class TestWhy:
+    def test_a_box_that_powered_itself_off_has_that_reason(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """After its deadline, the deadline is the reason."""
+        for seconds, why in ((3600, "poweroff"), (-5, "deadline")):
+            request = make_request()
+            deadline = time.time() + seconds
+            boot_config = dataclasses.replace(request.boot_config, deadline=deadline)
+            box = up(
+                provider,
+                provider.create(dataclasses.replace(request, boot_config=boot_config)),
+            )
+            account.power_off(account.alive(box.id)[0].id)
+            account.wait(box.id, "stopped")
+            stopped = provider.get(box.id)
+            assert stopped is not None
+            assert (stopped.state, stopped.why, stopped.disk_only) == (
+                "stopped",
+                why,
+                False,
+            )
+            provider.delete(box)
+
+    def test_an_instance_that_never_started_is_gone(
+        self, provider: AWS, make_request: MakeRequest, account: Account
+    ) -> None:
+        """The box has the reason that EC2 gives."""
+        box = provider.create(make_request())
+        (instance,) = account.alive(box.id)
+        account.lives[instance.id].end(
+            account, "Client.VolumeLimitExceeded", "Volume limit exceeded"
+        )
+        account.wait(box.id, "terminated")
+        gone = provider.get(box.id)
+        assert gone is not None
+        assert (gone.state, gone.why) == ("gone", "Volume limit exceeded")
+        assert list(provider.find(box.tags.owner)) == []
+        provider.delete(box)
+
+
+def _foreign(box: Box) -> Box:
+    return dataclasses.replace(
+        box, tags=dataclasses.replace(box.tags, owner="somebody-else")
+    )
+
+
+class TestAtOnce:
+    def test_parallel_calls_all_end_before_the_first_error(self) -> None:
+        """No call is still under way when the error is raised."""
+        cloud = Cloud(None, clock=time.time, sleep=time.sleep, timeout=1.0)
+        ended = []
+
+        def do(seconds: float) -> None:
+            if not seconds:
+                raise ProviderError("refused")
+            time.sleep(seconds)
+            ended.append(seconds)
+
+        with pytest.raises(ProviderError):
+            cloud.each([0.0, 0.3], do)
+        assert [0.3] == ended

@@ -1,0 +1,504 @@
+"""One request creates one droplet, also if responses are lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+
+import pytest
+
+from onebox.errors import (
+    ConfigError,
+    Gone,
+    NoCapacity,
+    NotAllowed,
+    OneboxError,
+    QuotaExceeded,
+    Unclear,
+    UsageError,
+)
+from onebox.providers.base import Request, Requirements
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
+from tests.fakes.digitalocean.server import ENDING, READ_ONLY, TOKEN, Server
+
+from ..contract import an_image
+from .box_life import public_key
+from .conftest import TIMEOUTS, Make, Open, when_up
+
+AFTER = ["500 after", "html after", "cut after", "half", "hang after"]
+BEFORE = ["500 before", "html before", "cut before", "hang before"]
+# For servers that say nothing.
+SHORT = dataclasses.replace(TIMEOUTS, read=0.5)
+# Where they have done what they were asked for, however slowly it is seen.
+LOOKING = dataclasses.replace(SHORT, consistency_lag=60)
+
+
+def box_tag(request: Request) -> str:
+    """Return the tag that names the box."""
+    return metadata.tag("box", request.box)
+
+
+class TestCreate:
+    def test_one_call_has_everything(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """Tags and user data are in it, and monitoring is off."""
+        request = make_request()
+        provider.create(request)
+        [droplet] = server.world.made
+        assert server.count("POST", "droplets") == 1
+        body = droplet.body
+        assert {"onebox-managed", box_tag(request)} <= set(body["tags"])
+        assert metadata.tag("owner", request.tags.owner) in body["tags"]
+        assert (body["monitoring"], body["with_droplet_agent"]) == (False, False)
+        assert body["user_data"].startswith("#cloud-config\n")
+        assert body["user_data"].isascii()
+        assert len(body["user_data"]) < 64 << 10
+        key = " ".join(request.user_key.split()[:2])
+        assert key in body["user_data"]
+
+    def test_a_private_box_is_in_the_users_network(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """It has no public address."""
+        vpc = "0f1e2d3c-0000-4000-8000-000000000000"
+        provider = open_provider(
+            private=True, vpc=vpc, jump="me@bastion", ssh_cidr="10.10.0.0/16"
+        )
+        box = when_up(provider, provider.create(make_request()))
+        body = server.world.made[0].body
+        assert (body["vpc_uuid"], body["public_networking"]) == (vpc, False)
+        assert (box.host, box.jump) == ("10.10.0.5", "me@bastion")
+
+    def test_a_droplet_is_starting_until_it_has_an_address(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The API calls it active earlier."""
+        laws = server.world.laws
+        laws.boot, laws.address_after = 0.1, 3600.0
+        box = provider.create(make_request())
+        [droplet] = server.world.made
+        while droplet.status != "active":
+            assert (box.state, box.host) == ("starting", "")
+            box = provider.get(box.id) or box
+        assert (box.state, box.host) == ("starting", "")
+        laws.address_after = 0.0
+        assert when_up(provider, box).host == droplet.host
+
+    @pytest.mark.parametrize("kind", AFTER)
+    def test_a_lost_response_is_searched_for_by_its_tag(
+        self, server: Server, open_provider: Open, make_request: Make, kind: str
+    ) -> None:
+        """The create call is not repeated."""
+        provider, request = open_provider(LOOKING), make_request()
+        server.world.laws.lag = 0.2
+        server.fail("POST", "droplets", kind, times=100)
+        box = provider.create(request)
+        assert box.id == request.box
+        assert server.faults[0].times == 99
+        assert len(server.world.made) == 1
+        provider.delete(when_up(provider, box))
+        assert not server.world.droplets
+        assert not server.world.firewalls
+
+    @pytest.mark.parametrize("kind", BEFORE)
+    def test_a_droplet_that_does_not_show_in_time_is_unclear(
+        self, server: Server, open_provider: Open, make_request: Make, kind: str
+    ) -> None:
+        """The create call is not repeated."""
+        provider, request = open_provider(SHORT), make_request()
+        server.fail("POST", "droplets", kind, times=100)
+        with pytest.raises(Unclear, match=request.box):
+            provider.create(request)
+        answered = kind in ("500 before", "html before")
+        assert server.faults[0].times == 100 - (
+            SHORT.create_attempts if answered else 1
+        )
+        assert not server.world.made
+
+    @pytest.mark.parametrize("kind", ["500 before", "html before"])
+    def test_one_failure_of_the_api_does_not_end_it(
+        self, server: Server, provider: DigitalOcean, make_request: Make, kind: str
+    ) -> None:
+        """A call that the API has failed at is sent again, once it shows nothing."""
+        server.fail("POST", "droplets", kind)
+        box = when_up(provider, provider.create(make_request()))
+        assert len(server.world.made) == 1
+        assert len(server.world.firewalls) == 1
+        provider.delete(box)
+        assert not server.world.firewalls
+
+    def test_a_failed_call_that_made_one_all_the_same(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """The repeated call makes a second droplet; the older one stays."""
+        provider, request = open_provider(SHORT), make_request()
+        server.world.laws.lag = SHORT.consistency_lag + 0.4
+        server.fail("POST", "droplets", "500 after")
+        made = when_up(provider, provider.create(request))
+        first = server.world.made[0]
+        while [one.kind for one in provider.leftovers(made.id)].count("droplet") < 2:
+            assert first.id in server.world.droplets
+        provider.create(request)
+        assert list(server.world.droplets) == [first.id]
+
+    def test_refused_after_a_failure(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The refusal of the second call is raised, and nothing is left."""
+        server.fail("POST", "droplets", "500 before")
+        server.world.laws.droplet_limit = 0
+        with pytest.raises(QuotaExceeded):
+            provider.create(make_request())
+        assert not server.world.firewalls
+
+    def test_a_late_droplet_is_the_only_one(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """It shows up after the command has given up."""
+        provider, request = open_provider(LOOKING), make_request()
+        server.late = SHORT.read + 0.3
+        server.fail("POST", "droplets", "late", times=100)
+        assert provider.create(request).id == request.box
+        assert len(server.world.made) == 1
+
+    def test_a_very_late_droplet_is_found_by_the_next_command(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """It is the box of that request."""
+        provider, request = open_provider(SHORT), make_request()
+        server.late = 3600.0
+        server.fail("POST", "droplets", "late", times=100)
+        with pytest.raises(Unclear):
+            provider.create(request)
+        server.now.set()
+        until = time.monotonic() + 60
+        box = None
+        while box is None and time.monotonic() < until:
+            box = provider.get(request.box)
+        assert box is not None
+        provider.delete(when_up(provider, box))
+        assert len(server.world.made) == 1
+        assert not server.world.droplets
+        assert not server.world.firewalls
+
+    def test_lost_answer_while_all_is_broken(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """The lists fail for a while before they show the droplet."""
+        provider, request = open_provider(), make_request()
+        server.fail("POST", "droplets", "cut after")
+        # The look before the create has its answer.
+        server.fail("GET", "droplets", "none")
+        server.fail("GET", "droplets", "500 before", times=2 * TIMEOUTS.attempts)
+        assert provider.create(request).id == request.box
+        assert len(server.world.made) == 1
+
+    def test_a_throttled_create_call_is_repeated(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The pause is that of the API."""
+        server.fail("POST", "droplets", "429", Retry_After="0")
+        provider.create(make_request())
+        assert len(server.world.made) == 1
+
+    def test_the_later_of_two_droplets_is_deleted(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """Both were created for one request."""
+        request = make_request()
+        provider.create(request)
+        double = server.world.create(server.world.made[0].body)
+        server.world.tick()
+        box = provider.create(request)
+        assert box.id == request.box
+        assert list(server.world.droplets) == [server.world.made[0].id]
+        assert double["droplet"]["id"] not in server.world.droplets
+
+    def test_a_late_duplicate_belongs_to_the_box(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """The lists show one box, and its delete removes both."""
+        request, provider = make_request(), open_provider()
+        provider.create(request)
+        server.world.create(server.world.made[0].body)
+        server.world.tick()
+        later = open_provider()
+        [box] = later.find(request.tags.owner)
+        assert [left.kind for left in later.leftovers(box.id)].count("droplet") == 2
+        later.delete(box)
+        assert not server.world.droplets
+
+    def test_a_droplet_of_another_owner_with_the_box_id_is_not_touched(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """Neither of the two is."""
+        request = make_request()
+        provider.create(request)
+        body = server.world.made[0].body
+        words = [word.replace("project-1", "project-2") for word in body["tags"]]
+        server.world.create({**body, "tags": words})
+        server.world.tick()
+        with pytest.raises(NotAllowed):
+            provider.create(request)
+        assert len(server.world.droplets) == 2
+
+    def test_a_new_box_is_known_before_the_lists_show_it(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """The process that created it has its number."""
+        server.world.laws.lag = 60
+        provider, request = open_provider(), make_request()
+        box = when_up(provider, provider.create(request))
+        assert list(provider.find(request.tags.owner)) == [box]
+        assert provider.create(request) == box
+        assert open_provider().get(box.id) is None
+        assert len(server.world.made) == 1
+
+    def test_stranger_with_our_tag(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A droplet that bears only the box's tag is neither taken nor removed."""
+        request = make_request()
+        body = {
+            "name": "pet",
+            "size": "c-4",
+            "image": "debian-12-x64",
+            "region": "nyc3",
+            "tags": [box_tag(request)],
+        }
+        server.world.create(body)
+        with pytest.raises(NotAllowed):
+            provider.create(request)
+        assert len(server.world.droplets) == 1
+        assert server.count("POST", "droplets") == 0
+
+
+class TestTags:
+    def test_a_box_is_read_back_from_its_tags_alone(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """No other record exists."""
+        size = dataclasses.replace(
+            make_request().offer, name="cpus=4,memory=16 GB", price=0.15
+        )
+        request = make_request(offer=size)
+        first = open_provider()
+        box = when_up(first, first.create(request))
+        [found] = open_provider().find(request.tags.owner)
+        assert found == box
+        assert found.offer == size
+        assert found.tags == request.tags
+        assert found.bootstrap_key
+
+    def test_a_tag_in_another_case_is_the_same_tag(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The case is that of its first use."""
+        request = make_request()
+        for word in metadata.of_box(request):
+            server.world.tag(word.upper())
+        box = when_up(provider, provider.create(request))
+        assert any(word.isupper() for word in server.world.made[0].tags)
+        assert box.tags == request.tags
+        assert box.host_key == request.host_key.public
+        assert provider.get(box.id) == box
+
+    def test_a_new_host_key_replaces_the_bootstrap_key(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """The key that a box has given itself is in its tags, and not exposed."""
+        provider, request = open_provider(), make_request()
+        box = when_up(provider, provider.create(request))
+        fresh = public_key(7)
+        pinned = provider.set_host_key(box, fresh)
+        assert pinned == dataclasses.replace(box, host_key=fresh, bootstrap_key=False)
+        assert open_provider().get(box.id) == pinned
+        assert provider.set_host_key(pinned, fresh) == pinned
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("law", "value", "error", "message"),
+        [
+            ("droplet_limit", 0, QuotaExceeded, "will exceed your droplet limit"),
+            ("restricted", ("g-4vcpu-16gb",), QuotaExceeded, "restricted"),
+            ("sold_out", ("g-4vcpu-16gb",), NoCapacity, "not available"),
+        ],
+    )
+    def test_limits_and_missing_capacity_have_their_classes(
+        self,
+        server: Server,
+        provider: DigitalOcean,
+        make_request: Make,
+        law: str,
+        value: object,
+        error: type[OneboxError],
+        message: str,
+    ) -> None:
+        """Such a refusal leaves nothing."""
+        setattr(server.world.laws, law, value)
+        with pytest.raises(error, match=message) as caught:
+            provider.create(make_request())
+        assert "\n" not in caught.value.message
+        assert not server.world.droplets
+        assert not server.world.firewalls
+
+    def test_a_reserved_name_is_one_clear_error(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """DigitalOcean keeps some names for itself."""
+        with pytest.raises(UsageError, match="is reserved"):
+            provider.create(make_request(box="localhost"))
+        assert not server.world.firewalls
+
+    def test_a_size_that_a_region_lacks_is_missing_capacity(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The next offer is tried."""
+        size = dataclasses.replace(make_request().offer, place="ams2")
+        with pytest.raises(NoCapacity, match="Region is not available"):
+            provider.create(make_request(offer=size))
+
+    def test_a_size_with_a_smaller_disk_is_refused(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """No create call is sent."""
+        with pytest.raises(NoCapacity, match="50 GB, not 100"):
+            provider.create(make_request(disk=100 << 30))
+        assert not server.world.firewalls
+        assert server.count("POST", ".*") == 0
+
+    def test_a_read_only_token_creates_nothing(
+        self,
+        server: Server,
+        open_provider: Open,
+        make_request: Make,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The error names the scope."""
+        monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", READ_ONLY)
+        with pytest.raises(NotAllowed, match="scope ssh_key:create"):
+            open_provider().create(make_request())
+        assert not server.world.made
+
+    @pytest.mark.parametrize("name", ["windows", "ubuntu-10.04"])
+    def test_an_unknown_base_is_refused(
+        self, server: Server, provider: DigitalOcean, make_request: Make, name: str
+    ) -> None:
+        """The error names the known ones."""
+        with pytest.raises(UsageError, match=name) as caught:
+            provider.base(name)
+        assert "debian-12" in caught.value.next
+        with pytest.raises(UsageError):
+            provider.create(make_request(base=name))
+        assert not server.world.made
+
+    def test_a_base_names_the_version_of_its_image(
+        self, server: Server, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A box can start from it."""
+        base = provider.base("debian-12")
+        assert re.fullmatch(r"debian-12-x64 \d+", base)
+        provider.create(make_request(base="debian-12"))
+        provider.create(make_request(base=base))
+        assert {one.body["image"] for one in server.world.made} == {"debian-12-x64"}
+
+    def test_a_deleted_image_is_gone(
+        self, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The error has this class."""
+        request = make_request()
+        with pytest.raises(Gone, match="no image"):
+            provider.create(make_request(image=an_image(request)))
+
+
+class TestDeadline:
+    def test_a_box_that_nothing_ends_needs_consent(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """Without it, no box is created."""
+        provider = open_provider(accept_no_watchdog=False)
+        with pytest.raises(ConfigError, match="bills"):
+            provider.offers(Requirements("small", 4, 16 << 30))
+        with pytest.raises(ConfigError, match="bills") as caught:
+            provider.create(make_request())
+        assert "accept_no_watchdog = true" in caught.value.next
+        assert "destroy_token" in caught.value.next
+        assert "\n" not in caught.value.message
+        assert server.count("POST", ".*") == 0
+
+    def test_each_box_without_a_watchdog_has_a_note(
+        self, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """Only a sweep ends its billing."""
+        box = provider.create(make_request())
+        assert any("inv sweep" in note for note in box.notes)
+        found = provider.get(box.id)
+        assert found is not None
+        assert found.notes == box.notes
+
+    def test_a_stopped_box_has_a_note_about_its_price(
+        self, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """A droplet that is off is billed in full."""
+        box = when_up(provider, provider.create(make_request()))
+        provider.stop(box)
+        stopped = provider.get(box.id)
+        assert stopped is not None
+        assert stopped.why == "poweroff"
+        assert any("$0.19/h" in note for note in stopped.notes)
+        assert provider.leftovers(box.id)[0].price == 0.1875
+
+    def test_a_box_that_stopped_after_its_deadline_has_that_reason(
+        self, provider: DigitalOcean, make_request: Make
+    ) -> None:
+        """The API gives no reason."""
+        request = make_request()
+        over = dataclasses.replace(request.boot_config, deadline=1000.0)
+        expired = dataclasses.replace(request.tags, expires=1000.0)
+        box = provider.create(
+            dataclasses.replace(request, boot_config=over, tags=expired)
+        )
+        box = when_up(provider, box)
+        provider.stop(box)
+        stopped = provider.get(box.id)
+        assert stopped is not None
+        assert stopped.why == "deadline"
+
+    def test_the_destroy_token_is_not_in_the_create_call(
+        self, server: Server, open_provider: Open, make_request: Make
+    ) -> None:
+        """It is sent to the box later."""
+        provider = open_provider(
+            accept_no_watchdog=False,
+            destroy_token="DO_END",
+            environ={"DO_END": ENDING},
+        )
+        box = provider.create(make_request())
+        assert any("deletes itself" in note for note in box.notes)
+        sent = json.dumps([(one.query, one.body, one.path) for one in server.asked])
+        assert ENDING not in sent
+        assert TOKEN not in sent
+
+    @pytest.mark.parametrize(
+        ("environ", "message"), [({}, "not set"), ({"DO_END": TOKEN}, "same token")]
+    )
+    def test_a_bad_destroy_token_is_refused(
+        self,
+        server: Server,
+        open_provider: Open,
+        make_request: Make,
+        environ: dict[str, str],
+        message: str,
+    ) -> None:
+        """It is missing, or is the token for all calls."""
+        provider = open_provider(destroy_token="DO_END", environ=environ)
+        with pytest.raises(ConfigError, match=message) as caught:
+            provider.create(make_request())
+        assert "droplet:delete" in caught.value.next
+        assert TOKEN not in caught.value.message
+        assert not server.world.made

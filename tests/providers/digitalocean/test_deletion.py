@@ -1,0 +1,249 @@
+"""A deleted box is gone according to the API, and nothing else was touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+
+import pytest
+
+from onebox.errors import NotAllowed, OneboxError
+from onebox.providers.base import Box
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
+from tests.fakes.digitalocean.account import Json
+from tests.fakes.digitalocean.server import TOKEN, Server
+
+from .conftest import TIMEOUTS, Make, Open, when_up
+from .test_images import wanted
+
+
+@pytest.fixture
+def box(provider: DigitalOcean, make_request: Make) -> Box:
+    """A box that runs."""
+    return when_up(provider, provider.create(make_request()))
+
+
+def decoys(server: Server, box: Box) -> Json:
+    """Add objects of others to the account that are as similar as possible."""
+    world = server.world
+    for words in (
+        [],
+        ["onebox-managed"],
+        [metadata.tag("owner", box.tags.owner)],
+        [metadata.tag("owner", "somebody"), metadata.tag("project", box.tags.project)],
+    ):
+        world.create(
+            {
+                "name": box.id,
+                "size": "c-4",
+                "image": "debian-12-x64",
+                "region": "nyc3",
+                "tags": words,
+            }
+        )
+    world.tag("web")
+    world.wall({**_wall(), "name": f"onebox-{box.id}"})
+    world.wall({**_wall(), "name": "onebox", "tags": ["web"]})
+    world._image(f"snapshot of {box.id}", None, ["nyc3"], 25, ["web"])
+    world._image(f"onebox.somebody.other-{box.id}.x", None, ["nyc3"], 25, [])
+    world.volumes["v1"] = {"id": "v1", "size_gigabytes": 10, "tags": ["web"]}
+    world.tick()
+    return everything(server)
+
+
+def everything(server: Server) -> Json:
+    """Return what there is in the account, but tags."""
+    world = server.world
+    return {
+        "droplets": sorted(world.droplets),
+        "firewalls": sorted(world.firewalls),
+        "images": sorted(world.images),
+        "volumes": sorted(world.volumes),
+    }
+
+
+def _wall() -> Json:
+    return {"name": "x", "inbound_rules": [], "outbound_rules": []}
+
+
+def test_the_life_of_a_box_changes_nothing_else(
+    server: Server, open_provider: Open, make_request: Make
+) -> None:
+    """Similar objects of others stay as they are."""
+    provider, request = open_provider(), make_request()
+    strangers = decoys(server, provider.create(request))
+    [mine] = [one for one in server.world.made if len(one.tags) > 5]
+    strangers["droplets"].remove(mine.id)
+    strangers["firewalls"] = [
+        id
+        for id in strangers["firewalls"]
+        if server.world.firewalls[id].get("tags") != [metadata.tag("box", request.box)]
+    ]
+    box = when_up(provider, provider.create(request))
+    provider.stop(box)
+    asked = dataclasses.replace(box.tags, kind="image")
+    image = provider.save(box, wanted(box, tags=asked))
+    box = provider.start(box, box.deadline + 60)
+    provider.delete(box)
+    provider.delete_image(image)
+    assert everything(server) == strangers
+    assert list(provider.find(box.tags.owner)) == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["500 before", "500 after", "html after", "cut after", "half", "429"]
+)
+@pytest.mark.parametrize("path", ["droplets/.*", "firewalls/.*", "tags/.*"])
+def test_a_delete_continues_through_lost_responses(
+    server: Server, provider: DigitalOcean, box: Box, path: str, kind: str
+) -> None:
+    """Everything is gone at its end."""
+    server.fail("DELETE", path, kind, times=2)
+    provider.delete(box)
+    assert not server.world.droplets
+    assert not server.world.firewalls
+    assert not provider.leftovers(box.id)
+
+
+def test_an_interrupted_delete_is_finished_by_the_next(
+    server: Server, open_provider: Open, provider: DigitalOcean, box: Box
+) -> None:
+    """Any later command can do it."""
+    server.fail("DELETE", "firewalls/.*", "500 before", times=100)
+    with pytest.raises(OneboxError):
+        provider.delete(box)
+    server.faults.clear()
+    assert not server.world.droplets
+    later = open_provider()
+    assert [left.kind for left in later.leftovers(box.id)] == ["firewall"]
+    later.delete(box)
+    assert not later.leftovers(box.id)
+
+
+def test_the_tags_of_the_box_alone_are_deleted(
+    server: Server, provider: DigitalOcean, box: Box, make_request: Make
+) -> None:
+    """The tags of its owner stay in use."""
+    other = provider.create(make_request())
+    provider.delete(box)
+    words = " ".join(server.world.tags)
+    assert box.id not in words
+    assert metadata.tag("expires", repr(box.deadline)) not in words
+    assert other.id in words
+    assert metadata.tag("owner", box.tags.owner) in words
+
+
+def test_a_delete_needs_no_permission_for_tags(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """A tag that stays is free."""
+    server.scopes[TOKEN] = re.compile(r"(?!tag:delete|block_storage).*")
+    provider.delete(box)
+    assert not server.world.droplets
+
+
+@pytest.mark.parametrize(
+    ("wrong", "lag"), [(0, 60), (86400, 60), (-86400, 60), (-4, 2)]
+)
+def test_delete_waits_for_a_box_that_is_not_listed_yet(
+    server: Server,
+    open_provider: Open,
+    make_request: Make,
+    wrong: float,
+    lag: float,
+) -> None:
+    """
+    The lists lag behind a create.
+
+    The age of the box is that by DigitalOcean's clock, of which small differences to
+    this machine's are ignored.
+    """
+    server.world.laws.clock = wrong
+    box = open_provider().create(make_request())
+    server.world.laws.lag = 3600.0
+    later = open_provider(dataclasses.replace(TIMEOUTS, consistency_lag=lag))
+    assert later.get(box.id) is None
+    [droplet] = server.world.made
+    server.world.laws.lag = time.monotonic() - droplet.made + 0.4
+    later.delete(box)
+    assert not server.world.droplets
+    assert not later.leftovers(box.id)
+
+
+def test_while_it_is_made(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """A droplet that is busy being made is removed as soon as it can be."""
+    server.world.laws.boot = 0.3
+    provider.delete(provider.create(make_request()))
+    assert not server.world.droplets
+
+
+def test_a_snapshot_that_was_still_being_saved_is_deleted(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """A killed command has begun it; it does not show in the lists yet."""
+    world, image = server.world, wanted(box)
+    world.laws.action = 0.2
+    name = ".".join(
+        ["onebox", *map(metadata.escape, (box.tags.owner, box.id, image.id))]
+    )
+    world.act(world.made[0].id, {"type": "snapshot", "name": name})
+    provider.delete(box)
+    time.sleep(0.2)
+    world.tick()
+    assert world.snapshots() == []
+
+
+def test_a_volume_with_the_tag_of_the_box_is_deleted(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """It is listed with its price before."""
+    word = metadata.tag("box", box.id)
+    server.world.volumes["v1"] = {"id": "v1", "size_gigabytes": 100, "tags": [word]}
+    left = {one.kind: one for one in provider.leftovers(box.id)}
+    assert left["volume"].price == pytest.approx(10 / 730)
+    assert (left["droplet"].price, left["firewall"].price) == (0.1875, 0.0)
+    provider.delete(box)
+    assert not server.world.volumes
+
+
+def test_no_droplet_is_deleted_if_one_is_of_another_owner(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """Both have the id of the box."""
+    [droplet] = server.world.made
+    words = [
+        metadata.tag("owner", "other") if "owner" in word else word
+        for word in droplet.tags
+    ]
+    server.world.create({**droplet.body, "tags": words})
+    server.world.tick()
+    with pytest.raises(NotAllowed):
+        provider.delete(box)
+    assert len(server.world.droplets) == 2
+    assert server.count("DELETE", "droplets/.*") == 0
+
+
+def test_a_droplet_without_its_tags_is_not_touched(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """Another user of the account removed them."""
+    [droplet] = server.world.made
+    droplet.tags = [word for word in droplet.tags if "project" not in word]
+    with pytest.raises(NotAllowed, match="not touched"):
+        provider.delete(box)
+    assert server.world.droplets
+
+
+def test_console_returns_actions_and_the_url(
+    server: Server, provider: DigitalOcean, box: Box
+) -> None:
+    """The API has no console output."""
+    console = provider.console(box)
+    assert "create: completed" in console
+    assert (
+        f"https://cloud.digitalocean.com/droplets/{server.world.made[0].id}" in console
+    )

@@ -1,0 +1,192 @@
+"""Nobody but the caller reaches a box's ssh port, from its first moment on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from onebox.errors import ProviderError, Unclear, UsageError
+from onebox.providers.digitalocean import metadata
+from onebox.providers.digitalocean.provider import DigitalOcean
+from onebox.providers.digitalocean.settings import Settings
+from onebox.settings.fields import Conflict
+from tests.fakes.digitalocean.account import Json
+from tests.fakes.digitalocean.server import Server
+
+from ..tables import table
+from .conftest import SETTINGS, TIMEOUTS, Make, Open, when_up
+
+CALLER = "203.0.113.7"
+STRANGER = "198.51.100.66"
+
+
+def test_the_firewall_exists_before_the_droplet(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """Only this machine can reach ssh from the first moment."""
+    provider.create(make_request())
+    [droplet] = server.world.made
+    assert droplet.walled
+    assert server.world.reachable(droplet, CALLER)
+    posts = [one.path for one in server.asked if one.method == "POST"]
+    assert posts.index("firewalls") < posts.index("droplets")
+
+
+def test_goes_with_the_box(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """Each box's firewall is removed with it, the others' stay."""
+    one, other = make_request(), make_request()
+    first = when_up(provider, provider.create(one))
+    provider.create(other)
+    provider.delete(first)
+    [wall] = server.world.firewalls.values()
+    assert wall["name"].endswith(other.box)
+    assert wall["tags"] == [metadata.tag("box", other.box)]
+
+
+def test_a_new_address_replaces_the_former_one(
+    server: Server, open_provider: Open, make_request: Make
+) -> None:
+    """Only the present address of this machine has access."""
+    address = [CALLER]
+    provider = open_provider(ssh_cidr=None, address=lambda: address[0])
+    box = when_up(provider, provider.create(make_request()))
+    [droplet] = server.world.made
+    assert not provider.allow_my_ip(box)
+    address[0] = "192.0.2.9"
+    assert provider.allow_my_ip(box)
+    assert server.world.reachable(droplet, "192.0.2.9")
+    assert not server.world.reachable(droplet, CALLER)
+    assert not provider.allow_my_ip(box)
+    server.world.firewalls.clear()
+    assert provider.allow_my_ip(box)
+    assert not server.world.reachable(droplet, STRANGER)
+
+
+def test_an_unknown_address_is_refused(
+    server: Server, open_provider: Open, make_request: Make
+) -> None:
+    """No box is created without its firewall."""
+
+    def nobody_knows() -> str:
+        raise UsageError("this machine's public address is not certain")
+
+    with pytest.raises(UsageError):
+        open_provider(ssh_cidr=None, address=nobody_knows).create(make_request())
+    assert not server.world.made
+
+
+def test_an_open_ssh_port_is_in_the_notes_of_each_box(
+    server: Server, open_provider: Open, make_request: Make
+) -> None:
+    """The user has allowed it."""
+    provider = open_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
+    box = provider.create(make_request())
+    assert any("whole world" in note for note in box.notes)
+    assert server.world.reachable(server.world.made[0], STRANGER)
+
+
+def test_a_jump_host_without_a_known_address_is_refused() -> None:
+    """Its address has to be in ssh_cidr: it cannot be looked up."""
+    settings = table(Settings, {**SETTINGS, "jump": "me@bastion", "ssh_cidr": None})
+    with pytest.raises(Conflict, match="ssh_cidr"):
+        settings.check({})
+
+
+@pytest.mark.parametrize("jump", ["", "me@bastion"])
+def test_a_private_box_is_open_to_private_networks(
+    server: Server, open_provider: Open, make_request: Make, jump: str
+) -> None:
+    """Its clients, and the jump host, have private addresses themselves."""
+    provider = open_provider(ssh_cidr=None, private=True, jump=jump)
+    provider.create(make_request())
+    [droplet] = server.world.made
+    assert server.world.reachable(droplet, "10.10.0.7")
+    assert not server.world.reachable(droplet, STRANGER)
+    assert not server.world.reachable(droplet, CALLER)
+
+
+@pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "half"])
+def test_a_lost_response_makes_one_firewall(
+    server: Server, provider: DigitalOcean, make_request: Make, kind: str
+) -> None:
+    """The API refuses a second one of its name."""
+    server.fail("POST", "firewalls", kind)
+    provider.create(make_request())
+    assert len(server.world.firewalls) == 1
+    assert server.world.made[0].walled
+
+
+def test_no_firewall_no_droplet(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """Where no firewall can be made, no droplet is made either."""
+    server.fail("POST", "firewalls", "500 before", times=100)
+    with pytest.raises(ProviderError, match="no firewall") as caught:
+        provider.create(make_request())
+    assert not isinstance(caught.value, Unclear)
+    assert not server.world.made
+
+
+def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> Json:
+    word = metadata.tag("box", box)
+    server.world.tag(word)
+    body: Json = {
+        "name": f"onebox.{owner}.{box}",
+        "inbound_rules": [],
+        "outbound_rules": [],
+        "tags": [word],
+        **more,
+    }
+    wall: Json = server.world.wall(body)["firewall"]
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
+    wall["created_at"] = made
+    return wall
+
+
+def test_left_by_a_crash(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """An old firewall without a box is deleted; those of other owners stay."""
+    request = make_request()
+    owner = request.tags.owner
+    box = when_up(provider, provider.create(request))
+    for wall in server.world.firewalls.values():
+        wall["created_at"] = "2020-01-01T00:00:00Z"
+    old = _wall(server, owner, "ob-crashed", 7200)
+    young = _wall(server, owner, "ob-begun", 60)
+    others = _wall(server, "somebodyelse", "ob-theirs", 7200)
+    changed = _wall(server, owner, "ob-changed", 7200, droplet_ids=[7])
+    provider.create(make_request())
+    names = {wall["name"] for wall in server.world.firewalls.values()}
+    assert old["name"] not in names
+    assert {young["name"], others["name"], changed["name"]} <= names
+    assert f"onebox.{owner}.{box.id}" in names
+
+
+def test_same_name_other_use(
+    server: Server, provider: DigitalOcean, make_request: Make
+) -> None:
+    """A firewall that the user has put to another use stays with the teardown."""
+    box = when_up(provider, provider.create(make_request()))
+    [wall] = server.world.firewalls.values()
+    wall["droplet_ids"] = [4711]
+    provider.delete(box)
+    assert list(server.world.firewalls.values()) == [wall]
+
+
+def test_an_ipv6_address_is_one_machine(make_request: Make, server: Server) -> None:
+    """The firewall opens ssh to it alone."""
+    provider = DigitalOcean(
+        Settings(accept_no_watchdog=True),
+        Path("/"),
+        timeouts=TIMEOUTS,
+        my_ip=lambda: "2001:db8::7",
+    )
+    provider.create(make_request())
+    [wall] = server.world.firewalls.values()
+    sources = wall["inbound_rules"][0]["sources"]
+    assert sources == {"addresses": ["2001:db8::7/128"]}

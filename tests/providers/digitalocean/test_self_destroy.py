@@ -1,0 +1,194 @@
+"""A box with a destroy token deletes itself, and shows the token to no one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from onebox.providers.base import Box
+from onebox.providers.digitalocean.provider import DigitalOcean
+from tests.fakes.digitalocean.server import ENDING, Server
+
+from .conftest import Make, Open, when_up
+from .test_deadline import METADATA, metadata
+
+
+class Machine:
+    """Directories that stand for a box's own, and its way to the API."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("run", "lib", "sudoers.d", "bin"):
+            (root / name).mkdir()
+        (root / "sudoers.d" / "90-onebox").write_text("onebox ALL=(ALL) NOPASSWD:ALL")
+        (root / "bin" / "systemctl").write_text(f"#!/bin/sh\necho $* >>{root}/did\n")
+        (root / "bin" / "systemctl").chmod(0o755)
+        self.configure(deadline=time.time() + 3600)
+
+    def configure(self, **facts: object) -> None:
+        """Write the box's own description."""
+        config = {"box": "ob-1", "poweroff_force": ["systemctl", "poweroff", "-ff"]}
+        (self.root / "lib" / "box.json").write_text(json.dumps({**config, **facts}))
+
+    @property
+    def config(self) -> dict[str, object]:
+        """Return the box's own description."""
+        found: dict[str, object] = json.loads((self.root / "lib/box.json").read_text())
+        return found
+
+    @property
+    def did(self) -> str:
+        """Return the arguments of the systemctl calls."""
+        file = self.root / "did"
+        return file.read_text().strip() if file.exists() else ""
+
+    def deliver(self, program: bytes) -> subprocess.CompletedProcess[str]:
+        """Run what a box is brought, in these directories instead of its own."""
+        text = program.decode("ascii")
+        for path, own in (
+            ("/run/onebox-end", "run/onebox-end"),
+            ("/var/lib/onebox", "lib"),
+            ("/etc/sudoers.d", "sudoers.d"),
+        ):
+            text = text.replace(path, str(self.root / own))
+        return self.run(text)
+
+    def run(self, program: str) -> subprocess.CompletedProcess[str]:
+        """Run a program as root would on the box."""
+        return subprocess.run(
+            [sys.executable, "-I", "-S", "-"],
+            input=program,
+            text=True,
+            capture_output=True,
+            check=True,
+            timeout=60,
+            env={"PATH": f"{self.root}/bin:{os.environ['PATH']}"},
+        )
+
+    def end(self, service: str) -> None:
+        """Do what the watch does instead of a plain power-off."""
+        argv = self.config["poweroff"]
+        assert isinstance(argv, list)
+        assert argv[:3] == ["python3", "-I", "-S"]
+        program = Path(argv[3]).read_text().replace(METADATA, service)
+        self.run(program.replace("time.sleep(5)", "break").replace("+ 25", "+ 3"))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A machine of directories."""
+    return Machine(tmp_path)
+
+
+@pytest.fixture
+def ends(open_provider: Open) -> DigitalOcean:
+    """A provider whose boxes end themselves."""
+    return open_provider(destroy_token="DO_END", environ={"DO_END": ENDING})
+
+
+@pytest.fixture
+def box(ends: DigitalOcean, make_request: Make) -> Box:
+    """A box that runs."""
+    return when_up(ends, ends.create(make_request()))
+
+
+def test_the_token_is_readable_by_root_only(
+    machine: Machine, ends: DigitalOcean, box: Box
+) -> None:
+    """After its delivery the box's user cannot become root."""
+    done = machine.deliver(ends.post_boot_script(box))
+    assert ENDING not in done.stdout + done.stderr
+    where = machine.root / "run" / "onebox-end"
+    assert stat.S_IMODE(where.stat().st_mode) == 0o700
+    assert ENDING in (where / "access").read_text()
+    for file in where.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not (machine.root / "sudoers.d" / "90-onebox").exists()
+    assert machine.config["poweroff_force"] == []
+    assert ENDING not in json.dumps(machine.config)
+    box_json = machine.root / "lib" / "box.json"
+    assert stat.S_IMODE(box_json.stat().st_mode) == 0o644
+    machine.deliver(ends.post_boot_script(box))
+
+
+def test_the_droplet_deletes_itself_at_its_deadline(
+    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+) -> None:
+    """Its token can do nothing else."""
+    machine.deliver(ends.post_boot_script(box))
+    machine.configure(**{**machine.config, "deadline": time.time() - 1})
+    (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
+    [droplet] = server.world.made
+    with metadata_id(droplet.id) as service:
+        machine.end(service)
+    assert not server.world.droplets
+    assert server.asked[-1].token == ENDING
+    assert machine.did == "poweroff"
+
+
+def test_an_idle_box_with_outputs_stays_on(
+    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+) -> None:
+    """A droplet that is off costs as much until its deadline."""
+    machine.deliver(ends.post_boot_script(box))
+    (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
+    with metadata_id(server.world.made[0].id) as service:
+        machine.end(service)
+    assert server.world.droplets
+    assert machine.did == ""
+
+
+def test_idle_without_a_job(
+    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+) -> None:
+    """A box on which no job was ever started has nothing to lose."""
+    machine.deliver(ends.post_boot_script(box))
+    with metadata_id(server.world.made[0].id) as service:
+        machine.end(service)
+    assert not server.world.droplets
+
+
+def test_without_a_network_the_box_powers_off(
+    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+) -> None:
+    """The API cannot be reached."""
+    machine.deliver(ends.post_boot_script(box))
+    machine.configure(**{**machine.config, "deadline": 0})
+    machine.end("http://127.0.0.1:1")
+    assert server.world.droplets
+    assert machine.did == "poweroff"
+
+
+def test_a_failed_deletion_is_repeated(
+    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+) -> None:
+    """The API answers with an error at first."""
+    machine.deliver(ends.post_boot_script(box))
+    machine.configure(**{**machine.config, "deadline": 0})
+    server.fail("DELETE", "droplets/.*", "500 before")
+    with metadata_id(server.world.made[0].id) as service:
+        machine.end(service)
+    assert not server.world.droplets
+
+
+def test_a_builder_gets_no_token(
+    ends: DigitalOcean, open_provider: Open, box: Box
+) -> None:
+    """Neither does a box of a user without such a token."""
+    tags = dataclasses.replace(box.tags, kind="builder")
+    assert ends.post_boot_script(dataclasses.replace(box, tags=tags)) == b""
+    assert open_provider().post_boot_script(box) == b""
+
+
+def metadata_id(number: int) -> AbstractContextManager[str]:
+    """Serve a droplet's number as its metadata service does."""
+    return metadata(str(number).encode(), path="/metadata/v1/id")

@@ -1,0 +1,173 @@
+"""Nothing is deleted that is not ours, and nothing called gone that is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from onebox.errors import NotAllowed, ProviderError, UsageError
+from onebox.providers.base import Box
+from onebox.providers.gcp.provider import GCP
+from tests.fakes.compute.credentials import key_file
+from tests.fakes.compute.server import Google
+
+from ..contract import remove_free_objects
+from .conftest import Make, MakeProvider
+from .test_errors import nothing_left
+
+
+class TestDelete:
+    @pytest.fixture
+    def box(self, provider: GCP, make_request: Make) -> Box:
+        """A box to be deleted."""
+        return provider.create(make_request())
+
+    def test_a_refused_delete_is_an_error(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """Nothing is reported as gone."""
+        google.fail("instances.delete", "forbidden", times=99)
+        with pytest.raises(NotAllowed):
+            provider.delete(box)
+        assert provider.leftovers(box.id)
+
+    def test_a_delete_with_expired_credentials_is_an_error(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """Nothing is reported as gone."""
+        google.fail("instances.get", "401", times=99)
+        with pytest.raises(NotAllowed):
+            provider.delete(box)
+        with pytest.raises(NotAllowed):
+            provider.leftovers(box.id, box.place)
+
+    def test_a_delete_that_fails_later_is_an_error(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """Google had accepted it."""
+        google.fail("instances.delete", "op:INTERNAL_ERROR")
+        with pytest.raises(ProviderError):
+            provider.delete(box)
+        assert provider.leftovers(box.id)
+        provider.delete(box)
+        nothing_left(google, provider, box.id)
+
+    def test_a_protected_box_is_not_deleted(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """The error names the protection."""
+        google.project.instance(box.id)["deletionProtection"] = True
+        with pytest.raises(NotAllowed) as caught:
+            provider.delete(box)
+        assert "protection" in caught.value.next
+
+    def test_a_disk_that_outlives_its_instance_is_deleted(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """It has the labels of the box."""
+        google.project.instance(box.id)["disks"][0]["autoDelete"] = False
+        provider.delete(box)
+        nothing_left(google, provider, box.id)
+
+    def test_a_box_whose_labels_were_changed_is_not_touched(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """Its owner is uncertain."""
+        google.project.instance(box.id)["labels"]["onebox-project"] = "theirs"
+        with pytest.raises(NotAllowed):
+            provider.delete(box)
+        with pytest.raises(NotAllowed):
+            provider.stop(box)
+        assert google.project.instance(box.id)["status"] == "RUNNING"
+
+    def test_the_life_of_a_box_changes_nothing_else(
+        self, google: Google, provider: GCP, box: Box
+    ) -> None:
+        """Similar objects of others stay."""
+        world = google.project
+        theirs = {"name": "web-1", "labels": {"onebox": "1"}, "status": "RUNNING"}
+        world.instances.all["us-central1-b", "web-1"] = {
+            **world.instance(box.id),
+            **theirs,
+        }
+        disk = {**world.instances.disks["us-central1-a", box.id]}
+        world.instances.disks["us-central1-b", "web-1"] = {
+            **disk,
+            "name": "web-1",
+            "labels": {},
+        }
+        world.firewalls["default-allow-ssh"] = {"name": "default-allow-ssh"}
+        provider.delete(box)
+        remove_free_objects(provider, box.tags.owner)
+        assert ("us-central1-b", "web-1") in world.instances.all
+        assert ("us-central1-b", "web-1") in world.instances.disks
+        assert list(world.firewalls) == ["default-allow-ssh"]
+
+
+class TestCredentials:
+    def test_missing_credentials_have_advice(
+        self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The error names the command that creates some."""
+        monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+        monkeypatch.setenv("HOME", "/nonexistent")
+        with pytest.raises(NotAllowed) as caught:
+            make_provider().find("owner")
+        assert "gcloud auth application-default login" in caught.value.next
+
+    @pytest.mark.parametrize(
+        "content", ["", "{}", "[1]", '{"type": "service_account"}']
+    )
+    def test_an_unreadable_key_file_is_reported(
+        self,
+        make_provider: MakeProvider,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        content: str,
+    ) -> None:
+        """The error names the credentials."""
+        path = tmp_path / "key.json"
+        path.write_text(content)
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+        with pytest.raises(NotAllowed, match="no usable credentials"):
+            make_provider().find("owner")
+
+    def test_a_login_that_is_not_renewed_has_expired(
+        self,
+        make_provider: MakeProvider,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        """The error names the command to log in."""
+        path = tmp_path / "login.json"
+        login = {"type": "authorized_user", "client_id": "1", "client_secret": "x"}
+        path.write_text(json.dumps({**login, "refresh_token": "y"}))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+        provider = make_provider(project="test-project")
+        with pytest.raises(ProviderError):
+            provider.find("owner")
+
+    def test_a_missing_project_is_a_usage_error(
+        self,
+        make_provider: MakeProvider,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        """Credentials may lack one."""
+        path = key_file(tmp_path / "key.json", project_id=None)
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+        monkeypatch.setenv("PATH", "/nonexistent")
+        with pytest.raises(UsageError) as caught:
+            make_provider().find("owner")
+        assert "project" in caught.value.next
+        assert list(make_provider(project="test-project").find("owner")) == []
+
+    def test_a_key_signs_its_own_tokens(
+        self, google: Google, provider: GCP, make_request: Make
+    ) -> None:
+        """No private key is sent."""
+        provider.find(make_request().tags.owner)
+        assert google.tokens
+        assert all(token.count(".") == 2 for token in google.tokens)
