@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.compute.account import Project
-from tests.fakes.compute.server import Google, serving
+from tests.fakes.compute.account import Account
+from tests.fakes.compute.server import Server, serving
 
 INSTANCES = "/compute/v1/projects/test-project/zones/us-central1-a/instances"
 BODY = {
@@ -33,17 +33,17 @@ BODY = {
 
 
 @pytest.fixture
-def google() -> Iterator[Google]:
+def server() -> Iterator[Server]:
     """The server, which may refuse here."""
-    with serving(Project()) as google:
-        yield google
+    with serving(Account()) as server:
+        yield server
 
 
-def send(google: Google, verb: str, path: str, body: object = None) -> tuple[int, Any]:
+def send(server: Server, verb: str, path: str, body: object = None) -> tuple[int, Any]:
     """Send a request by hand; return the status and what was answered."""
     raw = None if body is None else json.dumps(body).encode()
     headers = {"Authorization": "Bearer x", "Content-Type": "application/json"}
-    url = google.address + path
+    url = server.address + path
     request = urllib.request.Request(url, raw, headers, method=verb)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -54,10 +54,10 @@ def send(google: Google, verb: str, path: str, body: object = None) -> tuple[int
             return error.code, error.read()
 
 
-def test_the_fake_server_accepts_described_requests(google: Google) -> None:
+def test_the_fake_server_accepts_described_requests(server: Server) -> None:
     """Google's description is the measure."""
-    assert send(google, "POST", INSTANCES, BODY)[0] == 200
-    assert google.refused == []
+    assert send(server, "POST", INSTANCES, BODY)[0] == 200
+    assert server.refused == []
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_the_fake_server_accepts_described_requests(google: Google) -> None:
     ],
 )
 def test_the_fake_server_refuses_undescribed_bodies(
-    google: Google, change: dict[str, Any]
+    server: Server, change: dict[str, Any]
 ) -> None:
     """A wrong name, type or value is refused."""
     body = {
         key: value for key, value in {**BODY, **change}.items() if value is not None
     }
-    assert send(google, "POST", INSTANCES, body)[0] == 400
-    assert len(google.refused) == 1
+    assert send(server, "POST", INSTANCES, body)[0] == 400
+    assert len(server.refused) == 1
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_the_fake_server_refuses_undescribed_bodies(
     ],
 )
 def test_the_fake_server_refuses_undescribed_addresses(
-    google: Google, verb: str, path: str
+    server: Server, verb: str, path: str
 ) -> None:
     """So is a wrong method or parameter."""
-    assert send(google, verb, path)[0] == 400
-    assert len(google.refused) == 1
+    assert send(server, verb, path)[0] == 400
+    assert len(server.refused) == 1
 
 
 @pytest.mark.parametrize(
@@ -132,29 +132,29 @@ def test_the_fake_server_refuses_undescribed_addresses(
     ],
 )
 def test_the_fake_server_refuses_impossible_values(
-    google: Google, change: dict[str, Any]
+    server: Server, change: dict[str, Any]
 ) -> None:
     """As Compute Engine does."""
-    status, answer = send(google, "POST", INSTANCES, {**BODY, **change})
+    status, answer = send(server, "POST", INSTANCES, {**BODY, **change})
     assert status == 400, answer
 
 
-def test_one_request_id_is_one_operation(google: Google) -> None:
+def test_one_request_id_is_one_operation(server: Server) -> None:
     """Only a UUID is accepted."""
     token = "?requestId=6f6e6562-6f78-5000-8000-676370000001"
-    first = send(google, "POST", INSTANCES + token, BODY)
-    again = send(google, "POST", INSTANCES + token, BODY)
+    first = send(server, "POST", INSTANCES + token, BODY)
+    again = send(server, "POST", INSTANCES + token, BODY)
     assert json.loads(first[1])["name"] == json.loads(again[1])["name"]
-    assert send(google, "POST", INSTANCES, BODY)[0] == 409
+    assert send(server, "POST", INSTANCES, BODY)[0] == 409
     for wrong in ("x", "00000000-0000-0000-0000-000000000000"):
         path = f"{INSTANCES}?requestId={wrong}"
-        assert send(google, "POST", path, {**BODY, "name": "ob-2"})[0] == 400
+        assert send(server, "POST", path, {**BODY, "name": "ob-2"})[0] == 400
 
 
 @pytest.mark.parametrize(
     "text", ["a%20=", "(a%20=%20b", "a%20=%20b%20AND%20c%20=%20d%20OR%20e%20=%20f"]
 )
-def test_the_fake_server_refuses_unreadable_filters(google: Google, text: str) -> None:
+def test_the_fake_server_refuses_unreadable_filters(server: Server, text: str) -> None:
     """It does not ignore them."""
     path = "/compute/v1/projects/test-project/zones/us-central1-a/machineTypes"
-    assert send(google, "GET", f"{path}?filter={text}")[0] == 400
+    assert send(server, "GET", f"{path}?filter={text}")[0] == 400

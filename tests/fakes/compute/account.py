@@ -11,7 +11,7 @@ from tests.fakes.compute import catalog, filters
 from tests.fakes.compute.faults import Answer, refusal
 from tests.fakes.compute.lists import PROJECT, drop, exists, unknown, zone_of
 from tests.fakes.compute.operations import ROOT, fingerprint
-from tests.fakes.compute.resources import Handler, Shelf
+from tests.fakes.compute.resources import Handler, Resources
 from tests.fakes.compute.schema import Call
 from tests.fakes.compute.validation import (
     InvalidError,
@@ -23,7 +23,7 @@ from tests.fakes.compute.validation import (
 )
 
 
-class Project(Shelf):
+class Account(Resources):
     """
     The project, and what may be done with its instances.
 

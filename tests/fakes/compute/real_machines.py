@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from tests.fakes.compute.account import Project
+from tests.fakes.compute.account import Account
 from tests.fakes.compute.instances import stopped
 from tests.fakes.machines import Disk, Machine, Machines
 
@@ -16,14 +16,14 @@ from tests.fakes.machines import Disk, Machine, Machines
 DOWN_SECONDS = 10.0
 
 
-class Behind:
+class RealMachines:
     """
     Machines for a project's instances; *of* has them by the instance's name.
 
     A machine receives the metadata of its instance at each start.
     """
 
-    def __init__(self, project: Project, machines: Machines) -> None:
+    def __init__(self, project: Account, machines: Machines) -> None:
         self._project = project
         self._machines = machines
         self._network = f"127.{random.randrange(64, 128)}.{random.randrange(256)}"

@@ -15,7 +15,7 @@ from tests.fakes.compute.validation import InvalidError, check_labels
 Handler = Callable[[Call, str, str], Any]
 
 
-class Shelf(Lists):
+class Resources(Lists):
     """
     The methods of machine types, regions, firewall rules and images.
 

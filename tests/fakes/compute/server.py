@@ -16,13 +16,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes.compute import catalog, faults, schema
-from tests.fakes.compute.account import Project
+from tests.fakes.compute.account import Account
 from tests.fakes.compute.faults import Answer, Fault
 from tests.fakes.compute.schema import Call
 
 
 @dataclass
-class Seen:
+class ReceivedRequest:
     """One request as it arrived: its method by Google's name, and its body."""
 
     method: str
@@ -32,7 +32,7 @@ class Seen:
 
 
 @dataclass
-class Google:
+class Server:
     """
     The server, and what a test may look at and change.
 
@@ -47,9 +47,9 @@ class Google:
             many of these there are until then, and whether it takes effect.
     """
 
-    project: Project
+    account: Account
     address: str = ""
-    seen: list[Seen] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
@@ -63,9 +63,9 @@ class Google:
         self.faults.append(fault)
         return fault
 
-    def calls(self, method: str) -> list[Seen]:
+    def calls(self, method: str) -> list[ReceivedRequest]:
         """Return the requests of one method, in order."""
-        return [one for one in self.seen if one.method == f"compute.{method}"]
+        return [one for one in self.requests if one.method == f"compute.{method}"]
 
     def take(self, method: str) -> Fault | None:
         """Return what is to go wrong with this call, if anything is."""
@@ -80,31 +80,31 @@ class Google:
 
 
 @contextmanager
-def serving(project: Project) -> Iterator[Google]:
+def serving(account: Account) -> Iterator[Server]:
     """Run the server for as long as the context is open."""
-    google = Google(project)
+    server = Server(account)
 
     class Handler(_Handler):
-        world = google
+        fake = server
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    google.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http_server.daemon_threads = True
+    server.address = f"http://127.0.0.1:{http_server.server_address[1]}"
+    thread = threading.Thread(target=http_server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield google
+        yield server
     finally:
-        google.over.set()
-        server.shutdown()
-        server.server_close()
+        server.over.set()
+        http_server.shutdown()
+        http_server.server_close()
         thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    world: Google
+    fake: Server
 
     def do_GET(self) -> None:
         self._serve("GET")
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         raw = self.rfile.read(length)
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        self.world.tokens.add(token)
+        self.fake.tokens.add(token)
         if not token:
             self._say(faults.ANSWERS["401"])
         elif parts.path.startswith("/v1/services/"):
@@ -139,28 +139,28 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 call = schema.read(verb, parts.path, query, _body(raw))
             except schema.RefusedError as refused:
-                self.world.refused.append(str(refused))
+                self.fake.refused.append(str(refused))
                 self._say(faults.refusal(400, str(refused), "badRequest"))
             else:
                 self._call(call)
 
     def _call(self, call: Call) -> None:
-        world = self.world
-        world.seen.append(Seen(call.method, call.path, call.query, call.body))
+        fake = self.fake
+        fake.requests.append(ReceivedRequest(call.method, call.path, call.query, call.body))
         if self.command != "GET" and self._kill(call):
             return
-        fault = world.take(call.method)
+        fault = fake.take(call.method)
         kind, _, when = (fault.kind if fault else "").partition("-")
         if fault is None or kind.startswith("op:"):
             code = kind.removeprefix("op:")
             message = fault.message if fault else ""
-            self._say(world.project.answer(call, code, message))
+            self._say(fake.account.answer(call, code, message))
             return
-        answer = world.project.answer(call) if when == "after" else None
+        answer = fake.account.answer(call) if when == "after" else None
         if kind == "cut":
             self._cut()
         elif kind == "hang":
-            world.over.wait(60)
+            fake.over.wait(60)
             self._cut()
         elif kind == "garbage":
             self._send(200, faults.page(), "text/html")
@@ -173,22 +173,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _kill(self, call: Call) -> bool:
         """Kill the client if this is the call at which it is to die."""
-        world = self.world
-        if world.victim is None:
+        fake = self.fake
+        if fake.victim is None:
             return False
-        process, left, after = world.victim
+        process, left, after = fake.victim
         if left > 0:
-            world.victim = process, left - 1, after
+            fake.victim = process, left - 1, after
             return False
         if after:
-            world.project.answer(call)
-        world.victim = None
+            fake.account.answer(call)
+        fake.victim = None
         os.kill(process, signal.SIGKILL)
         self._cut()
         return True
 
     def _catalogue(self, query: Mapping[str, list[str]]) -> None:
-        if not self.world.catalogue:
+        if not self.fake.catalogue:
             self._say(faults.ANSWERS["disabled"])
             return
         skus, size = catalog.skus(), 7
@@ -201,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         status = 200
         if isinstance(answer, Answer):
             status, answer = answer.status, answer.body
-        with self.world.project.lock:
+        with self.fake.account.lock:
             body = json.dumps(answer).encode()
         self._send(status, body, "application/json; charset=UTF-8", retry_after)
 

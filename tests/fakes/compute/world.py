@@ -9,17 +9,17 @@ from typing import Any
 
 from onebox.providers.base import Request
 from tests.fakes.compute.operations import ROOT, fingerprint, now
-from tests.fakes.compute.server import Google
+from tests.fakes.compute.server import Server
 
 _DEADLINE = re.compile(r'\\?"deadline\\?": ([0-9.]+)')
 _ARMED = ("user-data", "startup-script")
 
 
-class GoogleWorld:
+class ComputeWorld:
     """The project, for one test; see `World`."""
 
-    def __init__(self, google: Google) -> None:
-        self.google = google
+    def __init__(self, server: Server) -> None:
+        self.server = server
         self.here = "198.51.100.7"
         self.lost = 0
 
@@ -27,7 +27,7 @@ class GoogleWorld:
         """Take the first rule that fits, by priority; the default network's last."""
         tags = set(self._one(box)["tags"].get("items", ()))
         rules = sorted(
-            self.google.project.firewalls.values(),
+            self.server.account.firewalls.values(),
             # Of two of one priority that which denies counts.
             key=lambda rule: (int(rule["priority"]), "allowed" in rule),
         )
@@ -56,25 +56,25 @@ class GoogleWorld:
     def booted_from(self, box: str) -> str:
         """Look at what the boot disk was made of."""
         source = str(self._disk(box)["sourceImage"]).rpartition("/")[2]
-        return source if source in self.google.project.images else ""
+        return source if source in self.server.account.images else ""
 
     def belongings(self, box: str) -> list[str]:
         """Return instance and disks; they have the same name."""
-        instances = self.google.project.instances
+        instances = self.server.account.instances
         return [name for _, name in (*instances.all, *instances.disks) if name == box]
 
     def walls(self, owner: str) -> set[str]:
         """Return the rules whose description names the owner."""
         return {
             name
-            for name, rule in self.google.project.firewalls.items()
+            for name, rule in self.server.account.firewalls.items()
             if owner in json.dumps(rule)
         }
 
     def packed(self) -> str:
         """Keep an image without labels."""
         name = "packer-1"
-        self.google.project.images[name] = {
+        self.server.account.images[name] = {
             "kind": "compute#image",
             "id": "77",
             "name": name,
@@ -93,11 +93,11 @@ class GoogleWorld:
     def lose_next_answer(self) -> None:
         """Cut the connection once the instance is begun."""
         self.lost += 1
-        self.google.fail("instances.insert", "cut-after")
+        self.server.fail("instances.insert", "cut-after")
 
     def refuse(self, request: Request) -> Request:
         """Remove all capacity, which the operation reports."""
-        self.google.fail("instances.insert", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
+        self.server.fail("instances.insert", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
         return request
 
     def accept(self) -> None:
@@ -110,7 +110,7 @@ class GoogleWorld:
 
     def open_to_all(self, box: str) -> None:
         """Let the world in above all other rules."""
-        for rule in self.google.project.firewalls.values():
+        for rule in self.server.account.firewalls.values():
             if "allowed" in rule:
                 rule["sourceRanges"] = ["0.0.0.0/0"]
 
@@ -133,7 +133,7 @@ class GoogleWorld:
     def leave_behind(self, owner: str, box: str) -> None:
         """Leave a rule that does not say whose it is."""
         name = f"left-{box}"
-        self.google.project.firewalls[name] = {
+        self.server.account.firewalls[name] = {
             "name": name,
             "description": f"for {owner}",
             "network": f"{ROOT}/global/networks/default",
@@ -145,14 +145,14 @@ class GoogleWorld:
     def _one(self, box: str) -> Any:
         (one,) = [
             instance
-            for (_, name), instance in self.google.project.instances.all.items()
+            for (_, name), instance in self.server.account.instances.all.items()
             if name == box
         ]
         return one
 
     def _disk(self, box: str) -> Any:
         source = self._one(box)["disks"][0]["source"].rpartition("/")[2]
-        disks = self.google.project.instances.disks.items()
+        disks = self.server.account.instances.disks.items()
         (disk,) = [disk for (_, name), disk in disks if name == source]
         return disk
 

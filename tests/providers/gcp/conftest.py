@@ -12,9 +12,9 @@ import pytest
 from onebox.providers.base import Box, Offer, Request
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
-from tests.fakes.compute.account import Project
+from tests.fakes.compute.account import Account
 from tests.fakes.compute.credentials import key_file
-from tests.fakes.compute.server import Google, serving
+from tests.fakes.compute.server import Server, serving
 
 from ..conftest import requests
 from ..sshbox import Keys
@@ -51,15 +51,15 @@ def environment(
 
 
 @pytest.fixture
-def google() -> Iterator[Google]:
+def server() -> Iterator[Server]:
     """The server; every test must have kept to Google's description."""
-    with serving(Project()) as google:
-        yield google
-    assert google.refused == []
+    with serving(Account()) as server:
+        yield server
+    assert server.refused == []
 
 
 @pytest.fixture
-def make_provider(google: Google) -> MakeProvider:
+def make_provider(server: Server) -> MakeProvider:
     """A function that returns a provider; keywords are settings of [gcp]."""
 
     def make(
@@ -68,8 +68,8 @@ def make_provider(google: Google) -> MakeProvider:
         **settings: object,
     ) -> GCP:
         keys = {
-            "endpoint": google.address,
-            "billing_endpoint": google.address,
+            "endpoint": server.address,
+            "billing_endpoint": server.address,
             "ssh_cidr": "198.51.100.7/32",
             **settings,
         }

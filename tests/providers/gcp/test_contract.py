@@ -10,8 +10,8 @@ import pytest
 from onebox.providers.base import Box, Request
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
-from tests.fakes.compute.server import Google
-from tests.fakes.compute.world import GoogleWorld
+from tests.fakes.compute.server import Server
+from tests.fakes.compute.world import ComputeWorld
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
@@ -19,13 +19,13 @@ from .conftest import Up, hurry
 
 
 @pytest.fixture
-def world(google: Google) -> GoogleWorld:
+def world(server: Server) -> ComputeWorld:
     """The project, past its API."""
-    return GoogleWorld(google)
+    return ComputeWorld(server)
 
 
 @pytest.fixture
-def waiting(google: Google, world: GoogleWorld, up: Up) -> GCP:
+def waiting(server: Server, world: ComputeWorld, up: Up) -> GCP:
     """A provider whose boxes are waited for, as the core waits for them."""
 
     class Waiting(GCP):
@@ -33,7 +33,7 @@ def waiting(google: Google, world: GoogleWorld, up: Up) -> GCP:
             """Make the box, and wait until its host key is known."""
             return up(self, super().create(request))
 
-    settings = Settings(endpoint=google.address, billing_endpoint=google.address)
+    settings = Settings(endpoint=server.address, billing_endpoint=server.address)
     return Waiting(settings, Path("/"), sleep=hurry, my_ip=lambda: world.here)
 
 
@@ -43,11 +43,11 @@ class TestContract(CloudContract):
     own_host_key = True
 
     @pytest.fixture
-    def provider(self, google: Google, waiting: GCP) -> Iterator[GCP]:
+    def provider(self, server: Server, waiting: GCP) -> Iterator[GCP]:
         """A provider that leaves nothing behind."""
         yield waiting
-        assert not google.project.firewalls
-        assert not google.project.instances.disks
+        assert not server.account.firewalls
+        assert not server.account.instances.disks
 
 
 class TestPlanted(PlantedFaults):

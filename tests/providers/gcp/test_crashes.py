@@ -12,7 +12,7 @@ import pytest
 from onebox.providers.base import Request
 from onebox.providers.gcp import sdk
 from onebox.providers.gcp.provider import GCP
-from tests.fakes.compute.server import Google
+from tests.fakes.compute.server import Server
 
 from ..contract import an_image, remove_free_objects
 from .conftest import Make, MakeProvider, Up
@@ -52,14 +52,14 @@ def in_a_process(work: Callable[[], None]) -> int:
 
 
 def test_the_number_of_changing_calls_is_known(
-    google: Google, make_provider: MakeProvider, make_request: Make, up: Up
+    server: Server, make_provider: MakeProvider, make_request: Make, up: Up
 ) -> None:
     """The test below kills at each of them."""
     live(make_provider(), make_request(), up)
     reading = ("get", "list", "aggregatedList", "getGuestAttributes", "getFromFamily")
     changes = [
         one.method
-        for one in google.seen
+        for one in server.requests
         if one.method.rpartition(".")[2] not in reading
     ]
     assert len(changes) == CALLS
@@ -68,7 +68,7 @@ def test_the_number_of_changing_calls_is_known(
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("call", range(CALLS))
 def test_a_kill_at_any_call_leaves_at_most_one_box(
-    google: Google,
+    server: Server,
     make_provider: MakeProvider,
     make_request: Make,
     up: Up,
@@ -85,7 +85,7 @@ def test_a_kill_at_any_call_leaves_at_most_one_box(
         live(provider, request, up)
 
     process = in_a_process(work)
-    google.victim = process, call, after
+    server.victim = process, call, after
     os.write(ready[1], b"x")
     _, status = os.waitpid(process, 0)
     for end in ready:
@@ -103,7 +103,7 @@ def test_a_kill_at_any_call_leaves_at_most_one_box(
             survivor.delete(box)
     remove_free_objects(survivor, request.tags.owner)
     assert not survivor.leftovers(request.box)
-    world = google.project
+    world = server.account
     assert max(world.instances.mutations.values(), default=1) == 1
     assert not world.instances.all
     assert not world.instances.disks

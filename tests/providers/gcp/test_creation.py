@@ -10,7 +10,7 @@ import pytest
 from onebox.errors import ProviderError, UsageError
 from onebox.providers.base import Offer
 from onebox.providers.gcp.provider import GCP
-from tests.fakes.compute.server import Google
+from tests.fakes.compute.server import Server
 
 from ..contract import an_image
 from .conftest import SIZE, ZONE, Make, MakeProvider, Up
@@ -25,12 +25,12 @@ def metadata(body: dict[str, object]) -> dict[str, str]:
 
 class TestInsert:
     def test_one_call_has_everything(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """Name, labels, deadline and boot program are in the create call."""
         request = make_request()
         provider.create(request)
-        [call] = google.calls("instances.insert")
+        [call] = server.calls("instances.insert")
         body = call.body
         assert body["name"] == request.box
         assert uuid.UUID(call.query["requestId"]).int
@@ -45,7 +45,7 @@ class TestInsert:
         assert "serviceAccounts" not in body
 
     def test_a_box_id_always_gives_the_same_request_id(
-        self, google: Google, make_provider: MakeProvider, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: Make
     ) -> None:
         """Also in another process."""
         request = make_request()
@@ -53,18 +53,18 @@ class TestInsert:
             make_provider().create(request)
         other = make_request()
         make_provider().create(other)
-        ids = [call.query["requestId"] for call in google.calls("instances.insert")]
+        ids = [call.query["requestId"] for call in server.calls("instances.insert")]
         assert ids[0] == ids[1] != ids[2]
-        assert google.project.instances.mutations == {request.box: 1, other.box: 1}
+        assert server.account.instances.mutations == {request.box: 1, other.box: 1}
 
     @pytest.mark.parametrize("spot", [True, False])
     def test_google_stops_the_box_after_its_deadline(
-        self, google: Google, provider: GCP, make_request: Make, spot: bool
+        self, server: Server, provider: GCP, make_request: Make, spot: bool
     ) -> None:
         """The difference is a quarter of an hour."""
         request = make_request(offer=dataclasses.replace(SIZE, spot=spot))
         provider.create(request)
-        [call] = google.calls("instances.insert")
+        [call] = server.calls("instances.insert")
         found = call.body["scheduling"]
         assert found["provisioningModel"] == ("SPOT" if spot else "STANDARD")
         assert found["automaticRestart"] is False
@@ -85,7 +85,7 @@ class TestInsert:
     )
     def test_what_cannot_be_moved_is_not_asked_to(
         self,
-        google: Google,
+        server: Server,
         provider: GCP,
         make_request: Make,
         up: Up,
@@ -95,20 +95,20 @@ class TestInsert:
         """A type with GPUs, or bare metal, is made, and started again, on demand."""
         size = dataclasses.replace(SIZE, type=type_, spot=False)
         box = up(provider, provider.create(make_request(offer=size)))
-        scheduling = google.project.instance(box.id)["scheduling"]
+        scheduling = server.account.instance(box.id)["scheduling"]
         assert scheduling["onHostMaintenance"] == policy
         provider.stop(box)
         provider.start(box, time.time() + 600)
-        scheduling = google.project.instance(box.id)["scheduling"]
+        scheduling = server.account.instance(box.id)["scheduling"]
         assert scheduling["onHostMaintenance"] == policy
 
     def test_the_metadata_items_configure_the_guest(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """OS Login is off, and host keys are published."""
         request = make_request()
         provider.create(request)
-        items = metadata(google.calls("instances.insert")[0].body)
+        items = metadata(server.calls("instances.insert")[0].body)
         assert items["enable-oslogin"] == "FALSE"
         assert items["block-project-ssh-keys"] == "TRUE"
         assert items["enable-guest-attributes"] == "TRUE"
@@ -118,11 +118,11 @@ class TestInsert:
         assert "startup-script" not in items
 
     def test_debian_runs_a_startup_script(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """Its images have no cloud-init."""
         provider.create(make_request(base="debian-12"))
-        [call] = google.calls("instances.insert")
+        [call] = server.calls("instances.insert")
         items = metadata(call.body)
         assert items["startup-script"].startswith("#!/bin/sh")
         assert "user-data" not in items
@@ -130,17 +130,17 @@ class TestInsert:
         assert source == "projects/debian-cloud/global/images/family/debian-12"
 
     def test_no_private_key_is_sent(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """The box generates its own host key."""
         request = make_request()
         provider.create(request)
         assert request.host_key.private
         for line in request.host_key.private.splitlines()[1:3]:
-            assert not any(line in json.dumps(one.body) for one in google.seen)
+            assert not any(line in json.dumps(one.body) for one in server.requests)
 
     def test_the_disk_has_the_requested_size_and_a_supported_kind(
-        self, google: Google, make_provider: MakeProvider, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: Make
     ) -> None:
         """Not each family supports each kind."""
         provider = make_provider(disk_type="pd-ssd", disk=50 << 30)
@@ -152,7 +152,7 @@ class TestInsert:
         )
         wanted = [
             call.body["disks"][0]["initializeParams"]
-            for call in google.calls("instances.insert")
+            for call in server.calls("instances.insert")
         ]
         assert [one["diskSizeGb"] for one in wanted] == ["200", "50"]
         assert [one["diskType"].rpartition("/")[2] for one in wanted] == [
@@ -161,12 +161,12 @@ class TestInsert:
         ]
 
     def test_a_private_box_is_reached_through_the_jump_host(
-        self, google: Google, make_provider: MakeProvider, make_request: Make, up: Up
+        self, server: Server, make_provider: MakeProvider, make_request: Make, up: Up
     ) -> None:
         """It has no public address."""
         provider = make_provider(private=True, jump="me@bastion", subnet="lab")
         box = up(provider, provider.create(make_request()))
-        [interface] = google.calls("instances.insert")[0].body["networkInterfaces"]
+        [interface] = server.calls("instances.insert")[0].body["networkInterfaces"]
         assert "accessConfigs" not in interface
         wanted = "projects/test-project/regions/us-central1/subnetworks/lab"
         assert interface["subnetwork"] == wanted
@@ -211,12 +211,12 @@ class TestWrongNames:
             make_provider().create(make_request(offer=size))
 
     def test_a_wrong_zone_or_project_does_not_make_a_box_gone(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """The box may exist elsewhere."""
         with pytest.raises(UsageError, match="us-central1-z"):
             provider.get(make_request().box, "us-central1-z")
-        google.fail("instances.get", "notFound")
+        server.fail("instances.get", "notFound")
         with pytest.raises(UsageError):
             provider.get(make_request().box, ZONE)
 
@@ -259,25 +259,25 @@ class TestBox:
         assert box.created > time.time() - 60
 
     def test_a_box_is_starting_until_its_host_key_is_known(
-        self, google: Google, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: Make, up: Up
     ) -> None:
         """A client could not verify it."""
-        google.project.instances.boot = 3600.0
+        server.account.instances.boot = 3600.0
         box = provider.create(make_request())
         assert (box.state, box.host_key, box.bootstrap_key) == ("starting", "", False)
         assert box.host
-        google.project.later.hurry()
+        server.account.later.hurry()
         box = up(provider, box)
         assert box.state == "running"
         assert box.host_key.startswith("ssh-ed25519 AAAA")
 
     def test_first_host_key_counts(
-        self, google: Google, make_provider: MakeProvider, make_request: Make, up: Up
+        self, server: Server, make_provider: MakeProvider, make_request: Make, up: Up
     ) -> None:
         """A job that publishes another host key later does not get it believed."""
         provider = make_provider()
         box = up(provider, provider.create(make_request()))
-        google.project.instances.guest[box.id]["hostkeys/ssh-ed25519"] = "AAAAother"
+        server.account.instances.guest[box.id]["hostkeys/ssh-ed25519"] = "AAAAother"
         again = make_provider().get(box.id)
         assert again is not None
         assert again.host_key == box.host_key
@@ -286,21 +286,21 @@ class TestBox:
         "published", ["", "rubbish!", "AAAAC3NzaC1yc2E=", "ssh-ed25519"]
     )
     def test_a_published_key_of_another_kind_is_ignored(
-        self, google: Google, provider: GCP, make_request: Make, published: str
+        self, server: Server, provider: GCP, make_request: Make, published: str
     ) -> None:
         """Only an ed25519 key counts."""
-        google.project.instances.boot = 60.0
+        server.account.instances.boot = 60.0
         box = provider.create(make_request())
-        google.project.instances.guest[box.id] = {"hostkeys/ssh-ed25519": published}
+        server.account.instances.guest[box.id] = {"hostkeys/ssh-ed25519": published}
         again = provider.get(box.id, box.place)
         assert again is not None
         assert (again.state, again.host_key) == ("starting", "")
 
     def test_unreadable_host_keys_are_in_the_notes(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """The box is still found."""
-        google.fail("instances.getGuestAttributes", "forbidden", times=99)
+        server.fail("instances.getGuestAttributes", "forbidden", times=99)
         box = provider.create(make_request())
         [found] = provider.find(box.tags.owner)
         assert found.state == "starting"
@@ -308,19 +308,19 @@ class TestBox:
         provider.delete(found)
 
     def test_a_host_key_is_read_without_the_permission_for_labels(
-        self, google: Google, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: Make, up: Up
     ) -> None:
         """Only storing it fails."""
-        google.fail("instances.setLabels", "forbidden", times=99)
+        server.fail("instances.setLabels", "forbidden", times=99)
         box = up(provider, provider.create(make_request()))
         assert box.state == "running"
 
     def test_a_box_without_its_record_is_still_found(
-        self, google: Google, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: Make, up: Up
     ) -> None:
         """Its price is unknown."""
         box = up(provider, provider.create(make_request()))
-        google.project.instance(box.id)["metadata"]["items"] = []
+        server.account.instance(box.id)["metadata"]["items"] = []
         [found] = provider.find(box.tags.owner)
         assert found.offer.price is None
         assert found.offer.type == box.offer.type
@@ -329,10 +329,10 @@ class TestBox:
         provider.delete(found)
 
     def test_an_instance_without_the_labels_is_no_box(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """Its name does not matter."""
         box = provider.create(make_request())
-        google.project.instance(box.id)["labels"] = {"team": "other"}
+        server.account.instance(box.id)["labels"] = {"team": "other"}
         assert provider.get(box.id) is None
         assert list(provider.find(box.tags.owner)) == []

@@ -11,7 +11,7 @@ from onebox.errors import NotAllowed, ProviderError, UsageError
 from onebox.providers.base import Box
 from onebox.providers.gcp.provider import GCP
 from tests.fakes.compute.credentials import key_file
-from tests.fakes.compute.server import Google
+from tests.fakes.compute.server import Server
 
 from ..contract import remove_free_objects
 from .conftest import Make, MakeProvider
@@ -25,68 +25,68 @@ class TestDelete:
         return provider.create(make_request())
 
     def test_a_refused_delete_is_an_error(
-        self, google: Google, provider: GCP, box: Box
+        self, server: Server, provider: GCP, box: Box
     ) -> None:
         """Nothing is reported as gone."""
-        google.fail("instances.delete", "forbidden", times=99)
+        server.fail("instances.delete", "forbidden", times=99)
         with pytest.raises(NotAllowed):
             provider.delete(box)
         assert provider.leftovers(box.id)
 
     def test_a_delete_with_expired_credentials_is_an_error(
-        self, google: Google, provider: GCP, box: Box
+        self, server: Server, provider: GCP, box: Box
     ) -> None:
         """Nothing is reported as gone."""
-        google.fail("instances.get", "401", times=99)
+        server.fail("instances.get", "401", times=99)
         with pytest.raises(NotAllowed):
             provider.delete(box)
         with pytest.raises(NotAllowed):
             provider.leftovers(box.id, box.place)
 
     def test_a_delete_that_fails_later_is_an_error(
-        self, google: Google, provider: GCP, box: Box
+        self, server: Server, provider: GCP, box: Box
     ) -> None:
         """Google had accepted it."""
-        google.fail("instances.delete", "op:INTERNAL_ERROR")
+        server.fail("instances.delete", "op:INTERNAL_ERROR")
         with pytest.raises(ProviderError):
             provider.delete(box)
         assert provider.leftovers(box.id)
         provider.delete(box)
-        nothing_left(google, provider, box.id)
+        nothing_left(server, provider, box.id)
 
     def test_a_protected_box_is_not_deleted(
-        self, google: Google, provider: GCP, box: Box
+        self, server: Server, provider: GCP, box: Box
     ) -> None:
         """The error names the protection."""
-        google.project.instance(box.id)["deletionProtection"] = True
+        server.account.instance(box.id)["deletionProtection"] = True
         with pytest.raises(NotAllowed) as caught:
             provider.delete(box)
         assert "protection" in caught.value.next
 
     def test_a_disk_that_outlives_its_instance_is_deleted(
-        self, google: Google, provider: GCP, box: Box
+        self, server: Server, provider: GCP, box: Box
     ) -> None:
         """It has the labels of the box."""
-        google.project.instance(box.id)["disks"][0]["autoDelete"] = False
+        server.account.instance(box.id)["disks"][0]["autoDelete"] = False
         provider.delete(box)
-        nothing_left(google, provider, box.id)
+        nothing_left(server, provider, box.id)
 
     def test_a_box_whose_labels_were_changed_is_not_touched(
-        self, google: Google, provider: GCP, box: Box
+        self, server: Server, provider: GCP, box: Box
     ) -> None:
         """Its owner is uncertain."""
-        google.project.instance(box.id)["labels"]["onebox-project"] = "theirs"
+        server.account.instance(box.id)["labels"]["onebox-project"] = "theirs"
         with pytest.raises(NotAllowed):
             provider.delete(box)
         with pytest.raises(NotAllowed):
             provider.stop(box)
-        assert google.project.instance(box.id)["status"] == "RUNNING"
+        assert server.account.instance(box.id)["status"] == "RUNNING"
 
     def test_the_life_of_a_box_changes_nothing_else(
-        self, google: Google, provider: GCP, box: Box
+        self, server: Server, provider: GCP, box: Box
     ) -> None:
         """Similar objects of others stay."""
-        world = google.project
+        world = server.account
         theirs = {"name": "web-1", "labels": {"onebox": "1"}, "status": "RUNNING"}
         world.instances.all["us-central1-b", "web-1"] = {
             **world.instance(box.id),
@@ -165,9 +165,9 @@ class TestCredentials:
         assert list(make_provider(project="test-project").find("owner")) == []
 
     def test_a_key_signs_its_own_tokens(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """No private key is sent."""
         provider.find(make_request().tags.owner)
-        assert google.tokens
-        assert all(token.count(".") == 2 for token in google.tokens)
+        assert server.tokens
+        assert all(token.count(".") == 2 for token in server.tokens)

@@ -10,7 +10,7 @@ from onebox.providers.gcp.policy import PERMISSIONS
 from onebox.providers.gcp.provider import GCP
 from tests.fakes.compute.credentials import EMAIL
 from tests.fakes.compute.faults import ENABLE
-from tests.fakes.compute.server import Google
+from tests.fakes.compute.server import Server
 
 from .conftest import MakeProvider
 
@@ -23,9 +23,9 @@ def lines(provider: GCP) -> dict[str, Check]:
 
 
 class TestDoctor:
-    def test_checks_of_a_good_account_pass(self, google: Google, provider: GCP) -> None:
+    def test_checks_of_a_good_account_pass(self, server: Server, provider: GCP) -> None:
         """Each line shows what it has seen."""
-        google.project.permitted = set(PERMISSIONS)
+        server.account.permitted = set(PERMISSIONS)
         found = lines(provider)
         assert all(line.ok for line in found.values())
         assert EMAIL in found["credentials"].detail
@@ -33,13 +33,13 @@ class TestDoctor:
         assert "CPUS 4 of 24" in found["quota us-central1"].detail
 
     def test_a_region_without_a_zone_a(
-        self, google: Google, make_provider: MakeProvider
+        self, server: Server, make_provider: MakeProvider
     ) -> None:
         """Permissions are asked for in a zone that the region has."""
-        google.project.permitted = set(PERMISSIONS)
+        server.account.permitted = set(PERMISSIONS)
         line = lines(make_provider(region="us-east1"))["permissions"]
         assert line.ok is True, line
-        [call] = google.calls("instances.testIamPermissions")
+        [call] = server.calls("instances.testIamPermissions")
         assert call.path["zone"] == "us-east1-b"
 
     def test_without_credentials_nothing_else_is_checked(
@@ -51,58 +51,58 @@ class TestDoctor:
         assert (line.name, line.ok) == ("credentials", False)
 
     def test_a_disabled_api_has_the_link_that_enables_it(
-        self, google: Google, provider: GCP
+        self, server: Server, provider: GCP
     ) -> None:
         """Google's response contains it."""
-        google.fail("projects.get", "disabled")
+        server.fail("projects.get", "disabled")
         line = lines(provider)["compute engine"]
         assert line.ok is False
         assert ENABLE in line.next
 
     def test_question_without_an_answer_is_no_fault(
-        self, google: Google, provider: GCP
+        self, server: Server, provider: GCP
     ) -> None:
         """Without a response a check is a remark, and not a failure."""
-        google.project.permitted = set(PERMISSIONS)
-        google.fail("regions.get", "503", times=99)
+        server.account.permitted = set(PERMISSIONS)
+        server.fail("regions.get", "503", times=99)
         found = lines(provider)
         assert found["quota us-central1"].ok is None
         assert "not known" in found["quota us-central1"].detail
         assert False not in {line.ok for line in found.values()}
 
-    def test_a_missing_permission_is_named(self, google: Google, provider: GCP) -> None:
+    def test_a_missing_permission_is_named(self, server: Server, provider: GCP) -> None:
         """It is that of an instance's method."""
-        google.project.permitted = set(PERMISSIONS) - {"compute.instances.create"}
+        server.account.permitted = set(PERMISSIONS) - {"compute.instances.create"}
         line = lines(provider)["permissions"]
         assert line.ok is False
         assert "compute.instances.create" in line.detail
 
     def test_unknown_permissions_are_a_remark(
-        self, google: Google, provider: GCP
+        self, server: Server, provider: GCP
     ) -> None:
         """Google lists them for an existing instance only."""
-        google.project.permitted = None
+        server.account.permitted = None
         assert lines(provider)["permissions"].ok is None
 
-    def test_an_exhausted_quota_fails(self, google: Google, provider: GCP) -> None:
+    def test_an_exhausted_quota_fails(self, server: Server, provider: GCP) -> None:
         """The line has the page where to request more."""
-        google.project.quota["CPUS"] = (24.0, 24.0)
+        server.account.quota["CPUS"] = (24.0, 24.0)
         line = lines(provider)["quota us-central1"]
         assert line.ok is False
         assert "quotas" in line.next
 
-    def test_unknown_prices_are_a_remark(self, google: Google, provider: GCP) -> None:
+    def test_unknown_prices_are_a_remark(self, server: Server, provider: GCP) -> None:
         """They do not keep a box from working."""
-        google.catalogue = False
+        server.catalogue = False
         assert lines(provider)["prices"].ok is None
 
     @pytest.mark.parametrize("method", ["regions.get", "instances.testIamPermissions"])
     def test_a_check_that_fails_is_a_line(
-        self, google: Google, provider: GCP, method: str
+        self, server: Server, provider: GCP, method: str
     ) -> None:
         """The other checks still run."""
-        google.project.permitted = set(PERMISSIONS)
-        google.fail(method, "forbidden", times=99)
+        server.account.permitted = set(PERMISSIONS)
+        server.fail(method, "forbidden", times=99)
         found = lines(provider)
         wrong = {name for name, line in found.items() if line.ok is False}
         # Whether it is permitted is asked in a zone that the region names.
@@ -136,7 +136,7 @@ class TestDoctor:
 
 
 class TestPolicy:
-    def test_the_role_covers_every_call(self, google: Google, provider: GCP) -> None:
+    def test_the_role_covers_every_call(self, server: Server, provider: GCP) -> None:
         """Each method of instances that is called has its permission."""
         text = provider.policy()
         assert "title: onebox" in text

@@ -17,7 +17,7 @@ from onebox.errors import (
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
 from tests.fakes.compute.faults import ENABLE
-from tests.fakes.compute.server import Google
+from tests.fakes.compute.server import Server
 
 from .conftest import Make, MakeProvider, Up
 
@@ -32,42 +32,42 @@ CAPACITY = (
 )
 
 
-def nothing_left(google: Google, provider: GCP, box: str) -> None:
+def nothing_left(server: Server, provider: GCP, box: str) -> None:
     """Assert that no trace of a box is left."""
     assert provider.get(box) is None
     assert not provider.leftovers(box)
-    assert not google.project.instances.all
-    assert not google.project.instances.disks
+    assert not server.account.instances.all
+    assert not server.account.instances.disks
 
 
 class TestOnce:
     @pytest.mark.parametrize("kind", (*PASSING, *ANSWERED))
     def test_a_create_that_fails_first_makes_one_box(
-        self, google: Google, provider: GCP, make_request: Make, kind: str
+        self, server: Server, provider: GCP, make_request: Make, kind: str
     ) -> None:
         """The second attempt has the same request id."""
-        google.fail("instances.insert", kind)
+        server.fail("instances.insert", kind)
         request = make_request()
         box = provider.create(request)
         assert box.id == request.box
-        assert google.project.instances.mutations == {request.box: 1}
+        assert server.account.instances.mutations == {request.box: 1}
         assert (
-            len({c.query["requestId"] for c in google.calls("instances.insert")}) == 1
+            len({c.query["requestId"] for c in server.calls("instances.insert")}) == 1
         )
 
     @pytest.mark.parametrize("kind", ["hang", "hang-after"])
     def test_a_create_without_a_response_is_repeated(
-        self, google: Google, make_provider: MakeProvider, make_request: Make, kind: str
+        self, server: Server, make_provider: MakeProvider, make_request: Make, kind: str
     ) -> None:
         """It ends by its time limit first."""
-        google.fail("instances.insert", kind)
+        server.fail("instances.insert", kind)
         request = make_request()
         make_provider(timeout=0.5).create(request)
-        assert google.project.instances.mutations == {request.box: 1}
+        assert server.account.instances.mutations == {request.box: 1}
 
     @pytest.mark.parametrize("kind", ["503", "cut", "garbage", "truncated-after"])
     def test_every_call_may_fail_once(
-        self, google: Google, provider: GCP, make_request: Make, up: Up, kind: str
+        self, server: Server, provider: GCP, make_request: Make, up: Up, kind: str
     ) -> None:
         """The user does not notice."""
         for method in (
@@ -88,7 +88,7 @@ class TestOnce:
             "firewalls.delete",
             "disks.list",
         ):
-            google.fail(method, kind)
+            server.fail(method, kind)
         request = make_request()
         box = up(provider, provider.create(request))
         provider.stop(box)
@@ -96,15 +96,15 @@ class TestOnce:
         started = provider.start(box, request.boot_config.deadline + 60)
         assert started.state == "running"
         provider.delete(started)
-        nothing_left(google, provider, box.id)
-        assert not google.project.firewalls
-        assert not [fault for fault in google.faults if fault.times]
+        nothing_left(server, provider, box.id)
+        assert not server.account.firewalls
+        assert not [fault for fault in server.faults if fault.times]
 
     def test_retry_after_is_waited_for_within_limits(
-        self, google: Google, make_request: Make, make_provider: MakeProvider
+        self, server: Server, make_request: Make, make_provider: MakeProvider
     ) -> None:
         """Google's value replaces the usual pause."""
-        google.fail("instances.insert", "429", retry_after=1000)
+        server.fail("instances.insert", "429", retry_after=1000)
         waited: list[float] = []
         provider = make_provider(sleep=waited.append)
         provider.create(make_request())
@@ -135,14 +135,14 @@ class TestForGood:
     )
     def test_each_refusal_of_a_create_has_its_class(
         self,
-        google: Google,
+        server: Server,
         provider: GCP,
         make_request: Make,
         kind: str,
         error: type[OneboxError],
     ) -> None:
         """A box that may exist is never reported as not created."""
-        google.fail("instances.insert", kind, times=99)
+        server.fail("instances.insert", kind, times=99)
         request = make_request()
         with pytest.raises(OneboxError) as caught:
             provider.create(request)
@@ -152,15 +152,15 @@ class TestForGood:
             found = provider.get(request.box)
             assert found is not None
             provider.delete(found)
-        nothing_left(google, provider, request.box)
+        nothing_left(server, provider, request.box)
 
     @pytest.mark.parametrize("kind", ["401", "forbidden", "429"])
     def test_a_refusal_after_a_lost_response_is_unclear(
-        self, google: Google, provider: GCP, make_request: Make, kind: str
+        self, server: Server, provider: GCP, make_request: Make, kind: str
     ) -> None:
         """The credentials expired in between."""
-        google.fail("instances.insert", "cut-after")
-        google.fail("instances.insert", kind, times=99)
+        server.fail("instances.insert", "cut-after")
+        server.fail("instances.insert", kind, times=99)
         request = make_request()
         with pytest.raises(Unclear):
             provider.create(request)
@@ -168,14 +168,14 @@ class TestForGood:
 
     @pytest.mark.parametrize("code", CAPACITY)
     def test_an_operation_without_capacity_leaves_nothing(
-        self, google: Google, provider: GCP, make_request: Make, code: str
+        self, server: Server, provider: GCP, make_request: Make, code: str
     ) -> None:
         """It fails after it was accepted."""
-        google.fail("instances.insert", f"op:{code}")
+        server.fail("instances.insert", f"op:{code}")
         request = make_request()
         with pytest.raises(NoCapacity, match=code):
             provider.create(request)
-        nothing_left(google, provider, request.box)
+        nothing_left(server, provider, request.box)
         assert provider.create(make_request()).host
 
     @pytest.mark.parametrize(
@@ -189,89 +189,89 @@ class TestForGood:
     )
     def test_a_failed_operation_is_undone(
         self,
-        google: Google,
+        server: Server,
         provider: GCP,
         make_request: Make,
         code: str,
         error: type[OneboxError],
     ) -> None:
         """The disk that it has left is deleted."""
-        google.fail("instances.insert", f"op:{code}")
+        server.fail("instances.insert", f"op:{code}")
         request = make_request()
         with pytest.raises(OneboxError, match=code) as caught:
             provider.create(request)
         assert type(caught.value) is error
-        nothing_left(google, provider, request.box)
+        nothing_left(server, provider, request.box)
 
     def test_a_failed_undo_is_unclear(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """Something may be left."""
-        google.fail("instances.insert", "op:INTERNAL_ERROR")
-        google.fail("disks.delete", "500", times=99)
+        server.fail("instances.insert", "op:INTERNAL_ERROR")
+        server.fail("disks.delete", "500", times=99)
         with pytest.raises(Unclear, match="not known"):
             provider.create(make_request())
 
     def test_without_its_rules_no_box_is_created(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """Everyone could reach its ssh port."""
-        google.fail("firewalls.insert", "forbidden", times=99)
+        server.fail("firewalls.insert", "forbidden", times=99)
         request = make_request()
         with pytest.raises(NotAllowed):
             provider.create(request)
-        assert not google.calls("instances.insert")
+        assert not server.calls("instances.insert")
 
     def test_a_box_whose_rules_fail_later_is_deleted(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """Everyone could reach its ssh port."""
-        google.fail("globalOperations.get", "forbidden", times=1)
+        server.fail("globalOperations.get", "forbidden", times=1)
         request = make_request()
         with pytest.raises(NotAllowed):
             provider.create(request)
-        nothing_left(google, provider, request.box)
+        nothing_left(server, provider, request.box)
 
     def test_a_disabled_api_has_the_link_that_enables_it(
-        self, google: Google, provider: GCP
+        self, server: Server, provider: GCP
     ) -> None:
         """Google's response contains it."""
-        google.fail("instances.aggregatedList", "disabled")
+        server.fail("instances.aggregatedList", "disabled")
         with pytest.raises(NotAllowed) as caught:
             provider.find("owner")
         assert ENABLE in caught.value.next
 
     def test_a_forbidden_public_address_names_the_setting(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """A policy of the organization forbids it."""
-        google.fail("instances.insert", "policy")
+        server.fail("instances.insert", "policy")
         with pytest.raises(NotAllowed) as caught:
             provider.create(make_request())
         assert "private = true" in caught.value.next
 
     @pytest.mark.parametrize("kind", ["429", "503", "cut", "garbage", "page"])
     def test_a_list_that_fails_is_an_error(
-        self, google: Google, provider: GCP, kind: str
+        self, server: Server, provider: GCP, kind: str
     ) -> None:
         """It is never an empty list."""
-        google.fail("instances.aggregatedList", kind, times=99)
+        server.fail("instances.aggregatedList", kind, times=99)
         with pytest.raises(ProviderError):
             provider.find("owner")
 
     def test_a_zone_that_does_not_answer_is_an_error(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """It is not an empty zone."""
-        google.project.unreachable = {"europe-west4-a"}
+        server.account.unreachable = {"europe-west4-a"}
         with pytest.raises(Unclear, match="europe-west4-a"):
             provider.find(make_request().tags.owner)
 
     def test_a_silent_server_is_given_up(
-        self, google: Google, make_provider: MakeProvider
+        self, server: Server, make_provider: MakeProvider
     ) -> None:
         """The time limit ends each attempt."""
-        google.fail("instances.aggregatedList", "hang", times=99)
+        server.fail("instances.aggregatedList", "hang", times=99)
         with pytest.raises(ProviderError, match="no answer"):
             make_provider(timeout=0.2).find("owner")
 
@@ -285,9 +285,9 @@ class TestForGood:
 
 
 class TestClock:
-    def test_of_a_machine_that_is_wrong(self, google: Google) -> None:
+    def test_of_a_machine_that_is_wrong(self, server: Server) -> None:
         """The time is that of Google's answers, however wrong this machine's is."""
-        settings = Settings(endpoint=google.address, ssh_cidr="198.51.100.7/32")
+        settings = Settings(endpoint=server.address, ssh_cidr="198.51.100.7/32")
         provider = GCP(settings, Path("/"), clock=lambda: time.time() - 86400)
         provider.find("owner")
         assert abs(provider.now() - time.time()) < 600
@@ -295,28 +295,28 @@ class TestClock:
 
 class TestLag:
     def test_a_box_that_does_not_show_yet_is_waited_for(
-        self, google: Google, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: Make, up: Up
     ) -> None:
         """It is not created again."""
-        google.project.instances.lag = 0.3
+        server.account.instances.lag = 0.3
         request = make_request()
         box = up(provider, provider.create(request))
         assert box.state == "running"
-        assert google.project.instances.mutations == {request.box: 1}
+        assert server.account.instances.mutations == {request.box: 1}
 
     def test_an_operation_that_is_not_known_yet_is_waited_for(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """It has not failed."""
         name = "zoneOperations.get"
-        google.fail(name, "notFound", times=2)
+        server.fail(name, "notFound", times=2)
         assert provider.create(make_request()).host
 
     def test_a_list_is_read_to_its_last_page(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """Each page has the token of the next."""
-        google.project.page = 1
+        server.account.page = 1
         boxes = {provider.create(make_request()).id for _ in range(3)}
         owner = make_request().tags.owner
         assert {box.id for box in provider.find(owner)} == boxes

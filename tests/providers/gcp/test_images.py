@@ -8,7 +8,7 @@ from onebox.errors import Gone, NotAllowed, ProviderError, UsageError
 from onebox.providers.base import Box, Image
 from onebox.providers.gcp import base_images
 from onebox.providers.gcp.provider import GCP
-from tests.fakes.compute.server import Google
+from tests.fakes.compute.server import Server
 
 from .conftest import Make, Up
 from .test_creation import metadata
@@ -31,7 +31,7 @@ def wanted(box: Box) -> Image:
 
 class TestSave:
     def test_an_image_is_read_back_completely(
-        self, google: Google, provider: GCP, box: Box, wanted: Image
+        self, server: Server, provider: GCP, box: Box, wanted: Image
     ) -> None:
         """It is stored in the region of its box."""
         saved = provider.save(box, wanted)
@@ -43,19 +43,19 @@ class TestSave:
         )
         assert saved.arch == "x86_64"
         assert saved.stored > 0
-        [call] = google.calls("images.insert")
+        [call] = server.calls("images.insert")
         assert call.body["storageLocations"] == ["us-central1"]
         assert call.body["family"].startswith("onebox-")
         assert "forceCreate" not in call.query
 
     @pytest.mark.parametrize("kind", ["cut", "503-after", "truncated-after"])
     def test_a_lost_response_makes_one_image(
-        self, google: Google, provider: GCP, box: Box, wanted: Image, kind: str
+        self, server: Server, provider: GCP, box: Box, wanted: Image, kind: str
     ) -> None:
         """The second attempt has the same request id."""
-        google.fail("images.insert", kind)
+        server.fail("images.insert", kind)
         provider.save(box, wanted)
-        assert len(google.project.images) == 1
+        assert len(server.account.images) == 1
 
     def test_a_running_box_is_not_saved(
         self, provider: GCP, make_request: Make, wanted: Image
@@ -66,13 +66,13 @@ class TestSave:
             provider.save(running, wanted)
 
     def test_a_failed_image_is_deleted(
-        self, google: Google, provider: GCP, box: Box, wanted: Image
+        self, server: Server, provider: GCP, box: Box, wanted: Image
     ) -> None:
         """Google would bill it."""
-        google.fail("images.insert", "op:INTERNAL_ERROR")
+        server.fail("images.insert", "op:INTERNAL_ERROR")
         with pytest.raises(ProviderError, match="INTERNAL_ERROR"):
             provider.save(box, wanted)
-        assert not google.project.images
+        assert not server.account.images
 
     def test_a_missing_box_cannot_be_saved(
         self, provider: GCP, box: Box, wanted: Image
@@ -83,42 +83,42 @@ class TestSave:
             provider.save(box, wanted)
 
     def test_an_image_of_another_owner_with_that_name_is_not_touched(
-        self, google: Google, provider: GCP, box: Box, wanted: Image
+        self, server: Server, provider: GCP, box: Box, wanted: Image
     ) -> None:
         """Names are unique in a project."""
         saved = provider.save(box, wanted)
-        google.project.images["im-abc"]["labels"] = {}
+        server.account.images["im-abc"]["labels"] = {}
         with pytest.raises(NotAllowed):
             provider.save(box, wanted)
         with pytest.raises(NotAllowed):
             provider.delete_image(saved)
-        assert "im-abc" in google.project.images
+        assert "im-abc" in server.account.images
 
     def test_other_images_of_the_project_are_not_listed(
-        self, google: Google, provider: GCP, box: Box, wanted: Image
+        self, server: Server, provider: GCP, box: Box, wanted: Image
     ) -> None:
         """They lack the labels."""
         provider.save(box, wanted)
-        google.project.images["other"] = {"name": "other", "labels": {}}
+        server.account.images["other"] = {"name": "other", "labels": {}}
         assert [image.id for image in provider.images(box.tags.owner)] == ["im-abc"]
 
 
 class TestOwnImage:
     def test_a_box_from_a_saved_debian_runs_a_startup_script(
-        self, google: Google, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: Make, up: Up
     ) -> None:
         """Its image has no cloud-init."""
         request = make_request(base="debian-12", disk=40 << 30)
         box = up(provider, provider.create(request))
         image = self.saved(provider, box)
         provider.create(make_request(image=image, base="", disk=10 << 30))
-        [_, call] = google.calls("instances.insert")
+        [_, call] = server.calls("instances.insert")
         assert "startup-script" in metadata(call.body)
         wanted = call.body["disks"][0]["initializeParams"]
         assert wanted["diskSizeGb"] == "40"
 
     def test_an_image_of_another_project_is_used_by_its_address(
-        self, google: Google, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: Make, up: Up
     ) -> None:
         """It needs no label."""
         box = up(provider, provider.create(make_request()))
@@ -139,11 +139,11 @@ class TestOwnImage:
 
 class TestAdopt:
     def test_an_image_of_packer_is_adopted_once(
-        self, google: Google, provider: GCP, box: Box, wanted: Image
+        self, server: Server, provider: GCP, box: Box, wanted: Image
     ) -> None:
         """A second adoption changes nothing."""
         provider.save(box, dataclasses.replace(wanted, id="packer-1"))
-        google.project.images["packer-1"].update(labels={"team": "a"}, description="")
+        server.account.images["packer-1"].update(labels={"team": "a"}, description="")
         for _ in range(2):
             ours = provider.adopt_image("packer-1", wanted)
             assert (ours.id, ours.name, ours.tags) == (
@@ -153,13 +153,13 @@ class TestAdopt:
             )
             assert ours.recipe == wanted.recipe
         assert list(provider.images(box.tags.owner)) == [ours]
-        assert google.project.images["packer-1"]["labels"]["team"] == "a"
-        assert len(google.calls("images.setLabels")) == 1
+        assert server.account.images["packer-1"]["labels"]["team"] == "a"
+        assert len(server.calls("images.setLabels")) == 1
         provider.delete_image(ours)
-        assert not google.project.images
+        assert not server.account.images
 
     def test_an_image_of_another_box_is_not_adopted(
-        self, google: Google, provider: GCP, box: Box, wanted: Image
+        self, server: Server, provider: GCP, box: Box, wanted: Image
     ) -> None:
         """It keeps its labels."""
         provider.save(box, wanted)
@@ -203,7 +203,7 @@ class TestBases:
         assert provider.base("debian-12") == "debian-cloud/debian-12-bookworm-v20261014"
 
     def test_a_base_may_be_an_image(
-        self, google: Google, provider: GCP, box: Box, wanted: Image, make_request: Make
+        self, server: Server, provider: GCP, box: Box, wanted: Image, make_request: Make
     ) -> None:
         """It has a name or an address."""
         provider.save(box, wanted)
@@ -213,18 +213,18 @@ class TestBases:
             provider.create(make_request(base=name))
         sources = {
             call.body["disks"][0]["initializeParams"]["sourceImage"]
-            for call in google.calls("instances.insert")[1:]
+            for call in server.calls("instances.insert")[1:]
         }
         assert sources == {whole}
 
     def test_a_base_may_be_a_family_of_another_project(
-        self, google: Google, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: Make
     ) -> None:
         """Debian's boxes run a startup script."""
         base = "projects/debian-cloud/global/images/family/debian-12"
         assert provider.base(base) == "debian-cloud/debian-12-bookworm-v20261014"
         provider.create(make_request(base=base))
-        [call] = google.calls("instances.insert")
+        [call] = server.calls("instances.insert")
         keys = {item["key"] for item in call.body["metadata"]["items"]}
         assert "startup-script" in keys
 

@@ -8,7 +8,7 @@ from onebox.errors import UsageError
 from onebox.providers.base import Image, Offer, Requirements, Tags
 from onebox.providers.gcp import machine_families
 from onebox.providers.gcp.provider import GCP
-from tests.fakes.compute.server import Google
+from tests.fakes.compute.server import Server
 
 from .conftest import MakeProvider
 
@@ -139,9 +139,9 @@ class TestPrices:
         found = make_provider(region="europe-west4").offers(SMALL)
         assert {one.price for one in found} == {None}
 
-    def test_offers_need_no_catalogue(self, google: Google, provider: GCP) -> None:
+    def test_offers_need_no_catalogue(self, server: Server, provider: GCP) -> None:
         """Without prices the smallest type comes first."""
-        google.catalogue = False
+        server.catalogue = False
         found = provider.offers(SMALL)
         assert {one.price for one in found} == {None}
         assert found[0].cpus == 4
@@ -192,10 +192,10 @@ class TestCosts:
         assert [part.label for part in best.extras] == ["100 GB disk"]
 
     def test_costs_without_the_catalogue_are_unknown_never_nothing(
-        self, google: Google, provider: GCP
+        self, server: Server, provider: GCP
     ) -> None:
         """Without prices each part is None, and the reason is kept."""
-        google.catalogue = False
+        server.catalogue = False
         best = provider.offers(SMALL)[0]
         assert {part.hourly for part in best.parts} == {None}
         assert best.hourly is None
