@@ -58,7 +58,7 @@ class TestProvider:
         project.inv("provision")
         project.write("onebox.toml", CLOUD)
         assert "this machine" in project.inv("plan").err
-        assert [] == cloud.asked
+        assert [] == cloud.requests
         remove_elsewhere(project)
         done = project.inv("plan")
 
@@ -94,7 +94,7 @@ class TestProvider:
 
         assert 0 == done.code, done.err
         assert before == project.boxes()
-        assert [] == cloud.asked
+        assert [] == cloud.requests
 
     def test_after_a_teardown_on_the_same_line(
         self, project: Project, cloud: Server
@@ -144,15 +144,15 @@ class TestRemoval:
         os.kill(line.pid, signal.SIGINT)
         assert -signal.SIGKILL == line.wait(300)
         cloud.killing = lambda number, moment: False
-        assert {} == cloud.world.droplets
-        assert {} != cloud.world.firewalls
+        assert {} == cloud.account.droplets
+        assert {} != cloud.account.firewalls
         assert store(project).open_intents()
         done = project.inv("teardown")
 
         assert 0 == done.code, done.err
         assert "no box is left" in done.err
         assert "looking for it" not in done.err
-        assert {} == cloud.world.firewalls
+        assert {} == cloud.account.firewalls
         assert [] == store(project).open_intents()
 
     def test_that_was_refused_is_forgotten(
@@ -168,12 +168,12 @@ class TestRemoval:
         os.kill(line.pid, signal.SIGINT)
         line.wait(300)
         cloud.faults.clear()
-        assert {} == cloud.world.droplets
+        assert {} == cloud.account.droplets
         done = project.inv("teardown")
 
         assert 0 == done.code, done.err
         assert "looking for it" not in done.err
-        assert {} == cloud.world.firewalls
+        assert {} == cloud.account.firewalls
 
 
 def until_seen(project: Project, cloud: Server) -> None:
@@ -200,12 +200,12 @@ class TestClock:
         A box is given its life by the cloud's clock; that ours is wrong is said.
         """
         project.write("onebox.toml", CLOUD)
-        cloud.world.laws.clock = hours * 3600
+        cloud.account.behavior.clock = hours * 3600
         line = project.start("provision")
         until_seen(project, cloud)
         os.kill(line.pid, signal.SIGKILL)
         line.wait(300)
-        [droplet] = cloud.world.made
+        [droplet] = cloud.account.made
         expires = store(project).record.deadline - time.time()
 
         assert abs(expires / 3600 - hours - 8) < 1
@@ -217,7 +217,7 @@ class TestClock:
         A live box is not removed for an age that only the clock here gives it.
         """
         project.write("onebox.toml", CLOUD)
-        cloud.world.laws.clock = -49 * 3600
+        cloud.account.behavior.clock = -49 * 3600
         line = project.start("provision")
         until_seen(project, cloud)
         os.kill(line.pid, signal.SIGKILL)
@@ -225,14 +225,14 @@ class TestClock:
         done = project.inv("sweep", "--yes")
 
         assert 0 == done.code, done.err
-        assert 1 == len(cloud.world.droplets)
+        assert 1 == len(cloud.account.droplets)
 
 
 def killing_after(pid: int, cloud: Server, method: str, path: str) -> Any:
     """Return what kills a process once a request of this kind has taken effect."""
 
     def killing(number: int, moment: str) -> bool:
-        last = cloud.asked[-1]
+        last = cloud.requests[-1]
         if moment == "after" and last.method == method and last.path.startswith(path):
             os.kill(pid, signal.SIGKILL)
             return True

@@ -59,19 +59,19 @@ def box_of(project: Project, make_request: Make) -> Box:
 
 def end(cloud: Server) -> None:
     """Have the droplets removed, as by their own tokens."""
-    for number in list(cloud.world.droplets):
-        cloud.world.destroy(number)
+    for number in list(cloud.account.droplets):
+        cloud.account.destroy(number)
 
 
 def test_a_refused_create_leaves_nothing(project: Project, cloud: Server) -> None:
     """
     Where no box could be made, nothing that was made for it is left.
     """
-    cloud.world.laws.droplet_limit = 0
+    cloud.account.behavior.droplet_limit = 0
     done = project.inv("provision")
     assert 69 == done.code, done.err
-    assert {} == cloud.world.firewalls
-    assert {} == cloud.world.keys
+    assert {} == cloud.account.firewalls
+    assert {} == cloud.account.keys
 
 
 def test_teardown_removes_what_no_box_uses(
@@ -84,10 +84,10 @@ def test_teardown_removes_what_no_box_uses(
     done = project.inv("teardown")
     assert 0 == done.code, done.err
     assert f"{box.id} uses it" in done.err
-    assert cloud.world.firewalls and cloud.world.keys
+    assert cloud.account.firewalls and cloud.account.keys
     end(cloud)
     done = project.inv("teardown")
-    assert {} == cloud.world.keys
+    assert {} == cloud.account.keys
     assert "free of charge, and stays: firewall" in done.err
     assert f"{box.id} may still be created" in done.err
 
@@ -100,23 +100,23 @@ def test_sweep_lists_and_removes_it(
     """
     box_of(project, make_request)
     end(cloud)
-    [wall] = cloud.world.firewalls.values()
+    [wall] = cloud.account.firewalls.values()
     made = time.gmtime(time.time() - 3700)
     wall["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", made)
     theirs = {**wall, "name": "onebox.somebodyelse.ob-1", "id": "theirs"}
-    theirs["tags"] = [cloud.world.tag("onebox-box:ob-1")]
-    cloud.world.firewalls["theirs"] = theirs
+    theirs["tags"] = [cloud.account.tag("onebox-box:ob-1")]
+    cloud.account.firewalls["theirs"] = theirs
     shown = project.inv("sweep")
     assert 0 == shown.code, shown.err
     for word in (wall["id"], "ssh key", "onebox-owner:"):
         assert word in shown.out
     assert "theirs" not in shown.out
     assert "inv sweep --yes" in shown.err
-    assert 2 == len(cloud.world.firewalls)
+    assert 2 == len(cloud.account.firewalls)
 
     swept = project.inv("sweep", "--yes")
     assert 0 == swept.code, swept.err
-    assert ["theirs"] == list(cloud.world.firewalls)
-    assert {} == cloud.world.keys
+    assert ["theirs"] == list(cloud.account.firewalls)
+    assert {} == cloud.account.keys
     again = project.inv("sweep")
     assert "inv sweep --yes" not in again.err

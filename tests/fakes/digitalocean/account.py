@@ -68,14 +68,14 @@ def _sizes() -> list[Json]:
 
 
 @dataclass
-class Laws:
+class Behavior:
     """How this account's cloud behaves; times in seconds."""
 
     lag: float = 0.0
     boot: float = 0.0
     address_after: float = 0.0
     action: float = 0.0
-    deaf: bool = False
+    ignores_shutdown: bool = False
     droplet_limit: int = 25
     reserved: tuple[str, ...] = ("localhost",)
     restricted: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ class Action:
 
 
 class Hardware:
-    """No machines behind the droplets; see `behind` for real ones."""
+    """No machines behind the droplets; see `real_machines` for real ones."""
 
     def address(self, droplet: Droplet) -> str:
         """Return a droplet's public address."""
@@ -137,7 +137,7 @@ class Hardware:
         """Throw a droplet away."""
 
 
-class World:
+class Account:
     """
     Everything in one account.
 
@@ -149,8 +149,8 @@ class World:
         keys: The account's ssh keys, by their numbers.
     """
 
-    def __init__(self, laws: Laws | None = None) -> None:
-        self.laws = laws or Laws()
+    def __init__(self, behavior: Behavior | None = None) -> None:
+        self.behavior = behavior or Behavior()
         self.lock = threading.RLock()
         self.droplets: dict[int, Droplet] = {}
         self.made: list[Droplet] = []
@@ -185,17 +185,17 @@ class World:
 
     def create(self, body: Json) -> Json:
         """Make a droplet; its tags are made as needed."""
-        laws, size = self.laws, self._size_of(body["size"])
+        behavior, size = self.behavior, self._size_of(body["size"])
         region = body.get("region", "nyc3")
-        if body["name"] in laws.reserved:
+        if body["name"] in behavior.reserved:
             raise _wrong(f"Name {body['name']} is reserved.")
         if region not in REGIONS or region == "ams2":
             raise _wrong("Region is not available.")
-        if size["slug"] in laws.restricted:
+        if size["slug"] in behavior.restricted:
             raise _wrong(
                 "This size is currently restricted, please open a ticket to unlock."
             )
-        sold_out = not size["available"] or size["slug"] in laws.sold_out
+        sold_out = not size["available"] or size["slug"] in behavior.sold_out
         if sold_out or region not in size["regions"]:
             raise _wrong("Size is not available in this region.")
         image = self._image_of(body["image"])
@@ -206,7 +206,7 @@ class World:
             )
         if image["min_disk_size"] > size["disk"]:
             raise _wrong("Cannot create a droplet with a smaller disk than the image.")
-        if len(self.droplets) >= laws.droplet_limit:
+        if len(self.droplets) >= behavior.droplet_limit:
             raise _wrong(
                 "creating this/these droplet(s) will exceed your droplet limit"
             )
@@ -220,8 +220,8 @@ class World:
             body=body,
             tags=[self.tag(word) for word in body.get("tags") or []],
             made=now,
-            active=now + laws.boot,
-            busy=now + laws.boot,
+            active=now + behavior.boot,
+            busy=now + behavior.boot,
         )
         droplet.host = self.hardware.address(droplet)
         droplet.walled = not self.reachable(droplet, "198.51.100.66")
@@ -229,13 +229,13 @@ class World:
         self.made.append(droplet)
         if not body.get("ssh_keys"):
             self.mailed.append(droplet)
-        action = self._act(droplet, "create", laws.boot, None)
+        action = self._act(droplet, "create", behavior.boot, None)
         links = [{"id": action["id"], "rel": "create", "href": "https://x/"}]
         return {"droplet": self.show(droplet), "links": {"actions": links}}
 
     def listed(self, tag: str | None) -> list[Json]:
         """Return what a list shows: without what is too new, with what just went."""
-        now, lag = time.monotonic(), self.laws.lag
+        now, lag = time.monotonic(), self.behavior.lag
         return [
             self.show(one)
             for one in self.made
@@ -264,7 +264,7 @@ class World:
         now = time.monotonic()
         if now < droplet.busy or droplet.status == "new":
             raise _wrong("Droplet already has a pending event.")
-        seconds = self.laws.action
+        seconds = self.behavior.action
         droplet.busy = now + seconds
         if kind == "snapshot":
             name, region = body["name"], droplet.body["region"]
@@ -274,7 +274,7 @@ class World:
                 self.hardware.save(droplet, self._image(name, None, [region], disk, []))
 
             return {"action": self._act(droplet, kind, seconds, saved)}
-        if kind == "shutdown" and self.laws.deaf:
+        if kind == "shutdown" and self.behavior.ignores_shutdown:
             return {"action": self._act(droplet, kind, seconds, None)}
         if kind in ("shutdown", "power_off") and droplet.status == "off":
             raise _wrong("Droplet is already powered off.")
@@ -300,7 +300,7 @@ class World:
         """Return a droplet as the API shows it."""
         size, now = self._size_of(droplet.body["size"]), time.monotonic()
         networks = []
-        if droplet.status != "new" and now >= droplet.made + self.laws.address_after:
+        if droplet.status != "new" and now >= droplet.made + self.behavior.address_after:
             networks.append({"ip_address": "10.10.0.5", "type": "private"})
             if droplet.body.get("public_networking", True):
                 networks.append({"ip_address": droplet.host, "type": "public"})
@@ -443,7 +443,7 @@ class World:
         def moved() -> None:
             image["regions"].append(region)
 
-        return {"action": self._begin("transfer", number, self.laws.action, moved)}
+        return {"action": self._begin("transfer", number, self.behavior.action, moved)}
 
     def action(self, number: int) -> Json:
         """Return an action as it is now."""
@@ -503,7 +503,7 @@ class World:
         return number
 
     def _written(self, moment: float) -> str:
-        epoch = time.time() - time.monotonic() + moment + self.laws.clock
+        epoch = time.time() - time.monotonic() + moment + self.behavior.clock
         whole = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
         return whole.strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -6,19 +6,19 @@ import random
 import threading
 from contextlib import suppress
 
-from tests.fakes.digitalocean.account import Droplet, Hardware, World
+from tests.fakes.digitalocean.account import Droplet, Hardware, Account
 from tests.fakes.machines import Disk, Machine, Machines
 
 
-class Behind(Hardware):
+class RealMachines(Hardware):
     """
     Machines for a world's droplets.
 
     A droplet whose machine powers itself off is off, and billed on.
     """
 
-    def __init__(self, world: World, machines: Machines) -> None:
-        self._world = world
+    def __init__(self, account: Account, machines: Machines) -> None:
+        self._world = account
         self._machines = machines
         self._network = f"127.{random.randrange(64, 128)}.{random.randrange(256)}"
         self._disks: dict[int, Disk] = {}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.fakes.digitalocean import schema
-from tests.fakes.digitalocean.account import Json, Laws, RefusedError, World
+from tests.fakes.digitalocean.account import Json, Behavior, RefusedError, Account
 
 TOKEN = "dop_v1_" + "0123456789abcdef" * 4
 READ_ONLY = "dop_v1_" + "fedcba9876543210" * 4
@@ -41,7 +41,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """One request, as it came in."""
 
     method: str
@@ -62,10 +62,10 @@ class Server:
     what takes effect *late*.
     """
 
-    def __init__(self, laws: Laws | None = None) -> None:
-        self.world = World(laws)
+    def __init__(self, behavior: Behavior | None = None) -> None:
+        self.account = Account(behavior)
         self.faults: list[Fault] = []
-        self.asked: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self.hang = 30.0
         self.late = 0.0
         self.now = threading.Event()
@@ -112,7 +112,7 @@ class Server:
         """Count the requests whose method and path match."""
         return sum(
             one.method == method and re.fullmatch(path, one.path) is not None
-            for one in self.asked
+            for one in self.requests
         )
 
     def fault(self, method: str, path: str) -> Fault | None:
@@ -172,7 +172,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Write the time by the server's own clock."""
-        return super().date_time_string(time.time() + self.server_of.world.laws.clock)
+        return super().date_time_string(time.time() + self.server_of.account.behavior.clock)
 
     def _serve(self) -> None:
         server = self.server_of
@@ -276,16 +276,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             raise _CutError
 
     def _answer(self, path: str, query: Json, raw: bytes) -> tuple[int, Any]:
-        server, world = self.server_of, self.server_of.world
+        server, account = self.server_of, self.server_of.account
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
             body = json.loads(raw) if raw else None
         except ValueError:
             body = raw
-        with world.lock:
-            world.tick()
-            server.asked.append(
-                Asked(
+        with account.lock:
+            account.tick()
+            server.requests.append(
+                ReceivedRequest(
                     self.command,
                     path,
                     query,
@@ -297,15 +297,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if token not in server.scopes:
                 raise RefusedError(401, "unauthorized", "Unable to authenticate you")
             answer = _route(
-                world, server.scopes[token], self.command, path, query, body
+                account, server.scopes[token], self.command, path, query, body
             )
-            world.tick()
+            account.tick()
             # As it is now: what it shows may change as soon as the lock is free.
             return answer[0], json.loads(json.dumps(answer[1]))
 
 
 def _route(
-    world: World,
+    account: Account,
     scopes: re.Pattern[str],
     method: str,
     path: str,
@@ -334,11 +334,11 @@ def _route(
     name = parts[1] if len(parts) > 1 else ""
     found = _GETS.get(pattern) if method == "GET" else None
     if found is not None:
-        return 200, found(world, name, query, parts)
+        return 200, found(account, name, query, parts)
     done = _CHANGES.get((method, pattern))
     if done is None:
         raise RefusedError(404, "not_found", "The resource you requested could not")
-    answer = done(world, name, body)
+    answer = done(account, name, body)
     return (204, None) if answer is None else (_STATUS[(method, pattern)], answer)
 
 
@@ -375,61 +375,61 @@ def _page(path: str, key: str, items: list[Json], query: Json) -> Json:
     }
 
 
-def _droplets(world: World, name: str, query: Json, parts: list[str]) -> Json:
-    return _page("droplets", "droplets", world.listed(query.get("tag_name")), query)
+def _droplets(account: Account, name: str, query: Json, parts: list[str]) -> Json:
+    return _page("droplets", "droplets", account.listed(query.get("tag_name")), query)
 
 
-def _droplet_actions(world: World, name: str, query: Json, parts: list[str]) -> Json:
-    actions = [world.action(number) for number in world.one(_int(name)).actions]
+def _droplet_actions(account: Account, name: str, query: Json, parts: list[str]) -> Json:
+    actions = [account.action(number) for number in account.one(_int(name)).actions]
     return _page(f"droplets/{name}/actions", "actions", actions, query)
 
 
-def _image(world: World, name: str, query: Json, parts: list[str]) -> Json:
-    for image in world.images.values():
+def _image(account: Account, name: str, query: Json, parts: list[str]) -> Json:
+    for image in account.images.values():
         if name in (str(image["id"]), image["slug"]):
             return {"image": image}
     raise RefusedError(404, "not_found", "The resource you requested could not")
 
 
-def _images(world: World, name: str, query: Json, parts: list[str]) -> Json:
+def _images(account: Account, name: str, query: Json, parts: list[str]) -> Json:
     own = query.get("private") == "true"
-    found = world.snapshots() if own else list(world.images.values())
+    found = account.snapshots() if own else list(account.images.values())
     return _page("images", "images", found, query)
 
 
-def _firewall(world: World, name: str, query: Json, parts: list[str]) -> Json:
-    if name not in world.firewalls:
+def _firewall(account: Account, name: str, query: Json, parts: list[str]) -> Json:
+    if name not in account.firewalls:
         raise RefusedError(404, "not_found", "firewall not found")
-    return {"firewall": world.firewalls[name]}
+    return {"firewall": account.firewalls[name]}
 
 
-def _tag(world: World, name: str, query: Json, parts: list[str]) -> Json:
-    if name.lower() not in world.tags:
+def _tag(account: Account, name: str, query: Json, parts: list[str]) -> Json:
+    if name.lower() not in account.tags:
         raise RefusedError(404, "not_found", "tag not found")
-    resources = {"count": world.carried(name)}
-    return {"tag": {"name": world.tags[name.lower()], "resources": resources}}
+    resources = {"count": account.carried(name)}
+    return {"tag": {"name": account.tags[name.lower()], "resources": resources}}
 
 
-def _key(world: World, name: str, query: Json, parts: list[str]) -> Json:
-    return {"ssh_key": world.key(name)}
+def _key(account: Account, name: str, query: Json, parts: list[str]) -> Json:
+    return {"ssh_key": account.key(name)}
 
 
-def _account(world: World, name: str, query: Json, parts: list[str]) -> Json:
+def _account(account: Account, name: str, query: Json, parts: list[str]) -> Json:
     return {
         "account": {
-            "droplet_limit": world.laws.droplet_limit,
+            "droplet_limit": account.behavior.droplet_limit,
             "floating_ip_limit": 3,
             "email": "somebody@example.com",
             "uuid": "b6fr89dbf6d9156cace5f3c78dc9851d957381ef",
             "email_verified": True,
-            "status": world.laws.status,
+            "status": account.behavior.status,
             "status_message": "",
             "team": {"uuid": "5df3e3004a17e242b7c20ca6c9fc25b701a47ece", "name": "Us"},
         }
     }
 
 
-def _regions(world: World, name: str, query: Json, parts: list[str]) -> Json:
+def _regions(account: Account, name: str, query: Json, parts: list[str]) -> Json:
     slugs = {"nyc3": True, "fra1": True, "sfo3": True, "ams2": False}
     found = [
         {"slug": slug, "name": slug, "available": there, "features": [], "sizes": []}
@@ -439,8 +439,8 @@ def _regions(world: World, name: str, query: Json, parts: list[str]) -> Json:
 
 
 def _delete_from(table: str) -> Any:
-    def delete(world: World, name: str, body: Any) -> None:
-        found = getattr(world, table)
+    def delete(account: Account, name: str, body: Any) -> None:
+        found = getattr(account, table)
         key = _int(name) if table == "images" else name
         if key not in found:
             raise RefusedError(404, "not_found", "The resource you requested could not")
@@ -449,10 +449,10 @@ def _delete_from(table: str) -> Any:
     return delete
 
 
-def _make_tag(world: World, name: str, body: Json) -> Json:
-    if body["name"].lower() in world.tags:
+def _make_tag(account: Account, name: str, body: Json) -> Json:
+    if body["name"].lower() in account.tags:
         raise RefusedError(422, "unprocessable_entity", "Tag has already been taken")
-    return {"tag": {"name": world.tag(body["name"]), "resources": {"count": 0}}}
+    return {"tag": {"name": account.tag(body["name"]), "resources": {"count": 0}}}
 
 
 def _int(text: str) -> int:

@@ -10,7 +10,7 @@ from onebox.providers.digitalocean import metadata
 from tests.fakes.digitalocean.server import Server
 
 
-class DropletWorld:
+class DigitalOceanWorld:
     """The account, for one test; see `World`."""
 
     def __init__(self, server: Server) -> None:
@@ -20,7 +20,7 @@ class DropletWorld:
 
     def ssh_open_to(self, box: str, source: str) -> bool:
         """Ask the account's firewalls; a droplet without one is open."""
-        return self.server.world.reachable(self._one(box), source)
+        return self.server.account.reachable(self._one(box), source)
 
     def boot_data(self, box: str) -> str:
         """Return user data and tags: the box reads its deadline there."""
@@ -41,25 +41,25 @@ class DropletWorld:
 
     def booted_from(self, box: str) -> str:
         """Look at the tags of the snapshot that the create call named."""
-        image = self.server.world.images.get(self._one(box).body["image"])
+        image = self.server.account.images.get(self._one(box).body["image"])
         found = metadata.read_image(image["tags"]) if image else None
         return found.id if found else ""
 
     def belongings(self, box: str) -> set[str]:
         """Return droplets and firewalls."""
-        world, word = self.server.world, metadata.tag("box", box)
-        found = {str(n) for n, one in world.droplets.items() if word in one.tags}
-        walls = world.firewalls.items()
+        account, word = self.server.account, metadata.tag("box", box)
+        found = {str(n) for n, one in account.droplets.items() if word in one.tags}
+        walls = account.firewalls.items()
         return found | {id for id, wall in walls if word in wall["tags"]}
 
     def walls(self, owner: str) -> set[str]:
         """Return the firewalls that bear the owner's name."""
-        walls = self.server.world.firewalls.items()
+        walls = self.server.account.firewalls.items()
         return {id for id, wall in walls if owner in wall["name"]}
 
     def packed(self) -> str:
         """Keep a snapshot without a tag."""
-        number = self.server.world._image("packer-1", None, ["nyc3"], 25, [])
+        number = self.server.account._image("packer-1", None, ["nyc3"], 25, [])
         return f"nyc3:{number}"
 
     def lose_next_answer(self) -> None:
@@ -69,12 +69,12 @@ class DropletWorld:
 
     def refuse(self, request: Request) -> Request:
         """Have the size sold out."""
-        self.server.world.laws.sold_out = (request.offer.type,)
+        self.server.account.behavior.sold_out = (request.offer.type,)
         return request
 
     def accept(self) -> None:
         """Have the size again."""
-        self.server.world.laws.sold_out = ()
+        self.server.account.behavior.sold_out = ()
 
     def move(self) -> str:
         """Be somewhere else from now on."""
@@ -83,14 +83,14 @@ class DropletWorld:
 
     def open_to_all(self, box: str) -> None:
         """Let the world in, in each of the box's firewalls."""
-        for id in self.belongings(box) & set(self.server.world.firewalls):
-            for rule in self.server.world.firewalls[id]["inbound_rules"]:
+        for id in self.belongings(box) & set(self.server.account.firewalls):
+            for rule in self.server.account.firewalls[id]["inbound_rules"]:
                 rule["sources"] = {"addresses": ["0.0.0.0/0", "::/0"]}
 
     def take_off_walls(self, box: str) -> None:
         """Remove the box's firewalls."""
-        for id in self.belongings(box) & set(self.server.world.firewalls):
-            del self.server.world.firewalls[id]
+        for id in self.belongings(box) & set(self.server.account.firewalls):
+            del self.server.account.firewalls[id]
 
     def set_boot_data(self, box: str, boot_data: str) -> None:
         """Replace user data and tags."""
@@ -105,13 +105,13 @@ class DropletWorld:
 
     def leave_behind(self, owner: str, box: str) -> None:
         """Leave the box's firewall."""
-        word = self.server.world.tag(metadata.tag("box", box))
+        word = self.server.account.tag(metadata.tag("box", box))
         name = f"onebox.{owner}.{box}"
         rules: dict[str, Any] = {"inbound_rules": [], "outbound_rules": []}
-        self.server.world.wall({"name": name, "tags": [word], **rules})
+        self.server.account.wall({"name": name, "tags": [word], **rules})
 
     def _one(self, box: str) -> Any:
         word = metadata.tag("box", box)
-        droplets = self.server.world.droplets.values()
+        droplets = self.server.account.droplets.values()
         (one,) = [one for one in droplets if word in one.tags]
         return one

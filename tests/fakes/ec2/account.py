@@ -28,7 +28,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.fakes.ec2 import catalog, instances, schema
 from tests.fakes.ec2.faults import Faults, Kind
-from tests.fakes.ec2.schema import Asked, Refusal
+from tests.fakes.ec2.schema import ApiRequest, Refusal
 
 ACCOUNT = "123456789012"
 ARN = f"arn:aws:iam::{ACCOUNT}:user/tester"
@@ -129,13 +129,13 @@ class Account:
 
     def _application(self, environ: dict[str, Any], start: Any) -> list[bytes]:
         try:
-            asked = schema.read(environ)
-            kind = self.faults.take(asked.action)
+            request = schema.read(environ)
+            kind = self.faults.take(request.action)
             kill = self.kill if self.kill and self.kill.is_due() else None
             if kill is not None and not kill.after:
                 os.kill(kill.pid, signal.SIGKILL)
                 raise _Cut
-            status, headers, body = self._answer(asked, environ, kind)
+            status, headers, body = self._answer(request, environ, kind)
             if kill is not None:
                 os.kill(kill.pid, signal.SIGKILL)
                 raise _Cut
@@ -152,7 +152,7 @@ class Account:
         return [body]
 
     def _answer(
-        self, asked: Asked, environ: dict[str, Any], kind: Kind | None
+        self, request: ApiRequest, environ: dict[str, Any], kind: Kind | None
     ) -> tuple[int, dict[str, str], bytes]:
         if kind in ("cut", "hang"):
             self._hang(kind)
@@ -160,12 +160,12 @@ class Account:
             page = b"<html><body>Bad gateway</body></html>"
             return 502, {"Content-Type": "text/html"}, page
         if kind in _REFUSALS:
-            return asked.refusal(_REFUSALS[kind])
-        answer = self._real(asked, environ)
+            return request.refusal(_REFUSALS[kind])
+        answer = self._real(request, environ)
         if kind in ("cut after", "hang after"):
             self._hang(kind)
         if kind == "broken after":
-            return asked.refusal(_REFUSALS["broken"])
+            return request.refusal(_REFUSALS["broken"])
         return answer
 
     def _hang(self, kind: Kind) -> None:
@@ -174,61 +174,61 @@ class Account:
         raise _Cut
 
     def _real(
-        self, asked: Asked, environ: dict[str, Any]
+        self, request: ApiRequest, environ: dict[str, Any]
     ) -> tuple[int, dict[str, str], bytes]:
         try:
             if self.expired:
                 raise _REFUSALS["expired"]
-            parameters = asked.parameters()
+            parameters = request.parameters()
             with self.lock:
-                self._permit(asked)
+                self._permit(request)
                 self.tick()
                 call = Call(
-                    asked.service,
-                    asked.action,
-                    asked.region,
+                    request.service,
+                    request.action,
+                    request.region,
                     parameters,
-                    instances.resources(self, asked, parameters),
+                    instances.resources(self, request, parameters),
                 )
-                handler = instances.HANDLERS.get((asked.service, asked.action))
-                handler = handler or _HANDLERS.get((asked.service, asked.action))
+                handler = instances.HANDLERS.get((request.service, request.action))
+                handler = handler or _HANDLERS.get((request.service, request.action))
                 self.calls.append(call)
                 if handler is None:
-                    return self.forward(asked, environ)
-                result = handler(self, asked, parameters, environ)
+                    return self.forward(request, environ)
+                result = handler(self, request, parameters, environ)
                 if isinstance(result, tuple):
                     return result
-                return asked.answer(result)
+                return request.answer(result)
         except Refusal as no:
-            return asked.refusal(no)
+            return request.refusal(no)
 
-    def _permit(self, asked: Asked) -> None:
-        name = asked.service
+    def _permit(self, request: ApiRequest) -> None:
+        name = request.service
         action = (
-            f"{'servicequotas' if name == 'service-quotas' else name}:{asked.action}"
+            f"{'servicequotas' if name == 'service-quotas' else name}:{request.action}"
         )
-        if {action, f"{action} {asked.region}"} & self.faults.denied:
+        if {action, f"{action} {request.region}"} & self.faults.denied:
             raise Refusal(
                 "UnauthorizedOperation",
                 "You are not authorized to perform this operation. User: "
                 f"{ARN} is not authorized to perform: {action} on resource: "
-                f"arn:aws:ec2:{asked.region}:{ACCOUNT}:instance/* because no "
+                f"arn:aws:ec2:{request.region}:{ACCOUNT}:instance/* because no "
                 "identity-based policy allows it. Encoded authorization failure "
                 "message: 4GIOHlTkIaWHQD0Q0m6XSnuMMCm",
                 403 if name == "ec2" else 400,
             )
 
     def forward(
-        self, asked: Asked, environ: dict[str, Any]
+        self, request: ApiRequest, environ: dict[str, Any]
     ) -> tuple[int, dict[str, str], bytes]:
         """Have moto answer, as it does by itself."""
-        self.backend(asked.region)
+        self.backend(request.region)
         response: dict[str, Any] = {}
 
         def start(status: str, headers: list[tuple[str, str]], exc: Any = None) -> None:
             response.update(status=int(status.split()[0]), headers=dict(headers))
 
-        environ["wsgi.input"] = BytesIO(asked.body)
+        environ["wsgi.input"] = BytesIO(request.body)
         application: Any = self._moto.get_application(environ)
         body = b"".join(application(environ, start))
         return response["status"], response["headers"], body
@@ -365,9 +365,9 @@ def _tag(resource: Any, key: str) -> str:
 
 
 def _parameters(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> dict[str, Any]:
-    known = catalog.parameters(asked.region)
+    known = catalog.parameters(request.region)
     names = wanted["Names"]
     return {
         "Parameters": [
@@ -380,16 +380,16 @@ def _parameters(
 
 
 def _products(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> dict[str, Any]:
-    if asked.region not in ("us-east-1", "eu-central-1", "ap-south-1"):
-        raise AssertionError(f"there is no price list in {asked.region}")
+    if request.region not in ("us-east-1", "eu-central-1", "ap-south-1"):
+        raise AssertionError(f"there is no price list in {request.region}")
     rows = catalog.products(wanted["Filters"])
     return {"FormatVersion": "aws_v1", "PriceList": rows[: wanted["MaxResults"]]}
 
 
 def _quota(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> dict[str, Any]:
     value = {
         "L-1216C47A": account.faults.cpus,
@@ -399,7 +399,7 @@ def _quota(
 
 
 def _identity(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> dict[str, Any]:
     return {"UserId": "AIDATESTER", "Account": ACCOUNT, "Arn": ARN}
 

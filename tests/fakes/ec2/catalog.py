@@ -24,7 +24,7 @@ _LETTER = {"c": 0.885, "m": 1.0, "r": 1.3125}
 _MAKER = {"a": 0.95, "i": 1.0, "g": 0.8}
 
 
-class ShelfImage(Ami):
+class CatalogImage(Ami):
     """An image whose disk has the size in its description."""
 
     gib = 8
@@ -61,7 +61,7 @@ def stock(backend: Any) -> None:
 
 
 def _put(backend: Any, name: str, owner: str, arch: str, root: str, day: int) -> None:
-    ami = ShelfImage(
+    ami = CatalogImage(
         backend,
         image_id(backend.region_name, name + owner),
         name=name,

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from moto.ec2.models.instances import StateReason
 
 from tests.fakes.ec2 import catalog
-from tests.fakes.ec2.schema import Asked, Refusal
+from tests.fakes.ec2.schema import ApiRequest, Refusal
 
 if TYPE_CHECKING:
     from tests.fakes.ec2.account import Account
 
-Handler = Callable[["Account", Asked, dict[str, Any], Any], Any]
+Handler = Callable[["Account", ApiRequest, dict[str, Any], Any], Any]
 
 _CODES = {
     "pending": 0,
@@ -98,12 +98,12 @@ class Life:
 
 
 def run_instances(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Make one machine, as EC2 does: once for a token, and not everything goes."""
-    backend = account.backend(asked.region)
+    backend = account.backend(request.region)
     dry = wanted.pop("DryRun", False)
-    token = asked.region, wanted.get("ClientToken", "")
+    token = request.region, wanted.get("ClientToken", "")
     words = json.dumps(wanted, sort_keys=True, default=repr)
     if token in account.tokens and not dry:
         known, instance = account.tokens[token]
@@ -126,7 +126,7 @@ def run_instances(
         )
     _room(account, wanted, zone, spot)
     before = set(backend.reservations)
-    status, headers, body = account.forward(asked, environ)
+    status, headers, body = account.forward(request, environ)
     if status != 200:
         return status, headers, body
     (new,) = set(backend.reservations) - before
@@ -273,21 +273,21 @@ def _reservation(one: Any) -> dict[str, Any]:
 
 
 def describe_instances(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """List instances, without those that are too new to be listed."""
-    backend = account.backend(asked.region)
+    backend = account.backend(request.region)
     for attached in backend.attachments.values():
         _ends_with(attached)
     with _without_new(account, backend):
-        return account.forward(asked, environ)
+        return account.forward(request, environ)
 
 
 def describe_volumes(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Tell of disks, and whether they end with their machine."""
-    backend = account.backend(asked.region)
+    backend = account.backend(request.region)
     for attached in backend.attachments.values():
         _ends_with(attached)
     hidden = {
@@ -298,7 +298,7 @@ def describe_volumes(
     for key in hidden:
         del backend.volumes[key]
     try:
-        return account.forward(asked, environ)
+        return account.forward(request, environ)
     finally:
         backend.volumes.update(hidden)
 
@@ -329,10 +329,10 @@ def _without_new(account: Account, backend: Any) -> Iterator[None]:
 
 
 def change_state(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Start, stop or end machines; it takes its time."""
-    backend = account.backend(asked.region)
+    backend = account.backend(request.region)
     found = []
     with _without_new(account, backend):
         for instance in wanted["InstanceIds"]:
@@ -348,7 +348,7 @@ def change_state(
     changes = []
     for one in found:
         before = one.state
-        _change(account, asked.action, one)
+        _change(account, request.action, one)
         changes.append(
             {
                 "InstanceId": one.id,
@@ -360,7 +360,7 @@ def change_state(
         "StartInstances": "StartingInstances",
         "StopInstances": "StoppingInstances",
         "TerminateInstances": "TerminatingInstances",
-    }[asked.action]
+    }[request.action]
     return {key: changes}
 
 
@@ -395,10 +395,10 @@ def _change(account: Account, action: str, one: Any) -> None:
 
 
 def modify_instance(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Change an attribute of an instance; its user data only while it is stopped."""
-    one = _instance(account, asked, wanted["InstanceId"])
+    one = _instance(account, request, wanted["InstanceId"])
     if "UserData" in wanted and one.state != "stopped":
         raise Refusal(
             "IncorrectInstanceState",
@@ -415,15 +415,15 @@ def modify_instance(
             )
         one.user_data = base64.b64encode(raw).decode()
         return {}
-    return account.forward(asked, environ)
+    return account.forward(request, environ)
 
 
 def attach_volume(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Give a machine a disk of its own zone."""
-    backend = account.backend(asked.region)
-    one = _instance(account, asked, wanted["InstanceId"])
+    backend = account.backend(request.region)
+    one = _instance(account, request, wanted["InstanceId"])
     volume = backend.get_volume(wanted["VolumeId"])
     if volume.attachment:
         raise Refusal("VolumeInUse", f"{volume.id} is already attached")
@@ -431,14 +431,14 @@ def attach_volume(
         raise Refusal("InvalidVolume.ZoneMismatch", "The volume is in another zone.")
     if wanted["Device"] in one.block_device_mapping:
         raise Refusal("InvalidParameterValue", f"{wanted['Device']} is already in use")
-    return account.forward(asked, environ)
+    return account.forward(request, environ)
 
 
 def detach_volume(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Take a disk out; a machine's first one only while it is stopped."""
-    backend = account.backend(asked.region)
+    backend = account.backend(request.region)
     volume = backend.get_volume(wanted["VolumeId"])
     if volume.attachment is None:
         raise Refusal(
@@ -452,10 +452,10 @@ def detach_volume(
 
 
 def delete_group(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Remove a group that no machine has any more."""
-    backend = account.backend(asked.region)
+    backend = account.backend(request.region)
     for one in backend.all_instances():
         if one.state != "terminated" and wanted["GroupId"] in [
             group.id for card in one.nics.values() for group in card.group_set
@@ -464,21 +464,21 @@ def delete_group(
                 "DependencyViolation",
                 f"resource {wanted['GroupId']} has a dependent object",
             )
-    return account.forward(asked, environ)
+    return account.forward(request, environ)
 
 
 def create_image(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Save a machine's disk; that takes its time."""
-    backend = account.backend(asked.region)
-    one = _instance(account, asked, wanted["InstanceId"])
+    backend = account.backend(request.region)
+    one = _instance(account, request, wanted["InstanceId"])
     if any(ami.name == wanted["Name"] for ami in backend.amis.values()):
         raise Refusal(
             "InvalidAMIName.Duplicate", f"AMI name {wanted['Name']} is already in use"
         )
     (block,) = [b for _, b in one.get_block_device_mapping]
-    ami = catalog.ShelfImage(
+    ami = catalog.CatalogImage(
         backend,
         f"ami-{random.randrange(1 << 68):017x}",
         instance=one,
@@ -500,23 +500,23 @@ def create_image(
 
 
 def describe_images(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Tell of images; those that were being saved may be ready by now."""
-    backend = account.backend(asked.region)
+    backend = account.backend(request.region)
     for ami in backend.amis.values():
         if ami.state == "pending" and (
             time.monotonic() - account.born[ami.id] > account.delays.saving
         ):
             ami.state = "failed" if ami.gone_bad else "available"
-    return account.forward(asked, environ)
+    return account.forward(request, environ)
 
 
 _SNAPSHOT_FILTERS = ("snapshot-id", "owner-id", "status", "volume-id", "volume-size")
 
 
 def describe_snapshots(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Tell of snapshots, with the size of the blocks that were written, if known."""
     ids, filters = wanted.get("SnapshotIds", []), wanted.get("Filters", [])
@@ -529,7 +529,7 @@ def describe_snapshots(
         name = one["Name"]
         if name not in _SNAPSHOT_FILTERS and not name.startswith("tag"):
             raise Refusal("InvalidParameterValue", f"The filter '{name}' is invalid")
-    backend = account.backend(asked.region)
+    backend = account.backend(request.region)
     missing = [one for one in ids if one not in backend.snapshots]
     if missing:
         raise Refusal(
@@ -565,26 +565,26 @@ def _snapshot(one: Any) -> dict[str, Any]:
 
 
 def deregister_image(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Remove an image, and its snapshot only if that is asked for."""
-    backend = account.backend(asked.region)
+    backend = account.backend(request.region)
     ami = backend.amis.get(wanted["ImageId"])
-    answer = account.forward(asked, environ)
+    answer = account.forward(request, environ)
     if ami is not None and wanted.get("DeleteAssociatedSnapshots"):
         backend.snapshots.pop(ami.ebs_snapshot.id, None)
     return answer
 
 
 def describe_spot_requests(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Tell of the requests for spot capacity."""
     found = []
     for one in account.spot_requests.values():
         tags = {tag["Key"]: tag["Value"] for tag in one["Tags"]}
         values = {"state": one["State"], **{f"tag:{k}": v for k, v in tags.items()}}
-        if one["region"] == asked.region and all(
+        if one["region"] == request.region and all(
             values.get(wish["Name"]) in wish["Values"]
             for wish in wanted.get("Filters", ())
         ):
@@ -593,21 +593,21 @@ def describe_spot_requests(
 
 
 def describe_spot_prices(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Tell what spot capacity costs, and has cost, in each zone."""
     zones = [
         zone.name
-        for zone in account.backend(asked.region).describe_availability_zones()
+        for zone in account.backend(request.region).describe_availability_zones()
     ]
     return {"SpotPriceHistory": catalog.spot_history(zones, wanted["InstanceTypes"])}
 
 
 def console_output(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Return the console output of an instance."""
-    one = _instance(account, asked, wanted["InstanceId"])
+    one = _instance(account, request, wanted["InstanceId"])
     output = account.console.get(one.id, "")
     return {
         "InstanceId": one.id,
@@ -616,7 +616,7 @@ def console_output(
 
 
 def describe_regions(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Tell which regions the account can use: few, which is quicker."""
     from tests.fakes.ec2.account import REGIONS
@@ -630,7 +630,7 @@ def describe_regions(
 
 
 def put_alarm(
-    account: Account, asked: Asked, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
 ) -> Any:
     """Take an alarm that CloudWatch can keep."""
     span = wanted["Period"] * wanted["EvaluationPeriods"]
@@ -638,11 +638,11 @@ def put_alarm(
         raise Refusal(
             "ValidationError", "Metrics cannot be checked across more than a week"
         )
-    return account.forward(asked, environ)
+    return account.forward(request, environ)
 
 
-def _instance(account: Account, asked: Asked, instance: str) -> Any:
-    one = account.backend(asked.region).get_instance_by_id(instance)
+def _instance(account: Account, request: ApiRequest, instance: str) -> Any:
+    one = account.backend(request.region).get_instance_by_id(instance)
     if one is None:
         raise Refusal(
             "InvalidInstanceID.NotFound", f"The instance ID '{instance}' does not exist"
@@ -661,12 +661,12 @@ def _close(account: Account, one: Any) -> None:
 
 
 def resources(
-    account: Account, asked: Asked, wanted: dict[str, Any]
+    account: Account, request: ApiRequest, wanted: dict[str, Any]
 ) -> tuple[tuple[str, dict[str, str]], ...]:
     """Return the objects of a call as (kind, tags), in the form that IAM evaluates."""
-    if asked.service != "ec2":
+    if request.service != "ec2":
         return ()
-    backend, found = account.backend(asked.region), []
+    backend, found = account.backend(request.region), []
     ids: list[str] = []
     for key, value in wanted.items():
         if key in _IDS:

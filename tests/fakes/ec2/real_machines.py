@@ -16,7 +16,7 @@ from tests.fakes.machines import Disk, Machine, Machines
 NOTICE = "spot/instance-action"
 
 
-class Behind:
+class RealMachines:
     """
     What makes the instances of an account real.
 
@@ -35,7 +35,7 @@ class Behind:
         self._net = random.randrange(64, 128)
 
     @contextmanager
-    def standing(self) -> Iterator[Behind]:
+    def standing(self) -> Iterator[RealMachines]:
         """Stand behind the account for a while."""
         account = self.account
         before = account.boot, account.off, account.address, account.saved

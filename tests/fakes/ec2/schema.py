@@ -34,7 +34,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ApiRequest:
     """A request: which call, where, by whose key, with what."""
 
     service: str
@@ -138,7 +138,7 @@ class Asked:
         return no.status, headers, body
 
 
-def read(environ: Mapping[str, Any]) -> Asked:
+def read(environ: Mapping[str, Any]) -> ApiRequest:
     """Return what a request over HTTP asks for."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
@@ -152,7 +152,7 @@ def read(environ: Mapping[str, Any]) -> Asked:
         action = target.rpartition(".")[2]
     else:
         action = dict(parse_qsl(body.decode()))["Action"]
-    return Asked(
+    return ApiRequest(
         service=_SERVICES.get(service, service),
         action=action,
         region=region,

@@ -15,7 +15,7 @@ REGION = "us-east-1"
 _DEADLINE = re.compile(r'\\?"deadline\\?": ([0-9.]+)')
 
 
-class AwsWorld:
+class Ec2World:
     """The account, for one test; see `World`."""
 
     def __init__(self, account: Account) -> None:

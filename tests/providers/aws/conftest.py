@@ -20,7 +20,7 @@ from tests.fakes.ec2.account import Account
 from ..sshbox import Keys
 from ..tables import table
 
-MakeAws = Callable[..., AWS]
+MakeProvider = Callable[..., AWS]
 MakeRequest = Callable[..., Request]
 
 # The product waits as it would; so much faster goes the time in these tests.
@@ -73,7 +73,7 @@ def aws_environment(
 
 
 @pytest.fixture
-def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
+def make_provider(account: Account, aws_environment: str, tmp_path: Path) -> MakeProvider:
     """A function that returns a provider; keywords are settings of [aws]."""
 
     def make(
@@ -97,9 +97,9 @@ def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
 
 
 @pytest.fixture
-def provider(make_aws: MakeAws) -> AWS:
+def provider(make_provider: MakeProvider) -> AWS:
     """A provider with plain settings."""
-    return make_aws()
+    return make_provider()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from onebox.providers.base import Requirements
 from tests.fakes.ec2.account import Account
 
-from .conftest import MakeAws, MakeRequest, up
+from .conftest import MakeProvider, MakeRequest, up
 
 # From nothing known to nothing left, for the second box of an owner.
 JUSTIFIED = {
@@ -34,15 +34,15 @@ JUSTIFIED = {
 
 
 def test_a_plain_cycle_makes_no_unnecessary_call(
-    make_aws: MakeAws,
+    make_provider: MakeProvider,
     make_request: MakeRequest,
     account: Account,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The number of calls of each kind is fixed."""
-    first = make_aws()
+    first = make_provider()
     first.delete(first.create(make_request()))
-    provider = make_aws()
+    provider = make_provider()
     account.calls.clear()
     sizes = provider.offers(Requirements("small", 4, 16 << 30))
     box = provider.create(make_request(offer=sizes[0]))

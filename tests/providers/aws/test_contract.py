@@ -7,11 +7,11 @@ import pytest
 from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box, Provider, Request, Requirements
 from tests.fakes.ec2.account import Account
-from tests.fakes.ec2.world import AwsWorld
+from tests.fakes.ec2.world import Ec2World
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
-from .conftest import MakeAws, MakeRequest, up
+from .conftest import MakeProvider, MakeRequest, up
 
 
 class Waiting(AWS):
@@ -27,18 +27,18 @@ class Waiting(AWS):
 
 
 @pytest.fixture
-def world(account: Account) -> AwsWorld:
+def world(account: Account) -> Ec2World:
     """The account, past its API."""
-    return AwsWorld(account)
+    return Ec2World(account)
 
 
 class TestContract(CloudContract):
     """A cloud in which all goes well."""
 
     @pytest.fixture
-    def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
+    def provider(self, make_provider: MakeProvider, world: Ec2World) -> AWS:
         """A provider that opens ssh to the present address of the test."""
-        return waiting(make_aws, world)
+        return waiting(make_provider, world)
 
 
 class TestPlanted(PlantedFaults):
@@ -47,14 +47,14 @@ class TestPlanted(PlantedFaults):
     cloud, contract = "aws", TestContract
 
     @pytest.fixture
-    def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
+    def provider(self, make_provider: MakeProvider, world: Ec2World) -> AWS:
         """A provider that opens ssh to the present address of the test."""
-        return waiting(make_aws, world)
+        return waiting(make_provider, world)
 
 
-def waiting(make_aws: MakeAws, world: AwsWorld) -> AWS:
+def waiting(make_provider: MakeProvider, world: Ec2World) -> AWS:
     """Return a provider for a world."""
-    return make_aws(kind=Waiting, ssh_cidr=None, address=lambda: world.here)
+    return make_provider(kind=Waiting, ssh_cidr=None, address=lambda: world.here)
 
 
 class TestSpotContract:

@@ -19,7 +19,7 @@ import pytest
 from tests.fakes.ec2.account import Account, Kill
 
 from . import box_life
-from .conftest import MakeAws, MakeRequest
+from .conftest import MakeProvider, MakeRequest
 
 KILLS = int(os.environ.get("ONEBOX_TEST_KILLS", "12"))
 SEED = int(os.environ.get("ONEBOX_TEST_SEED", "4"))
@@ -34,7 +34,7 @@ def _variables() -> dict[str, str]:
 
 
 def test_killed_at_any_call(
-    make_aws: MakeAws,
+    make_provider: MakeProvider,
     make_request: MakeRequest,
     account: Account,
     tmp_path: Path,
@@ -43,7 +43,7 @@ def test_killed_at_any_call(
     """No box is doubled, none leaked, no other one touched, wherever it dies."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([box_life.__name__])
-    provider = make_aws()
+    provider = make_provider()
     theirs = make_request()
     tags = dataclasses.replace(theirs.tags, owner="somebody-else")
     decoy = provider.create(dataclasses.replace(theirs, tags=tags))

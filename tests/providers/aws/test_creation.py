@@ -26,20 +26,20 @@ from onebox.providers.kernel import user_data
 from tests.fakes.ec2.account import Account
 from tests.fakes.ec2.faults import Kind
 
-from .conftest import MakeAws, MakeRequest, up
+from .conftest import MakeProvider, MakeRequest, up
 
 
 def launch(account: Account) -> dict[str, Any]:
-    """Return what the last launch asked for."""
+    """Return the parameters of the last launch."""
     calls = [c for c in account.calls if c.action == "RunInstances"]
     return dict(calls[-1].parameters)
 
 
-def tags_of(asked: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Return what is tagged in a launch, by kind."""
+def tags_of(parameters: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the tags that a launch sets, by the kind of the object."""
     return {
         one["ResourceType"]: {tag["Key"]: tag["Value"] for tag in one["Tags"]}
-        for one in asked["TagSpecifications"]
+        for one in parameters["TagSpecifications"]
     }
 
 
@@ -50,12 +50,12 @@ class TestRequest:
         """Its disk is deleted with it."""
         request = make_request()
         box = provider.create(request)
-        asked = launch(account)
-        assert asked["ClientToken"] == request.box
-        assert (asked["MinCount"], asked["MaxCount"]) == (1, 1)
-        assert asked["InstanceInitiatedShutdownBehavior"] == "stop"
-        assert "InstanceMarketOptions" not in asked
-        (disk,) = asked["BlockDeviceMappings"]
+        parameters = launch(account)
+        assert parameters["ClientToken"] == request.box
+        assert (parameters["MinCount"], parameters["MaxCount"]) == (1, 1)
+        assert parameters["InstanceInitiatedShutdownBehavior"] == "stop"
+        assert "InstanceMarketOptions" not in parameters
+        (disk,) = parameters["BlockDeviceMappings"]
         assert disk == {
             "DeviceName": "/dev/sda1",
             "Ebs": {
@@ -65,13 +65,13 @@ class TestRequest:
                 "DeleteOnTermination": True,
             },
         }
-        assert asked["MetadataOptions"] == {
+        assert parameters["MetadataOptions"] == {
             "HttpEndpoint": "enabled",
             "HttpTokens": "required",
             "HttpPutResponseHopLimit": 1,
         }
-        assert not {"KeyName", "IamInstanceProfile", "UserData "} & asked.keys()
-        assert set(tags_of(asked)) == {"instance", "volume", "network-interface"}
+        assert not {"KeyName", "IamInstanceProfile", "UserData "} & parameters.keys()
+        assert set(tags_of(parameters)) == {"instance", "volume", "network-interface"}
         assert box.bootstrap_key
         assert box.host == ""
         provider.delete(box)
@@ -81,17 +81,17 @@ class TestRequest:
     ) -> None:
         """An interruption terminates it; its disk stays."""
         box = provider.create(make_request(spot=True))
-        asked = launch(account)
-        assert asked["InstanceMarketOptions"] == {
+        parameters = launch(account)
+        assert parameters["InstanceMarketOptions"] == {
             "MarketType": "spot",
             "SpotOptions": {
                 "SpotInstanceType": "one-time",
                 "InstanceInterruptionBehavior": "terminate",
             },
         }
-        assert "InstanceInitiatedShutdownBehavior" not in asked
-        assert asked["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] is False
-        assert "spot-instances-request" in tags_of(asked)
+        assert "InstanceInitiatedShutdownBehavior" not in parameters
+        assert parameters["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] is False
+        assert "spot-instances-request" in tags_of(parameters)
         provider.delete(box)
 
     def test_every_created_object_has_the_ownership_tags(
@@ -167,14 +167,14 @@ class TestFaults:
     @pytest.mark.parametrize(("kind", "times"), FAULTS)
     def test_a_passing_fault_makes_one_instance(
         self,
-        make_aws: MakeAws,
+        make_provider: MakeProvider,
         make_request: MakeRequest,
         account: Account,
         kind: Kind,
         times: int,
     ) -> None:
         """It makes no difference whether the failed call took effect."""
-        provider = make_aws(timeout=3.0 if kind.startswith("hang") else 20.0)
+        provider = make_provider(timeout=3.0 if kind.startswith("hang") else 20.0)
         request = make_request()
         account.faults.add("RunInstances", kind, times)
         box = provider.create(request)
@@ -248,12 +248,12 @@ class TestFaults:
         provider.delete(found)
 
     def test_throttling_is_waited_for_with_a_limit(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """After the limit, the error is raised."""
         account.faults.add("RunInstances", "throttle", 100)
         with pytest.raises(Throttled):
-            make_aws(faster=2000.0).create(make_request())
+            make_provider(faster=2000.0).create(make_request())
         assert account.faults.left > 50
 
     @pytest.mark.parametrize(
@@ -358,20 +358,20 @@ class TestFaults:
     def test_token_with_other_words(
         self,
         provider: AWS,
-        make_aws: MakeAws,
+        make_provider: MakeProvider,
         make_request: MakeRequest,
         account: Account,
     ) -> None:
         """The same request with other words, as another disk, finds its machine."""
         request = make_request()
         box = provider.create(request)
-        again = make_aws(disk=50 << 30).create(request)
+        again = make_provider(disk=50 << 30).create(request)
         assert again.id == box.id
         assert len(account.instances(request.box)) == 1
         provider.delete(box)
 
     def test_every_call_may_fail_once(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The user does not notice a refusal, a failure or a cut of one call."""
         kinds: list[Kind] = ["throttle", "broken", "broken after", "cut", "cut after"]
@@ -392,7 +392,7 @@ class TestFaults:
             "DescribeAlarms",
         ]
         for kind in kinds:
-            provider, request = make_aws(), make_request()
+            provider, request = make_provider(), make_request()
             tags = dataclasses.replace(request.tags, owner=f"o-{time.time_ns()}")
             request = dataclasses.replace(request, tags=tags)
             for action in actions:
@@ -407,78 +407,78 @@ class TestFaults:
 
 class TestSettings:
     def test_a_missing_subnet_is_a_usage_error(
-        self, make_aws: MakeAws, make_request: MakeRequest
+        self, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The setting names it."""
         with pytest.raises(UsageError, match="subnet-0123abcd"):
-            make_aws(subnet="subnet-0123abcd").create(make_request())
+            make_provider(subnet="subnet-0123abcd").create(make_request())
 
     def test_a_missing_security_group_is_a_usage_error(
-        self, make_aws: MakeAws, make_request: MakeRequest
+        self, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The setting names it."""
         with pytest.raises(UsageError, match="sg-0123abcd"):
-            make_aws(security_group="sg-0123abcd").create(make_request())
+            make_provider(security_group="sg-0123abcd").create(make_request())
 
     def test_a_missing_region_is_one_clear_error(
         self,
-        make_aws: MakeAws,
+        make_provider: MakeProvider,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """No call is made."""
         monkeypatch.delenv("AWS_REGION")
         with pytest.raises(UsageError, match="no AWS region is set"):
-            make_aws().find("owner")
+            make_provider().find("owner")
 
     def test_region_of_the_profile(
-        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+        self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """AWS's own variables name the region, the settings before them."""
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
         monkeypatch.delenv("AWS_REGION")
-        assert make_aws()._cloud.region == "us-west-2"
-        assert make_aws(region="eu-west-1")._cloud.region == "eu-west-1"
+        assert make_provider()._cloud.region == "us-west-2"
+        assert make_provider(region="eu-west-1")._cloud.region == "eu-west-1"
 
     def test_an_unknown_region_is_named_with_a_similar_one(
-        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+        self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is a usage error."""
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         with pytest.raises(UsageError, match="us-esat-1") as raised:
-            make_aws(region="us-esat-1").find("owner")
+            make_provider(region="us-esat-1").find("owner")
         assert "us-east-1" in raised.value.next
 
     def test_an_unreachable_network_is_named_as_the_cause(
-        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+        self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The error names proxy and network."""
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         with pytest.raises(ProviderError, match="cannot be reached"):
-            make_aws().find("owner")
+            make_provider().find("owner")
 
     def test_missing_credentials_have_advice(
-        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+        self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The error names the commands that create some."""
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         with pytest.raises(NotAllowed, match="credentials") as raised:
-            make_aws().find("owner")
+            make_provider().find("owner")
         assert "aws configure" in raised.value.next
 
     def test_a_missing_profile_is_a_usage_error(
-        self, make_aws: MakeAws, monkeypatch: pytest.MonkeyPatch
+        self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The error names AWS's own configuration."""
         monkeypatch.setenv("AWS_PROFILE", "nobody")
         with pytest.raises(UsageError, match="nobody"):
-            make_aws().find("owner")
+            make_provider().find("owner")
 
     def test_a_wrong_clock_is_not_reported_as_bad_credentials(
-        self, make_aws: MakeAws, account: Account, make_request: MakeRequest
+        self, make_provider: MakeProvider, account: Account, make_request: MakeRequest
     ) -> None:
         """AWS reports it as refused credentials."""
         account.skew = 1800
         account.faults.add("DescribeInstances", "bad key")
         with pytest.raises(NotAllowed, match="30 minutes behind"):
-            make_aws().find("owner")
+            make_provider().find("owner")

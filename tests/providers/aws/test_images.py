@@ -15,7 +15,7 @@ from tests.fakes.ec2 import catalog
 from tests.fakes.ec2.account import Account
 
 from ..contract import an_image
-from .conftest import MakeAws, MakeRequest, up
+from .conftest import MakeProvider, MakeRequest, up
 
 
 def ami(account: Account, text: str, region: str = "us-east-1") -> Any:
@@ -54,12 +54,12 @@ class TestBase:
             assert image.architecture == {"aarch64": "arm64"}.get(arch, "x86_64")
 
     def test_the_parameter_and_the_image_list_agree(
-        self, make_aws: MakeAws, account: Account
+        self, make_provider: MakeProvider, account: Account
     ) -> None:
         """Neither returns an image of another publisher."""
-        by_parameter = make_aws().base("ubuntu-24.04")
+        by_parameter = make_provider().base("ubuntu-24.04")
         account.faults.denied.add("ssm:GetParameters")
-        assert make_aws().base("ubuntu-24.04") == by_parameter
+        assert make_provider().base("ubuntu-24.04") == by_parameter
         assert "20261101" in ami(account, by_parameter).name
 
     def test_a_base_is_looked_up_once(self, provider: AWS, account: Account) -> None:
@@ -88,10 +88,10 @@ class TestBase:
             provider.base(known, "x86_64")
 
     def test_a_base_name_is_another_ami_in_each_region(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """An AMI's id exists in one region only."""
-        provider = make_aws(regions=["us-west-2"])
+        provider = make_provider(regions=["us-west-2"])
         text = provider.base("ubuntu-24.04")
         box = provider.create(make_request(zone="us-west-2a", base=text))
         (machine,) = account.alive(box.id)
@@ -182,12 +182,12 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box
     ) -> None:
         """The error gives EC2's reason."""
-        catalog.ShelfImage.gone_bad = "the disk is broken"
+        catalog.CatalogImage.gone_bad = "the disk is broken"
         try:
             with pytest.raises(ProviderError, match="failed"):
                 provider.save(stopped, an_image(make_request()))
         finally:
-            catalog.ShelfImage.gone_bad = ""
+            catalog.CatalogImage.gone_bad = ""
         image = provider.save(stopped, an_image(make_request()))
         provider.delete_image(image)
         provider.delete(stopped)

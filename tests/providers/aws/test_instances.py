@@ -14,30 +14,30 @@ from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box
 from tests.fakes.ec2.account import Account
 
-from .conftest import MakeAws, MakeRequest, up
+from .conftest import MakeProvider, MakeRequest, up
 
 
 class TestFind:
     def test_a_new_provider_object_reads_the_same_box(
-        self, make_aws: MakeAws, make_request: MakeRequest
+        self, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """Everything about a box is in the cloud."""
-        first = make_aws()
+        first = make_provider()
         box = up(first, first.create(make_request()))
-        assert list(make_aws().find(box.tags.owner)) == [box]
-        assert make_aws().get(box.id) == box
+        assert list(make_provider().find(box.tags.owner)) == [box]
+        assert make_provider().get(box.id) == box
         first.delete(box)
 
     def test_find_searches_the_regions_of_the_settings(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """Other regions are searched on request, or all of them."""
-        provider = make_aws(regions=["us-west-2"])
+        provider = make_provider(regions=["us-west-2"])
         box = up(provider, provider.create(make_request(zone="us-west-2b")))
         owner = box.tags.owner
         assert box.place == "us-west-2b"
         assert list(provider.find(owner)) == [box]
-        alone = make_aws()
+        alone = make_provider()
         assert list(alone.find(owner)) == []
         assert alone.get(box.id) is None
         assert alone.get(box.id, "us-west-2b") == box
@@ -48,10 +48,10 @@ class TestFind:
         assert not alone.leftovers(box.id, box.place)
 
     def test_a_region_is_refused(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The boxes of the other regions are listed, and the region is named."""
-        provider = make_aws()
+        provider = make_provider()
         box = up(provider, provider.create(make_request()))
         account.faults.denied.add("ec2:DescribeInstances eu-west-1")
         assert list(provider.find(box.tags.owner, everywhere=True)) == [box]
@@ -59,7 +59,7 @@ class TestFind:
         assert "eu-west-1" in unreachable_regions
         assert "ec2:DescribeInstances" in unreachable_regions
         with pytest.raises(NotAllowed):
-            make_aws(regions=["eu-west-1"]).find(box.tags.owner)
+            make_provider(regions=["eu-west-1"]).find(box.tags.owner)
         account.faults.clear()
         provider.delete(box)
 
@@ -145,7 +145,7 @@ class TestRemoval:
     def test_disks_go_with_the_machine(
         self,
         provider: AWS,
-        make_aws: MakeAws,
+        make_provider: MakeProvider,
         make_request: MakeRequest,
         account: Account,
     ) -> None:
@@ -156,7 +156,7 @@ class TestRemoval:
         account.delays.ending = 3600.0
         try:
             with pytest.raises(OneboxError, match="longer"):
-                make_aws(faster=4000.0).delete(box)
+                make_provider(faster=4000.0).delete(box)
         finally:
             account.delays.ending = ended
         account.lives[account.alive(box.id)[0].id].due = 0.0

@@ -12,7 +12,7 @@ from onebox.providers.base import Image, Offer, Requirements, Tags
 from tests.fakes.ec2 import catalog
 from tests.fakes.ec2.account import Account
 
-from .conftest import MakeAws
+from .conftest import MakeProvider
 
 GB = 1 << 30
 LARGE = Requirements("large", 64, 256 * GB)
@@ -74,21 +74,21 @@ class TestNeeds:
             provider.offers(Requirements("huge", 1000, 4000 * GB))
 
     def test_only_the_zones_of_the_settings_are_offered(
-        self, make_aws: MakeAws
+        self, make_provider: MakeProvider
     ) -> None:
         """They keep their order at equal prices."""
-        found = make_aws(zones=["us-east-1c", "us-east-1a"]).offers(LARGE)
+        found = make_provider(zones=["us-east-1c", "us-east-1a"]).offers(LARGE)
         first = [size.place for size in found if size.type == found[0].type]
         assert first == ["us-east-1c", "us-east-1a"]
 
-    def test_more_regions_mean_more_offers(self, make_aws: MakeAws) -> None:
+    def test_more_regions_mean_more_offers(self, make_provider: MakeProvider) -> None:
         """Each region of the settings is searched."""
-        found = make_aws(regions=["us-west-2"]).offers(LARGE)
+        found = make_provider(regions=["us-west-2"]).offers(LARGE)
         assert {size.place[:-1] for size in found} == {"us-east-1", "us-west-2"}
 
-    def test_an_image_limits_the_regions(self, make_aws: MakeAws) -> None:
+    def test_an_image_limits_the_regions(self, make_provider: MakeProvider) -> None:
         """Only regions that hold it are offered."""
-        provider = make_aws(regions=["us-west-2"])
+        provider = make_provider(regions=["us-west-2"])
         need = Requirements("large", 64, 256 * GB, image=image("x86_64", "us-west-2"))
         assert {size.place[:-1] for size in provider.offers(need)} == {"us-west-2"}
 
@@ -115,22 +115,22 @@ class TestCosts:
         self, provider: AWS
     ) -> None:
         """A disk that is asked for, or that the image needs, is what is billed."""
-        asked = provider.offers(dataclasses.replace(LARGE, disk=500 * GB))[0]
-        assert asked.extras[0].hourly == pytest.approx(500 * 0.08 / 730)
+        offer = provider.offers(dataclasses.replace(LARGE, disk=500 * GB))[0]
+        assert offer.extras[0].hourly == pytest.approx(500 * 0.08 / 730)
         large = dataclasses.replace(image("x86_64"), disk=200 * GB)
         found = provider.offers(dataclasses.replace(LARGE, image=large))[0]
         assert found.extras[0].hourly == pytest.approx(200 * 0.08 / 730)
 
-    def test_a_private_box_pays_for_no_address(self, make_aws: MakeAws) -> None:
+    def test_a_private_box_pays_for_no_address(self, make_provider: MakeProvider) -> None:
         """Without a public address there is none to be billed."""
-        best = make_aws(private=True).offers(LARGE)[0]
+        best = make_provider(private=True).offers(LARGE)[0]
         assert [part.label for part in best.extras] == ["100 GB disk"]
 
     def test_a_cost_that_is_not_known_makes_the_sum_unknown(
-        self, make_aws: MakeAws
+        self, make_provider: MakeProvider
     ) -> None:
         """A disk without a price is None in its part and in the sum, never 0."""
-        best = make_aws(disk_type="st1").offers(LARGE)[0]
+        best = make_provider(disk_type="st1").offers(LARGE)[0]
         assert best.extras[0].hourly is None
         assert best.price is not None
         assert best.hourly is None

@@ -15,7 +15,7 @@ from onebox.settings.fields import Conflict
 from tests.fakes.ec2.account import Account
 
 from ..contract import remove_free_objects
-from .conftest import MakeAws, MakeRequest, up
+from .conftest import MakeProvider, MakeRequest, up
 
 ME, NOW_ME = "198.51.100.7", "203.0.113.9"
 
@@ -47,10 +47,10 @@ def admitted(account: Account, owner: str) -> set[tuple[object, ...]]:
 
 class TestGroup:
     def test_only_this_machine_can_reach_ssh(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """No other port is open, and no other address has access."""
-        provider, request = make_aws(ssh_cidr=None), make_request()
+        provider, request = make_provider(ssh_cidr=None), make_request()
         box = provider.create(request)
         owner = request.tags.owner
         assert admitted(account, owner) == {("tcp", 22, 22, f"{ME}/32")}
@@ -72,10 +72,10 @@ class TestGroup:
         provider.delete(second)
 
     def test_a_group_that_is_deleted_during_a_create_is_created_again(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """Another command deletes it with its last box."""
-        provider, other, request = make_aws(), make_aws(), make_request()
+        provider, other, request = make_provider(), make_provider(), make_request()
         groups, found = Network.groups, []
 
         def then_removed(*about: Any) -> list[str]:
@@ -93,11 +93,11 @@ class TestGroup:
         provider.delete(box)
 
     def test_allow_my_ip_replaces_the_former_address(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """A second call changes nothing."""
         request = make_request()
-        before, after = make_aws(ssh_cidr=None), make_aws(ssh_cidr=None, here=NOW_ME)
+        before, after = make_provider(ssh_cidr=None), make_provider(ssh_cidr=None, here=NOW_ME)
         box = up(before, before.create(request))
         assert before.allow_my_ip(box) is False
         assert after.allow_my_ip(box) is True
@@ -108,12 +108,12 @@ class TestGroup:
         after.delete(box)
 
     def test_moved_before_the_next_box(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """A create replaces the rule as well."""
-        first = make_aws(ssh_cidr=None)
+        first = make_provider(ssh_cidr=None)
         boxes = [first.create(make_request())]
-        boxes.append(make_aws(ssh_cidr=None, here=NOW_ME).create(make_request()))
+        boxes.append(make_provider(ssh_cidr=None, here=NOW_ME).create(make_request()))
         assert admitted(account, boxes[0].tags.owner) == {
             ("tcp", 22, 22, f"{NOW_ME}/32")
         }
@@ -121,10 +121,10 @@ class TestGroup:
             first.delete(box)
 
     def test_other_rules_of_the_group_are_removed(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """Only ssh from this machine stays open."""
-        provider, request = make_aws(ssh_cidr=None), make_request()
+        provider, request = make_provider(ssh_cidr=None), make_request()
         box = provider.create(request)
         for cidr in ({"CidrIp": "0.0.0.0/0"}, {"CidrIpv6": "::/0"}):
             account.backend("us-east-1").authorize_security_group_ingress(
@@ -136,32 +136,32 @@ class TestGroup:
         provider.delete(box)
 
     def test_ssh_cidr_replaces_the_address_of_this_machine(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The address is not looked up."""
-        provider, request = make_aws(ssh_cidr="10.1.2.3/8"), make_request()
+        provider, request = make_provider(ssh_cidr="10.1.2.3/8"), make_request()
         box = provider.create(request)
         assert admitted(account, request.tags.owner) == {("tcp", 22, 22, "10.0.0.0/8")}
         provider.delete(box)
 
     def test_an_open_ssh_port_is_in_the_notes_of_each_box(
-        self, make_aws: MakeAws, make_request: MakeRequest
+        self, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The user has allowed it."""
-        provider = make_aws(ssh_cidr="0.0.0.0/1", allow_world_ssh=True)
+        provider = make_provider(ssh_cidr="0.0.0.0/1", allow_world_ssh=True)
         box = provider.create(make_request())
         assert any("whole world" in note for note in box.notes)
         assert any("whole world" in n for n in provider.find(box.tags.owner)[0].notes)
         provider.delete(box)
 
     def test_the_users_own_security_group_is_never_changed(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The boxes are in it as it is."""
         backend = account.backend("us-east-1")
         vpc = backend.default_vpc
         own = backend.create_security_group("own", "own", vpc_id=vpc.id)
-        provider = make_aws(security_group=own.id, ssh_cidr=None)
+        provider = make_provider(security_group=own.id, ssh_cidr=None)
         box = up(provider, provider.create(make_request()))
         assert provider.allow_my_ip(box) is False
         counted = account.counted()
@@ -174,10 +174,10 @@ class TestGroup:
 
 class TestSubnet:
     def test_a_private_box_has_only_a_private_address(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The VPC may reach its ssh port."""
-        provider = make_aws(ssh_cidr=None, private=True, jump="me@bastion")
+        provider = make_provider(ssh_cidr=None, private=True, jump="me@bastion")
         box = up(provider, provider.create(make_request()))
         (instance,) = account.alive(box.id)
         assert instance.public_ip is None
@@ -193,7 +193,7 @@ class TestSubnet:
         Settings(jump="bastion", security_group="sg-0abc1234").check({})
 
     def test_a_subnet_in_the_settings_is_the_only_one(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """Without public addresses there, no box requests one."""
         backend = account.backend("us-east-1")
@@ -201,7 +201,7 @@ class TestSubnet:
         subnet = backend.create_subnet(
             vpc.id, "172.31.240.0/24", availability_zone="us-east-1b"
         )
-        provider = make_aws(subnet=subnet.id)
+        provider = make_provider(subnet=subnet.id)
         with pytest.raises(NoCapacity, match="us-east-1a"):
             provider.create(make_request())
         request = make_request(zone="us-east-1b")
@@ -214,7 +214,7 @@ class TestSubnet:
         backend.delete_subnet(subnet.id)
 
     def test_an_account_without_a_default_vpc_gets_advice(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The error names the setting and the command."""
         backend = account.backend("eu-west-1")
@@ -223,7 +223,7 @@ class TestSubnet:
                 backend.delete_subnet(subnet.id)
         request = make_request(zone="eu-west-1a")
         with pytest.raises(UsageError, match="no default VPC") as raised:
-            make_aws(region="eu-west-1").create(request)
+            make_provider(region="eu-west-1").create(request)
         assert "subnet" in raised.value.next
 
 

@@ -14,19 +14,19 @@ from tests.fakes.ec2.account import Account, Call
 from tests.fakes.ec2.iam import Question, allowed, questions
 
 from ..contract import an_image, remove_free_objects
-from .conftest import MakeAws, MakeRequest, up
+from .conftest import MakeProvider, MakeRequest, up
 
 OURS = {"aws:ResourceTag/onebox:managed": "1"}
 ANY = "arn:aws:ec2:us-east-1:123456789012"
 
 
 def whole_life(
-    make_aws: MakeAws, make_request: MakeRequest, account: Account
+    make_provider: MakeProvider, make_request: MakeRequest, account: Account
 ) -> list[Call]:
     """Do everything that a provider can do; return the calls that it took."""
     account.calls.clear()
-    provider = make_aws(ssh_cidr=None)
-    moved = make_aws(ssh_cidr=None, here="203.0.113.9")
+    provider = make_provider(ssh_cidr=None)
+    moved = make_provider(ssh_cidr=None, here="203.0.113.9")
     provider.checks()
     provider.offers(Requirements("small", 4, 16 << 30, spot=True, fallback=True))
     box = up(provider, provider.create(make_request()))
@@ -50,27 +50,27 @@ def whole_life(
     provider.leftovers(rescued.id)
     provider.delete(rescued)
     remove_free_objects(provider, rescued.tags.owner)
-    private = make_aws(private=True, ssh_cidr=None)
+    private = make_provider(private=True, ssh_cidr=None)
     provider.delete(private.create(make_request()))
     return list(account.calls)
 
 
 class TestPolicy:
     def test_allows_all_that_is_done(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """Every call of a box's life is allowed, and nothing stands there in vain."""
-        document = make_aws().policy()
-        calls = whole_life(make_aws, make_request, account)
-        asked = [question for call in calls for question in questions(call)]
+        document = make_provider().policy()
+        calls = whole_life(make_provider, make_request, account)
+        needed = [question for call in calls for question in questions(call)]
         # A machine of nobody's is only asked about, to see it refused.
         refused = {
-            (one.action, one.resource) for one in asked if not allowed(document, one)
+            (one.action, one.resource) for one in needed if not allowed(document, one)
         }
         assert refused == {("ec2:TerminateInstances", f"{ANY}:instance/x-1")}
-        terminated = [one for one in asked if one.action == "ec2:TerminateInstances"]
+        terminated = [one for one in needed if one.action == "ec2:TerminateInstances"]
         assert sum(allowed(document, one) for one in terminated) == len(terminated) - 1
-        used = {question.action for question in asked}
+        used = {question.action for question in needed}
         named = {
             action
             for statement in json.loads(document)["Statement"]

@@ -14,7 +14,7 @@ from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box
 from tests.fakes.ec2.account import Account
 
-from .conftest import MakeAws, MakeRequest, up
+from .conftest import MakeProvider, MakeRequest, up
 
 
 def taken(provider: AWS, make_request: MakeRequest, account: Account) -> Box:
@@ -238,10 +238,10 @@ class TestStart:
         provider.delete(box)
 
     def test_starting_a_running_box_changes_nothing(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """It stays running."""
-        provider = make_aws()
+        provider = make_provider()
         box = up(provider, provider.create(make_request()))
         assert provider.start(box, time.time() + 900) == box
         assert "StartInstances" not in account.counted()

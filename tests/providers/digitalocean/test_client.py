@@ -66,7 +66,7 @@ class TestBreaks:
         with pytest.raises(Unclear):
             cloud.post("droplets", BODY)
         assert server.faults[0].times == 99
-        assert len(server.world.made) == (1 if when == "after" else 0)
+        assert len(server.account.made) == (1 if when == "after" else 0)
 
     def test_half_a_response_to_a_change_is_unclear(
         self, server: Server, cloud: Cloud
@@ -75,7 +75,7 @@ class TestBreaks:
         server.fail("POST", "droplets", "half")
         with pytest.raises(Unclear):
             cloud.post("droplets", BODY)
-        assert len(server.world.made) == 1
+        assert len(server.account.made) == 1
 
     @pytest.mark.parametrize("when", ["before", "after"])
     @pytest.mark.parametrize("kind", BREAKS)
@@ -89,7 +89,7 @@ class TestBreaks:
             cloud.delete("tags/x")
         except Gone:
             assert when == "after"
-        assert server.world.tags == {}
+        assert server.account.tags == {}
 
     def test_a_harmless_change_is_repeated(self, server: Server, cloud: Cloud) -> None:
         """A second call changes nothing."""
@@ -132,7 +132,7 @@ class TestLimits:
         server.fail("POST", "droplets", "429", Retry_After="2")
         cloud.post("droplets", BODY)
         assert waited == [pytest.approx(2.1)]
-        assert len(server.world.made) == 1
+        assert len(server.account.made) == 1
 
     def test_the_limit_resets_by_the_servers_clock(self, server: Server) -> None:
         """This machine's clock may be wrong."""
@@ -178,8 +178,8 @@ class TestPages:
     ) -> None:
         """Every page comes from the server that was called first."""
         for number in range(450):
-            server.world.tag(f"t{number}")
-            server.world.sizes.append({"slug": f"t{number}"})
+            server.account.tag(f"t{number}")
+            server.account.sizes.append({"slug": f"t{number}"})
         found = cloud.all("sizes", "sizes")
         assert {f"t{number}" for number in range(450)} <= {one["slug"] for one in found}
         assert server.count("GET", "sizes") == 3
@@ -188,7 +188,7 @@ class TestPages:
         self, server: Server, cloud: Cloud
     ) -> None:
         """Lists change between two pages."""
-        server.world.sizes += [{"slug": "same"} for _ in range(300)]
+        server.account.sizes += [{"slug": "same"} for _ in range(300)]
         found = [one["slug"] for one in cloud.all("sizes", "sizes")]
         assert found.count("same") == 1
 
@@ -238,7 +238,7 @@ class TestRefusals:
         monkeypatch.delenv("DIGITALOCEAN_ACCESS_TOKEN")
         with pytest.raises(NotAllowed, match="no token"):
             Cloud(TIMEOUTS).get("account")
-        assert not server.asked
+        assert not server.requests
 
     @pytest.mark.parametrize(
         "address", ["nonsense", "http://api.example.com/v2/", "http://10.0.0.1/v2"]
@@ -277,7 +277,7 @@ class TestRefusals:
         cloud = Cloud(TIMEOUTS)
         cloud.get("account")
         cloud.post("tags", {"name": "x"})
-        assert {one.token for one in server.asked} == {TOKEN}
+        assert {one.token for one in server.requests} == {TOKEN}
 
     def test_each_refusal_has_its_error_class(
         self, server: Server, cloud: Cloud
@@ -289,11 +289,11 @@ class TestRefusals:
         cloud.post("firewalls", wall)
         with pytest.raises(Exists):
             cloud.post("firewalls", wall)
-        server.world.laws.boot = 60
+        server.account.behavior.boot = 60
         number = cloud.post("droplets", BODY)["droplet"]["id"]
         with pytest.raises(Pending):
             cloud.post(f"droplets/{number}/actions", {"type": "shutdown"})
-        server.world.laws.droplet_limit = 1
+        server.account.behavior.droplet_limit = 1
         with pytest.raises(QuotaExceeded, match="limit"):
             cloud.post("droplets", BODY)
 

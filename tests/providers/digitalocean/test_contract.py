@@ -10,7 +10,7 @@ from onebox.providers.base import Box, Request
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import Settings
 from tests.fakes.digitalocean.server import Server
-from tests.fakes.digitalocean.world import DropletWorld
+from tests.fakes.digitalocean.world import DigitalOceanWorld
 
 from ..contract import CloudContract
 from ..planted import PlantedFaults
@@ -27,13 +27,13 @@ class Waiting(DigitalOcean):
 
 
 @pytest.fixture
-def world(server: Server) -> DropletWorld:
+def world(server: Server) -> DigitalOceanWorld:
     """The account, past its API."""
-    return DropletWorld(server)
+    return DigitalOceanWorld(server)
 
 
 @pytest.fixture
-def provider(world: DropletWorld) -> DigitalOcean:
+def provider(world: DigitalOceanWorld) -> DigitalOcean:
     """A provider for an empty account, open to the present address of the test."""
     settings = table(Settings, {**SETTINGS, "ssh_cidr": None})
     return Waiting(settings, Path("/"), timeouts=TIMEOUTS, my_ip=lambda: world.here)
@@ -49,8 +49,8 @@ class TestSlowContract(CloudContract):
     @pytest.fixture(autouse=True)
     def slow(self, server: Server) -> None:
         """Have everything take its time."""
-        laws = server.world.laws
-        laws.lag, laws.boot, laws.action, laws.address_after = 0.15, 0.1, 0.05, 0.12
+        behavior = server.account.behavior
+        behavior.lag, behavior.boot, behavior.action, behavior.address_after = 0.15, 0.1, 0.05, 0.12
 
 
 class TestPlanted(PlantedFaults):

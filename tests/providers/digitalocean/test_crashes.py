@@ -11,7 +11,7 @@ from pathlib import Path
 
 from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
-from tests.fakes.digitalocean.account import World
+from tests.fakes.digitalocean.account import Account
 from tests.fakes.digitalocean.server import Server
 
 from .box_life import BOX, OWNER, TIMEOUTS
@@ -73,29 +73,29 @@ def test_a_kill_at_any_call_leaves_nothing_unfound(server: Server) -> None:
     """
     at = 1
     while True:
-        server.world = World()
-        laws = server.world.laws
-        laws.lag, laws.action = 0.1, 0.02
-        server.world.create(
+        server.account = Account()
+        behavior = server.account.behavior
+        behavior.lag, behavior.action = 0.1, 0.02
+        server.account.create(
             {"name": BOX, "size": "c-4", "image": "debian-12-x64", "region": "nyc3"}
         )
         if lives(server, at):
             break
-        world, provider = server.world, provider_of(TIMEOUTS)
-        here = f"killed after change {at}: {server.asked[-1].path}"
+        account, provider = server.account, provider_of(TIMEOUTS)
+        here = f"killed after change {at}: {server.requests[-1].path}"
         see_to(provider)
-        assert len(world.made) <= 2, here
-        assert len(world.droplets) == 1, here
-        assert world.snapshots() == [], here
+        assert len(account.made) <= 2, here
+        assert len(account.droplets) == 1, here
+        assert account.snapshots() == [], here
         left = provider.leftovers(BOX)
         assert not [one for one in left if one.kind != "firewall"], here
-        for wall in world.firewalls.values():
+        for wall in account.firewalls.values():
             wall["created_at"] = "2020-01-01T00:00:00Z"
-        assert len(world.firewalls) <= 1, here
+        assert len(account.firewalls) <= 1, here
         provider._remove_stale(OWNER)
-        assert world.firewalls == {}, here
+        assert account.firewalls == {}, here
         at += 1
         assert at < MOST
     assert at > 20
-    assert list(server.world.droplets) == [server.world.made[0].id]
-    assert server.world.firewalls == {}
+    assert list(server.account.droplets) == [server.account.made[0].id]
+    assert server.account.firewalls == {}

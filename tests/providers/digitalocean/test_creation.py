@@ -48,7 +48,7 @@ class TestCreate:
         """Tags and user data are in it, and monitoring is off."""
         request = make_request()
         provider.create(request)
-        [droplet] = server.world.made
+        [droplet] = server.account.made
         assert server.count("POST", "droplets") == 1
         body = droplet.body
         assert {"onebox-managed", box_tag(request)} <= set(body["tags"])
@@ -69,7 +69,7 @@ class TestCreate:
             private=True, vpc=vpc, jump="me@bastion", ssh_cidr="10.10.0.0/16"
         )
         box = when_up(provider, provider.create(make_request()))
-        body = server.world.made[0].body
+        body = server.account.made[0].body
         assert (body["vpc_uuid"], body["public_networking"]) == (vpc, False)
         assert (box.host, box.jump) == ("10.10.0.5", "me@bastion")
 
@@ -77,15 +77,15 @@ class TestCreate:
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
         """The API calls it active earlier."""
-        laws = server.world.laws
-        laws.boot, laws.address_after = 0.1, 3600.0
+        behavior = server.account.behavior
+        behavior.boot, behavior.address_after = 0.1, 3600.0
         box = provider.create(make_request())
-        [droplet] = server.world.made
+        [droplet] = server.account.made
         while droplet.status != "active":
             assert (box.state, box.host) == ("starting", "")
             box = provider.get(box.id) or box
         assert (box.state, box.host) == ("starting", "")
-        laws.address_after = 0.0
+        behavior.address_after = 0.0
         assert when_up(provider, box).host == droplet.host
 
     @pytest.mark.parametrize("kind", AFTER)
@@ -94,15 +94,15 @@ class TestCreate:
     ) -> None:
         """The create call is not repeated."""
         provider, request = open_provider(LOOKING), make_request()
-        server.world.laws.lag = 0.2
+        server.account.behavior.lag = 0.2
         server.fail("POST", "droplets", kind, times=100)
         box = provider.create(request)
         assert box.id == request.box
         assert server.faults[0].times == 99
-        assert len(server.world.made) == 1
+        assert len(server.account.made) == 1
         provider.delete(when_up(provider, box))
-        assert not server.world.droplets
-        assert not server.world.firewalls
+        assert not server.account.droplets
+        assert not server.account.firewalls
 
     @pytest.mark.parametrize("kind", BEFORE)
     def test_a_droplet_that_does_not_show_in_time_is_unclear(
@@ -117,7 +117,7 @@ class TestCreate:
         assert server.faults[0].times == 100 - (
             SHORT.create_attempts if answered else 1
         )
-        assert not server.world.made
+        assert not server.account.made
 
     @pytest.mark.parametrize("kind", ["500 before", "html before"])
     def test_one_failure_of_the_api_does_not_end_it(
@@ -126,34 +126,34 @@ class TestCreate:
         """A call that the API has failed at is sent again, once it shows nothing."""
         server.fail("POST", "droplets", kind)
         box = when_up(provider, provider.create(make_request()))
-        assert len(server.world.made) == 1
-        assert len(server.world.firewalls) == 1
+        assert len(server.account.made) == 1
+        assert len(server.account.firewalls) == 1
         provider.delete(box)
-        assert not server.world.firewalls
+        assert not server.account.firewalls
 
     def test_a_failed_call_that_made_one_all_the_same(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
         """The repeated call makes a second droplet; the older one stays."""
         provider, request = open_provider(SHORT), make_request()
-        server.world.laws.lag = SHORT.consistency_lag + 0.4
+        server.account.behavior.lag = SHORT.consistency_lag + 0.4
         server.fail("POST", "droplets", "500 after")
         made = when_up(provider, provider.create(request))
-        first = server.world.made[0]
+        first = server.account.made[0]
         while [one.kind for one in provider.leftovers(made.id)].count("droplet") < 2:
-            assert first.id in server.world.droplets
+            assert first.id in server.account.droplets
         provider.create(request)
-        assert list(server.world.droplets) == [first.id]
+        assert list(server.account.droplets) == [first.id]
 
     def test_refused_after_a_failure(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
         """The refusal of the second call is raised, and nothing is left."""
         server.fail("POST", "droplets", "500 before")
-        server.world.laws.droplet_limit = 0
+        server.account.behavior.droplet_limit = 0
         with pytest.raises(QuotaExceeded):
             provider.create(make_request())
-        assert not server.world.firewalls
+        assert not server.account.firewalls
 
     def test_a_late_droplet_is_the_only_one(
         self, server: Server, open_provider: Open, make_request: Make
@@ -163,7 +163,7 @@ class TestCreate:
         server.late = SHORT.read + 0.3
         server.fail("POST", "droplets", "late", times=100)
         assert provider.create(request).id == request.box
-        assert len(server.world.made) == 1
+        assert len(server.account.made) == 1
 
     def test_a_very_late_droplet_is_found_by_the_next_command(
         self, server: Server, open_provider: Open, make_request: Make
@@ -181,9 +181,9 @@ class TestCreate:
             box = provider.get(request.box)
         assert box is not None
         provider.delete(when_up(provider, box))
-        assert len(server.world.made) == 1
-        assert not server.world.droplets
-        assert not server.world.firewalls
+        assert len(server.account.made) == 1
+        assert not server.account.droplets
+        assert not server.account.firewalls
 
     def test_lost_answer_while_all_is_broken(
         self, server: Server, open_provider: Open, make_request: Make
@@ -195,7 +195,7 @@ class TestCreate:
         server.fail("GET", "droplets", "none")
         server.fail("GET", "droplets", "500 before", times=2 * TIMEOUTS.attempts)
         assert provider.create(request).id == request.box
-        assert len(server.world.made) == 1
+        assert len(server.account.made) == 1
 
     def test_a_throttled_create_call_is_repeated(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -203,7 +203,7 @@ class TestCreate:
         """The pause is that of the API."""
         server.fail("POST", "droplets", "429", Retry_After="0")
         provider.create(make_request())
-        assert len(server.world.made) == 1
+        assert len(server.account.made) == 1
 
     def test_the_later_of_two_droplets_is_deleted(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -211,12 +211,12 @@ class TestCreate:
         """Both were created for one request."""
         request = make_request()
         provider.create(request)
-        double = server.world.create(server.world.made[0].body)
-        server.world.tick()
+        double = server.account.create(server.account.made[0].body)
+        server.account.tick()
         box = provider.create(request)
         assert box.id == request.box
-        assert list(server.world.droplets) == [server.world.made[0].id]
-        assert double["droplet"]["id"] not in server.world.droplets
+        assert list(server.account.droplets) == [server.account.made[0].id]
+        assert double["droplet"]["id"] not in server.account.droplets
 
     def test_a_late_duplicate_belongs_to_the_box(
         self, server: Server, open_provider: Open, make_request: Make
@@ -224,13 +224,13 @@ class TestCreate:
         """The lists show one box, and its delete removes both."""
         request, provider = make_request(), open_provider()
         provider.create(request)
-        server.world.create(server.world.made[0].body)
-        server.world.tick()
+        server.account.create(server.account.made[0].body)
+        server.account.tick()
         later = open_provider()
         [box] = later.find(request.tags.owner)
         assert [left.kind for left in later.leftovers(box.id)].count("droplet") == 2
         later.delete(box)
-        assert not server.world.droplets
+        assert not server.account.droplets
 
     def test_a_droplet_of_another_owner_with_the_box_id_is_not_touched(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -238,25 +238,25 @@ class TestCreate:
         """Neither of the two is."""
         request = make_request()
         provider.create(request)
-        body = server.world.made[0].body
+        body = server.account.made[0].body
         words = [word.replace("project-1", "project-2") for word in body["tags"]]
-        server.world.create({**body, "tags": words})
-        server.world.tick()
+        server.account.create({**body, "tags": words})
+        server.account.tick()
         with pytest.raises(NotAllowed):
             provider.create(request)
-        assert len(server.world.droplets) == 2
+        assert len(server.account.droplets) == 2
 
     def test_a_new_box_is_known_before_the_lists_show_it(
         self, server: Server, open_provider: Open, make_request: Make
     ) -> None:
         """The process that created it has its number."""
-        server.world.laws.lag = 60
+        server.account.behavior.lag = 60
         provider, request = open_provider(), make_request()
         box = when_up(provider, provider.create(request))
         assert list(provider.find(request.tags.owner)) == [box]
         assert provider.create(request) == box
         assert open_provider().get(box.id) is None
-        assert len(server.world.made) == 1
+        assert len(server.account.made) == 1
 
     def test_stranger_with_our_tag(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -270,10 +270,10 @@ class TestCreate:
             "region": "nyc3",
             "tags": [box_tag(request)],
         }
-        server.world.create(body)
+        server.account.create(body)
         with pytest.raises(NotAllowed):
             provider.create(request)
-        assert len(server.world.droplets) == 1
+        assert len(server.account.droplets) == 1
         assert server.count("POST", "droplets") == 0
 
 
@@ -300,9 +300,9 @@ class TestTags:
         """The case is that of its first use."""
         request = make_request()
         for word in metadata.of_box(request):
-            server.world.tag(word.upper())
+            server.account.tag(word.upper())
         box = when_up(provider, provider.create(request))
-        assert any(word.isupper() for word in server.world.made[0].tags)
+        assert any(word.isupper() for word in server.account.made[0].tags)
         assert box.tags == request.tags
         assert box.host_key == request.host_key.public
         assert provider.get(box.id) == box
@@ -340,12 +340,12 @@ class TestRefused:
         message: str,
     ) -> None:
         """Such a refusal leaves nothing."""
-        setattr(server.world.laws, law, value)
+        setattr(server.account.behavior, law, value)
         with pytest.raises(error, match=message) as caught:
             provider.create(make_request())
         assert "\n" not in caught.value.message
-        assert not server.world.droplets
-        assert not server.world.firewalls
+        assert not server.account.droplets
+        assert not server.account.firewalls
 
     def test_a_reserved_name_is_one_clear_error(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -353,7 +353,7 @@ class TestRefused:
         """DigitalOcean keeps some names for itself."""
         with pytest.raises(UsageError, match="is reserved"):
             provider.create(make_request(box="localhost"))
-        assert not server.world.firewalls
+        assert not server.account.firewalls
 
     def test_a_size_that_a_region_lacks_is_missing_capacity(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -369,7 +369,7 @@ class TestRefused:
         """No create call is sent."""
         with pytest.raises(NoCapacity, match="50 GB, not 100"):
             provider.create(make_request(disk=100 << 30))
-        assert not server.world.firewalls
+        assert not server.account.firewalls
         assert server.count("POST", ".*") == 0
 
     def test_a_read_only_token_creates_nothing(
@@ -383,7 +383,7 @@ class TestRefused:
         monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", READ_ONLY)
         with pytest.raises(NotAllowed, match="scope ssh_key:create"):
             open_provider().create(make_request())
-        assert not server.world.made
+        assert not server.account.made
 
     @pytest.mark.parametrize("name", ["windows", "ubuntu-10.04"])
     def test_an_unknown_base_is_refused(
@@ -395,7 +395,7 @@ class TestRefused:
         assert "debian-12" in caught.value.next
         with pytest.raises(UsageError):
             provider.create(make_request(base=name))
-        assert not server.world.made
+        assert not server.account.made
 
     def test_a_base_names_the_version_of_its_image(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -405,7 +405,7 @@ class TestRefused:
         assert re.fullmatch(r"debian-12-x64 \d+", base)
         provider.create(make_request(base="debian-12"))
         provider.create(make_request(base=base))
-        assert {one.body["image"] for one in server.world.made} == {"debian-12-x64"}
+        assert {one.body["image"] for one in server.account.made} == {"debian-12-x64"}
 
     def test_a_deleted_image_is_gone(
         self, provider: DigitalOcean, make_request: Make
@@ -480,7 +480,7 @@ class TestDeadline:
         )
         box = provider.create(make_request())
         assert any("deletes itself" in note for note in box.notes)
-        sent = json.dumps([(one.query, one.body, one.path) for one in server.asked])
+        sent = json.dumps([(one.query, one.body, one.path) for one in server.requests])
         assert ENDING not in sent
         assert TOKEN not in sent
 
@@ -501,4 +501,4 @@ class TestDeadline:
             provider.create(make_request())
         assert "droplet:delete" in caught.value.next
         assert TOKEN not in caught.value.message
-        assert not server.world.made
+        assert not server.account.made

@@ -27,14 +27,14 @@ def box(provider: DigitalOcean, make_request: Make) -> Box:
 
 def decoys(server: Server, box: Box) -> Json:
     """Add objects of others to the account that are as similar as possible."""
-    world = server.world
+    account = server.account
     for words in (
         [],
         ["onebox-managed"],
         [metadata.tag("owner", box.tags.owner)],
         [metadata.tag("owner", "somebody"), metadata.tag("project", box.tags.project)],
     ):
-        world.create(
+        account.create(
             {
                 "name": box.id,
                 "size": "c-4",
@@ -43,24 +43,24 @@ def decoys(server: Server, box: Box) -> Json:
                 "tags": words,
             }
         )
-    world.tag("web")
-    world.wall({**_wall(), "name": f"onebox-{box.id}"})
-    world.wall({**_wall(), "name": "onebox", "tags": ["web"]})
-    world._image(f"snapshot of {box.id}", None, ["nyc3"], 25, ["web"])
-    world._image(f"onebox.somebody.other-{box.id}.x", None, ["nyc3"], 25, [])
-    world.volumes["v1"] = {"id": "v1", "size_gigabytes": 10, "tags": ["web"]}
-    world.tick()
+    account.tag("web")
+    account.wall({**_wall(), "name": f"onebox-{box.id}"})
+    account.wall({**_wall(), "name": "onebox", "tags": ["web"]})
+    account._image(f"snapshot of {box.id}", None, ["nyc3"], 25, ["web"])
+    account._image(f"onebox.somebody.other-{box.id}.x", None, ["nyc3"], 25, [])
+    account.volumes["v1"] = {"id": "v1", "size_gigabytes": 10, "tags": ["web"]}
+    account.tick()
     return everything(server)
 
 
 def everything(server: Server) -> Json:
     """Return what there is in the account, but tags."""
-    world = server.world
+    account = server.account
     return {
-        "droplets": sorted(world.droplets),
-        "firewalls": sorted(world.firewalls),
-        "images": sorted(world.images),
-        "volumes": sorted(world.volumes),
+        "droplets": sorted(account.droplets),
+        "firewalls": sorted(account.firewalls),
+        "images": sorted(account.images),
+        "volumes": sorted(account.volumes),
     }
 
 
@@ -74,17 +74,17 @@ def test_the_life_of_a_box_changes_nothing_else(
     """Similar objects of others stay as they are."""
     provider, request = open_provider(), make_request()
     strangers = decoys(server, provider.create(request))
-    [mine] = [one for one in server.world.made if len(one.tags) > 5]
+    [mine] = [one for one in server.account.made if len(one.tags) > 5]
     strangers["droplets"].remove(mine.id)
     strangers["firewalls"] = [
         id
         for id in strangers["firewalls"]
-        if server.world.firewalls[id].get("tags") != [metadata.tag("box", request.box)]
+        if server.account.firewalls[id].get("tags") != [metadata.tag("box", request.box)]
     ]
     box = when_up(provider, provider.create(request))
     provider.stop(box)
-    asked = dataclasses.replace(box.tags, kind="image")
-    image = provider.save(box, wanted(box, tags=asked))
+    requests = dataclasses.replace(box.tags, kind="image")
+    image = provider.save(box, wanted(box, tags=requests))
     box = provider.start(box, box.deadline + 60)
     provider.delete(box)
     provider.delete_image(image)
@@ -102,8 +102,8 @@ def test_a_delete_continues_through_lost_responses(
     """Everything is gone at its end."""
     server.fail("DELETE", path, kind, times=2)
     provider.delete(box)
-    assert not server.world.droplets
-    assert not server.world.firewalls
+    assert not server.account.droplets
+    assert not server.account.firewalls
     assert not provider.leftovers(box.id)
 
 
@@ -115,7 +115,7 @@ def test_an_interrupted_delete_is_finished_by_the_next(
     with pytest.raises(OneboxError):
         provider.delete(box)
     server.faults.clear()
-    assert not server.world.droplets
+    assert not server.account.droplets
     later = open_provider()
     assert [left.kind for left in later.leftovers(box.id)] == ["firewall"]
     later.delete(box)
@@ -128,7 +128,7 @@ def test_the_tags_of_the_box_alone_are_deleted(
     """The tags of its owner stay in use."""
     other = provider.create(make_request())
     provider.delete(box)
-    words = " ".join(server.world.tags)
+    words = " ".join(server.account.tags)
     assert box.id not in words
     assert metadata.tag("expires", repr(box.deadline)) not in words
     assert other.id in words
@@ -141,7 +141,7 @@ def test_a_delete_needs_no_permission_for_tags(
     """A tag that stays is free."""
     server.scopes[TOKEN] = re.compile(r"(?!tag:delete|block_storage).*")
     provider.delete(box)
-    assert not server.world.droplets
+    assert not server.account.droplets
 
 
 @pytest.mark.parametrize(
@@ -160,15 +160,15 @@ def test_delete_waits_for_a_box_that_is_not_listed_yet(
     The age of the box is that by DigitalOcean's clock, of which small differences to
     this machine's are ignored.
     """
-    server.world.laws.clock = wrong
+    server.account.behavior.clock = wrong
     box = open_provider().create(make_request())
-    server.world.laws.lag = 3600.0
+    server.account.behavior.lag = 3600.0
     later = open_provider(dataclasses.replace(TIMEOUTS, consistency_lag=lag))
     assert later.get(box.id) is None
-    [droplet] = server.world.made
-    server.world.laws.lag = time.monotonic() - droplet.made + 0.4
+    [droplet] = server.account.made
+    server.account.behavior.lag = time.monotonic() - droplet.made + 0.4
     later.delete(box)
-    assert not server.world.droplets
+    assert not server.account.droplets
     assert not later.leftovers(box.id)
 
 
@@ -176,25 +176,25 @@ def test_while_it_is_made(
     server: Server, provider: DigitalOcean, make_request: Make
 ) -> None:
     """A droplet that is busy being made is removed as soon as it can be."""
-    server.world.laws.boot = 0.3
+    server.account.behavior.boot = 0.3
     provider.delete(provider.create(make_request()))
-    assert not server.world.droplets
+    assert not server.account.droplets
 
 
 def test_a_snapshot_that_was_still_being_saved_is_deleted(
     server: Server, provider: DigitalOcean, box: Box
 ) -> None:
     """A killed command has begun it; it does not show in the lists yet."""
-    world, image = server.world, wanted(box)
-    world.laws.action = 0.2
+    account, image = server.account, wanted(box)
+    account.behavior.action = 0.2
     name = ".".join(
         ["onebox", *map(metadata.escape, (box.tags.owner, box.id, image.id))]
     )
-    world.act(world.made[0].id, {"type": "snapshot", "name": name})
+    account.act(account.made[0].id, {"type": "snapshot", "name": name})
     provider.delete(box)
     time.sleep(0.2)
-    world.tick()
-    assert world.snapshots() == []
+    account.tick()
+    assert account.snapshots() == []
 
 
 def test_a_volume_with_the_tag_of_the_box_is_deleted(
@@ -202,28 +202,28 @@ def test_a_volume_with_the_tag_of_the_box_is_deleted(
 ) -> None:
     """It is listed with its price before."""
     word = metadata.tag("box", box.id)
-    server.world.volumes["v1"] = {"id": "v1", "size_gigabytes": 100, "tags": [word]}
+    server.account.volumes["v1"] = {"id": "v1", "size_gigabytes": 100, "tags": [word]}
     left = {one.kind: one for one in provider.leftovers(box.id)}
     assert left["volume"].price == pytest.approx(10 / 730)
     assert (left["droplet"].price, left["firewall"].price) == (0.1875, 0.0)
     provider.delete(box)
-    assert not server.world.volumes
+    assert not server.account.volumes
 
 
 def test_no_droplet_is_deleted_if_one_is_of_another_owner(
     server: Server, provider: DigitalOcean, box: Box
 ) -> None:
     """Both have the id of the box."""
-    [droplet] = server.world.made
+    [droplet] = server.account.made
     words = [
         metadata.tag("owner", "other") if "owner" in word else word
         for word in droplet.tags
     ]
-    server.world.create({**droplet.body, "tags": words})
-    server.world.tick()
+    server.account.create({**droplet.body, "tags": words})
+    server.account.tick()
     with pytest.raises(NotAllowed):
         provider.delete(box)
-    assert len(server.world.droplets) == 2
+    assert len(server.account.droplets) == 2
     assert server.count("DELETE", "droplets/.*") == 0
 
 
@@ -231,11 +231,11 @@ def test_a_droplet_without_its_tags_is_not_touched(
     server: Server, provider: DigitalOcean, box: Box
 ) -> None:
     """Another user of the account removed them."""
-    [droplet] = server.world.made
+    [droplet] = server.account.made
     droplet.tags = [word for word in droplet.tags if "project" not in word]
     with pytest.raises(NotAllowed, match="not touched"):
         provider.delete(box)
-    assert server.world.droplets
+    assert server.account.droplets
 
 
 def test_console_returns_actions_and_the_url(
@@ -245,5 +245,5 @@ def test_console_returns_actions_and_the_url(
     console = provider.console(box)
     assert "create: completed" in console
     assert (
-        f"https://cloud.digitalocean.com/droplets/{server.world.made[0].id}" in console
+        f"https://cloud.digitalocean.com/droplets/{server.account.made[0].id}" in console
     )

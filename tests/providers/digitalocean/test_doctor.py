@@ -28,9 +28,9 @@ def test_checks_of_a_good_account_pass(server: Server, open_provider: Open) -> N
     assert not any(one.ok is False for one in found.values())
     assert found["droplets"].detail == "0 of 25 in use"
     assert "g-40vcpu-160gb" in found["sizes"].detail
-    assert not server.world.made
-    assert not server.world.firewalls
-    assert not server.world.tags
+    assert not server.account.made
+    assert not server.account.firewalls
+    assert not server.account.tags
 
 
 def test_question_without_an_answer_is_no_fault(
@@ -105,7 +105,7 @@ def test_a_full_account_fails_before_a_create(
     server: Server, open_provider: Open
 ) -> None:
     """The line gives the limit of droplets."""
-    server.world.laws.droplet_limit = 0
+    server.account.behavior.droplet_limit = 0
     found = lines(open_provider)
     assert found["droplets"].ok is False
     assert found["droplets"].detail == "0 of 0 in use"
@@ -113,7 +113,7 @@ def test_a_full_account_fails_before_a_create(
 
 def test_a_locked_account_fails(server: Server, open_provider: Open) -> None:
     """It creates no droplets."""
-    server.world.laws.status = "locked"
+    server.account.behavior.status = "locked"
     assert lines(open_provider)["token"].ok is False
 
 

@@ -31,8 +31,8 @@ def remove_all(provider: DigitalOcean, owner: str, *gone: str) -> None:
 def ended_by_itself(server: Server, provider: DigitalOcean, make_request: Make) -> Box:
     """Return a box whose droplet has removed itself at its deadline."""
     box = when_up(provider, provider.create(make_request()))
-    [number] = server.world.droplets
-    server.world.destroy(number)
+    [number] = server.account.droplets
+    server.account.destroy(number)
     assert provider.get(box.id) is None
     return box
 
@@ -44,11 +44,11 @@ class TestKey:
         """The create call names the owner's key, which is in the account by then."""
         request = make_request()
         provider.create(request)
-        [key] = server.world.keys.values()
-        assert server.world.made[0].body["ssh_keys"] == [key["fingerprint"]]
+        [key] = server.account.keys.values()
+        assert server.account.made[0].body["ssh_keys"] == [key["fingerprint"]]
         assert key["public_key"] == " ".join(request.user_key.split()[:2])
         assert key["fingerprint"] == ssh_keys.fingerprint(request.user_key)
-        assert not server.world.mailed
+        assert not server.account.mailed
 
     def test_one_for_all_boxes(
         self, server: Server, provider: DigitalOcean, make_request: Make
@@ -56,7 +56,7 @@ class TestKey:
         """It is registered once, and not again for the next box."""
         provider.create(make_request())
         provider.create(make_request())
-        assert len(server.world.keys) == 1
+        assert len(server.account.keys) == 1
         assert server.count("POST", "account/keys") == 1
 
     def test_that_of_the_user_stays(
@@ -65,10 +65,10 @@ class TestKey:
         """A key that the user has registered is used, and never removed."""
         request = make_request()
         words = " ".join(request.user_key.split()[:2])
-        server.world.register({"name": "my laptop", "public_key": words})
+        server.account.register({"name": "my laptop", "public_key": words})
         provider.delete(when_up(provider, provider.create(request)))
         remove_all(provider, request.tags.owner)
-        assert [key["name"] for key in server.world.keys.values()] == ["my laptop"]
+        assert [key["name"] for key in server.account.keys.values()] == ["my laptop"]
 
     @pytest.mark.parametrize("kind", ["500 after", "cut after", "half"])
     def test_a_lost_response_registers_one_key(
@@ -77,8 +77,8 @@ class TestKey:
         """The create call uses it."""
         server.fail("POST", "account/keys", kind)
         provider.create(make_request())
-        assert len(server.world.keys) == 1
-        assert not server.world.mailed
+        assert len(server.account.keys) == 1
+        assert not server.account.mailed
 
     def test_a_key_that_is_deleted_before_the_create_call_is_registered_again(
         self,
@@ -88,16 +88,16 @@ class TestKey:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Another command deleted it."""
-        wall = server.world.wall
+        wall = server.account.wall
 
         def walled(body: dict[str, object], id: str | None = None) -> object:
-            server.world.keys.clear()
+            server.account.keys.clear()
             return wall(body, id)
 
-        monkeypatch.setattr(server.world, "wall", walled)
+        monkeypatch.setattr(server.account, "wall", walled)
         provider.create(make_request())
-        assert len(server.world.made) == 1
-        assert len(server.world.keys) == 1
+        assert len(server.account.made) == 1
+        assert len(server.account.keys) == 1
 
 
 class TestFreeObjects:
@@ -116,8 +116,8 @@ class TestFreeObjects:
                 provider.remove_free(owner, resource)
         provider.delete(box)
         remove_all(provider, owner)
-        assert not server.world.keys
-        assert not server.world.firewalls
+        assert not server.account.keys
+        assert not server.account.firewalls
         assert not provider.free_objects(owner)
         [tag] = provider.free_objects(owner, everywhere=True)
         assert (tag.id, bool(tag.why)) == (metadata.tag("owner", owner), True)
@@ -134,15 +134,15 @@ class TestFreeObjects:
         resources = provider.free_objects(owner, [box.id])
         assert kinds(resources) == {"firewall": True, "ssh key": True}
         remove_all(provider, owner, box.id)
-        assert not server.world.firewalls
-        assert metadata.tag("box", box.id) not in server.world.tags
+        assert not server.account.firewalls
+        assert metadata.tag("box", box.id) not in server.account.tags
 
     def test_old_ones_of_nobody(
         self, server: Server, provider: DigitalOcean, make_request: Make
     ) -> None:
         """A firewall without a box needs no reason to go once it is an hour old."""
         box = ended_by_itself(server, provider, make_request)
-        [wall] = server.world.firewalls.values()
+        [wall] = server.account.firewalls.values()
         made = time.gmtime(time.time() - 3700)
         wall["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", made)
         assert kinds(provider.free_objects(box.tags.owner))["firewall"]
@@ -156,5 +156,5 @@ class TestFreeObjects:
         for resource in provider.free_objects(box.tags.owner, [box.id]):
             with pytest.raises(NotAllowed):
                 provider.remove_free("somebodyelse", resource)
-        assert server.world.firewalls
-        assert server.world.keys
+        assert server.account.firewalls
+        assert server.account.keys

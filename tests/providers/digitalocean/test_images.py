@@ -43,12 +43,12 @@ def test_an_image_is_read_back_completely(
     server: Server, open_provider: Open, provider: DigitalOcean, stopped: Box
 ) -> None:
     """Any process with the token finds it."""
-    asked = wanted(stopped, name="A name, with more", base="")
-    saved = provider.save(stopped, asked)
+    requests = wanted(stopped, name="A name, with more", base="")
+    saved = provider.save(stopped, requests)
     [found] = open_provider().images(stopped.tags.owner)
     assert found == saved
     made = {"created": saved.created, "stored": saved.stored, "places": saved.places}
-    assert saved == dataclasses.replace(asked, **made)  # type: ignore[arg-type]
+    assert saved == dataclasses.replace(requests, **made)  # type: ignore[arg-type]
     assert saved.places == ("nyc3",)
     assert saved.stored > 1 << 30
 
@@ -65,15 +65,15 @@ def test_a_lost_response_makes_one_snapshot(
     server: Server, provider: DigitalOcean, stopped: Box, kind: str
 ) -> None:
     """The action is found among those of the droplet."""
-    server.world.laws.action = 0.1
+    server.account.behavior.action = 0.1
     server.fail("POST", "droplets/.*/actions", kind)
     if kind == "cut before":
         with pytest.raises(Unclear):
             provider.save(stopped, wanted(stopped))
-        assert server.world.snapshots() == []
+        assert server.account.snapshots() == []
     else:
         provider.save(stopped, wanted(stopped))
-        assert len(server.world.snapshots()) == 1
+        assert len(server.account.snapshots()) == 1
 
 
 @pytest.mark.parametrize("path", ["tags", "tags/.*/resources"])
@@ -100,7 +100,7 @@ def test_a_snapshot_without_its_tag_is_no_image(
     left = {one.kind: one.price for one in later.leftovers(stopped.id)}
     assert 0 < (left["snapshot"] or 0) < 0.001
     later.delete(stopped)
-    assert server.world.snapshots() == []
+    assert server.account.snapshots() == []
     assert not later.leftovers(stopped.id)
 
 
@@ -113,7 +113,7 @@ def test_half_made_made_whole(
         provider.save(stopped, wanted(stopped))
     server.faults.clear()
     provider.save(stopped, wanted(stopped))
-    assert len(server.world.snapshots()) == 1
+    assert len(server.account.snapshots()) == 1
 
 
 def test_image_outlives_its_box(
@@ -130,14 +130,14 @@ def test_a_failed_snapshot_is_an_error(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
     """The wait for it ends."""
-    begin = server.world._begin
+    begin = server.account._begin
 
     def fail(*args: object) -> object:
         shown = begin(*args)  # type: ignore[arg-type]
-        server.world.actions[int(shown["id"])].errored = True
-        return server.world.action(int(shown["id"]))
+        server.account.actions[int(shown["id"])].errored = True
+        return server.account.action(int(shown["id"]))
 
-    server.world._begin = fail  # type: ignore[assignment,method-assign]
+    server.account._begin = fail  # type: ignore[assignment,method-assign]
     with pytest.raises(ProviderError, match="gave up"):
         provider.save(stopped, wanted(stopped))
 
@@ -151,13 +151,13 @@ def test_an_image_is_copied_to_the_region_of_a_box(
     kind: str,
 ) -> None:
     """The copy happens before the create call."""
-    server.world.laws.action = 0.1
+    server.account.behavior.action = 0.1
     image = provider.save(stopped, wanted(stopped))
     server.fail("POST", "images/.*/actions", kind)
     size = dataclasses.replace(make_request().offer, place="fra1")
     if kind == "500 before":
         # Not begun, and nobody says so: it is waited for, and that has an end.
-        server.world.transfer(server.world.snapshots()[0]["id"], "fra1")
+        server.account.transfer(server.account.snapshots()[0]["id"], "fra1")
     box = provider.create(make_request(image=image, offer=size))
     assert box.place == "fra1"
     assert box.image == image.id
@@ -169,20 +169,20 @@ def test_the_snapshots_of_others_are_no_images(
     server: Server, provider: DigitalOcean, stopped: Box, make_request: Make
 ) -> None:
     """They stay."""
-    world = server.world
-    world._image("onebox.of.somebody", None, ["nyc3"], 25, [])
-    world._image("backup", None, ["nyc3"], 25, ["onebox-image:broken"])
+    account = server.account
+    account._image("onebox.of.somebody", None, ["nyc3"], 25, [])
+    account._image("backup", None, ["nyc3"], 25, ["onebox-image:broken"])
     theirs = wanted(stopped, tags=dataclasses.replace(stopped.tags, owner="other"))
-    world._image("x", None, ["nyc3"], 25, [world.tag(metadata.of_image(theirs))])
+    account._image("x", None, ["nyc3"], 25, [account.tag(metadata.of_image(theirs))])
     image = provider.save(stopped, wanted(stopped, id="oi-2"))
     assert [one.id for one in provider.images(stopped.tags.owner)] == ["oi-2"]
     with pytest.raises(NotAllowed):
         provider.delete_image(wanted(stopped))
     provider.delete_image(image)
     provider.delete(stopped)
-    assert len(world.snapshots()) == 3
-    assert metadata.of_image(image) not in world.tags
-    assert metadata.of_image(theirs) in world.tags
+    assert len(account.snapshots()) == 3
+    assert metadata.of_image(image) not in account.tags
+    assert metadata.of_image(theirs) in account.tags
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "429"])
@@ -193,7 +193,7 @@ def test_a_delete_is_repeated_until_the_image_is_gone(
     image = provider.save(stopped, wanted(stopped))
     server.fail("DELETE", "images/.*", kind)
     provider.delete_image(image)
-    assert server.world.snapshots() == []
+    assert server.account.snapshots() == []
 
 
 def test_names_too_long_for_a_tag_are_refused(
@@ -202,16 +202,16 @@ def test_names_too_long_for_a_tag_are_refused(
     """No snapshot is begun."""
     with pytest.raises(ProviderError, match="too long"):
         provider.save(stopped, wanted(stopped, name="ä" * 100))
-    assert server.world.snapshots() == []
+    assert server.account.snapshots() == []
 
 
 def test_a_snapshot_of_packer_becomes_an_image(
     server: Server, provider: DigitalOcean, make_request: Make
 ) -> None:
     """A second adoption changes nothing."""
-    world = server.world
-    world._image("packer-1", None, ["nyc3", "fra1"], 25, [])
-    [snapshot] = world.snapshots()
+    account = server.account
+    account._image("packer-1", None, ["nyc3", "fra1"], 25, [])
+    [snapshot] = account.snapshots()
     image = an_image(make_request())
     taken = provider.adopt_image(f"nyc3,fra1:{snapshot['id']}", image)
     assert (taken.id, taken.recipe) == (image.id, image.recipe)

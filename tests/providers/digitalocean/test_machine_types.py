@@ -60,7 +60,7 @@ def test_nothing_many_times_as_dear(provider: DigitalOcean) -> None:
 
 def test_not_to_be_had(server: Server, provider: DigitalOcean) -> None:
     """A size that is not available is not offered."""
-    for size in server.world.sizes:
+    for size in server.account.sizes:
         if size["slug"] == "g-4vcpu-16gb":
             size["available"] = False
     assert offered(provider, SMALL)[0] == ("gd-4vcpu-16gb", "nyc3")
@@ -103,7 +103,7 @@ def test_a_type_of_other_regions_names_them(
     server: Server, provider: DigitalOcean
 ) -> None:
     """It is a usage error."""
-    server.world.sizes[0]["regions"] = ["sfo3"]
+    server.account.sizes[0]["regions"] = ["sfo3"]
     with pytest.raises(UsageError, match="not in nyc3 or fra1; it is in sfo3"):
         provider.offers(Requirements("mine", 0, 0, types=("s-1vcpu-1gb",)))
 
@@ -112,8 +112,8 @@ def test_a_named_type_that_is_sold_out_is_missing_capacity(
     server: Server, provider: DigitalOcean
 ) -> None:
     """It is in no region now."""
-    server.world.sizes[0]["regions"] = []
-    server.world.sizes[-1]["regions"] = ["nyc3"]
+    server.account.sizes[0]["regions"] = []
+    server.account.sizes[-1]["regions"] = ["nyc3"]
     with pytest.raises(NoCapacity, match="c-60"):
         provider.offers(Requirements("mine", 0, 0, types=("c-60",)))
     with pytest.raises(NoCapacity, match="in no region"):
@@ -139,7 +139,7 @@ def test_an_unreported_price_is_unknown(
     server: Server, provider: DigitalOcean, price: object
 ) -> None:
     """It is None, never 0, and comes last."""
-    for size in server.world.sizes:
+    for size in server.account.sizes:
         if size["slug"] == "gd-4vcpu-16gb":
             size["price_hourly"] = price
     assert offered(provider, SMALL)[0][0] == "g-4vcpu-16gb"
@@ -177,7 +177,7 @@ def test_a_box_keeps_the_price_of_its_creation(
     """Later prices do not change it."""
     provider = open_provider()
     box = when_up(provider, provider.create(make_request()))
-    for size in server.world.sizes:
+    for size in server.account.sizes:
         size["price_hourly"] = 9.0
     found = open_provider().get(box.id)
     assert found is not None
@@ -188,10 +188,10 @@ def saved(server: Server, make_request: Make, disk: int) -> Image:
     """Put an image of ours into the account."""
     tags = dataclasses.replace(make_request().tags, kind="image")
     image = Image("oi-1", "env", "0123", 0.0, 0, "x86_64", tags)
-    world = server.world
-    with world.lock:
+    account = server.account
+    with account.lock:
         number = 77
-        world.images[number] = {
+        account.images[number] = {
             "id": number,
             "name": "onebox.o.b.oi-1",
             "slug": None,
@@ -202,6 +202,6 @@ def saved(server: Server, make_request: Make, disk: int) -> Image:
             "min_disk_size": disk,
             "size_gigabytes": 2.5,
             "status": "available",
-            "tags": [world.tag(metadata.of_image(image))],
+            "tags": [account.tag(metadata.of_image(image))],
         }
     return image

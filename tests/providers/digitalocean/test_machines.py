@@ -18,7 +18,7 @@ from onebox.providers.kernel import user_data
 from onebox.remote import agent_bundle, keys
 from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
-from tests.fakes.digitalocean.real_machines import Behind
+from tests.fakes.digitalocean.real_machines import RealMachines
 from tests.fakes.digitalocean.server import ENDING, TOKEN, Server
 from tests.fakes.machines import Machines
 
@@ -48,16 +48,16 @@ cat /proc/1/comm >> results/where
 
 
 @pytest.fixture
-def behind(server: Server, machines: Machines) -> Behind:
+def real_machines(server: Server, machines: Machines) -> RealMachines:
     """The machines behind the server's droplets."""
-    behind = Behind(server.world, machines)
-    server.world.hardware = behind
-    server.world.laws.lag = 0.5
-    return behind
+    real_machines = RealMachines(server.account, machines)
+    server.account.hardware = real_machines
+    server.account.behavior.lag = 0.5
+    return real_machines
 
 
 @pytest.fixture
-def project(server: Server, behind: Behind, project: Project) -> Project:
+def project(server: Server, real_machines: RealMachines, project: Project) -> Project:
     """A project whose boxes are droplets."""
     project.environ["DIGITALOCEAN_END_POINT"] = server.address
     project.environ["DIGITALOCEAN_ACCESS_TOKEN"] = TOKEN
@@ -68,7 +68,7 @@ def project(server: Server, behind: Behind, project: Project) -> Project:
 
 class TestInv:
     def test_a_box_with_a_destroy_token_deletes_itself(
-        self, server: Server, behind: Behind, project: Project
+        self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """The token comes over ssh, and jobs cannot become root."""
         toml = TOML.replace("accept_no_watchdog = true", 'destroy_token = "DO_END"')
@@ -79,22 +79,22 @@ class TestInv:
         assert (1, "no root\n") == (done.code, done.out), done.err
         assert "but is billed until it is removed" not in done.err
         assert ENDING not in done.out + done.err
-        [droplet] = server.world.made
+        [droplet] = server.account.made
         assert ENDING not in droplet.body["user_data"]
-        assert not server.world.droplets
+        assert not server.account.droplets
 
     def test_inv_run_goes_through_all_stages_on_a_droplet(
-        self, server: Server, behind: Behind, project: Project
+        self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """It leaves nothing behind."""
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "working\n"), done.err
-        [droplet] = server.world.made
+        [droplet] = server.account.made
         assert project.read("results/where") == f"{droplet.body['name']}\nsystemd\n"
         assert "inv sweep" in done.err
-        assert not server.world.droplets
-        assert not server.world.firewalls
-        assert not server.world.snapshots()
+        assert not server.account.droplets
+        assert not server.account.firewalls
+        assert not server.account.snapshots()
         assert TOKEN not in done.out + done.err
         assert TOKEN not in droplet.body["user_data"]
         for path in [*project.home.rglob("*"), *project.root.rglob("*")]:
@@ -102,7 +102,7 @@ class TestInv:
                 assert TOKEN.encode() not in path.read_bytes(), path
 
     def test_an_image_is_built_once_and_booted(
-        self, server: Server, behind: Behind, project: Project
+        self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """The set-up runs once, and is saved as a snapshot."""
         project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
@@ -110,10 +110,10 @@ class TestInv:
         project.write("job.sh", "ls /opt/made-by-setup\n")
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err
-        assert len(server.world.made) == 2
-        assert not server.world.droplets
-        assert not server.world.firewalls
-        assert len(server.world.snapshots()) == 1
+        assert len(server.account.made) == 2
+        assert not server.account.droplets
+        assert not server.account.firewalls
+        assert len(server.account.snapshots()) == 1
 
 
 class TestKilledClient:
@@ -121,17 +121,17 @@ class TestKilledClient:
     def test_box_that_is_starting_is_waited_for(
         self,
         server: Server,
-        behind: Behind,
+        real_machines: RealMachines,
         project: Project,
         line: tuple[str, ...],
     ) -> None:
         """
         A box whose client was killed before it came up is waited for by any command.
         """
-        server.world.laws.address_after = 5.0
+        server.account.behavior.address_after = 5.0
         first = project.start("provision")
         until = time.monotonic() + 300
-        while not server.world.made and time.monotonic() < until:
+        while not server.account.made and time.monotonic() < until:
             time.sleep(0.01)
         os.kill(first.pid, signal.SIGKILL)
         first.wait(300)
@@ -139,12 +139,12 @@ class TestKilledClient:
 
         assert 0 == done.code, done.err
         assert 0 == project.inv("teardown", timeout=300).code
-        assert not server.world.droplets
+        assert not server.account.droplets
 
 
 class TestDeadline:
     def test_over_and_begun_again(
-        self, server: Server, behind: Behind, make_request: Make, tmp_path: Path
+        self, server: Server, real_machines: RealMachines, make_request: Make, tmp_path: Path
     ) -> None:
         """
         A box powers itself off at its deadline; started again, it lives on.
@@ -183,13 +183,13 @@ class TestDeadline:
             assert link.request("hello")["deadline"] == answer["deadline"]
         finally:
             door.forget()
-        machine = behind.of[server.world.made[0].id]
+        machine = real_machines.of[server.account.made[0].id]
         assert ENDING in machine.run("cat", f"{WHERE}/access")
         assert "tmpfs" in machine.run("findmnt", "-n", "-T", WHERE)
         assert f"{WHERE}/end.py" in machine.run("cat", f"{user_data.ROOT}/box.json")
         assert "active" in machine.run("systemctl", "is-active", "onebox-watch")
         provider.delete(box)
-        assert not server.world.droplets
+        assert not server.account.droplets
 
 
 def ssh(door: SSHConnection, box: Box, words: list[str], stdin: bytes = b"") -> int:

@@ -27,10 +27,10 @@ def test_the_firewall_exists_before_the_droplet(
 ) -> None:
     """Only this machine can reach ssh from the first moment."""
     provider.create(make_request())
-    [droplet] = server.world.made
+    [droplet] = server.account.made
     assert droplet.walled
-    assert server.world.reachable(droplet, CALLER)
-    posts = [one.path for one in server.asked if one.method == "POST"]
+    assert server.account.reachable(droplet, CALLER)
+    posts = [one.path for one in server.requests if one.method == "POST"]
     assert posts.index("firewalls") < posts.index("droplets")
 
 
@@ -42,7 +42,7 @@ def test_goes_with_the_box(
     first = when_up(provider, provider.create(one))
     provider.create(other)
     provider.delete(first)
-    [wall] = server.world.firewalls.values()
+    [wall] = server.account.firewalls.values()
     assert wall["name"].endswith(other.box)
     assert wall["tags"] == [metadata.tag("box", other.box)]
 
@@ -54,16 +54,16 @@ def test_a_new_address_replaces_the_former_one(
     address = [CALLER]
     provider = open_provider(ssh_cidr=None, address=lambda: address[0])
     box = when_up(provider, provider.create(make_request()))
-    [droplet] = server.world.made
+    [droplet] = server.account.made
     assert not provider.allow_my_ip(box)
     address[0] = "192.0.2.9"
     assert provider.allow_my_ip(box)
-    assert server.world.reachable(droplet, "192.0.2.9")
-    assert not server.world.reachable(droplet, CALLER)
+    assert server.account.reachable(droplet, "192.0.2.9")
+    assert not server.account.reachable(droplet, CALLER)
     assert not provider.allow_my_ip(box)
-    server.world.firewalls.clear()
+    server.account.firewalls.clear()
     assert provider.allow_my_ip(box)
-    assert not server.world.reachable(droplet, STRANGER)
+    assert not server.account.reachable(droplet, STRANGER)
 
 
 def test_an_unknown_address_is_refused(
@@ -76,7 +76,7 @@ def test_an_unknown_address_is_refused(
 
     with pytest.raises(UsageError):
         open_provider(ssh_cidr=None, address=nobody_knows).create(make_request())
-    assert not server.world.made
+    assert not server.account.made
 
 
 def test_an_open_ssh_port_is_in_the_notes_of_each_box(
@@ -86,7 +86,7 @@ def test_an_open_ssh_port_is_in_the_notes_of_each_box(
     provider = open_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
     box = provider.create(make_request())
     assert any("whole world" in note for note in box.notes)
-    assert server.world.reachable(server.world.made[0], STRANGER)
+    assert server.account.reachable(server.account.made[0], STRANGER)
 
 
 def test_a_jump_host_without_a_known_address_is_refused() -> None:
@@ -103,10 +103,10 @@ def test_a_private_box_is_open_to_private_networks(
     """Its clients, and the jump host, have private addresses themselves."""
     provider = open_provider(ssh_cidr=None, private=True, jump=jump)
     provider.create(make_request())
-    [droplet] = server.world.made
-    assert server.world.reachable(droplet, "10.10.0.7")
-    assert not server.world.reachable(droplet, STRANGER)
-    assert not server.world.reachable(droplet, CALLER)
+    [droplet] = server.account.made
+    assert server.account.reachable(droplet, "10.10.0.7")
+    assert not server.account.reachable(droplet, STRANGER)
+    assert not server.account.reachable(droplet, CALLER)
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "half"])
@@ -116,8 +116,8 @@ def test_a_lost_response_makes_one_firewall(
     """The API refuses a second one of its name."""
     server.fail("POST", "firewalls", kind)
     provider.create(make_request())
-    assert len(server.world.firewalls) == 1
-    assert server.world.made[0].walled
+    assert len(server.account.firewalls) == 1
+    assert server.account.made[0].walled
 
 
 def test_no_firewall_no_droplet(
@@ -128,12 +128,12 @@ def test_no_firewall_no_droplet(
     with pytest.raises(ProviderError, match="no firewall") as caught:
         provider.create(make_request())
     assert not isinstance(caught.value, Unclear)
-    assert not server.world.made
+    assert not server.account.made
 
 
 def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> Json:
     word = metadata.tag("box", box)
-    server.world.tag(word)
+    server.account.tag(word)
     body: Json = {
         "name": f"onebox.{owner}.{box}",
         "inbound_rules": [],
@@ -141,7 +141,7 @@ def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> J
         "tags": [word],
         **more,
     }
-    wall: Json = server.world.wall(body)["firewall"]
+    wall: Json = server.account.wall(body)["firewall"]
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
     wall["created_at"] = made
     return wall
@@ -154,14 +154,14 @@ def test_left_by_a_crash(
     request = make_request()
     owner = request.tags.owner
     box = when_up(provider, provider.create(request))
-    for wall in server.world.firewalls.values():
+    for wall in server.account.firewalls.values():
         wall["created_at"] = "2020-01-01T00:00:00Z"
     old = _wall(server, owner, "ob-crashed", 7200)
     young = _wall(server, owner, "ob-begun", 60)
     others = _wall(server, "somebodyelse", "ob-theirs", 7200)
     changed = _wall(server, owner, "ob-changed", 7200, droplet_ids=[7])
     provider.create(make_request())
-    names = {wall["name"] for wall in server.world.firewalls.values()}
+    names = {wall["name"] for wall in server.account.firewalls.values()}
     assert old["name"] not in names
     assert {young["name"], others["name"], changed["name"]} <= names
     assert f"onebox.{owner}.{box.id}" in names
@@ -172,10 +172,10 @@ def test_same_name_other_use(
 ) -> None:
     """A firewall that the user has put to another use stays with the teardown."""
     box = when_up(provider, provider.create(make_request()))
-    [wall] = server.world.firewalls.values()
+    [wall] = server.account.firewalls.values()
     wall["droplet_ids"] = [4711]
     provider.delete(box)
-    assert list(server.world.firewalls.values()) == [wall]
+    assert list(server.account.firewalls.values()) == [wall]
 
 
 def test_an_ipv6_address_is_one_machine(make_request: Make, server: Server) -> None:
@@ -187,6 +187,6 @@ def test_an_ipv6_address_is_one_machine(make_request: Make, server: Server) -> N
         my_ip=lambda: "2001:db8::7",
     )
     provider.create(make_request())
-    [wall] = server.world.firewalls.values()
+    [wall] = server.account.firewalls.values()
     sources = wall["inbound_rules"][0]["sources"]
     assert sources == {"addresses": ["2001:db8::7/128"]}

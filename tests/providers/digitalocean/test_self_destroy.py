@@ -127,11 +127,11 @@ def test_the_droplet_deletes_itself_at_its_deadline(
     machine.deliver(ends.post_boot_script(box))
     machine.configure(**{**machine.config, "deadline": time.time() - 1})
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
-    [droplet] = server.world.made
+    [droplet] = server.account.made
     with metadata_id(droplet.id) as service:
         machine.end(service)
-    assert not server.world.droplets
-    assert server.asked[-1].token == ENDING
+    assert not server.account.droplets
+    assert server.requests[-1].token == ENDING
     assert machine.did == "poweroff"
 
 
@@ -141,9 +141,9 @@ def test_an_idle_box_with_outputs_stays_on(
     """A droplet that is off costs as much until its deadline."""
     machine.deliver(ends.post_boot_script(box))
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
-    with metadata_id(server.world.made[0].id) as service:
+    with metadata_id(server.account.made[0].id) as service:
         machine.end(service)
-    assert server.world.droplets
+    assert server.account.droplets
     assert machine.did == ""
 
 
@@ -152,9 +152,9 @@ def test_idle_without_a_job(
 ) -> None:
     """A box on which no job was ever started has nothing to lose."""
     machine.deliver(ends.post_boot_script(box))
-    with metadata_id(server.world.made[0].id) as service:
+    with metadata_id(server.account.made[0].id) as service:
         machine.end(service)
-    assert not server.world.droplets
+    assert not server.account.droplets
 
 
 def test_without_a_network_the_box_powers_off(
@@ -164,7 +164,7 @@ def test_without_a_network_the_box_powers_off(
     machine.deliver(ends.post_boot_script(box))
     machine.configure(**{**machine.config, "deadline": 0})
     machine.end("http://127.0.0.1:1")
-    assert server.world.droplets
+    assert server.account.droplets
     assert machine.did == "poweroff"
 
 
@@ -175,9 +175,9 @@ def test_a_failed_deletion_is_repeated(
     machine.deliver(ends.post_boot_script(box))
     machine.configure(**{**machine.config, "deadline": 0})
     server.fail("DELETE", "droplets/.*", "500 before")
-    with metadata_id(server.world.made[0].id) as service:
+    with metadata_id(server.account.made[0].id) as service:
         machine.end(service)
-    assert not server.world.droplets
+    assert not server.account.droplets
 
 
 def test_a_builder_gets_no_token(

@@ -7,9 +7,9 @@ from tests.fakes.digitalocean.server import Server
 from ...conftest import Project
 from ...providers.conftest import machines
 from ...providers.digitalocean.conftest import server
-from ...providers.digitalocean.test_machines import TOML, behind, project
+from ...providers.digitalocean.test_machines import TOML, real_machines, project
 
-__all__ = ["behind", "machines", "project", "server"]
+__all__ = ["real_machines", "machines", "project", "server"]
 
 JOB = "ls /opt; ls ~/work/results\n"
 
@@ -25,11 +25,11 @@ def test_a_droplet(server: Server, project: Project) -> None:
     done = project.inv("image", "--from-box", "--as=geo", timeout=300)
     assert 0 == done.code, done.err
     assert "1\n" == project.inv("ssh", "--", "cat work/results/old").out
-    assert 1 == len(server.world.droplets) == len(server.world.snapshots())
+    assert 1 == len(server.account.droplets) == len(server.account.snapshots())
     assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
 
     project.write("onebox.toml", TOML + '\n[image]\nuse = "geo"\n')
     project.write("job.sh", JOB)
     done = project.inv("run", timeout=300)
     assert (0, "by-hand\n") == (done.code, done.out), done.err
-    assert not server.world.droplets
+    assert not server.account.droplets
