@@ -17,14 +17,13 @@ from onebox.store.paths import config_dir
 from tests.fakes.digitalocean.server import TOKEN, Server
 
 from ..conftest import Project
+from ..providers.boxes import MakeRequest, when_up
 from ..providers.conftest import keys
 from ..providers.digitalocean.conftest import (
     SETTINGS,
     TIMEOUTS,
-    Make,
     make_request,
     server,
-    when_up,
 )
 from ..providers.tables import table
 
@@ -49,7 +48,7 @@ def cloud(project: Project, server: Server) -> Iterator[Server]:
     yield server
 
 
-def box_of(project: Project, make_request: Make) -> Box:
+def box_of(project: Project, make_request: MakeRequest) -> Box:
     """Return a box of this user's, in another project."""
     provider = DigitalOcean(table(Settings, SETTINGS), Path("/"), timeouts=TIMEOUTS)
     request = make_request()
@@ -75,7 +74,7 @@ def test_a_refused_create_leaves_nothing(project: Project, cloud: Server) -> Non
 
 
 def test_teardown_removes_what_no_box_uses(
-    project: Project, cloud: Server, make_request: Make
+    project: Project, cloud: Server, make_request: MakeRequest
 ) -> None:
     """
     Without a box, teardown removes what is of no use, and says why the rest stays.
@@ -93,7 +92,7 @@ def test_teardown_removes_what_no_box_uses(
 
 
 def test_sweep_lists_and_removes_it(
-    project: Project, cloud: Server, make_request: Make
+    project: Project, cloud: Server, make_request: MakeRequest
 ) -> None:
     """
     Sweep lists all that bears the owner's name; with --yes it removes what may go.

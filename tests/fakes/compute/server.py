@@ -90,7 +90,9 @@ def serving(account: Account) -> Iterator[Server]:
     http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http_server.daemon_threads = True
     server.address = f"http://127.0.0.1:{http_server.server_address[1]}"
-    thread = threading.Thread(target=http_server.serve_forever, args=(0.02,), daemon=True)
+    thread = threading.Thread(
+        target=http_server.serve_forever, args=(0.02,), daemon=True
+    )
     thread.start()
     try:
         yield server
@@ -146,7 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _call(self, call: Call) -> None:
         fake = self.fake
-        fake.requests.append(ReceivedRequest(call.method, call.path, call.query, call.body))
+        fake.requests.append(
+            ReceivedRequest(call.method, call.path, call.query, call.body)
+        )
         if self.command != "GET" and self._kill(call):
             return
         fault = fake.take(call.method)

@@ -1,78 +1,77 @@
-"""The Google Cloud project as the contract tests see it, without its API."""
+"""The Google Cloud project as the provider contract sees it."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import re
 from typing import Any
 
 from onebox.providers.base import Request
 from tests.fakes.compute.operations import ROOT, fingerprint, now
 from tests.fakes.compute.server import Server
+from tests.fakes.world import CloudWorld, deadline_in, is_within
 
-_DEADLINE = re.compile(r'\\?"deadline\\?": ([0-9.]+)')
-_ARMED = ("user-data", "startup-script")
+_BOOT_PROGRAMS = ("user-data", "startup-script")
 
 
-class ComputeWorld:
-    """The project, for one test; see `World`."""
+class ComputeWorld(CloudWorld):
+    """The project's resources, read from the fake."""
 
     def __init__(self, server: Server) -> None:
+        super().__init__()
         self.server = server
-        self.here = "198.51.100.7"
-        self.lost = 0
 
     def ssh_open_to(self, box: str, source: str) -> bool:
-        """Take the first rule that fits, by priority; the default network's last."""
-        tags = set(self._one(box)["tags"].get("items", ()))
+        """
+        Apply the first matching rule by priority, as Compute Engine does.
+
+        Without a match the address has access: the default network has a rule of
+        the lowest priority that allows ssh from everywhere.
+        """
+        tags = set(self._instance(box)["tags"].get("items", ()))
         rules = sorted(
             self.server.account.firewalls.values(),
-            # Of two of one priority that which denies counts.
+            # At equal priority a rule that denies wins.
             key=lambda rule: (int(rule["priority"]), "allowed" in rule),
         )
         for rule in rules:
-            wanted = set(rule.get("targetTags", ()))
-            if rule.get("disabled") or (wanted and not wanted & tags):
+            targets = set(rule.get("targetTags", ()))
+            if rule.get("disabled") or (targets and not targets & tags):
                 continue
-            if _within(source, rule["sourceRanges"]):
+            if is_within(source, rule["sourceRanges"]):
                 return "allowed" in rule
-        # That network lets everybody in, at the lowest priority.
         return True
 
     def boot_data(self, box: str) -> str:
-        """Return the metadata that the box is armed by."""
-        items = self._one(box)["metadata"]["items"]
-        return json.dumps({i["key"]: i["value"] for i in items if i["key"] in _ARMED})
+        """Return the metadata items that hold the boot program, as JSON."""
+        items = self._instance(box)["metadata"]["items"]
+        return json.dumps(
+            {item["key"]: item["value"] for item in items if _is_boot_program(item)}
+        )
 
     def deadline_on(self, box: str) -> float | None:
-        """Read it in what the box is armed by."""
-        found = _DEADLINE.search(self.boot_data(box).replace("\\", ""))
-        return float(found[1]) if found else None
+        """Return the deadline in the boot program."""
+        return deadline_in(self.boot_data(box))
 
-    def mark(self, box: str, word: str) -> None:
-        """There are no real disks."""
-
-    def booted_from(self, box: str) -> str:
-        """Look at what the boot disk was made of."""
+    def image_on_disk(self, box: str) -> str:
+        """Return the source image of the boot disk."""
         source = str(self._disk(box)["sourceImage"]).rpartition("/")[2]
         return source if source in self.server.account.images else ""
 
-    def belongings(self, box: str) -> list[str]:
-        """Return instance and disks; they have the same name."""
+    def objects_of(self, box: str) -> list[str]:
+        """Return instance and disk: both have the name of the box."""
         instances = self.server.account.instances
         return [name for _, name in (*instances.all, *instances.disks) if name == box]
 
-    def walls(self, owner: str) -> set[str]:
-        """Return the rules whose description names the owner."""
+    def firewalls_of(self, owner: str) -> set[str]:
+        """Return the rules that contain the owner."""
         return {
             name
             for name, rule in self.server.account.firewalls.items()
             if owner in json.dumps(rule)
         }
 
-    def packed(self) -> str:
-        """Keep an image without labels."""
+    def build_with_packer(self) -> str:
+        """Add an image without labels."""
         name = "packer-1"
         self.server.account.images[name] = {
             "kind": "compute#image",
@@ -90,48 +89,42 @@ class ComputeWorld:
         }
         return name
 
-    def lose_next_answer(self) -> None:
-        """Cut the connection once the instance is begun."""
-        self.lost += 1
+    def cut_after_next_create(self) -> None:
+        """Cut the connection after the next insert."""
         self.server.fail("instances.insert", "cut-after")
 
-    def refuse(self, request: Request) -> Request:
-        """Remove all capacity, which the operation reports."""
+    def refuse_creates(self, request: Request) -> Request:
+        """Let the next insert's operation fail for lack of capacity."""
         self.server.fail("instances.insert", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
         return request
 
-    def accept(self) -> None:
-        """It was refused once."""
+    def accept_creates(self) -> None:
+        """Do nothing: only one insert fails."""
 
-    def move(self) -> str:
-        """Be somewhere else from now on."""
-        self.here = "203.0.113.9"
-        return self.here
-
-    def open_to_all(self, box: str) -> None:
-        """Let the world in above all other rules."""
+    def open_ssh_to_everyone(self, box: str) -> None:
+        """Open every rule that allows something to all addresses."""
         for rule in self.server.account.firewalls.values():
             if "allowed" in rule:
                 rule["sourceRanges"] = ["0.0.0.0/0"]
 
-    def take_off_walls(self, box: str) -> None:
-        """Take off the tag that the rules are for."""
-        self._one(box)["tags"] = {"items": []}
+    def detach_firewalls(self, box: str) -> None:
+        """Remove the network tag to which the rules apply."""
+        self._instance(box)["tags"] = {"items": []}
 
     def set_boot_data(self, box: str, boot_data: str) -> None:
-        """Replace what the box is armed by."""
-        new = json.loads(boot_data) if boot_data else {}
-        for item in self._one(box)["metadata"]["items"]:
-            if item["key"] in _ARMED:
-                item["value"] = new.get(item["key"], "")
+        """Replace the boot program."""
+        values = json.loads(boot_data) if boot_data else {}
+        for item in self._instance(box)["metadata"]["items"]:
+            if _is_boot_program(item):
+                item["value"] = values.get(item["key"], "")
 
-    def boot_plain(self, box: str) -> None:
-        """Have the boot disk be made of a common image."""
+    def put_base_on_disk(self, box: str) -> None:
+        """Replace the source image of the boot disk by Ubuntu's."""
         family = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"
         self._disk(box)["sourceImage"] = family
 
-    def leave_behind(self, owner: str, box: str) -> None:
-        """Leave a rule that does not say whose it is."""
+    def leave_partial_create(self, owner: str, box: str) -> None:
+        """Leave a rule without the description that names its owner to onebox."""
         name = f"left-{box}"
         self.server.account.firewalls[name] = {
             "name": name,
@@ -142,21 +135,17 @@ class ComputeWorld:
             "sourceRanges": ["10.0.0.0/8"],
         }
 
-    def _one(self, box: str) -> Any:
-        (one,) = [
-            instance
-            for (_, name), instance in self.server.account.instances.all.items()
-            if name == box
-        ]
-        return one
+    def _instance(self, box: str) -> Any:
+        instances = self.server.account.instances.all.items()
+        (instance,) = [instance for (_, name), instance in instances if name == box]
+        return instance
 
     def _disk(self, box: str) -> Any:
-        source = self._one(box)["disks"][0]["source"].rpartition("/")[2]
+        source = self._instance(box)["disks"][0]["source"].rpartition("/")[2]
         disks = self.server.account.instances.disks.items()
         (disk,) = [disk for (_, name), disk in disks if name == source]
         return disk
 
 
-def _within(source: str, networks: list[str]) -> bool:
-    address = ipaddress.ip_address(source)
-    return any(address in ipaddress.ip_network(network) for network in networks)
+def _is_boot_program(item: Any) -> bool:
+    return item["key"] in _BOOT_PROGRAMS

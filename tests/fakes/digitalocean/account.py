@@ -300,7 +300,10 @@ class Account:
         """Return a droplet as the API shows it."""
         size, now = self._size_of(droplet.body["size"]), time.monotonic()
         networks = []
-        if droplet.status != "new" and now >= droplet.made + self.behavior.address_after:
+        if (
+            droplet.status != "new"
+            and now >= droplet.made + self.behavior.address_after
+        ):
             networks.append({"ip_address": "10.10.0.5", "type": "private"})
             if droplet.body.get("public_networking", True):
                 networks.append({"ip_address": droplet.host, "type": "public"})

@@ -6,7 +6,7 @@ import random
 import threading
 from contextlib import suppress
 
-from tests.fakes.digitalocean.account import Droplet, Hardware, Account
+from tests.fakes.digitalocean.account import Account, Droplet, Hardware
 from tests.fakes.machines import Disk, Machine, Machines
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.fakes.digitalocean import schema
-from tests.fakes.digitalocean.account import Json, Behavior, RefusedError, Account
+from tests.fakes.digitalocean.account import Account, Behavior, Json, RefusedError
 
 TOKEN = "dop_v1_" + "0123456789abcdef" * 4
 READ_ONLY = "dop_v1_" + "fedcba9876543210" * 4
@@ -172,7 +172,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Write the time by the server's own clock."""
-        return super().date_time_string(time.time() + self.server_of.account.behavior.clock)
+        return super().date_time_string(
+            time.time() + self.server_of.account.behavior.clock
+        )
 
     def _serve(self) -> None:
         server = self.server_of
@@ -379,7 +381,9 @@ def _droplets(account: Account, name: str, query: Json, parts: list[str]) -> Jso
     return _page("droplets", "droplets", account.listed(query.get("tag_name")), query)
 
 
-def _droplet_actions(account: Account, name: str, query: Json, parts: list[str]) -> Json:
+def _droplet_actions(
+    account: Account, name: str, query: Json, parts: list[str]
+) -> Json:
     actions = [account.action(number) for number in account.one(_int(name)).actions]
     return _page(f"droplets/{name}/actions", "actions", actions, query)
 

@@ -1,4 +1,4 @@
-"""The images, types and prices that AWS offers to the account."""
+"""The public images, machine types and prices that AWS offers to the account."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import Any
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 
-CANONICAL, DEBIAN, STRANGER = "099720109477", "136693071363", "666666666666"
-# What is not on the price list.
+# Few regions, which keeps the tests fast.
+REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
+CANONICAL, DEBIAN, OTHER_PUBLISHER = "099720109477", "136693071363", "666666666666"
+# Machine types without a price.
 UNPRICED: set[str] = set()
-# What was ever written to a disk that is saved, by its snapshot's id; None: EC2
-# does not tell.
+# Bytes of the written blocks of a snapshot, by its id; None: EC2 omits the figure.
 BLOCKS = 3 << 30
 WRITTEN: dict[str, int | None] = {}
-# What an hour of m7i costs for each vCPU, and how the families compare.
+# USD an hour for one vCPU of m7i, and the factors of the other families.
 _VCPU = 0.0504
 _LETTER = {"c": 0.885, "m": 1.0, "r": 1.3125}
 _MAKER = {"a": 0.95, "i": 1.0, "g": 0.8}
 
 
 class CatalogImage(Ami):
-    """An image whose disk has the size in its description."""
+    """An image that shows the size of its disk, as EC2's do and moto's do not."""
 
     gib = 8
-    gone_bad = ""
+    fails = ""
 
     @property
     def block_device_mappings(self) -> list[dict[str, Any]]:
@@ -39,12 +40,12 @@ class CatalogImage(Ami):
 
 
 def image_id(region: str, name: str) -> str:
-    """Return the id of an image of AWS's shelf, another one in each region."""
+    """Return the id of a public image; it differs by region."""
     return "ami-" + hashlib.sha256(f"{region} {name}".encode()).hexdigest()[:17]
 
 
-def stock(backend: Any) -> None:
-    """Put images on a region's shelf, with those of a stranger among them."""
+def add_public_images(backend: Any) -> None:
+    """Add the public images of a region, with some of another publisher."""
     region = backend.region_name
     for arch, vendor in (("x86_64", "amd64"), ("arm64", "arm64")):
         for code, version, kind in (
@@ -54,7 +55,7 @@ def stock(backend: Any) -> None:
             stem = f"ubuntu/images/{kind}/ubuntu-{code}-{version}-{vendor}-server-"
             _put(backend, stem + "20260801", CANONICAL, arch, "/dev/sda1", 1)
             _put(backend, stem + "20261101", CANONICAL, arch, "/dev/sda1", 101)
-            _put(backend, stem + "20261120", STRANGER, arch, "/dev/sda1", 120)
+            _put(backend, stem + "20261120", OTHER_PUBLISHER, arch, "/dev/sda1", 120)
         name = f"debian-12-{vendor}-20261110-1"
         _put(backend, name, DEBIAN, arch, "/dev/xvda", 110)
     assert image_id(region, "x").startswith("ami-")
@@ -78,7 +79,7 @@ def _put(backend: Any, name: str, owner: str, arch: str, root: str, day: int) ->
 
 
 def parameters(region: str) -> dict[str, str]:
-    """Return the public parameters with the newest images of distributions."""
+    """Return the public SSM parameters that name the newest image of each base."""
     found = {}
     for vendor in ("amd64", "arm64"):
         for code, version, kind, disk in (
@@ -99,13 +100,13 @@ def parameters(region: str) -> dict[str, str]:
 
 
 def described(type_: str) -> dict[str, Any]:
-    """Return EC2's description of a type, {} if there is none."""
+    """Return EC2's description of a machine type, {} if it does not exist."""
     found: dict[str, Any] = INSTANCE_TYPES.get(type_, {})
     return found
 
 
 def is_offered(region: str, zone: str, type_: str) -> bool:
-    """Tell whether a zone has a type."""
+    """Return whether a zone has a machine type."""
     return any(
         one["Location"] == zone and one["InstanceType"] == type_
         for one in INSTANCE_TYPE_OFFERINGS["availability-zone"].get(region, ())
@@ -113,7 +114,7 @@ def is_offered(region: str, zone: str, type_: str) -> bool:
 
 
 def price(type_: str) -> float | None:
-    """Return what an hour costs on demand, None if it is not on the list."""
+    """Return the on-demand price of an hour, None if it is not listed."""
     cpus = described(type_).get("VCpuInfo", {}).get("DefaultVCpus")
     letter, maker = type_[:1], type_.partition(".")[0][-1:]
     if not cpus or letter not in _LETTER or maker not in _MAKER or type_ in UNPRICED:
@@ -163,7 +164,7 @@ def _row(
 
 
 def spot_history(zones: list[str], types: list[str]) -> list[dict[str, Any]]:
-    """Return the present spot prices, another one in each zone."""
+    """Return spot prices of now and before; they differ by zone."""
     rows = []
     for type_ in types:
         cost = price(type_)
@@ -186,5 +187,5 @@ def spot_history(zones: list[str], types: list[str]) -> list[dict[str, Any]]:
 
 
 def matching(pattern: str, names: list[str]) -> list[str]:
-    """Return the names that a pattern of EC2's means."""
+    """Return the names that match a filter pattern of EC2."""
     return [name for name in names if fnmatch.fnmatchcase(name, pattern)]

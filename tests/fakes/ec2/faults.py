@@ -1,4 +1,4 @@
-"""Faults on request: which call fails, how, and how often."""
+"""The faults that a test requests: which call fails, how, and how often."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal[
-    "throttle",  # refused: too many
+    "throttle",  # refused: too many requests
     "broken",  # HTTP 500, nothing done
-    "broken after",  # HTTP 500, and done all the same
-    "cut",  # no answer at all, nothing done
-    "cut after",  # no answer at all, and done
-    "hang",  # no answer for longer than anybody waits, nothing done
-    "hang after",  # the same, and done
-    "html",  # a gateway's own page instead of an answer
-    "expired",  # credentials that are over
-    "bad key",  # credentials that never were
+    "broken after",  # HTTP 500, but the call took effect
+    "cut",  # no response, nothing done
+    "cut after",  # no response, but the call took effect
+    "hang",  # no response before the client's timeout, nothing done
+    "hang after",  # the same, but the call took effect
+    "html",  # a gateway's HTML page instead of a response
+    "expired",  # expired credentials
+    "bad key",  # unknown credentials
 ]
 
 
 @dataclass
 class Faults:
     """
-    The faults to come.
+    The faults of the next calls, and the limits of the account.
 
     Attributes:
         denied: Actions that the credentials do not permit, such as
             "ec2:RunInstances"; with a region, "ec2:DescribeInstances eu-west-1".
 
-        full: Where there is no capacity: (type, zone, spot or not), "*" for any.
+        full: The (type, zone, spot) without capacity; "*" and None match all.
 
-        cpus: How many vCPUs the account may have, on demand.
+        cpus: The quota of on-demand vCPUs.
 
-        spot_cpus: The same for spot.
+        spot_cpus: The quota of spot vCPUs.
 
-        lag: For how many seconds a new thing is missing in descriptions.
+        lag: The seconds for which lists omit a new object.
 
-        over: Whether a token whose machine has ended is an error, or gives that.
+        ended_token_is_error: Whether a token of a terminated instance is an error.
     """
 
     denied: set[str] = field(default_factory=set)
@@ -45,17 +45,17 @@ class Faults:
     cpus: float = 1000.0
     spot_cpus: float = 1000.0
     lag: float = 0.0
-    over: bool = False
+    ended_token_is_error: bool = False
     _next: list[tuple[str, Kind]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, action: str, kind: Kind, times: int = 1) -> None:
-        """Have the next calls of an action ("*": any) go wrong."""
+        """Let the next calls of an action fail; "*" is any action."""
         with self._lock:
             self._next += [(action, kind)] * times
 
     def take(self, action: str) -> Kind | None:
-        """Return what goes wrong with this call, if anything does."""
+        """Return the fault of this call, None without one; each is used once."""
         with self._lock:
             for index, (wanted, kind) in enumerate(self._next):
                 if wanted in ("*", action):
@@ -65,11 +65,11 @@ class Faults:
 
     @property
     def left(self) -> int:
-        """How many faults have not come up."""
+        """The number of faults that have not occurred yet."""
         return len(self._next)
 
     def has_room(self, type_: str, zone: str, spot: bool) -> bool:
-        """Tell whether there is capacity."""
+        """Return whether there is capacity."""
         return not any(
             wanted_type in ("*", type_)
             and wanted_zone in ("*", zone)
@@ -78,9 +78,9 @@ class Faults:
         )
 
     def clear(self) -> None:
-        """Have all go well from now on."""
+        """Remove all faults."""
         fresh = Faults()
         self.denied, self.full = fresh.denied, fresh.full
         self.cpus, self.spot_cpus = fresh.cpus, fresh.spot_cpus
-        self.lag, self.over = fresh.lag, fresh.over
+        self.lag, self.ended_token_is_error = fresh.lag, fresh.ended_token_is_error
         self._next.clear()

@@ -1,9 +1,8 @@
 """
-IAM's own judgement of a call, as far as our policy needs it.
+IAM's evaluation of a call, as far as onebox's policy uses IAM.
 
-Every resource of a call has to be allowed by a statement whose conditions hold; a
-condition on a key that the request does not have does not hold (but for
-ForAllValues).
+A call is allowed if each of its resources is allowed by a statement whose conditions
+hold. A condition on a key that the request lacks does not hold, except ForAllValues.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Any
 
 from tests.fakes.ec2.account import ACCOUNT, Call
 
-# What is made by a call that carries these tags; with what it is made from.
-_MADE = {
+# The kinds of objects that a call creates.
+_CREATED_KINDS = {
     "RunInstances": ("instance", "volume", "network-interface"),
     "CreateImage": ("image", "snapshot"),
     "CreateSecurityGroup": ("security-group",),
@@ -32,7 +31,7 @@ _OTHER = {
 
 
 @dataclass(frozen=True)
-class Question:
+class Permission:
     """One permission that a call needs."""
 
     action: str
@@ -40,23 +39,23 @@ class Question:
     context: Mapping[str, Any] = field(default_factory=dict)
 
 
-def questions(call: Call) -> list[Question]:
-    """Return all that has to be allowed for a call, as IAM takes it apart."""
+def permissions_of(call: Call) -> list[Permission]:
+    """Return the permissions that IAM requires for a call."""
     if call.service != "ec2":
-        return [Question(f"{_OTHER[call.service]}:{call.action}", _arn(call))]
+        return [Permission(f"{_OTHER[call.service]}:{call.action}", _arn(call))]
     action = f"ec2:{call.action}"
     context: dict[str, Any] = {"aws:RequestedRegion": call.region}
     if call.action.startswith(("Describe", "Get")):
-        return [Question(action, "*", context)]
+        return [Permission(action, "*", context)]
     found = []
     tagged = {
         one["ResourceType"]: {tag["Key"]: tag["Value"] for tag in one["Tags"]}
         for one in call.parameters.get("TagSpecifications", ())
     }
-    made = _MADE.get(call.action, ())
+    created_kinds = _CREATED_KINDS.get(call.action, ())
     if call.action == "RunInstances" and call.parameters.get("InstanceMarketOptions"):
-        made = (*made, "spot-instances-request")
-    for kind in made:
+        created_kinds = (*created_kinds, "spot-instances-request")
+    for kind in created_kinds:
         tags = tagged.get(kind, {})
         here: dict[str, Any] = {
             **context,
@@ -66,41 +65,41 @@ def questions(call: Call) -> list[Question]:
         if tags:
             here["aws:TagKeys"] = list(tags)
             found.append(
-                Question(
+                Permission(
                     "ec2:CreateTags",
                     _ec2(call, kind),
                     {**here, "ec2:CreateAction": call.action},
                 )
             )
-        found.append(Question(action, _ec2(call, kind), here))
+        found.append(Permission(action, _ec2(call, kind), here))
     for kind, carried in call.resources:
         here = {**context, **_tags("aws:ResourceTag", carried)}
         if call.action == "CreateTags":
             here["aws:TagKeys"] = [tag["Key"] for tag in call.parameters["Tags"]]
-        found.append(Question(action, _ec2(call, kind), here))
+        found.append(Permission(action, _ec2(call, kind), here))
     if call.action == "RunInstances":
         for kind in ("subnet", "security-group"):
-            found.append(Question(action, _ec2(call, kind), context))
-    assert found, f"{call.action} is about nothing"
+            found.append(Permission(action, _ec2(call, kind), context))
+    assert found, f"{call.action} needs no permission"
     return found
 
 
-def allowed(policy: str, question: Question) -> bool:
-    """Tell whether a policy allows what a call needs."""
+def allowed(policy: str, permission: Permission) -> bool:
+    """Return whether a policy grants a permission."""
     return any(
         statement["Effect"] == "Allow"
-        and any(fnmatch.fnmatchcase(question.action, a) for a in statement["Action"])
+        and any(fnmatch.fnmatchcase(permission.action, a) for a in statement["Action"])
         and any(
-            fnmatch.fnmatchcase(question.resource, r) for r in statement["Resource"]
+            fnmatch.fnmatchcase(permission.resource, r) for r in statement["Resource"]
         )
-        and _holds(statement.get("Condition", {}), question.context)
+        and _holds(statement.get("Condition", {}), permission.context)
         for statement in json.loads(policy)["Statement"]
     )
 
 
 def _holds(condition: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
-    for operator, wanted in condition.items():
-        for key, values in wanted.items():
+    for operator, parameters in condition.items():
+        for key, values in parameters.items():
             allowed = values if isinstance(values, list) else [values]
             present = context.get(key)
             if operator == "ForAllValues:StringLike":
@@ -113,7 +112,7 @@ def _holds(condition: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
                 if present not in allowed:
                     return False
             else:
-                raise AssertionError(f"not known here: {operator}")
+                raise AssertionError(f"this evaluation does not support {operator}")
     return True
 
 
@@ -139,11 +138,11 @@ def _ec2(call: Call, kind: str) -> str:
 
 
 def _arn(call: Call) -> str:
-    wanted = call.parameters
+    parameters = call.parameters
     if call.service == "ssm":
-        (first, *_) = wanted["Names"]
+        (first, *_) = parameters["Names"]
         return f"arn:aws:ssm:{call.region}::parameter{first}"
-    names = wanted.get("AlarmNames") or [wanted.get("AlarmName")]
+    names = parameters.get("AlarmNames") or [parameters.get("AlarmName")]
     if call.service == "cloudwatch" and not call.action.startswith("Describe"):
         return f"arn:aws:cloudwatch:{call.region}:{ACCOUNT}:alarm:{names[0]}"
     return "*"

@@ -1,4 +1,9 @@
-"""EC2 where moto is kinder than it: machines, disks, images, requests for spot."""
+"""
+The EC2 calls about instances, volumes and images that are stricter than moto's.
+
+Each handler checks what EC2 checks and moto does not, changes the account's state, and
+returns the response; a handler that only adds a check forwards the call to moto.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +37,8 @@ _CODES = {
 
 
 @dataclass
-class Life:
-    """The states of an instance over time."""
+class Lifecycle:
+    """The states of an instance over time: each takes `Account.delays` seconds."""
 
     instance: Any
     spot: bool
@@ -44,7 +49,7 @@ class Life:
     reason: tuple[str, str] = ("", "")
 
     def tick(self, account: Account) -> None:
-        """Enter the next state if its time has come."""
+        """Enter the next state if it is due."""
         if not self.then or time.monotonic() < self.due:
             return
         then, self.then = self.then, ""
@@ -58,7 +63,7 @@ class Life:
             one.nics[0].public_ip = None
         elif then == "terminated":
             one.terminate()
-            _close(account, one)
+            _close_spot_request(account, one)
         if then != "running":
             one.state_reason = StateReason(self.reason[1], self.reason[0])
 
@@ -88,7 +93,7 @@ class Life:
         self._later(account.delays.ending, "terminated")
 
     def power_off(self, account: Account) -> None:
-        """Power off from within; the launch has determined the effect."""
+        """Power off from inside: stop or terminate, as the launch has determined."""
         ends = self.spot or self.behavior == "terminate"
         how = self.end if ends else self.stop
         how(account, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
@@ -98,56 +103,60 @@ class Life:
 
 
 def run_instances(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Make one machine, as EC2 does: once for a token, and not everything goes."""
+    """Create one instance for each client token, after EC2's own checks."""
     backend = account.backend(request.region)
-    dry = wanted.pop("DryRun", False)
-    token = request.region, wanted.get("ClientToken", "")
-    words = json.dumps(wanted, sort_keys=True, default=repr)
+    dry = parameters.pop("DryRun", False)
+    token = request.region, parameters.get("ClientToken", "")
+    text = json.dumps(parameters, sort_keys=True, default=repr)
     if token in account.tokens and not dry:
         known, instance = account.tokens[token]
-        if known != words:
+        if known != text:
             raise Refusal(
                 "IdempotentParameterMismatch",
                 "Arguments on this idempotent request are inconsistent with arguments "
                 "used in previous request(s).",
             )
         one = backend.get_instance(instance)
-        if one.state == "terminated" and account.faults.over:
-            raise Refusal("IdempotentInstanceTerminated", "The instance has ended.")
+        if one.state == "terminated" and account.faults.ended_token_is_error:
+            raise Refusal(
+                "IdempotentInstanceTerminated", "The instance has terminated."
+            )
         return _reservation(one)
-    spot, zone = _check(account, backend, wanted)
+    spot, zone = _check(account, backend, parameters)
     if dry:
         raise Refusal(
             "DryRunOperation",
             "Request would have succeeded, but DryRun flag is set.",
             412,
         )
-    _room(account, wanted, zone, spot)
+    _check_capacity(account, parameters, zone, spot)
     before = set(backend.reservations)
     status, headers, body = account.forward(request, environ)
     if status != 200:
         return status, headers, body
     (new,) = set(backend.reservations) - before
     one = backend.reservations[new].instances[0]
-    account.tokens[token] = words, one.id
-    account.born[one.id] = time.monotonic()
-    _furnish(account, backend, one, wanted, spot)
+    account.tokens[token] = text, one.id
+    account.created_at[one.id] = time.monotonic()
+    _complete(account, backend, one, parameters, spot)
     return _reservation(one)
 
 
-def _check(account: Account, backend: Any, wanted: dict[str, Any]) -> tuple[bool, str]:
-    """Refuse what EC2 refuses; return whether it is spot, and the zone."""
-    if len(wanted.get("UserData", "")) > 4 * -(-16384 // 3):
+def _check(
+    account: Account, backend: Any, parameters: dict[str, Any]
+) -> tuple[bool, str]:
+    """Refuse what EC2 refuses; return whether the instance is spot, and its zone."""
+    if len(parameters.get("UserData", "")) > 4 * -(-16384 // 3):
         raise Refusal("InvalidParameterValue", "User data is limited to 16384 bytes")
-    image = backend.amis.get(wanted["ImageId"])
+    image = backend.amis.get(parameters["ImageId"])
     if image is None or image.state != "available":
         raise Refusal(
             "InvalidAMIID.NotFound",
-            f"The image id '[{wanted['ImageId']}]' does not exist",
+            f"The image id '[{parameters['ImageId']}]' does not exist",
         )
-    type_ = wanted["InstanceType"]
+    type_ = parameters["InstanceType"]
     kinds = catalog.described(type_)["ProcessorInfo"]["SupportedArchitectures"]
     if image.architecture not in kinds:
         raise Refusal(
@@ -155,7 +164,7 @@ def _check(account: Account, backend: Any, wanted: dict[str, Any]) -> tuple[bool
             f"The architecture '{','.join(kinds)}' of the specified instance type does "
             f"not match the architecture '{image.architecture}' of the specified AMI.",
         )
-    (card,) = wanted["NetworkInterfaces"]
+    (card,) = parameters["NetworkInterfaces"]
     zone = _zone(backend, card)
     for group in card.get("Groups", ()):
         if backend.get_security_group_from_id(group) is None:
@@ -168,26 +177,26 @@ def _check(account: Account, backend: Any, wanted: dict[str, Any]) -> tuple[bool
             f"Your requested instance type ({type_}) is not supported in your "
             f"requested Availability Zone ({zone}).",
         )
-    market = wanted.get("InstanceMarketOptions", {})
+    market = parameters.get("InstanceMarketOptions", {})
     spot = market.get("MarketType") == "spot"
     options = market.get("SpotOptions", {})
     if spot and (
-        "InstanceInitiatedShutdownBehavior" in wanted or "ValidUntil" in options
+        "InstanceInitiatedShutdownBehavior" in parameters or "ValidUntil" in options
     ):
         raise Refusal(
             "InvalidParameterCombination",
             "The parameter is not supported for one-time spot instances.",
         )
-    for mapping in wanted.get("BlockDeviceMappings", ()):
+    for mapping in parameters.get("BlockDeviceMappings", ()):
         if mapping["DeviceName"] != image.root_device_name:
-            raise AssertionError("this would be a second disk")
+            raise AssertionError("another device name would add a second disk")
         if mapping["Ebs"]["VolumeSize"] < getattr(image, "gib", 8):
             raise Refusal(
                 "InvalidBlockDeviceMapping",
                 f"Volume of size {mapping['Ebs']['VolumeSize']}GB is smaller than "
                 "snapshot",
             )
-    for one in wanted.get("TagSpecifications", ()):
+    for one in parameters.get("TagSpecifications", ()):
         if one["ResourceType"] == "spot-instances-request" and not spot:
             raise Refusal(
                 "InvalidParameterValue", "'spot-instances-request' is not valid here"
@@ -211,12 +220,14 @@ def _zone(backend: Any, card: dict[str, Any]) -> str:
     )
 
 
-def _room(account: Account, wanted: dict[str, Any], zone: str, spot: bool) -> None:
-    type_ = wanted["InstanceType"]
+def _check_capacity(
+    account: Account, parameters: dict[str, Any], zone: str, spot: bool
+) -> None:
+    type_ = parameters["InstanceType"]
     cpus = catalog.described(type_)["VCpuInfo"]["DefaultVCpus"]
     used = sum(
         catalog.described(life.instance.instance_type)["VCpuInfo"]["DefaultVCpus"]
-        for life in account.lives.values()
+        for life in account.lifecycles.values()
         if life.instance.state in ("pending", "running") and life.spot == spot
     )
     if spot and used + cpus > account.faults.spot_cpus:
@@ -238,11 +249,11 @@ def _room(account: Account, wanted: dict[str, Any], zone: str, spot: bool) -> No
         )
 
 
-def _furnish(
-    account: Account, backend: Any, one: Any, wanted: dict[str, Any], spot: bool
+def _complete(
+    account: Account, backend: Any, one: Any, parameters: dict[str, Any], spot: bool
 ) -> None:
-    """Give a new machine what moto leaves out."""
-    for specification in wanted.get("TagSpecifications", ()):
+    """Add to a new instance what moto leaves out: tags, spot request, address."""
+    for specification in parameters.get("TagSpecifications", ()):
         tags = {tag["Key"]: tag["Value"] for tag in specification["Tags"]}
         if specification["ResourceType"] == "network-interface":
             one.nics[0].add_tags(tags)
@@ -262,9 +273,9 @@ def _furnish(
     if public and account.address is not None:
         public = account.address(one)
     one.nics[0].public_ip = None
-    behavior = wanted.get("InstanceInitiatedShutdownBehavior", "stop")
-    life = Life(one, spot, behavior, public)
-    account.lives[one.id] = life
+    behavior = parameters.get("InstanceInitiatedShutdownBehavior", "stop")
+    life = Lifecycle(one, spot, behavior, public)
+    account.lifecycles[one.id] = life
     life.begin(account)
 
 
@@ -273,9 +284,9 @@ def _reservation(one: Any) -> dict[str, Any]:
 
 
 def describe_instances(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """List instances, without those that are too new to be listed."""
+    """List instances, without those that are younger than `faults.lag`."""
     backend = account.backend(request.region)
     for attached in backend.attachments.values():
         _ends_with(attached)
@@ -284,9 +295,9 @@ def describe_instances(
 
 
 def describe_volumes(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Tell of disks, and whether they end with their machine."""
+    """List volumes, with `DeleteOnTermination` of their attachments."""
     backend = account.backend(request.region)
     for attached in backend.attachments.values():
         _ends_with(attached)
@@ -309,7 +320,7 @@ def _ends_with(attached: Any) -> None:
 
 
 def _is_new(account: Account, instance: str) -> bool:
-    age = time.monotonic() - account.born.get(instance, 0.0)
+    age = time.monotonic() - account.created_at.get(instance, 0.0)
     return age < account.faults.lag
 
 
@@ -329,13 +340,13 @@ def _without_new(account: Account, backend: Any) -> Iterator[None]:
 
 
 def change_state(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Start, stop or end machines; it takes its time."""
+    """Start, stop or terminate instances; the change takes some time."""
     backend = account.backend(request.region)
     found = []
     with _without_new(account, backend):
-        for instance in wanted["InstanceIds"]:
+        for instance in parameters["InstanceIds"]:
             one = backend.get_instance_by_id(instance)
             if one is None:
                 raise Refusal(
@@ -343,7 +354,7 @@ def change_state(
                     f"The instance ID '{instance}' does not exist",
                 )
             found.append(one)
-    if wanted.get("DryRun"):
+    if parameters.get("DryRun"):
         raise Refusal("DryRunOperation", "It would have succeeded.", 412)
     changes = []
     for one in found:
@@ -365,7 +376,7 @@ def change_state(
 
 
 def _change(account: Account, action: str, one: Any) -> None:
-    life, by_user = account.lives[one.id], "User initiated shutdown"
+    life, by_user = account.lifecycles[one.id], "User initiated shutdown"
     if action == "TerminateInstances":
         life.end(account, "Client.UserInitiatedShutdown", by_user)
         return
@@ -395,20 +406,20 @@ def _change(account: Account, action: str, one: Any) -> None:
 
 
 def modify_instance(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Change an attribute of an instance; its user data only while it is stopped."""
-    one = _instance(account, request, wanted["InstanceId"])
-    if "UserData" in wanted and one.state != "stopped":
+    """Change an attribute of an instance; user data only while it is stopped."""
+    one = find_instance(account, request, parameters["InstanceId"])
+    if "UserData" in parameters and one.state != "stopped":
         raise Refusal(
             "IncorrectInstanceState",
             f"The instance '{one.id}' is not in the 'stopped' state.",
         )
     if one.state == "terminated":
-        raise Refusal("IncorrectInstanceState", "The instance has ended.")
-    if "UserData" in wanted:
-        # moto wants it encoded twice, which is neither the SDK's nor EC2's way.
-        raw = wanted["UserData"]["Value"]
+        raise Refusal("IncorrectInstanceState", "The instance has terminated.")
+    if "UserData" in parameters:
+        # moto expects base64 twice; the SDK and EC2 encode once.
+        raw = parameters["UserData"]["Value"]
         if len(raw) > 16384:
             raise Refusal(
                 "InvalidParameterValue", "User data is limited to 16384 bytes"
@@ -419,27 +430,29 @@ def modify_instance(
 
 
 def attach_volume(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Give a machine a disk of its own zone."""
+    """Attach a volume to an instance in the same zone."""
     backend = account.backend(request.region)
-    one = _instance(account, request, wanted["InstanceId"])
-    volume = backend.get_volume(wanted["VolumeId"])
+    one = find_instance(account, request, parameters["InstanceId"])
+    volume = backend.get_volume(parameters["VolumeId"])
     if volume.attachment:
         raise Refusal("VolumeInUse", f"{volume.id} is already attached")
     if volume.zone.name != one.placement.zone:
         raise Refusal("InvalidVolume.ZoneMismatch", "The volume is in another zone.")
-    if wanted["Device"] in one.block_device_mapping:
-        raise Refusal("InvalidParameterValue", f"{wanted['Device']} is already in use")
+    if parameters["Device"] in one.block_device_mapping:
+        raise Refusal(
+            "InvalidParameterValue", f"{parameters['Device']} is already in use"
+        )
     return account.forward(request, environ)
 
 
 def detach_volume(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Take a disk out; a machine's first one only while it is stopped."""
+    """Detach a volume, while its instance is stopped."""
     backend = account.backend(request.region)
-    volume = backend.get_volume(wanted["VolumeId"])
+    volume = backend.get_volume(parameters["VolumeId"])
     if volume.attachment is None:
         raise Refusal(
             "IncorrectState", f"Volume '{volume.id}' is in the 'available' state."
@@ -452,162 +465,55 @@ def detach_volume(
 
 
 def delete_group(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Remove a group that no machine has any more."""
+    """Delete a security group that no instance uses."""
     backend = account.backend(request.region)
     for one in backend.all_instances():
-        if one.state != "terminated" and wanted["GroupId"] in [
+        if one.state != "terminated" and parameters["GroupId"] in [
             group.id for card in one.nics.values() for group in card.group_set
         ]:
             raise Refusal(
                 "DependencyViolation",
-                f"resource {wanted['GroupId']} has a dependent object",
+                f"resource {parameters['GroupId']} has a dependent object",
             )
     return account.forward(request, environ)
 
 
-def create_image(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
-) -> Any:
-    """Save a machine's disk; that takes its time."""
-    backend = account.backend(request.region)
-    one = _instance(account, request, wanted["InstanceId"])
-    if any(ami.name == wanted["Name"] for ami in backend.amis.values()):
-        raise Refusal(
-            "InvalidAMIName.Duplicate", f"AMI name {wanted['Name']} is already in use"
-        )
-    (block,) = [b for _, b in one.get_block_device_mapping]
-    ami = catalog.CatalogImage(
-        backend,
-        f"ami-{random.randrange(1 << 68):017x}",
-        instance=one,
-        name=wanted["Name"],
-        root_device_type="ebs",
-        root_device_name=one.root_device_name,
-        region_name=one.placement.zone,
-        state="pending",
-    )
-    ami.gib = backend.get_volume(block.volume_id).size
-    for specification in wanted.get("TagSpecifications", ()):
-        tags = {tag["Key"]: tag["Value"] for tag in specification["Tags"]}
-        resource = ami if specification["ResourceType"] == "image" else ami.ebs_snapshot
-        resource.add_tags(tags)
-    backend.amis[ami.id] = ami
-    account.saved(one, ami)
-    account.born[ami.id] = time.monotonic()
-    return {"ImageId": ami.id}
-
-
-def describe_images(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
-) -> Any:
-    """Tell of images; those that were being saved may be ready by now."""
-    backend = account.backend(request.region)
-    for ami in backend.amis.values():
-        if ami.state == "pending" and (
-            time.monotonic() - account.born[ami.id] > account.delays.saving
-        ):
-            ami.state = "failed" if ami.gone_bad else "available"
-    return account.forward(request, environ)
-
-
-_SNAPSHOT_FILTERS = ("snapshot-id", "owner-id", "status", "volume-id", "volume-size")
-
-
-def describe_snapshots(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
-) -> Any:
-    """Tell of snapshots, with the size of the blocks that were written, if known."""
-    ids, filters = wanted.get("SnapshotIds", []), wanted.get("Filters", [])
-    if ids and "MaxResults" in wanted:
-        raise Refusal(
-            "InvalidParameterCombination",
-            "The parameter snapshotSet cannot be used with the parameter maxResults",
-        )
-    for one in filters:
-        name = one["Name"]
-        if name not in _SNAPSHOT_FILTERS and not name.startswith("tag"):
-            raise Refusal("InvalidParameterValue", f"The filter '{name}' is invalid")
-    backend = account.backend(request.region)
-    missing = [one for one in ids if one not in backend.snapshots]
-    if missing:
-        raise Refusal(
-            "InvalidSnapshot.NotFound", f"The snapshot '{missing[0]}' does not exist."
-        )
-    found = backend.describe_snapshots(
-        snapshot_ids=ids or None,
-        filters={one["Name"]: one["Values"] for one in filters},
-    )
-    mine = [one for one in found if one.owner_id == backend.account_id]
-    return {
-        "Snapshots": [
-            _snapshot(one)
-            for one in (mine if "self" in wanted.get("OwnerIds", ()) else found)
-        ]
-    }
-
-
-def _snapshot(one: Any) -> dict[str, Any]:
-    written = catalog.WRITTEN.get(one.id, catalog.BLOCKS)
-    known = {} if written is None else {"FullSnapshotSizeInBytes": written}
-    return {
-        "SnapshotId": one.id,
-        "VolumeId": one.volume.id,
-        "State": one.status,
-        "Progress": one.progress,
-        "OwnerId": one.owner_id,
-        "VolumeSize": one.volume.size,
-        "StartTime": one.start_time,
-        "Tags": [{"Key": t["key"], "Value": t["value"]} for t in one.get_tags()],
-        **known,
-    }
-
-
-def deregister_image(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
-) -> Any:
-    """Remove an image, and its snapshot only if that is asked for."""
-    backend = account.backend(request.region)
-    ami = backend.amis.get(wanted["ImageId"])
-    answer = account.forward(request, environ)
-    if ami is not None and wanted.get("DeleteAssociatedSnapshots"):
-        backend.snapshots.pop(ami.ebs_snapshot.id, None)
-    return answer
-
-
 def describe_spot_requests(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Tell of the requests for spot capacity."""
+    """List the spot requests that match the filters."""
     found = []
     for one in account.spot_requests.values():
         tags = {tag["Key"]: tag["Value"] for tag in one["Tags"]}
         values = {"state": one["State"], **{f"tag:{k}": v for k, v in tags.items()}}
         if one["region"] == request.region and all(
             values.get(wish["Name"]) in wish["Values"]
-            for wish in wanted.get("Filters", ())
+            for wish in parameters.get("Filters", ())
         ):
             found.append(one)
     return {"SpotInstanceRequests": found}
 
 
 def describe_spot_prices(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Tell what spot capacity costs, and has cost, in each zone."""
+    """Return present and former spot prices of each zone."""
     zones = [
         zone.name
         for zone in account.backend(request.region).describe_availability_zones()
     ]
-    return {"SpotPriceHistory": catalog.spot_history(zones, wanted["InstanceTypes"])}
+    return {
+        "SpotPriceHistory": catalog.spot_history(zones, parameters["InstanceTypes"])
+    }
 
 
 def console_output(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
     """Return the console output of an instance."""
-    one = _instance(account, request, wanted["InstanceId"])
+    one = find_instance(account, request, parameters["InstanceId"])
     output = account.console.get(one.id, "")
     return {
         "InstanceId": one.id,
@@ -616,32 +522,31 @@ def console_output(
 
 
 def describe_regions(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Tell which regions the account can use: few, which is quicker."""
-    from tests.fakes.ec2.account import REGIONS
-
+    """List the account's regions: only three, which keeps the tests fast."""
     return {
         "Regions": [
             {"RegionName": name, "OptInStatus": "opt-in-not-required"}
-            for name in REGIONS
+            for name in catalog.REGIONS
         ]
     }
 
 
 def put_alarm(
-    account: Account, request: ApiRequest, wanted: dict[str, Any], environ: Any
+    account: Account, request: ApiRequest, parameters: dict[str, Any], environ: Any
 ) -> Any:
-    """Take an alarm that CloudWatch can keep."""
-    span = wanted["Period"] * wanted["EvaluationPeriods"]
-    if span > (7 * 86400 if wanted["Period"] >= 3600 else 86400):
+    """Accept an alarm whose periods cover at most a week, as CloudWatch does."""
+    span = parameters["Period"] * parameters["EvaluationPeriods"]
+    if span > (7 * 86400 if parameters["Period"] >= 3600 else 86400):
         raise Refusal(
             "ValidationError", "Metrics cannot be checked across more than a week"
         )
     return account.forward(request, environ)
 
 
-def _instance(account: Account, request: ApiRequest, instance: str) -> Any:
+def find_instance(account: Account, request: ApiRequest, instance: str) -> Any:
+    """Return an instance; raise Refusal if it does not exist."""
     one = account.backend(request.region).get_instance_by_id(instance)
     if one is None:
         raise Refusal(
@@ -654,21 +559,21 @@ def _state(one: Any, name: str) -> None:
     one._state.name, one._state.code = name, _CODES[name]
 
 
-def _close(account: Account, one: Any) -> None:
+def _close_spot_request(account: Account, one: Any) -> None:
     for request in account.spot_requests.values():
         if request["InstanceId"] == one.id:
             request["State"] = "closed"
 
 
 def resources(
-    account: Account, request: ApiRequest, wanted: dict[str, Any]
+    account: Account, request: ApiRequest, parameters: dict[str, Any]
 ) -> tuple[tuple[str, dict[str, str]], ...]:
     """Return the objects of a call as (kind, tags), in the form that IAM evaluates."""
     if request.service != "ec2":
         return ()
     backend, found = account.backend(request.region), []
     ids: list[str] = []
-    for key, value in wanted.items():
+    for key, value in parameters.items():
         if key in _IDS:
             ids += value if isinstance(value, list) else [value]
     for one in ids:
@@ -706,10 +611,6 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("ec2", "AttachVolume"): attach_volume,
     ("ec2", "DetachVolume"): detach_volume,
     ("ec2", "DeleteSecurityGroup"): delete_group,
-    ("ec2", "CreateImage"): create_image,
-    ("ec2", "DescribeImages"): describe_images,
-    ("ec2", "DescribeSnapshots"): describe_snapshots,
-    ("ec2", "DeregisterImage"): deregister_image,
     ("ec2", "DescribeSpotInstanceRequests"): describe_spot_requests,
     ("ec2", "DescribeSpotPriceHistory"): describe_spot_prices,
     ("ec2", "GetConsoleOutput"): console_output,

@@ -1,4 +1,4 @@
-"""Real machines behind the account's instances: they boot, and have real disks."""
+"""Linux machines behind the account's instances: they boot, and have real disks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NOTICE = "spot/instance-action"
 
 class RealMachines:
     """
-    What makes the instances of an account real.
+    The machines of an account's instances.
 
     Attributes:
-        disks: The disks there are, by their volumes' ids.
+        disks: The disks, by the ids of their volumes.
 
-        machines: The machines there are or were, by their instances' ids.
+        machines: All machines, also former ones, by the ids of their instances.
     """
 
     def __init__(self, account: Account, machines: Machines) -> None:
@@ -36,7 +36,7 @@ class RealMachines:
 
     @contextmanager
     def standing(self) -> Iterator[RealMachines]:
-        """Stand behind the account for a while."""
+        """Boot a machine for each instance, as long as the context is open."""
         account = self.account
         before = account.boot, account.off, account.address, account.saved
         account.boot, account.off = self.boot, self.off

@@ -1,8 +1,7 @@
 """
-AWS's own rules for what is on the wire, read from the service models of its SDK.
+Read requests and write responses by the service models of AWS's own SDK.
 
-A request with a parameter, a value or a type that the service does not have is
-refused, as the service would; an answer is written as the service writes it.
+A request with an unknown parameter, value or type is refused, as the service does.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """A request: which call, where, by whose key, with what."""
+    """One request: service, action, region, access key and body."""
 
     service: str
     action: str
@@ -53,7 +52,7 @@ class ApiRequest:
 
     @property
     def protocol(self) -> str:
-        """How this request is written."""
+        """The protocol of this request."""
         if "cbor" in self.content_type:
             return "smithy-rpc-v2-cbor"
         if "json" in self.content_type:
@@ -61,7 +60,7 @@ class ApiRequest:
         return "ec2" if self.service == "ec2" else "query"
 
     def parameters(self) -> dict[str, Any]:
-        """Return what is asked for; raise Refusal for what the service has not."""
+        """Return the parameters; raise Refusal for one that the service lacks."""
         operation = self.model.operation_model(self.action)
         shape = operation.input_shape
         if shape is None:
@@ -92,7 +91,7 @@ class ApiRequest:
         return dict(found)
 
     def answer(self, result: object) -> tuple[int, dict[str, str], bytes]:
-        """Write a response: a mapping, or an object with its attributes."""
+        """Return the HTTP response for a result: a mapping or an object."""
         serializer = get_serializer_class(self.service, self.protocol)(
             operation_model=self.model.operation_model(self.action),
             value_picker=XFormedAttributePicker(),
@@ -102,48 +101,48 @@ class ApiRequest:
         raw = body.encode() if isinstance(body, str) else bytes(body)
         return int(written["status_code"]), dict(written["headers"]), raw
 
-    def refusal(self, no: Refusal) -> tuple[int, dict[str, str], bytes]:
-        """Write a refusal, each protocol in its own way."""
-        text = no.message.replace("&", "&amp;").replace("<", "&lt;")
+    def refusal(self, refusal: Refusal) -> tuple[int, dict[str, str], bytes]:
+        """Return the HTTP response for a refusal, in the protocol of the request."""
+        text = refusal.message.replace("&", "&amp;").replace("<", "&lt;")
         if self.protocol == "ec2":
             xml = (
-                f"<Response><Errors><Error><Code>{no.code}</Code>"
+                f"<Response><Errors><Error><Code>{refusal.code}</Code>"
                 f"<Message>{text}</Message></Error></Errors>"
                 "<RequestID>r-1</RequestID></Response>"
             )
-            return no.status, {"Content-Type": "text/xml"}, xml.encode()
+            return refusal.status, {"Content-Type": "text/xml"}, xml.encode()
         if self.protocol == "query":
             xml = (
-                f"<ErrorResponse><Error><Type>Sender</Type><Code>{no.code}</Code>"
+                f"<ErrorResponse><Error><Type>Sender</Type><Code>{refusal.code}</Code>"
                 f"<Message>{text}</Message></Error>"
                 "<RequestId>r-1</RequestId></ErrorResponse>"
             )
-            return no.status, {"Content-Type": "text/xml"}, xml.encode()
-        code = no.code
+            return refusal.status, {"Content-Type": "text/xml"}, xml.encode()
+        code = refusal.code
         if code == "UnauthorizedOperation":
             code = "AccessDeniedException"
         if code == "RequestLimitExceeded":
             code = "ThrottlingException"
         if self.protocol == "json":
-            text = json.dumps({"__type": code, "message": no.message})
-            return no.status, {"Content-Type": self.content_type}, text.encode()
+            text = json.dumps({"__type": code, "message": refusal.message})
+            return refusal.status, {"Content-Type": self.content_type}, text.encode()
         body = b"\xa2" + b"".join(
-            map(_cbor, ("__type", f"com.amazonaws#{code}", "message", no.message))
+            map(_cbor, ("__type", f"com.amazonaws#{code}", "message", refusal.message))
         )
         headers = {
             "Content-Type": "application/cbor",
             "smithy-protocol": "rpc-v2-cbor",
             "x-amzn-query-error": f"{code};Sender",
         }
-        return no.status, headers, body
+        return refusal.status, headers, body
 
 
 def read(environ: Mapping[str, Any]) -> ApiRequest:
-    """Return what a request over HTTP asks for."""
+    """Return the API request of an HTTP request."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     if scope is None:
-        raise AssertionError("a request came without a signature")
+        raise AssertionError("a request has no signature")
     key, region, service = scope.groups()
     path, target = environ.get("PATH_INFO", ""), environ.get("HTTP_X_AMZ_TARGET", "")
     if "/operation/" in path:

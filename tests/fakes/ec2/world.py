@@ -1,130 +1,117 @@
-"""The AWS account as the contract tests see it, without its API."""
+"""The AWS account as the provider contract sees it."""
 
 from __future__ import annotations
 
 import base64
 import gzip
-import ipaddress
-import re
 from typing import Any
 
 from onebox.providers.base import Request
 from tests.fakes.ec2.account import Account
+from tests.fakes.world import CloudWorld, deadline_in, is_within
 
 REGION = "us-east-1"
-_DEADLINE = re.compile(r'\\?"deadline\\?": ([0-9.]+)')
 
 
-class Ec2World:
-    """The account, for one test; see `World`."""
+class Ec2World(CloudWorld):
+    """The account's state in one region, read from moto."""
 
     def __init__(self, account: Account) -> None:
+        super().__init__()
         self.account = account
-        self.here = "198.51.100.7"
-        self.lost = 0
 
     def ssh_open_to(self, box: str, source: str) -> bool:
-        """Look into the groups that the box's network interface is in."""
+        """Search the rules of the network interface's security groups."""
         return any(
             rule.ip_protocol in ("tcp", "-1")
             and (rule.ip_protocol == "-1" or int(rule.from_port) <= 22)
             and (rule.ip_protocol == "-1" or int(rule.to_port) >= 22)
-            and _within(source, [c for c in [(rule.ip_range or {}).get("CidrIp")] if c])
-            for group in self._one(box).nics[0].group_set
+            and is_within(
+                source, [c for c in [(rule.ip_range or {}).get("CidrIp")] if c]
+            )
+            for group in self._instance(box).nics[0].group_set
             for rule in group.ingress_rules
         )
 
     def boot_data(self, box: str) -> str:
         """Return the user data."""
-        packed = base64.b64decode(str(self._one(box).user_data))
-        return gzip.decompress(packed).decode()
+        compressed = base64.b64decode(str(self._instance(box).user_data))
+        return gzip.decompress(compressed).decode()
 
     def deadline_on(self, box: str) -> float | None:
-        """Read it in the user data."""
-        found = _DEADLINE.search(self.boot_data(box))
-        return float(found[1]) if found else None
+        """Return the deadline in the user data."""
+        return deadline_in(self.boot_data(box))
 
-    def mark(self, box: str, word: str) -> None:
-        """There are no real disks."""
-
-    def booted_from(self, box: str) -> str:
-        """Look at the tags of the instance's image."""
-        image = self._backend.amis[self._one(box).image_id]
+    def image_on_disk(self, box: str) -> str:
+        """Return the id in the tags of the instance's AMI."""
+        image = self._backend.amis[self._instance(box).image_id]
         tags = {tag["key"]: tag["value"] for tag in image.get_tags()}
         return str(tags.get("onebox:image", ""))
 
-    def belongings(self, box: str) -> set[str]:
+    def objects_of(self, box: str) -> set[str]:
         """Return instances, volumes, network interfaces and the alarm."""
         alive = self.account.alive(box)
-        found = {str(one.id) for one in alive}
-        found |= {str(card.id) for one in alive for card in one.nics.values()}
-        found |= {str(one.id) for one in self.account.volumes(box)}
-        made = [
+        ids = {str(instance.id) for instance in alive}
+        ids |= {str(nic.id) for instance in alive for nic in instance.nics.values()}
+        ids |= {str(volume.id) for volume in self.account.volumes(box)}
+        alarm_calls = [
             call.action
             for call in self.account.calls
             if call.service == "cloudwatch" and f"onebox-{box}" in str(call.parameters)
             if call.action in ("PutMetricAlarm", "DeleteAlarms")
         ]
-        return found | ({f"onebox-{box}"} if made[-1:] == ["PutMetricAlarm"] else set())
+        has_alarm = alarm_calls[-1:] == ["PutMetricAlarm"]
+        return ids | ({f"onebox-{box}"} if has_alarm else set())
 
-    def walls(self, owner: str) -> set[str]:
-        """Return the groups that bear the owner's name."""
-        return {str(one.id) for one in self._groups() if owner in str(one.name)}
+    def firewalls_of(self, owner: str) -> set[str]:
+        """Return the security groups whose name contains the owner."""
+        return {str(group.id) for group in self._groups() if owner in str(group.name)}
 
-    def packed(self) -> str:
-        """Copy an image of Canonical's, as an image of the account's own."""
-        amis = self._backend.amis.values()
-        base = next(str(one.id) for one in amis if "noble" in (one.name or ""))
-        made = self._backend.copy_image(base, REGION, f"packed-{len(amis)}", "")
-        return f"{REGION}:{made.id}"
+    def build_with_packer(self) -> str:
+        """Copy a public image to an image of the account."""
+        amis = self._backend.amis
+        name = f"packer-{len(amis)}"
+        copy = self._backend.copy_image(self._plain_image(), REGION, name, "")
+        return f"{REGION}:{copy.id}"
 
-    def lose_next_answer(self) -> None:
-        """Cut the connection once the machine is made."""
-        self.lost += 1
+    def cut_after_next_create(self) -> None:
+        """Cut the connection after the next RunInstances."""
         self.account.faults.add("RunInstances", "cut after")
 
-    def refuse(self, request: Request) -> Request:
-        """Have no capacity left."""
+    def refuse_creates(self, request: Request) -> Request:
+        """Remove all capacity."""
         self.account.faults.full.add(("*", "*", None))
         return request
 
-    def accept(self) -> None:
-        """Have capacity again."""
+    def accept_creates(self) -> None:
+        """Restore all capacity."""
         self.account.faults.full.clear()
 
-    def move(self) -> str:
-        """Be somewhere else from now on."""
-        self.here = "203.0.113.9"
-        return self.here
-
-    def open_to_all(self, box: str) -> None:
-        """Add a rule to the box's group."""
-        for group in self._one(box).nics[0].group_set:
+    def open_ssh_to_everyone(self, box: str) -> None:
+        """Add a rule to the security groups of the box."""
+        for group in self._instance(box).nics[0].group_set:
             self._backend.authorize_security_group_ingress(
                 group.id, "tcp", "22", "22", [{"CidrIp": "0.0.0.0/0"}]
             )
 
-    def take_off_walls(self, box: str) -> None:
-        """Put the box into the network's own group, as EC2 does by default."""
-        one = self._one(box)
-        default = next(g for g in self._groups() if g.name == "default")
-        one.nics[0]._group_set = [default]
-        one.security_groups = [default]
+    def detach_firewalls(self, box: str) -> None:
+        """Move the box to the VPC's default group, as EC2 does without a group."""
+        instance = self._instance(box)
+        default = next(group for group in self._groups() if group.name == "default")
+        instance.nics[0]._group_set = [default]
+        instance.security_groups = [default]
 
     def set_boot_data(self, box: str, boot_data: str) -> None:
         """Replace the user data."""
-        packed = gzip.compress(boot_data.encode())
-        self._one(box).user_data = base64.b64encode(packed).decode()
+        compressed = gzip.compress(boot_data.encode())
+        self._instance(box).user_data = base64.b64encode(compressed).decode()
 
-    def boot_plain(self, box: str) -> None:
-        """Have the instance say that it was made of an image of Canonical's."""
-        amis = self._backend.amis.values()
-        self._one(box).image_id = next(
-            one.id for one in amis if "noble" in (one.name or "")
-        )
+    def put_base_on_disk(self, box: str) -> None:
+        """Replace the instance's AMI by a public one."""
+        self._instance(box).image_id = self._plain_image()
 
-    def leave_behind(self, owner: str, box: str) -> None:
-        """Leave a group that carries no tags of ours."""
+    def leave_partial_create(self, owner: str, box: str) -> None:
+        """Leave a security group without onebox's tags."""
         vpc = next(iter(self._backend.vpcs))
         name = f"left-{owner}"
         self._backend.create_security_group(name, name, vpc_id=vpc)
@@ -133,18 +120,17 @@ class Ec2World:
     def _backend(self) -> Any:
         return self.account.backend(REGION)
 
-    def _one(self, box: str) -> Any:
-        (one,) = self.account.alive(box)
-        return one
+    def _instance(self, box: str) -> Any:
+        (instance,) = self.account.alive(box)
+        return instance
 
     def _groups(self) -> list[Any]:
         return [
             group
-            for of_vpc in self._backend.groups.values()
-            for group in of_vpc.values()
+            for groups_of_vpc in self._backend.groups.values()
+            for group in groups_of_vpc.values()
         ]
 
-
-def _within(source: str, networks: list[str]) -> bool:
-    address = ipaddress.ip_address(source)
-    return any(address in ipaddress.ip_network(network) for network in networks)
+    def _plain_image(self) -> str:
+        amis = self._backend.amis.values()
+        return next(str(ami.id) for ami in amis if "noble" in (ami.name or ""))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,19 +11,30 @@ import pytest
 
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import Settings
-from onebox.providers.base import BootConfig, Box, HostKey, Offer, Request, Tags
-from onebox.providers.kernel.metadata import without_comment
+from onebox.providers.base import Offer, Request
 from tests.fakes.ec2.account import Account
+from tests.fakes.ec2.server import Server
+from tests.fakes.world import MY_IP
 
+from ..boxes import MakeRequest, request_maker
 from ..sshbox import Keys
 from ..tables import table
 
 MakeProvider = Callable[..., AWS]
-MakeRequest = Callable[..., Request]
 
-# The product waits as it would; so much faster goes the time in these tests.
+# The product's pauses are divided by this.
 FASTER = 40.0
-HERE = "198.51.100.7"
+OFFER = Offer(
+    "small",
+    "m7i.large",
+    2,
+    8 << 30,
+    0.1008,
+    0.1008,
+    place="us-east-1a",
+    cores=1,
+    arch="x86_64",
+)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +42,7 @@ def _the_account() -> Iterator[tuple[Account, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
         account = Account()
-        with account.serving() as url:
+        with Server(account).running() as url:
             yield account, url
 
 
@@ -73,23 +82,22 @@ def aws_environment(
 
 
 @pytest.fixture
-def make_provider(account: Account, aws_environment: str, tmp_path: Path) -> MakeProvider:
-    """A function that returns a provider; keywords are settings of [aws]."""
+def make_provider(
+    account: Account, aws_environment: str, tmp_path: Path
+) -> MakeProvider:
+    """A function that returns a provider; other keywords are settings of [aws]."""
 
     def make(
-        kind: type[AWS] = AWS,
         timeout: float = 20.0,
-        here: str = HERE,
         faster: float = FASTER,
-        address: Callable[[], str] | None = None,
+        my_ip: Callable[[], str] = lambda: MY_IP,
         **settings: object,
     ) -> AWS:
-        values = {"ssh_cidr": "198.51.100.7/32", **settings}
-        return kind(
-            table(Settings, values),
+        return AWS(
+            table(Settings, {"ssh_cidr": f"{MY_IP}/32", **settings}),
             tmp_path,
             sleep=lambda seconds: time.sleep(seconds / faster),
-            my_ip=address or (lambda: here),
+            my_ip=my_ip,
             timeout=timeout,
         )
 
@@ -98,51 +106,20 @@ def make_provider(account: Account, aws_environment: str, tmp_path: Path) -> Mak
 
 @pytest.fixture
 def provider(make_provider: MakeProvider) -> AWS:
-    """A provider with plain settings."""
+    """A provider whose settings are the defaults."""
     return make_provider()
 
 
 @pytest.fixture
 def make_request(keys: Keys) -> MakeRequest:
-    """A function that returns a new request, as the provision stage makes it."""
-    stem = secrets.token_hex(4)
-    numbers = itertools.count(1)
+    """A function that returns a new request; *spot* and *zone* change its offer."""
+    make = request_maker(keys, OFFER, base="ubuntu-24.04")
 
-    def make(
+    def make_request(
         *, spot: bool = False, zone: str = "us-east-1a", **changes: object
     ) -> Request:
-        deadline, public = time.time() + 3600, keys.public("host")
-        request = Request(
-            box=f"ob-{stem}{next(numbers):02}",
-            tags=Tags(f"owner-{stem}", "project", "main", deadline, "0"),
-            offer=Offer(
-                "small",
-                "m7i.large",
-                2,
-                8 << 30,
-                0.03 if spot else 0.1008,
-                0.1008,
-                spot,
-                zone,
-                1,
-                "x86_64",
-            ),
-            image=None,
-            user_key=keys.public("user"),
-            host_key=HostKey(keys.private("host"), without_comment(public)),
-            boot_config=BootConfig(deadline, 2700, 1800, b"agent", b"seed"),
-            base="ubuntu-24.04",
-        )
-        return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
+        price = 0.03 if spot else OFFER.on_demand
+        offer = dataclasses.replace(OFFER, price=price, spot=spot, place=zone)
+        return make(**{"offer": offer, **changes})
 
-    return make
-
-
-def up(provider: AWS, box: Box, pause: float = 1.0) -> Box:
-    """Wait until a box runs; return it as it is then."""
-    until = time.monotonic() + 120
-    while box.state == "starting":
-        assert time.monotonic() < until
-        time.sleep(pause / FASTER)
-        box = provider.get(box.id, box.place) or box
-    return box
+    return make_request

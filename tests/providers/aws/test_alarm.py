@@ -14,7 +14,7 @@ from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Request
 from tests.fakes.ec2.account import Account
 
-from .conftest import MakeRequest, up
+from ..boxes import MakeRequest, when_up
 
 
 def alarm(account: Account) -> dict[str, Any]:
@@ -68,8 +68,8 @@ class TestAlarm:
         """It stops an on-demand instance, and terminates a spot instance."""
         for spot in (False, True):
             request = lasting(make_request(spot=spot), -10)
-            box = up(provider, provider.create(request))
-            account.ring(box.id)
+            box = when_up(provider, provider.create(request))
+            account.fire_alarm(box.id)
             account.wait(box.id, "terminated" if spot else "stopped")
             found = provider.get(box.id)
             assert found is not None
@@ -84,7 +84,7 @@ class TestAlarm:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """The alarm of the former deadline is replaced."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         provider.stop(box)
         provider.start(box, time.time() + 5 * 3600)
         assert alarm(account)["EvaluationPeriods"] == math.ceil(5) + 1
@@ -102,7 +102,7 @@ class TestAlarm:
         box = provider.create(make_request())
         (note,) = box.notes
         assert "alarm" in note
-        assert up(provider, box).notes == box.notes
+        assert when_up(provider, box).notes == box.notes
         assert provider.find(box.tags.owner)[0].notes == box.notes
         provider.delete(box)
         assert not provider.leftovers(box.id)
@@ -129,7 +129,7 @@ class TestAlarm:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """It fails, and names the credentials."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         account.expired = True
         with pytest.raises(OneboxError, match="expired"):
             provider.delete(box)

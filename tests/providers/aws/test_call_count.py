@@ -7,7 +7,8 @@ import pytest
 from onebox.providers.base import Requirements
 from tests.fakes.ec2.account import Account
 
-from .conftest import MakeProvider, MakeRequest, up
+from ..boxes import MakeRequest, when_up
+from .conftest import MakeProvider
 
 # From nothing known to nothing left, for the second box of an owner.
 JUSTIFIED = {
@@ -46,7 +47,7 @@ def test_a_plain_cycle_makes_no_unnecessary_call(
     account.calls.clear()
     sizes = provider.offers(Requirements("small", 4, 16 << 30))
     box = provider.create(make_request(offer=sizes[0]))
-    up(provider, box, pause=2.0)
+    when_up(provider, box, pause=0.05)
     provider.delete(box)
     assert not provider.leftovers(box.id)
     counted = account.counted()

@@ -18,8 +18,9 @@ import pytest
 
 from tests.fakes.ec2.account import Account, Kill
 
+from ..boxes import MakeRequest
 from . import box_life
-from .conftest import MakeProvider, MakeRequest
+from .conftest import MakeProvider
 
 KILLS = int(os.environ.get("ONEBOX_TEST_KILLS", "12"))
 SEED = int(os.environ.get("ONEBOX_TEST_SEED", "4"))

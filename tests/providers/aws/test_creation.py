@@ -26,7 +26,8 @@ from onebox.providers.kernel import user_data
 from tests.fakes.ec2.account import Account
 from tests.fakes.ec2.faults import Kind
 
-from .conftest import MakeProvider, MakeRequest, up
+from ..boxes import MakeRequest, when_up
+from .conftest import MakeProvider
 
 
 def launch(account: Account) -> dict[str, Any]:
@@ -90,7 +91,9 @@ class TestRequest:
             },
         }
         assert "InstanceInitiatedShutdownBehavior" not in parameters
-        assert parameters["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] is False
+        assert (
+            parameters["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] is False
+        )
         assert "spot-instances-request" in tags_of(parameters)
         provider.delete(box)
 
@@ -180,7 +183,7 @@ class TestFaults:
         box = provider.create(request)
         assert account.faults.left == 0
         assert len(account.instances(request.box)) == 1
-        provider.delete(up(provider, box))
+        provider.delete(when_up(provider, box))
         assert not account.alive(request.box)
 
     @pytest.mark.parametrize("kind", ["broken after", "cut after"])
@@ -345,12 +348,16 @@ class TestFaults:
 
     @pytest.mark.parametrize("over", [False, True])
     def test_token_of_an_ended_machine(
-        self, provider: AWS, make_request: MakeRequest, account: Account, over: bool
+        self,
+        provider: AWS,
+        make_request: MakeRequest,
+        account: Account,
+        ended_token_is_error: bool,
     ) -> None:
         """The request creates no other instance, and its error is Gone."""
         request = make_request()
         provider.delete(provider.create(request))
-        account.faults.over = over
+        account.faults.ended_token_is_error = ended_token_is_error
         with pytest.raises(Gone, match="terminated"):
             provider.create(request)
         assert len(account.instances(request.box)) == 1
@@ -397,7 +404,7 @@ class TestFaults:
             request = dataclasses.replace(request, tags=tags)
             for action in actions:
                 account.faults.add(action, kind)
-            box = up(provider, provider.create(request))
+            box = when_up(provider, provider.create(request))
             assert box.notes == ()
             provider.delete(box)
             assert not provider.leftovers(box.id)

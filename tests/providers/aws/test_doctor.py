@@ -112,7 +112,10 @@ class TestChecks:
         assert "no AWS region" in found["region"].detail
 
     def test_temporary_credentials_show_their_expiry(
-        self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self,
+        make_provider: MakeProvider,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
     ) -> None:
         """The line gives the time of the expiry."""
         credentials = {

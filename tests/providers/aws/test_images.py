@@ -14,8 +14,8 @@ from onebox.providers.base import Box, Image
 from tests.fakes.ec2 import catalog
 from tests.fakes.ec2.account import Account
 
-from ..contract import an_image
-from .conftest import MakeProvider, MakeRequest, up
+from ..boxes import MakeRequest, image_of, when_up
+from .conftest import MakeProvider
 
 
 def ami(account: Account, text: str, region: str = "us-east-1") -> Any:
@@ -106,7 +106,7 @@ class TestSaved:
     @pytest.fixture
     def stopped(self, provider: AWS, make_request: MakeRequest) -> Box:
         """A box that is stopped, to be saved."""
-        box = up(provider, provider.create(make_request(disk=20 << 30)))
+        box = when_up(provider, provider.create(make_request(disk=20 << 30)))
         provider.stop(box)
         return box
 
@@ -118,7 +118,7 @@ class TestSaved:
         stopped: Box,
     ) -> None:
         """Image and snapshot have them; a delete leaves neither."""
-        wanted = an_image(make_request(), "deps: 1")
+        wanted = image_of(make_request(), "deps: 1")
         image = provider.save(stopped, wanted)
         assert (image.name, image.places) == ("deps: 1", ("us-east-1",))
         assert (image.arch, image.disk) == ("x86_64", 20 << 30)
@@ -138,7 +138,7 @@ class TestSaved:
     ) -> None:
         """The repeated call finds the first image."""
         account.faults.add("CreateImage", "cut after")
-        image = provider.save(stopped, an_image(make_request()))
+        image = provider.save(stopped, image_of(make_request()))
         names = [one.name for one in account.backend("us-east-1").amis.values()]
         assert names.count(image.id) == 1
         provider.delete_image(image)
@@ -153,7 +153,7 @@ class TestSaved:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A save that does not get on is unclear; asked for again it is waited for."""
-        wanted = an_image(make_request())
+        wanted = image_of(make_request())
         monkeypatch.setattr(account.delays, "saving", 3.0)
         with monkeypatch.context() as hasty:
             hasty.setattr(images, "_STILL_SECONDS", 2.0)
@@ -169,7 +169,7 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box
     ) -> None:
         """A crash can delete the image alone."""
-        image = provider.save(stopped, an_image(make_request()))
+        image = provider.save(stopped, image_of(make_request()))
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
         backend.deregister_image(saved.id)
@@ -182,13 +182,13 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box
     ) -> None:
         """The error gives EC2's reason."""
-        catalog.CatalogImage.gone_bad = "the disk is broken"
+        catalog.CatalogImage.fails = "the disk is broken"
         try:
             with pytest.raises(ProviderError, match="failed"):
-                provider.save(stopped, an_image(make_request()))
+                provider.save(stopped, image_of(make_request()))
         finally:
-            catalog.CatalogImage.gone_bad = ""
-        image = provider.save(stopped, an_image(make_request()))
+            catalog.CatalogImage.fails = ""
+        image = provider.save(stopped, image_of(make_request()))
         provider.delete_image(image)
         provider.delete(stopped)
 
@@ -196,19 +196,19 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest
     ) -> None:
         """EC2 would reboot it."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         with pytest.raises(ProviderError, match="stopped"):
-            provider.save(box, an_image(make_request()))
+            provider.save(box, image_of(make_request()))
         provider.delete(box)
 
     def test_a_spot_box_cannot_be_saved(
         self, provider: AWS, make_request: MakeRequest
     ) -> None:
         """Only its disk is left when it stops."""
-        box = up(provider, provider.create(make_request(spot=True)))
+        box = when_up(provider, provider.create(make_request(spot=True)))
         provider.stop(box)
         with pytest.raises(UsageError, match="spot") as raised:
-            provider.save(box, an_image(make_request()))
+            provider.save(box, image_of(make_request()))
         assert "--no-spot" in raised.value.next
         provider.delete(box)
 
@@ -217,7 +217,7 @@ class TestSaved:
     ) -> None:
         """The error names the image."""
         request = make_request()
-        image: Image = dataclasses.replace(an_image(request), places=("us-east-1",))
+        image: Image = dataclasses.replace(image_of(request), places=("us-east-1",))
         with pytest.raises(Gone, match=image.id):
             provider.create(dataclasses.replace(request, image=image))
 
@@ -225,7 +225,7 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest, stopped: Box
     ) -> None:
         """A snapshot is billed for the blocks that it stores."""
-        image = provider.save(stopped, an_image(make_request()))
+        image = provider.save(stopped, image_of(make_request()))
         (listed,) = provider.images(image.tags.owner)
         for one in (image, listed):
             assert (one.stored, one.at_most) == (catalog.BLOCKS, False)
@@ -243,7 +243,7 @@ class TestSaved:
         why: str,
     ) -> None:
         """Without EC2's figure the size of the disk is the upper bound."""
-        image = provider.save(stopped, an_image(make_request()))
+        image = provider.save(stopped, image_of(make_request()))
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
         if why == "not reported":

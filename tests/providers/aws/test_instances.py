@@ -14,7 +14,8 @@ from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box
 from tests.fakes.ec2.account import Account
 
-from .conftest import MakeProvider, MakeRequest, up
+from ..boxes import MakeRequest, when_up
+from .conftest import MakeProvider
 
 
 class TestFind:
@@ -23,7 +24,7 @@ class TestFind:
     ) -> None:
         """Everything about a box is in the cloud."""
         first = make_provider()
-        box = up(first, first.create(make_request()))
+        box = when_up(first, first.create(make_request()))
         assert list(make_provider().find(box.tags.owner)) == [box]
         assert make_provider().get(box.id) == box
         first.delete(box)
@@ -33,7 +34,7 @@ class TestFind:
     ) -> None:
         """Other regions are searched on request, or all of them."""
         provider = make_provider(regions=["us-west-2"])
-        box = up(provider, provider.create(make_request(zone="us-west-2b")))
+        box = when_up(provider, provider.create(make_request(zone="us-west-2b")))
         owner = box.tags.owner
         assert box.place == "us-west-2b"
         assert list(provider.find(owner)) == [box]
@@ -52,7 +53,7 @@ class TestFind:
     ) -> None:
         """The boxes of the other regions are listed, and the region is named."""
         provider = make_provider()
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         account.faults.denied.add("ec2:DescribeInstances eu-west-1")
         assert list(provider.find(box.tags.owner, everywhere=True)) == [box]
         (unreachable_regions,) = provider.unreachable_regions
@@ -90,7 +91,7 @@ class TestLag:
         assert box.state == "starting"
         assert provider.get(box.id, box.place) is None
         (instance,) = account.alive(box.id)
-        account.faults.lag = time.monotonic() - account.born[instance.id] + 0.3
+        account.faults.lag = time.monotonic() - account.created_at[instance.id] + 0.3
         assert provider.consistency_lag >= 60
         provider.delete(box)
         assert not account.alive(box.id)
@@ -118,7 +119,7 @@ class TestRemoval:
         tags = dataclasses.replace(theirs.tags, owner="somebody-else")
         decoy = provider.create(dataclasses.replace(theirs, tags=tags))
         for spot in (False, True):
-            box = up(provider, provider.create(make_request(spot=spot)))
+            box = when_up(provider, provider.create(make_request(spot=spot)))
             kinds = {left.kind for left in provider.leftovers(box.id)}
             assert {"machine", "disk", "network interface", "alarm"} <= kinds
             assert ("spot request" in kinds) == spot
@@ -133,7 +134,7 @@ class TestRemoval:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """Each is listed with its price an hour."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         left = {one.kind: one.price for one in provider.leftovers(box.id)}
         assert left["machine"] == box.offer.price
         assert left["disk"] == pytest.approx(100 * 0.08 / 730)
@@ -150,7 +151,7 @@ class TestRemoval:
         account: Account,
     ) -> None:
         """A client that gives up in the middle of a delete leaves no disk."""
-        box = up(provider, provider.create(make_request(spot=True)))
+        box = when_up(provider, provider.create(make_request(spot=True)))
         account.faults.denied.add("ec2:DeleteVolume")
         ended = account.delays.ending
         account.delays.ending = 3600.0
@@ -159,7 +160,7 @@ class TestRemoval:
                 make_provider(faster=4000.0).delete(box)
         finally:
             account.delays.ending = ended
-        account.lives[account.alive(box.id)[0].id].due = 0.0
+        account.lifecycles[account.alive(box.id)[0].id].due = 0.0
         account.wait(box.id, "terminated")
         assert not account.volumes(box.id)
         account.faults.clear()
@@ -170,7 +171,7 @@ class TestRemoval:
         self, provider: AWS, make_request: MakeRequest
     ) -> None:
         """An empty id would match every object."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         with pytest.raises(OneboxError):
             provider.delete(dataclasses.replace(box, id=""))
         assert provider.get(box.id) == box
@@ -183,7 +184,7 @@ class TestRemoval:
         self, provider: AWS, make_request: MakeRequest, account: Account, action: str
     ) -> None:
         """An object that may not be deleted is not reported as gone."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         account.faults.denied.add(action)
         with pytest.raises(NotAllowed, match=action):
             provider.delete(box)
@@ -204,7 +205,7 @@ class TestPin:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """A new host key is in the tags of machine and disk, and no longer exposed."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         pinned = provider.set_host_key(box, "ssh-ed25519 AAAAnew/key+==")
         assert (pinned.host_key, pinned.bootstrap_key) == (
             "ssh-ed25519 AAAAnew/key+==",
@@ -225,7 +226,7 @@ class TestConsole:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """A console without output is ""."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         assert provider.console(box) == ""
         (instance,) = account.alive(box.id)
         account.console[instance.id] = "\n".join(f"line {n}" for n in range(100))
@@ -244,7 +245,7 @@ class TestWhy:
             request = make_request()
             deadline = time.time() + seconds
             boot_config = dataclasses.replace(request.boot_config, deadline=deadline)
-            box = up(
+            box = when_up(
                 provider,
                 provider.create(dataclasses.replace(request, boot_config=boot_config)),
             )
@@ -265,7 +266,7 @@ class TestWhy:
         """The box has the reason that EC2 gives."""
         box = provider.create(make_request())
         (instance,) = account.alive(box.id)
-        account.lives[instance.id].end(
+        account.lifecycles[instance.id].end(
             account, "Client.VolumeLimitExceeded", "Volume limit exceeded"
         )
         account.wait(box.id, "terminated")

@@ -121,7 +121,9 @@ class TestCosts:
         found = provider.offers(dataclasses.replace(LARGE, image=large))[0]
         assert found.extras[0].hourly == pytest.approx(200 * 0.08 / 730)
 
-    def test_a_private_box_pays_for_no_address(self, make_provider: MakeProvider) -> None:
+    def test_a_private_box_pays_for_no_address(
+        self, make_provider: MakeProvider
+    ) -> None:
         """Without a public address there is none to be billed."""
         best = make_provider(private=True).offers(LARGE)[0]
         assert [part.label for part in best.extras] == ["100 GB disk"]

@@ -22,7 +22,8 @@ from tests.fakes.ec2.real_machines import RealMachines
 from tests.fakes.machines import Machines, missing
 
 from ...conftest import Project
-from .conftest import MakeProvider, MakeRequest
+from ..boxes import MakeRequest
+from .conftest import MakeProvider
 
 # A boot takes three seconds; this is for a machine that others work on as well.
 UP = 300.0
@@ -70,7 +71,9 @@ def host_key(tmp_path: Path) -> HostKey:
 
 
 @pytest.fixture
-def project(aws_environment: str, real_machines: RealMachines, project: Project) -> Project:
+def project(
+    aws_environment: str, real_machines: RealMachines, project: Project
+) -> Project:
     """A project whose boxes are on EC2."""
     variables = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
     project.environ.update(variables)
@@ -222,13 +225,13 @@ def test_a_box_has_its_own_host_key_id_and_deadline(
         assert hello["deadline"] == pytest.approx(box.deadline, abs=1)
     provider.stop(box)
     # So short that it powers itself off, and long enough to be seen running.
-    lives = max(25, 5 * took)
-    started = running(provider, provider.start(box, time.time() + lives))
+    lifecycles = max(25, 5 * took)
+    started = running(provider, provider.start(box, time.time() + lifecycles))
     with linked(started, identity, tmp_path) as link:
         assert link.request("hello")["deadline"] == pytest.approx(
             started.deadline, abs=1
         )
-    until = time.monotonic() + lives + UP
+    until = time.monotonic() + lifecycles + UP
     found = provider.get(box.id, box.place)
     while found is not None and found.state != "stopped":
         assert time.monotonic() < until

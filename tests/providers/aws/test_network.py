@@ -14,8 +14,8 @@ from onebox.providers.aws.settings import Settings
 from onebox.settings.fields import Conflict
 from tests.fakes.ec2.account import Account
 
-from ..contract import remove_free_objects
-from .conftest import MakeProvider, MakeRequest, up
+from ..boxes import MakeRequest, remove_free_objects, when_up
+from .conftest import MakeProvider
 
 ME, NOW_ME = "198.51.100.7", "203.0.113.9"
 
@@ -97,8 +97,11 @@ class TestGroup:
     ) -> None:
         """A second call changes nothing."""
         request = make_request()
-        before, after = make_provider(ssh_cidr=None), make_provider(ssh_cidr=None, here=NOW_ME)
-        box = up(before, before.create(request))
+        before, after = (
+            make_provider(ssh_cidr=None),
+            make_provider(ssh_cidr=None, my_ip=lambda: NOW_ME),
+        )
+        box = when_up(before, before.create(request))
         assert before.allow_my_ip(box) is False
         assert after.allow_my_ip(box) is True
         assert admitted(account, request.tags.owner) == {
@@ -113,7 +116,9 @@ class TestGroup:
         """A create replaces the rule as well."""
         first = make_provider(ssh_cidr=None)
         boxes = [first.create(make_request())]
-        boxes.append(make_provider(ssh_cidr=None, here=NOW_ME).create(make_request()))
+        boxes.append(
+            make_provider(ssh_cidr=None, my_ip=lambda: NOW_ME).create(make_request())
+        )
         assert admitted(account, boxes[0].tags.owner) == {
             ("tcp", 22, 22, f"{NOW_ME}/32")
         }
@@ -162,7 +167,7 @@ class TestGroup:
         vpc = backend.default_vpc
         own = backend.create_security_group("own", "own", vpc_id=vpc.id)
         provider = make_provider(security_group=own.id, ssh_cidr=None)
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         assert provider.allow_my_ip(box) is False
         counted = account.counted()
         assert not [name for name in counted if "SecurityGroup" in name]
@@ -178,7 +183,7 @@ class TestSubnet:
     ) -> None:
         """The VPC may reach its ssh port."""
         provider = make_provider(ssh_cidr=None, private=True, jump="me@bastion")
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         (instance,) = account.alive(box.id)
         assert instance.public_ip is None
         assert (box.host, box.jump) == (instance.private_ip, "me@bastion")
@@ -205,7 +210,7 @@ class TestSubnet:
         with pytest.raises(NoCapacity, match="us-east-1a"):
             provider.create(make_request())
         request = make_request(zone="us-east-1b")
-        box = up(provider, provider.create(request))
+        box = when_up(provider, provider.create(request))
         (instance,) = account.alive(box.id)
         assert instance.subnet_id == subnet.id
         assert box.host == instance.private_ip

@@ -78,7 +78,7 @@ def actions(account: Account, *names: str) -> list[str]:
     return [call.action for call in account.calls if call.action in names]
 
 
-def an_image(owner: str, id: str) -> Image:
+def image_of(owner: str, id: str) -> Image:
     """Return an image as the stage wants it to be."""
     tags = Tags(owner, "project", "main", 0.0, "0", "image")
     return Image(id, "project", "0123456789abcdef", time.time(), 0, "x86_64", tags)
@@ -140,7 +140,7 @@ def test_what_is_not_taken_over(provider: AWS, account: Account) -> None:
     An image that is not there, another image of ours, or another owner's.
     """
     backend = account.backend("us-east-1")
-    ours = an_image("owner-adopting", "oi-aaaaaaaaaa")
+    ours = image_of("owner-adopting", "oi-aaaaaaaaaa")
     with pytest.raises(Gone):
         provider.adopt_image("ami-0123456789abcdef0", ours)
     made = backend.copy_image(_some(backend), "us-east-1", "built", "")
@@ -149,9 +149,9 @@ def test_what_is_not_taken_over(provider: AWS, account: Account) -> None:
     assert adopted == provider.adopt_image(made.id, ours)
     assert ("us-east-1",) == adopted.places
     with pytest.raises(NotAllowed):
-        provider.adopt_image(made.id, an_image("owner-adopting", "oi-bbbbbbbbbb"))
+        provider.adopt_image(made.id, image_of("owner-adopting", "oi-bbbbbbbbbb"))
     with pytest.raises(NotAllowed):
-        provider.adopt_image(made.id, an_image("another", "oi-aaaaaaaaaa"))
+        provider.adopt_image(made.id, image_of("another", "oi-aaaaaaaaaa"))
     provider.delete_image(adopted)
     assert made.id not in backend.amis
 

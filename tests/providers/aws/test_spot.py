@@ -14,12 +14,13 @@ from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Box
 from tests.fakes.ec2.account import Account
 
-from .conftest import MakeProvider, MakeRequest, up
+from ..boxes import MakeRequest, when_up
+from .conftest import MakeProvider
 
 
 def taken(provider: AWS, make_request: MakeRequest, account: Account) -> Box:
     """Return a spot box that the cloud has taken back."""
-    box = up(provider, provider.create(make_request(spot=True)))
+    box = when_up(provider, provider.create(make_request(spot=True)))
     account.preempt(box.id)
     account.wait(box.id, "terminated")
     found = provider.get(box.id)
@@ -38,7 +39,7 @@ class TestPreempted:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """Its reason is the preemption."""
-        box = up(provider, provider.create(make_request(spot=True)))
+        box = when_up(provider, provider.create(make_request(spot=True)))
         with pytest.MonkeyPatch.context() as slowly:
             slowly.setattr(account.delays, "ending", 3600.0)
             account.preempt(box.id)
@@ -46,7 +47,7 @@ class TestPreempted:
         assert going is not None
         assert going.state == "stopping"
         (instance,) = account.alive(box.id)
-        account.lives[instance.id].due = 0.0
+        account.lifecycles[instance.id].due = 0.0
         account.wait(box.id, "terminated")
         found = provider.get(box.id)
         assert found is not None
@@ -69,9 +70,11 @@ class TestPreempted:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """An on-demand instance that a user terminated is gone with its disk."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         (instance,) = account.alive(box.id)
-        account.lives[instance.id].end(account, "Client.UserInitiatedShutdown", "x: y")
+        account.lifecycles[instance.id].end(
+            account, "Client.UserInitiatedShutdown", "x: y"
+        )
         account.wait(box.id, "terminated")
         assert provider.get(box.id) is None
         provider.delete(box)
@@ -95,7 +98,7 @@ class TestRescue:
         box = taken(provider, make_request, account)
         disk = kept(account, box).id
         deadline = time.time() + 1800
-        started = up(provider, provider.start(box, deadline))
+        started = when_up(provider, provider.start(box, deadline))
         assert (started.state, started.disk_only) == ("running", False)
         assert started.rescue and not box.rescue
         assert (started.id, started.host_key) == (box.id, box.host_key)
@@ -118,13 +121,13 @@ class TestRescue:
     ) -> None:
         """Like any other box."""
         box = taken(provider, make_request, account)
-        started = up(provider, provider.start(box, time.time() + 900))
+        started = when_up(provider, provider.start(box, time.time() + 900))
         provider.stop(started)
         stopped = provider.get(box.id)
         assert stopped is not None
         assert (stopped.state, stopped.disk_only) == ("stopped", False)
         assert stopped.rescue
-        again = up(provider, provider.start(stopped, time.time() + 900))
+        again = when_up(provider, provider.start(stopped, time.time() + 900))
         assert again.state == "running"
         provider.delete(again)
         assert not account.volumes(box.id)
@@ -156,7 +159,7 @@ class TestRescue:
         assert found is not None
         assert found.state == "stopped"
         assert disk in [volume.id for volume in account.volumes(box.id)]
-        started = up(provider, provider.start(found, time.time() + 900))
+        started = when_up(provider, provider.start(found, time.time() + 900))
         assert started.state == "running"
         (machine,) = account.alive(box.id)
         assert [held.volume_id for _, held in machine.get_block_device_mapping] == [
@@ -190,7 +193,7 @@ class TestRescue:
             provider.start(box, time.time() + 900)
         account.faults.full.clear()
         account.faults.full.add(("m6a.large", "*", None))
-        started = up(provider, provider.start(box, time.time() + 900))
+        started = when_up(provider, provider.start(box, time.time() + 900))
         assert started.offer.type != "m6a.large"
         provider.delete(started)
 
@@ -209,12 +212,12 @@ class TestStart:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """User data, tags and alarm agree."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         (machine,) = account.alive(box.id)
         provider.stop(box)
         deadline = time.time() + 1234
         account.calls.clear()
-        started = up(provider, provider.start(box, deadline))
+        started = when_up(provider, provider.start(box, deadline))
         assert started.deadline == deadline
         assert started.tags.expires == deadline
         assert str(deadline) in user_data(machine)
@@ -227,7 +230,7 @@ class TestStart:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """Its disk stays."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         provider.stop(box)
         account.faults.full.add(("*", "*", None))
         with pytest.raises(NoCapacity):
@@ -242,7 +245,7 @@ class TestStart:
     ) -> None:
         """It stays running."""
         provider = make_provider()
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         assert provider.start(box, time.time() + 900) == box
         assert "StartInstances" not in account.counted()
         provider.delete(box)

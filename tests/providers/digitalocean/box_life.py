@@ -11,9 +11,10 @@ from onebox.providers.base import BootConfig, Box, HostKey, Image, Offer, Reques
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import Settings
 
+from ..boxes import when_up
 from ..tables import table
 from . import conftest
-from .conftest import SETTINGS, when_up
+from .conftest import SETTINGS
 
 TIMEOUTS = replace(conftest.TIMEOUTS, consistency_lag=0.3)
 OWNER = "lifeowner"

@@ -24,9 +24,9 @@ from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 from tests.fakes.digitalocean.server import ENDING, READ_ONLY, TOKEN, Server
 
-from ..contract import an_image
+from ..boxes import MakeRequest, image_of, when_up
 from .box_life import public_key
-from .conftest import TIMEOUTS, Make, Open, when_up
+from .conftest import TIMEOUTS, MakeProvider
 
 AFTER = ["500 after", "html after", "cut after", "half", "hang after"]
 BEFORE = ["500 before", "html before", "cut before", "hang before"]
@@ -43,7 +43,7 @@ def box_tag(request: Request) -> str:
 
 class TestCreate:
     def test_one_call_has_everything(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """Tags and user data are in it, and monitoring is off."""
         request = make_request()
@@ -61,11 +61,11 @@ class TestCreate:
         assert key in body["user_data"]
 
     def test_a_private_box_is_in_the_users_network(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """It has no public address."""
         vpc = "0f1e2d3c-0000-4000-8000-000000000000"
-        provider = open_provider(
+        provider = make_provider(
             private=True, vpc=vpc, jump="me@bastion", ssh_cidr="10.10.0.0/16"
         )
         box = when_up(provider, provider.create(make_request()))
@@ -74,7 +74,7 @@ class TestCreate:
         assert (box.host, box.jump) == ("10.10.0.5", "me@bastion")
 
     def test_a_droplet_is_starting_until_it_has_an_address(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """The API calls it active earlier."""
         behavior = server.account.behavior
@@ -90,10 +90,14 @@ class TestCreate:
 
     @pytest.mark.parametrize("kind", AFTER)
     def test_a_lost_response_is_searched_for_by_its_tag(
-        self, server: Server, open_provider: Open, make_request: Make, kind: str
+        self,
+        server: Server,
+        make_provider: MakeProvider,
+        make_request: MakeRequest,
+        kind: str,
     ) -> None:
         """The create call is not repeated."""
-        provider, request = open_provider(LOOKING), make_request()
+        provider, request = make_provider(LOOKING), make_request()
         server.account.behavior.lag = 0.2
         server.fail("POST", "droplets", kind, times=100)
         box = provider.create(request)
@@ -106,10 +110,14 @@ class TestCreate:
 
     @pytest.mark.parametrize("kind", BEFORE)
     def test_a_droplet_that_does_not_show_in_time_is_unclear(
-        self, server: Server, open_provider: Open, make_request: Make, kind: str
+        self,
+        server: Server,
+        make_provider: MakeProvider,
+        make_request: MakeRequest,
+        kind: str,
     ) -> None:
         """The create call is not repeated."""
-        provider, request = open_provider(SHORT), make_request()
+        provider, request = make_provider(SHORT), make_request()
         server.fail("POST", "droplets", kind, times=100)
         with pytest.raises(Unclear, match=request.box):
             provider.create(request)
@@ -121,7 +129,11 @@ class TestCreate:
 
     @pytest.mark.parametrize("kind", ["500 before", "html before"])
     def test_one_failure_of_the_api_does_not_end_it(
-        self, server: Server, provider: DigitalOcean, make_request: Make, kind: str
+        self,
+        server: Server,
+        provider: DigitalOcean,
+        make_request: MakeRequest,
+        kind: str,
     ) -> None:
         """A call that the API has failed at is sent again, once it shows nothing."""
         server.fail("POST", "droplets", kind)
@@ -132,10 +144,10 @@ class TestCreate:
         assert not server.account.firewalls
 
     def test_a_failed_call_that_made_one_all_the_same(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The repeated call makes a second droplet; the older one stays."""
-        provider, request = open_provider(SHORT), make_request()
+        provider, request = make_provider(SHORT), make_request()
         server.account.behavior.lag = SHORT.consistency_lag + 0.4
         server.fail("POST", "droplets", "500 after")
         made = when_up(provider, provider.create(request))
@@ -146,7 +158,7 @@ class TestCreate:
         assert list(server.account.droplets) == [first.id]
 
     def test_refused_after_a_failure(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """The refusal of the second call is raised, and nothing is left."""
         server.fail("POST", "droplets", "500 before")
@@ -156,20 +168,20 @@ class TestCreate:
         assert not server.account.firewalls
 
     def test_a_late_droplet_is_the_only_one(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """It shows up after the command has given up."""
-        provider, request = open_provider(LOOKING), make_request()
+        provider, request = make_provider(LOOKING), make_request()
         server.late = SHORT.read + 0.3
         server.fail("POST", "droplets", "late", times=100)
         assert provider.create(request).id == request.box
         assert len(server.account.made) == 1
 
     def test_a_very_late_droplet_is_found_by_the_next_command(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """It is the box of that request."""
-        provider, request = open_provider(SHORT), make_request()
+        provider, request = make_provider(SHORT), make_request()
         server.late = 3600.0
         server.fail("POST", "droplets", "late", times=100)
         with pytest.raises(Unclear):
@@ -186,10 +198,10 @@ class TestCreate:
         assert not server.account.firewalls
 
     def test_lost_answer_while_all_is_broken(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The lists fail for a while before they show the droplet."""
-        provider, request = open_provider(), make_request()
+        provider, request = make_provider(), make_request()
         server.fail("POST", "droplets", "cut after")
         # The look before the create has its answer.
         server.fail("GET", "droplets", "none")
@@ -198,7 +210,7 @@ class TestCreate:
         assert len(server.account.made) == 1
 
     def test_a_throttled_create_call_is_repeated(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """The pause is that of the API."""
         server.fail("POST", "droplets", "429", Retry_After="0")
@@ -206,7 +218,7 @@ class TestCreate:
         assert len(server.account.made) == 1
 
     def test_the_later_of_two_droplets_is_deleted(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """Both were created for one request."""
         request = make_request()
@@ -219,21 +231,21 @@ class TestCreate:
         assert double["droplet"]["id"] not in server.account.droplets
 
     def test_a_late_duplicate_belongs_to_the_box(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The lists show one box, and its delete removes both."""
-        request, provider = make_request(), open_provider()
+        request, provider = make_request(), make_provider()
         provider.create(request)
         server.account.create(server.account.made[0].body)
         server.account.tick()
-        later = open_provider()
+        later = make_provider()
         [box] = later.find(request.tags.owner)
         assert [left.kind for left in later.leftovers(box.id)].count("droplet") == 2
         later.delete(box)
         assert not server.account.droplets
 
     def test_a_droplet_of_another_owner_with_the_box_id_is_not_touched(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """Neither of the two is."""
         request = make_request()
@@ -247,19 +259,19 @@ class TestCreate:
         assert len(server.account.droplets) == 2
 
     def test_a_new_box_is_known_before_the_lists_show_it(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The process that created it has its number."""
         server.account.behavior.lag = 60
-        provider, request = open_provider(), make_request()
+        provider, request = make_provider(), make_request()
         box = when_up(provider, provider.create(request))
         assert list(provider.find(request.tags.owner)) == [box]
         assert provider.create(request) == box
-        assert open_provider().get(box.id) is None
+        assert make_provider().get(box.id) is None
         assert len(server.account.made) == 1
 
     def test_stranger_with_our_tag(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """A droplet that bears only the box's tag is neither taken nor removed."""
         request = make_request()
@@ -279,23 +291,23 @@ class TestCreate:
 
 class TestTags:
     def test_a_box_is_read_back_from_its_tags_alone(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """No other record exists."""
         size = dataclasses.replace(
             make_request().offer, name="cpus=4,memory=16 GB", price=0.15
         )
         request = make_request(offer=size)
-        first = open_provider()
+        first = make_provider()
         box = when_up(first, first.create(request))
-        [found] = open_provider().find(request.tags.owner)
+        [found] = make_provider().find(request.tags.owner)
         assert found == box
         assert found.offer == size
         assert found.tags == request.tags
         assert found.bootstrap_key
 
     def test_a_tag_in_another_case_is_the_same_tag(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """The case is that of its first use."""
         request = make_request()
@@ -308,15 +320,15 @@ class TestTags:
         assert provider.get(box.id) == box
 
     def test_a_new_host_key_replaces_the_bootstrap_key(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The key that a box has given itself is in its tags, and not exposed."""
-        provider, request = open_provider(), make_request()
+        provider, request = make_provider(), make_request()
         box = when_up(provider, provider.create(request))
         fresh = public_key(7)
         pinned = provider.set_host_key(box, fresh)
         assert pinned == dataclasses.replace(box, host_key=fresh, bootstrap_key=False)
-        assert open_provider().get(box.id) == pinned
+        assert make_provider().get(box.id) == pinned
         assert provider.set_host_key(pinned, fresh) == pinned
 
 
@@ -333,7 +345,7 @@ class TestRefused:
         self,
         server: Server,
         provider: DigitalOcean,
-        make_request: Make,
+        make_request: MakeRequest,
         law: str,
         value: object,
         error: type[OneboxError],
@@ -348,7 +360,7 @@ class TestRefused:
         assert not server.account.firewalls
 
     def test_a_reserved_name_is_one_clear_error(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """DigitalOcean keeps some names for itself."""
         with pytest.raises(UsageError, match="is reserved"):
@@ -356,7 +368,7 @@ class TestRefused:
         assert not server.account.firewalls
 
     def test_a_size_that_a_region_lacks_is_missing_capacity(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """The next offer is tried."""
         size = dataclasses.replace(make_request().offer, place="ams2")
@@ -364,7 +376,7 @@ class TestRefused:
             provider.create(make_request(offer=size))
 
     def test_a_size_with_a_smaller_disk_is_refused(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """No create call is sent."""
         with pytest.raises(NoCapacity, match="50 GB, not 100"):
@@ -375,19 +387,23 @@ class TestRefused:
     def test_a_read_only_token_creates_nothing(
         self,
         server: Server,
-        open_provider: Open,
-        make_request: Make,
+        make_provider: MakeProvider,
+        make_request: MakeRequest,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """The error names the scope."""
         monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", READ_ONLY)
         with pytest.raises(NotAllowed, match="scope ssh_key:create"):
-            open_provider().create(make_request())
+            make_provider().create(make_request())
         assert not server.account.made
 
     @pytest.mark.parametrize("name", ["windows", "ubuntu-10.04"])
     def test_an_unknown_base_is_refused(
-        self, server: Server, provider: DigitalOcean, make_request: Make, name: str
+        self,
+        server: Server,
+        provider: DigitalOcean,
+        make_request: MakeRequest,
+        name: str,
     ) -> None:
         """The error names the known ones."""
         with pytest.raises(UsageError, match=name) as caught:
@@ -398,7 +414,7 @@ class TestRefused:
         assert not server.account.made
 
     def test_a_base_names_the_version_of_its_image(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """A box can start from it."""
         base = provider.base("debian-12")
@@ -408,20 +424,20 @@ class TestRefused:
         assert {one.body["image"] for one in server.account.made} == {"debian-12-x64"}
 
     def test_a_deleted_image_is_gone(
-        self, provider: DigitalOcean, make_request: Make
+        self, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """The error has this class."""
         request = make_request()
         with pytest.raises(Gone, match="no image"):
-            provider.create(make_request(image=an_image(request)))
+            provider.create(make_request(image=image_of(request)))
 
 
 class TestDeadline:
     def test_a_box_that_nothing_ends_needs_consent(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """Without it, no box is created."""
-        provider = open_provider(accept_no_watchdog=False)
+        provider = make_provider(accept_no_watchdog=False)
         with pytest.raises(ConfigError, match="bills"):
             provider.offers(Requirements("small", 4, 16 << 30))
         with pytest.raises(ConfigError, match="bills") as caught:
@@ -432,7 +448,7 @@ class TestDeadline:
         assert server.count("POST", ".*") == 0
 
     def test_each_box_without_a_watchdog_has_a_note(
-        self, provider: DigitalOcean, make_request: Make
+        self, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """Only a sweep ends its billing."""
         box = provider.create(make_request())
@@ -442,7 +458,7 @@ class TestDeadline:
         assert found.notes == box.notes
 
     def test_a_stopped_box_has_a_note_about_its_price(
-        self, provider: DigitalOcean, make_request: Make
+        self, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """A droplet that is off is billed in full."""
         box = when_up(provider, provider.create(make_request()))
@@ -454,7 +470,7 @@ class TestDeadline:
         assert provider.leftovers(box.id)[0].price == 0.1875
 
     def test_a_box_that_stopped_after_its_deadline_has_that_reason(
-        self, provider: DigitalOcean, make_request: Make
+        self, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """The API gives no reason."""
         request = make_request()
@@ -470,10 +486,10 @@ class TestDeadline:
         assert stopped.why == "deadline"
 
     def test_the_destroy_token_is_not_in_the_create_call(
-        self, server: Server, open_provider: Open, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """It is sent to the box later."""
-        provider = open_provider(
+        provider = make_provider(
             accept_no_watchdog=False,
             destroy_token="DO_END",
             environ={"DO_END": ENDING},
@@ -490,13 +506,13 @@ class TestDeadline:
     def test_a_bad_destroy_token_is_refused(
         self,
         server: Server,
-        open_provider: Open,
-        make_request: Make,
+        make_provider: MakeProvider,
+        make_request: MakeRequest,
         environ: dict[str, str],
         message: str,
     ) -> None:
         """It is missing, or is the token for all calls."""
-        provider = open_provider(destroy_token="DO_END", environ=environ)
+        provider = make_provider(destroy_token="DO_END", environ=environ)
         with pytest.raises(ConfigError, match=message) as caught:
             provider.create(make_request())
         assert "droplet:delete" in caught.value.next

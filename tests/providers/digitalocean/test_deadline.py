@@ -16,7 +16,7 @@ from onebox.providers.digitalocean import metadata as metadata_module
 from onebox.providers.digitalocean.deadline import deadline_at_boot
 from onebox.providers.kernel.user_data import user_data
 
-from .conftest import Make
+from ..boxes import MakeRequest
 
 METADATA = "http://169.254.169.254"
 
@@ -63,7 +63,9 @@ def boot(request: Request, service: str) -> int:
     return int(done.stdout)
 
 
-def test_a_changed_tag_is_the_deadline_of_the_next_boot(make_request: Make) -> None:
+def test_a_changed_tag_is_the_deadline_of_the_next_boot(
+    make_request: MakeRequest,
+) -> None:
     """It was changed while the droplet was off."""
     request = make_request()
     later = request.boot_config.deadline + 5000.25
@@ -78,7 +80,7 @@ def test_a_changed_tag_is_the_deadline_of_the_next_boot(make_request: Make) -> N
 
 
 def test_the_first_boot_reads_the_deadline_of_the_create_call(
-    make_request: Make,
+    make_request: MakeRequest,
 ) -> None:
     """The tag has the same deadline."""
     request = make_request()
@@ -86,7 +88,9 @@ def test_the_first_boot_reads_the_deadline_of_the_create_call(
         assert boot(request, service) == math.ceil(request.boot_config.deadline)
 
 
-def test_without_a_valid_answer_the_first_deadline_holds(make_request: Make) -> None:
+def test_without_a_valid_answer_the_first_deadline_holds(
+    make_request: MakeRequest,
+) -> None:
     """The metadata service fails, or returns nonsense."""
     request = make_request()
     made = math.ceil(request.boot_config.deadline)
@@ -97,7 +101,7 @@ def test_without_a_valid_answer_the_first_deadline_holds(make_request: Make) -> 
     assert boot(request, "http://127.0.0.1:1") == made
 
 
-def test_in_the_user_data(make_request: Make) -> None:
+def test_in_the_user_data(make_request: MakeRequest) -> None:
     """The user data uses the deadline that was read, and no other."""
     boot_config = dataclasses.replace(make_request().boot_config, deadline=1765432109.5)
     request = make_request(boot_config=boot_config)

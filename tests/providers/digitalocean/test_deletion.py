@@ -15,12 +15,13 @@ from onebox.providers.digitalocean.provider import DigitalOcean
 from tests.fakes.digitalocean.account import Json
 from tests.fakes.digitalocean.server import TOKEN, Server
 
-from .conftest import TIMEOUTS, Make, Open, when_up
+from ..boxes import MakeRequest, when_up
+from .conftest import TIMEOUTS, MakeProvider
 from .test_images import wanted
 
 
 @pytest.fixture
-def box(provider: DigitalOcean, make_request: Make) -> Box:
+def box(provider: DigitalOcean, make_request: MakeRequest) -> Box:
     """A box that runs."""
     return when_up(provider, provider.create(make_request()))
 
@@ -69,17 +70,18 @@ def _wall() -> Json:
 
 
 def test_the_life_of_a_box_changes_nothing_else(
-    server: Server, open_provider: Open, make_request: Make
+    server: Server, make_provider: MakeProvider, make_request: MakeRequest
 ) -> None:
     """Similar objects of others stay as they are."""
-    provider, request = open_provider(), make_request()
+    provider, request = make_provider(), make_request()
     strangers = decoys(server, provider.create(request))
     [mine] = [one for one in server.account.made if len(one.tags) > 5]
     strangers["droplets"].remove(mine.id)
     strangers["firewalls"] = [
         id
         for id in strangers["firewalls"]
-        if server.account.firewalls[id].get("tags") != [metadata.tag("box", request.box)]
+        if server.account.firewalls[id].get("tags")
+        != [metadata.tag("box", request.box)]
     ]
     box = when_up(provider, provider.create(request))
     provider.stop(box)
@@ -108,7 +110,7 @@ def test_a_delete_continues_through_lost_responses(
 
 
 def test_an_interrupted_delete_is_finished_by_the_next(
-    server: Server, open_provider: Open, provider: DigitalOcean, box: Box
+    server: Server, make_provider: MakeProvider, provider: DigitalOcean, box: Box
 ) -> None:
     """Any later command can do it."""
     server.fail("DELETE", "firewalls/.*", "500 before", times=100)
@@ -116,14 +118,14 @@ def test_an_interrupted_delete_is_finished_by_the_next(
         provider.delete(box)
     server.faults.clear()
     assert not server.account.droplets
-    later = open_provider()
+    later = make_provider()
     assert [left.kind for left in later.leftovers(box.id)] == ["firewall"]
     later.delete(box)
     assert not later.leftovers(box.id)
 
 
 def test_the_tags_of_the_box_alone_are_deleted(
-    server: Server, provider: DigitalOcean, box: Box, make_request: Make
+    server: Server, provider: DigitalOcean, box: Box, make_request: MakeRequest
 ) -> None:
     """The tags of its owner stay in use."""
     other = provider.create(make_request())
@@ -149,8 +151,8 @@ def test_a_delete_needs_no_permission_for_tags(
 )
 def test_delete_waits_for_a_box_that_is_not_listed_yet(
     server: Server,
-    open_provider: Open,
-    make_request: Make,
+    make_provider: MakeProvider,
+    make_request: MakeRequest,
     wrong: float,
     lag: float,
 ) -> None:
@@ -161,9 +163,9 @@ def test_delete_waits_for_a_box_that_is_not_listed_yet(
     this machine's are ignored.
     """
     server.account.behavior.clock = wrong
-    box = open_provider().create(make_request())
+    box = make_provider().create(make_request())
     server.account.behavior.lag = 3600.0
-    later = open_provider(dataclasses.replace(TIMEOUTS, consistency_lag=lag))
+    later = make_provider(dataclasses.replace(TIMEOUTS, consistency_lag=lag))
     assert later.get(box.id) is None
     [droplet] = server.account.made
     server.account.behavior.lag = time.monotonic() - droplet.made + 0.4
@@ -173,7 +175,7 @@ def test_delete_waits_for_a_box_that_is_not_listed_yet(
 
 
 def test_while_it_is_made(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """A droplet that is busy being made is removed as soon as it can be."""
     server.account.behavior.boot = 0.3
@@ -245,5 +247,6 @@ def test_console_returns_actions_and_the_url(
     console = provider.console(box)
     assert "create: completed" in console
     assert (
-        f"https://cloud.digitalocean.com/droplets/{server.account.made[0].id}" in console
+        f"https://cloud.digitalocean.com/droplets/{server.account.made[0].id}"
+        in console
     )

@@ -10,10 +10,10 @@ from onebox.errors import UsageError
 from onebox.providers.base import Check
 from tests.fakes.digitalocean.server import ENDING, READ_ONLY, TOKEN, Server
 
-from .conftest import Open
+from .conftest import MakeProvider
 
 
-def lines(provider_of: Open, **settings: object) -> dict[str, Check]:
+def lines(provider_of: MakeProvider, **settings: object) -> dict[str, Check]:
     """Return doctor's lines by their names."""
     found = provider_of(**settings).checks()
     assert all(one.next for one in found if one.ok is False)
@@ -21,9 +21,11 @@ def lines(provider_of: Open, **settings: object) -> dict[str, Check]:
     return {one.name: one for one in found}
 
 
-def test_checks_of_a_good_account_pass(server: Server, open_provider: Open) -> None:
+def test_checks_of_a_good_account_pass(
+    server: Server, make_provider: MakeProvider
+) -> None:
     """Only the line about the deadline is a remark."""
-    found = lines(open_provider)
+    found = lines(make_provider)
     assert {name for name, one in found.items() if one.ok is None} == {"deadline"}
     assert not any(one.ok is False for one in found.values())
     assert found["droplets"].detail == "0 of 25 in use"
@@ -34,27 +36,27 @@ def test_checks_of_a_good_account_pass(server: Server, open_provider: Open) -> N
 
 
 def test_question_without_an_answer_is_no_fault(
-    server: Server, open_provider: Open
+    server: Server, make_provider: MakeProvider
 ) -> None:
     """Without a response a check is a remark, and not a failure."""
     server.fail("GET", "sizes", "500 before", times=99)
-    found = lines(open_provider)
+    found = lines(make_provider)
     assert found["sizes"].ok is None
     assert "not known" in found["sizes"].detail
     assert not any(one.ok is False for one in found.values())
 
 
-def test_no_answer_at_all(server: Server, open_provider: Open) -> None:
+def test_no_answer_at_all(server: Server, make_provider: MakeProvider) -> None:
     """Where not even the token is answered for, no run would work either."""
     server.fail("GET", ".*", "500 before", times=999)
-    [line] = lines(open_provider).values()
+    [line] = lines(make_provider).values()
     assert (line.name, line.ok) == ("token", False)
 
 
-def test_missing_scopes_are_named(server: Server, open_provider: Open) -> None:
+def test_missing_scopes_are_named(server: Server, make_provider: MakeProvider) -> None:
     """Those for reads, and those for changes."""
     server.scopes[TOKEN] = re.compile(r"(?!firewall|droplet:delete|tag:create).*")
-    found = lines(open_provider)
+    found = lines(make_provider)
     assert found["scopes"].ok is False
     for scope in ("firewall:read", "firewall:create", "droplet:delete", "tag:create"):
         assert scope in found["scopes"].detail
@@ -63,104 +65,108 @@ def test_missing_scopes_are_named(server: Server, open_provider: Open) -> None:
 
 
 def test_a_read_only_token_is_recognized(
-    server: Server, open_provider: Open, monkeypatch: pytest.MonkeyPatch
+    server: Server, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It lacks the scopes for changes only."""
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", READ_ONLY)
-    found = lines(open_provider)
+    found = lines(make_provider)
     assert found["token"].ok
     assert found["scopes"].ok is False
     assert "droplet:create" in found["scopes"].detail
 
 
 def test_a_wrong_token_is_one_line(
-    server: Server, open_provider: Open, monkeypatch: pytest.MonkeyPatch
+    server: Server, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing else can be checked with it."""
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", "dop_v1_wrong")
-    found = lines(open_provider)
+    found = lines(make_provider)
     assert list(found) == ["token"]
     assert found["token"].ok is False
 
 
 def test_a_missing_token_is_one_line(
-    server: Server, open_provider: Open, monkeypatch: pytest.MonkeyPatch
+    server: Server, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It names the variable."""
     monkeypatch.delenv("DIGITALOCEAN_ACCESS_TOKEN")
-    assert "DIGITALOCEAN_ACCESS_TOKEN" in lines(open_provider)["token"].next
+    assert "DIGITALOCEAN_ACCESS_TOKEN" in lines(make_provider)["token"].next
 
 
 def test_a_token_without_the_account_scope_is_a_remark(
-    server: Server, open_provider: Open
+    server: Server, make_provider: MakeProvider
 ) -> None:
     """The other checks follow."""
     server.scopes[TOKEN] = re.compile(r"(?!account).*")
-    found = lines(open_provider)
+    found = lines(make_provider)
     assert found["token"].ok is None
     assert found["droplets"].ok is None
 
 
 def test_a_full_account_fails_before_a_create(
-    server: Server, open_provider: Open
+    server: Server, make_provider: MakeProvider
 ) -> None:
     """The line gives the limit of droplets."""
     server.account.behavior.droplet_limit = 0
-    found = lines(open_provider)
+    found = lines(make_provider)
     assert found["droplets"].ok is False
     assert found["droplets"].detail == "0 of 0 in use"
 
 
-def test_a_locked_account_fails(server: Server, open_provider: Open) -> None:
+def test_a_locked_account_fails(server: Server, make_provider: MakeProvider) -> None:
     """It creates no droplets."""
     server.account.behavior.status = "locked"
-    assert lines(open_provider)["token"].ok is False
+    assert lines(make_provider)["token"].ok is False
 
 
 @pytest.mark.parametrize("region", ["ams2", "nowhere1"])
 def test_a_region_without_droplets_fails(
-    server: Server, open_provider: Open, region: str
+    server: Server, make_provider: MakeProvider, region: str
 ) -> None:
     """The line names the regions that have them."""
-    found = lines(open_provider, region=region, regions=())
+    found = lines(make_provider, region=region, regions=())
     assert found["region"].ok is False
     assert region in found["region"].detail
     assert "fra1" in found["region"].next
     assert found["sizes"].ok is False
 
 
-def test_the_deadline_has_a_line(server: Server, open_provider: Open) -> None:
+def test_the_deadline_has_a_line(server: Server, make_provider: MakeProvider) -> None:
     """It shows what ends the billing of a box."""
-    assert lines(open_provider)["deadline"].ok is None
-    no = lines(open_provider, accept_no_watchdog=False)["deadline"]
+    assert lines(make_provider)["deadline"].ok is None
+    no = lines(make_provider, accept_no_watchdog=False)["deadline"]
     assert no.ok is False
     assert "destroy_token" in no.next
-    ends = lines(open_provider, destroy_token="DO_END", environ={"DO_END": ENDING})
+    ends = lines(make_provider, destroy_token="DO_END", environ={"DO_END": ENDING})
     assert ends["deadline"].ok
-    assert lines(open_provider, destroy_token="DO_END")["deadline"].ok is False
+    assert lines(make_provider, destroy_token="DO_END")["deadline"].ok is False
 
 
-def test_ssh_access_has_a_line(server: Server, open_provider: Open) -> None:
+def test_ssh_access_has_a_line(server: Server, make_provider: MakeProvider) -> None:
     """An uncertain address of this machine fails."""
 
     def unknown() -> str:
         raise UsageError("the address is not certain", next="set ssh_cidr")
 
-    assert lines(open_provider)["ssh"].detail == "from 203.0.113.7/32"
-    assert lines(open_provider, ssh_cidr=None, address=unknown)["ssh"].ok is False
-    world = lines(open_provider, ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
+    assert lines(make_provider)["ssh"].detail == "from 198.51.100.7/32"
+    assert lines(make_provider, ssh_cidr=None, my_ip=unknown)["ssh"].ok is False
+    world = lines(make_provider, ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
     assert world["ssh"].ok is None
 
 
-def test_an_unreachable_api_makes_lines(server: Server, open_provider: Open) -> None:
+def test_an_unreachable_api_makes_lines(
+    server: Server, make_provider: MakeProvider
+) -> None:
     """No exception is raised."""
     server.fail("GET", ".*", "500 before", times=10_000)
-    assert lines(open_provider)["token"].ok is False
+    assert lines(make_provider)["token"].ok is False
 
 
-def test_the_printed_scopes_are_enough(open_provider: Open, server: Server) -> None:
+def test_the_printed_scopes_are_enough(
+    make_provider: MakeProvider, server: Server
+) -> None:
     """A token with them can do everything that a box needs."""
-    allowed = open_provider().policy().split()
+    allowed = make_provider().policy().split()
     used = {"droplet:create", "droplet:delete", "firewall:create", "tag:delete"}
     assert used <= set(allowed)
     assert len(set(allowed)) == len(allowed)

@@ -13,7 +13,7 @@ from onebox.providers.digitalocean import metadata, ssh_keys
 from onebox.providers.digitalocean.provider import DigitalOcean
 from tests.fakes.digitalocean.server import Server
 
-from .conftest import Make, when_up
+from ..boxes import MakeRequest, when_up
 
 
 def kinds(resources: Sequence[FreeObject]) -> dict[str, bool]:
@@ -28,7 +28,9 @@ def remove_all(provider: DigitalOcean, owner: str, *gone: str) -> None:
             provider.remove_free(owner, resource)
 
 
-def ended_by_itself(server: Server, provider: DigitalOcean, make_request: Make) -> Box:
+def ended_by_itself(
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
+) -> Box:
     """Return a box whose droplet has removed itself at its deadline."""
     box = when_up(provider, provider.create(make_request()))
     [number] = server.account.droplets
@@ -39,7 +41,7 @@ def ended_by_itself(server: Server, provider: DigitalOcean, make_request: Make) 
 
 class TestKey:
     def test_no_password_is_mailed(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """The create call names the owner's key, which is in the account by then."""
         request = make_request()
@@ -51,7 +53,7 @@ class TestKey:
         assert not server.account.mailed
 
     def test_one_for_all_boxes(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """It is registered once, and not again for the next box."""
         provider.create(make_request())
@@ -60,7 +62,7 @@ class TestKey:
         assert server.count("POST", "account/keys") == 1
 
     def test_that_of_the_user_stays(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """A key that the user has registered is used, and never removed."""
         request = make_request()
@@ -72,7 +74,11 @@ class TestKey:
 
     @pytest.mark.parametrize("kind", ["500 after", "cut after", "half"])
     def test_a_lost_response_registers_one_key(
-        self, server: Server, provider: DigitalOcean, make_request: Make, kind: str
+        self,
+        server: Server,
+        provider: DigitalOcean,
+        make_request: MakeRequest,
+        kind: str,
     ) -> None:
         """The create call uses it."""
         server.fail("POST", "account/keys", kind)
@@ -84,7 +90,7 @@ class TestKey:
         self,
         server: Server,
         provider: DigitalOcean,
-        make_request: Make,
+        make_request: MakeRequest,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Another command deleted it."""
@@ -102,7 +108,7 @@ class TestKey:
 
 class TestFreeObjects:
     def test_go_with_the_last_box(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """An object that a box uses has a reason to stay; later nothing is left."""
         request = make_request()
@@ -123,7 +129,7 @@ class TestFreeObjects:
         assert (tag.id, bool(tag.why)) == (metadata.tag("owner", owner), True)
 
     def test_of_a_box_that_has_removed_itself(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """Its objects are deleted at once if the box is certainly gone."""
         box = ended_by_itself(server, provider, make_request)
@@ -138,7 +144,7 @@ class TestFreeObjects:
         assert metadata.tag("box", box.id) not in server.account.tags
 
     def test_old_ones_of_nobody(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """A firewall without a box needs no reason to go once it is an hour old."""
         box = ended_by_itself(server, provider, make_request)
@@ -148,7 +154,7 @@ class TestFreeObjects:
         assert kinds(provider.free_objects(box.tags.owner))["firewall"]
 
     def test_the_objects_of_another_owner_are_not_listed_or_deleted(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """Their owner is not ours."""
         box = ended_by_itself(server, provider, make_request)

@@ -12,12 +12,12 @@ from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 from tests.fakes.digitalocean.server import Server
 
-from ..contract import an_image
-from .conftest import Make, Open, when_up
+from ..boxes import MakeRequest, image_of, when_up
+from .conftest import MakeProvider
 
 
 @pytest.fixture
-def stopped(provider: DigitalOcean, make_request: Make) -> Box:
+def stopped(provider: DigitalOcean, make_request: MakeRequest) -> Box:
     """A box that is off."""
     box = when_up(provider, provider.create(make_request()))
     provider.stop(box)
@@ -40,12 +40,12 @@ def wanted(box: Box, **changes: object) -> Image:
 
 
 def test_an_image_is_read_back_completely(
-    server: Server, open_provider: Open, provider: DigitalOcean, stopped: Box
+    server: Server, make_provider: MakeProvider, provider: DigitalOcean, stopped: Box
 ) -> None:
     """Any process with the token finds it."""
     requests = wanted(stopped, name="A name, with more", base="")
     saved = provider.save(stopped, requests)
-    [found] = open_provider().images(stopped.tags.owner)
+    [found] = make_provider().images(stopped.tags.owner)
     assert found == saved
     made = {"created": saved.created, "stored": saved.stored, "places": saved.places}
     assert saved == dataclasses.replace(requests, **made)  # type: ignore[arg-type]
@@ -53,7 +53,9 @@ def test_an_image_is_read_back_completely(
     assert saved.stored > 1 << 30
 
 
-def test_a_running_box_is_not_saved(provider: DigitalOcean, make_request: Make) -> None:
+def test_a_running_box_is_not_saved(
+    provider: DigitalOcean, make_request: MakeRequest
+) -> None:
     """Its disk may change meanwhile."""
     box = when_up(provider, provider.create(make_request()))
     with pytest.raises(ProviderError, match="must be stopped"):
@@ -88,14 +90,14 @@ def test_tags_are_hard_to_write(
 
 
 def test_a_snapshot_without_its_tag_is_no_image(
-    server: Server, open_provider: Open, provider: DigitalOcean, stopped: Box
+    server: Server, make_provider: MakeProvider, provider: DigitalOcean, stopped: Box
 ) -> None:
     """It is deleted with its box."""
     server.fail("POST", "tags/.*/resources", "500 before", times=100)
     with pytest.raises(OneboxError):
         provider.save(stopped, wanted(stopped))
     server.faults.clear()
-    later = open_provider()
+    later = make_provider()
     assert list(later.images(stopped.tags.owner)) == []
     left = {one.kind: one.price for one in later.leftovers(stopped.id)}
     assert 0 < (left["snapshot"] or 0) < 0.001
@@ -147,7 +149,7 @@ def test_an_image_is_copied_to_the_region_of_a_box(
     server: Server,
     provider: DigitalOcean,
     stopped: Box,
-    make_request: Make,
+    make_request: MakeRequest,
     kind: str,
 ) -> None:
     """The copy happens before the create call."""
@@ -166,7 +168,7 @@ def test_an_image_is_copied_to_the_region_of_a_box(
 
 
 def test_the_snapshots_of_others_are_no_images(
-    server: Server, provider: DigitalOcean, stopped: Box, make_request: Make
+    server: Server, provider: DigitalOcean, stopped: Box, make_request: MakeRequest
 ) -> None:
     """They stay."""
     account = server.account
@@ -206,13 +208,13 @@ def test_names_too_long_for_a_tag_are_refused(
 
 
 def test_a_snapshot_of_packer_becomes_an_image(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """A second adoption changes nothing."""
     account = server.account
     account._image("packer-1", None, ["nyc3", "fra1"], 25, [])
     [snapshot] = account.snapshots()
-    image = an_image(make_request())
+    image = image_of(make_request())
     taken = provider.adopt_image(f"nyc3,fra1:{snapshot['id']}", image)
     assert (taken.id, taken.recipe) == (image.id, image.recipe)
     assert taken.places == ("nyc3", "fra1")

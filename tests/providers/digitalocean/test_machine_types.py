@@ -12,7 +12,8 @@ from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 from tests.fakes.digitalocean.server import Server
 
-from .conftest import Make, Open, when_up
+from ..boxes import MakeRequest, when_up
+from .conftest import MakeProvider
 
 GB = 1 << 30
 SMALL = Requirements("small", 4, 16 * GB)
@@ -148,7 +149,7 @@ def test_an_unreported_price_is_unknown(
 
 
 def test_image_larger_than_disk(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """Only sizes whose disk holds the image are offered, or an error names it."""
     image = saved(server, make_request, disk=120)
@@ -162,7 +163,7 @@ def test_image_larger_than_disk(
 
 
 def test_image_larger_than_the_disk_of_a_request(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """A create call with such an image is not even sent."""
     image = saved(server, make_request, disk=120)
@@ -172,19 +173,19 @@ def test_image_larger_than_the_disk_of_a_request(
 
 
 def test_a_box_keeps_the_price_of_its_creation(
-    server: Server, open_provider: Open, make_request: Make
+    server: Server, make_provider: MakeProvider, make_request: MakeRequest
 ) -> None:
     """Later prices do not change it."""
-    provider = open_provider()
+    provider = make_provider()
     box = when_up(provider, provider.create(make_request()))
     for size in server.account.sizes:
         size["price_hourly"] = 9.0
-    found = open_provider().get(box.id)
+    found = make_provider().get(box.id)
     assert found is not None
     assert found.offer.price == 0.1875
 
 
-def saved(server: Server, make_request: Make, disk: int) -> Image:
+def saved(server: Server, make_request: MakeRequest, disk: int) -> Image:
     """Put an image of ours into the account."""
     tags = dataclasses.replace(make_request().tags, kind="image")
     image = Image("oi-1", "env", "0123", 0.0, 0, "x86_64", tags)

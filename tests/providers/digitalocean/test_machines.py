@@ -22,7 +22,8 @@ from tests.fakes.digitalocean.real_machines import RealMachines
 from tests.fakes.digitalocean.server import ENDING, TOKEN, Server
 from tests.fakes.machines import Machines
 
-from .conftest import TIMEOUTS, Make, provider_of
+from ..boxes import MakeRequest
+from .conftest import TIMEOUTS, provider_of
 
 TOML = """\
 provider = "digitalocean"
@@ -144,7 +145,11 @@ class TestKilledClient:
 
 class TestDeadline:
     def test_over_and_begun_again(
-        self, server: Server, real_machines: RealMachines, make_request: Make, tmp_path: Path
+        self,
+        server: Server,
+        real_machines: RealMachines,
+        make_request: MakeRequest,
+        tmp_path: Path,
     ) -> None:
         """
         A box powers itself off at its deadline; started again, it lives on.

@@ -15,15 +15,16 @@ from onebox.settings.fields import Conflict
 from tests.fakes.digitalocean.account import Json
 from tests.fakes.digitalocean.server import Server
 
+from ..boxes import MakeRequest, when_up
 from ..tables import table
-from .conftest import SETTINGS, TIMEOUTS, Make, Open, when_up
+from .conftest import SETTINGS, TIMEOUTS, MakeProvider
 
-CALLER = "203.0.113.7"
+CALLER = "198.51.100.7"
 STRANGER = "198.51.100.66"
 
 
 def test_the_firewall_exists_before_the_droplet(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """Only this machine can reach ssh from the first moment."""
     provider.create(make_request())
@@ -35,7 +36,7 @@ def test_the_firewall_exists_before_the_droplet(
 
 
 def test_goes_with_the_box(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """Each box's firewall is removed with it, the others' stay."""
     one, other = make_request(), make_request()
@@ -48,11 +49,11 @@ def test_goes_with_the_box(
 
 
 def test_a_new_address_replaces_the_former_one(
-    server: Server, open_provider: Open, make_request: Make
+    server: Server, make_provider: MakeProvider, make_request: MakeRequest
 ) -> None:
     """Only the present address of this machine has access."""
     address = [CALLER]
-    provider = open_provider(ssh_cidr=None, address=lambda: address[0])
+    provider = make_provider(ssh_cidr=None, my_ip=lambda: address[0])
     box = when_up(provider, provider.create(make_request()))
     [droplet] = server.account.made
     assert not provider.allow_my_ip(box)
@@ -67,7 +68,7 @@ def test_a_new_address_replaces_the_former_one(
 
 
 def test_an_unknown_address_is_refused(
-    server: Server, open_provider: Open, make_request: Make
+    server: Server, make_provider: MakeProvider, make_request: MakeRequest
 ) -> None:
     """No box is created without its firewall."""
 
@@ -75,15 +76,15 @@ def test_an_unknown_address_is_refused(
         raise UsageError("this machine's public address is not certain")
 
     with pytest.raises(UsageError):
-        open_provider(ssh_cidr=None, address=nobody_knows).create(make_request())
+        make_provider(ssh_cidr=None, my_ip=nobody_knows).create(make_request())
     assert not server.account.made
 
 
 def test_an_open_ssh_port_is_in_the_notes_of_each_box(
-    server: Server, open_provider: Open, make_request: Make
+    server: Server, make_provider: MakeProvider, make_request: MakeRequest
 ) -> None:
     """The user has allowed it."""
-    provider = open_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
+    provider = make_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
     box = provider.create(make_request())
     assert any("whole world" in note for note in box.notes)
     assert server.account.reachable(server.account.made[0], STRANGER)
@@ -98,10 +99,10 @@ def test_a_jump_host_without_a_known_address_is_refused() -> None:
 
 @pytest.mark.parametrize("jump", ["", "me@bastion"])
 def test_a_private_box_is_open_to_private_networks(
-    server: Server, open_provider: Open, make_request: Make, jump: str
+    server: Server, make_provider: MakeProvider, make_request: MakeRequest, jump: str
 ) -> None:
     """Its clients, and the jump host, have private addresses themselves."""
-    provider = open_provider(ssh_cidr=None, private=True, jump=jump)
+    provider = make_provider(ssh_cidr=None, private=True, jump=jump)
     provider.create(make_request())
     [droplet] = server.account.made
     assert server.account.reachable(droplet, "10.10.0.7")
@@ -111,7 +112,7 @@ def test_a_private_box_is_open_to_private_networks(
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "half"])
 def test_a_lost_response_makes_one_firewall(
-    server: Server, provider: DigitalOcean, make_request: Make, kind: str
+    server: Server, provider: DigitalOcean, make_request: MakeRequest, kind: str
 ) -> None:
     """The API refuses a second one of its name."""
     server.fail("POST", "firewalls", kind)
@@ -121,7 +122,7 @@ def test_a_lost_response_makes_one_firewall(
 
 
 def test_no_firewall_no_droplet(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """Where no firewall can be made, no droplet is made either."""
     server.fail("POST", "firewalls", "500 before", times=100)
@@ -148,7 +149,7 @@ def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> J
 
 
 def test_left_by_a_crash(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """An old firewall without a box is deleted; those of other owners stay."""
     request = make_request()
@@ -168,7 +169,7 @@ def test_left_by_a_crash(
 
 
 def test_same_name_other_use(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """A firewall that the user has put to another use stays with the teardown."""
     box = when_up(provider, provider.create(make_request()))
@@ -178,7 +179,9 @@ def test_same_name_other_use(
     assert list(server.account.firewalls.values()) == [wall]
 
 
-def test_an_ipv6_address_is_one_machine(make_request: Make, server: Server) -> None:
+def test_an_ipv6_address_is_one_machine(
+    make_request: MakeRequest, server: Server
+) -> None:
     """The firewall opens ssh to it alone."""
     provider = DigitalOcean(
         Settings(accept_no_watchdog=True),

@@ -13,11 +13,12 @@ from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 from tests.fakes.digitalocean.server import Server
 
-from .conftest import TIMEOUTS, Make, Open, when_up
+from ..boxes import MakeRequest, when_up
+from .conftest import TIMEOUTS, MakeProvider
 
 
 @pytest.fixture
-def box(provider: DigitalOcean, make_request: Make) -> Box:
+def box(provider: DigitalOcean, make_request: MakeRequest) -> Box:
     """A box that runs."""
     return when_up(provider, provider.create(make_request()))
 
@@ -32,10 +33,10 @@ def requests(server: Server) -> list[str]:
 
 
 def test_stop_waits_for_a_clean_shutdown(
-    server: Server, open_provider: Open, box: Box
+    server: Server, make_provider: MakeProvider, box: Box
 ) -> None:
     """The droplet is off when it returns."""
-    provider = open_provider(dataclasses.replace(TIMEOUTS, shutdown=20))
+    provider = make_provider(dataclasses.replace(TIMEOUTS, shutdown=20))
     server.account.behavior.action = 0.2
     provider.stop(box)
     assert server.account.made[0].status == "off"
@@ -64,7 +65,7 @@ def test_a_busy_droplet_is_waited_for(
 
 
 def test_a_starting_droplet_is_stopped_once_it_can_be(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """It is busy until then."""
     server.account.behavior.boot = 0.3
@@ -86,18 +87,22 @@ def test_a_lost_response_does_not_end_a_stop_or_a_start(
 
 
 def test_a_droplet_that_stays_on_is_not_reported_as_off(
-    server: Server, open_provider: Open, provider: DigitalOcean, box: Box
+    server: Server, make_provider: MakeProvider, provider: DigitalOcean, box: Box
 ) -> None:
     """The stop ends as unclear."""
     server.account.behavior.action = 60
     timeouts = dataclasses.replace(TIMEOUTS, action=0.5)
     with pytest.raises(Unclear, match="still active"):
-        open_provider(timeouts).stop(box)
+        make_provider(timeouts).stop(box)
 
 
 class TestDeadline:
     def test_the_new_deadline_is_in_the_tags_before_the_boot(
-        self, server: Server, open_provider: Open, provider: DigitalOcean, box: Box
+        self,
+        server: Server,
+        make_provider: MakeProvider,
+        provider: DigitalOcean,
+        box: Box,
     ) -> None:
         """The former one is removed."""
         provider.stop(box)
@@ -110,7 +115,7 @@ class TestDeadline:
         paths = [one.path for one in server.requests if one.method == "POST"]
         assert paths[-2].endswith("/resources")
         assert paths[-1].endswith("/actions")
-        assert open_provider().get(box.id) == started
+        assert make_provider().get(box.id) == started
         assert metadata.tag("expires", repr(box.deadline)) not in server.account.tags
 
     def test_the_same_deadline_changes_no_tag(

@@ -18,7 +18,8 @@ from onebox.providers.base import Box
 from onebox.providers.digitalocean.provider import DigitalOcean
 from tests.fakes.digitalocean.server import ENDING, Server
 
-from .conftest import Make, Open, when_up
+from ..boxes import MakeRequest, when_up
+from .conftest import MakeProvider
 from .test_deadline import METADATA, metadata
 
 
@@ -90,13 +91,13 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.fixture
-def ends(open_provider: Open) -> DigitalOcean:
+def ends(make_provider: MakeProvider) -> DigitalOcean:
     """A provider whose boxes end themselves."""
-    return open_provider(destroy_token="DO_END", environ={"DO_END": ENDING})
+    return make_provider(destroy_token="DO_END", environ={"DO_END": ENDING})
 
 
 @pytest.fixture
-def box(ends: DigitalOcean, make_request: Make) -> Box:
+def box(ends: DigitalOcean, make_request: MakeRequest) -> Box:
     """A box that runs."""
     return when_up(ends, ends.create(make_request()))
 
@@ -181,12 +182,12 @@ def test_a_failed_deletion_is_repeated(
 
 
 def test_a_builder_gets_no_token(
-    ends: DigitalOcean, open_provider: Open, box: Box
+    ends: DigitalOcean, make_provider: MakeProvider, box: Box
 ) -> None:
     """Neither does a box of a user without such a token."""
     tags = dataclasses.replace(box.tags, kind="builder")
     assert ends.post_boot_script(dataclasses.replace(box, tags=tags)) == b""
-    assert open_provider().post_boot_script(box) == b""
+    assert make_provider().post_boot_script(box) == b""
 
 
 def metadata_id(number: int) -> AbstractContextManager[str]:

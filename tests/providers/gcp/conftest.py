@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from onebox.providers.base import Box, Offer, Request
+from onebox.providers.base import Offer
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import Settings
 from tests.fakes.compute.account import Account
 from tests.fakes.compute.credentials import key_file
 from tests.fakes.compute.server import Server, serving
+from tests.fakes.world import MY_IP
 
-from ..conftest import requests
+from ..boxes import MakeRequest, request_maker
 from ..sshbox import Keys
 from ..tables import table
 
 ZONE = "us-central1-a"
-SIZE = Offer(
+OFFER = Offer(
     "small", "n2d-standard-4", 4, 16 << 30, 0.0491, 0.169, place=ZONE, arch="x86_64"
 )
 
-Make = Callable[..., Request]
 MakeProvider = Callable[..., GCP]
-Up = Callable[[GCP, Box], Box]
 
 
 @pytest.fixture(scope="session")
@@ -60,20 +58,23 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def make_provider(server: Server) -> MakeProvider:
-    """A function that returns a provider; keywords are settings of [gcp]."""
+    """A function that returns a provider; other keywords are settings of [gcp]."""
 
     def make(
         timeout: float = 5.0,
-        sleep: Callable[[float], None] = hurry,
+        sleep: Callable[[float], None] = short_pause,
+        my_ip: Callable[[], str] = lambda: MY_IP,
         **settings: object,
     ) -> GCP:
         keys = {
             "endpoint": server.address,
             "billing_endpoint": server.address,
-            "ssh_cidr": "198.51.100.7/32",
+            "ssh_cidr": f"{MY_IP}/32",
             **settings,
         }
-        return GCP(table(Settings, keys), Path("/"), sleep=sleep, timeout=timeout)
+        return GCP(
+            table(Settings, keys), Path("/"), sleep=sleep, my_ip=my_ip, timeout=timeout
+        )
 
     return make
 
@@ -85,35 +86,11 @@ def provider(make_provider: MakeProvider) -> GCP:
 
 
 @pytest.fixture
-def make_request(keys: Keys) -> Make:
+def make_request(keys: Keys) -> MakeRequest:
     """A function that returns a new request, as the provision stage makes it."""
-    make = requests(keys)
-
-    def make_one(**changes: object) -> Request:
-        request = make(offer=SIZE, base="ubuntu-24.04")
-        boot_config = dataclasses.replace(request.boot_config, seed=b"a small agent")
-        request = dataclasses.replace(request, boot_config=boot_config)
-        return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
-
-    return make_one
+    return request_maker(keys, OFFER, base="ubuntu-24.04")
 
 
-@pytest.fixture
-def up() -> Up:
-    """A function that waits until a box is no longer starting."""
-
-    def wait(provider: GCP, box: Box) -> Box:
-        until = time.monotonic() + 120
-        while box.state == "starting" and time.monotonic() < until:
-            time.sleep(0.02)
-            found = provider.get(box.id, box.place)
-            assert found is not None
-            box = found
-        return box
-
-    return wait
-
-
-def hurry(seconds: float) -> None:
-    """Wait a little instead of as long as Google wants."""
+def short_pause(seconds: float) -> None:
+    """Sleep for a fortieth of the time, at most 10 ms."""
     time.sleep(min(seconds / 40, 0.01))

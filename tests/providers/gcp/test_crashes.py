@@ -14,8 +14,8 @@ from onebox.providers.gcp import sdk
 from onebox.providers.gcp.provider import GCP
 from tests.fakes.compute.server import Server
 
-from ..contract import an_image, remove_free_objects
-from .conftest import Make, MakeProvider, Up
+from ..boxes import MakeRequest, image_of, remove_free_objects, when_up
+from .conftest import MakeProvider
 
 # Two rules, instance, host key; stop; image; four for the start; image, instance
 # and two rules again.
@@ -25,12 +25,12 @@ CALLS = 14
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
-def live(provider: GCP, request: Request, up: Up) -> None:
+def live(provider: GCP, request: Request) -> None:
     """Lead a whole life of a box: make, save, start again, remove."""
-    box = up(provider, provider.create(request))
+    box = when_up(provider, provider.create(request))
     provider.stop(box)
-    image = provider.save(box, an_image(request))
-    started = up(provider, provider.start(box, time.time() + 600))
+    image = provider.save(box, image_of(request))
+    started = when_up(provider, provider.start(box, time.time() + 600))
     provider.delete_image(image)
     provider.delete(started)
 
@@ -52,10 +52,10 @@ def in_a_process(work: Callable[[], None]) -> int:
 
 
 def test_the_number_of_changing_calls_is_known(
-    server: Server, make_provider: MakeProvider, make_request: Make, up: Up
+    server: Server, make_provider: MakeProvider, make_request: MakeRequest
 ) -> None:
     """The test below kills at each of them."""
-    live(make_provider(), make_request(), up)
+    live(make_provider(), make_request())
     reading = ("get", "list", "aggregatedList", "getGuestAttributes", "getFromFamily")
     changes = [
         one.method
@@ -70,8 +70,7 @@ def test_the_number_of_changing_calls_is_known(
 def test_a_kill_at_any_call_leaves_at_most_one_box(
     server: Server,
     make_provider: MakeProvider,
-    make_request: Make,
-    up: Up,
+    make_request: MakeRequest,
     call: int,
     after: bool,
 ) -> None:
@@ -82,7 +81,7 @@ def test_a_kill_at_any_call_leaves_at_most_one_box(
 
     def work() -> None:
         os.read(ready[0], 1)
-        live(provider, request, up)
+        live(provider, request)
 
     process = in_a_process(work)
     server.victim = process, call, after

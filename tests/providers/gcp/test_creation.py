@@ -12,8 +12,8 @@ from onebox.providers.base import Offer
 from onebox.providers.gcp.provider import GCP
 from tests.fakes.compute.server import Server
 
-from ..contract import an_image
-from .conftest import SIZE, ZONE, Make, MakeProvider, Up
+from ..boxes import MakeRequest, image_of, when_up
+from .conftest import OFFER, ZONE, MakeProvider
 
 
 def metadata(body: dict[str, object]) -> dict[str, str]:
@@ -25,7 +25,7 @@ def metadata(body: dict[str, object]) -> dict[str, str]:
 
 class TestInsert:
     def test_one_call_has_everything(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Name, labels, deadline and boot program are in the create call."""
         request = make_request()
@@ -45,7 +45,7 @@ class TestInsert:
         assert "serviceAccounts" not in body
 
     def test_a_box_id_always_gives_the_same_request_id(
-        self, server: Server, make_provider: MakeProvider, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """Also in another process."""
         request = make_request()
@@ -59,10 +59,10 @@ class TestInsert:
 
     @pytest.mark.parametrize("spot", [True, False])
     def test_google_stops_the_box_after_its_deadline(
-        self, server: Server, provider: GCP, make_request: Make, spot: bool
+        self, server: Server, provider: GCP, make_request: MakeRequest, spot: bool
     ) -> None:
         """The difference is a quarter of an hour."""
-        request = make_request(offer=dataclasses.replace(SIZE, spot=spot))
+        request = make_request(offer=dataclasses.replace(OFFER, spot=spot))
         provider.create(request)
         [call] = server.calls("instances.insert")
         found = call.body["scheduling"]
@@ -87,14 +87,13 @@ class TestInsert:
         self,
         server: Server,
         provider: GCP,
-        make_request: Make,
-        up: Up,
+        make_request: MakeRequest,
         type_: str,
         policy: str,
     ) -> None:
         """A type with GPUs, or bare metal, is made, and started again, on demand."""
-        size = dataclasses.replace(SIZE, type=type_, spot=False)
-        box = up(provider, provider.create(make_request(offer=size)))
+        size = dataclasses.replace(OFFER, type=type_, spot=False)
+        box = when_up(provider, provider.create(make_request(offer=size)))
         scheduling = server.account.instance(box.id)["scheduling"]
         assert scheduling["onHostMaintenance"] == policy
         provider.stop(box)
@@ -103,7 +102,7 @@ class TestInsert:
         assert scheduling["onHostMaintenance"] == policy
 
     def test_the_metadata_items_configure_the_guest(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """OS Login is off, and host keys are published."""
         request = make_request()
@@ -118,7 +117,7 @@ class TestInsert:
         assert "startup-script" not in items
 
     def test_debian_runs_a_startup_script(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Its images have no cloud-init."""
         provider.create(make_request(base="debian-12"))
@@ -130,7 +129,7 @@ class TestInsert:
         assert source == "projects/debian-cloud/global/images/family/debian-12"
 
     def test_no_private_key_is_sent(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """The box generates its own host key."""
         request = make_request()
@@ -140,11 +139,11 @@ class TestInsert:
             assert not any(line in json.dumps(one.body) for one in server.requests)
 
     def test_the_disk_has_the_requested_size_and_a_supported_kind(
-        self, server: Server, make_provider: MakeProvider, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """Not each family supports each kind."""
         provider = make_provider(disk_type="pd-ssd", disk=50 << 30)
-        n4 = dataclasses.replace(SIZE, type="n4-standard-4")
+        n4 = dataclasses.replace(OFFER, type="n4-standard-4")
         provider.create(make_request(disk=200 << 30))
         box = provider.create(make_request(offer=n4))
         assert box.notes == (
@@ -161,11 +160,11 @@ class TestInsert:
         ]
 
     def test_a_private_box_is_reached_through_the_jump_host(
-        self, server: Server, make_provider: MakeProvider, make_request: Make, up: Up
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """It has no public address."""
         provider = make_provider(private=True, jump="me@bastion", subnet="lab")
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         [interface] = server.calls("instances.insert")[0].body["networkInterfaces"]
         assert "accessConfigs" not in interface
         wanted = "projects/test-project/regions/us-central1/subnetworks/lab"
@@ -175,7 +174,7 @@ class TestInsert:
 
     @pytest.mark.parametrize("box", ["", "Ob-1", "ob_1", "1ob", "ob/../x", "o" * 64])
     def test_an_impossible_name_is_refused_before_any_call(
-        self, provider: GCP, make_request: Make, box: str
+        self, provider: GCP, make_request: MakeRequest, box: str
     ) -> None:
         """Google allows few characters."""
         with pytest.raises(ProviderError):
@@ -184,15 +183,15 @@ class TestInsert:
 
 class TestWrongNames:
     def test_a_missing_machine_type_is_a_usage_error(
-        self, provider: GCP, make_request: Make
+        self, provider: GCP, make_request: MakeRequest
     ) -> None:
         """The error names it."""
-        size = dataclasses.replace(SIZE, type="n2d-standard-5")
+        size = dataclasses.replace(OFFER, type="n2d-standard-5")
         with pytest.raises(UsageError, match="n2d-standard-5"):
             provider.create(make_request(offer=size))
 
     def test_a_missing_network_is_a_usage_error(
-        self, make_provider: MakeProvider, make_request: Make
+        self, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """Nothing is left."""
         provider = make_provider(network="nowhere")
@@ -203,15 +202,15 @@ class TestWrongNames:
         assert not provider.leftovers(request.box)
 
     def test_a_missing_zone_is_a_usage_error(
-        self, make_provider: MakeProvider, make_request: Make
+        self, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The error names it."""
-        size = dataclasses.replace(SIZE, place="us-central1-z")
+        size = dataclasses.replace(OFFER, place="us-central1-z")
         with pytest.raises(UsageError, match="us-central1-z"):
             make_provider().create(make_request(offer=size))
 
     def test_a_wrong_zone_or_project_does_not_make_a_box_gone(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """The box may exist elsewhere."""
         with pytest.raises(UsageError, match="us-central1-z"):
@@ -221,17 +220,17 @@ class TestWrongNames:
             provider.get(make_request().box, ZONE)
 
     def test_an_unknown_base_is_refused(
-        self, provider: GCP, make_request: Make
+        self, provider: GCP, make_request: MakeRequest
     ) -> None:
         """The error names it."""
         with pytest.raises(UsageError, match="fedora"):
             provider.create(make_request(base="fedora-41"))
 
     def test_a_missing_image_is_refused_before_the_create_call(
-        self, provider: GCP, make_request: Make
+        self, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Nothing is created."""
-        image = dataclasses.replace(an_image(make_request()), id="im-none")
+        image = dataclasses.replace(image_of(make_request()), id="im-none")
         request = make_request(image=image)
         with pytest.raises(UsageError, match="im-none"):
             provider.create(request)
@@ -240,7 +239,7 @@ class TestWrongNames:
 
 class TestBox:
     def test_a_box_is_read_back_from_its_owner_alone(
-        self, make_provider: MakeProvider, make_request: Make, up: Up
+        self, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """No other record exists."""
         size = Offer(
@@ -251,7 +250,7 @@ class TestBox:
             request.tags, project="Zensus 2026 / ä", name="x" * 70, kind="builder"
         )
         first = make_provider()
-        box = up(first, first.create(dataclasses.replace(request, tags=tags)))
+        box = when_up(first, first.create(dataclasses.replace(request, tags=tags)))
         assert box.tags == tags
         assert list(make_provider().find(tags.owner)) == [box]
         assert make_provider().get(box.id) == box
@@ -259,7 +258,7 @@ class TestBox:
         assert box.created > time.time() - 60
 
     def test_a_box_is_starting_until_its_host_key_is_known(
-        self, server: Server, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """A client could not verify it."""
         server.account.instances.boot = 3600.0
@@ -267,16 +266,16 @@ class TestBox:
         assert (box.state, box.host_key, box.bootstrap_key) == ("starting", "", False)
         assert box.host
         server.account.later.hurry()
-        box = up(provider, box)
+        box = when_up(provider, box)
         assert box.state == "running"
         assert box.host_key.startswith("ssh-ed25519 AAAA")
 
     def test_first_host_key_counts(
-        self, server: Server, make_provider: MakeProvider, make_request: Make, up: Up
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """A job that publishes another host key later does not get it believed."""
         provider = make_provider()
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         server.account.instances.guest[box.id]["hostkeys/ssh-ed25519"] = "AAAAother"
         again = make_provider().get(box.id)
         assert again is not None
@@ -286,7 +285,7 @@ class TestBox:
         "published", ["", "rubbish!", "AAAAC3NzaC1yc2E=", "ssh-ed25519"]
     )
     def test_a_published_key_of_another_kind_is_ignored(
-        self, server: Server, provider: GCP, make_request: Make, published: str
+        self, server: Server, provider: GCP, make_request: MakeRequest, published: str
     ) -> None:
         """Only an ed25519 key counts."""
         server.account.instances.boot = 60.0
@@ -297,7 +296,7 @@ class TestBox:
         assert (again.state, again.host_key) == ("starting", "")
 
     def test_unreadable_host_keys_are_in_the_notes(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """The box is still found."""
         server.fail("instances.getGuestAttributes", "forbidden", times=99)
@@ -308,18 +307,18 @@ class TestBox:
         provider.delete(found)
 
     def test_a_host_key_is_read_without_the_permission_for_labels(
-        self, server: Server, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Only storing it fails."""
         server.fail("instances.setLabels", "forbidden", times=99)
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         assert box.state == "running"
 
     def test_a_box_without_its_record_is_still_found(
-        self, server: Server, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Its price is unknown."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         server.account.instance(box.id)["metadata"]["items"] = []
         [found] = provider.find(box.tags.owner)
         assert found.offer.price is None
@@ -329,7 +328,7 @@ class TestBox:
         provider.delete(found)
 
     def test_an_instance_without_the_labels_is_no_box(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Its name does not matter."""
         box = provider.create(make_request())

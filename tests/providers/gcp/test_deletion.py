@@ -13,14 +13,14 @@ from onebox.providers.gcp.provider import GCP
 from tests.fakes.compute.credentials import key_file
 from tests.fakes.compute.server import Server
 
-from ..contract import remove_free_objects
-from .conftest import Make, MakeProvider
+from ..boxes import MakeRequest, remove_free_objects
+from .conftest import MakeProvider
 from .test_errors import nothing_left
 
 
 class TestDelete:
     @pytest.fixture
-    def box(self, provider: GCP, make_request: Make) -> Box:
+    def box(self, provider: GCP, make_request: MakeRequest) -> Box:
         """A box to be deleted."""
         return provider.create(make_request())
 
@@ -165,7 +165,7 @@ class TestCredentials:
         assert list(make_provider(project="test-project").find("owner")) == []
 
     def test_a_key_signs_its_own_tokens(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """No private key is sent."""
         provider.find(make_request().tags.owner)

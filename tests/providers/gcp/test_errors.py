@@ -19,7 +19,8 @@ from onebox.providers.gcp.settings import Settings
 from tests.fakes.compute.faults import ENABLE
 from tests.fakes.compute.server import Server
 
-from .conftest import Make, MakeProvider, Up
+from ..boxes import MakeRequest, when_up
+from .conftest import MakeProvider
 
 # What passes by itself: the same call again is what is needed.
 PASSING = ("429", "rate", "500", "503", "page", "cut", "garbage", "truncated")
@@ -43,7 +44,7 @@ def nothing_left(server: Server, provider: GCP, box: str) -> None:
 class TestOnce:
     @pytest.mark.parametrize("kind", (*PASSING, *ANSWERED))
     def test_a_create_that_fails_first_makes_one_box(
-        self, server: Server, provider: GCP, make_request: Make, kind: str
+        self, server: Server, provider: GCP, make_request: MakeRequest, kind: str
     ) -> None:
         """The second attempt has the same request id."""
         server.fail("instances.insert", kind)
@@ -57,7 +58,11 @@ class TestOnce:
 
     @pytest.mark.parametrize("kind", ["hang", "hang-after"])
     def test_a_create_without_a_response_is_repeated(
-        self, server: Server, make_provider: MakeProvider, make_request: Make, kind: str
+        self,
+        server: Server,
+        make_provider: MakeProvider,
+        make_request: MakeRequest,
+        kind: str,
     ) -> None:
         """It ends by its time limit first."""
         server.fail("instances.insert", kind)
@@ -67,7 +72,7 @@ class TestOnce:
 
     @pytest.mark.parametrize("kind", ["503", "cut", "garbage", "truncated-after"])
     def test_every_call_may_fail_once(
-        self, server: Server, provider: GCP, make_request: Make, up: Up, kind: str
+        self, server: Server, provider: GCP, make_request: MakeRequest, kind: str
     ) -> None:
         """The user does not notice."""
         for method in (
@@ -90,7 +95,7 @@ class TestOnce:
         ):
             server.fail(method, kind)
         request = make_request()
-        box = up(provider, provider.create(request))
+        box = when_up(provider, provider.create(request))
         provider.stop(box)
         assert provider.get(box.id) is not None
         started = provider.start(box, request.boot_config.deadline + 60)
@@ -101,7 +106,7 @@ class TestOnce:
         assert not [fault for fault in server.faults if fault.times]
 
     def test_retry_after_is_waited_for_within_limits(
-        self, server: Server, make_request: Make, make_provider: MakeProvider
+        self, server: Server, make_request: MakeRequest, make_provider: MakeProvider
     ) -> None:
         """Google's value replaces the usual pause."""
         server.fail("instances.insert", "429", retry_after=1000)
@@ -137,7 +142,7 @@ class TestForGood:
         self,
         server: Server,
         provider: GCP,
-        make_request: Make,
+        make_request: MakeRequest,
         kind: str,
         error: type[OneboxError],
     ) -> None:
@@ -156,7 +161,7 @@ class TestForGood:
 
     @pytest.mark.parametrize("kind", ["401", "forbidden", "429"])
     def test_a_refusal_after_a_lost_response_is_unclear(
-        self, server: Server, provider: GCP, make_request: Make, kind: str
+        self, server: Server, provider: GCP, make_request: MakeRequest, kind: str
     ) -> None:
         """The credentials expired in between."""
         server.fail("instances.insert", "cut-after")
@@ -168,7 +173,7 @@ class TestForGood:
 
     @pytest.mark.parametrize("code", CAPACITY)
     def test_an_operation_without_capacity_leaves_nothing(
-        self, server: Server, provider: GCP, make_request: Make, code: str
+        self, server: Server, provider: GCP, make_request: MakeRequest, code: str
     ) -> None:
         """It fails after it was accepted."""
         server.fail("instances.insert", f"op:{code}")
@@ -191,7 +196,7 @@ class TestForGood:
         self,
         server: Server,
         provider: GCP,
-        make_request: Make,
+        make_request: MakeRequest,
         code: str,
         error: type[OneboxError],
     ) -> None:
@@ -204,7 +209,7 @@ class TestForGood:
         nothing_left(server, provider, request.box)
 
     def test_a_failed_undo_is_unclear(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Something may be left."""
         server.fail("instances.insert", "op:INTERNAL_ERROR")
@@ -213,7 +218,7 @@ class TestForGood:
             provider.create(make_request())
 
     def test_without_its_rules_no_box_is_created(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Everyone could reach its ssh port."""
         server.fail("firewalls.insert", "forbidden", times=99)
@@ -223,7 +228,7 @@ class TestForGood:
         assert not server.calls("instances.insert")
 
     def test_a_box_whose_rules_fail_later_is_deleted(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Everyone could reach its ssh port."""
         server.fail("globalOperations.get", "forbidden", times=1)
@@ -242,7 +247,7 @@ class TestForGood:
         assert ENABLE in caught.value.next
 
     def test_a_forbidden_public_address_names_the_setting(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """A policy of the organization forbids it."""
         server.fail("instances.insert", "policy")
@@ -260,7 +265,7 @@ class TestForGood:
             provider.find("owner")
 
     def test_a_zone_that_does_not_answer_is_an_error(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """It is not an empty zone."""
         server.account.unreachable = {"europe-west4-a"}
@@ -295,17 +300,17 @@ class TestClock:
 
 class TestLag:
     def test_a_box_that_does_not_show_yet_is_waited_for(
-        self, server: Server, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """It is not created again."""
         server.account.instances.lag = 0.3
         request = make_request()
-        box = up(provider, provider.create(request))
+        box = when_up(provider, provider.create(request))
         assert box.state == "running"
         assert server.account.instances.mutations == {request.box: 1}
 
     def test_an_operation_that_is_not_known_yet_is_waited_for(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """It has not failed."""
         name = "zoneOperations.get"
@@ -313,7 +318,7 @@ class TestLag:
         assert provider.create(make_request()).host
 
     def test_a_list_is_read_to_its_last_page(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Each page has the token of the next."""
         server.account.page = 1

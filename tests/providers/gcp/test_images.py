@@ -10,12 +10,12 @@ from onebox.providers.gcp import base_images
 from onebox.providers.gcp.provider import GCP
 from tests.fakes.compute.server import Server
 
-from .conftest import Make, Up
+from ..boxes import MakeRequest, when_up
 from .test_creation import metadata
 
 
 @pytest.fixture
-def box(provider: GCP, make_request: Make) -> Box:
+def box(provider: GCP, make_request: MakeRequest) -> Box:
     """A box that has stopped."""
     made = provider.create(make_request())
     provider.stop(made)
@@ -58,7 +58,7 @@ class TestSave:
         assert len(server.account.images) == 1
 
     def test_a_running_box_is_not_saved(
-        self, provider: GCP, make_request: Make, wanted: Image
+        self, provider: GCP, make_request: MakeRequest, wanted: Image
     ) -> None:
         """Its disk may change meanwhile."""
         running = provider.create(make_request())
@@ -105,11 +105,11 @@ class TestSave:
 
 class TestOwnImage:
     def test_a_box_from_a_saved_debian_runs_a_startup_script(
-        self, server: Server, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Its image has no cloud-init."""
         request = make_request(base="debian-12", disk=40 << 30)
-        box = up(provider, provider.create(request))
+        box = when_up(provider, provider.create(request))
         image = self.saved(provider, box)
         provider.create(make_request(image=image, base="", disk=10 << 30))
         [_, call] = server.calls("instances.insert")
@@ -118,10 +118,10 @@ class TestOwnImage:
         assert wanted["diskSizeGb"] == "40"
 
     def test_an_image_of_another_project_is_used_by_its_address(
-        self, server: Server, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """It needs no label."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         image = self.saved(provider, box)
         whole = f"projects/test-project/global/images/{image.id}"
         other = provider.create(
@@ -203,7 +203,12 @@ class TestBases:
         assert provider.base("debian-12") == "debian-cloud/debian-12-bookworm-v20261014"
 
     def test_a_base_may_be_an_image(
-        self, server: Server, provider: GCP, box: Box, wanted: Image, make_request: Make
+        self,
+        server: Server,
+        provider: GCP,
+        box: Box,
+        wanted: Image,
+        make_request: MakeRequest,
     ) -> None:
         """It has a name or an address."""
         provider.save(box, wanted)
@@ -218,7 +223,7 @@ class TestBases:
         assert sources == {whole}
 
     def test_a_base_may_be_a_family_of_another_project(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Debian's boxes run a startup script."""
         base = "projects/debian-cloud/global/images/family/debian-12"

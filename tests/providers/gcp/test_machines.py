@@ -23,7 +23,8 @@ from tests.fakes.compute.real_machines import RealMachines
 from tests.fakes.compute.server import Server
 from tests.fakes.machines import Machines
 
-from .conftest import SIZE, Make
+from ..boxes import MakeRequest
+from .conftest import OFFER
 
 TOML = """\
 provider = "gcp"
@@ -64,7 +65,7 @@ def identity(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_armed(make_request: Make, identity: Path) -> Make:
+def make_armed(make_request: MakeRequest, identity: Path) -> MakeRequest:
     """A function that returns requests for boxes that can be used."""
 
     def make(seconds: float = 3600.0, **changes: object) -> Request:
@@ -104,7 +105,7 @@ class TestBoxes:
         self,
         real_machines: RealMachines,
         provider: GCP,
-        make_armed: Make,
+        make_armed: MakeRequest,
         identity: Path,
         tmp_path: Path,
         base: str,
@@ -123,7 +124,7 @@ class TestBoxes:
         self,
         real_machines: RealMachines,
         provider: GCP,
-        make_armed: Make,
+        make_armed: MakeRequest,
         identity: Path,
         tmp_path: Path,
     ) -> None:
@@ -152,12 +153,12 @@ class TestBoxes:
         server: Server,
         real_machines: RealMachines,
         provider: GCP,
-        make_armed: Make,
+        make_armed: MakeRequest,
         identity: Path,
         tmp_path: Path,
     ) -> None:
         """The box has warned it."""
-        size = dataclasses.replace(SIZE, spot=True)
+        size = dataclasses.replace(OFFER, spot=True)
         box = provider.create(make_armed(offer=size))
         box = until_state(provider, box, "running")
         with inside(box, identity, tmp_path) as link:

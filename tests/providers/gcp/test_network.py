@@ -12,8 +12,8 @@ from onebox.providers.gcp.settings import Settings
 from onebox.settings.fields import Conflict
 from tests.fakes.compute.server import Server
 
-from ..contract import remove_free_objects
-from .conftest import Make, MakeProvider, hurry
+from ..boxes import MakeRequest, remove_free_objects
+from .conftest import MakeProvider, short_pause
 
 
 def rules(server: Server) -> dict[str, dict[str, Any]]:
@@ -23,7 +23,7 @@ def rules(server: Server) -> dict[str, dict[str, Any]]:
 
 class TestRules:
     def test_one_rule_allows_this_machine_and_a_weaker_one_denies_all(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """A box has the tag of both."""
         provider.create(make_request())
@@ -39,7 +39,7 @@ class TestRules:
             assert rule["direction"] == "INGRESS"
 
     def test_the_rules_are_requested_before_the_box(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """A box is never open to everyone."""
         provider.create(make_request())
@@ -48,7 +48,7 @@ class TestRules:
         assert methods[:first].count("compute.firewalls.insert") == 2
 
     def test_the_boxes_of_an_owner_share_two_rules(
-        self, server: Server, make_provider: MakeProvider, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The delete of the last box removes them."""
         provider = make_provider()
@@ -60,7 +60,7 @@ class TestRules:
         assert not server.account.firewalls
 
     def test_an_unused_rule_is_a_leftover(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """It is free of charge."""
         box = provider.create(make_request())
@@ -73,7 +73,7 @@ class TestRules:
         assert not provider.leftovers(box.id, box.place)
 
     def test_changed_rules_are_corrected_by_the_next_create(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Another user had changed them."""
         provider.create(make_request())
@@ -88,7 +88,7 @@ class TestRules:
         self,
         server: Server,
         provider: GCP,
-        make_request: Make,
+        make_request: MakeRequest,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Another command deletes its last box."""
@@ -109,7 +109,7 @@ class TestRules:
         self,
         server: Server,
         provider: GCP,
-        make_request: Make,
+        make_request: MakeRequest,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Another command deletes its last box."""
@@ -130,7 +130,7 @@ class TestRules:
         assert len(rules(server)) == 2
 
     def test_unused_rules_are_free_objects(
-        self, server: Server, provider: GCP, make_request: Make
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """A sweep can delete them."""
         box = provider.create(make_request())
@@ -147,7 +147,7 @@ class TestRules:
         assert list(server.account.firewalls) == ["theirs"]
 
     def test_each_network_has_its_own_rules(
-        self, server: Server, make_provider: MakeProvider, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The rule of one does not protect another."""
         make_provider().create(make_request())
@@ -157,7 +157,7 @@ class TestRules:
         assert len(found) == 4
 
     def test_the_rules_of_a_shared_network_are_in_its_project(
-        self, server: Server, make_provider: MakeProvider, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """It belongs to another project."""
         provider = make_provider(network="projects/host-project/global/networks/lab")
@@ -170,12 +170,14 @@ class TestRules:
 
 class TestCaller:
     def test_allow_my_ip_replaces_the_former_address(
-        self, server: Server, make_request: Make
+        self, server: Server, make_request: MakeRequest
     ) -> None:
         """Only the present one has access."""
         addresses = itertools.chain(["192.0.2.1"], itertools.repeat("192.0.2.2"))
         settings = Settings(endpoint=server.address)
-        provider = GCP(settings, Path("/"), sleep=hurry, my_ip=lambda: next(addresses))
+        provider = GCP(
+            settings, Path("/"), sleep=short_pause, my_ip=lambda: next(addresses)
+        )
         box = provider.create(make_request())
         assert rules(server)["allow"]["sourceRanges"] == ["192.0.2.1/32"]
         assert provider.allow_my_ip(box) is True
@@ -183,7 +185,7 @@ class TestCaller:
         assert provider.allow_my_ip(box) is False
 
     def test_a_private_box_is_open_to_private_networks(
-        self, server: Server, make_provider: MakeProvider, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """It has no public address."""
         make_provider(private=True, ssh_cidr=None).create(make_request())
@@ -196,7 +198,7 @@ class TestCaller:
         assert caught.value.key == "jump"
 
     def test_an_open_ssh_port_is_in_the_notes_of_each_box(
-        self, server: Server, make_provider: MakeProvider, make_request: Make
+        self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The user has allowed it."""
         provider = make_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)

@@ -12,15 +12,16 @@ from onebox.providers.base import Box
 from onebox.providers.gcp.provider import GCP
 from tests.fakes.compute.server import Server
 
-from .conftest import SIZE, Make, Up
+from ..boxes import MakeRequest, when_up
+from .conftest import OFFER
 from .test_creation import metadata
 
 
 @pytest.fixture
-def box(provider: GCP, make_request: Make, up: Up) -> Box:
+def box(provider: GCP, make_request: MakeRequest) -> Box:
     """A spot box that runs."""
-    size = dataclasses.replace(SIZE, spot=True)
-    return up(provider, provider.create(make_request(offer=size)))
+    size = dataclasses.replace(OFFER, spot=True)
+    return when_up(provider, provider.create(make_request(offer=size)))
 
 
 def settled(server: Server, provider: GCP, box: Box) -> Box:
@@ -66,7 +67,7 @@ class TestWhy:
         assert settled(server, provider, box).why == "stopped"
 
     def test_a_box_that_ended_at_its_deadline_has_that_reason(
-        self, server: Server, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """The times are close to each other."""
         request = make_request()
@@ -74,7 +75,7 @@ class TestWhy:
             request.boot_config, deadline=time.time() + 1.5
         )
         request = dataclasses.replace(request, boot_config=boot_config)
-        box = up(provider, provider.create(request))
+        box = when_up(provider, provider.create(request))
         server.account.power_off(box.id)
         assert settled(server, provider, box).why == "deadline"
 
@@ -142,11 +143,11 @@ class TestStart:
         assert metadata(server.account.instance(box.id)) == before
 
     def test_a_spot_box_without_capacity_starts_as_a_smaller_type(
-        self, server: Server, provider: GCP, make_request: Make, up: Up
+        self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """A note gives the reason."""
-        size = dataclasses.replace(SIZE, type="n2d-standard-64", cpus=64, spot=True)
-        box = up(provider, provider.create(make_request(offer=size)))
+        size = dataclasses.replace(OFFER, type="n2d-standard-64", cpus=64, spot=True)
+        box = when_up(provider, provider.create(make_request(offer=size)))
         provider.stop(box)
         server.fail("instances.start", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
         started = provider.start(box, time.time() + 600)
@@ -163,11 +164,11 @@ class TestStart:
 
     @pytest.mark.parametrize("spot", [True, False])
     def test_a_box_without_any_capacity_stays_stopped(
-        self, server: Server, provider: GCP, make_request: Make, up: Up, spot: bool
+        self, server: Server, provider: GCP, make_request: MakeRequest, spot: bool
     ) -> None:
         """Its disk stays."""
-        size = dataclasses.replace(SIZE, type="n2d-standard-64", spot=spot)
-        box = up(provider, provider.create(make_request(offer=size)))
+        size = dataclasses.replace(OFFER, type="n2d-standard-64", spot=spot)
+        box = when_up(provider, provider.create(make_request(offer=size)))
         provider.stop(box)
         server.fail("instances.start", "op:ZONE_RESOURCE_POOL_EXHAUSTED", times=9)
         with pytest.raises(NoCapacity):

@@ -15,8 +15,8 @@ import pytest
 
 from onebox.providers.local import protection, sandbox
 
-from ..conftest import OpenBox, boxes
 from ..sshbox import Keys, SshBox
+from .conftest import OpenBox, boxes
 
 NOBODY = 65534
 ABI = sandbox.landlock_abi()

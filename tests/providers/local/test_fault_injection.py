@@ -15,8 +15,8 @@ from onebox.providers.local.settings import LocalSettings
 from onebox.settings import load
 
 from ...conftest import Project
-from ..conftest import OpenBox
 from ..sshbox import SshBox, wait_until
+from .conftest import OpenBox
 
 
 def rehearsed(open_box: OpenBox, **faults: object) -> SshBox:

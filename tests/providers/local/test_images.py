@@ -9,7 +9,7 @@ import pytest
 from onebox.errors import ProviderError
 from onebox.providers.local import images
 
-from ..conftest import OpenBox
+from .conftest import OpenBox
 from .test_fault_injection import an_image_of
 
 

@@ -9,7 +9,7 @@ import pytest
 from onebox.providers.local import boot_config, standalone
 from onebox.providers.local.boot_config import BootConfig
 
-from ..conftest import OpenBox
+from .conftest import OpenBox
 
 CONFIG = BootConfig(
     box="b",

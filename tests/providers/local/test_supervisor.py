@@ -17,8 +17,8 @@ from onebox.providers.local import processes
 from onebox.providers.local.layout import MARK, Layout
 from onebox.providers.local.supervisor import DEADLINE_MARGIN
 
-from ..conftest import OpenBox
 from ..sshbox import SshBox, wait_until
+from .conftest import OpenBox
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="looks at processes in /proc"

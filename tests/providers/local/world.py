@@ -9,17 +9,16 @@ from pathlib import Path
 from onebox.providers.base import Request
 from onebox.providers.local import processes
 from onebox.providers.local.layout import Layout
+from tests.fakes.world import World
 
-from ..contract import an_image
+from ..boxes import image_of
 
 
-class LocalWorld:
-    """The folder of the boxes, for one test; see `World`."""
+class LocalWorld(World):
+    """The directory of the boxes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.here = "127.0.0.1"
-        self.lost = 0
 
     def ssh_open_to(self, box: str, source: str) -> bool:
         """Return whether the port of the box's ssh server is open to an address."""
@@ -39,16 +38,16 @@ class LocalWorld:
         found = {boot.get("deadline"), boot.get("agent", {}).get("deadline")}
         return found.pop() if len(found) == 1 else None
 
-    def mark(self, box: str, word: str) -> None:
+    def mark_disk(self, box: str, word: str) -> None:
         """Write a word to a file in the home directory."""
         (self._layout(box).home / "mark").write_text(word)
 
-    def booted_from(self, box: str) -> str:
+    def image_on_disk(self, box: str) -> str:
         """Return the word in the home directory."""
         path = self._layout(box).home / "mark"
         return path.read_text() if path.exists() else ""
 
-    def belongings(self, box: str) -> set[str]:
+    def objects_of(self, box: str) -> set[str]:
         """Return the box's directories and the process of its supervisor."""
         folder = self.root / "boxes"
         paths = [folder / f"{prefix}{box}" for prefix in ("", ".new-", ".gone-")]
@@ -56,46 +55,22 @@ class LocalWorld:
         pids = [str(pid) for pid in processes.marked(box)]
         return found | {pid for pid in pids if _supervises(pid)}
 
-    def walls(self, owner: str) -> set[str]:
-        """Return nothing: local boxes have no firewalls."""
-        return set()
-
-    def packed(self) -> str:
-        """Not supported: Packer builds no images for local boxes."""
-        raise NotImplementedError
-
-    def lose_next_answer(self) -> None:
-        """Not supported: there are no responses to lose."""
-        raise NotImplementedError
-
-    def refuse(self, request: Request) -> Request:
+    def refuse_creates(self, request: Request) -> Request:
         """Return the request with an image that does not exist."""
-        return replace(request, image=an_image(request, "no-such-image"))
+        return replace(request, image=image_of(request, "no-such-image"))
 
-    def accept(self) -> None:
+    def accept_creates(self) -> None:
         """Do nothing: only that one request is refused."""
-
-    def move(self) -> str:
-        """Not supported: loopback is the same everywhere."""
-        raise NotImplementedError
-
-    def open_to_all(self, box: str) -> None:
-        """Not supported: the ssh server listens only on loopback."""
-        raise NotImplementedError
-
-    def take_off_walls(self, box: str) -> None:
-        """Not supported: local boxes have no firewalls."""
-        raise NotImplementedError
 
     def set_boot_data(self, box: str, boot_data: str) -> None:
         """Replace the box's boot configuration."""
         self._layout(box).boot.write_text(boot_data)
 
-    def boot_plain(self, box: str) -> None:
+    def put_base_on_disk(self, box: str) -> None:
         """Remove the word that the image put into the home directory."""
         (self._layout(box).home / "mark").unlink(missing_ok=True)
 
-    def leave_behind(self, owner: str, box: str) -> None:
+    def leave_partial_create(self, owner: str, box: str) -> None:
         """Create an unfinished box's directory, as a crash would leave it."""
         (self.root / "boxes" / f".new-{box}" / "home").mkdir(parents=True)
 

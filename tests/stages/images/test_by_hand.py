@@ -7,9 +7,9 @@ from tests.fakes.digitalocean.server import Server
 from ...conftest import Project
 from ...providers.conftest import machines
 from ...providers.digitalocean.conftest import server
-from ...providers.digitalocean.test_machines import TOML, real_machines, project
+from ...providers.digitalocean.test_machines import TOML, project, real_machines
 
-__all__ = ["real_machines", "machines", "project", "server"]
+__all__ = ["machines", "project", "real_machines", "server"]
 
 JOB = "ls /opt; ls ~/work/results\n"
 
