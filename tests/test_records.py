@@ -205,7 +205,7 @@ class TestClock:
         until_seen(project, cloud)
         os.kill(line.pid, signal.SIGKILL)
         line.wait(300)
-        [droplet] = cloud.account.made
+        [droplet] = cloud.account.all_droplets
         expires = store(project).record.deadline - time.time()
 
         assert abs(expires / 3600 - hours - 8) < 1

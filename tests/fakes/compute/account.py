@@ -1,4 +1,4 @@
-"""One project of Compute Engine: what each method does there."""
+"""The project, and the API methods of its instances, disks and addresses."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.fakes.compute.validation import (
 
 class Account(Resources):
     """
-    The project, and what may be done with its instances.
+    A Google Cloud project.
 
     Attributes:
-        permitted: The permissions that the caller has; None: nobody can tell.
+        permitted: The permissions of the caller; None: the API cannot answer.
     """
 
     def __init__(self, seconds: float = 0.01) -> None:
@@ -40,16 +40,18 @@ class Account(Resources):
 
     def answer(self, call: Call, error: str = "", message: str = "") -> Any:
         """
-        Do what a call asks for; return the answer's body, or a refusal.
+        Carry out a call; return the body of its response, or a refusal.
 
         Args:
-            error: The code with which the operation is to fail.
+            error: The code with which the call's operation fails.
         """
         with self.lock:
             self.later.run()
             handler = self.handlers().get(call.method)
             if handler is None:
-                return refusal(501, f"{call.method} is not played here", "notPlayed")
+                return refusal(
+                    501, f"the fake has no method {call.method}", "notImplemented"
+                )
             if call.path.get("zone", catalog.ALL_ZONES[0]) not in catalog.ALL_ZONES:
                 return unknown(f"projects/{PROJECT}/zones/{call.path['zone']}")
             token = call.query.get("requestId", "")
@@ -66,29 +68,29 @@ class Account(Resources):
             return found
 
     def settle(self) -> None:
-        """Let everything happen whose time has come."""
+        """Run the events that are due."""
         with self.lock:
             self.later.run()
 
     def instance(self, name: str) -> dict[str, Any]:
-        """Return an instance by its name, for a test to look at or to change."""
+        """Return an instance by its name; a test may change it."""
         self.settle()
         [found] = [one for (_, its), one in self.instances.all.items() if its == name]
         return found
 
     def preempt(self, name: str) -> None:
-        """Take a spot instance back."""
+        """Preempt a spot instance."""
         with self.lock:
             self.instances.stop(self.instance(name), "compute.instances.preempted")
 
     def power_off(self, name: str) -> None:
-        """Have an instance switch itself off."""
+        """Power an instance off from inside."""
         with self.lock:
             kind = "compute.instances.guestTerminate"
             self.instances.stop(self.instance(name), kind)
 
     def handlers(self) -> Mapping[str, Handler]:
-        """Return what does each of the methods."""
+        """Return the function of each API method."""
         return {
             **super().handlers(),
             "compute.instances.insert": self._insert,

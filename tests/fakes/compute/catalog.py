@@ -33,9 +33,9 @@ _TYPES = {
     "t2a-standard-4": (4, 16, "ARM64", False),
     "c4a-standard-4": (4, 16, "ARM64", False),
 }
-# Their GPUs keep them from being moved to another host while they run.
+# Types with GPUs do not support live migration.
 ACCELERATORS = {"g2-standard-4": "nvidia-l4", "a2-highgpu-1g": "nvidia-tesla-a100"}
-# Not everything is everywhere.
+# Zones that lack a type.
 _NOT_IN = {("us-central1-f", "c3-standard-4"), ("europe-west4-a", "n4-standard-4")}
 
 _PERSISTENT = ("pd-balanced", "pd-ssd", "pd-standard")
@@ -71,7 +71,7 @@ PRICES = {
 }
 
 
-# A GiB a month, and an hour.
+# USD for a GiB and month of disk, and for an address and hour.
 DISK_PRICES = {
     "Balanced PD": 0.1,
     "Storage PD": 0.04,
@@ -105,7 +105,7 @@ def machine_types(zone: str) -> Iterator[dict[str, Any]]:
 
 
 def skus() -> list[dict[str, Any]]:
-    """Return the price catalogue, with what must not be mistaken for a price."""
+    """Return the price catalogue, with entries that must not be used as a price."""
     found = [_sku("Commitment v1: N2D Cpu in Americas for 1 Year", "Commit1Yr", 0.001)]
     for family, prices in PRICES.items():
         for spot in (False, True):
@@ -130,15 +130,15 @@ def skus() -> list[dict[str, Any]]:
     for name, price in ADDRESS_PRICES.items():
         one = _sku(f"External IP Charge on a {name} VM", "OnDemand", price, "h")
         one["serviceRegions"] = ["global"]
-        # The first hours of a month are free: what counts is the last tier.
+        # The first hours of a month are free: the last tier has the price.
         rates = one["pricingInfo"][0]["pricingExpression"]["tieredRates"]
         nothing = {"currencyCode": "USD", "units": "0", "nanos": 0}
         rates[0]["startUsageAmount"] = 744
         rates.insert(0, {"startUsageAmount": 0, "unitPrice": nothing})
         found.append(one)
-    # Said to be on demand, and sold otherwise.
+    # A commitment whose description looks like an on-demand price.
     found.append(_sku("N2D AMD Instance Core running in Americas", "Commit3Yr", 0.002))
-    # A price of nothing is not a price; nor is one by the month.
+    # Prices of 0, and prices by the month, are not prices of an hour.
     found.append(
         _sku("N2 Custom Instance Core running in Americas", "OnDemand", 0.0001)
     )

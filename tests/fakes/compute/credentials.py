@@ -1,4 +1,4 @@
-"""A service account's key file, as Google gives it away; made up here."""
+"""A key file of a service account, as Google issues it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EMAIL = "tester@test-project.iam.gserviceaccount.com"
 
 
 def key_file(path: Path, **changes: Any) -> Path:
-    """Write a new key file and return where it is."""
+    """Write a new key file; return its path."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
@@ -27,7 +27,7 @@ def key_file(path: Path, **changes: Any) -> Path:
         "private_key": pem.decode(),
         "client_email": EMAIL,
         "client_id": "1",
-        # Never asked: a key signs for itself.
+        # Not used: the SDK signs its tokens with the key itself.
         "token_uri": "http://127.0.0.1:9/token",
         **changes,
     }

@@ -1,4 +1,4 @@
-"""Faults of a call, and of an operation that was accepted."""
+"""The faults that a test requests: of a call, or of an accepted operation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ ENABLE = (
 @dataclass
 class Fault:
     """
-    Something that happens to the calls of one method, so often.
+    A fault of the next calls of one method.
 
-    *kind* is a key of `ANSWERS`; or "cut", "hang", "garbage", "truncated", each
-    before anything has happened, or with "-after" when it has; or "op:" and the
-    code that the operation fails with.
+    Attributes:
+        kind: A key of `ANSWERS`; or "cut", "hang", "garbage", "page", "truncated"
+            (with "-after": the call takes effect all the same); or "op:" and the
+            code with which the operation fails.
+
+        times: The number of calls that fail.
+
+        after: The number of calls that succeed before.
     """
 
     method: str
@@ -43,7 +48,7 @@ class Answer:
 def refusal(
     status: int, message: str, reason: str, *details: Mapping[str, Any]
 ) -> Answer:
-    """Return an error as Compute Engine words them."""
+    """Return an error response in Compute Engine's format."""
     error: dict[str, Any] = {
         "code": status,
         "message": message,
@@ -136,10 +141,10 @@ OPERATIONS: Mapping[str, str] = {
 
 
 def page() -> bytes:
-    """Return the page of a gateway instead of an answer."""
+    """Return the HTML page of a gateway."""
     return b"<html><head><title>502 Bad Gateway</title></head></html>"
 
 
 def encoded(answer: Answer) -> bytes:
-    """Return an answer's body as it is sent."""
+    """Return the encoded body of an error response."""
     return json.dumps(answer.body).encode()

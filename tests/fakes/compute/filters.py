@@ -1,4 +1,4 @@
-"""Understand the filters of lists, as far as onebox writes them."""
+"""Parse list filters, as far as onebox uses them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 class FilterError(Exception):
-    """A filter that Compute Engine would not take."""
+    """A filter that Compute Engine refuses."""
 
 
 def parse(text: str) -> Test:
-    """Return the test that a filter is; every resource passes an empty one."""
+    """Return the predicate of a filter; every resource passes an empty filter."""
     if not text:
         return lambda resource: True
     tokens = list(_tokens(text))
@@ -48,12 +48,12 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _either(tokens: list[tuple[str, str]]) -> tuple[Test, list[tuple[str, str]]]:
-    """Read terms between which stands AND, or between which stands OR."""
+    """Parse terms that are joined by AND, or by OR."""
     test, tokens = _one(tokens)
     joint = ""
     while tokens and tokens[0] in (("word", "AND"), ("word", "OR")):
         if joint not in ("", tokens[0][1]):
-            raise FilterError("AND and OR want parentheses")
+            raise FilterError("AND and OR together require parentheses")
         joint = tokens[0][1]
         more, tokens = _one(tokens[1:])
         test = _joined(joint, test, more)

@@ -1,4 +1,4 @@
-"""Instances, as Compute Engine keeps them: what is asked of them, how they live."""
+"""The instances of a project and their disks: insert, start, stop, delete."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _HOST_KEYS = itertools.count(1)
 
 
 class Hardware(Protocol):
-    """The machines behind the instances: none here."""
+    """The machines behind the instances; without it, instances are only records."""
 
     def on(self, instance: dict[str, Any]) -> str:
-        """Switch one on; return its address."""
+        """Boot the machine of an instance; return its address."""
 
     def guest_attributes(self, name: str) -> Mapping[str, str]:
-        """Return its guest attributes."""
+        """Return the guest attributes that a machine has published."""
 
     def warn(self, name: str) -> None:
-        """Tell it that it will be taken back."""
+        """Announce a preemption to a machine."""
 
     def shut(self, name: str) -> None:
-        """Ask its system to go down."""
+        """Start the shutdown of a machine's system."""
 
     def off(self, name: str) -> None:
-        """See it off."""
+        """Wait until a machine is off; cut its power if that takes too long."""
 
     def save(self, name: str, image: str) -> None:
-        """Keep its disk as an image."""
+        """Copy a machine's disk to an image."""
 
     def remove(self, name: str) -> None:
-        """Throw it away."""
+        """Delete a machine and its disk."""
 
 
 class Instances:
@@ -44,13 +44,13 @@ class Instances:
     All instances of the project.
 
     Attributes:
-        hardware: Machines behind them; without, nothing but words.
+        hardware: The machines behind the instances, None without machines.
 
-        boot: How long the guest takes to publish its host key, in seconds.
+        boot: The seconds after which the guest publishes its host key.
 
-        lag: For how long a new instance is not shown, in seconds.
+        lag: The seconds for which the API does not show a new instance.
 
-        mutations: How often an instance was really made, by name.
+        mutations: The number of instances that were created under each name.
     """
 
     def __init__(self, later: Later, operations: Operations) -> None:
@@ -69,7 +69,7 @@ class Instances:
     def insert(
         self, zone: str, body: Mapping[str, Any], error: str, message: str
     ) -> dict[str, Any]:
-        """Begin to make an instance and its disk."""
+        """Start to create an instance and its disk; return the operation."""
         check(zone, body, self.images)
         name = body["name"]
         disk = self._disk(zone, body)
@@ -99,7 +99,7 @@ class Instances:
         )
 
     def start(self, instance: dict[str, Any], error: str) -> dict[str, Any]:
-        """Begin to start a stopped instance."""
+        """Start to start a stopped instance; return the operation."""
         place = _place(instance)
         if instance["status"] != "TERMINATED" or error:
             return self._operations.begin("start", instance, place, error=error)
@@ -109,7 +109,7 @@ class Instances:
         )
 
     def stop(self, instance: dict[str, Any], kind: str = "stop") -> dict[str, Any]:
-        """Begin to stop an instance, for the reason that *kind* is."""
+        """Start to stop an instance; *kind* is the type of the operation."""
         if instance["status"] == "TERMINATED":
             return self._operations.begin(kind, instance, _place(instance))
         instance["status"] = "STOPPING"
@@ -124,7 +124,7 @@ class Instances:
         return self._operations.begin(kind, instance, _place(instance), off)
 
     def delete(self, instance: dict[str, Any], error: str = "") -> dict[str, Any]:
-        """Begin to delete an instance, with the disks that go with it."""
+        """Start to delete an instance and its auto-delete disks."""
         zone, name = _place(instance)["zone"], instance["name"]
 
         def gone() -> None:
@@ -147,7 +147,7 @@ class Instances:
         return self._operations.begin("delete", instance, {"zone": zone}, gone)
 
     def shown(self, zone: str, name: str) -> dict[str, Any] | None:
-        """Return an instance as far as the API shows it yet."""
+        """Return an instance, None while the API does not show it."""
         found = self.all.get((zone, name))
         late = self.hidden.get(name, 0.0) > time.monotonic()
         return None if found is None or late else found
@@ -234,7 +234,7 @@ class Instances:
             "selfLink": f"{ROOT}/zones/{zone}/disks/{name}",
             "sizeGb": wanted.get("diskSizeGb", "10"),
             "type": f"{ROOT}/{wanted['diskType']}",
-            # It does not get those of the instance.
+            # A disk does not inherit the labels of its instance.
             "labels": dict(wanted.get("labels", {})),
             "sourceImage": wanted["sourceImage"],
             "architecture": "ARM64" if arm else "X86_64",
@@ -243,7 +243,7 @@ class Instances:
 
 
 def stopped(instance: dict[str, Any]) -> None:
-    """Have an instance be off."""
+    """Set an instance to stopped; it has no address then."""
     instance.update(status="TERMINATED", lastStopTimestamp=now())
     for interface in instance["networkInterfaces"]:
         for access in interface["accessConfigs"]:
@@ -251,7 +251,7 @@ def stopped(instance: dict[str, Any]) -> None:
 
 
 def host_key(number: int) -> str:
-    """Return a public ed25519 key as guest agents publish it: the blob alone."""
+    """Return an ed25519 public key as guest agents publish it: only the blob."""
 
     blob = b"\0\0\0\x0bssh-ed25519\0\0\0 " + number.to_bytes(32, "big")
     return base64.b64encode(blob).decode()

@@ -1,4 +1,4 @@
-"""Lists as Compute Engine gives them: filtered, page by page, zone by zone."""
+"""List responses of Compute Engine: filtered, in pages, and grouped by zone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PROJECT = "test-project"
 
 class Lists:
     """
-    What the project holds, and how it is listed.
+    The base of the project: clock, operations, instances, and list responses.
 
     Attributes:
-        page: How many things a page of a list holds.
+        page: The number of resources on a page.
 
-        unreachable: Zones that do not answer when all are asked.
+        unreachable: The zones that an aggregated list reports as unreachable.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -44,7 +44,7 @@ class Lists:
     def scoped(
         self, kind: str, found: Iterable[dict[str, Any]], call: Call
     ) -> dict[str, Any]:
-        """Return one page of what there is in all zones, zone by zone."""
+        """Return one page of the resources of all zones, grouped by zone."""
         page = self.paged(found, call)
         scopes: dict[str, Any] = {
             f"zones/{zone}": {"warning": _warning("NO_RESULTS_ON_PAGE", zone)}
@@ -62,17 +62,17 @@ class Lists:
 
 
 def zone_of(call: Call) -> dict[str, str]:
-    """Return where an operation of a call is."""
+    """Return the zone of a call, as `Operations` expects it."""
     return {"zone": call.path["zone"]}
 
 
 def unknown(what: str) -> Answer:
-    """Return the refusal of what is not there."""
+    """Return the 404 for a resource that does not exist."""
     return refusal(404, f"The resource '{what}' was not found", "notFound")
 
 
 def exists(what: str) -> Answer:
-    """Return the refusal of what is there already."""
+    """Return the 409 for a resource that exists already."""
     return refusal(409, f"The resource '{what}' already exists", "alreadyExists")
 
 

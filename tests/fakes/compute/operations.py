@@ -1,4 +1,4 @@
-"""Operations that take time, and events that happen later by themselves."""
+"""Operations that take time, and events that happen later."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ ROOT = "https://www.googleapis.com/compute/v1/projects/test-project"
 
 
 class Later:
-    """Events for a later time, run by the next caller after it."""
+    """A queue of events; the first caller after an event's time runs it."""
 
     def __init__(self) -> None:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
 
     def after(self, seconds: float, do: Callable[[], None]) -> None:
-        """Have something happen after so long."""
+        """Run *do* after some seconds."""
         at = time.monotonic() + seconds
         heapq.heappush(self._queue, (at, next(self._count), do))
 
     def hurry(self) -> None:
-        """Have the time come for everything that there is."""
+        """Make every queued event due now, in its order."""
         inorder = sorted(self._queue, key=lambda one: one[:2])
         self._queue = [(0.0, place, do) for place, (_, _, do) in enumerate(inorder)]
 
     def run(self) -> None:
-        """Let everything happen whose time has come."""
+        """Run the events that are due."""
         while self._queue and self._queue[0][0] <= time.monotonic():
             heapq.heappop(self._queue)[2]()
 
 
 class Operations:
-    """All operations of the project, as `zoneOperations` and others show them."""
+    """All operations of the project, as `zoneOperations` lists them."""
 
     def __init__(self, later: Later, seconds: float) -> None:
         self._later = later
@@ -59,7 +59,7 @@ class Operations:
         seconds: float | None = None,
         project: str = "test-project",
     ) -> dict[str, Any]:
-        """Return a new operation that ends in a call of *done*, or in *error*."""
+        """Return a running operation; at its end it calls *done*, or has *error*."""
         operation = self.note(kind, target, place, "RUNNING", project)
 
         def end() -> None:
@@ -82,7 +82,7 @@ class Operations:
         status: str = "DONE",
         project: str = "test-project",
     ) -> dict[str, Any]:
-        """Return a new operation that is done already."""
+        """Return a new operation that is already done."""
         number = next(self._numbers)
         name = f"operation-{number:08}"
         root = ROOT.replace("test-project", project)
@@ -107,7 +107,7 @@ class Operations:
 
 
 def now() -> str:
-    """Return the time as Compute Engine writes it: of the Pacific coast."""
+    """Return the present time in Compute Engine's format: with the offset -08:00."""
     moment = datetime.now(timezone.utc).timestamp() - 8 * 3600
     local = datetime.fromtimestamp(moment, timezone.utc)
     return (
@@ -116,5 +116,5 @@ def now() -> str:
 
 
 def fingerprint(value: object) -> str:
-    """Return what changes whenever a value does, as the API has it: in base64."""
+    """Return a fingerprint of a value, in base64 as in the API."""
     return base64.urlsafe_b64encode(str(hash(str(value))).encode()).decode()

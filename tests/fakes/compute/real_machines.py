@@ -1,4 +1,4 @@
-"""Real machines behind the instances: they boot, publish host keys, and power off."""
+"""Linux machines behind the instances: they boot, publish keys, and power off."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from tests.fakes.compute.account import Account
 from tests.fakes.compute.instances import stopped
 from tests.fakes.machines import Disk, Machine, Machines
 
-# How long a system has for going down before its plug is pulled.
+# A system that has not shut down after these seconds loses its power.
 DOWN_SECONDS = 10.0
 
 
 class RealMachines:
     """
-    Machines for a project's instances; *of* has them by the instance's name.
+    The machines of a project's instances.
 
-    A machine receives the metadata of its instance at each start.
+    Attributes:
+        of: The machine of each instance, by its name.
     """
 
     def __init__(self, project: Account, machines: Machines) -> None:
@@ -33,7 +34,7 @@ class RealMachines:
         project.instances.hardware = self
 
     def on(self, instance: dict[str, Any]) -> str:
-        """Boot an instance's machine; return the address that it is reached at."""
+        """Boot an instance's machine with its present metadata; return its address."""
         name, number = instance["name"], instance["id"]
         items = {item["key"]: item["value"] for item in instance["metadata"]["items"]}
         user_data = items.pop("user-data", "").encode()
@@ -61,29 +62,29 @@ class RealMachines:
 
     def guest_attributes(self, name: str) -> Mapping[str, str]:
         """Return the guest attributes that a machine has published."""
-        return self.of[name].told if name in self.of else {}
+        return self.of[name].published if name in self.of else {}
 
     def shut(self, name: str) -> None:
-        """Have a machine's system power itself off, if it has got that far."""
+        """Start the shutdown of a machine's system, if it has booted so far."""
         with suppress(AssertionError, OSError):
             self.of[name].run("systemctl", "--no-block", "poweroff", check=False)
 
     def off(self, name: str) -> None:
-        """See a machine off: at once, if its system does not do it soon."""
+        """Wait until a machine is off; cut its power after `DOWN_SECONDS`."""
         machine = self.of[name]
         if not machine.wait_off(DOWN_SECONDS):
             machine.off()
 
     def warn(self, name: str) -> None:
-        """Tell a machine that it will be taken back."""
+        """Announce a preemption in the machine's metadata."""
         self.of[name].metadata["instance/preempted"] = "TRUE"
 
     def save(self, name: str, image: str) -> None:
-        """Keep a copy of a disk as an image."""
+        """Copy a machine's disk to an image."""
         self._images[image] = self._disks[name].copy()
 
     def remove(self, name: str) -> None:
-        """Pull the plug and throw the disk away, beside everything else."""
+        """Cut the power and delete the disk, in a thread."""
         machine, disk = self.of.pop(name, None), self._disks.pop(name, None)
 
         def away() -> None:
@@ -95,7 +96,7 @@ class RealMachines:
         threading.Thread(target=away, daemon=True).start()
 
     def _went_off(self, instance: dict[str, Any], machine: Machine) -> None:
-        """Have an instance whose system ended it be off, as Compute Engine does."""
+        """Set an instance to stopped after its system has powered off."""
         name = instance["name"]
         with self._project.lock:
             if self.of.get(name) is machine and instance["status"] == "RUNNING":

@@ -1,4 +1,4 @@
-"""The resources of the project beside its instances: types, rules, images."""
+"""The API methods of machine types, regions, firewall rules and images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Resources(Lists):
     The methods of machine types, regions, firewall rules and images.
 
     Attributes:
-        quota: How much of what is used, and may be, in each region.
+        quota: The used amount and the limit of each quota, in every region.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -30,7 +30,7 @@ class Resources(Lists):
         self.quota = {"CPUS": (4.0, 24.0), "IN_USE_ADDRESSES": (1.0, 8.0)}
 
     def handlers(self) -> Mapping[str, Handler]:
-        """Return what does each of the methods."""
+        """Return the function of each API method."""
         return {
             "compute.machineTypes.list": self._machine_types,
             "compute.regions.get": self._region,
@@ -176,7 +176,7 @@ class Resources(Lists):
         if isinstance(found, Answer):
             return found
         if not set(call.body) <= {"family", "description", "deprecated"}:
-            raise InvalidError("of an image only its description can be changed")
+            raise InvalidError("only the description of an image can be patched")
         found.update(call.body)
         return self.operations.begin("patch", found, {})
 

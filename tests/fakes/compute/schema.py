@@ -1,9 +1,9 @@
 """
-Hold requests against Google's own description of its API.
+Check requests against Google's own description of the Compute API.
 
-The document comes with `google-api-python-client`. What it does not name is
-refused, and so is a wrong type, a value outside an enumeration or a pattern, a
-missing field, and a field that only the server may write.
+The discovery document is part of `google-api-python-client`. Refused are: an unknown
+method, parameter or field, a wrong type, a value outside an enumeration or pattern, a
+missing required field, and a field that only the server may write.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _OUTPUT = re.compile(r"\[Output Only\]|Output only\.")
 
 
 class RefusedError(Exception):
-    """The request is not as the description has it."""
+    """The request does not match the description."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request that is as described: which method, and with what."""
+    """A request that matches the description: its method and parameters."""
 
     method: str
     path: Mapping[str, str]
@@ -44,7 +44,7 @@ class Call:
 
 @functools.lru_cache(maxsize=1)
 def document() -> Mapping[str, Any]:
-    """Return the description, as it was published."""
+    """Return the discovery document."""
     home = resources.files("googleapiclient.discovery_cache.documents")
     found = json.loads((home / "compute.v1.json").read_text("utf-8"))
     assert isinstance(found, dict)
@@ -52,7 +52,7 @@ def document() -> Mapping[str, Any]:
 
 
 def read(verb: str, path: str, query: Mapping[str, list[str]], body: Any) -> Call:
-    """Return the call that a request is. Raises RefusedError if it is none."""
+    """Return the call of an HTTP request; raise RefusedError if it is not valid."""
     method, parameters = _method(verb, path)
     values = _query(method, query)
     schema = method.get("request")
@@ -60,7 +60,7 @@ def read(verb: str, path: str, query: Mapping[str, list[str]], body: Any) -> Cal
         raise RefusedError(f"{method['id']} takes no body")
     if schema is not None:
         if body is None:
-            raise RefusedError(f"{method['id']} wants a body")
+            raise RefusedError(f"{method['id']} requires a body")
         _check(body, schema, method["id"], "body")
     return Call(method["id"], parameters, values, body)
 
@@ -115,17 +115,17 @@ def _query(method: Mapping[str, Any], query: Mapping[str, list[str]]) -> dict[st
         if name not in known:
             raise RefusedError(f"{method['id']} has no parameter {name}")
         if len(values) > 1 and not known[name].get("repeated"):
-            raise RefusedError(f"parameter {name} stands there {len(values)} times")
+            raise RefusedError(f"parameter {name} occurs {len(values)} times")
         for value in values:
             _check_text(value, known[name], name)
     for name, schema in known.items():
         if schema.get("required") and name not in query:
-            raise RefusedError(f"{method['id']} wants the parameter {name}")
+            raise RefusedError(f"{method['id']} requires the parameter {name}")
     return {name: values[-1] for name, values in query.items()}
 
 
 def _check_text(value: str, schema: Mapping[str, Any], where: str) -> None:
-    """Check a value that stands in an address, where everything is text."""
+    """Check a value of a query string, where every value is text."""
     if schema["type"] == "boolean" and value not in ("true", "false"):
         raise RefusedError(f"{where} is {value!r}, not true or false")
     if schema["type"] == "integer":
@@ -172,12 +172,12 @@ def _check_object(
         if inner is None:
             raise RefusedError(f"unknown name {name!r} in {where}")
         if inner.get("readOnly") or _OUTPUT.match(inner.get("description", "")):
-            raise RefusedError(f"{where}.{name} is for the server to write")
+            raise RefusedError(f"{where}.{name} is written by the server only")
         _check(one, inner, method, f"{where}.{name}")
     for name, inner in properties.items():
         required = inner.get("annotations", {}).get("required", ())
         if method in required and where == "body" and name not in value:
-            raise RefusedError(f"{where} wants {name}")
+            raise RefusedError(f"{where} requires {name}")
 
 
 def _check_format(value: str, schema: Mapping[str, Any], where: str) -> None:

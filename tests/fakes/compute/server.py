@@ -1,4 +1,4 @@
-"""Compute Engine over HTTP on this machine: strict, and faulty on request."""
+"""Serve a project over HTTP on loopback, with the faults that a test requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fakes.compute.schema import Call
 
 @dataclass
 class ReceivedRequest:
-    """One request as it arrived: its method by Google's name, and its body."""
+    """One request: the name of its API method, its parameters and its body."""
 
     method: str
     path: Mapping[str, str]
@@ -34,17 +34,17 @@ class ReceivedRequest:
 @dataclass
 class Server:
     """
-    The server, and what a test may look at and change.
+    The server of one project.
 
     Attributes:
-        refused: Requests that were not as Google describes its API.
+        refused: The errors of requests that do not match Google's description.
 
-        tokens: What callers have shown as credentials.
+        tokens: The access tokens of all requests.
 
         catalogue: Whether the price catalogue may be read.
 
-        victim: The process that is killed at a call that changes something, how
-            many of these there are until then, and whether it takes effect.
+        victim: The process to kill at a changing call, the number of changing calls
+            before that one, and whether the call takes effect.
     """
 
     account: Account
@@ -58,7 +58,7 @@ class Server:
     victim: tuple[int, int, bool] | None = None
 
     def fail(self, method: str, kind: str, **more: Any) -> Fault:
-        """Have calls of a method ("instances.insert") fail in some way."""
+        """Let the next call of a method, such as "instances.insert", fail."""
         fault = Fault(f"compute.{method}", kind, **more)
         self.faults.append(fault)
         return fault
@@ -68,7 +68,7 @@ class Server:
         return [one for one in self.requests if one.method == f"compute.{method}"]
 
     def take(self, method: str) -> Fault | None:
-        """Return what is to go wrong with this call, if anything is."""
+        """Return the fault of this call, None without one."""
         for fault in self.faults:
             if fault.method == method and fault.times > 0:
                 if fault.after > 0:
@@ -81,7 +81,7 @@ class Server:
 
 @contextmanager
 def serving(account: Account) -> Iterator[Server]:
-    """Run the server for as long as the context is open."""
+    """Serve as long as the context is open."""
     server = Server(account)
 
     class Handler(_Handler):
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve("DELETE")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _serve(self, verb: str) -> None:
         parts = urlsplit(self.path)
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.fake.tokens.add(token)
         if not token:
-            self._say(faults.ANSWERS["401"])
+            self._respond(faults.ANSWERS["401"])
         elif parts.path.startswith("/v1/services/"):
             self._catalogue(query)
         else:
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
                 call = schema.read(verb, parts.path, query, _body(raw))
             except schema.RefusedError as refused:
                 self.fake.refused.append(str(refused))
-                self._say(faults.refusal(400, str(refused), "badRequest"))
+                self._respond(faults.refusal(400, str(refused), "badRequest"))
             else:
                 self._call(call)
 
@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None or kind.startswith("op:"):
             code = kind.removeprefix("op:")
             message = fault.message if fault else ""
-            self._say(fake.account.answer(call, code, message))
+            self._respond(fake.account.answer(call, code, message))
             return
         answer = fake.account.answer(call) if when == "after" else None
         if kind == "cut":
@@ -173,10 +173,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "truncated":
             self._truncated(json.dumps(answer or {"kind": "compute#x"}).encode())
         else:
-            self._say(faults.ANSWERS[kind], fault.retry_after)
+            self._respond(faults.ANSWERS[kind], fault.retry_after)
 
     def _kill(self, call: Call) -> bool:
-        """Kill the client if this is the call at which it is to die."""
+        """Kill the client if this is the chosen call; return whether it was."""
         fake = self.fake
         if fake.victim is None:
             return False
@@ -193,15 +193,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _catalogue(self, query: Mapping[str, list[str]]) -> None:
         if not self.fake.catalogue:
-            self._say(faults.ANSWERS["disabled"])
+            self._respond(faults.ANSWERS["disabled"])
             return
         skus, size = catalog.skus(), 7
         first = int(query.get("pageToken", ["0"])[0])
         page: dict[str, Any] = {"skus": skus[first : first + size]}
         page["nextPageToken"] = str(first + size) if first + size < len(skus) else ""
-        self._say(page)
+        self._respond(page)
 
-    def _say(self, answer: Any, retry_after: int | None = None) -> None:
+    def _respond(self, answer: Any, retry_after: int | None = None) -> None:
         status = 200
         if isinstance(answer, Answer):
             status, answer = answer.status, answer.body

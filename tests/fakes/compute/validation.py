@@ -1,4 +1,4 @@
-"""Values that the API's description allows, but Compute Engine refuses."""
+"""Checks of values that the API's description allows and Compute Engine refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class InvalidError(Exception):
 
 
 def check(zone: str, body: Mapping[str, Any], images: Mapping[str, Any]) -> None:
-    """Refuse what the description allows and Compute Engine does not."""
+    """Raise InvalidError for an insert that Compute Engine refuses."""
     for one in (_check_machine, _check_scheduling, _check_names, _check_metadata):
         one(zone, body)
     _check_disk(zone, body, images)
@@ -37,7 +37,7 @@ def _check_machine(zone: str, body: Mapping[str, Any]) -> None:
             f"'projects/test-project/{wanted}'. The referenced resource does not exist."
         )
     for account in body.get("serviceAccounts", ()):
-        raise InvalidError(f"no box of ours has a service account: {account}")
+        raise InvalidError(f"a box has no service account, but: {account}")
 
 
 def _check_scheduling(zone: str, body: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ def _check_scheduling(zone: str, body: Mapping[str, Any]) -> None:
 
 
 def check_maintenance(type_: str, wanted: Mapping[str, Any]) -> None:
-    """Refuse to have moved what cannot be moved while it runs."""
+    """Refuse live migration for a type that does not support it."""
     if wanted.get("onHostMaintenance", "MIGRATE") == "TERMINATE":
         return
     if type_ in catalog.ACCELERATORS:
@@ -69,17 +69,17 @@ def last(address: str) -> str:
 
 
 def check_run_time(wanted: Mapping[str, Any]) -> None:
-    """Refuse a time to run that Compute Engine would refuse."""
+    """Refuse a run time out of range, or without a termination action."""
     if "maxRunDuration" in wanted:
         seconds = int(wanted["maxRunDuration"]["seconds"])
         if not 30 <= seconds <= 120 * 86400:
             raise InvalidError("maxRunDuration must be from 30 seconds to 120 days")
         if "instanceTerminationAction" not in wanted:
-            raise InvalidError("a limited run time wants a termination action")
+            raise InvalidError("a limited run time requires a termination action")
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
-    """Refuse labels that are none."""
+    """Refuse invalid labels."""
     if len(labels) > 64:
         raise InvalidError("more than 64 labels")
     for key, value in labels.items():
@@ -113,11 +113,11 @@ def _check_metadata(zone: str, body: Mapping[str, Any]) -> None:
 
 
 def check_items(items: Any) -> None:
-    """Refuse metadata that is too large, or has a key twice."""
+    """Refuse metadata with an invalid or repeated key, or of too many bytes."""
     keys = [item["key"] for item in items]
     sizes = [len(item["value"].encode()) for item in items]
     if len(set(keys)) != len(keys):
-        raise InvalidError("a metadata key stands there twice")
+        raise InvalidError("a metadata key occurs twice")
     if not all(_METADATA_KEY.fullmatch(key) for key in keys):
         raise InvalidError("a metadata key is not valid")
     if max(sizes, default=0) > _VALUE_BYTES or sum(sizes) > _ALL_BYTES:

@@ -1,4 +1,4 @@
-"""The account behind the server: droplets, firewalls, tags, images, and their laws."""
+"""The state of a DigitalOcean account: droplets, firewalls, tags, keys and images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REGIONS = ("nyc3", "fra1", "sfo3", "ams2")
 
 
 class RefusedError(Exception):
-    """An answer that is no success: its status, the API's word, its sentence."""
+    """An error response: HTTP status, the API's error id, and its message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -69,7 +69,24 @@ def _sizes() -> list[Json]:
 
 @dataclass
 class Behavior:
-    """How this account's cloud behaves; times in seconds."""
+    """
+    The delays, limits and special cases of the cloud; times in seconds.
+
+    Attributes:
+        lag: The time for which a list omits a new droplet and shows a deleted one.
+
+        address_after: The time until a droplet has an address.
+
+        action: The duration of an action.
+
+        ignores_shutdown: Whether droplets ignore a shutdown action.
+
+        reserved: The names that no droplet may have.
+
+        restricted: The sizes for which the account needs a permission.
+
+        clock: The difference of DigitalOcean's clock from this machine's.
+    """
 
     lag: float = 0.0
     boot: float = 0.0
@@ -86,24 +103,24 @@ class Behavior:
 
 @dataclass
 class Droplet:
-    """One droplet, with the moments at which it changes."""
+    """One droplet, with the times at which it changes."""
 
     id: int
     body: Json
     tags: list[str]
-    made: float
+    created_at: float
     active: float
     status: str = "new"
     busy: float = 0.0
-    gone: float | None = None
-    walled: bool = False
+    deleted_at: float | None = None
+    protected: bool = False
     host: str = ""
     actions: list[int] = field(default_factory=list)
 
 
 @dataclass
 class Action:
-    """Something that takes its time, and what it does when it is done."""
+    """An action that takes time; *then* is called when it ends."""
 
     id: int
     type: str
@@ -114,35 +131,35 @@ class Action:
 
 
 class Hardware:
-    """No machines behind the droplets; see `real_machines` for real ones."""
+    """No machines behind the droplets; `real_machines` has real ones."""
 
     def address(self, droplet: Droplet) -> str:
         """Return a droplet's public address."""
         return f"203.0.113.{droplet.id % 250 + 1}"
 
     def on(self, droplet: Droplet) -> None:
-        """Switch a droplet on."""
+        """Boot a droplet's machine."""
 
     def shut(self, droplet: Droplet) -> bool:
-        """Begin to shut down; return whether the machine reports its end."""
+        """Start a shutdown; return whether the machine itself reports its end."""
         return False
 
     def off(self, droplet: Droplet) -> None:
-        """Pull a droplet's plug."""
+        """Cut the power of a droplet's machine."""
 
     def save(self, droplet: Droplet, image: int) -> None:
-        """Keep a copy of its disk as an image."""
+        """Copy a droplet's disk to an image."""
 
     def remove(self, droplet: Droplet) -> None:
-        """Throw a droplet away."""
+        """Delete a droplet's machine and disk."""
 
 
 class Account:
     """
-    Everything in one account.
+    An account.
 
     Attributes:
-        made: The droplets that there have ever been.
+        all_droplets: All droplets, also deleted ones.
 
         mailed: The droplets whose root password was mailed.
 
@@ -153,7 +170,7 @@ class Account:
         self.behavior = behavior or Behavior()
         self.lock = threading.RLock()
         self.droplets: dict[int, Droplet] = {}
-        self.made: list[Droplet] = []
+        self.all_droplets: list[Droplet] = []
         self.mailed: list[Droplet] = []
         self.keys: dict[int, Json] = {}
         self.firewalls: dict[str, Json] = {}
@@ -167,10 +184,10 @@ class Account:
         for slug in ("ubuntu-24-04-x64", "ubuntu-22-04-x64", "debian-12-x64"):
             self._image(slug, slug, list(REGIONS[:3]), 7, [], public=True)
 
-    # -- what time does ---------------------------------------------------------
+    # -- time -------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Let everything happen that is due."""
+        """Boot droplets and end actions that are due."""
         now = time.monotonic()
         for droplet in self.droplets.values():
             if droplet.status == "new" and now >= droplet.active:
@@ -184,86 +201,91 @@ class Account:
     # -- droplets ----------------------------------------------------------------
 
     def create(self, body: Json) -> Json:
-        """Make a droplet; its tags are made as needed."""
+        """Create a droplet, and the tags that do not exist yet."""
         behavior, size = self.behavior, self._size_of(body["size"])
         region = body.get("region", "nyc3")
         if body["name"] in behavior.reserved:
-            raise _wrong(f"Name {body['name']} is reserved.")
+            raise _unprocessable(f"Name {body['name']} is reserved.")
         if region not in REGIONS or region == "ams2":
-            raise _wrong("Region is not available.")
+            raise _unprocessable("Region is not available.")
         if size["slug"] in behavior.restricted:
-            raise _wrong(
+            raise _unprocessable(
                 "This size is currently restricted, please open a ticket to unlock."
             )
         sold_out = not size["available"] or size["slug"] in behavior.sold_out
         if sold_out or region not in size["regions"]:
-            raise _wrong("Size is not available in this region.")
+            raise _unprocessable("Size is not available in this region.")
         image = self._image_of(body["image"])
         if region not in image["regions"]:
-            raise _wrong(
+            raise _unprocessable(
                 "The image you specified is not available in the selected region, you "
                 "can transfer it to this region from the images pages."
             )
         if image["min_disk_size"] > size["disk"]:
-            raise _wrong("Cannot create a droplet with a smaller disk than the image.")
+            raise _unprocessable(
+                "Cannot create a droplet with a smaller disk than the image."
+            )
         if len(self.droplets) >= behavior.droplet_limit:
-            raise _wrong(
+            raise _unprocessable(
                 "creating this/these droplet(s) will exceed your droplet limit"
             )
-        known = {one[by] for one in self.keys.values() for by in ("id", "fingerprint")}
+        known = {key[by] for key in self.keys.values() for by in ("id", "fingerprint")}
         for key in body.get("ssh_keys") or []:
             if key not in known:
-                raise _wrong(f"{key} are invalid key identifiers for Droplet creation.")
+                raise _unprocessable(
+                    f"{key} are invalid key identifiers for Droplet creation."
+                )
         now = time.monotonic()
         droplet = Droplet(
             id=next(self._numbers),
             body=body,
             tags=[self.tag(word) for word in body.get("tags") or []],
-            made=now,
+            created_at=now,
             active=now + behavior.boot,
             busy=now + behavior.boot,
         )
         droplet.host = self.hardware.address(droplet)
-        droplet.walled = not self.reachable(droplet, "198.51.100.66")
+        droplet.protected = not self.reachable(droplet, "198.51.100.66")
         self.droplets[droplet.id] = droplet
-        self.made.append(droplet)
+        self.all_droplets.append(droplet)
         if not body.get("ssh_keys"):
             self.mailed.append(droplet)
-        action = self._act(droplet, "create", behavior.boot, None)
+        action = self._start_droplet_action(droplet, "create", behavior.boot, None)
         links = [{"id": action["id"], "rel": "create", "href": "https://x/"}]
         return {"droplet": self.show(droplet), "links": {"actions": links}}
 
     def listed(self, tag: str | None) -> list[Json]:
-        """Return what a list shows: without what is too new, with what just went."""
+        """Return a list of droplets that lags by `behavior.lag`."""
         now, lag = time.monotonic(), self.behavior.lag
         return [
-            self.show(one)
-            for one in self.made
-            if now >= one.made + lag and (one.gone is None or now < one.gone + lag)
-            if tag is None or tag.lower() in {word.lower() for word in one.tags}
+            self.show(droplet)
+            for droplet in self.all_droplets
+            if now >= droplet.created_at + lag
+            and (droplet.deleted_at is None or now < droplet.deleted_at + lag)
+            if tag is None or tag.lower() in {word.lower() for word in droplet.tags}
         ]
 
-    def one(self, number: int) -> Droplet:
-        """Return a droplet that is there."""
+    def droplet(self, number: int) -> Droplet:
+        """Return a droplet; raise RefusedError if it does not exist."""
         if number not in self.droplets:
             raise RefusedError(404, "not_found", "The resource you requested could not")
         return self.droplets[number]
 
     def destroy(self, number: int) -> None:
-        """Remove a droplet; its snapshots and firewalls stay."""
-        droplet = self.one(number)
+        """Delete a droplet; its snapshots and firewalls stay."""
+        droplet = self.droplet(number)
         if droplet.status == "new":
-            raise _wrong("Droplet already has a pending event.")
+            raise _unprocessable("Droplet already has a pending event.")
         self.hardware.remove(droplet)
-        droplet.gone = time.monotonic()
+        droplet.deleted_at = time.monotonic()
         del self.droplets[number]
 
-    def act(self, number: int, body: Json) -> Json:
-        """Begin an action of a droplet."""
-        droplet, kind = self.one(number), body["type"]
+    def start_action(self, number: int, body: Json) -> Json:
+        """Start an action of a droplet: a snapshot, a shutdown, a power change."""
+        droplet, kind = self.droplet(number), body["type"]
         now = time.monotonic()
         if now < droplet.busy or droplet.status == "new":
-            raise _wrong("Droplet already has a pending event.")
+            raise _unprocessable("Droplet already has a pending event.")
         seconds = self.behavior.action
         droplet.busy = now + seconds
         if kind == "snapshot":
@@ -273,11 +295,11 @@ class Account:
             def saved() -> None:
                 self.hardware.save(droplet, self._image(name, None, [region], disk, []))
 
-            return {"action": self._act(droplet, kind, seconds, saved)}
+            return {"action": self._start_droplet_action(droplet, kind, seconds, saved)}
         if kind == "shutdown" and self.behavior.ignores_shutdown:
-            return {"action": self._act(droplet, kind, seconds, None)}
+            return {"action": self._start_droplet_action(droplet, kind, seconds, None)}
         if kind in ("shutdown", "power_off") and droplet.status == "off":
-            raise _wrong("Droplet is already powered off.")
+            raise _unprocessable("Droplet is already powered off.")
         status = "active" if kind == "power_on" else "off"
 
         def switched() -> None:
@@ -292,9 +314,9 @@ class Account:
             droplet.status = status
 
         if kind == "reboot":
-            raise _wrong("Droplets here do not reboot.")
+            raise _unprocessable("Droplets here do not reboot.")
 
-        return {"action": self._act(droplet, kind, seconds, switched)}
+        return {"action": self._start_droplet_action(droplet, kind, seconds, switched)}
 
     def show(self, droplet: Droplet) -> Json:
         """Return a droplet as the API shows it."""
@@ -302,7 +324,7 @@ class Account:
         networks = []
         if (
             droplet.status != "new"
-            and now >= droplet.made + self.behavior.address_after
+            and now >= droplet.created_at + self.behavior.address_after
         ):
             networks.append({"ip_address": "10.10.0.5", "type": "private"})
             if droplet.body.get("public_networking", True):
@@ -315,7 +337,7 @@ class Account:
             "disk": size["disk"],
             "locked": now < droplet.busy,
             "status": droplet.status,
-            "created_at": self._written(droplet.made),
+            "created_at": self._timestamp(droplet.created_at),
             "features": ["private_networking"],
             "backup_ids": [],
             "next_backup_window": None,
@@ -330,41 +352,41 @@ class Account:
         }
 
     def reachable(self, droplet: Droplet, source: str) -> bool:
-        """Tell whether ssh on a droplet is open for an address."""
+        """Return whether an address can reach ssh on a droplet."""
         own = {word.lower() for word in droplet.tags}
-        walls = [
-            wall
-            for wall in self.firewalls.values()
-            if own & {word.lower() for word in wall.get("tags") or []}
-            or droplet.id in (wall.get("droplet_ids") or [])
+        attached = [
+            firewall
+            for firewall in self.firewalls.values()
+            if own & {word.lower() for word in firewall.get("tags") or []}
+            or droplet.id in (firewall.get("droplet_ids") or [])
         ]
-        if not walls:
+        if not attached:
             return True
         return any(
             ipaddress.ip_address(source) in ipaddress.ip_network(network)
-            for wall in walls
-            for rule in wall["inbound_rules"]
+            for firewall in attached
+            for rule in firewall["inbound_rules"]
             if rule["protocol"] == "tcp" and rule["ports"] in ("22", "all")
             for network in rule["sources"].get("addresses", [])
         )
 
     # -- firewalls, tags, images ---------------------------------------------------
 
-    def wall(self, body: Json, id: str | None = None) -> Json:
-        """Make a firewall, or replace one."""
+    def put_firewall(self, body: Json, id: str | None = None) -> Json:
+        """Create a firewall, or replace the one with this id."""
         for other in self.firewalls.values():
             if other["name"] == body["name"] and other["id"] != id:
                 raise RefusedError(409, "conflict", "duplicate name")
         for word in body.get("tags") or []:
             if word.lower() not in self.tags:
-                raise _wrong(f"tag {word} does not exist")
+                raise _unprocessable(f"tag {word} does not exist")
         if id is not None and id not in self.firewalls:
             raise RefusedError(404, "not_found", "firewall not found")
         id = id or f"fw-{next(self._numbers)}"
         made = self.firewalls.get(id, {}).get(
-            "created_at", self._written(time.monotonic())
+            "created_at", self._timestamp(time.monotonic())
         )
-        # The API shows all ports as 0.
+        # The API shows a range of all ports as "0".
         for rule in body["outbound_rules"]:
             if rule["ports"] in ("all", "1-65535"):
                 rule["ports"] = "0"
@@ -377,47 +399,47 @@ class Account:
         }
         return {"firewall": self.firewalls[id]}
 
-    def register(self, body: Json) -> Json:
-        """Put an ssh key into the account: each one once."""
+    def add_key(self, body: Json) -> Json:
+        """Add an ssh key to the account; each key only once."""
         blob = base64.b64decode(body["public_key"].split()[1])
         digits = hashlib.md5(blob, usedforsecurity=False).hexdigest()
         known = ":".join(re.findall("..", digits))
-        if any(one["fingerprint"] == known for one in self.keys.values()):
-            raise _wrong("SSH Key is already in use on your account")
+        if any(key["fingerprint"] == known for key in self.keys.values()):
+            raise _unprocessable("SSH Key is already in use on your account")
         number = next(self._numbers)
         self.keys[number] = {**body, "id": number, "fingerprint": known}
         return {"ssh_key": self.keys[number]}
 
     def key(self, name: str) -> Json:
         """Return an ssh key by its number or its fingerprint."""
-        for number, one in self.keys.items():
-            if name in (str(number), one["fingerprint"]):
-                return one
+        for number, key in self.keys.items():
+            if name in (str(number), key["fingerprint"]):
+                return key
         raise RefusedError(404, "not_found", "The resource you requested could not")
 
-    def forget_key(self, name: str) -> None:
-        """Take an ssh key out of the account; droplets keep what they have."""
+    def delete_key(self, name: str) -> None:
+        """Delete an ssh key of the account; droplets keep it."""
         del self.keys[self.key(name)["id"]]
 
     def tag(self, word: str) -> str:
-        """Return a tag as it was first written; make it if need be."""
+        """Return a tag in its first spelling; create it if it does not exist."""
         return self.tags.setdefault(word.lower(), word)
 
-    def carried(self, word: str) -> int:
-        """Count what carries a tag."""
-        words = [one.tags for one in self.droplets.values()]
+    def count_tagged(self, word: str) -> int:
+        """Return the number of droplets and images with a tag."""
+        words = [droplet.tags for droplet in self.droplets.values()]
         words += [image["tags"] for image in self.images.values()]
         return sum(word.lower() in {w.lower() for w in some} for some in words)
 
-    def retag(self, word: str, resources: list[Json], on: bool) -> None:
-        """Add a tag to resources, or remove it."""
+    def set_tag(self, word: str, resources: list[Json], on: bool) -> None:
+        """Add a tag to resources, or remove it from them."""
         if word.lower() not in self.tags:
             raise RefusedError(404, "not_found", "tag not found")
         for resource in resources:
             number = int(resource["resource_id"])
             kind = resource["resource_type"]
             if kind == "droplet":
-                carried = self.one(number).tags
+                carried = self.droplet(number).tags
             elif kind == "image" and number in self.images:
                 carried = self.images[number]["tags"]
             else:
@@ -425,31 +447,35 @@ class Account:
             present = [w for w in carried if w.lower() == word.lower()]
             if on and not present:
                 carried.append(self.tags[word.lower()])
-            for one in present if not on else []:
-                carried.remove(one)
+            for tag in present if not on else []:
+                carried.remove(tag)
 
-    def untag(self, word: str) -> None:
-        """Remove a tag, from everything."""
+    def delete_tag(self, word: str) -> None:
+        """Delete a tag, and remove it from all resources."""
         if self.tags.pop(word.lower(), None) is None:
             raise RefusedError(404, "not_found", "tag not found")
-        for one in [*self.droplets.values()]:
-            one.tags = [w for w in one.tags if w.lower() != word.lower()]
+        for droplet in [*self.droplets.values()]:
+            droplet.tags = [w for w in droplet.tags if w.lower() != word.lower()]
         for image in self.images.values():
             image["tags"] = [w for w in image["tags"] if w.lower() != word.lower()]
 
     def transfer(self, number: int, region: str) -> Json:
-        """Begin to copy an image to a region."""
+        """Start to copy an image to a region."""
         image = self._image_of(number)
         if region in image["regions"]:
-            raise _wrong("Image is already available in that region.")
+            raise _unprocessable("Image is already available in that region.")
 
         def moved() -> None:
             image["regions"].append(region)
 
-        return {"action": self._begin("transfer", number, self.behavior.action, moved)}
+        return {
+            "action": self._start_action(
+                "transfer", number, self.behavior.action, moved
+            )
+        }
 
     def action(self, number: int) -> Json:
-        """Return an action as it is now."""
+        """Return an action as the API shows it now."""
         if number not in self.actions:
             raise RefusedError(404, "not_found", "action not found")
         action = self.actions[number]
@@ -464,15 +490,19 @@ class Account:
         }
 
     def snapshots(self) -> list[Json]:
-        """Return the images that are not DigitalOcean's."""
+        """Return the account's own images."""
         return [image for image in self.images.values() if not image["public"]]
 
-    def _act(self, droplet: Droplet, kind: str, seconds: float, then: Any) -> Json:
-        shown = self._begin(kind, droplet.id, seconds, then)
+    def _start_droplet_action(
+        self, droplet: Droplet, kind: str, seconds: float, then: Any
+    ) -> Json:
+        shown = self._start_action(kind, droplet.id, seconds, then)
         droplet.actions.append(int(shown["id"]))
         return shown
 
-    def _begin(self, kind: str, resource: int, seconds: float, then: Any) -> Json:
+    def _start_action(
+        self, kind: str, resource: int, seconds: float, then: Any
+    ) -> Json:
         number = next(self._numbers)
         self.actions[number] = Action(
             number, kind, resource, time.monotonic() + seconds, then
@@ -496,7 +526,7 @@ class Account:
             "type": "base" if public else "snapshot",
             "public": public,
             "regions": regions,
-            "created_at": self._written(time.monotonic()),
+            "created_at": self._timestamp(time.monotonic()),
             "min_disk_size": disk,
             "size_gigabytes": 2.36,
             "status": "available",
@@ -505,7 +535,7 @@ class Account:
         }
         return number
 
-    def _written(self, moment: float) -> str:
+    def _timestamp(self, moment: float) -> str:
         epoch = time.time() - time.monotonic() + moment + self.behavior.clock
         whole = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
         return whole.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -514,14 +544,14 @@ class Account:
         for size in self.sizes:
             if size["slug"] == slug:
                 return size
-        raise _wrong("You specified an invalid size for Droplet creation.")
+        raise _unprocessable("You specified an invalid size for Droplet creation.")
 
     def _image_of(self, name: str | int) -> Json:
         for image in self.images.values():
             if name in (image["slug"], image["id"]):
                 return image
-        raise _wrong("You specified an invalid image for Droplet creation.")
+        raise _unprocessable("You specified an invalid image for Droplet creation.")
 
 
-def _wrong(message: str) -> RefusedError:
+def _unprocessable(message: str) -> RefusedError:
     return RefusedError(422, "unprocessable_entity", message)

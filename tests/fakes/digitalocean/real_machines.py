@@ -1,4 +1,4 @@
-"""Real machines behind the droplets: they boot, are reached by ssh, and go off."""
+"""Linux machines behind the droplets: they boot, are reached by ssh, power off."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from tests.fakes.machines import Disk, Machine, Machines
 
 class RealMachines(Hardware):
     """
-    Machines for a world's droplets.
+    The machines of an account's droplets.
 
-    A droplet whose machine powers itself off is off, and billed on.
+    A droplet whose machine powers itself off is off; it would still be billed.
+
+    Attributes:
+        of: The machine of each droplet, by its id.
     """
 
     def __init__(self, account: Account, machines: Machines) -> None:
@@ -26,11 +29,11 @@ class RealMachines(Hardware):
         self.of: dict[int, Machine] = {}
 
     def address(self, droplet: Droplet) -> str:
-        """Return an address of this host, whose port 22 is the machine's."""
+        """Return the loopback address whose port 22 is the machine's."""
         return f"{self._network}.{droplet.id % 250 + 1}"
 
     def on(self, droplet: Droplet) -> None:
-        """Boot it: from its own disk, from its image's, or from the plain one."""
+        """Boot a droplet's own disk, a copy of its image, or the plain disk."""
         disk = self._disks.get(droplet.id)
         image = droplet.body["image"]
         if disk is None and image in self._images:
@@ -50,23 +53,23 @@ class RealMachines(Hardware):
         self._disks[droplet.id] = machine.disk
 
     def shut(self, droplet: Droplet) -> bool:
-        """Have its system power itself off, if it has got that far."""
+        """Start the shutdown of its system, if it has booted so far."""
         with suppress(AssertionError, OSError):
             self.of[droplet.id].run("systemctl", "--no-block", "poweroff", check=False)
         return True
 
     def off(self, droplet: Droplet) -> None:
-        """Pull the plug."""
+        """Cut the power."""
         machine = self.of[droplet.id]
         if machine.running:
             machine.off()
 
     def save(self, droplet: Droplet, image: int) -> None:
-        """Keep a copy of the disk."""
+        """Copy the disk to an image."""
         self._images[image] = self._disks[droplet.id].copy()
 
     def remove(self, droplet: Droplet) -> None:
-        """Pull the plug and throw the disk away, beside everything else."""
+        """Cut the power and delete the disk, in a thread."""
         machine, disk = self.of.pop(droplet.id, None), self._disks.pop(droplet.id, None)
 
         def away() -> None:
@@ -85,10 +88,9 @@ class RealMachines(Hardware):
 
 def _network_is_there(disk: Disk) -> None:
     """
-    Have cloud-init leave the network alone, as it does on the plain disk.
+    Mark the network as configured for cloud-init, as it is on the plain disk.
 
-    What an image was cleaned of is gone from its disk, or hidden there by a device
-    of its name.
+    A sanitized image lacks the marker: its path is gone, or hidden by a device.
     """
     for folder in ("/var/lib/cloud", "/var/lib/cloud/data"):
         path = disk.file(folder)

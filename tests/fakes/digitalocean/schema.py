@@ -1,8 +1,8 @@
 """
-What requests may look like: the fields, their types, and the queries.
+Check requests against DigitalOcean's published API description.
 
-After DigitalOcean's published API description, as far as onebox uses it, and
-stricter: what is not named is refused.
+It covers the calls that onebox makes. An unknown field or query parameter, which the
+API would ignore, is refused too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ USER_DATA = 64 << 10
 
 
 def text(pattern: re.Pattern[str] | None = None, longest: int = 255) -> Check:
-    """Make a check for texts."""
+    """Return a check of a string."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str):
@@ -36,18 +36,18 @@ def text(pattern: re.Pattern[str] | None = None, longest: int = 255) -> Check:
 
 
 def flag(value: Any) -> str:
-    """Check for true and false."""
+    """Check a boolean."""
     return "" if isinstance(value, bool) else "must be a boolean"
 
 
 def number(value: Any) -> str:
-    """Check for whole numbers."""
+    """Check an integer."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     return "" if whole else "must be an integer"
 
 
 def either(*checks: Check) -> Check:
-    """Make a check that one of several will do for."""
+    """Return a check that passes if one of several checks passes."""
 
     def check(value: Any) -> str:
         problem = [one(value) for one in checks]
@@ -57,7 +57,7 @@ def either(*checks: Check) -> Check:
 
 
 def list_of(check: Check) -> Check:
-    """Make a check for lists."""
+    """Return a check of a list."""
 
     def whole(value: Any) -> str:
         if not isinstance(value, list):
@@ -68,12 +68,12 @@ def list_of(check: Check) -> Check:
 
 
 def one_of(*known: str) -> Check:
-    """Make a check for a closed list of words."""
+    """Return a check of an enumeration."""
     return lambda value: "" if value in known else f"must be one of {', '.join(known)}"
 
 
 def record(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Check:
-    """Make a check for objects without any other field."""
+    """Return a check of an object that has no other field."""
 
     def check(value: Any) -> str:
         if not isinstance(value, dict):
@@ -96,7 +96,7 @@ def record(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Chec
 
 
 def network(value: Any) -> str:
-    """Check for addresses and networks."""
+    """Check an address or network."""
     try:
         ipaddress.ip_network(value)
     except ValueError:
@@ -205,7 +205,7 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
 
 
 def wrong_query(path: str, query: Mapping[str, str]) -> str:
-    """Say what is wrong with a query, "" if nothing is."""
+    """Return what is wrong with a query, "" if it is valid."""
     for name, value in query.items():
         if name not in QUERIES.get(path, ()):
             return f"{name} is unknown"

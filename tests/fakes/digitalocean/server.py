@@ -1,4 +1,4 @@
-"""DigitalOcean's API over HTTP on this machine, as strict as its description."""
+"""Serve an account over HTTP on loopback, with the faults that a test requests."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ ENDING = "dop_v1_" + "0f1e2d3c4b5a6978" * 4
 @dataclass
 class Fault:
     """
-    What goes wrong with the next *times* requests that match.
+    A fault of the next *times* requests that match.
 
-    *kind* is "500 before", "500 after", "html before", "html after", "cut before",
-    "cut after", "half", "hang before", "hang after", "late", "429" or "redirect";
-    "after" means that the request has taken effect all the same, "late" that it
-    takes effect when nobody waits for it any more.
+    *kind* is "500", "html", "cut" or "hang", each with " before" (the request has no
+    effect) or " after" (it takes effect); or "half" (half of the response), "429",
+    "redirect", or "late" (it takes effect after the client has given up).
     """
 
     method: str
@@ -42,7 +41,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One request, as it came in."""
+    """One request that the server has received."""
 
     method: str
     path: str
@@ -54,12 +53,22 @@ class ReceivedRequest:
 
 class Server:
     """
-    The server: its world, its faults, and what it was asked.
+    The server of one account.
 
-    *changes* counts the requests that change something; *killing* receives the
-    number of each, "before" and "after" it has taken effect, and may end the
-    client: then it says so, and the client has no answer. *now* ends the wait for
-    what takes effect *late*.
+    Attributes:
+        changes: The number of changing requests so far.
+
+        killing: Called with the number of a changing request and "before" or "after"
+            its effect; if it has killed the client it returns True, and the server
+            sends no response.
+
+        hang: The seconds for which a "hang" fault waits.
+
+        late: The longest time until a "late" request takes effect.
+
+        now: Ends the wait of "late" requests.
+
+        scopes: The scopes of each valid token.
     """
 
     def __init__(self, behavior: Behavior | None = None) -> None:
@@ -88,7 +97,7 @@ class Server:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Server]:
-        """Serve, and stop when it is over."""
+        """Serve as long as the context is open."""
         self._thread.start()
         try:
             yield self
@@ -102,7 +111,7 @@ class Server:
     def fail(
         self, method: str, path: str, kind: str, times: int = 1, **headers: str
     ) -> None:
-        """Have the next requests that match go wrong."""
+        """Let the next requests that match fail."""
         pairs = tuple(
             (name.replace("_", "-"), value) for name, value in headers.items()
         )
@@ -111,12 +120,12 @@ class Server:
     def count(self, method: str, path: str) -> int:
         """Count the requests whose method and path match."""
         return sum(
-            one.method == method and re.fullmatch(path, one.path) is not None
-            for one in self.requests
+            request.method == method and re.fullmatch(path, request.path) is not None
+            for request in self.requests
         )
 
     def fault(self, method: str, path: str) -> Fault | None:
-        """Return what is to go wrong with this request."""
+        """Return the fault of this request, None without one."""
         for fault in self.faults:
             if (
                 fault.times > 0
@@ -128,7 +137,7 @@ class Server:
         return None
 
     def sleep(self, seconds: float) -> None:
-        """Wait, but not longer than the server lives."""
+        """Sleep, at most until the server stops."""
         self._stopped.wait(seconds)
 
 
@@ -137,20 +146,20 @@ class _Http(http.server.ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that go away."""
+        """Ignore clients that disconnect."""
 
 
 class _CutError(Exception):
-    """The connection ends here."""
+    """The connection is cut without a response."""
 
 
 class _AnsweredError(Exception):
-    """The fault itself was the answer."""
+    """The fault has sent the response."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # An answer in one piece: two small ones are 40 ms apart.
+    # Send a response in one piece: two small writes are 40 ms apart.
     wbufsize = -1
     disable_nagle_algorithm = True
     server_of: Server
@@ -168,10 +177,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._serve()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """Write the time by the server's own clock."""
+        """Return the time of DigitalOcean's clock."""
         return super().date_time_string(
             time.time() + self.server_of.account.behavior.clock
         )
@@ -302,7 +311,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 account, server.scopes[token], self.command, path, query, body
             )
             account.tick()
-            # As it is now: what it shows may change as soon as the lock is free.
+            # A copy: the objects may change as soon as the lock is free.
             return answer[0], json.loads(json.dumps(answer[1]))
 
 
@@ -316,7 +325,7 @@ def _route(
 ) -> tuple[int, Any]:
     parts = path.split("/")
     if parts[:2] == ["account", "keys"]:
-        # The one path of two words before what it names.
+        # The only path with two words before the id.
         parts = ["account/keys", *parts[2:]]
     pattern = "/".join("*" if at == 1 or at == 3 else p for at, p in enumerate(parts))
     if not scopes.fullmatch(_scope(method, pattern)):
@@ -368,7 +377,7 @@ def _page(path: str, key: str, items: list[Json], query: Json) -> Json:
     begin = (number - 1) * size
     pages = {}
     if begin + size < len(items):
-        # To another host than one was asked by, as behind a proxy.
+        # The link names another host, as the API does behind a proxy.
         pages["next"] = f"https://api.example.com/v2/{path}?page={number + 1}"
     return {
         key: items[begin : begin + size],
@@ -384,7 +393,7 @@ def _droplets(account: Account, name: str, query: Json, parts: list[str]) -> Jso
 def _droplet_actions(
     account: Account, name: str, query: Json, parts: list[str]
 ) -> Json:
-    actions = [account.action(number) for number in account.one(_int(name)).actions]
+    actions = [account.action(number) for number in account.droplet(_int(name)).actions]
     return _page(f"droplets/{name}/actions", "actions", actions, query)
 
 
@@ -410,7 +419,7 @@ def _firewall(account: Account, name: str, query: Json, parts: list[str]) -> Jso
 def _tag(account: Account, name: str, query: Json, parts: list[str]) -> Json:
     if name.lower() not in account.tags:
         raise RefusedError(404, "not_found", "tag not found")
-    resources = {"count": account.carried(name)}
+    resources = {"count": account.count_tagged(name)}
     return {"tag": {"name": account.tags[name.lower()], "resources": resources}}
 
 
@@ -474,7 +483,7 @@ _GETS: dict[str, Any] = {
     "sizes": lambda w, n, q, p: _page("sizes", "sizes", w.sizes, q),
     "regions": _regions,
     "droplets": _droplets,
-    "droplets/*": lambda w, n, q, p: {"droplet": w.show(w.one(_int(n)))},
+    "droplets/*": lambda w, n, q, p: {"droplet": w.show(w.droplet(_int(n)))},
     "droplets/*/actions": _droplet_actions,
     "droplets/*/actions/*": lambda w, n, q, p: {"action": w.action(_int(p[3]))},
     "firewalls": lambda w, n, q, p: _page(
@@ -493,20 +502,20 @@ _GETS: dict[str, Any] = {
     ),
 }
 _CHANGES: dict[tuple[str, str], Any] = {
-    ("POST", "account/keys"): lambda w, n, b: w.register(b),
-    ("DELETE", "account/keys/*"): lambda w, n, b: w.forget_key(n),
+    ("POST", "account/keys"): lambda w, n, b: w.add_key(b),
+    ("DELETE", "account/keys/*"): lambda w, n, b: w.delete_key(n),
     ("POST", "droplets"): lambda w, n, b: w.create(b),
     ("DELETE", "droplets/*"): lambda w, n, b: w.destroy(_int(n)),
-    ("POST", "droplets/*/actions"): lambda w, n, b: w.act(_int(n), b),
-    ("POST", "firewalls"): lambda w, n, b: w.wall(b),
-    ("PUT", "firewalls/*"): lambda w, n, b: w.wall(b, n),
+    ("POST", "droplets/*/actions"): lambda w, n, b: w.start_action(_int(n), b),
+    ("POST", "firewalls"): lambda w, n, b: w.put_firewall(b),
+    ("PUT", "firewalls/*"): lambda w, n, b: w.put_firewall(b, n),
     ("DELETE", "firewalls/*"): _delete_from("firewalls"),
     ("DELETE", "images/*"): _delete_from("images"),
     ("POST", "images/*/actions"): lambda w, n, b: w.transfer(_int(n), b["region"]),
     ("POST", "tags"): _make_tag,
-    ("DELETE", "tags/*"): lambda w, n, b: w.untag(n),
-    ("POST", "tags/*/resources"): lambda w, n, b: w.retag(n, b["resources"], True),
-    ("DELETE", "tags/*/resources"): lambda w, n, b: w.retag(n, b["resources"], False),
+    ("DELETE", "tags/*"): lambda w, n, b: w.delete_tag(n),
+    ("POST", "tags/*/resources"): lambda w, n, b: w.set_tag(n, b["resources"], True),
+    ("DELETE", "tags/*/resources"): lambda w, n, b: w.set_tag(n, b["resources"], False),
     ("DELETE", "volumes/*"): _delete_from("volumes"),
 }
 _STATUS = {

@@ -99,7 +99,7 @@ class DigitalOceanWorld(CloudWorld):
         tag = self.server.account.tag(metadata.tag("box", box))
         name = f"onebox.{owner}.{box}"
         rules: dict[str, Any] = {"inbound_rules": [], "outbound_rules": []}
-        self.server.account.wall({"name": name, "tags": [tag], **rules})
+        self.server.account.put_firewall({"name": name, "tags": [tag], **rules})
 
     def _droplet(self, box: str) -> Any:
         tag = metadata.tag("box", box)

@@ -52,11 +52,11 @@ class RealMachines:
                 disk.remove()
 
     def address(self, instance: Any) -> str:
-        """Return an address of this host's for an instance."""
+        """Return a loopback address for an instance."""
         return f"127.{self._net}.{random.randrange(256)}.{next(self._numbers)}"
 
     def boot(self, instance: Any) -> None:
-        """Switch an instance on, with the disk that it has now."""
+        """Boot an instance from the disk that is attached to it now."""
         volume = self._volume(instance)
         if volume not in self.disks:
             saved = self.disks.get(str(instance.image_id))
@@ -68,24 +68,24 @@ class RealMachines:
             kind="ec2",
             instance_id=instance.id,
             disk=self.disks[volume],
-            # A thread of its own reports it, which must not wait for this one.
+            # The report waits for the account's lock, so it runs in its own thread.
             on_off=lambda: threading.Thread(
                 target=self.account.power_off, args=(instance.id,), daemon=True
             ).start(),
         )
 
     def off(self, instance: Any) -> None:
-        """Pull an instance's plug, if it is on."""
+        """Cut an instance's power, if it runs."""
         machine = self.machines.get(instance.id)
         if machine is not None and machine.running:
             machine.off()
 
     def saved(self, instance: Any, image: Any) -> None:
-        """Keep a copy of an instance's disk as an image."""
+        """Copy an instance's disk to an image."""
         self.disks[image.id] = self.disks[self._volume(instance)].copy()
 
     def notify(self, instance: str, when: str) -> None:
-        """Tell a machine that it will be taken back."""
+        """Announce an interruption in the machine's metadata."""
         notice = f'{{"action": "terminate", "time": "{when}"}}'
         self.machines[instance].metadata[NOTICE] = notice
 

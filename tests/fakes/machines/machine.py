@@ -56,7 +56,7 @@ class Machine:
     """
     A machine that has been switched on; it restarts when it is told to inside.
 
-    *metadata* are further things that its cloud tells it, and may change; *told*
+    *metadata* are further things that its cloud tells it, and may change; *published*
     is what it has told its cloud. *boots* counts how often it has begun, *ended*
     is when it was off; *group* is how its control groups' names begin.
     """
@@ -102,9 +102,9 @@ class Machine:
         return self._service.extra
 
     @property
-    def told(self) -> Mapping[str, str]:
+    def published(self) -> Mapping[str, str]:
         """What it has told its cloud: Google's guest attributes."""
-        return self._service.told
+        return self._service.published
 
     def console(self) -> str:
         """Return what it has printed since it was first switched on."""
@@ -165,10 +165,10 @@ class Machine:
             assert self.running, f"{self.name} is off"
             pid = self._process.pid
             with contextlib.suppress(OSError, ValueError):
-                told = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+                published = Path(f"/proc/{pid}/task/{pid}/children").read_text()
                 # Before it is systemd, it sees the host's own files.
-                if Path(f"/proc/{int(told)}/comm").read_text() == "systemd\n":
-                    return int(told)
+                if Path(f"/proc/{int(published)}/comm").read_text() == "systemd\n":
+                    return int(published)
             time.sleep(0.02)
         raise AssertionError(f"{self.name} does not begin")
 

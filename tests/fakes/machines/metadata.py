@@ -23,7 +23,7 @@ class Metadata:
 
     Paths are as the cloud has them: below /latest/meta-data/ on EC2, below
     /computeMetadata/v1/ on Google's, below /metadata/v1/ on DigitalOcean's.
-    *told* is what the machine has published itself (Google's guest attributes).
+    *published* is what the machine has published itself (Google's guest attributes).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Metadata:
         self.kind = kind
         self.known = known
         self.extra = extra
-        self.told: dict[str, str] = {}
+        self.published: dict[str, str] = {}
         self.token = secrets.token_urlsafe(24)
         self._server = ThreadingHTTPServer(
             ("", 0), _handler(self), bind_and_activate=False
@@ -74,7 +74,7 @@ def ec2(instance_id: str, hostname: str, user_data: bytes) -> dict[str, bytes]:
     """Return what EC2 tells an instance without a key pair."""
     document = {"instanceId": instance_id, "region": "us-east-1"}
     root = ROOTS["ec2"]
-    told = {
+    published = {
         root + "instance-id": instance_id,
         root + "ami-id": "ami-0123456789abcdef0",
         root + "hostname": hostname,
@@ -82,7 +82,7 @@ def ec2(instance_id: str, hostname: str, user_data: bytes) -> dict[str, bytes]:
         root + "placement/availability-zone": "us-east-1a",
         "/latest/dynamic/instance-identity/document": json.dumps(document),
     }
-    known = {path: text.encode() for path, text in told.items()}
+    known = {path: text.encode() for path, text in published.items()}
     return {**known, "/latest/user-data": user_data} if user_data else known
 
 
@@ -91,7 +91,7 @@ def gce(
 ) -> dict[str, bytes]:
     """Return what Compute Engine tells an instance."""
     root = ROOTS["gce"]
-    told = {
+    published = {
         root + "instance/id": instance_id,
         root + "instance/hostname": hostname,
         root + "instance/zone": "projects/1/zones/us-central1-a",
@@ -100,10 +100,10 @@ def gce(
         root + "instance/attributes/enable-guest-attributes": "TRUE",
     }
     if startup_script:
-        told[root + "instance/attributes/startup-script"] = startup_script
+        published[root + "instance/attributes/startup-script"] = startup_script
     if user_data:
-        told[root + "instance/attributes/user-data"] = user_data.decode()
-    return {path: text.encode() for path, text in told.items()}
+        published[root + "instance/attributes/user-data"] = user_data.decode()
+    return {path: text.encode() for path, text in published.items()}
 
 
 def digitalocean(instance_id: str, hostname: str, user_data: bytes) -> dict[str, bytes]:
@@ -159,7 +159,7 @@ def _handler(service: Metadata) -> type[BaseHTTPRequestHandler]:
             if service.kind == "gce" and self.path.startswith(guest):
                 if self.headers["Metadata-Flavor"] != "Google":
                     return self._answer(403)
-                service.told[self.path[len(guest) :]] = body.decode()
+                service.published[self.path[len(guest) :]] = body.decode()
                 return self._answer(200)
             return self._answer(405)
 
@@ -167,8 +167,8 @@ def _handler(service: Metadata) -> type[BaseHTTPRequestHandler]:
             folder = self.path.partition("?")[0]
             names = (service.find(folder) or b"").decode().split()
             values = {name: (service.find(folder + name) or b"") for name in names}
-            told = {name: value.decode() for name, value in values.items()}
-            self._answer(200, json.dumps(told).encode())
+            published = {name: value.decode() for name, value in values.items()}
+            self._answer(200, json.dumps(published).encode())
 
         def _answer(self, code: int, body: bytes = b"") -> None:
             self.send_response(code)

@@ -66,7 +66,7 @@ class TestBreaks:
         with pytest.raises(Unclear):
             cloud.post("droplets", BODY)
         assert server.faults[0].times == 99
-        assert len(server.account.made) == (1 if when == "after" else 0)
+        assert len(server.account.all_droplets) == (1 if when == "after" else 0)
 
     def test_half_a_response_to_a_change_is_unclear(
         self, server: Server, cloud: Cloud
@@ -75,7 +75,7 @@ class TestBreaks:
         server.fail("POST", "droplets", "half")
         with pytest.raises(Unclear):
             cloud.post("droplets", BODY)
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
 
     @pytest.mark.parametrize("when", ["before", "after"])
     @pytest.mark.parametrize("kind", BREAKS)
@@ -132,7 +132,7 @@ class TestLimits:
         server.fail("POST", "droplets", "429", Retry_After="2")
         cloud.post("droplets", BODY)
         assert waited == [pytest.approx(2.1)]
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
 
     def test_the_limit_resets_by_the_servers_clock(self, server: Server) -> None:
         """This machine's clock may be wrong."""

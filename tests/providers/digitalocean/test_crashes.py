@@ -84,7 +84,7 @@ def test_a_kill_at_any_call_leaves_nothing_unfound(server: Server) -> None:
         account, provider = server.account, provider_of(TIMEOUTS)
         here = f"killed after change {at}: {server.requests[-1].path}"
         see_to(provider)
-        assert len(account.made) <= 2, here
+        assert len(account.all_droplets) <= 2, here
         assert len(account.droplets) == 1, here
         assert account.snapshots() == [], here
         left = provider.leftovers(BOX)
@@ -97,5 +97,5 @@ def test_a_kill_at_any_call_leaves_nothing_unfound(server: Server) -> None:
         at += 1
         assert at < MOST
     assert at > 20
-    assert list(server.account.droplets) == [server.account.made[0].id]
+    assert list(server.account.droplets) == [server.account.all_droplets[0].id]
     assert server.account.firewalls == {}

@@ -48,7 +48,7 @@ class TestCreate:
         """Tags and user data are in it, and monitoring is off."""
         request = make_request()
         provider.create(request)
-        [droplet] = server.account.made
+        [droplet] = server.account.all_droplets
         assert server.count("POST", "droplets") == 1
         body = droplet.body
         assert {"onebox-managed", box_tag(request)} <= set(body["tags"])
@@ -69,7 +69,7 @@ class TestCreate:
             private=True, vpc=vpc, jump="me@bastion", ssh_cidr="10.10.0.0/16"
         )
         box = when_up(provider, provider.create(make_request()))
-        body = server.account.made[0].body
+        body = server.account.all_droplets[0].body
         assert (body["vpc_uuid"], body["public_networking"]) == (vpc, False)
         assert (box.host, box.jump) == ("10.10.0.5", "me@bastion")
 
@@ -80,7 +80,7 @@ class TestCreate:
         behavior = server.account.behavior
         behavior.boot, behavior.address_after = 0.1, 3600.0
         box = provider.create(make_request())
-        [droplet] = server.account.made
+        [droplet] = server.account.all_droplets
         while droplet.status != "active":
             assert (box.state, box.host) == ("starting", "")
             box = provider.get(box.id) or box
@@ -103,7 +103,7 @@ class TestCreate:
         box = provider.create(request)
         assert box.id == request.box
         assert server.faults[0].times == 99
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
         provider.delete(when_up(provider, box))
         assert not server.account.droplets
         assert not server.account.firewalls
@@ -125,7 +125,7 @@ class TestCreate:
         assert server.faults[0].times == 100 - (
             SHORT.create_attempts if answered else 1
         )
-        assert not server.account.made
+        assert not server.account.all_droplets
 
     @pytest.mark.parametrize("kind", ["500 before", "html before"])
     def test_one_failure_of_the_api_does_not_end_it(
@@ -138,7 +138,7 @@ class TestCreate:
         """A call that the API has failed at is sent again, once it shows nothing."""
         server.fail("POST", "droplets", kind)
         box = when_up(provider, provider.create(make_request()))
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
         assert len(server.account.firewalls) == 1
         provider.delete(box)
         assert not server.account.firewalls
@@ -151,7 +151,7 @@ class TestCreate:
         server.account.behavior.lag = SHORT.consistency_lag + 0.4
         server.fail("POST", "droplets", "500 after")
         made = when_up(provider, provider.create(request))
-        first = server.account.made[0]
+        first = server.account.all_droplets[0]
         while [one.kind for one in provider.leftovers(made.id)].count("droplet") < 2:
             assert first.id in server.account.droplets
         provider.create(request)
@@ -175,7 +175,7 @@ class TestCreate:
         server.late = SHORT.read + 0.3
         server.fail("POST", "droplets", "late", times=100)
         assert provider.create(request).id == request.box
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
 
     def test_a_very_late_droplet_is_found_by_the_next_command(
         self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
@@ -193,7 +193,7 @@ class TestCreate:
             box = provider.get(request.box)
         assert box is not None
         provider.delete(when_up(provider, box))
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
         assert not server.account.droplets
         assert not server.account.firewalls
 
@@ -207,7 +207,7 @@ class TestCreate:
         server.fail("GET", "droplets", "none")
         server.fail("GET", "droplets", "500 before", times=2 * TIMEOUTS.attempts)
         assert provider.create(request).id == request.box
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
 
     def test_a_throttled_create_call_is_repeated(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
@@ -215,7 +215,7 @@ class TestCreate:
         """The pause is that of the API."""
         server.fail("POST", "droplets", "429", Retry_After="0")
         provider.create(make_request())
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
 
     def test_the_later_of_two_droplets_is_deleted(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
@@ -223,11 +223,11 @@ class TestCreate:
         """Both were created for one request."""
         request = make_request()
         provider.create(request)
-        double = server.account.create(server.account.made[0].body)
+        double = server.account.create(server.account.all_droplets[0].body)
         server.account.tick()
         box = provider.create(request)
         assert box.id == request.box
-        assert list(server.account.droplets) == [server.account.made[0].id]
+        assert list(server.account.droplets) == [server.account.all_droplets[0].id]
         assert double["droplet"]["id"] not in server.account.droplets
 
     def test_a_late_duplicate_belongs_to_the_box(
@@ -236,7 +236,7 @@ class TestCreate:
         """The lists show one box, and its delete removes both."""
         request, provider = make_request(), make_provider()
         provider.create(request)
-        server.account.create(server.account.made[0].body)
+        server.account.create(server.account.all_droplets[0].body)
         server.account.tick()
         later = make_provider()
         [box] = later.find(request.tags.owner)
@@ -250,7 +250,7 @@ class TestCreate:
         """Neither of the two is."""
         request = make_request()
         provider.create(request)
-        body = server.account.made[0].body
+        body = server.account.all_droplets[0].body
         words = [word.replace("project-1", "project-2") for word in body["tags"]]
         server.account.create({**body, "tags": words})
         server.account.tick()
@@ -268,7 +268,7 @@ class TestCreate:
         assert list(provider.find(request.tags.owner)) == [box]
         assert provider.create(request) == box
         assert make_provider().get(box.id) is None
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
 
     def test_stranger_with_our_tag(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
@@ -314,7 +314,7 @@ class TestTags:
         for word in metadata.of_box(request):
             server.account.tag(word.upper())
         box = when_up(provider, provider.create(request))
-        assert any(word.isupper() for word in server.account.made[0].tags)
+        assert any(word.isupper() for word in server.account.all_droplets[0].tags)
         assert box.tags == request.tags
         assert box.host_key == request.host_key.public
         assert provider.get(box.id) == box
@@ -395,7 +395,7 @@ class TestRefused:
         monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", READ_ONLY)
         with pytest.raises(NotAllowed, match="scope ssh_key:create"):
             make_provider().create(make_request())
-        assert not server.account.made
+        assert not server.account.all_droplets
 
     @pytest.mark.parametrize("name", ["windows", "ubuntu-10.04"])
     def test_an_unknown_base_is_refused(
@@ -411,7 +411,7 @@ class TestRefused:
         assert "debian-12" in caught.value.next
         with pytest.raises(UsageError):
             provider.create(make_request(base=name))
-        assert not server.account.made
+        assert not server.account.all_droplets
 
     def test_a_base_names_the_version_of_its_image(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
@@ -421,7 +421,9 @@ class TestRefused:
         assert re.fullmatch(r"debian-12-x64 \d+", base)
         provider.create(make_request(base="debian-12"))
         provider.create(make_request(base=base))
-        assert {one.body["image"] for one in server.account.made} == {"debian-12-x64"}
+        assert {one.body["image"] for one in server.account.all_droplets} == {
+            "debian-12-x64"
+        }
 
     def test_a_deleted_image_is_gone(
         self, provider: DigitalOcean, make_request: MakeRequest
@@ -517,4 +519,4 @@ class TestDeadline:
             provider.create(make_request())
         assert "droplet:delete" in caught.value.next
         assert TOKEN not in caught.value.message
-        assert not server.account.made
+        assert not server.account.all_droplets

@@ -45,8 +45,8 @@ def decoys(server: Server, box: Box) -> Json:
             }
         )
     account.tag("web")
-    account.wall({**_wall(), "name": f"onebox-{box.id}"})
-    account.wall({**_wall(), "name": "onebox", "tags": ["web"]})
+    account.put_firewall({**_wall(), "name": f"onebox-{box.id}"})
+    account.put_firewall({**_wall(), "name": "onebox", "tags": ["web"]})
     account._image(f"snapshot of {box.id}", None, ["nyc3"], 25, ["web"])
     account._image(f"onebox.somebody.other-{box.id}.x", None, ["nyc3"], 25, [])
     account.volumes["v1"] = {"id": "v1", "size_gigabytes": 10, "tags": ["web"]}
@@ -75,7 +75,7 @@ def test_the_life_of_a_box_changes_nothing_else(
     """Similar objects of others stay as they are."""
     provider, request = make_provider(), make_request()
     strangers = decoys(server, provider.create(request))
-    [mine] = [one for one in server.account.made if len(one.tags) > 5]
+    [mine] = [one for one in server.account.all_droplets if len(one.tags) > 5]
     strangers["droplets"].remove(mine.id)
     strangers["firewalls"] = [
         id
@@ -167,8 +167,8 @@ def test_delete_waits_for_a_box_that_is_not_listed_yet(
     server.account.behavior.lag = 3600.0
     later = make_provider(dataclasses.replace(TIMEOUTS, consistency_lag=lag))
     assert later.get(box.id) is None
-    [droplet] = server.account.made
-    server.account.behavior.lag = time.monotonic() - droplet.made + 0.4
+    [droplet] = server.account.all_droplets
+    server.account.behavior.lag = time.monotonic() - droplet.created_at + 0.4
     later.delete(box)
     assert not server.account.droplets
     assert not later.leftovers(box.id)
@@ -192,7 +192,7 @@ def test_a_snapshot_that_was_still_being_saved_is_deleted(
     name = ".".join(
         ["onebox", *map(metadata.escape, (box.tags.owner, box.id, image.id))]
     )
-    account.act(account.made[0].id, {"type": "snapshot", "name": name})
+    account.start_action(account.all_droplets[0].id, {"type": "snapshot", "name": name})
     provider.delete(box)
     time.sleep(0.2)
     account.tick()
@@ -216,7 +216,7 @@ def test_no_droplet_is_deleted_if_one_is_of_another_owner(
     server: Server, provider: DigitalOcean, box: Box
 ) -> None:
     """Both have the id of the box."""
-    [droplet] = server.account.made
+    [droplet] = server.account.all_droplets
     words = [
         metadata.tag("owner", "other") if "owner" in word else word
         for word in droplet.tags
@@ -233,7 +233,7 @@ def test_a_droplet_without_its_tags_is_not_touched(
     server: Server, provider: DigitalOcean, box: Box
 ) -> None:
     """Another user of the account removed them."""
-    [droplet] = server.account.made
+    [droplet] = server.account.all_droplets
     droplet.tags = [word for word in droplet.tags if "project" not in word]
     with pytest.raises(NotAllowed, match="not touched"):
         provider.delete(box)
@@ -247,6 +247,6 @@ def test_console_returns_actions_and_the_url(
     console = provider.console(box)
     assert "create: completed" in console
     assert (
-        f"https://cloud.digitalocean.com/droplets/{server.account.made[0].id}"
+        f"https://cloud.digitalocean.com/droplets/{server.account.all_droplets[0].id}"
         in console
     )

@@ -30,7 +30,7 @@ def test_checks_of_a_good_account_pass(
     assert not any(one.ok is False for one in found.values())
     assert found["droplets"].detail == "0 of 25 in use"
     assert "g-40vcpu-160gb" in found["sizes"].detail
-    assert not server.account.made
+    assert not server.account.all_droplets
     assert not server.account.firewalls
     assert not server.account.tags
 

@@ -47,7 +47,7 @@ class TestKey:
         request = make_request()
         provider.create(request)
         [key] = server.account.keys.values()
-        assert server.account.made[0].body["ssh_keys"] == [key["fingerprint"]]
+        assert server.account.all_droplets[0].body["ssh_keys"] == [key["fingerprint"]]
         assert key["public_key"] == " ".join(request.user_key.split()[:2])
         assert key["fingerprint"] == ssh_keys.fingerprint(request.user_key)
         assert not server.account.mailed
@@ -67,7 +67,7 @@ class TestKey:
         """A key that the user has registered is used, and never removed."""
         request = make_request()
         words = " ".join(request.user_key.split()[:2])
-        server.account.register({"name": "my laptop", "public_key": words})
+        server.account.add_key({"name": "my laptop", "public_key": words})
         provider.delete(when_up(provider, provider.create(request)))
         remove_all(provider, request.tags.owner)
         assert [key["name"] for key in server.account.keys.values()] == ["my laptop"]
@@ -94,7 +94,7 @@ class TestKey:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Another command deleted it."""
-        wall = server.account.wall
+        wall = server.account.put_firewall
 
         def walled(body: dict[str, object], id: str | None = None) -> object:
             server.account.keys.clear()
@@ -102,7 +102,7 @@ class TestKey:
 
         monkeypatch.setattr(server.account, "wall", walled)
         provider.create(make_request())
-        assert len(server.account.made) == 1
+        assert len(server.account.all_droplets) == 1
         assert len(server.account.keys) == 1
 
 

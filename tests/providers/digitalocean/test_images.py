@@ -132,14 +132,14 @@ def test_a_failed_snapshot_is_an_error(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
     """The wait for it ends."""
-    begin = server.account._begin
+    begin = server.account._start_action
 
     def fail(*args: object) -> object:
         shown = begin(*args)  # type: ignore[arg-type]
         server.account.actions[int(shown["id"])].errored = True
         return server.account.action(int(shown["id"]))
 
-    server.account._begin = fail  # type: ignore[assignment,method-assign]
+    server.account._start_action = fail  # type: ignore[assignment,method-assign]
     with pytest.raises(ProviderError, match="gave up"):
         provider.save(stopped, wanted(stopped))
 

@@ -80,7 +80,7 @@ class TestInv:
         assert (1, "no root\n") == (done.code, done.out), done.err
         assert "but is billed until it is removed" not in done.err
         assert ENDING not in done.out + done.err
-        [droplet] = server.account.made
+        [droplet] = server.account.all_droplets
         assert ENDING not in droplet.body["user_data"]
         assert not server.account.droplets
 
@@ -90,7 +90,7 @@ class TestInv:
         """It leaves nothing behind."""
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "working\n"), done.err
-        [droplet] = server.account.made
+        [droplet] = server.account.all_droplets
         assert project.read("results/where") == f"{droplet.body['name']}\nsystemd\n"
         assert "inv sweep" in done.err
         assert not server.account.droplets
@@ -111,7 +111,7 @@ class TestInv:
         project.write("job.sh", "ls /opt/made-by-setup\n")
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err
-        assert len(server.account.made) == 2
+        assert len(server.account.all_droplets) == 2
         assert not server.account.droplets
         assert not server.account.firewalls
         assert len(server.account.snapshots()) == 1
@@ -132,7 +132,7 @@ class TestKilledClient:
         server.account.behavior.address_after = 5.0
         first = project.start("provision")
         until = time.monotonic() + 300
-        while not server.account.made and time.monotonic() < until:
+        while not server.account.all_droplets and time.monotonic() < until:
             time.sleep(0.01)
         os.kill(first.pid, signal.SIGKILL)
         first.wait(300)
@@ -188,7 +188,7 @@ class TestDeadline:
             assert link.request("hello")["deadline"] == answer["deadline"]
         finally:
             door.forget()
-        machine = real_machines.of[server.account.made[0].id]
+        machine = real_machines.of[server.account.all_droplets[0].id]
         assert ENDING in machine.run("cat", f"{WHERE}/access")
         assert "tmpfs" in machine.run("findmnt", "-n", "-T", WHERE)
         assert f"{WHERE}/end.py" in machine.run("cat", f"{user_data.ROOT}/box.json")

@@ -28,8 +28,8 @@ def test_the_firewall_exists_before_the_droplet(
 ) -> None:
     """Only this machine can reach ssh from the first moment."""
     provider.create(make_request())
-    [droplet] = server.account.made
-    assert droplet.walled
+    [droplet] = server.account.all_droplets
+    assert droplet.protected
     assert server.account.reachable(droplet, CALLER)
     posts = [one.path for one in server.requests if one.method == "POST"]
     assert posts.index("firewalls") < posts.index("droplets")
@@ -55,7 +55,7 @@ def test_a_new_address_replaces_the_former_one(
     address = [CALLER]
     provider = make_provider(ssh_cidr=None, my_ip=lambda: address[0])
     box = when_up(provider, provider.create(make_request()))
-    [droplet] = server.account.made
+    [droplet] = server.account.all_droplets
     assert not provider.allow_my_ip(box)
     address[0] = "192.0.2.9"
     assert provider.allow_my_ip(box)
@@ -77,7 +77,7 @@ def test_an_unknown_address_is_refused(
 
     with pytest.raises(UsageError):
         make_provider(ssh_cidr=None, my_ip=nobody_knows).create(make_request())
-    assert not server.account.made
+    assert not server.account.all_droplets
 
 
 def test_an_open_ssh_port_is_in_the_notes_of_each_box(
@@ -87,7 +87,7 @@ def test_an_open_ssh_port_is_in_the_notes_of_each_box(
     provider = make_provider(ssh_cidr="0.0.0.0/0", allow_world_ssh=True)
     box = provider.create(make_request())
     assert any("whole world" in note for note in box.notes)
-    assert server.account.reachable(server.account.made[0], STRANGER)
+    assert server.account.reachable(server.account.all_droplets[0], STRANGER)
 
 
 def test_a_jump_host_without_a_known_address_is_refused() -> None:
@@ -104,7 +104,7 @@ def test_a_private_box_is_open_to_private_networks(
     """Its clients, and the jump host, have private addresses themselves."""
     provider = make_provider(ssh_cidr=None, private=True, jump=jump)
     provider.create(make_request())
-    [droplet] = server.account.made
+    [droplet] = server.account.all_droplets
     assert server.account.reachable(droplet, "10.10.0.7")
     assert not server.account.reachable(droplet, STRANGER)
     assert not server.account.reachable(droplet, CALLER)
@@ -118,7 +118,7 @@ def test_a_lost_response_makes_one_firewall(
     server.fail("POST", "firewalls", kind)
     provider.create(make_request())
     assert len(server.account.firewalls) == 1
-    assert server.account.made[0].walled
+    assert server.account.all_droplets[0].protected
 
 
 def test_no_firewall_no_droplet(
@@ -129,7 +129,7 @@ def test_no_firewall_no_droplet(
     with pytest.raises(ProviderError, match="no firewall") as caught:
         provider.create(make_request())
     assert not isinstance(caught.value, Unclear)
-    assert not server.account.made
+    assert not server.account.all_droplets
 
 
 def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> Json:
@@ -142,7 +142,7 @@ def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> J
         "tags": [word],
         **more,
     }
-    wall: Json = server.account.wall(body)["firewall"]
+    wall: Json = server.account.put_firewall(body)["firewall"]
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
     wall["created_at"] = made
     return wall

@@ -39,7 +39,7 @@ def test_stop_waits_for_a_clean_shutdown(
     provider = make_provider(dataclasses.replace(TIMEOUTS, shutdown=20))
     server.account.behavior.action = 0.2
     provider.stop(box)
-    assert server.account.made[0].status == "off"
+    assert server.account.all_droplets[0].status == "off"
     assert requests(server) == ["shutdown"]
     provider.stop(box)
     assert requests(server) == ["shutdown"]
@@ -59,9 +59,11 @@ def test_a_busy_droplet_is_waited_for(
 ) -> None:
     """The action is sent when it is free."""
     server.account.behavior.action = 0.3
-    server.account.act(server.account.made[0].id, {"type": "snapshot", "name": "x"})
+    server.account.start_action(
+        server.account.all_droplets[0].id, {"type": "snapshot", "name": "x"}
+    )
     provider.stop(box)
-    assert server.account.made[0].status == "off"
+    assert server.account.all_droplets[0].status == "off"
 
 
 def test_a_starting_droplet_is_stopped_once_it_can_be(
@@ -70,7 +72,7 @@ def test_a_starting_droplet_is_stopped_once_it_can_be(
     """It is busy until then."""
     server.account.behavior.boot = 0.3
     provider.stop(provider.create(make_request()))
-    assert server.account.made[0].status == "off"
+    assert server.account.all_droplets[0].status == "off"
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "half"])
@@ -80,7 +82,7 @@ def test_a_lost_response_does_not_end_a_stop_or_a_start(
     """The next look shows the outcome."""
     server.fail("POST", "droplets/.*/actions", kind)
     provider.stop(box)
-    assert server.account.made[0].status == "off"
+    assert server.account.all_droplets[0].status == "off"
     server.fail("POST", "droplets/.*/actions", kind)
     deadline = time.time() + 99
     assert provider.start(box, deadline).state == "running"
@@ -110,7 +112,7 @@ class TestDeadline:
         started = provider.start(box, deadline)
         assert started.deadline == deadline
         assert started.tags.expires == deadline
-        words = [w for w in server.account.made[0].tags if "expires" in w]
+        words = [w for w in server.account.all_droplets[0].tags if "expires" in w]
         assert words == [metadata.tag("expires", repr(deadline))]
         paths = [one.path for one in server.requests if one.method == "POST"]
         assert paths[-2].endswith("/resources")
@@ -123,9 +125,9 @@ class TestDeadline:
     ) -> None:
         """No call is necessary."""
         provider.stop(box)
-        before = list(server.account.made[0].tags)
+        before = list(server.account.all_droplets[0].tags)
         assert provider.start(box, box.deadline).deadline == box.deadline
-        assert server.account.made[0].tags == before
+        assert server.account.all_droplets[0].tags == before
 
     def test_the_later_of_two_deadlines_holds(
         self, server: Server, provider: DigitalOcean, box: Box
@@ -133,7 +135,7 @@ class TestDeadline:
         """An interrupted start leaves two tags."""
         later = box.deadline + 1000
         word = metadata.tag("expires", repr(later))
-        server.account.made[0].tags.append(server.account.tag(word))
+        server.account.all_droplets[0].tags.append(server.account.tag(word))
         found = provider.get(box.id)
         assert found is not None
         assert found.deadline == later

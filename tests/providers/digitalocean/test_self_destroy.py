@@ -128,7 +128,7 @@ def test_the_droplet_deletes_itself_at_its_deadline(
     machine.deliver(ends.post_boot_script(box))
     machine.configure(**{**machine.config, "deadline": time.time() - 1})
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
-    [droplet] = server.account.made
+    [droplet] = server.account.all_droplets
     with metadata_id(droplet.id) as service:
         machine.end(service)
     assert not server.account.droplets
@@ -142,7 +142,7 @@ def test_an_idle_box_with_outputs_stays_on(
     """A droplet that is off costs as much until its deadline."""
     machine.deliver(ends.post_boot_script(box))
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
-    with metadata_id(server.account.made[0].id) as service:
+    with metadata_id(server.account.all_droplets[0].id) as service:
         machine.end(service)
     assert server.account.droplets
     assert machine.did == ""
@@ -153,7 +153,7 @@ def test_idle_without_a_job(
 ) -> None:
     """A box on which no job was ever started has nothing to lose."""
     machine.deliver(ends.post_boot_script(box))
-    with metadata_id(server.account.made[0].id) as service:
+    with metadata_id(server.account.all_droplets[0].id) as service:
         machine.end(service)
     assert not server.account.droplets
 
@@ -176,7 +176,7 @@ def test_a_failed_deletion_is_repeated(
     machine.deliver(ends.post_boot_script(box))
     machine.configure(**{**machine.config, "deadline": 0})
     server.fail("DELETE", "droplets/.*", "500 before")
-    with metadata_id(server.account.made[0].id) as service:
+    with metadata_id(server.account.all_droplets[0].id) as service:
         machine.end(service)
     assert not server.account.droplets
 

@@ -93,11 +93,11 @@ def follow(link: AgentChannel, job: str) -> tuple[bytes, dict[str, Any]]:
 def test_first_contact(made: Made) -> None:
     """A box lets us in with the host key it was made with, and takes the agent."""
     with made.link() as link:
-        told = link.request("hello")
-    assert told["agent"] == version()
-    assert told["box"] == made.request.box
-    assert told["deadline"] == made.request.boot_config.deadline
-    assert told["work"] == "/home/onebox/work"
+        published = link.request("hello")
+    assert published["agent"] == version()
+    assert published["box"] == made.request.box
+    assert published["deadline"] == made.request.boot_config.deadline
+    assert published["work"] == "/home/onebox/work"
 
 
 def test_a_job_cannot_replace_what_root_runs(made: Made) -> None:
@@ -198,8 +198,8 @@ def test_notice_ends_the_job(made: Made) -> None:
         link.request("start", job="spot", shell=JOB)
         until(lambda: link.request("job")["log_bytes"])
         goes = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
-        told = json.dumps({"action": "terminate", "time": goes})
-        made.machine.metadata["spot/instance-action"] = told
+        published = json.dumps({"action": "terminate", "time": goes})
+        made.machine.metadata["spot/instance-action"] = published
         printed, end = follow(link, "spot")
     assert printed.endswith(b"saved\n")
     assert end["record"]["cause"] == "preempted"
@@ -248,10 +248,10 @@ def test_rotated_host_key_stays(maker: Maker) -> None:
     made.machine.run("systemctl", "reboot", check=False)
     until(lambda: made.machine.boots == 2)
     with made.link(new) as link:
-        told = link.request("hello")
-        assert told["boot_id"] != first["boot_id"]
-        assert told["deadline"] == first["deadline"]
-        assert told["armed"] > first["armed"]
+        published = link.request("hello")
+        assert published["boot_id"] != first["boot_id"]
+        assert published["deadline"] == first["deadline"]
+        assert published["armed"] > first["armed"]
         link.request("poweroff")
     assert made.machine.wait_off(UP)
     # What was stopped starts with another deadline.
@@ -277,11 +277,11 @@ def test_image_of_another_box(maker: Maker) -> None:
     seen = set(until(new.scan))
     with new.link() as link:
         seen |= new.scan()
-        told = link.request("hello")
+        published = link.request("hello")
     assert seen == {new.host_key}
-    assert told["box"] == new.request.box
-    assert told["deadline"] == new.request.boot_config.deadline
-    assert told["job"] is None
+    assert published["box"] == new.request.box
+    assert published["deadline"] == new.request.boot_config.deadline
+    assert published["job"] is None
     assert not (disk.file("/var/lib/onebox/notice")).exists()
     timer = new.machine.run(
         "systemctl", "show", "-P", "TimersCalendar", "onebox-deadline.timer"
@@ -308,7 +308,7 @@ def test_other_clouds(maker: Maker, kind: Any) -> None:
 def test_host_key_of_its_own(maker: Maker) -> None:
     """Without a key of ours the box makes one, and its cloud is told which."""
     made = maker.make("gce", host_key=False)
-    key = until(lambda: made.machine.told.get("hostkeys/ssh-ed25519"))
+    key = until(lambda: made.machine.published.get("hostkeys/ssh-ed25519"))
     with made.link(f"ssh-ed25519 {key}"):
         assert made.scan() == {f"ssh-ed25519 {key}"}
     made.machine.off()
@@ -317,12 +317,14 @@ def test_host_key_of_its_own(maker: Maker) -> None:
 def test_without_cloud_init(maker: Maker) -> None:
     """Google's Debian runs the same as a startup script, as often as it likes."""
     made = maker.make("gce", startup_script=True)
-    key = until(lambda: made.machine.told.get("hostkeys/ssh-ed25519"))
+    key = until(lambda: made.machine.published.get("hostkeys/ssh-ed25519"))
     with made.link(f"ssh-ed25519 {key}") as link:
         first = link.request("hello")
         made.machine.run("systemctl", "restart", "google-startup-scripts.service")
-        told = link.request("hello")
-    assert told["deadline"] == first["deadline"] == made.request.boot_config.deadline
+        published = link.request("hello")
+    assert (
+        published["deadline"] == first["deadline"] == made.request.boot_config.deadline
+    )
     for unit in ("onebox-watch.service", "onebox-deadline.timer"):
         made.machine.run("systemctl", "is-active", unit)
     made.machine.off()
