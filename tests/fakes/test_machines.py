@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.machines import Machine, Machines
-from tests.fakes.machines.boxes import UP, Maker, until
+from tests.fakes.machines.boxes import UP, BoxMaker, until
 from tests.fakes.machines.boxes import machines as machines
 from tests.fakes.machines.boxes import maker as maker
-from tests.fakes.machines.network import Network, Relay, an_address
+from tests.fakes.machines.network import Network, Relay, random_address
 
-USER_DATA = b"#cloud-config\nbootcmd: [echo told >/root/told]\n"
+USER_DATA = b"#cloud-config\nbootcmd: [echo ran >/root/ran]\n"
 
 
 def boot(machines: Machines, **options: object) -> Machine:
     """Boot a machine with nothing of ours on it."""
     return machines.boot(
         "plain",
-        address=an_address(),
+        address=random_address(),
         user_data=USER_DATA,
         kind="ec2",
         instance_id="i-1",
@@ -38,8 +38,8 @@ def up(machine: Machine) -> None:
     )
 
 
-def test_nothing_is_left(maker: Maker) -> None:
-    """Without machines there are no mounts, control groups, processes or files."""
+def test_machines_leave_nothing_on_the_host(maker: BoxMaker) -> None:
+    """Mounts, control groups, processes and files are gone at the end."""
     with Machines() as machines:
         machine = boot(machines)
         up(machine)
@@ -53,8 +53,8 @@ def test_nothing_is_left(maker: Maker) -> None:
         assert not list(Path(target).glob(f"{group}*"))
 
 
-def test_only_what_ends_by_itself_is_told(machines: Machines) -> None:
-    """Pulling the plug calls nobody; a power-off inside does. The disk stays."""
+def test_only_a_power_off_from_inside_is_reported(machines: Machines) -> None:
+    """`off` calls no callback; the disk stays in both cases."""
     calls: list[int] = []
     first = boot(machines, on_off=lambda: calls.append(1))
     up(first)
@@ -63,7 +63,7 @@ def test_only_what_ends_by_itself_is_told(machines: Machines) -> None:
     called = threading.Event()
     again = boot(machines, disk=first.disk, on_off=called.set)
     up(again)
-    assert again.run("cat", "/root/told") == "told\n"
+    assert again.run("cat", "/root/ran") == "ran\n"
     # It may be gone before the command has told us that it worked.
     again.run("poweroff", check=False)
     assert again.wait_off(UP)
@@ -71,8 +71,10 @@ def test_only_what_ends_by_itself_is_told(machines: Machines) -> None:
     assert "Reached target" in again.console()
 
 
-def test_nothing_reaches_outside(machines: Machines) -> None:
-    """A machine has no network but its own, and cannot change the host's kernel."""
+def test_a_machine_has_no_network_and_cannot_change_the_kernel(
+    machines: Machines,
+) -> None:
+    """Its only interface is `lo`, and it lacks the capabilities."""
     machine = boot(machines)
     up(machine)
     links = machine.run("ls", "/sys/class/net").split()
@@ -82,14 +84,16 @@ def test_nothing_reaches_outside(machines: Machines) -> None:
     )
     # To set the clock, to load modules, to make devices.
     for status in ("/proc/1/status", "/proc/self/status"):
-        told = machine.run("cat", status).partition("CapEff:")[2].split()[0]
-        assert not int(told, 16) & (1 << 25 | 1 << 16 | 1 << 27)
-    assert not Path("/root/told").exists()
+        capabilities = machine.run("cat", status).partition("CapEff:")[2].split()[0]
+        assert not int(capabilities, 16) & (1 << 25 | 1 << 16 | 1 << 27)
+    assert not Path("/root/ran").exists()
     machine.off()
 
 
-def test_unplugged_as_it_restarts(machines: Machines) -> None:
-    """A machine that is unplugged at the very moment of a restart is off."""
+def test_a_machine_that_loses_power_during_a_reboot_stays_off(
+    machines: Machines,
+) -> None:
+    """It does not boot again."""
     machine = boot(machines)
     up(machine)
     # What `off` does, after the restart has begun and before it is acted upon.
@@ -101,11 +105,11 @@ def test_unplugged_as_it_restarts(machines: Machines) -> None:
     assert machine.boots == 1
 
 
-def test_called_as_it_goes_off(
+def test_a_connection_to_a_machine_that_is_going_off_is_reset(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who calls a machine that is just going off is hung up on, and that is all."""
-    network, address = Network(), an_address()
+    """The relay raises no error."""
+    network, address = Network(), random_address()
     relay = Relay(network, address)
     socket_inside = network.socket
 

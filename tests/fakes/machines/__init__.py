@@ -1,10 +1,10 @@
 """
-Real machines: a Linux of their own, from the first process to the power-off.
+Linux machines that boot, run and power off as the machines of a cloud do.
 
-systemd as the first process, cloud-init reading its user data from a metadata
-service at 169.254.169.254, sshd behind port 22 of a loopback address of this host.
-A machine has namespaces of its own and no network but `lo`; its disk is an overlay
-above this host's root file system. `missing()` says why there can be none here.
+A machine is a set of namespaces with systemd as its first process. cloud-init reads
+user data from a metadata server at 169.254.169.254; sshd is reached at port 22 of a
+loopback address of this host. The only network is `lo`; the disk is an overlay above
+this host's root file system. `missing()` returns why this host cannot run machines.
 """
 
 from tests.fakes.machines.layer import missing

@@ -1,4 +1,4 @@
-"""Machines for the tests, and boxes made of them as a provider makes them."""
+"""Boxes on machines without a provider: the user data alone makes the box."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
 from tests.fakes.machines import Disk, Machine, Machines, missing
 from tests.fakes.machines.metadata import Kind
-from tests.fakes.machines.network import an_address
+from tests.fakes.machines.network import random_address
 
 NOTICES: dict[Kind, user_data.Notice] = {"ec2": "ec2", "gce": "gce", "digitalocean": ""}
-# A boot takes three seconds; this is for a machine that others work on as well.
+# A boot takes three seconds; on a loaded host it may take minutes.
 UP = 300.0
 
 
 @dataclass
-class Made:
-    """A box on a machine, and what its client knows of it."""
+class MachineBox:
+    """A box on a machine, with the keys that its client has."""
 
     request: Request
     machine: Machine
@@ -40,7 +40,7 @@ class Made:
     instance_id: str
 
     def box(self, host_key: str = "") -> Box:
-        """Return it as its provider would."""
+        """Return the box as a provider would return it."""
         request = self.request
         return Box(
             id=request.box,
@@ -61,21 +61,21 @@ class Made:
 
     @contextlib.contextmanager
     def link(self, host_key: str = "") -> Iterator[AgentChannel]:
-        """Log in, as soon as it lets us in."""
-        door = SSHConnection(
+        """Wait for ssh; yield a channel to the agent."""
+        ssh = SSHConnection(
             self.box(host_key), self.folder / "door", self.folder / "identity"
         )
         try:
-            yield door.open_when_up(UP, self.alive, lambda: None)
+            yield ssh.open_when_up(UP, self.alive, lambda: None)
         finally:
-            door.forget()
+            ssh.forget()
 
     def alive(self) -> None:
-        """Fail when it is off."""
+        """Assert that the machine is on."""
         assert self.machine.running, self.machine.console()[-2000:]
 
     def scan(self) -> set[str]:
-        """Return all the host keys that it answers with now."""
+        """Return all host keys that its sshd offers."""
         done = subprocess.run(
             ["ssh-keyscan", "-T", "60", self.machine.address],
             capture_output=True,
@@ -86,8 +86,8 @@ class Made:
         return {" ".join(line.split()[1:3]) for line in lines}
 
 
-class Maker:
-    """Makes boxes on machines, as a provider would."""
+class BoxMaker:
+    """Boots boxes on machines, with the user data that a provider would send."""
 
     def __init__(self, machines: Machines, folder: Path) -> None:
         self.machines = machines
@@ -102,8 +102,8 @@ class Maker:
         setup_grace: float = 2700,
         seed: bytes | None = None,
         **options: Any,
-    ) -> Made:
-        """Boot a box that is to live for some seconds; *options* as for `boot`."""
+    ) -> MachineBox:
+        """Boot a new box with a deadline *seconds* from now; *options* as in `boot`."""
         name = f"ob-{random.randrange(1 << 40):010x}"
         deadline = time.time() + seconds
         request = Request(
@@ -136,14 +136,14 @@ class Maker:
         host_key: bool = True,
         late: float = user_data.LATE,
         startup_script: bool = False,
-    ) -> Made:
-        """Boot a machine for a request, in whatever cloud."""
+    ) -> MachineBox:
+        """Boot a machine for a request, as a machine of cloud *kind*."""
         notice = NOTICES[kind]
-        script, told = "", b""
+        script, boot_data = "", b""
         if startup_script:
             script = user_data.startup_script(request, notice=notice, late=late)
         else:
-            told = user_data.user_data(
+            boot_data = user_data.user_data(
                 request,
                 notice=notice,
                 host_key=host_key,
@@ -152,8 +152,8 @@ class Maker:
             )
         machine = self.machines.boot(
             request.box,
-            address=an_address(),
-            user_data=told,
+            address=random_address(),
+            user_data=boot_data,
             kind=kind,
             instance_id=instance_id,
             startup_script=script,
@@ -164,15 +164,15 @@ class Maker:
         folder.mkdir(exist_ok=True)
         with contextlib.suppress(FileExistsError):
             (folder / "identity").symlink_to(self.identity)
-        return Made(request, machine, folder, public, kind, instance_id)
+        return MachineBox(request, machine, folder, public, kind, instance_id)
 
-    def again(self, made: Made, *, seconds: float, host_key: str) -> Made:
-        """Start a box again that was off, with a new deadline."""
-        late = replace(made.request.boot_config, deadline=time.time() + seconds)
-        request = replace(
-            made.request, boot_config=late, host_key=HostKey("", host_key)
-        )
-        fresh = self.boot(request, made.kind, made.instance_id, disk=made.machine.disk)
+    def start_again(
+        self, box: MachineBox, *, seconds: float, host_key: str
+    ) -> MachineBox:
+        """Boot the disk of a stopped box with a new deadline."""
+        late = replace(box.request.boot_config, deadline=time.time() + seconds)
+        request = replace(box.request, boot_config=late, host_key=HostKey("", host_key))
+        fresh = self.boot(request, box.kind, box.instance_id, disk=box.machine.disk)
         return replace(fresh, host_key=host_key)
 
 
@@ -182,24 +182,24 @@ def machines() -> Iterator[Machines]:
     why = missing()
     if why:
         pytest.skip(why)
-    with Machines() as made:
-        yield made
+    with Machines() as machines:
+        yield machines
 
 
 @pytest.fixture(scope="module")
-def maker(machines: Machines) -> Iterator[Maker]:
-    """What makes boxes on them."""
-    # Connections that have just been told to end remove what is theirs meanwhile.
+def maker(machines: Machines) -> Iterator[BoxMaker]:
+    """A maker of boxes on these machines."""
+    # Connections that are closing delete their own files meanwhile.
     with tempfile.TemporaryDirectory(prefix="ob-") as folder:
-        yield Maker(machines, Path(folder))
+        yield BoxMaker(machines, Path(folder))
 
 
 def until(true: Any, *, seconds: float = UP) -> Any:
-    """Wait for something to become true and return it; fail if it does not."""
+    """Return the first true value of *true*; fail after some seconds."""
     end = time.monotonic() + seconds
     while True:
         value = true()
         if value:
             return value
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.1)

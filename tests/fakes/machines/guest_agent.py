@@ -1,8 +1,8 @@
 """
-Google's guest environment, as far as a box depends on it; runs in a machine.
+The parts of Google's guest environment that a box needs; it runs in a machine.
 
-`keys` gives a new instance host keys of its own and publishes them as guest
-attributes; `startup` runs the startup script, as it does at every boot.
+`keys` generates host keys for a new instance and publishes them as guest attributes;
+`startup` runs the startup script, at every boot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KNOWN = Path("/etc/google_instance_id")
 
 
 def main() -> None:
-    """Do the one or the other."""
+    """Run the part that the argument names."""
     if sys.argv[1] == "keys":
         keys()
     else:
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def keys() -> None:
-    """Make host keys for an instance that is not the one of the last boot."""
+    """Generate host keys if the instance is another one than at the last boot."""
     instance = ask("id")
     if not KNOWN.exists() or KNOWN.read_text() != instance:
         for path in Path("/etc/ssh").glob("ssh_host_*"):
@@ -41,7 +41,7 @@ def keys() -> None:
 
 
 def startup() -> None:
-    """Run the startup script from a file, as root."""
+    """Run the startup script as root."""
     try:
         script = ask("attributes/startup-script")
     except urllib.error.HTTPError:
@@ -54,7 +54,7 @@ def startup() -> None:
 
 
 def ask(path: str, body: bytes | None = None) -> str:
-    """Get a value, or put one."""
+    """Get the value of a metadata path, or put *body* there."""
     request = urllib.request.Request(
         f"{ROOT}/{path}",
         data=body,

@@ -1,9 +1,8 @@
 """
-What all machines have in common: this host's Debian, made into a cloud's image.
+The plain image of all machines: an overlay layer above this host's Debian.
 
-It is an overlay's lower layer above the host's own root file system: cloud-init
-from Debian's package, nobody's home, no host keys, and only those services that a
-small cloud image starts. It is built once, and kept.
+The layer adds cloud-init from Debian's package, hides homes and host keys, and enables
+only the services of a small cloud image. It is built once, and kept in `PLACE`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 
 PLACE = Path("/var/tmp/onebox-machines")
 PACKAGES = ("cloud-init", "openssh-server", "sudo", "dbus", "systemd-sysv")
-# What a system is made of; whatever else lies at the host's top is nobody's business.
+# The top-level directories of a system; the machine sees no others.
 SYSTEM = (
     "bin",
     "boot",
@@ -40,7 +39,7 @@ HIDDEN_STATE = (
     "var/lib/systemd",
     "var/log",
 )
-# What only touches hardware, or this host's kernel.
+# Units that only touch hardware, or this host's kernel.
 MASKED = (
     "dev-hugepages.mount",
     "dev-mqueue.mount",
@@ -80,8 +79,8 @@ WANTED = {
         "cloud-final.service",
     ),
 }
-# It looks at its control groups and finds that this is no machine. cloud-init
-# would then not look at what tells it which cloud it is in.
+# The real command detects a container. cloud-init would then not look for the files
+# that identify the cloud.
 DETECT_VIRT = """\
 #!/bin/sh
 case "$*" in *-c*) exit 1 ;; *-q*) ;; *) echo kvm ;; esac
@@ -90,10 +89,10 @@ CLOUD_CFG = """\
 network: {config: disabled}
 locale: C.UTF-8
 datasource_list: [Ec2, GCE, DigitalOcean]
-# There is no network card that an address could be put on.
+# No network card exists for a link-local address.
 datasource: {DigitalOcean: {use_ip4LL: false}}
 """
-# Google's own Debian has no cloud-init, but an agent of Google's.
+# Google's Debian has no cloud-init, but Google's guest agent.
 WITHOUT_CLOUD_INIT = "etc/cloud/cloud-init.disabled"
 GUEST_AGENT = "usr/lib/google_guest_agent.py"
 GOOGLE = {
@@ -115,21 +114,21 @@ HOSTS = """\
 127.0.0.1 localhost
 169.254.169.254 metadata.google.internal metadata
 """
-PATIENCE = 300
-# The layer of an older version of this file goes when nobody has used it so long.
+TIMEOUT = 300
+# The layer of another version of this file is deleted when unused for so long.
 UNUSED = 86400
 
 
 class CannotBuild(Exception):
-    """Machines cannot be had here; the message says why."""
+    """The image cannot be built on this host; the message has the reason."""
 
 
 def missing() -> str:
-    """Say why there can be no machines here, "" if there can."""
+    """Return why this host cannot run machines, "" if it can."""
     if os.getuid() != 0:
-        return "real machines take root: namespaces, overlays, control groups"
+        return "machines need root: namespaces, overlays, control groups"
     if "ID=debian" not in Path("/etc/os-release").read_text().splitlines():
-        return "a machine is made of this host's own system, which is no Debian"
+        return "a machine uses this host's own system, which is not Debian"
     for tool in ("unshare", "nsenter", "setpriv", "pivot_root", "ip", "apt-get"):
         if shutil.which(tool) is None:
             return f"{tool} is missing"
@@ -143,7 +142,7 @@ def missing() -> str:
 
 
 def layer() -> Path:
-    """Return the layer's directory; build it if there is none yet."""
+    """Return the layer's directory; build it at the first call."""
     sources = Path(__file__).read_bytes()
     sources += Path(__file__).with_name("guest_agent.py").read_bytes()
     release = Path("/etc/os-release").read_bytes()
@@ -157,7 +156,7 @@ def layer() -> Path:
             for name in ("upper", "work", "root"):
                 (draft / name).mkdir(parents=True)
             _install(draft)
-            _furnish(draft / "upper")
+            _configure(draft / "upper")
             (draft / "upper").rename(place)
             shutil.rmtree(draft)
         os.utime(place)
@@ -168,7 +167,7 @@ def layer() -> Path:
 
 
 def _install(draft: Path) -> None:
-    """Install the packages above the host's own, in a mount namespace."""
+    """Install the packages above the host's root, in a mount namespace."""
     script = f"""
     set -e
     mount -t overlay overlay root -o lowerdir=/,upperdir=upper,workdir=work
@@ -189,15 +188,15 @@ def _install(draft: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:]
-        raise CannotBuild(f"cloud-init cannot be installed: {said}")
+        error = done.stderr.strip().splitlines()[-1:]
+        raise CannotBuild(f"cloud-init cannot be installed: {error}")
 
 
-def _furnish(upper: Path) -> None:
+def _configure(upper: Path) -> None:
     others = sorted(
         path.name
         for path in Path("/").iterdir()
@@ -233,7 +232,7 @@ def _furnish(upper: Path) -> None:
         (units / unit).write_text(text)
     _hide(upper / "etc/sudoers.d")
     (upper / "etc/fstab").write_text("")
-    # Its network is set up: cloud-init need not.
+    # The marker keeps cloud-init from configuring the network.
     (upper / "var/lib/cloud/data").mkdir()
     (upper / "var/lib/cloud/data/upgraded-network").write_text("")
     (upper / "etc/machine-id").write_text("")
@@ -254,7 +253,7 @@ def _furnish(upper: Path) -> None:
 
 
 def _hide(path: Path, mode: int = 0o755) -> Path:
-    """Put an empty directory in the place of whatever the host has there."""
+    """Hide a file or directory of the host behind an empty directory."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Start a machine, see it end, and keep its disk."""
+"""One machine: boot, commands as root, power-off, and its disk."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.fakes.machines.metadata import Metadata
 from tests.fakes.machines.network import Network, Relay
 
 START = Path(__file__).with_name("start.sh")
-# Nobody inside may do to the kernel what only a machine's owner may.
+# Processes inside must not change this host's kernel.
 BOUND = (
     "setpriv",
     "--bounding-set",
     "-sys_module,-sys_rawio,-sys_time,-syslog,-mknod,-mac_admin,-mac_override",
 )
-# What takes a second may take a minute where others work as well.
-PATIENCE = 180.0
+# A step of a second may take minutes on a loaded host.
+TIMEOUT = 180.0
 
 
 class Disk:
-    """What a machine has written, above the image; it outlives the machine."""
+    """The files that a machine has written above the image; they outlive it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,29 +36,32 @@ class Disk:
             (path / name).mkdir(parents=True, exist_ok=True)
 
     def copy(self) -> Disk:
-        """Return a snapshot: another disk that holds the same."""
-        made = self.path.with_name(f"disk-{secrets.token_hex(4)}")
-        made.mkdir()
-        words = ["cp", "-a", "--reflink=auto", str(self.path / "upper"), str(made)]
-        subprocess.run(words, check=True, timeout=PATIENCE)
-        return Disk(made)
+        """Return a snapshot: a second disk with the same files."""
+        copy = self.path.with_name(f"disk-{secrets.token_hex(4)}")
+        copy.mkdir()
+        words = ["cp", "-a", "--reflink=auto", str(self.path / "upper"), str(copy)]
+        subprocess.run(words, check=True, timeout=TIMEOUT)
+        return Disk(copy)
 
     def file(self, path: str) -> Path:
-        """Return where a file that the machine has written can be seen."""
+        """Return the path at which the host sees a file of the machine."""
         return self.path / "upper" / path.lstrip("/")
 
     def remove(self) -> None:
-        """Remove it with all it holds."""
+        """Delete the disk."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 class Machine:
     """
-    A machine that has been switched on; it restarts when it is told to inside.
+    A machine that has been booted; a reboot inside restarts it.
 
-    *metadata* are further things that its cloud tells it, and may change; *published*
-    is what it has told its cloud. *boots* counts how often it has begun, *ended*
-    is when it was off; *group* is how its control groups' names begin.
+    Attributes:
+        boots: The number of boots so far.
+
+        ended: The time at which it went off (epoch seconds).
+
+        group: The prefix of the names of its control groups.
     """
 
     def __init__(
@@ -93,26 +96,26 @@ class Machine:
 
     @property
     def running(self) -> bool:
-        """Tell whether it is on."""
+        """Whether it is on."""
         return not self._off.is_set()
 
     @property
     def metadata(self) -> MutableMapping[str, str]:
-        """What its cloud tells it beside the usual."""
+        """Further paths of its metadata server; a test may change them."""
         return self._service.extra
 
     @property
     def published(self) -> Mapping[str, str]:
-        """What it has told its cloud: Google's guest attributes."""
+        """The guest attributes that it has published (Google only)."""
         return self._service.published
 
     def console(self) -> str:
-        """Return what it has printed since it was first switched on."""
+        """Return its console output since its first boot."""
         path = self._folder / "console"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def run(self, *words: str, check: bool = True) -> str:
-        """Return what a command in the machine prints, run by root."""
+        """Run a command in the machine as root; return its output."""
         done = subprocess.run(
             ["nsenter", "--all", f"--target={self._init()}", *BOUND, *words],
             stdin=subprocess.DEVNULL,
@@ -120,21 +123,21 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
         assert not check or done.returncode == 0, f"{words}: {done.stdout}"
         return done.stdout
 
     def off(self) -> None:
-        """Pull the plug."""
+        """Cut the power."""
         with self._changing:
             self._unplugged = True
             self._process.kill()
-        assert self.wait_off(PATIENCE), f"{self.name} does not end"
+        assert self.wait_off(TIMEOUT), f"{self.name} does not end"
 
     def wait_off(self, seconds: float) -> bool:
-        """Wait until it is off; tell whether it is."""
+        """Wait until it is off, at most so long; return whether it is."""
         return self._off.wait(seconds)
 
     def _boot(self) -> None:
@@ -159,21 +162,21 @@ class Machine:
         )
 
     def _init(self) -> int:
-        """Return the first process inside; wait for it if need be."""
-        end = time.monotonic() + PATIENCE
+        """Return the pid of the machine's first process, once that is systemd."""
+        end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             assert self.running, f"{self.name} is off"
             pid = self._process.pid
             with contextlib.suppress(OSError, ValueError):
-                published = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-                # Before it is systemd, it sees the host's own files.
-                if Path(f"/proc/{int(published)}/comm").read_text() == "systemd\n":
-                    return int(published)
+                first = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+                # Before it executes systemd, it sees the host's own files.
+                if Path(f"/proc/{int(first)}/comm").read_text() == "systemd\n":
+                    return int(first)
             time.sleep(0.02)
         raise AssertionError(f"{self.name} does not begin")
 
     def _watch(self) -> None:
-        # A restart ends the first process by SIGHUP, a power-off by SIGINT.
+        # The kernel ends the first process with SIGHUP at a reboot, else with SIGINT.
         while self._process.wait() == -1:
             with self._changing:
                 if self._unplugged:
@@ -200,7 +203,7 @@ class Machine:
 
 
 def end_groups(names: list[str]) -> None:
-    """End what is left in the control groups of machines that are off."""
+    """Kill the processes that are left in the control groups of a machine."""
     script = """
     mount -t cgroup2 cgroup2 "$0" && cd "$0" || exit
     for it; do
@@ -215,6 +218,6 @@ def end_groups(names: list[str]) -> None:
         ["unshare", "--mount", "sh", "-c", script, "/run", *names],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=True,
     )

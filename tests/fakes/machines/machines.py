@@ -1,4 +1,4 @@
-"""Switch machines on, and leave nothing behind."""
+"""Boot machines; delete all of them at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fakes.machines.machine import Disk, Machine
 from tests.fakes.machines.metadata import Kind, Metadata
 from tests.fakes.machines.network import METADATA, Network
 
-# What the firmware says of where we are.
+# The firmware's values by which cloud-init recognizes a cloud.
 DMI = {
     "ec2": {
         "sys_vendor": "Amazon EC2",
@@ -34,11 +34,11 @@ DMI = {
 
 class Machines:
     """
-    Boots machines; everything it has made is gone at its end.
+    Boots machines; at the end of the context all of them and their disks are deleted.
 
     Args:
-        place: An empty directory of one's own, on a disk that can be an overlay's
-            upper layer; without, a new one beside the image.
+        place: An empty directory on a file system that can hold an overlay's upper
+            layer; by default a new one beside the image.
     """
 
     def __init__(self, place: Path | None = None) -> None:
@@ -47,8 +47,8 @@ class Machines:
             place = Path(tempfile.mkdtemp(dir=PLACE, prefix="run-"))
         self.place = place
         self._made: list[Machine] = []
-        # A process that is to die with its parent dies with the *thread* that has
-        # started it. This one lives as long as we do.
+        # `--pdeathsig` ends a process with the *thread* that started it; this thread
+        # lives as long as the machines.
         self._spawner = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Machines:
@@ -75,18 +75,18 @@ class Machines:
         on_off: Callable[[], None] = lambda: None,
     ) -> Machine:
         """
-        Switch a machine on.
+        Boot a machine.
 
         Args:
             address: The loopback address whose port 22 is the machine's.
 
             instance_id: DigitalOcean's are numbers.
 
-            metadata: What its cloud tells it beside the usual: path and body.
+            metadata: Further paths of its metadata server, with their bodies.
 
-            startup_script: On Google's: its image then has no cloud-init.
+            startup_script: Google's startup script; the image then has no cloud-init.
 
-            disk: What it boots from; without, a new one with the plain image.
+            disk: The disk that it boots; by default a new one with the plain image.
 
             on_off: Called when it has powered itself off.
         """

@@ -1,7 +1,8 @@
 """
-What answers at 169.254.169.254 in a machine: its cloud's metadata service.
+The metadata server of a machine, at 169.254.169.254 inside it.
 
-Strict where the clouds are: no IMDSv2 token, no answer; no `Metadata-Flavor`, none.
+It is as strict as the clouds: it refuses a request without an IMDSv2 token (EC2) or
+without the header `Metadata-Flavor` (Google).
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ Kind = Literal["ec2", "gce", "digitalocean"]
 
 class Metadata:
     """
-    The service of one machine; *extra* are further paths, which may change.
+    The metadata server of one machine.
 
-    Paths are as the cloud has them: below /latest/meta-data/ on EC2, below
-    /computeMetadata/v1/ on Google's, below /metadata/v1/ on DigitalOcean's.
-    *published* is what the machine has published itself (Google's guest attributes).
+    Attributes:
+        known: The paths that never change, as the cloud has them.
+
+        extra: Further paths below the cloud's root in `ROOTS`; a test may change them.
+
+        published: The guest attributes that the machine has published (Google).
     """
 
     def __init__(
@@ -46,12 +50,12 @@ class Metadata:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
     def find(self, path: str) -> bytes | None:
-        """Return what stands at a path, a listing if that is a folder."""
+        """Return the body of a path or the listing of a folder, None for others."""
         place = ROOTS[self.kind]
         texts = {place + name: text.encode() for name, text in self.extra.items()}
         texts = {**self.known, **texts}
@@ -71,10 +75,10 @@ ROOTS = {
 
 
 def ec2(instance_id: str, hostname: str, user_data: bytes) -> dict[str, bytes]:
-    """Return what EC2 tells an instance without a key pair."""
+    """Return the paths and bodies of an EC2 instance without a key pair."""
     document = {"instanceId": instance_id, "region": "us-east-1"}
     root = ROOTS["ec2"]
-    published = {
+    texts = {
         root + "instance-id": instance_id,
         root + "ami-id": "ami-0123456789abcdef0",
         root + "hostname": hostname,
@@ -82,16 +86,16 @@ def ec2(instance_id: str, hostname: str, user_data: bytes) -> dict[str, bytes]:
         root + "placement/availability-zone": "us-east-1a",
         "/latest/dynamic/instance-identity/document": json.dumps(document),
     }
-    known = {path: text.encode() for path, text in published.items()}
+    known = {path: text.encode() for path, text in texts.items()}
     return {**known, "/latest/user-data": user_data} if user_data else known
 
 
 def gce(
     instance_id: str, hostname: str, user_data: bytes, startup_script: str
 ) -> dict[str, bytes]:
-    """Return what Compute Engine tells an instance."""
+    """Return the paths and bodies of a Compute Engine instance."""
     root = ROOTS["gce"]
-    published = {
+    texts = {
         root + "instance/id": instance_id,
         root + "instance/hostname": hostname,
         root + "instance/zone": "projects/1/zones/us-central1-a",
@@ -100,14 +104,14 @@ def gce(
         root + "instance/attributes/enable-guest-attributes": "TRUE",
     }
     if startup_script:
-        published[root + "instance/attributes/startup-script"] = startup_script
+        texts[root + "instance/attributes/startup-script"] = startup_script
     if user_data:
-        published[root + "instance/attributes/user-data"] = user_data.decode()
-    return {path: text.encode() for path, text in published.items()}
+        texts[root + "instance/attributes/user-data"] = user_data.decode()
+    return {path: text.encode() for path, text in texts.items()}
 
 
 def digitalocean(instance_id: str, hostname: str, user_data: bytes) -> dict[str, bytes]:
-    """Return what DigitalOcean tells a droplet."""
+    """Return the paths and bodies of a droplet."""
     root = ROOTS["digitalocean"]
     whole = {
         "droplet_id": int(instance_id),
@@ -167,8 +171,8 @@ def _handler(service: Metadata) -> type[BaseHTTPRequestHandler]:
             folder = self.path.partition("?")[0]
             names = (service.find(folder) or b"").decode().split()
             values = {name: (service.find(folder + name) or b"") for name in names}
-            published = {name: value.decode() for name, value in values.items()}
-            self._answer(200, json.dumps(published).encode())
+            texts = {name: value.decode() for name, value in values.items()}
+            self._answer(200, json.dumps(texts).encode())
 
         def _answer(self, code: int, body: bytes = b"") -> None:
             self.send_response(code)

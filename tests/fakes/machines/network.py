@@ -1,4 +1,4 @@
-"""A network of a machine's own: nothing but `lo`, and a way in from this host."""
+"""The network of a machine: only `lo`, and a relay from this host to its sshd."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class Network:
     """
-    A network namespace, held by a descriptor: nothing is left of it at the end.
+    A network namespace that exists as long as its descriptor is open.
 
-    *path* is what `nsenter --net=` takes, for as long as this process lives.
+    *path* is the argument of `nsenter --net=`.
     """
 
     def __init__(self) -> None:
-        self.fd = _aside(_new_namespace)
+        self.fd = _in_own_thread(_new_namespace)
         self.path = f"/proc/{os.getpid()}/fd/{self.fd}"
         for words in (
             ["link", "set", "lo", "up"],
@@ -40,22 +40,22 @@ class Network:
             )
 
     def socket(self) -> socket.socket:
-        """Return a socket that is inside, whoever uses it."""
+        """Return a socket of the namespace; any thread can use it."""
 
         def inside() -> socket.socket:
             with _entered(self.fd):
                 return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 
-        return _aside(inside)
+        return _in_own_thread(inside)
 
     def close(self) -> None:
-        """Let go of it; the descriptor's number may be another one's from then on."""
+        """Close the descriptor; its number may be reused, so it is forgotten."""
         fd, self.fd = self.fd, -1
         os.close(fd)
 
 
 class Relay:
-    """Passes connections to an address of this host on to port 22 inside."""
+    """Forwards connections at an address of this host to port 22 of the machine."""
 
     def __init__(self, network: Network, address: str) -> None:
         self._network = network
@@ -68,7 +68,7 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Cut every connection, and take no more."""
+        """Cut every connection, and accept no more."""
         with self._lock:
             for each in (self._listening, *self._open):
                 with contextlib.suppress(OSError):
@@ -86,26 +86,26 @@ class Relay:
     def _pass_on(self, outer: socket.socket) -> None:
         with outer, contextlib.ExitStack() as stack:
             try:
-                # There is no network any more if the machine has just gone off.
+                # The namespace is gone if the machine has just powered off.
                 inner = stack.enter_context(self._network.socket())
                 inner.settimeout(10)
                 inner.connect(("127.0.0.1", 22))
                 inner.settimeout(None)
             except OSError:
-                # As a machine without sshd would answer: by a reset.
+                # A machine without sshd would reset the connection.
                 linger = b"\1\0\0\0\0\0\0\0"
                 outer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 return
             with self._lock:
                 self._open |= {outer, inner}
             with contextlib.suppress(OSError):
-                _shovel(outer, inner)
+                _pass_bytes(outer, inner)
             with self._lock:
                 self._open -= {outer, inner}
 
 
-def _shovel(one: socket.socket, other: socket.socket) -> None:
-    """Pass bytes both ways until both have said that it is all."""
+def _pass_bytes(one: socket.socket, other: socket.socket) -> None:
+    """Pass bytes in both directions until both ends have closed."""
     goes = {one: other, other: one}
     while goes:
         for source in select.select(list(goes), [], [])[0]:
@@ -118,8 +118,8 @@ def _shovel(one: socket.socket, other: socket.socket) -> None:
                 del goes[source]
 
 
-def an_address() -> str:
-    """Return a loopback address at random, so that hardly anybody else has it."""
+def random_address() -> str:
+    """Return a random loopback address; parallel tests rarely get the same."""
     last = random.randrange(1, 255)
     return f"127.{random.randrange(64, 128)}.{random.randrange(256)}.{last}"
 
@@ -137,7 +137,7 @@ def _entered(fd: int) -> Iterator[None]:
     yield
 
 
-def _aside(step: Callable[[], T]) -> T:
-    """Do *step* in a thread that ends with it: it may leave our namespace."""
+def _in_own_thread(step: Callable[[], T]) -> T:
+    """Run *step* in a thread of its own, because it enters another namespace."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(step).result()

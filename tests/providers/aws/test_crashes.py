@@ -34,14 +34,14 @@ def _variables() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
 
 
-def test_killed_at_any_call(
+def test_a_kill_at_any_call_leaves_at_most_one_box(
     make_provider: MakeProvider,
     make_request: MakeRequest,
     account: Account,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """No box is doubled, none leaked, no other one touched, wherever it dies."""
+    """The next command finds and deletes everything; other boxes stay."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([box_life.__name__])
     provider = make_provider()

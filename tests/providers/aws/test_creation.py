@@ -277,10 +277,10 @@ class TestFaults:
         assert account.counted()["RunInstances"] == 1
         assert not provider.leftovers(request.box)
 
-    def test_type_not_in_zone(
+    def test_a_type_that_a_zone_lacks_is_missing_capacity(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """A type that a zone does not have is no capacity there."""
+        """The next offer is tried."""
         with pytest.raises(NoCapacity, match="Unsupported"):
             provider.create(make_request(zone="us-east-1e"))
 
@@ -330,10 +330,10 @@ class TestFaults:
             provider.create(dataclasses.replace(request, offer=size))
         assert not account.instances(request.box)
 
-    def test_user_data_too_large(
+    def test_user_data_that_is_too_large_is_refused_before_the_launch(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """The error comes before any instance is requested."""
+        """No RunInstances is sent."""
         request = make_request()
         large = dataclasses.replace(request.host_key, private=secrets.token_hex(17000))
         with pytest.raises(OneboxError, match=r"16384|16,384"):
@@ -347,14 +347,14 @@ class TestFaults:
         assert isinstance(make_request().host_key, HostKey)
 
     @pytest.mark.parametrize("over", [False, True])
-    def test_token_of_an_ended_machine(
+    def test_the_request_of_a_terminated_instance_is_gone(
         self,
         provider: AWS,
         make_request: MakeRequest,
         account: Account,
         ended_token_is_error: bool,
     ) -> None:
-        """The request creates no other instance, and its error is Gone."""
+        """It creates no second instance."""
         request = make_request()
         provider.delete(provider.create(request))
         account.faults.ended_token_is_error = ended_token_is_error
@@ -362,14 +362,14 @@ class TestFaults:
             provider.create(request)
         assert len(account.instances(request.box)) == 1
 
-    def test_token_with_other_words(
+    def test_a_repeated_request_with_other_parameters_finds_its_instance(
         self,
         provider: AWS,
         make_provider: MakeProvider,
         make_request: MakeRequest,
         account: Account,
     ) -> None:
-        """The same request with other words, as another disk, finds its machine."""
+        """EC2 refuses the token because, for example, the disk differs."""
         request = make_request()
         box = provider.create(request)
         again = make_provider(disk=50 << 30).create(request)
@@ -437,10 +437,10 @@ class TestSettings:
         with pytest.raises(UsageError, match="no AWS region is set"):
             make_provider().find("owner")
 
-    def test_region_of_the_profile(
+    def test_the_region_is_that_of_the_settings_before_the_environment(
         self, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """AWS's own variables name the region, the settings before them."""
+        """AWS's own variables name it if the settings do not."""
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
         monkeypatch.delenv("AWS_REGION")
         assert make_provider()._cloud.region == "us-west-2"

@@ -43,10 +43,10 @@ class TestChecks:
         ("operation", "name"),
         [("DescribeSubnets", "network"), ("GetServiceQuota", "quota on demand")],
     )
-    def test_question_without_an_answer_is_no_fault(
+    def test_a_check_without_a_response_is_a_remark(
         self, make_provider: MakeProvider, account: Account, operation: str, name: str
     ) -> None:
-        """Without a response a check is a remark, and not a failure."""
+        """It proves nothing about a box, so it is no failure."""
         account.faults.add(operation, "broken", 100)
         found = lines(make_provider)
         assert found[name].ok is None

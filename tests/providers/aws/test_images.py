@@ -144,7 +144,7 @@ class TestSaved:
         provider.delete_image(image)
         provider.delete(stopped)
 
-    def test_one_that_stands_still(
+    def test_a_save_that_makes_no_progress_is_unclear(
         self,
         provider: AWS,
         make_request: MakeRequest,
@@ -152,7 +152,7 @@ class TestSaved:
         stopped: Box,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A save that does not get on is unclear; asked for again it is waited for."""
+        """A repeated save waits for the same image."""
         wanted = image_of(make_request())
         monkeypatch.setattr(account.delays, "saving", 3.0)
         with monkeypatch.context() as hasty:

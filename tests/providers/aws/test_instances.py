@@ -74,8 +74,10 @@ class TestFind:
 
 
 class TestClock:
-    def test_of_a_machine_that_is_wrong(self, provider: AWS, account: Account) -> None:
-        """The time is that of AWS's answers, however wrong this machine's is."""
+    def test_now_is_the_time_of_awss_clock(
+        self, provider: AWS, account: Account
+    ) -> None:
+        """The clock of this machine may be wrong."""
         account.skew = 86400.0
         provider.find("owner")
         assert abs(provider.now() - time.time() - 86400) < 600

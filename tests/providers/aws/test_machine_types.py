@@ -60,8 +60,8 @@ class TestNeeds:
         assert (found["m7i.16xlarge"].cpus, found["m7i.16xlarge"].cores) == (64, 32)
         assert (found["m7a.16xlarge"].cpus, found["m7a.16xlarge"].cores) == (64, 64)
 
-    def test_architecture_of_the_image(self, provider: AWS) -> None:
-        """An image for ARM gets a machine for ARM."""
+    def test_an_arm_image_is_offered_arm_types(self, provider: AWS) -> None:
+        """No other type can boot it."""
         found = provider.offers(Requirements("s", 4, 8 * GB, image=image("aarch64")))
         assert {size.arch for size in found} == {"aarch64"}
         assert all(size.type[2] == "g" for size in found)

@@ -110,10 +110,10 @@ class TestGroup:
         assert after.allow_my_ip(box) is False
         after.delete(box)
 
-    def test_moved_before_the_next_box(
+    def test_a_create_from_another_address_replaces_the_rule(
         self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
-        """A create replaces the rule as well."""
+        """The former address has no access to any box."""
         first = make_provider(ssh_cidr=None)
         boxes = [first.create(make_request())]
         boxes.append(

@@ -84,11 +84,10 @@ def image_of(owner: str, id: str) -> Image:
     return Image(id, "project", "0123456789abcdef", time.time(), 0, "x86_64", tags)
 
 
-def test_a_template_of_ec2(packed: Project, account: Account) -> None:
-    """
-    Packer builds an image with our tags, it is found by them and built once; when
-    it goes, so does the snapshot behind it.
-    """
+def test_an_image_that_packer_builds_is_found_by_its_tags(
+    packed: Project, account: Account
+) -> None:
+    """It is built only once; its deletion includes the snapshot."""
     done = packed.inv("image")
     assert 0 == done.code, done.err
     assert "built by Packer" in done.err
@@ -114,11 +113,10 @@ def test_a_template_of_ec2(packed: Project, account: Account) -> None:
     assert "no images yet\n" == packed.inv("image", "--list").out
 
 
-def test_killed_while_packer_builds(packed: Project, account: Account) -> None:
-    """
-    Packer goes on when we are killed; the next command waits for it and takes what
-    it has built.
-    """
+def test_a_build_goes_on_after_a_kill_of_the_client(
+    packed: Project, account: Account
+) -> None:
+    """The next command waits for Packer and adopts the image."""
     account.calls.clear()
     process = packed.start("image")
     packed.until("Waiting for instance")
@@ -135,10 +133,10 @@ def test_killed_while_packer_builds(packed: Project, account: Account) -> None:
     assert 1 == len(packed.inv("image", "--list").out.splitlines()[1:])
 
 
-def test_what_is_not_taken_over(provider: AWS, account: Account) -> None:
-    """
-    An image that is not there, another image of ours, or another owner's.
-    """
+def test_a_missing_or_foreign_image_is_not_adopted(
+    provider: AWS, account: Account
+) -> None:
+    """Neither is another image of the same owner."""
     backend = account.backend("us-east-1")
     ours = image_of("owner-adopting", "oi-aaaaaaaaaa")
     with pytest.raises(Gone):

@@ -56,10 +56,10 @@ def whole_life(
 
 
 class TestPolicy:
-    def test_allows_all_that_is_done(
+    def test_the_policy_allows_every_call_and_no_unused_action(
         self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
-        """Every call of a box's life is allowed, and nothing stands there in vain."""
+        """The calls are those of a box's whole life."""
         document = make_provider().policy()
         calls = whole_life(make_provider, make_request, account)
         needed = [permission for call in calls for permission in permissions_of(call)]
@@ -116,8 +116,8 @@ class TestPolicy:
         assert allowed(document, Permission(f"ec2:{action}", arn, OURS))
         assert not allowed(document, Permission(f"ec2:{action}", arn))
 
-    def test_nobody_tags_a_foreign_machine(self) -> None:
-        """A foreign machine cannot be made ours by a tag."""
+    def test_the_policy_forbids_to_tag_a_foreign_instance(self) -> None:
+        """A tag would make it onebox's."""
         permission = Permission(
             "ec2:CreateTags", f"{ANY}:instance/x", {"aws:TagKeys": ["onebox:managed"]}
         )
@@ -152,6 +152,6 @@ class TestPolicy:
         assert not allowed(policy.document(), Permission(action, f"{ANY}:x/x", OURS))
 
 
-def test_policy_of_the_provider(provider: AWS) -> None:
-    """The provider prints that policy."""
+def test_the_provider_prints_this_policy(provider: AWS) -> None:
+    """It is the text of `Provider.policy`."""
     assert provider.policy() == policy.document()

@@ -66,10 +66,10 @@ class TestPreempted:
         provider.delete(found)
         assert not account.volumes(box.id)
 
-    def test_on_demand_leaves_nothing(
+    def test_an_on_demand_instance_that_a_user_terminated_is_gone(
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
-        """An on-demand instance that a user terminated is gone with its disk."""
+        """Its disk is deleted with it."""
         box = when_up(provider, provider.create(make_request()))
         (instance,) = account.alive(box.id)
         account.lifecycles[instance.id].end(

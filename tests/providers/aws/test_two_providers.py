@@ -28,8 +28,10 @@ def on_aws(aws_environment: str, project: Project) -> Project:
     return project
 
 
-def test_a_box_at_another_provider(on_aws: Project) -> None:
-    """Its list and its teardown name the other provider."""
+def test_the_list_and_the_teardown_name_boxes_of_other_providers(
+    on_aws: Project,
+) -> None:
+    """A project may have boxes at two providers."""
     assert 0 == on_aws.inv("provision", "--provider=local", "--name=here").code
     (box,) = on_aws.boxes()
 

@@ -42,10 +42,10 @@ def box_tag(request: Request) -> str:
 
 
 class TestCreate:
-    def test_one_call_has_everything(
+    def test_the_create_call_has_tags_and_user_data(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """Tags and user data are in it, and monitoring is off."""
+        """Monitoring is off."""
         request = make_request()
         provider.create(request)
         [droplet] = server.account.all_droplets
@@ -157,10 +157,10 @@ class TestCreate:
         provider.create(request)
         assert list(server.account.droplets) == [first.id]
 
-    def test_refused_after_a_failure(
+    def test_a_refusal_after_a_failed_call_is_raised(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """The refusal of the second call is raised, and nothing is left."""
+        """The first call has created nothing."""
         server.fail("POST", "droplets", "500 before")
         server.account.behavior.droplet_limit = 0
         with pytest.raises(QuotaExceeded):
@@ -270,10 +270,10 @@ class TestCreate:
         assert make_provider().get(box.id) is None
         assert len(server.account.all_droplets) == 1
 
-    def test_stranger_with_our_tag(
+    def test_a_droplet_with_only_the_tag_of_the_box_is_not_touched(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """A droplet that bears only the box's tag is neither taken nor removed."""
+        """It is neither returned nor deleted."""
         request = make_request()
         body = {
             "name": "pet",

@@ -101,8 +101,8 @@ def test_without_a_valid_answer_the_first_deadline_holds(
     assert boot(request, "http://127.0.0.1:1") == made
 
 
-def test_in_the_user_data(make_request: MakeRequest) -> None:
-    """The user data uses the deadline that was read, and no other."""
+def test_the_user_data_uses_the_deadline_of_the_tags(make_request: MakeRequest) -> None:
+    """No other deadline is in it."""
     boot_config = dataclasses.replace(make_request().boot_config, deadline=1765432109.5)
     request = make_request(boot_config=boot_config)
     text = user_data(request, notice="", until=deadline_at_boot(request)).decode()

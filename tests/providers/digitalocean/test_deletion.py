@@ -174,10 +174,10 @@ def test_delete_waits_for_a_box_that_is_not_listed_yet(
     assert not later.leftovers(box.id)
 
 
-def test_while_it_is_made(
+def test_a_droplet_that_is_being_created_is_deleted_once_it_can_be(
     server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
-    """A droplet that is busy being made is removed as soon as it can be."""
+    """It is busy until then."""
     server.account.behavior.boot = 0.3
     provider.delete(provider.create(make_request()))
     assert not server.account.droplets

@@ -35,10 +35,10 @@ def test_checks_of_a_good_account_pass(
     assert not server.account.tags
 
 
-def test_question_without_an_answer_is_no_fault(
+def test_a_check_without_a_response_is_a_remark(
     server: Server, make_provider: MakeProvider
 ) -> None:
-    """Without a response a check is a remark, and not a failure."""
+    """It proves nothing about a box, so it is no failure."""
     server.fail("GET", "sizes", "500 before", times=99)
     found = lines(make_provider)
     assert found["sizes"].ok is None
@@ -46,8 +46,10 @@ def test_question_without_an_answer_is_no_fault(
     assert not any(one.ok is False for one in found.values())
 
 
-def test_no_answer_at_all(server: Server, make_provider: MakeProvider) -> None:
-    """Where not even the token is answered for, no run would work either."""
+def test_an_api_without_any_response_fails(
+    server: Server, make_provider: MakeProvider
+) -> None:
+    """No run would work either."""
     server.fail("GET", ".*", "500 before", times=999)
     [line] = lines(make_provider).values()
     assert (line.name, line.ok) == ("token", False)
@@ -131,8 +133,10 @@ def test_a_region_without_droplets_fails(
     assert found["sizes"].ok is False
 
 
-def test_the_deadline_has_a_line(server: Server, make_provider: MakeProvider) -> None:
-    """It shows what ends the billing of a box."""
+def test_a_check_shows_what_ends_the_billing(
+    server: Server, make_provider: MakeProvider
+) -> None:
+    """It differs with the settings."""
     assert lines(make_provider)["deadline"].ok is None
     no = lines(make_provider, accept_no_watchdog=False)["deadline"]
     assert no.ok is False
@@ -142,7 +146,9 @@ def test_the_deadline_has_a_line(server: Server, make_provider: MakeProvider) ->
     assert lines(make_provider, destroy_token="DO_END")["deadline"].ok is False
 
 
-def test_ssh_access_has_a_line(server: Server, make_provider: MakeProvider) -> None:
+def test_a_check_shows_which_addresses_reach_ssh(
+    server: Server, make_provider: MakeProvider
+) -> None:
     """An uncertain address of this machine fails."""
 
     def unknown() -> str:

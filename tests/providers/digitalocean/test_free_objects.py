@@ -52,19 +52,19 @@ class TestKey:
         assert key["fingerprint"] == ssh_keys.fingerprint(request.user_key)
         assert not server.account.mailed
 
-    def test_one_for_all_boxes(
+    def test_an_ssh_key_is_registered_once_for_all_boxes(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """It is registered once, and not again for the next box."""
+        """The next box uses the same."""
         provider.create(make_request())
         provider.create(make_request())
         assert len(server.account.keys) == 1
         assert server.count("POST", "account/keys") == 1
 
-    def test_that_of_the_user_stays(
+    def test_a_key_that_the_user_has_registered_is_used_and_stays(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """A key that the user has registered is used, and never removed."""
+        """It is never deleted."""
         request = make_request()
         words = " ".join(request.user_key.split()[:2])
         server.account.add_key({"name": "my laptop", "public_key": words})
@@ -107,10 +107,10 @@ class TestKey:
 
 
 class TestFreeObjects:
-    def test_go_with_the_last_box(
+    def test_free_objects_are_deleted_with_the_last_box(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """An object that a box uses has a reason to stay; later nothing is left."""
+        """Before, each names the box that uses it."""
         request = make_request()
         owner = request.tags.owner
         box = when_up(provider, provider.create(request))
@@ -143,10 +143,10 @@ class TestFreeObjects:
         assert not server.account.firewalls
         assert metadata.tag("box", box.id) not in server.account.tags
 
-    def test_old_ones_of_nobody(
+    def test_a_firewall_without_a_box_is_free_after_an_hour(
         self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """A firewall without a box needs no reason to go once it is an hour old."""
+        """A younger one may belong to a box that is being created."""
         box = ended_by_itself(server, provider, make_request)
         [wall] = server.account.firewalls.values()
         made = time.gmtime(time.time() - 3700)

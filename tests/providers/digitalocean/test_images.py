@@ -80,10 +80,10 @@ def test_a_lost_response_makes_one_snapshot(
 
 @pytest.mark.parametrize("path", ["tags", "tags/.*/resources"])
 @pytest.mark.parametrize("kind", ["500 before", "cut after", "429"])
-def test_tags_are_hard_to_write(
+def test_tagging_an_image_is_repeated_until_it_succeeds(
     server: Server, provider: DigitalOcean, stopped: Box, path: str, kind: str
 ) -> None:
-    """The tag of an image is written until it is there."""
+    """Without its tag the image would not be found."""
     server.fail("POST", path, kind, times=2)
     provider.save(stopped, wanted(stopped))
     assert len(provider.images(stopped.tags.owner)) == 1
@@ -106,10 +106,10 @@ def test_a_snapshot_without_its_tag_is_no_image(
     assert not later.leftovers(stopped.id)
 
 
-def test_half_made_made_whole(
+def test_a_repeated_save_continues_with_the_same_snapshot(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
-    """A repeated save continues after a crash, with the same snapshot."""
+    """A crash interrupted the first one."""
     server.fail("POST", "tags/.*/resources", "500 before", times=100)
     with pytest.raises(OneboxError):
         provider.save(stopped, wanted(stopped))
@@ -118,10 +118,10 @@ def test_half_made_made_whole(
     assert len(server.account.snapshots()) == 1
 
 
-def test_image_outlives_its_box(
+def test_an_image_stays_after_the_delete_of_its_box(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
-    """An image that is whole does not go with the box it was saved from."""
+    """Only an unfinished snapshot is deleted with the box."""
     provider.save(stopped, wanted(stopped))
     provider.delete(stopped)
     assert len(provider.images(stopped.tags.owner)) == 1

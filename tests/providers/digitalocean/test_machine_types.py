@@ -53,14 +53,18 @@ def test_a_size_of_a_later_region_is_offered_there(provider: DigitalOcean) -> No
     )
 
 
-def test_nothing_many_times_as_dear(provider: DigitalOcean) -> None:
-    """A size at more than twice the lowest price is not offered."""
+def test_a_size_at_more_than_twice_the_lowest_price_is_not_offered(
+    provider: DigitalOcean,
+) -> None:
+    """A user who wants it names the type."""
     sizes = provider.offers(SMALL)
     assert max(size.price or 0 for size in sizes) <= 2 * 0.1875
 
 
-def test_not_to_be_had(server: Server, provider: DigitalOcean) -> None:
-    """A size that is not available is not offered."""
+def test_an_unavailable_size_is_not_offered(
+    server: Server, provider: DigitalOcean
+) -> None:
+    """The API lists it all the same."""
     for size in server.account.sizes:
         if size["slug"] == "g-4vcpu-16gb":
             size["available"] = False
@@ -148,10 +152,10 @@ def test_an_unreported_price_is_unknown(
     assert (named.price, named.on_demand) == (None, None)
 
 
-def test_image_larger_than_disk(
+def test_only_sizes_whose_disk_holds_the_image_are_offered(
     server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
-    """Only sizes whose disk holds the image are offered, or an error names it."""
+    """Without any, the error names the image."""
     image = saved(server, make_request, disk=120)
     assert offered(provider, dataclasses.replace(SMALL, image=image)) == [
         ("gd-4vcpu-16gb", "nyc3")
@@ -162,10 +166,10 @@ def test_image_larger_than_disk(
     assert server.count("POST", ".*") == 0
 
 
-def test_image_larger_than_the_disk_of_a_request(
+def test_an_image_that_is_larger_than_the_disk_is_refused_before_the_call(
     server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
-    """A create call with such an image is not even sent."""
+    """No create call is sent."""
     image = saved(server, make_request, disk=120)
     with pytest.raises(NoCapacity, match="the image needs 120"):
         provider.create(make_request(image=image))

@@ -119,16 +119,14 @@ class TestInv:
 
 class TestKilledClient:
     @pytest.mark.parametrize("line", [("fetch", "teardown"), ("ssh", "--", "true")])
-    def test_box_that_is_starting_is_waited_for(
+    def test_a_command_waits_for_a_box_that_is_starting(
         self,
         server: Server,
         real_machines: RealMachines,
         project: Project,
         line: tuple[str, ...],
     ) -> None:
-        """
-        A box whose client was killed before it came up is waited for by any command.
-        """
+        """The client that created it was killed before it came up."""
         server.account.behavior.address_after = 5.0
         first = project.start("provision")
         until = time.monotonic() + 300
@@ -144,7 +142,7 @@ class TestKilledClient:
 
 
 class TestDeadline:
-    def test_over_and_begun_again(
+    def test_a_restarted_box_ends_at_its_new_deadline(
         self,
         server: Server,
         real_machines: RealMachines,

@@ -35,10 +35,10 @@ def test_the_firewall_exists_before_the_droplet(
     assert posts.index("firewalls") < posts.index("droplets")
 
 
-def test_goes_with_the_box(
+def test_the_firewall_of_a_box_is_deleted_with_it(
     server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
-    """Each box's firewall is removed with it, the others' stay."""
+    """Those of other boxes stay."""
     one, other = make_request(), make_request()
     first = when_up(provider, provider.create(one))
     provider.create(other)
@@ -121,10 +121,10 @@ def test_a_lost_response_makes_one_firewall(
     assert server.account.all_droplets[0].protected
 
 
-def test_no_firewall_no_droplet(
+def test_without_its_firewall_no_droplet_is_created(
     server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
-    """Where no firewall can be made, no droplet is made either."""
+    """Everyone could reach its ssh port."""
     server.fail("POST", "firewalls", "500 before", times=100)
     with pytest.raises(ProviderError, match="no firewall") as caught:
         provider.create(make_request())
@@ -148,10 +148,10 @@ def _wall(server: Server, owner: str, box: str, age: float, **more: object) -> J
     return wall
 
 
-def test_left_by_a_crash(
+def test_an_old_firewall_without_a_box_is_deleted(
     server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
-    """An old firewall without a box is deleted; those of other owners stay."""
+    """Those of other owners stay."""
     request = make_request()
     owner = request.tags.owner
     box = when_up(provider, provider.create(request))
@@ -168,10 +168,10 @@ def test_left_by_a_crash(
     assert f"onebox.{owner}.{box.id}" in names
 
 
-def test_same_name_other_use(
+def test_a_firewall_that_the_user_has_reused_is_not_deleted(
     server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
-    """A firewall that the user has put to another use stays with the teardown."""
+    """It has the name, but other droplets use it."""
     box = when_up(provider, provider.create(make_request()))
     [wall] = server.account.firewalls.values()
     wall["droplet_ids"] = [4711]

@@ -148,10 +148,10 @@ def test_an_idle_box_with_outputs_stays_on(
     assert machine.did == ""
 
 
-def test_idle_without_a_job(
+def test_a_box_without_any_job_destroys_itself_when_idle(
     server: Server, machine: Machine, ends: DigitalOcean, box: Box
 ) -> None:
-    """A box on which no job was ever started has nothing to lose."""
+    """It has no outputs to lose."""
     machine.deliver(ends.post_boot_script(box))
     with metadata_id(server.account.all_droplets[0].id) as service:
         machine.end(service)

@@ -24,7 +24,7 @@ def metadata(body: dict[str, object]) -> dict[str, str]:
 
 
 class TestInsert:
-    def test_one_call_has_everything(
+    def test_the_create_call_has_labels_deadline_and_boot_program(
         self, server: Server, provider: GCP, make_request: MakeRequest
     ) -> None:
         """Name, labels, deadline and boot program are in the create call."""
@@ -83,7 +83,7 @@ class TestInsert:
             ("c3-standard-192-metal", "TERMINATE"),
         ],
     )
-    def test_what_cannot_be_moved_is_not_asked_to(
+    def test_a_type_without_live_migration_is_terminated_for_maintenance(
         self,
         server: Server,
         provider: GCP,
@@ -91,7 +91,7 @@ class TestInsert:
         type_: str,
         policy: str,
     ) -> None:
-        """A type with GPUs, or bare metal, is made, and started again, on demand."""
+        """Types with GPUs and bare metal are created and started on demand."""
         size = dataclasses.replace(OFFER, type=type_, spot=False)
         box = when_up(provider, provider.create(make_request(offer=size)))
         scheduling = server.account.instance(box.id)["scheduling"]
@@ -270,10 +270,10 @@ class TestBox:
         assert box.state == "running"
         assert box.host_key.startswith("ssh-ed25519 AAAA")
 
-    def test_first_host_key_counts(
+    def test_only_the_first_published_host_key_counts(
         self, server: Server, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
-        """A job that publishes another host key later does not get it believed."""
+        """A job can publish another one later."""
         provider = make_provider()
         box = when_up(provider, provider.create(make_request()))
         server.account.instances.guest[box.id]["hostkeys/ssh-ed25519"] = "AAAAother"

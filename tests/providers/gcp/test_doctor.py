@@ -59,10 +59,10 @@ class TestDoctor:
         assert line.ok is False
         assert ENABLE in line.next
 
-    def test_question_without_an_answer_is_no_fault(
+    def test_a_check_without_a_response_is_a_remark(
         self, server: Server, provider: GCP
     ) -> None:
-        """Without a response a check is a remark, and not a failure."""
+        """It proves nothing about a box, so it is no failure."""
         server.account.permitted = set(PERMISSIONS)
         server.fail("regions.get", "503", times=99)
         found = lines(provider)

@@ -290,8 +290,8 @@ class TestForGood:
 
 
 class TestClock:
-    def test_of_a_machine_that_is_wrong(self, server: Server) -> None:
-        """The time is that of Google's answers, however wrong this machine's is."""
+    def test_now_is_the_time_of_googles_clock(self, server: Server) -> None:
+        """The clock of this machine may be wrong."""
         settings = Settings(endpoint=server.address, ssh_cidr="198.51.100.7/32")
         provider = GCP(settings, Path("/"), clock=lambda: time.time() - 86400)
         provider.find("owner")

@@ -209,8 +209,10 @@ class TestStart:
         provider.start(box, time.time() + 600)
         assert len(server.account.firewalls) == 2
 
-    def test_not_ours_any_more(self, server: Server, provider: GCP, box: Box) -> None:
-        """A box whose boot program was changed is not started without a deadline."""
+    def test_a_box_with_a_changed_boot_program_is_not_started(
+        self, server: Server, provider: GCP, box: Box
+    ) -> None:
+        """It would have no deadline."""
         provider.stop(box)
         for item in server.account.instance(box.id)["metadata"]["items"]:
             if item["key"] == "user-data":

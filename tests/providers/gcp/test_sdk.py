@@ -29,8 +29,8 @@ def run(code: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_not_before_it_is_used() -> None:
-    """To know the provider, and to offer it, imports nothing of Google's."""
+def test_the_sdk_is_not_imported_before_it_is_used() -> None:
+    """Listing the providers imports nothing of Google's."""
     loaded = run(
         "import json, sys; import onebox.providers.gcp.provider; "
         "print(json.dumps([m for m in sys.modules if m.startswith('google.')]))"
@@ -76,8 +76,8 @@ def plain() -> dict[str, Any]:
     return found
 
 
-def test_only_what_is_used(ours: dict[str, Any]) -> None:
-    """Only the used services of more than a hundred are imported."""
+def test_only_the_used_services_are_imported(ours: dict[str, Any]) -> None:
+    """The library has more than a hundred."""
     assert ours["services"] == ["instances", "zone_operations"]
 
 

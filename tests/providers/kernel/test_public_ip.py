@@ -56,12 +56,14 @@ def serve() -> Iterator[Serve]:
         ["203.0.113.1", "198.51.100.7", "198.51.100.7"],
     ],
 )
-def test_agreed(serve: Serve, answers: list[str]) -> None:
+def test_an_address_that_two_services_agree_on_is_returned(
+    serve: Serve, answers: list[str]
+) -> None:
     """Two that agree are believed."""
     assert public_ip.my_ip([serve(text) for text in answers]) == "198.51.100.7"
 
 
-def test_slow(serve: Serve) -> None:
+def test_a_service_that_does_not_respond_is_not_waited_for(serve: Serve) -> None:
     """A service that does not answer is not waited for."""
     services = [serve("hang"), serve("198.51.100.7"), serve("198.51.100.7")]
     assert public_ip.my_ip(services, seconds=20) == "198.51.100.7"
@@ -77,20 +79,22 @@ def test_slow(serve: Serve) -> None:
         ["198.51.100.7/0", "198.51.100.7/0"],
     ],
 )
-def test_not_certain(serve: Serve, answers: list[str]) -> None:
+def test_without_two_equal_addresses_the_user_must_set_one(
+    serve: Serve, answers: list[str]
+) -> None:
     """Without two that agree the user is asked."""
     with pytest.raises(UsageError) as raised:
         public_ip.my_ip([serve(text) for text in answers])
     assert "ssh_cidr" in raised.value.next
 
 
-def test_nobody_there() -> None:
+def test_without_a_network_the_user_must_set_an_address() -> None:
     """No network is no certainty either."""
     with pytest.raises(UsageError):
         public_ip.my_ip(["http://127.0.0.1:9/", "http://127.0.0.1:9/"])
 
 
-def test_https() -> None:
-    """The services that are asked are asked over TLS, and are more than one."""
+def test_all_services_use_tls() -> None:
+    """There are more than one."""
     assert len(set(public_ip.SERVICES)) >= 2
     assert all(service.startswith("https://") for service in public_ip.SERVICES)

@@ -38,8 +38,8 @@ def request(user_key: str = "ssh-ed25519 " + "A" * 68 + " me") -> Request:
     )
 
 
-def test_fits_everywhere() -> None:
-    """Compressed it fits EC2 with a good margin, and as text the other clouds."""
+def test_user_data_fits_into_the_limit_of_every_cloud() -> None:
+    """EC2 gets it compressed, with a margin."""
     plain = user_data.user_data(request(), notice="ec2")
     packed = user_data.user_data(request(), notice="ec2", packed=True)
     assert len(plain) < PLAIN_LIMIT
@@ -47,8 +47,8 @@ def test_fits_everywhere() -> None:
     assert gzip.decompress(packed) == plain
 
 
-def test_same_request_same_bytes() -> None:
-    """A repeated create call is identical, so it is idempotent."""
+def test_the_same_request_gives_the_same_user_data() -> None:
+    """A repeated create call is therefore idempotent."""
     for packed in (False, True):
         first = user_data.user_data(request(), notice="ec2", packed=packed)
         assert user_data.user_data(request(), notice="ec2", packed=packed) == first
@@ -56,7 +56,7 @@ def test_same_request_same_bytes() -> None:
     assert user_data.startup_script(request(), notice="gce") == script
 
 
-def test_keys_travel_only_where_they_must() -> None:
+def test_a_private_host_key_is_sent_only_if_the_cloud_cannot_read_keys_back() -> None:
     """A cloud that reads host keys back is never given a private one."""
     assert b"PRIVATE KEY" in user_data.user_data(request(), notice="ec2")
     data = user_data.user_data(request(), notice="gce", host_key=False)
@@ -67,8 +67,8 @@ def test_keys_travel_only_where_they_must() -> None:
 @pytest.mark.parametrize(
     "hostile", ["$(reboot)", "`reboot`", "'; reboot; '", '"$HOME"']
 )
-def test_nothing_is_run_that_is_only_said(hostile: str, tmp_path: Path) -> None:
-    """Whatever stands in a key is text to the shell, and to YAML."""
+def test_text_in_a_key_is_never_executed(hostile: str, tmp_path: Path) -> None:
+    """It is text for the shell and for YAML."""
     data = user_data.user_data(request(f"ssh-ed25519 {hostile}"), notice="")
     script = json.loads(data.partition(b"\n")[2])["bootcmd"][0]
     line = next(x for x in script.splitlines() if "authorized_keys" in x)
@@ -78,8 +78,8 @@ def test_nothing_is_run_that_is_only_said(hostile: str, tmp_path: Path) -> None:
     assert written.split()[:2] == ["ssh-ed25519", hostile.split()[0]]
 
 
-def test_scripts_are_shell() -> None:
-    """The plainest shell runs the scripts."""
+def test_the_scripts_are_posix_shell() -> None:
+    """dash runs them."""
     data = user_data.user_data(request(), notice="ec2")
     script = json.loads(data.partition(b"\n")[2])["bootcmd"][0]
     for text in (script, user_data.startup_script(request(), notice="gce")):

@@ -61,7 +61,9 @@ class TestFaults:
         assert one.ssh("echo back").stdout == b"back\n"
         assert one.refresh().state == "running"
 
-    def test_drops_repeat(self, open_box: OpenBox) -> None:
+    def test_with_drop_every_connections_are_dropped_repeatedly(
+        self, open_box: OpenBox
+    ) -> None:
         """With `drop_every` connections are dropped again and again."""
         one = rehearsed(open_box, drop_every=1.0)
         assert [one.ssh("sleep 30").returncode for _ in range(2)] == [255, 255]

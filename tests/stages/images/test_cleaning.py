@@ -13,7 +13,7 @@ from onebox.images import sanitize
 from onebox.providers.kernel import user_data
 from onebox.remote import keys
 from onebox.remote.connection import SSHConnection
-from tests.fakes.machines.boxes import Made, Maker, machines, maker, until
+from tests.fakes.machines.boxes import BoxMaker, MachineBox, machines, maker, until
 
 __all__ = ["machines", "maker"]
 
@@ -30,19 +30,19 @@ chown -R onebox: /home/onebox /var/lib/onebox
 """
 
 
-def door(made: Made) -> SSHConnection:
+def door(made: MachineBox) -> SSHConnection:
     """Return a door to the box, once it lets us in."""
     with made.link():
         return SSHConnection(made.box(), made.folder / "own", made.folder / "identity")
 
 
-def there(made: Made, *names: str) -> list[str]:
+def there(made: MachineBox, *names: str) -> list[str]:
     """Return those of the files that are on the machine."""
     script = 'for it; do [ -e "$it" ] && echo "$it"; done; true'
     return made.machine.run("sh", "-c", script, "sh", *names).split()
 
 
-def another(maker: Maker, made: Made, name: str) -> Made:
+def another(maker: BoxMaker, made: MachineBox, name: str) -> MachineBox:
     """Boot a new box from a copy of the machine's disk."""
     made.machine.off()
     request = dataclasses.replace(
@@ -52,7 +52,7 @@ def another(maker: Maker, made: Made, name: str) -> Made:
     return maker.boot(request, "ec2", instance, disk=made.machine.disk.copy())
 
 
-def test_a_box_that_goes_on(maker: Maker) -> None:
+def test_a_box_that_goes_on(maker: BoxMaker) -> None:
     """
     A living box keeps what it needs; a box made from its image gets none of it.
     """
@@ -98,7 +98,7 @@ def test_a_box_that_goes_on(maker: Maker) -> None:
     fresh.machine.off()
 
 
-def test_a_builder(maker: Maker) -> None:
+def test_a_builder(maker: BoxMaker) -> None:
     """
     A builder keeps nothing of itself, and what is made from it comes up by itself;
     a machine on which the box's own record is not there is left as it is.
