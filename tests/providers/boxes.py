@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import itertools
 import secrets
@@ -83,6 +84,12 @@ def image_of(request: Request, name: str = "image") -> Image:
         arch="",
         tags=dataclasses.replace(request.tags, kind="image"),
     )
+
+
+def public_key(fill: int) -> str:
+    """Return an ed25519 public key whose 32 bytes all have the value *fill*."""
+    blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes([fill]) * 32
+    return f"ssh-ed25519 {base64.b64encode(blob).decode('ascii')}"
 
 
 def remove_free_objects(provider: Provider, owner: str, *gone: str) -> None:

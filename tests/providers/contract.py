@@ -13,7 +13,6 @@ They define three fixtures:
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import time
 from collections import Counter
@@ -26,12 +25,16 @@ from onebox.errors import NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.base import Box, Provider, Request, Requirements, Tags
 from tests.fakes.world import FOREIGN_IP, CloudWorld, World
 
-from .boxes import MakeRequest, image_of, remove_free_objects, when_up
+from .boxes import (
+    MakeRequest,
+    image_of,
+    public_key,
+    remove_free_objects,
+    when_up,
+)
 
 OTHER_OWNER = "somebody-else"
-# An ed25519 public key as OpenSSH writes it.
-_BLOB = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))
-NEW_KEY = f"ssh-ed25519 {base64.b64encode(_BLOB).decode()}"
+NEW_KEY = public_key(99)
 
 
 def with_methods(

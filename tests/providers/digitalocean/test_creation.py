@@ -24,8 +24,7 @@ from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 from tests.fakes.digitalocean.server import ENDING, READ_ONLY, TOKEN, Server
 
-from ..boxes import MakeRequest, image_of, when_up
-from .box_life import public_key
+from ..boxes import MakeRequest, image_of, public_key, when_up
 from .conftest import TIMEOUTS, MakeProvider
 
 AFTER = ["500 after", "html after", "cut after", "half", "hang after"]

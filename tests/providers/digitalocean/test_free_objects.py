@@ -94,13 +94,13 @@ class TestKey:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Another command deleted it."""
-        wall = server.account.put_firewall
+        put_firewall = server.account.put_firewall
 
-        def walled(body: dict[str, object], id: str | None = None) -> object:
+        def delete_keys_first(body: dict[str, object], id: str | None = None) -> object:
             server.account.keys.clear()
-            return wall(body, id)
+            return put_firewall(body, id)
 
-        monkeypatch.setattr(server.account, "wall", walled)
+        monkeypatch.setattr(server.account, "put_firewall", delete_keys_first)
         provider.create(make_request())
         assert len(server.account.all_droplets) == 1
         assert len(server.account.keys) == 1

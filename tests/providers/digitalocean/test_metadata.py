@@ -13,7 +13,7 @@ from onebox.errors import ProviderError
 from onebox.providers.base import BootConfig, HostKey, Image, Offer, Request, Tags
 from onebox.providers.digitalocean import metadata
 
-from .box_life import public_key
+from ..boxes import public_key
 
 KEY = public_key(15)
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)

@@ -41,18 +41,18 @@ def test_the_sdk_is_not_imported_before_it_is_used() -> None:
 
 @pytest.fixture(scope="module")
 def ours() -> dict[str, Any]:
-    """Return the modules that onebox's import has loaded, and its time."""
+    """The services and the number of modules that onebox's import has loaded."""
     found = run(
-        "import json, sys, time\n"
+        "import json, sys\n"
         "import onebox\n"
-        "began = time.process_time()\n"
+        "before = len(sys.modules)\n"
         "from onebox.providers.gcp import sdk\n"
         "sdk.failures(), sdk.client('instances'), sdk.client('zone_operations')\n"
-        "cost = time.process_time() - began\n"
+        "modules = len(sys.modules) - before\n"
         "start = 'google.cloud.compute_v1.services.'\n"
         "names = {m[len(start):].split('.')[0] for m in sys.modules "
         "if m.startswith(start)}\n"
-        "print(json.dumps(dict(services=sorted(names), cost=cost)))"
+        "print(json.dumps(dict(services=sorted(names), modules=modules)))"
     )
     assert isinstance(found, dict)
     return found
@@ -60,17 +60,17 @@ def ours() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
-    """Return the time of the plain import, and whether onebox's then reuses it."""
+    """The number of modules of the plain import, and whether onebox reuses it."""
     found = run(
-        "import json, time\n"
+        "import json, sys\n"
         "import onebox\n"
-        "began = time.process_time()\n"
+        "before = len(sys.modules)\n"
         "from google.cloud import compute_v1\n"
-        "cost = time.process_time() - began\n"
+        "modules = len(sys.modules) - before\n"
         "from onebox.providers.gcp import sdk\n"
         "sdk.begin()\n"
         "same = sdk.client('instances') is compute_v1.InstancesClient\n"
-        "print(json.dumps(dict(same=same, cost=cost)))"
+        "print(json.dumps(dict(same=same, modules=modules)))"
     )
     assert isinstance(found, dict)
     return found
@@ -86,11 +86,11 @@ def test_a_library_that_is_imported_already_is_used(plain: dict[str, Any]) -> No
     assert plain["same"] is True
 
 
-def test_the_import_takes_less_than_the_whole_library(
+def test_the_import_loads_fewer_modules_than_the_whole_library(
     ours: dict[str, Any], plain: dict[str, Any]
 ) -> None:
     """Only the needed services are loaded."""
-    assert ours["cost"] < 0.75 * plain["cost"]
+    assert ours["modules"] < 0.75 * plain["modules"]
 
 
 def test_other_users_of_the_library_find_all_of_it() -> None:

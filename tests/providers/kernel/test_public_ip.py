@@ -1,4 +1,4 @@
-"""Whose address is let in: this machine's own, if two others agree on it."""
+"""The address of this machine, if two services agree on it."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def serve() -> Iterator[Serve]:
 def test_an_address_that_two_services_agree_on_is_returned(
     serve: Serve, answers: list[str]
 ) -> None:
-    """Two that agree are believed."""
+    """The response of the third service does not matter."""
     assert public_ip.my_ip([serve(text) for text in answers]) == "198.51.100.7"
 
 
 def test_a_service_that_does_not_respond_is_not_waited_for(serve: Serve) -> None:
-    """A service that does not answer is not waited for."""
+    """Two equal responses are enough."""
     services = [serve("hang"), serve("198.51.100.7"), serve("198.51.100.7")]
     assert public_ip.my_ip(services, seconds=20) == "198.51.100.7"
 
@@ -82,14 +82,14 @@ def test_a_service_that_does_not_respond_is_not_waited_for(serve: Serve) -> None
 def test_without_two_equal_addresses_the_user_must_set_one(
     serve: Serve, answers: list[str]
 ) -> None:
-    """Without two that agree the user is asked."""
+    """The error names the setting."""
     with pytest.raises(UsageError) as raised:
         public_ip.my_ip([serve(text) for text in answers])
     assert "ssh_cidr" in raised.value.next
 
 
 def test_without_a_network_the_user_must_set_an_address() -> None:
-    """No network is no certainty either."""
+    """No service can be reached."""
     with pytest.raises(UsageError):
         public_ip.my_ip(["http://127.0.0.1:9/", "http://127.0.0.1:9/"])
 
