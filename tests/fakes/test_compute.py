@@ -1,4 +1,4 @@
-"""A server that takes anything proves nothing: this one does not."""
+"""The fake Compute Engine refuses what Compute Engine refuses."""
 
 from __future__ import annotations
 

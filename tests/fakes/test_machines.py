@@ -1,4 +1,4 @@
-"""Machines begin, restart and end as machines do, and leave nothing behind."""
+"""Machines boot, reboot and power off as machines do, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USER_DATA = b"#cloud-config\nbootcmd: [echo ran >/root/ran]\n"
 
 
 def boot(machines: Machines, **options: object) -> Machine:
-    """Boot a machine with nothing of ours on it."""
+    """Boot a machine without a box."""
     return machines.boot(
         "plain",
         address=random_address(),
@@ -31,7 +31,7 @@ def boot(machines: Machines, **options: object) -> Machine:
 
 
 def up(machine: Machine) -> None:
-    """Wait until a machine has done all that it does at a boot."""
+    """Wait until a machine has finished its boot."""
     target = "cloud-init.target"
     until(
         lambda: machine.run("systemctl", "is-active", target, check=False) == "active\n"
@@ -64,7 +64,7 @@ def test_only_a_power_off_from_inside_is_reported(machines: Machines) -> None:
     again = boot(machines, disk=first.disk, on_off=called.set)
     up(again)
     assert again.run("cat", "/root/ran") == "ran\n"
-    # It may be gone before the command has told us that it worked.
+    # The machine may be off before the command returns.
     again.run("poweroff", check=False)
     assert again.wait_off(UP)
     assert called.wait(UP)
@@ -82,7 +82,7 @@ def test_a_machine_has_no_network_and_cannot_change_the_kernel(
     assert "Read-only" in machine.run(
         "sh", "-c", "echo 1 >/proc/sys/kernel/panic", check=False
     )
-    # To set the clock, to load modules, to make devices.
+    # CAP_SYS_TIME, CAP_SYS_MODULE, CAP_MKNOD.
     for status in ("/proc/1/status", "/proc/self/status"):
         capabilities = machine.run("cat", status).partition("CapEff:")[2].split()[0]
         assert not int(capabilities, 16) & (1 << 25 | 1 << 16 | 1 << 27)
@@ -96,7 +96,7 @@ def test_a_machine_that_loses_power_during_a_reboot_stays_off(
     """It does not boot again."""
     machine = boot(machines)
     up(machine)
-    # What `off` does, after the restart has begun and before it is acted upon.
+    # The steps of `off`, between the reboot and its handling in `_watch`.
     with machine._changing:
         machine.run("systemctl", "reboot", check=False)
         machine._process.wait()

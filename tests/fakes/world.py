@@ -1,4 +1,4 @@
-"""What the provider contract observes and changes behind a provider's back."""
+"""The interface through which the provider contract reads and changes a fake."""
 
 from __future__ import annotations
 

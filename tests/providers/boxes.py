@@ -1,4 +1,4 @@
-"""What the tests of every provider need: requests, and boxes that are up."""
+"""Requests, images and waiting, for the tests of every provider."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def when_up(provider: Provider, box: Box, *, pause: float = 0.02) -> Box:
 
 
 def image_of(request: Request, name: str = "image") -> Image:
-    """Return the image as which a box of this request is to be saved."""
+    """Return the image to save a box of this request as."""
     return Image(
         id=f"im-{request.box}",
         name=name,

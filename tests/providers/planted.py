@@ -32,7 +32,7 @@ from .boxes import MakeRequest, remove_free_objects
 from .contract import ProviderContract, with_methods
 
 Methods = Mapping[str, Callable[..., Any]]
-# What a provider may lack, so that a fault cannot exist.
+# The features that a provider may lack; without one, some faults cannot exist.
 Feature = Literal["", "machine types", "firewall", "network", "packer", "bootstrap key"]
 
 

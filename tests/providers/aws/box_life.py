@@ -1,4 +1,4 @@
-"""A client in a process of its own, that may be killed at any moment."""
+"""The life of a box in a process that a test can kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An AWS account over HTTP, a provider that is pointed at it, and requests."""
+"""A fake AWS account, a provider that uses it, and requests for boxes."""
 
 from __future__ import annotations
 

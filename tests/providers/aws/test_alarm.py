@@ -1,4 +1,4 @@
-"""The cloud's own deadline: an alarm that ends what outlives its box's."""
+"""The alarm that ends an instance after its deadline, even if the box does not."""
 
 from __future__ import annotations
 

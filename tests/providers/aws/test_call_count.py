@@ -1,4 +1,4 @@
-"""How many calls a box's life takes, each of them for a reason."""
+"""The number of API calls in the life of a box."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one call that makes a machine: what is in it, and what may go wrong with it."""
+"""The parameters of RunInstances, and the tags that it sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base images by name, and saved ones."""
+"""Base images by name, and saved images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes are found again from their tags alone, wherever they are."""
+"""Boxes are found by their tags, in every region, and described as EC2 shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which machines fit a need, in what order, at what price."""
+"""The offers for a size: which machine types, in which order, at which price."""
 
 from __future__ import annotations
 

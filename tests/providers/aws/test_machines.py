@@ -1,4 +1,4 @@
-"""Boxes on EC2 that are real machines: user data, host keys, deadlines, rescue."""
+"""Boxes on EC2 with Linux machines behind the fake: whole `inv run` lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The subnets of boxes, and the addresses that may reach their ssh."""
+"""The subnets and security groups of boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real Packer builds against the fake EC2, and onebox adopts its image."""
+"""Packer builds images against the fake EC2, and onebox adopts them."""
 
 from __future__ import annotations
 

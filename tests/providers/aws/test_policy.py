@@ -1,4 +1,4 @@
-"""The policy allows all that is done here, and little else."""
+"""The IAM policy that onebox prints: what it allows, and what it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A preempted box: its disk is kept, found, rescued and deleted."""
+"""The disk of a preempted box: it is kept, found, rescued and deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server with an account, a provider that uses it, and requests for boxes."""
+"""A fake DigitalOcean server, a provider that uses it, and requests."""
 
 from __future__ import annotations
 

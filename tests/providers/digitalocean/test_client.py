@@ -1,4 +1,4 @@
-"""The one way to the API: time limits, repetitions, pages, limits, refusals."""
+"""The HTTP client: timeouts, retries, pages, rate limits and errors."""
 
 from __future__ import annotations
 

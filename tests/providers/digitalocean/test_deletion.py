@@ -1,4 +1,4 @@
-"""A deleted box is gone according to the API, and nothing else was touched."""
+"""A deleted box is gone according to the API; nothing else is deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of `inv doctor` for DigitalOcean: a problem is a line, never an error."""
+"""The checks of `inv doctor` for a DigitalOcean account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots as images: whole or not at all, where they are needed, ours alone."""
+"""Snapshots as images: complete, in the right regions, with their tag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sizes are offered, in which order, at which price."""
+"""The offers for a size: which droplet sizes, in which order, at which price."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Droplets with real machines behind them, from `inv run` to the last proof."""
+"""Droplets with Linux machines behind the fake: whole `inv run` lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nobody but the caller reaches a box's ssh port, from its first moment on."""
+"""The firewall of a box: only this machine reaches its ssh port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stop and start, though shutdowns are not heard and answers get lost."""
+"""Stop and start, also if shutdowns are ignored or responses are lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A box with a destroy token deletes itself, and shows the token to no one."""
+"""A box with a destroy token deletes itself; no job can read the token."""
 
 from __future__ import annotations
 

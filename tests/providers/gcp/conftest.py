@@ -1,4 +1,4 @@
-"""A server that plays Compute Engine, and the provider that is sent there."""
+"""A fake Compute Engine server, a provider that uses it, and requests."""
 
 from __future__ import annotations
 

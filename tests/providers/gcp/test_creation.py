@@ -1,3 +1,5 @@
+"""The parameters of the insert call, and how a box is read back."""
+
 from __future__ import annotations
 
 import dataclasses

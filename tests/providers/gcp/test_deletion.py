@@ -1,4 +1,4 @@
-"""Nothing is deleted that is not ours, and nothing called gone that is not."""
+"""Delete removes the box and its disk, and nothing else."""
 
 from __future__ import annotations
 

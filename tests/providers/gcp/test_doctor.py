@@ -1,3 +1,5 @@
+"""The checks of `inv doctor` for a Google Cloud project."""
+
 from __future__ import annotations
 
 import json

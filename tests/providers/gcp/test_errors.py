@@ -1,3 +1,5 @@
+"""Calls that fail, are lost or are refused, and the errors that they end in."""
+
 from __future__ import annotations
 
 import time

@@ -1,3 +1,5 @@
+"""Base images by name, saved images, and images of Packer."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,3 +1,5 @@
+"""The offers for a size: which machine types, in which order, at which price."""
+
 from __future__ import annotations
 
 import dataclasses

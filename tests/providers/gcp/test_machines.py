@@ -1,4 +1,4 @@
-"""Instances with real machines behind them, from `inv run` to the last proof."""
+"""Instances with Linux machines behind the fake: whole `inv run` lines."""
 
 from __future__ import annotations
 

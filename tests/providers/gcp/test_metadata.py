@@ -1,3 +1,5 @@
+"""Metadata of a box as labels and as a record in its metadata items."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,3 +1,5 @@
+"""The firewall rules of an owner's boxes."""
+
 from __future__ import annotations
 
 import itertools

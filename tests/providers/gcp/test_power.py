@@ -1,3 +1,5 @@
+"""Stop, start and preemption of an instance."""
+
 from __future__ import annotations
 
 import dataclasses

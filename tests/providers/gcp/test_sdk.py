@@ -1,3 +1,5 @@
+"""The lazy import of Google's library."""
+
 from __future__ import annotations
 
 import json

@@ -1,1 +1,1 @@
-"""The rules of a local box's inside."""
+"""The provider `local`: its boxes are processes on this machine."""

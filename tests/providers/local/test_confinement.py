@@ -1,3 +1,5 @@
+"""What a local box can read, write and reach on this machine."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The faults of [local.rehearse]."""
+
 from __future__ import annotations
 
 import dataclasses

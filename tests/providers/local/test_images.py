@@ -1,3 +1,5 @@
+"""Saved images of local boxes."""
+
 from __future__ import annotations
 
 import os

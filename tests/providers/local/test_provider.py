@@ -1,4 +1,4 @@
-"""Creation, deletion and crashes of local boxes."""
+"""Directories, crashes and concurrent commands of local boxes."""
 
 from __future__ import annotations
 

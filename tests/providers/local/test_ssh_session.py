@@ -1,3 +1,5 @@
+"""Commands, terminals and connections of the ssh server of a local box."""
+
 from __future__ import annotations
 
 import hashlib

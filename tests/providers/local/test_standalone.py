@@ -1,3 +1,5 @@
+"""The process of a box runs without the rest of onebox."""
+
 from __future__ import annotations
 
 import dataclasses

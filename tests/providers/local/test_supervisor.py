@@ -1,3 +1,5 @@
+"""The supervisor of a local box: power, deadline, crashes."""
+
 from __future__ import annotations
 
 import contextlib
