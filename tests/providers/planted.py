@@ -86,7 +86,7 @@ class PlantedFaults:
         test = getattr(self.contract(), fault.test)
         parameters = inspect.signature(test).parameters
         try:
-            # pytest.fail.Exception, of a `raises` that caught nothing, is no Exception.
+            # A `raises` that catches nothing raises pytest.fail.Exception.
             with pytest.raises((AssertionError, pytest.fail.Exception, OneboxError)):
                 test(**{name: fixtures[name] for name in parameters})
         finally:

@@ -94,7 +94,7 @@ def test_expected_errors_pass_unchanged(tmp_path: Path) -> None:
 
 
 def test_an_exception_while_a_provider_is_loaded_is_named_too(tmp_path: Path) -> None:
-    """A wrong setting passes as it is."""
+    """A wrong setting passes unchanged."""
     local = providers.load("local", LocalSettings(), tmp_path)
     with pytest.raises(ProviderError, match="failed at"):
         local.leftovers(None)  # type: ignore[arg-type] # a mistake of a caller's

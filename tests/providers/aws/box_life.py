@@ -14,14 +14,14 @@ from onebox.providers.base import Box, Request
 
 FASTER = 40.0
 
-# What takes longest is done once, before the processes part.
+# Loading the service models takes longest: the fork server does it once.
 for _service in ("ec2", "ssm", "cloudwatch"):
     _models(None).load_service_model(_service, "service-2")
 _models(None).load_data("endpoints")
 
 
 def provider() -> AWS:
-    """Return a provider as the tests have it."""
+    """Return a provider with the settings of the tests."""
     return AWS(
         Settings(ssh_cidr="198.51.100.7/32"),
         Path("/"),
@@ -30,9 +30,9 @@ def provider() -> AWS:
 
 
 def live(environ: Mapping[str, str], request: Request, gate: str) -> None:
-    """Make a box, stop it, start it, and remove it again."""
+    """Create a box, stop, start and delete it."""
     os.environ.update(environ)
-    # The test wants to know who is to be killed before anything is asked.
+    # Wait until the test has chosen the call at which this process is killed.
     with Path(gate).open("rb") as opened:
         opened.read()
     aws = provider()

@@ -48,7 +48,7 @@ def _the_account() -> Iterator[tuple[Account, str]]:
 
 @pytest.fixture
 def account(_the_account: tuple[Account, str]) -> Iterator[Account]:
-    """The account, in which all goes well; what a test has made go wrong ends."""
+    """The account without faults; those of a test are removed at its end."""
     account, _ = _the_account
     account.calls.clear()
     yield account
@@ -68,7 +68,7 @@ def aws_environment(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> str:
-    """The user's own variables: credentials, and where AWS is."""
+    """The environment: credentials, and the address of the fake; return the address."""
     for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", _the_account[1])

@@ -18,7 +18,7 @@ from ..boxes import MakeRequest, when_up
 
 
 def alarm(account: Account) -> dict[str, Any]:
-    """Return the alarm that was set last."""
+    """Return the parameters of the last PutMetricAlarm."""
     calls = [call for call in account.calls if call.action == "PutMetricAlarm"]
     return dict(calls[-1].parameters)
 

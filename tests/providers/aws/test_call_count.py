@@ -10,22 +10,22 @@ from tests.fakes.ec2.account import Account
 from ..boxes import MakeRequest, when_up
 from .conftest import MakeProvider
 
-# From nothing known to nothing left, for the second box of an owner.
-JUSTIFIED = {
-    "DescribeSubnets": 1,  # which zones may be used, and what is there
-    "DescribeInstanceTypes": 1,  # what fits
-    "DescribeInstanceTypeOfferings": 1,  # where it is
-    "GetProducts": 2,  # what machine and disk cost
-    "GetParameters": 1,  # which image the name means
-    "DescribeImages": 1,  # its disk's name, size and architecture
-    "DescribeSecurityGroups": 1,  # is the group there, and whom does it let in
+# The most calls in the life of an owner's second box, from offers to leftovers.
+ALLOWED_CALLS = {
+    "DescribeSubnets": 1,  # the zones that the account can use
+    "DescribeInstanceTypes": 1,  # the types that fit
+    "DescribeInstanceTypeOfferings": 1,  # their zones
+    "GetProducts": 2,  # the prices of instance and disk
+    "GetParameters": 1,  # the image of the base name
+    "DescribeImages": 1,  # its root device, size and architecture
+    "DescribeSecurityGroups": 1,  # the owner's group and its rules
     "RunInstances": 1,
-    "PutMetricAlarm": 1,  # the cloud's own deadline
+    "PutMetricAlarm": 1,  # the deadline that EC2 itself enforces
     "TerminateInstances": 1,
     "DeleteAlarms": 1,
-    # Machines until it runs (2), before it is deleted, until it has ended (4), and
-    # the proof, and a few more where it all takes longer; disks before, after, and
-    # the proof; then what else may be left.
+    # Instances: until it runs (2), before the delete, until it has terminated (4), for
+    # the leftovers, and some more on a slow host. Volumes: before and after the delete,
+    # and for the leftovers. Then each other kind of leftover.
     "DescribeInstances": 12,
     "DescribeVolumes": 4,
     "DescribeNetworkInterfaces": 1,
@@ -54,6 +54,6 @@ def test_a_plain_cycle_makes_no_unnecessary_call(
     with capsys.disabled():
         total = sum(counted.values())
         print(f"\n{total} calls: {', '.join(f'{v} {k}' for k, v in counted.items())}")
-    assert counted.keys() <= JUSTIFIED.keys()
+    assert counted.keys() <= ALLOWED_CALLS.keys()
     for name, count in counted.items():
-        assert count <= JUSTIFIED[name], name
+        assert count <= ALLOWED_CALLS[name], name

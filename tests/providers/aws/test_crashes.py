@@ -1,8 +1,8 @@
 """
 A client that is killed at any call leaves nothing that is not found.
 
-Of the calls a few are drawn; ONEBOX_TEST_KILLS says how many, ONEBOX_TEST_SEED
-which ones.
+The calls are drawn at random: ONEBOX_TEST_KILLS is their number, ONEBOX_TEST_SEED the
+seed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KILLS = int(os.environ.get("ONEBOX_TEST_KILLS", "12"))
 SEED = int(os.environ.get("ONEBOX_TEST_SEED", "4"))
 LAG = 0.2
 
-# More calls than these no life of a box takes: the client ends by itself then.
+# The longest life of a box has fewer calls: at the last ones the client survives.
 MOST = {False: 42, True: 66}
 
 
@@ -69,7 +69,7 @@ def test_a_kill_at_any_call_leaves_at_most_one_box(
         what = f"seed {SEED}, number {number}: call {calls}, after={after}, spot={spot}"
         assert process.exitcode in (0, -9), what
         survived += process.exitcode == 0
-        # What the next command does with the intent that was written down.
+        # The next command finds the box by the intent in its journal.
         until = time.monotonic() + 2 * LAG
         found = provider.get(request.box, request.offer.place)
         while found is None and time.monotonic() < until:

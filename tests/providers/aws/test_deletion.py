@@ -95,7 +95,7 @@ class TestRemoval:
             provider.delete(box)
         names = [call.action for call in account.calls]
         if "Terminate" in action:
-            # It lives on, and so does the cloud's own deadline for it.
+            # The box stays, so its alarm must stay too.
             assert names.index("DeleteAlarms") < len(names) - 1
             assert names[-1] == "PutMetricAlarm"
         with pytest.raises(NotAllowed) if "Volumes" in action else nullcontext():

@@ -14,7 +14,7 @@ from .conftest import MakeProvider
 
 
 def lines(make_provider: MakeProvider, **settings: object) -> dict[str, Check]:
-    """Return doctor's lines by their names."""
+    """Return the checks by their names."""
     return {one.name: one for one in make_provider(**settings).checks()}
 
 

@@ -99,7 +99,7 @@ class TestFaults:
         account.boot = deny
         account.delays.pending = 0.0
         account.faults.add("RunInstances", "cut after")
-        # Whatever is asked in between lets the machine come up.
+        # The calls in between give the instance time to start.
         account.faults.add("RunInstances", "broken")
         try:
             box = provider.create(request)

@@ -19,7 +19,7 @@ from .conftest import MakeProvider
 
 
 def ami(account: Account, text: str, region: str = "us-east-1") -> Any:
-    """Return the image that a base's text names."""
+    """Return the AMI of a provider's base."""
     word = next(word for word in text.split() if word.startswith("ami-"))
     return account.backend(region).amis[word]
 
@@ -105,7 +105,7 @@ class TestBase:
 class TestSaved:
     @pytest.fixture
     def stopped(self, provider: AWS, make_request: MakeRequest) -> Box:
-        """A box that is stopped, to be saved."""
+        """A stopped box."""
         box = when_up(provider, provider.create(make_request(disk=20 << 30)))
         provider.stop(box)
         return box

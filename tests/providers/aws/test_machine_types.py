@@ -25,7 +25,7 @@ def image(arch: str, *places: str) -> Image:
 
 
 def prices(sizes: list[Offer]) -> list[float]:
-    """Return the prices, which must be known."""
+    """Return the prices of offers; each must be known."""
     return [size.price for size in sizes if size.price is not None]
 
 

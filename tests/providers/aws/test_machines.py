@@ -25,7 +25,7 @@ from ...conftest import Project
 from ..boxes import MakeRequest
 from .conftest import MakeProvider
 
-# A boot takes three seconds; this is for a machine that others work on as well.
+# A boot takes three seconds; on a loaded host it may take minutes.
 UP = 300.0
 
 TOML = """\
@@ -60,7 +60,7 @@ def real_machines(account: Account, machines: Machines) -> Iterator[RealMachines
 
 @pytest.fixture
 def identity(tmp_path: Path) -> Path:
-    """The user's own key."""
+    """The user's ssh key."""
     return keys.identity(tmp_path)
 
 
@@ -115,7 +115,7 @@ first=$n
 echo "from $n"
 while [ $n -lt 12 ]; do
 n=$((n + 1)); echo $n > ckpt/draft; mv ckpt/draft ckpt/n; sleep 1
-# The first box does not come to the end, however late it is taken.
+# The job of the first box never ends, however late the preemption comes.
 while [ $first = 0 ] && [ $n = 11 ]; do sleep 1; done
 done
 echo $n > results/n
@@ -173,7 +173,7 @@ def test_an_image_is_built_once_and_booted(project: Project, account: Account) -
 def real(
     request: Request, identity: Path, host_key: HostKey, seconds: float
 ) -> Request:
-    """Return a request with everything that a real box needs."""
+    """Return the request with keys, the agent and a deadline, for a real machine."""
     until = time.time() + seconds
     boot_config = BootConfig(
         until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed()
@@ -196,12 +196,12 @@ def running(provider: AWS, box: Box) -> Box:
 
 @contextmanager
 def linked(box: Box, identity: Path, tmp_path: Path) -> Iterator[AgentChannel]:
-    """Log in on a box, as soon as it lets us in."""
-    door = SSHConnection(box, tmp_path / "door", identity)
+    """Wait for ssh; yield a channel to the agent of a box."""
+    ssh = SSHConnection(box, tmp_path / "door", identity)
     try:
-        yield door.open_when_up(UP, lambda: None, lambda: None)
+        yield ssh.open_when_up(UP, lambda: None, lambda: None)
     finally:
-        door.forget()
+        ssh.forget()
 
 
 def test_a_box_has_its_own_host_key_id_and_deadline(
@@ -224,14 +224,14 @@ def test_a_box_has_its_own_host_key_id_and_deadline(
         assert hello["box"] == box.id
         assert hello["deadline"] == pytest.approx(box.deadline, abs=1)
     provider.stop(box)
-    # So short that it powers itself off, and long enough to be seen running.
-    lifecycles = max(25, 5 * took)
-    started = running(provider, provider.start(box, time.time() + lifecycles))
+    # Long enough on this host to see the box running.
+    lifetime = max(25, 5 * took)
+    started = running(provider, provider.start(box, time.time() + lifetime))
     with linked(started, identity, tmp_path) as link:
         assert link.request("hello")["deadline"] == pytest.approx(
             started.deadline, abs=1
         )
-    until = time.monotonic() + lifecycles + UP
+    until = time.monotonic() + lifetime + UP
     found = provider.get(box.id, box.place)
     while found is not None and found.state != "stopped":
         assert time.monotonic() < until

@@ -33,7 +33,7 @@ def group(account: Account, owner: str) -> Any:
 
 
 def admitted(account: Account, owner: str) -> set[tuple[object, ...]]:
-    """Return whom the security group of an owner lets in."""
+    """Return the networks that an owner's security group admits."""
     return {
         (
             rule.ip_protocol,

@@ -27,9 +27,9 @@ CIDR = 'ssh_cidr = "198.51.100.7/32"'
 
 @pytest.fixture
 def paid(account: Account, aws_environment: str, project: Project) -> Project:
-    """A project whose boxes are instances of EC2's."""
+    """A project whose provider is AWS."""
     variables = {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
-    # Nobody out there is to be asked.
+    # No public service is asked for this machine's address.
     variables.update(HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1")
     project.environ.update(variables)
     project.write("onebox.toml", TOML.format(more=CIDR))

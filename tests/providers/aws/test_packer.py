@@ -56,7 +56,7 @@ build { sources = ["source.amazon-ebs.it"] }
 
 @pytest.fixture
 def packed(account: Account, aws_environment: str, project: Project) -> Project:
-    """A project whose template builds an image of EC2's."""
+    """A project whose Packer template builds an AMI."""
     if shutil.which("packer") is None:
         pytest.skip("Packer is not installed (apt install packer)")
     zones = account.backend("us-east-1").subnets.values()
@@ -74,12 +74,12 @@ def packed(account: Account, aws_environment: str, project: Project) -> Project:
 
 
 def actions(account: Account, *names: str) -> list[str]:
-    """Return which of these calls were made."""
+    """Return the calls of these actions, in order."""
     return [call.action for call in account.calls if call.action in names]
 
 
 def image_of(owner: str, id: str) -> Image:
-    """Return an image as the stage wants it to be."""
+    """Return the image that the stage requests."""
     tags = Tags(owner, "project", "main", 0.0, "0", "image")
     return Image(id, "project", "0123456789abcdef", time.time(), 0, "x86_64", tags)
 

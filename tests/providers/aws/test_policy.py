@@ -23,7 +23,7 @@ ANY = "arn:aws:ec2:us-east-1:123456789012"
 def whole_life(
     make_provider: MakeProvider, make_request: MakeRequest, account: Account
 ) -> list[Call]:
-    """Do everything that a provider can do; return the calls that it took."""
+    """Use every feature of the provider; return all its calls."""
     account.calls.clear()
     provider = make_provider(ssh_cidr=None)
     moved = make_provider(ssh_cidr=None, my_ip=lambda: "203.0.113.9")
@@ -63,7 +63,7 @@ class TestPolicy:
         document = make_provider().policy()
         calls = whole_life(make_provider, make_request, account)
         needed = [permission for call in calls for permission in permissions_of(call)]
-        # A machine of nobody's is only asked about, to see it refused.
+        # Doctor probes a foreign instance, which the policy must forbid.
         refused = {
             (one.action, one.resource) for one in needed if not allowed(document, one)
         }
@@ -87,7 +87,7 @@ class TestPolicy:
         assert all(sid.isalnum() for sid in ids)
         for statement in document["Statement"]:
             assert not any("*" in action for action in statement["Action"])
-        # IAM counts a managed policy without its white space.
+        # IAM's size limit ignores white space.
         assert len(json.dumps(document, separators=(",", ":"))) < 6144
 
     @pytest.mark.parametrize(

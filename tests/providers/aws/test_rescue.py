@@ -17,8 +17,8 @@ from tests.fakes.ec2.account import Account
 from ..boxes import MakeRequest, when_up
 
 
-def taken(provider: AWS, make_request: MakeRequest, account: Account) -> Box:
-    """Return a spot box that the cloud has taken back."""
+def preempted_box(provider: AWS, make_request: MakeRequest, account: Account) -> Box:
+    """Return a spot box that was preempted."""
     box = when_up(provider, provider.create(make_request(spot=True)))
     account.preempt(box.id)
     account.wait(box.id, "terminated")
@@ -27,8 +27,8 @@ def taken(provider: AWS, make_request: MakeRequest, account: Account) -> Box:
     return found
 
 
-def kept(account: Account, box: Box) -> Any:
-    """Return the one disk that is left of a box."""
+def only_volume(account: Account, box: Box) -> Any:
+    """Return the only volume of a box."""
     (volume,) = account.volumes(box.id)
     return volume
 
@@ -82,7 +82,7 @@ class TestPreempted:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """A second delete changes nothing."""
-        box = taken(provider, make_request, account)
+        box = preempted_box(provider, make_request, account)
         provider.delete(box)
         provider.delete(box)
         assert provider.get(box.id) is None
@@ -94,8 +94,8 @@ class TestRescue:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """It is the same box."""
-        box = taken(provider, make_request, account)
-        disk = kept(account, box).id
+        box = preempted_box(provider, make_request, account)
+        disk = only_volume(account, box).id
         deadline = time.time() + 1800
         started = when_up(provider, provider.start(box, deadline))
         assert (started.state, started.disk_only) == ("running", False)
@@ -108,7 +108,7 @@ class TestRescue:
         (machine,) = account.alive(box.id)
         ((name, held),) = machine.get_block_device_mapping
         assert (name, held.volume_id) == (machine.root_device_name, disk)
-        assert kept(account, box).id == disk
+        assert only_volume(account, box).id == disk
         assert "onebox-deadline" in user_data(machine)
         assert str(deadline) in user_data(machine)
         provider.delete(started)
@@ -119,7 +119,7 @@ class TestRescue:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """Like any other box."""
-        box = taken(provider, make_request, account)
+        box = preempted_box(provider, make_request, account)
         started = when_up(provider, provider.start(box, time.time() + 900))
         provider.stop(started)
         stopped = provider.get(box.id)
@@ -148,8 +148,8 @@ class TestRescue:
         self, provider: AWS, make_request: MakeRequest, account: Account, action: str
     ) -> None:
         """The disk is never lost."""
-        box = taken(provider, make_request, account)
-        disk = kept(account, box).id
+        box = preempted_box(provider, make_request, account)
+        disk = only_volume(account, box).id
         account.faults.denied.add(f"ec2:{action}")
         with pytest.raises(ProviderError):
             provider.start(box, time.time() + 900)
@@ -172,7 +172,7 @@ class TestRescue:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """Its instance and its disks are gone."""
-        box = taken(provider, make_request, account)
+        box = preempted_box(provider, make_request, account)
         account.faults.denied.add("ec2:AttachVolume")
         with pytest.raises(ProviderError):
             provider.start(box, time.time() + 900)
@@ -186,7 +186,7 @@ class TestRescue:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """The error names the capacity."""
-        box = taken(provider, make_request, account)
+        box = preempted_box(provider, make_request, account)
         account.faults.full.add(("*", box.place, None))
         with pytest.raises(NoCapacity):
             provider.start(box, time.time() + 900)
@@ -200,7 +200,7 @@ class TestRescue:
         self, provider: AWS, make_request: MakeRequest, account: Account
     ) -> None:
         """The error is Gone."""
-        box = taken(provider, make_request, account)
+        box = preempted_box(provider, make_request, account)
         provider.delete(box)
         with pytest.raises(Gone):
             provider.start(box, time.time() + 900)

@@ -55,7 +55,7 @@ MakeProvider = Callable[..., DigitalOcean]
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A running server, which the SDK's own variables lead to."""
+    """A running fake; the environment points the SDK at it."""
     server = Server()
     monkeypatch.setenv("DIGITALOCEAN_END_POINT", server.address)
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", TOKEN)

@@ -32,7 +32,7 @@ BREAKS = ["500", "html", "cut"]
 
 @pytest.fixture
 def cloud(server: Server) -> Cloud:
-    """The calls, with little patience."""
+    """The HTTP client, with short time limits."""
     return Cloud(TIMEOUTS)
 
 

@@ -24,9 +24,9 @@ from .conftest import TIMEOUTS, MakeProvider
 
 AFTER = ["500 after", "html after", "cut after", "half", "hang after"]
 BEFORE = ["500 before", "html before", "cut before", "hang before"]
-# For servers that say nothing.
+# Short time limits, for servers that do not respond.
 SHORT = dataclasses.replace(TIMEOUTS, read=0.5)
-# Where they have done what they were asked for, however slowly it is seen.
+# The same, but lists may take longer to show what the lost call created.
 LOOKING = dataclasses.replace(SHORT, consistency_lag=60)
 
 
@@ -197,7 +197,7 @@ class TestCreate:
         """The lists fail for a while before they show the droplet."""
         provider, request = make_provider(), make_request()
         server.fail("POST", "droplets", "cut after")
-        # The look before the create has its answer.
+        # The search before the create call has its response.
         server.fail("GET", "droplets", "none")
         server.fail("GET", "droplets", "500 before", times=2 * TIMEOUTS.attempts)
         assert provider.create(request).id == request.box

@@ -25,18 +25,18 @@ METADATA = "http://169.254.169.254"
 def metadata(
     body: bytes, status: int = 200, path: str = "/metadata/v1/tags/"
 ) -> Iterator[str]:
-    """Serve the tags of a droplet as its metadata service does."""
+    """A metadata server with the tags of a droplet."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            """Answer with that, and with nothing else."""
+            """Send the tags."""
             found = self.path == path
             self.send_response(status if found else 404)
             self.end_headers()
             self.wfile.write(body if found else b"")
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -49,7 +49,7 @@ def metadata(
 
 
 def boot(request: Request, service: str) -> int:
-    """Run what the droplet runs at each boot, and return its deadline."""
+    """Run the boot program of a droplet; return the deadline that it reads."""
     script = deadline_at_boot(request).replace(METADATA, service)
     script = script.replace("time.sleep(1)", "time.sleep(0.01)")
     done = subprocess.run(

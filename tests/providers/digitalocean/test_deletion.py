@@ -17,12 +17,12 @@ from tests.fakes.digitalocean.server import TOKEN, Server
 
 from ..boxes import MakeRequest, when_up
 from .conftest import TIMEOUTS, MakeProvider
-from .test_images import wanted
+from .test_images import image_for
 
 
 @pytest.fixture
 def box(provider: DigitalOcean, make_request: MakeRequest) -> Box:
-    """A box that runs."""
+    """A running box."""
     return when_up(provider, provider.create(make_request()))
 
 
@@ -55,7 +55,7 @@ def decoys(server: Server, box: Box) -> Json:
 
 
 def everything(server: Server) -> Json:
-    """Return what there is in the account, but tags."""
+    """Return the ids of all objects in the account except tags."""
     account = server.account
     return {
         "droplets": sorted(account.droplets),
@@ -85,8 +85,8 @@ def test_the_life_of_a_box_changes_nothing_else(
     ]
     box = when_up(provider, provider.create(request))
     provider.stop(box)
-    requests = dataclasses.replace(box.tags, kind="image")
-    image = provider.save(box, wanted(box, tags=requests))
+    image_tags = dataclasses.replace(box.tags, kind="image")
+    image = provider.save(box, image_for(box, tags=image_tags))
     box = provider.start(box, box.deadline + 60)
     provider.delete(box)
     provider.delete_image(image)
@@ -187,7 +187,7 @@ def test_a_snapshot_that_was_still_being_saved_is_deleted(
     server: Server, provider: DigitalOcean, box: Box
 ) -> None:
     """A killed command has begun it; it does not show in the lists yet."""
-    account, image = server.account, wanted(box)
+    account, image = server.account, image_for(box)
     account.behavior.action = 0.2
     name = ".".join(
         ["onebox", *map(metadata.escape, (box.tags.owner, box.id, image.id))]

@@ -14,7 +14,7 @@ from .conftest import MakeProvider
 
 
 def lines(provider_of: MakeProvider, **settings: object) -> dict[str, Check]:
-    """Return doctor's lines by their names."""
+    """Return the checks by their names."""
     found = provider_of(**settings).checks()
     assert all(one.next for one in found if one.ok is False)
     assert not any(TOKEN in f"{one.detail}{one.next}" for one in found)

@@ -17,7 +17,7 @@ from ..boxes import MakeRequest, when_up
 
 
 def kinds(resources: Sequence[FreeObject]) -> dict[str, bool]:
-    """Return of each kind whether it may go."""
+    """Return, for each kind of free object, whether it may be deleted."""
     return {resource.kind: not resource.why for resource in resources}
 
 
@@ -31,7 +31,7 @@ def remove_all(provider: DigitalOcean, owner: str, *gone: str) -> None:
 def ended_by_itself(
     server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> Box:
-    """Return a box whose droplet has removed itself at its deadline."""
+    """Return a box whose droplet has deleted itself at its deadline."""
     box = when_up(provider, provider.create(make_request()))
     [number] = server.account.droplets
     server.account.destroy(number)

@@ -18,13 +18,13 @@ from .conftest import MakeProvider
 
 @pytest.fixture
 def stopped(provider: DigitalOcean, make_request: MakeRequest) -> Box:
-    """A box that is off."""
+    """A stopped box."""
     box = when_up(provider, provider.create(make_request()))
     provider.stop(box)
     return box
 
 
-def wanted(box: Box, **changes: object) -> Image:
+def image_for(box: Box, **changes: object) -> Image:
     """Return the image to save a box as."""
     image = Image(
         id="oi-1",
@@ -43,7 +43,7 @@ def test_an_image_is_read_back_completely(
     server: Server, make_provider: MakeProvider, provider: DigitalOcean, stopped: Box
 ) -> None:
     """Any process with the token finds it."""
-    requests = wanted(stopped, name="A name, with more", base="")
+    requests = image_for(stopped, name="A name, with more", base="")
     saved = provider.save(stopped, requests)
     [found] = make_provider().images(stopped.tags.owner)
     assert found == saved
@@ -59,7 +59,7 @@ def test_a_running_box_is_not_saved(
     """Its disk may change meanwhile."""
     box = when_up(provider, provider.create(make_request()))
     with pytest.raises(ProviderError, match="must be stopped"):
-        provider.save(box, wanted(box))
+        provider.save(box, image_for(box))
 
 
 @pytest.mark.parametrize("kind", ["500 after", "cut after", "half", "cut before"])
@@ -71,10 +71,10 @@ def test_a_lost_response_makes_one_snapshot(
     server.fail("POST", "droplets/.*/actions", kind)
     if kind == "cut before":
         with pytest.raises(Unclear):
-            provider.save(stopped, wanted(stopped))
+            provider.save(stopped, image_for(stopped))
         assert server.account.snapshots() == []
     else:
-        provider.save(stopped, wanted(stopped))
+        provider.save(stopped, image_for(stopped))
         assert len(server.account.snapshots()) == 1
 
 
@@ -85,7 +85,7 @@ def test_tagging_an_image_is_repeated_until_it_succeeds(
 ) -> None:
     """Without its tag the image would not be found."""
     server.fail("POST", path, kind, times=2)
-    provider.save(stopped, wanted(stopped))
+    provider.save(stopped, image_for(stopped))
     assert len(provider.images(stopped.tags.owner)) == 1
 
 
@@ -95,7 +95,7 @@ def test_a_snapshot_without_its_tag_is_no_image(
     """It is deleted with its box."""
     server.fail("POST", "tags/.*/resources", "500 before", times=100)
     with pytest.raises(OneboxError):
-        provider.save(stopped, wanted(stopped))
+        provider.save(stopped, image_for(stopped))
     server.faults.clear()
     later = make_provider()
     assert list(later.images(stopped.tags.owner)) == []
@@ -112,9 +112,9 @@ def test_a_repeated_save_continues_with_the_same_snapshot(
     """A crash interrupted the first one."""
     server.fail("POST", "tags/.*/resources", "500 before", times=100)
     with pytest.raises(OneboxError):
-        provider.save(stopped, wanted(stopped))
+        provider.save(stopped, image_for(stopped))
     server.faults.clear()
-    provider.save(stopped, wanted(stopped))
+    provider.save(stopped, image_for(stopped))
     assert len(server.account.snapshots()) == 1
 
 
@@ -122,7 +122,7 @@ def test_an_image_stays_after_the_delete_of_its_box(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
     """Only an unfinished snapshot is deleted with the box."""
-    provider.save(stopped, wanted(stopped))
+    provider.save(stopped, image_for(stopped))
     provider.delete(stopped)
     assert len(provider.images(stopped.tags.owner)) == 1
     assert not provider.leftovers(stopped.id)
@@ -141,7 +141,7 @@ def test_a_failed_snapshot_is_an_error(
 
     server.account._start_action = fail  # type: ignore[assignment,method-assign]
     with pytest.raises(ProviderError, match="gave up"):
-        provider.save(stopped, wanted(stopped))
+        provider.save(stopped, image_for(stopped))
 
 
 @pytest.mark.parametrize("kind", ["none", "cut after", "500 before", "429"])
@@ -154,11 +154,11 @@ def test_an_image_is_copied_to_the_region_of_a_box(
 ) -> None:
     """The copy happens before the create call."""
     server.account.behavior.action = 0.1
-    image = provider.save(stopped, wanted(stopped))
+    image = provider.save(stopped, image_for(stopped))
     server.fail("POST", "images/.*/actions", kind)
     size = dataclasses.replace(make_request().offer, place="fra1")
     if kind == "500 before":
-        # Not begun, and nobody says so: it is waited for, and that has an end.
+        # The failed call started no copy, but the client cannot know: it waits for one.
         server.account.transfer(server.account.snapshots()[0]["id"], "fra1")
     box = provider.create(make_request(image=image, offer=size))
     assert box.place == "fra1"
@@ -174,12 +174,12 @@ def test_the_snapshots_of_others_are_no_images(
     account = server.account
     account._image("onebox.of.somebody", None, ["nyc3"], 25, [])
     account._image("backup", None, ["nyc3"], 25, ["onebox-image:broken"])
-    theirs = wanted(stopped, tags=dataclasses.replace(stopped.tags, owner="other"))
+    theirs = image_for(stopped, tags=dataclasses.replace(stopped.tags, owner="other"))
     account._image("x", None, ["nyc3"], 25, [account.tag(metadata.of_image(theirs))])
-    image = provider.save(stopped, wanted(stopped, id="oi-2"))
+    image = provider.save(stopped, image_for(stopped, id="oi-2"))
     assert [one.id for one in provider.images(stopped.tags.owner)] == ["oi-2"]
     with pytest.raises(NotAllowed):
-        provider.delete_image(wanted(stopped))
+        provider.delete_image(image_for(stopped))
     provider.delete_image(image)
     provider.delete(stopped)
     assert len(account.snapshots()) == 3
@@ -192,7 +192,7 @@ def test_a_delete_is_repeated_until_the_image_is_gone(
     server: Server, provider: DigitalOcean, stopped: Box, kind: str
 ) -> None:
     """A lost response does not end it."""
-    image = provider.save(stopped, wanted(stopped))
+    image = provider.save(stopped, image_for(stopped))
     server.fail("DELETE", "images/.*", kind)
     provider.delete_image(image)
     assert server.account.snapshots() == []
@@ -203,7 +203,7 @@ def test_names_too_long_for_a_tag_are_refused(
 ) -> None:
     """No snapshot is begun."""
     with pytest.raises(ProviderError, match="too long"):
-        provider.save(stopped, wanted(stopped, name="ä" * 100))
+        provider.save(stopped, image_for(stopped, name="ä" * 100))
     assert server.account.snapshots() == []
 
 

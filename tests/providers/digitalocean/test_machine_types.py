@@ -20,7 +20,7 @@ SMALL = Requirements("small", 4, 16 * GB)
 
 
 def offered(provider: DigitalOcean, need: Requirements) -> list[tuple[str, str]]:
-    """Return types and regions, as they are to be tried."""
+    """Return the types and regions of the offers, in their order."""
     return [(size.type, size.place) for size in provider.offers(need)]
 
 
@@ -190,7 +190,7 @@ def test_a_box_keeps_the_price_of_its_creation(
 
 
 def saved(server: Server, make_request: MakeRequest, disk: int) -> Image:
-    """Put an image of ours into the account."""
+    """Add an image of the owner to the account."""
     tags = dataclasses.replace(make_request().tags, kind="image")
     image = Image("oi-1", "env", "0123", 0.0, 0, "x86_64", tags)
     account = server.account

@@ -173,19 +173,21 @@ class TestDeadline:
         assert any("billed" in note for note in stopped.notes)
         second = time.time() + 3600.5
         box = provider.start(stopped, second)
-        door = SSHConnection(box, tmp_path / "door", identity)
+        ssh = SSHConnection(box, tmp_path / "door", identity)
         try:
-            link = door.open_when_up(300, lambda: None, lambda: None)
+            link = ssh.open_when_up(300, lambda: None, lambda: None)
             answer = link.request("hello")
             assert second <= float(answer["deadline"]) <= second + 1
             become_root = ["sudo", "-n", "python3", "-I", "-S", "-"]
-            assert ssh(door, box, become_root, provider.post_boot_script(box)) == 0
-            # From here on nobody on the box can read the token but root.
-            assert ssh(door, box, ["sudo", "-n", "true"]) != 0
-            assert ssh(door, box, ["cat", f"{WHERE}/access"]) != 0
+            assert (
+                exit_code_of(ssh, box, become_root, provider.post_boot_script(box)) == 0
+            )
+            # From now on only root can read the token on the box.
+            assert exit_code_of(ssh, box, ["sudo", "-n", "true"]) != 0
+            assert exit_code_of(ssh, box, ["cat", f"{WHERE}/access"]) != 0
             assert link.request("hello")["deadline"] == answer["deadline"]
         finally:
-            door.forget()
+            ssh.forget()
         machine = real_machines.of[server.account.all_droplets[0].id]
         assert ENDING in machine.run("cat", f"{WHERE}/access")
         assert "tmpfs" in machine.run("findmnt", "-n", "-T", WHERE)
@@ -195,9 +197,11 @@ class TestDeadline:
         assert not server.account.droplets
 
 
-def ssh(door: SSHConnection, box: Box, words: list[str], stdin: bytes = b"") -> int:
-    """Run a command on the box as its user, and return its exit code."""
-    argv = ["ssh", "-F", str(door.config), box.id, *words]
+def exit_code_of(
+    ssh: SSHConnection, box: Box, words: list[str], stdin: bytes = b""
+) -> int:
+    """Run a command on the box as its user; return its exit code."""
+    argv = ["ssh", "-F", str(ssh.config), box.id, *words]
     done = subprocess.run(
         argv, input=stdin, capture_output=True, timeout=60, check=False
     )

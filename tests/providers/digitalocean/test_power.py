@@ -19,12 +19,12 @@ from .conftest import TIMEOUTS, MakeProvider
 
 @pytest.fixture
 def box(provider: DigitalOcean, make_request: MakeRequest) -> Box:
-    """A box that runs."""
+    """A running box."""
     return when_up(provider, provider.create(make_request()))
 
 
-def requests(server: Server) -> list[str]:
-    """Return the actions that were asked for, in order."""
+def sent_actions(server: Server) -> list[str]:
+    """Return the types of the requested actions, in order."""
     return [
         one.body["type"]
         for one in server.requests
@@ -40,9 +40,9 @@ def test_stop_waits_for_a_clean_shutdown(
     server.account.behavior.action = 0.2
     provider.stop(box)
     assert server.account.all_droplets[0].status == "off"
-    assert requests(server) == ["shutdown"]
+    assert sent_actions(server) == ["shutdown"]
     provider.stop(box)
-    assert requests(server) == ["shutdown"]
+    assert sent_actions(server) == ["shutdown"]
 
 
 def test_a_droplet_that_ignores_the_shutdown_is_powered_off(
@@ -51,7 +51,7 @@ def test_a_droplet_that_ignores_the_shutdown_is_powered_off(
     """It has some time for it first."""
     server.account.behavior.ignores_shutdown = True
     provider.stop(box)
-    assert requests(server) == ["shutdown", "power_off"]
+    assert sent_actions(server) == ["shutdown", "power_off"]
 
 
 def test_a_busy_droplet_is_waited_for(

@@ -24,7 +24,7 @@ from .test_deadline import METADATA, metadata
 
 
 class Machine:
-    """Directories that stand for a box's own, and its way to the API."""
+    """The directories of a box below a test's folder, and its environment."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -36,24 +36,24 @@ class Machine:
         self.configure(deadline=time.time() + 3600)
 
     def configure(self, **facts: object) -> None:
-        """Write the box's own description."""
+        """Write box.json."""
         config = {"box": "ob-1", "poweroff_force": ["systemctl", "poweroff", "-ff"]}
         (self.root / "lib" / "box.json").write_text(json.dumps({**config, **facts}))
 
     @property
     def config(self) -> dict[str, object]:
-        """Return the box's own description."""
+        """Return the content of box.json."""
         found: dict[str, object] = json.loads((self.root / "lib/box.json").read_text())
         return found
 
     @property
-    def did(self) -> str:
-        """Return the arguments of the systemctl calls."""
+    def systemctl_calls(self) -> str:
+        """Return the arguments of all systemctl calls."""
         file = self.root / "did"
         return file.read_text().strip() if file.exists() else ""
 
     def deliver(self, program: bytes) -> subprocess.CompletedProcess[str]:
-        """Run what a box is brought, in these directories instead of its own."""
+        """Run the post-boot script in these directories instead of the box's."""
         text = program.decode("ascii")
         for path, own in (
             ("/run/onebox-end", "run/onebox-end"),
@@ -76,7 +76,7 @@ class Machine:
         )
 
     def end(self, service: str) -> None:
-        """Do what the watch does instead of a plain power-off."""
+        """Run the command that the watchdog runs instead of a power-off."""
         argv = self.config["poweroff"]
         assert isinstance(argv, list)
         assert argv[:3] == ["python3", "-I", "-S"]
@@ -86,27 +86,27 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """A machine of directories."""
+    """The directories of a box."""
     return Machine(tmp_path)
 
 
 @pytest.fixture
-def ends(make_provider: MakeProvider) -> DigitalOcean:
-    """A provider whose boxes end themselves."""
+def self_destroying(make_provider: MakeProvider) -> DigitalOcean:
+    """A provider whose boxes delete themselves."""
     return make_provider(destroy_token="DO_END", environ={"DO_END": ENDING})
 
 
 @pytest.fixture
-def box(ends: DigitalOcean, make_request: MakeRequest) -> Box:
-    """A box that runs."""
-    return when_up(ends, ends.create(make_request()))
+def box(self_destroying: DigitalOcean, make_request: MakeRequest) -> Box:
+    """A running box."""
+    return when_up(self_destroying, self_destroying.create(make_request()))
 
 
 def test_the_token_is_readable_by_root_only(
-    machine: Machine, ends: DigitalOcean, box: Box
+    machine: Machine, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """After its delivery the box's user cannot become root."""
-    done = machine.deliver(ends.post_boot_script(box))
+    done = machine.deliver(self_destroying.post_boot_script(box))
     assert ENDING not in done.stdout + done.stderr
     where = machine.root / "run" / "onebox-end"
     assert stat.S_IMODE(where.stat().st_mode) == 0o700
@@ -118,14 +118,14 @@ def test_the_token_is_readable_by_root_only(
     assert ENDING not in json.dumps(machine.config)
     box_json = machine.root / "lib" / "box.json"
     assert stat.S_IMODE(box_json.stat().st_mode) == 0o644
-    machine.deliver(ends.post_boot_script(box))
+    machine.deliver(self_destroying.post_boot_script(box))
 
 
 def test_the_droplet_deletes_itself_at_its_deadline(
-    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """Its token can do nothing else."""
-    machine.deliver(ends.post_boot_script(box))
+    machine.deliver(self_destroying.post_boot_script(box))
     machine.configure(**{**machine.config, "deadline": time.time() - 1})
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
     [droplet] = server.account.all_droplets
@@ -133,47 +133,47 @@ def test_the_droplet_deletes_itself_at_its_deadline(
         machine.end(service)
     assert not server.account.droplets
     assert server.requests[-1].token == ENDING
-    assert machine.did == "poweroff"
+    assert machine.systemctl_calls == "poweroff"
 
 
 def test_an_idle_box_with_outputs_stays_on(
-    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """A droplet that is off costs as much until its deadline."""
-    machine.deliver(ends.post_boot_script(box))
+    machine.deliver(self_destroying.post_boot_script(box))
     (machine.root / "lib" / "jobs" / "j-1").mkdir(parents=True)
     with metadata_id(server.account.all_droplets[0].id) as service:
         machine.end(service)
     assert server.account.droplets
-    assert machine.did == ""
+    assert machine.systemctl_calls == ""
 
 
 def test_a_box_without_any_job_destroys_itself_when_idle(
-    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """It has no outputs to lose."""
-    machine.deliver(ends.post_boot_script(box))
+    machine.deliver(self_destroying.post_boot_script(box))
     with metadata_id(server.account.all_droplets[0].id) as service:
         machine.end(service)
     assert not server.account.droplets
 
 
 def test_without_a_network_the_box_powers_off(
-    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """The API cannot be reached."""
-    machine.deliver(ends.post_boot_script(box))
+    machine.deliver(self_destroying.post_boot_script(box))
     machine.configure(**{**machine.config, "deadline": 0})
     machine.end("http://127.0.0.1:1")
     assert server.account.droplets
-    assert machine.did == "poweroff"
+    assert machine.systemctl_calls == "poweroff"
 
 
 def test_a_failed_deletion_is_repeated(
-    server: Server, machine: Machine, ends: DigitalOcean, box: Box
+    server: Server, machine: Machine, self_destroying: DigitalOcean, box: Box
 ) -> None:
     """The API answers with an error at first."""
-    machine.deliver(ends.post_boot_script(box))
+    machine.deliver(self_destroying.post_boot_script(box))
     machine.configure(**{**machine.config, "deadline": 0})
     server.fail("DELETE", "droplets/.*", "500 before")
     with metadata_id(server.account.all_droplets[0].id) as service:
@@ -182,14 +182,14 @@ def test_a_failed_deletion_is_repeated(
 
 
 def test_a_builder_gets_no_token(
-    ends: DigitalOcean, make_provider: MakeProvider, box: Box
+    self_destroying: DigitalOcean, make_provider: MakeProvider, box: Box
 ) -> None:
     """Neither does a box of a user without such a token."""
     tags = dataclasses.replace(box.tags, kind="builder")
-    assert ends.post_boot_script(dataclasses.replace(box, tags=tags)) == b""
+    assert self_destroying.post_boot_script(dataclasses.replace(box, tags=tags)) == b""
     assert make_provider().post_boot_script(box) == b""
 
 
 def metadata_id(number: int) -> AbstractContextManager[str]:
-    """Serve a droplet's number as its metadata service does."""
+    """A metadata server with the id of a droplet."""
     return metadata(str(number).encode(), path="/metadata/v1/id")

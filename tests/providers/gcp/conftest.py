@@ -30,7 +30,7 @@ MakeProvider = Callable[..., GCP]
 
 @pytest.fixture(scope="session")
 def service_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key file that is good for as long as the tests run."""
+    """A service account's key file."""
     return key_file(tmp_path_factory.mktemp("gcp") / "key.json")
 
 
@@ -38,7 +38,7 @@ def service_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(
     service_account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Credentials of the tests alone, and no way out of this machine."""
+    """The environment: the tests' credentials, and no proxy to the internet."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account))
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
@@ -50,7 +50,7 @@ def environment(
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """The server; every test must have kept to Google's description."""
+    """The fake; each request of a test must match Google's description."""
     with serving(Account()) as server:
         yield server
     assert server.refused == []

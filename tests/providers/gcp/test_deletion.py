@@ -16,7 +16,7 @@ from .test_errors import nothing_left
 class TestDelete:
     @pytest.fixture
     def box(self, provider: GCP, make_request: MakeRequest) -> Box:
-        """A box to be deleted."""
+        """A running box."""
         return provider.create(make_request())
 
     def test_a_refused_delete_is_an_error(

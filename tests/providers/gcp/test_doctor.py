@@ -26,7 +26,7 @@ def lines(provider: GCP) -> dict[str, Check]:
 
 class TestDoctor:
     def test_checks_of_a_good_account_pass(self, server: Server, provider: GCP) -> None:
-        """Each line shows what it has seen."""
+        """Each line has the facts behind it."""
         server.account.permitted = set(PERMISSIONS)
         found = lines(provider)
         assert all(line.ok for line in found.values())
@@ -107,7 +107,7 @@ class TestDoctor:
         server.fail(method, "forbidden", times=99)
         found = lines(provider)
         wrong = {name for name, line in found.items() if line.ok is False}
-        # Whether it is permitted is asked in a zone that the region names.
+        # The permission check names a zone of the region.
         assert wrong and wrong <= {"permissions", "quota us-central1"}
         assert {"prices", "ssh"} <= {n for n, line in found.items() if line.ok}
         assert "ssh" in found

@@ -24,9 +24,9 @@ from tests.fakes.compute.server import Server
 from ..boxes import MakeRequest, when_up
 from .conftest import MakeProvider
 
-# What passes by itself: the same call again is what is needed.
+# Faults that pass: a repeated call succeeds.
 PASSING = ("429", "rate", "500", "503", "page", "cut", "garbage", "truncated")
-# The same, after the call has taken effect: the answer is all that is lost.
+# The same faults after the call took effect: only the response is lost.
 ANSWERED = ("500-after", "503-after", "cut-after", "garbage-after", "truncated-after")
 CAPACITY = (
     "ZONE_RESOURCE_POOL_EXHAUSTED",
@@ -36,7 +36,7 @@ CAPACITY = (
 
 
 def nothing_left(server: Server, provider: GCP, box: str) -> None:
-    """Assert that no trace of a box is left."""
+    """Assert that no object of a box is left."""
     assert provider.get(box) is None
     assert not provider.leftovers(box)
     assert not server.account.instances.all

@@ -47,7 +47,7 @@ mkdir -p results
 hostname > results/where
 cat /proc/1/comm >> results/where
 """
-# What a job does that takes a notice.
+# A job that saves its work at a notice.
 SAVES = "trap 'echo ok >saved; sync; exit 0' TERM; echo on; while :; do sleep 0.1; done"
 UP = 300.0
 
@@ -60,13 +60,13 @@ def real_machines(server: Server, machines: Machines) -> RealMachines:
 
 @pytest.fixture
 def identity(tmp_path: Path) -> Path:
-    """The key that the boxes let in."""
+    """The user's ssh key."""
     return keys.identity(tmp_path)
 
 
 @pytest.fixture
 def make_armed(make_request: MakeRequest, identity: Path) -> MakeRequest:
-    """A function that returns requests for boxes that can be used."""
+    """A function that returns requests with the complete agent."""
 
     def make(seconds: float = 3600.0, **changes: object) -> Request:
         boot_config = BootConfig(
@@ -91,12 +91,12 @@ def until_state(provider: GCP, box: Box, state: str) -> Box:
 
 @contextmanager
 def inside(box: Box, identity: Path, folder: Path) -> Iterator[AgentChannel]:
-    """Log in to a box, whose host key is known by then."""
-    door = SSHConnection(box, folder / "door", identity)
+    """Wait for ssh; yield a channel to the agent of a box."""
+    ssh = SSHConnection(box, folder / "door", identity)
     try:
-        yield door.open_when_up(UP, lambda: None, lambda: None)
+        yield ssh.open_when_up(UP, lambda: None, lambda: None)
     finally:
-        door.forget()
+        ssh.forget()
 
 
 class TestBoxes:
@@ -132,7 +132,7 @@ class TestBoxes:
         began = time.monotonic()
         box = provider.create(make_armed())
         running = until_state(provider, box, "running")
-        # As long as this machine needs for a box to be seen running, and more.
+        # Long enough on this host to see the box running.
         lives = max(15.0, 5 * (time.monotonic() - began))
         provider.stop(box)
         stopped = until_state(provider, box, "stopped")

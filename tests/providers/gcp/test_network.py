@@ -19,7 +19,7 @@ from .conftest import MakeProvider, short_pause
 
 
 def rules(server: Server) -> dict[str, dict[str, Any]]:
-    """Return the rules that there are, by what comes last in their names."""
+    """Return the firewall rules by the last word of their names."""
     return {n.rpartition("-")[2]: rule for n, rule in server.account.firewalls.items()}
 
 

@@ -21,7 +21,7 @@ from .test_creation import metadata
 
 @pytest.fixture
 def box(provider: GCP, make_request: MakeRequest) -> Box:
-    """A spot box that runs."""
+    """A running spot box."""
     size = dataclasses.replace(OFFER, spot=True)
     return when_up(provider, provider.create(make_request(offer=size)))
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def run(code: str) -> Any:
-    """Run code in a Python of its own; return what it prints, read as JSON."""
+    """Run code in a new Python process; return its output, parsed as JSON."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
@@ -42,7 +42,7 @@ def test_the_sdk_is_not_imported_before_it_is_used() -> None:
 
 
 @pytest.fixture(scope="module")
-def ours() -> dict[str, Any]:
+def lazy_import() -> dict[str, Any]:
     """The services and the number of modules that onebox's import has loaded."""
     found = run(
         "import json, sys\n"
@@ -61,7 +61,7 @@ def ours() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def plain() -> dict[str, Any]:
+def full_import() -> dict[str, Any]:
     """The number of modules of the plain import, and whether onebox reuses it."""
     found = run(
         "import json, sys\n"
@@ -78,21 +78,23 @@ def plain() -> dict[str, Any]:
     return found
 
 
-def test_only_the_used_services_are_imported(ours: dict[str, Any]) -> None:
+def test_only_the_used_services_are_imported(lazy_import: dict[str, Any]) -> None:
     """The library has more than a hundred."""
-    assert ours["services"] == ["instances", "zone_operations"]
+    assert lazy_import["services"] == ["instances", "zone_operations"]
 
 
-def test_a_library_that_is_imported_already_is_used(plain: dict[str, Any]) -> None:
+def test_a_library_that_is_imported_already_is_used(
+    full_import: dict[str, Any],
+) -> None:
     """It is not loaded again."""
-    assert plain["same"] is True
+    assert full_import["same"] is True
 
 
 def test_the_import_loads_fewer_modules_than_the_whole_library(
-    ours: dict[str, Any], plain: dict[str, Any]
+    lazy_import: dict[str, Any], full_import: dict[str, Any]
 ) -> None:
     """Only the needed services are loaded."""
-    assert ours["modules"] < 0.75 * plain["modules"]
+    assert lazy_import["modules"] < 0.75 * full_import["modules"]
 
 
 def test_other_users_of_the_library_find_all_of_it() -> None:

@@ -16,8 +16,8 @@ from onebox.providers.base import BootConfig, HostKey, Offer, Request, Tags
 from onebox.providers.kernel import user_data
 from onebox.remote import agent_bundle
 
-# EC2 takes 16,384 bytes, before base64: a margin is kept. It alone takes bytes that
-# are no text; of the others DigitalOcean takes the fewest.
+# EC2's limit is 16,384 bytes before base64; a margin stays. Only EC2 accepts compressed
+# data. Of the other clouds DigitalOcean has the lowest limit.
 PACKED_AIM = 14_000
 PLAIN_LIMIT = 64 << 10
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\n" + 5 * ("x" * 70 + "\n")

@@ -14,7 +14,7 @@ from onebox.providers.local import processes
 
 from ..sshbox import SshBox, wait_until
 
-# More than all buffers and windows between the two ends hold together.
+# More bytes than all buffers and windows between the two ends can hold.
 BIG = 200 * 10**6
 
 
@@ -263,7 +263,7 @@ class TestTerminal:
         # The hang-up must not come before the process ignores SIGHUP.
         waits = f"while [ ! -e {held}.on ]; do sleep 0.05; done"
         done = box.ssh(f"(trap '' HUP; {loop}) & {waits}; echo over", options=("-tt",))
-        # ssh returned, although the loop, which ends only now, has the terminal open.
+        # ssh has returned although the loop, which ends only now, holds the terminal.
         assert b"over" in done.stdout
         held.touch()
         wait_until(lambda: not held.exists())

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="looks at processes in /proc"
 )
 
-# Twice in the background, deaf to SIGTERM, and without the mark of its box.
+# A daemon that ignores SIGTERM and lacks the mark of its box.
 STUBBORN = "(setsid env -i bash -c 'trap \"\" TERM HUP; sleep 299; sleep 299' "
 STUBBORN += ">/dev/null 2>&1 </dev/null &)"
 
@@ -147,7 +147,7 @@ class TestStopping:
         """A box whose agent does nothing stops some time after its deadline."""
         one = open_box()
         one.local.stop(one.box)
-        # On a slow machine it is over before it is up.
+        # On a slow host the deadline may pass before the box is up.
         with contextlib.suppress(ProviderError):
             one.local.start(one.box, time.time() - DEADLINE_MARGIN + 5.0)
         box = one.wait_for("stopped")
