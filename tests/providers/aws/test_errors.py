@@ -220,7 +220,7 @@ class TestFaults:
         assert len(data) < 16384
         assert isinstance(make_request().host_key, HostKey)
 
-    @pytest.mark.parametrize("over", [False, True])
+    @pytest.mark.parametrize("ended_token_is_error", [False, True])
     def test_the_request_of_a_terminated_instance_is_gone(
         self,
         provider: AWS,
