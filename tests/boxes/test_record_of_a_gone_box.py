@@ -12,8 +12,8 @@ import pytest
 
 from onebox.store.box_store import BoxStore
 from tests.conftest import TOML, Project
+from tests.fakes.digitalocean.server import TOKEN, Server
 from tests.providers.digitalocean.conftest import server
-from tests.providers.digitalocean.server import TOKEN, Server
 
 __all__ = ["server"]
 
@@ -57,7 +57,7 @@ class TestProvider:
         project.inv("provision")
         project.write("onebox.toml", CLOUD)
         assert "this machine" in project.inv("plan").err
-        assert [] == cloud.asked
+        assert [] == cloud.requests
         delete_boxes_unnoticed(project)
         done = project.inv("plan")
 
@@ -93,7 +93,7 @@ class TestProvider:
 
         assert 0 == done.code, done.err
         assert before == project.boxes()
-        assert [] == cloud.asked
+        assert [] == cloud.requests
 
     def test_after_a_teardown_the_line_uses_the_configured_provider(
         self, project: Project, cloud: Server
@@ -138,15 +138,15 @@ class TestRemoval:
         os.kill(line.pid, signal.SIGINT)
         assert -signal.SIGKILL == line.wait(300)
         cloud.killing = lambda number, moment: False
-        assert {} == cloud.world.droplets
-        assert {} != cloud.world.firewalls
+        assert {} == cloud.account.droplets
+        assert {} != cloud.account.firewalls
         assert store(project).open_intents()
         done = project.inv("teardown")
 
         assert 0 == done.code, done.err
         assert "no box is left" in done.err
         assert "looking for it" not in done.err
-        assert {} == cloud.world.firewalls
+        assert {} == cloud.account.firewalls
         assert [] == store(project).open_intents()
 
     def test_gone_box_is_forgotten_although_something_of_it_is_left(
@@ -160,12 +160,12 @@ class TestRemoval:
         os.kill(line.pid, signal.SIGINT)
         line.wait(300)
         cloud.faults.clear()
-        assert {} == cloud.world.droplets
+        assert {} == cloud.account.droplets
         done = project.inv("teardown")
 
         assert 0 == done.code, done.err
         assert "looking for it" not in done.err
-        assert {} == cloud.world.firewalls
+        assert {} == cloud.account.firewalls
 
 
 def wait_until_found(project: Project, cloud: Server) -> None:
@@ -190,12 +190,12 @@ class TestClock:
     ) -> None:
         """A wrong local clock is reported and does not change the box's lifetime."""
         project.write("onebox.toml", CLOUD)
-        cloud.world.laws.clock = hours * 3600
+        cloud.account.behavior.clock = hours * 3600
         line = project.start("provision")
         wait_until_found(project, cloud)
         os.kill(line.pid, signal.SIGKILL)
         line.wait(300)
-        [droplet] = cloud.world.made
+        [droplet] = cloud.account.all_droplets
         expires = store(project).record.deadline - time.time()
 
         assert abs(expires / 3600 - hours - 8) < 1
@@ -205,7 +205,7 @@ class TestClock:
     def test_sweep_uses_the_clouds_clock(self, project: Project, cloud: Server) -> None:
         """A live box is not removed because the local clock is ahead."""
         project.write("onebox.toml", CLOUD)
-        cloud.world.laws.clock = -49 * 3600
+        cloud.account.behavior.clock = -49 * 3600
         line = project.start("provision")
         wait_until_found(project, cloud)
         os.kill(line.pid, signal.SIGKILL)
@@ -213,7 +213,7 @@ class TestClock:
         done = project.inv("sweep", "--yes")
 
         assert 0 == done.code, done.err
-        assert 1 == len(cloud.world.droplets)
+        assert 1 == len(cloud.account.droplets)
 
 
 def kill_after_request(pid: int, cloud: Server, method: str, path: str) -> Any:
@@ -223,7 +223,7 @@ def kill_after_request(pid: int, cloud: Server, method: str, path: str) -> Any:
     """
 
     def killing(number: int, moment: str) -> bool:
-        last = cloud.asked[-1]
+        last = cloud.requests[-1]
         if moment == "after" and last.method == method and last.path.startswith(path):
             os.kill(pid, signal.SIGKILL)
             return True

@@ -20,7 +20,7 @@ from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
 from onebox.providers.values import BootConfig, Box, Offer, Tags
 from onebox.remote.agent_bundle import bundle
-from tests.providers.conftest import requests
+from tests.providers.boxes import request_maker
 from tests.providers.sshbox import Keys
 
 SSHD = "/usr/sbin/sshd"
@@ -176,7 +176,7 @@ class Embedded(Server):
     def __init__(self, base: Path, keys: Keys) -> None:
         self._local = Local(LocalSettings(), base / "root")
         boot_config = BootConfig(time.time() + 3600, 600, 600, bundle())
-        self.box = self._local.create(requests(keys)(boot_config=boot_config))
+        self.box = self._local.create(request_maker(keys)(boot_config=boot_config))
         layout = Layout(Path(self.box.agent).parents[2])
         self.home, self.root, self.log = layout.home, layout.agent, layout.log
 

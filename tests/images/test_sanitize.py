@@ -13,7 +13,7 @@ from onebox.images import sanitize
 from onebox.providers.kernel import user_data
 from onebox.remote import keys
 from onebox.remote.connection import SSHConnection
-from tests.machines.conftest import Made, Maker, machines, maker, until
+from tests.fakes.machines.boxes import BoxMaker, MachineBox, machines, maker, until
 
 __all__ = ["machines", "maker"]
 
@@ -30,19 +30,19 @@ chown -R onebox: /home/onebox /var/lib/onebox
 """
 
 
-def connect(made: Made) -> SSHConnection:
+def connect(made: MachineBox) -> SSHConnection:
     """Return a connection to the box, once ssh accepts us."""
     with made.link():
         return SSHConnection(made.box(), made.folder / "own", made.folder / "identity")
 
 
-def existing_files(made: Made, *names: str) -> list[str]:
+def existing_files(made: MachineBox, *names: str) -> list[str]:
     """Return those of the files that exist on the machine."""
     script = 'for it; do [ -e "$it" ] && echo "$it"; done; true'
     return made.machine.run("sh", "-c", script, "sh", *names).split()
 
 
-def boot_copy(maker: Maker, made: Made, name: str) -> Made:
+def boot_copy(maker: BoxMaker, made: MachineBox, name: str) -> MachineBox:
     """Boot a new box from a copy of the machine's disk."""
     made.machine.off()
     request = dataclasses.replace(
@@ -52,7 +52,7 @@ def boot_copy(maker: Maker, made: Made, name: str) -> Made:
     return maker.boot(request, "ec2", instance, disk=made.machine.disk.copy())
 
 
-def test_live_box_keeps_its_data_and_its_image_has_none(maker: Maker) -> None:
+def test_live_box_keeps_its_data_and_its_image_has_none(maker: BoxMaker) -> None:
     """A box that is saved keeps what it needs; a box from its image gets none of it."""
     made = maker.make()
     way = connect(made)
@@ -96,7 +96,7 @@ def test_live_box_keeps_its_data_and_its_image_has_none(maker: Maker) -> None:
     fresh.machine.off()
 
 
-def test_builder_image_boots_and_has_nothing_of_the_builder(maker: Maker) -> None:
+def test_builder_image_boots_and_has_nothing_of_the_builder(maker: BoxMaker) -> None:
     """
     A box from a builder's image boots without help. A machine that lacks the box's
     own record is left unchanged.

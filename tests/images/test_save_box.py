@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tests.conftest import Project
+from tests.fakes.digitalocean.server import Server
 from tests.providers.conftest import machines
 from tests.providers.digitalocean.conftest import server
-from tests.providers.digitalocean.server import Server
-from tests.providers.digitalocean.test_machines import TOML, behind, project
+from tests.providers.digitalocean.test_machines import TOML, project, real_machines
 
-__all__ = ["behind", "machines", "project", "server"]
+__all__ = ["machines", "project", "real_machines", "server"]
 
 JOB = "ls /opt; ls ~/work/results\n"
 
@@ -26,11 +26,11 @@ def test_saved_droplet_continues_and_its_image_boots_a_clean_box(
     done = project.inv("image", "--from-box", "--as=geo", timeout=300)
     assert 0 == done.code, done.err
     assert "1\n" == project.inv("ssh", "--", "cat work/results/old").out
-    assert 1 == len(server.world.droplets) == len(server.world.snapshots())
+    assert 1 == len(server.account.droplets) == len(server.account.snapshots())
     assert 0 == project.inv("teardown", "--discard-outputs", "--yes").code
 
     project.write("onebox.toml", TOML + '\n[image]\nuse = "geo"\n')
     project.write("job.sh", JOB)
     done = project.inv("run", timeout=300)
     assert (0, "by-hand\n") == (done.code, done.out), done.err
-    assert not server.world.droplets
+    assert not server.account.droplets

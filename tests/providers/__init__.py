@@ -1,1 +1,1 @@
-"""The rules that providers keep: `contract` for all, the rest for one each."""
+"""The providers: `contract.py` for all of them, a folder for each."""

@@ -1,50 +1,93 @@
 """
-The tests that every provider passes; its own tests subclass one of the suites.
+The behaviour that every provider must have, as a test suite.
 
-A local provider subclasses `ProviderContract`, a cloud's `CloudContract`. That the
-suites fail for a provider with a fault in it is proven by `planted`.
+The tests of a provider subclass `ProviderContract`, those of a cloud `CloudContract`.
+They define three fixtures:
+
+- `provider`: the provider, with its settings pointed at a fake,
+- `world`: a `World` (a `CloudWorld` for a cloud) that reads and changes the fake,
+- `make_request`: a function that returns a new request (`boxes.request_maker`).
+
+`planted.py` proves for each of them that the suite finds faults.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import pytest
 
 from onebox.errors import NotAllowed, ProviderError, Unclear, UsageError
 from onebox.providers.base import Provider
-from onebox.providers.values import Image, Request, Requirements, Tags
+from onebox.providers.values import Box, Request, Requirements, Tags
+from tests.fakes.world import FOREIGN_IP, CloudWorld, World
 
-from .world import STRANGER, World
+from .boxes import (
+    MakeRequest,
+    image_of,
+    public_key,
+    remove_free_objects,
+    when_up,
+)
 
-Make = Callable[..., Request]
-# An ed25519 key as OpenSSH writes them.
-_BLOB = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))
-NEW_KEY = f"ssh-ed25519 {base64.b64encode(_BLOB).decode()}"
+OTHER_OWNER = "somebody-else"
+NEW_KEY = public_key(99)
+
+
+def with_methods(
+    provider: Provider, methods: Mapping[str, Callable[..., Any]]
+) -> Provider:
+    """Return the provider with some of its methods replaced."""
+    return cast(Provider, _WithMethods(provider, methods))
+
+
+class _WithMethods:
+    def __init__(
+        self, provider: Provider, methods: Mapping[str, Callable[..., Any]]
+    ) -> None:
+        self._provider, self._methods = provider, methods
+
+    def __getattr__(self, name: str) -> Any:
+        return self._methods.get(name) or getattr(self._provider, name)
+
+
+def waiting(provider: Provider) -> Provider:
+    """
+    Return a provider whose boxes are up when `create` and `start` return.
+
+    A cloud's calls return earlier; the create stage waits in the same way.
+    """
+
+    def create(request: Request) -> Box:
+        return when_up(provider, provider.create(request))
+
+    def start(box: Box, deadline: float) -> Box:
+        return when_up(provider, provider.start(box, deadline))
+
+    return with_methods(provider, {"create": create, "start": start})
 
 
 class ProviderContract:
     """
-    The behaviour suite of `onebox.providers.base.Provider`.
-
-    A subclass gives the fixtures `provider`, `world` (see `World`) and `make_request`
-    (a function that returns a new request; keywords replace its fields).
+    The behaviour of `onebox.providers.base.Provider`.
 
     Attributes:
-        own_host_key: Whether boxes make host keys of their own, which the cloud
-            then tells, instead of taking the one of the request.
+        own_host_key: Whether a box generates its own host key, which the cloud then
+            publishes, instead of using the key of the request.
     """
 
     own_host_key = False
 
     @pytest.fixture(autouse=True)
-    def leave_nothing(self, provider: Provider, make_request: Make) -> Iterator[None]:
-        """Delete, after each test, everything that it has created."""
-        owners = {make_request().tags.owner, "somebody-else"}
+    def delete_everything(
+        self, provider: Provider, make_request: MakeRequest
+    ) -> Iterator[None]:
+        """Delete, after each test, all boxes and images of both owners."""
+        owners = {make_request().tags.owner, OTHER_OWNER}
         yield
         for owner in owners:
             for box in provider.find(owner):
@@ -53,13 +96,15 @@ class ProviderContract:
             for image in provider.images(owner):
                 provider.delete_image(image)
 
+    # -- create ----------------------------------------------------------------
+
     def test_the_offers_for_a_size_have_a_positive_shape(
         self, provider: Provider
     ) -> None:
         """There is at least one."""
-        sizes = provider.offers(Requirements("small", 1, 1 << 20))
-        assert sizes
-        assert all(size.cpus >= 1 and size.memory >= 1 << 20 for size in sizes)
+        offers = provider.offers(Requirements("small", 1, 1 << 20))
+        assert offers
+        assert all(offer.cpus >= 1 and offer.memory >= 1 << 20 for offer in offers)
 
     def test_the_base_is_the_same_each_time(self, provider: Provider) -> None:
         """It is part of the hash of every recipe."""
@@ -67,9 +112,9 @@ class ProviderContract:
         assert provider.base() == provider.base()
 
     def test_a_created_box_is_as_requested(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
-        """It runs when the create call has returned."""
+        """Id, tags, host key, deadline, offer and image are those of the request."""
         request = make_request()
         box = provider.create(request)
         assert box.state == "running"
@@ -82,9 +127,9 @@ class ProviderContract:
         assert box.image == ""
 
     def test_a_box_has_its_deadline_from_its_first_boot(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: World, make_request: MakeRequest
     ) -> None:
-        """It also has its id."""
+        """The create call itself carries the deadline and the id."""
         request = make_request()
         box = provider.create(request)
         assert request.box in world.boot_data(box.id)
@@ -92,56 +137,59 @@ class ProviderContract:
         assert deadline == pytest.approx(request.boot_config.deadline, abs=1)
 
     def test_a_refused_create_leaves_nothing(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: World, make_request: MakeRequest
     ) -> None:
-        """Neither at once, nor for a later teardown."""
+        """No object of the box remains, and no firewall after a teardown."""
         request = make_request()
-        owner, walls = request.tags.owner, world.walls(request.tags.owner)
-        refused = world.refuse(request)
+        owner = request.tags.owner
+        firewalls = world.firewalls_of(owner)
+        refused = world.refuse_creates(request)
         try:
             with pytest.raises(ProviderError) as caught:
                 provider.create(refused)
         finally:
-            world.accept()
+            world.accept_creates()
         assert not isinstance(caught.value, Unclear)
-        assert not world.belongings(request.box)
+        assert not world.objects_of(request.box)
         assert not provider.leftovers(request.box)
         remove_free_objects(provider, owner)
-        assert world.walls(owner) == walls
+        assert world.firewalls_of(owner) == firewalls
         assert provider.get(request.box) is None
 
     def test_a_repeated_create_returns_the_same_box(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
-        """There is one box."""
+        """It creates no second box."""
         request = make_request()
         first = provider.create(request)
         assert provider.create(request) == first
         assert list(provider.find(request.tags.owner)) == [first]
 
     def test_a_box_id_of_another_owner_is_refused(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
-        """Its box stays as it is."""
+        """The box of the other owner stays as it is."""
         request = make_request()
         first = provider.create(request)
-        other = dataclasses.replace(request, tags=_foreign(request.tags))
+        other = dataclasses.replace(request, tags=_of_other_owner(request.tags))
         with pytest.raises(NotAllowed):
             provider.create(other)
         assert provider.get(first.id) == first
 
+    # -- find and delete -------------------------------------------------------
+
     def test_a_box_is_found_by_its_owner_and_its_id(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
         """Another owner does not find it."""
         request = make_request()
         box = provider.create(request)
         assert list(provider.find(request.tags.owner)) == [box]
-        assert list(provider.find("somebody-else")) == []
+        assert list(provider.find(OTHER_OWNER)) == []
         assert provider.get(box.id) == box
 
     def test_a_box_that_never_existed_is_none(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
         """It has no leftovers."""
         request = make_request()
@@ -150,42 +198,42 @@ class ProviderContract:
         assert list(provider.find(request.tags.owner)) == []
 
     def test_leftovers_are_all_objects_of_the_box(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: World, make_request: MakeRequest
     ) -> None:
-        """Objects of other boxes are not among them."""
+        """Each object that exists for the box alone is listed."""
         box = provider.create(make_request())
-        there = Counter(world.belongings(box.id))
-        assert there
-        assert not there - Counter(left.id for left in provider.leftovers(box.id))
+        objects = Counter(world.objects_of(box.id))
+        assert objects
+        assert not objects - Counter(left.id for left in provider.leftovers(box.id))
 
     def test_delete_removes_the_box_and_its_objects(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: World, make_request: MakeRequest
     ) -> None:
-        """Nothing of it is left."""
+        """Afterwards the box has no leftovers."""
         request = make_request()
         box = provider.create(request)
         assert provider.leftovers(box.id)
         provider.delete(box)
         assert provider.get(box.id) is None
         assert not provider.leftovers(box.id)
-        assert not world.belongings(box.id)
+        assert not world.objects_of(box.id)
         assert list(provider.find(request.tags.owner)) == []
 
     def test_a_second_delete_succeeds(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
-        """The box is gone already."""
+        """A box that is gone is what a delete is for."""
         box = provider.create(make_request())
         provider.delete(box)
         provider.delete(box)
 
     def test_a_box_with_other_tags_is_not_deleted(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
-        """It is not stopped either."""
+        """Owner, project and name must be those of the box; it keeps running."""
         box = provider.create(make_request())
         for tags in (
-            _foreign(box.tags),
+            _of_other_owner(box.tags),
             dataclasses.replace(box.tags, project="another"),
             dataclasses.replace(box.tags, name="another"),
         ):
@@ -194,11 +242,11 @@ class ProviderContract:
         assert provider.get(box.id) == box
 
     def test_the_box_of_another_owner_is_not_touched(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
-        """No call for one owner changes it."""
+        """The calls for one owner do not change it."""
         mine, theirs = make_request(), make_request()
-        theirs = dataclasses.replace(theirs, tags=_foreign(theirs.tags))
+        theirs = dataclasses.replace(theirs, tags=_of_other_owner(theirs.tags))
         foreign = provider.create(theirs)
         box = provider.create(mine)
         provider.stop(box)
@@ -206,10 +254,12 @@ class ProviderContract:
         provider.find(mine.tags.owner)
         assert provider.get(foreign.id) == foreign
 
+    # -- objects that boxes share ----------------------------------------------
+
     def test_free_objects_can_be_deleted_after_the_last_box(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
-        """A box that uses one is its reason to stay."""
+        """Before, each names the box that uses it, and is not deleted."""
         box = provider.create(make_request())
         owner = box.tags.owner
         for resource in provider.free_objects(owner):
@@ -221,12 +271,12 @@ class ProviderContract:
         assert not provider.free_objects(owner, [box.id])
 
     def test_the_free_objects_of_another_owner_stay(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
         """They are not listed, and not deleted."""
         request = make_request()
         foreign = provider.create(
-            dataclasses.replace(request, tags=_foreign(request.tags))
+            dataclasses.replace(request, tags=_of_other_owner(request.tags))
         )
         owner = request.tags.owner
         assert not provider.free_objects(owner, [foreign.id], everywhere=True)
@@ -238,10 +288,12 @@ class ProviderContract:
         provider.delete(foreign)
         remove_free_objects(provider, foreign.tags.owner, foreign.id)
 
+    # -- stop and start --------------------------------------------------------
+
     def test_a_stopped_box_starts_with_a_new_deadline(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: World, make_request: MakeRequest
     ) -> None:
-        """Everything else about it stays."""
+        """Nothing else about it changes; a second stop changes nothing."""
         box = provider.create(make_request())
         provider.stop(box)
         provider.stop(box)
@@ -254,11 +306,11 @@ class ProviderContract:
         assert started.state == "running"
         assert started.deadline == pytest.approx(deadline, abs=1)
         assert started.host_key == box.host_key
-        # The box itself has to know it: it is what powers off.
+        # The box powers itself off, so it has to read the new deadline.
         assert world.deadline_on(box.id) == pytest.approx(deadline, abs=1)
 
     def test_a_repeated_create_does_not_start_a_stopped_box(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
         """It returns the box as it is."""
         request = make_request()
@@ -267,73 +319,76 @@ class ProviderContract:
         assert provider.create(request).state == "stopped"
 
     def test_a_stopped_box_can_be_deleted(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
-        """Nothing of it is left."""
+        """Its disk is deleted too."""
         box = provider.create(make_request())
         provider.stop(box)
         provider.delete(box)
         assert not provider.leftovers(box.id)
 
+    # -- images ----------------------------------------------------------------
+
     def test_a_running_box_is_not_saved(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
         """Its disk may change meanwhile."""
         request = make_request()
         box = provider.create(request)
         with pytest.raises(ProviderError):
-            provider.save(box, an_image(request))
+            provider.save(box, image_of(request))
         assert list(provider.images(request.tags.owner)) == []
         now = provider.get(box.id)
         assert now is not None
         assert now.state == "running"
 
     def test_a_saved_image_boots_a_box(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: World, make_request: MakeRequest
     ) -> None:
-        """It is listed, and a second save returns it."""
+        """It is listed for its owner, and a second save returns it."""
         request = make_request()
         box = provider.create(request)
-        wanted = an_image(request)
-        world.mark(box.id, wanted.id)
+        wanted = image_of(request)
+        world.mark_disk(box.id, wanted.id)
         provider.stop(box)
         image = provider.save(box, wanted)
         assert (image.id, image.recipe) == (wanted.id, wanted.recipe)
         assert image.tags == wanted.tags
         assert list(provider.images(request.tags.owner)) == [image]
-        assert list(provider.images("somebody-else")) == []
+        assert list(provider.images(OTHER_OWNER)) == []
         assert provider.save(box, wanted) == image
         provider.delete(box)
         again = provider.create(make_request(image=image))
         assert again.state == "running"
         assert again.image == image.id
-        assert world.booted_from(again.id) == image.id
+        assert world.image_on_disk(again.id) == image.id
         provider.delete_image(image)
         provider.delete_image(image)
         assert list(provider.images(request.tags.owner)) == []
 
     def test_an_image_with_other_tags_is_not_deleted(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
         """It is still listed."""
         request = make_request()
         box = provider.create(request)
         provider.stop(box)
-        image = provider.save(box, an_image(request))
+        image = provider.save(box, image_of(request))
+        foreign = dataclasses.replace(image, tags=_of_other_owner(image.tags))
         with pytest.raises(NotAllowed):
-            provider.delete_image(dataclasses.replace(image, tags=_foreign(image.tags)))
+            provider.delete_image(foreign)
         assert list(provider.images(request.tags.owner)) == [image]
 
     def test_an_adopted_image_has_its_owners_tags(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: World, make_request: MakeRequest
     ) -> None:
-        """A second adoption changes nothing."""
-        wanted = an_image(make_request())
+        """A second adoption changes nothing; a provider without `adopts` refuses."""
+        wanted = image_of(make_request())
         if not provider.adopts:
             with pytest.raises(UsageError):
                 provider.adopt_image("im-1", wanted)
             return
-        artifact = world.packed()
+        artifact = world.build_with_packer()
         image = provider.adopt_image(artifact, wanted)
         assert (image.tags, image.recipe) == (wanted.tags, wanted.recipe)
         assert provider.adopt_image(artifact, wanted) == image
@@ -341,10 +396,12 @@ class ProviderContract:
         provider.delete_image(image)
         assert list(provider.images(wanted.tags.owner)) == []
 
+    # -- the rest --------------------------------------------------------------
+
     def test_a_replaced_host_key_is_read_back_with_the_box(
-        self, provider: Provider, make_request: Make
+        self, provider: Provider, make_request: MakeRequest
     ) -> None:
-        """It replaces a bootstrap key."""
+        """Only a bootstrap key can be replaced."""
         box = provider.create(make_request())
         if not box.bootstrap_key:
             with pytest.raises(UsageError):
@@ -356,105 +413,88 @@ class ProviderContract:
         assert found is not None
         assert (found.host_key, found.bootstrap_key) == (NEW_KEY, False)
 
-    def test_the_console_is_text(self, provider: Provider, make_request: Make) -> None:
-        """Also when the box has no output."""
+    def test_the_console_is_text(
+        self, provider: Provider, make_request: MakeRequest
+    ) -> None:
+        """A box without output has the text ""."""
         box = provider.create(make_request())
         assert isinstance(provider.console(box), str)
 
     def test_each_check_has_a_name_and_a_sentence(self, provider: Provider) -> None:
-        """A failed one has the next step."""
-        lines = provider.checks()
-        assert lines
-        for line in lines:
-            assert line.name
-            assert line.detail
-            assert line.next or line.ok is not False
+        """A failed check also has the next step."""
+        checks = provider.checks()
+        assert checks
+        for check in checks:
+            assert check.name
+            assert check.detail
+            assert check.next or check.ok is not False
 
 
 class CloudContract(ProviderContract):
-    """The promises for boxes that others could reach, and for lost responses."""
+    """The behaviour of a cloud: several machine types, firewalls, lost responses."""
 
     def test_offers_fit_the_requirements(self, provider: Provider) -> None:
-        """The first one is the cheapest."""
-        sizes = provider.offers(Requirements("big", 16, 64 << 30))
-        assert sizes
-        assert all(size.cpus >= 16 and size.memory >= 64 << 30 for size in sizes)
-        prices = [size.price for size in sizes if size.price is not None]
+        """The first one is the cheapest; a named type is the only one offered."""
+        offers = provider.offers(Requirements("big", 16, 64 << 30))
+        assert offers
+        assert all(offer.cpus >= 16 and offer.memory >= 64 << 30 for offer in offers)
+        prices = [offer.price for offer in offers if offer.price is not None]
         assert prices[:1] == [min(prices)]
         [named, *_] = provider.offers(
-            Requirements("named", 1, 1, types=(sizes[0].type,))
+            Requirements("named", 1, 1, types=(offers[0].type,))
         )
-        assert named.type == sizes[0].type
+        assert named.type == offers[0].type
 
     def test_only_this_machine_reaches_ssh(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: CloudWorld, make_request: MakeRequest
     ) -> None:
         """No other address has access."""
         box = provider.create(make_request())
-        assert world.ssh_open_to(box.id, world.here)
-        assert not world.ssh_open_to(box.id, STRANGER)
+        assert world.ssh_open_to(box.id, world.my_ip)
+        assert not world.ssh_open_to(box.id, FOREIGN_IP)
 
     def test_allow_my_ip_replaces_the_former_address(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: CloudWorld, make_request: MakeRequest
     ) -> None:
-        """Only the present one has access."""
+        """It returns whether it has changed the firewall."""
         box = provider.create(make_request())
         assert not provider.allow_my_ip(box)
-        before = world.here
-        now = world.move()
+        before = world.my_ip
+        now = world.change_my_ip()
         assert provider.allow_my_ip(box)
         assert world.ssh_open_to(box.id, now)
         assert not world.ssh_open_to(box.id, before)
-        assert not world.ssh_open_to(box.id, STRANGER)
+        assert not world.ssh_open_to(box.id, FOREIGN_IP)
         assert not provider.allow_my_ip(box)
 
     def test_a_create_call_without_a_response_makes_one_box(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: CloudWorld, make_request: MakeRequest
     ) -> None:
-        """It is returned."""
+        """The call took effect; `create` finds the box and returns it."""
         request = make_request()
-        world.lose_next_answer()
+        world.lose_next_create_response()
         box = provider.create(request)
-        assert world.lost == 1
+        assert world.lost_responses == 1
         assert box.id == request.box
         assert list(provider.find(request.tags.owner)) == [box]
         provider.delete(box)
-        assert not world.belongings(box.id)
+        assert not world.objects_of(box.id)
 
     def test_each_firewall_is_listed(
-        self, provider: Provider, world: World, make_request: Make
+        self, provider: Provider, world: CloudWorld, make_request: MakeRequest
     ) -> None:
-        """As a leftover of its box, or as a free object of the owner."""
+        """It is a leftover of its box, or a free object of the owner."""
         box = provider.create(make_request())
-        walls = world.walls(box.tags.owner)
-        assert walls
+        owner = box.tags.owner
+        firewalls = world.firewalls_of(owner)
+        assert firewalls
         listed = {left.id for left in provider.leftovers(box.id)}
-        listed |= {resource.id for resource in provider.free_objects(box.tags.owner)}
-        assert walls <= listed
+        listed |= {resource.id for resource in provider.free_objects(owner)}
+        assert firewalls <= listed
         provider.delete(box)
-        remove_free_objects(provider, box.tags.owner, box.id)
-        assert not world.walls(box.tags.owner)
+        remove_free_objects(provider, owner, box.id)
+        assert not world.firewalls_of(owner)
 
 
-def an_image(request: Request, name: str = "image") -> Image:
-    """Return what a caller wants a box of this request saved as."""
-    return Image(
-        id=f"im-{request.box}",
-        name=name,
-        recipe="0123456789abcdef",
-        created=0.0,
-        stored=0,
-        arch="",
-        tags=dataclasses.replace(request.tags, kind="image"),
-    )
-
-
-def remove_free_objects(provider: Provider, owner: str, *gone: str) -> None:
-    """Delete the free objects that no box uses, as a teardown does."""
-    for resource in provider.free_objects(owner, gone):
-        if not resource.why:
-            provider.remove_free(owner, resource)
-
-
-def _foreign(tags: Tags) -> Tags:
-    return dataclasses.replace(tags, owner="somebody-else")
+def _of_other_owner(tags: Tags) -> Tags:
+    return dataclasses.replace(tags, owner=OTHER_OWNER)

@@ -1,8 +1,8 @@
 """
-Faults that a provider could have, and the test of the contract that finds each.
+Faults that a provider could have, and the contract's test that finds each.
 
-`FAULTS` is the table; `PlantedFaults` proves it on a provider and its world: with
-the fault in it, the named test has to fail.
+`FAULTS` is the table. `PlantedFaults` makes one test of each row: it replaces methods
+of the provider by faulty ones and asserts that the named test of the contract fails.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import pytest
 
@@ -26,20 +26,14 @@ from onebox.providers.values import (
     Request,
     Requirements,
 )
+from tests.fakes.world import CloudWorld, World
 
-from .contract import Make, ProviderContract, remove_free_objects
-from .world import World
+from .boxes import MakeRequest, remove_free_objects
+from .contract import ProviderContract, with_methods
 
-Calls = Mapping[str, Callable[..., Any]]
-
-_ONE_MACHINE = {"local": "this machine is the only size there"}
-_NO_FIREWALL = {"local": "its ssh server listens at loopback alone"}
-_NO_WIRE = {"local": "no answer of it can get lost"}
-_NO_PACKER = {"local": "Packer makes nothing for it"}
-_KEEPS_KEY = {
-    "local": "its boxes keep the key they were made with",
-    "gcp": "its boxes make keys of their own, which are never exposed",
-}
+Methods = Mapping[str, Callable[..., Any]]
+# The features that a provider may lack; without one, some faults cannot exist.
+Feature = Literal["", "machine types", "firewall", "network", "packer", "bootstrap key"]
 
 
 @dataclass(frozen=True)
@@ -47,68 +41,60 @@ class Fault:
     """
     One fault.
 
-    *test* is the test of the contract that finds it. *plant* returns the calls that
-    take the place of the provider's own. *never* says of which providers it cannot
-    be, and why.
+    Attributes:
+        test: The test of the contract that finds it.
+
+        plant: Returns the faulty methods for a provider and its world.
+
+        needs: The feature without which a provider cannot have this fault.
     """
 
     name: str
     test: str
-    plant: Callable[[Provider, World], Calls]
-    never: Mapping[str, str] = field(default_factory=dict)
+    plant: Callable[[Provider, Any], Methods]
+    needs: Feature = ""
 
 
 class PlantedFaults:
     """
-    What proves that a contract finds the faults of the table.
+    The proof that a provider's contract suite finds the faults of the table.
 
-    A subclass gives `provider`, `world` and `make_request`, as for the contract.
+    A subclass uses the fixtures of the contract: `provider`, `world`, `make_request`.
 
     Attributes:
-        cloud: The provider's name.
+        contract: The provider's suite.
 
-        contract: Its suite.
+        lacks: The features that the provider does not have, each with the reason.
     """
 
-    cloud: str
     contract: type[ProviderContract]
+    lacks: Mapping[Feature, str] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Make a test of each fault that the provider can have."""
+        """Make one test of each fault that the provider can have."""
         if "fault" in metafunc.fixturenames:
-            faults = [fault for fault in FAULTS if self.cloud not in fault.never]
+            faults = [fault for fault in FAULTS if fault.needs not in self.lacks]
             names = [f"{fault.name}: {fault.test}" for fault in faults]
             metafunc.parametrize("fault", faults, ids=names)
 
-    def test_is_found(
-        self, provider: Provider, world: World, make_request: Make, fault: Fault
+    def test_the_contract_finds_a_planted_fault(
+        self, provider: Provider, world: World, make_request: MakeRequest, fault: Fault
     ) -> None:
-        """With this fault in the provider, this test of the contract fails."""
-        planted = _Planted(provider, fault.plant(provider, world))
-        given = {"provider": planted, "world": world, "make_request": make_request}
+        """The named test of the contract fails for a provider with this fault."""
+        faulty = with_methods(provider, fault.plant(provider, world))
+        fixtures = {"provider": faulty, "world": world, "make_request": make_request}
         test = getattr(self.contract(), fault.test)
-        wanted = inspect.signature(test).parameters
+        parameters = inspect.signature(test).parameters
         try:
-            # What pytest raises where nothing was raised is no Exception.
+            # A `raises` that catches nothing raises pytest.fail.Exception.
             with pytest.raises((AssertionError, pytest.fail.Exception, OneboxError)):
-                test(**{name: given[name] for name in wanted})
+                test(**{name: fixtures[name] for name in parameters})
         finally:
-            world.accept()
-            _clean(provider, make_request)
+            world.accept_creates()
+            _delete_all(provider, make_request)
 
 
-class _Planted:
-    """A provider, some of whose calls are others."""
-
-    def __init__(self, provider: Provider, calls: Calls) -> None:
-        self._provider, self._calls = provider, calls
-
-    def __getattr__(self, name: str) -> Any:
-        found = self._calls.get(name)
-        return getattr(self._provider, name) if found is None else found
-
-
-def _clean(provider: Provider, make_request: Make) -> None:
+def _delete_all(provider: Provider, make_request: MakeRequest) -> None:
     owner = make_request().tags.owner
     for box in provider.find(owner):
         provider.delete(box)
@@ -117,16 +103,18 @@ def _clean(provider: Provider, make_request: Make) -> None:
         provider.delete_image(image)
 
 
-# -- the faults ---------------------------------------------------------------------
+# -- faulty methods -----------------------------------------------------------------
 
 
-def _after_create(do: Callable[[World, Box], None]) -> Callable[..., Calls]:
-    """Return what plants something that a create call does beside its work."""
+def _after_create(
+    change: Callable[[Any, Box], None],
+) -> Callable[[Provider, Any], Methods]:
+    """Return a fault: *change* is made to the world after each create."""
 
-    def plant(provider: Provider, world: World) -> Calls:
+    def plant(provider: Provider, world: World) -> Methods:
         def create(request: Request) -> Box:
             box = provider.create(request)
-            do(world, box)
+            change(world, box)
             return box
 
         return {"create": create}
@@ -134,7 +122,7 @@ def _after_create(do: Callable[[World, Box], None]) -> Callable[..., Calls]:
     return plant
 
 
-def _deadline_not_on_the_box(provider: Provider, world: World) -> Calls:
+def _start_leaves_boot_data(provider: Provider, world: World) -> Methods:
     def start(box: Box, deadline: float) -> Box:
         before = world.boot_data(box.id)
         started = provider.start(box, deadline)
@@ -144,52 +132,53 @@ def _deadline_not_on_the_box(provider: Provider, world: World) -> Calls:
     return {"start": start}
 
 
-def _deadline_forgotten(provider: Provider, world: World) -> Calls:
+def _start_keeps_the_deadline(provider: Provider, world: World) -> Methods:
     return {"start": lambda box, deadline: provider.start(box, box.deadline)}
 
 
-def _need_ignored(provider: Provider, world: World) -> Calls:
-    def offers(need: Requirements) -> list[Offer]:
-        return list(provider.offers(replace(need, cpus=1, memory=1, types=())))
+def _offers_ignore_requirements(provider: Provider, world: CloudWorld) -> Methods:
+    def offers(requirements: Requirements) -> list[Offer]:
+        anything = replace(requirements, cpus=1, memory=1, types=())
+        return list(provider.offers(anything))
 
     return {"offers": offers}
 
 
-def _pin_forgets(provider: Provider, world: World) -> Calls:
+def _set_host_key_stores_nothing(provider: Provider, world: World) -> Methods:
     return {
         "set_host_key": lambda box, key: replace(box, host_key=key, bootstrap_key=False)
     }
 
 
-def _admit_does_nothing(provider: Provider, world: World) -> Calls:
+def _allow_my_ip_does_nothing(provider: Provider, world: CloudWorld) -> Methods:
     return {"allow_my_ip": lambda box: True}
 
 
-def _admit_keeps_the_old_one(provider: Provider, world: World) -> Calls:
+def _allow_my_ip_reports_no_change(provider: Provider, world: CloudWorld) -> Methods:
     return {"allow_my_ip": lambda box: False}
 
 
-def _lost_answer_raises(provider: Provider, world: World) -> Calls:
+def _lost_response_is_raised(provider: Provider, world: CloudWorld) -> Methods:
     def create(request: Request) -> Box:
         box = provider.create(request)
-        if world.lost:
-            raise Unclear(f"no answer to the create call of {box.id}")
+        if world.lost_responses:
+            raise Unclear(f"no response to the create call of {box.id}")
         return box
 
     return {"create": create}
 
 
-def _leftovers_forget(provider: Provider, world: World) -> Calls:
+def _leftovers_stop_at_the_first(provider: Provider, world: World) -> Methods:
     def leftovers(box: str, place: str = "") -> list[Leftover]:
         return list(provider.leftovers(box, place))[:1]
 
     return {"leftovers": leftovers}
 
 
-def _firewalls_untold(provider: Provider, world: World) -> Calls:
+def _firewalls_are_not_listed(provider: Provider, world: CloudWorld) -> Methods:
     def leftovers(box: str, place: str = "") -> list[Leftover]:
         found = provider.leftovers(box, place)
-        return [one for one in found if "firewall" not in one.kind]
+        return [leftover for leftover in found if "firewall" not in leftover.kind]
 
     def free_objects(owner: str, gone: Any = (), **more: Any) -> list[FreeObject]:
         return []
@@ -197,17 +186,15 @@ def _firewalls_untold(provider: Provider, world: World) -> Calls:
     return {"leftovers": leftovers, "free_objects": free_objects}
 
 
-def _delete_leaves_the_firewall(provider: Provider, world: World) -> Calls:
-    calls: dict[str, Any] = dict(_firewalls_untold(provider, world))
-
+def _delete_leaves_the_firewall(provider: Provider, world: CloudWorld) -> Methods:
     def delete(box: Box) -> None:
         provider.delete(box)
-        world.leave_behind(box.tags.owner, box.id)
+        world.leave_partial_create(box.tags.owner, box.id)
 
-    return {**calls, "delete": delete}
+    return {**_firewalls_are_not_listed(provider, world), "delete": delete}
 
 
-def _saves_what_runs(provider: Provider, world: World) -> Calls:
+def _save_stops_a_running_box(provider: Provider, world: World) -> Methods:
     def save(box: Box, image: Image) -> Image:
         provider.stop(box)
         saved = provider.save(box, image)
@@ -217,25 +204,25 @@ def _saves_what_runs(provider: Provider, world: World) -> Calls:
     return {"save": save}
 
 
-def _adopt_does_nothing(provider: Provider, world: World) -> Calls:
+def _adopt_image_does_nothing(provider: Provider, world: CloudWorld) -> Methods:
     return {"adopt_image": lambda id, image: image}
 
 
-def _refused_leaves(provider: Provider, world: World) -> Calls:
+def _refused_create_leaves_an_object(provider: Provider, world: World) -> Methods:
     def create(request: Request) -> Box:
         try:
             return provider.create(request)
         except ProviderError:
             with suppress(FileExistsError):
-                world.leave_behind(request.tags.owner, request.box)
+                world.leave_partial_create(request.tags.owner, request.box)
             raise
 
     return {"create": create}
 
 
-def _free_objects_of_all(provider: Provider, world: World) -> Calls:
+def _remove_free_accepts_all(provider: Provider, world: CloudWorld) -> Methods:
     def remove(owner: str, resource: FreeObject) -> None:
-        """Delete it even if a box uses it."""
+        """Report success although a box uses the object."""
 
     return {"remove_free": remove}
 
@@ -244,102 +231,102 @@ FAULTS = [
     Fault(
         "the firewall is open to the world",
         "test_only_this_machine_reaches_ssh",
-        _after_create(lambda world, box: world.open_to_all(box.id)),
-        _NO_FIREWALL,
+        _after_create(lambda world, box: world.open_ssh_to_everyone(box.id)),
+        "firewall",
     ),
     Fault(
         "no firewall is attached",
         "test_only_this_machine_reaches_ssh",
-        _after_create(lambda world, box: world.take_off_walls(box.id)),
-        _NO_FIREWALL,
+        _after_create(lambda world, box: world.detach_firewalls(box.id)),
+        "firewall",
     ),
     Fault(
-        "the box is not armed",
+        "the box has no boot program",
         "test_a_box_has_its_deadline_from_its_first_boot",
         _after_create(lambda world, box: world.set_boot_data(box.id, "")),
     ),
     Fault(
         "the image is ignored",
         "test_a_saved_image_boots_a_box",
-        _after_create(lambda world, box: world.boot_plain(box.id)),
+        _after_create(lambda world, box: world.put_base_on_disk(box.id)),
     ),
     Fault(
-        "sizes ignore the need",
+        "offers ignore the requirements",
         "test_offers_fit_the_requirements",
-        _need_ignored,
-        _ONE_MACHINE,
+        _offers_ignore_requirements,
+        "machine types",
     ),
     Fault(
-        "set_host_key writes nothing down",
+        "set_host_key stores nothing",
         "test_a_replaced_host_key_is_read_back_with_the_box",
-        _pin_forgets,
-        _KEEPS_KEY,
+        _set_host_key_stores_nothing,
+        "bootstrap key",
     ),
     Fault(
-        "admit has no effect",
+        "allow_my_ip has no effect",
         "test_allow_my_ip_replaces_the_former_address",
-        _admit_does_nothing,
-        _NO_FIREWALL,
+        _allow_my_ip_does_nothing,
+        "firewall",
     ),
     Fault(
-        "admit changes nothing and says so",
+        "allow_my_ip changes nothing and reports that",
         "test_allow_my_ip_replaces_the_former_address",
-        _admit_keeps_the_old_one,
-        _NO_FIREWALL,
+        _allow_my_ip_reports_no_change,
+        "firewall",
     ),
     Fault(
-        "a lost create answer is raised",
+        "a lost response to a create call is raised",
         "test_a_create_call_without_a_response_makes_one_box",
-        _lost_answer_raises,
-        _NO_WIRE,
+        _lost_response_is_raised,
+        "network",
     ),
     Fault(
-        "the deadline after a restart is not on the box",
+        "the deadline of a start is not on the box",
         "test_a_stopped_box_starts_with_a_new_deadline",
-        _deadline_not_on_the_box,
+        _start_leaves_boot_data,
     ),
     Fault(
-        "the deadline after a restart is forgotten",
+        "the deadline of a start is ignored",
         "test_a_stopped_box_starts_with_a_new_deadline",
-        _deadline_forgotten,
+        _start_keeps_the_deadline,
     ),
     Fault(
-        "leftovers name the machine alone",
+        "leftovers are the machine alone",
         "test_leftovers_are_all_objects_of_the_box",
-        _leftovers_forget,
+        _leftovers_stop_at_the_first,
     ),
     Fault(
         "the firewall is listed nowhere",
         "test_each_firewall_is_listed",
-        _firewalls_untold,
-        _NO_FIREWALL,
+        _firewalls_are_not_listed,
+        "firewall",
     ),
     Fault(
         "delete leaves the firewall",
         "test_each_firewall_is_listed",
         _delete_leaves_the_firewall,
-        _NO_FIREWALL,
+        "firewall",
     ),
     Fault(
-        "a box that runs is saved",
+        "a running box is saved",
         "test_a_running_box_is_not_saved",
-        _saves_what_runs,
+        _save_stops_a_running_box,
     ),
     Fault(
-        "adopt does nothing",
+        "adopt_image does nothing",
         "test_an_adopted_image_has_its_owners_tags",
-        _adopt_does_nothing,
-        _NO_PACKER,
+        _adopt_image_does_nothing,
+        "packer",
     ),
     Fault(
-        "a refused create leaves what was made",
+        "a refused create leaves an object",
         "test_a_refused_create_leaves_nothing",
-        _refused_leaves,
+        _refused_create_leaves_an_object,
     ),
     Fault(
-        "free objects are removed though a box uses them",
+        "a free object that a box uses is removed",
         "test_free_objects_can_be_deleted_after_the_last_box",
-        _free_objects_of_all,
-        _NO_FIREWALL,
+        _remove_free_accepts_all,
+        "firewall",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Reach a box with the system's own ssh, as a user would."""
+"""Reach a local box with the system's ssh, as a user does."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onebox.providers.local.layout import Layout
 from onebox.providers.local.provider import Local
 from onebox.providers.values import Box
 
-# Long enough for a machine under load; a test fails sooner only if it hangs.
-PATIENCE = 240.0
+# Long enough for a loaded host; only a test that hangs reaches it.
+TIMEOUT = 240.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SshBox:
             Path(box.agent).parents[2] if box.agent else Path("/nonexistent")
         )
         self._keys = keys
-        # Short, for the sake of the control socket's name.
+        # The path of a control socket has a limit of about 100 bytes.
         self._directory = tempfile.TemporaryDirectory(prefix="obx-", dir="/tmp")
         self.control = Path(self._directory.name, "c")
 
@@ -70,7 +70,7 @@ class SshBox:
             self.argv(command, options=options, key=key, host_key=host_key),
             input=data,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
 
@@ -90,7 +90,7 @@ class SshBox:
         """Return the ssh command line."""
         known = Path(self._directory.name, f"known-{host_key}")
         config = Path(self._directory.name, f"config-{self.box.port}-{key}-{host_key}")
-        # Only once: another ssh may be reading it.
+        # Write it only once: another ssh may be reading it.
         if not config.exists():
             known.write_text(f"{self.box.id} {self._keys.public(host_key)}\n")
             config.write_text(
@@ -113,7 +113,7 @@ class SshBox:
         return ["ssh", "-F", str(config), *options, "box", *tail]
 
     def refresh(self) -> Box:
-        """Return the box as it is now."""
+        """Return the present state of the box."""
         box = self.local.get(self.box.id)
         assert box is not None
         return box
@@ -124,15 +124,15 @@ class SshBox:
         return self.refresh()
 
     def close(self) -> None:
-        """Let go of a shared connection, and of the configuration."""
+        """Close a shared connection and delete the ssh configuration."""
         if self.control.exists():
             self.ssh(options=("-O", "exit"))
         self._directory.cleanup()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that must come, as long as a loaded machine may take."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until a condition is true; fail after `TIMEOUT` seconds."""
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)

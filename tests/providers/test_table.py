@@ -52,7 +52,9 @@ def test_a_missing_library_is_named_with_an_extra_that_exists(
 
 
 @pytest.mark.parametrize("name", providers.CLOUDS)
-def test_without_its_library(name: str, project: Project) -> None:
+def test_a_missing_library_is_an_error_that_names_how_to_install_it(
+    name: str, project: Project
+) -> None:
     """The error names the library, and the command that installs it."""
     missing = LIBRARIES[name].partition(".")[0]
     (project.home / "sitecustomize.py").write_text(
@@ -64,10 +66,10 @@ def test_without_its_library(name: str, project: Project) -> None:
     assert f"pip install 'onebox[{name}]'" in done.err
 
 
-def test_a_failure_nobody_has_foreseen_names_provider_call_and_next(
+def test_an_unexpected_exception_becomes_an_error_with_provider_and_call(
     tmp_path: Path,
 ) -> None:
-    """It is an error of ours that names provider and call, and what to do."""
+    """It also has the next step."""
     broken = guarded(Broken(LocalSettings(), tmp_path))
     with pytest.raises(ProviderError) as caught:
         broken.get("ob-1")
@@ -79,8 +81,8 @@ def test_a_failure_nobody_has_foreseen_names_provider_call_and_next(
         broken.leftovers(None)  # type: ignore[arg-type] # a mistake of a caller's
 
 
-def test_what_is_foreseen_passes(tmp_path: Path) -> None:
-    """Errors of ours and of the system pass as they are, and so does all else."""
+def test_expected_errors_pass_unchanged(tmp_path: Path) -> None:
+    """So do errors of the system and results."""
     broken = guarded(Broken(LocalSettings(), tmp_path))
     [size] = broken.offers(Requirements("small", 1, 1))
     assert (size.name, broken.name, broken.stopped_is_free) == ("small", "local", True)
@@ -91,8 +93,8 @@ def test_what_is_foreseen_passes(tmp_path: Path) -> None:
     assert "has no policy" in caught.value.message
 
 
-def test_loaded_providers_are_guarded(tmp_path: Path) -> None:
-    """Also what fails while a provider is made is named; a wrong setting is that."""
+def test_an_exception_while_a_provider_is_loaded_is_named_too(tmp_path: Path) -> None:
+    """A wrong setting passes unchanged."""
     local = providers.load("local", LocalSettings(), tmp_path)
     with pytest.raises(ProviderError, match="failed at"):
         local.leftovers(None)  # type: ignore[arg-type] # a mistake of a caller's
@@ -102,7 +104,9 @@ def test_loaded_providers_are_guarded(tmp_path: Path) -> None:
         providers.load("local", LocalSettings(), None)  # type: ignore[arg-type] # such a mistake
 
 
-def test_a_line_that_meets_one_ends_in_plain_words(project: Project) -> None:
+def test_an_unexpected_exception_ends_a_command_with_70_and_no_traceback(
+    project: Project,
+) -> None:
     """A provider's mistake ends a line with 70 and its name, not with a traceback."""
     (project.home / "sitecustomize.py").write_text(
         "from onebox.providers.local.provider import Local\n"

@@ -15,16 +15,15 @@ from onebox.providers.values import Box
 from onebox.store.identity import owner
 from onebox.store.paths import config_dir
 from tests.conftest import Project
+from tests.fakes.digitalocean.server import TOKEN, Server
+from tests.providers.boxes import MakeRequest, when_up
 from tests.providers.conftest import keys
 from tests.providers.digitalocean.conftest import (
     SETTINGS,
     TIMEOUTS,
-    Make,
     make_request,
     server,
-    when_up,
 )
-from tests.providers.digitalocean.server import TOKEN, Server
 from tests.providers.tables import table
 
 __all__ = ["keys", "make_request", "server"]
@@ -48,7 +47,7 @@ def cloud(project: Project, server: Server) -> Iterator[Server]:
     yield server
 
 
-def create_box(project: Project, make_request: Make) -> Box:
+def create_box(project: Project, make_request: MakeRequest) -> Box:
     """Return a box of this owner in another project."""
     provider = DigitalOcean(
         table(DigitalOceanSettings, SETTINGS), Path("/"), timeouts=TIMEOUTS
@@ -60,58 +59,58 @@ def create_box(project: Project, make_request: Make) -> Box:
 
 def delete_droplets(cloud: Server) -> None:
     """Delete the droplets, as they do with their own tokens."""
-    for number in list(cloud.world.droplets):
-        cloud.world.destroy(number)
+    for number in list(cloud.account.droplets):
+        cloud.account.destroy(number)
 
 
 def test_refused_create_leaves_no_resource(project: Project, cloud: Server) -> None:
     """If no box could be created, nothing that was created for it is left."""
-    cloud.world.laws.droplet_limit = 0
+    cloud.account.behavior.droplet_limit = 0
     done = project.inv("provision")
     assert 69 == done.code, done.err
-    assert {} == cloud.world.firewalls
-    assert {} == cloud.world.keys
+    assert {} == cloud.account.firewalls
+    assert {} == cloud.account.keys
 
 
 def test_teardown_deletes_unused_resources_and_explains_the_rest(
-    project: Project, cloud: Server, make_request: Make
+    project: Project, cloud: Server, make_request: MakeRequest
 ) -> None:
     """Without a box, teardown deletes unused resources and says why others stay."""
     box = create_box(project, make_request)
     done = project.inv("teardown")
     assert 0 == done.code, done.err
     assert f"{box.id} uses it" in done.err
-    assert cloud.world.firewalls and cloud.world.keys
+    assert cloud.account.firewalls and cloud.account.keys
     delete_droplets(cloud)
     done = project.inv("teardown")
-    assert {} == cloud.world.keys
+    assert {} == cloud.account.keys
     assert "kept, free of charge: firewall" in done.err
     assert f"{box.id} may still be created" in done.err
 
 
 def test_sweep_lists_all_resources_and_deletes_unused_ones_with_yes(
-    project: Project, cloud: Server, make_request: Make
+    project: Project, cloud: Server, make_request: MakeRequest
 ) -> None:
     """Sweep lists all resources with the owner's name."""
     create_box(project, make_request)
     delete_droplets(cloud)
-    [wall] = cloud.world.firewalls.values()
+    [wall] = cloud.account.firewalls.values()
     made = time.gmtime(time.time() - 3700)
     wall["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", made)
     theirs = {**wall, "name": "onebox.somebodyelse.ob-1", "id": "theirs"}
-    theirs["tags"] = [cloud.world.tag("onebox-box:ob-1")]
-    cloud.world.firewalls["theirs"] = theirs
+    theirs["tags"] = [cloud.account.tag("onebox-box:ob-1")]
+    cloud.account.firewalls["theirs"] = theirs
     shown = project.inv("sweep")
     assert 0 == shown.code, shown.err
     for word in (wall["id"], "ssh key", "onebox-owner:"):
         assert word in shown.out
     assert "theirs" not in shown.out
     assert "inv sweep --yes" in shown.err
-    assert 2 == len(cloud.world.firewalls)
+    assert 2 == len(cloud.account.firewalls)
 
     swept = project.inv("sweep", "--yes")
     assert 0 == swept.code, swept.err
-    assert ["theirs"] == list(cloud.world.firewalls)
-    assert {} == cloud.world.keys
+    assert ["theirs"] == list(cloud.account.firewalls)
+    assert {} == cloud.account.keys
     again = project.inv("sweep")
     assert "inv sweep --yes" not in again.err

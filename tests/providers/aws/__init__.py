@@ -1,1 +1,1 @@
-"""The provider `aws`, against an AWS account that a server of ours keeps."""
+"""The provider `aws`, against the fake account `tests/fakes/ec2`."""

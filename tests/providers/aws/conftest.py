@@ -1,10 +1,8 @@
-"""An AWS account over HTTP, a provider that is pointed at it, and requests."""
+"""A fake AWS account, a provider that uses it, and requests for boxes."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,19 +12,30 @@ import pytest
 from onebox.providers.aws.client import Cloud
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import AWSSettings
-from onebox.providers.kernel.metadata import without_comment
-from onebox.providers.values import BootConfig, Box, HostKey, Offer, Request, Tags
+from onebox.providers.values import Offer, Request
+from tests.fakes.ec2.account import Account
+from tests.fakes.ec2.server import Server
+from tests.fakes.world import MY_IP
 
+from ..boxes import MakeRequest, request_maker
 from ..sshbox import Keys
 from ..tables import table
-from .account import Account
 
-MakeAws = Callable[..., AWS]
-MakeRequest = Callable[..., Request]
+MakeProvider = Callable[..., AWS]
 
-# The product waits as it would; so much faster goes the time in these tests.
+# The product's pauses are divided by this.
 FASTER = 40.0
-HERE = "198.51.100.7"
+OFFER = Offer(
+    "small",
+    "m7i.large",
+    2,
+    8 << 30,
+    0.1008,
+    0.1008,
+    place="us-east-1a",
+    cores=1,
+    arch="x86_64",
+)
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +43,13 @@ def _the_account() -> Iterator[tuple[Account, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
         account = Account()
-        with account.serving() as url:
+        with Server(account).running() as url:
             yield account, url
 
 
 @pytest.fixture
 def account(_the_account: tuple[Account, str]) -> Iterator[Account]:
-    """The account, in which all goes well; what a test has made go wrong ends."""
+    """The account without faults; those of a test are removed at its end."""
     account, _ = _the_account
     account.calls.clear()
     yield account
@@ -60,7 +69,7 @@ def aws_environment(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> str:
-    """The user's own variables: credentials, and where AWS is."""
+    """The environment: credentials, and the address of the fake; return the address."""
     for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", _the_account[1])
@@ -74,75 +83,44 @@ def aws_environment(
 
 
 @pytest.fixture
-def make_aws(account: Account, aws_environment: str, tmp_path: Path) -> MakeAws:
-    """A function that returns a provider; keywords are settings of [aws]."""
+def make_provider(
+    account: Account, aws_environment: str, tmp_path: Path
+) -> MakeProvider:
+    """A function that returns a provider; other keywords are settings of [aws]."""
 
     def make(
-        kind: type[AWS] = AWS,
         timeout: float = 20.0,
-        here: str = HERE,
         faster: float = FASTER,
-        address: Callable[[], str] | None = None,
+        my_ip: Callable[[], str] = lambda: MY_IP,
         **settings: object,
     ) -> AWS:
-        values = table(AWSSettings, {"ssh_cidr": "198.51.100.7/32", **settings})
+        values = table(AWSSettings, {"ssh_cidr": f"{MY_IP}/32", **settings})
         cloud = Cloud(
             values.region,
             sleep=lambda seconds: time.sleep(seconds / faster),
             timeout=timeout,
         )
-        return kind(values, tmp_path, cloud=cloud, my_ip=address or (lambda: here))
+        return AWS(values, tmp_path, cloud=cloud, my_ip=my_ip)
 
     return make
 
 
 @pytest.fixture
-def provider(make_aws: MakeAws) -> AWS:
-    """A provider with plain settings."""
-    return make_aws()
+def provider(make_provider: MakeProvider) -> AWS:
+    """A provider whose settings are the defaults."""
+    return make_provider()
 
 
 @pytest.fixture
 def make_request(keys: Keys) -> MakeRequest:
-    """A function that returns a new request, as the provision stage makes it."""
-    stem = secrets.token_hex(4)
-    numbers = itertools.count(1)
+    """A function that returns a new request; *spot* and *zone* change its offer."""
+    make = request_maker(keys, OFFER, base="ubuntu-24.04")
 
-    def make(
+    def make_request(
         *, spot: bool = False, zone: str = "us-east-1a", **changes: object
     ) -> Request:
-        deadline, public = time.time() + 3600, keys.public("host")
-        request = Request(
-            box=f"ob-{stem}{next(numbers):02}",
-            tags=Tags(f"owner-{stem}", "project", "main", deadline, "0"),
-            offer=Offer(
-                "small",
-                "m7i.large",
-                2,
-                8 << 30,
-                0.03 if spot else 0.1008,
-                0.1008,
-                spot,
-                zone,
-                1,
-                "x86_64",
-            ),
-            image=None,
-            user_key=keys.public("user"),
-            host_key=HostKey(keys.private("host"), without_comment(public)),
-            boot_config=BootConfig(deadline, 2700, 1800, b"agent", b"seed"),
-            base="ubuntu-24.04",
-        )
-        return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
+        price = 0.03 if spot else OFFER.on_demand
+        offer = dataclasses.replace(OFFER, price=price, spot=spot, place=zone)
+        return make(**{"offer": offer, **changes})
 
-    return make
-
-
-def up(provider: AWS, box: Box, pause: float = 1.0) -> Box:
-    """Wait until a box runs; return it as it is then."""
-    until = time.monotonic() + 120
-    while box.state == "starting":
-        assert time.monotonic() < until
-        time.sleep(pause / FASTER)
-        box = provider.get(box.id, box.place) or box
-    return box
+    return make_request

@@ -1,65 +1,44 @@
-"""AWS keeps what every provider promises."""
+"""AWS fulfils the provider contract."""
 
 from __future__ import annotations
 
 import pytest
 
-from onebox.providers.aws.provider import AWS
 from onebox.providers.base import Provider
-from onebox.providers.values import Box, Request, Requirements
+from onebox.providers.values import Requirements
+from tests.fakes.ec2.account import Account
+from tests.fakes.ec2.world import Ec2World
 
-from ..contract import CloudContract
+from ..boxes import MakeRequest
+from ..contract import CloudContract, waiting
 from ..planted import PlantedFaults
-from .account import Account
-from .conftest import MakeAws, MakeRequest, up
-from .world import AwsWorld
-
-
-class Waiting(AWS):
-    """The provider, whose boxes are waited for as the core waits for them."""
-
-    def create(self, request: Request) -> Box:
-        """Make the box, and wait until it runs."""
-        return up(self, super().create(request))
-
-    def start(self, box: Box, deadline: float) -> Box:
-        """Start the box, and wait until it runs."""
-        return up(self, super().start(box, deadline))
+from .conftest import MakeProvider
 
 
 @pytest.fixture
-def world(account: Account) -> AwsWorld:
-    """The account, past its API."""
-    return AwsWorld(account)
+def world(account: Account) -> Ec2World:
+    """The account's state."""
+    return Ec2World(account)
+
+
+@pytest.fixture
+def provider(make_provider: MakeProvider, world: Ec2World) -> Provider:
+    """A provider that opens ssh to the address that this machine has in *world*."""
+    return waiting(make_provider(ssh_cidr=None, my_ip=lambda: world.my_ip))
 
 
 class TestContract(CloudContract):
-    """A cloud in which all goes well."""
-
-    @pytest.fixture
-    def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
-        """A provider that opens ssh to the present address of the test."""
-        return waiting(make_aws, world)
+    """The provider contract, for EC2."""
 
 
-class TestPlanted(PlantedFaults):
-    """The contract finds each fault of the table."""
+class TestPlantedFaults(PlantedFaults):
+    """The contract finds each planted fault."""
 
-    cloud, contract = "aws", TestContract
-
-    @pytest.fixture
-    def provider(self, make_aws: MakeAws, world: AwsWorld) -> AWS:
-        """A provider that opens ssh to the present address of the test."""
-        return waiting(make_aws, world)
-
-
-def waiting(make_aws: MakeAws, world: AwsWorld) -> AWS:
-    """Return a provider for a world."""
-    return make_aws(kind=Waiting, ssh_cidr=None, address=lambda: world.here)
+    contract = TestContract
 
 
 class TestSpotContract:
-    """A spot box differs: it terminates instead of stopping."""
+    """A spot instance cannot be stopped and started."""
 
     def test_a_stopped_spot_box_keeps_its_disk(
         self, provider: Provider, make_request: MakeRequest

@@ -1,4 +1,4 @@
-"""Base images by name, and saved ones."""
+"""Base images by name, and saved images."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from onebox.errors import Gone, NoCapacity, ProviderError, Unclear, UsageError
 from onebox.providers.aws import images
 from onebox.providers.aws.provider import AWS
 from onebox.providers.values import Box, Image
+from tests.fakes.ec2 import catalog
+from tests.fakes.ec2.account import Account
 
-from ..contract import an_image
-from . import shelf
-from .account import Account
-from .conftest import MakeAws, MakeRequest, up
+from ..boxes import MakeRequest, image_of, when_up
+from .conftest import MakeProvider
 
 
 def ami(account: Account, text: str, region: str = "us-east-1") -> Any:
-    """Return the image that a base's text names."""
+    """Return the AMI of a provider's base."""
     word = next(word for word in text.split() if word.startswith("ami-"))
     return account.backend(region).amis[word]
 
@@ -28,11 +28,11 @@ class TestBase:
     @pytest.mark.parametrize(
         ("name", "arch", "owner", "expected"),
         [
-            ("", "", shelf.CANONICAL, "ubuntu-24.04 amd64"),
-            ("ubuntu-24.04", "x86_64", shelf.CANONICAL, "ubuntu-24.04 amd64"),
-            ("ubuntu-24.04", "aarch64", shelf.CANONICAL, "ubuntu-24.04 arm64"),
-            ("ubuntu-22.04", "x86_64", shelf.CANONICAL, "ubuntu-22.04 amd64"),
-            ("debian-12", "aarch64", shelf.DEBIAN, "debian-12 arm64"),
+            ("", "", catalog.CANONICAL, "ubuntu-24.04 amd64"),
+            ("ubuntu-24.04", "x86_64", catalog.CANONICAL, "ubuntu-24.04 amd64"),
+            ("ubuntu-24.04", "aarch64", catalog.CANONICAL, "ubuntu-24.04 arm64"),
+            ("ubuntu-22.04", "x86_64", catalog.CANONICAL, "ubuntu-22.04 amd64"),
+            ("debian-12", "aarch64", catalog.DEBIAN, "debian-12 arm64"),
         ],
     )
     def test_a_base_name_is_the_newest_image_of_its_publisher(
@@ -54,12 +54,12 @@ class TestBase:
             assert image.architecture == {"aarch64": "arm64"}.get(arch, "x86_64")
 
     def test_the_parameter_and_the_image_list_agree(
-        self, make_aws: MakeAws, account: Account
+        self, make_provider: MakeProvider, account: Account
     ) -> None:
         """Neither returns an image of another publisher."""
-        by_parameter = make_aws().base("ubuntu-24.04")
+        by_parameter = make_provider().base("ubuntu-24.04")
         account.faults.denied.add("ssm:GetParameters")
-        assert make_aws().base("ubuntu-24.04") == by_parameter
+        assert make_provider().base("ubuntu-24.04") == by_parameter
         assert "20261101" in ami(account, by_parameter).name
 
     def test_a_base_is_looked_up_once(self, provider: AWS, account: Account) -> None:
@@ -88,10 +88,10 @@ class TestBase:
             provider.base(known, "x86_64")
 
     def test_a_base_name_is_another_ami_in_each_region(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """An AMI's id exists in one region only."""
-        provider = make_aws(regions=["us-west-2"])
+        provider = make_provider(regions=["us-west-2"])
         text = provider.base("ubuntu-24.04")
         box = provider.create(make_request(zone="us-west-2a", base=text))
         (machine,) = account.alive(box.id)
@@ -105,8 +105,8 @@ class TestBase:
 class TestSaved:
     @pytest.fixture
     def stopped(self, provider: AWS, make_request: MakeRequest) -> Box:
-        """A box that is stopped, to be saved."""
-        box = up(provider, provider.create(make_request(disk=20 << 30)))
+        """A stopped box."""
+        box = when_up(provider, provider.create(make_request(disk=20 << 30)))
         provider.stop(box)
         return box
 
@@ -118,7 +118,7 @@ class TestSaved:
         stopped: Box,
     ) -> None:
         """Image and snapshot have them; a delete leaves neither."""
-        wanted = an_image(make_request(), "deps: 1")
+        wanted = image_of(make_request(), "deps: 1")
         image = provider.save(stopped, wanted)
         assert (image.name, image.places) == ("deps: 1", ("us-east-1",))
         assert (image.arch, image.disk) == ("x86_64", 20 << 30)
@@ -138,13 +138,13 @@ class TestSaved:
     ) -> None:
         """The repeated call finds the first image."""
         account.faults.add("CreateImage", "cut after")
-        image = provider.save(stopped, an_image(make_request()))
+        image = provider.save(stopped, image_of(make_request()))
         names = [one.name for one in account.backend("us-east-1").amis.values()]
         assert names.count(image.id) == 1
         provider.delete_image(image)
         provider.delete(stopped)
 
-    def test_one_that_stands_still(
+    def test_a_save_that_makes_no_progress_is_unclear(
         self,
         provider: AWS,
         make_request: MakeRequest,
@@ -152,8 +152,8 @@ class TestSaved:
         stopped: Box,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A save that does not get on is unclear; asked for again it is waited for."""
-        wanted = an_image(make_request())
+        """A repeated save waits for the same image."""
+        wanted = image_of(make_request())
         monkeypatch.setattr(account.delays, "saving", 3.0)
         with monkeypatch.context() as hasty:
             hasty.setattr(images, "_STILL_SECONDS", 2.0)
@@ -169,7 +169,7 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box
     ) -> None:
         """A crash can delete the image alone."""
-        image = provider.save(stopped, an_image(make_request()))
+        image = provider.save(stopped, image_of(make_request()))
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
         backend.deregister_image(saved.id)
@@ -182,13 +182,13 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest, account: Account, stopped: Box
     ) -> None:
         """The error gives EC2's reason."""
-        shelf.ShelfImage.gone_bad = "the disk is broken"
+        catalog.CatalogImage.fails = "the disk is broken"
         try:
             with pytest.raises(ProviderError, match="failed"):
-                provider.save(stopped, an_image(make_request()))
+                provider.save(stopped, image_of(make_request()))
         finally:
-            shelf.ShelfImage.gone_bad = ""
-        image = provider.save(stopped, an_image(make_request()))
+            catalog.CatalogImage.fails = ""
+        image = provider.save(stopped, image_of(make_request()))
         provider.delete_image(image)
         provider.delete(stopped)
 
@@ -196,19 +196,19 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest
     ) -> None:
         """EC2 would reboot it."""
-        box = up(provider, provider.create(make_request()))
+        box = when_up(provider, provider.create(make_request()))
         with pytest.raises(ProviderError, match="stopped"):
-            provider.save(box, an_image(make_request()))
+            provider.save(box, image_of(make_request()))
         provider.delete(box)
 
     def test_a_spot_box_cannot_be_saved(
         self, provider: AWS, make_request: MakeRequest
     ) -> None:
         """Only its disk is left when it stops."""
-        box = up(provider, provider.create(make_request(spot=True)))
+        box = when_up(provider, provider.create(make_request(spot=True)))
         provider.stop(box)
         with pytest.raises(UsageError, match="spot") as raised:
-            provider.save(box, an_image(make_request()))
+            provider.save(box, image_of(make_request()))
         assert "--no-spot" in raised.value.next
         provider.delete(box)
 
@@ -217,7 +217,7 @@ class TestSaved:
     ) -> None:
         """The error names the image."""
         request = make_request()
-        image: Image = dataclasses.replace(an_image(request), places=("us-east-1",))
+        image: Image = dataclasses.replace(image_of(request), places=("us-east-1",))
         with pytest.raises(Gone, match=image.id):
             provider.create(dataclasses.replace(request, image=image))
 
@@ -225,10 +225,10 @@ class TestSaved:
         self, provider: AWS, make_request: MakeRequest, stopped: Box
     ) -> None:
         """A snapshot is billed for the blocks that it stores."""
-        image = provider.save(stopped, an_image(make_request()))
+        image = provider.save(stopped, image_of(make_request()))
         (listed,) = provider.images(image.tags.owner)
         for one in (image, listed):
-            assert (one.stored, one.at_most) == (shelf.BLOCKS, False)
+            assert (one.stored, one.at_most) == (catalog.BLOCKS, False)
             assert one.disk == 20 << 30
         provider.delete_image(image)
         provider.delete(stopped)
@@ -243,11 +243,11 @@ class TestSaved:
         why: str,
     ) -> None:
         """Without EC2's figure the size of the disk is the upper bound."""
-        image = provider.save(stopped, an_image(make_request()))
+        image = provider.save(stopped, image_of(make_request()))
         backend = account.backend("us-east-1")
         (saved,) = [one for one in backend.amis.values() if one.name == image.id]
         if why == "not reported":
-            shelf.WRITTEN[saved.ebs_snapshot.id] = None
+            catalog.WRITTEN[saved.ebs_snapshot.id] = None
         else:
             account.faults.denied.add("ec2:DescribeSnapshots")
         (listed,) = provider.images(image.tags.owner)

@@ -1,4 +1,4 @@
-"""Boxes on EC2 that are real machines: user data, host keys, deadlines, rescue."""
+"""Boxes on EC2 with Linux machines behind the fake: whole `inv run` lines."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from onebox.providers.values import BootConfig, Box, HostKey, Request
 from onebox.remote import agent_bundle, keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
+from tests.fakes.ec2.account import Account
+from tests.fakes.ec2.real_machines import RealMachines
+from tests.fakes.machines import Machines, missing
 
 from ...conftest import Project
-from ...machines import Machines, missing
-from .account import Account
-from .behind import Behind
-from .conftest import MakeAws, MakeRequest
+from ..boxes import MakeRequest
+from .conftest import MakeProvider
 
-# A boot takes three seconds; this is for a machine that others work on as well.
+# A boot takes three seconds; on a loaded host it may take minutes.
 UP = 300.0
 
 TOML = """\
@@ -51,15 +52,15 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=str(missing()))
 
 
 @pytest.fixture
-def behind(account: Account, machines: Machines) -> Iterator[Behind]:
+def real_machines(account: Account, machines: Machines) -> Iterator[RealMachines]:
     """Machines behind the account's instances."""
-    with Behind(account, machines).standing() as standing:
+    with RealMachines(account, machines).standing() as standing:
         yield standing
 
 
 @pytest.fixture
 def identity(tmp_path: Path) -> Path:
-    """The user's own key."""
+    """The user's ssh key."""
     return keys.identity(tmp_path)
 
 
@@ -70,7 +71,9 @@ def host_key(tmp_path: Path) -> HostKey:
 
 
 @pytest.fixture
-def project(aws_environment: str, behind: Behind, project: Project) -> Project:
+def project(
+    aws_environment: str, real_machines: RealMachines, project: Project
+) -> Project:
     """A project whose boxes are on EC2."""
     variables = {name: text for name, text in os.environ.items() if name[:4] == "AWS_"}
     project.environ.update(variables)
@@ -112,7 +115,7 @@ first=$n
 echo "from $n"
 while [ $n -lt 12 ]; do
 n=$((n + 1)); echo $n > ckpt/draft; mv ckpt/draft ckpt/n; sleep 1
-# The first box does not come to the end, however late it is taken.
+# The job of the first box never ends, however late the preemption comes.
 while [ $first = 0 ] && [ $n = 11 ]; do sleep 1; done
 done
 echo $n > results/n
@@ -121,16 +124,16 @@ echo $n > results/n
 
 @pytest.mark.parametrize("notice", [True, False])
 def test_a_preempted_job_resumes_on_another_box(
-    project: Project, account: Account, behind: Behind, notice: bool
+    project: Project, account: Account, real_machines: RealMachines, notice: bool
 ) -> None:
     """It continues from its last checkpoint."""
     settings = 'checkpoints = ["ckpt/"]\nevery = "1 s"\n\n[aws]'
     project.write("onebox.toml", TOML.replace("[aws]", settings))
     project.write("job.sh", COUNTS)
-    known = set(behind.machines)
+    known = set(real_machines.machines)
     line = project.start("run", "--spot")
     project.until("from 0\n")
-    (instance,) = set(behind.machines) - known
+    (instance,) = set(real_machines.machines) - known
     launch = next(c for c in account.calls if c.action == "RunInstances")
     until = time.monotonic() + UP
     while not list(project.root.glob(".onebox/checkpoints/main/*/files/ckpt/n")):
@@ -138,7 +141,7 @@ def test_a_preempted_job_resumes_on_another_box(
         time.sleep(0.2)
     if notice:
         soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 30))
-        behind.notify(instance, soon)
+        real_machines.notify(instance, soon)
     else:
         account.preempt(launch.parameters["ClientToken"])
     assert line.wait(2 * UP) == 0, project.err
@@ -149,8 +152,8 @@ def test_a_preempted_job_resumes_on_another_box(
     boxes = [one.parameters["ClientToken"] for one in launches]
     assert len(set(boxes)) == 2
     assert not any(account.volumes(box) for box in boxes)
-    for one in set(behind.machines) - known:
-        assert not behind.machines[one].running
+    for one in set(real_machines.machines) - known:
+        assert not real_machines.machines[one].running
 
 
 def test_an_image_is_built_once_and_booted(project: Project, account: Account) -> None:
@@ -170,7 +173,7 @@ def test_an_image_is_built_once_and_booted(project: Project, account: Account) -
 def real(
     request: Request, identity: Path, host_key: HostKey, seconds: float
 ) -> Request:
-    """Return a request with everything that a real box needs."""
+    """Return the request with keys, the agent and a deadline, for a real machine."""
     until = time.time() + seconds
     boot_config = BootConfig(
         until, 2700, 1800, agent_bundle.bundle(), agent_bundle.seed()
@@ -193,25 +196,25 @@ def running(provider: AWS, box: Box) -> Box:
 
 @contextmanager
 def linked(box: Box, identity: Path, tmp_path: Path) -> Iterator[AgentChannel]:
-    """Log in on a box, as soon as it lets us in."""
-    door = SSHConnection(box, tmp_path / "door", identity)
+    """Wait for ssh; yield a channel to the agent of a box."""
+    ssh = SSHConnection(box, tmp_path / "door", identity)
     try:
-        yield door.open_when_up(UP, lambda: None, lambda: None)
+        yield ssh.open_when_up(UP, lambda: None, lambda: None)
     finally:
-        door.forget()
+        ssh.forget()
 
 
 def test_a_box_has_its_own_host_key_id_and_deadline(
-    make_aws: MakeAws,
+    make_provider: MakeProvider,
     make_request: MakeRequest,
-    behind: Behind,
+    real_machines: RealMachines,
     account: Account,
     identity: Path,
     host_key: HostKey,
     tmp_path: Path,
 ) -> None:
     """It powers off at its deadline."""
-    provider = make_aws()
+    provider = make_provider()
     request = real(make_request(), identity, host_key, 3600)
     began = time.monotonic()
     box = running(provider, provider.create(request))
@@ -221,14 +224,14 @@ def test_a_box_has_its_own_host_key_id_and_deadline(
         assert hello["box"] == box.id
         assert hello["deadline"] == pytest.approx(box.deadline, abs=1)
     provider.stop(box)
-    # So short that it powers itself off, and long enough to be seen running.
-    lives = max(25, 5 * took)
-    started = running(provider, provider.start(box, time.time() + lives))
+    # Long enough on this host to see the box running.
+    lifetime = max(25, 5 * took)
+    started = running(provider, provider.start(box, time.time() + lifetime))
     with linked(started, identity, tmp_path) as link:
         assert link.request("hello")["deadline"] == pytest.approx(
             started.deadline, abs=1
         )
-    until = time.monotonic() + lives + UP
+    until = time.monotonic() + lifetime + UP
     found = provider.get(box.id, box.place)
     while found is not None and found.state != "stopped":
         assert time.monotonic() < until
@@ -241,22 +244,22 @@ def test_a_box_has_its_own_host_key_id_and_deadline(
 
 
 def test_a_rescue_instance_reads_the_disk_of_a_preempted_box(
-    make_aws: MakeAws,
+    make_provider: MakeProvider,
     make_request: MakeRequest,
-    behind: Behind,
+    real_machines: RealMachines,
     account: Account,
     identity: Path,
     host_key: HostKey,
     tmp_path: Path,
 ) -> None:
     """The files of the job are there."""
-    provider = make_aws()
+    provider = make_provider()
     request = real(make_request(spot=True), identity, host_key, 3600)
     box = running(provider, provider.create(request))
     (first,) = account.alive(box.id)
     with linked(box, identity, tmp_path) as link:
         assert link.request("hello")["box"] == box.id
-    behind.machines[first.id].run(
+    real_machines.machines[first.id].run(
         "sh", "-c", "echo precious >/home/onebox/work/x; sync"
     )
     account.preempt(box.id)
@@ -271,7 +274,7 @@ def test_a_rescue_instance_reads_the_disk_of_a_preempted_box(
         assert hello["deadline"] == pytest.approx(started.deadline, abs=1)
     (second,) = account.alive(box.id)
     assert second.id != first.id
-    output = behind.machines[second.id].run("cat", "/home/onebox/work/x")
+    output = real_machines.machines[second.id].run("cat", "/home/onebox/work/x")
     assert output.strip() == "precious"
     provider.delete(started)
     assert not provider.leftovers(box.id)

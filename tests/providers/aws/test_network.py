@@ -1,4 +1,4 @@
-"""The subnets of boxes, and the addresses that may reach their ssh."""
+"""The subnets and security groups of boxes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from onebox.providers.aws.network import Network
 from onebox.providers.aws.provider import AWS
 from onebox.providers.aws.settings import AWSSettings
 from onebox.settings.fields import Conflict
+from tests.fakes.ec2.account import Account
 
-from ..contract import remove_free_objects
-from .account import Account
-from .conftest import MakeAws, MakeRequest, up
+from ..boxes import MakeRequest, remove_free_objects, when_up
+from .conftest import MakeProvider
 
 ME, NOW_ME = "198.51.100.7", "203.0.113.9"
 
@@ -33,7 +33,7 @@ def group(account: Account, owner: str) -> Any:
 
 
 def admitted(account: Account, owner: str) -> set[tuple[object, ...]]:
-    """Return whom the security group of an owner lets in."""
+    """Return the networks that an owner's security group admits."""
     return {
         (
             rule.ip_protocol,
@@ -47,10 +47,10 @@ def admitted(account: Account, owner: str) -> set[tuple[object, ...]]:
 
 class TestGroup:
     def test_only_this_machine_can_reach_ssh(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """No other port is open, and no other address has access."""
-        provider, request = make_aws(ssh_cidr=None), make_request()
+        provider, request = make_provider(ssh_cidr=None), make_request()
         box = provider.create(request)
         owner = request.tags.owner
         assert admitted(account, owner) == {("tcp", 22, 22, f"{ME}/32")}
@@ -72,10 +72,10 @@ class TestGroup:
         provider.delete(second)
 
     def test_a_group_that_is_deleted_during_a_create_is_created_again(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """Another command deletes it with its last box."""
-        provider, other, request = make_aws(), make_aws(), make_request()
+        provider, other, request = make_provider(), make_provider(), make_request()
         groups, found = Network.groups, []
 
         def then_removed(*about: Any) -> list[str]:
@@ -93,12 +93,15 @@ class TestGroup:
         provider.delete(box)
 
     def test_allow_my_ip_replaces_the_former_address(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """A second call changes nothing."""
         request = make_request()
-        before, after = make_aws(ssh_cidr=None), make_aws(ssh_cidr=None, here=NOW_ME)
-        box = up(before, before.create(request))
+        before, after = (
+            make_provider(ssh_cidr=None),
+            make_provider(ssh_cidr=None, my_ip=lambda: NOW_ME),
+        )
+        box = when_up(before, before.create(request))
         assert before.allow_my_ip(box) is False
         assert after.allow_my_ip(box) is True
         assert admitted(account, request.tags.owner) == {
@@ -107,13 +110,15 @@ class TestGroup:
         assert after.allow_my_ip(box) is False
         after.delete(box)
 
-    def test_moved_before_the_next_box(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+    def test_a_create_from_another_address_replaces_the_rule(
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
-        """A create replaces the rule as well."""
-        first = make_aws(ssh_cidr=None)
+        """The former address has no access to any box."""
+        first = make_provider(ssh_cidr=None)
         boxes = [first.create(make_request())]
-        boxes.append(make_aws(ssh_cidr=None, here=NOW_ME).create(make_request()))
+        boxes.append(
+            make_provider(ssh_cidr=None, my_ip=lambda: NOW_ME).create(make_request())
+        )
         assert admitted(account, boxes[0].tags.owner) == {
             ("tcp", 22, 22, f"{NOW_ME}/32")
         }
@@ -121,10 +126,10 @@ class TestGroup:
             first.delete(box)
 
     def test_other_rules_of_the_group_are_removed(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """Only ssh from this machine stays open."""
-        provider, request = make_aws(ssh_cidr=None), make_request()
+        provider, request = make_provider(ssh_cidr=None), make_request()
         box = provider.create(request)
         for cidr in ({"CidrIp": "0.0.0.0/0"}, {"CidrIpv6": "::/0"}):
             account.backend("us-east-1").authorize_security_group_ingress(
@@ -136,33 +141,33 @@ class TestGroup:
         provider.delete(box)
 
     def test_ssh_cidr_replaces_the_address_of_this_machine(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The address is not looked up."""
-        provider, request = make_aws(ssh_cidr="10.1.2.3/8"), make_request()
+        provider, request = make_provider(ssh_cidr="10.1.2.3/8"), make_request()
         box = provider.create(request)
         assert admitted(account, request.tags.owner) == {("tcp", 22, 22, "10.0.0.0/8")}
         provider.delete(box)
 
     def test_an_open_ssh_port_is_in_the_notes_of_each_box(
-        self, make_aws: MakeAws, make_request: MakeRequest
+        self, make_provider: MakeProvider, make_request: MakeRequest
     ) -> None:
         """The user has allowed it."""
-        provider = make_aws(ssh_cidr="0.0.0.0/1", allow_world_ssh=True)
+        provider = make_provider(ssh_cidr="0.0.0.0/1", allow_world_ssh=True)
         box = provider.create(make_request())
         assert any("whole world" in note for note in box.notes)
         assert any("whole world" in n for n in provider.find(box.tags.owner)[0].notes)
         provider.delete(box)
 
     def test_the_users_own_security_group_is_never_changed(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The boxes are in it as it is."""
         backend = account.backend("us-east-1")
         vpc = backend.default_vpc
         own = backend.create_security_group("own", "own", vpc_id=vpc.id)
-        provider = make_aws(security_group=own.id, ssh_cidr=None)
-        box = up(provider, provider.create(make_request()))
+        provider = make_provider(security_group=own.id, ssh_cidr=None)
+        box = when_up(provider, provider.create(make_request()))
         assert provider.allow_my_ip(box) is False
         counted = account.counted()
         assert not [name for name in counted if "SecurityGroup" in name]
@@ -174,11 +179,11 @@ class TestGroup:
 
 class TestSubnet:
     def test_a_private_box_has_only_a_private_address(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The VPC may reach its ssh port."""
-        provider = make_aws(ssh_cidr=None, private=True, jump="me@bastion")
-        box = up(provider, provider.create(make_request()))
+        provider = make_provider(ssh_cidr=None, private=True, jump="me@bastion")
+        box = when_up(provider, provider.create(make_request()))
         (instance,) = account.alive(box.id)
         assert instance.public_ip is None
         assert (box.host, box.jump) == (instance.private_ip, "me@bastion")
@@ -193,7 +198,7 @@ class TestSubnet:
         AWSSettings(jump="bastion", security_group="sg-0abc1234").check({})
 
     def test_a_subnet_in_the_settings_is_the_only_one(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """Without public addresses there, no box requests one."""
         backend = account.backend("us-east-1")
@@ -201,11 +206,11 @@ class TestSubnet:
         subnet = backend.create_subnet(
             vpc.id, "172.31.240.0/24", availability_zone="us-east-1b"
         )
-        provider = make_aws(subnet=subnet.id)
+        provider = make_provider(subnet=subnet.id)
         with pytest.raises(NoCapacity, match="us-east-1a"):
             provider.create(make_request())
         request = make_request(zone="us-east-1b")
-        box = up(provider, provider.create(request))
+        box = when_up(provider, provider.create(request))
         (instance,) = account.alive(box.id)
         assert instance.subnet_id == subnet.id
         assert box.host == instance.private_ip
@@ -214,7 +219,7 @@ class TestSubnet:
         backend.delete_subnet(subnet.id)
 
     def test_an_account_without_a_default_vpc_gets_advice(
-        self, make_aws: MakeAws, make_request: MakeRequest, account: Account
+        self, make_provider: MakeProvider, make_request: MakeRequest, account: Account
     ) -> None:
         """The error names the setting and the command."""
         backend = account.backend("eu-west-1")
@@ -223,7 +228,7 @@ class TestSubnet:
                 backend.delete_subnet(subnet.id)
         request = make_request(zone="eu-west-1a")
         with pytest.raises(UsageError, match="no default VPC") as raised:
-            make_aws(region="eu-west-1").create(request)
+            make_provider(region="eu-west-1").create(request)
         assert "subnet" in raised.value.next
 
 

@@ -1,1 +1,1 @@
-"""The provider `digitalocean`, against a strict server of our own."""
+"""The provider `digitalocean`, against the fake `tests/fakes/digitalocean`."""

@@ -1,11 +1,7 @@
-"""A server with an account, a provider that uses it, and requests for boxes."""
+"""A fake DigitalOcean server, a provider that uses it, and requests."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import secrets
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,14 +9,15 @@ import pytest
 
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.digitalocean.settings import DigitalOceanSettings, Timeouts
-from onebox.providers.values import BootConfig, Box, HostKey, Offer, Request, Tags
+from onebox.providers.values import Offer
+from tests.fakes.digitalocean.server import TOKEN, Server
+from tests.fakes.world import MY_IP
 
+from ..boxes import MakeRequest, request_maker
 from ..sshbox import Keys
 from ..tables import table
-from .server import TOKEN, Server
 
-CIDR = "203.0.113.7/32"
-# Long enough for a machine under load, where only the time limit is not the point.
+# The limits are long enough for a loaded machine, the pauses short.
 TIMEOUTS = Timeouts(
     connect=5,
     read=20,
@@ -36,20 +33,29 @@ TIMEOUTS = Timeouts(
     deletion=20,
     price_cache=60,
 )
+OFFER = Offer(
+    "small",
+    "g-4vcpu-16gb",
+    4,
+    16 << 30,
+    0.1875,
+    0.1875,
+    place="nyc3",
+    arch="x86_64",
+)
 SETTINGS: dict[str, object] = {
     "region": "nyc3",
     "regions": ("fra1",),
-    "ssh_cidr": CIDR,
+    "ssh_cidr": f"{MY_IP}/32",
     "accept_no_watchdog": True,
 }
 
-Make = Callable[..., Request]
-Open = Callable[..., DigitalOcean]
+MakeProvider = Callable[..., DigitalOcean]
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A running server, which the SDK's own variables lead to."""
+    """A running fake; the environment points the SDK at it."""
     server = Server()
     monkeypatch.setenv("DIGITALOCEAN_END_POINT", server.address)
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", TOKEN)
@@ -60,65 +66,35 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def open_provider(server: Server) -> Open:
-    """A function that returns a provider; keywords are its settings."""
+def make_provider(server: Server) -> MakeProvider:
+    """A function that returns a provider; see `provider_of`."""
     return provider_of
 
 
 def provider_of(
     timeouts: Timeouts = TIMEOUTS,
     *,
-    address: Callable[[], str] = lambda: "203.0.113.7",
+    my_ip: Callable[[], str] = lambda: MY_IP,
     environ: dict[str, str] | None = None,
     **settings: object,
 ) -> DigitalOcean:
-    """Return a provider with the usual settings, or others."""
+    """Return a provider; other keywords are settings of [digitalocean]."""
     return DigitalOcean(
         table(DigitalOceanSettings, {**SETTINGS, **settings}),
         Path("/"),
         timeouts=timeouts,
-        my_ip=address,
+        my_ip=my_ip,
         environ=environ or {},
     )
 
 
 @pytest.fixture
-def provider(open_provider: Open) -> DigitalOcean:
-    """A provider with the usual settings."""
-    return open_provider()
+def provider(make_provider: MakeProvider) -> DigitalOcean:
+    """A provider with the settings of `SETTINGS`."""
+    return make_provider()
 
 
 @pytest.fixture
-def make_request(keys: Keys) -> Make:
+def make_request(keys: Keys) -> MakeRequest:
     """A function that returns a new request, as the provision stage makes it."""
-    stem = secrets.token_hex(3)
-    numbers = itertools.count(1)
-
-    def make(**changes: object) -> Request:
-        now = time.time()
-        public = " ".join(keys.public("host").split()[:2])
-        memory = 16 << 30
-        size = Offer("small", "g-4vcpu-16gb", 4, memory, 0.1875, 0.1875, place="nyc3")
-        request = Request(
-            box=f"ob-{stem}{next(numbers):02}",
-            tags=Tags(f"owner{stem}", "project-1", "main", now + 3600, "0.1.0"),
-            offer=dataclasses.replace(size, arch="x86_64"),
-            image=None,
-            user_key=keys.public("user"),
-            host_key=HostKey(keys.private("host"), public),
-            boot_config=BootConfig(now + 3600, 600, 600, b"agent", b"seed"),
-        )
-        return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
-
-    return make
-
-
-def when_up(provider: DigitalOcean, box: Box) -> Box:
-    """Wait until a box has left the state "starting", as the core does."""
-    until = time.monotonic() + 120
-    now: Box | None = box
-    while now is None or now.state == "starting":
-        assert time.monotonic() < until, "the box does not come up"
-        time.sleep(0.01)
-        now = provider.get(box.id)
-    return now
+    return request_maker(keys, OFFER)

@@ -1,59 +1,46 @@
-"""DigitalOcean keeps what every provider promises."""
+"""DigitalOcean fulfils the provider contract."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from onebox.providers.digitalocean.provider import DigitalOcean
-from onebox.providers.digitalocean.settings import DigitalOceanSettings
-from onebox.providers.values import Box, Request
+from onebox.providers.base import Provider
+from tests.fakes.digitalocean.server import Server
+from tests.fakes.digitalocean.world import DigitalOceanWorld
 
-from ..contract import CloudContract
+from ..contract import CloudContract, waiting
 from ..planted import PlantedFaults
-from ..tables import table
-from .account import DropletWorld
-from .conftest import SETTINGS, TIMEOUTS, when_up
-from .server import Server
-
-
-class Waiting(DigitalOcean):
-    """The provider, whose boxes are waited for as the core waits for them."""
-
-    def create(self, request: Request) -> Box:
-        """Make the box, and wait until it has an address."""
-        return when_up(self, super().create(request))
+from .conftest import MakeProvider
 
 
 @pytest.fixture
-def world(server: Server) -> DropletWorld:
-    """The account, past its API."""
-    return DropletWorld(server)
+def world(server: Server) -> DigitalOceanWorld:
+    """The account's state."""
+    return DigitalOceanWorld(server)
 
 
 @pytest.fixture
-def provider(world: DropletWorld) -> DigitalOcean:
-    """A provider for an empty account, open to the present address of the test."""
-    settings = table(DigitalOceanSettings, {**SETTINGS, "ssh_cidr": None})
-    return Waiting(settings, Path("/"), timeouts=TIMEOUTS, my_ip=lambda: world.here)
+def provider(make_provider: MakeProvider, world: DigitalOceanWorld) -> Provider:
+    """A provider that opens ssh to the address that this machine has in *world*."""
+    return waiting(make_provider(ssh_cidr=None, my_ip=lambda: world.my_ip))
 
 
 class TestContract(CloudContract):
-    """A cloud without any delay."""
+    """The provider contract, for droplets."""
 
 
-class TestSlowContract(CloudContract):
-    """A cloud whose lists lag and whose actions take their time."""
+class TestContractWithDelays(CloudContract):
+    """The provider contract, while lists lag and actions take their time."""
 
     @pytest.fixture(autouse=True)
-    def slow(self, server: Server) -> None:
-        """Have everything take its time."""
-        laws = server.world.laws
-        laws.lag, laws.boot, laws.action, laws.address_after = 0.15, 0.1, 0.05, 0.12
+    def delays(self, server: Server) -> None:
+        """Delay lists, boots, actions and addresses."""
+        behavior = server.account.behavior
+        behavior.lag, behavior.boot = 0.15, 0.1
+        behavior.action, behavior.address_after = 0.05, 0.12
 
 
-class TestPlanted(PlantedFaults):
-    """The contract finds each fault of the table."""
+class TestPlantedFaults(PlantedFaults):
+    """The contract finds each planted fault."""
 
-    cloud, contract = "digitalocean", TestContract
+    contract = TestContract

@@ -11,13 +11,13 @@ from onebox.errors import NotAllowed, ProviderError
 from onebox.providers.digitalocean import metadata, ssh_keys
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.values import Box, FreeObject
+from tests.fakes.digitalocean.server import Server
 
-from .conftest import Make, when_up
-from .server import Server
+from ..boxes import MakeRequest, when_up
 
 
 def kinds(resources: Sequence[FreeObject]) -> dict[str, bool]:
-    """Return of each kind whether it may go."""
+    """Return, for each kind of free object, whether it may be deleted."""
     return {resource.kind: not resource.why for resource in resources}
 
 
@@ -28,83 +28,89 @@ def remove_all(provider: DigitalOcean, owner: str, *gone: str) -> None:
             provider.remove_free(owner, resource)
 
 
-def ended_by_itself(server: Server, provider: DigitalOcean, make_request: Make) -> Box:
-    """Return a box whose droplet has removed itself at its deadline."""
+def ended_by_itself(
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
+) -> Box:
+    """Return a box whose droplet has deleted itself at its deadline."""
     box = when_up(provider, provider.create(make_request()))
-    [number] = server.world.droplets
-    server.world.destroy(number)
+    [number] = server.account.droplets
+    server.account.destroy(number)
     assert provider.get(box.id) is None
     return box
 
 
 class TestKey:
     def test_no_password_is_mailed(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """The create call names the owner's key, which is in the account by then."""
         request = make_request()
         provider.create(request)
-        [key] = server.world.keys.values()
-        assert server.world.made[0].body["ssh_keys"] == [key["fingerprint"]]
+        [key] = server.account.keys.values()
+        assert server.account.all_droplets[0].body["ssh_keys"] == [key["fingerprint"]]
         assert key["public_key"] == " ".join(request.user_key.split()[:2])
         assert key["fingerprint"] == ssh_keys.fingerprint(request.user_key)
-        assert not server.world.mailed
+        assert not server.account.mailed
 
-    def test_one_for_all_boxes(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+    def test_an_ssh_key_is_registered_once_for_all_boxes(
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """It is registered once, and not again for the next box."""
+        """The next box uses the same."""
         provider.create(make_request())
         provider.create(make_request())
-        assert len(server.world.keys) == 1
+        assert len(server.account.keys) == 1
         assert server.count("POST", "account/keys") == 1
 
-    def test_that_of_the_user_stays(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+    def test_a_key_that_the_user_has_registered_is_used_and_stays(
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """A key that the user has registered is used, and never removed."""
+        """It is never deleted."""
         request = make_request()
         words = " ".join(request.user_key.split()[:2])
-        server.world.register({"name": "my laptop", "public_key": words})
+        server.account.add_key({"name": "my laptop", "public_key": words})
         provider.delete(when_up(provider, provider.create(request)))
         remove_all(provider, request.tags.owner)
-        assert [key["name"] for key in server.world.keys.values()] == ["my laptop"]
+        assert [key["name"] for key in server.account.keys.values()] == ["my laptop"]
 
     @pytest.mark.parametrize("kind", ["500 after", "cut after", "half"])
     def test_a_lost_response_registers_one_key(
-        self, server: Server, provider: DigitalOcean, make_request: Make, kind: str
+        self,
+        server: Server,
+        provider: DigitalOcean,
+        make_request: MakeRequest,
+        kind: str,
     ) -> None:
         """The create call uses it."""
         server.fail("POST", "account/keys", kind)
         provider.create(make_request())
-        assert len(server.world.keys) == 1
-        assert not server.world.mailed
+        assert len(server.account.keys) == 1
+        assert not server.account.mailed
 
     def test_a_key_that_is_deleted_before_the_create_call_is_registered_again(
         self,
         server: Server,
         provider: DigitalOcean,
-        make_request: Make,
+        make_request: MakeRequest,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Another command deleted it."""
-        wall = server.world.wall
+        put_firewall = server.account.put_firewall
 
-        def walled(body: dict[str, object], id: str | None = None) -> object:
-            server.world.keys.clear()
-            return wall(body, id)
+        def delete_keys_first(body: dict[str, object], id: str | None = None) -> object:
+            server.account.keys.clear()
+            return put_firewall(body, id)
 
-        monkeypatch.setattr(server.world, "wall", walled)
+        monkeypatch.setattr(server.account, "put_firewall", delete_keys_first)
         provider.create(make_request())
-        assert len(server.world.made) == 1
-        assert len(server.world.keys) == 1
+        assert len(server.account.all_droplets) == 1
+        assert len(server.account.keys) == 1
 
 
 class TestFreeObjects:
-    def test_go_with_the_last_box(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+    def test_free_objects_are_deleted_with_the_last_box(
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """An object that a box uses has a reason to stay; later nothing is left."""
+        """Before, each names the box that uses it."""
         request = make_request()
         owner = request.tags.owner
         box = when_up(provider, provider.create(request))
@@ -116,14 +122,14 @@ class TestFreeObjects:
                 provider.remove_free(owner, resource)
         provider.delete(box)
         remove_all(provider, owner)
-        assert not server.world.keys
-        assert not server.world.firewalls
+        assert not server.account.keys
+        assert not server.account.firewalls
         assert not provider.free_objects(owner)
         [tag] = provider.free_objects(owner, everywhere=True)
         assert (tag.id, bool(tag.why)) == (metadata.tag("owner", owner), True)
 
     def test_of_a_box_that_has_removed_itself(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """Its objects are deleted at once if the box is certainly gone."""
         box = ended_by_itself(server, provider, make_request)
@@ -134,21 +140,21 @@ class TestFreeObjects:
         resources = provider.free_objects(owner, [box.id])
         assert kinds(resources) == {"firewall": True, "ssh key": True}
         remove_all(provider, owner, box.id)
-        assert not server.world.firewalls
-        assert metadata.tag("box", box.id) not in server.world.tags
+        assert not server.account.firewalls
+        assert metadata.tag("box", box.id) not in server.account.tags
 
-    def test_old_ones_of_nobody(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+    def test_a_firewall_without_a_box_is_free_after_an_hour(
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
-        """A firewall without a box needs no reason to go once it is an hour old."""
+        """A younger one may belong to a box that is being created."""
         box = ended_by_itself(server, provider, make_request)
-        [wall] = server.world.firewalls.values()
+        [wall] = server.account.firewalls.values()
         made = time.gmtime(time.time() - 3700)
         wall["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", made)
         assert kinds(provider.free_objects(box.tags.owner))["firewall"]
 
     def test_the_objects_of_another_owner_are_not_listed_or_deleted(
-        self, server: Server, provider: DigitalOcean, make_request: Make
+        self, server: Server, provider: DigitalOcean, make_request: MakeRequest
     ) -> None:
         """Their owner is not ours."""
         box = ended_by_itself(server, provider, make_request)
@@ -156,5 +162,5 @@ class TestFreeObjects:
         for resource in provider.free_objects(box.tags.owner, [box.id]):
             with pytest.raises(NotAllowed):
                 provider.remove_free("somebodyelse", resource)
-        assert server.world.firewalls
-        assert server.world.keys
+        assert server.account.firewalls
+        assert server.account.keys

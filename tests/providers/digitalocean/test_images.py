@@ -1,4 +1,4 @@
-"""Snapshots as images: whole or not at all, where they are needed, ours alone."""
+"""Snapshots as images: complete, in the right regions, with their tag."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from onebox.errors import NotAllowed, OneboxError, ProviderError, Unclear, Usage
 from onebox.providers.digitalocean import metadata
 from onebox.providers.digitalocean.provider import DigitalOcean
 from onebox.providers.values import Box, Image
+from tests.fakes.digitalocean.server import Server
 
-from ..contract import an_image
-from .conftest import Make, Open, when_up
-from .server import Server
+from ..boxes import MakeRequest, image_of, when_up
+from .conftest import MakeProvider
 
 
 @pytest.fixture
-def stopped(provider: DigitalOcean, make_request: Make) -> Box:
-    """A box that is off."""
+def stopped(provider: DigitalOcean, make_request: MakeRequest) -> Box:
+    """A stopped box."""
     box = when_up(provider, provider.create(make_request()))
     provider.stop(box)
     return box
 
 
-def wanted(box: Box, **changes: object) -> Image:
+def image_for(box: Box, **changes: object) -> Image:
     """Return the image to save a box as."""
     image = Image(
         id="oi-1",
@@ -40,24 +40,26 @@ def wanted(box: Box, **changes: object) -> Image:
 
 
 def test_an_image_is_read_back_completely(
-    server: Server, open_provider: Open, provider: DigitalOcean, stopped: Box
+    server: Server, make_provider: MakeProvider, provider: DigitalOcean, stopped: Box
 ) -> None:
     """Any process with the token finds it."""
-    asked = wanted(stopped, name="A name, with more", base="")
-    saved = provider.save(stopped, asked)
-    [found] = open_provider().images(stopped.tags.owner)
+    requests = image_for(stopped, name="A name, with more", base="")
+    saved = provider.save(stopped, requests)
+    [found] = make_provider().images(stopped.tags.owner)
     assert found == saved
     made = {"created": saved.created, "stored": saved.stored, "places": saved.places}
-    assert saved == dataclasses.replace(asked, **made)  # type: ignore[arg-type]
+    assert saved == dataclasses.replace(requests, **made)  # type: ignore[arg-type]
     assert saved.places == ("nyc3",)
     assert saved.stored > 1 << 30
 
 
-def test_a_running_box_is_not_saved(provider: DigitalOcean, make_request: Make) -> None:
+def test_a_running_box_is_not_saved(
+    provider: DigitalOcean, make_request: MakeRequest
+) -> None:
     """Its disk may change meanwhile."""
     box = when_up(provider, provider.create(make_request()))
     with pytest.raises(ProviderError, match="must be stopped"):
-        provider.save(box, wanted(box))
+        provider.save(box, image_for(box))
 
 
 @pytest.mark.parametrize("kind", ["500 after", "cut after", "half", "cut before"])
@@ -65,62 +67,62 @@ def test_a_lost_response_makes_one_snapshot(
     server: Server, provider: DigitalOcean, stopped: Box, kind: str
 ) -> None:
     """The action is found among those of the droplet."""
-    server.world.laws.action = 0.1
+    server.account.behavior.action = 0.1
     server.fail("POST", "droplets/.*/actions", kind)
     if kind == "cut before":
         with pytest.raises(Unclear):
-            provider.save(stopped, wanted(stopped))
-        assert server.world.snapshots() == []
+            provider.save(stopped, image_for(stopped))
+        assert server.account.snapshots() == []
     else:
-        provider.save(stopped, wanted(stopped))
-        assert len(server.world.snapshots()) == 1
+        provider.save(stopped, image_for(stopped))
+        assert len(server.account.snapshots()) == 1
 
 
 @pytest.mark.parametrize("path", ["tags", "tags/.*/resources"])
 @pytest.mark.parametrize("kind", ["500 before", "cut after", "429"])
-def test_tags_are_hard_to_write(
+def test_tagging_an_image_is_repeated_until_it_succeeds(
     server: Server, provider: DigitalOcean, stopped: Box, path: str, kind: str
 ) -> None:
-    """The tag of an image is written until it is there."""
+    """Without its tag the image would not be found."""
     server.fail("POST", path, kind, times=2)
-    provider.save(stopped, wanted(stopped))
+    provider.save(stopped, image_for(stopped))
     assert len(provider.images(stopped.tags.owner)) == 1
 
 
 def test_a_snapshot_without_its_tag_is_no_image(
-    server: Server, open_provider: Open, provider: DigitalOcean, stopped: Box
+    server: Server, make_provider: MakeProvider, provider: DigitalOcean, stopped: Box
 ) -> None:
     """It is deleted with its box."""
     server.fail("POST", "tags/.*/resources", "500 before", times=100)
     with pytest.raises(OneboxError):
-        provider.save(stopped, wanted(stopped))
+        provider.save(stopped, image_for(stopped))
     server.faults.clear()
-    later = open_provider()
+    later = make_provider()
     assert list(later.images(stopped.tags.owner)) == []
     left = {one.kind: one.price for one in later.leftovers(stopped.id)}
     assert 0 < (left["snapshot"] or 0) < 0.001
     later.delete(stopped)
-    assert server.world.snapshots() == []
+    assert server.account.snapshots() == []
     assert not later.leftovers(stopped.id)
 
 
-def test_half_made_made_whole(
+def test_a_repeated_save_continues_with_the_same_snapshot(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
-    """A repeated save continues after a crash, with the same snapshot."""
+    """A crash interrupted the first one."""
     server.fail("POST", "tags/.*/resources", "500 before", times=100)
     with pytest.raises(OneboxError):
-        provider.save(stopped, wanted(stopped))
+        provider.save(stopped, image_for(stopped))
     server.faults.clear()
-    provider.save(stopped, wanted(stopped))
-    assert len(server.world.snapshots()) == 1
+    provider.save(stopped, image_for(stopped))
+    assert len(server.account.snapshots()) == 1
 
 
-def test_image_outlives_its_box(
+def test_an_image_stays_after_the_delete_of_its_box(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
-    """An image that is whole does not go with the box it was saved from."""
-    provider.save(stopped, wanted(stopped))
+    """Only an unfinished snapshot is deleted with the box."""
+    provider.save(stopped, image_for(stopped))
     provider.delete(stopped)
     assert len(provider.images(stopped.tags.owner)) == 1
     assert not provider.leftovers(stopped.id)
@@ -130,16 +132,16 @@ def test_a_failed_snapshot_is_an_error(
     server: Server, provider: DigitalOcean, stopped: Box
 ) -> None:
     """The wait for it ends."""
-    begin = server.world._begin
+    begin = server.account._start_action
 
     def fail(*args: object) -> object:
         shown = begin(*args)  # type: ignore[arg-type]
-        server.world.actions[int(shown["id"])].errored = True
-        return server.world.action(int(shown["id"]))
+        server.account.actions[int(shown["id"])].errored = True
+        return server.account.action(int(shown["id"]))
 
-    server.world._begin = fail  # type: ignore[assignment,method-assign]
+    server.account._start_action = fail  # type: ignore[assignment,method-assign]
     with pytest.raises(ProviderError, match="gave up"):
-        provider.save(stopped, wanted(stopped))
+        provider.save(stopped, image_for(stopped))
 
 
 @pytest.mark.parametrize("kind", ["none", "cut after", "500 before", "429"])
@@ -147,17 +149,17 @@ def test_an_image_is_copied_to_the_region_of_a_box(
     server: Server,
     provider: DigitalOcean,
     stopped: Box,
-    make_request: Make,
+    make_request: MakeRequest,
     kind: str,
 ) -> None:
     """The copy happens before the create call."""
-    server.world.laws.action = 0.1
-    image = provider.save(stopped, wanted(stopped))
+    server.account.behavior.action = 0.1
+    image = provider.save(stopped, image_for(stopped))
     server.fail("POST", "images/.*/actions", kind)
     size = dataclasses.replace(make_request().offer, place="fra1")
     if kind == "500 before":
-        # Not begun, and nobody says so: it is waited for, and that has an end.
-        server.world.transfer(server.world.snapshots()[0]["id"], "fra1")
+        # The failed call started no copy, but the client cannot know: it waits for one.
+        server.account.transfer(server.account.snapshots()[0]["id"], "fra1")
     box = provider.create(make_request(image=image, offer=size))
     assert box.place == "fra1"
     assert box.image == image.id
@@ -166,23 +168,23 @@ def test_an_image_is_copied_to_the_region_of_a_box(
 
 
 def test_the_snapshots_of_others_are_no_images(
-    server: Server, provider: DigitalOcean, stopped: Box, make_request: Make
+    server: Server, provider: DigitalOcean, stopped: Box, make_request: MakeRequest
 ) -> None:
     """They stay."""
-    world = server.world
-    world._image("onebox.of.somebody", None, ["nyc3"], 25, [])
-    world._image("backup", None, ["nyc3"], 25, ["onebox-image:broken"])
-    theirs = wanted(stopped, tags=dataclasses.replace(stopped.tags, owner="other"))
-    world._image("x", None, ["nyc3"], 25, [world.tag(metadata.of_image(theirs))])
-    image = provider.save(stopped, wanted(stopped, id="oi-2"))
+    account = server.account
+    account._image("onebox.of.somebody", None, ["nyc3"], 25, [])
+    account._image("backup", None, ["nyc3"], 25, ["onebox-image:broken"])
+    theirs = image_for(stopped, tags=dataclasses.replace(stopped.tags, owner="other"))
+    account._image("x", None, ["nyc3"], 25, [account.tag(metadata.of_image(theirs))])
+    image = provider.save(stopped, image_for(stopped, id="oi-2"))
     assert [one.id for one in provider.images(stopped.tags.owner)] == ["oi-2"]
     with pytest.raises(NotAllowed):
-        provider.delete_image(wanted(stopped))
+        provider.delete_image(image_for(stopped))
     provider.delete_image(image)
     provider.delete(stopped)
-    assert len(world.snapshots()) == 3
-    assert metadata.of_image(image) not in world.tags
-    assert metadata.of_image(theirs) in world.tags
+    assert len(account.snapshots()) == 3
+    assert metadata.of_image(image) not in account.tags
+    assert metadata.of_image(theirs) in account.tags
 
 
 @pytest.mark.parametrize("kind", ["500 before", "500 after", "cut after", "429"])
@@ -190,10 +192,10 @@ def test_a_delete_is_repeated_until_the_image_is_gone(
     server: Server, provider: DigitalOcean, stopped: Box, kind: str
 ) -> None:
     """A lost response does not end it."""
-    image = provider.save(stopped, wanted(stopped))
+    image = provider.save(stopped, image_for(stopped))
     server.fail("DELETE", "images/.*", kind)
     provider.delete_image(image)
-    assert server.world.snapshots() == []
+    assert server.account.snapshots() == []
 
 
 def test_names_too_long_for_a_tag_are_refused(
@@ -201,18 +203,18 @@ def test_names_too_long_for_a_tag_are_refused(
 ) -> None:
     """No snapshot is begun."""
     with pytest.raises(ProviderError, match="too long"):
-        provider.save(stopped, wanted(stopped, name="ä" * 100))
-    assert server.world.snapshots() == []
+        provider.save(stopped, image_for(stopped, name="ä" * 100))
+    assert server.account.snapshots() == []
 
 
 def test_a_snapshot_of_packer_becomes_an_image(
-    server: Server, provider: DigitalOcean, make_request: Make
+    server: Server, provider: DigitalOcean, make_request: MakeRequest
 ) -> None:
     """A second adoption changes nothing."""
-    world = server.world
-    world._image("packer-1", None, ["nyc3", "fra1"], 25, [])
-    [snapshot] = world.snapshots()
-    image = an_image(make_request())
+    account = server.account
+    account._image("packer-1", None, ["nyc3", "fra1"], 25, [])
+    [snapshot] = account.snapshots()
+    image = image_of(make_request())
     taken = provider.adopt_image(f"nyc3,fra1:{snapshot['id']}", image)
     assert (taken.id, taken.recipe) == (image.id, image.recipe)
     assert taken.places == ("nyc3", "fra1")

@@ -1,4 +1,4 @@
-"""Droplets with real machines behind them, from `inv run` to the last proof."""
+"""Droplets with Linux machines behind the fake: whole `inv run` lines."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from onebox.providers.values import BootConfig, Box
 from onebox.remote import agent_bundle, keys
 from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
-from tests.machines import Machines
+from tests.fakes.digitalocean.real_machines import RealMachines
+from tests.fakes.digitalocean.server import ENDING, TOKEN, Server
+from tests.fakes.machines import Machines
 
-from .behind import Behind
-from .conftest import TIMEOUTS, Make, provider_of
-from .server import ENDING, TOKEN, Server
+from ..boxes import MakeRequest
+from .conftest import TIMEOUTS, provider_of
 
 TOML = """\
 provider = "digitalocean"
@@ -48,16 +49,16 @@ cat /proc/1/comm >> results/where
 
 
 @pytest.fixture
-def behind(server: Server, machines: Machines) -> Behind:
+def real_machines(server: Server, machines: Machines) -> RealMachines:
     """The machines behind the server's droplets."""
-    behind = Behind(server.world, machines)
-    server.world.hardware = behind
-    server.world.laws.lag = 0.5
-    return behind
+    real_machines = RealMachines(server.account, machines)
+    server.account.hardware = real_machines
+    server.account.behavior.lag = 0.5
+    return real_machines
 
 
 @pytest.fixture
-def project(server: Server, behind: Behind, project: Project) -> Project:
+def project(server: Server, real_machines: RealMachines, project: Project) -> Project:
     """A project whose boxes are droplets."""
     project.environ["DIGITALOCEAN_END_POINT"] = server.address
     project.environ["DIGITALOCEAN_ACCESS_TOKEN"] = TOKEN
@@ -68,7 +69,7 @@ def project(server: Server, behind: Behind, project: Project) -> Project:
 
 class TestInv:
     def test_a_box_with_a_destroy_token_deletes_itself(
-        self, server: Server, behind: Behind, project: Project
+        self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """The token comes over ssh, and jobs cannot become root."""
         toml = TOML.replace("accept_no_watchdog = true", 'destroy_token = "DO_END"')
@@ -79,22 +80,22 @@ class TestInv:
         assert (1, "no root\n") == (done.code, done.out), done.err
         assert "but is billed until it is removed" not in done.err
         assert ENDING not in done.out + done.err
-        [droplet] = server.world.made
+        [droplet] = server.account.all_droplets
         assert ENDING not in droplet.body["user_data"]
-        assert not server.world.droplets
+        assert not server.account.droplets
 
     def test_inv_run_goes_through_all_stages_on_a_droplet(
-        self, server: Server, behind: Behind, project: Project
+        self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """It leaves nothing behind."""
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "working\n"), done.err
-        [droplet] = server.world.made
+        [droplet] = server.account.all_droplets
         assert project.read("results/where") == f"{droplet.body['name']}\nsystemd\n"
         assert "inv sweep" in done.err
-        assert not server.world.droplets
-        assert not server.world.firewalls
-        assert not server.world.snapshots()
+        assert not server.account.droplets
+        assert not server.account.firewalls
+        assert not server.account.snapshots()
         assert TOKEN not in done.out + done.err
         assert TOKEN not in droplet.body["user_data"]
         for path in [*project.home.rglob("*"), *project.root.rglob("*")]:
@@ -102,7 +103,7 @@ class TestInv:
                 assert TOKEN.encode() not in path.read_bytes(), path
 
     def test_an_image_is_built_once_and_booted(
-        self, server: Server, behind: Behind, project: Project
+        self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """The set-up runs once, and is saved as a snapshot."""
         project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
@@ -110,28 +111,26 @@ class TestInv:
         project.write("job.sh", "ls /opt/made-by-setup\n")
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err
-        assert len(server.world.made) == 2
-        assert not server.world.droplets
-        assert not server.world.firewalls
-        assert len(server.world.snapshots()) == 1
+        assert len(server.account.all_droplets) == 2
+        assert not server.account.droplets
+        assert not server.account.firewalls
+        assert len(server.account.snapshots()) == 1
 
 
 class TestKilledClient:
     @pytest.mark.parametrize("line", [("fetch", "teardown"), ("ssh", "--", "true")])
-    def test_box_that_is_starting_is_waited_for(
+    def test_a_command_waits_for_a_box_that_is_starting(
         self,
         server: Server,
-        behind: Behind,
+        real_machines: RealMachines,
         project: Project,
         line: tuple[str, ...],
     ) -> None:
-        """
-        A box whose client was killed before it came up is waited for by any command.
-        """
-        server.world.laws.address_after = 5.0
+        """The client that created it was killed before it came up."""
+        server.account.behavior.address_after = 5.0
         first = project.start("provision")
         until = time.monotonic() + 300
-        while not server.world.made and time.monotonic() < until:
+        while not server.account.all_droplets and time.monotonic() < until:
             time.sleep(0.01)
         os.kill(first.pid, signal.SIGKILL)
         first.wait(300)
@@ -139,12 +138,16 @@ class TestKilledClient:
 
         assert 0 == done.code, done.err
         assert 0 == project.inv("teardown", timeout=300).code
-        assert not server.world.droplets
+        assert not server.account.droplets
 
 
 class TestDeadline:
-    def test_over_and_begun_again(
-        self, server: Server, behind: Behind, make_request: Make, tmp_path: Path
+    def test_a_restarted_box_ends_at_its_new_deadline(
+        self,
+        server: Server,
+        real_machines: RealMachines,
+        make_request: MakeRequest,
+        tmp_path: Path,
     ) -> None:
         """
         A box powers itself off at its deadline; started again, it lives on.
@@ -170,31 +173,35 @@ class TestDeadline:
         assert any("billed" in note for note in stopped.notes)
         second = time.time() + 3600.5
         box = provider.start(stopped, second)
-        door = SSHConnection(box, tmp_path / "door", identity)
+        ssh = SSHConnection(box, tmp_path / "door", identity)
         try:
-            link = door.open_when_up(300, lambda: None, lambda: None)
+            link = ssh.open_when_up(300, lambda: None, lambda: None)
             answer = link.request("hello")
             assert second <= float(answer["deadline"]) <= second + 1
             become_root = ["sudo", "-n", "python3", "-I", "-S", "-"]
-            assert ssh(door, box, become_root, provider.post_boot_script(box)) == 0
-            # From here on nobody on the box can read the token but root.
-            assert ssh(door, box, ["sudo", "-n", "true"]) != 0
-            assert ssh(door, box, ["cat", f"{WHERE}/access"]) != 0
+            assert (
+                exit_code_of(ssh, box, become_root, provider.post_boot_script(box)) == 0
+            )
+            # From now on only root can read the token on the box.
+            assert exit_code_of(ssh, box, ["sudo", "-n", "true"]) != 0
+            assert exit_code_of(ssh, box, ["cat", f"{WHERE}/access"]) != 0
             assert link.request("hello")["deadline"] == answer["deadline"]
         finally:
-            door.forget()
-        machine = behind.of[server.world.made[0].id]
+            ssh.forget()
+        machine = real_machines.of[server.account.all_droplets[0].id]
         assert ENDING in machine.run("cat", f"{WHERE}/access")
         assert "tmpfs" in machine.run("findmnt", "-n", "-T", WHERE)
         assert f"{WHERE}/end.py" in machine.run("cat", f"{user_data.ROOT}/box.json")
         assert "active" in machine.run("systemctl", "is-active", "onebox-watch")
         provider.delete(box)
-        assert not server.world.droplets
+        assert not server.account.droplets
 
 
-def ssh(door: SSHConnection, box: Box, words: list[str], stdin: bytes = b"") -> int:
-    """Run a command on the box as its user, and return its exit code."""
-    argv = ["ssh", "-F", str(door.config), box.id, *words]
+def exit_code_of(
+    ssh: SSHConnection, box: Box, words: list[str], stdin: bytes = b""
+) -> int:
+    """Run a command on the box as its user; return its exit code."""
+    argv = ["ssh", "-F", str(ssh.config), box.id, *words]
     done = subprocess.run(
         argv, input=stdin, capture_output=True, timeout=60, check=False
     )

@@ -1,1 +1,1 @@
-"""The provider `gcp`, against a strict server of ours for Compute Engine."""
+"""The provider `gcp`, against the fake project `tests/fakes/compute`."""

@@ -1,8 +1,7 @@
-"""A server that plays Compute Engine, and the provider that is sent there."""
+"""A fake Compute Engine server, a provider that uses it, and requests."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,28 +11,27 @@ import pytest
 from onebox.providers.gcp.client import Cloud
 from onebox.providers.gcp.provider import GCP
 from onebox.providers.gcp.settings import GCPSettings
-from onebox.providers.values import Box, Offer, Request
+from onebox.providers.values import Offer
+from tests.fakes.compute.account import Account
+from tests.fakes.compute.credentials import key_file
+from tests.fakes.compute.server import Server, serving
+from tests.fakes.world import MY_IP
 
-from ..conftest import requests
+from ..boxes import MakeRequest, request_maker
 from ..sshbox import Keys
 from ..tables import table
-from .account import key_file
-from .project import Project
-from .server import Google, serving
 
 ZONE = "us-central1-a"
-SIZE = Offer(
+OFFER = Offer(
     "small", "n2d-standard-4", 4, 16 << 30, 0.0491, 0.169, place=ZONE, arch="x86_64"
 )
 
-Make = Callable[..., Request]
 MakeProvider = Callable[..., GCP]
-Up = Callable[[GCP, Box], Box]
 
 
 @pytest.fixture(scope="session")
 def service_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key file that is good for as long as the tests run."""
+    """A service account's key file."""
     return key_file(tmp_path_factory.mktemp("gcp") / "key.json")
 
 
@@ -41,7 +39,7 @@ def service_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(
     service_account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Credentials of the tests alone, and no way out of this machine."""
+    """The environment: the tests' credentials, and no proxy to the internet."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account))
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
@@ -52,31 +50,32 @@ def environment(
 
 
 @pytest.fixture
-def google() -> Iterator[Google]:
-    """The server; every test must have kept to Google's description."""
-    with serving(Project()) as google:
-        yield google
-    assert google.refused == []
+def server() -> Iterator[Server]:
+    """The fake; each request of a test must match Google's description."""
+    with serving(Account()) as server:
+        yield server
+    assert server.refused == []
 
 
 @pytest.fixture
-def make_provider(google: Google) -> MakeProvider:
-    """A function that returns a provider; keywords are settings of [gcp]."""
+def make_provider(server: Server) -> MakeProvider:
+    """A function that returns a provider; other keywords are settings of [gcp]."""
 
     def make(
         timeout: float = 5.0,
-        sleep: Callable[[float], None] = hurry,
+        sleep: Callable[[float], None] = short_pause,
+        my_ip: Callable[[], str] = lambda: MY_IP,
         **settings: object,
     ) -> GCP:
         keys = {
-            "endpoint": google.address,
-            "billing_endpoint": google.address,
-            "ssh_cidr": "198.51.100.7/32",
+            "endpoint": server.address,
+            "billing_endpoint": server.address,
+            "ssh_cidr": f"{MY_IP}/32",
             **settings,
         }
         values = table(GCPSettings, keys)
         cloud = Cloud(values, sleep=sleep, timeout=timeout)
-        return GCP(values, Path("/"), cloud=cloud)
+        return GCP(values, Path("/"), cloud=cloud, my_ip=my_ip)
 
     return make
 
@@ -88,35 +87,11 @@ def provider(make_provider: MakeProvider) -> GCP:
 
 
 @pytest.fixture
-def make_request(keys: Keys) -> Make:
+def make_request(keys: Keys) -> MakeRequest:
     """A function that returns a new request, as the provision stage makes it."""
-    make = requests(keys)
-
-    def make_one(**changes: object) -> Request:
-        request = make(offer=SIZE, base="ubuntu-24.04")
-        boot_config = dataclasses.replace(request.boot_config, seed=b"a small agent")
-        request = dataclasses.replace(request, boot_config=boot_config)
-        return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
-
-    return make_one
+    return request_maker(keys, OFFER, base="ubuntu-24.04")
 
 
-@pytest.fixture
-def up() -> Up:
-    """A function that waits until a box is no longer starting."""
-
-    def wait(provider: GCP, box: Box) -> Box:
-        until = time.monotonic() + 120
-        while box.state == "starting" and time.monotonic() < until:
-            time.sleep(0.02)
-            found = provider.get(box.id, box.place)
-            assert found is not None
-            box = found
-        return box
-
-    return wait
-
-
-def hurry(seconds: float) -> None:
-    """Wait a little instead of as long as Google wants."""
+def short_pause(seconds: float) -> None:
+    """Sleep for a fortieth of the time, at most 10 ms."""
     time.sleep(min(seconds / 40, 0.01))

@@ -1,4 +1,4 @@
-"""Instances with real machines behind them, from `inv run` to the last proof."""
+"""Instances with Linux machines behind the fake: whole `inv run` lines."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from onebox.remote import agent_bundle, keys
 from onebox.remote.channel import AgentChannel
 from onebox.remote.connection import SSHConnection
 from tests.conftest import Project
-from tests.machines import Machines
+from tests.fakes.compute.real_machines import RealMachines
+from tests.fakes.compute.server import Server
+from tests.fakes.machines import Machines
 
-from .behind import Behind
-from .conftest import SIZE, Make
-from .server import Google
+from ..boxes import MakeRequest
+from .conftest import OFFER
 
 TOML = """\
 provider = "gcp"
@@ -46,26 +47,26 @@ mkdir -p results
 hostname > results/where
 cat /proc/1/comm >> results/where
 """
-# What a job does that takes a notice.
+# A job that saves its work at a notice.
 SAVES = "trap 'echo ok >saved; sync; exit 0' TERM; echo on; while :; do sleep 0.1; done"
 UP = 300.0
 
 
 @pytest.fixture
-def behind(google: Google, machines: Machines) -> Behind:
+def real_machines(server: Server, machines: Machines) -> RealMachines:
     """The machines behind the server's instances."""
-    return Behind(google.project, machines)
+    return RealMachines(server.account, machines)
 
 
 @pytest.fixture
 def identity(tmp_path: Path) -> Path:
-    """The key that the boxes let in."""
+    """The user's ssh key."""
     return keys.identity(tmp_path)
 
 
 @pytest.fixture
-def make_armed(make_request: Make, identity: Path) -> Make:
-    """A function that returns requests for boxes that can be used."""
+def make_armed(make_request: MakeRequest, identity: Path) -> MakeRequest:
+    """A function that returns requests with the complete agent."""
 
     def make(seconds: float = 3600.0, **changes: object) -> Request:
         boot_config = BootConfig(
@@ -90,21 +91,21 @@ def until_state(provider: GCP, box: Box, state: str) -> Box:
 
 @contextmanager
 def inside(box: Box, identity: Path, folder: Path) -> Iterator[AgentChannel]:
-    """Log in to a box, whose host key is known by then."""
-    door = SSHConnection(box, folder / "door", identity)
+    """Wait for ssh; yield a channel to the agent of a box."""
+    ssh = SSHConnection(box, folder / "door", identity)
     try:
-        yield door.open_when_up(UP, lambda: None, lambda: None)
+        yield ssh.open_when_up(UP, lambda: None, lambda: None)
     finally:
-        door.forget()
+        ssh.forget()
 
 
 class TestBoxes:
     @pytest.mark.parametrize("base", ["ubuntu-24.04", "debian-12"])
     def test_a_box_publishes_its_host_key(
         self,
-        behind: Behind,
+        real_machines: RealMachines,
         provider: GCP,
-        make_armed: Make,
+        make_armed: MakeRequest,
         identity: Path,
         tmp_path: Path,
         base: str,
@@ -121,9 +122,9 @@ class TestBoxes:
 
     def test_a_restarted_box_ends_at_its_new_deadline(
         self,
-        behind: Behind,
+        real_machines: RealMachines,
         provider: GCP,
-        make_armed: Make,
+        make_armed: MakeRequest,
         identity: Path,
         tmp_path: Path,
     ) -> None:
@@ -131,7 +132,7 @@ class TestBoxes:
         began = time.monotonic()
         box = provider.create(make_armed())
         running = until_state(provider, box, "running")
-        # As long as this machine needs for a box to be seen running, and more.
+        # Long enough on this host to see the box running.
         lives = max(15.0, 5 * (time.monotonic() - began))
         provider.stop(box)
         stopped = until_state(provider, box, "stopped")
@@ -149,38 +150,38 @@ class TestBoxes:
 
     def test_a_preempted_job_saves_its_checkpoint(
         self,
-        google: Google,
-        behind: Behind,
+        server: Server,
+        real_machines: RealMachines,
         provider: GCP,
-        make_armed: Make,
+        make_armed: MakeRequest,
         identity: Path,
         tmp_path: Path,
     ) -> None:
         """The box has warned it."""
-        size = dataclasses.replace(SIZE, spot=True)
+        size = dataclasses.replace(OFFER, spot=True)
         box = provider.create(make_armed(offer=size))
         box = until_state(provider, box, "running")
         with inside(box, identity, tmp_path) as link:
             link.request("start", job="spot", shell=SAVES)
             while not link.request("job")["log_bytes"]:
                 time.sleep(0.1)
-            behind.warn(box.id)
+            real_machines.warn(box.id)
             link.begin("follow", job="spot", offset=0)
             ends = [json.loads(text) for kind, text in link.frames() if kind == b"A"]
         assert ends[-1]["record"]["cause"] == "preempted"
-        google.project.preempt(box.id)
+        server.account.preempt(box.id)
         stopped = until_state(provider, box, "stopped")
         assert stopped.why == "preempted"
         again = provider.start(stopped, time.time() + 600)
         again = until_state(provider, again, "running")
         with inside(again, identity, tmp_path):
-            saved = behind.of[box.id].run("cat", "/home/onebox/work/saved")
+            saved = real_machines.of[box.id].run("cat", "/home/onebox/work/saved")
         assert saved == "ok\n"
         provider.delete(again)
 
 
 @pytest.fixture
-def project(google: Google, behind: Behind, project: Project) -> Project:
+def project(server: Server, real_machines: RealMachines, project: Project) -> Project:
     """A project whose boxes are instances."""
     for name in (
         "GOOGLE_APPLICATION_CREDENTIALS",
@@ -190,54 +191,54 @@ def project(google: Google, behind: Behind, project: Project) -> Project:
         "NO_PROXY",
     ):
         project.environ[name] = os.environ[name]
-    project.write("onebox.toml", TOML.format(endpoint=google.address))
+    project.write("onebox.toml", TOML.format(endpoint=server.address))
     project.write("job.sh", JOB)
     return project
 
 
 class TestInv:
     def test_inv_run_goes_through_all_stages_on_an_instance(
-        self, google: Google, behind: Behind, project: Project
+        self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """It leaves nothing behind."""
-        google.fail("instances.insert", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
+        server.fail("instances.insert", "op:ZONE_RESOURCE_POOL_EXHAUSTED")
         done = project.inv("run", timeout=300)
         assert (done.code, done.out) == (0, "working\n"), done.err
-        first, call = google.calls("instances.insert")
+        first, call = server.calls("instances.insert")
         assert first.path["zone"] != call.path["zone"]
         assert project.read("results/where") == f"{call.body['name']}\nsystemd\n"
-        world = google.project
+        world = server.account
         assert not world.instances.all
         assert not world.instances.disks
         assert not world.firewalls
 
     def test_an_image_is_built_once_and_booted(
-        self, google: Google, behind: Behind, project: Project
+        self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """The set-up runs once, and is saved."""
         project.write("setup.sh", "sudo touch /opt/made-by-setup\n")
-        toml = TOML.format(endpoint=google.address)
+        toml = TOML.format(endpoint=server.address)
         project.write("onebox.toml", toml + '\n[image]\nsetup = "setup.sh"\n')
         project.write("job.sh", "ls /opt/made-by-setup\n")
         done = project.inv("run", timeout=400)
         assert (done.code, done.out) == (0, "/opt/made-by-setup\n"), done.err
-        assert len(google.calls("instances.insert")) == 2
-        assert len(google.project.images) == 1
-        assert not google.project.instances.all
-        assert not google.project.firewalls
+        assert len(server.calls("instances.insert")) == 2
+        assert len(server.account.images) == 1
+        assert not server.account.instances.all
+        assert not server.account.firewalls
 
     def test_teardown_waits_for_a_box_that_is_starting(
-        self, google: Google, behind: Behind, project: Project
+        self, server: Server, real_machines: RealMachines, project: Project
     ) -> None:
         """A box that a killed client has made has its key first, then it is asked."""
         first = project.start("provision")
         end = time.monotonic() + UP
-        while not google.project.instances.all and time.monotonic() < end:
+        while not server.account.instances.all and time.monotonic() < end:
             time.sleep(0.01)
         os.kill(first.pid, signal.SIGKILL)
         first.wait(UP)
         done = project.inv("fetch", "teardown", timeout=300)
 
         assert 0 == done.code, done.err
-        assert not google.project.instances.all
-        assert not google.project.firewalls
+        assert not server.account.instances.all
+        assert not server.account.firewalls

@@ -1,0 +1,1 @@
+"""What the clouds' providers share."""

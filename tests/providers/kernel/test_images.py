@@ -88,7 +88,7 @@ class Store(ImageStore[Resource]):
 
 
 def of_another(image: Image = IMAGE) -> Image:
-    """Return the image as another owner has it."""
+    """Return the image with another owner."""
     return dataclasses.replace(
         image, tags=dataclasses.replace(image.tags, owner="another")
     )

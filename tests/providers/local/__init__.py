@@ -1,0 +1,1 @@
+"""The provider `local`: its boxes are processes on this machine."""

@@ -1,1 +1,0 @@
-"""The rules of a local box's inside."""
