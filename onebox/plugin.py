@@ -158,7 +158,7 @@ class Stage(Task):  # type: ignore[type-arg]
                 keep=is_run and arguments["keep"],
                 own_command=bool(c.remainder or (is_run and arguments["command"])),
             )
-            if not only and (dry or self._wants_needs(context)):
+            if not only and (dry or self._check_before_needs(context)):
                 with context.invocation.as_need():
                     for need in self.needs:
                         need(c)
@@ -169,10 +169,10 @@ class Stage(Task):  # type: ignore[type-arg]
                     return stage_module("plan").show(context, self.name, command)
                 return super().__call__(*bound.args, **bound.kwargs)
 
-    def _wants_needs(self, context: BoxContext) -> bool:
+    def _check_before_needs(self, context: BoxContext) -> bool:
         with self._system_errors():
             stage_name = self.name if self.builtin else ""
-            return bool(_load("runner").wants_needs(context, stage_name))
+            return bool(_load("runner").check_before_needs(context, stage_name))
 
     @contextmanager
     def _system_errors(self) -> Iterator[None]:

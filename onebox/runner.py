@@ -65,9 +65,11 @@ def _settle(context: BoxContext, error: OneboxError | None) -> None:
         raise system_failed(os_error) from os_error
 
 
-def wants_needs(context: BoxContext, stage: str) -> bool:
+def check_before_needs(context: BoxContext, stage: str) -> bool:
     """
-    Return whether a stage must bring up the stages it needs before it runs.
+    Check what can be checked before a stage's needs run, and print the headline.
+
+    Returns whether the needs must run: False if the job itself would be skipped.
 
     Raises:
         OneboxError: The stage would fail for a reason that is visible on this

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from onebox.context import BoxContext
 
 # A box that shuts down gets this long to be off, so that its reason can be read.
-STOPPING_SECONDS = 10.0
+REASON_SECONDS = 10.0
 # Least time between two checks whether this machine's public address has changed.
 IP_CHECK_SECONDS = 30.0
 
@@ -155,7 +155,7 @@ class BoxFinder:
 
             Lost: The box is off or gone.
         """
-        current = self.wait_while(box, STOPPING_SECONDS, "stopping")
+        current = self.wait_while(box, REASON_SECONDS, "stopping")
         if current is None and self.may_be_unlisted(box.created):
             return
         if current is not None:

@@ -1,8 +1,9 @@
 """
 The table of providers, and the import of each one's code.
 
-Outside a provider's own package only this table names the providers: flags, settings,
-onebox.toml.example, error messages and tests read it.
+Outside a provider's own package only this table names the clouds: flags, settings,
+onebox.toml.example, error messages and tests read it. The provider `local` is the
+default, and is named in a few places more.
 """
 
 from __future__ import annotations

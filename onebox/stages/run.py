@@ -1,4 +1,4 @@
-"""Run the job on the box: start it, follow it, fetch its outputs, write its receipt."""
+"""Decide whether the job runs, and start the attempts to run it (see `attempts`)."""
 
 from __future__ import annotations
 

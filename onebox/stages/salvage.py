@@ -99,7 +99,7 @@ def _read_disk(context: BoxContext, box: Box, line: StageLine) -> None:
         box = power.start(context, box)
     context.screen.note(
         f"only the disk of {box.id} is left: a temporary {box.offer.type} reads it, "
-        f"{formatting.rate(box.offer.price)}"
+        f"{formatting.rate(box.offer.hourly)}"
     )
     try:
         if not _fetch_all(context, box, line):

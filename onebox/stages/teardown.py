@@ -125,18 +125,20 @@ def settle(context: BoxContext, error: OneboxError | None) -> None:
     Args:
         error: The error that ended the chain, None if it succeeded.
     """
-    line, record = context.invocation, context.store.record
+    invocation, record = context.invocation, context.store.record
     # Any other error is reported with the box that is still up.
     completed = error is None or isinstance(error, JobFailed)
-    line.leaves_box = line.leaves_box and completed
-    if not line.owes_teardown(record.temporary):
+    invocation.leaves_box = invocation.leaves_box and completed
+    if not invocation.owes_teardown(record.temporary):
         if error is None:
             _remove_superseded(context)
-        line.leaves_box = line.leaves_box or (completed and _leaves_box_up(context))
+        invocation.leaves_box = invocation.leaves_box or (
+            completed and _leaves_box_up(context)
+        )
         return
     if isinstance(error, (OutputsHeld, Lost, HostKeyMismatch)):
         return
-    if isinstance(error, UsageError) and not line.created_box:
+    if isinstance(error, UsageError) and not invocation.created_box:
         # A refused command line must not remove the box of an earlier one.
         return
     try:
