@@ -200,7 +200,7 @@ class TestClock:
 
         assert abs(expires / 3600 - hours - 8) < 1
         assert any("expires" in word for word in droplet.tags)
-        assert "that of the boxes: set it" in project.err
+        assert "that of the boxes: correct it" in project.err
 
     def test_sweep_uses_the_clouds_clock(self, project: Project, cloud: Server) -> None:
         """A live box is not removed because the local clock is ahead."""

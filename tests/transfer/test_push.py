@@ -34,7 +34,7 @@ def test_push_makes_the_box_equal(project: SyncedProject) -> None:
     os.utime(project.root / "run.sh", ns=(10**18 + 7, 10**18 + 7))
 
     assert project.difference() == (
-        "4 of 4 files differ: dangling, data/deep/er/x, link, …"
+        "4 of 4 files differ: dangling, data/deep/er/x, link and 1 more"
     )
     done = project.push()
 
@@ -105,7 +105,7 @@ def test_push_deletes_only_files_that_were_pushed(project: SyncedProject) -> Non
     shutil.rmtree(project.root / "gone")
     shutil.rmtree(project.root / "shared")
 
-    assert project.difference() == "4 deleted: gone, gone/x, shared, …"
+    assert project.difference() == "4 deleted: gone, gone/x, shared and 1 more"
     done = project.push()
 
     assert done.deleted == 4

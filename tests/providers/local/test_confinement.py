@@ -352,7 +352,7 @@ from onebox.providers.values import BootConfig, HostKey, Request, Requirements, 
 from onebox.providers.local import confinement
 from onebox.providers.local.provider import Local
 from onebox.providers.local.settings import LocalSettings
-from ..sshbox import Keys, SshBox
+from tests.providers.sshbox import Keys, SshBox
 
 place = Path(sys.argv[1])
 user, group = os.getuid(), os.getgid()
