@@ -57,8 +57,8 @@ def follow(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any
     fd = os.open(box.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
-        # A power cut may have shortened the log of an ended job after the client
-        # received its end: then a larger offset is correct.
+        # A client may have received the whole log before a power cut shortened it. So
+        # if the job has ended, an offset beyond the end of the log is accepted.
         limit = size if state.read(box, job).state == "running" else sys.maxsize
         if not isinstance(offset, int) or not 0 <= offset <= limit:
             raise Refused("offset", "the log ends at %d, not at %r" % (size, offset))
@@ -85,7 +85,7 @@ OPS = {"start": start, "job": status, "follow": follow, "cancel": cancel}
 
 
 def _status(box: Box, job: Optional[str]) -> Dict[str, Any]:
-    """Return the answer about a job: its state, record, log size and latest sample."""
+    """Return the answer to `job`: the job's state, record, log size, latest sample."""
     now = state.read(box, job) if job else state.JobState("none")
     directory = box.path("jobs", job or "")
     begun = state.read_start(directory)
@@ -165,7 +165,11 @@ def _plan(box: Box, job: str, request: Dict[str, Any]) -> exec.JobPlan:
 
 
 def _base_environment(box: Box) -> Dict[str, str]:
-    """Return the environment of every job: system, agent (in part) and venv."""
+    """
+    Return the variables that every job gets.
+
+    They are the system's variables, some of the agent's, and those of ~/.venv.
+    """
     base = exec.system_environment()
     base.update(
         (name, os.environ[name]) for name in os.environ if INHERITED.fullmatch(name)
@@ -215,7 +219,7 @@ def _start_lock(box: Box) -> Iterator[int]:
 
 def _make_room(channel: Channel, box: Box, existing: List[str]) -> None:
     """
-    Remove what lost jobs and failed starts left behind.
+    End the processes of lost jobs, and remove the directories of failed starts.
 
     Raises `Refused` if another job runs.
     """
@@ -251,7 +255,11 @@ def _discard(directory: str) -> None:
 
 
 def _end_strays(channel: Channel, box: Box, job: str, grace: float) -> None:
-    """End the processes of a job whose supervisor has died."""
+    """
+    End the processes of a job whose supervisor has died.
+
+    After *grace* seconds, SIGKILL is sent to those that are left.
+    """
     end = time.monotonic() + grace
     left = state.strays(box, job)
     processes.terminate(left)
