@@ -175,7 +175,7 @@ def read_start(directory: str) -> Optional[Start]:
 
 
 def strays(box: Box, job: str) -> List[int]:
-    """Return the pids of a job's processes, without the help of its supervisor."""
+    """Return the pids of the processes whose environment names this box and job."""
     return processes.marked("ONEBOX_JOB=" + job, "ONEBOX_BOX=" + box.id)
 
 
