@@ -118,7 +118,7 @@ def _install(box: Box, fresh: str, path: str) -> bool:
 def poweroff(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Power the box off from a background process, after the answer is sent."""
+    """Power the box off from a background process, so that the answer can be sent."""
     child = os.fork()
     if child:
         os.waitpid(child, 0)

@@ -34,7 +34,7 @@ SUCCESS = "exit status 0"
 # Connected clients have this many seconds to read the job's last output before a
 # shutdown.
 LAST_OUTPUT = 0.5
-# Errors that the watchdog survives: a job can write nonsense into its own
+# The watchdog survives these errors, because a job can write nonsense into its own
 # directory, and the box can run out of any resource.
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
 

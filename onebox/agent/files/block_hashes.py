@@ -27,8 +27,8 @@ Step = Tuple[Callable[[Data], None], Data]
 BLOCK = 1 << 20
 BIG = 8 << 20
 DIGEST = 32
-# How many bytes of each block hash are sent. With 8, an accidental match is practically
-# impossible, and the hash of the whole file decides in the end.
+# This many bytes of each block hash are sent. With 8 bytes, an accidental match is
+# practically impossible, and the hash of the whole file decides in the end.
 SHORT_DIGEST = 8
 # One transfer sends at most this many block hashes, which take 1 MiB in short form.
 MOST_BLOCKS = 1 << 17
@@ -38,7 +38,7 @@ IN_USE = 16 << 20
 ZEROS = bytes(BLOCK)
 # If more than this is left of a file, a separate thread hashes it during the transfer.
 WORTH_A_THREAD = 4 << 20
-# Errors by which the kernel reports that it cannot copy between two files.
+# With these errors the kernel reports that it cannot copy between two files.
 CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 

@@ -124,7 +124,11 @@ class OutputCollector:
         return []
 
     def _place(self, path: bytes) -> Optional[bytes]:
-        """Return the path under which the client has *path*, None if it lacks it."""
+        """
+        Return the path at which the client has *path*, or gets it in this fetch.
+
+        None means that the client neither has it nor gets it.
+        """
         rest: List[bytes] = []
         above = path
         while True:

@@ -58,7 +58,12 @@ class FolderWriter:
         return fd
 
     def place(self, path: bytes, source: int, name: bytes) -> None:
-        """Move *name* from the directory *source* to *path*, atomically."""
+        """
+        Move *name* from the directory *source* to *path*.
+
+        A file or link at *path* is replaced atomically. A folder that cannot be
+        replaced is cleared away first.
+        """
         folder, final = self.parent(path)
         try:
             os.rename(name, final, src_dir_fd=source, dst_dir_fd=folder)
@@ -121,7 +126,7 @@ class FolderWriter:
         return self.folder(above, make=make), name
 
     def forget(self) -> None:
-        """Close all directories except the base."""
+        """Close all directories except the base folder."""
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()

@@ -97,7 +97,7 @@ class Index:
 
 
 class Unstable(Exception):
-    """A file was written to while it was read."""
+    """A file was written to while it was read, or is no regular file."""
 
 
 class Hashed(NamedTuple):

@@ -19,7 +19,7 @@ from typing import BinaryIO, Collection, Dict, Iterator, Optional, Set
 
 from ..box import sync_folder
 
-# A batch ends with the row that reaches this size, so that a load needs little memory.
+# A batch ends when its rows reach this size, so that a load needs little memory.
 BATCH_BYTES = 1 << 18
 # A file is rewritten when its size exceeds twice its current rows plus this many bytes.
 SLACK = 512

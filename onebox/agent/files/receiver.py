@@ -25,7 +25,8 @@ from .previous_version import (
     open_changing,
 )
 
-# When the connection breaks, partial files of files above this size are kept.
+# If a file is above this size, the part of it that has arrived is kept when the
+# connection breaks.
 WORTH_KEEPING = 8 << 20
 
 
@@ -306,7 +307,7 @@ class Receiver:
     def _open_previous(
         self, offer: FileOffer, move: Optional[MoveToStaging]
     ) -> Optional[PreviousVersion]:
-        """Open the file whose block hashes were offered; return None without those."""
+        """Open the previous version; return None if no block hashes were offered."""
         if not offer.blocks:
             return None
         path = offer.entry.path

@@ -17,7 +17,7 @@ from ..protocol import Channel, Refused
 from . import exec, log_stream, metrics, state, supervisor
 from .state import StopOrder
 
-# Variables that a job inherits from the agent's own environment.
+# A job inherits these variables from the agent's own environment.
 INHERITED = re.compile(
     r"(HOME|USER|LOGNAME|LANG|PATH|TERM|SHELL|TMPDIR|ONEBOX_.*|LC_.*"
     r"|(?i:(https?|ftp|all|no)_proxy))",
@@ -27,7 +27,11 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def start(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Start a job, unless it was started before. Refused while another job runs."""
+    """
+    Start a job, unless it was started before.
+
+    Raises `Refused` while another job runs.
+    """
     job = str(request.get("job"))
     if not state.JOB.fullmatch(job):
         raise Refused("argument", "a job cannot be called %r" % job)
@@ -75,7 +79,8 @@ def cancel(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any
     state.order_stop(box, job, StopOrder(str(request.get("cause", "cancel"))))
     while state.read(box, job).state == "running":
         log_stream.listen(channel, box, 0.02)
-    # The supervisor may have died after it received the order.
+    # The supervisor may have died after it received the order. Then the processes of
+    # the job are ended here.
     if state.read(box, job).state == "lost":
         _end_strays(channel, box, job, state.grace(box, job))
     return _status(box, job)
