@@ -23,9 +23,9 @@ class Box(NamedTuple):
     the other times are durations in seconds. If the box is still up
     *poweroff_wait* after *poweroff* was run, *poweroff_force* is run. *boot_id*
     changes with every boot. *sudo* is the prefix of commands that need root.
-    *notice* selects the metadata service that announces a preemption ("ec2",
-    "gce", or "" for none). *host_key* is the file of the ssh host key that came
-    with the user data, "" if the box generated its own.
+    *notice* selects the metadata service that announces a preemption: "ec2", "gce",
+    or "" if the cloud has no such service. *host_key* is the file of the ssh host
+    key that came with the user data, "" if the box generated its host keys itself.
     """
 
     root: str
@@ -81,7 +81,7 @@ class Box(NamedTuple):
 
 
 def facts(box: Box) -> Dict[str, Any]:
-    """Return the answer to `hello`: versions, clocks and hardware of the box."""
+    """Return what `hello` tells about the box: versions, clocks and hardware."""
     free, total = disk_space(box.work)
     return {
         "agent": version(),
@@ -105,7 +105,7 @@ def facts(box: Box) -> Dict[str, Any]:
 @functools.lru_cache(maxsize=None)
 def version() -> str:
     """Return a short hash of the file that this agent was started from."""
-    # Imported here because only `serve` needs it: it loads OpenSSL.
+    # hashlib is imported here, because it loads OpenSSL and only `serve` needs it.
     import hashlib
 
     return hashlib.sha256(read(os.path.abspath(sys.argv[0]))).hexdigest()[:12]
@@ -125,7 +125,9 @@ def cpus() -> int:
 
 
 def memory() -> Tuple[int, int]:
-    """Return the bytes of memory in use and in total, (0, 0) if they are unknown."""
+    """
+    Return the bytes of memory in use and in total; a number that is unknown is 0.
+    """
     lines = read("/proc/meminfo").split(b"\n")
     sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines if line}
     if b"MemTotal:" in sizes:
@@ -168,13 +170,14 @@ def read(path: str) -> bytes:
 
 def replace_file(path: str, data: bytes, mode: int = 0o600, *, sync: bool) -> None:
     """
-    Write a small file, so that a reader finds the old or the new one, complete.
+    Replace a small file; a reader finds either the old or the new file, complete.
 
     Args:
         sync: Return only when the contents are on the disk.
 
     Raises:
-        OSError: The file is as it was, for example because the disk is full.
+        OSError: The new file could not be written, for example because the disk is
+            full. The old file is unchanged.
     """
     fresh = "%s.%d" % (path, os.getpid())
     try:
@@ -192,7 +195,7 @@ def replace_file(path: str, data: bytes, mode: int = 0o600, *, sync: bool) -> No
 
 
 def sync_folder(path: str) -> None:
-    """Flush the names in a folder to the disk."""
+    """Flush a folder's list of names to the disk, but not the contents of its files."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -207,7 +210,8 @@ def is_locked(path: str) -> bool:
     except OSError:
         return False
     try:
-        # A shared lock, so that two concurrent checks do not see each other.
+        # The lock is a shared one, so that two checks at the same time do not take
+        # each other for the holder of the exclusive lock.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -217,7 +221,8 @@ def is_locked(path: str) -> bool:
 
 
 def _boot_id() -> str:
-    # A local box boots without its machine, so its box.json contains a boot id.
+    # This is the machine's boot id. A local box boots without its machine, so its
+    # box.json contains another id, which is used instead.
     return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 

@@ -1,16 +1,16 @@
-"""File names from the other end: validation, encoding, and display on one line."""
+"""Check, encode and display file names that came over the connection."""
 
 from __future__ import annotations
 
-# These may not be a component of a path.
+# No component of a path may be one of these.
 NO_NAMES = frozenset([b"", b".", b".."])
 
-# Maximum number of characters of a path in an error message.
+# An error message shows about this many characters of a path.
 BRIEF = 200
 
 
 class Hostile(Exception):
-    """The other end violated the protocol, by mistake or on purpose."""
+    """The peer (client or agent) violated the protocol, by mistake or on purpose."""
 
 
 def check_path(path: bytes) -> None:
@@ -50,5 +50,5 @@ def text(name: bytes) -> str:
 
 
 def raw(name: str) -> bytes:
-    """Encode a name that `text` decoded."""
+    """Return the bytes of a file name that `text` decoded."""
     return name.encode("utf-8", "surrogateescape")

@@ -1,7 +1,7 @@
 """
 Replace the box's ssh host key with a key that was generated on the box.
 
-The first host key is part of the user data, which other programs of the cloud
+The box boots with a host key from its user data, which other programs of the cloud
 account can read.
 
 ===========  =========  =====================================================
@@ -36,7 +36,7 @@ from typing import Any, Dict, Iterator, List
 from .box import Box
 from .protocol import Channel, Refused
 
-# Time limit in seconds for a command, and for sshd to reload, on a loaded box.
+# On a loaded box, a command may take this many seconds, and sshd as many to reload.
 PATIENCE = 30.0
 PAUSE = 0.2
 # The name of sshd's service depends on the distribution.
@@ -76,7 +76,11 @@ OPS = {"hostkey_new": new, "hostkey_use": use}
 
 @contextlib.contextmanager
 def _exclusive(box: Box) -> Iterator[None]:
-    """Allow one host key request at a time. Raises `Refused` if there is no key."""
+    """
+    Allow one host key request at a time.
+
+    Raises `Refused` if the host key did not come with the user data.
+    """
     if not box.host_key:
         raise Refused("hostkey", "this box generated its host keys itself")
     with open(box.path("hostkey.lock"), "w") as lock:
@@ -85,7 +89,7 @@ def _exclusive(box: Box) -> Iterator[None]:
 
 
 def _public(box: Box, path: str) -> str:
-    """Return the public half of a key file, "" if it is missing or invalid."""
+    """Return the public key of a key file, "" if the file is missing or invalid."""
     done = _run(box, ["ssh-keygen", "-y", "-P", "", "-f", path])
     return " ".join(done.stdout.split()[:2]) if done.returncode == 0 else ""
 
@@ -104,7 +108,7 @@ def _reload(box: Box) -> None:
 
 
 def _wait_for(box: Box, public: str) -> None:
-    """Wait until sshd offers this key: the reload takes effect a moment later."""
+    """Wait until sshd offers this key, because a reload takes effect with a delay."""
     where = os.environ.get("SSH_CONNECTION", "").split() or ["", "", "127.0.0.1", "22"]
     scan = ["ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", where[3], where[2]]
     end = time.monotonic() + PATIENCE

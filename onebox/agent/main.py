@@ -13,14 +13,19 @@ import sys
 
 
 def main(small: bool = False) -> None:
-    """Run the mode that the command line names; *small* marks the small bundle."""
+    """
+    Run the mode that the command line names.
+
+    *small* is set in the small bundle, which lacks the modules of most operations.
+    """
     root = os.path.dirname(os.path.abspath(sys.argv[0]))
-    # If only root can replace the first agent, an updated one is stored in `files`.
+    # If only root can replace the first agent, an updated agent is stored in the
+    # folder `files`, and box.json is in the folder above.
     if not os.path.exists(os.path.join(root, "box.json")):
         root = os.path.dirname(root)
     mode = sys.argv[1] if len(sys.argv) == 2 else ""
-    # Each mode imports only its own modules: `watch` needs a third of them, which
-    # is what the small bundle in the user data contains.
+    # Each mode imports only the modules that it needs. `watch` needs a third of all
+    # modules. The small bundle in the user data contains only those and `server`.
     if mode == "serve":
         from . import protocol, server
 

@@ -17,15 +17,17 @@ from typing import Callable, Dict, Optional, Tuple
 from .box import Box, replace_file
 
 Address = Tuple[str, int]
-# Returns the moment of the preemption (epoch seconds), None if none is announced.
+# A query returns the moment of the preemption in seconds since the epoch, or None if
+# no preemption is announced.
 Query = Callable[[Address], Optional[float]]
 
 SERVICE: Address = ("169.254.169.254", 80)
-# Seconds. The service runs on the same host: it answers quickly or not at all.
+# A request may take this many seconds. The metadata service runs on the machine's own
+# host, so it answers quickly or not at all.
 TIMEOUT = 3.0
 LONGEST_ANSWER = 1 << 16
 TOKEN_SECONDS = 21600
-# Google stops the machine at most this long after the announcement.
+# Google stops the machine at most this many seconds after the announcement.
 GCE_SECONDS = 30.0
 
 
@@ -39,8 +41,8 @@ def listen(box: Box, address: Address = SERVICE) -> None:
 
 
 def _poll(box: Box, query: Query, pause: float, address: Address) -> None:
-    # Imported here, because other clouds do not need it: it is half of all that the
-    # watchdog would load.
+    # http.client is imported here, because it is half of what the watchdog would load,
+    # and on a cloud that announces no preemption the watchdog does not need it.
     from http.client import HTTPException
 
     while True:
@@ -51,7 +53,8 @@ def _poll(box: Box, query: Query, pause: float, address: Address) -> None:
                 replace_file(box.path("notice"), data, 0o644, sync=False)
                 return
         except (OSError, ValueError, KeyError, TypeError, HTTPException):
-            # No service, an invalid answer or a full disk: try again after the pause.
+            # The service is missing, its answer is invalid, or the disk is full. The
+            # loop tries again after the pause.
             pass
         time.sleep(pause)
 
@@ -79,7 +82,7 @@ def _gce(address: Address) -> Optional[float]:
     return None
 
 
-# The query of each metadata service, and the seconds between two queries.
+# Each metadata service has a query and a pause in seconds between two queries.
 QUERIES: Dict[str, Tuple[Query, float]] = {"ec2": (_ec2, 5.0), "gce": (_gce, 1.0)}
 
 
@@ -87,7 +90,7 @@ def _request(
     address: Address, method: str, path: str, headers: Dict[str, str]
 ) -> Tuple[int, bytes]:
     """Send an HTTP request; return the status and the body."""
-    # Not urllib, which would use a proxy.
+    # urllib is not used here, because it would send the request to a proxy.
     from http.client import HTTPConnection
 
     connection = HTTPConnection(*address, timeout=TIMEOUT)

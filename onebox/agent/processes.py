@@ -14,7 +14,7 @@ from typing import Dict, Iterable, List, NamedTuple, Set
 
 from .box import read
 
-# Seconds. An exec takes less than this, even on a loaded box.
+# An exec takes less than this many seconds, even on a loaded box.
 EXEC_SECONDS = 0.2
 SET_CHILD_SUBREAPER = 36
 
@@ -34,7 +34,7 @@ class Process(NamedTuple):
 
 
 def all_processes() -> List[Process]:
-    """Return all processes, zombies included; none on a system without /proc."""
+    """Return all processes, including zombies; [] on a system without /proc."""
     page = os.sysconf("SC_PAGE_SIZE")
     found = []
     for pid in _pids():
@@ -52,8 +52,8 @@ def descendants(root: int, processes: Iterable[Process]) -> List[Process]:
     """
     Return the running processes among *processes* that descend from *root*.
 
-    A zombie counts as a parent: its children may have been listed before the
-    kernel gave them another parent.
+    Zombies are not returned, but their children are: these may have been listed
+    before the kernel gave them another parent.
     """
     children: Dict[int, List[Process]] = {}
     for process in processes:
@@ -69,7 +69,7 @@ def descendants(root: int, processes: Iterable[Process]) -> List[Process]:
 
 def marked(*marks: str) -> List[int]:
     """
-    Return the processes whose environment contains all these `NAME=value`.
+    Return the pids of the processes that have all these `NAME=value` variables.
 
     The calling process and its ancestors are left out.
     """
@@ -83,7 +83,9 @@ def marked(*marks: str) -> List[int]:
 
 
 def command(pid: int) -> str:
-    """Return the command line of a process, shortened; its pid if it has ended."""
+    """
+    Return the shortened command line of a process; if it has ended, "process <pid>".
+    """
     words = read("/proc/%d/cmdline" % pid) or read("/proc/%d/comm" % pid)
     text = words.replace(b"\0", b" ").decode("utf-8", "replace").strip()
     if len(text) > 80:
@@ -97,7 +99,11 @@ def name(pid: int) -> str:
 
 
 def send(signum: int, pids: Iterable[int]) -> None:
-    """Signal processes (or groups, if negative); ignore those that have ended."""
+    """
+    Send a signal to these processes; a negative number means a process group.
+
+    Processes that have ended or that may not be signalled are ignored.
+    """
     for pid in pids:
         try:
             os.kill(pid, signum)
@@ -106,7 +112,11 @@ def send(signum: int, pids: Iterable[int]) -> None:
 
 
 def group(pid: int) -> List[int]:
-    """Return a process group as a target for `send`; [] if it is empty."""
+    """
+    Return the process group of its leader *pid* as targets for `send`.
+
+    The list is empty if the group has no process that may be signalled.
+    """
     try:
         os.kill(-pid, 0)
     except (ProcessLookupError, PermissionError):
@@ -126,7 +136,8 @@ def become_subreaper() -> bool:
     if sys.platform != "linux":
         return False
     try:
-        # Imported here: it takes long to load, and is missing on some systems.
+        # ctypes is imported here, because it takes long to load and is missing on
+        # some systems.
         import ctypes
 
         return bool(ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
@@ -135,7 +146,11 @@ def become_subreaper() -> bool:
 
 
 def adjust_oom_score(score: int) -> None:
-    """Set how early the kernel kills this process when memory runs out."""
+    """
+    Set how early the kernel kills this process when memory runs out.
+
+    A process with a higher *score* is killed earlier.
+    """
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(score))
@@ -152,21 +167,25 @@ def _pids() -> List[int]:
 
 
 def _stat(pid: int) -> List[bytes]:
-    """Return the fields of /proc/<pid>/stat from the state on; [] if it has ended."""
+    """
+    Return the fields of /proc/<pid>/stat from the state on; [] if there is no file.
+    """
     stat = read("/proc/%d/stat" % pid)
-    # The name, in parentheses, may contain blanks and parentheses.
+    # The process's name is in parentheses and may itself contain blanks and
+    # parentheses. The last ")" ends it.
     return stat[stat.rfind(b")") + 2 :].split()
 
 
 def _environment(pid: int) -> bytes:
-    """Return a process's environment; wait a moment if it is in an exec."""
+    """Return a process's environment; if the process is in an exec, wait a moment."""
     end = time.monotonic() + EXEC_SECONDS
     while True:
         environment = read("/proc/%d/environ" % pid)
         # A kernel thread and a process that has ended have no executable.
         if environment or not os.path.exists("/proc/%d/exe" % pid):
             return environment
-        # With a command line the exec is over. The environment may really be empty.
+        # A process that has a command line has finished its exec. Its environment is
+        # read once more, and may really be empty.
         if read("/proc/%d/cmdline" % pid) or time.monotonic() > end:
             return read("/proc/%d/environ" % pid)
         time.sleep(0.001)

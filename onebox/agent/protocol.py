@@ -15,11 +15,11 @@ Z     both              end of a stream (empty)
 S     agent to client   an interim report during a request: JSON object
 G     agent to client   number of bytes that a stream skips here: {"gone": bytes}
 P     client to agent   keep-alive (empty); renews the lease
-P     agent to client   keep-alive (empty), sent when nothing else was for a while
+P     agent to client   keep-alive (empty), after a while without another frame
 L     both              the name of the connection to use next (see `striping`)
 ====  ================  =====================================================
 
-JSON uses `surrogateescape`, so it can carry file names of any bytes.
+File names in JSON are decoded with `surrogateescape`, so they can have any bytes.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ HEAD = struct.Struct(">cI")
 # Data is split into pieces of this size. A frame longer than LONGEST is an error.
 CHUNK = 1 << 18
 LONGEST = 1 << 26
-# A larger pipe buffer needs fewer context switches.
+# Pipes get this buffer size. A larger buffer needs fewer context switches.
 PIPE_SIZE = 1 << 20
-# Larger payloads are read and written in place, without a copy.
+# Payloads of at least this size are read and written in place, without a copy.
 LARGE = 1 << 16
-# During a request the agent sends a frame at least this often (seconds). A longer
-# silence means that it hangs.
+# During a request the agent sends a keep-alive if it has sent no frame for this many
+# seconds. A much longer silence means that the agent hangs.
 BEAT_SECONDS = 10.0
 
 
@@ -50,11 +50,11 @@ class Closed(Exception):
 
 
 class Garbled(Closed):
-    """The other end sent no valid frame: it is not the onebox agent."""
+    """The peer sent bytes that are no valid frame, so it is no onebox agent."""
 
 
 class Refused(Exception):
-    """The agent refused a request; *kind* is machine-readable."""
+    """The agent refused a request; programs compare *kind*, people read *message*."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -78,7 +78,8 @@ class Channel:
         self._most = CHUNK
         self._sent_at = time.monotonic()
         for fd in (read_fd, write_fd):
-            # A socket, or a pipe that may not grow, is used as it is.
+            # A socket cannot be resized, and a pipe may not be allowed to grow. Both
+            # are used as they are.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(fd, getattr(fcntl, "F_SETPIPE_SZ", 1031), PIPE_SIZE)
 
@@ -121,8 +122,8 @@ class Channel:
             if self._missing:
                 return None
             frame, self._large = self._large, None
-            # More large frames probably follow: read only the next head into the
-            # buffer.
+            # More large frames probably follow. Only the head of the next one is read
+            # into the buffer, so that its payload is read without a copy.
             self._most = HEAD.size
             return frame
         if len(self._buffer) < HEAD.size:
@@ -172,13 +173,13 @@ class Channel:
         self._missing = memoryview(payload)[count:]
 
     def rest(self) -> bytes:
-        """Return and drop the bytes that were read beyond the last frame."""
+        """Return and drop the bytes that were read but not returned as frames."""
         data = bytes(self._buffer)
         self._buffer.clear()
         return data
 
     def write(self, data: "bytes | bytearray | memoryview") -> None:
-        """Write bytes that are complete frames already. Raises `Closed`."""
+        """Write these bytes without putting them in a frame. Raises `Closed`."""
         view = memoryview(data)
         while view:
             try:
@@ -189,7 +190,9 @@ class Channel:
 
 def dumps(value: Dict[str, Any]) -> bytes:
     """
-    Encode a JSON object in ASCII; surrogates (raw bytes of file names) are escaped.
+    Encode a JSON object in ASCII.
+
+    The surrogates that stand for raw bytes of file names are escaped.
     """
     return json.dumps(value, separators=(",", ":")).encode("ascii")
 

@@ -1,5 +1,5 @@
 """
-The request loop, and the requests that every agent answers.
+The loop that answers requests, and the requests that every agent answers.
 
 The user data has room for a small agent only, which answers `hello`, `renew` and
 `poweroff` and runs the watchdog. The first client to connect sends the complete
@@ -21,7 +21,8 @@ Op = Callable[[protocol.Channel, Box, Dict[str, Any]], Dict[str, Any]]
 
 def serve(channel: protocol.Channel, root: str, ops: Dict[str, Op]) -> None:
     """Answer one client's requests, in order, until it closes the connection."""
-    # The version is cached now: another client may replace the file later.
+    # This call caches the version of the running agent, because another client may
+    # replace the agent's file later.
     version()
     try:
         while True:
@@ -36,7 +37,11 @@ def serve(channel: protocol.Channel, root: str, ops: Dict[str, Op]) -> None:
 def answer(
     channel: protocol.Channel, root: str, ops: Dict[str, Op], request: Dict[str, Any]
 ) -> None:
-    """Answer one request; every failure is answered with an error frame."""
+    """
+    Answer one request; a failure is answered with an error frame.
+
+    Raises `Closed` if the connection breaks.
+    """
     try:
         op = ops.get(str(request.get("op")))
         if op is None:
@@ -72,10 +77,10 @@ def renew(
     """
     Replace the agent's file with the version that the client sends.
 
-    The next start uses it. On a cloud machine the file belongs to root, so that no
-    job can replace it. If this user may not become root, the new version is stored
-    in the folder `files` instead, and the answer has `own` set: the client must
-    start the agent from there.
+    The next start uses the new version. On a cloud machine the file belongs to root,
+    so that no job can replace it. If this user may not become root, the new version
+    is stored in the folder `files` instead. The answer then has `own` set, which
+    means that the client must start the agent from there.
     """
     path = os.path.abspath(sys.argv[0])
     replaceable = os.access(os.path.dirname(path), os.W_OK)
@@ -99,7 +104,9 @@ def renew(
 
 
 def _install(box: Box, fresh: str, path: str) -> bool:
-    """Replace a file that belongs to root with a copy of *fresh*; return success."""
+    """
+    Replace *path*, a file of root, with a copy of *fresh*; return whether it worked.
+    """
     copy = "%s.%d" % (path, os.getpid())
     return (
         watchdog.run(box, ["install", "-m", "644", fresh, copy])
@@ -111,7 +118,7 @@ def _install(box: Box, fresh: str, path: str) -> bool:
 def poweroff(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Power the box off from a background process, after the answer is sent."""
+    """Power the box off from a background process, so that the answer can be sent."""
     child = os.fork()
     if child:
         os.waitpid(child, 0)

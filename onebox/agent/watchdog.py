@@ -3,7 +3,7 @@ The dead man's switch: power the box off at its deadline, or when it is idle.
 
 It needs no network, no credentials and no client, only `box.json`, the lease and
 the locks of the running jobs. It also ends the job when the cloud announces a
-preemption. CPU load does not count as activity: a job that waits for a disk is
+preemption. The CPU load is not measured, because a job that waits for a disk is
 not idle.
 """
 
@@ -25,20 +25,26 @@ from .protocol import Refused
 POLL = 1.0
 # A job gets at most this many seconds to write a checkpoint before a power-off.
 LAST_GRACE = 60.0
-# Seconds before a preemption by which the exit record must be on the disk.
+# The exit record must be on the disk this many seconds before a preemption.
 NOTICE_MARGIN = 2.0
-# Seconds. Neither a dead disk nor a hanging power-off command may keep the box on.
+# The watchdog waits at most this many seconds for a child process, so that neither a
+# dead disk nor a hanging power-off command keeps the box on.
 PATIENCE = 30.0
 SUCCESS = "exit status 0"
-# Seconds for connected clients to read the job's last output before a shutdown.
+# Connected clients have this many seconds to read the job's last output before a
+# shutdown.
 LAST_OUTPUT = 0.5
-# Errors that the watchdog survives: a job can write nonsense into its own
+# The watchdog survives these errors, because a job can write nonsense into its own
 # directory, and the box can run out of any resource.
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
 
 
 def watch(root: str) -> None:
-    """Watch until the box is off, or until its directory is gone."""
+    """
+    Watch until the box is off, or until its directory is gone.
+
+    Return at once if another watchdog runs.
+    """
     os.umask(0o077)
     try:
         watchdog = Watchdog(root)
@@ -68,7 +74,7 @@ def power_off(box: Box, cause: str) -> None:
     """
     End the job and power the box off, by force if needed.
 
-    Return if the box is still up after that. *cause* goes into the job's record.
+    Return only if the box is still up after that. The job's exit record gets *cause*.
     """
     try:
         _end_job(box, cause)
@@ -90,9 +96,9 @@ def before_shutdown(box: Box) -> None:
     """
     End the job if the box shuts down, while its clients are still connected.
 
-    An orderly shutdown creates the file `off` and waits until it is removed here.
-    So a client whose connection breaks before the job's end knows that the box
-    crashed.
+    An orderly shutdown creates the file `off`, and goes on when this function has
+    removed it. So a client whose connection breaks before it hears of the job's end
+    knows that the box crashed.
     """
     request = box.path("off")
     if not os.path.exists(request):
@@ -129,14 +135,16 @@ def note(box: Box, text: str) -> None:
 
 class Watchdog:
     """
-    The moment of the last sign of life, on a clock that cannot be set.
+    Decides when the box must power off.
 
-    The age of the lease counts from the moment its change was noticed, and not from
-    its time stamp: the box's wall clock may jump when it is first synchronised.
+    It remembers when it noticed the last sign of life (a job, or a new time of the
+    lease), on a clock that cannot be set. The lease's own time is not used, because
+    the box's wall clock may jump when it is first synchronised.
     """
 
     def __init__(self, root: str) -> None:
-        # Before the file is read: a change during the read is noticed later.
+        # The time is taken before the file is read, so that a change during the read
+        # is noticed later.
         self.config_mtime = _mtime(os.path.join(root, "box.json"))
         self.box = Box.load(root)
         self.armed_at = self.alive_at = boottime()
@@ -144,7 +152,7 @@ class Watchdog:
         self.warned: Set[str] = set()
 
     def reason_to_power_off(self) -> str:
-        """Return why the box must power off now, "" if it must not."""
+        """Return why the box must power off now, "" if it may stay on."""
         now = boottime()
         self.reload_config(now)
         box = self.box
@@ -165,7 +173,7 @@ class Watchdog:
         return "no job ever started" if idle >= box.setup_grace else ""
 
     def reload_config(self, now: float) -> None:
-        """Read a changed box.json; an invalid one changes nothing."""
+        """Read box.json again if it has changed; ignore it if it is invalid."""
         mtime = _mtime(self.box.path("box.json"))
         if mtime == self.config_mtime:
             return
@@ -181,14 +189,15 @@ class Watchdog:
         self.box = fresh
 
     def warn_of_preemption(self, job: str) -> None:
-        """Stop a job, once, if the cloud has announced a preemption."""
+        """Order a job to stop, once, if the cloud has announced a preemption."""
         notice = read(self.box.path("notice"))
         if not notice or job in self.warned:
             return
         try:
             left = float(json.loads(notice)["at"]) - time.time()
         except (ValueError, KeyError, TypeError):
-            # Incomplete, or of an unknown format: do not wait for a better one.
+            # The notice is incomplete, or has an unknown format. The job is stopped
+            # anyway, because the watchdog does not wait for a better notice.
             left = LAST_GRACE
         self.warned.add(job)
         note(self.box, "preemption in %.0f s: job %s ends" % (left, job))
@@ -200,8 +209,8 @@ def _stop_job(box: Box, job: str, order: StopOrder) -> None:
     """
     Order a job to stop, with the rights of the job's own user.
 
-    A job can replace any file below its folder with a link, through which root
-    would write elsewhere.
+    Root must not write here: a job can replace any file below its folder with a link,
+    and root would write to the file that the link leads to.
     """
     owner = os.stat(box.path("jobs"))
     if owner.st_uid == os.geteuid():
@@ -243,9 +252,10 @@ def _sync() -> None:
 
 def run(box: Box, argv: List[str]) -> bool:
     """
-    Run a command as root, with /dev/null as its files; return whether it succeeded.
+    Run a command as root without input and output; return whether it succeeded.
 
-    A command that does not end within `PATIENCE` is left running and has failed.
+    A command that does not end within `PATIENCE` seconds counts as failed and is left
+    running.
     """
     argv = box.as_root(argv)
     null = os.open(os.devnull, os.O_RDWR)
@@ -267,7 +277,7 @@ def run(box: Box, argv: List[str]) -> bool:
 
 
 def _wait(pid: int) -> str:
-    """Wait at most `PATIENCE` for a child; return how it ended."""
+    """Wait at most `PATIENCE` seconds for a child; return a text on how it ended."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         ended, status = os.waitpid(pid, os.WNOHANG)

@@ -30,9 +30,9 @@ class PushPlan(NamedTuple):
     """
     The changes that make the work folder equal to *entries*.
 
-    *offers* are files whose contents are needed. *settle* are entries that need none:
-    folders, links, and files of which only the mode differs. *gone* are paths that must
-    be removed.
+    *offers* are the files whose contents must be received. *settle* are the entries
+    that differ but need no contents: folders, links, and files of which only the mode
+    differs. *gone* are the paths that must be removed.
     """
 
     entries: List[Entry]
@@ -54,8 +54,8 @@ class Push:
     """
     One push to this box.
 
-    *record* is the record of the last push of this *kind*. *before* maps its paths to
-    the entries that are there now, None for a missing path.
+    *record* is the record of the last push of this *kind*. *before* maps each path in
+    that record to the entry that is there now, or to None if nothing is there.
     """
 
     def __init__(self, box: Box, kind: str, alive: Callable[[], None]) -> None:
@@ -91,7 +91,8 @@ class Push:
                 offer = receiver.needed(entry, mine, self._index, self._alive)
                 if offer is not None:
                     plan.offers[entry.path] = offer
-                # A file that is received gets its mode with its contents.
+                # A file whose contents are received gets its mode when it is put in
+                # its place.
                 same_content = offer is None or offer.whole
                 if mine is not None and same_content and mine.mode != entry.mode:
                     plan.settle.append(entry)
@@ -100,7 +101,7 @@ class Push:
         return plan
 
     def check_space(self, plan: PushPlan, receiver: Receiver) -> None:
-        """Refuse a push that the disk cannot hold, before it starts."""
+        """Raise `Refused` if the disk has too little space for the push."""
         need = sum(receiver.disk_needed(offer) for offer in plan.offers.values())
         free = disk_space(self._box.work)[0]
         if need > free:
@@ -113,7 +114,8 @@ class Push:
         self, plan: PushPlan, receiver: Receiver, frames: Callable[[], Frame]
     ) -> Dict[str, Any]:
         """Receive the files of the plan and make its changes; return the answer."""
-        # A push that breaks off leaves files; the record must name all of them.
+        # A push that breaks off leaves files in the work folder. So the record names
+        # all paths before the first of them is changed.
         paths = sorted({entry.path for entry in plan.entries}.union(self.before))
         record = PushRecord(dict.fromkeys(paths, UNKNOWN), "")
         write_record(self._box, self._kind, record)
@@ -134,11 +136,11 @@ class Push:
         return {"equal": False, "digest": digest, "bad": bad, "deleted": len(plan.gone)}
 
     def save_index(self) -> None:
-        """Save the hashes that were computed."""
+        """Save the file hashes that this push has computed."""
         self._index.save()
 
     def _scan(self, paths: Iterable[bytes]) -> List[Entry]:
-        """Return the entries at these paths without reading files."""
+        """Return the entries at these paths, without reading the files' contents."""
         scanned = manifest.scan(
             self._work, paths, self._index, hashing=False, alive=self._alive
         )
@@ -180,7 +182,9 @@ def receiver_for(box: Box, *, write: bool) -> Receiver:
     staging = box.path("files", "incoming")
     if os.stat(box.root).st_dev != os.stat(box.work).st_dev:
         staging = os.path.join(box.work, ".onebox", "incoming")
-    # Without *write*, partial files belong to another push that may be under way.
+    # Without *write* this push receives nothing, and another push may be under way,
+    # to which the partial files belong. With the highest limit, no file is bigger than
+    # the limit, so the receiver leaves them alone.
     keep = WORTH_KEEPING if write else sys.maxsize
     return Receiver(os.fsencode(staging), os.fsencode(box.work), keep)
 
@@ -190,8 +194,8 @@ def push_lock(box: Box) -> Iterator[None]:
     """
     Allow one push to this box at a time; the newest connection wins.
 
-    A broken connection can leave an agent that waits for frames forever. It is killed,
-    because no client reads its answers any more.
+    A broken connection can leave an agent that waits for frames forever and holds the
+    lock. That agent is killed, because no client reads its answers any more.
     """
     fd = os.open(
         box.path("files", "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -217,12 +221,13 @@ def push_lock(box: Box) -> Iterator[None]:
 
 
 def _settle(writer: FolderWriter, plan: PushPlan, staging: int) -> None:
-    """Create folders and links, and set the modes of files that are here already."""
+    """Create folders and links, and set the modes of files that need no contents."""
     for entry in plan.entries:
         if entry.kind == "d":
             fd = writer.folder(entry.path)
             mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            # Files must be written to it first; the folder's own mode is set last.
+            # Files must be written to the folder first, which needs this permission.
+            # `_change` sets the folder's own mode at the end.
             if mode & 0o700 != 0o700:
                 os.fchmod(fd, mode | 0o700)
     for entry in plan.settle:
@@ -233,7 +238,7 @@ def _settle(writer: FolderWriter, plan: PushPlan, staging: int) -> None:
 
 
 def _install(writer: FolderWriter, landed: Landed, staging: int) -> os.stat_result:
-    """Move a received file to its place, with mode and times; return its state."""
+    """Move a received file to its place, set its mode and times, return its state."""
     entry = landed.entry
     times = (entry.mtime_ns, entry.mtime_ns)
     if landed.name is not None:

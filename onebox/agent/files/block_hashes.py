@@ -1,12 +1,13 @@
 """
-The hash of a file, and the hashes of the 1 MiB blocks of a big file.
+Compute the hash of a file, and the hashes of the 1 MiB blocks of a big file.
 
 The hash of a file of at most 8 MiB is its SHA-256. The hash of a bigger file is the
-SHA-256 of its blocks' SHA-256s in order: several threads can compute it, and a block
+SHA-256 of its blocks' SHA-256s in order. So several threads can compute it, and a block
 that is known to be unchanged need not be read.
 
-Blocks are compared at the same offset only. Changes in the middle of a file and growth
-at its end are found; data that has moved within a file is not.
+Two blocks are compared only if they have the same offset. So unchanged blocks are
+recognised if the file has changed in the middle or has grown at its end, but not if
+they have moved within the file.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ Step = Tuple[Callable[[Data], None], Data]
 BLOCK = 1 << 20
 BIG = 8 << 20
 DIGEST = 32
-# How many bytes of each block hash are sent. With 8, an accidental match is practically
-# impossible, and the hash of the whole file decides in the end.
+# This many bytes of each block hash are sent. With 8 bytes, an accidental match is
+# practically impossible, and the hash of the whole file decides in the end.
 SHORT_DIGEST = 8
-# The most block hashes that are sent in one transfer: 1 MiB of short hashes.
+# One transfer sends at most this many block hashes, which take 1 MiB in short form.
 MOST_BLOCKS = 1 << 17
 THREADS = min(4, os.cpu_count() or 1)
-# More than the memory of all blocks that are in use at a time.
+# All blocks that are in use at the same time take less memory than this.
 IN_USE = 16 << 20
 ZEROS = bytes(BLOCK)
-# Files above this size are hashed in a thread of their own, during the transfer.
+# If more than this is left of a file, a separate thread hashes it during the transfer.
 WORTH_A_THREAD = 4 << 20
-# Errors by which the kernel reports that it cannot copy between two files.
+# With these errors the kernel reports that it cannot copy between two files.
 CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 
@@ -45,7 +46,7 @@ class HashSum:
     """
     Computes the hash of a file of *size* bytes.
 
-    After `digest`, *blocks* holds the hashes of a big file's blocks.
+    After `digest` was called, *blocks* holds the hashes of a big file's blocks.
     """
 
     def __init__(self, size: int) -> None:
@@ -72,13 +73,17 @@ class HashSum:
             view = view[len(piece) :]
 
     def add_digests(self, digests: Data) -> None:
-        """Add the hashes of the next blocks; the bytes before must be whole blocks."""
+        """
+        Add the next blocks by their hashes.
+
+        The bytes that were added before must end at the end of a block.
+        """
         assert self._big
         assert not self._filled
         self._digests += digests
 
     def digest(self) -> bytes:
-        """Return the hash of the bytes so far."""
+        """Return the hash of all bytes that were added."""
         if not self._big:
             return self._part.digest()
         last = self._part.digest() if self._filled else b""
@@ -91,14 +96,14 @@ def keep_memory() -> None:
     """
     Make glibc reuse the memory of one block for the next.
 
-    glibc returns blocks above 128 KiB to the kernel, which then clears new pages for
-    each block. Freeing one bigger allocation raises that limit.
+    glibc returns freed memory of more than 128 KiB to the kernel, which then clears new
+    pages for each block. When one bigger allocation is freed, glibc raises that limit.
     """
     bytes(IN_USE)
 
 
 class Hasher:
-    """Feeds a `HashSum`, with *threaded* in a thread of its own."""
+    """Updates a `HashSum`; if *threaded* is set, in a separate thread."""
 
     def __init__(self, hash_sum: HashSum, *, threaded: bool) -> None:
         self._hash_sum = hash_sum
@@ -107,7 +112,8 @@ class Hasher:
             keep_memory()
             self._queue = queue.Queue(16)
             self._thread = threading.Thread(target=self._work, args=(self._queue,))
-            # A daemon, so that a process ended by Ctrl-C does not wait for it.
+            # The thread is a daemon, so that a process that Ctrl-C ends does not wait
+            # for it.
             self._thread.daemon = True
             self._thread.start()
 
@@ -120,14 +126,14 @@ class Hasher:
         self._run(self._hash_sum.add_digests, digests)
 
     def zeros(self, count: int, moved: Callable[[int], object]) -> None:
-        """Add the zero bytes of a hole, and count them as moved."""
+        """Add the *count* zero bytes of a hole, and call *moved* with their number."""
         while count > 0:
             moved(min(count, BLOCK))
             self.update(ZEROS if count >= BLOCK else bytes(count))
             count -= BLOCK
 
     def digest(self) -> bytes:
-        """Return the hash; this ends the thread."""
+        """End the thread, if there is one, and return the hash."""
         if self._queue is not None:
             self._queue.put(None)
             self._thread.join()
@@ -149,7 +155,7 @@ class Hasher:
 
 
 def read(fd: int, size: int) -> Iterator[Tuple[bytes, bytes]]:
-    """Yield the blocks of a file with their hashes; threads read ahead."""
+    """Yield each block of a file with its hash; threads read and hash blocks ahead."""
     keep_memory()
     waiting: Deque[Future[Tuple[bytes, bytes]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
@@ -167,7 +173,8 @@ def hash_beginning(
     """
     Hash the first *count* bytes of a file of *size* bytes, calling *alive* often.
 
-    Return the sum, and how many bytes there were.
+    Return the hash sum and the number of hashed bytes, which is below *count* if the
+    file is shorter.
     """
     hash_sum = HashSum(size)
     at = 0
@@ -182,20 +189,20 @@ def hash_beginning(
 
 
 def shortened(digests: bytes) -> bytes:
-    """Return the short form of block hashes, as it travels."""
+    """Return block hashes in the short form in which they are sent."""
     return b"".join(
         digests[at : at + SHORT_DIGEST] for at in range(0, len(digests), DIGEST)
     )
 
 
 def short_digest_at(short_digests: bytes, offset: int) -> bytes:
-    """Return the short hash of the block that begins at *offset*, b"" if absent."""
+    """Return the short hash of the block at *offset*, b"" if there is none."""
     number = offset // BLOCK * SHORT_DIGEST
     return short_digests[number : number + SHORT_DIGEST]
 
 
 def data_ranges(fd: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
-    """Yield the ranges between two offsets that are data and not holes."""
+    """Yield the ranges of data, without the holes, between two offsets of a file."""
     st = os.fstat(fd)
     if not hasattr(os, "SEEK_DATA") or st.st_blocks * 512 >= st.st_size:
         yield start, end
@@ -207,7 +214,7 @@ def data_ranges(fd: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
             after = os.lseek(fd, begin, os.SEEK_HOLE)
         except OSError as error:
             if error.errno != errno.ENXIO:
-                # This file system does not support holes.
+                # This file system does not support holes, so all bytes are data.
                 yield at, end
             return
         if begin < end:
@@ -216,7 +223,11 @@ def data_ranges(fd: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
 
 
 def copy(source: int, target: int, offset: int, count: int) -> int:
-    """Copy up to *count* bytes to the same offset in another file; return how many."""
+    """
+    Copy up to *count* bytes at *offset* to the same offset of another file.
+
+    Return how many bytes were copied.
+    """
     if hasattr(os, "copy_file_range"):
         try:
             return os.copy_file_range(source, target, count, offset, offset)

@@ -1,10 +1,11 @@
 """
 Collect the paths of the outputs, and decide how each link among them is fetched.
 
-A link to another output is fetched as a link. A link to another path in the work folder
-is replaced by what it leads to, so that no path outside of the outputs is needed. Each
-target is fetched once: further links to it become links to the first. A link to a
-folder that holds outputs stays a link.
+A link to another output, or to a path that the client already has, is fetched as a
+link. So is a link to a folder that holds outputs, and a link out of the work folder. A
+link to any other path in the work folder is replaced by what it leads to, because that
+path is not fetched itself. Each target is fetched once: the first link to it is
+replaced, and further links to it become links to the first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..file_names import check_path, raw
 from . import manifest
 from .manifest import Entry
 
-# Linux follows this many links before it reports a loop.
+# Like Linux, `resolve` follows at most this many links, and then assumes a loop.
 MOST_LINKS = 40
 
 
@@ -25,9 +26,9 @@ class Resolved(NamedTuple):
     """
     Where a path leads when its links are followed.
 
-    *path* is the target in the work folder, without links; None if it is outside.
-    *kind* is "f" or "d", or "" if no file or folder is there. *links* are the links on
-    the way.
+    *path* is the target as a path in the work folder that contains no links, or None if
+    the target is outside. *kind* is "f" or "d", or "" if the target is no file or
+    folder. *links* are the links that were followed.
     """
 
     path: Optional[bytes]
@@ -39,10 +40,11 @@ class Outputs(NamedTuple):
     """
     The outputs of a work folder.
 
-    *paths* are all their paths. Those in *through* are links that are replaced by what
-    they lead to; *targets* are the new targets of links that have to change; *nowhere*
-    are links that lead to no file or folder. *missing* are the roots that do not exist.
-    *places* maps paths in the work folder to the paths under which they are fetched.
+    *paths* are the paths of all outputs. The links in *through* are replaced by what
+    they lead to. *targets* maps each link that must change to its new target. *nowhere*
+    are the links that lead to no file or folder. *missing* are the roots that do not
+    exist. *places* maps paths in the work folder to the paths under which they are
+    fetched.
     """
 
     paths: Set[bytes]
@@ -88,7 +90,8 @@ class OutputCollector:
         """Decide how these links are fetched; return the links below their targets."""
         inner: List[bytes] = []
         reached = {path: resolve(self._work, path, self._bases) for path in links}
-        # Targets are sorted, so that a folder comes before the targets within it.
+        # The links are sorted by their targets. So a link to a folder comes before the
+        # links to paths in that folder.
         for link in sorted(links, key=lambda path: (reached[path].path or b"", path)):
             inner += self._add_link(link, reached[link])
         return inner
@@ -101,7 +104,8 @@ class OutputCollector:
             return []
         if reached.path is None:
             if link not in reached.links:
-                # An ancestor of the root is a link that leads out of the work folder.
+                # An ancestor of this path is a link that leads out of the work folder.
+                # The path is fetched as a link to its real target.
                 target = os.path.realpath(os.path.join(self._work, link))
                 outputs.targets[link] = target
             return []
@@ -120,7 +124,11 @@ class OutputCollector:
         return []
 
     def _place(self, path: bytes) -> Optional[bytes]:
-        """Return the path under which the client has *path*, None if it lacks it."""
+        """
+        Return the path at which the client has *path*, or gets it in this fetch.
+
+        None means that the client neither has it nor gets it.
+        """
         rest: List[bytes] = []
         above = path
         while True:
@@ -138,7 +146,7 @@ class OutputCollector:
         return any(path == place and path.startswith(top) for path, place in places)
 
     def _works_unchanged(self, link: bytes, place: bytes, reached: Resolved) -> bool:
-        """Return whether an unchanged copy of the link leads to the same place."""
+        """Return whether the client can use the link unchanged to reach *place*."""
         if place != reached.path or reached.links[:1] != [link]:
             return False
         text = os.readlink(os.path.join(self._work, link))
@@ -150,7 +158,7 @@ class OutputCollector:
         try:
             walked = manifest.walk(self._work, path, follow=follow)
         except (FileNotFoundError, NotADirectoryError):
-            # A running job has just removed it.
+            # A running job has just removed the folder.
             return []
         self._outputs.paths.update(walked.paths)
         return walked.links
@@ -158,7 +166,7 @@ class OutputCollector:
 
 def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
     """
-    Follow the links in a path below *work*, as the kernel does.
+    Follow the links in a path below *work* as the kernel does; return where it leads.
 
     Args:
         bases: The absolute paths by which the work folder can be named.
@@ -207,7 +215,11 @@ def resolve(work: bytes, path: bytes, bases: Iterable[bytes]) -> Resolved:
 
 
 def retargeted(entries: List[Entry], targets: Dict[bytes, bytes]) -> List[Entry]:
-    """Return the entries with links that have these targets, added where missing."""
+    """
+    Return the entries with a link at each path in *targets*.
+
+    The link replaces the entry at its path, if there is one.
+    """
     if not targets:
         return entries
     fresh = {path: Entry(path, "l", 0o777, target=targets[path]) for path in targets}
@@ -215,7 +227,11 @@ def retargeted(entries: List[Entry], targets: Dict[bytes, bytes]) -> List[Entry]
 
 
 def root_path(name: str) -> bytes:
-    """Return the path of a root in the work folder. Raises `Hostile`."""
+    """
+    Return the path of a root within the work folder; b"" is the folder itself.
+
+    Raises `Hostile` if the root is not inside the work folder.
+    """
     root = raw(name).rstrip(b"/")
     if root in (b"", b"."):
         return b""
@@ -231,7 +247,7 @@ def _below(path: bytes, bases: Iterable[bytes]) -> Optional[bytes]:
 
 
 def _kind(work: bytes, path: bytes) -> str:
-    """Return "d", "f" or "" for what a path leads to, inside or outside."""
+    """Return "d" or "f" if a path leads to a folder or file anywhere, else ""."""
     try:
         return _kind_of(os.stat(os.path.join(work, path)).st_mode)
     except OSError:

@@ -14,7 +14,11 @@ from .previous_version import PreviousVersion
 
 
 class Segment(NamedTuple):
-    """A range of a file; with *unchanged* the previous version has its bytes."""
+    """
+    A range of a file.
+
+    If *unchanged* is set, its bytes are not sent: the previous version has them.
+    """
 
     begin: int
     length: int
@@ -33,8 +37,8 @@ class ContentReader:
     """
     Reads one file from *stream* into *fd*.
 
-    *moved* counts the bytes; *previous* is the previous version of a big file, whose
-    unchanged ranges do not travel.
+    *moved* counts the bytes. *previous* is the receiver's previous version of a big
+    file; ranges that are unchanged in it are not sent.
     """
 
     def __init__(
@@ -52,7 +56,11 @@ class ContentReader:
         self._previous = previous
 
     def read_small(self, first: Segment) -> Optional[bytes]:
-        """Read a file of one segment; return its hash, None if it is not complete."""
+        """
+        Read a file of at most one segment.
+
+        Return its hash, None if the file is incomplete or has a different hash.
+        """
         entry, stream = self._entry, self._stream
         data = memoryview(b"")
         if first.length:
@@ -75,17 +83,20 @@ class ContentReader:
         Read a file of any number of segments.
 
         Args:
-            start: Where to continue; *hash_sum* is the hash of the bytes before it.
+            start: The offset at which the file is continued.
+
+            hash_sum: The hash sum of the bytes before *start*.
 
         Returns:
-            The hash of the file, None if it is not complete.
+            The hash of the file, None if it is incomplete or has a different hash.
         """
         entry, previous = self._entry, self._previous
         hasher = Hasher(hash_sum, threaded=entry.size - start > WORTH_A_THREAD)
         self._moved(start)
         at = start
         complete = True
-        # A file changed in place has old data where the new version has a hole.
+        # Holes are allowed only in a new file. In a file that is changed in place, a
+        # skipped range would keep its old data.
         holes = previous is None or not previous.name
         try:
             segment = first

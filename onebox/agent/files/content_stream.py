@@ -1,16 +1,19 @@
 """
-The format in which file contents travel: records, many small ones in a frame.
+Read and write the stream of file contents, which consists of one record per file.
 
 A record is the length of a path, an offset and the path; then segments; then a
-segment of length 0, and `+` with the hash of the whole file. `-` with 32 zero bytes
-instead means that the file could not be sent as it was announced. A segment is an
-offset and a length, 16 bytes, and that much data: the gaps between segments are holes.
-Records travel in D frames. On a slow connection, frames that get shorter by it are
-compressed: C frames. The rate of the connection is measured from the bytes sent and the
-time that sending took.
+segment of length 0, and `+` with the hash of the whole file. If the file could not be
+sent as it was announced, `-` and 32 zero bytes stand there instead. A segment is an
+offset and a length (16 bytes together), and as many bytes of data. The gaps between
+segments are holes.
 
-A record's *offset* above 0 continues a file: the receiver offered what it has and the
-hash of that, and the sender's file begins with the same bytes.
+Records are sent in D frames, many small ones in one frame. On a slow connection, a
+frame that compression makes shorter is sent as a C frame instead. The rate of the
+connection is computed from the bytes sent and the time that sending took.
+
+If a record's *offset* is above 0, the record continues a file that the receiver has in
+part. The receiver has offered the number and the hash of its bytes, and the sender's
+file begins with the same bytes.
 """
 
 from __future__ import annotations
@@ -27,27 +30,28 @@ from .manifest import Entry
 
 HEAD = struct.Struct(">IQ")
 SEGMENT = struct.Struct(">QQ")
-# The segment of length 0, the status and the hash that end a record.
+# A record ends with the segment of length 0, the status (+ or -) and the hash.
 END = struct.Struct(">QQ1s32s")
-# The same without the segment.
+# This is the end of a record without the segment of length 0.
 STATUS = struct.Struct(">1s32s")
-# This bit of a segment's length means: no data follows, the receiver's previous
-# version of the file has these bytes.
+# If this bit of a segment's length is set, no data follows, because the receiver's
+# previous version of the file has these bytes.
 UNCHANGED = 1 << 63
 LONGEST_PATH = 1 << 18
 # Files up to this size come in one segment.
 SMALL = CHUNK
-# Bytes per second that zlib compresses at level 1, roughly. On a faster connection
-# compression costs time.
+# zlib compresses roughly this many bytes per second at level 1. On a faster connection,
+# sending compressed data takes longer than sending the data as it is.
 SLOW = 30e6
-# Below this rate there is time for level 6.
+# On a connection that sends fewer bytes per second, there is time for level 6.
 VERY_SLOW = 5e6
-# Pipes, sockets and ssh's window buffer this much before the rate shows.
+# Pipes, sockets and ssh's window take up to this many bytes at once. Only when more was
+# sent, the time that sending took shows the rate of the connection.
 BUFFERED = 8 << 20
 SAMPLE = 1 << 14
-# The compressed size, as a share of the original, above which compression is not used.
+# A block is compressed only if its size shrinks to less than this share.
 WORTH = 0.9
-# A callback that counts transferred bytes.
+# Such a callback counts transferred bytes.
 Moved = Callable[[int], object]
 Send = Callable[[bytes, bytes], None]
 
@@ -56,10 +60,10 @@ class FileOffer(NamedTuple):
     """
     A file to be sent, and what the receiver already has of it.
 
-    The receiver has the first *offset* bytes, and *sha* is their hash. They are a
-    partial download, or with *whole* a complete file in its place. *blocks* are the
-    block hashes of the file that is in its place now; the sender has them in short
-    form (see `block_hashes.shortened`).
+    The receiver has *offset* bytes, and *sha* is their hash. If *whole* is set, they
+    are the complete file that is at the path now, else the beginning of the file from
+    an earlier attempt. *blocks* are the block hashes of the receiver's previous version
+    of a big file; the sender gets them in short form (see `block_hashes.shortened`).
     """
 
     entry: Entry
@@ -69,7 +73,11 @@ class FileOffer(NamedTuple):
     blocks: bytes = b""
 
     def to_json(self) -> List[Any]:
-        """Return what the sender needs to know, as JSON values; [] for nothing."""
+        """
+        Return what the receiver already has, as JSON values for the sender.
+
+        The list is empty if the receiver has nothing that is of use.
+        """
         if not self.offset and not self.blocks:
             return []
         blocks = shortened(self.blocks).hex()
@@ -79,7 +87,7 @@ class FileOffer(NamedTuple):
     def from_json(
         cls, entry: Entry, offset: int, sha: str, whole: bool, blocks: str
     ) -> "FileOffer":
-        """Return the offer that `to_json` has turned into these values."""
+        """Return the offer that `to_json` encoded, with its blocks in short form."""
         return cls(
             entry,
             int(offset),
@@ -90,7 +98,7 @@ class FileOffer(NamedTuple):
 
 
 class ContentStream:
-    """The D and C frames of a stream read as one sequence of bytes, up to a Z."""
+    """Reads the D and C frames up to a Z frame as one sequence of bytes."""
 
     def __init__(self, frames: Callable[[], Tuple[bytes, bytes]]) -> None:
         self._frames = frames
@@ -107,7 +115,7 @@ class ContentStream:
         return bytes(self.read(length)), start
 
     def read(self, count: int) -> memoryview:
-        """Return exactly *count* bytes."""
+        """Return exactly *count* bytes of the stream."""
         end = self._at + count
         while end > len(self._data):
             if not self._fill():
@@ -118,7 +126,7 @@ class ContentStream:
         return piece
 
     def read_some(self, most: int) -> memoryview:
-        """Return at least one byte and at most *most*."""
+        """Return at least one byte and at most *most* bytes of the stream."""
         if self._at >= len(self._data) and not self._fill():
             raise Hostile("the stream ends within a record")
         piece = self._data[self._at : self._at + most]
@@ -143,7 +151,7 @@ class ContentStream:
 
 
 class Compressor:
-    """Sends blocks by *send*, compressed where that is faster on this connection."""
+    """Passes blocks to *send*, compressed if that is faster on this connection."""
 
     def __init__(self, send: Send, clock: Callable[[], float] = time.monotonic) -> None:
         self._send = send
@@ -174,7 +182,7 @@ class Compressor:
         self._seconds += seconds
         if self._bytes >= BUFFERED:
             self._rate = self._bytes / max(self._seconds, 1e-9)
-            # Halving makes older measurements count less and less.
+            # Both sums are halved, so that older measurements count less and less.
             self._bytes /= 2
             self._seconds /= 2
 

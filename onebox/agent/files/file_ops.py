@@ -11,26 +11,28 @@ scan  roots, hashing, compare,     buckets, missing, special, unreadable, unstab
 send  --                           --
 ====  ===========================  ==================================================
 
-`push` makes the files of one kind equal to the client's manifest. While both ends scan
-their files, the client sends the hashes of its manifest's buckets in a D frame. If the
-work folder has the same, the answer comes at once. Otherwise an S frame names the
-buckets that differ, the client sends its entries of those, and the agent replies with
-what it lacks. Without hashes, the client sends its whole manifest at once. If *write*
-is set, the client then sends the contents. *kind* is "pushed" for the project's files
-and "restored" for checkpoints from an earlier box; a push of one kind never removes
-files of the other.
+`push` makes the files of one kind equal to the client's manifest. Client and agent scan
+their files at the same time, and the client sends the hashes of its manifest's buckets
+in a D frame. If the work folder has the same hashes, the answer comes at once.
+Otherwise an S frame names the buckets that differ, the client sends its entries in
+those buckets, and the agent replies with the changes that it needs. If the client sends
+an empty D frame instead of hashes, its whole manifest follows at once. If *write* is
+set, the client then sends the contents. *kind* is "pushed" for the project's files and
+"restored" for checkpoints from an earlier box; a push of one kind never removes files
+of the other.
 
 `scan` sends the manifest of the outputs before its answer. If *compare* is set, the
-client sends bucket hashes with times in a D frame, and only *buckets* that differ are
-sent. A link to a path that is no output is replaced by what it leads to, unless
-*into_project* is set and the client has that path as it was pushed. *nowhere* lists
-links to no file or folder. *outputs_changed* is whether any output differs from what
-was pushed. *changed_outside* counts the new or changed files outside of the outputs;
-they are searched if *search_outside* is "always", or if it is "if-empty" and no output
-has changed.
+client sends bucket hashes with times in a D frame, and only the entries in *buckets*,
+which differ, are sent. A link to a path that is no output is replaced by what it leads
+to, unless *into_project* is set and the client has that path as it was pushed.
+*nowhere* lists the links that lead to no file or folder. *outputs_changed* tells
+whether any output differs from what was pushed. *changed_outside* counts the new or
+changed files outside of the outputs. They are searched only if *search_outside* is
+"always", or if it is "if-empty" and no output has changed.
 
-`send` receives rows of files and sends their contents. The agent's own files for these
-operations are in `files/` in its directory.
+`send` receives a list of files and sends their contents.
+
+The agent's own files for these operations are in the folder `files` in its directory.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ from .striping import Frame, Incoming, Outgoing, Pulse
 def push(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Compare the files of a push with the client's manifest, and make them equal."""
+    """Compare the files of one kind with the client's manifest, and make them equal."""
     write = bool(request["write"])
     with _refusing(), contextlib.ExitStack() as stack:
         os.makedirs(box.path("files"), exist_ok=True)
@@ -103,7 +105,8 @@ def scan(
         work = os.fsencode(box.work)
         alive = Pulse(channel, box)
         changes = ChangesSincePush(box, alive)
-        # A client that fetches into another folder has no pushed files there.
+        # A client that does not fetch into its project has no pushed files in the
+        # folder that it fetches into.
         on_client = (
             changes.as_pushed if request.get("into_project") else lambda path: False
         )
@@ -117,7 +120,8 @@ def scan(
             through=outputs.through,
         )
         index.save()
-        # Without hashing no file was opened, so unreadable ones are not known yet.
+        # Without *hashing* the scan opens no file, so it finds no unreadable files.
+        # This check finds them.
         scanned.unreadable.extend(
             e.path for e in scanned.entries if e.kind == "f" and not _readable(work, e)
         )
@@ -132,13 +136,14 @@ def scan(
         manifest_exchange.send_rows(
             channel.send, map(manifest_exchange.pack_entry, fresh)
         )
-        # A link that leads nowhere is no result.
+        # A link that leads to no file or folder does not count as a changed output.
         nowhere = frozenset(outputs.nowhere)
         changed = any(changes.is_new(e) for e in entries if e.path not in nowhere)
         when = request.get("search_outside")
         outside = []
         if when == "always" or (when == "if-empty" and not changed):
-            # The place of a root that is a link is where the link leads.
+            # For a root that is a link, `outputs.places` has only the link's target,
+            # so the roots themselves are added.
             places = {*outputs.places, *map(root_path, request["roots"])}
             outside = changes.outside(places)
         return {
@@ -207,7 +212,7 @@ def _refusing() -> Iterator[None]:
 
 
 def _readable(work: bytes, entry: Entry) -> bool:
-    # Most files are readable for all, and need no system call.
+    # Most files are readable for everyone. For those no system call is needed.
     readable_for_all = entry.mode & 0o444 == 0o444
     return readable_for_all or os.access(os.path.join(work, entry.path), os.R_OK)
 

@@ -1,8 +1,8 @@
 """
 Write into a folder, never through a link that leads out of it.
 
-Each folder on the way down is opened by itself without following links, so a path
-from the other end cannot reach anything outside.
+Each folder on the way down is opened by itself without following links. So a path that
+came over the connection cannot reach a file outside of the folder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import stat
 from typing import Callable, Dict, Optional, Tuple
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# How many directories stay open, for further files in them.
+# At most this many directories stay open, for further files in them.
 MOST_OPEN = 64
 Clear = Callable[[int, bytes, bytes], None]
 
@@ -23,8 +23,9 @@ class FolderWriter:
     """
     A folder that files are written to.
 
-    *clear* is called to make room for a new file, with a directory, a name in it and
-    the whole path. By default it removes what is there.
+    *clear* is called to make room for a new file or folder. Its arguments are the
+    descriptor of a directory, a name in that directory, and the whole path. By default
+    it removes what has that name.
     """
 
     def __init__(self, base: bytes, clear: Optional[Clear] = None) -> None:
@@ -43,7 +44,7 @@ class FolderWriter:
             FileNotFoundError: The folder is missing and *make* is False.
         """
         depth, fd = self._deepest_open(path)
-        # A loop, because a job can nest thousands of folders.
+        # This is a loop and no recursion, because a job can nest thousands of folders.
         while depth < len(path):
             end = path.find(b"/", depth + 1)
             end = end if end >= 0 else len(path)
@@ -57,7 +58,12 @@ class FolderWriter:
         return fd
 
     def place(self, path: bytes, source: int, name: bytes) -> None:
-        """Move *name* from the directory *source* to *path*, atomically."""
+        """
+        Move *name* from the directory *source* to *path*.
+
+        A file or link at *path* is replaced atomically. A folder that cannot be
+        replaced is cleared away first.
+        """
         folder, final = self.parent(path)
         try:
             os.rename(name, final, src_dir_fd=source, dst_dir_fd=folder)
@@ -70,7 +76,11 @@ class FolderWriter:
             os.rename(name, final, src_dir_fd=source, dst_dir_fd=folder)
 
     def link(self, path: bytes, target: bytes, source: int) -> None:
-        """Create a link at *path*; it replaces a file or link."""
+        """
+        Create a link at *path*; it replaces what is there.
+
+        The link is first created in the directory *source* and then moved to *path*.
+        """
         name = b"link-%d" % os.getpid()
         remove(source, name)
         os.symlink(target, name, dir_fd=source)
@@ -88,7 +98,11 @@ class FolderWriter:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
     def remove(self, path: bytes) -> None:
-        """Remove a file, link or empty folder, and ancestors that become empty."""
+        """
+        Remove a file, link or empty folder, and ancestors that become empty.
+
+        A path that is missing, or a folder that is not empty, is ignored.
+        """
         try:
             folder, name = self.parent(path, make=False)
             if stat.S_ISDIR(self.stat(path).st_mode):
@@ -112,7 +126,7 @@ class FolderWriter:
         return self.folder(above, make=make), name
 
     def forget(self) -> None:
-        """Close all directories except the base."""
+        """Close all directories except the base folder."""
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()
@@ -123,7 +137,11 @@ class FolderWriter:
         os.close(self.base)
 
     def _deepest_open(self, path: bytes) -> Tuple[int, int]:
-        """Return the length of the longest open prefix of a path, and its folder."""
+        """
+        Return the deepest folder on a path that is open already.
+
+        The result is the length of that folder's path, and its descriptor.
+        """
         end = len(path)
         while end > 0:
             fd = self._open.get(path[:end])
@@ -147,7 +165,7 @@ class FolderWriter:
             ):
                 raise
             self._clear(holder, name, path)
-        # Another process may have created it meanwhile.
+        # Another process may have created the folder meanwhile.
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o777, dir_fd=holder)
         return os.open(name, DIRECTORY, dir_fd=holder)
@@ -157,9 +175,9 @@ def remove(folder: int, name: bytes) -> None:
     """
     Remove a file, a link, or a folder with all its contents; it may be missing.
 
-    Folders without permission to enter get it first. Nested folders are moved to the
-    topmost one before they are emptied, so that any depth takes three descriptors and
-    no long path.
+    A folder that this user may not list or change is first made accessible. Each nested
+    folder is moved into the topmost folder before it is emptied. So folders of any
+    depth need only three descriptors and no long path.
     """
     with contextlib.suppress(FileNotFoundError):
         if _unlink(folder, name):
@@ -196,7 +214,7 @@ def _empty(top: int) -> None:
 
 
 def _unlink(folder: int, name: bytes) -> bool:
-    """Remove a file or link; return False if it is a folder."""
+    """Remove a file or link, which may be missing; return False if it is a folder."""
     try:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""An index of file hashes, so that unchanged files are not read again."""
+"""Hash files, and store the hashes so that unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from . import block_hashes
 from .block_hashes import BIG, BLOCK, DIGEST, HashSum
 from .key_value_file import KeyValueFile
 
-# A callback for long work: it keeps the connection to the client alive.
+# Long work calls this often, to keep the connection to the client alive.
 Alive = Callable[[], None]
-# Size, mtime and ctime of a file: one of them changes whenever the file is written.
+# This is the size, mtime and ctime of a file. One of them changes whenever the file is
+# written.
 FileState = Tuple[int, int, int]
 
 
 class Index:
     """
-    Hashes from earlier runs, like git's index; for big files the block hashes too.
+    Holds the hashes of files from earlier runs, and the block hashes of big files.
 
-    A hash is valid as long as size, mtime, ctime and inode of its file are unchanged.
+    Like in git's index, a hash is valid as long as the size, mtime, ctime and inode of
+    its file are unchanged.
 
     Args:
         file: Where the index is stored; None keeps it in memory only.
@@ -60,11 +62,12 @@ class Index:
         """
         Store the hash of a file, unless the file is too young.
 
-        A file written within the clock's granularity before it was read could be
-        written again with the same mtime, so its hash is not stored. Without *blocks*,
-        block hashes that are stored for the same hash stay.
+        If a file was written just before it was read, a later write can leave it with
+        the same mtime, because the clock advances in steps. So its hash is not stored.
+        Without *blocks*, the block hashes that are stored with the same hash stay.
         """
-        # Two seconds for file systems with whole seconds, else a few clock ticks.
+        # A file is too young for two seconds if its file system may store whole
+        # seconds only, else for a few clock ticks.
         slack = 2_000_000_000 if st.st_mtime_ns % 1_000_000_000 == 0 else 50_000_000
         if self._since - slack <= st.st_mtime_ns <= time.time_ns() + slack:
             self._table.remove(path)
@@ -75,13 +78,17 @@ class Index:
         self._table.put(path, self._packed(st) + sha + blocks)
 
     def retain(self, paths: Iterable[bytes]) -> None:
-        """Remove the hashes of all other paths."""
+        """Remove the hashes of all paths except these."""
         retained = set(paths)
         for path in [path for path in self._rows if path not in retained]:
             self._table.remove(path)
 
     def save(self) -> None:
-        """Write what has changed; a full disk is ignored, it only costs time later."""
+        """
+        Write what has changed.
+
+        Errors such as a full disk are ignored, because they only cost time later.
+        """
         with contextlib.suppress(OSError):
             self._table.save()
 
@@ -90,7 +97,7 @@ class Index:
 
 
 class Unstable(Exception):
-    """A file was written to while it was read."""
+    """A file was written to while it was read, or is no regular file."""
 
 
 class Hashed(NamedTuple):
@@ -113,7 +120,8 @@ def hash_file(
     Raises:
         Unstable: The file was written to meanwhile, or is no regular file.
     """
-    # O_NONBLOCK: the file may have been replaced by a pipe without a writer.
+    # With O_NONBLOCK, open does not hang if the file has been replaced by a pipe that
+    # has no writer.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     try:

@@ -1,10 +1,10 @@
 """
-A table of byte strings in a file: loaded whole, changed by appending rows.
+Store a table of byte strings in a file, which is loaded whole and appended to.
 
-The file is a magic line and batches of rows. A batch is its length, its rows, and the
-SHA-256 of both. A later row replaces an earlier one with the same key; a row with an
-empty value removes the key. The first batch that is cut off or damaged ends the
-table: earlier batches count, and the next save rewrites the file.
+The file is a magic line and batches of rows. A batch is the length of its rows, the
+rows, and the SHA-256 of both. A later row replaces an earlier one with the same key; a
+row with an empty value removes the key. If a batch is cut off or damaged, only the
+batches before it are loaded, and the next save rewrites the file.
 
 sqlite3 was measured with 100,000 rows: it takes 1.4 times as long to load, three
 times as long to save, and detects no damage unless every save waits for the disk.
@@ -19,9 +19,9 @@ from typing import BinaryIO, Collection, Dict, Iterator, Optional, Set
 
 from ..box import sync_folder
 
-# A batch ends with the row that reaches this size, so that a load needs little memory.
+# A batch ends when its rows reach this size, so that a load needs little memory.
 BATCH_BYTES = 1 << 18
-# A file may have this many bytes beside its rows and those that were replaced.
+# A file is rewritten when its size exceeds twice its current rows plus this many bytes.
 SLACK = 512
 
 
@@ -60,7 +60,7 @@ class KeyValueFile:
         self._intact = append_only
         self._rewrite_due = False
         self._changed_keys: Set[bytes] = set()
-        # Bytes in the file, and bytes that all current rows take.
+        # `_size` is the size of the file, `_live` the bytes that its current rows take.
         self._size = self._live = 0
         if file is not None and not append_only:
             self._load(file)
@@ -74,7 +74,7 @@ class KeyValueFile:
     def remove(self, key: bytes) -> None:
         """Remove a key; it may be absent."""
         before = self.rows.pop(key, None)
-        # With append_only the file may hold a row that was never loaded.
+        # With append_only the file may hold a row of this key that was never loaded.
         if before is not None or self._append_only:
             self._mark_changed(key, before)
 
@@ -106,7 +106,8 @@ class KeyValueFile:
             self._rewrite_due = True
 
     def _append(self, file: bytes) -> None:
-        # A single write, because another process may append at the same time.
+        # All rows are appended with a single write, because another process may append
+        # at the same time.
         rows = b"".join(self._batches(self._changed_keys))
         fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -169,11 +170,16 @@ class KeyValueFile:
                 self._intact = self._read_batches(stream) == self._size
         except OSError:
             return
-        # Rows appended behind damage could never be read.
+        # Rows that are appended behind damage could never be read, so a file that is
+        # not intact must be rewritten.
         self._rewrite_due = not self._intact
 
     def _read_batches(self, stream: BinaryIO) -> int:
-        """Read the rows of all intact batches; return where the last of them ends."""
+        """
+        Read the rows of all batches before the first one that is damaged.
+
+        Return where the last of these batches ends, or -1 if the magic line is wrong.
+        """
         if stream.read(len(self._magic)) != self._magic:
             return -1
         end = len(self._magic)

@@ -24,9 +24,9 @@ from typing import (
 from ..file_names import Hostile, brief, check_path, show
 from .hash_index import Alive, Index, Unstable, hash_file
 
-# Paths between two calls of *alive*.
+# A scan calls *alive* once for this many paths.
 ALIVE_EVERY = 256
-# Linux accepts no longer path.
+# Linux accepts no path that is longer than this.
 LONGEST_PATH = 4096
 
 
@@ -48,10 +48,11 @@ class Entry(NamedTuple):
 
 class Scan(NamedTuple):
     """
-    The result of a scan: the *entries* sorted by path, and what could not be read.
+    The result of a scan: the *entries* sorted by path, and paths with problems.
 
-    *special* are pipes, sockets and devices; *unstable* are files that were
-    written to while they were hashed.
+    *special* are pipes, sockets and devices, which have no entry. *unreadable* are
+    paths that could not be read. *unstable* are files that were written to while they
+    were hashed; their entries have no hash.
     """
 
     entries: List[Entry]
@@ -82,7 +83,8 @@ def scan(
         through: Links that are replaced by what they lead to.
     """
     found = Scan([], [], [], [])
-    # Which paths are folders, reached without following other links.
+    # Maps paths to whether they are folders that are reached without following a link,
+    # except the links in *through*.
     real: Dict[bytes, bool] = {b"": True, **dict.fromkeys(through, True)}
     prefix = os.path.join(base, b"")
     for count, path in enumerate(sorted(set(paths))):
@@ -158,7 +160,7 @@ def walk(
         except (FileNotFoundError, NotADirectoryError):
             if folder == root:
                 raise
-            # A running job may remove or replace its folders meanwhile.
+            # A running job has removed or replaced the folder meanwhile.
             continue
         except OSError:
             if unreadable is None:
@@ -188,7 +190,7 @@ def digest(entries: Iterable[Entry]) -> str:
 
 
 def entry_bytes(entry: Entry) -> bytes:
-    """Return everything of an entry that is compared, as bytes to be hashed."""
+    """Return the fields of an entry that are compared, as bytes to be hashed."""
     path, kind, mode, size, _, target, sha = entry
     marked_sha = b"+" + sha if sha else b"-"
     numbers = b"%o %d" % (mode, size)
@@ -196,7 +198,7 @@ def entry_bytes(entry: Entry) -> bytes:
 
 
 def with_hashes(entries: Iterable[Entry], hashes: Dict[bytes, bytes]) -> List[Entry]:
-    """Return the manifest with these hashes set, by path."""
+    """Return the manifest with the hashes set that *hashes* has for its paths."""
     return [
         entry._replace(sha=hashes[entry.path]) if entry.path in hashes else entry
         for entry in entries
@@ -220,7 +222,9 @@ def same_content(one: Entry, other: Entry) -> bool:
 
 def check(entries: List[Entry], roots: Optional[Iterable[bytes]] = None) -> None:
     """
-    Check a manifest from the other end: each path once, sorted, inside the base.
+    Check a manifest that came over the connection.
+
+    It must be sorted, with each path once, and all paths must be inside the base.
 
     Args:
         roots: Every path must be one of these or below one.
@@ -285,10 +289,15 @@ def _scan_path(
 
 
 def _is_real_folder(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bool:
-    """Return whether a path is a folder without a link on the way; add it to *real*."""
+    """
+    Return whether a path is a folder that is reached without following a link.
+
+    The answers for the path and its ancestors are added to *real*.
+    """
     unknown = _unknown_ancestors(folder, real)
     known = real[unknown[-1].rpartition(b"/")[0]] if unknown else real[folder]
-    # A loop from the top down, because a job can nest thousands of folders.
+    # This is a loop from the top down and no recursion, because a job can nest
+    # thousands of folders.
     for path in reversed(unknown):
         if known:
             try:
@@ -302,7 +311,11 @@ def _is_real_folder(prefix: bytes, folder: bytes, real: Dict[bytes, bool]) -> bo
 def _all_folders(
     folder: bytes, kinds: Dict[bytes, str], folders: Dict[bytes, bool]
 ) -> bool:
-    """Return whether no ancestor is a file or link; add the answer to *folders*."""
+    """
+    Return whether neither a path nor an ancestor of it is a file or link.
+
+    The answers for the path and its ancestors are added to *folders*.
+    """
     unknown = _unknown_ancestors(folder, folders)
     known = folders[unknown[-1].rpartition(b"/")[0]] if unknown else folders[folder]
     for path in reversed(unknown):
@@ -312,7 +325,7 @@ def _all_folders(
 
 
 def _unknown_ancestors(folder: bytes, known: Dict[bytes, bool]) -> List[bytes]:
-    """Return a folder and its ancestors up to the first one in *known*."""
+    """Return a folder and its ancestors, up to but without the first one in *known*."""
     unknown = []
     while folder not in known:
         unknown.append(folder)

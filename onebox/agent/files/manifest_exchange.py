@@ -1,10 +1,11 @@
 """
-How manifests and other long lists travel.
+Compare, send and receive manifests and other long lists.
 
-First the hashes of a manifest's buckets are sent, so that only buckets that differ
-follow. The CRC of a path chooses its bucket. A manifest has about one bucket for each
-32 entries, at most 256; the other end sees their number from the length of the hashes.
-Entries and other rows travel as compressed JSON in D frames.
+First the hashes of a manifest's buckets are sent, so that only the entries in buckets
+that differ must follow. The CRC of a path chooses its bucket. A manifest has about one
+bucket for each 32 entries, but at most 256 buckets; the receiver computes their number
+from the length of the hashes. Entries and other rows are sent as compressed JSON in D
+frames.
 """
 
 from __future__ import annotations
@@ -19,21 +20,23 @@ from ..protocol import CHUNK
 from .block_hashes import BLOCK
 from .manifest import Entry, entry_bytes
 
-# Bytes of the hash of a bucket.
+# A bucket's hash has this many bytes.
 BUCKET_HASH = 16
-# The hash of a bucket with a file whose contents are not known. It equals no other.
+# This is the hash of a bucket that has a file of unknown contents. It counts as
+# different from every hash, also from itself.
 UNKNOWN = bytes(BUCKET_HASH)
 BUCKET_ENTRIES = 32
 MOST_BUCKETS = 256
-# Rows in one line of JSON.
+# A line of JSON has at most this many rows.
 ROWS = 256
-# Limits of a received list, which could otherwise fill the memory. One file takes
+# A received list is limited, because it could otherwise fill the memory. One file takes
 # about a kilobyte of the client's memory until it is installed.
 MOST_ROWS = 2_000_000
 MOST_BYTES = 1 << 30
-# Far more than 256 rows with the longest possible names take.
+# A received line may have this many bytes. 256 rows with the longest possible names
+# take far less.
 LONGEST_LINE = 1 << 24
-# Files with equal modes share one integer object, which saves memory.
+# Entries with equal modes share one integer object, which saves memory.
 MODES: Dict[int, int] = {}
 
 
@@ -50,7 +53,7 @@ def bucket_hashes(entries: List[Entry], *, times: bool = False) -> Tuple[bytes, 
 
 
 def are_bucket_hashes(hashes: bytes) -> bool:
-    """Return whether bytes from the other end can be bucket hashes."""
+    """Return whether bytes that were received can be bucket hashes."""
     length = len(hashes)
     return 0 < length <= MOST_BUCKETS * BUCKET_HASH and not length % BUCKET_HASH
 
@@ -58,7 +61,11 @@ def are_bucket_hashes(hashes: bytes) -> bool:
 def differing_buckets(
     entries: List[Entry], hashes: bytes, *, times: bool = False
 ) -> List[int]:
-    """Return the buckets that may differ from the other end's; [] without hashes."""
+    """
+    Return the numbers of the buckets that may differ from those of the peer.
+
+    *hashes* are the peer's bucket hashes; if they are b"", the result is [].
+    """
     if not hashes:
         return []
     mine = _split(_bucket_hashes(entries, len(hashes) // BUCKET_HASH, times))
@@ -69,7 +76,7 @@ def differing_buckets(
 def entries_in(
     entries: List[Entry], buckets: Iterable[int], hashes: bytes
 ) -> List[Entry]:
-    """Return the entries that are in these buckets."""
+    """Return the entries in these buckets; *hashes* shows the number of all buckets."""
     chosen = frozenset(buckets)
     count = len(hashes) // BUCKET_HASH
     return [entry for entry in entries if zlib.crc32(entry.path) % count in chosen]
@@ -81,13 +88,13 @@ def merged(
     buckets: Iterable[int],
     hashes: bytes,
 ) -> List[Entry]:
-    """Return the manifest with *fresh* in these buckets and *known* in the others."""
+    """Return a manifest: *fresh* in these buckets, entries of *known* in the others."""
     others = frozenset(range(len(hashes) // BUCKET_HASH)).difference(buckets)
     return sorted(entries_in(known, others, hashes) + fresh)
 
 
 def send_rows(send: Callable[[bytes, bytes], None], rows: Iterable[Any]) -> None:
-    """Send any number of JSON values as compressed D frames and a Z."""
+    """Send any number of JSON values as compressed D frames, and then a Z frame."""
     packer = zlib.compressobj(1)
     out = bytearray()
     batch: List[Any] = []
@@ -105,7 +112,11 @@ def send_rows(send: Callable[[bytes, bytes], None], rows: Iterable[Any]) -> None
 
 
 def receive_rows(receive: Callable[[], Tuple[bytes, bytes]]) -> Iterator[Any]:
-    """Yield the rows that the other end's `send_rows` sends. Raises `Hostile`."""
+    """
+    Yield the rows that the peer's `send_rows` sends.
+
+    Raises `Hostile` if the list is invalid or too long.
+    """
     unpacker = zlib.decompressobj()
     rest = b""
     rows = size = 0

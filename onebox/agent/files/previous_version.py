@@ -1,11 +1,11 @@
 """
-The previous version of a big file, whose unchanged blocks need not be sent.
+Reuse the previous version of a big file, whose unchanged blocks need not be sent.
 
 A copy of the unchanged blocks would need the file's size again on the disk, and minutes
-for hundreds of gigabytes. A push can avoid the copy, because the client has the
-original: it moves the previous version to the staging directory and changes it there.
-No reader sees a half-changed file, and after a broken connection the next push finds
-it there by its name.
+for hundreds of gigabytes. A push can avoid the copy: it moves the previous version to
+the staging directory and changes it there, which is safe because the client has the
+original. No reader sees a half-changed file. After a broken connection, the next push
+finds the file in the staging directory by its name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from .block_hashes import BLOCK, DIGEST
 from .content_stream import FileOffer, Moved
 from .hash_index import FileState, file_state
 
-# Moves the file at a path to a name in the staging directory. Raises OSError.
+# Such a function moves the file at a path to a name in the staging directory. It raises
+# OSError.
 MoveToStaging = Callable[[bytes, bytes], None]
 FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -33,7 +34,8 @@ class PreviousVersion:
     Args:
         offered: The file's state when its block hashes were offered.
 
-        name: Its name in the staging directory if it is changed in place, else b"".
+        name: The file's name in the staging directory if it is changed in place, else
+            b"".
 
         unchanged: Whether a file that is changed in place was in its offered state
             before the first change.
@@ -54,19 +56,27 @@ class PreviousVersion:
         self._unchanged = unchanged
 
     def digests(self, begin: int, length: int) -> bytes:
-        """Return the hashes of unchanged blocks. Raises Hostile for any other range."""
+        """
+        Return the hashes of the blocks in an unchanged range.
+
+        Raises `Hostile` if the range is not made of blocks that this version has.
+        """
         first = begin // BLOCK
         count = -(-length // BLOCK)
         digests = self._offer.blocks[first * DIGEST : (first + count) * DIGEST]
         entry, size = self._offer.entry, self._offered[0]
-        # A last block may be shorter if both versions end with it.
+        # The last block may be shorter than a whole block if both versions end with it.
         whole_blocks = begin + length == entry.size == size or not length % BLOCK
         if begin % BLOCK or begin + length > size or not whole_blocks:
             raise Hostile("%s is not here" % show(entry.path))
         return digests
 
     def keep(self, target: int, at: int, length: int, moved: Moved) -> bool:
-        """Copy an unchanged range to *target*; return False if it is too short here."""
+        """
+        Make sure that *target* has an unchanged range, by a copy if it is another file.
+
+        Return False if the previous version ends before the range does.
+        """
         if self.name:
             moved(length)
             return True
@@ -86,7 +96,8 @@ class PreviousVersion:
     def is_unchanged(self) -> bool:
         """Return whether the file was in its offered state all the time."""
         if self.name:
-            # Our own writes change the state, so it was compared before them.
+            # The receiver's own writes change the state of the file, so the state was
+            # compared before the first write.
             return self._unchanged
         return file_state(os.fstat(self.fd)) == self._offered
 
@@ -100,8 +111,8 @@ def can_move(st: os.stat_result) -> bool:
     """
     Return whether a file may be moved away and changed instead of copied.
 
-    A file with another hard link must stay as it is for that other name; mode and
-    times of another user's file cannot be set.
+    It may not be if it has another hard link, because it must stay as it is under that
+    name, or if it belongs to another user, because its mode and times cannot be set.
     """
     return stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and st.st_uid == os.geteuid()
 
@@ -109,7 +120,11 @@ def can_move(st: os.stat_result) -> bool:
 def move_to_staging(
     file: bytes, staging: int, offer: FileOffer, offered: FileState, move: MoveToStaging
 ) -> PreviousVersion:
-    """Move a file to the staging directory and open it for writing. Raises OSError."""
+    """
+    Move a file to the staging directory and open it for writing.
+
+    Raises `OSError`, also if the file has changed since it was offered.
+    """
     st = os.lstat(file)
     if file_state(st) != offered or not can_move(st):
         raise OSError("the file has changed since it was offered")
@@ -117,7 +132,7 @@ def move_to_staging(
     move(offer.entry.path, name)
     fd = open_changing(staging, name)
     now = os.fstat(fd)
-    # Another file may have come to this path between lstat and move.
+    # Another file may have replaced the file between lstat and move.
     unchanged = os.path.samestat(st, now) and file_state(now)[:2] == offered[:2]
     return PreviousVersion(fd, offer, offered, name, unchanged)
 

@@ -1,4 +1,4 @@
-"""The record of a push, and the files on the box that have changed since."""
+"""Store the record of a push, and find the files on the box that changed since."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .hash_index import Index, Unstable, hash_file
 from .manifest import Entry
 
 FORMAT = b"2"
-# The mark of a path while a push is under way, when its contents are not known.
+# A path has this mark if its contents are not known, as while a push is under way.
 UNKNOWN = b""
-# How many names of changed files are sent to the client.
+# At most this many names of changed files are sent to the client.
 MOST_NAMES = 10
 CACHE = b"__pycache__"
-# Files that tools write for themselves into their working folder. Other hidden files
-# may be results: R keeps its whole workspace in `.RData`.
+# Tools write files and folders of these names for themselves into their working folder.
+# Other hidden files may be results: R keeps its whole workspace in `.RData`.
 TOOL_FILES = re.compile(
     rb"(?i)\.[^/]*cache|__pycache__|\.(?:onebox|git|hg|jj|sl|ipynb_checkpoints|coverage"
     rb"|hypothesis|venv|tox|nox|eggs|rhistory|ds_store|nfs[0-9a-f]+|[^/]*\.sw[a-p])"
@@ -41,20 +41,20 @@ class PushRecord(NamedTuple):
 
 
 def read_record(box: Box, kind: str) -> PushRecord:
-    """Return the record of the last push of this kind; an empty one if none exists."""
+    """Return the record of the last push of this kind, an empty one if none exists."""
     data = read(box.path("files", kind))
     if not data.endswith(b"\0end"):
         return PushRecord({}, "")
     first, *rest = data.split(b"\0")[:-1]
     if first != FORMAT:
-        # An older agent stored paths alone. The next push stores the rest.
+        # An older agent stored only the paths. The next push also stores the marks.
         return PushRecord(dict.fromkeys(rest, UNKNOWN), "")
     digest, *rows = rest
     return PushRecord(dict(zip(rows[::2], rows[1::2])), digest.decode("ascii"))
 
 
 def write_record(box: Box, kind: str, record: PushRecord) -> None:
-    """Replace the record of this kind; it is on the disk on return."""
+    """Replace the record of this kind; return when it is on the disk."""
     rows = itertools.chain.from_iterable(record.marks.items())
     data = b"\0".join([FORMAT, record.digest.encode("ascii"), *rows, b"end"])
     replace_file(box.path("files", kind), data, sync=True)
@@ -68,7 +68,7 @@ def mark(entry: Entry) -> bytes:
 
 
 def own_file(box: Box, name: str) -> bytes:
-    """Return the path of one of the agent's own files about files."""
+    """Return the path of a file in the agent's own folder `files`."""
     return os.fsencode(box.path("files", name))
 
 
@@ -88,7 +88,7 @@ class ChangesSincePush:
         self._loaded = False
 
     def is_new(self, entry: Entry) -> bool:
-        """Return whether an output is new or changed; a folder never is."""
+        """Return whether an output is new or changed; False for every folder."""
         if entry.kind == "d":
             return False
         self._load()
@@ -108,7 +108,8 @@ class ChangesSincePush:
         """
         Return the paths of new and changed files that are not at or below *places*.
 
-        New files in the home folder, outside of the work folder, are named `~/name`.
+        New files in the home folder but outside of the work folder are included; they
+        are named `~/name`.
         """
         if b"" in places:
             return []
@@ -121,14 +122,16 @@ class ChangesSincePush:
 
     def _in_home(self) -> Iterator[bytes]:
         """
-        Yield the files in the home folder that are newer than the first job.
+        Yield the new files in the home folder.
 
-        Files from the image are older.
+        Files are new if they have changed since the first job was started. Files from
+        the image of the box are older.
         """
         since = state.first_start(self._box)
         home = os.fsencode(self._box.home)
         work = os.path.relpath(self._work, home)
-        # Hidden folders hold the settings and caches of programs.
+        # Hidden folders are skipped, because they hold the settings and caches of
+        # programs.
         for top in os.listdir(home) if since else []:
             if top.startswith(b".") or top == work:
                 continue
@@ -157,7 +160,8 @@ class ChangesSincePush:
                 return True
             if UNKNOWN in marks or CACHE in path.split(b"/"):
                 return False
-            # A file of a different size need not be read.
+            # This mark has no hash yet, so only its kind and size, or the target of a
+            # link, are compared. A file of a different size need not be read.
             if not any(pushed.startswith(mark(entry)) for pushed in marks):
                 return True
             if entry.kind == "f":
@@ -184,7 +188,7 @@ def _is_newer(full: bytes, since: int) -> bool:
         st = os.lstat(full)
     except OSError:
         return False
-    # ctime, because a copy may have the mtime of its original.
+    # The ctime is compared, because a copy may have the mtime of its original.
     return st.st_ctime_ns >= since and not stat.S_ISDIR(st.st_mode)
 
 

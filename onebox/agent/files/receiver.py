@@ -25,17 +25,18 @@ from .previous_version import (
     open_changing,
 )
 
-# Partial files above this size are kept when the connection breaks.
+# If a file is above this size, the part of it that has arrived is kept when the
+# connection breaks.
 WORTH_KEEPING = 8 << 20
 
 
 class Landed(NamedTuple):
     """
-    A file that was received completely: *name* in the staging directory, open as *fd*.
+    A file that was received completely, and is still in the staging directory.
 
-    Its mode and times are not set yet. A *name* of None means that the file was in its
-    place already and only its hash was received. *blocks* are the block hashes of a
-    big file.
+    *name* is its name there, *fd* its open descriptor. Its mode and times are not set
+    yet. A *name* of None means that the file was in its place already and only its hash
+    was received. *blocks* are the block hashes of a big file.
     """
 
     entry: Entry
@@ -52,7 +53,7 @@ class Receiver:
     Receives files into a staging directory and passes on each complete one.
 
     Args:
-        base: The folder in which previous versions of big files are.
+        base: The folder that has the previous versions of the files.
 
         keep: Files above this size get a name in the staging directory that the next
             attempt finds again.
@@ -67,10 +68,11 @@ class Receiver:
         self._base = os.path.join(base, b"")
         self._keep = keep
         self._blocks_left = block_hashes.MOST_BLOCKS
-        # Hashes of the partial files that were offered.
+        # Maps paths to the hash sums of the partial files that were offered.
         self._partial_sums: Dict[bytes, HashSum] = {}
-        # States of the previous versions whose block hashes were offered. Some are in
-        # the staging directory already, others can be moved there.
+        # `_previous` maps paths to the states of the previous versions whose block
+        # hashes were offered. Those of the paths in `_changing` are in the staging
+        # directory already, those of the paths in `_movable` can be moved there.
         self._previous: Dict[bytes, FileState] = {}
         self._changing: Set[bytes] = set()
         self._movable: Set[bytes] = set()
@@ -85,10 +87,10 @@ class Receiver:
         alive: Alive = lambda: None,
     ) -> Optional[FileOffer]:
         """
-        Return the offer for a file that must be sent; None if the one here is equal.
+        Return the offer for a file that must be sent, or None if it is here already.
 
         Args:
-            mine: What is at the file's path now, None if nothing is.
+            mine: The entry that is at the file's path now, None if nothing is there.
         """
         sha = None
         if mine is not None and (mine.kind, mine.size) == ("f", entry.size):
@@ -96,14 +98,15 @@ class Receiver:
         if sha is None or (entry.sha is not None and entry.sha != sha):
             offer = self.offer(entry, alive)
         elif entry.sha is None:
-            # Only the sender can tell whether its file is equal.
+            # The hash of the sender's file is not known here. So the file here is
+            # offered, and the sender compares it.
             offer = FileOffer(entry, entry.size, sha, whole=True)
         else:
             return None
         return offer if mine is None else self.with_blocks(offer, index)
 
     def offer(self, entry: Entry, alive: Alive = lambda: None) -> FileOffer:
-        """Return the offer for a file: what an earlier attempt has received of it."""
+        """Return the offer for a file, with what an earlier attempt has received."""
         if entry.size <= self._keep or not self._found_names:
             return FileOffer(entry)
         changing = changing_name(entry.path) in self._found_names
@@ -126,7 +129,11 @@ class Receiver:
         return FileOffer(entry, at, hash_sum.digest())
 
     def with_blocks(self, offer: FileOffer, index: Index) -> FileOffer:
-        """Return the offer with the block hashes of the file that is in its place."""
+        """
+        Return the offer with the block hashes of the file that is at its path now.
+
+        A small file, or one that an earlier attempt has begun, gets no block hashes.
+        """
         entry = offer.entry
         begun = offer.blocks or (offer.offset and not offer.whole)
         if entry.size <= block_hashes.BIG or begun:
@@ -140,7 +147,7 @@ class Receiver:
         return self._add_blocks(offer, st, index.blocks(entry.path, st))
 
     def disk_needed(self, offer: FileOffer) -> int:
-        """Return how many more bytes of the disk a file takes, at least."""
+        """Return how many more bytes of disk space a file needs at least."""
         path, size = offer.entry.path, offer.entry.size
         if not offer.blocks:
             return size - offer.offset
@@ -157,13 +164,15 @@ class Receiver:
         take: Optional[MoveToStaging] = None,
     ) -> None:
         """
-        Receive these files, up to the Z frame; incomplete ones are listed in `bad`.
+        Receive these files, up to the Z frame.
+
+        The paths of files that did not arrive complete are added to `bad`.
 
         Args:
             land: Is called with each complete file.
 
-            take: Moves a previous version to the staging directory, to change it
-                there. Without it, unchanged blocks are copied.
+            take: Moves a previous version to the staging directory, where it is
+                changed. Without *take*, unchanged blocks are copied.
 
         Raises:
             Hostile: A record was not asked for, or breaks the format.
@@ -224,7 +233,7 @@ class Receiver:
         name = partial_name(entry) if entry.size > self._keep else b"small"
         first = read_segment(stream)
         if not first.length and offer.blocks:
-            # The sender could not send the file: the one in its place stays.
+            # The sender could not send the file, so the previous version stays.
             stream.read(STATUS.size)
             self.bad.append(entry.path)
             return
@@ -239,14 +248,15 @@ class Receiver:
                 reader = ContentReader(stream, entry, fd, moved, previous)
                 sha, blocks = self._read(reader, entry, first, start, fd)
                 if sha is None or (entry.sha is not None and sha != entry.sha):
-                    # Most of a file changed in place may be right: the next attempt
-                    # compares its blocks again.
+                    # A file that was changed in place is kept, because most of it may
+                    # be right. The next attempt compares its blocks again.
                     if not in_place:
                         remove(self.fd, name)
                     self.bad.append(entry.path)
                     return
                 if in_place:
-                    # The new mtime must not reach the disk before the contents.
+                    # The contents are flushed first, because the new mtime must not
+                    # reach the disk before them.
                     os.fsync(fd)
                 land(Landed(entry._replace(sha=sha), fd, name, blocks))
             finally:
@@ -263,7 +273,11 @@ class Receiver:
         start: int,
         fd: int,
     ) -> Tuple[Optional[bytes], bytes]:
-        """Return the hash of the received file, None if incomplete, and its blocks."""
+        """
+        Receive the contents of a file; return its hash and its block hashes.
+
+        The hash is None if the file is incomplete or has a different hash.
+        """
         if entry.size <= SMALL and not start:
             return reader.read_small(first), b""
         hash_sum = self._partial_sums.pop(entry.path, None)
@@ -279,19 +293,21 @@ class Receiver:
         try:
             return os.open(name, flags, 0o600, dir_fd=self.fd)
         except FileExistsError:
-            # Create a new file: an earlier attempt may still have the old one open.
+            # The old file is not reused, because an earlier attempt may still have it
+            # open.
             remove(self.fd, name)
             return os.open(name, flags, 0o600, dir_fd=self.fd)
 
     def _reopen(self, name: bytes, entry: Entry, start: int) -> int:
-        # A file that is complete may already have a mode without write permission.
+        # A complete file is opened only for reading, because it may already have a mode
+        # without write permission.
         flags = os.O_RDWR if start < entry.size else os.O_RDONLY
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
 
     def _open_previous(
         self, offer: FileOffer, move: Optional[MoveToStaging]
     ) -> Optional[PreviousVersion]:
-        """Return the file whose block hashes were offered, None if there were none."""
+        """Open the previous version; return None if no block hashes were offered."""
         if not offer.blocks:
             return None
         path = offer.entry.path
@@ -306,7 +322,11 @@ class Receiver:
         return PreviousVersion(os.open(file, os.O_RDONLY | FLAGS), offer, offered)
 
     def _changing_offer(self, entry: Entry, alive: Alive) -> FileOffer:
-        """Return the blocks of a file that an earlier attempt was changing in place."""
+        """
+        Return the offer for a file that an earlier attempt was changing in place.
+
+        It has the block hashes of that file, unless the file cannot be read.
+        """
         name = changing_name(entry.path)
         try:
             os.close(open_changing(self.fd, name))
@@ -328,6 +348,10 @@ class Receiver:
 
 
 def partial_name(entry: Entry) -> bytes:
-    """Return the staging name of a partial file, unique to path, size and mtime."""
+    """
+    Return the name of a partial file in the staging directory.
+
+    It depends on the file's path, size and mtime.
+    """
     key = b"%b\0%d %d" % (entry.path, entry.size, entry.mtime_ns)
     return b"partial-" + hashlib.sha256(key).hexdigest()[:40].encode("ascii")

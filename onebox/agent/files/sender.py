@@ -21,7 +21,8 @@ from .content_stream import (
 )
 from .hash_index import Hashed, file_state
 
-# The longest unchanged range in one segment, so that the receiver copies meanwhile.
+# After the first changed block, a longer unchanged range is split into segments of this
+# size, so that the receiver copies while the sender still reads.
 LONGEST_RANGE = 16 << 20
 
 
@@ -30,11 +31,11 @@ class Sender:
     Sends files from the folder *base*.
 
     Args:
-        write: Sends one frame's worth of the stream.
+        write: Is called with each part of the stream, and sends it as one frame.
 
         moved: Counts the bytes that were sent or need not be sent.
 
-        follow: Send the file that a link leads to.
+        follow: If a path is a link, send the file that it leads to.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class Sender:
         """
         Send what the receiver lacks of a file; return the file's state and hashes.
 
-        Return None if the file differs from its entry, or changes meanwhile.
+        Return None if the file cannot be opened, has a size or time that differs from
+        its entry, or changes while it is read.
         """
         entry = offer.entry
         try:
@@ -87,7 +89,7 @@ class Sender:
             os.close(fd)
 
     def flush(self) -> None:
-        """Send the records that wait for a frame to be full."""
+        """Send the records that are still collected for the next frame."""
         if self._batch:
             self._write(bytes(self._batch))
             self._batch.clear()
@@ -139,9 +141,15 @@ class Sender:
     def _send_changed_blocks(
         self, fd: int, size: int, offer: FileOffer
     ) -> Tuple[Optional[bytes], bytes]:
-        """Send blocks that differ from the receiver's, and the ranges that do not."""
+        """
+        Send the blocks that differ from the receiver's previous version.
+
+        Of the unchanged blocks only the ranges are sent. Return the hash of the file
+        and its block hashes.
+        """
         hash_sum = HashSum(size)
-        # All before *sent* is in the stream; from there to *at* nothing has changed.
+        # The stream describes the file up to *sent*. The blocks from *sent* to *at* are
+        # unchanged, and not in the stream yet.
         at = sent = 0
         different = False
         for block, digest in block_hashes.read(fd, size):
@@ -185,9 +193,10 @@ class Sender:
     def _agreed_start(
         self, fd: int, size: int, offer: FileOffer
     ) -> Tuple[int, HashSum]:
-        """Return how many bytes need not be sent, and the hash sum of those."""
+        """Return how many bytes need not be sent, and the hash sum of these bytes."""
         if 0 < offer.offset <= size:
-            # Nothing is sent meanwhile, but the progress display is updated.
+            # No data is sent meanwhile. *moved* is called with 0, so that the caller
+            # can update its display or send keep-alives.
             hash_sum, at = block_hashes.hash_beginning(
                 fd, offer.offset, size, lambda: self._moved(0)
             )

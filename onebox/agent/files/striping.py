@@ -2,12 +2,12 @@
 Use several connections as one.
 
 OpenSSH has at most 2 MiB in flight per connection, however long and fast the path is.
-Each further connection adds 2 MiB, and another core for the cipher. Frames are sent
-round robin over the connections (stripes). Both ends add a new stripe right after the
-L frame that names it, so frames need no numbers.
+Each further connection adds 2 MiB, and uses another core for the cipher. Frames are
+sent round robin over the connections (stripes). Client and agent add a new stripe right
+after the L frame that names it, so frames need no numbers.
 
-On the box each further connection ends in a process of its own. That process relays
-its bytes to the process that runs the operation, through a Unix socket in the agent's
+On the box a separate process serves each further connection. It relays the bytes of the
+connection to the process that runs the operation, through a Unix socket in the agent's
 directory.
 """
 
@@ -56,7 +56,7 @@ class Stripes(Generic[Stripe]):
         return stripe
 
     def add(self, stripe: Stripe) -> None:
-        """Add a stripe, and continue with the first one."""
+        """Add a stripe; the next frame uses the first stripe again."""
         self._stripes.append(stripe)
         self._turn = 0
 
@@ -70,7 +70,7 @@ class _Connections:
         self._joined: List[socket.socket] = []
 
     def join(self, name: bytes) -> protocol.Channel:
-        """Connect to a further stripe; the caller adds it."""
+        """Connect to a further stripe; the caller adds it to `stripes`."""
         self._joined.append(_join(self.box, name))
         fd = self._joined[-1].fileno()
         return protocol.Channel(fd, fd)
@@ -85,7 +85,11 @@ class Incoming(_Connections):
     """Reads the frames that the client sends, from all stripes."""
 
     def __call__(self) -> Frame:
-        """Return the next frame, except keep-alives and the names of new stripes."""
+        """
+        Return the next frame that is no keep-alive and names no new stripe.
+
+        Keep-alives renew the lease, and new stripes are joined.
+        """
         while True:
             stripe = self.stripes.next()
             kind, payload = stripe.receive()
@@ -129,12 +133,13 @@ class Pulse:
     """
     Keeps the connection alive during long work; call it often.
 
-    It reads the client's keep-alives, which renew the lease, and sends our own.
+    It reads the client's keep-alives, which renew the lease, and sends the agent's.
 
     Args:
-        add_stripe: Is called with the name of a new stripe.
+        add_stripe: Is called with the name of a new stripe. Without it, such a name is
+            refused.
 
-        beat: Sends a keep-alive if one is due; by default the channel does.
+        beat: Sends a keep-alive if one is due; by default `Channel.beat`.
     """
 
     def __init__(
@@ -166,7 +171,11 @@ class Pulse:
                 raise protocol.Refused("order", "a stripe outside of a transfer")
 
     def _has_frame(self) -> bool:
-        """Return whether the next frame is for us; read without waiting."""
+        """
+        Return whether the next frame has begun to arrive and is for this class.
+
+        That is a keep-alive or the name of a new stripe. This does not wait.
+        """
         channel = self._channel
         if not channel.peek():
             if not select.select([channel.read_fd], [], [], 0)[0]:
@@ -178,7 +187,7 @@ class Pulse:
 def stripe(
     channel: protocol.Channel, box: Box, request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Offer this connection as a stripe, and relay its bytes until the end."""
+    """Offer this connection as a stripe, and relay its bytes until one end closes."""
     os.makedirs(box.path("files"), exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.closing(listener):
@@ -203,7 +212,7 @@ OPS = {"stripe": stripe}
 
 
 def _join(box: Box, name: bytes) -> socket.socket:
-    """Connect to the process on this box that holds a further connection."""
+    """Connect to the process on this box that serves the stripe of this name."""
     with _socket_folder(box, name.decode("ascii", "replace")) as path:
         relay = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -217,8 +226,9 @@ def _join(box: Box, name: bytes) -> socket.socket:
 def _relay(channel: protocol.Channel, joined: socket.socket) -> None:
     data = channel.rest()
     while True:
-        # The other process may have finished: then nothing reads our bytes, but its
-        # last bytes may still have to be sent to the client.
+        # If the process that runs the operation has finished, sendall fails, because
+        # nothing reads the client's bytes any more. The relay goes on, because that
+        # process's last bytes may not have been sent to the client yet.
         with contextlib.suppress(OSError):
             joined.sendall(data)
         data = b""
@@ -244,9 +254,9 @@ def _receive(joined: socket.socket) -> bytes:
 @contextlib.contextmanager
 def _socket_folder(box: Box, name: str) -> Iterator[str]:
     """
-    Change to the folder of the sockets, and yield the name of one.
+    Change to the folder of the sockets, and yield the name of a stripe's socket there.
 
-    An absolute path may be too long: a socket's address holds about 100 bytes.
+    The absolute path may be too long, because a socket's address holds about 100 bytes.
     """
     if not NAME.fullmatch(name):
         raise protocol.Refused("request", "invalid name of a stripe: %r" % name[:80])

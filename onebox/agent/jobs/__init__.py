@@ -1,1 +1,1 @@
-"""Jobs on the box: supervisor, state, exit record, log and metrics."""
+"""Run jobs on the box: supervisor, state, exit record, log and metrics."""

@@ -10,8 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from .. import processes
 from ..box import read
 
-# Neither the set-up nor a job is a login, but both need its variables, for example
-# for a proxy.
+# The system sets the variables in this file only for logins. The set-up and a job are
+# no logins, but need these variables too, for example those that name a proxy.
 ENVIRONMENT = "/etc/environment"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -20,8 +20,9 @@ class JobPlan(NamedTuple):
     """
     What a job runs, and how.
 
-    The first of *commands* that exists is run. The log is limited to *max_log*
-    bytes, 0 for no limit. *spec* is what is stored of the request.
+    The first of *commands* that exists is run. The job has *grace* seconds between
+    SIGTERM and SIGKILL. The log is limited to *max_log* bytes; 0 means no limit.
+    *spec* is the part of the request that is stored in the job's directory.
     """
 
     job: str
@@ -51,9 +52,10 @@ def system_environment(path: str = ENVIRONMENT) -> Dict[str, str]:
 
 def leave_connection(keep: Tuple[int, ...], errors: str) -> None:
     """
-    Close the client's pipes, for which its ssh would wait otherwise.
+    Close the pipes to the client, because its ssh waits until they are closed.
 
-    Output of this process goes to the file *errors* from then on.
+    All descriptors except those in *keep* are closed. From then on, this process
+    writes its output to the file *errors*.
     """
     null = os.open(os.devnull, os.O_RDWR)
     log = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -65,11 +67,16 @@ def leave_connection(keep: Tuple[int, ...], errors: str) -> None:
             try:
                 os.close(fd)
             except OSError:
-                continue  # the descriptor that listed /dev/fd
+                # This is listdir's own descriptor, which is closed already.
+                continue
 
 
 def become_job(plan: JobPlan, work: str, log: int) -> None:
-    """Replace this process with the job; exit with 127 if the command is missing."""
+    """
+    Replace this process with the job.
+
+    Exit with 127 if the command is missing, or 126 if it cannot be run.
+    """
     os.setsid()
     signal.set_wakeup_fd(-1)
     everything = set(signal.valid_signals())

@@ -1,9 +1,9 @@
 """
-The exit record of a job: written once, and never torn.
+Write and read the exit record of a job, which is written once and never torn.
 
-It is JSON padded to one kibibyte, with a checksum. Its disk space is allocated
-when the job starts, so that a full disk cannot prevent it. It is published with
-`link`, so that it appears complete or not at all, and only once.
+The record is JSON padded to one kibibyte, with a checksum. Its disk space is
+allocated when the job starts, so that it can be written to a full disk. It is
+published with `link`, so that it appears complete or not at all, and only once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAME = "exit"
 
 
 class Damaged(Exception):
-    """The file in place of the record was not written by a supervisor."""
+    """The exit record cannot be read, or no supervisor has written it."""
 
 
 class ExitRecord(NamedTuple):
@@ -30,10 +30,11 @@ class ExitRecord(NamedTuple):
 
     *code* is the exit code as a shell shows it, *signal* the signal that ended the
     main process, *cause* why the job ended ("exit", "signal", "cancel", "oom", …).
-    *log_gone* of the *log_bytes* were dropped from the log. *started* and *ended*
-    are seconds since the epoch; *seconds* is measured by a clock that cannot be
-    set. Memory is in bytes; *memory_largest* names the process that used most of
-    it. *survivors* are the commands that the main process left running.
+    The job printed *log_bytes*, of which *log_gone* were dropped from the log.
+    *started* and *ended* are seconds since the epoch; *seconds* is measured by a
+    clock that cannot be set. Memory is in bytes; *memory_largest* names the process
+    that used most memory. *survivors* are the commands that the main process left
+    running.
     """
 
     job: str
@@ -54,7 +55,7 @@ class ExitRecord(NamedTuple):
 
 
 def prepare(directory: str) -> None:
-    """Allocate the disk space of the record."""
+    """Allocate the disk space of the record in a job's directory."""
     _overwrite(os.path.join(directory, PREPARED), b"\0" * SIZE)
     sync_folder(directory)
 

@@ -17,7 +17,7 @@ from ..protocol import Channel, Refused
 from . import exec, log_stream, metrics, state, supervisor
 from .state import StopOrder
 
-# Variables that a job inherits from the agent's own environment.
+# A job inherits these variables from the agent's own environment.
 INHERITED = re.compile(
     r"(HOME|USER|LOGNAME|LANG|PATH|TERM|SHELL|TMPDIR|ONEBOX_.*|LC_.*"
     r"|(?i:(https?|ftp|all|no)_proxy))",
@@ -27,7 +27,11 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def start(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Start a job, unless it was started before. Refused while another job runs."""
+    """
+    Start a job, unless it was started before.
+
+    Raises `Refused` while another job runs.
+    """
     job = str(request.get("job"))
     if not state.JOB.fullmatch(job):
         raise Refused("argument", "a job cannot be called %r" % job)
@@ -57,8 +61,8 @@ def follow(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any
     fd = os.open(box.path("jobs", job, "log"), os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
-        # A power cut may have shortened the log of an ended job after the client
-        # received its end: then a larger offset is correct.
+        # A client may have received the whole log before a power cut shortened it. So
+        # if the job has ended, an offset beyond the end of the log is accepted.
         limit = size if state.read(box, job).state == "running" else sys.maxsize
         if not isinstance(offset, int) or not 0 <= offset <= limit:
             raise Refused("offset", "the log ends at %d, not at %r" % (size, offset))
@@ -75,7 +79,8 @@ def cancel(channel: Channel, box: Box, request: Dict[str, Any]) -> Dict[str, Any
     state.order_stop(box, job, StopOrder(str(request.get("cause", "cancel"))))
     while state.read(box, job).state == "running":
         log_stream.listen(channel, box, 0.02)
-    # The supervisor may have died after it received the order.
+    # The supervisor may have died after it received the order. Then the processes of
+    # the job are ended here.
     if state.read(box, job).state == "lost":
         _end_strays(channel, box, job, state.grace(box, job))
     return _status(box, job)
@@ -85,7 +90,7 @@ OPS = {"start": start, "job": status, "follow": follow, "cancel": cancel}
 
 
 def _status(box: Box, job: Optional[str]) -> Dict[str, Any]:
-    """Return the answer about a job: its state, record, log size and latest sample."""
+    """Return the answer to `job`: the job's state, record, log size, latest sample."""
     now = state.read(box, job) if job else state.JobState("none")
     directory = box.path("jobs", job or "")
     begun = state.read_start(directory)
@@ -165,7 +170,11 @@ def _plan(box: Box, job: str, request: Dict[str, Any]) -> exec.JobPlan:
 
 
 def _base_environment(box: Box) -> Dict[str, str]:
-    """Return the environment of every job: system, agent (in part) and venv."""
+    """
+    Return the variables that every job gets.
+
+    They are the system's variables, some of the agent's, and those of ~/.venv.
+    """
     base = exec.system_environment()
     base.update(
         (name, os.environ[name]) for name in os.environ if INHERITED.fullmatch(name)
@@ -215,7 +224,7 @@ def _start_lock(box: Box) -> Iterator[int]:
 
 def _make_room(channel: Channel, box: Box, existing: List[str]) -> None:
     """
-    Remove what lost jobs and failed starts left behind.
+    End the processes of lost jobs, and remove the directories of failed starts.
 
     Raises `Refused` if another job runs.
     """
@@ -251,7 +260,11 @@ def _discard(directory: str) -> None:
 
 
 def _end_strays(channel: Channel, box: Box, job: str, grace: float) -> None:
-    """End the processes of a job whose supervisor has died."""
+    """
+    End the processes of a job whose supervisor has died.
+
+    After *grace* seconds, SIGKILL is sent to those that are left.
+    """
     end = time.monotonic() + grace
     left = state.strays(box, job)
     processes.terminate(left)

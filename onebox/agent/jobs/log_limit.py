@@ -1,10 +1,11 @@
 """
 Limit the size of a job's log: keep its beginning and its latest part.
 
-The job itself writes to the log, so no byte of it can move. The middle is freed
-with a hole in the file, and every offset stays valid. The file `gap.json` holds
-the range of the hole, and is written before the hole is made. A reader checks it
-after each read, and so never takes the zeros of a hole for output.
+The job itself writes to the log, so no byte of the log can be moved. Instead, a hole
+in the file frees the middle of the log, and every offset stays valid. The file
+`gap.json` holds the range of the hole, and is written before the hole is made. A
+reader checks `gap.json` after each read, and so never takes the zeros of the hole for
+output.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from ..box import read, replace_file
 
 NAME = "gap.json"
 KEEP_SIZE, PUNCH_HOLE = 1, 2
-# Bytes behind the end of a log at which no output is ever written.
+# No output is ever written this many bytes behind the end of a log.
 BEYOND = 1 << 40
 
 
 class Trimmer:
-    """Keeps the log in a job's directory within *limit* bytes; 0 is no limit."""
+    """Keeps the log in a job's directory within *limit* bytes; 0 means no limit."""
 
     def __init__(self, directory: str, limit: int) -> None:
         self._directory = directory
@@ -31,7 +32,11 @@ class Trimmer:
         self._able = limit > 0 and sys.platform == "linux"
 
     def trim(self) -> None:
-        """Free the middle of the log if it exceeds the limit and the disk can."""
+        """
+        Free the middle of the log if the log exceeds the limit.
+
+        Where the file system supports no holes, the log stays as it is.
+        """
         if not self._able:
             return
         log = os.path.join(self._directory, "log")
@@ -42,10 +47,12 @@ class Trimmer:
                 return
             fd = os.open(log, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                # A hole behind the end tests whether the file system can do it.
+                # A hole behind the end of the log changes nothing. It only tests
+                # whether the file system supports holes.
                 self._able = punch_hole(fd, size + BEYOND, 1)
                 if self._able:
-                    # Free more than needed, so that it does not happen every second.
+                    # More than needed is freed, so that the log is not trimmed every
+                    # second.
                     start, end = self._limit // 2, size - self._limit * 3 // 8
                     hole = json.dumps([start, end]).encode("ascii")
                     replace_file(os.path.join(self._directory, NAME), hole, sync=True)
@@ -53,7 +60,8 @@ class Trimmer:
             finally:
                 os.close(fd)
         except OSError:
-            return  # for example a full disk: the next call tries again
+            # The disk may be full, for example. The next call tries again.
+            return
 
 
 def gap(directory: str) -> Tuple[int, int]:
@@ -68,10 +76,11 @@ def gap(directory: str) -> Tuple[int, int]:
 
 def skip(directory: str, log: int, count: int) -> Tuple[int, int]:
     """
-    Check the last *count* bytes that were read from a log for the hole.
+    Check whether the last *count* bytes that were read from a log reach into its hole.
 
-    Return how many of them are output, and how many bytes of the log are missing
-    after those. If any are missing, the log's position is moved behind the hole.
+    Return how many of these bytes are output before the hole, and how many bytes of
+    the log are missing after them. If any are missing, the position of the descriptor
+    *log* is moved behind the hole.
     """
     start, end = gap(directory)
     upto = os.lseek(log, 0, os.SEEK_CUR)
@@ -84,9 +93,9 @@ def skip(directory: str, log: int, count: int) -> Tuple[int, int]:
 
 
 def punch_hole(fd: int, start: int, count: int) -> bool:
-    """Free a range of a file; return False if the file system cannot."""
+    """Make a hole in a file; return False if the file system supports no holes."""
     try:
-        # Imported here: it takes long to load, and is rarely needed.
+        # ctypes is imported here, because it takes long to load and is rarely needed.
         import ctypes
 
         libc = ctypes.CDLL(None)

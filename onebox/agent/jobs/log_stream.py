@@ -14,11 +14,11 @@ from ..box import Box, touch
 from ..protocol import CHUNK, Channel
 from . import exit_record, log_limit, metrics, state
 
-# Output that is printed within this time (seconds) is sent together.
+# Output that is printed within this many seconds is sent together.
 GATHER = 0.003
-# Without inotify: the longest pause between two checks of a quiet log.
+# Without inotify, a quiet log is checked at least once in this many seconds.
 LONGEST_NAP = 0.015
-# Seconds between two samples, and between two checks that the supervisor lives.
+# A sample is sent, and the supervisor's life is checked, once in this many seconds.
 CHECK = 1.0
 IN_MODIFY, IN_CREATE, IN_ONESHOT = 0x2, 0x100, 1 << 31
 IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
@@ -42,7 +42,7 @@ def listen(channel: Channel, box: Box, seconds: float, *others: int) -> None:
     """
     Wait for at most *seconds*, or until one of the descriptors *others* is readable.
 
-    Data from the client renews its lease. Raises `Closed` if the client disconnects.
+    Data from the client renews the lease. Raises `Closed` if the client disconnects.
     """
     channel.beat()
     ready = select.select([channel.read_fd, *others], [], [], max(seconds, 0.0))[0]
@@ -78,18 +78,20 @@ def _stream(
             if sample and sample != sent:
                 sent = sample
                 channel.send_json(b"S", sample._asdict())
-            # A supervisor that was killed leaves no record: only its lock shows it.
+            # A supervisor that was killed leaves no exit record. Only its lock, which
+            # is free then, shows that the job is over.
             over = state.read(box, job).state != "running"
         else:
             over = os.path.exists(os.path.join(directory, exit_record.NAME))
-        # After `over` is set, the loop reads until nothing is left.
+        # After `over` is set, the loop reads without waiting until nothing is left.
         if over or count == CHUNK:
             listen(channel, box, 0.0)
         elif count:
             nap = GATHER
             listen(channel, box, nap)
         elif notifications.arm():
-            # inotify misses writes made before it was armed.
+            # inotify reports no write that was made before it was armed. Such a write
+            # shows in the size of the log.
             new = os.fstat(log).st_size > os.lseek(log, 0, os.SEEK_CUR)
             listen(channel, box, 0.0 if new else check_at - now, *notifications.fds)
         else:
@@ -99,11 +101,11 @@ def _stream(
 
 class LogNotifications:
     """
-    Notifications of a growing log and of new files in its directory, by inotify.
+    Uses inotify to wait for writes to a log and for new files in its directory.
 
-    *fds* is empty where inotify is unavailable. The log is watched for one write at
-    a time: a notification of every write would halve the speed of a job that prints
-    much.
+    *fds* is empty where inotify is unavailable. Each call of `arm` requests only one
+    notification, because a notification of every write would halve the speed of a job
+    that prints much.
     """
 
     def __init__(self, directory: str) -> None:
@@ -111,7 +113,8 @@ class LogNotifications:
         self._log = os.fsencode(directory + "/log")
         if sys.platform != "linux":
             return
-        # Imported here: it takes long to load, and is missing on some systems.
+        # ctypes is imported here, because it takes long to load and is missing on
+        # some systems.
         with contextlib.suppress(ImportError, OSError, AttributeError):
             import ctypes
 

@@ -1,4 +1,4 @@
-"""What the box and its job use, measured once a second."""
+"""Measure and store what resources the box and its job use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ THEN = 600
 LATEST = "latest"
 WIDTH = 512
 HISTORY = "samples.jsonl"
-# Seconds. Over a shorter interval, a delay between reading the clock and reading the
-# CPU times would show a multiple of the real load.
+# The CPU load is computed as if at least this many seconds had passed. Over a shorter
+# interval, a delay between reading the clock and reading the CPU times would show a
+# multiple of the real load.
 SHORTEST = 0.5
 VIRTUAL = ("lo", "veth", "docker", "br-", "virbr")
 
@@ -27,10 +28,9 @@ class Sample(NamedTuple):
     """
     The resources in use at one moment.
 
-    *at* is in seconds since the epoch, *seconds* since the job's start. *cpu* is
-    the number of busy CPUs of all *cpus*. *memory* and *disk* values are bytes at
-    this moment; *disk_read*, *disk_written*, *net_in* and *net_out* are bytes since
-    boot.
+    *at* is in seconds since the epoch, *seconds* since the job's start. Of the box's
+    *cpus*, *cpu* are busy. All other values are bytes: *disk_read*, *disk_written*,
+    *net_in* and *net_out* since boot, the others at this moment.
     """
 
     at: float
@@ -52,8 +52,9 @@ class Sampler:
     """
     Measures on request, and stores the samples in a job's directory.
 
-    *peak* is the maximum memory (bytes) of the whole box, *job_peak* that of the
-    job's processes, and *largest* the name of the process that used most of it.
+    *peak* is the highest memory use of the whole box in bytes, *job_peak* that of the
+    job's processes. *largest* is the name of the process that used most memory when
+    the job's memory use was highest.
     """
 
     def __init__(self, directory: str, work: str, ancestor: int) -> None:
@@ -77,7 +78,8 @@ class Sampler:
         line = json.dumps(sample._asdict(), separators=(",", ":")).encode("ascii")
         line += b"\n"
         try:
-            # A fixed width, so that it is overwritten in place and is never empty.
+            # The line has a fixed width. So it is overwritten in place, and the file
+            # is never empty.
             _write(os.path.join(self._directory, LATEST), line.rjust(WIDTH), 0)
             if sample.seconds >= self._keep_at:
                 _write(os.path.join(self._directory, HISTORY), line, os.O_APPEND)
@@ -120,14 +122,14 @@ class Sampler:
                 self.job_peak = self._job_memory
                 largest = max(job, key=lambda process: process.memory).pid
                 self.largest = processes.name(largest) or self.largest
-            # Listing thousands of processes is not cheap. The pause limits it to
-            # half a percent of one CPU.
+            # Listing thousands of processes is not cheap. The pause before the next
+            # listing limits the cost to half a percent of one CPU.
             self._count_at = now + 200 * (time.process_time() - began) - 0.5
         return self._job_memory
 
 
 def latest(directory: str) -> Optional[Sample]:
-    """Return the last sample of a job; None if there is none, or it is incomplete."""
+    """Return the last sample of a job, None if it is missing or incomplete."""
     try:
         return Sample(**json.loads(read(os.path.join(directory, LATEST))))
     except (ValueError, TypeError):
@@ -135,12 +137,12 @@ def latest(directory: str) -> Optional[Sample]:
 
 
 def pause_after(kept: int) -> float:
-    """Return the seconds between sample number *kept* and the next."""
+    """Return the pause in seconds before the next sample, after *kept* older ones."""
     return 1.0 if kept < FIRST else 2.0 ** (1 + (kept - FIRST) // THEN)
 
 
 def oom_kills() -> int:
-    """Return how many processes the kernel has killed for lack of memory."""
+    """Return a count that grows when the kernel kills a process for lack of memory."""
     lines = read("/proc/vmstat").split(b"\n")
     kills = sum(int(line.split()[1]) for line in lines if line[:9] == b"oom_kill ")
     for line in read("/proc/self/cgroup").split(b"\n"):
@@ -167,7 +169,8 @@ def _disk_traffic() -> Tuple[int, int]:
     bytes_read = bytes_written = 0
     for line in read("/proc/diskstats").split(b"\n"):
         fields = line.split()
-        # Only real disks: partitions, loops and mappings count the same bytes again.
+        # Only real disks are counted. Partitions, loop devices and mappings would
+        # count the same bytes again.
         if len(fields) > 9 and os.path.exists(
             "/sys/block/%s/device" % os.fsdecode(fields[2])
         ):

@@ -1,8 +1,8 @@
 """
 The state of jobs, read from their directories.
 
-A state is never stored: it follows from the exit record and from the lock that
-the job's supervisor holds. So any process can read it at any time.
+A job's state is never stored. It follows from the exit record and from the lock that
+the job's supervisor holds, so any process can tell it at any time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class JobState(NamedTuple):
     """
     The state of a job: "none", "running", "exited" or "lost".
 
-    *record* is set if the job exited, *why* is the reason of a lost job.
+    *record* is set if the job exited. *why* says why a job is "lost".
     """
 
     state: str
@@ -37,7 +37,12 @@ class JobState(NamedTuple):
 
 
 class Start(NamedTuple):
-    """The start of a job: the supervisor's pid, the boot, and the time (epoch)."""
+    """
+    The start of a job.
+
+    *pid* is the supervisor's process id, *boot_id* the boot in which the job started,
+    and *at* the time in seconds since the epoch.
+    """
 
     pid: int
     boot_id: str
@@ -48,8 +53,8 @@ class StopOrder(NamedTuple):
     """
     An order to stop a job.
 
-    *cause* goes into the exit record; *grace* is the time in seconds between
-    SIGTERM and SIGKILL, None for the job's own.
+    *cause* goes into the exit record. *grace* is the time in seconds between SIGTERM
+    and SIGKILL; None means the grace that the job was started with.
     """
 
     cause: str
@@ -62,12 +67,20 @@ def latest(box: Box) -> Optional[str]:
 
 
 def next_start(box: Box, now: float) -> float:
-    """Return a start time after those of all jobs, even if the clock went back."""
+    """
+    Return the start time of a new job.
+
+    It is *now*, or later if the clock went back: after the start times of all jobs.
+    """
     return max([now, *(_start_time(box, job) + 0.001 for job in jobs(box))])
 
 
 def first_start(box: Box) -> int:
-    """Return when the first job was started (ns, by the disk's clock), or 0."""
+    """
+    Return when the first job was started, or 0 if there was no job.
+
+    The time is a file's modification time in nanoseconds since the epoch.
+    """
     moments = []
     for job in jobs(box):
         with contextlib.suppress(OSError):
@@ -79,7 +92,7 @@ def first_start(box: Box) -> int:
 def running(box: Box) -> Optional[str]:
     """Return the job that is running, None if there is none."""
     for job in jobs(box):
-        # Most jobs have ended: the existence of the record is enough for those.
+        # Most jobs have ended. For those it is enough to see that a record exists.
         ended = os.path.exists(box.path("jobs", job, exit_record.NAME))
         if not ended and read(box, job).state == "running":
             return job
@@ -93,7 +106,7 @@ def order_stop(box: Box, job: str, order: StopOrder) -> None:
     if read(box, job).state != "running" or not start:
         return
     if start.boot_id == box.boot_id:
-        # On a full disk the cause is lost, but the job still ends.
+        # On a full disk the order cannot be written, but SIGTERM still ends the job.
         with contextlib.suppress(OSError):
             data = json.dumps(order._asdict()).encode("ascii")
             replace_file(os.path.join(directory, "cancel"), data, sync=False)
@@ -101,7 +114,11 @@ def order_stop(box: Box, job: str, order: StopOrder) -> None:
 
 
 def read_stop_order(directory: str) -> StopOrder:
-    """Return the last stop order; without one, a shutdown sent the SIGTERM."""
+    """
+    Return the last stop order.
+
+    If there is none, a shutdown sent the SIGTERM, and the cause is "poweroff".
+    """
     if not os.path.exists(os.path.join(directory, "cancel")):
         return StopOrder("poweroff")
     order = _load(directory, "cancel")
@@ -120,7 +137,8 @@ def read(box: Box, job: str) -> JobState:
         record = exit_record.read(directory)
         if record is None and is_locked(os.path.join(directory, "lock")):
             return JobState("running")
-        # The record may have been published between the two checks.
+        # The supervisor may have published the record after it was first looked for,
+        # and then released its lock.
         record = record or exit_record.read(directory)
     except exit_record.Damaged as damage:
         return JobState("lost", why="exit record damaged: %s" % damage)
@@ -134,7 +152,7 @@ def read(box: Box, job: str) -> JobState:
 
 
 def jobs(box: Box) -> List[str]:
-    """Return the ids of all jobs, in no order."""
+    """Return the ids of all jobs, in no particular order."""
     try:
         names = os.listdir(box.path("jobs"))
     except FileNotFoundError:
@@ -157,7 +175,7 @@ def read_start(directory: str) -> Optional[Start]:
 
 
 def strays(box: Box, job: str) -> List[int]:
-    """Return the processes of a job whose supervisor has died."""
+    """Return the pids of the processes whose environment names this box and job."""
     return processes.marked("ONEBOX_JOB=" + job, "ONEBOX_BOX=" + box.id)
 
 
@@ -167,7 +185,7 @@ def _start_time(box: Box, job: str) -> float:
 
 
 def _load(directory: str, name: str) -> Dict[str, Any]:
-    """Return the JSON object in a file, {} if there is none."""
+    """Return the JSON object in a file, {} if the file has none or is missing."""
     try:
         value = json.loads(read_file(os.path.join(directory, name)))
     except ValueError:

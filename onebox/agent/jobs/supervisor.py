@@ -3,8 +3,8 @@ The supervisor: one process per job, which starts it and writes its exit record.
 
 The job writes to its log by itself; the supervisor never handles its output. The
 supervisor holds a lock for as long as it lives. The kernel releases that lock
-however the supervisor ends, so the lock, and no process id, decides whether a job
-runs.
+however the supervisor ends. So the lock shows whether a job runs; a process id would
+not show it reliably.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .exit_record import ExitRecord
 # All times are in seconds.
 TICK = 1.0
 HEARTBEAT = 10.0
-# Processes that the main process left running get this long to end by themselves,
-# and then this long to end after SIGTERM.
+# Processes that the main process left running have SETTLE to end by themselves, and
+# then LEFTOVER_GRACE to end after SIGTERM.
 SETTLE = 0.3
 LEFTOVER_GRACE = 2.0
 # During a shutdown the job may receive SIGTERM this long before the supervisor does.
@@ -44,9 +44,9 @@ def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
     """
     Start a supervisor that outlives this process; return why it failed, or "".
 
-    The plan contains secrets. It reaches the supervisor by fork, without a pipe or a
-    file. The supervisor holds *guard*, the lock on starting jobs, until its job's
-    directory exists.
+    The plan contains secrets, so it reaches the supervisor by fork, and not through a
+    pipe or a file. The supervisor holds *guard*, the lock on starting jobs, until its
+    job's directory exists.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -56,7 +56,8 @@ def detach(box: Box, plan: exec.JobPlan, guard: int) -> str:
             if os.fork() == 0:
                 _Supervisor(box, plan, write_end, guard).run()
         finally:
-            # By now stderr is a file in the job's directory.
+            # The traceback goes to stderr, which is a file in the job's directory by
+            # now.
             if sys.exc_info()[0] is not None:
                 sys.excepthook(*sys.exc_info())
             os._exit(0)
@@ -86,7 +87,7 @@ class _Supervisor:
         self.heartbeat_at = 0.0
 
     def run(self) -> None:
-        """Prepare, start the job, watch it to its end, publish the record."""
+        """Prepare and start the job, watch it to its end, and publish its record."""
         try:
             self.prepare()
         except OSError as error:
@@ -134,7 +135,7 @@ class _Supervisor:
         os.close(self.guard)
 
     def allocate_ballast(self, directory: str) -> None:
-        """Allocate disk space, which is released when the job has filled the disk."""
+        """Allocate disk space that is released when the job has filled the disk."""
         size = min(BALLAST, disk_space(directory)[0] // 10)
         fd = os.open(
             os.path.join(directory, "ballast"),
@@ -171,7 +172,8 @@ class _Supervisor:
                 os._exit(126)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, everything)
         os.close(self.log)
-        # From here on only the job has the secrets.
+        # The job has its own copy of the environment. The supervisor drops the
+        # secrets.
         self.plan.environment.clear()
 
     def watch(self) -> None:
@@ -188,8 +190,8 @@ class _Supervisor:
                 processes.send(signal.SIGKILL, self.family())
                 self.kill_at = time.monotonic() + 0.1
         if not self.cause and self.ended_by_sigterm():
-            # A shutdown signals all processes, in any order: the job may have
-            # received its SIGTERM before this supervisor does.
+            # A shutdown signals all processes in any order, so this supervisor may
+            # receive its SIGTERM only after the job has ended.
             end = time.monotonic() + SHUTDOWN_SKEW
             while not self.cause and time.monotonic() < end:
                 self.wait(end - time.monotonic())
@@ -218,12 +220,17 @@ class _Supervisor:
             self.stop()
 
     def ended_by_sigterm(self) -> bool:
-        """Return whether SIGTERM ended the job; a shell exits with 143 then."""
+        """
+        Return whether SIGTERM ended the job.
+
+        The main process may be a shell that exits with 143 when SIGTERM ends its
+        command.
+        """
         return _exit_code(self.status or 0) == 128 + signal.SIGTERM
 
     def reap(self) -> bool:
         """
-        Reap the children that have ended: the main process, and adopted orphans.
+        Reap the children that have ended: the main process and adopted orphans.
 
         Return whether any child is left.
         """
@@ -241,7 +248,7 @@ class _Supervisor:
                 self.status = status
 
     def stop(self) -> None:
-        """Send SIGTERM to the job, with the cause and grace of the stop order."""
+        """Send SIGTERM to the job, and note the stop order's cause and grace."""
         order = state.read_stop_order(self.directory)
         grace = self.plan.grace if order.grace is None else order.grace
         kill_at = time.monotonic() + grace
@@ -250,7 +257,7 @@ class _Supervisor:
         processes.terminate(self.family())
 
     def family(self) -> List[int]:
-        """Return the running processes that the job has started."""
+        """Return the pids of the running processes that the job has started."""
         family = processes.descendants(os.getpid(), processes.all_processes())
         found = {process.pid for process in family}
         if not self.reaper:
@@ -260,10 +267,14 @@ class _Supervisor:
         return sorted(found)
 
     def clean_up(self) -> List[str]:
-        """End what the main process left running; return the command lines."""
+        """
+        End the processes that the main process left running.
+
+        Return the command lines of those that did not end by themselves.
+        """
         if not self.cause:
             left = self.wait_for_family(SETTLE)
-        # If a stop order arrived meanwhile, its full grace applies.
+        # If a stop order has arrived, even just now, its full grace applies.
         if self.cause:
             left = self.wait_for_family(self.kill_at - time.monotonic())
         names = [processes.command(pid) for pid in left]
@@ -283,7 +294,8 @@ class _Supervisor:
             children = self.reap()
             left = self.family()
             # A process that forks and ends during the listing may be missed together
-            # with its child. As a subreaper, this process then has a child left.
+            # with its child. But a supervisor that is a subreaper adopts that child,
+            # and so sees that it still has children.
             unseen = not left and children and self.reaper
             over = time.monotonic() >= (end + SETTLE if unseen else end)
             if over or not (left or unseen):
