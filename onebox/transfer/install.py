@@ -132,8 +132,8 @@ class Installer:
         if entry.mode & 0o700 == 0o700 or entry.path in self._new_folders:
             return False
         mode = stat.S_IMODE(self._writer.stat(entry.path).st_mode)
-        # The second mode remains after a crash in an earlier call, before the folder's
-        # own mode was restored. A folder with any other mode is left as it is.
+        # The folder has the second mode if an earlier call crashed before it restored
+        # the folder's own mode. A folder with any other mode is left as it is.
         if mode not in (entry.mode, entry.mode | 0o700):
             return False
         self._writer.chmod(entry.path, entry.mode | 0o700)

@@ -112,7 +112,8 @@ def push(
             earlier box: a push of one kind never removes files of the other.
 
     Raises:
-        InputError: Files kept changing while they were sent; the error names them.
+        InputError: Files kept changing while they were sent; the error names the first
+            few of them.
 
         ConnectionLost: A call with a new channel continues the push.
     """

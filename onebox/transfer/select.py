@@ -124,7 +124,11 @@ def select(
 
 
 def _code(base: bytes, tops: list[bytes], outputs: list[bytes]) -> set[bytes]:
-    """Return the files below *tops* that git tracks or would add."""
+    """
+    Return the files below *tops* that git tracks or would add.
+
+    Outputs that git does not track are left out.
+    """
 
     def is_output(path: bytes) -> bool:
         return any(
