@@ -1,4 +1,4 @@
-"""A request channel to the agent on the box, over any command that reaches it."""
+"""Send requests to the agent on the box, over any command that reaches it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SILENCE_SECONDS = 180.0
 # The longest JSON answer, and the longest JSON frame before an answer, in bytes.
 LONGEST_ANSWER = 1 << 24
 LONGEST_NOTE = 1 << 16
-# More empty frames than this, such as keep-alives, are an error in one request. This
+# A request with more empty frames than this, such as keep-alives, is an error. This
 # many keep-alives arrive in eleven days.
 MOST_BEATS = 100_000
 # `finish` skips at most about this many frames before the answer.
@@ -31,7 +31,7 @@ MOST_SKIPPED = 10_000
 
 
 class AgentError(OneboxError):
-    """The agent refused a request; *kind* is the reason, for programs."""
+    """The agent refused a request; *kind* is the reason in a form for programs."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)

@@ -59,7 +59,7 @@ def ssh_config(box: Box, directory: Path, identity: Path, socket: Path) -> str:
         ("ControlPath", _quoted(socket)),
         ("ControlPersist", "60"),
         ("ConnectTimeout", "10"),
-        # A dead connection is detected within a minute.
+        # With these two options, a dead connection is detected within a minute.
         ("ServerAliveInterval", "15"),
         ("ServerAliveCountMax", "4"),
         # On a CPU with AES, this cipher is two to three times as fast as the default
