@@ -33,7 +33,7 @@ class Record:
 
         job: The id of the latest job.
 
-        job_outputs: The output paths of the latest job, one a line.
+        job_outputs: The output paths of the latest job, one on each line.
 
         job_into: The folder for the latest job's outputs, "" for the default folder.
 
